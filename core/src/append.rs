@@ -1,0 +1,190 @@
+//! One append: everything that commits together.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    Encoded, ExpectedVersion, MessageId, NewEvent, Position, StreamId, Timestamp, Version,
+};
+
+/// Everything that one step of one stream commits: all of it or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Append {
+    /// The stream.
+    pub stream: StreamId,
+    /// What the writer requires of it.
+    pub expected: ExpectedVersion,
+    /// Events, in order; none checks the version and stores the rest.
+    pub events: Vec<NewEvent>,
+    /// What the inbox remembers of the messages that this append handles.
+    pub marks: Vec<NewMark>,
+    /// Effects to be executed after the commit, in order.
+    pub outbox: Vec<NewOutboxRow>,
+    /// Timers to be armed or cancelled, in order.
+    pub timers: Vec<TimerChange>,
+    /// Whether the instance is finished: its timers go.
+    pub finished: bool,
+}
+
+impl Append {
+    /// An append of nothing: it only checks the version.
+    pub fn new(stream: StreamId, expected: ExpectedVersion) -> Self {
+        Self {
+            stream,
+            expected,
+            events: Vec::new(),
+            marks: Vec::new(),
+            outbox: Vec::new(),
+            timers: Vec::new(),
+            finished: false,
+        }
+    }
+
+    /// The same with `events`.
+    #[must_use]
+    pub fn with_events(mut self, events: Vec<NewEvent>) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// The same with `marks`.
+    #[must_use]
+    pub fn with_marks(mut self, marks: Vec<NewMark>) -> Self {
+        self.marks = marks;
+        self
+    }
+
+    /// Bytes of payloads and metadata; what bounds a batch.
+    pub fn size(&self) -> usize {
+        let events = self.events.iter().map(|e| e.content.bytes.len() + e.metadata.len());
+        let marks = self.marks.iter().map(|m| m.answer.len());
+        let outbox = self.outbox.iter().map(|o| o.content.bytes.len() + o.metadata.len());
+        let timers = self.timers.iter().map(|t| match t {
+            TimerChange::Arm(timer) => timer.content.bytes.len() + timer.metadata.len(),
+            TimerChange::Cancel { .. } => 0,
+        });
+        events.sum::<usize>() + marks.sum::<usize>() + outbox.sum::<usize>() + timers.sum::<usize>()
+    }
+}
+
+/// A message's entry in the inbox, made by the append that handles it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMark {
+    /// The message.
+    pub message_id: MessageId,
+    /// Of the message's content: the same id with another digest is another message.
+    pub digest: u128,
+    /// Index in the append of the first event that the message caused.
+    pub first_event: u32,
+    /// How many events it caused.
+    pub event_count: u32,
+    /// What it was answered, opaque to the store.
+    pub answer: Vec<u8>,
+}
+
+/// A message's entry in the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The message.
+    pub message_id: MessageId,
+    /// Of the message's content.
+    pub digest: u128,
+    /// Where the stream stood once the message was handled.
+    pub receipt: Receipt,
+    /// What it was answered.
+    pub answer: Vec<u8>,
+}
+
+/// Where a stream stood once a message was handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The version of the stream then.
+    pub version: Version,
+    /// The place in the log of the last event that the message caused; `None` if it caused none.
+    pub position: Option<Position>,
+}
+
+/// What executes an outbox row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutboxKind {
+    /// A command for another instance.
+    Dispatch,
+    /// A request to a gateway.
+    Call,
+}
+
+/// An effect to be executed after the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOutboxRow {
+    /// Unique, and the same when the same append is sent again; the message id of what it sends.
+    pub id: Uuid,
+    /// What executes it.
+    pub kind: OutboxKind,
+    /// The target's or gateway's name.
+    pub target: String,
+    /// The addressed instance's stream; empty for a gateway.
+    pub recipient: String,
+    /// The command or request.
+    pub content: Encoded,
+    /// [`Metadata`](crate::Metadata) as JSON text.
+    pub metadata: String,
+}
+
+/// A timer to be armed or cancelled. Timer ids are scoped to the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimerChange {
+    /// Arms a timer; one under the same id is replaced.
+    Arm(NewTimer),
+    /// Cancels a timer; without effect if there is none.
+    Cancel {
+        /// The timer.
+        id: String,
+    },
+}
+
+/// A timer to be armed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTimer {
+    /// Scoped to the stream.
+    pub id: String,
+    /// Which arming of the id this is: the message that armed it, and how many-th of its effects.
+    pub arming: (MessageId, u32),
+    /// When it fires.
+    pub due: Due,
+    /// The command it delivers.
+    pub content: Encoded,
+    /// [`Metadata`](crate::Metadata) as JSON text.
+    pub metadata: String,
+}
+
+/// When a timer fires, by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// So long after the append commits.
+    After(Duration),
+    /// At this moment.
+    At(Timestamp),
+}
+
+/// What became of one append of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is committed, now or by an earlier call with the same content.
+    Committed {
+        /// The version after its last event.
+        version: Version,
+        /// The place in the log of its last event; `None` if it has none.
+        position: Option<Position>,
+    },
+    /// Nothing of it was written: these of its messages were handled before.
+    Duplicate(Vec<Mark>),
+    /// Nothing of it was written: the stream is not where the writer requires it. Load it and
+    /// decide again; the same append cannot succeed.
+    Conflict {
+        /// Where the stream stands.
+        actual: Version,
+    },
+    /// Nothing of it was written: the stream is closed.
+    Closed,
+}

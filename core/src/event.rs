@@ -1,0 +1,99 @@
+//! Events: on their way into the log, as stored in it, and decoded.
+
+use std::borrow::Cow;
+
+use crate::{EventId, Metadata, Position, StreamId, Timestamp, Version};
+
+/// The content of a message as bytes, with all that is needed to read it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The stable name, such as `order.placed`.
+    pub name: Cow<'static, str>,
+    /// The version of the content's shape, from 1.
+    pub version: u16,
+    /// The [`Codec`](crate::Codec) (and key) that wrote the bytes.
+    pub codec: Cow<'static, str>,
+    /// The content.
+    pub bytes: Vec<u8>,
+}
+
+/// An event to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Unique, and the same when the same append is sent again.
+    pub id: EventId,
+    /// Name, version and content.
+    pub content: Encoded,
+    /// [`Metadata`] as JSON text.
+    pub metadata: String,
+}
+
+/// The type of an event whose content was erased.
+pub const ERASED: &str = "$erased";
+/// The type of the last event of a closed stream.
+pub const CLOSED: &str = "$closed";
+
+/// The content of a stored event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredContent {
+    /// As it was appended, or as an operator replaced it.
+    Present(Encoded),
+    /// Overwritten for good. A fold skips it.
+    Erased,
+    /// The stream ends here: nothing can be appended after it.
+    Closed,
+}
+
+/// An event as the store keeps it, not yet decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Unique.
+    pub id: EventId,
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Its place in the stream, from 1.
+    pub version: Version,
+    /// Its place in the log.
+    pub position: Position,
+    /// Its content, or why there is none.
+    pub content: StoredContent,
+    /// [`Metadata`] as JSON text; empty once erased. Read it with [`RecordedEvent::metadata`].
+    pub metadata: String,
+    /// When it was appended, by the store's clock.
+    pub recorded_at: Timestamp,
+}
+
+impl RecordedEvent {
+    /// The stored name: that of the content, [`ERASED`] or [`CLOSED`].
+    pub fn name(&self) -> &str {
+        match &self.content {
+            StoredContent::Present(content) => &content.name,
+            StoredContent::Erased => ERASED,
+            StoredContent::Closed => CLOSED,
+        }
+    }
+
+    /// The metadata; `None` once erased or when it is not what this version writes.
+    pub fn metadata(&self) -> Option<Metadata> {
+        serde_json::from_str(&self.metadata).ok()
+    }
+}
+
+/// An event decoded to its type, with where and when it was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded<E> {
+    /// The event.
+    pub event: E,
+    /// Unique.
+    pub id: EventId,
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Its place in the stream, from 1.
+    pub version: Version,
+    /// Its place in the log.
+    pub position: Position,
+    /// What is known about it besides its content.
+    pub metadata: Option<Metadata>,
+    /// When it was appended, by the store's clock.
+    pub recorded_at: Timestamp,
+}

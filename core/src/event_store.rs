@@ -1,0 +1,231 @@
+//! The port to where events live.
+
+use std::error::Error;
+use std::future::Future;
+
+use futures_util::stream::{self, Stream, TryStreamExt as _};
+use uuid::Uuid;
+
+use crate::{
+    Append, Encoded, Fingerprint, Mark, MessageId, Position, RecordedEvent, SharedEventStore,
+    Snapshot, StreamId, Timestamp, Verdict, Version,
+};
+
+/// What is fixed when a log is created, and only read from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogInfo {
+    /// Identifies the log; derived ids hold it.
+    pub id: Uuid,
+    /// How many partitions it has.
+    pub partitions: u16,
+}
+
+impl LogInfo {
+    /// The partition of `stream`.
+    pub fn partition_of(&self, stream: &StreamId) -> u16 {
+        stream.partition(self.partitions)
+    }
+}
+
+/// The partitions of a log unless another count is chosen when it is created.
+pub const DEFAULT_PARTITIONS: u16 = 8;
+
+/// The largest payload, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
+/// The largest metadata, in bytes of JSON text.
+pub const MAX_METADATA_BYTES: usize = 64 * 1024;
+
+/// A row of a load: a state to start from, then the events after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loaded {
+    /// At most one, and before every event.
+    Snapshot(Snapshot),
+    /// In order of versions, without a gap.
+    Event(RecordedEvent),
+}
+
+/// Where events live: streams of them, in a partitioned log.
+///
+/// Three implementations keep this contract and pass one conformance suite: PostgreSQL, SQLite,
+/// and memory.
+///
+/// - An append is all or nothing; versions of a stream are 1, 2, 3 … without a gap.
+/// - Offsets of a log partition are 1, 2, 3 … in commit order without a gap. A reader that has
+///   seen an offset never later finds a new event at or below it.
+/// - Events, marks, outbox rows and timers of one append commit together.
+///
+/// # Cancel safety
+///
+/// A dropped call that writes may still commit. Treat it as [`StoreError::Unavailable`].
+pub trait EventStore: Send + Sync + 'static {
+    /// What is fixed about the log.
+    fn log(&self) -> LogInfo;
+
+    /// Appends a batch to one partition, in one transaction.
+    ///
+    /// Every append names a stream of `partition`, and no two name the same stream. The verdicts
+    /// are in the order of the batch. An append that is not `Committed` leaves nothing behind and
+    /// does not disturb its neighbours.
+    ///
+    /// Under the partition's lock, each append is looked at in this order:
+    ///
+    /// 1. If it has marks or events, all its marks stand, and its event ids are exactly those at
+    ///    `expected + 1 … expected + n`, it was committed by an earlier call: `Committed`, with
+    ///    the version and position of then. (An append without marks must be `Exact` and have
+    ///    events to be recognised.)
+    /// 2. If any of its marks stands: `Duplicate` with those that do.
+    /// 3. If the stream ends in [`CLOSED`](crate::event::CLOSED): `Closed`.
+    /// 4. If the stream is not at the expected version: `Conflict`.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::Unavailable`]: the outcome is unknown. Send the same batch again.
+    /// - [`StoreError::Invalid`]: nothing was written and nothing will be; send the appends one by
+    ///   one to find the guilty one.
+    fn append_events(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
+
+    /// The events of `stream` after version `after`, in order. One statement is held open while
+    /// the stream is read, so read it without waiting for anything else.
+    fn load_events<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a;
+
+    /// The latest snapshot of `stream` that has this fingerprint, if any, and the events after it;
+    /// all events otherwise. One round trip.
+    fn load_with_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a;
+
+    /// One page of the log: of each given partition, up to `limit` events after the given offset,
+    /// in order of offsets. One short statement for all of them.
+    fn read_log(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<RecordedEvent>, StoreError>> + Send;
+
+    /// The highest offset of every partition, in order of partitions.
+    fn heads(&self) -> impl Future<Output = Result<Vec<Position>, StoreError>> + Send;
+
+    /// Completes when there may be events after the given positions: soon after a commit in this
+    /// process, within the store's polling interval after one elsewhere. It may complete early.
+    fn wait_for_events(
+        &self,
+        after: &[Position],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Saves a snapshot. One that is not newer than what is there for its fingerprint is ignored.
+    fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The latest snapshot of `stream` with this fingerprint.
+    fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
+
+    /// What the inbox knows of a message. Read outside the lock: it proves nothing about an append
+    /// that may still be committing.
+    fn load_mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> impl Future<Output = Result<Option<Mark>, StoreError>> + Send;
+
+    /// Overwrites payloads and metadata of every event of `stream` up to its present version with
+    /// nothing, and what else is kept of it (overrides, snapshots, outbox, timers, answers).
+    /// Versions and positions stay. Returns how many events were erased.
+    fn erase_stream(
+        &self,
+        stream: &StreamId,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Ends `stream` with a [`CLOSED`](crate::event::CLOSED) event of the given id, if it is at
+    /// `expected` (and not closed already, which is `Committed` as well). Its timers go.
+    fn close_stream(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: crate::EventId,
+    ) -> impl Future<Output = Result<Verdict, StoreError>> + Send;
+
+    /// Stores a replacement beside the content of one event, which loads give from then on; the
+    /// original stays. The way out when an event cannot be decoded or applied.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when there is no such event or it is erased.
+    fn override_event(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The store's clock, which deadlines are set and compared by.
+    fn now(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It will never do it. Change the request.
+    #[error("the store refuses: {0}")]
+    Invalid(String),
+    /// It may have done it or not, and may do it later. Ask again, the same.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// The store could not be reached, or its answer did not arrive.
+    pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable(source.into())
+    }
+
+    /// Whether asking again can help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// A stream of the log from positions on: what is there, then what is committed from now on.
+///
+/// Each partition comes in order of offsets; between partitions nothing is promised. It ends only
+/// with an error; subscribe again from the last position seen.
+pub fn subscribe(
+    store: &SharedEventStore,
+    after: Vec<Position>,
+    page: usize,
+) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + use<> {
+    let pages = stream::try_unfold((store.clone(), after), move |(store, mut after)| async move {
+        loop {
+            let events = store.read_log(&after, page).await?;
+            if events.is_empty() {
+                store.wait_for_events(&after).await?;
+                continue;
+            }
+            for event in &events {
+                if let Some(seen) =
+                    after.iter_mut().find(|p| p.partition == event.position.partition)
+                {
+                    seen.offset = seen.offset.max(event.position.offset);
+                }
+            }
+            return Ok(Some((stream::iter(events.into_iter().map(Ok)), (store, after))));
+        }
+    });
+    pages.try_flatten()
+}

@@ -1,0 +1,97 @@
+//! The event store port with its type erased.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+
+use crate::{
+    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+};
+
+/// An [`EventStore`] whose type is erased: what an app holds. Cheap to clone.
+#[derive(Clone)]
+pub struct SharedEventStore(Arc<dyn DynEventStore>);
+
+impl SharedEventStore {
+    /// Erases the type of `store`.
+    pub fn new(store: impl EventStore) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl fmt::Debug for SharedEventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedEventStore").field(&self.0.log()).finish()
+    }
+}
+
+/// Writes the object-safe twin of [`EventStore`], and both ways between them.
+macro_rules! erase {
+    ($(fn $name:ident($($arg:ident: $by:ident $ty:ty),*) -> $out:ty;)*) => {
+        trait DynEventStore: Send + Sync {
+            fn log(&self) -> LogInfo;
+            fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
+                -> BoxStream<'a, Result<RecordedEvent, StoreError>>;
+            fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
+                -> BoxStream<'a, Result<Loaded, StoreError>>;
+            $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
+                -> BoxFuture<'a, Result<$out, StoreError>>;)*
+        }
+
+        impl<S: EventStore> DynEventStore for S {
+            fn log(&self) -> LogInfo {
+                EventStore::log(self)
+            }
+            fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
+                -> BoxStream<'a, Result<RecordedEvent, StoreError>> {
+                EventStore::load_events(self, stream, after).boxed()
+            }
+            fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
+                -> BoxStream<'a, Result<Loaded, StoreError>> {
+                EventStore::load_with_snapshot(self, stream, fingerprint).boxed()
+            }
+            $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
+                -> BoxFuture<'a, Result<$out, StoreError>> {
+                Box::pin(EventStore::$name(self $(, $arg)*))
+            })*
+        }
+
+        impl EventStore for SharedEventStore {
+            fn log(&self) -> LogInfo {
+                self.0.log()
+            }
+            fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
+                -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+                self.0.load_events(stream, after)
+            }
+            fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
+                -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+                self.0.load_with_snapshot(stream, fingerprint)
+            }
+            $(async fn $name(&self $(, $arg: erase!(@arg $by $ty))*) -> Result<$out, StoreError> {
+                self.0.$name($($arg),*).await
+            })*
+        }
+    };
+    (@arg borrowed $l:lifetime $ty:ty) => { &$l $ty };
+    (@arg owned $l:lifetime $ty:ty) => { $ty };
+    (@arg borrowed $ty:ty) => { &$ty };
+    (@arg owned $ty:ty) => { $ty };
+}
+
+erase! {
+    fn append_events(partition: owned u16, batch: borrowed [Append]) -> Vec<Verdict>;
+    fn read_log(after: borrowed [Position], limit: owned usize) -> Vec<RecordedEvent>;
+    fn heads() -> Vec<Position>;
+    fn wait_for_events(after: borrowed [Position]) -> ();
+    fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot) -> ();
+    fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
+    fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;
+    fn erase_stream(stream: borrowed StreamId) -> u64;
+    fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> Verdict;
+    fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed Encoded) -> ();
+    fn now() -> Timestamp;
+}

@@ -1,0 +1,188 @@
+//! The name of a stream, and the log partition it belongs to.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The longest instance id, in bytes of UTF-8.
+pub const MAX_ID_BYTES: usize = 1_024;
+
+/// The name of a stream: `category-id`, split at the first hyphen.
+///
+/// The category is a [`Target::NAME`](crate::Target::NAME); the id is the rest, whatever it holds.
+/// Stream ids are permanent and public, so they must not hold personal data.
+///
+/// # Example: what may come from outside
+///
+/// ```
+/// use composable_rust_core::StreamId;
+///
+/// let stream: StreamId = "order-2024-17/ä".parse()?;
+/// assert_eq!((stream.category(), stream.id()), ("order", "2024-17/ä"));
+/// assert!("Order-1".parse::<StreamId>().is_err());
+/// assert!("order-".parse::<StreamId>().is_err());
+/// # Ok::<(), composable_rust_core::InvalidId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(Arc<str>);
+
+impl StreamId {
+    /// The stream of instance `id` of `category`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] says which rule is broken; ask the sender for another id.
+    pub fn new(category: &str, id: &str) -> Result<Self, InvalidId> {
+        check_category(category)?;
+        check_id(id)?;
+        Ok(Self(format!("{category}-{id}").into()))
+    }
+
+    /// The part before the first hyphen.
+    pub fn category(&self) -> &str {
+        self.0.split_once('-').map_or(&*self.0, |(category, _)| category)
+    }
+
+    /// The part after the first hyphen.
+    pub fn id(&self) -> &str {
+        self.0.split_once('-').map_or("", |(_, id)| id)
+    }
+
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The log partition of this stream in a log of `count` partitions: xxh3-64 (seed 0) of the
+    /// name's UTF-8 bytes, modulo the count. Every store and every process computes the same.
+    ///
+    /// # Panics
+    ///
+    /// When `count` is 0.
+    pub fn partition(&self, count: u16) -> u16 {
+        let hash = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes());
+        u16::try_from(hash % u64::from(count)).unwrap_or_else(|_| unreachable!("less than a u16"))
+    }
+}
+
+/// Checks what `NAME` may be: `[a-z][a-z0-9_]*`. Usable at compile time.
+pub(crate) const fn is_category(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || !bytes[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut i = 1;
+    while i < bytes.len() {
+        let b = bytes[i];
+        if !(b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+fn check_category(category: &str) -> Result<(), InvalidId> {
+    if is_category(category) { Ok(()) } else { Err(InvalidId::Category(category.to_owned())) }
+}
+
+pub(crate) fn check_id(id: &str) -> Result<(), InvalidId> {
+    if id.is_empty() {
+        Err(InvalidId::Empty)
+    } else if id.len() > MAX_ID_BYTES {
+        Err(InvalidId::TooLong(id.len()))
+    } else if id.contains('\0') {
+        Err(InvalidId::Nul)
+    } else {
+        Ok(())
+    }
+}
+
+/// Why a text is not an instance id or a stream name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidId {
+    /// Nothing after the category.
+    #[error("an id must not be empty")]
+    Empty,
+    /// Longer than [`MAX_ID_BYTES`].
+    #[error("an id may have {MAX_ID_BYTES} bytes, this one has {0}")]
+    TooLong(usize),
+    /// Holds a NUL character, which PostgreSQL cannot store.
+    #[error("an id must not hold a NUL character")]
+    Nul,
+    /// The category is not `[a-z][a-z0-9_]*`.
+    #[error("a stream name is `category-id` and its category matches [a-z][a-z0-9_]*, not `{0}`")]
+    Category(String),
+}
+
+impl FromStr for StreamId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (category, id) =
+            text.split_once('-').ok_or_else(|| InvalidId::Category(text.to_owned()))?;
+        check_category(category)?;
+        check_id(id)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for StreamId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_pinned() {
+        // The hash decides where data lies: these values must never change.
+        let golden = [("order-1", 8), ("order-2", 8), ("order-ä/ö", 8), ("cart-x", 3)];
+        let partitions =
+            golden.map(|(name, count)| name.parse::<StreamId>().unwrap().partition(count));
+        assert_eq!(
+            partitions,
+            golden.map(|(name, count)| {
+                (xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % u64::from(count)) as u16
+            })
+        );
+    }
+
+    #[test]
+    fn ids_are_checked() {
+        assert_eq!(StreamId::new("order", ""), Err(InvalidId::Empty));
+        assert_eq!(StreamId::new("order", "a\0"), Err(InvalidId::Nul));
+        assert!(matches!(
+            StreamId::new("order", &"x".repeat(1_025)),
+            Err(InvalidId::TooLong(1_025))
+        ));
+        assert!(StreamId::new("order", &"x".repeat(1_024)).is_ok());
+        assert!(matches!(StreamId::new("or-der", "1"), Err(InvalidId::Category(_))));
+        assert!("order".parse::<StreamId>().is_err());
+    }
+}
