@@ -69,10 +69,12 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// Under the partition's lock, each append is looked at in this order:
     ///
-    /// 1. If it has marks or events, all its marks stand, and its event ids are exactly those at
+    /// 1. If it has marks or events, all its marks stand just as it would write them (digest,
+    ///    receipt and answer), and its event ids are exactly those at
     ///    `expected + 1 … expected + n`, it was committed by an earlier call: `Committed`, with
     ///    the version and position of then. (An append without marks must be `Exact` and have
-    ///    events to be recognised.)
+    ///    events to be recognised.) Marks that only stand are not enough: a message that first
+    ///    recorded an event and is now refused would lose its first answer.
     /// 2. If any of its marks stands: `Duplicate` with those that do.
     /// 3. If the stream ends in [`CLOSED`](crate::event::CLOSED): `Closed`.
     /// 4. If the stream is not at the expected version: `Conflict`.

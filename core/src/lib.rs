@@ -10,6 +10,7 @@ mod shared_event_store;
 mod snapshot;
 mod stream;
 mod timestamp;
+mod validate;
 mod version;
 
 pub use append::{
@@ -27,6 +28,7 @@ pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};
 pub use stream::{InvalidId, MAX_ID_BYTES, StreamId};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use validate::validate_batch;
 pub use version::{ExpectedVersion, Version};
 
 /// All that a sender needs to know of what it sends to.

@@ -1,0 +1,240 @@
+//! What every store refuses before it sends anything.
+
+use std::collections::HashSet;
+
+use serde_json::value::RawValue;
+
+use crate::{
+    Append, Encoded, LogInfo, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewMark,
+    StoreError, TimerChange,
+};
+
+/// Checks what [`EventStore::append_events`](crate::EventStore::append_events) requires of a batch,
+/// so that one bad member is found before it can fail its neighbours.
+///
+/// Every store calls it before it sends anything; a writer that queues calls [`Append::validate`]
+/// before queueing.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] names the first append that is wrong, and why. Nothing was written.
+pub fn validate_batch(log: LogInfo, partition: u16, batch: &[Append]) -> Result<(), StoreError> {
+    if partition >= log.partitions {
+        return Err(StoreError::Invalid(format!(
+            "there is no partition {partition} in a log of {}",
+            log.partitions
+        )));
+    }
+    let mut streams = HashSet::with_capacity(batch.len());
+    for append in batch {
+        let stream = &append.stream;
+        let own = log.partition_of(stream);
+        if own != partition {
+            return Err(StoreError::Invalid(format!(
+                "stream {stream} belongs to partition {own}, not to {partition}"
+            )));
+        }
+        if !streams.insert(stream.as_str()) {
+            return Err(StoreError::Invalid(format!("two appends of a batch to stream {stream}")));
+        }
+        append.validate()?;
+    }
+    Ok(())
+}
+
+impl Append {
+    /// Checks sizes, characters and marks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] names what is wrong.
+    pub fn validate(&self) -> Result<(), StoreError> {
+        self.check().map_err(|what| StoreError::Invalid(format!("stream {}: {what}", self.stream)))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for event in &self.events {
+            let name = &event.content.name;
+            check_content(&event.content)
+                .and_then(|()| check_metadata(&event.metadata))
+                .map_err(|what| format!("event `{}`: {what}", name.escape_debug()))?;
+        }
+        check_marks(&self.marks, self.events.len())?;
+        for row in &self.outbox {
+            check_text("target", &row.target)
+                .and_then(|()| check_text("recipient", &row.recipient))
+                .and_then(|()| check_content(&row.content))
+                .and_then(|()| check_metadata(&row.metadata))
+                .map_err(|what| format!("effect {}: {what}", row.id))?;
+        }
+        for change in &self.timers {
+            check_timer(change)?;
+        }
+        Ok(())
+    }
+}
+
+impl Encoded {
+    /// Checks sizes and characters.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] names what is wrong.
+    pub fn validate(&self) -> Result<(), StoreError> {
+        check_content(self).map_err(|what| {
+            StoreError::Invalid(format!("content `{}`: {what}", self.name.escape_debug()))
+        })
+    }
+}
+
+fn check_content(content: &Encoded) -> Result<(), String> {
+    if content.name.is_empty() || content.name.starts_with('$') {
+        return Err("a name is not empty and does not start with `$`".to_owned());
+    }
+    check_text("name", &content.name)?;
+    check_text("codec", &content.codec)?;
+    check_size("payload", content.bytes.len(), MAX_PAYLOAD_BYTES)
+}
+
+/// Empty, or JSON text without the one character that PostgreSQL cannot keep.
+fn check_metadata(metadata: &str) -> Result<(), String> {
+    check_size("metadata", metadata.len(), MAX_METADATA_BYTES)?;
+    if metadata.is_empty() {
+        return Ok(());
+    }
+    if holds_nul_escape(metadata) {
+        return Err("metadata holds a NUL character".to_owned());
+    }
+    serde_json::from_str::<&RawValue>(metadata)
+        .map(|_| ())
+        .map_err(|error| format!("metadata is not JSON: {error}"))
+}
+
+/// Whether `json` holds `\u0000` where the backslash is not itself escaped. A raw NUL is not JSON.
+fn holds_nul_escape(json: &str) -> bool {
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let before = json.as_bytes()[..at].iter().rev().take_while(|b| **b == b'\\').count();
+        before % 2 == 0
+    })
+}
+
+fn check_marks(marks: &[NewMark], events: usize) -> Result<(), String> {
+    for (i, mark) in marks.iter().enumerate() {
+        let id = mark.message_id;
+        if marks[..i].iter().any(|other| other.message_id == id) {
+            return Err(format!("two marks of message {id}"));
+        }
+        if u64::from(mark.first_event) + u64::from(mark.event_count) > events as u64 {
+            return Err(format!("the mark of message {id} names events that are not there"));
+        }
+        check_size("answer", mark.answer.len(), MAX_PAYLOAD_BYTES)
+            .map_err(|what| format!("the mark of message {id}: {what}"))?;
+    }
+    Ok(())
+}
+
+fn check_timer(change: &TimerChange) -> Result<(), String> {
+    let id = match change {
+        TimerChange::Arm(timer) => &timer.id,
+        TimerChange::Cancel { id } => id,
+    };
+    check_text("id", id)
+        .and_then(|()| check_size("id", id.len(), MAX_ID_BYTES))
+        .and_then(|()| match change {
+            TimerChange::Arm(timer) => {
+                check_content(&timer.content).and_then(|()| check_metadata(&timer.metadata))
+            }
+            TimerChange::Cancel { .. } => Ok(()),
+        })
+        .map_err(|what| format!("timer `{}`: {what}", id.escape_debug()))
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), String> {
+    if text.contains('\0') { Err(format!("{what} holds a NUL character")) } else { Ok(()) }
+}
+
+fn check_size(what: &str, bytes: usize, limit: usize) -> Result<(), String> {
+    if bytes <= limit {
+        Ok(())
+    } else {
+        Err(format!("{what} has {bytes} bytes, {limit} are allowed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventId, ExpectedVersion, MessageId, NewEvent};
+    use uuid::Uuid;
+
+    fn event(name: &'static str, payload: usize, metadata: impl Into<String>) -> NewEvent {
+        NewEvent {
+            id: EventId(Uuid::nil()),
+            content: Encoded {
+                name: name.into(),
+                version: 1,
+                codec: "json".into(),
+                bytes: vec![0; payload],
+            },
+            metadata: metadata.into(),
+        }
+    }
+
+    fn append(stream: &str, event: NewEvent) -> Append {
+        Append::new(stream.parse().unwrap(), ExpectedVersion::Any).with_events(vec![event])
+    }
+
+    fn refusal(append: &Append) -> String {
+        append.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn limits_are_inclusive() {
+        let text = format!("\"{}\"", "x".repeat(MAX_METADATA_BYTES - 2));
+        append("a-1", event("x", MAX_PAYLOAD_BYTES, text.clone())).validate().unwrap();
+        assert!(refusal(&append("a-1", event("x", MAX_PAYLOAD_BYTES + 1, ""))).contains("payload"));
+        assert!(refusal(&append("a-1", event("x", 0, text + " "))).contains("metadata"));
+    }
+
+    #[test]
+    fn nul_is_refused_in_every_disguise() {
+        assert!(refusal(&append("a-1", event("x\0", 0, ""))).contains("NUL"));
+        assert!(refusal(&append("a-1", event("x", 0, r#""a\u0000""#))).contains("NUL"));
+        assert!(refusal(&append("a-1", event("x", 0, r#""a\\\u0000""#))).contains("NUL"));
+        assert!(refusal(&append("a-1", event("x", 0, "\"\0\""))).contains("JSON"));
+        append("a-1", event("x", 0, r#""a\\u0000""#)).validate().unwrap();
+    }
+
+    #[test]
+    fn names_of_the_framework_are_reserved() {
+        assert!(refusal(&append("a-1", event("$closed", 0, ""))).contains('$'));
+    }
+
+    #[test]
+    fn marks_are_checked() {
+        let mark = NewMark {
+            message_id: MessageId(Uuid::nil()),
+            digest: 0,
+            first_event: 0,
+            event_count: 1,
+            answer: Vec::new(),
+        };
+        let append = append("a-1", event("x", 0, ""));
+        append.clone().with_marks(vec![mark.clone()]).validate().unwrap();
+        let twice = append.clone().with_marks(vec![mark.clone(), mark.clone()]);
+        assert!(refusal(&twice).contains("two marks"));
+        let beyond = append.with_marks(vec![NewMark { first_event: 1, ..mark }]);
+        assert!(refusal(&beyond).contains("not there"));
+    }
+
+    #[test]
+    fn a_batch_is_of_one_partition_and_different_streams() {
+        let log = LogInfo { id: Uuid::nil(), partitions: 3 };
+        let append = append("a-1", event("x", 0, ""));
+        let own = log.partition_of(&append.stream);
+        validate_batch(log, own, std::slice::from_ref(&append)).unwrap();
+        validate_batch(log, (own + 1) % 3, std::slice::from_ref(&append)).unwrap_err();
+        validate_batch(log, 3, &[]).unwrap_err();
+        validate_batch(log, own, &[append.clone(), append]).unwrap_err();
+    }
+}
