@@ -1,38 +1,100 @@
-//! The pure half of Composable Rust.
+//! The pure half of Composable Rust: reducers and aggregates, effects as values, messages, streams,
+//! composition, and the ports. It reads no clock, spawns nothing, and knows neither tokio nor sqlx.
+//!
+//! Use it through the facade crate `composable-rust`, which has the guide.
 
+extern crate self as composable_rust_core;
+
+mod aggregate;
 mod append;
+mod binary;
+mod codec;
+mod composition;
+mod context;
+mod decision;
+mod durable;
+mod effect;
 pub mod event;
+mod event_bus;
+mod event_sourced;
 mod event_store;
+mod gateway;
 mod id;
+mod list;
+mod message;
 mod metadata;
+mod ports;
 mod position;
+mod reducer;
+pub mod schema;
 mod shared_event_store;
 mod snapshot;
 mod stream;
+mod target;
 mod timestamp;
 mod validate;
 mod version;
 
+pub use aggregate::Aggregate;
 pub use append::{
     Append, Due, Mark, NewMark, NewOutboxRow, NewTimer, OutboxKind, Receipt, TimerChange, Verdict,
 };
+pub use codec::{BincodeCodec, Codec, CodecError, Codecs, JsonCodec};
+pub use composable_rust_macros::Message;
+pub use composition::{
+    Combined, ForEach, IfLet, Scoped, combine_reducers, for_each, if_let, scope_reducer,
+};
+pub use context::{Context, Incoming};
+pub use decision::{
+    Decision, EventOf, Outcome, With, record, record_all, reject, repeat, unchanged,
+};
+pub use durable::{
+    After, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId, Reaction,
+    Reactions, Replies, Tell, after, at, call, cancel, dispatch, tell,
+};
+pub use effect::{
+    DatabaseEffect, DbOperation, DbOutcome, Effect, Effects, database, future, parallel, publish,
+    sequential,
+};
 pub use event::{Encoded, NewEvent, Recorded, RecordedEvent, StoredContent};
+pub use event_bus::{BusError, BusMessage, Delivery, EventBus};
+pub use event_sourced::EventSourced;
 pub use event_store::{
     DEFAULT_PARTITIONS, EventStore, Loaded, LogInfo, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
     StoreError, subscribe,
 };
+pub use gateway::{Answer, CallError, Gateway, ReceivesAnswer};
 pub use id::Id;
+pub use list::{Item, List};
+pub use message::{AnyMessage, DecodeError, EncodeError, Format, Kind, Message};
 pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress};
+pub use ports::{Clock, IdGenerator, Rng};
 pub use position::{InvalidPosition, Position};
+pub use reducer::Reducer;
 pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};
 pub use stream::{InvalidId, MAX_ID_BYTES, StreamId};
+pub use target::{Identified, Receives, Reply, Target};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use validate::validate_batch;
 pub use version::{ExpectedVersion, Version};
 
-/// All that a sender needs to know of what it sends to.
-pub trait Target {
-    /// Stream category.
-    const NAME: &'static str;
+/// Verbs, the traits that users implement, and few types.
+pub mod prelude {
+    pub use crate::{
+        Aggregate, Context, Decision, Effect, Effects, Id, Identified, Message, Reactions, Reducer,
+        Reply, Target, Timestamp, With, after, at, call, cancel, combine_reducers, dispatch,
+        effects, for_each, future, if_let, parallel, publish, record, record_all, reject, repeat,
+        scope_reducer, sequential, tell, unchanged,
+    };
+}
+
+/// What the macros expand to. Not for users.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::gateway::IsAnswer;
+    pub use crate::list::put;
+    pub use crate::message::{decode_content, decode_value, encode_content, encode_value};
+    pub use crate::target::IsReply;
+    pub use serde;
 }

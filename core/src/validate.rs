@@ -96,7 +96,7 @@ fn check_content(content: &Encoded) -> Result<(), String> {
     check_size("payload", content.bytes.len(), MAX_PAYLOAD_BYTES)
 }
 
-/// Empty, or JSON text without the one character that PostgreSQL cannot keep.
+/// Empty, or JSON text without NUL, which a JSONB column cannot keep.
 fn check_metadata(metadata: &str) -> Result<(), String> {
     check_size("metadata", metadata.len(), MAX_METADATA_BYTES)?;
     if metadata.is_empty() {

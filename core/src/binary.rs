@@ -1,0 +1,68 @@
+//! The bincode wire format, and the only place that knows the crate.
+//!
+//! The format is that of bincode 2 with its standard configuration (little endian, variable-length
+//! integers), through serde. It is frozen and specified; golden bytes in this module's tests pin
+//! it. Nothing else in the workspace names the crate, so another implementation of the same format
+//! can take its place here.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::MAX_PAYLOAD_BYTES;
+
+type Config = Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD_BYTES>>;
+
+const CONFIG: Config = bincode::config::standard().with_limit::<MAX_PAYLOAD_BYTES>();
+
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
+    bincode::serde::encode_to_vec(value, CONFIG).map_err(Into::into)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let (value, read) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
+    if read == bytes.len() {
+        Ok(value)
+    } else {
+        Err(format!("{} bytes are left after the value", bytes.len() - read).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Shape {
+        Unit,
+        Pair(u8, i32),
+        Named { text: String, list: Vec<u64>, maybe: Option<bool> },
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let named =
+            Shape::Named { text: "ä".into(), list: vec![1, 250, 251, 70_000], maybe: Some(true) };
+        let golden: [(Shape, &[u8]); 3] = [
+            (Shape::Unit, &[0]),
+            (Shape::Pair(255, -1), &[1, 255, 1]),
+            (named, &[2, 2, 0xc3, 0xa4, 4, 1, 250, 251, 251, 0, 252, 0x70, 0x11, 1, 0, 1, 1]),
+        ];
+        for (value, bytes) in golden {
+            assert_eq!(encode(&value).unwrap(), bytes);
+            assert_eq!(decode::<Shape>(bytes).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_left_over_and_what_is_too_long() {
+        assert!(decode::<u8>(&[1, 2]).is_err());
+        // A length of 2^40 must not be believed.
+        assert!(decode::<Vec<u8>>(&[253, 0, 0, 0, 0, 0, 1, 0, 0]).is_err());
+        assert!(encode(&vec![0_u8; MAX_PAYLOAD_BYTES + 1]).is_err());
+    }
+}

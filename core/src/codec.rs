@@ -1,0 +1,211 @@
+//! How content becomes stored bytes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::message::{decode_value, encode_value};
+use crate::{DecodeError, Encoded, Format, Kind, Message, StreamId};
+
+/// Turns encoded content into what is stored, and back.
+///
+/// A row names the codec that wrote it, so a log may hold rows of several; encrypting per subject
+/// is a codec more, not a migration.
+pub trait Codec: Send + Sync + 'static {
+    /// Stored with every row, with the key where there is one.
+    fn name(&self) -> Cow<'static, str>;
+
+    /// The format that content is encoded in.
+    fn format(&self) -> Format;
+
+    /// Changes encoded content before it is stored; unchanged unless overridden.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be stored, for example because a key is missing.
+    fn seal(&self, stream: &StreamId, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+        let _ = (stream, name);
+        Ok(bytes)
+    }
+
+    /// The inverse of [`Codec::seal`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, for example because a key is gone.
+    fn open<'a>(
+        &self,
+        stream: &StreamId,
+        name: &str,
+        bytes: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, CodecError> {
+        let _ = (stream, name);
+        Ok(Cow::Borrowed(bytes))
+    }
+}
+
+/// Why a codec cannot seal or open; its own reason.
+pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The bincode wire format: the default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BincodeCodec;
+
+impl Codec for BincodeCodec {
+    fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed("bincode")
+    }
+
+    fn format(&self) -> Format {
+        Format::Binary
+    }
+}
+
+/// JSON: larger and slower, readable with any tool.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JsonCodec;
+
+impl Codec for JsonCodec {
+    fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed("json")
+    }
+
+    fn format(&self) -> Format {
+        Format::Json
+    }
+}
+
+/// The codec that writes, and all that can be read. Bincode and JSON always can.
+#[derive(Clone)]
+pub struct Codecs {
+    writer: Arc<dyn Codec>,
+    readers: BTreeMap<Cow<'static, str>, Arc<dyn Codec>>,
+}
+
+impl Default for Codecs {
+    fn default() -> Self {
+        Self { writer: Arc::new(BincodeCodec), readers: BTreeMap::new() }
+            .reading(BincodeCodec)
+            .reading(JsonCodec)
+    }
+}
+
+impl fmt::Debug for Codecs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codecs")
+            .field("writer", &self.writer.name())
+            .field("readers", &self.readers.keys())
+            .finish()
+    }
+}
+
+impl Codecs {
+    /// The same, able to read what `codec` wrote.
+    #[must_use]
+    pub fn reading(mut self, codec: impl Codec) -> Self {
+        let codec: Arc<dyn Codec> = Arc::new(codec);
+        self.readers.insert(codec.name(), codec);
+        self
+    }
+
+    /// The same, writing with `codec`, and able to read it.
+    #[must_use]
+    pub fn writing(mut self, codec: impl Codec) -> Self {
+        let codec: Arc<dyn Codec> = Arc::new(codec);
+        self.readers.insert(codec.name(), Arc::clone(&codec));
+        self.writer = codec;
+        self
+    }
+
+    /// Encodes a message for `stream`.
+    ///
+    /// # Errors
+    ///
+    /// The content cannot be represented or sealed; the message is at fault.
+    pub fn encode<M: Message>(
+        &self,
+        stream: &StreamId,
+        message: &M,
+    ) -> Result<Encoded, CodecError> {
+        self.seal(stream, message.kind(), message.encode(self.writer.format())?)
+    }
+
+    /// Encodes a message whose type is erased.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codecs::encode`].
+    pub fn encode_any(
+        &self,
+        stream: &StreamId,
+        message: &crate::AnyMessage,
+    ) -> Result<Encoded, CodecError> {
+        self.seal(stream, message.kind(), message.encode(self.writer.format())?)
+    }
+
+    fn seal(&self, stream: &StreamId, kind: &Kind, bytes: Vec<u8>) -> Result<Encoded, CodecError> {
+        Ok(Encoded {
+            name: Cow::Borrowed(kind.name),
+            version: kind.version,
+            codec: self.writer.name(),
+            bytes: self.writer.seal(stream, kind.name, bytes)?,
+        })
+    }
+
+    /// Decodes a message of `stream`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::decode`], or [`DecodeError::UnknownCodec`].
+    pub fn decode<M: Message>(
+        &self,
+        stream: &StreamId,
+        content: &Encoded,
+    ) -> Result<M, DecodeError> {
+        let codec = self.reader(&content.codec)?;
+        let bytes = codec.open(stream, &content.name, &content.bytes).map_err(|source| {
+            DecodeError::Malformed {
+                name: content.name.to_string(),
+                version: content.version,
+                source,
+            }
+        })?;
+        M::decode(&content.name, content.version, codec.format(), &bytes)
+    }
+
+    fn reader(&self, name: &str) -> Result<&Arc<dyn Codec>, DecodeError> {
+        self.readers.get(name).ok_or_else(|| DecodeError::UnknownCodec { codec: name.to_owned() })
+    }
+
+    /// Encodes a state for a snapshot of `stream`: the codec's name and the bytes.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot be represented or sealed.
+    pub fn encode_state<S: serde::Serialize>(
+        &self,
+        stream: &StreamId,
+        state: &S,
+    ) -> Result<(String, Vec<u8>), CodecError> {
+        let bytes = encode_value(self.writer.format(), state)?;
+        let bytes = self.writer.seal(stream, "$snapshot", bytes)?;
+        Ok((self.writer.name().into_owned(), bytes))
+    }
+
+    /// Decodes a state from a snapshot of `stream`.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not such a state; fold the events instead.
+    pub fn decode_state<S: serde::de::DeserializeOwned>(
+        &self,
+        stream: &StreamId,
+        codec: &str,
+        bytes: &[u8],
+    ) -> Result<S, CodecError> {
+        let codec = self.reader(codec)?;
+        let bytes = codec.open(stream, "$snapshot", bytes)?;
+        decode_value(codec.format(), &bytes)
+    }
+}

@@ -1,0 +1,124 @@
+//! What `decide` returns.
+
+use smallvec::SmallVec;
+
+use crate::{Aggregate, Reactions};
+
+/// What a command leads to: an [`Outcome`], or the aggregate's rejection. `?` works in `decide`.
+pub type Decision<A> = Result<Outcome<A>, <A as Aggregate>::Rejection>;
+
+/// What an accepted command leads to; made by [`record`], [`record_all`], [`unchanged`] and
+/// [`repeat`].
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a decision does nothing unless `decide` returns it"]
+pub struct Outcome<A: Aggregate> {
+    /// Events to be recorded, in order; or those that are repeated.
+    pub events: SmallVec<[A::Event; 1]>,
+    /// Whether the events are only answered with, not recorded.
+    pub repeated: bool,
+    /// Durable effects that commit with the events, besides those of `react`.
+    pub effects: Reactions<A::Command>,
+}
+
+impl<A: Aggregate> Outcome<A> {
+    fn new(events: SmallVec<[A::Event; 1]>, repeated: bool) -> Self {
+        Self { events, repeated, effects: Reactions::none() }
+    }
+}
+
+/// An event of the aggregate `A`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the event type of `{A}`",
+    label = "`{A}` cannot record this"
+)]
+pub trait EventOf<A: Aggregate> {
+    /// The event.
+    fn event(self) -> A::Event;
+}
+
+impl<A: Aggregate<Event = E>, E: crate::Message> EventOf<A> for E {
+    fn event(self) -> E {
+        self
+    }
+}
+
+/// Records one event.
+///
+/// # Errors
+///
+/// Never; the type is that of `decide`.
+#[must_use = "a decision does nothing unless `decide` returns it"]
+#[inline]
+pub fn record<A: Aggregate>(event: impl EventOf<A>) -> Decision<A> {
+    let mut events = SmallVec::new();
+    events.push(event.event());
+    Ok(Outcome::new(events, false))
+}
+
+/// Records several events, in order, all or none. Without any it is [`unchanged`].
+///
+/// # Errors
+///
+/// Never; the type is that of `decide`.
+#[must_use = "a decision does nothing unless `decide` returns it"]
+pub fn record_all<A: Aggregate, E: EventOf<A>>(events: impl IntoIterator<Item = E>) -> Decision<A> {
+    Ok(Outcome::new(events.into_iter().map(E::event).collect(), false))
+}
+
+/// Refuses the command.
+///
+/// # Errors
+///
+/// Always, with the rejection.
+#[must_use = "a decision does nothing unless `decide` returns it"]
+#[inline]
+pub fn reject<A: Aggregate>(rejection: A::Rejection) -> Decision<A> {
+    Err(rejection)
+}
+
+/// Accepts the command and changes nothing.
+///
+/// # Errors
+///
+/// Never; the type is that of `decide`.
+#[must_use = "a decision does nothing unless `decide` returns it"]
+pub fn unchanged<A: Aggregate>() -> Decision<A> {
+    Ok(Outcome::new(SmallVec::new(), false))
+}
+
+/// Answers with an event without recording it: an idempotent repeat of what was recorded before, or
+/// a question answered with data.
+///
+/// # Errors
+///
+/// Never; the type is that of `decide`.
+#[must_use = "a decision does nothing unless `decide` returns it"]
+pub fn repeat<A: Aggregate>(event: impl EventOf<A>) -> Decision<A> {
+    let mut events = SmallVec::new();
+    events.push(event.event());
+    Ok(Outcome::new(events, true))
+}
+
+/// Attaches durable effects to a decision.
+pub trait With<A: Aggregate> {
+    /// The same decision with `effects`, which commit with its events, or alone if it has none. A
+    /// rejection stays as it is.
+    ///
+    /// For facts that must not pass through events or state (a card token); what follows from an
+    /// event belongs in [`Aggregate::react`].
+    ///
+    /// # Errors
+    ///
+    /// When the decision is a rejection.
+    #[must_use = "a decision does nothing unless `decide` returns it"]
+    fn with(self, effects: Reactions<A::Command>) -> Decision<A>;
+}
+
+impl<A: Aggregate> With<A> for Result<Outcome<A>, A::Rejection> {
+    fn with(self, effects: Reactions<A::Command>) -> Decision<A> {
+        self.map(|mut outcome| {
+            outcome.effects = outcome.effects.merge(effects);
+            outcome
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! An aggregate as a reducer.
+
+use crate::{
+    Aggregate, AnyMessage, Context, CorrelationId, Effect, Effects, Id, Incoming, MessageId,
+    Metadata, Reducer, Timestamp, Version,
+};
+
+/// Makes an aggregate a [`Reducer`], for a plain store, for composition and for tests.
+///
+/// A command is decided; its events are applied to the state and returned as [`Effect::Record`], a
+/// rejection as [`Effect::Reject`], what follows durably as effects. Nothing is stored: that is what
+/// an app's `Handle` does. Version and clock stand still, so ids that the aggregate makes are the
+/// same for every command; give each command its own [`Incoming`] with [`EventSourced::incoming`]
+/// where that matters.
+#[derive(Debug, Clone)]
+pub struct EventSourced<A> {
+    id: Id<A>,
+    incoming: Incoming,
+}
+
+impl<A: Aggregate> EventSourced<A> {
+    /// The instance `id` of `A`.
+    pub fn new(id: Id<A>) -> Self {
+        let nil = uuid::Uuid::nil();
+        let metadata = Metadata {
+            correlation_id: CorrelationId(nil),
+            causation_id: nil,
+            user: None,
+            traceparent: None,
+            return_addresses: Vec::new(),
+        };
+        let incoming = Incoming { message_id: MessageId(nil), metadata, now: Timestamp::EPOCH };
+        Self { id, incoming }
+    }
+
+    /// The same, seeing every command as `incoming`.
+    #[must_use]
+    pub fn incoming(mut self, incoming: Incoming) -> Self {
+        self.incoming = incoming;
+        self
+    }
+}
+
+impl<A: Aggregate> Reducer for EventSourced<A> {
+    type State = A;
+    type Action = A::Command;
+    type Environment = A::Environment;
+
+    fn reduce(
+        &self,
+        state: &mut A,
+        command: A::Command,
+        env: &A::Environment,
+    ) -> Effects<A::Command> {
+        let log = uuid::Uuid::nil();
+        let ctx = Context::new(log, &self.id, Version::ZERO, &self.incoming, env);
+        let outcome = match state.decide(command, &ctx) {
+            Ok(outcome) => outcome,
+            Err(rejection) => {
+                return std::iter::once(Effect::Reject(AnyMessage::new(rejection))).collect();
+            }
+        };
+        let mut effects = Effects::none();
+        if !outcome.repeated {
+            for event in outcome.events {
+                effects.push(Effect::Record(AnyMessage::new(event.clone())));
+                state.apply(event.clone());
+                for reaction in state.react(&event, &ctx) {
+                    effects.push(reaction.into());
+                }
+            }
+        }
+        for reaction in outcome.effects {
+            effects.push(reaction.into());
+        }
+        effects
+    }
+}

@@ -1,0 +1,173 @@
+//! The outside world as messages.
+
+use std::fmt;
+use std::future::Future;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::Message;
+use crate::message::Format;
+
+/// A service outside that an aggregate asks with [`call`](crate::call), such as a payment provider.
+///
+/// Calls are made at least once. The idempotency key is the same for every attempt and is the only
+/// fence against a call that overlaps with its own repetition after a frozen process: give it to
+/// the service.
+pub trait Gateway: Send + Sync + Sized + 'static {
+    /// Names the gateway; it is stored.
+    const NAME: &'static str;
+    /// What it is asked.
+    type Request: Message;
+    /// What it answers.
+    type Response: Message;
+    /// What it refuses with, for good.
+    type Failure: Message;
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]: its variants decide whether the call is made again.
+    fn call(
+        &self,
+        request: Self::Request,
+        idempotency_key: &str,
+    ) -> impl Future<Output = Result<Self::Response, CallError<Self::Failure>>> + Send;
+}
+
+/// Why a call did not answer.
+#[derive(Debug)]
+pub enum CallError<F> {
+    /// Final: the service refuses. It comes back as [`Answer::Failed`].
+    Failed(F),
+    /// It may have happened. Counts as an attempt and is made again.
+    Retry(Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing was sent. Made again for as long as it lasts, without counting.
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How a call was answered.
+pub enum Answer<G: Gateway> {
+    /// The service's response.
+    Done(G::Response),
+    /// The service refuses, for good.
+    Failed(G::Failure),
+    /// Out of attempts: it may have happened.
+    Exhausted,
+}
+
+/// A command type with a variant for the answers of `G`; derived per variant that holds an
+/// [`Answer`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no variant for the answers of `{G}`",
+    label = "nothing in `{Self}` takes an `Answer<{G}>`",
+    note = "add `SomeName(Answer<{G}>)` to it"
+)]
+pub trait ReceivesAnswer<G: Gateway>: Message {
+    /// What travels with the return address and comes back with the answer.
+    type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
+
+    /// The command that delivers the answer.
+    fn receive_answer(tag: Self::Tag, answer: Answer<G>) -> Self;
+}
+
+/// What an answer variant's type says; lets the derive name the gateway whatever the type is called.
+#[doc(hidden)]
+pub trait IsAnswer {
+    type Gateway: Gateway;
+}
+
+impl<G: Gateway> IsAnswer for Answer<G> {
+    type Gateway = G;
+}
+
+impl<G: Gateway> Clone for Answer<G> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Done(response) => Self::Done(response.clone()),
+            Self::Failed(failure) => Self::Failed(failure.clone()),
+            Self::Exhausted => Self::Exhausted,
+        }
+    }
+}
+
+impl<G: Gateway> PartialEq for Answer<G> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Done(a), Self::Done(b)) => a == b,
+            (Self::Failed(a), Self::Failed(b)) => a == b,
+            (Self::Exhausted, Self::Exhausted) => true,
+            _ => false,
+        }
+    }
+}
+
+impl<G: Gateway> fmt::Debug for Answer<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(response) => f.debug_tuple("Done").field(response).finish(),
+            Self::Failed(failure) => f.debug_tuple("Failed").field(failure).finish(),
+            Self::Exhausted => f.write_str("Exhausted"),
+        }
+    }
+}
+
+/// An answer as it is encoded; the mirror of a reply's.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Answer")]
+struct Wire {
+    outcome: Outcome,
+    name: String,
+    version: u16,
+    content: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Outcome {
+    Done,
+    Failed,
+    Exhausted,
+}
+
+impl Wire {
+    fn of(outcome: Outcome, message: &impl Message) -> Result<Self, crate::EncodeError> {
+        let kind = message.kind();
+        let content = String::from_utf8_lossy(&message.encode(Format::Json)?).into_owned();
+        Ok(Self { outcome, name: kind.name.to_owned(), version: kind.version, content })
+    }
+}
+
+impl<G: Gateway> Serialize for Answer<G> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let wire = match self {
+            Self::Done(response) => Wire::of(Outcome::Done, response),
+            Self::Failed(failure) => Wire::of(Outcome::Failed, failure),
+            Self::Exhausted => Ok(Wire {
+                outcome: Outcome::Exhausted,
+                name: String::new(),
+                version: 0,
+                content: String::new(),
+            }),
+        };
+        wire.map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de, G: Gateway> Deserialize<'de> for Answer<G> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        let bytes = wire.content.as_bytes();
+        Ok(match wire.outcome {
+            Outcome::Done => Self::Done(
+                G::Response::decode(&wire.name, wire.version, Format::Json, bytes)
+                    .map_err(de::Error::custom)?,
+            ),
+            Outcome::Failed => Self::Failed(
+                G::Failure::decode(&wire.name, wire.version, Format::Json, bytes)
+                    .map_err(de::Error::custom)?,
+            ),
+            Outcome::Exhausted => Self::Exhausted,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! The small list that effects and reactions come in.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+/// A list of effects ([`Effects`](crate::Effects)) or of durable ones
+/// ([`Reactions`](crate::Reactions)); up to two need no allocation. Written `effects![…]`.
+#[derive(Clone, PartialEq)]
+#[must_use = "effects are values: they do nothing unless they are returned"]
+pub struct List<E>(SmallVec<[E; 2]>);
+
+impl<E> List<E> {
+    /// Nothing.
+    #[inline]
+    pub const fn none() -> Self {
+        Self(SmallVec::new_const())
+    }
+
+    /// These, then `other`'s.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, E> {
+        self.0.iter()
+    }
+
+    pub(crate) fn push(&mut self, item: E) {
+        self.0.push(item);
+    }
+}
+
+impl<E> Default for List<E> {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for List<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0).finish()
+    }
+}
+
+impl<E> IntoIterator for List<E> {
+    type Item = E;
+    type IntoIter = smallvec::IntoIter<[E; 2]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, E> IntoIterator for &'a List<E> {
+    type Item = &'a E;
+    type IntoIter = std::slice::Iter<'a, E>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<E> FromIterator<E> for List<E> {
+    fn from_iter<I: IntoIterator<Item = E>>(items: I) -> Self {
+        Self(items.into_iter().collect())
+    }
+}
+
+/// What may stand in `effects![…]` where a list of `E` is expected.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be returned as `{E}`",
+    label = "not an effect that may stand here",
+    note = "an aggregate's follow-ups are durable: `dispatch`, `tell`, `call`, `after`, `at` and \
+            `cancel`; instead of a future, `call` a gateway; instead of publishing, let the relay \
+            publish the event"
+)]
+pub trait Item<E> {
+    /// The element.
+    fn item(self) -> E;
+}
+
+/// Appends to a list; what `effects![…]` expands to.
+#[doc(hidden)]
+pub fn put<E, X: Item<E>>(mut list: List<E>, item: X) -> List<E> {
+    list.push(item.item());
+    list
+}
+
+/// A list of effects: `effects![dispatch(…), after(…)]`.
+#[macro_export]
+macro_rules! effects {
+    () => { $crate::List::none() };
+    ($($item:expr),+ $(,)?) => { $crate::effects!(@put $crate::List::none(); $($item),+) };
+    (@put $list:expr; $item:expr $(, $rest:expr)*) => {
+        $crate::effects!(@put $crate::__private::put($list, $item); $($rest),*)
+    };
+    (@put $list:expr;) => { $list };
+}

@@ -1,0 +1,194 @@
+//! What a sender knows, and what comes back.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::message::Format;
+use crate::{Aggregate, Id, InvalidId, Message};
+
+/// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
+/// service's contract is one without being an aggregate here.
+pub trait Target: Sized + 'static {
+    /// The stream category.
+    const NAME: &'static str;
+    /// What it is asked.
+    type Command: Message;
+    /// What it answers with.
+    type Event: Message;
+    /// What it refuses with.
+    type Rejection: Message;
+}
+
+impl<A: Aggregate> Target for A {
+    const NAME: &'static str = A::NAME;
+    type Command = A::Command;
+    type Event = A::Event;
+    type Rejection = A::Rejection;
+}
+
+/// Ids of a target by its name: `Order::id("42")`.
+pub trait Identified: Target {
+    /// The id of an instance, from a text that the program itself wrote.
+    ///
+    /// # Panics
+    ///
+    /// When the text is not an id; parse what comes from outside with [`Identified::parse_id`].
+    #[track_caller]
+    fn id(text: impl Into<String>) -> Id<Self> {
+        let text = text.into();
+        match Id::parse(text.as_str()) {
+            Ok(id) => id,
+            Err(error) => panic!("`{text}` is not an id of `{}`: {error}", Self::NAME),
+        }
+    }
+
+    /// Parses the id of an instance that came from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] says which rule is broken; ask the sender for another id.
+    fn parse_id(text: &str) -> Result<Id<Self>, InvalidId> {
+        Id::parse(text)
+    }
+
+    /// The id of the instance that a request with this idempotency key creates: the same key
+    /// always gives the same id, so creating twice meets the instance of the first time.
+    fn id_from(key: &str) -> Id<Self> {
+        Self::id(crate::MessageId::from_key(&format!("{}\0{key}", Self::NAME)).to_string())
+    }
+}
+
+impl<T: Target> Identified for T {}
+
+/// How a command that was dispatched to `T` was answered.
+pub enum Reply<T: Target> {
+    /// It recorded an event, or repeated one; with several events there are several replies.
+    Recorded(T::Event),
+    /// It was refused.
+    Rejected(T::Rejection),
+    /// It changed nothing.
+    Unchanged,
+    /// It never arrived: an operator refused it, or its instance is closed.
+    Undelivered,
+}
+
+/// A command type with a variant for the replies of `T`; derived per variant that holds a
+/// [`Reply`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no variant for the replies of `{T}`",
+    label = "nothing in `{Self}` takes a `Reply<{T}>`",
+    note = "add `SomeName(Reply<{T}>)` to it, or use `tell` if no answer is wanted"
+)]
+pub trait Receives<T: Target>: Message {
+    /// What travels with the return address and comes back with every answer.
+    type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
+
+    /// The command that delivers the reply.
+    fn receive(tag: Self::Tag, reply: Reply<T>) -> Self;
+}
+
+/// What a reply variant's type says; lets the derive name the target whatever the type is called.
+#[doc(hidden)]
+pub trait IsReply {
+    type Target: Target;
+}
+
+impl<T: Target> IsReply for Reply<T> {
+    type Target = T;
+}
+
+impl<T: Target> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Recorded(event) => Self::Recorded(event.clone()),
+            Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
+            Self::Unchanged => Self::Unchanged,
+            Self::Undelivered => Self::Undelivered,
+        }
+    }
+}
+
+impl<T: Target> PartialEq for Reply<T> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Recorded(a), Self::Recorded(b)) => a == b,
+            (Self::Rejected(a), Self::Rejected(b)) => a == b,
+            (Self::Unchanged, Self::Unchanged) | (Self::Undelivered, Self::Undelivered) => true,
+            _ => false,
+        }
+    }
+}
+
+impl<T: Target> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recorded(event) => f.debug_tuple("Recorded").field(event).finish(),
+            Self::Rejected(rejection) => f.debug_tuple("Rejected").field(rejection).finish(),
+            Self::Unchanged => f.write_str("Unchanged"),
+            Self::Undelivered => f.write_str("Undelivered"),
+        }
+    }
+}
+
+/// A reply as it is encoded: its case, and the message as name, version and bytes of JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Reply")]
+struct Wire {
+    outcome: Outcome,
+    name: String,
+    version: u16,
+    content: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Outcome {
+    Recorded,
+    Rejected,
+    Unchanged,
+    Undelivered,
+}
+
+impl Wire {
+    fn of(outcome: Outcome, message: &impl Message) -> Result<Self, crate::EncodeError> {
+        let kind = message.kind();
+        let content = String::from_utf8_lossy(&message.encode(Format::Json)?).into_owned();
+        Ok(Self { outcome, name: kind.name.to_owned(), version: kind.version, content })
+    }
+
+    fn empty(outcome: Outcome) -> Self {
+        Self { outcome, name: String::new(), version: 0, content: String::new() }
+    }
+}
+
+impl<T: Target> Serialize for Reply<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let wire = match self {
+            Self::Recorded(event) => Wire::of(Outcome::Recorded, event),
+            Self::Rejected(rejection) => Wire::of(Outcome::Rejected, rejection),
+            Self::Unchanged => Ok(Wire::empty(Outcome::Unchanged)),
+            Self::Undelivered => Ok(Wire::empty(Outcome::Undelivered)),
+        };
+        wire.map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de, T: Target> Deserialize<'de> for Reply<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        let bytes = wire.content.as_bytes();
+        Ok(match wire.outcome {
+            Outcome::Recorded => Self::Recorded(
+                T::Event::decode(&wire.name, wire.version, Format::Json, bytes)
+                    .map_err(de::Error::custom)?,
+            ),
+            Outcome::Rejected => Self::Rejected(
+                T::Rejection::decode(&wire.name, wire.version, Format::Json, bytes)
+                    .map_err(de::Error::custom)?,
+            ),
+            Outcome::Unchanged => Self::Unchanged,
+            Outcome::Undelivered => Self::Undelivered,
+        })
+    }
+}
