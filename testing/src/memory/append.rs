@@ -1,0 +1,170 @@
+//! Appending: the order of checks that the port's contract lays down, then the writing.
+
+use composable_rust_core::{
+    Append, Due, ExpectedVersion, Mark, NewEvent, NewMark, NewTimer, Position, Receipt,
+    RecordedEvent, StoredContent, StreamId, TimerChange, Timestamp, Verdict, Version,
+};
+
+use super::state::{PartitionState, Row, State, StreamState};
+use super::{StoredOutboxRow, StoredTimer};
+
+impl State {
+    /// Appends a batch that has been validated.
+    pub(super) fn append(&mut self, partition: u16, batch: &[Append]) -> Vec<Verdict> {
+        let now = self.now;
+        let data = &mut self.partitions[usize::from(partition)];
+        batch.iter().map(|append| data.append(append, now)).collect()
+    }
+}
+
+impl PartitionState {
+    fn append(&mut self, append: &Append, now: Timestamp) -> Verdict {
+        let empty = StreamState::default();
+        let stream = self.streams.get(&append.stream).unwrap_or(&empty);
+        if let Some(base) = self.base_of_earlier(stream, append) {
+            return self.committed(stream, base, append.events.len());
+        }
+        let standing: Vec<Mark> = append
+            .marks
+            .iter()
+            .filter_map(|mark| stream.marks.get(&mark.message_id))
+            .cloned()
+            .collect();
+        if !standing.is_empty() {
+            return Verdict::Duplicate(standing);
+        }
+        if self.is_closed(&append.stream) {
+            return Verdict::Closed;
+        }
+        let actual = stream.version();
+        if !append.expected.admits(actual) {
+            return Verdict::Conflict { actual };
+        }
+        self.write(append, actual, now)
+    }
+
+    /// The version before this very append, if an earlier call committed it: its marks stand as
+    /// it would write them, and its events are where it would put them.
+    fn base_of_earlier(&self, stream: &StreamState, append: &Append) -> Option<Version> {
+        let base = match (append.expected, &*append.marks, &*append.events) {
+            (_, [], []) => return None,
+            (ExpectedVersion::Exact(base), _, _) => base,
+            (_, [], _) => return None,
+            (_, [mark, ..], _) => {
+                let receipt = stream.marks.get(&mark.message_id)?.receipt;
+                let since = u64::from(mark.first_event) + u64::from(mark.event_count);
+                Version::new(receipt.version.get().checked_sub(since)?)
+            }
+        };
+        let marks_stand = append
+            .marks
+            .iter()
+            .all(|mark| stream.marks.get(&mark.message_id) == Some(&self.mark(stream, base, mark)));
+        let events_stand = append.events.iter().zip(1..).all(|(event, n)| {
+            let offset = stream.offset(base.plus(n));
+            offset.and_then(|offset| self.row(offset)).is_some_and(|r| r.original.id == event.id)
+        });
+        (marks_stand && events_stand).then_some(base)
+    }
+
+    /// The mark that `mark` becomes in an append after version `base`.
+    fn mark(&self, stream: &StreamState, base: Version, mark: &NewMark) -> Mark {
+        let version = base.plus(u64::from(mark.first_event) + u64::from(mark.event_count));
+        let position = (mark.event_count > 0).then(|| self.position(stream, version)).flatten();
+        Mark {
+            message_id: mark.message_id,
+            digest: mark.digest,
+            receipt: Receipt { version, position },
+            answer: mark.answer.clone(),
+        }
+    }
+
+    fn committed(&self, stream: &StreamState, base: Version, events: usize) -> Verdict {
+        let version = base.plus(events as u64);
+        let position = (events > 0).then(|| self.position(stream, version)).flatten();
+        Verdict::Committed { version, position }
+    }
+
+    fn position(&self, stream: &StreamState, version: Version) -> Option<Position> {
+        Some(Position::new(self.partition, stream.offset(version)?))
+    }
+
+    fn write(&mut self, append: &Append, base: Version, now: Timestamp) -> Verdict {
+        for event in &append.events {
+            self.push(&append.stream, event, now);
+        }
+        let outbox = append.outbox.iter().cloned();
+        self.outbox
+            .extend(outbox.map(|row| StoredOutboxRow { stream: append.stream.clone(), row }));
+
+        let mut stream = self.streams.remove(&append.stream).unwrap_or_default();
+        for mark in &append.marks {
+            stream.marks.insert(mark.message_id, self.mark(&stream, base, mark));
+        }
+        stream.change_timers(append, now);
+        let verdict = self.committed(&stream, base, append.events.len());
+        self.streams.insert(append.stream.clone(), stream);
+        verdict
+    }
+
+    fn push(&mut self, stream: &StreamId, event: &NewEvent, now: Timestamp) {
+        let content = StoredContent::Present(event.content.clone());
+        self.push_row(stream, event.id, content, event.metadata.clone(), now);
+    }
+
+    /// Writes the next event of `stream`.
+    pub(super) fn push_row(
+        &mut self,
+        stream: &StreamId,
+        id: composable_rust_core::EventId,
+        content: StoredContent,
+        metadata: String,
+        now: Timestamp,
+    ) {
+        let offset = self.head() + 1;
+        let data = self.streams.entry(stream.clone()).or_default();
+        let original = RecordedEvent {
+            id,
+            stream: stream.clone(),
+            version: data.version().next(),
+            position: Position::new(self.partition, offset),
+            content,
+            metadata,
+            recorded_at: now,
+        };
+        data.offsets.push(offset);
+        self.rows.push(Row { original, replacement: None });
+    }
+}
+
+impl StreamState {
+    fn change_timers(&mut self, append: &Append, now: Timestamp) {
+        for change in &append.timers {
+            match change {
+                TimerChange::Arm(timer) => {
+                    self.timers.insert(timer.id.clone(), armed(&append.stream, timer, now));
+                }
+                TimerChange::Cancel { id } => {
+                    self.timers.remove(id);
+                }
+            }
+        }
+        if append.finished {
+            self.timers.clear();
+        }
+    }
+}
+
+fn armed(stream: &StreamId, timer: &NewTimer, now: Timestamp) -> StoredTimer {
+    StoredTimer {
+        stream: stream.clone(),
+        id: timer.id.clone(),
+        arming: timer.arming,
+        due: match timer.due {
+            Due::After(duration) => now + duration,
+            Due::At(moment) => moment,
+        },
+        content: timer.content.clone(),
+        metadata: timer.metadata.clone(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What tests look at besides what the port shows.
+
+use composable_rust_core::{
+    Encoded, Fingerprint, Mark, MessageId, NewOutboxRow, RecordedEvent, Snapshot, StreamId,
+    Timestamp, Version,
+};
+
+use super::InMemoryEventStore;
+
+/// An effect that waits in a store to be executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOutboxRow {
+    /// The stream whose append stored it.
+    pub stream: StreamId,
+    /// The row as it was appended.
+    pub row: NewOutboxRow,
+}
+
+/// A timer that is armed in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTimer {
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Scoped to the stream.
+    pub id: String,
+    /// Which arming of the id this is.
+    pub arming: (MessageId, u32),
+    /// When it fires, by the store's clock.
+    pub due: Timestamp,
+    /// The command it delivers.
+    pub content: Encoded,
+    /// [`Metadata`](composable_rust_core::Metadata) as JSON text.
+    pub metadata: String,
+}
+
+impl InMemoryEventStore {
+    /// The events of `stream`, in order of versions.
+    pub fn events(&self, stream: &StreamId) -> Vec<RecordedEvent> {
+        self.locked().events_of(stream, Version::ZERO)
+    }
+
+    /// All events: partition after partition, each in order of offsets.
+    pub fn all_events(&self) -> Vec<RecordedEvent> {
+        let state = self.locked();
+        state.partitions.iter().flat_map(|p| p.rows.iter().map(super::state::Row::read)).collect()
+    }
+
+    /// What the inbox of `stream` remembers, in order of message ids.
+    pub fn marks(&self, stream: &StreamId) -> Vec<Mark> {
+        let state = self.locked();
+        state.stream(stream).map(|s| s.marks.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The effects that wait to be executed: partition after partition, each in the order in which
+    /// they were committed.
+    pub fn outbox(&self) -> Vec<StoredOutboxRow> {
+        self.locked().partitions.iter().flat_map(|p| p.outbox.iter().cloned()).collect()
+    }
+
+    /// The armed timers, in order of streams and ids.
+    pub fn timers(&self) -> Vec<StoredTimer> {
+        let mut timers: Vec<_> =
+            self.locked().streams().flat_map(|(_, s)| s.timers.values().cloned()).collect();
+        timers.sort_by(|a, b| (&a.stream, &a.id).cmp(&(&b.stream, &b.id)));
+        timers
+    }
+
+    /// The snapshots of `stream`, in order of fingerprints.
+    pub fn snapshots(&self, stream: &StreamId) -> Vec<(Fingerprint, Snapshot)> {
+        let state = self.locked();
+        let of_stream = |s: &super::state::StreamState| {
+            s.snapshots.iter().map(|(f, s)| (*f, s.clone())).collect()
+        };
+        state.stream(stream).map(of_stream).unwrap_or_default()
+    }
+}

@@ -1,0 +1,94 @@
+//! Snapshots, erasing, closing, overriding.
+
+use composable_rust_core::event::ERASED;
+use composable_rust_core::{
+    Encoded, EventId, Position, Snapshot, StoreError, StoredContent, StreamId, Verdict, Version,
+};
+
+use super::state::State;
+
+impl State {
+    pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot) {
+        let partition = self.partition_of_mut(stream);
+        let snapshots = &mut partition.streams.entry(stream.clone()).or_default().snapshots;
+        let present = snapshots.get(&snapshot.fingerprint);
+        if present.is_none_or(|present| present.version < snapshot.version) {
+            snapshots.insert(snapshot.fingerprint, snapshot.clone());
+        }
+    }
+
+    pub(super) fn erase(&mut self, stream: &StreamId) -> u64 {
+        let partition = self.partition_of_mut(stream);
+        let Some(mut data) = partition.streams.remove(stream) else { return 0 };
+        let mut erased = 0;
+        for offset in &data.offsets {
+            let Some(row) = partition.row_mut(*offset) else { continue };
+            if let StoredContent::Present(_) = row.original.content {
+                row.original.content = StoredContent::Erased;
+                row.original.metadata.clear();
+                row.replacement = None;
+                erased += 1;
+            }
+        }
+        data.snapshots.clear();
+        for mark in data.marks.values_mut() {
+            mark.answer.clear();
+        }
+        for timer in data.timers.values_mut() {
+            (timer.content, timer.metadata) = (nothing(), String::new());
+        }
+        partition.streams.insert(stream.clone(), data);
+        for waiting in partition.outbox.iter_mut().filter(|waiting| waiting.stream == *stream) {
+            (waiting.row.content, waiting.row.metadata) = (nothing(), String::new());
+        }
+        erased
+    }
+
+    pub(super) fn close(
+        &mut self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Verdict {
+        let now = self.now;
+        let partition = self.partition_of_mut(stream);
+        let data = partition.streams.entry(stream.clone()).or_default();
+        let actual = data.version();
+        if !partition.is_closed(stream) {
+            if actual != expected {
+                return Verdict::Conflict { actual };
+            }
+            partition.push_row(stream, event_id, StoredContent::Closed, String::new(), now);
+        }
+        let data = partition.streams.entry(stream.clone()).or_default();
+        data.timers.clear();
+        let (version, last) = (data.version(), data.offsets.last());
+        let position = last.map(|offset| Position::new(partition.partition, *offset));
+        Verdict::Committed { version, position }
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        let partition = self.partition_of_mut(stream);
+        let offset = partition.streams.get(stream).and_then(|s| s.offset(version));
+        match offset.and_then(|offset| partition.row_mut(offset)) {
+            Some(row) if matches!(row.original.content, StoredContent::Present(_)) => {
+                row.replacement = Some(replacement.clone());
+                Ok(())
+            }
+            Some(_) => Err(StoreError::Invalid(format!(
+                "event {version} of {stream} has no content to be replaced"
+            ))),
+            None => Err(StoreError::Invalid(format!("{stream} has no event {version}"))),
+        }
+    }
+}
+
+/// What stands where content was erased.
+fn nothing() -> Encoded {
+    Encoded { name: ERASED.into(), version: 1, codec: "".into(), bytes: Vec::new() }
+}

@@ -1,0 +1,130 @@
+//! The data: per partition the rows of the log and what is kept of each stream.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::{
+    Encoded, Fingerprint, LogInfo, Mark, MessageId, RecordedEvent, Snapshot, StoredContent,
+    StreamId, Timestamp, Version,
+};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use uuid::Uuid;
+
+use super::{StoredOutboxRow, StoredTimer};
+
+/// Everything that the clones of one store share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) log: LogInfo,
+    pub(super) partitions: Vec<PartitionState>,
+    pub(super) now: Timestamp,
+    /// Shuffles what [`read_log`](composable_rust_core::EventStore::read_log) delivers.
+    pub(super) rng: StdRng,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PartitionState {
+    pub(super) partition: u16,
+    /// The row at offset n is at index n - 1.
+    pub(super) rows: Vec<Row>,
+    pub(super) streams: BTreeMap<StreamId, StreamState>,
+    pub(super) outbox: Vec<StoredOutboxRow>,
+}
+
+#[derive(Debug)]
+pub(super) struct Row {
+    /// As it was appended, unless erased.
+    pub(super) original: RecordedEvent,
+    /// What an operator put beside it.
+    pub(super) replacement: Option<Encoded>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct StreamState {
+    /// The offset of version n is at index n - 1.
+    pub(super) offsets: Vec<u64>,
+    pub(super) marks: BTreeMap<MessageId, Mark>,
+    pub(super) snapshots: BTreeMap<Fingerprint, Snapshot>,
+    pub(super) timers: BTreeMap<String, StoredTimer>,
+}
+
+impl State {
+    pub(super) fn new(id: Uuid, partitions: u16, now: Timestamp) -> Self {
+        let empty = |partition| PartitionState { partition, ..PartitionState::default() };
+        Self {
+            log: LogInfo { id, partitions },
+            partitions: (0..partitions).map(empty).collect(),
+            now,
+            rng: StdRng::seed_from_u64(0),
+        }
+    }
+
+    pub(super) fn partition_of(&self, stream: &StreamId) -> &PartitionState {
+        &self.partitions[usize::from(self.log.partition_of(stream))]
+    }
+
+    pub(super) fn partition_of_mut(&mut self, stream: &StreamId) -> &mut PartitionState {
+        &mut self.partitions[usize::from(self.log.partition_of(stream))]
+    }
+
+    pub(super) fn stream(&self, stream: &StreamId) -> Option<&StreamState> {
+        self.partition_of(stream).streams.get(stream)
+    }
+
+    pub(super) fn streams(&self) -> impl Iterator<Item = (&StreamId, &StreamState)> {
+        self.partitions.iter().flat_map(|partition| &partition.streams)
+    }
+
+    pub(super) fn events_of(&self, stream: &StreamId, after: Version) -> Vec<RecordedEvent> {
+        let partition = self.partition_of(stream);
+        let offsets = partition.streams.get(stream).map(|s| &*s.offsets).unwrap_or_default();
+        let skipped = usize::try_from(after.get()).unwrap_or(usize::MAX).min(offsets.len());
+        let rows = offsets[skipped..].iter().filter_map(|offset| partition.row(*offset));
+        rows.map(Row::read).collect()
+    }
+}
+
+impl PartitionState {
+    pub(super) fn row(&self, offset: u64) -> Option<&Row> {
+        self.rows.get(index(offset)?)
+    }
+
+    pub(super) fn row_mut(&mut self, offset: u64) -> Option<&mut Row> {
+        self.rows.get_mut(index(offset)?)
+    }
+
+    pub(super) fn head(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    pub(super) fn is_closed(&self, stream: &StreamId) -> bool {
+        let last = self.streams.get(stream).and_then(|s| s.offsets.last());
+        let row = last.and_then(|offset| self.row(*offset));
+        row.is_some_and(|row| row.original.content == StoredContent::Closed)
+    }
+}
+
+impl StreamState {
+    pub(super) fn version(&self) -> Version {
+        Version::new(self.offsets.len() as u64)
+    }
+
+    pub(super) fn offset(&self, version: Version) -> Option<u64> {
+        self.offsets.get(index(version.get())?).copied()
+    }
+}
+
+impl Row {
+    pub(super) fn read(&self) -> RecordedEvent {
+        let mut event = self.original.clone();
+        if let Some(replacement) = &self.replacement {
+            event.content = StoredContent::Present(replacement.clone());
+        }
+        event
+    }
+}
+
+/// The index of what is counted from 1.
+fn index(number: u64) -> Option<usize> {
+    usize::try_from(number.checked_sub(1)?).ok()
+}

@@ -1,0 +1,246 @@
+//! The store itself: shared data behind a lock, and the port on top of it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use composable_rust_core::{
+    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version, validate_batch,
+};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::state::State;
+
+/// An event store in memory, for tests: the reference implementation of the [`EventStore`]
+/// contract, and inspectable.
+///
+/// It reads no clock of its own and draws no randomness but from a seed. Clones share the data.
+/// A page of the log mixes the partitions by that seed, so that no test can come to rely on an
+/// order between them. An append commits when its future is first polled.
+///
+/// # Example: looking at what was written
+///
+/// ```
+/// use composable_rust_core::{
+///     Append, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, StreamId,
+/// };
+/// use composable_rust_testing::InMemoryEventStore;
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let store = InMemoryEventStore::new();
+/// let stream: StreamId = "order-1".parse()?;
+/// let placed = NewEvent {
+///     id: EventId(uuid::Uuid::from_u128(1)),
+///     content: Encoded {
+///         name: "order.placed".into(),
+///         version: 1,
+///         codec: "json".into(),
+///         bytes: b"{}".to_vec(),
+///     },
+///     metadata: String::new(),
+/// };
+/// let append = Append::new(stream.clone(), ExpectedVersion::EMPTY).with_events(vec![placed]);
+/// store.append_events(store.log().partition_of(&stream), &[append]).await?;
+///
+/// let events = store.events(&stream);
+/// assert_eq!((events.len(), events[0].name()), (1, "order.placed"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct InMemoryEventStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    committed: Notify,
+}
+
+/// What the clock of a new store shows: 2025-01-01T00:00:00Z.
+const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
+/// The id of every log in memory unless another is chosen.
+const LOG_ID: Uuid = Uuid::from_u128(0x6d65_6d6f_7279_4000_8000_0000_0000_0000);
+
+impl InMemoryEventStore {
+    /// An empty store with three log partitions.
+    pub fn new() -> Self {
+        Self::with_partitions(3)
+    }
+
+    /// An empty store with `count` log partitions.
+    ///
+    /// # Panics
+    ///
+    /// When `count` is 0.
+    pub fn with_partitions(count: u16) -> Self {
+        assert!(count > 0, "a log has at least one partition");
+        let state = Mutex::new(State::new(LOG_ID, count, START));
+        Self { shared: Arc::new(Shared { state, committed: Notify::new() }) }
+    }
+
+    /// The same store with another log id, which derived ids hold.
+    #[must_use]
+    pub fn with_log_id(self, id: Uuid) -> Self {
+        self.locked().log.id = id;
+        self
+    }
+
+    /// The same store with another seed for the order in which pages mix the partitions.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        self.locked().rng = StdRng::seed_from_u64(seed);
+        self
+    }
+
+    /// Sets the store's clock, which stands still otherwise.
+    pub fn set_now(&self, now: Timestamp) {
+        self.locked().now = now;
+    }
+
+    pub(super) fn locked(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the data, and wakes whoever waits for events.
+    fn commit<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.locked());
+        self.shared.committed.notify_waiters();
+        result
+    }
+}
+
+impl Default for InMemoryEventStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for InMemoryEventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.locked();
+        f.debug_struct("InMemoryEventStore")
+            .field("log", &state.log)
+            .field("heads", &state.heads())
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventStore for InMemoryEventStore {
+    fn log(&self) -> LogInfo {
+        self.locked().log
+    }
+
+    async fn append_events(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        validate_batch(self.log(), partition, batch)?;
+        Ok(self.commit(|state| state.append(partition, batch)))
+    }
+
+    fn load_events<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        lazily(move || self.locked().events_of(stream, after))
+    }
+
+    fn load_with_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        lazily(move || self.locked().load(stream, fingerprint))
+    }
+
+    async fn read_log(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        Ok(self.locked().page(after, limit))
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, StoreError> {
+        Ok(self.locked().heads())
+    }
+
+    async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
+        loop {
+            // Made before looking, so that a commit in between is not missed.
+            let committed = self.shared.committed.notified();
+            if self.locked().is_past(after) {
+                return Ok(());
+            }
+            committed.await;
+        }
+    }
+
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.locked().save_snapshot(stream, snapshot);
+        Ok(())
+    }
+
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let state = self.locked();
+        Ok(state.stream(stream).and_then(|s| s.snapshots.get(&fingerprint)).cloned())
+    }
+
+    async fn load_mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        Ok(self.locked().stream(stream).and_then(|s| s.marks.get(&message_id)).cloned())
+    }
+
+    async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        Ok(self.locked().erase(stream))
+    }
+
+    async fn close_stream(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        Ok(self.commit(|state| state.close(stream, expected, event_id)))
+    }
+
+    async fn override_event(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        replacement.validate()?;
+        self.locked().replace(stream, version, replacement)
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.locked().now)
+    }
+}
+
+/// A stream of what `rows` gives when the stream is first polled.
+fn lazily<T: Send>(
+    rows: impl FnOnce() -> Vec<T> + Send,
+) -> impl Stream<Item = Result<T, StoreError>> + Send {
+    stream::once(async move { stream::iter(rows().into_iter().map(Ok)) }).flatten()
+}
