@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use uuid::Uuid;
@@ -65,7 +66,7 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// Every append names a stream of `partition`, and no two name the same stream. The verdicts
     /// are in the order of the batch. An append that is not `Committed` leaves nothing behind and
-    /// does not disturb its neighbours.
+    /// does not disturb its neighbours. The events of one append have consecutive offsets.
     ///
     /// Under the partition's lock, each append is looked at in this order:
     ///
@@ -181,20 +182,20 @@ pub trait EventStore: Send + Sync + 'static {
 }
 
 /// Why a store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// It will never do it. Change the request.
     #[error("the store refuses: {0}")]
     Invalid(String),
     /// It may have done it or not, and may do it later. Ask again, the same.
     #[error("the store is unavailable")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    Unavailable(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 impl StoreError {
     /// The store could not be reached, or its answer did not arrive.
     pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Unavailable(source.into())
+        Self::Unavailable(Arc::from(source.into()))
     }
 
     /// Whether asking again can help.
