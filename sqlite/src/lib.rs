@@ -1,1 +1,31 @@
-//! Work in progress.
+//! The embedded event store of Composable Rust: one SQLite file.
+//!
+//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::EventStore). It needs no
+//! server, and what works on it works on PostgreSQL.
+//!
+//! - *Durable by default.* A commit survives power loss (`synchronous=FULL`);
+//!   [`Synchronous::Normal`] trades that for speed.
+//! - *Several processes* can share the file: each writing transaction takes SQLite's one write lock
+//!   for a moment, and what another process commits is noticed within the polling interval.
+//! - *Local file systems only.* Write-ahead logging needs memory shared between the processes and
+//!   file locks that work; network file systems give neither, and a file there will be corrupted.
+//! - The log lives in three files, `NAME`, `NAME-wal` and `NAME-shm`. To copy a log while it is in
+//!   use, run `sqlite3 NAME "vacuum into 'COPY'"`; copying `NAME` alone loses what is in `NAME-wal`.
+
+mod append;
+mod builder;
+mod connection;
+mod erase;
+mod error;
+mod insert;
+mod load;
+mod log;
+mod lookup;
+mod schema;
+mod snapshot;
+mod sql;
+mod store;
+
+pub use builder::{Builder, MAX_PARTITIONS, Synchronous};
+pub use error::OpenError;
+pub use store::SqliteEventStore;

@@ -1,0 +1,158 @@
+-- The event store of Composable Rust, schema version 1.
+--
+-- Every durable row carries its log partition, and every primary key contains it. Ids of 16 bytes
+-- are blobs, moments are microseconds since 1970-01-01T00:00:00Z.
+
+create table log (
+    only_row integer primary key check (only_row = 1),
+    log_id blob not null check (length(log_id) = 16),
+    hash text not null check (hash = 'xxh3-64'),
+    partition_count integer not null check (partition_count > 0),
+    created_at integer not null
+) strict;
+
+-- `outbox_sequence` is the last one drawn; rows of the outbox vanish, so it cannot be read there.
+create table partitions (
+    partition integer primary key,
+    outbox_sequence integer not null default 0
+) strict;
+
+-- Rows lie in commit order, which the log is read in. No further index: each costs about a third
+-- of the append rate.
+create table events (
+    partition integer not null,
+    log_offset integer not null check (log_offset > 0),
+    stream_id text not null,
+    version integer not null check (version > 0),
+    event_id blob not null,
+    event_type text not null,
+    schema_version integer not null,
+    codec text not null,
+    created_at integer not null,
+    metadata text not null,
+    event_data blob not null,
+    primary key (partition, stream_id, version),
+    unique (partition, log_offset)
+) strict;
+
+-- An operator's replacement for the content of one event; the original stays in events.
+create table event_overrides (
+    partition integer not null,
+    stream_id text not null,
+    version integer not null,
+    event_type text not null,
+    schema_version integer not null,
+    codec text not null,
+    created_at integer not null,
+    event_data blob not null,
+    primary key (partition, stream_id, version)
+) strict;
+
+create table snapshots (
+    partition integer not null,
+    stream_id text not null,
+    fingerprint integer not null,
+    version integer not null,
+    codec text not null,
+    created_at integer not null,
+    state_data blob not null,
+    primary key (partition, stream_id, fingerprint)
+) strict;
+
+-- What is known of the messages that a stream has handled.
+create table inbox (
+    partition integer not null,
+    stream_id text not null,
+    message_id blob not null,
+    digest blob not null,
+    version integer not null,
+    log_offset integer,
+    created_at integer not null,
+    answer blob not null,
+    primary key (partition, stream_id, message_id)
+) strict, without rowid;
+
+-- Effects to be executed. `sequence` is drawn under the write lock, so it rises in commit order
+-- within a partition, and within an append in the order of its effects.
+create table outbox (
+    partition integer not null,
+    kind text not null check (kind in ('dispatch', 'call')),
+    target text not null,
+    sequence integer not null,
+    id blob not null,
+    stream_id text not null,
+    recipient text not null,
+    message_type text not null,
+    schema_version integer not null,
+    codec text not null,
+    created_at integer not null,
+    attempts integer not null default 0,
+    next_attempt_at integer,
+    last_error text,
+    metadata text not null,
+    message_data blob not null,
+    primary key (partition, kind, target, sequence)
+) strict;
+
+create table timers (
+    partition integer not null,
+    category text not null,
+    stream_id text not null,
+    timer_id text not null,
+    armed_by blob not null,
+    armed_index integer not null,
+    due integer not null,
+    armed_at integer not null,
+    message_type text not null,
+    schema_version integer not null,
+    codec text not null,
+    attempts integer not null default 0,
+    last_error text,
+    metadata text not null,
+    message_data blob not null,
+    primary key (partition, stream_id, timer_id)
+) strict;
+create index timers_due on timers (partition, category, due, stream_id, timer_id);
+
+-- Who works on a partition. A write of a worker requires its epoch.
+create table leases (
+    partition integer not null,
+    worker text not null,
+    holder blob,
+    epoch integer not null default 0,
+    expires_at integer,
+    primary key (partition, worker)
+) strict, without rowid;
+
+-- How far a follower of the log has come, and the event at that place.
+create table checkpoints (
+    partition integer not null,
+    name text not null,
+    log_offset integer not null,
+    event_id blob,
+    epoch integer not null default 0,
+    status text not null default 'running',
+    status_detail text,
+    updated_at integer not null,
+    primary key (partition, name)
+) strict, without rowid;
+
+-- Messages that could not be handled, and what is parked behind them, in order.
+create table dead_letters (
+    partition integer not null,
+    source text not null,
+    target text not null,
+    sequence integer not null,
+    id blob not null,
+    stream_id text not null,
+    recipient text not null,
+    message_type text not null,
+    schema_version integer not null,
+    codec text not null,
+    attempts integer not null,
+    error text,
+    parked_at integer not null,
+    metadata text not null,
+    message_data blob not null,
+    primary key (partition, source, target, sequence)
+) strict;

@@ -1,0 +1,151 @@
+//! Appending: the order of checks that the port's contract lays down, then the writing.
+
+use composable_rust_core::{
+    Append, ExpectedVersion, NewMark, Position, StoreError, Timestamp, Verdict, Version,
+    validate_batch,
+};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use crate::connection::Transaction;
+use crate::error::store_error;
+use crate::insert::Rows;
+use crate::lookup::{self, StandingStream};
+use crate::sql::{Args, int, uint};
+use crate::store::SqliteEventStore;
+
+impl SqliteEventStore {
+    pub(crate) async fn append(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        validate_batch(self.log_info(), partition, batch)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.append_valid(partition, batch).await.map_err(store_error)
+    }
+
+    async fn append_valid(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, sqlx::Error> {
+        let (mut transaction, standing) = lookup::begin(self.writer(), partition, batch).await?;
+        let now = self.clock();
+        let mut rows = Rows::new(partition, now, standing.head, standing.outbox_sequence);
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for (append, stream) in batch.iter().zip(standing.streams) {
+            let verdict = match earlier(&mut transaction, partition, append, &stream).await? {
+                Some(verdict) => verdict,
+                None => decide(append, stream).unwrap_or_else(|actual| Verdict::Committed {
+                    version: actual.plus(append.events.len() as u64),
+                    position: rows
+                        .add(append, actual)
+                        .map(|offset| Position::new(partition, offset)),
+                }),
+            };
+            verdicts.push(verdict);
+        }
+        rows.commit(transaction).await?;
+        if rows.has_events() {
+            self.wake();
+        }
+        Ok(verdicts)
+    }
+
+    /// SQLite runs in this process, so its clock is the host's. Read while the write lock is held.
+    pub(crate) fn clock(&self) -> Timestamp {
+        let _ = self;
+        Timestamp::from(std::time::SystemTime::now())
+    }
+}
+
+/// Why `append` is not written, or else the version of its stream.
+fn decide(append: &Append, stream: StandingStream) -> Result<Verdict, Version> {
+    if !stream.marks.is_empty() {
+        Ok(Verdict::Duplicate(stream.marks))
+    } else if stream.closed {
+        Ok(Verdict::Closed)
+    } else if !append.expected.admits(stream.version) {
+        Ok(Verdict::Conflict { actual: stream.version })
+    } else {
+        Err(stream.version)
+    }
+}
+
+/// The verdict of then, if an earlier call committed this very append: its marks stand as it would
+/// write them, and its events are where it would put them.
+async fn earlier(
+    transaction: &mut Transaction<'_>,
+    partition: u16,
+    append: &Append,
+    stream: &StandingStream,
+) -> Result<Option<Verdict>, sqlx::Error> {
+    let base = possible_base(append, stream).filter(|base| *base <= stream.version);
+    let Some(base) = base else { return Ok(None) };
+    let version = base.plus(append.events.len() as u64);
+    if version > stream.version {
+        return Ok(None);
+    }
+    let events = stored_events(transaction, partition, append, base).await?;
+    let ids_stand = events.len() == append.events.len()
+        && events.iter().zip(&append.events).all(|((id, _), event)| *id == event.id.0);
+    let marks_stand = append.marks.iter().zip(&stream.marks).all(|(mark, standing)| {
+        let last = last_event(mark);
+        let index = usize::try_from(last).ok().filter(|_| mark.event_count > 0);
+        let offset = index.and_then(|i| events.get(i.checked_sub(1)?)).map(|(_, offset)| *offset);
+        standing.digest == mark.digest
+            && standing.receipt.version == base.plus(last)
+            && standing.receipt.position.map(|p| p.offset) == offset
+            && standing.answer == mark.answer
+    });
+    Ok((ids_stand && marks_stand).then(|| Verdict::Committed {
+        version,
+        position: events.last().map(|(_, offset)| Position::new(partition, *offset)),
+    }))
+}
+
+/// The version that `append` must have found if it was committed before; none if it was not.
+fn possible_base(append: &Append, stream: &StandingStream) -> Option<Version> {
+    if stream.marks.len() < append.marks.len() {
+        return None;
+    }
+    match (append.expected, append.marks.first(), stream.marks.first()) {
+        (_, None, _) if append.events.is_empty() => None,
+        (ExpectedVersion::Exact(base), _, _) => Some(base),
+        (_, Some(mark), Some(standing)) => {
+            standing.receipt.version.get().checked_sub(last_event(mark)).map(Version::new)
+        }
+        _ => None,
+    }
+}
+
+/// How many events of its append there are up to the last one that the message caused.
+fn last_event(mark: &NewMark) -> u64 {
+    u64::from(mark.first_event) + u64::from(mark.event_count)
+}
+
+/// Ids and offsets of as many events after `base` as `append` has.
+async fn stored_events(
+    transaction: &mut Transaction<'_>,
+    partition: u16,
+    append: &Append,
+    base: Version,
+) -> Result<Vec<(Uuid, u64)>, sqlx::Error> {
+    if append.events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut args = Args::default();
+    args.add(i64::from(partition));
+    args.add(append.stream.as_str());
+    args.add(int(base.get()));
+    args.add(int(base.plus(append.events.len() as u64).get()));
+    let sql = "select event_id, log_offset from events where partition = ? and stream_id = ? \
+               and version > ? and version <= ? order by version";
+    let rows = transaction.fetch(sql, args).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get_unchecked(0)?, uint(row.try_get_unchecked(1)?))))
+        .collect()
+}

@@ -1,0 +1,159 @@
+//! Erasing, closing and overriding.
+
+use composable_rust_core::event::{CLOSED, ERASED};
+use composable_rust_core::{Encoded, EventId, Position, StoreError, StreamId, Verdict, Version};
+use sqlx::Row as _;
+
+use crate::connection::Transaction;
+use crate::error::store_error;
+use crate::sql::{Args, int, uint};
+use crate::store::SqliteEventStore;
+
+// What is overwritten or deleted is zeroed in the file too, while this is on.
+const SECURE_DELETE: &str = "pragma secure_delete = on";
+
+/// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
+const FORGET: &str = "pragma secure_delete = off; pragma wal_checkpoint(truncate)";
+
+/// Each takes partition and stream, and the erased name where it sets one.
+const ERASE: [&str; 7] = [
+    "update events set event_type = ?3, schema_version = 1, codec = '', event_data = x'', \
+     metadata = '' where partition = ?1 and stream_id = ?2 \
+     and event_type not in ('$erased', '$closed') returning 1",
+    "delete from event_overrides where partition = ?1 and stream_id = ?2",
+    "delete from snapshots where partition = ?1 and stream_id = ?2",
+    "update inbox set answer = x'' where partition = ?1 and stream_id = ?2",
+    "update outbox set message_type = ?3, schema_version = 1, codec = '', message_data = x'', \
+     metadata = '', last_error = null where partition = ?1 and stream_id = ?2",
+    "update timers set message_type = ?3, schema_version = 1, codec = '', message_data = x'', \
+     metadata = '', last_error = null where partition = ?1 and stream_id = ?2",
+    "update dead_letters set message_type = ?3, schema_version = 1, codec = '', \
+     message_data = x'', metadata = '', error = null where partition = ?1 and stream_id = ?2",
+];
+
+const LAST: &str = "select version, log_offset, event_type from events \
+    where partition = ? and stream_id = ? order by version desc limit 1";
+
+const CLOSE: &str = "insert into events (partition, stream_id, log_offset, version, event_id, \
+    event_type, schema_version, codec, created_at, metadata, event_data) \
+    select ?1, ?2, 1 + coalesce((select log_offset from events where partition = ?1 \
+    order by log_offset desc limit 1), 0), ?3, ?4, ?5, 1, '', ?6, '', x'' returning log_offset";
+
+const OVERRIDE: &str = "insert or replace into event_overrides (partition, stream_id, version, \
+    event_type, schema_version, codec, event_data, created_at) values (?, ?, ?, ?, ?, ?, ?, ?)";
+
+impl SqliteEventStore {
+    pub(crate) async fn erase(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        self.erase_rows(stream).await.map_err(store_error)
+    }
+
+    async fn erase_rows(&self, stream: &StreamId) -> Result<u64, sqlx::Error> {
+        let mut transaction = self.writer().begin().await?;
+        transaction.fetch(SECURE_DELETE, Args::default()).await?;
+        let mut erased = 0;
+        for sql in ERASE {
+            let mut args = self.args_of(stream);
+            args.add(ERASED);
+            erased += transaction.fetch(sql, args).await?.len();
+        }
+        transaction.commit_and_then(FORGET).await?;
+        Ok(u64::try_from(erased).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) async fn close(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        self.close_at(stream, expected, event_id).await.map_err(store_error)
+    }
+
+    async fn close_at(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, sqlx::Error> {
+        let mut transaction = self.writer().begin().await?;
+        let (actual, offset, name) = self.last_event(&mut transaction, stream).await?;
+        let partition = self.log_info().partition_of(stream);
+        if name == CLOSED {
+            transaction.rollback().await?;
+            let position = Some(Position::new(partition, offset));
+            return Ok(Verdict::Committed { version: actual, position });
+        }
+        if actual != expected {
+            transaction.rollback().await?;
+            return Ok(Verdict::Conflict { actual });
+        }
+        let mut args = self.args_of(stream);
+        args.add(int(actual.next().get()));
+        args.add(event_id.0);
+        args.add(CLOSED);
+        args.add(self.clock().as_micros());
+        let rows = transaction.fetch(CLOSE, args).await?;
+        let offset = rows.first().map(|row| row.try_get_unchecked(0)).transpose()?.map(uint);
+        let timers = "delete from timers where partition = ? and stream_id = ?; commit";
+        transaction.commit_with(timers, self.args_of(stream)).await?;
+        self.wake();
+        let position = offset.map(|offset| Position::new(partition, offset));
+        Ok(Verdict::Committed { version: actual.next(), position })
+    }
+
+    /// Version, offset and name of the last event; zeros and nothing if there is none.
+    async fn last_event(
+        &self,
+        transaction: &mut Transaction<'_>,
+        stream: &StreamId,
+    ) -> Result<(Version, u64, String), sqlx::Error> {
+        let rows = transaction.fetch(LAST, self.args_of(stream)).await?;
+        let Some(row) = rows.first() else { return Ok((Version::ZERO, 0, String::new())) };
+        let version = Version::new(uint(row.try_get_unchecked(0)?));
+        Ok((version, uint(row.try_get_unchecked(1)?), row.try_get_unchecked(2)?))
+    }
+
+    pub(crate) async fn replace(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        replacement.validate()?;
+        let mut transaction = self.writer().begin().await.map_err(store_error)?;
+        let name = "select event_type from events \
+                    where partition = ? and stream_id = ? and version = ?";
+        let mut args = self.args_of(stream);
+        args.add(int(version.get()));
+        let rows = transaction.fetch(name, args).await.map_err(store_error)?;
+        let name: Option<&str> =
+            rows.first().map(|row| row.try_get_unchecked(0)).transpose().map_err(store_error)?;
+        let refusal = match name {
+            None => format!("stream {stream} has no event {version}"),
+            Some(ERASED | CLOSED) => {
+                format!("event {version} of stream {stream} has no content to be replaced")
+            }
+            Some(_) => return self.write_override(transaction, stream, version, replacement).await,
+        };
+        transaction.rollback().await.map_err(store_error)?;
+        Err(StoreError::Invalid(refusal))
+    }
+
+    async fn write_override(
+        &self,
+        mut transaction: Transaction<'_>,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        let mut args = self.args_of(stream);
+        args.add(int(version.get()));
+        args.add(&*replacement.name);
+        args.add(i64::from(replacement.version));
+        args.add(&*replacement.codec);
+        args.add(replacement.bytes.as_slice());
+        args.add(self.clock().as_micros());
+        transaction.fetch(OVERRIDE, args).await.map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)
+    }
+}

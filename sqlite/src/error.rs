@@ -1,0 +1,108 @@
+//! Why a file cannot be opened, and which of SQLite's errors are final.
+
+use std::path::PathBuf;
+
+use composable_rust_core::StoreError;
+
+/// Why an event log could not be opened or created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The folder that the file belongs in is not there. Create it, or correct the path.
+    #[error("there is no folder `{}` for the event log `{}`", folder.display(), path.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+        /// The folder that is missing.
+        folder: PathBuf,
+    },
+    /// This is no path of a file that SQLite can open. Choose another.
+    #[error("`{}` cannot be an event log: {reason}", path.display())]
+    BadPath {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The file holds something else, and was left as it is. Choose another path.
+    #[error("`{}` is not an event log: {reason}", path.display())]
+    NotALog {
+        /// The file.
+        path: PathBuf,
+        /// What it seems to be.
+        reason: &'static str,
+    },
+    /// Newer code has created or migrated the file. Upgrade this program.
+    #[error(
+        "the event log `{}` has schema version {found}, this program knows versions up to {known}; upgrade it",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The schema version of the file.
+        found: i64,
+        /// The highest schema version that this code knows.
+        known: i64,
+    },
+    /// The file system cannot share memory between processes. Choose a local one.
+    #[error(
+        "`{}` is on a file system without the shared memory that write-ahead logging needs; use a local one",
+        path.display()
+    )]
+    NoWal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The builder was given a count of partitions outside 1 to
+    /// [`MAX_PARTITIONS`](crate::MAX_PARTITIONS).
+    #[error("an event log has 1 to {} partitions, not {count}", crate::MAX_PARTITIONS)]
+    BadPartitions {
+        /// What it was given.
+        count: u16,
+    },
+    /// SQLite failed: no permission, disk full, locked for longer than the busy timeout. The source
+    /// says which; trying again may help.
+    #[error("cannot open the event log `{}`", path.display())]
+    Unavailable {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+// Primary result codes, <https://www.sqlite.org/rescode.html>.
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_TOOBIG: i32 = 18;
+const SQLITE_CONSTRAINT: i32 = 19;
+const SQLITE_MISMATCH: i32 = 20;
+const SQLITE_RANGE: i32 = 25;
+const SQLITE_NOTADB: i32 = 26;
+
+/// What the port calls an error of SQLite.
+pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
+    match primary_code(&error) {
+        Some(SQLITE_CONSTRAINT | SQLITE_TOOBIG | SQLITE_MISMATCH | SQLITE_RANGE) => {
+            StoreError::Invalid(error.to_string())
+        }
+        _ => StoreError::unavailable(error),
+    }
+}
+
+/// Whether another connection holds the lock.
+pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(SQLITE_BUSY)
+}
+
+/// Whether the file is no SQLite database.
+pub(crate) fn is_not_a_database(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(SQLITE_NOTADB)
+}
+
+/// The low byte of the extended result code that sqlx reports.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

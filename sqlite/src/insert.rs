@@ -1,0 +1,348 @@
+//! Writing what passed the checks of a batch, in as few statements as that takes.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::{
+    Append, Due, Encoded, NewEvent, NewMark, NewOutboxRow, NewTimer, OutboxKind, TimerChange,
+    Timestamp, Version,
+};
+use uuid::Uuid;
+
+use crate::connection::Transaction;
+use crate::sql::{Args, CHUNK, int, padded, push_values};
+
+/// The rows of a batch, in order.
+#[derive(Debug)]
+pub(crate) struct Rows<'b> {
+    partition: u16,
+    now: Timestamp,
+    head: u64,
+    sequence: i64,
+    events: Vec<EventRow<'b>>,
+    marks: Vec<MarkRow<'b>>,
+    outbox: Vec<OutboxRow<'b>>,
+    armed: Vec<(&'b Append, &'b NewTimer)>,
+    cancelled: Vec<(&'b str, &'b str)>,
+    finished: Vec<&'b str>,
+}
+
+#[derive(Debug)]
+struct EventRow<'b> {
+    offset: u64,
+    stream: &'b str,
+    version: Version,
+    event: &'b NewEvent,
+}
+
+#[derive(Debug)]
+struct MarkRow<'b> {
+    stream: &'b str,
+    version: Version,
+    offset: Option<u64>,
+    mark: &'b NewMark,
+}
+
+#[derive(Debug)]
+struct OutboxRow<'b> {
+    sequence: i64,
+    stream: &'b str,
+    row: &'b NewOutboxRow,
+}
+
+impl<'b> Rows<'b> {
+    /// No rows, in a partition whose highest offset is `head` and whose outbox has drawn
+    /// `sequence`.
+    pub(crate) fn new(partition: u16, now: Timestamp, head: u64, sequence: i64) -> Self {
+        Self {
+            partition,
+            now,
+            head,
+            sequence,
+            events: Vec::new(),
+            marks: Vec::new(),
+            outbox: Vec::new(),
+            armed: Vec::new(),
+            cancelled: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Adds the rows of an append to a stream at version `base`. Gives the offset of its last
+    /// event.
+    pub(crate) fn add(&mut self, append: &'b Append, base: Version) -> Option<u64> {
+        let stream = append.stream.as_str();
+        let before = self.head;
+        for (event, version) in append.events.iter().zip(base.get() + 1..) {
+            self.head += 1;
+            let version = Version::new(version);
+            self.events.push(EventRow { offset: self.head, stream, version, event });
+        }
+        self.marks.extend(append.marks.iter().map(|mark| {
+            let last = u64::from(mark.first_event) + u64::from(mark.event_count);
+            let offset = (mark.event_count > 0).then_some(before + last);
+            MarkRow { stream, version: base.plus(last), offset, mark }
+        }));
+        for row in &append.outbox {
+            self.sequence += 1;
+            self.outbox.push(OutboxRow { sequence: self.sequence, stream, row });
+        }
+        self.add_timers(append);
+        (self.head > before).then_some(self.head)
+    }
+
+    fn add_timers(&mut self, append: &'b Append) {
+        let stream = append.stream.as_str();
+        if append.finished {
+            self.finished.push(stream);
+            return;
+        }
+        // Only the last change of an id has an effect.
+        let mut last = BTreeMap::new();
+        for change in &append.timers {
+            match change {
+                TimerChange::Arm(timer) => last.insert(timer.id.as_str(), Some(timer)),
+                TimerChange::Cancel { id } => last.insert(id.as_str(), None),
+            };
+        }
+        for (id, timer) in last {
+            match timer {
+                Some(timer) => self.armed.push((append, timer)),
+                None => self.cancelled.push((stream, id)),
+            }
+        }
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Writes the rows and commits.
+    pub(crate) async fn commit(&self, mut transaction: Transaction<'_>) -> Result<(), sqlx::Error> {
+        let mut script = Script::default();
+        for (statement, rows) in self.statements() {
+            if script.rows > 0 && script.rows + rows > SCRIPT_ROWS {
+                let full = std::mem::take(&mut script);
+                transaction.fetch(&full.sql, full.args).await?;
+            }
+            script.rows += rows;
+            statement(&mut script);
+        }
+        if script.rows == 0 {
+            return transaction.rollback().await;
+        }
+        script.sql.push_str("commit");
+        transaction.commit_with(&script.sql, script.args).await
+    }
+
+    /// Each with the number of rows that it writes.
+    fn statements(&self) -> Vec<(Statement<'_>, usize)> {
+        let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
+        for rows in self.events.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.insert_events(s, rows)), padded(rows.len())));
+        }
+        for rows in self.marks.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.insert_marks(s, rows)), padded(rows.len())));
+        }
+        for rows in self.outbox.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.insert_outbox(s, rows)), padded(rows.len())));
+        }
+        for rows in self.finished.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.delete_finished(s, rows)), padded(rows.len())));
+        }
+        for rows in self.cancelled.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.delete_cancelled(s, rows)), padded(rows.len())));
+        }
+        for rows in self.armed.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.insert_timers(s, rows)), padded(rows.len())));
+        }
+        statements
+    }
+
+    fn insert_events<'s>(&self, script: &mut Script<'s>, rows: &'s [EventRow<'b>]) {
+        script.values(
+            (
+                "insert into events (partition, created_at, log_offset, stream_id, version, \
+              event_id, metadata, event_type, schema_version, codec, event_data) \
+              select ?, ?, v.* from (values ",
+                ") v where v.column1 is not null;",
+            ),
+            (9, rows.len()),
+            |args| {
+                args.add(i64::from(self.partition));
+                args.add(self.now.as_micros());
+            },
+            |args| {
+                for row in rows {
+                    args.add(int(row.offset));
+                    args.add(row.stream);
+                    args.add(int(row.version.get()));
+                    args.add(row.event.id.0);
+                    args.add(row.event.metadata.as_str());
+                    add_content(args, &row.event.content);
+                }
+            },
+        );
+    }
+
+    fn insert_marks<'s>(&self, script: &mut Script<'s>, rows: &'s [MarkRow<'b>]) {
+        script.values(
+            (
+                "insert into inbox (partition, created_at, stream_id, message_id, digest, version, \
+              log_offset, answer) \
+              select ?, ?, v.* from (values ",
+                ") v where v.column1 is not null;",
+            ),
+            (6, rows.len()),
+            |args| {
+                args.add(i64::from(self.partition));
+                args.add(self.now.as_micros());
+            },
+            |args| {
+                for row in rows {
+                    args.add(row.stream);
+                    args.add(row.mark.message_id.0);
+                    args.add(Uuid::from_u128(row.mark.digest));
+                    args.add(int(row.version.get()));
+                    args.add(row.offset.map(int));
+                    args.add(row.mark.answer.as_slice());
+                }
+            },
+        );
+    }
+
+    fn insert_outbox<'s>(&self, script: &mut Script<'s>, rows: &'s [OutboxRow<'b>]) {
+        script.values(
+            (
+                "insert into outbox (partition, created_at, sequence, stream_id, id, kind, target, \
+              recipient, metadata, message_type, schema_version, codec, message_data) \
+              select ?, ?, v.* from (values ",
+                ") v where v.column1 is not null;",
+            ),
+            (11, rows.len()),
+            |args| {
+                args.add(i64::from(self.partition));
+                args.add(self.now.as_micros());
+            },
+            |args| {
+                for row in rows {
+                    args.add(row.sequence);
+                    args.add(row.stream);
+                    args.add(row.row.id);
+                    args.add(match row.row.kind {
+                        OutboxKind::Dispatch => "dispatch",
+                        OutboxKind::Call => "call",
+                    });
+                    args.add(row.row.target.as_str());
+                    args.add(row.row.recipient.as_str());
+                    args.add(row.row.metadata.as_str());
+                    add_content(args, &row.row.content);
+                }
+            },
+        );
+        script.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
+        script.args.add(self.sequence);
+        script.args.add(i64::from(self.partition));
+    }
+
+    fn delete_finished<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
+        script.values(
+            (
+                "delete from timers where rowid in (select t.rowid from (select ? as partition) p \
+              cross join (values ",
+                ") v cross join timers t \
+              on t.partition = p.partition and t.stream_id = v.column1);",
+            ),
+            (1, rows.len()),
+            |args| args.add(i64::from(self.partition)),
+            |args| rows.iter().for_each(|stream| args.add(*stream)),
+        );
+    }
+
+    fn delete_cancelled<'s>(&self, script: &mut Script<'s>, rows: &'s [(&'b str, &'b str)]) {
+        script.values(
+            (
+                "delete from timers where rowid in (select t.rowid from (select ? as partition) p \
+              cross join (values ",
+                ") v cross join timers t on t.partition = p.partition \
+              and t.stream_id = v.column1 and t.timer_id = v.column2);",
+            ),
+            (2, rows.len()),
+            |args| args.add(i64::from(self.partition)),
+            |args| {
+                for (stream, id) in rows {
+                    args.add(*stream);
+                    args.add(*id);
+                }
+            },
+        );
+    }
+
+    fn insert_timers<'s>(&self, script: &mut Script<'s>, rows: &'s [(&'b Append, &'b NewTimer)]) {
+        script.values(
+            ("insert or replace into timers (partition, armed_at, category, stream_id, timer_id, \
+              armed_by, armed_index, due, metadata, message_type, schema_version, codec, \
+              message_data) \
+              select ?, ?, v.* from (values ", ") v where v.column1 is not null;"),
+            (11, rows.len()),
+            |args| {
+                args.add(i64::from(self.partition));
+                args.add(self.now.as_micros());
+            },
+            |args| {
+                for (append, timer) in rows {
+                    args.add(append.stream.category());
+                    args.add(append.stream.as_str());
+                    args.add(timer.id.as_str());
+                    args.add(timer.arming.0.0);
+                    args.add(i64::from(timer.arming.1));
+                    args.add(match timer.due {
+                        Due::After(duration) => (self.now + duration).as_micros(),
+                        Due::At(moment) => moment.as_micros(),
+                    });
+                    args.add(timer.metadata.as_str());
+                    add_content(args, &timer.content);
+                }
+            },
+        );
+    }
+}
+
+/// Adds name, schema version, codec and bytes.
+fn add_content<'q>(args: &mut Args<'q>, content: &'q Encoded) {
+    args.add(&*content.name);
+    args.add(i64::from(content.version));
+    args.add(&*content.codec);
+    args.add(content.bytes.as_slice());
+}
+
+type Statement<'s> = Box<dyn Fn(&mut Script<'s>) + Send + 's>;
+
+/// Statements whose rows together are at most this many go in one round trip. Larger ones gain
+/// nothing from it, and every combination of sizes is another text to prepare.
+const SCRIPT_ROWS: usize = 16;
+
+/// Statements that go in one round trip.
+#[derive(Default)]
+struct Script<'q> {
+    sql: String,
+    args: Args<'q>,
+    rows: usize,
+}
+
+impl<'q> Script<'q> {
+    /// Adds a statement around a `values` list of `columns` by `rows`.
+    fn values(
+        &mut self,
+        (before, after): (&str, &str),
+        (columns, rows): (usize, usize),
+        bind_first: impl FnOnce(&mut Args<'q>),
+        bind_rows: impl FnOnce(&mut Args<'q>),
+    ) {
+        self.sql.push_str(before);
+        push_values(&mut self.sql, padded(rows), columns);
+        self.sql.push_str(after);
+        bind_first(&mut self.args);
+        bind_rows(&mut self.args);
+        self.args.add_nulls((padded(rows) - rows) * columns);
+    }
+}

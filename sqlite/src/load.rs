@@ -1,0 +1,191 @@
+//! Loading one stream, with or without a snapshot.
+
+use composable_rust_core::event::{CLOSED, ERASED};
+use composable_rust_core::{
+    Encoded, EventId, Fingerprint, Loaded, Position, RecordedEvent, Snapshot, StoreError,
+    StoredContent, StreamId, Timestamp, Version,
+};
+use futures_util::stream::{self, Stream, TryStreamExt as _};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::store_error;
+use crate::sql::{Args, bits, int, uint};
+use crate::store::SqliteEventStore;
+
+/// A statement that is held open keeps what it sees in the write-ahead log, which then grows
+/// without end. So a load reads this many bytes at a time, whoever waits for whatever in between.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// What an event weighs besides its payload and metadata.
+const EVENT_BYTES: usize = 256;
+
+/// The columns of an event as [`event`] reads them; `e` is its row, `o` its override.
+macro_rules! event_columns {
+    () => {
+        "e.version, e.log_offset, e.event_id, e.created_at, e.metadata, \
+         coalesce(o.event_type, e.event_type), coalesce(o.schema_version, e.schema_version), \
+         coalesce(o.codec, e.codec), coalesce(o.event_data, e.event_data)"
+    };
+}
+/// Joins the overrides to `events e`.
+macro_rules! with_overrides {
+    () => {
+        " left join event_overrides o on o.partition = e.partition \
+         and o.stream_id = e.stream_id and o.version = e.version "
+    };
+}
+pub(crate) use {event_columns, with_overrides};
+
+const EVENTS: &str = concat!(
+    "select ",
+    event_columns!(),
+    " from events e",
+    with_overrides!(),
+    "where e.partition = ?1 and e.stream_id = ?2 and e.version > ?3 order by e.version"
+);
+
+// Every event has a version above the snapshot's, so the order is that of the two parts.
+const SNAPSHOT_AND_EVENTS: &str = concat!(
+    "select version, null, null, null, null, null, null, codec, state_data \
+     from snapshots where partition = ?1 and stream_id = ?2 and fingerprint = ?3 \
+     union all select ",
+    event_columns!(),
+    " from events e",
+    with_overrides!(),
+    "where e.partition = ?1 and e.stream_id = ?2 and e.version > coalesce((select version \
+     from snapshots where partition = ?1 and stream_id = ?2 and fingerprint = ?3), 0) \
+     order by 1"
+);
+
+/// Where a load goes on.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Snapshot(Fingerprint),
+    Events(Version),
+}
+
+impl SqliteEventStore {
+    pub(crate) fn load<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        self.pages(stream, Next::Events(after)).try_filter_map(async |loaded| match loaded {
+            Loaded::Event(event) => Ok(Some(event)),
+            Loaded::Snapshot(_) => Ok(None),
+        })
+    }
+
+    pub(crate) fn load_from_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        self.pages(stream, Next::Snapshot(fingerprint))
+    }
+
+    fn pages<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        first: Next,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        stream::try_unfold(Some(first), move |next| async move {
+            let Some(next) = next else { return Ok(None) };
+            let (page, next) = self.page(stream, next).await.map_err(store_error)?;
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), next)))
+        })
+        .try_flatten()
+    }
+
+    async fn page(
+        &self,
+        stream: &StreamId,
+        from: Next,
+    ) -> Result<(Vec<Loaded>, Option<Next>), sqlx::Error> {
+        let partition = self.log_info().partition_of(stream);
+        let mut args = Args::default();
+        args.add(i64::from(partition));
+        args.add(stream.as_str());
+        let sql = match from {
+            Next::Events(after) => {
+                args.add(int(after.get()));
+                EVENTS
+            }
+            Next::Snapshot(fingerprint) => {
+                args.add(bits(fingerprint.0));
+                SNAPSHOT_AND_EVENTS
+            }
+        };
+        let mut reader = self.readers().get().await?;
+        let (mut page, mut bytes, mut next) = (Vec::new(), 0, None);
+        let mut rows = sqlx::query_with(sql, args.into_inner()).fetch(&mut reader.connection);
+        while let Some(row) = rows.try_next().await? {
+            let loaded = loaded(&row, partition, stream, from)?;
+            if let Loaded::Event(event) = &loaded {
+                bytes += EVENT_BYTES + event.metadata.len() + content_bytes(&event.content);
+                if bytes >= PAGE_BYTES {
+                    next = Some(Next::Events(event.version));
+                }
+            }
+            page.push(loaded);
+            if next.is_some() {
+                break;
+            }
+        }
+        drop(rows);
+        reader.done();
+        Ok((page, next))
+    }
+}
+
+fn content_bytes(content: &StoredContent) -> usize {
+    match content {
+        StoredContent::Present(content) => content.bytes.len(),
+        StoredContent::Erased | StoredContent::Closed => 0,
+    }
+}
+
+fn loaded(
+    row: &SqliteRow,
+    partition: u16,
+    stream: &StreamId,
+    from: Next,
+) -> Result<Loaded, sqlx::Error> {
+    match (from, row.try_get_unchecked::<Option<i64>, _>(1)?) {
+        (Next::Snapshot(fingerprint), None) => Ok(Loaded::Snapshot(Snapshot {
+            version: Version::new(uint(row.try_get_unchecked(0)?)),
+            fingerprint,
+            codec: row.try_get_unchecked(7)?,
+            bytes: row.try_get_unchecked(8)?,
+        })),
+        _ => event(row, partition, stream.clone()).map(Loaded::Event),
+    }
+}
+
+/// The event of a row that starts with [`event_columns`].
+pub(crate) fn event(
+    row: &SqliteRow,
+    partition: u16,
+    stream: StreamId,
+) -> Result<RecordedEvent, sqlx::Error> {
+    let name: &str = row.try_get_unchecked(5)?;
+    let content = match name {
+        ERASED => StoredContent::Erased,
+        CLOSED => StoredContent::Closed,
+        name => StoredContent::Present(Encoded {
+            name: name.to_owned().into(),
+            version: u16::try_from(row.try_get_unchecked::<i64, _>(6)?).unwrap_or(u16::MAX),
+            codec: row.try_get_unchecked::<String, _>(7)?.into(),
+            bytes: row.try_get_unchecked(8)?,
+        }),
+    };
+    Ok(RecordedEvent {
+        id: EventId(row.try_get_unchecked(2)?),
+        stream,
+        version: Version::new(uint(row.try_get_unchecked(0)?)),
+        position: Position::new(partition, uint(row.try_get_unchecked(1)?)),
+        content,
+        metadata: row.try_get_unchecked(4)?,
+        recorded_at: Timestamp::from_micros(row.try_get_unchecked(3)?),
+    })
+}

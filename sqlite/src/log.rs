@@ -1,0 +1,111 @@
+//! Reading the log: pages, heads, and waiting for more.
+
+use composable_rust_core::{Position, RecordedEvent, StoreError, StreamId};
+use sqlx::Row as _;
+
+use crate::error::store_error;
+use crate::load::{event, event_columns, with_overrides};
+use crate::sql::{Args, int, padded, push_values, uint};
+use crate::store::SqliteEventStore;
+
+// Offsets have no gap, so a range of them is a page.
+const PAGE: (&str, &str) = (
+    concat!("select ", event_columns!(), ", e.partition, e.stream_id from (values "),
+    concat!(
+        ") p cross join events e on e.partition = p.column1 \
+         and e.log_offset > p.column2 and e.log_offset <= p.column3",
+        with_overrides!()
+    ),
+);
+
+const HEADS: &str = "select partition, coalesce((select log_offset from events e \
+    where e.partition = p.partition order by log_offset desc limit 1), 0) \
+    from partitions p order by partition";
+
+impl SqliteEventStore {
+    pub(crate) async fn page_of_log(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.check_partitions(after)?;
+        if after.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let mut sql = PAGE.0.to_owned();
+        push_values(&mut sql, padded(after.len()), 3);
+        sql.push_str(PAGE.1);
+        let mut args = Args::default();
+        for position in after {
+            args.add(i64::from(position.partition));
+            args.add(int(position.offset));
+            args.add(int(position.offset.saturating_add(limit)));
+        }
+        args.add_nulls((padded(after.len()) - after.len()) * 3);
+        let rows = self.readers().fetch(&sql, args).await.map_err(store_error)?;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            events.push(logged(row).map_err(store_error)?);
+        }
+        events.sort_by_key(|event| event.position);
+        Ok(events)
+    }
+
+    pub(crate) async fn head_positions(&self) -> Result<Vec<Position>, StoreError> {
+        let rows = self.readers().fetch(HEADS, Args::default()).await.map_err(store_error)?;
+        rows.iter()
+            .map(|row| {
+                let partition = row.try_get_unchecked::<i64, _>(0)?;
+                let partition = u16::try_from(partition).unwrap_or(u16::MAX);
+                Ok(Position::new(partition, uint(row.try_get_unchecked(1)?)))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(store_error)
+    }
+
+    /// Looks at the heads, then again after each commit here and each sign of one elsewhere.
+    pub(crate) async fn wait_past(&self, after: &[Position]) -> Result<(), StoreError> {
+        self.check_partitions(after)?;
+        let mut commits = self.commits();
+        loop {
+            commits.borrow_and_update();
+            let heads = self.head_positions().await?;
+            let is_past = |p: &Position| heads[usize::from(p.partition)].offset > p.offset;
+            if after.iter().any(is_past) {
+                return Ok(());
+            }
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = commits.changed() => break,
+                    () = tokio::time::sleep(self.watcher().interval()) => {
+                        if self.watcher().has_changed().await.map_err(store_error)? {
+                            self.wake();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_partitions(&self, positions: &[Position]) -> Result<(), StoreError> {
+        let count = self.log_info().partitions;
+        match positions.iter().find(|position| position.partition >= count) {
+            Some(position) => Err(StoreError::Invalid(format!(
+                "there is no partition {} in a log of {count}",
+                position.partition
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn logged(row: &sqlx::sqlite::SqliteRow) -> Result<RecordedEvent, sqlx::Error> {
+    let partition = row.try_get_unchecked::<i64, _>(9)?;
+    let stream: StreamId = row
+        .try_get_unchecked::<&str, _>(10)?
+        .parse()
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    event(row, u16::try_from(partition).unwrap_or(u16::MAX), stream)
+}

@@ -1,0 +1,185 @@
+//! What an append has to know first: where the partition and its streams stand, and which marks do.
+
+use composable_rust_core::{Append, Mark, MessageId, Position, Receipt, Version};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use crate::connection::{BEGIN, Transaction, Writer};
+use crate::sql::{Args, CHUNK, padded, push_values, uint};
+
+/// What stands before a batch is written.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// The highest offset of the partition.
+    pub(crate) head: u64,
+    /// The last sequence number drawn for the partition's outbox.
+    pub(crate) outbox_sequence: i64,
+    /// In the order of the batch.
+    pub(crate) streams: Vec<StandingStream>,
+}
+
+/// What stands of one stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StandingStream {
+    pub(crate) version: Version,
+    pub(crate) closed: bool,
+    /// Those of the append's messages that have one, in the append's order.
+    pub(crate) marks: Vec<Mark>,
+}
+
+const PARTITION: &str = "select 0, outbox_sequence, coalesce((select log_offset from events e \
+    where e.partition = p.partition order by log_offset desc limit 1), 0) \
+    from partitions p where partition = ?;";
+
+// The last version is read from the key alone; only what tells a closed stream is in the row.
+const STREAMS: (&str, &str) = (
+    "select 1, s.column1, e.version, e.event_type = '$closed' from (values ",
+    ") s cross join events e on e.partition = ? and e.stream_id = s.column2 and e.version = \
+    (select version from events l where l.partition = ? and l.stream_id = s.column2 \
+    order by version desc limit 1);",
+);
+
+const MARKS: (&str, &str) = (
+    "select 2, m.column1, i.message_id, i.digest, i.version, i.log_offset, i.answer \
+    from (values ",
+    ") m cross join inbox i on i.partition = ? and i.stream_id = m.column2 \
+    and i.message_id = m.column3;",
+);
+
+/// Begins the transaction of a batch and looks up what stands.
+pub(crate) async fn begin<'w>(
+    writer: &'w Writer,
+    partition: u16,
+    batch: &[Append],
+) -> Result<(Transaction<'w>, Standing), sqlx::Error> {
+    let marks: Vec<(i64, &str, Uuid)> = (0..)
+        .zip(batch)
+        .flat_map(|(i, append)| {
+            append.marks.iter().map(move |mark| (i, append.stream.as_str(), mark.message_id.0))
+        })
+        .collect();
+    let streams: Vec<(i64, &str)> = (0..).zip(batch).map(|(i, a)| (i, a.stream.as_str())).collect();
+
+    // The first chunk of both goes with the `begin`, which is all that most batches need.
+    let mut stream_chunks = streams.chunks(CHUNK);
+    let mut mark_chunks = marks.chunks(CHUNK);
+    let first_streams = stream_chunks.next().unwrap_or_default();
+    let first_marks = mark_chunks.next().unwrap_or_default();
+    let mut sql = format!("{BEGIN} {PARTITION}");
+    push_streams(&mut sql, first_streams.len());
+    push_marks(&mut sql, first_marks.len());
+    let (mut transaction, rows) = writer
+        .begin_reading(&sql, || {
+            let mut args = Args::default();
+            args.add(i64::from(partition));
+            bind_streams(&mut args, partition, first_streams);
+            bind_marks(&mut args, partition, first_marks);
+            args
+        })
+        .await?;
+
+    let mut standing = Standing {
+        head: 0,
+        outbox_sequence: 0,
+        streams: vec![StandingStream::default(); batch.len()],
+    };
+    standing.read(partition, &rows)?;
+    for chunk in stream_chunks {
+        let (mut sql, mut args) = (String::new(), Args::default());
+        push_streams(&mut sql, chunk.len());
+        bind_streams(&mut args, partition, chunk);
+        standing.read(partition, &transaction.fetch(&sql, args).await?)?;
+    }
+    for chunk in mark_chunks {
+        let (mut sql, mut args) = (String::new(), Args::default());
+        push_marks(&mut sql, chunk.len());
+        bind_marks(&mut args, partition, chunk);
+        standing.read(partition, &transaction.fetch(&sql, args).await?)?;
+    }
+    standing.sort_marks(batch);
+    Ok((transaction, standing))
+}
+
+fn push_streams(sql: &mut String, streams: usize) {
+    sql.push_str(STREAMS.0);
+    push_values(sql, padded(streams), 2);
+    sql.push_str(STREAMS.1);
+}
+
+fn bind_streams<'q>(args: &mut Args<'q>, partition: u16, streams: &[(i64, &'q str)]) {
+    for (i, stream) in streams {
+        args.add(*i);
+        args.add(*stream);
+    }
+    args.add_nulls((padded(streams.len()) - streams.len()) * 2);
+    args.add(i64::from(partition));
+    args.add(i64::from(partition));
+}
+
+fn push_marks(sql: &mut String, marks: usize) {
+    if marks > 0 {
+        sql.push_str(MARKS.0);
+        push_values(sql, padded(marks), 3);
+        sql.push_str(MARKS.1);
+    }
+}
+
+fn bind_marks<'q>(args: &mut Args<'q>, partition: u16, marks: &[(i64, &'q str, Uuid)]) {
+    if marks.is_empty() {
+        return;
+    }
+    for (i, stream, message) in marks {
+        args.add(*i);
+        args.add(*stream);
+        args.add(*message);
+    }
+    args.add_nulls((padded(marks.len()) - marks.len()) * 3);
+    args.add(i64::from(partition));
+}
+
+impl Standing {
+    fn read(&mut self, partition: u16, rows: &[SqliteRow]) -> Result<(), sqlx::Error> {
+        for row in rows {
+            let number: i64 = row.try_get_unchecked(1)?;
+            if row.try_get_unchecked::<i64, _>(0)? == 0 {
+                self.outbox_sequence = number;
+                self.head = uint(row.try_get_unchecked(2)?);
+                continue;
+            }
+            let index = usize::try_from(number).unwrap_or(usize::MAX);
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            if row.try_get_unchecked::<i64, _>(0)? == 1 {
+                stream.version = Version::new(uint(row.try_get_unchecked(2)?));
+                stream.closed = row.try_get_unchecked(3)?;
+            } else {
+                stream.marks.push(mark(partition, row, 2)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn sort_marks(&mut self, batch: &[Append]) {
+        for (stream, append) in self.streams.iter_mut().zip(batch) {
+            stream.marks.sort_by_key(|standing| {
+                append.marks.iter().position(|mark| mark.message_id == standing.message_id)
+            });
+        }
+    }
+}
+
+/// A mark from the columns message id, digest, version, offset, answer, of which `first` is the
+/// first.
+pub(crate) fn mark(partition: u16, row: &SqliteRow, first: usize) -> Result<Mark, sqlx::Error> {
+    let digest: Uuid = row.try_get_unchecked(first + 1)?;
+    let offset: Option<i64> = row.try_get_unchecked(first + 3)?;
+    Ok(Mark {
+        message_id: MessageId(row.try_get_unchecked(first)?),
+        digest: digest.as_u128(),
+        receipt: Receipt {
+            version: Version::new(uint(row.try_get_unchecked(first + 2)?)),
+            position: offset.map(|offset| Position::new(partition, uint(offset))),
+        },
+        answer: row.try_get_unchecked(first + 4)?,
+    })
+}

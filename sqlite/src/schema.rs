@@ -1,0 +1,170 @@
+//! What makes a file an event log: its mark, its schema version, its migrations.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use composable_rust_core::{LogInfo, Timestamp};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Executor as _, Row as _};
+use uuid::Uuid;
+
+use crate::error::{OpenError, is_busy, is_not_a_database};
+
+/// "CoRu": where the `file` command and SQLite look for whose database this is.
+const APPLICATION_ID: i64 = 0x436f_5275;
+
+/// The migration at index n leads to schema version n + 1. Those that were released never change.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_event_store.sql")];
+
+/// How partitions are computed; see `StreamId::partition`.
+const HASH: &str = "xxh3-64";
+
+/// Brings the file to this code's schema, and reads what is fixed about the log.
+///
+/// Any number of processes may do this at once: what is looked at is looked at again under the
+/// write lock.
+pub(crate) async fn prepare(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    partitions: u16,
+    busy_timeout: Duration,
+) -> Result<LogInfo, OpenError> {
+    let asked = Instant::now();
+    loop {
+        match try_prepare(connection, path, partitions).await {
+            // Changing to write-ahead logging does not wait for locks by itself.
+            Err(Failure::Sqlite(error)) if is_busy(&error) && asked.elapsed() < busy_timeout => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(log) => return Ok(log),
+            Err(Failure::Open(error)) => return Err(error),
+            Err(Failure::Sqlite(error)) => return Err(unavailable(path, error)),
+        }
+    }
+}
+
+/// What the path has to do with an error of SQLite while opening.
+pub(crate) fn unavailable(path: &Path, error: sqlx::Error) -> OpenError {
+    let path = path.to_owned();
+    if is_not_a_database(&error) {
+        OpenError::NotALog { path, reason: "it is no SQLite database" }
+    } else {
+        OpenError::Unavailable { path, source: error.into() }
+    }
+}
+
+enum Failure {
+    Open(OpenError),
+    Sqlite(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+async fn try_prepare(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    partitions: u16,
+) -> Result<LogInfo, Failure> {
+    let latest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let mut found = schema_version(connection, path).await?;
+    if found == 0 {
+        let mode: String =
+            sqlx::query_scalar("pragma journal_mode = wal").fetch_one(&mut *connection).await?;
+        if mode != "wal" {
+            return Err(Failure::Open(OpenError::NoWal { path: path.to_owned() }));
+        }
+    }
+    if found < latest {
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        found = schema_version(&mut transaction, path).await?;
+        migrate(&mut transaction, found, partitions).await?;
+        transaction.commit().await?;
+        found = schema_version(connection, path).await?;
+    }
+    if found > latest {
+        let path = path.to_owned();
+        return Err(Failure::Open(OpenError::Newer { path, found, known: latest }));
+    }
+    read_log_info(connection, path).await
+}
+
+/// The schema version of the file; 0 if there is nothing in it yet.
+async fn schema_version(connection: &mut SqliteConnection, path: &Path) -> Result<i64, Failure> {
+    let row = sqlx::query(
+        "select (select application_id from pragma_application_id), \
+         (select user_version from pragma_user_version), (select count(*) from sqlite_schema)",
+    )
+    .fetch_one(connection)
+    .await?;
+    let (application, version, tables) =
+        (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?);
+    match (application, version, tables) {
+        (APPLICATION_ID, version, _) => Ok(version),
+        (0, 0, 0) => Ok(0),
+        _ => Err(Failure::Open(OpenError::NotALog {
+            path: path.to_owned(),
+            reason: "it is a SQLite database of another program",
+        })),
+    }
+}
+
+async fn migrate(
+    connection: &mut SqliteConnection,
+    found: i64,
+    partitions: u16,
+) -> Result<(), sqlx::Error> {
+    let known = usize::try_from(found).unwrap_or(0);
+    for sql in MIGRATIONS.iter().skip(known) {
+        connection.execute(*sql).await?;
+    }
+    if MIGRATIONS.len() > known {
+        let version = MIGRATIONS.len();
+        let sql =
+            format!("pragma application_id = {APPLICATION_ID}; pragma user_version = {version}");
+        connection.execute(&*sql).await?;
+    }
+    if known == 0 {
+        create_log(connection, partitions).await?;
+    }
+    Ok(())
+}
+
+async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Result<(), sqlx::Error> {
+    let now = Timestamp::from(std::time::SystemTime::now());
+    sqlx::query(
+        "insert into log (only_row, log_id, hash, partition_count, created_at) \
+         values (1, ?, ?, ?, ?)",
+    )
+    .bind(Uuid::new_v4())
+    .bind(HASH)
+    .bind(i64::from(partitions))
+    .bind(now.as_micros())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "with recursive n (n) as (values (0) union all select n + 1 from n where n + 1 < ?) \
+         insert into partitions (partition) select n from n",
+    )
+    .bind(i64::from(partitions))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn read_log_info(connection: &mut SqliteConnection, path: &Path) -> Result<LogInfo, Failure> {
+    let row =
+        sqlx::query("select log_id, hash, partition_count from log").fetch_one(connection).await?;
+    let hash: &str = row.try_get(1)?;
+    let partitions = u16::try_from(row.try_get::<i64, _>(2)?);
+    match (hash, partitions) {
+        (HASH, Ok(partitions)) => Ok(LogInfo { id: row.try_get(0)?, partitions }),
+        _ => Err(Failure::Open(OpenError::NotALog {
+            path: path.to_owned(),
+            reason: "its log table does not say how streams are partitioned",
+        })),
+    }
+}

@@ -1,0 +1,87 @@
+//! Snapshots, and what the inbox knows of one message.
+
+use composable_rust_core::{Fingerprint, Mark, MessageId, Snapshot, StoreError, StreamId, Version};
+use sqlx::Row as _;
+
+use crate::connection::BEGIN;
+use crate::error::store_error;
+use crate::lookup::mark;
+use crate::sql::{Args, bits, int, uint};
+use crate::store::SqliteEventStore;
+
+const SAVE: &str = "insert into snapshots \
+    (partition, stream_id, fingerprint, version, codec, state_data, created_at) \
+    values (?, ?, ?, ?, ?, ?, ?) \
+    on conflict do update set version = excluded.version, codec = excluded.codec, \
+    state_data = excluded.state_data, created_at = excluded.created_at \
+    where excluded.version > version;";
+
+const LOAD: &str = "select version, codec, state_data from snapshots \
+    where partition = ? and stream_id = ? and fingerprint = ?";
+
+const MARK: &str = "select message_id, digest, version, log_offset, answer from inbox \
+    where partition = ? and stream_id = ? and message_id = ?";
+
+impl SqliteEventStore {
+    pub(crate) async fn save(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let partition = self.log_info().partition_of(stream);
+        let args = || {
+            let mut args = Args::default();
+            args.add(i64::from(partition));
+            args.add(stream.as_str());
+            args.add(bits(snapshot.fingerprint.0));
+            args.add(int(snapshot.version.get()));
+            args.add(snapshot.codec.as_str());
+            args.add(snapshot.bytes.as_slice());
+            args.add(self.clock().as_micros());
+            args
+        };
+        let sql = format!("{BEGIN} {SAVE}");
+        let saved = self.writer().begin_reading(&sql, args).await;
+        let (transaction, _) = saved.map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)
+    }
+
+    pub(crate) async fn snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let mut args = self.args_of(stream);
+        args.add(bits(fingerprint.0));
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            Ok(Snapshot {
+                version: Version::new(uint(row.try_get_unchecked(0)?)),
+                fingerprint,
+                codec: row.try_get_unchecked(1)?,
+                bytes: row.try_get_unchecked(2)?,
+            })
+        };
+        let rows = self.readers().fetch(LOAD, args).await.map_err(store_error)?;
+        rows.first().map(read).transpose().map_err(store_error)
+    }
+
+    pub(crate) async fn mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        let mut args = self.args_of(stream);
+        args.add(message_id.0);
+        let partition = self.log_info().partition_of(stream);
+        let rows = self.readers().fetch(MARK, args).await.map_err(store_error)?;
+        rows.first().map(|row| mark(partition, row, 0)).transpose().map_err(store_error)
+    }
+
+    /// The arguments that most statements about one stream start with: its partition and name.
+    pub(crate) fn args_of<'q>(&self, stream: &'q StreamId) -> Args<'q> {
+        let mut args = Args::default();
+        args.add(i64::from(self.log_info().partition_of(stream)));
+        args.add(stream.as_str());
+        args
+    }
+}

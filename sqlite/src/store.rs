@@ -1,0 +1,241 @@
+//! The store itself: its connections, and the port on top of them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use composable_rust_core::{
+    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+};
+use futures_util::stream::Stream;
+use tokio::sync::watch;
+
+use crate::builder::Builder;
+use crate::connection::{Readers, Watcher, Writer};
+use crate::error::OpenError;
+
+/// An event store in one SQLite file: the embedded default.
+///
+/// It keeps the contract of [`EventStore`]; see the crate's page for what a file can and cannot do.
+/// Clones share the connections, which close with the last of them.
+///
+/// # Example: an event in a file, read again after reopening
+///
+/// ```
+/// use composable_rust_core::{
+///     Append, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, StreamId, Version,
+/// };
+/// use composable_rust_sqlite::SqliteEventStore;
+/// use futures_util::TryStreamExt as _;
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.db");
+/// let stream: StreamId = "order-1".parse()?;
+/// let placed = NewEvent {
+///     id: EventId(uuid::Uuid::new_v4()),
+///     content: Encoded {
+///         name: "order.placed".into(),
+///         version: 1,
+///         codec: "json".into(),
+///         bytes: b"{}".to_vec(),
+///     },
+///     metadata: String::new(),
+/// };
+/// let append = Append::new(stream.clone(), ExpectedVersion::EMPTY).with_events(vec![placed]);
+///
+/// let store = SqliteEventStore::open(&path).await?;
+/// store.append_events(store.log().partition_of(&stream), &[append]).await?;
+/// drop(store);
+///
+/// let store = SqliteEventStore::open(&path).await?;
+/// let events: Vec<_> = store.load_events(&stream, Version::ZERO).try_collect().await?;
+/// assert_eq!(events[0].name(), "order.placed");
+/// # Ok(())
+/// # })
+/// # .map_err(|e: Box<dyn std::error::Error>| e)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct SqliteEventStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    log: LogInfo,
+    writer: Writer,
+    readers: Readers,
+    watcher: Watcher,
+    /// Changes with every commit of this process, and every sign of one elsewhere.
+    commits: watch::Sender<()>,
+}
+
+impl SqliteEventStore {
+    /// Opens the log in the file at `path` with the defaults of [`Builder`], creating it if there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] names the path and says what to do about it. A file that is not an event log
+    /// is not touched.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may leave an empty file, or a complete log without events.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder(path).open().await
+    }
+
+    /// Chooses how the log in the file at `path` is opened.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref())
+    }
+
+    /// The absolute path of the file.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    pub(crate) fn new(
+        path: PathBuf,
+        log: LogInfo,
+        writer: Writer,
+        readers: Readers,
+        watcher: Watcher,
+    ) -> Self {
+        let (commits, _) = watch::channel(());
+        Self { shared: Arc::new(Shared { path, log, writer, readers, watcher, commits }) }
+    }
+
+    pub(crate) fn log_info(&self) -> LogInfo {
+        self.shared.log
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.shared.writer
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.shared.readers
+    }
+
+    pub(crate) fn watcher(&self) -> &Watcher {
+        &self.shared.watcher
+    }
+
+    pub(crate) fn commits(&self) -> watch::Receiver<()> {
+        self.shared.commits.subscribe()
+    }
+
+    /// Wakes whoever waits for events.
+    pub(crate) fn wake(&self) {
+        self.shared.commits.send_replace(());
+    }
+}
+
+impl fmt::Debug for SqliteEventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteEventStore")
+            .field("path", &self.shared.path)
+            .field("log", &self.shared.log)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventStore for SqliteEventStore {
+    fn log(&self) -> LogInfo {
+        self.shared.log
+    }
+
+    async fn append_events(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.append(partition, batch).await
+    }
+
+    fn load_events<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        self.load(stream, after)
+    }
+
+    fn load_with_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        self.load_from_snapshot(stream, fingerprint)
+    }
+
+    async fn read_log(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.page_of_log(after, limit).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, StoreError> {
+        self.head_positions().await
+    }
+
+    async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
+        self.wait_past(after).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.save(stream, snapshot).await
+    }
+
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        self.snapshot(stream, fingerprint).await
+    }
+
+    async fn load_mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        self.mark(stream, message_id).await
+    }
+
+    async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        self.erase(stream).await
+    }
+
+    async fn close_stream(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        self.close(stream, expected, event_id).await
+    }
+
+    async fn override_event(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        self.replace(stream, version, replacement).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.clock())
+    }
+}

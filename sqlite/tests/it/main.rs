@@ -1,0 +1,8 @@
+//! The SQLite store: the suite that every store passes, and what only a file can get wrong.
+
+mod conformance;
+mod crash;
+mod files;
+mod make;
+mod sharing;
+mod wal;

@@ -1,0 +1,42 @@
+//! What the tests are made of.
+
+use composable_rust_core::{
+    Append, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, RecordedEvent, StreamId,
+    Verdict, Version,
+};
+use composable_rust_sqlite::SqliteEventStore;
+use futures_util::TryStreamExt as _;
+use uuid::Uuid;
+
+pub(crate) fn stream(id: &str) -> StreamId {
+    StreamId::new("order", id).unwrap()
+}
+
+/// `count` events of `bytes` bytes each.
+pub(crate) fn events(count: usize, bytes: usize) -> Vec<NewEvent> {
+    let event = |_| NewEvent {
+        id: EventId(Uuid::new_v4()),
+        content: Encoded {
+            name: "order.placed".into(),
+            version: 1,
+            codec: "bincode".into(),
+            bytes: vec![7; bytes],
+        },
+        metadata: r#"{"correlation":"x"}"#.to_owned(),
+    };
+    (0..count).map(event).collect()
+}
+
+pub(crate) fn append(id: &str, expected: ExpectedVersion, count: usize) -> Append {
+    Append::new(stream(id), expected).with_events(events(count, 50))
+}
+
+/// Appends to the partition where it belongs.
+pub(crate) async fn commit(store: &SqliteEventStore, append: &Append) -> Verdict {
+    let partition = store.log().partition_of(&append.stream);
+    store.append_events(partition, std::slice::from_ref(append)).await.unwrap().remove(0)
+}
+
+pub(crate) async fn load(store: &SqliteEventStore, id: &str) -> Vec<RecordedEvent> {
+    store.load_events(&stream(id), Version::ZERO).try_collect().await.unwrap()
+}
