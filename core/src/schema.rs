@@ -96,6 +96,18 @@ impl SchemaTracer {
     }
 }
 
+/// Stands in for a field whose type is not traced; what the derive calls.
+#[doc(hidden)]
+pub fn opaque<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+    shown: &'static [&'static str],
+) -> Result<(), D::Error> {
+    deserializer.deserialize_struct(OPAQUE, shown, serde::de::IgnoredAny).map(drop)
+}
+
+/// The name of the struct that stands in for an opaque field.
+const OPAQUE: &str = "$opaque";
+
 /// The fingerprint of the snapshots of `A`: of its state's traced shape and `FOLD`.
 ///
 /// # Errors

@@ -1,0 +1,5 @@
+//! What the derive, the schemas and the formats promise.
+
+#![deny(missing_docs, unused, clippy::pedantic)]
+
+mod derive;

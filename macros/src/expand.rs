@@ -1,0 +1,253 @@
+//! The implementations.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::LitStr;
+use syn::spanned::Spanned;
+
+use crate::hidden;
+use crate::model::{Message, MessageVariant, Role, Shape};
+
+/// Everything the derive emits for an enum.
+pub(crate) fn message(message: &Message) -> TokenStream {
+    let Message { ident, root, variants } = message;
+    let kinds = variants.iter().map(|variant| kind(root, variant, variant.version));
+    let structs = hidden::structs(message);
+    let kind = kind_of(message);
+    let encode = encode(message);
+    let decode = decode(message);
+    let trace = trace(message);
+    let receives = variants.iter().filter_map(|variant| receives(message, variant));
+    quote! {
+        const _: () = {
+            #structs
+
+            #[automatically_derived]
+            impl #root::Message for #ident {
+                const KINDS: &'static [#root::Kind] = &[#(#kinds),*];
+                #kind
+                #encode
+                #decode
+                #trace
+            }
+
+            #(#receives)*
+        };
+    }
+}
+
+fn kind(root: &TokenStream, variant: &MessageVariant, version: u16) -> TokenStream {
+    let MessageVariant { name, internal, .. } = variant;
+    quote!(#root::Kind { name: #name, version: #version, internal: #internal })
+}
+
+fn kind_of(message: &Message) -> TokenStream {
+    let Message { root, variants, .. } = message;
+    let arms = variants.iter().enumerate().map(|(i, variant)| {
+        let ident = &variant.ident;
+        quote!(Self::#ident { .. } => &<Self as #root::Message>::KINDS[#i])
+    });
+    let body = match_self(message, arms);
+    quote! {
+        #[inline]
+        fn kind(&self) -> &'static #root::Kind {
+            #body
+        }
+    }
+}
+
+fn encode(message: &Message) -> TokenStream {
+    let Message { root, variants, .. } = message;
+    let (format, kind) = (local("format"), local("kind"));
+    let arms = variants.iter().map(|variant| {
+        let ident = &variant.ident;
+        let written: Vec<_> = hidden::written(variant).collect();
+        let members = written.iter().map(|field| field.member());
+        let locals: Vec<_> = written.iter().map(|field| field.local()).collect();
+        let encode = |content: TokenStream| {
+            quote!(#root::__private::encode_content(#kind, #format, &#content))
+        };
+        let build = |part: &str| {
+            let content = variant.hidden(part);
+            let names = written.iter().map(|field| field.hidden());
+            match variant.shape {
+                Shape::Transparent => quote!(#content(#(#locals),*)),
+                _ => quote!(#content { #(#names: #locals),* }),
+            }
+        };
+        let body = if written.is_empty() {
+            encode(quote!(__Empty {}))
+        } else if variant.is_bare() {
+            quote!(#root::__private::encode_content(#kind, #format, #(#locals)*))
+        } else if hidden::packs(variant) {
+            let (json, binary) = (encode(build("Write")), encode(build("Pack")));
+            quote!(match #format { #root::Format::Binary => #binary, #root::Format::Json => #json })
+        } else {
+            encode(build("Write"))
+        };
+        quote!(Self::#ident { #(#members: #locals,)* .. } => #body)
+    });
+    let body = match_self(message, arms);
+    let kind =
+        (!variants.is_empty()).then(|| quote!(let #kind = <Self as #root::Message>::kind(self);));
+    let format = if variants.is_empty() { local("_format") } else { format };
+    quote! {
+        fn encode(
+            &self,
+            #format: #root::Format,
+        ) -> ::core::result::Result<::std::vec::Vec<u8>, #root::EncodeError> {
+            #kind
+            #body
+        }
+    }
+}
+
+fn decode(message: &Message) -> TokenStream {
+    let Message { root, variants, .. } = message;
+    let (name, version) = (local("name"), local("version"));
+    let mut names = Vec::<&str>::new();
+    for variant in variants {
+        if !names.contains(&variant.name.as_str()) {
+            names.push(&variant.name);
+        }
+    }
+    let arms = names.iter().map(|stored| {
+        let of_name = variants.iter().filter(|variant| variant.name == *stored);
+        let known = of_name.clone().map(|variant| variant.version).max();
+        let versions = of_name.flat_map(|variant| decode_versions(message, variant));
+        quote! {
+            #stored => match #version {
+                #(#versions,)*
+                _ => ::core::result::Result::Err(#root::DecodeError::UnknownVersion {
+                    name: ::std::string::String::from(#name),
+                    version: #version,
+                    known: #known,
+                }),
+            }
+        }
+    });
+    // An enum without variants uses only the name.
+    let (format, bytes) = (local("format"), local("bytes"));
+    let unused = variants.is_empty().then(|| quote!(let _ = (#version, #format, #bytes);));
+    quote! {
+        fn decode(
+            #name: &str,
+            #version: u16,
+            #format: #root::Format,
+            #bytes: &[u8],
+        ) -> ::core::result::Result<Self, #root::DecodeError> {
+            #unused
+            match #name {
+                #(#arms,)*
+                _ => ::core::result::Result::Err(#root::DecodeError::UnknownName {
+                    name: ::std::string::String::from(#name),
+                }),
+            }
+        }
+    }
+}
+
+/// An arm for each version of a variant.
+fn decode_versions(message: &Message, variant: &MessageVariant) -> Vec<TokenStream> {
+    let root = &message.root;
+    let (name, version) = (local("name"), local("version"));
+    let (format, bytes, old) = (local("format"), local("bytes"), local("old"));
+    let read = |shape: TokenStream| {
+        quote! {
+            #root::__private::decode_content::<#shape>(#name, #version, #format, #bytes)
+        }
+    };
+    let mut arms = Vec::new();
+    for (i, upcaster) in variant.upcasters.iter().enumerate() {
+        let (number, shape) = (upcaster.version, &upcaster.shape);
+        let newer = variant.upcasters[i + 1..].iter().map(|newer| {
+            let shape = &newer.shape;
+            quote_spanned!(shape.span()=> let #old = <#shape as ::core::convert::From<_>>::from(#old);)
+        });
+        let last = variant.upcasters.last().map_or_else(Span::call_site, |last| last.shape.span());
+        let into_self = quote_spanned!(last=> <Self as ::core::convert::From<_>>::from(#old));
+        let read = read(quote!(#shape));
+        arms.push(quote!(#number => #read.map(|#old| { #(#newer)* #into_self })));
+    }
+    let (number, content) = (variant.version, hidden::content(variant));
+    let read = read(content.ty);
+    let (pattern, build) = (content.pattern, content.build);
+    arms.push(quote!(#number => #read.map(|#pattern| #build)));
+    arms
+}
+
+fn trace(message: &Message) -> TokenStream {
+    let Message { root, variants, .. } = message;
+    let tracer = local(if variants.is_empty() { "_tracer" } else { "tracer" });
+    let contents = variants.iter().map(|variant| {
+        let old = variant.upcasters.iter().map(|upcaster| {
+            let (kind, shape) = (kind(root, variant, upcaster.version), &upcaster.shape);
+            quote!(#tracer.content::<#shape>(&#kind);)
+        });
+        let kind = kind(root, variant, variant.version);
+        let (shape, reads_fields) = hidden::traced(variant);
+        quote! {
+            #(#old)*
+            #reads_fields
+            #tracer.content::<#shape>(&#kind);
+        }
+    });
+    quote! {
+        fn trace(#tracer: &mut #root::schema::SchemaTracer) {
+            #(#contents)*
+        }
+    }
+}
+
+/// For a variant that takes replies or answers.
+fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
+    let Message { ident, root, .. } = message;
+    let (last, before) = variant.fields.split_last()?;
+    let ty = &last.ty;
+    let (marker, of, taken, receiver, method) = match variant.role {
+        Role::Plain => return None,
+        Role::Reply => ("IsReply", "Target", "Reply", "Receives", "receive"),
+        Role::Answer => ("IsAnswer", "Gateway", "Answer", "ReceivesAnswer", "receive_answer"),
+    };
+    let [marker, of, taken, receiver, method] =
+        [marker, of, taken, receiver, method].map(|name| format_ident!("{name}"));
+    let target = quote_spanned!(ty.span()=> <#ty as #root::__private::#marker>::#of);
+    let types: Vec<_> = before.iter().map(|field| &field.ty).collect();
+    let locals: Vec<_> = before.iter().map(|field| field.local()).collect();
+    let (tag, pattern) = match (types.as_slice(), locals.as_slice()) {
+        ([ty], [local]) => (quote!(#ty), quote!(#local)),
+        ([], _) => (quote!(()), quote!(())),
+        _ => (quote!((#(#types),*)), quote!((#(#locals),*))),
+    };
+    let members = before.iter().map(|field| field.member());
+    let (name, member, reply) = (&variant.ident, last.member(), last.local());
+    Some(quote! {
+        #[automatically_derived]
+        impl #root::#receiver<#target> for #ident {
+            type Tag = #tag;
+
+            fn #method(#pattern: Self::Tag, #reply: #root::#taken<#target>) -> Self {
+                Self::#name { #(#members: #locals,)* #member: #reply }
+            }
+        }
+    })
+}
+
+/// `match self`, also for an enum without variants.
+fn match_self(message: &Message, arms: impl Iterator<Item = TokenStream>) -> TokenStream {
+    if message.variants.is_empty() {
+        quote!(match *self {})
+    } else {
+        quote!(match self { #(#arms,)* })
+    }
+}
+
+/// A local variable that meets no name of the user's.
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+/// A text literal, for attributes that take paths as text.
+pub(crate) fn text(ident: &Ident) -> LitStr {
+    LitStr::new(&ident.to_string(), Span::call_site())
+}

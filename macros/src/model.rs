@@ -1,0 +1,328 @@
+//! What the derive knows about an enum.
+
+use std::collections::BTreeMap;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident};
+use syn::ext::IdentExt;
+use syn::{Data, DeriveInput, Field, Fields, Ident, Meta, Type, Variant};
+
+use crate::attributes::{EnumAttributes, FieldAttributes, Upcaster, VariantAttributes};
+use crate::errors::Errors;
+use crate::serde_attributes::{self, SerdeField};
+use crate::{name, root};
+
+/// What a tag may have at most: the standard library compares and prints tuples up to here.
+const MAX_TAG_FIELDS: usize = 12;
+
+/// An enum.
+pub(crate) struct Message {
+    pub(crate) ident: Ident,
+    /// The path of `composable-rust` or `composable-rust-core`.
+    pub(crate) root: TokenStream,
+    pub(crate) variants: Vec<MessageVariant>,
+}
+
+pub(crate) struct MessageVariant {
+    pub(crate) ident: Ident,
+    pub(crate) name: String,
+    pub(crate) version: u16,
+    pub(crate) internal: bool,
+    /// In the order of their versions.
+    pub(crate) upcasters: Vec<Upcaster>,
+    pub(crate) shape: Shape,
+    pub(crate) fields: Vec<MessageField>,
+    pub(crate) role: Role,
+    /// serde's attributes for the whole content.
+    pub(crate) serde: Vec<Meta>,
+}
+
+/// How a variant's content is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Nothing.
+    Unit,
+    /// The only field.
+    Transparent,
+    /// A struct with named fields.
+    Struct,
+}
+
+/// Whether a variant takes what others say.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Plain,
+    Reply,
+    Answer,
+}
+
+pub(crate) struct MessageField {
+    /// `None` in a tuple variant.
+    pub(crate) ident: Option<Ident>,
+    pub(crate) position: usize,
+    /// With `Self` replaced by the enum.
+    pub(crate) ty: TokenStream,
+    pub(crate) opaque: Option<String>,
+    pub(crate) serde: SerdeField,
+}
+
+impl Message {
+    /// Reads the enum, or says what is wrong with it.
+    pub(crate) fn parse(input: &DeriveInput) -> Result<Self, TokenStream> {
+        let mut errors = Errors::default();
+        let message = Self::read(input, &mut errors);
+        match (errors.into_tokens(), message) {
+            (None, Some(message)) => Ok(message),
+            (tokens, _) => Err(tokens.unwrap_or_default()),
+        }
+    }
+
+    fn read(input: &DeriveInput, errors: &mut Errors) -> Option<Self> {
+        let Data::Enum(data) = &input.data else {
+            errors.at(
+                &input.ident,
+                "a `Message` is an enum: each variant is stored under a name of its own",
+            );
+            return None;
+        };
+        if !input.generics.params.is_empty() {
+            errors.at(
+                &input.generics,
+                "a `Message` has no generics and no lifetimes: what is stored has one shape, and \
+                 owns it",
+            );
+            return None;
+        }
+        let attributes = EnumAttributes::parse(&input.attrs, errors);
+        let root = attributes.root.map_or_else(root::find, |path| Ok(path.into_token_stream()));
+        let root = match root {
+            Ok(root) => root,
+            Err(message) => {
+                errors.at(&input.ident, message);
+                return None;
+            }
+        };
+        let enum_name = input.ident.unraw().to_string();
+        let prefix = attributes.prefix.unwrap_or_else(|| name::prefix(&enum_name));
+        let variants = data
+            .variants
+            .iter()
+            .map(|variant| MessageVariant::read(variant, &prefix, &input.ident, errors))
+            .collect();
+        let message = Self { ident: input.ident.clone(), root, variants };
+        message.refuse_duplicate_names(errors);
+        message.refuse_duplicate_targets(errors);
+        Some(message)
+    }
+
+    fn refuse_duplicate_names(&self, errors: &mut Errors) {
+        let mut seen = BTreeMap::<(&str, u16), &Ident>::new();
+        for variant in &self.variants {
+            for version in variant.versions() {
+                let Some(first) = seen.insert((&variant.name, version), &variant.ident) else {
+                    continue;
+                };
+                errors.at(
+                    &variant.ident,
+                    format!(
+                        "`{first}` and `{second}` are both stored as `{name}` version {version}; \
+                         give one of them another #[message(name = \"…\")]",
+                        second = variant.ident,
+                        name = variant.name,
+                    ),
+                );
+            }
+        }
+    }
+
+    fn refuse_duplicate_targets(&self, errors: &mut Errors) {
+        let mut seen = BTreeMap::new();
+        for variant in self.variants.iter().filter(|variant| variant.role != Role::Plain) {
+            let Some(last) = variant.fields.last() else { continue };
+            let Some(first) = seen.insert((variant.role, last.ty.to_string()), &variant.ident)
+            else {
+                continue;
+            };
+            errors.at(
+                &variant.ident,
+                format!(
+                    "`{first}` and `{second}` both take `{ty}`: an enum has one variant for the \
+                     replies of a target; tell requests apart with a tag before it, such as \
+                     `{first}(Step, {ty})`",
+                    second = variant.ident,
+                    ty = last.ty.to_string().replace(' ', ""),
+                ),
+            );
+        }
+    }
+}
+
+impl MessageVariant {
+    fn read(variant: &Variant, prefix: &str, of: &Ident, errors: &mut Errors) -> Self {
+        let attributes = VariantAttributes::parse(&variant.attrs, errors);
+        let fields: Vec<MessageField> = variant
+            .fields
+            .iter()
+            .enumerate()
+            .map(|(position, field)| MessageField::read(field, position, of, errors))
+            .collect();
+        let role = role(variant, &attributes, errors);
+        let snake = name::snake_case(&variant.ident.unraw().to_string());
+        let read = Self {
+            ident: variant.ident.clone(),
+            name: attributes.name.map_or(format!("{prefix}.{snake}"), |name| name.value()),
+            version: attributes.version.as_ref().map_or(1, |(version, _)| *version),
+            internal: attributes.internal || role != Role::Plain,
+            upcasters: attributes.upcasters,
+            shape: shape(&variant.fields, &fields),
+            fields,
+            role,
+            serde: serde_attributes::of_variant(&variant.attrs, errors),
+        };
+        read.check_upcasters(errors);
+        read.sorted()
+    }
+
+    fn sorted(mut self) -> Self {
+        self.upcasters.sort_by_key(|upcaster| upcaster.version);
+        self
+    }
+
+    fn check_upcasters(&self, errors: &mut Errors) {
+        let current = self.version;
+        let mut versions = BTreeMap::new();
+        for upcaster in &self.upcasters {
+            if upcaster.version >= current {
+                let message = format!(
+                    "`{}` has version {current}: an upcaster takes an older one; raise `version` \
+                     when the content changes",
+                    self.ident
+                );
+                errors.at(&upcaster.literal, message);
+            }
+            if versions.insert(upcaster.version, upcaster).is_some() {
+                errors.at(&upcaster.literal, "this version is named twice");
+            }
+        }
+        let Some((&oldest, first)) = versions.iter().next() else { return };
+        for version in oldest..current {
+            if !versions.contains_key(&version) {
+                let message = format!(
+                    "the chain from version {oldest} to {current} lacks version {version}: add \
+                     `{version} = ItsShape`"
+                );
+                errors.at(&first.literal, message);
+            }
+        }
+    }
+
+    /// Every version that is read.
+    fn versions(&self) -> impl Iterator<Item = u16> {
+        self.upcasters.iter().map(|upcaster| upcaster.version).chain([self.version])
+    }
+
+    /// The hidden struct called `part`.
+    pub(crate) fn hidden(&self, part: &str) -> Ident {
+        format_ident!("__{part}{}", self.ident.unraw())
+    }
+
+    pub(crate) fn has_opaque_fields(&self) -> bool {
+        self.fields.iter().any(|field| field.opaque.is_some())
+    }
+
+    /// Whether the only field is encoded without a struct around it.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.shape == Shape::Transparent && self.fields[0].serde.all.is_empty()
+    }
+}
+
+impl MessageField {
+    fn read(field: &Field, position: usize, of: &Ident, errors: &mut Errors) -> Self {
+        if let Type::Reference(reference) = &field.ty {
+            errors.at(
+                reference,
+                "what is stored owns its content: use `String`, `Vec<…>` or `Box<…>` here",
+            );
+        }
+        Self {
+            ident: field.ident.clone(),
+            position,
+            ty: without_self(field.ty.to_token_stream(), of),
+            opaque: FieldAttributes::parse(&field.attrs, errors).opaque.map(|text| text.value()),
+            serde: SerdeField::parse(&field.attrs, errors),
+        }
+    }
+
+    /// Its name in the variant.
+    pub(crate) fn member(&self) -> syn::Member {
+        match &self.ident {
+            Some(ident) => ident.clone().into(),
+            None => self.position.into(),
+        }
+    }
+
+    /// Its name in the hidden structs.
+    pub(crate) fn hidden(&self) -> Ident {
+        self.ident.clone().unwrap_or_else(|| format_ident!("field_{}", self.position))
+    }
+
+    /// The local variable that holds it; hygienic, so it meets no name of the user's.
+    pub(crate) fn local(&self) -> Ident {
+        Ident::new(&format!("field_{}", self.position), Span::mixed_site())
+    }
+}
+
+fn shape(fields: &Fields, read: &[MessageField]) -> Shape {
+    match (fields, read) {
+        (_, []) => Shape::Unit,
+        (Fields::Unnamed(_), [field]) if !field.serde.is_skipped() => Shape::Transparent,
+        _ => Shape::Struct,
+    }
+}
+
+fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) -> Role {
+    let last = variant.fields.iter().next_back();
+    let spelled = last.and_then(|field| match &field.ty {
+        Type::Path(path) => path.path.segments.last(),
+        _ => None,
+    });
+    let spelled = |name| spelled.is_some_and(|segment| segment.ident == name);
+    let (reply, answer) = match (attributes.reply, attributes.answer) {
+        (false, false) => (spelled("Reply"), spelled("Answer")),
+        said => said,
+    };
+    if (reply || answer) && last.is_none() {
+        errors.at(&variant.ident, "a reply or answer variant ends with a `Reply` or an `Answer`");
+    }
+    if reply && answer {
+        errors.at(&variant.ident, "a variant takes replies or answers, not both");
+    }
+    if (reply || answer) && variant.fields.len() > MAX_TAG_FIELDS + 1 {
+        let message = format!("a tag has at most {MAX_TAG_FIELDS} fields: make it a struct");
+        errors.at(&variant.ident, message);
+    }
+    match (reply, answer) {
+        (true, _) => Role::Reply,
+        (_, true) => Role::Answer,
+        _ => Role::Plain,
+    }
+}
+
+/// In a hidden struct `Self` would be the struct.
+fn without_self(tokens: TokenStream, of: &Ident) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|token| match token {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                TokenTree::Ident(Ident::new(&of.to_string(), ident.span()))
+            }
+            TokenTree::Group(group) => {
+                let inner = without_self(group.stream(), of);
+                let mut replaced = proc_macro2::Group::new(group.delimiter(), inner);
+                replaced.set_span(group.span());
+                TokenTree::Group(replaced)
+            }
+            other => other,
+        })
+        .collect()
+}
