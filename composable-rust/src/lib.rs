@@ -1,1 +1,22 @@
-//! Work in progress.
+//! Event-driven backends in Rust: pure reducers and aggregates, effects as values, event sourcing
+//! on PostgreSQL or an embedded file, testable to the last effect.
+#![doc = include_str!("guide.md")]
+
+pub use composable_rust_core::*;
+pub use composable_rust_runtime::*;
+
+#[cfg(feature = "postgres")]
+pub use composable_rust_postgres as postgres;
+#[cfg(feature = "sqlite")]
+pub use composable_rust_sqlite as sqlite;
+#[cfg(feature = "testing")]
+pub use composable_rust_testing as testing;
+
+#[doc(hidden)]
+pub use composable_rust_core::__private;
+
+/// What a user's module needs: verbs, the traits to implement, and few types.
+pub mod prelude {
+    pub use composable_rust_core::prelude::*;
+    pub use composable_rust_runtime::{App, Handle, SendError};
+}

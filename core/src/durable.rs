@@ -208,25 +208,25 @@ fn tagged(tag: &impl Serialize) -> Replies {
 }
 
 impl<T: Target, Tag: Serialize> Dispatch<T, Tag> {
-    fn erase(self) -> Box<DispatchCommand> {
+    fn erase(self) -> DispatchCommand {
         let command = AnyMessage::new(self.command);
         let replies = tagged(&self.tag);
-        Box::new(DispatchCommand { target: T::NAME, recipient: self.recipient, command, replies })
+        DispatchCommand { target: T::NAME, recipient: self.recipient, command, replies }
     }
 }
 
 impl<T: Target> Tell<T> {
-    fn erase(self) -> Box<DispatchCommand> {
+    fn erase(self) -> DispatchCommand {
         let command = AnyMessage::new(self.command);
         let (target, recipient) = (T::NAME, self.recipient);
-        Box::new(DispatchCommand { target, recipient, command, replies: Replies::Unwanted })
+        DispatchCommand { target, recipient, command, replies: Replies::Unwanted }
     }
 }
 
 impl<G: Gateway, Tag: Serialize> Call<G, Tag> {
-    fn erase(self) -> Box<CallGateway> {
+    fn erase(self) -> CallGateway {
         let request = AnyMessage::new(self.request);
-        Box::new(CallGateway { gateway: G::NAME, request, replies: tagged(&self.tag) })
+        CallGateway { gateway: G::NAME, request, replies: tagged(&self.tag) }
     }
 }
 
@@ -242,19 +242,19 @@ macro_rules! items {
     ($($list:ident),*) => { $(
         impl<C: Receives<T, Tag = Tag>, T: Target, Tag: Serialize> Item<$list<C>> for Dispatch<T, Tag> {
             fn item(self) -> $list<C> {
-                $list::DispatchCommand(self.erase())
+                $list::DispatchCommand(Box::new(self.erase()))
             }
         }
 
         impl<C, T: Target> Item<$list<C>> for Tell<T> {
             fn item(self) -> $list<C> {
-                $list::DispatchCommand(self.erase())
+                $list::DispatchCommand(Box::new(self.erase()))
             }
         }
 
         impl<C: ReceivesAnswer<G, Tag = Tag>, G: Gateway, Tag: Serialize> Item<$list<C>> for Call<G, Tag> {
             fn item(self) -> $list<C> {
-                $list::CallGateway(self.erase())
+                $list::CallGateway(Box::new(self.erase()))
             }
         }
 

@@ -1,6 +1,27 @@
 //! Runs the reducers and aggregates of Composable Rust. Use it through the facade crate
 //! `composable-rust`, which has the guide.
 
+mod aggregate;
+mod app;
+mod backoff;
+mod drain;
+mod error;
+mod group_commit;
+mod handle;
+mod instance;
+mod instances;
+mod load;
+mod plan;
+mod registry;
+mod send;
+mod settings;
 mod system;
 
+pub use app::{App, AppBuilder, BuildError};
+pub use error::{LoadError, SendError};
+pub use group_commit::GroupCommit;
+pub use handle::{Handle, WaitError};
+pub use registry::{Registry, RegistryError};
+pub use send::Send;
+pub use settings::Settings;
 pub use system::{SystemClock, SystemIds, SystemRng};

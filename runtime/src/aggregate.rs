@@ -1,0 +1,32 @@
+//! What an app keeps of one aggregate type.
+
+use std::sync::Arc;
+
+use composable_rust_core::{
+    Aggregate, Clock, Codecs, Fingerprint, IdGenerator, LogInfo, Rng, SharedEventStore,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::Settings;
+use crate::group_commit::GroupCommit;
+use crate::instances::Instances;
+
+/// What all aggregate types of an app share.
+pub(crate) struct Shared {
+    pub(crate) store: SharedEventStore,
+    pub(crate) log: LogInfo,
+    pub(crate) writer: GroupCommit,
+    pub(crate) codecs: Codecs,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdGenerator>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) tasks: TaskTracker,
+}
+
+pub(crate) struct AggregateRuntime<A: Aggregate> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) env: A::Environment,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) instances: Instances<A>,
+}

@@ -1,0 +1,25 @@
+//! Waiting before trying again.
+
+use std::time::Duration;
+
+use composable_rust_core::{Clock, Rng};
+
+/// Doubling with full jitter: a wait of a random part of `first * 2^n`, at most `most`. Full jitter
+/// spreads competitors best (Brooker, "Exponential Backoff and Jitter", AWS 2015).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backoff {
+    ceiling: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    pub(crate) const fn new(first: Duration, most: Duration) -> Self {
+        Self { ceiling: first, most }
+    }
+
+    pub(crate) async fn wait(&mut self, clock: &dyn Clock, rng: &dyn Rng) {
+        let micros = u64::try_from(self.ceiling.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.ceiling = (self.ceiling * 2).min(self.most);
+        clock.sleep(Duration::from_micros(rng.next_u64() % micros)).await;
+    }
+}

@@ -1,0 +1,212 @@
+//! Group commit: everything that waits for a partition goes into its next transaction.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use composable_rust_core::{
+    Append, Clock, EventStore as _, LogInfo, Rng, SharedEventStore, StoreError, StreamId, Verdict,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backoff::Backoff;
+use crate::{Settings, SystemClock, SystemRng};
+
+/// Appends to any event store, one writer per partition: a writer sends everything that waits as
+/// one batch, and what arrives meanwhile is the next batch.
+///
+/// A batch whose outcome is unknown is sent again, the same, for as long as anybody waits for it.
+/// If a batch is refused, its appends are sent one by one, so that only the guilty one fails.
+#[derive(Clone)]
+pub struct GroupCommit(Arc<Inner>);
+
+struct Inner {
+    store: SharedEventStore,
+    log: LogInfo,
+    writers: Vec<OnceLock<mpsc::Sender<Queued>>>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+struct Queued {
+    append: Append,
+    reply: oneshot::Sender<Result<Verdict, StoreError>>,
+}
+
+impl fmt::Debug for GroupCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupCommit").field("store", &self.0.store).finish_non_exhaustive()
+    }
+}
+
+impl GroupCommit {
+    /// With the system's clock and the default settings.
+    pub fn new(store: SharedEventStore) -> Self {
+        Self::with(store, Settings::default(), Arc::new(SystemClock), Arc::new(SystemRng))
+    }
+
+    pub(crate) fn with(
+        store: SharedEventStore,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Self {
+        let log = store.log();
+        let writers = (0..log.partitions).map(|_| OnceLock::new()).collect();
+        Self(Arc::new(Inner { store, log, writers, settings, clock, rng }))
+    }
+
+    /// Appends with whatever else waits for the partition; waits while its queue is full.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreError::Invalid`]: nothing was written. Change the append.
+    /// - [`StoreError::Unavailable`]: the writer is gone, which a running tokio runtime never does.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may still commit, unless it was waiting in the queue.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn append(&self, append: Append) -> Result<Verdict, StoreError> {
+        append.validate()?;
+        let partition = self.0.log.partition_of(&append.stream);
+        let writer = self.0.writers[usize::from(partition)].get_or_init(|| {
+            let (queue, waiting) = mpsc::channel(self.0.settings.writer_queue);
+            let writer = Writer {
+                partition,
+                store: self.0.store.clone(),
+                settings: self.0.settings.clone(),
+                clock: Arc::clone(&self.0.clock),
+                rng: Arc::clone(&self.0.rng),
+                waiting,
+                held: VecDeque::new(),
+            };
+            tokio::spawn(writer.run());
+            queue
+        });
+        let (reply, outcome) = oneshot::channel();
+        let gone = || StoreError::unavailable("the partition's writer is gone");
+        writer.send(Queued { append, reply }).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+}
+
+struct Writer {
+    partition: u16,
+    store: SharedEventStore,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    waiting: mpsc::Receiver<Queued>,
+    /// Appends whose stream was already in the batch when they came.
+    held: VecDeque<Queued>,
+}
+
+/// A batch being put together: at most one append per stream, within the bounds.
+#[derive(Default)]
+struct Batch {
+    streams: BTreeSet<StreamId>,
+    appends: Vec<Append>,
+    replies: Vec<oneshot::Sender<Result<Verdict, StoreError>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, queued: Queued) {
+        self.bytes += queued.append.size();
+        self.streams.insert(queued.append.stream.clone());
+        self.appends.push(queued.append);
+        self.replies.push(queued.reply);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.replies.iter().all(oneshot::Sender::is_closed)
+    }
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while let Some(batch) = self.next_batch().await {
+            self.commit(batch).await;
+        }
+    }
+
+    async fn next_batch(&mut self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        for queued in std::mem::take(&mut self.held) {
+            self.take(&mut batch, queued);
+        }
+        while batch.appends.is_empty() {
+            let queued = self.waiting.recv().await?;
+            self.take(&mut batch, queued);
+        }
+        while batch.appends.len() < self.settings.batch_appends
+            && batch.bytes < self.settings.batch_bytes
+        {
+            let Ok(queued) = self.waiting.try_recv() else { break };
+            self.take(&mut batch, queued);
+        }
+        Some(batch)
+    }
+
+    /// What nobody waits for any more was never sent and need not be.
+    fn take(&mut self, batch: &mut Batch, queued: Queued) {
+        if queued.reply.is_closed() {
+        } else if batch.streams.contains(&queued.append.stream) {
+            self.held.push_back(queued);
+        } else {
+            batch.add(queued);
+        }
+    }
+
+    async fn commit(&self, batch: Batch) {
+        match self.decided(&batch).await {
+            None => {}
+            Some(Ok(verdicts)) => {
+                for (reply, verdict) in batch.replies.into_iter().zip(verdicts) {
+                    let _ = reply.send(Ok(verdict));
+                }
+            }
+            Some(Err(error)) if batch.appends.len() == 1 => {
+                for reply in batch.replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a batch was refused; its appends are sent one by one");
+                for (append, reply) in batch.appends.into_iter().zip(batch.replies) {
+                    let mut alone = Batch::default();
+                    alone.add(Queued { append, reply });
+                    Box::pin(self.commit(alone)).await;
+                }
+            }
+        }
+    }
+
+    /// The store's answer; `None` once nobody waits for it any more.
+    async fn decided(&self, batch: &Batch) -> Option<Result<Vec<Verdict>, StoreError>> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            match self.store.append_events(self.partition, &batch.appends).await {
+                Err(error) if error.is_transient() => {
+                    if batch.is_abandoned() {
+                        return None;
+                    }
+                    let cause = std::error::Error::source(&error);
+                    tracing::warn!(
+                        partition = self.partition,
+                        cause = cause.map(tracing::field::display),
+                        "the outcome of an append is unknown; it is sent again"
+                    );
+                    backoff.wait(&*self.clock, &*self.rng).await;
+                }
+                answer => return Some(answer),
+            }
+        }
+    }
+}

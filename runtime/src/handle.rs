@@ -1,0 +1,217 @@
+//! One durable instance.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Aggregate, EventStore as _, Id, Position, Recorded, StoredContent, Version,
+};
+use futures_util::{Stream, TryStreamExt as _};
+
+use crate::aggregate::AggregateRuntime;
+use crate::error::LoadError;
+use crate::load::{load_events, unavailable};
+use crate::send::Send as SendCommand;
+
+/// One durable instance of an aggregate: `app.handle(&Order::id("42"))`. Cheap to make and clone.
+pub struct Handle<A: Aggregate> {
+    pub(crate) id: Id<A>,
+    pub(crate) runtime: Arc<AggregateRuntime<A>>,
+}
+
+impl<A: Aggregate> Clone for Handle<A> {
+    fn clone(&self) -> Self {
+        Self { id: self.id.clone(), runtime: Arc::clone(&self.runtime) }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Handle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("aggregate", &A::NAME)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// [`Handle::wait`] gave up.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The state did not come in time.
+    #[error("the state did not come within the deadline")]
+    DeadlinePassed,
+    /// The state cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl<A: Aggregate> Handle<A> {
+    /// The instance's id.
+    pub fn id(&self) -> &Id<A> {
+        &self.id
+    }
+
+    /// Sends a command; await what this returns, or first say more about it.
+    ///
+    /// The command is decided on the state that the stream has, never on an older one; if another
+    /// writer was faster it is decided again, with the same ids and the same clock. The answer comes
+    /// after the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`](crate::SendError); each variant says what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped send may still be recorded. Send it again with the same key to learn its outcome.
+    pub fn send(&self, command: A::Command) -> SendCommand<'_, A> {
+        SendCommand::new(self, command)
+    }
+
+    /// Looks at the state, after catching up with the stream: nothing that was committed before the
+    /// call is missing. Uncommitted state is never seen.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; each variant says what to do.
+    pub async fn state<T>(&self, look: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
+        self.versioned(|state, _| look(state)).await
+    }
+
+    /// As [`Handle::state`], with the version of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::state`].
+    pub async fn versioned<T>(&self, look: impl FnOnce(&A, Version) -> T) -> Result<T, LoadError> {
+        let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        loop {
+            self.runtime.catch_up(&instance).await?;
+            let mailbox = instance.lock();
+            if let Some(own) = &mailbox.committed {
+                return Ok(look(&own.state, own.version));
+            }
+        }
+    }
+
+    /// Looks at the state that is in memory, without asking the store; loads it if there is none.
+    /// It may be older than what other processes have committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::state`].
+    pub async fn cached<T>(&self, look: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
+        let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        loop {
+            if let Some(own) = &instance.lock().committed {
+                return Ok(look(&own.state));
+            }
+            self.runtime.committed(&instance).await?;
+        }
+    }
+
+    /// The state as it was after event `version`, folded from the events; the newest if the stream
+    /// is shorter, and then with its version.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::state`].
+    pub async fn state_at(&self, version: Version) -> Result<(A, Version), LoadError> {
+        let shared = &self.runtime.shared;
+        let stream = self.id.stream();
+        let folded = load_events(&shared.store, &shared.codecs, &stream, Some(version)).await?;
+        Ok((folded.state, folded.version))
+    }
+
+    /// The events of the stream, in order; erased ones and the end of a closed stream are `None`.
+    ///
+    /// # Errors
+    ///
+    /// The stream of events ends with a [`LoadError`] at the first that cannot be had.
+    pub fn history(
+        &self,
+    ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + std::marker::Send + use<A>
+    {
+        let shared = Arc::clone(&self.runtime.shared);
+        let stream = self.id.stream();
+        futures_util::stream::once(async move {
+            let events: Vec<_> = shared
+                .store
+                .load_events(&stream, Version::ZERO)
+                .map_err(|source| unavailable(&stream, source))
+                .and_then(|event| {
+                    let decoded = crate::app::recorded::<A>(&shared.codecs, &event);
+                    std::future::ready(decoded)
+                })
+                .try_collect()
+                .await?;
+            Ok(futures_util::stream::iter(events.into_iter().map(Ok)))
+        })
+        .try_flatten()
+    }
+
+    /// Waits until the state satisfies `condition`, whoever brings it there; an `Option`'s content
+    /// is what it resolves to. Only committed state is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::DeadlinePassed`] after `deadline`, or the state cannot be loaded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing but waiting is lost.
+    pub async fn wait<T>(
+        &self,
+        mut condition: impl FnMut(&A) -> Option<T>,
+        deadline: Duration,
+    ) -> Result<T, WaitError> {
+        let shared = &self.runtime.shared;
+        let late = shared.clock.sleep(deadline);
+        let watch = async {
+            let instance = self.runtime.instances.get(&self.id, shared.clock.now());
+            loop {
+                let moved = instance.moved.notified();
+                let heads = partition_head(shared, &self.id).await?;
+                self.runtime.catch_up(&instance).await?;
+                if let Some(found) =
+                    instance.lock().committed.as_ref().and_then(|own| condition(&own.state))
+                {
+                    return Ok(found);
+                }
+                tokio::select! {
+                    biased;
+                    () = moved => {}
+                    elsewhere = shared.store.wait_for_events(&heads) => {
+                        elsewhere.map_err(|source| unavailable(&instance.stream, source))?;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            found = watch => found,
+            () = late => Err(WaitError::DeadlinePassed),
+        }
+    }
+}
+
+/// Where the instance's partition stands.
+async fn partition_head<A: Aggregate>(
+    shared: &crate::aggregate::Shared,
+    id: &Id<A>,
+) -> Result<Vec<Position>, LoadError> {
+    let stream = id.stream();
+    let own = shared.log.partition_of(&stream);
+    let heads = shared.store.heads().await.map_err(|source| unavailable(&stream, source))?;
+    Ok(heads.into_iter().filter(|head| head.partition == own).collect())
+}
+
+/// What stands in place of an event that is not there any more.
+pub(crate) fn content_of(content: &StoredContent) -> Option<&composable_rust_core::Encoded> {
+    match content {
+        StoredContent::Present(content) => Some(content),
+        StoredContent::Erased | StoredContent::Closed => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! One live instance: its committed state and its mailbox.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use composable_rust_core::{Aggregate, Codecs, Id, Receipt, RecordedEvent, StreamId, Version};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::error::{LoadError, SendError};
+use crate::load::Folded;
+use crate::plan::Question;
+
+pub(crate) type Answer<A> = Result<Receipt, SendError<<A as Aggregate>::Rejection>>;
+
+/// A message in the mailbox.
+pub(crate) struct Letter<A: Aggregate> {
+    pub(crate) question: Question<A::Command>,
+    pub(crate) reply: oneshot::Sender<Answer<A>>,
+    /// How many letters and loads came before, see [`Mailbox::fresh`].
+    pub(crate) arrival: u64,
+    /// Its room in the mailbox.
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+/// A live instance. Idle, it is its state and about half a KiB.
+pub(crate) struct Instance<A: Aggregate> {
+    pub(crate) id: Id<A>,
+    pub(crate) stream: StreamId,
+    pub(crate) rooms: Arc<Semaphore>,
+    pub(crate) moved: Notify,
+    mailbox: Mutex<Mailbox<A>>,
+}
+
+/// What of an instance changes.
+pub(crate) struct Mailbox<A: Aggregate> {
+    /// The last committed state; `None` until it is loaded.
+    pub(crate) committed: Option<Folded<A>>,
+    pub(crate) waiting: VecDeque<Letter<A>>,
+    /// Whether a task is draining it.
+    pub(crate) draining: bool,
+    /// Whether a task is saving a snapshot.
+    pub(crate) saving: bool,
+    /// Counts arrivals.
+    pub(crate) clock: u64,
+    /// Letters that arrived before this are younger than nothing that the state lacks: the state
+    /// was read, or proved current by a commit, after they arrived.
+    pub(crate) fresh: u64,
+}
+
+impl<A: Aggregate> Instance<A> {
+    pub(crate) fn new(id: Id<A>, rooms: usize) -> Self {
+        Self {
+            stream: id.stream(),
+            id,
+            rooms: Arc::new(Semaphore::new(rooms)),
+            moved: Notify::new(),
+            mailbox: Mutex::new(Mailbox {
+                committed: None,
+                waiting: VecDeque::new(),
+                draining: false,
+                saving: false,
+                clock: 0,
+                fresh: 0,
+            }),
+        }
+    }
+
+    /// Users' code never runs under this lock but for reads, so a poisoned one is still whole.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<A>> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a state that was loaded; one that is older than what is there is ignored.
+    pub(crate) fn install(&self, loaded: Folded<A>, fresh: u64) {
+        let mut mailbox = self.lock();
+        let newer = mailbox.committed.as_ref().is_none_or(|own| own.version < loaded.version);
+        if newer {
+            mailbox.committed = Some(loaded);
+        }
+        mailbox.fresh = mailbox.fresh.max(fresh);
+        drop(mailbox);
+        if newer {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// Applies the events that the committed state lacks. If one cannot be applied, the state is
+    /// dropped: it may be half-changed.
+    pub(crate) fn catch_up(
+        &self,
+        codecs: &Codecs,
+        events: &[RecordedEvent],
+        fresh: u64,
+    ) -> Result<(), LoadError> {
+        let mut mailbox = self.lock();
+        let mut moved = false;
+        for event in events {
+            let Some(own) = mailbox.committed.as_mut() else { break };
+            if event.version == own.version.next() {
+                let folded = catch_unwind(AssertUnwindSafe(|| own.fold(codecs, event)));
+                if let Ok(Err(error)) = folded {
+                    mailbox.committed = None;
+                    return Err(error);
+                }
+                moved = true;
+            }
+        }
+        mailbox.fresh = mailbox.fresh.max(fresh);
+        drop(mailbox);
+        if moved {
+            self.moved.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Takes in the state that a drain has committed on top of `base`.
+    pub(crate) fn commit(&self, base: Version, after: Folded<A>, fresh: u64) {
+        let mut mailbox = self.lock();
+        if mailbox.committed.as_ref().is_none_or(|own| own.version <= base) {
+            mailbox.committed = Some(after);
+        }
+        mailbox.fresh = mailbox.fresh.max(fresh);
+        drop(mailbox);
+        self.moved.notify_waiters();
+    }
+
+    /// Whether nothing waits, runs or is being saved.
+    pub(crate) fn is_idle(&self) -> bool {
+        let mailbox = self.lock();
+        !mailbox.draining && !mailbox.saving && mailbox.waiting.is_empty()
+    }
+}

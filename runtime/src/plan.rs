@@ -1,0 +1,429 @@
+//! Deciding what waits for an instance, on a copy of its state. Pure: no I/O.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use composable_rust_core::__private::{decode_value, encode_value};
+use composable_rust_core::{
+    Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
+    ExpectedVersion, Format, Id, Incoming, MAX_PAYLOAD_BYTES, Message, Metadata, NewEvent, NewMark,
+    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReturnAddress, StreamId,
+    TimerChange, Version,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{SendError, panic_text};
+use crate::load::Folded;
+
+/// How deep a chain of dispatches may be nested.
+const MAX_RETURN_ADDRESSES: usize = 16;
+
+/// What deciding needs to know besides state and message.
+pub(crate) struct Rules<'a, A: Aggregate> {
+    pub(crate) log: Uuid,
+    pub(crate) id: &'a Id<A>,
+    pub(crate) stream: &'a StreamId,
+    pub(crate) env: &'a A::Environment,
+    pub(crate) codecs: &'a Codecs,
+    pub(crate) verify_encoding: bool,
+}
+
+/// A message that waits to be decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Question<C> {
+    pub(crate) command: C,
+    pub(crate) incoming: Incoming,
+    /// Of the command, if the message can come again and its outcome is to be kept.
+    pub(crate) digest: Option<u128>,
+    pub(crate) expecting: Option<Version>,
+}
+
+/// What one message leads to, if the append commits.
+#[derive(Debug)]
+pub(crate) enum Ruling<A: Aggregate> {
+    /// It caused `count` events, the first being number `first` of the append.
+    Accepted { first: u32, count: u32 },
+    /// Nothing of it is in the append. It is true of the state that the append checks.
+    Refused(SendError<A::Rejection>),
+    /// It is message number `.0` of the drain once more.
+    Same(usize),
+}
+
+/// One append for everything that waits, and what each message is told once it commits.
+pub(crate) struct Plan<A: Aggregate> {
+    pub(crate) append: Append,
+    pub(crate) after: Folded<A>,
+    pub(crate) rulings: Vec<Ruling<A>>,
+}
+
+impl<A: Aggregate> Plan<A> {
+    /// Whether the append would only check the version.
+    pub(crate) fn stores_nothing(&self) -> bool {
+        let Append { events, marks, outbox, timers, .. } = &self.append;
+        events.is_empty() && marks.is_empty() && outbox.is_empty() && timers.is_empty()
+    }
+}
+
+/// What a mark keeps of an outcome, in the bincode format.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum StoredAnswer {
+    Accepted,
+    Rejected { name: String, version: u16, codec: String, bytes: Vec<u8> },
+}
+
+/// Decides every question in turn, each on the state that the one before left.
+pub(crate) fn plan<A: Aggregate>(
+    rules: &Rules<'_, A>,
+    base: &Folded<A>,
+    questions: &[&Question<A::Command>],
+) -> Plan<A> {
+    let mut failed: Vec<Option<SendError<A::Rejection>>> = questions.iter().map(|_| None).collect();
+    // A command that fails half-way leaves a half-changed state: start again without it.
+    'again: loop {
+        let append = Append::new(rules.stream.clone(), ExpectedVersion::Exact(base.version));
+        let mut draft = Draft { rules, append, state: base.state.clone(), version: base.version };
+        let mut rulings = Vec::with_capacity(questions.len());
+        for (index, question) in questions.iter().enumerate() {
+            let ruling = if let Some(error) = &failed[index] {
+                Ruling::Refused(error.clone())
+            } else if let Some(first) = same_message(&questions[..index], question) {
+                if questions[first].digest == question.digest {
+                    Ruling::Same(first)
+                } else {
+                    Ruling::Refused(SendError::KeyReused)
+                }
+            } else {
+                match draft.answer(question) {
+                    Ok(ruling) => ruling,
+                    Err(error) => {
+                        failed[index] = Some(error);
+                        continue 'again;
+                    }
+                }
+            };
+            rulings.push(ruling);
+        }
+        let Draft { mut append, state, version, .. } = draft;
+        append.finished = !append.events.is_empty() && state.is_finished();
+        let after = Folded { state, version, snapshot: base.snapshot, closed: base.closed };
+        return Plan { append, after, rulings };
+    }
+}
+
+fn same_message<C>(earlier: &[&Question<C>], question: &Question<C>) -> Option<usize> {
+    question.digest?;
+    let id = question.incoming.message_id;
+    earlier.iter().position(|other| other.incoming.message_id == id)
+}
+
+struct Draft<'a, A: Aggregate> {
+    rules: &'a Rules<'a, A>,
+    append: Append,
+    state: A,
+    version: Version,
+}
+
+impl<A: Aggregate> Draft<'_, A> {
+    /// Decides one message. An error means that it fails for reasons other than the domain's, and
+    /// that the draft is spoilt.
+    fn answer(
+        &mut self,
+        question: &Question<A::Command>,
+    ) -> Result<Ruling<A>, SendError<A::Rejection>> {
+        if let Some(expected) = question.expecting.filter(|expected| *expected != self.version) {
+            let actual = self.version;
+            return Ok(Ruling::Refused(SendError::UnexpectedVersion { expected, actual }));
+        }
+        let rules = self.rules;
+        let ctx = Context::new(rules.log, rules.id, self.version, &question.incoming, rules.env);
+        let decided = guarded(|| self.state.decide(question.command.clone(), &ctx))?;
+        let first = self.append.events.len();
+        let (ruling, answer) = match decided {
+            Ok(outcome) => {
+                self.accept(outcome, &ctx)?;
+                let count = self.append.events.len() - first;
+                let ruling = Ruling::Accepted { first: index(first), count: index(count) };
+                (ruling, StoredAnswer::Accepted)
+            }
+            Err(rejection) => {
+                let answer = match question.digest {
+                    Some(_) => stored_rejection(rules, &rejection)?,
+                    None => StoredAnswer::Accepted,
+                };
+                (Ruling::Refused(SendError::Rejected(rejection)), answer)
+            }
+        };
+        if let Some(digest) = question.digest {
+            self.append.marks.push(NewMark {
+                message_id: question.incoming.message_id,
+                digest,
+                first_event: index(first),
+                event_count: index(self.append.events.len() - first),
+                answer: encode_value(Format::Binary, &answer).map_err(unstorable)?,
+            });
+        }
+        Ok(ruling)
+    }
+
+    fn accept(
+        &mut self,
+        outcome: Outcome<A>,
+        ctx: &Context<'_, A>,
+    ) -> Result<(), SendError<A::Rejection>> {
+        let mut effects = Effects { number: 0, metadata: ctx.metadata() };
+        if !outcome.repeated && !outcome.events.is_empty() {
+            let metadata = event_metadata(ctx);
+            for (n, event) in outcome.events.into_iter().enumerate() {
+                let content = self.encoded(&event)?;
+                let id = ctx.event_id(index(n));
+                self.append.events.push(NewEvent { id, content, metadata: metadata.clone() });
+                let reactions = guarded(|| {
+                    self.state.apply(event.clone());
+                    self.state.react(&event, ctx)
+                })?;
+                self.version = self.version.next();
+                for reaction in reactions {
+                    self.follow_up(reaction, ctx, id.0, &mut effects)?;
+                }
+            }
+        }
+        for reaction in outcome.effects {
+            self.follow_up(reaction, ctx, ctx.message_id().0, &mut effects)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes an event and, unless told not to, checks that it can be read again.
+    fn encoded(&self, event: &A::Event) -> Result<Encoded, SendError<A::Rejection>> {
+        let Rules { codecs, stream, verify_encoding, .. } = self.rules;
+        let content = codecs.encode(stream, event).map_err(unstorable)?;
+        if *verify_encoding {
+            let again = codecs.decode::<A::Event>(stream, &content).map_err(unstorable)?;
+            if again != *event {
+                let name = &content.name;
+                return Err(SendError::Unstorable(format!(
+                    "`{name}` reads back as {again:?}, which is not what was recorded: {event:?}"
+                )));
+            }
+        }
+        check_size(content)
+    }
+
+    fn follow_up(
+        &mut self,
+        reaction: Reaction<A::Command>,
+        ctx: &Context<'_, A>,
+        cause: Uuid,
+        effects: &mut Effects<'_>,
+    ) -> Result<(), SendError<A::Rejection>> {
+        let number = effects.number;
+        effects.number += 1;
+        let id = ctx.effect_id(number);
+        match reaction {
+            Reaction::DispatchCommand(dispatch) => {
+                let DispatchCommand { target, recipient, command, replies } = *dispatch;
+                if command.kind().internal {
+                    return Err(SendError::Internal(command.kind().name));
+                }
+                let metadata = self.caused_by(effects.metadata, cause, Some((target, replies)))?;
+                let content = self.encoded_any(&recipient, &command)?;
+                self.append.outbox.push(NewOutboxRow {
+                    id,
+                    kind: OutboxKind::Dispatch,
+                    target: target.to_owned(),
+                    recipient: recipient.to_string(),
+                    content,
+                    metadata,
+                });
+            }
+            Reaction::CallGateway(call) => {
+                let CallGateway { gateway, request, replies } = *call;
+                let metadata = self.caused_by(effects.metadata, cause, Some((gateway, replies)))?;
+                let content = self.encoded_any(self.rules.stream, &request)?;
+                self.append.outbox.push(NewOutboxRow {
+                    id,
+                    kind: OutboxKind::Call,
+                    target: gateway.to_owned(),
+                    recipient: String::new(),
+                    content,
+                    metadata,
+                });
+            }
+            Reaction::Delay(delay) => {
+                let Delay { id: timer, due, action } = *delay;
+                let kind = action.kind();
+                if !kind.internal {
+                    return Err(SendError::Unstorable(format!(
+                        "`{}` is armed as a timer, so nobody else may send it: mark its variant \
+                         with #[message(internal)]",
+                        kind.name
+                    )));
+                }
+                let content = check_size(
+                    self.rules.codecs.encode(self.rules.stream, &action).map_err(unstorable)?,
+                )?;
+                self.append.timers.push(TimerChange::Arm(NewTimer {
+                    id: timer.map_or_else(|| id.to_string(), |timer| timer.as_str().to_owned()),
+                    arming: (ctx.message_id(), number),
+                    due,
+                    content,
+                    metadata: self.caused_by(effects.metadata, cause, None)?,
+                }));
+            }
+            Reaction::Cancel(timer) => {
+                self.append.timers.push(TimerChange::Cancel { id: timer.as_str().to_owned() });
+            }
+            other => {
+                return Err(SendError::Unstorable(format!("this runtime cannot store {other:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn encoded_any(
+        &self,
+        stream: &StreamId,
+        message: &AnyMessage,
+    ) -> Result<Encoded, SendError<A::Rejection>> {
+        check_size(self.rules.codecs.encode_any(stream, message).map_err(unstorable)?)
+    }
+
+    /// The metadata of a follow-up: a timer keeps the return addresses, a request that wants
+    /// replies adds one, one that does not has none.
+    fn caused_by(
+        &self,
+        of: &Metadata,
+        cause: Uuid,
+        request: Option<(&'static str, Replies)>,
+    ) -> Result<String, SendError<A::Rejection>> {
+        let mut metadata = Metadata { causation_id: cause, ..of.clone() };
+        match request {
+            None => {}
+            Some((_, Replies::Unwanted)) => metadata.return_addresses.clear(),
+            Some((target, Replies::Tagged(tag))) => {
+                if metadata.return_addresses.len() == MAX_RETURN_ADDRESSES {
+                    return Err(SendError::Unstorable(format!(
+                        "a dispatch to `{target}` would be the {}th in a chain of requests; use \
+                         `tell` where no answer is needed",
+                        MAX_RETURN_ADDRESSES + 1
+                    )));
+                }
+                let stream = self.rules.stream.clone();
+                let target = target.to_owned();
+                metadata.return_addresses.push(ReturnAddress { stream, target, tag });
+            }
+        }
+        serde_json::to_string(&metadata).map_err(unstorable)
+    }
+}
+
+/// Numbers the durable effects of one message.
+struct Effects<'a> {
+    number: u32,
+    metadata: &'a Metadata,
+}
+
+fn event_metadata<A: Aggregate>(ctx: &Context<'_, A>) -> String {
+    let metadata = Metadata {
+        causation_id: ctx.message_id().0,
+        return_addresses: Vec::new(),
+        ..ctx.metadata().clone()
+    };
+    serde_json::to_string(&metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
+}
+
+fn stored_rejection<A: Aggregate>(
+    rules: &Rules<'_, A>,
+    rejection: &A::Rejection,
+) -> Result<StoredAnswer, SendError<A::Rejection>> {
+    let Encoded { name, version, codec, bytes } =
+        rules.codecs.encode(rules.stream, rejection).map_err(unstorable)?;
+    let (name, codec) = (name.into_owned(), codec.into_owned());
+    Ok(StoredAnswer::Rejected { name, version, codec, bytes })
+}
+
+/// Of a command: the same key with another command is another message.
+pub(crate) fn digest(message: &impl Message) -> Result<u128, String> {
+    let bytes = message.encode(Format::Binary).map_err(|error| describe(&error))?;
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let kind = message.kind();
+    hash.update(kind.name.as_bytes());
+    hash.update(&kind.version.to_le_bytes());
+    hash.update(&bytes);
+    Ok(hash.digest128())
+}
+
+fn check_size<R: Message>(content: Encoded) -> Result<Encoded, SendError<R>> {
+    let size = content.bytes.len();
+    if size <= MAX_PAYLOAD_BYTES {
+        return Ok(content);
+    }
+    let name = &content.name;
+    Err(SendError::Unstorable(format!(
+        "`{name}` has {size} bytes, more than the {MAX_PAYLOAD_BYTES} that a payload may have"
+    )))
+}
+
+fn guarded<T, R: Message>(work: impl FnOnce() -> T) -> Result<T, SendError<R>> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic_text(&*panic);
+        tracing::error!(panic = text, "an aggregate panicked; its command fails");
+        SendError::Panicked(text)
+    })
+}
+
+fn unstorable<R: Message>(
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> SendError<R> {
+    SendError::Unstorable(describe(&*error.into()))
+}
+
+/// An error and its causes in one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn index(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Warns once per process that nothing executes what it stores.
+pub(crate) fn warn_once_of_follow_ups(append: &Append) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let stores_some = !append.outbox.is_empty()
+        || append.timers.iter().any(|timer| matches!(timer, TimerChange::Arm(_)));
+    if stores_some && !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            stream = %append.stream,
+            "durable follow-ups are stored with their events, but nothing executes them yet"
+        );
+    }
+}
+
+/// The answer that a mark keeps, as the sender is told it.
+pub(crate) fn stored_answer<A: Aggregate>(
+    codecs: &Codecs,
+    stream: &StreamId,
+    answer: &[u8],
+) -> Result<(), SendError<A::Rejection>> {
+    // An erased answer is empty: what is left to say is where the stream stood.
+    if answer.is_empty() {
+        return Ok(());
+    }
+    match decode_value(Format::Binary, answer).map_err(unstorable)? {
+        StoredAnswer::Accepted => Ok(()),
+        StoredAnswer::Rejected { name, version, codec, bytes } => {
+            let content = Encoded { name: name.into(), version, codec: codec.into(), bytes };
+            let rejection = codecs.decode(stream, &content).map_err(unstorable)?;
+            Err(SendError::Rejected(rejection))
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Aggregates by name, their types erased: for operators' tools.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use composable_rust_core::{
+    Aggregate, Format, Id, Kind, Message as _, RecordedEvent, StreamId, Version,
+};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use crate::aggregate::AggregateRuntime;
+use crate::error::LoadError;
+use crate::handle::content_of;
+use crate::load::{load, load_events, undecodable};
+use crate::plan::describe;
+
+/// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON.
+pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+/// Why the registry cannot answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No aggregate of this name is registered.
+    #[error("no aggregate is called `{name}`; there are: {known}")]
+    UnknownAggregate {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The text is not such a command.
+    #[error("this is not the command `{name}`: {reason}")]
+    InvalidCommand {
+        /// What it should be.
+        name: String,
+        /// Why it is not.
+        reason: String,
+    },
+    /// The stream cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The command was refused or failed; see the code.
+    #[error("{message}")]
+    Refused {
+        /// The stable name of the rejection or error.
+        code: &'static str,
+        /// In words.
+        message: String,
+    },
+}
+
+impl Registry {
+    pub(crate) fn new(aggregates: BTreeMap<&'static str, Arc<dyn ErasedAggregate>>) -> Self {
+        Self(aggregates)
+    }
+
+    /// The names of the aggregates.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
+    /// Every variant of the aggregate's commands.
+    ///
+    /// # Errors
+    ///
+    /// There is no such aggregate.
+    pub fn commands(&self, aggregate: &str) -> Result<&'static [Kind], RegistryError> {
+        Ok(self.find(aggregate)?.commands())
+    }
+
+    /// Every variant of the aggregate's events.
+    ///
+    /// # Errors
+    ///
+    /// There is no such aggregate.
+    pub fn events(&self, aggregate: &str) -> Result<&'static [Kind], RegistryError> {
+        Ok(self.find(aggregate)?.events())
+    }
+
+    /// The content of a stored event as JSON, in its current version; `None` if it is erased.
+    ///
+    /// # Errors
+    ///
+    /// No aggregate has the stream's category, or the event cannot be decoded.
+    pub fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, RegistryError> {
+        Ok(self.find(event.stream.category())?.decode(event)?)
+    }
+
+    /// The state of a stream as JSON, and its version; as it was at `until`, if given.
+    ///
+    /// # Errors
+    ///
+    /// No aggregate has the stream's category, or the stream cannot be loaded.
+    pub async fn state(
+        &self,
+        stream: &StreamId,
+        until: Option<Version>,
+    ) -> Result<(Value, Version), RegistryError> {
+        Ok(self.find(stream.category())?.state(stream, until).await?)
+    }
+
+    /// Sends the command called `name`, whose content is given as JSON, to the instance of a stream.
+    ///
+    /// # Errors
+    ///
+    /// No aggregate has the stream's category, the content is not that command's, or the command
+    /// was refused.
+    pub async fn send(
+        &self,
+        stream: &StreamId,
+        name: &str,
+        content: &Value,
+    ) -> Result<composable_rust_core::Receipt, RegistryError> {
+        self.find(stream.category())?.send(stream, name, content).await
+    }
+
+    fn find(&self, name: &str) -> Result<&Arc<dyn ErasedAggregate>, RegistryError> {
+        self.0.get(name).ok_or_else(|| RegistryError::UnknownAggregate {
+            name: name.to_owned(),
+            known: self.0.keys().copied().collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+type Receipt = composable_rust_core::Receipt;
+
+pub(crate) trait ErasedAggregate: Send + Sync {
+    fn commands(&self) -> &'static [Kind];
+    fn events(&self) -> &'static [Kind];
+    fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, LoadError>;
+    fn state<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        until: Option<Version>,
+    ) -> BoxFuture<'a, Result<(Value, Version), LoadError>>;
+    fn send<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        name: &'a str,
+        content: &'a Value,
+    ) -> BoxFuture<'a, Result<Receipt, RegistryError>>;
+}
+
+impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
+    fn commands(&self) -> &'static [Kind] {
+        A::Command::KINDS
+    }
+
+    fn events(&self) -> &'static [Kind] {
+        A::Event::KINDS
+    }
+
+    fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, LoadError> {
+        let Some(content) = content_of(&event.content) else { return Ok(None) };
+        let failed = |source| undecodable(event, source);
+        let decoded: A::Event =
+            self.0.shared.codecs.decode(&event.stream, content).map_err(failed)?;
+        Ok(Some(json(&decoded)))
+    }
+
+    fn state<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        until: Option<Version>,
+    ) -> BoxFuture<'a, Result<(Value, Version), LoadError>> {
+        Box::pin(async move {
+            let shared = &self.0.shared;
+            let folded = match until {
+                None => {
+                    load::<A>(&shared.store, &shared.codecs, stream, self.0.fingerprint).await?
+                }
+                Some(_) => load_events::<A>(&shared.store, &shared.codecs, stream, until).await?,
+            };
+            let state = serde_json::to_value(&folded.state)
+                .unwrap_or_else(|error| Value::String(format!("{:?} ({error})", folded.state)));
+            Ok((state, folded.version))
+        })
+    }
+
+    fn send<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        name: &'a str,
+        content: &'a Value,
+    ) -> BoxFuture<'a, Result<Receipt, RegistryError>> {
+        Box::pin(async move {
+            let invalid = |reason| RegistryError::InvalidCommand { name: name.to_owned(), reason };
+            let kind =
+                A::Command::KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+                    let known: Vec<_> = A::Command::KINDS.iter().map(|kind| kind.name).collect();
+                    invalid(format!("there are: {}", known.join(", ")))
+                })?;
+            let bytes = content.to_string();
+            let command = A::Command::decode(name, kind.version, Format::Json, bytes.as_bytes())
+                .map_err(|error| invalid(describe(&error)))?;
+            let id = Id::<A>::parse(stream.id()).map_err(|error| invalid(error.to_string()))?;
+            let handle = crate::Handle { id, runtime: Arc::clone(&self.0) };
+            handle.send(command).await.map_err(|error| RegistryError::Refused {
+                code: error.code(),
+                message: describe(&error),
+            })
+        })
+    }
+}
+
+/// An aggregate's runtime as the registry holds it.
+pub(crate) struct AggregateRuntimeRef<A: Aggregate>(pub(crate) Arc<AggregateRuntime<A>>);
+
+fn json(message: &impl composable_rust_core::Message) -> Value {
+    match message.encode(Format::Json) {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        Err(_) => Value::String(format!("{message:?}")),
+    }
+}

@@ -1,0 +1,154 @@
+//! The builder that `send` returns.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Aggregate, CorrelationId, Incoming, Message as _, MessageId, Metadata, Receipt, Version,
+};
+use tokio::sync::oneshot;
+
+use crate::error::SendError;
+use crate::handle::Handle;
+use crate::instance::Letter;
+use crate::plan::{Question, digest};
+
+/// A command on its way; await it to send it.
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Send<'a, A: Aggregate> {
+    handle: &'a Handle<A>,
+    command: A::Command,
+    key: Option<String>,
+    expecting: Option<Version>,
+    user: Option<String>,
+    correlation: Option<CorrelationId>,
+    traceparent: Option<String>,
+    within: Option<Duration>,
+}
+
+impl<A: Aggregate> fmt::Debug for Send<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Send")
+            .field("handle", self.handle)
+            .field("command", &self.command)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, A: Aggregate> Send<'a, A> {
+    pub(crate) fn new(handle: &'a Handle<A>, command: A::Command) -> Self {
+        Self {
+            handle,
+            command,
+            key: None,
+            expecting: None,
+            user: None,
+            correlation: None,
+            traceparent: None,
+            within: None,
+        }
+    }
+
+    /// Makes the send idempotent: sent again with the same key, the same command is not decided
+    /// again but answered as the first time, also if that was a rejection. Another command with the
+    /// same key is refused with [`SendError::KeyReused`]. Keys are scoped to the instance.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Decides only if the stream is at `version` when the command's turn comes.
+    pub fn expecting(mut self, version: Version) -> Self {
+        self.expecting = Some(version);
+        self
+    }
+
+    /// Who asks; kept in the metadata of every event for good, so use a pseudonym.
+    pub fn by(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Makes the command part of a workflow; a new one begins unless told.
+    pub fn correlated(mut self, correlation: CorrelationId) -> Self {
+        self.correlation = Some(correlation);
+        self
+    }
+
+    /// W3C trace context of the request that this command serves.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// How long to wait for the outcome; 10 seconds unless said.
+    pub fn within(mut self, duration: Duration) -> Self {
+        self.within = Some(duration);
+        self
+    }
+
+    async fn run(self) -> Result<Receipt, SendError<A::Rejection>> {
+        let runtime = &self.handle.runtime;
+        let shared = &runtime.shared;
+        if self.command.kind().internal {
+            return Err(SendError::Internal(self.command.kind().name));
+        }
+        if shared.tasks.is_closed() {
+            return Err(SendError::ShuttingDown);
+        }
+        let deadline = shared.clock.sleep(self.within.unwrap_or(shared.settings.deadline));
+        let question = self.question()?;
+        let delivered = async {
+            let instance = runtime.instances.get(&self.handle.id, question.incoming.now);
+            let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
+                return Err(SendError::ShuttingDown);
+            };
+            let (reply, outcome) = oneshot::channel();
+            runtime.deliver(&instance, Letter { question, reply, arrival: 0, _room: room });
+            drop(instance);
+            // The drain drops a letter only when it panics outside the aggregate's code.
+            outcome
+                .await
+                .unwrap_or_else(|_| Err(SendError::Panicked("the drain failed".to_owned())))
+        };
+        tokio::select! {
+            biased;
+            outcome = delivered => outcome,
+            () = deadline => Err(SendError::DeadlinePassed),
+        }
+    }
+
+    fn question(&self) -> Result<Question<A::Command>, SendError<A::Rejection>> {
+        let shared = &self.handle.runtime.shared;
+        let (message_id, digest) = match &self.key {
+            Some(key) => {
+                let digest = digest(&self.command).map_err(SendError::Unstorable)?;
+                (MessageId::from_key(key), Some(digest))
+            }
+            None => (MessageId(shared.ids.new_id()), None),
+        };
+        let metadata = Metadata {
+            correlation_id: self.correlation.unwrap_or(CorrelationId(message_id.0)),
+            causation_id: message_id.0,
+            user: self.user.clone(),
+            traceparent: self.traceparent.clone(),
+            return_addresses: Vec::new(),
+        };
+        let incoming = Incoming { message_id, metadata, now: shared.clock.now() };
+        let command = self.command.clone();
+        Ok(Question { command, incoming, digest, expecting: self.expecting })
+    }
+}
+
+impl<'a, A: Aggregate> IntoFuture for Send<'a, A> {
+    type Output = Result<Receipt, SendError<A::Rejection>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + std::marker::Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

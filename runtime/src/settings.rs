@@ -1,0 +1,48 @@
+//! What an app can be told, with the defaults.
+
+use std::time::Duration;
+
+/// Limits and habits of an app. Every queue has a bound; who meets it waits.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Callers that may wait for one instance at a time; more wait outside. Default 1,024.
+    pub mailbox: usize,
+    /// Commands that one drain of a mailbox decides at most. Default 256.
+    pub drain: usize,
+    /// Live instances per aggregate type; the longest unused go first. Instances in use are never
+    /// dropped, so the cap may be passed for as long as they are. Default 100,000.
+    pub live_instances: usize,
+    /// An instance unused for this long leaves memory. Default 10 minutes.
+    pub idle: Duration,
+    /// A snapshot is saved when a stream passes a multiple of this; 0 saves none. Default 100.
+    pub snapshot_every: u64,
+    /// Whether each payload is decoded again and compared before it is stored: bincode writes what
+    /// it cannot read. Default true; the cost is in the book's chapter on schema evolution.
+    pub verify_encoding: bool,
+    /// How long a send waits for its outcome unless it says otherwise. Default 10 seconds.
+    pub deadline: Duration,
+    /// Appends that may wait for one partition's writer. Default 1,024.
+    pub writer_queue: usize,
+    /// Appends that one batch holds at most. Default 1,000.
+    pub batch_appends: usize,
+    /// Bytes of payloads and metadata after which a batch takes nothing more. Default 4 MiB.
+    pub batch_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mailbox: 1_024,
+            drain: 256,
+            live_instances: 100_000,
+            idle: Duration::from_secs(600),
+            snapshot_every: 100,
+            verify_encoding: true,
+            deadline: Duration::from_secs(10),
+            writer_queue: 1_024,
+            batch_appends: 1_000,
+            batch_bytes: 4 * 1_024 * 1_024,
+        }
+    }
+}

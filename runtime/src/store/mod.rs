@@ -1,0 +1,20 @@
+//! A reducer in memory. One lock guards the state, and what runs: a reduction, and the start and
+//! the cancelling of what it returns, are one step. What runs does so in tasks without the lock.
+
+mod batch;
+mod builder;
+mod core;
+mod error;
+mod planner;
+mod ports;
+mod reducer_store;
+mod run;
+mod shared;
+mod shutdown;
+mod subscription;
+
+pub use batch::Sent;
+pub use builder::StoreBuilder;
+pub use error::{ActionError, EffectError, SendRejected, StoreClosed, UnsupportedEffect};
+pub use reducer_store::{Runnable, Store};
+pub use subscription::{Lagged, Subscription};

@@ -1,0 +1,48 @@
+//! The ports that effects go through.
+
+use std::sync::Arc;
+
+use composable_rust_core::{
+    BusError, BusMessage, DbOperation, DbOutcome, EventBus, EventStore as _, SharedEventStore,
+    StoreError,
+};
+use futures_util::future::BoxFuture;
+use futures_util::stream::TryStreamExt as _;
+
+/// Publishing, whatever the bus.
+pub(super) trait Publisher: Send + Sync {
+    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>>;
+}
+
+impl<B: EventBus> Publisher for B {
+    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(EventBus::publish(self, message))
+    }
+}
+
+pub(super) type SharedPublisher = Arc<dyn Publisher>;
+
+/// Does `operation` on `store`.
+pub(super) async fn operate(
+    store: &SharedEventStore,
+    operation: DbOperation,
+) -> Result<DbOutcome, StoreError> {
+    match operation {
+        DbOperation::AppendEvents(append) => {
+            let partition = store.log().partition_of(&append.stream);
+            let verdict = store.append_events(partition, std::slice::from_ref(&append)).await?.pop();
+            verdict
+                .map(DbOutcome::Appended)
+                .ok_or_else(|| StoreError::unavailable("the append has no verdict"))
+        }
+        DbOperation::LoadEvents { stream, after } => {
+            store.load_events(&stream, after).try_collect().await.map(DbOutcome::Events)
+        }
+        DbOperation::SaveSnapshot { stream, snapshot } => {
+            store.save_snapshot(&stream, &snapshot).await.map(|()| DbOutcome::Saved)
+        }
+        DbOperation::LoadSnapshot { stream, fingerprint } => {
+            store.load_snapshot(&stream, fingerprint).await.map(DbOutcome::Snapshot)
+        }
+    }
+}
