@@ -31,7 +31,7 @@ impl fmt::Debug for SharedEventStore {
 /// Writes the object-safe twin of [`EventStore`], and both ways between them.
 macro_rules! erase {
     ($(fn $name:ident($($arg:ident: $by:ident $ty:ty),*) -> $out:ty;)*) => {
-        #[allow(clippy::needless_lifetimes, reason = "needless only where nothing is borrowed")]
+        #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
         trait DynEventStore: Send + Sync {
             fn log(&self) -> LogInfo;
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
@@ -42,7 +42,7 @@ macro_rules! erase {
                 -> BoxFuture<'a, Result<$out, StoreError>>;)*
         }
 
-        #[allow(clippy::needless_lifetimes, reason = "needless only where nothing is borrowed")]
+        #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
         impl<S: EventStore> DynEventStore for S {
             fn log(&self) -> LogInfo {
                 EventStore::log(self)
