@@ -15,6 +15,7 @@ mod plan;
 mod registry;
 mod send;
 mod settings;
+mod store;
 mod system;
 
 pub use app::{App, AppBuilder, BuildError};
@@ -24,4 +25,8 @@ pub use handle::{Handle, WaitError};
 pub use registry::{Registry, RegistryError};
 pub use send::Send;
 pub use settings::Settings;
+pub use store::{
+    ActionError, EffectError, Lagged, Runnable, SendRejected, Sent, Store, StoreBuilder,
+    StoreClosed, Subscription, UnsupportedEffect,
+};
 pub use system::{SystemClock, SystemIds, SystemRng};

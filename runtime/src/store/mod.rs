@@ -1,14 +1,16 @@
-//! A reducer in memory. One lock guards the state, and what runs: a reduction, and the start and
-//! the cancelling of what it returns, are one step. What runs does so in tasks without the lock.
+//! A reducer in memory.
+//!
+//! One lock guards the state and the list of what runs: a reduction, and the start and the
+//! cancelling of what it returns, are one step. What runs does so in tasks, without the lock.
 
 mod batch;
 mod builder;
-mod core;
 mod error;
 mod planner;
 mod ports;
 mod reducer_store;
 mod run;
+mod running;
 mod shared;
 mod shutdown;
 mod subscription;

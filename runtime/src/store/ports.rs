@@ -30,7 +30,8 @@ pub(super) async fn operate(
     match operation {
         DbOperation::AppendEvents(append) => {
             let partition = store.log().partition_of(&append.stream);
-            let verdict = store.append_events(partition, std::slice::from_ref(&append)).await?.pop();
+            let verdict =
+                store.append_events(partition, std::slice::from_ref(&append)).await?.pop();
             verdict
                 .map(DbOutcome::Appended)
                 .ok_or_else(|| StoreError::unavailable("the append has no verdict"))

@@ -1,0 +1,221 @@
+//! From effects to jobs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use composable_rust_core::{
+    AnyMessage, BusMessage, Clock, DatabaseEffect, Due, Effect, EffectId, Timestamp,
+};
+use futures_util::future::{AbortHandle, AbortRegistration};
+
+use super::batch::Batch;
+use super::running::{Running, Scope};
+use super::subscription::Listeners;
+
+/// One thing that runs.
+pub(super) struct Job<A> {
+    pub(super) ticket: Ticket<A>,
+    pub(super) registration: AbortRegistration,
+    pub(super) work: Work<A>,
+}
+
+/// What a job does.
+pub(super) enum Work<A> {
+    Future(Pin<Box<dyn Future<Output = Option<A>> + Send>>),
+    Delay(Due, A),
+    Database(Box<DatabaseEffect<A>>),
+    Publish(Box<BusMessage>),
+}
+
+/// A job's entry in the list of what runs. Given back when the job is over.
+pub(super) struct Ticket<A> {
+    pub(super) number: u64,
+    pub(super) abort: AbortHandle,
+    pub(super) batch: Arc<Batch>,
+    scope: Option<Arc<Scope>>,
+    /// The sequence of whose present step it is part.
+    step: Option<Arc<Sequence<A>>>,
+}
+
+/// What is left of a sequence, while one of its steps runs.
+struct Sequence<A> {
+    scope: Option<Arc<Scope>>,
+    /// The sequence of whose present step it is part.
+    step: Option<Arc<Sequence<A>>>,
+    progress: Mutex<Progress<A>>,
+}
+
+struct Progress<A> {
+    rest: std::vec::IntoIter<Effect<A>>,
+    /// Parts of the present step that are not over.
+    pending: usize,
+    failed: bool,
+}
+
+/// Puts effects on the list of what runs. Lives while the store is locked; calls no user code but
+/// the clock.
+pub(super) struct Planner<'a, A> {
+    pub(super) running: &'a mut Running,
+    pub(super) recorded: &'a mut Listeners<AnyMessage>,
+    pub(super) clock: &'a dyn Clock,
+    /// Made for the first job unless it is there.
+    pub(super) batch: Option<Arc<Batch>>,
+    pub(super) jobs: Vec<Job<A>>,
+    pub(super) rejected: Option<AnyMessage>,
+}
+
+impl<A> Planner<'_, A> {
+    /// Plans effects that nothing waits for, in their order.
+    pub(super) fn plan_all(&mut self, effects: impl IntoIterator<Item = Effect<A>>) {
+        for effect in effects {
+            self.plan(effect, None, None);
+        }
+    }
+
+    /// A job is over. If its step is, the next one of its sequence starts.
+    pub(super) fn leave(&mut self, ticket: &Ticket<A>, failed: bool) {
+        if let Some(sequence) = &ticket.step {
+            self.part_over(sequence, failed);
+        }
+        self.running.leave(ticket.number, ticket.scope.as_ref());
+    }
+
+    fn plan(
+        &mut self,
+        effect: Effect<A>,
+        scope: Option<&Arc<Scope>>,
+        step: Option<&Arc<Sequence<A>>>,
+    ) {
+        match effect {
+            Effect::Future(work) => self.enter(Work::Future(work), None, scope, step),
+            Effect::Database(database) => {
+                self.enter(Work::Database(database), None, scope, step);
+            }
+            Effect::PublishEvent(message) => {
+                self.enter(Work::Publish(message), None, scope, step);
+            }
+            Effect::Delay(delay) => {
+                let due = match delay.due {
+                    Due::After(duration) => self.clock.now() + duration,
+                    Due::At(moment) => moment,
+                };
+                let work = Work::Delay(delay.due, delay.action);
+                match delay.id {
+                    Some(id) => self.within(id, scope, |planner, scope| {
+                        planner.enter(work, Some(due), Some(scope), step);
+                    }),
+                    None => self.enter(work, Some(due), scope, step),
+                }
+            }
+            Effect::Cancel(id) => self.running.cancel(&id),
+            Effect::Cancellable(id, effect) => self.within(id, scope, |planner, scope| {
+                planner.plan(*effect, Some(scope), step);
+            }),
+            Effect::Parallel(effects) => {
+                for effect in effects {
+                    self.plan(effect, scope, step);
+                }
+            }
+            Effect::Sequential(steps) => self.begin(steps, scope, step),
+            Effect::Record(event) => {
+                if self.recorded.are_there() {
+                    self.recorded.tell(event);
+                }
+            }
+            Effect::Reject(rejection) => {
+                self.rejected.get_or_insert(rejection);
+            }
+            // Whatever cannot be executed was refused together with its action.
+            _ => {}
+        }
+    }
+
+    fn within(
+        &mut self,
+        id: EffectId,
+        parent: Option<&Arc<Scope>>,
+        plan: impl FnOnce(&mut Self, &Arc<Scope>),
+    ) {
+        let scope = self.running.open(id, parent);
+        plan(self, &scope);
+        self.running.close_if_empty(&scope);
+    }
+
+    fn enter(
+        &mut self,
+        work: Work<A>,
+        due: Option<Timestamp>,
+        scope: Option<&Arc<Scope>>,
+        step: Option<&Arc<Sequence<A>>>,
+    ) {
+        let batch = Arc::clone(self.batch.get_or_insert_default());
+        batch.enter();
+        if let Some(sequence) = step {
+            sequence.progress().pending += 1;
+        }
+        let (number, abort, registration) = self.running.enter(scope, due);
+        let ticket = Ticket { number, abort, batch, scope: scope.cloned(), step: step.cloned() };
+        self.jobs.push(Job { ticket, registration, work });
+    }
+
+    fn begin(
+        &mut self,
+        steps: Vec<Effect<A>>,
+        scope: Option<&Arc<Scope>>,
+        step: Option<&Arc<Sequence<A>>>,
+    ) {
+        if let Some(sequence) = step {
+            sequence.progress().pending += 1;
+        }
+        let progress = Progress { rest: steps.into_iter(), pending: 0, failed: false };
+        let sequence =
+            Sequence { scope: scope.cloned(), step: step.cloned(), progress: Mutex::new(progress) };
+        self.advance(&Arc::new(sequence));
+    }
+
+    /// Starts the next step of `sequence` in which something runs.
+    fn advance(&mut self, sequence: &Arc<Sequence<A>>) {
+        while let Some(effect) = sequence.next_step() {
+            self.plan(effect, sequence.scope.as_ref(), Some(sequence));
+            if !sequence.end_part(false) {
+                return;
+            }
+        }
+        if let Some(outer) = &sequence.step {
+            let failed = sequence.progress().failed;
+            self.part_over(outer, failed);
+        }
+    }
+
+    fn part_over(&mut self, sequence: &Arc<Sequence<A>>, failed: bool) {
+        if sequence.end_part(failed) {
+            self.advance(sequence);
+        }
+    }
+}
+
+impl<A> Sequence<A> {
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress<A>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next step, to be planned; planning it is a part of it. None after a failure, and once
+    /// the sequence is cancelled.
+    fn next_step(&self) -> Option<Effect<A>> {
+        let mut progress = self.progress();
+        if progress.failed || Scope::is_cancelled(self.scope.as_ref()) {
+            return None;
+        }
+        progress.pending = 1;
+        progress.rest.next()
+    }
+
+    /// Whether the step is over with this part.
+    fn end_part(&self, failed: bool) -> bool {
+        let mut progress = self.progress();
+        progress.failed |= failed;
+        progress.pending -= 1;
+        progress.pending == 0
+    }
+}

@@ -1,0 +1,179 @@
+//! The list of what runs, and under which ids.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use composable_rust_core::{EffectId, Timestamp};
+use futures_util::future::{AbortHandle, AbortRegistration};
+
+/// One life of an effect id: from when something starts under it until that is over, cancelled or
+/// replaced.
+#[derive(Debug)]
+pub(super) struct Scope {
+    id: EffectId,
+    number: u64,
+    parent: Option<Arc<Scope>>,
+    cancelled: AtomicBool,
+}
+
+impl Scope {
+    /// From `scope` outwards.
+    fn chain(scope: Option<&Arc<Self>>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::successors(scope, |scope| scope.parent.as_ref())
+    }
+
+    /// Whether it or one around it is cancelled. Changes only under the store's lock.
+    pub(super) fn is_cancelled(scope: Option<&Arc<Self>>) -> bool {
+        Self::chain(scope).any(|scope| scope.cancelled.load(Ordering::Relaxed))
+    }
+}
+
+/// What is kept of one running effect.
+#[derive(Debug)]
+struct Seat {
+    abort: AbortHandle,
+    /// When a delay ends.
+    due: Option<Timestamp>,
+    /// Whether the shutdown cancelled it.
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Named {
+    scope: Arc<Scope>,
+    members: BTreeSet<u64>,
+}
+
+/// What runs.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    issued: u64,
+    seats: BTreeMap<u64, Seat>,
+    ids: BTreeMap<EffectId, Named>,
+    /// Set once the store shuts down.
+    deadline: Option<Timestamp>,
+    stopped: usize,
+}
+
+impl Running {
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// How many effects the shutdown cancelled.
+    pub(super) fn stopped(&self) -> usize {
+        self.stopped
+    }
+
+    fn issue(&mut self) -> u64 {
+        self.issued += 1;
+        self.issued
+    }
+
+    /// An effect starts in `scope`; `due` says when a delay ends.
+    pub(super) fn enter(
+        &mut self,
+        scope: Option<&Arc<Scope>>,
+        due: Option<Timestamp>,
+    ) -> (u64, AbortHandle, AbortRegistration) {
+        let number = self.issue();
+        let (abort, registration) = AbortHandle::new_pair();
+        for scope in Scope::chain(scope) {
+            if let Some(named) = self.ids.get_mut(&scope.id) {
+                if named.scope.number == scope.number {
+                    named.members.insert(number);
+                }
+            }
+        }
+        if Scope::is_cancelled(scope) {
+            abort.abort();
+        }
+        let mut seat = Seat { abort: abort.clone(), due, stopped: false };
+        if self.deadline.is_some_and(|deadline| seat.outlasts(deadline)) {
+            self.stopped += seat.stop();
+        }
+        self.seats.insert(number, seat);
+        (number, abort, registration)
+    }
+
+    /// An effect is over. Says whether the shutdown cancelled it.
+    pub(super) fn leave(&mut self, number: u64, scope: Option<&Arc<Scope>>) {
+        self.seats.remove(&number);
+        for scope in Scope::chain(scope) {
+            if let Entry::Occupied(mut named) = self.ids.entry(scope.id.clone()) {
+                if named.get().scope.number == scope.number {
+                    named.get_mut().members.remove(&number);
+                    if named.get().members.is_empty() {
+                        named.remove();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the shutdown cancelled it.
+    pub(super) fn is_stopped(&self, number: u64) -> bool {
+        self.seats.get(&number).is_some_and(|seat| seat.stopped)
+    }
+
+    /// Something starts under `id`, inside `parent`; what runs under it is cancelled. Inside
+    /// itself an id is the one scope.
+    pub(super) fn open(&mut self, id: EffectId, parent: Option<&Arc<Scope>>) -> Arc<Scope> {
+        if let Some(same) = Scope::chain(parent).find(|scope| scope.id == id) {
+            return Arc::clone(same);
+        }
+        self.cancel(&id);
+        let number = self.issue();
+        let cancelled = AtomicBool::new(false);
+        let scope = Arc::new(Scope { id: id.clone(), number, parent: parent.cloned(), cancelled });
+        self.ids.insert(id, Named { scope: Arc::clone(&scope), members: BTreeSet::new() });
+        scope
+    }
+
+    /// Forgets the id if nothing started under it.
+    pub(super) fn close_if_empty(&mut self, scope: &Arc<Scope>) {
+        if self.ids.get(&scope.id).is_some_and(|named| named.members.is_empty()) {
+            self.ids.remove(&scope.id);
+        }
+    }
+
+    /// Cancels what runs under `id`.
+    pub(super) fn cancel(&mut self, id: &EffectId) {
+        let Some(named) = self.ids.remove(id) else { return };
+        named.scope.cancelled.store(true, Ordering::Relaxed);
+        for number in named.members {
+            if let Some(seat) = self.seats.get(&number) {
+                seat.abort.abort();
+            }
+        }
+    }
+
+    /// Cancels the delays that end after `deadline`, now and from now on.
+    pub(super) fn stop_after(&mut self, deadline: Timestamp) {
+        self.deadline = Some(deadline);
+        for seat in self.seats.values_mut().filter(|seat| seat.outlasts(deadline)) {
+            self.stopped += seat.stop();
+        }
+    }
+
+    /// Cancels everything.
+    pub(super) fn stop(&mut self) {
+        for seat in self.seats.values_mut() {
+            self.stopped += seat.stop();
+        }
+    }
+}
+
+impl Seat {
+    fn outlasts(&self, deadline: Timestamp) -> bool {
+        self.due.is_some_and(|due| due > deadline)
+    }
+
+    fn stop(&mut self) -> usize {
+        let first = !std::mem::replace(&mut self.stopped, true);
+        self.abort.abort();
+        usize::from(first)
+    }
+}

@@ -1,0 +1,168 @@
+//! What the clones of a store and its jobs share.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use composable_rust_core::{AnyMessage, Clock, Effect, Effects, Reducer, SharedEventStore};
+use tokio::sync::{Notify, watch};
+
+use super::batch::{Batch, Sent};
+use super::error::panic_message;
+use super::planner::Planner;
+use super::ports::SharedPublisher;
+use super::running::Running;
+use super::subscription::Listeners;
+use super::{ActionError, Runnable, SendRejected, UnsupportedEffect};
+
+pub(super) struct Shared<R: Reducer> {
+    pub(super) reducer: R,
+    pub(super) env: R::Environment,
+    /// How the state is copied before each reduction; `None` to poison instead.
+    pub(super) copy: Option<fn(&R::State) -> R::State>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) event_store: Option<SharedEventStore>,
+    pub(super) bus: Option<SharedPublisher>,
+    pub(super) max_effects: usize,
+    pub(super) subscription_buffer: usize,
+    pub(super) core: Mutex<Core<R>>,
+    /// Notified when the number of running effects falls below the limit.
+    pub(super) room: Notify,
+    /// Notified when nothing runs any more.
+    pub(super) idle: Notify,
+}
+
+/// What the lock guards.
+pub(super) struct Core<R: Reducer> {
+    pub(super) state: R::State,
+    pub(super) poisoned: bool,
+    pub(super) closed: bool,
+    pub(super) running: Running,
+    pub(super) actions: Listeners<R::Action>,
+    pub(super) recorded: Listeners<AnyMessage>,
+    /// There while somebody waits for a state.
+    pub(super) changed: Option<watch::Sender<()>>,
+}
+
+impl<R: Reducer> Core<R> {
+    pub(super) fn tell_changed(&mut self) {
+        if self.changed.as_ref().is_some_and(|changed| changed.send(()).is_err()) {
+            self.changed = None;
+        }
+    }
+}
+
+impl<R: Reducer> Shared<R> {
+    /// User code that panics under the lock is dealt with where it is called.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core<R>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Runnable> Shared<R> {
+    /// Reduces `action` and starts what follows, as part of `batch` if there is one.
+    pub(super) fn accept(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<R>>,
+        action: R::Action,
+        batch: Option<Arc<Batch>>,
+    ) -> Result<Sent, ActionError> {
+        let effects = self.reduce(&mut core, action)?;
+        if effects.is_empty() {
+            return Ok(Sent::new(batch));
+        }
+        let mut planner = self.planner(&mut core, batch);
+        planner.plan_all(effects);
+        let Planner { jobs, batch, rejected, .. } = planner;
+        drop(core);
+        self.start(jobs);
+        match rejected {
+            Some(rejection) => Err(ActionError::Rejected(SendRejected::new(rejection))),
+            None => Ok(Sent::new(batch)),
+        }
+    }
+
+    pub(super) fn planner<'a>(
+        &'a self,
+        core: &'a mut Core<R>,
+        batch: Option<Arc<Batch>>,
+    ) -> Planner<'a, R::Action> {
+        Planner {
+            running: &mut core.running,
+            recorded: &mut core.recorded,
+            clock: &*self.clock,
+            batch,
+            jobs: Vec::new(),
+            rejected: None,
+        }
+    }
+
+    /// All or nothing: after an error the state is as before, or given up.
+    fn reduce(
+        &self,
+        core: &mut Core<R>,
+        action: R::Action,
+    ) -> Result<Effects<R::Action>, ActionError> {
+        if core.poisoned {
+            return Err(ActionError::Poisoned);
+        }
+        let (mut before, mut heard) = (None, None);
+        let reduced = catch_unwind(AssertUnwindSafe(|| {
+            before = self.copy.map(|copy| copy(&core.state));
+            heard = core.actions.are_there().then(|| action.clone());
+            self.reducer.reduce(&mut core.state, action, &self.env)
+        }));
+        let error = match reduced {
+            Ok(effects) => match effects.iter().try_for_each(|effect| self.check(effect)) {
+                Ok(()) => {
+                    if let Some(action) = heard {
+                        core.actions.tell(action);
+                    }
+                    core.tell_changed();
+                    return Ok(effects);
+                }
+                Err(unsupported) => unsupported.into(),
+            },
+            Err(panic) => {
+                let message = panic_message(&*panic);
+                tracing::error!(message, "a reducer panicked");
+                ActionError::Panicked { message }
+            }
+        };
+        match before {
+            Some(before) => core.state = before,
+            // The copy itself panicked; nothing has changed yet.
+            None if self.copy.is_some() => {}
+            None => {
+                core.poisoned = true;
+                core.tell_changed();
+            }
+        }
+        Err(error)
+    }
+
+    /// Whether the effect, with all it holds, can be executed.
+    fn check(&self, effect: &Effect<R::Action>) -> Result<(), UnsupportedEffect> {
+        match effect {
+            Effect::Future(_)
+            | Effect::Delay(_)
+            | Effect::Cancel(_)
+            | Effect::Record(_)
+            | Effect::Reject(_) => Ok(()),
+            Effect::Cancellable(_, effect) => self.check(effect),
+            Effect::Parallel(effects) | Effect::Sequential(effects) => {
+                effects.iter().try_for_each(|effect| self.check(effect))
+            }
+            Effect::Database(_) if self.event_store.is_some() => Ok(()),
+            Effect::Database(_) => Err(UnsupportedEffect::Database),
+            Effect::PublishEvent(_) if self.bus.is_some() => Ok(()),
+            Effect::PublishEvent(message) => {
+                Err(UnsupportedEffect::Publish { topic: message.topic.clone() })
+            }
+            Effect::DispatchCommand(dispatch) => {
+                Err(UnsupportedEffect::Dispatch { target: dispatch.target })
+            }
+            Effect::CallGateway(call) => Err(UnsupportedEffect::Call { gateway: call.gateway }),
+            _ => Err(UnsupportedEffect::Unknown),
+        }
+    }
+}
