@@ -1,0 +1,139 @@
+//! An account: the aggregate of these tests, which can be told to misbehave.
+
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore, Reply};
+use composable_rust_runtime::App;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) cents: i64,
+    pub(crate) ended: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum AccountCommand {
+    Deposit {
+        cents: i64,
+    },
+    Withdraw {
+        cents: i64,
+    },
+    /// Several events at once.
+    Split(Vec<i64>),
+    Touch,
+    Ask,
+    PayFrom {
+        other: String,
+        cents: i64,
+    },
+    Remind,
+    Forget,
+    End,
+    PanicDeciding,
+    PanicApplying,
+    /// An event that does not survive the bincode format.
+    Lossy,
+    /// An event of this many bytes.
+    Large(u32),
+    #[message(internal)]
+    Reminded,
+    Paid(String, Reply<Account>),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum AccountEvent {
+    Deposited { cents: i64 },
+    Withdrawn { cents: i64 },
+    Asked { other: String, cents: i64 },
+    ReminderSet,
+    ReminderDropped,
+    Ended,
+    Poison,
+    Lossy(Lossy),
+    Large(String),
+}
+
+/// Bincode leaves `note` out when it writes, and misses it when it reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lossy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    cents: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum AccountError {
+    Overdrawn { missing: i64 },
+    Ended,
+}
+
+use AccountCommand as In;
+use AccountEvent as Out;
+
+impl Aggregate for Account {
+    const NAME: &'static str = "account";
+    type Command = AccountCommand;
+    type Event = AccountEvent;
+    type Rejection = AccountError;
+    type Environment = ();
+
+    fn decide(&self, command: AccountCommand, _: &Context<Self>) -> Decision<Self> {
+        match command {
+            _ if self.ended => reject(AccountError::Ended),
+            In::Deposit { cents } => record(Out::Deposited { cents }),
+            In::Withdraw { cents } if cents > self.cents => {
+                reject(AccountError::Overdrawn { missing: cents - self.cents })
+            }
+            In::Withdraw { cents } => record(Out::Withdrawn { cents }),
+            In::Split(parts) => record_all(parts.into_iter().map(|cents| Out::Deposited { cents })),
+            In::Touch | In::Paid(..) | In::Reminded => unchanged(),
+            In::Ask => repeat(Out::Deposited { cents: self.cents }),
+            In::PayFrom { other, cents } => record(Out::Asked { other, cents }),
+            In::Remind => record(Out::ReminderSet),
+            In::Forget => record(Out::ReminderDropped),
+            In::End => record(Out::Ended),
+            In::PanicDeciding => panic!("decide does not like this"),
+            In::PanicApplying => record(Out::Poison),
+            In::Lossy => record(Out::Lossy(Lossy { note: None, cents: 1 })),
+            In::Large(bytes) => record(Out::Large("x".repeat(bytes as usize))),
+        }
+    }
+
+    fn apply(&mut self, event: AccountEvent) {
+        match event {
+            Out::Deposited { cents } => self.cents += cents,
+            Out::Withdrawn { cents } => self.cents -= cents,
+            Out::Ended => self.ended = true,
+            Out::Poison => {
+                self.cents = -1_000_000;
+                panic!("apply does not like this");
+            }
+            _ => {}
+        }
+    }
+
+    fn react(&self, event: &AccountEvent, _: &Context<Self>) -> Reactions<AccountCommand> {
+        match event {
+            Out::Asked { other, cents } => effects![
+                dispatch(&Account::id(other), In::Withdraw { cents: *cents })
+                    .tag("rent".to_owned())
+            ],
+            Out::ReminderSet => {
+                effects![after(Duration::from_secs(60), In::Reminded).with_id("reminder")]
+            }
+            Out::ReminderDropped => effects![cancel("reminder")],
+            _ => Reactions::none(),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ended
+    }
+}
+
+pub(crate) fn app(store: &(impl EventStore + Clone)) -> App {
+    App::builder(store.clone()).aggregate::<Account>(()).build().expect("a correct app")
+}

@@ -1,0 +1,225 @@
+//! Sending, answering, reading.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore as _, Position, StoredContent, Version};
+use composable_rust_runtime::{LoadError, SendError};
+use composable_rust_testing::InMemoryEventStore;
+use futures_util::TryStreamExt as _;
+
+use crate::account::{Account, AccountCommand as In, AccountError, AccountEvent as Out, app};
+
+#[tokio::test]
+async fn an_accepted_command_is_recorded_and_says_where() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let stream = account.id().stream();
+
+    let first = account.send(In::Deposit { cents: 5 }).by("ann").await.unwrap();
+    let both = account.send(In::Split(vec![1, 2])).await.unwrap();
+
+    assert_eq!((first.version, both.version), (Version::new(1), Version::new(3)));
+    let events = store.events(&stream);
+    assert_eq!(first.position, Some(events[0].position));
+    assert_eq!(both.position, Some(events[2].position));
+    assert_eq!(events[0].metadata().unwrap().user.as_deref(), Some("ann"));
+    assert_eq!(account.versioned(|own, version| (own.cents, version.get())).await.unwrap(), (8, 3));
+}
+
+#[tokio::test]
+async fn a_rejection_reaches_the_caller_typed_and_records_nothing() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+
+    let refused = account.send(In::Withdraw { cents: 5 }).await.unwrap_err();
+
+    assert_eq!(refused.rejection(), Some(&AccountError::Overdrawn { missing: 5 }));
+    assert_eq!(refused.code(), "account.overdrawn");
+    assert_eq!(store.all_events(), []);
+}
+
+#[tokio::test]
+async fn unchanged_and_repeat_say_where_the_stream_stands() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 5 }).await.unwrap();
+
+    for command in [In::Touch, In::Ask, In::Split(vec![])] {
+        let receipt = account.send(command).await.unwrap();
+        assert_eq!((receipt.version, receipt.position), (Version::new(1), None));
+    }
+    assert_eq!(store.all_events().len(), 1);
+}
+
+#[tokio::test]
+async fn expecting_decides_only_on_that_version() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 5 }).expecting(Version::ZERO).await.unwrap();
+
+    let late = account.send(In::Deposit { cents: 5 }).expecting(Version::ZERO).await.unwrap_err();
+
+    assert!(matches!(
+        late,
+        SendError::UnexpectedVersion { expected: Version::ZERO, actual } if actual == Version::new(1)
+    ));
+}
+
+#[tokio::test]
+async fn what_only_the_runtime_may_deliver_is_refused() {
+    let account = app(&InMemoryEventStore::new()).handle(&Account::id("1"));
+    let refused = account.send(In::Reminded).await.unwrap_err();
+    assert!(matches!(refused, SendError::Internal("account.reminded")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn many_callers_on_one_instance_are_all_recorded_in_few_appends() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let sends = (1..=1_000).map(|cents| {
+        let account = account.clone();
+        tokio::spawn(async move { account.send(In::Deposit { cents }).await.unwrap().version })
+    });
+    let mut versions = futures_util::future::try_join_all(sends).await.unwrap();
+    versions.sort();
+
+    assert_eq!(versions, (1..=1_000).map(Version::new).collect::<Vec<_>>());
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 500_500);
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_own_command_and_nothing_else() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let (first, deciding, applying, last) = tokio::join!(
+        account.send(In::Deposit { cents: 1 }),
+        account.send(In::PanicDeciding),
+        account.send(In::PanicApplying),
+        account.send(In::Deposit { cents: 2 }),
+    );
+
+    assert_eq!((first.unwrap().version, last.unwrap().version), (Version::new(1), Version::new(2)));
+    for panicked in [deciding, applying] {
+        assert!(matches!(panicked, Err(SendError::Panicked(text)) if text.ends_with("like this")));
+    }
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_again_is_not_stored() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let (lossy, fine, large) = tokio::join!(
+        account.send(In::Lossy),
+        account.send(In::Deposit { cents: 2 }),
+        account.send(In::Large(5_000_000)),
+    );
+
+    assert!(matches!(&lossy, Err(SendError::Unstorable(_))), "{lossy:?}");
+    assert!(matches!(&large, Err(SendError::Unstorable(_))), "{large:?}");
+    assert_eq!(fine.unwrap().version, Version::new(1));
+}
+
+#[tokio::test]
+async fn history_and_past_states() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Split(vec![1, 10, 100])).await.unwrap();
+
+    let (past, version) = account.state_at(Version::new(2)).await.unwrap();
+    assert_eq!((past.cents, version), (11, Version::new(2)));
+    let (newest, version) = account.state_at(Version::new(9)).await.unwrap();
+    assert_eq!((newest.cents, version), (111, Version::new(3)));
+
+    let history: Vec<_> = account.history().try_collect().await.unwrap();
+    assert_eq!(history[1].event, Some(Out::Deposited { cents: 10 }));
+    assert_eq!(history[2].version, Version::new(3));
+}
+
+#[tokio::test]
+async fn the_log_is_read_by_type() {
+    let store = InMemoryEventStore::new();
+    let app = app(&store);
+    for id in ["a", "b", "c"] {
+        app.handle(&Account::id(id)).send(In::Split(vec![1, 2])).await.unwrap();
+    }
+
+    let mut ids: Vec<_> = app.ids::<Account>().try_collect().await.unwrap();
+    ids.sort();
+    assert_eq!(ids, ["a", "b", "c"].map(Account::id));
+    let beginnings = Position::beginnings(store.log().partitions);
+    let events: Vec<_> = app.events::<Account>(beginnings).try_collect().await.unwrap();
+    assert_eq!(events.len(), 6);
+}
+
+#[tokio::test]
+async fn erased_events_are_skipped_and_closed_streams_refuse() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Split(vec![1, 2])).await.unwrap();
+    let stream = account.id().stream();
+    store.erase_stream(&stream).await.unwrap();
+    account.send(In::Deposit { cents: 4 }).await.unwrap();
+
+    // A fresh process sees only what is left.
+    let fresh = app(&store).handle(&Account::id("1"));
+    assert_eq!(fresh.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 3));
+
+    let end = composable_rust_core::EventId(uuid::Uuid::from_u128(7));
+    store.close_stream(&stream, Version::new(3), end).await.unwrap();
+    for account in [account, app(&store).handle(&Account::id("1"))] {
+        let refused = account.send(In::Deposit { cents: 1 }).await.unwrap_err();
+        assert!(matches!(refused, SendError::Closed), "{refused:?}");
+    }
+    assert_eq!(store.events(&stream)[3].content, StoredContent::Closed);
+}
+
+#[tokio::test]
+async fn poison_names_its_place_and_an_override_is_the_way_out() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Split(vec![1, 2])).await.unwrap();
+    let stream = account.id().stream();
+    let StoredContent::Present(mut content) = store.events(&stream)[1].content.clone() else {
+        panic!("it is there")
+    };
+    let good = content.clone();
+    content.bytes.clear();
+    store.override_event(&stream, Version::new(2), &content).await.unwrap();
+
+    let fresh = app(&store).handle(&Account::id("1"));
+    let broken = fresh.state(|_| ()).await.unwrap_err();
+    assert!(
+        matches!(&broken, LoadError::Undecodable { version, .. } if *version == Version::new(2)),
+        "{broken:?}"
+    );
+    let refused = fresh.send(In::Deposit { cents: 1 }).await.unwrap_err();
+    assert!(matches!(refused, SendError::Load(LoadError::Undecodable { .. })), "{refused:?}");
+
+    store.override_event(&stream, Version::new(2), &good).await.unwrap();
+    assert_eq!(fresh.state(|own| own.cents).await.unwrap(), 3);
+
+    let newer = composable_rust_core::Encoded { version: 9, ..good };
+    store.override_event(&stream, Version::new(2), &newer).await.unwrap();
+    let unknown = app(&store).handle(&Account::id("1")).state(|_| ()).await.unwrap_err();
+    assert!(matches!(unknown, LoadError::NewerSchema { .. }), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn everything_by_name() {
+    let store = InMemoryEventStore::new();
+    let app = app(&store);
+    let stream = Account::id("1").stream();
+    let content = serde_json::json!({ "cents": 5 });
+
+    app.registry().send(&stream, "account.deposit", &content).await.unwrap();
+
+    let (state, version) = app.registry().state(&stream, None).await.unwrap();
+    assert_eq!((state, version.get()), (serde_json::json!({ "cents": 5, "ended": false }), 1));
+    let event = app.registry().decode(&store.events(&stream)[0]).unwrap();
+    assert_eq!(event, Some(content.clone()));
+    let wrong = app.registry().send(&stream, "account.deposit", &serde_json::json!({})).await;
+    assert!(wrong.unwrap_err().to_string().contains("account.deposit"));
+    let unknown = "cart-1".parse().unwrap();
+    let unknown = app.registry().send(&unknown, "cart.add", &content).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "no aggregate is called `cart`; there are: account");
+}

@@ -1,0 +1,77 @@
+//! Idempotency keys.
+
+use composable_rust_core::prelude::*;
+use composable_rust_runtime::SendError;
+use composable_rust_testing::InMemoryEventStore;
+
+use crate::account::{Account, AccountCommand as In, AccountError, app};
+
+#[tokio::test]
+async fn a_keyed_command_is_answered_as_the_first_time() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+    let first = account.send(In::Split(vec![1, 2])).key("a").await.unwrap();
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+
+    let again = account.send(In::Split(vec![1, 2])).key("a").await.unwrap();
+    let elsewhere = app(&store).handle(&Account::id("1"));
+    let third = elsewhere.send(In::Split(vec![1, 2])).key("a").await.unwrap();
+
+    assert_eq!((first, first), (again, third));
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_keyed_refusal_stays_a_refusal() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    for deposit in [5, 100] {
+        let refused = account.send(In::Withdraw { cents: 5 }).key("a").await.unwrap_err();
+        assert_eq!(refused.rejection(), Some(&AccountError::Overdrawn { missing: 5 }));
+        account.send(In::Deposit { cents: deposit }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_command_is_refused() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
+    let reused = account.send(In::Deposit { cents: 6 }).key("a").await.unwrap_err();
+    assert!(matches!(reused, SendError::KeyReused), "{reused:?}");
+    // Keys are scoped to the instance.
+    let other = app(&store).handle(&Account::id("2"));
+    other.send(In::Deposit { cents: 6 }).key("a").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_key_within_one_drain_is_decided_once() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let (one, two, reused, other) = tokio::join!(
+        account.send(In::Deposit { cents: 5 }).key("a"),
+        account.send(In::Deposit { cents: 5 }).key("a"),
+        account.send(In::Deposit { cents: 6 }).key("a"),
+        account.send(In::Deposit { cents: 1 }),
+    );
+    assert_eq!(one.unwrap(), two.unwrap());
+    assert!(matches!(reused, Err(SendError::KeyReused)), "{reused:?}");
+    other.unwrap();
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn a_duplicate_in_a_drain_leaves_the_others_to_be_decided_again() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let first = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
+    let (before, again, after) = tokio::join!(
+        account.send(In::Deposit { cents: 1 }),
+        account.send(In::Deposit { cents: 5 }).key("a"),
+        account.send(In::Deposit { cents: 1 }),
+    );
+    assert_eq!(again.unwrap(), first);
+    assert_eq!((before.unwrap().version.get(), after.unwrap().version.get()), (2, 3));
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 7);
+}

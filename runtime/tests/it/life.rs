@@ -1,0 +1,92 @@
+//! Snapshots, eviction, building and shutting down.
+
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore as _, Snapshot, Version};
+use composable_rust_runtime::{App, SendError};
+use composable_rust_testing::InMemoryEventStore;
+
+use crate::account::{Account, AccountCommand as In, app};
+
+#[tokio::test]
+async fn a_snapshot_is_saved_every_hundred_events_and_loaded() {
+    let store = InMemoryEventStore::new();
+    let app = app(&store);
+    let account = app.handle(&Account::id("1"));
+    for _ in 0..205 {
+        account.send(In::Deposit { cents: 1 }).await.unwrap();
+    }
+    assert!(app.shutdown(Duration::from_secs(60)).await);
+    let snapshots = store.snapshots(&account.id().stream());
+    assert_eq!(snapshots.len(), 1);
+    assert_eq!(snapshots[0].1.version, Version::new(200));
+
+    let fresh = crate::account::app(&store).handle(&Account::id("1"));
+    assert_eq!(fresh.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (205, 205));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_does_not_decode_is_ignored() {
+    let store = InMemoryEventStore::new();
+    let first = app(&store);
+    let account = first.handle(&Account::id("1"));
+    account.send(In::Split(vec![1; 100])).await.unwrap();
+    assert!(first.shutdown(Duration::from_secs(60)).await);
+    let stream = account.id().stream();
+    let (fingerprint, snapshot) = store.snapshots(&stream)[0].clone();
+    account_is_now(&store, 100).await;
+    let version = snapshot.version.next();
+    account.state(|_| ()).await.unwrap();
+    let broken = Snapshot { version, fingerprint, bytes: vec![255; 3], ..snapshot };
+    app(&store).handle(&Account::id("1")).send(In::Deposit { cents: 1 }).await.unwrap();
+    store.save_snapshot(&stream, &broken).await.unwrap();
+    account_is_now(&store, 101).await;
+}
+
+async fn account_is_now(store: &InMemoryEventStore, cents: i64) {
+    let fresh = app(store).handle(&Account::id("1"));
+    assert_eq!(fresh.state(|own| own.cents).await.unwrap(), cents);
+}
+
+#[tokio::test]
+async fn no_more_instances_stay_than_are_allowed() {
+    let store = InMemoryEventStore::new();
+    let app = App::builder(store)
+        .aggregate::<Account>(())
+        .settings(|settings| settings.live_instances = 10)
+        .build()
+        .unwrap();
+    for round in 1..=2 {
+        for id in 0..50 {
+            let account = app.handle(&Account::id(id.to_string()));
+            account.send(In::Deposit { cents: 1 }).await.unwrap();
+            assert_eq!(account.cached(|own| own.cents).await.unwrap(), round);
+        }
+        assert!(app.live_instances::<Account>() <= 11, "{}", app.live_instances::<Account>());
+    }
+}
+
+#[test]
+fn a_wrong_app_lists_everything_that_is_wrong() {
+    let error = App::builder(InMemoryEventStore::new())
+        .aggregate::<Account>(())
+        .aggregate::<Account>(())
+        .settings(|settings| settings.mailbox = 0)
+        .build()
+        .unwrap_err();
+    assert_eq!(error.problems().len(), 2, "{error}");
+    assert!(error.to_string().contains("`account` is registered twice"), "{error}");
+}
+
+#[tokio::test]
+async fn an_app_that_shuts_down_refuses_new_commands() {
+    let store = InMemoryEventStore::new();
+    let app = app(&store);
+    let account = app.handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+    assert!(app.run_until(async {}, Duration::from_secs(1)).await);
+    let refused = account.send(In::Deposit { cents: 1 }).await.unwrap_err();
+    assert!(matches!(refused, SendError::ShuttingDown), "{refused:?}");
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
+}
