@@ -1,0 +1,188 @@
+//! The list of the cases, which the generated tests and [`CASES`] share.
+
+use super::run::Case;
+use super::{
+    batches, conflicts, erasure, limits, marks, names, partition_hash, reads, snapshots, versions,
+};
+
+/// Hands the list of all cases to a macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    ([$($callback:tt)*] $arguments:tt) => {
+        $($callback)*! {
+            $arguments
+            versions {
+                count_from_one,
+                are_of_each_stream,
+                events_come_back_as_they_went_in,
+                the_verdict_names_the_last_event,
+                an_append_without_events_only_checks,
+            }
+            conflicts {
+                exact_admits_only_that_version,
+                empty_admits_only_the_first_append,
+                exists_admits_any_but_the_first,
+                any_admits_all,
+                without_events_conflict_too,
+                leave_nothing_behind,
+                one_of_many_writers_wins,
+                writers_that_decide_again_all_get_through,
+                writers_on_many_streams_do_not_disturb_each_other,
+            }
+            batches {
+                are_answered_in_their_order,
+                number_their_events_without_a_gap,
+                a_losing_append_leaves_its_neighbours_alone,
+                a_guilty_append_is_found_one_by_one,
+                belong_to_one_partition_and_different_streams,
+                may_be_empty,
+                may_be_large,
+                an_append_is_seen_whole_or_not_at_all,
+            }
+            marks {
+                keep_where_each_message_left_the_stream,
+                of_refusals_have_no_position,
+                unknown_ones_are_none,
+                come_before_versions,
+                come_before_closing,
+                one_duplicate_undoes_the_drain,
+                all_duplicates_are_reported,
+                another_digest_is_another_message,
+                the_first_answer_stays,
+                another_answer_is_a_duplicate,
+                without_events_are_recognised_again,
+                belong_to_one_stream,
+                of_a_losing_append_are_not_kept,
+            }
+            reads {
+                start_after_a_version,
+                an_unknown_stream_is_empty,
+                leave_nothing_behind,
+                pages_hold_so_many_events_of_each_partition,
+                pages_hold_only_the_partitions_asked_for,
+                pages_put_together_are_the_log,
+                heads_are_the_highest_offsets,
+                long_streams_come_in_order,
+                abandoned_loads_hold_nothing_back,
+                another_process_sees_the_same,
+            }
+            snapshots {
+                come_back_as_they_went_in,
+                older_ones_never_replace_newer_ones,
+                are_kept_by_fingerprint,
+                shorten_a_load,
+                the_highest_of_concurrent_saves_stays,
+            }
+            limits {
+                payloads_of_every_size_come_back,
+                metadata_at_the_limit_comes_back,
+                payloads_beyond_the_limit_are_refused,
+                metadata_beyond_the_limit_is_refused,
+                what_is_no_metadata_is_refused,
+                nul_characters_are_refused,
+                nul_bytes_in_payloads_come_back,
+                reserved_names_are_refused,
+                marks_that_make_no_sense_are_refused,
+                metadata_that_is_hard_to_keep_is_kept_or_refused,
+            }
+            names {
+                odd_ones_work,
+                that_look_alike_are_different,
+                long_ones_work,
+            }
+            erasure {
+                overwrites_content_and_nothing_else,
+                takes_snapshots_and_answers_along,
+                is_asked_again_without_effect,
+                leaves_other_streams_alone,
+                a_stream_goes_on_after_it,
+                an_erased_append_is_not_appended_again,
+                closing_ends_a_stream,
+                closing_again_is_committed,
+                closing_checks_the_version,
+                closing_refuses_even_an_append_without_events,
+                a_closed_stream_recognises_earlier_appends,
+                erasing_keeps_a_stream_closed,
+                overriding_replaces_what_is_read,
+                overriding_needs_content_to_replace,
+                erasing_takes_overrides_along,
+            }
+            partition_hash {
+                golden_vectors_are_where_they_were,
+                events_lie_where_the_hash_says,
+            }
+        }
+    };
+}
+
+/// Generates the tests of the conformance suite: each case, with one and with three partitions.
+///
+/// The argument is the path of an `async fn(partitions: u16)` that makes a
+/// [`StoreBackend`](crate::conformance::StoreBackend) of an empty log.
+#[macro_export]
+macro_rules! conformance {
+    ($factory:path) => {
+        #[cfg(test)]
+        mod conformance {
+            #[allow(unused_imports, reason = "the factory's path may be absolute")]
+            use super::*;
+
+            mod one_partition {
+                #[allow(unused_imports, reason = "the factory's path may be absolute")]
+                use super::*;
+                $crate::__conformance_cases!([$crate::__conformance_tests](1, $factory));
+            }
+            mod three_partitions {
+                #[allow(unused_imports, reason = "the factory's path may be absolute")]
+                use super::*;
+                $crate::__conformance_cases!([$crate::__conformance_tests](3, $factory));
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ($arguments:tt $($theme:ident { $($case:ident,)* })*) => {
+        $($crate::__conformance_theme! { $arguments $theme { $($case,)* } })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_theme {
+    ($arguments:tt $theme:ident { $($case:ident,)* }) => {
+        mod $theme {
+            #[allow(unused_imports, reason = "the factory's path may be absolute")]
+            use super::*;
+            $($crate::__conformance_test! { $arguments $theme $case })*
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_test {
+    (($partitions:literal, $factory:path) $theme:ident $case:ident) => {
+        #[test]
+        fn $case() {
+            let (theme, case) = (stringify!($theme), stringify!($case));
+            $crate::conformance::check(theme, case, $partitions, $factory);
+        }
+    };
+}
+
+macro_rules! registry {
+    (() $($theme:ident { $($case:ident,)* })*) => {
+        &[$($(Case {
+            theme: stringify!($theme),
+            name: stringify!($case),
+            body: |subject| Box::pin($theme::$case(subject)),
+        },)*)*]
+    };
+}
+
+/// All cases of the suite.
+pub const CASES: &[Case] = __conformance_cases!([registry]());

@@ -1,0 +1,233 @@
+//! Erasing, closing and overriding.
+
+use composable_rust_core::event::{CLOSED, ERASED};
+use composable_rust_core::{
+    Append, EventId, EventStore as _, ExpectedVersion, Fingerprint, MAX_PAYLOAD_BYTES,
+    RecordedEvent, StoreError, StoredContent, StreamId, Verdict, Version,
+};
+
+use super::make::{append, content, events, fresh_id, mark, snapshot, stream};
+use super::subject::{Subject, committed};
+
+async fn erase(on: &Subject, stream: &StreamId) -> u64 {
+    on.store.erase_stream(stream).await.expect("the stream is erased")
+}
+
+async fn close(on: &Subject, stream: &StreamId, expected: u64) -> Verdict {
+    let closing = on.store.close_stream(stream, Version::new(expected), EventId(fresh_id()));
+    closing.await.expect("the store is available")
+}
+
+/// What an event must have become.
+fn erased(event: &RecordedEvent) -> RecordedEvent {
+    RecordedEvent { content: StoredContent::Erased, metadata: String::new(), ..event.clone() }
+}
+
+async fn assert_log_agrees(on: &Subject, stream: &StreamId) {
+    let log = on.partition(on.log().partition_of(stream)).await;
+    let of_stream: Vec<_> = log.into_iter().filter(|event| event.stream == *stream).collect();
+    assert_eq!(of_stream, on.events(stream).await, "the log and the load agree");
+}
+
+pub(super) async fn overwrites_content_and_nothing_else(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 3)).await;
+    let before = on.events(&thing).await;
+    assert_eq!(erase(&on, &thing).await, 3);
+    let after = on.events(&thing).await;
+    assert_eq!(after, before.iter().map(erased).collect::<Vec<_>>());
+    assert!(after.iter().all(|event| event.name() == ERASED && event.metadata().is_none()));
+    assert_log_agrees(&on, &thing).await;
+}
+
+pub(super) async fn takes_snapshots_and_answers_along(on: Subject) {
+    let thing = stream("thing-1");
+    let mark = mark(0, 2);
+    on.commit(&append(&thing, 0, 2).with_marks(vec![mark.clone()])).await;
+    let stood = on.mark(&thing, mark.message_id).await.expect("the mark stands");
+    for print in [1, 2].map(Fingerprint) {
+        on.save(&thing, &snapshot(2, print)).await;
+    }
+    erase(&on, &thing).await;
+    for print in [1, 2].map(Fingerprint) {
+        assert_eq!(on.snapshot(&thing, print).await, None);
+        let (found, events) = on.load(&thing, print).await;
+        assert_eq!((found, events.len()), (None, 2));
+    }
+    let stands = on.mark(&thing, mark.message_id).await.expect("the mark outlives its answer");
+    assert_eq!(stands.answer, b"");
+    assert_eq!((stands.receipt, stands.digest), (stood.receipt, stood.digest));
+}
+
+pub(super) async fn is_asked_again_without_effect(on: Subject) {
+    let thing = stream("thing-1");
+    assert_eq!(erase(&on, &thing).await, 0, "there is nothing yet");
+    on.commit(&append(&thing, 0, 2)).await;
+    assert_eq!(erase(&on, &thing).await, 2);
+    assert_eq!(erase(&on, &thing).await, 0, "it is erased already");
+}
+
+pub(super) async fn leaves_other_streams_alone(on: Subject) {
+    let print = Fingerprint(1);
+    let streams = on.streams_of(0, "thing", 3);
+    for stream in &streams {
+        on.commit(&append(stream, 0, 2)).await;
+        on.save(stream, &snapshot(1, print)).await;
+    }
+    let before = (on.load(&streams[0], print).await, on.load(&streams[2], print).await);
+    erase(&on, &streams[1]).await;
+    let after = (on.load(&streams[0], print).await, on.load(&streams[2], print).await);
+    assert_eq!(after, before);
+}
+
+pub(super) async fn a_stream_goes_on_after_it(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 2)).await;
+    erase(&on, &thing).await;
+    let (version, _) = on.commit(&append(&thing, 2, 1)).await;
+    assert_eq!(version, Version::new(3));
+    let names: Vec<_> = on.events(&thing).await.iter().map(|e| e.name().to_owned()).collect();
+    assert_eq!(names, [ERASED, ERASED, "thing.happened"]);
+    assert_eq!(erase(&on, &thing).await, 1, "only the third still had content");
+}
+
+pub(super) async fn an_erased_append_is_not_appended_again(on: Subject) {
+    let (plain, marked) = (stream("thing-1"), stream("thing-2"));
+    let first = append(&plain, 0, 2);
+    let verdict = on.append(&first).await;
+    erase(&on, &plain).await;
+    assert_eq!(on.append(&first).await, verdict, "event ids outlive their content");
+
+    let first = append(&marked, 0, 2).with_marks(vec![mark(0, 2)]);
+    on.commit(&first).await;
+    erase(&on, &marked).await;
+    let again = on.append(&first).await;
+    assert!(matches!(again, Verdict::Duplicate(_)), "its answer is gone: {again:?}");
+    assert_eq!(on.events(&marked).await.len(), 2);
+}
+
+pub(super) async fn closing_ends_a_stream(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 2)).await;
+    let id = EventId(fresh_id());
+    let verdict = on.store.close_stream(&thing, Version::new(2), id).await;
+    let (version, position) = committed(&verdict.expect("the store is available"));
+    let last = on.events(&thing).await.pop().expect("the stream has events");
+    assert_eq!((last.id, last.name()), (id, CLOSED));
+    assert_eq!(last.content, StoredContent::Closed);
+    assert_eq!((last.version, Some(last.position)), (version, position));
+    assert_eq!(version, Version::new(3));
+    assert_log_agrees(&on, &thing).await;
+    for expected in [ExpectedVersion::Any, ExpectedVersion::Exists, ExpectedVersion::Exact(version)]
+    {
+        let more = Append::new(thing.clone(), expected).with_events(events(1));
+        assert_eq!(on.append(&more).await, Verdict::Closed);
+    }
+    assert_eq!(on.append(&append(&thing, 0, 1)).await, Verdict::Closed, "before any conflict");
+    assert_eq!(on.events(&thing).await.len(), 3);
+}
+
+pub(super) async fn closing_again_is_committed(on: Subject) {
+    let (thing, empty) = (stream("thing-1"), stream("thing-2"));
+    on.commit(&append(&thing, 0, 2)).await;
+    let first = close(&on, &thing, 2).await;
+    for expected in [2, 3, 9] {
+        assert_eq!(close(&on, &thing, expected).await, first);
+    }
+    assert_eq!(on.events(&thing).await.len(), 3);
+    assert_eq!(committed(&close(&on, &empty, 0).await).0, Version::new(1));
+}
+
+pub(super) async fn closing_checks_the_version(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 2)).await;
+    for expected in [0, 1, 3] {
+        let verdict = close(&on, &thing, expected).await;
+        assert_eq!(verdict, Verdict::Conflict { actual: Version::new(2) });
+    }
+    on.commit(&append(&thing, 2, 1)).await;
+}
+
+pub(super) async fn closing_refuses_even_an_append_without_events(on: Subject) {
+    let thing = stream("thing-1");
+    close(&on, &thing, 0).await;
+    let check = Append::new(thing.clone(), ExpectedVersion::Any);
+    assert_eq!(on.append(&check).await, Verdict::Closed);
+    let mark = mark(0, 0);
+    assert_eq!(on.append(&check.with_marks(vec![mark.clone()])).await, Verdict::Closed);
+    assert_eq!(on.mark(&thing, mark.message_id).await, None);
+}
+
+pub(super) async fn a_closed_stream_recognises_earlier_appends(on: Subject) {
+    let thing = stream("thing-1");
+    let appends =
+        [append(&thing, 0, 2), append(&thing, 2, 1).with_marks(vec![mark(0, 1), mark(1, 0)])];
+    let mut verdicts = Vec::new();
+    for append in &appends {
+        verdicts.push(on.append(append).await);
+    }
+    close(&on, &thing, 3).await;
+    for (append, verdict) in appends.iter().zip(verdicts) {
+        assert_eq!(on.append(append).await, verdict);
+    }
+}
+
+pub(super) async fn erasing_keeps_a_stream_closed(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 2)).await;
+    close(&on, &thing, 2).await;
+    assert_eq!(erase(&on, &thing).await, 2, "the end of the stream has no content to erase");
+    let names: Vec<_> = on.events(&thing).await.iter().map(|e| e.name().to_owned()).collect();
+    assert_eq!(names, [ERASED, ERASED, CLOSED]);
+    assert_eq!(on.append(&append(&thing, 3, 1)).await, Verdict::Closed);
+}
+
+pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 3)).await;
+    let before = on.events(&thing).await;
+    for text in ["replaced", "replaced again"] {
+        let mut replacement = content(text);
+        (replacement.name, replacement.version) = ("thing.corrected".into(), 9);
+        replacement.codec = "other".into();
+        on.store
+            .override_event(&thing, Version::new(2), &replacement)
+            .await
+            .expect("the event is overridden");
+        let mut expected = before.clone();
+        expected[1].content = StoredContent::Present(replacement);
+        assert_eq!(on.events(&thing).await, expected);
+        assert_eq!(on.load(&thing, Fingerprint(1)).await, (None, expected));
+        assert_log_agrees(&on, &thing).await;
+    }
+}
+
+pub(super) async fn overriding_needs_content_to_replace(on: Subject) {
+    let thing = stream("thing-1");
+    let refuse = async |version: u64, size: usize, why: &str| {
+        let replacement = content(vec![1; size]);
+        let refused = on.store.override_event(&thing, Version::new(version), &replacement).await;
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{why}: {refused:?}");
+    };
+    refuse(1, 1, "there is no stream").await;
+    on.commit(&append(&thing, 0, 2)).await;
+    refuse(0, 1, "no event has version 0").await;
+    refuse(3, 1, "the third is not there yet").await;
+    refuse(2, MAX_PAYLOAD_BYTES + 1, "the replacement is beyond the limit").await;
+    erase(&on, &thing).await;
+    refuse(2, 1, "the event is erased").await;
+    close(&on, &thing, 2).await;
+    refuse(3, 1, "the end of a stream has no content").await;
+}
+
+pub(super) async fn erasing_takes_overrides_along(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 2)).await;
+    let before = on.events(&thing).await;
+    on.store
+        .override_event(&thing, Version::new(1), &content("replaced"))
+        .await
+        .expect("the event is overridden");
+    assert_eq!(erase(&on, &thing).await, 2);
+    assert_eq!(on.events(&thing).await, before.iter().map(erased).collect::<Vec<_>>());
+}

@@ -1,0 +1,80 @@
+//! What the cases append.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use composable_rust_core::{
+    Append, CorrelationId, Encoded, EventId, ExpectedVersion, Fingerprint, MessageId, Metadata,
+    NewEvent, NewMark, Snapshot, StreamId, Version,
+};
+use uuid::Uuid;
+
+/// An id that this process did not make before.
+pub(super) fn fresh_id() -> Uuid {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Uuid::from_u64_pair(0x636f_6e66_6f72_4000, NEXT.fetch_add(1, Ordering::Relaxed) | 1 << 63)
+}
+
+pub(super) fn stream(name: &str) -> StreamId {
+    name.parse().expect("a stream name")
+}
+
+pub(super) fn content(bytes: impl Into<Vec<u8>>) -> Encoded {
+    Encoded { name: "thing.happened".into(), version: 3, codec: "raw".into(), bytes: bytes.into() }
+}
+
+pub(super) fn metadata() -> String {
+    let metadata = Metadata {
+        correlation_id: CorrelationId(fresh_id()),
+        causation_id: fresh_id(),
+        user: Some("user \"7\" äöü".to_owned()),
+        traceparent: None,
+        return_addresses: Vec::new(),
+    };
+    serde_json::to_string(&metadata).expect("metadata is JSON")
+}
+
+/// An event of its own id, which its payload repeats.
+pub(super) fn event() -> NewEvent {
+    let id = fresh_id();
+    NewEvent { id: EventId(id), content: content(id.as_bytes()), metadata: metadata() }
+}
+
+pub(super) fn events(count: usize) -> Vec<NewEvent> {
+    (0..count).map(|_| event()).collect()
+}
+
+pub(super) const fn exact(version: u64) -> ExpectedVersion {
+    ExpectedVersion::Exact(Version::new(version))
+}
+
+/// An append of `count` events to a stream at `version`.
+pub(super) fn append(stream: &StreamId, version: u64, count: usize) -> Append {
+    Append::new(stream.clone(), exact(version)).with_events(events(count))
+}
+
+/// A mark of a message of its own.
+pub(super) fn mark(first_event: u32, event_count: u32) -> NewMark {
+    let id = fresh_id();
+    NewMark {
+        message_id: MessageId(id),
+        // More than a signed 64-bit number holds, at both ends.
+        digest: u128::MAX - id.as_u128() % 1_000,
+        first_event,
+        event_count,
+        answer: id.as_bytes().to_vec(),
+    }
+}
+
+pub(super) fn snapshot(version: u64, fingerprint: Fingerprint) -> Snapshot {
+    Snapshot {
+        version: Version::new(version),
+        fingerprint,
+        codec: "raw".to_owned(),
+        bytes: format!("state after {version}").into_bytes(),
+    }
+}
+
+/// Metadata as a value: a store may keep it in another notation.
+pub(super) fn json(metadata: &str) -> serde_json::Value {
+    serde_json::from_str(metadata).expect("stored metadata is JSON")
+}

@@ -1,0 +1,51 @@
+//! One suite of cases that every event store passes, with one and with three log partitions.
+//!
+//! A store crate implements [`StoreBackend`] for what a test holds of it, writes a factory, and
+//! calls [`conformance!`](crate::conformance!):
+//!
+//! ```
+//! use composable_rust_core::EventStore;
+//! use composable_rust_testing::InMemoryEventStore;
+//! use composable_rust_testing::conformance::StoreBackend;
+//!
+//! struct Memory(InMemoryEventStore);
+//!
+//! impl StoreBackend for Memory {
+//!     type Store = InMemoryEventStore;
+//!
+//!     fn store(&self) -> InMemoryEventStore {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn open_again(&self) -> InMemoryEventStore {
+//!         self.0.clone()
+//!     }
+//! }
+//!
+//! async fn memory(partitions: u16) -> Memory {
+//!     Memory(InMemoryEventStore::with_partitions(partitions))
+//! }
+//!
+//! composable_rust_testing::conformance!(memory);
+//! ```
+
+mod backend;
+mod cases;
+mod make;
+mod run;
+mod subject;
+
+mod batches;
+mod conflicts;
+mod erasure;
+mod limits;
+mod marks;
+mod names;
+mod partition_hash;
+mod reads;
+mod snapshots;
+mod versions;
+
+pub use backend::StoreBackend;
+pub use cases::CASES;
+pub use run::{Case, Failure, check, run};

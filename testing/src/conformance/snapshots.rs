@@ -1,0 +1,83 @@
+//! Saved states.
+
+use composable_rust_core::{Fingerprint, Snapshot, Version};
+
+use super::make::{append, snapshot, stream};
+use super::subject::Subject;
+
+/// At the ends of what a signed 64-bit column holds, and beyond.
+const PRINTS: [Fingerprint; 3] = [Fingerprint(0), Fingerprint(u64::MAX), Fingerprint(1 << 63)];
+
+pub(super) async fn come_back_as_they_went_in(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 3)).await;
+    for (print, size) in PRINTS.into_iter().zip([0, 1, 1024 * 1024]) {
+        let saved = Snapshot { bytes: vec![0xA5; size], ..snapshot(3, print) };
+        on.save(&thing, &saved).await;
+        assert_eq!(on.snapshot(&thing, print).await, Some(saved.clone()));
+        assert_eq!(on.load(&thing, print).await, (Some(saved), vec![]));
+    }
+    assert_eq!(on.snapshot(&stream("thing-2"), PRINTS[0]).await, None);
+}
+
+pub(super) async fn older_ones_never_replace_newer_ones(on: Subject) {
+    let thing = stream("thing-1");
+    let print = Fingerprint(7);
+    on.commit(&append(&thing, 0, 9)).await;
+    let saved = snapshot(5, print);
+    on.save(&thing, &saved).await;
+    for ignored in [1, 4, 5] {
+        let other = Snapshot { bytes: b"ignored".to_vec(), ..snapshot(ignored, print) };
+        on.save(&thing, &other).await;
+        assert_eq!(on.snapshot(&thing, print).await, Some(saved.clone()), "after {ignored}");
+    }
+    on.save(&thing, &snapshot(6, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(6, print)));
+}
+
+pub(super) async fn are_kept_by_fingerprint(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 4)).await;
+    for (print, version) in PRINTS.into_iter().zip([4, 2, 1]) {
+        on.save(&thing, &snapshot(version, print)).await;
+    }
+    for (print, version) in PRINTS.into_iter().zip([4, 2, 1]) {
+        assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(version, print)));
+        let (found, tail) = on.load(&thing, print).await;
+        assert_eq!(found, Some(snapshot(version, print)));
+        assert_eq!(tail, on.events_after(&thing, Version::new(version)).await);
+    }
+    assert_eq!(on.snapshot(&thing, Fingerprint(8)).await, None);
+}
+
+pub(super) async fn shorten_a_load(on: Subject) {
+    let thing = stream("thing-1");
+    let print = Fingerprint(7);
+    on.commit(&append(&thing, 0, 5)).await;
+    let all = on.events(&thing).await;
+    assert_eq!(on.load(&thing, print).await, (None, all.clone()));
+    on.save(&thing, &snapshot(3, print)).await;
+    assert_eq!(on.load(&thing, print).await, (Some(snapshot(3, print)), all[3..].to_vec()));
+    assert_eq!(on.load(&thing, Fingerprint(8)).await, (None, all.clone()));
+    on.save(&thing, &snapshot(5, print)).await;
+    assert_eq!(on.load(&thing, print).await, (Some(snapshot(5, print)), vec![]));
+    on.commit(&append(&thing, 5, 2)).await;
+    let (_, tail) = on.load(&thing, print).await;
+    assert_eq!(tail.iter().map(|e| e.version.get()).collect::<Vec<_>>(), [6, 7]);
+}
+
+pub(super) async fn the_highest_of_concurrent_saves_stays(on: Subject) {
+    let thing = stream("thing-1");
+    let print = Fingerprint(7);
+    on.commit(&append(&thing, 0, 20)).await;
+    let there = on.another_process().await;
+    let saves = (1..=20).map(|version| {
+        let process = if version % 2 == 0 { on.clone() } else { there.clone() };
+        let thing = thing.clone();
+        tokio::spawn(async move { process.save(&thing, &snapshot(version, print)).await })
+    });
+    for save in saves.collect::<Vec<_>>() {
+        save.await.expect("the snapshot is saved");
+    }
+    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(20, print)));
+}

@@ -1,0 +1,212 @@
+//! The store under test, with the questions that the cases ask of it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Append, EventStore as _, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    RecordedEvent, SharedEventStore, Snapshot, StoreError, StreamId, Verdict, Version,
+};
+use futures_util::TryStreamExt as _;
+
+use super::StoreBackend;
+use super::backend::DynBackend;
+use crate::{StoredOutboxRow, StoredTimer};
+
+/// The store under test. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Subject {
+    backend: Arc<dyn DynBackend>,
+    pub(super) store: SharedEventStore,
+}
+
+impl Subject {
+    pub(super) fn new(backend: impl StoreBackend) -> Self {
+        let backend: Arc<dyn DynBackend> = Arc::new(backend);
+        Self { store: backend.store(), backend }
+    }
+
+    /// The same log as another process sees it.
+    pub(super) async fn another_process(&self) -> Self {
+        Self { backend: Arc::clone(&self.backend), store: self.backend.open_again().await }
+    }
+
+    pub(super) fn log(&self) -> LogInfo {
+        self.store.log()
+    }
+
+    pub(super) fn partitions(&self) -> u16 {
+        self.log().partitions
+    }
+
+    /// `count` streams of one partition, named after `category`.
+    pub(super) fn streams_of(&self, partition: u16, category: &str, count: usize) -> Vec<StreamId> {
+        let names = (0..).map(|n| super::make::stream(&format!("{category}-{n}")));
+        names.filter(|s| self.log().partition_of(s) == partition).take(count).collect()
+    }
+
+    pub(super) async fn try_append(&self, append: &Append) -> Result<Verdict, StoreError> {
+        let partition = self.log().partition_of(&append.stream);
+        let mut verdicts =
+            self.store.append_events(partition, std::slice::from_ref(append)).await?;
+        assert_eq!(verdicts.len(), 1, "one verdict for one append");
+        Ok(verdicts.remove(0))
+    }
+
+    pub(super) async fn append(&self, append: &Append) -> Verdict {
+        self.try_append(append).await.expect("the append is valid and the store available")
+    }
+
+    /// Appends one append, which must be committed; gives the version and position after it.
+    pub(super) async fn commit(&self, append: &Append) -> (Version, Option<Position>) {
+        committed(&self.append(append).await)
+    }
+
+    /// Appends a batch to one partition.
+    pub(super) async fn batch(&self, partition: u16, batch: &[Append]) -> Vec<Verdict> {
+        let verdicts = self.store.append_events(partition, batch).await;
+        let verdicts = verdicts.expect("the batch is valid and the store available");
+        assert_eq!(verdicts.len(), batch.len(), "one verdict for each append of a batch");
+        verdicts
+    }
+
+    /// Appends one append that must be refused as invalid; it must leave nothing behind.
+    pub(super) async fn refuse(&self, append: &Append, why: &str) {
+        let before = (self.heads().await, self.events(&append.stream).await);
+        match self.try_append(append).await {
+            Err(StoreError::Invalid(_)) => {}
+            other => panic!("{why} must be refused as invalid, not answered {other:?}"),
+        }
+        let after = (self.heads().await, self.events(&append.stream).await);
+        assert_eq!(before, after, "{why} was refused and must leave nothing behind");
+    }
+
+    pub(super) async fn events(&self, stream: &StreamId) -> Vec<RecordedEvent> {
+        self.events_after(stream, Version::ZERO).await
+    }
+
+    pub(super) async fn events_after(
+        &self,
+        stream: &StreamId,
+        after: Version,
+    ) -> Vec<RecordedEvent> {
+        self.store.load_events(stream, after).try_collect().await.expect("the stream loads")
+    }
+
+    /// Loads a stream with its snapshot: the snapshot, and the versions of the events after it.
+    pub(super) async fn load(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> (Option<Snapshot>, Vec<RecordedEvent>) {
+        let rows: Vec<Loaded> = self
+            .store
+            .load_with_snapshot(stream, fingerprint)
+            .try_collect()
+            .await
+            .expect("the stream loads");
+        let (mut snapshot, mut events) = (None, Vec::new());
+        for (n, row) in rows.into_iter().enumerate() {
+            match row {
+                Loaded::Snapshot(found) => {
+                    assert_eq!(n, 0, "a snapshot comes at most once, and first");
+                    snapshot = Some(found);
+                }
+                Loaded::Event(event) => events.push(event),
+            }
+        }
+        (snapshot, events)
+    }
+
+    pub(super) async fn snapshot(&self, stream: &StreamId, of: Fingerprint) -> Option<Snapshot> {
+        self.store.load_snapshot(stream, of).await.expect("the snapshot loads")
+    }
+
+    pub(super) async fn save(&self, stream: &StreamId, snapshot: &Snapshot) {
+        self.store.save_snapshot(stream, snapshot).await.expect("the snapshot is saved");
+    }
+
+    pub(super) async fn mark(&self, stream: &StreamId, message: MessageId) -> Option<Mark> {
+        self.store.load_mark(stream, message).await.expect("the mark loads")
+    }
+
+    pub(super) async fn heads(&self) -> Vec<Position> {
+        self.store.heads().await.expect("the heads are read")
+    }
+
+    pub(super) async fn page(&self, after: &[Position], limit: usize) -> Vec<RecordedEvent> {
+        self.store.read_log(after, limit).await.expect("the page is read")
+    }
+
+    /// The whole log of one partition, read page by page. Offsets must be 1, 2, 3 …
+    pub(super) async fn partition(&self, partition: u16) -> Vec<RecordedEvent> {
+        let mut all: Vec<RecordedEvent> = Vec::new();
+        loop {
+            let after = Position::new(partition, all.len() as u64);
+            let page = self.page(&[after], 100).await;
+            if page.is_empty() {
+                return all;
+            }
+            for event in page {
+                let expected = Position::new(partition, all.len() as u64 + 1);
+                assert_eq!(event.position, expected, "offsets are 1, 2, 3 … without a gap");
+                all.push(event);
+            }
+        }
+    }
+
+    /// The whole log, partition after partition.
+    pub(super) async fn whole_log(&self) -> Vec<RecordedEvent> {
+        let mut all = Vec::new();
+        for partition in 0..self.partitions() {
+            all.extend(self.partition(partition).await);
+        }
+        all
+    }
+
+    pub(super) async fn outbox(&self) -> Option<Vec<StoredOutboxRow>> {
+        self.backend.outbox().await
+    }
+
+    pub(super) async fn timers(&self) -> Option<Vec<StoredTimer>> {
+        self.backend.timers().await
+    }
+
+    pub(super) async fn foreign_rollback(&self) {
+        self.backend.foreign_rollback().await;
+    }
+
+    pub(super) async fn hold_foreign_transaction(&self, duration: Duration) {
+        self.backend.hold_foreign_transaction(duration).await;
+    }
+
+    pub(super) async fn idle_snapshot(&self) -> Box<dyn Any + Send> {
+        self.backend.idle_snapshot().await
+    }
+
+    pub(super) async fn dead_rows(&self) -> Option<u64> {
+        self.backend.dead_rows().await
+    }
+}
+
+/// The version and position of a verdict that must be `Committed`.
+#[track_caller]
+pub(super) fn committed(verdict: &Verdict) -> (Version, Option<Position>) {
+    match verdict {
+        Verdict::Committed { version, position } => (*version, *position),
+        other => panic!("expected Committed, got {other:?}"),
+    }
+}
+
+/// The marks of a verdict that must be `Duplicate`, in order of message ids.
+#[track_caller]
+pub(super) fn duplicates(verdict: Verdict) -> Vec<Mark> {
+    match verdict {
+        Verdict::Duplicate(mut marks) => {
+            marks.sort_by_key(|mark| mark.message_id);
+            marks
+        }
+        other => panic!("expected Duplicate, got {other:?}"),
+    }
+}
