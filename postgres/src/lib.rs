@@ -1,1 +1,53 @@
-//! Work in progress.
+//! The PostgreSQL event store of Composable Rust.
+//!
+//! [`PostgresEventStore`] keeps the contract of [`EventStore`](composable_rust_core::EventStore) on
+//! PostgreSQL 15 to 18. An append is one call of a server-side function, in autocommit: one round
+//! trip, one commit, whatever the size of the batch. The function locks the row of the log
+//! partition, so offsets rise by one in commit order and a reader never has to guess about gaps.
+//!
+//! # Example: where the events are kept
+//!
+//! ```no_run
+//! use composable_rust_postgres::PostgresEventStore;
+//!
+//! # async fn f() -> Result<(), composable_rust_postgres::ConnectError> {
+//! let store = PostgresEventStore::connect("postgres://app@localhost/shop").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The schema
+//!
+//! Connecting creates and migrates the tables, unless [`PostgresEventStoreBuilder::migrate`] says
+//! no. The same migrations can be run by hand, in order of their numbers and any number of times;
+//! the second command fixes the number of log partitions for good:
+//!
+//! ```text
+//! cat postgres/migrations/*.sql | psql "$DATABASE_URL" -v ON_ERROR_STOP=1 --single-transaction
+//! psql "$DATABASE_URL" -c 'select create_log(8)'
+//! ```
+//!
+//! # What it asks of the server
+//!
+//! At most [`max_connections`](PostgresEventStoreBuilder::max_connections) connections, and two more
+//! once the process appends (to notify) and waits for events (to listen). A connection pooler in
+//! front must be in session mode.
+
+mod append;
+mod builder;
+mod connect;
+mod erase;
+mod error;
+mod inbox;
+mod load;
+mod log;
+mod migrate;
+mod notify;
+mod row;
+mod snapshot;
+mod store;
+mod writers;
+
+pub use builder::PostgresEventStoreBuilder;
+pub use error::ConnectError;
+pub use store::PostgresEventStore;

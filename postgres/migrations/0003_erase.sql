@@ -1,0 +1,104 @@
+-- What an operator does to one stream. Each is one call in autocommit, as an append is.
+
+-- Locks a partition until the transaction ends. What the caller's later statements read is younger
+-- than the lock, which needs READ COMMITTED.
+create or replace function lock_partition(p_partition smallint) returns void
+language plpgsql volatile as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'appends need READ COMMITTED, not %',
+            upper(current_setting('transaction_isolation'))
+            using errcode = 'invalid_transaction_state';
+    end if;
+    perform from partitions where partition = p_partition for update;
+    if not found then
+        raise exception 'there is no log partition %', p_partition
+            using errcode = 'invalid_parameter_value';
+    end if;
+end $$;
+
+-- Overwrites the content of all that is kept of a stream; answers how many events were overwritten.
+-- Versions, positions, ids and marks stay, and so does the event that closed it. The old row
+-- versions leave the disk with the next vacuum.
+create or replace function erase_stream(p_partition smallint, p_stream text) returns bigint
+language plpgsql volatile as $$
+declare
+    erased bigint;
+begin
+    perform lock_partition(p_partition);
+    update events set event_type = '$erased', codec = '', event_data = '', metadata = null
+    where partition = p_partition and stream_id = p_stream
+    and event_type not in ('$erased', '$closed');
+    get diagnostics erased = row_count;
+    delete from event_overrides where partition = p_partition and stream_id = p_stream;
+    delete from snapshots where partition = p_partition and stream_id = p_stream;
+    update inbox set answer = ''
+    where partition = p_partition and stream_id = p_stream and answer <> '';
+    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null
+    where partition = p_partition and stream_id = p_stream;
+    update timers set message_type = '$erased', codec = '', message_data = '', metadata = null
+    where partition = p_partition and stream_id = p_stream;
+    update dead_letters set message_type = '$erased', codec = '', message_data = '', metadata = null
+    where partition = p_partition and stream_id = p_stream;
+    return erased;
+end $$;
+
+-- Ends a stream that is at p_expected; one that has ended stays as it is. Answers whether it has
+-- ended (1) or not (0), its version, and the offset of its last event.
+create or replace function close_stream(
+    p_partition smallint, p_stream text, p_expected bigint, p_event_id uuid
+) returns bigint[]
+language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+    last record;
+    new_offset bigint;
+begin
+    perform lock_partition(p_partition);
+    select e.version, e.log_offset, e.event_type into last from events e
+    where e.partition = p_partition and e.stream_id = p_stream
+    order by e.version desc limit 1;
+    if last.event_type = '$closed' then
+        return array[1, last.version, last.log_offset];
+    end if;
+    if coalesce(last.version, 0) <> p_expected then
+        return array[0, coalesce(last.version, 0), last.log_offset];
+    end if;
+    insert into events (
+        version, log_offset, created_at, event_id, schema_version, partition,
+        stream_id, event_type, codec, event_data, metadata
+    )
+    select p_expected + 1,
+        coalesce((
+            select e.log_offset from events e where e.partition = p_partition
+            order by e.log_offset desc limit 1
+        ), 0) + 1,
+        clock_timestamp(), p_event_id, 1, p_partition, p_stream, '$closed', '', '', null
+    returning log_offset into new_offset;
+    delete from timers where partition = p_partition and stream_id = p_stream;
+    return array[1, p_expected + 1, new_offset];
+end $$;
+
+-- Stores a replacement for the content of one event. False: there is none, or it has no content.
+create or replace function override_event(
+    p_partition smallint, p_stream text, p_version bigint,
+    p_type text, p_schema integer, p_codec text, p_data bytea
+) returns boolean
+language plpgsql volatile as $$
+#variable_conflict use_column
+begin
+    perform lock_partition(p_partition);
+    insert into event_overrides as o (
+        partition, stream_id, version, event_type, schema_version, codec, event_data
+    )
+    select p_partition, p_stream, p_version, p_type, p_schema, p_codec, p_data from events e
+    where e.partition = p_partition and e.stream_id = p_stream and e.version = p_version
+    and e.event_type not in ('$erased', '$closed')
+    on conflict on constraint event_overrides_pkey do update set
+        event_type = excluded.event_type, schema_version = excluded.schema_version,
+        codec = excluded.codec, event_data = excluded.event_data, created_at = excluded.created_at;
+    return found;
+end $$;
+
+create or replace function event_store_schema_version() returns integer
+language sql immutable as 'select 3';

@@ -1,0 +1,163 @@
+//! Appending a batch: one call of the function `append_events`.
+
+use composable_rust_core::{Append, NewEvent, Position, StoreError, Verdict, Version};
+use sqlx::PgConnection;
+
+use crate::PostgresEventStore;
+use crate::append::columns::{Columns, expected};
+use crate::error::store_error;
+use crate::inbox::StandingMarks;
+use crate::row::smallint;
+
+mod columns;
+
+/// A single event and nothing else.
+const APPEND_EVENT: &str = "select append_event($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+/// Events and marks.
+const APPEND_EVENTS: &str = "select append_events($1, $2, $3, $4, $5, \
+     $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
+
+/// Events and marks, outbox rows and timers.
+const APPEND_ALL: &str = "select append_events($1, $2, $3, $4, $5, \
+     $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
+     $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, \
+     $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47)";
+
+/// The function's answer: the highest offset before, each member's version before, and if any
+/// member did not pass, verdicts, versions and offsets.
+type Answer = Vec<Option<i64>>;
+
+impl PostgresEventStore {
+    pub(crate) async fn append(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        composable_rust_core::validate_batch(self.log, partition, batch)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = self.writers.run(async |writer| send(writer, partition, batch).await).await?;
+        let verdicts = Verdicts { partition, batch, answer };
+        self.tail.committed(Position::new(partition, verdicts.head_after()?));
+        let marks = self.standing_marks(partition, &verdicts).await?;
+        verdicts.read(marks)
+    }
+
+    /// The marks of those members that are duplicates.
+    async fn standing_marks(
+        &self,
+        partition: u16,
+        verdicts: &Verdicts<'_>,
+    ) -> Result<StandingMarks, StoreError> {
+        let duplicates: Vec<usize> = (0..verdicts.batch.len())
+            .filter(|member| verdicts.code(*member) == DUPLICATE)
+            .collect();
+        if duplicates.is_empty() {
+            return Ok(StandingMarks::default());
+        }
+        StandingMarks::load(self, partition, verdicts.batch, &duplicates).await
+    }
+}
+
+async fn send(
+    writer: &mut PgConnection,
+    partition: u16,
+    batch: &[Append],
+) -> Result<Answer, sqlx::Error> {
+    let partition = smallint(partition);
+    if let [append] = batch {
+        if let Some(event) = only_event(append) {
+            return sqlx::query_scalar(APPEND_EVENT)
+                .bind(partition)
+                .bind(append.stream.as_str())
+                .bind(expected(append.expected))
+                .bind(event.id.0)
+                .bind(&*event.content.name)
+                .bind(i32::from(event.content.version))
+                .bind(&*event.content.codec)
+                .bind(&*event.content.bytes)
+                .bind(columns::metadata(&event.metadata))
+                .fetch_one(writer)
+                .await;
+        }
+    }
+    let columns = Columns::new(batch);
+    let statement = if columns.has_effects() { APPEND_ALL } else { APPEND_EVENTS };
+    let query = sqlx::query_scalar(statement).bind(partition);
+    columns.bind(query).fetch_one(writer).await
+}
+
+fn only_event(append: &Append) -> Option<&NewEvent> {
+    let Append { stream: _, expected: _, events, marks, outbox, timers, finished } = append;
+    match events.as_slice() {
+        [event] if marks.is_empty() && outbox.is_empty() && timers.is_empty() && !finished => {
+            Some(event)
+        }
+        _ => None,
+    }
+}
+
+const PASSED: i64 = 0;
+const COMMITTED: i64 = 1;
+const DUPLICATE: i64 = 2;
+const CLOSED: i64 = 3;
+
+/// An answer beside its question.
+struct Verdicts<'a> {
+    partition: u16,
+    batch: &'a [Append],
+    answer: Answer,
+}
+
+impl Verdicts<'_> {
+    fn number(&self, index: usize) -> Option<u64> {
+        self.answer.get(index).copied().flatten().and_then(|n| u64::try_from(n).ok())
+    }
+
+    /// The `group`-th array of the answer at `member`; the first holds the versions before.
+    fn of(&self, group: usize, member: usize) -> Option<u64> {
+        self.number(1 + group * self.batch.len() + member)
+    }
+
+    fn code(&self, member: usize) -> i64 {
+        let index = 1 + self.batch.len() + member;
+        self.answer.get(index).copied().flatten().unwrap_or(PASSED)
+    }
+
+    /// The highest offset after the append.
+    fn head_after(&self) -> Result<u64, StoreError> {
+        let before = self.number(0).ok_or_else(malformed)?;
+        let events = self.batch.iter().enumerate().filter(|(m, _)| self.code(*m) == PASSED);
+        Ok(before + events.map(|(_, append)| append.events.len() as u64).sum::<u64>())
+    }
+
+    fn read(&self, mut marks: StandingMarks) -> Result<Vec<Verdict>, StoreError> {
+        let mut offset = self.number(0).ok_or_else(malformed)?;
+        let mut verdicts = Vec::with_capacity(self.batch.len());
+        for (member, append) in self.batch.iter().enumerate() {
+            let actual = Version::new(self.of(0, member).ok_or_else(malformed)?);
+            verdicts.push(match self.code(member) {
+                PASSED => {
+                    let events = append.events.len() as u64;
+                    offset += events;
+                    let position = (events > 0).then(|| Position::new(self.partition, offset));
+                    Verdict::Committed { version: actual.plus(events), position }
+                }
+                COMMITTED => Verdict::Committed {
+                    version: Version::new(self.of(2, member).ok_or_else(malformed)?),
+                    position: self.of(3, member).map(|at| Position::new(self.partition, at)),
+                },
+                DUPLICATE => Verdict::Duplicate(marks.take(member)?),
+                CLOSED => Verdict::Closed,
+                _ => Verdict::Conflict { actual },
+            });
+        }
+        Ok(verdicts)
+    }
+}
+
+fn malformed() -> StoreError {
+    store_error(sqlx::Error::Protocol("append_events gave a malformed answer".to_owned()))
+}

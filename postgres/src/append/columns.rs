@@ -1,0 +1,261 @@
+//! A batch as the arrays that the append function takes.
+
+use std::collections::HashMap;
+
+use composable_rust_core::{
+    Append, Due, Encoded, ExpectedVersion, NewTimer, OutboxKind, TimerChange,
+};
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryScalar;
+use uuid::Uuid;
+
+use super::Answer;
+
+type Query<'q> = QueryScalar<'q, Postgres, Answer, PgArguments>;
+
+/// The furthest away that a timer is armed: some 30,000 years, well within what the server knows.
+const FURTHEST_DUE: i64 = 1_000_000_000_000_000_000;
+
+/// All members of a batch, by column. Members are counted from 1.
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    stream: Vec<&'a str>,
+    expected: Vec<i64>,
+    first: Vec<i32>,
+    count: Vec<i32>,
+    events: Events<'a>,
+    marks: Marks<'a>,
+    outbox: Outbox<'a>,
+    timers: Timers<'a>,
+    cancelled: Cancelled<'a>,
+}
+
+#[derive(Default)]
+struct Events<'a> {
+    owner: Owner<'a>,
+    index: Vec<i32>,
+    id: Vec<Uuid>,
+    content: Content<'a>,
+}
+
+#[derive(Default)]
+struct Marks<'a> {
+    owner: Owner<'a>,
+    id: Vec<Uuid>,
+    digest: Vec<Uuid>,
+    last: Vec<i32>,
+    count: Vec<i32>,
+    answer: Vec<&'a [u8]>,
+}
+
+#[derive(Default)]
+struct Outbox<'a> {
+    owner: Owner<'a>,
+    id: Vec<Uuid>,
+    kind: Vec<&'static str>,
+    target: Vec<&'a str>,
+    recipient: Vec<&'a str>,
+    content: Content<'a>,
+}
+
+#[derive(Default)]
+struct Timers<'a> {
+    owner: Owner<'a>,
+    id: Vec<&'a str>,
+    armed_by: Vec<Uuid>,
+    armed_index: Vec<i64>,
+    relative: Vec<bool>,
+    due: Vec<i64>,
+    content: Content<'a>,
+}
+
+#[derive(Default)]
+struct Cancelled<'a> {
+    owner: Owner<'a>,
+    id: Vec<Option<&'a str>>,
+}
+
+/// Which member a row belongs to.
+#[derive(Default)]
+struct Owner<'a> {
+    member: Vec<i32>,
+    stream: Vec<&'a str>,
+}
+
+impl<'a> Owner<'a> {
+    fn push(&mut self, member: i32, stream: &'a str) {
+        self.member.push(member);
+        self.stream.push(stream);
+    }
+
+    fn bind(self, query: Query<'a>) -> Query<'a> {
+        query.bind(self.member).bind(self.stream)
+    }
+}
+
+#[derive(Default)]
+struct Content<'a> {
+    name: Vec<&'a str>,
+    version: Vec<i32>,
+    codec: Vec<&'a str>,
+    bytes: Vec<&'a [u8]>,
+    metadata: Vec<Option<&'a str>>,
+}
+
+impl<'a> Content<'a> {
+    fn push(&mut self, content: &'a Encoded, metadata: &'a str) {
+        self.name.push(&content.name);
+        self.version.push(i32::from(content.version));
+        self.codec.push(&content.codec);
+        self.bytes.push(&content.bytes);
+        self.metadata.push(self::metadata(metadata));
+    }
+
+    fn bind(self, query: Query<'a>) -> Query<'a> {
+        query
+            .bind(self.name)
+            .bind(self.version)
+            .bind(self.codec)
+            .bind(self.bytes)
+            .bind(self.metadata)
+    }
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn new(batch: &'a [Append]) -> Self {
+        let mut columns = Self::default();
+        for (index, append) in batch.iter().enumerate() {
+            columns.push(count(index + 1), append);
+        }
+        columns
+    }
+
+    /// Whether there is anything besides events and marks.
+    pub(super) fn has_effects(&self) -> bool {
+        let [outbox, timers, cancelled] =
+            [&self.outbox.owner, &self.timers.owner, &self.cancelled.owner];
+        [outbox, timers, cancelled].iter().any(|owner| !owner.member.is_empty())
+    }
+
+    fn push(&mut self, member: i32, append: &'a Append) {
+        let stream = append.stream.as_str();
+        self.stream.push(stream);
+        self.expected.push(expected(append.expected));
+        self.first.push(count(self.events.id.len()));
+        self.count.push(count(append.events.len()));
+        for (index, event) in append.events.iter().enumerate() {
+            self.events.owner.push(member, stream);
+            self.events.index.push(count(index + 1));
+            self.events.id.push(event.id.0);
+            self.events.content.push(&event.content, &event.metadata);
+        }
+        for mark in &append.marks {
+            self.marks.owner.push(member, stream);
+            self.marks.id.push(mark.message_id.0);
+            self.marks.digest.push(Uuid::from_u128(mark.digest));
+            self.marks.last.push(count(mark.first_event + mark.event_count));
+            self.marks.count.push(count(mark.event_count));
+            self.marks.answer.push(&mark.answer);
+        }
+        for row in &append.outbox {
+            self.outbox.owner.push(member, stream);
+            self.outbox.id.push(row.id);
+            self.outbox.kind.push(match row.kind {
+                OutboxKind::Dispatch => "dispatch",
+                OutboxKind::Call => "call",
+            });
+            self.outbox.target.push(&row.target);
+            self.outbox.recipient.push(&row.recipient);
+            self.outbox.content.push(&row.content, &row.metadata);
+        }
+        self.push_timers(member, append);
+    }
+
+    /// Only the last change of each timer has an effect, and one that finishes takes them all.
+    fn push_timers(&mut self, member: i32, append: &'a Append) {
+        let stream = append.stream.as_str();
+        if append.finished {
+            self.cancelled.owner.push(member, stream);
+            self.cancelled.id.push(None);
+            return;
+        }
+        let id = |change: &'a TimerChange| match change {
+            TimerChange::Arm(timer) => timer.id.as_str(),
+            TimerChange::Cancel { id } => id,
+        };
+        let last: HashMap<&str, usize> =
+            append.timers.iter().enumerate().map(|(index, change)| (id(change), index)).collect();
+        for (index, change) in append.timers.iter().enumerate() {
+            if last.get(id(change)) != Some(&index) {
+                continue;
+            }
+            match change {
+                TimerChange::Arm(timer) => self.timers.push(member, stream, timer),
+                TimerChange::Cancel { id } => {
+                    self.cancelled.owner.push(member, stream);
+                    self.cancelled.id.push(Some(id));
+                }
+            }
+        }
+    }
+
+    pub(super) fn bind(self, query: Query<'a>) -> Query<'a> {
+        let effects = self.has_effects();
+        let Self { stream, expected, first, count, events, marks, outbox, timers, cancelled } =
+            self;
+        let query = query.bind(stream).bind(expected).bind(first).bind(count);
+        let query = events.owner.bind(query).bind(events.index).bind(events.id);
+        let query = events.content.bind(query);
+        let query = marks.owner.bind(query).bind(marks.id).bind(marks.digest);
+        let query = query.bind(marks.last).bind(marks.count).bind(marks.answer);
+        if !effects {
+            return query;
+        }
+        let query = outbox.owner.bind(query).bind(outbox.id).bind(outbox.kind);
+        let query = outbox.content.bind(query.bind(outbox.target).bind(outbox.recipient));
+        let query = timers.owner.bind(query).bind(timers.id).bind(timers.armed_by);
+        let query = query.bind(timers.armed_index).bind(timers.relative).bind(timers.due);
+        let query = timers.content.bind(query);
+        cancelled.owner.bind(query).bind(cancelled.id)
+    }
+}
+
+impl<'a> Timers<'a> {
+    fn push(&mut self, member: i32, stream: &'a str, timer: &'a NewTimer) {
+        self.owner.push(member, stream);
+        self.id.push(&timer.id);
+        let (message, index) = timer.arming;
+        self.armed_by.push(message.0);
+        self.armed_index.push(i64::from(index));
+        let (relative, due) = match timer.due {
+            Due::After(delay) => {
+                (true, i64::try_from(delay.as_micros()).unwrap_or(FURTHEST_DUE))
+            }
+            Due::At(moment) => (false, moment.as_micros()),
+        };
+        self.relative.push(relative);
+        self.due.push(due.clamp(-FURTHEST_DUE / 10, FURTHEST_DUE));
+        self.content.push(&timer.content, &timer.metadata);
+    }
+}
+
+/// The version that is required; -1 for any, -2 for at least 1.
+pub(super) fn expected(expected: ExpectedVersion) -> i64 {
+    match expected {
+        ExpectedVersion::Any => -1,
+        ExpectedVersion::Exists => -2,
+        // No stream is ever that long, so the verdict is the same.
+        ExpectedVersion::Exact(version) => i64::try_from(version.get()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Empty metadata is no metadata.
+pub(super) fn metadata(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Batches are bounded far below the limits of an `i32`.
+fn count(of: impl TryInto<i32>) -> i32 {
+    of.try_into().unwrap_or(i32::MAX)
+}

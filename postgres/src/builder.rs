@@ -1,0 +1,126 @@
+//! How a store is opened.
+
+use std::time::Duration;
+
+use composable_rust_core::DEFAULT_PARTITIONS;
+
+use crate::error::ConnectError;
+use crate::{PostgresEventStore, connect};
+
+/// The most partitions a log can be created with.
+pub(crate) const MAX_PARTITIONS: u16 = 1_024;
+
+/// How a [`PostgresEventStore`] is opened.
+///
+/// # Example: a worker with a schema of its own
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use composable_rust_postgres::PostgresEventStore;
+///
+/// # async fn f() -> Result<(), composable_rust_postgres::ConnectError> {
+/// let store = PostgresEventStore::builder("postgres://app@localhost/shop")
+///     .schema("orders")
+///     .max_connections(8)
+///     .statement_timeout(Duration::from_secs(10))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is opened until `connect`"]
+pub struct PostgresEventStoreBuilder {
+    pub(crate) url: String,
+    pub(crate) partitions: u16,
+    pub(crate) max_connections: u32,
+    pub(crate) acquire_timeout: Duration,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) poll_interval: Duration,
+    pub(crate) schema: Option<String>,
+    pub(crate) migrate: bool,
+}
+
+impl PostgresEventStoreBuilder {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            partitions: DEFAULT_PARTITIONS,
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(60),
+            poll_interval: Duration::from_millis(250),
+            schema: None,
+            migrate: true,
+        }
+    }
+
+    /// How many log partitions the log gets if this call creates it: from 1 to 1,024, and
+    /// [`DEFAULT_PARTITIONS`] unless said. The count of a log that is there is read, whatever is
+    /// said here; it never changes.
+    pub fn partitions(mut self, count: u16) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// The most connections that reads and appends together may hold; at least 2, and 16 unless
+    /// said. Half of them, at most one per partition, append.
+    pub fn max_connections(mut self, count: u32) -> Self {
+        self.max_connections = count.max(2);
+        self
+    }
+
+    /// How long to wait for a connection, 5 seconds unless said; then the answer is `Unavailable`.
+    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
+        self.acquire_timeout = timeout;
+        self
+    }
+
+    /// How long the server may work on one statement, 60 seconds unless said; then it gives up and
+    /// the answer is `Unavailable`. Whole milliseconds; zero is no limit. Reading a stream is one
+    /// statement, and so is erasing one.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// How often waiters look for commits of other processes, 250 milliseconds unless said.
+    /// Notifications make it faster; this holds when they are lost.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The schema that holds the tables, created if it is missing; where the user's `search_path`
+    /// leads unless said. Several logs can share a database this way.
+    pub fn schema(mut self, name: &str) -> Self {
+        self.schema = Some(name.to_owned());
+        self
+    }
+
+    /// Whether to create and migrate the tables; `true` unless said. With `false` a user that may
+    /// only read and write rows suffices.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Opens the store. Any number of processes may do so at once, also when the database is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says what to do in each case; only `Unreachable` is worth another attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// The schema may have been migrated; calling it again goes on from there.
+    pub async fn connect(self) -> Result<PostgresEventStore, ConnectError> {
+        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
+            return Err(ConnectError::Partitions(format!(
+                "a log has from 1 to {MAX_PARTITIONS} partitions, not {}",
+                self.partitions
+            )));
+        }
+        connect::connect(self).await
+    }
+}

@@ -1,0 +1,92 @@
+//! What an operator does to one stream: erase it, close it, replace one event.
+
+use composable_rust_core::{Encoded, EventId, Position, StoreError, StreamId, Verdict, Version};
+
+use crate::PostgresEventStore;
+use crate::error::store_error;
+use crate::row::{bigint, smallint};
+
+const ERASE_STREAM: &str = "select erase_stream($1, $2)";
+const CLOSE_STREAM: &str = "select close_stream($1, $2, $3, $4)";
+const OVERRIDE_EVENT: &str = "select override_event($1, $2, $3, $4, $5, $6, $7)";
+
+impl PostgresEventStore {
+    pub(crate) async fn erase(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        let erased: i64 = self
+            .writers
+            .run(async |writer| {
+                sqlx::query_scalar(ERASE_STREAM)
+                    .bind(smallint(self.log.partition_of(stream)))
+                    .bind(stream.as_str())
+                    .fetch_one(writer)
+                    .await
+            })
+            .await?;
+        Ok(u64::try_from(erased).unwrap_or(0))
+    }
+
+    pub(crate) async fn close(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        let partition = self.log.partition_of(stream);
+        let answer: Vec<Option<i64>> = self
+            .writers
+            .run(async |writer| {
+                sqlx::query_scalar(CLOSE_STREAM)
+                    .bind(smallint(partition))
+                    .bind(stream.as_str())
+                    .bind(bigint(expected.get()))
+                    .bind(event_id.0)
+                    .fetch_one(writer)
+                    .await
+            })
+            .await?;
+        let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+        let [closed, version, offset] = answer[..] else {
+            return Err(store_error(sqlx::Error::Protocol("close_stream answers oddly".to_owned())));
+        };
+        let version = Version::new(number(version).unwrap_or(0));
+        if closed != Some(1) {
+            return Ok(Verdict::Conflict { actual: version });
+        }
+        let position = number(offset).map(|offset| Position::new(partition, offset));
+        if let Some(position) = position {
+            self.tail.committed(position);
+        }
+        Ok(Verdict::Committed { version, position })
+    }
+
+    pub(crate) async fn replace(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        replacement.validate()?;
+        let replaced: bool = self
+            .writers
+            .run(async |writer| {
+                sqlx::query_scalar(OVERRIDE_EVENT)
+                    .bind(smallint(self.log.partition_of(stream)))
+                    .bind(stream.as_str())
+                    .bind(bigint(version.get()))
+                    .bind(&*replacement.name)
+                    .bind(i32::from(replacement.version))
+                    .bind(&*replacement.codec)
+                    .bind(&*replacement.bytes)
+                    .fetch_one(writer)
+                    .await
+            })
+            .await?;
+        if replaced {
+            Ok(())
+        } else {
+            Err(StoreError::Invalid(format!(
+                "stream {stream} has no event of version {version} with content"
+            )))
+        }
+    }
+}

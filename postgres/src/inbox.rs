@@ -1,0 +1,103 @@
+//! What is known of the messages that streams have handled.
+
+use std::collections::HashMap;
+
+use composable_rust_core::{
+    Append, Mark, MessageId, Position, Receipt, StoreError, StreamId, Version,
+};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use crate::PostgresEventStore;
+use crate::error::store_error;
+use crate::row::{smallint, unsigned};
+
+const LOAD_MARK: &str = "select message_id, digest, version, log_offset, answer from inbox \
+     where partition = $1 and stream_id = $2 and message_id = $3";
+
+const LOAD_MARKS: &str = "select i.message_id, i.digest, i.version, i.log_offset, i.answer, k.member \
+     from unnest($2, $3, $4) with ordinality k(member, stream, id, nth) \
+     cross join lateral ( \
+         select * from inbox i where i.partition = $1 \
+         and i.stream_id = k.stream and i.message_id = k.id limit 1 \
+     ) i order by k.nth";
+
+impl PostgresEventStore {
+    pub(crate) async fn mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        let partition = self.log.partition_of(stream);
+        let row = sqlx::query(LOAD_MARK)
+            .bind(smallint(partition))
+            .bind(stream.as_str())
+            .bind(message_id.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(store_error)?;
+        row.map(|row| mark(&row, partition)).transpose().map_err(store_error)
+    }
+}
+
+/// The marks that stand of some members of a batch.
+#[derive(Default)]
+pub(crate) struct StandingMarks(HashMap<usize, Vec<Mark>>);
+
+impl StandingMarks {
+    /// Reads them after the verdict: a mark never changes, though it may be pruned.
+    pub(crate) async fn load(
+        store: &PostgresEventStore,
+        partition: u16,
+        batch: &[Append],
+        members: &[usize],
+    ) -> Result<Self, StoreError> {
+        let mut member_of = Vec::new();
+        let mut streams = Vec::new();
+        let mut ids = Vec::new();
+        for &member in members {
+            for mark in &batch[member].marks {
+                member_of.push(i32::try_from(member).unwrap_or(i32::MAX));
+                streams.push(batch[member].stream.as_str());
+                ids.push(mark.message_id.0);
+            }
+        }
+        let rows = sqlx::query(LOAD_MARKS)
+            .bind(smallint(partition))
+            .bind(member_of)
+            .bind(streams)
+            .bind(ids)
+            .fetch_all(&store.pool)
+            .await
+            .map_err(store_error)?;
+        let mut marks = HashMap::<usize, Vec<Mark>>::new();
+        for row in rows {
+            let member = unsigned::<i32, usize>(&row, 5).map_err(store_error)?;
+            marks.entry(member).or_default().push(mark(&row, partition).map_err(store_error)?);
+        }
+        Ok(Self(marks))
+    }
+
+    /// The marks of `member`, which is a duplicate and so had some when it was judged.
+    pub(crate) fn take(&mut self, member: usize) -> Result<Vec<Mark>, StoreError> {
+        self.0.remove(&member).ok_or_else(|| {
+            StoreError::unavailable("the marks were pruned before they could be read")
+        })
+    }
+}
+
+fn mark(row: &PgRow, partition: u16) -> Result<Mark, sqlx::Error> {
+    let offset = row.try_get::<Option<i64>, _>(3)?;
+    Ok(Mark {
+        message_id: MessageId(row.try_get(0)?),
+        digest: row.try_get::<Uuid, _>(1)?.as_u128(),
+        receipt: Receipt {
+            version: Version::new(unsigned::<i64, u64>(row, 2)?),
+            position: offset
+                .and_then(|offset| u64::try_from(offset).ok())
+                .map(|offset| Position::new(partition, offset)),
+        },
+        answer: row.try_get(4)?,
+    })
+}

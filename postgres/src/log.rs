@@ -1,0 +1,113 @@
+//! Reading the log, and waiting for more of it.
+
+use composable_rust_core::{Position, RecordedEvent, StoreError, StreamId, Timestamp};
+use sqlx::postgres::PgRow;
+use tokio::time::Instant;
+
+use crate::PostgresEventStore;
+use crate::error::store_error;
+use crate::row::{self, bigint, event_columns, override_join, smallint, text, timestamp, unsigned};
+
+const READ_LOG: &str = concat!(
+    "select ",
+    event_columns!(),
+    ", e.partition, e.stream_id \
+     from unnest($1, $2) a(partition, log_offset) \
+     cross join lateral ( \
+         select * from events e where e.partition = a.partition and e.log_offset > a.log_offset \
+         order by e.log_offset limit $3 \
+     ) e ",
+    override_join!()
+);
+
+const HEADS: &str = "select p.partition, coalesce(( \
+         select e.log_offset from events e where e.partition = p.partition \
+         order by e.log_offset desc limit 1 \
+     ), 0) from partitions p order by p.partition";
+
+const NOW: &str = "select clock_timestamp()";
+
+impl PostgresEventStore {
+    pub(crate) async fn page(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
+        let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
+        let rows = sqlx::query(READ_LOG)
+            .bind(partitions)
+            .bind(offsets)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(store_error)?;
+        let mut events = Vec::<RecordedEvent>::with_capacity(rows.len());
+        for row in &rows {
+            let last = events.last().map(|event| &event.stream);
+            events.push(logged(row, last).map_err(store_error)?);
+        }
+        // The plan gives them in this order; a plan is no promise.
+        if !events.is_sorted_by_key(|event| event.position) {
+            events.sort_by_key(|event| event.position);
+        }
+        Ok(events)
+    }
+
+    pub(crate) async fn read_heads(&self) -> Result<Vec<Position>, StoreError> {
+        let rows = sqlx::query(HEADS).fetch_all(&self.pool).await.map_err(store_error)?;
+        let head = |row: &PgRow| {
+            Ok(Position::new(unsigned::<i16, u16>(row, 0)?, unsigned::<i64, u64>(row, 1)?))
+        };
+        rows.iter().map(head).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    /// Waits for a commit in this process, a notification of another, or the next look at the log.
+    pub(crate) async fn wait(&self, after: &[Position]) -> Result<(), StoreError> {
+        self.tail.listen();
+        let mut next_look = Instant::now() + self.tail.poll_interval;
+        loop {
+            let changed = self.tail.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.tail.is_beyond(after) {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(next_look, changed).await.is_err() {
+                self.look().await?;
+                next_look = Instant::now() + self.tail.poll_interval;
+            }
+        }
+    }
+
+    /// Reads the heads, once for all who wait.
+    async fn look(&self) -> Result<(), StoreError> {
+        let mut last = self.tail.last_look.lock().await;
+        if last.is_none_or(|at| at.elapsed() >= self.tail.poll_interval / 2) {
+            for head in self.read_heads().await? {
+                self.tail.seen(head);
+            }
+            *last = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn clock(&self) -> Result<Timestamp, StoreError> {
+        let row = sqlx::query(NOW).fetch_one(&self.pool).await.map_err(store_error)?;
+        timestamp(&row, 0).map_err(store_error)
+    }
+}
+
+/// An event with its place; neighbours in the log are often of one stream.
+fn logged(row: &PgRow, last: Option<&StreamId>) -> Result<RecordedEvent, sqlx::Error> {
+    let partition = unsigned::<i16, u16>(row, 9)?;
+    let name = text(row, 10)?;
+    let stream = match last {
+        Some(last) if last.as_str() == name => last.clone(),
+        _ => name.parse().map_err(|source| sqlx::Error::ColumnDecode {
+            index: "stream_id".to_owned(),
+            source: Box::new(source),
+        })?,
+    };
+    row::event(row, stream, partition)
+}

@@ -1,0 +1,220 @@
+//! Who waits for events hears of commits: of this process at once, of others by `NOTIFY`.
+//!
+//! A notification is never sent inside an append's transaction: `PostgreSQL` makes the commits of
+//! notifying transactions wait for each other. It is sent afterwards, on a connection of its own,
+//! and one speaks for all commits since the last. Losing one is harmless, since waiters also look at
+//! the log at intervals.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use composable_rust_core::{LogInfo, Position};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+/// The least time between two notifications of a process.
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+/// How long to leave a server alone that did not answer.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What this process knows of the ends of the partitions.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    ends: Arc<Ends>,
+    channel: String,
+    options: PgConnectOptions,
+    pub(crate) poll_interval: Duration,
+    /// When the heads were last read; held while they are.
+    pub(crate) last_look: Mutex<Option<Instant>>,
+    notifier: OnceLock<AbortHandle>,
+    listener: OnceLock<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Ends {
+    /// The highest offset that is known, by partition.
+    known: Vec<AtomicU64>,
+    /// The highest offset that was committed by this process.
+    committed: Vec<AtomicU64>,
+    /// Rings when `known` rises.
+    rising: Notify,
+    /// Rings when `committed` rises.
+    committing: Notify,
+}
+
+impl Tail {
+    pub(crate) fn new(log: LogInfo, options: PgConnectOptions, poll_interval: Duration) -> Self {
+        let zeros = || (0..log.partitions).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            ends: Arc::new(Ends {
+                known: zeros(),
+                committed: zeros(),
+                rising: Notify::new(),
+                committing: Notify::new(),
+            }),
+            channel: format!("events_{}", log.id.simple()),
+            // A notification is not worth a flush of the write-ahead log.
+            options: options.options([("synchronous_commit", "off")]),
+            poll_interval,
+            last_look: Mutex::new(None),
+            notifier: OnceLock::new(),
+            listener: OnceLock::new(),
+        }
+    }
+
+    /// This process has committed up to here: wakes whoever waits here, and tells the others.
+    pub(crate) fn committed(&self, head: Position) {
+        self.seen(head);
+        if let Some(committed) = self.ends.committed.get(usize::from(head.partition)) {
+            if committed.fetch_max(head.offset, Ordering::SeqCst) < head.offset {
+                self.notifier.get_or_init(|| {
+                    let notify =
+                        notify(Arc::clone(&self.ends), self.channel.clone(), self.options.clone());
+                    tokio::spawn(notify).abort_handle()
+                });
+                self.ends.committing.notify_one();
+            }
+        }
+    }
+
+    /// Somebody has committed up to here.
+    pub(crate) fn seen(&self, head: Position) {
+        self.ends.seen(head);
+    }
+
+    /// Starts to listen to other processes.
+    pub(crate) fn listen(&self) {
+        self.listener.get_or_init(|| {
+            let listen = listen(Arc::clone(&self.ends), self.channel.clone(), self.options.clone());
+            tokio::spawn(listen).abort_handle()
+        });
+    }
+
+    /// Completes when more becomes known.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.ends.rising.notified()
+    }
+
+    /// Whether events after any of these positions are known.
+    pub(crate) fn is_beyond(&self, after: &[Position]) -> bool {
+        after.iter().any(|position| {
+            let known = self.ends.known.get(usize::from(position.partition));
+            known.is_some_and(|known| known.load(Ordering::SeqCst) > position.offset)
+        })
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        for task in [self.notifier.get(), self.listener.get()].into_iter().flatten() {
+            task.abort();
+        }
+    }
+}
+
+impl Ends {
+    fn seen(&self, head: Position) {
+        if let Some(known) = self.known.get(usize::from(head.partition)) {
+            if known.fetch_max(head.offset, Ordering::SeqCst) < head.offset {
+                self.rising.notify_waiters();
+            }
+        }
+    }
+}
+
+/// Tells other processes what this one commits.
+async fn notify(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
+    let mut connection = None;
+    let mut told = vec![0; ends.committed.len()];
+    loop {
+        ends.committing.notified().await;
+        let news = news(&ends, &mut told);
+        if news.is_empty() {
+            continue;
+        }
+        match tell(&mut connection, &options, &channel, &news).await {
+            Ok(()) => sleep(NOTIFY_INTERVAL).await,
+            Err(error) => {
+                tracing::debug!(%error, "cannot notify other processes of new events");
+                connection = None;
+                sleep(RETRY_INTERVAL).await;
+            }
+        }
+    }
+}
+
+/// The positions that rose since the last time, separated by spaces; a payload has room for 8,000
+/// bytes.
+fn news(ends: &Ends, told: &mut [u64]) -> Vec<String> {
+    let mut news = Vec::new();
+    for (partition, (told, committed)) in (0..).zip(told.iter_mut().zip(&ends.committed)) {
+        let committed = committed.load(Ordering::SeqCst);
+        if std::mem::replace(told, committed) < committed {
+            news.push(Position::new(partition, committed).to_string());
+        }
+    }
+    news.chunks(250).map(|part| part.join(" ")).collect()
+}
+
+async fn tell(
+    connection: &mut Option<PgConnection>,
+    options: &PgConnectOptions,
+    channel: &str,
+    news: &[String],
+) -> Result<(), sqlx::Error> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(PgConnection::connect_with(options).await?),
+    };
+    sqlx::query("select pg_notify($1, part) from unnest($2) part")
+        .bind(channel)
+        .bind(news)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Hears what other processes commit, for ever.
+async fn listen(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    loop {
+        if let Err(error) = hear(&ends, &channel, &pool).await {
+            tracing::debug!(%error, "cannot listen for new events");
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+async fn hear(ends: &Ends, channel: &str, pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(channel).await?;
+    // What is said while the connection is lost, a waiter's next look at the log makes up for.
+    loop {
+        let notification = listener.recv().await?;
+        for position in notification.payload().split(' ').filter_map(|part| part.parse().ok()) {
+            ends.seen(position);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_are_told_once() {
+        let at = |n| vec![AtomicU64::new(n), AtomicU64::new(0)];
+        let ends =
+            Ends { known: at(0), committed: at(7), rising: Notify::new(), committing: Notify::new() };
+        let mut told = vec![0; 2];
+        assert_eq!(news(&ends, &mut told), ["0:7"]);
+        assert!(news(&ends, &mut told).is_empty());
+        ends.committed[1].store(3, Ordering::SeqCst);
+        assert_eq!(news(&ends, &mut told), ["1:3"]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Saved states.
+
+use composable_rust_core::{Fingerprint, Snapshot, StoreError, StreamId, Version};
+use sqlx::Row as _;
+
+use crate::PostgresEventStore;
+use crate::error::store_error;
+use crate::row::{bigint, smallint, unsigned};
+
+const SAVE_SNAPSHOT: &str = "insert into snapshots as s \
+     (partition, stream_id, fingerprint, version, codec, state_data) values ($1, $2, $3, $4, $5, $6) \
+     on conflict on constraint snapshots_pkey do update set version = excluded.version, \
+         codec = excluded.codec, state_data = excluded.state_data, created_at = excluded.created_at \
+     where s.version < excluded.version";
+
+const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
+     where partition = $1 and stream_id = $2 and fingerprint = $3";
+
+impl PostgresEventStore {
+    pub(crate) async fn put_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        if snapshot.codec.contains('\0') {
+            return Err(StoreError::Invalid(format!(
+                "stream {stream}: the codec of a snapshot holds a NUL character"
+            )));
+        }
+        sqlx::query(SAVE_SNAPSHOT)
+            .bind(smallint(self.log.partition_of(stream)))
+            .bind(stream.as_str())
+            .bind(column(snapshot.fingerprint))
+            .bind(bigint(snapshot.version.get()))
+            .bind(&snapshot.codec)
+            .bind(&snapshot.bytes)
+            .execute(&self.pool)
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    pub(crate) async fn snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let row = sqlx::query(LOAD_SNAPSHOT)
+            .bind(smallint(self.log.partition_of(stream)))
+            .bind(stream.as_str())
+            .bind(column(fingerprint))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(store_error)?;
+        row.map(|row| {
+            Ok(Snapshot {
+                version: Version::new(unsigned::<i64, u64>(&row, 0)?),
+                fingerprint,
+                codec: row.try_get(1)?,
+                bytes: row.try_get(2)?,
+            })
+        })
+        .transpose()
+        .map_err(store_error)
+    }
+}
+
+/// The same 64 bits, which the column holds as a signed number.
+pub(crate) fn column(fingerprint: Fingerprint) -> i64 {
+    i64::from_ne_bytes(fingerprint.0.to_ne_bytes())
+}

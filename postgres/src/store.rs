@@ -1,0 +1,176 @@
+//! The event store: what its methods promise stands at the port.
+
+use std::fmt;
+use std::sync::Arc;
+
+use composable_rust_core::{
+    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+};
+use futures_util::stream::Stream;
+use sqlx::PgPool;
+
+use crate::error::ConnectError;
+use crate::notify::Tail;
+use crate::writers::Writers;
+use crate::PostgresEventStoreBuilder;
+
+/// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
+/// the last clone.
+///
+/// # Example: an event that survives
+///
+/// ```no_run
+/// use composable_rust_core::{Append, EventStore, ExpectedVersion};
+/// use composable_rust_postgres::PostgresEventStore;
+///
+/// # async fn f(event: composable_rust_core::NewEvent) -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresEventStore::connect("postgres://app@localhost/shop").await?;
+/// let append = Append::new("order-17".parse()?, ExpectedVersion::EMPTY).with_events(vec![event]);
+/// let partition = store.log().partition_of(&append.stream);
+/// let verdicts = store.append_events(partition, &[append]).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresEventStore {
+    pub(crate) log: LogInfo,
+    pub(crate) pool: PgPool,
+    pub(crate) writers: Arc<Writers>,
+    pub(crate) tail: Arc<Tail>,
+}
+
+impl PostgresEventStore {
+    /// Opens the store at `url` as [`PostgresEventStore::builder`] does when nothing else is said:
+    /// creating and migrating the tables, with 8 log partitions if the log is new.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] says what to do in each case; only `Unreachable` is worth another attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// The schema may have been migrated; calling it again goes on from there.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Sets how the store at `url` (`postgres://user:password@host:port/database`) is opened.
+    pub fn builder(url: &str) -> PostgresEventStoreBuilder {
+        PostgresEventStoreBuilder::new(url)
+    }
+
+    /// The connections that the store reads with, for tests and operators.
+    ///
+    /// They are set up for the store's own statements: the planner avoids sequential scans and keeps
+    /// plans. Use a pool of your own for anything of your own.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(crate) fn new(log: LogInfo, pool: PgPool, writers: Writers, tail: Tail) -> Self {
+        Self { log, pool, writers: Arc::new(writers), tail: Arc::new(tail) }
+    }
+}
+
+impl fmt::Debug for PostgresEventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresEventStore").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl EventStore for PostgresEventStore {
+    fn log(&self) -> LogInfo {
+        self.log
+    }
+
+    async fn append_events(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.append(partition, batch).await
+    }
+
+    fn load_events<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        self.events(stream, after)
+    }
+
+    fn load_with_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        self.snapshot_and_tail(stream, fingerprint)
+    }
+
+    async fn read_log(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.page(after, limit).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, StoreError> {
+        self.read_heads().await
+    }
+
+    async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
+        self.wait(after).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.put_snapshot(stream, snapshot).await
+    }
+
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        self.snapshot(stream, fingerprint).await
+    }
+
+    async fn load_mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        self.mark(stream, message_id).await
+    }
+
+    async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        self.erase(stream).await
+    }
+
+    async fn close_stream(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        self.close(stream, expected, event_id).await
+    }
+
+    async fn override_event(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        self.replace(stream, version, replacement).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.clock().await
+    }
+}

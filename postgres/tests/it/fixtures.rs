@@ -1,0 +1,79 @@
+//! Appends and the like, short to write.
+
+use composable_rust_core::{
+    Append, Encoded, EventId, EventStore as _, ExpectedVersion, MessageId, NewEvent, NewMark,
+    Position, RecordedEvent, StoredContent, StreamId, Verdict, Version,
+};
+use composable_rust_postgres::PostgresEventStore;
+use futures_util::TryStreamExt as _;
+use uuid::Uuid;
+
+pub(crate) fn stream(name: &str) -> StreamId {
+    name.parse().unwrap()
+}
+
+/// An event whose id and payload follow from `n`.
+pub(crate) fn event(n: u128) -> NewEvent {
+    NewEvent {
+        id: EventId(Uuid::from_u128(n)),
+        content: content("order.placed", &n.to_be_bytes()),
+        metadata: r#"{"correlation": "c"}"#.to_owned(),
+    }
+}
+
+pub(crate) fn content(name: &str, bytes: &[u8]) -> Encoded {
+    Encoded {
+        name: name.to_owned().into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes: bytes.to_owned(),
+    }
+}
+
+pub(crate) fn append(name: &str, expected: ExpectedVersion, ids: &[u128]) -> Append {
+    Append::new(stream(name), expected).with_events(ids.iter().copied().map(event).collect())
+}
+
+pub(crate) fn mark(message: u128, first_event: u32, event_count: u32) -> NewMark {
+    NewMark {
+        message_id: MessageId(Uuid::from_u128(message)),
+        digest: message << 64 | 1,
+        first_event,
+        event_count,
+        answer: vec![1, 2, 3],
+    }
+}
+
+pub(crate) fn exact(version: u64) -> ExpectedVersion {
+    ExpectedVersion::Exact(Version::new(version))
+}
+
+pub(crate) async fn commit(store: &PostgresEventStore, append: &Append) -> Verdict {
+    let partition = store.log().partition_of(&append.stream);
+    let mut verdicts =
+        store.append_events(partition, std::slice::from_ref(append)).await.unwrap();
+    assert_eq!(verdicts.len(), 1);
+    verdicts.remove(0)
+}
+
+pub(crate) fn committed(version: u64, partition: u16, offset: u64) -> Verdict {
+    Verdict::Committed {
+        version: Version::new(version),
+        position: Some(Position::new(partition, offset)),
+    }
+}
+
+pub(crate) fn conflict(actual: u64) -> Verdict {
+    Verdict::Conflict { actual: Version::new(actual) }
+}
+
+pub(crate) async fn load(store: &PostgresEventStore, name: &str) -> Vec<RecordedEvent> {
+    store.load_events(&stream(name), Version::ZERO).try_collect().await.unwrap()
+}
+
+pub(crate) fn bytes(event: &RecordedEvent) -> &[u8] {
+    match &event.content {
+        StoredContent::Present(content) => &content.bytes,
+        other => panic!("no content: {other:?}"),
+    }
+}

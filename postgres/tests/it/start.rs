@@ -1,0 +1,99 @@
+//! Opening the store.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use composable_rust_core::{EventStore as _, ExpectedVersion};
+use composable_rust_postgres::{ConnectError, PostgresEventStore};
+use sqlx::Executor as _;
+
+use crate::database::Database;
+use crate::fixtures::{append, commit, load};
+
+#[tokio::test]
+async fn many_processes_may_start_at_once() {
+    let database = Database::create().await;
+    let starts = (1..=12).map(|n| database.builder().schema("shop's").partitions(n).connect());
+    let stores = futures_util::future::join_all(starts).await;
+    let logs: HashSet<_> = stores
+        .into_iter()
+        .map(|store| store.unwrap().log())
+        .map(|log| (log.id, log.partitions))
+        .collect();
+    assert_eq!(logs.len(), 1);
+}
+
+#[tokio::test]
+async fn the_count_of_a_log_is_read() {
+    let database = Database::create().await;
+    let first = database.store(3).await;
+    let second = database.store(5).await;
+    assert_eq!(first.log(), second.log());
+    let other = database.builder().schema("other").partitions(5).connect().await.unwrap();
+    assert_eq!(other.log().partitions, 5);
+    assert_ne!(other.log().id, first.log().id);
+    commit(&other, &append("a-1", ExpectedVersion::Any, &[1])).await;
+    assert!(load(&first, "a-1").await.is_empty());
+    assert!(matches!(
+        database.builder().partitions(0).connect().await,
+        Err(ConnectError::Partitions(_))
+    ));
+}
+
+#[tokio::test]
+async fn migrations_can_be_run_by_hand() {
+    let database = Database::create().await;
+    let connect = || database.builder().migrate(false).connect();
+    assert!(matches!(connect().await, Err(ConnectError::SchemaOlder { found: 0, .. })));
+    let mut connection = database.connection().await;
+    for _ in 0..2 {
+        for migration in sqlx::migrate!().iter() {
+            connection.execute(sqlx::raw_sql(&migration.sql)).await.unwrap();
+        }
+    }
+    assert!(matches!(connect().await, Err(ConnectError::Partitions(_))));
+    connection.execute("select create_log(2)").await.unwrap();
+    let store = connect().await.unwrap();
+    assert_eq!(store.log().partitions, 2);
+    assert_eq!(database.store(8).await.log(), store.log());
+
+    let newer = "create or replace function event_store_schema_version() returns integer \
+                 language sql immutable as 'select 1000'";
+    connection.execute(newer).await.unwrap();
+    let refused = database.builder().connect().await;
+    assert!(matches!(refused, Err(ConnectError::SchemaNewer { found: 1000, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_absent_server_is_named() {
+    let error = PostgresEventStore::builder("postgres://127.0.0.1:1/shop")
+        .acquire_timeout(Duration::from_secs(2))
+        .connect()
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "cannot connect to the PostgreSQL server at 127.0.0.1:1");
+    let error = PostgresEventStore::connect("sqlite:orders.db").await.unwrap_err();
+    assert!(matches!(error, ConnectError::InvalidUrl(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_isolation_level_of_the_database_does_not_matter() {
+    let database = Database::create().await;
+    let mut connection = database.connection().await;
+    let name: String =
+        sqlx::query_scalar("select current_database()").fetch_one(&mut connection).await.unwrap();
+    let alter = format!("alter database {name} set default_transaction_isolation = serializable");
+    connection.execute(alter.as_str()).await.unwrap();
+    let store = database.store(1).await;
+    commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
+    // Anybody else who calls the function there is refused.
+    let mut foreign = database.connection().await;
+    for call in [
+        "select append_event(0::smallint, 'a-1', -1, gen_random_uuid(), 'x', 1, 'c', '', null)",
+        "select erase_stream(0::smallint, 'a-1')",
+    ] {
+        let error = foreign.execute(call).await.unwrap_err();
+        assert!(error.to_string().contains("READ COMMITTED"), "{error}");
+    }
+    assert_eq!(load(&store, "a-1").await.len(), 1);
+}
