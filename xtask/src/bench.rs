@@ -1,0 +1,26 @@
+//! `cargo xtask bench`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::server::Server;
+use crate::session::Session;
+use crate::{binaries, cargo, compiler, status};
+
+/// Runs the benchmarks against a server provisioned for them, with `PGBENCH` naming the
+/// reference client where there is one.
+pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
+    compiler::require()?;
+    let server = Server::provision(Session::start()?)?;
+    let mut command = cargo::cargo();
+    command.arg("bench").args(cargo::scope(args)).arg("--locked").args(args);
+    match binaries::pgbench() {
+        Some(pgbench) => {
+            command.env("PGBENCH", pgbench);
+        }
+        None => println!("pgbench is not installed: the benchmarks run without that reference"),
+    }
+    Ok(status::exit_code(server.run(&mut command)?))
+}

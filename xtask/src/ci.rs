@@ -1,0 +1,116 @@
+//! `cargo xtask ci`.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Result, bail};
+
+use crate::server::Server;
+use crate::session::Session;
+use crate::{cargo, compiler, program, suite};
+
+/// Runs every check and stops at the first that fails.
+pub(crate) fn run() -> Result<ExitCode> {
+    compiler::require()?;
+    let session = Session::start()?;
+    for mut check in [formatting(), lints(), docs()] {
+        step(&mut check, |check| session.run(check))?;
+    }
+    heading("PostgreSQL");
+    let server = Server::provision(session)?;
+    step(&mut suite::command(&[]), |tests| server.run(tests))?;
+    let session = server.session();
+    if cargo::has_subcommand("deny") {
+        step(&mut licences(), |check| session.run(check))?;
+    } else {
+        skipped("cargo deny check", "cargo install cargo-deny --locked");
+    }
+    if !cargo::root().join("docs/book.toml").exists() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if program::find("mdbook").is_some() {
+        step(&mut book(), |check| session.run(check))?;
+    } else {
+        skipped("mdbook build", "cargo install mdbook --locked");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn formatting() -> Command {
+    cargo_with(&["fmt", "--all", "--check"])
+}
+
+fn lints() -> Command {
+    let mut command =
+        cargo_with(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked"]);
+    command.args(["--", "-D", "warnings"]);
+    command
+}
+
+fn docs() -> Command {
+    let mut command =
+        cargo_with(&["doc", "--workspace", "--all-features", "--no-deps", "--locked"]);
+    let mut flags = env::var_os("RUSTDOCFLAGS").unwrap_or_default();
+    flags.push(" -D warnings");
+    command.env("RUSTDOCFLAGS", flags);
+    command
+}
+
+/// Without advisories: their database is not always within reach, and new ones must not fail a
+/// change that has nothing to do with them.
+fn licences() -> Command {
+    cargo_with(&["deny", "check", "bans", "licenses", "sources"])
+}
+
+fn book() -> Command {
+    let mut command = Command::new("mdbook");
+    command.arg("build").arg(cargo::root().join("docs"));
+    command.arg("--dest-dir").arg(cargo::root().join("target/book"));
+    command
+}
+
+fn cargo_with(args: &[&str]) -> Command {
+    let mut command = cargo::cargo();
+    command.args(args);
+    command
+}
+
+fn step(command: &mut Command, run: impl FnOnce(&mut Command) -> Result<ExitStatus>) -> Result<()> {
+    let line = line_of(command);
+    heading(&line);
+    let status = run(command)?;
+    if !status.success() {
+        bail!("failed ({status}): {line}");
+    }
+    Ok(())
+}
+
+fn skipped(what: &str, install: &str) {
+    heading(what);
+    println!("skipped: not installed ({install})");
+}
+
+fn heading(text: &str) {
+    println!("\n==> {text}");
+}
+
+/// The command as one would type it.
+fn line_of(command: &Command) -> String {
+    let program = command.get_program().to_string_lossy();
+    let name = program.rsplit('/').next().unwrap_or(&program);
+    let args = command.get_args().map(OsStr::to_os_string).collect::<Vec<OsString>>();
+    format!("{name} {}", args.join(OsStr::new(" ")).to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heading_can_be_typed() {
+        let mut command = Command::new("/opt/toolchain/bin/cargo");
+        command.args(["clippy", "--", "-D", "warnings"]);
+        assert_eq!(line_of(&command), "cargo clippy -- -D warnings");
+    }
+}

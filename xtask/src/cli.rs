@@ -1,0 +1,117 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::server::Server;
+use crate::session::Session;
+use crate::{bench, ci, guard, msrv, status, suite};
+
+/// The repository's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run all tests against a PostgreSQL server started for them
+    ///
+    /// The server is the one `DATABASE_URL` names, else a container, else a throw-away cluster
+    /// of the PostgreSQL installed here, which is installed if it is missing.
+    Test {
+        /// Arguments for `cargo test`; `-p NAME` tests that package alone
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Run what continuous integration runs: formatting, clippy, docs, tests, licences, book
+    Ci,
+    /// Run a command with `DATABASE_URL` set to a fresh server; without one, keep the server
+    /// running until Ctrl-C
+    Postgres {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Run the benchmarks with `DATABASE_URL` and, where `pgbench` is installed, `PGBENCH` set
+    Bench {
+        /// Arguments for `cargo bench`; `-p NAME` runs that package alone
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Check the workspace with the oldest supported Rust
+    Msrv,
+    /// Take down what the parent started, once its end of standard input closes
+    #[command(name = guard::SUBCOMMAND, hide = true)]
+    Guard,
+}
+
+impl Cli {
+    /// Runs the task and says how this process should exit.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.task {
+            Task::Test { args } => suite::run(&with_separator(args)),
+            Task::Bench { args } => bench::run(&with_separator(args)),
+            Task::Ci => ci::run(),
+            Task::Postgres { command } => postgres(&command),
+            Task::Msrv => msrv::run(),
+            Task::Guard => {
+                guard::keep();
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn postgres(command: &[OsString]) -> Result<ExitCode> {
+    let server = Server::provision(Session::start()?)?;
+    match command {
+        [] => {
+            println!("{}", server.url());
+            println!("Ctrl-C ends it.");
+            server.session().wait_for_interrupt()
+        }
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            Ok(status::exit_code(server.run(command.args(args))?))
+        }
+    }
+}
+
+/// Puts back the leading `--` that clap takes for its own: in `cargo xtask test -- --nocapture`
+/// it belongs to `cargo test`.
+fn with_separator(args: Vec<OsString>) -> Vec<OsString> {
+    let swallowed = std::env::args_os().nth(2).is_some_and(|first| first == "--");
+    let separator = swallowed.then(|| OsString::from("--"));
+    separator.into_iter().chain(args).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_cargo_pass_through() {
+        let cli = Cli::parse_from(["xtask", "test", "-p", "core", "--", "--nocapture"]);
+        let Task::Test { args } = cli.task else { panic!("not a test: {cli:?}") };
+        assert_eq!(args, ["-p", "core", "--", "--nocapture"]);
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        let cli = Cli::parse_from(["xtask", "postgres", "--", "psql", "-c", "select 1"]);
+        let Task::Postgres { command } = cli.task else { panic!("not postgres: {cli:?}") };
+        assert_eq!(command, ["psql", "-c", "select 1"]);
+    }
+}

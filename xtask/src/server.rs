@@ -1,0 +1,150 @@
+//! A PostgreSQL server for one run.
+
+use std::env;
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Result, bail};
+
+use crate::binaries::Binaries;
+use crate::container::{self, Engine};
+use crate::package_manager::PackageManager;
+use crate::session::Session;
+use crate::version::Version;
+use crate::{cluster, program};
+
+/// A running server. Dropping it takes it down, unless it was there before.
+#[derive(Debug)]
+pub(crate) struct Server {
+    url: String,
+    /// The port of a server of our own, on 127.0.0.1.
+    port: Option<u16>,
+    session: Session,
+}
+
+impl Server {
+    /// The server that `DATABASE_URL` names, else a container, else a throw-away cluster of the
+    /// PostgreSQL installed here, which is installed if it is missing.
+    ///
+    /// Says in one line on standard error what it chose; standard output is the command's.
+    ///
+    /// # Errors
+    ///
+    /// Says what to install or set when there is no way to a server.
+    pub(crate) fn provision(session: Session) -> Result<Self> {
+        if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            if !is_postgres(&url) {
+                bail!(
+                    "DATABASE_URL is set, but not to a PostgreSQL server (postgres://…): \
+                     correct it, or unset it to have a server started"
+                );
+            }
+            eprintln!("PostgreSQL from DATABASE_URL");
+            return Ok(Self { url, port: None, session });
+        }
+        let port = match start_container(&session) {
+            Some(port) => port,
+            None => start_cluster(&session)?,
+        };
+        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        Ok(Self { url, port: Some(port), session })
+    }
+
+    /// Where it listens; the role there may create databases.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Runs a command with `DATABASE_URL` set, and for a server of our own also the variables
+    /// by which `psql` and its kin find it.
+    pub(crate) fn run(&self, command: &mut Command) -> Result<ExitStatus> {
+        command.env("DATABASE_URL", &self.url);
+        if let Some(port) = self.port {
+            command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string());
+            command.env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        }
+        self.session.run(command)
+    }
+
+    /// The run that the server belongs to.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+}
+
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// `None` where no engine answers or it cannot start the image (it may be unable to fetch it).
+fn start_container(session: &Session) -> Option<u16> {
+    let engine = Engine::answering()?;
+    match container::start(engine, session) {
+        Ok(port) => {
+            eprintln!("PostgreSQL {} in {engine} on 127.0.0.1:{port}", container::IMAGE);
+            Some(port)
+        }
+        Err(error) => {
+            eprintln!("xtask: {error:#}; using a PostgreSQL installed here instead");
+            None
+        }
+    }
+}
+
+fn start_cluster(session: &Session) -> Result<u16> {
+    let mut installed = Binaries::installed();
+    if Binaries::newest(&installed).is_none() {
+        if let Some(manager) = PackageManager::usable() {
+            eprintln!("no PostgreSQL server is installed here: {manager}");
+            manager.install(session)?;
+            installed = Binaries::installed();
+        }
+    }
+    let Some(newest) = Binaries::newest(&installed) else { bail!(what_is_missing(&installed)) };
+    let port = cluster::start(newest, session)?;
+    eprintln!("PostgreSQL {} from {} on 127.0.0.1:{port}", newest.version, newest.folder.display());
+    Ok(port)
+}
+
+fn what_is_missing(installed: &[Binaries]) -> String {
+    let supported = Version::SUPPORTED;
+    let found = match installed.iter().max_by_key(|found| found.version) {
+        Some(other) => format!("only {} in {}", other.version, other.folder.display()),
+        None => "none".to_owned(),
+    };
+    let install = PackageManager::all()
+        .iter()
+        .filter(|manager| program::find(manager.program).is_some())
+        .map(|manager| format!(", or install it ({manager})"))
+        .next()
+        .unwrap_or_else(|| ", or install it".to_owned());
+    format!(
+        "a PostgreSQL server, version {} to {}, is needed and {found} was found: set DATABASE_URL \
+         to one, start Docker or Podman{install}",
+        supported.start(),
+        supported.end()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_postgres_urls() {
+        assert!(is_postgres("postgres://me@host/db"));
+        assert!(is_postgres("postgresql://host"));
+        assert!(!is_postgres("sqlite:orders.db"));
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let old = Binaries {
+            folder: "/usr/lib/postgresql/14/bin".into(),
+            version: Version { major: 14, minor: 3 },
+        };
+        let said = what_is_missing(&[old]);
+        assert!(said.contains("15 to 18"), "{said}");
+        assert!(said.contains("only 14.3 in /usr/lib/postgresql/14/bin was found"), "{said}");
+        assert!(!said.contains('\n'), "{said}");
+    }
+}
