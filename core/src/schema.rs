@@ -4,27 +4,39 @@
 //! decode *successfully* to wrong values. So the shape of every stored type is traced through its
 //! own `Deserialize`, written to a lock file that a test checks (events), or made part of a
 //! fingerprint (snapshots).
+//!
+//! Tracing reads a type from made-up values and notes what it asks for, again and again until every
+//! variant of every enum in it was read. Each reading goes to the nearest variant that is still
+//! unknown, so enums inside lists, options, maps and recursive types are reached as well. Where a
+//! type refuses a value (an empty id, a zero), others are tried, and those that the user gave with
+//! [`SchemaTracer::sample`].
+//!
+//! The crate `serde-reflection` is not used for this: it skips the items of a sequence once it
+//! knows their type, so an enum in a list is seen with one variant only, and it tells types apart
+//! by their bare names.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_reflection::{Samples, Tracer, TracerConfig};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
 use crate::{Aggregate, Fingerprint, Kind, Message};
 
-/// How often a type is traced at most to see every variant of its nested enums.
-const MAX_PASSES: usize = 1_024;
+mod deserializer;
+mod format;
+mod sample;
+mod search;
+
+/// The name of the struct that stands in for an opaque field.
+const OPAQUE: &str = "$opaque";
 
 /// Collects the shapes of messages.
 #[derive(Default)]
 pub struct SchemaTracer {
-    samples: Vec<Sample>,
+    samples: sample::Samples,
     shapes: BTreeMap<(&'static str, u16), Result<Shape, Untraceable>>,
 }
-
-type Sample = Box<dyn Fn(&mut Tracer, &mut Samples)>;
 
 impl fmt::Debug for SchemaTracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,15 +47,25 @@ impl fmt::Debug for SchemaTracer {
 /// A type whose shape cannot be traced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the shape of `{name}` cannot be traced ({reason}); a type that checks what it reads needs a \
-     sample value, one that parses a text is declared with #[message(opaque = \"name 1\")] on the field"
+    "the shape of `{name}` cannot be traced: {reason}. Give a type that checks what it reads a \
+     sample value; declare one that cannot be traced at all with #[message(opaque = \"name 1\")] \
+     on the field, and raise that number when what it writes changes"
 )]
 pub struct Untraceable {
     name: String,
     reason: String,
 }
 
-/// The traced shape of one type: itself and every named type in it.
+/// The traced shape of one type: its content, and below it each named type in it once.
+///
+/// ```text
+/// { items: [Item], at: i64 }
+/// Item { sku: str, color: Color }
+/// Color = Red | Green(u8) | Blue { x: u32 }
+/// ```
+///
+/// It is the shape in the binary format, where order is all; the names of fields and variants are
+/// what JSON writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape(String);
 
@@ -53,23 +75,24 @@ impl fmt::Display for Shape {
     }
 }
 
+impl Shape {
+    /// Whether `printed`, another shape's text, is the same but for the names of types, which are
+    /// not stored.
+    pub fn is_same_as(&self, printed: &str) -> bool {
+        format::canonical(&self.0) == format::canonical(printed)
+    }
+}
+
 impl SchemaTracer {
     /// With nothing in it.
     pub fn new() -> Self {
-        #[derive(Serialize)]
-        #[serde(rename = "Id")]
-        struct SampleId(&'static str);
-        let mut tracer = Self::default();
-        tracer.sample(SampleId("1"));
-        tracer
+        Self::default()
     }
 
-    /// Gives a valid value of a newtype that checks what it reads, so that it can be traced.
-    pub fn sample<T: Serialize + 'static>(&mut self, value: T) {
-        self.samples.push(Box::new(move |tracer, samples| {
-            // A value that cannot be traced shows as `Untraceable` where its type is used.
-            let _ = tracer.trace_value(samples, &value);
-        }));
+    /// Gives a valid value of a type that checks what it reads, so that it can be traced.
+    pub fn sample<T: Serialize>(&mut self, value: &T) -> &mut Self {
+        self.samples.add(value);
+        self
     }
 
     /// Traces every variant of `M`.
@@ -81,8 +104,7 @@ impl SchemaTracer {
     /// Traces the content of one variant; what the derive calls.
     #[doc(hidden)]
     pub fn content<T: DeserializeOwned>(&mut self, kind: &Kind) {
-        let shape = trace::<T>(&self.samples)
-            .map_err(|reason| Untraceable { name: kind.name.to_owned(), reason });
+        let shape = trace::<T>(kind.name, &self.samples);
         self.shapes.insert((kind.name, kind.version), shape);
     }
 
@@ -98,51 +120,28 @@ impl SchemaTracer {
 
 /// Stands in for a field whose type is not traced; what the derive calls.
 #[doc(hidden)]
-pub fn opaque<'de, D: serde::Deserializer<'de>>(
+pub fn opaque<'de, D: Deserializer<'de>>(
     deserializer: D,
     shown: &'static [&'static str],
 ) -> Result<(), D::Error> {
-    deserializer.deserialize_struct(OPAQUE, shown, serde::de::IgnoredAny).map(drop)
+    deserializer.deserialize_struct(OPAQUE, shown, IgnoredAny).map(drop)
 }
-
-/// The name of the struct that stands in for an opaque field.
-const OPAQUE: &str = "$opaque";
 
 /// The fingerprint of the snapshots of `A`: of its state's traced shape and `FOLD`.
 ///
-/// # Errors
-///
-/// [`Untraceable`]: the fingerprint is then that of the type's name and `FOLD` only, so raise
-/// `FOLD` whenever the state changes.
+/// With [`Untraceable`] it is that of the type's name and `FOLD` only, so raise `FOLD` whenever the
+/// state changes.
 pub fn fingerprint<A: Aggregate>() -> (Fingerprint, Option<Untraceable>) {
-    let (shape, problem) = match trace::<A>(&SchemaTracer::new().samples) {
-        Ok(Shape(text)) => (text, None),
-        Err(reason) => (A::NAME.to_owned(), Some(Untraceable { name: A::NAME.to_owned(), reason })),
+    let (shape, problem) = match trace::<A>(A::NAME, &sample::Samples::default()) {
+        Ok(Shape(text)) => (format::canonical(&text), None),
+        Err(problem) => (A::NAME.to_owned(), Some(problem)),
     };
-    let text = format!("{shape}fold {}", A::FOLD);
+    let text = format!("{shape}\nfold {}", A::FOLD);
     (Fingerprint(xxhash_rust::xxh3::xxh3_64(text.as_bytes())), problem)
 }
 
-/// Traces `T` again and again, since each pass sees one more variant of each enum, until nothing
-/// is missing.
-fn trace<T: DeserializeOwned>(samples: &[Sample]) -> Result<Shape, String> {
-    let mut passes = 1;
-    loop {
-        let mut tracer = Tracer::new(TracerConfig::default());
-        let mut values = Samples::new();
-        for sample in samples {
-            sample(&mut tracer, &mut values);
-        }
-        let mut root = None;
-        for _ in 0..passes {
-            let (format, _) =
-                tracer.trace_type_once::<T>(&values).map_err(|error| error.to_string())?;
-            root = Some(format);
-        }
-        match tracer.registry() {
-            Ok(registry) => return Ok(Shape(format!("{root:?} {registry:?}"))),
-            Err(serde_reflection::Error::MissingVariants(_)) if passes < MAX_PASSES => passes *= 2,
-            Err(error) => return Err(error.to_string()),
-        }
-    }
+fn trace<T: DeserializeOwned>(name: &str, samples: &sample::Samples) -> Result<Shape, Untraceable> {
+    search::shape::<T>(samples)
+        .map(Shape)
+        .map_err(|reason| Untraceable { name: name.to_owned(), reason })
 }

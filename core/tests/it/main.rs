@@ -3,3 +3,5 @@
 #![deny(missing_docs, unused, clippy::pedantic)]
 
 mod derive;
+mod door;
+mod schema;

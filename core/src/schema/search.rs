@@ -1,0 +1,361 @@
+//! Reads a type again and again until every part of it was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+
+use super::deserializer::{Error, Tracing};
+use super::format::{self, Body, Fields, Format, Key, Variant, Variants};
+use super::sample::Samples;
+
+/// How often a type is read at most.
+const MAX_PASSES: u32 = 20_000;
+/// How many values one pass reads at most.
+const MAX_STEPS: u32 = 200_000;
+/// How deep types are nested at most.
+const MAX_DEPTH: usize = 128;
+/// How many passes in a row may find nothing new.
+const MAX_STALE: u32 = 16;
+/// How many values back from a failure are varied.
+const MAX_BACK: usize = 12;
+
+/// A place where a value is chosen: the innermost named type, the field or variant in it, and what
+/// reads there.
+pub(super) type Site = (Key, usize, &'static str);
+
+/// Far from everything that is still unknown.
+const NOWHERE: u32 = u32::MAX;
+
+pub(super) struct Search<'s> {
+    pub(super) samples: &'s Samples,
+    types: BTreeMap<Key, Body>,
+    /// How far each type is from something unknown.
+    distances: BTreeMap<Key, u32>,
+    /// Which of the possible values is given at a site.
+    picks: BTreeMap<Site, usize>,
+    /// Sites at which no value helped.
+    exhausted: BTreeSet<Site>,
+    pass: Pass,
+    /// Whether this pass found anything.
+    news: bool,
+}
+
+/// What happened in one pass.
+#[derive(Default)]
+struct Pass {
+    stack: Vec<Frame>,
+    /// The choices, and of how many.
+    choices: Vec<(Site, usize)>,
+    variants: Vec<(Key, usize)>,
+    steps: u32,
+}
+
+struct Frame {
+    key: Key,
+    slot: usize,
+    variant: Option<usize>,
+}
+
+/// The shape of `T`, or why it cannot be told.
+pub(super) fn shape<T: DeserializeOwned>(samples: &Samples) -> Result<String, String> {
+    let mut search = Search {
+        samples,
+        types: BTreeMap::new(),
+        distances: BTreeMap::new(),
+        picks: BTreeMap::new(),
+        exhausted: BTreeSet::new(),
+        pass: Pass::default(),
+        news: false,
+    };
+    let root = search.run::<T>()?;
+    Ok(format::print(&root, &search.types))
+}
+
+impl Search<'_> {
+    fn run<T: DeserializeOwned>(&mut self) -> Result<Format, String> {
+        let mut root = Format::Unknown;
+        let mut stale = 0;
+        let mut reason = None;
+        for _ in 0..MAX_PASSES {
+            self.measure();
+            if self.distance(&root) == NOWHERE {
+                return Ok(root);
+            }
+            (self.pass, self.news) = (Pass::default(), false);
+            let mut seen = Format::Unknown;
+            let read = T::deserialize(Tracing::root(self, &mut seen)).map(drop);
+            self.news |= root.merge(seen).map_err(|_| Error::conflict().to_string())?;
+            self.rate_variants(read.is_ok());
+            if self.news {
+                self.exhausted.clear();
+                (stale, reason) = (0, None);
+            }
+            match read {
+                Err(error) if error.is_final() => return Err(error.to_string()),
+                Err(error) if !self.news => {
+                    // The first refusal speaks of the likeliest value.
+                    let reason = reason.get_or_insert_with(|| error.to_string());
+                    if !self.vary() {
+                        return Err(std::mem::take(reason));
+                    }
+                }
+                Ok(()) if !self.news && stale == MAX_STALE => break,
+                Ok(()) => stale += 1,
+                Err(_) => {}
+            }
+        }
+        Err("some part of it was never read".to_owned())
+    }
+
+    fn rate_variants(&mut self, proven: bool) {
+        for (key, index) in std::mem::take(&mut self.pass.variants) {
+            if let Some(variant) = self.variant(key, index) {
+                if proven {
+                    variant.proven = true;
+                } else {
+                    variant.failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Gives another value at the last site before a failure where one is left.
+    fn vary(&mut self) -> bool {
+        let mut back = BTreeSet::new();
+        for (site, count) in std::mem::take(&mut self.pass.choices).into_iter().rev() {
+            if self.exhausted.contains(&site) || !back.insert(site) {
+                continue;
+            }
+            if back.len() > MAX_BACK {
+                break;
+            }
+            let pick = self.picks.entry(site).or_default();
+            *pick += 1;
+            if *pick < count {
+                return true;
+            }
+            *pick = 0;
+            self.exhausted.insert(site);
+        }
+        false
+    }
+
+    /// Which of `count` possible values is given to what reads here.
+    pub(super) fn choose(&mut self, reader: &'static str, count: usize) -> usize {
+        let (key, slot) = self.pass.stack.last().map_or((("", ""), 0), |frame| {
+            (frame.key, frame.slot + frame.variant.map_or(0, |index| (index + 1) << 16))
+        });
+        let site = (key, slot, reader);
+        self.pass.choices.push((site, count));
+        self.picks.get(&site).copied().unwrap_or_default().min(count.saturating_sub(1))
+    }
+
+    /// Counts a value; an error where the type has no end.
+    pub(super) fn step(&mut self) -> Result<(), Error> {
+        self.pass.steps += 1;
+        if self.pass.steps > MAX_STEPS {
+            return Err(Error::endless());
+        }
+        Ok(())
+    }
+
+    pub(super) fn steps(&self) -> u32 {
+        self.pass.steps
+    }
+
+    /// Enters a named type. Whether it should be left as fast as possible: it is being read
+    /// already, or nothing in it is unknown.
+    pub(super) fn enter(&mut self, key: Key) -> Result<bool, Error> {
+        if self.pass.stack.len() >= MAX_DEPTH {
+            return Err(Error::endless());
+        }
+        let hurry = self.is_open(key) || self.distances.get(&key) == Some(&NOWHERE);
+        self.pass.stack.push(Frame { key, slot: 0, variant: None });
+        Ok(hurry)
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.pass.stack.pop();
+    }
+
+    pub(super) fn at_slot(&mut self, slot: usize) {
+        if let Some(frame) = self.pass.stack.last_mut() {
+            frame.slot = slot;
+        }
+    }
+
+    fn is_open(&self, key: Key) -> bool {
+        self.pass.stack.iter().any(|frame| frame.key == key)
+    }
+
+    /// Keeps what was seen in a named type or, if one of its variants is being read, in that.
+    pub(super) fn record(
+        &mut self,
+        key: Key,
+        variant: Option<usize>,
+        seen: Body,
+    ) -> Result<(), Error> {
+        let place = match variant {
+            None => self.types.entry(key).or_insert_with(|| seen.blank()),
+            Some(index) => match self.variant(key, index) {
+                Some(variant) => {
+                    if variant.body.is_none() {
+                        variant.body = Some(seen.blank());
+                        self.news = true;
+                    }
+                    let Some(body) = self.variant(key, index).and_then(|known| known.body.as_mut())
+                    else {
+                        return Ok(());
+                    };
+                    body
+                }
+                None => return Ok(()),
+            },
+        };
+        let news = place.merge(seen).map_err(|_| Error::conflict())?;
+        self.news |= news;
+        Ok(())
+    }
+
+    /// The fields of a struct or of a struct variant, if it was read before.
+    pub(super) fn fields(&mut self, key: Key, variant: Option<usize>) -> Option<&mut Fields> {
+        let body = match variant {
+            None => self.types.get_mut(&key),
+            Some(index) => self.variant(key, index)?.body.as_mut(),
+        };
+        match body {
+            Some(Body::Struct(fields)) => Some(fields),
+            _ => None,
+        }
+    }
+
+    /// What was found out about the names of a struct's fields.
+    pub(super) fn name_fields(
+        &mut self,
+        key: Key,
+        variant: Option<usize>,
+        learn: impl FnOnce(&mut Fields),
+    ) {
+        if let Some(fields) = self.fields(key, variant) {
+            learn(fields);
+            self.news = true;
+        }
+    }
+
+    fn variants(&mut self, key: Key) -> Option<&mut Variants> {
+        match self.types.get_mut(&key) {
+            Some(Body::Enum(variants)) => Some(variants),
+            _ => None,
+        }
+    }
+
+    fn variant(&mut self, key: Key, index: usize) -> Option<&mut Variant> {
+        self.variants(key)?.list.get_mut(index)
+    }
+
+    /// Which variant is read next: on the way to something unknown the nearest to it, otherwise
+    /// one that is known to end soon.
+    pub(super) fn choose_variant(
+        &mut self,
+        key: Key,
+        hurry: bool,
+        hint: Option<usize>,
+    ) -> Result<usize, Error> {
+        let active: BTreeSet<_> = self
+            .pass
+            .stack
+            .iter()
+            .filter(|frame| frame.key == key)
+            .filter_map(|frame| frame.variant)
+            .collect();
+        let Some(Body::Enum(variants)) = self.types.get(&key) else { return Err(Error::endless()) };
+        let candidates = variants.list.iter().enumerate().filter(|(i, _)| !active.contains(i));
+        let nearest = candidates
+            .clone()
+            .map(|(i, variant)| ((self.distance_of(variant), !variant.proven, variant.failures), i))
+            .min();
+        let quickest = candidates
+            .min_by_key(|(i, variant)| {
+                let cost = variant.cost.unwrap_or(u32::MAX);
+                (!variant.proven, cost == u32::MAX, variant.failures, cost, *i)
+            })
+            .map(|(i, _)| i);
+        let index = match nearest {
+            Some(((distance, ..), i)) if !hurry && distance != NOWHERE => Some(i),
+            _ => hint.filter(|i| *i < variants.list.len()).or(quickest),
+        };
+        let index = index.ok_or_else(Error::endless)?;
+        self.pass.variants.push((key, index));
+        if let Some(frame) = self.pass.stack.last_mut() {
+            frame.variant = Some(index);
+        }
+        Ok(index)
+    }
+
+    /// A variant's index was refused, so there are fewer than names: some are aliases.
+    pub(super) fn lacks_variant(&mut self, key: Key, index: usize) {
+        if let Some(variants) = self.variants(key) {
+            variants.list.truncate(index);
+            self.news = true;
+        }
+    }
+
+    /// A variant was read to its end in so many steps.
+    pub(super) fn costs(&mut self, key: Key, index: usize, steps: u32) {
+        if let Some(variant) = self.variant(key, index) {
+            variant.cost = Some(variant.cost.map_or(steps, |known| known.min(steps)));
+        }
+    }
+
+    /// Measures anew how far each type is from something unknown.
+    fn measure(&mut self) {
+        self.distances = self.types.keys().map(|key| (*key, NOWHERE)).collect();
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for (key, body) in &self.types {
+                let distance = self.distance_in(body).saturating_add(1);
+                let known = self.distances.entry(*key).or_insert(NOWHERE);
+                if distance < *known {
+                    *known = distance;
+                    changed = true;
+                }
+            }
+        }
+    }
+
+    fn distance(&self, format: &Format) -> u32 {
+        match format {
+            Format::Unknown => 0,
+            Format::Primitive(_) | Format::Opaque(_) => NOWHERE,
+            Format::Option(inner) | Format::Seq(inner) => self.distance(inner),
+            Format::Map(key, value) => self.distance(key).min(self.distance(value)),
+            Format::Tuple(items) => self.nearest(items),
+            Format::Named(key) => self.distances.get(key).copied().unwrap_or(0),
+        }
+    }
+
+    fn nearest(&self, items: &[Format]) -> u32 {
+        items.iter().map(|item| self.distance(item)).min().unwrap_or(NOWHERE)
+    }
+
+    fn distance_in(&self, body: &Body) -> u32 {
+        match body {
+            Body::Unit => NOWHERE,
+            Body::Newtype(format) => self.distance(format),
+            Body::Tuple(items) => self.nearest(items),
+            Body::Struct(fields) if !fields.are_complete() => 0,
+            Body::Struct(fields) => self.nearest(&fields.formats),
+            Body::Enum(variants) => variants
+                .list
+                .iter()
+                .map(|variant| self.distance_of(variant))
+                .min()
+                .unwrap_or(NOWHERE),
+        }
+    }
+
+    fn distance_of(&self, variant: &Variant) -> u32 {
+        variant.body.as_ref().map_or(0, |body| self.distance_in(body))
+    }
+}
