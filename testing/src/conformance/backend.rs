@@ -16,6 +16,10 @@ pub trait StoreBackend: Send + Sync + 'static {
     /// The store under test.
     type Store: EventStore;
 
+    /// Whether appends have to wait while another process has a transaction open that has written,
+    /// as in SQLite.
+    const WAITS_FOR_FOREIGN_WRITERS: bool = false;
+
     /// The store as the process under test uses it; each call gives a handle to the same.
     fn store(&self) -> Self::Store;
 
@@ -30,10 +34,12 @@ pub trait StoreBackend: Send + Sync + 'static {
     }
 
     /// Opens a transaction that has written something of its own beside the store's tables, holds
-    /// it open for `duration`, and rolls it back. Appends may have to wait for it; none may fail.
-    fn hold_foreign_transaction(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+    /// it open for `duration`, and rolls it back. Appends may have to wait for it (see
+    /// [`WAITS_FOR_FOREIGN_WRITERS`](Self::WAITS_FOR_FOREIGN_WRITERS)); none may fail. Gives
+    /// whether the store has such a thing.
+    fn hold_foreign_transaction(&self, duration: Duration) -> impl Future<Output = bool> + Send {
         let _ = duration;
-        async {}
+        async { false }
     }
 
     /// Takes a snapshot of the database, as an idle reporting transaction does, and keeps it until
@@ -62,10 +68,11 @@ pub trait StoreBackend: Send + Sync + 'static {
 
 /// [`StoreBackend`] with its type erased, so that the cases are compiled once.
 pub(super) trait DynBackend: Send + Sync {
+    fn waits_for_foreign_writers(&self) -> bool;
     fn store(&self) -> SharedEventStore;
     fn open_again(&self) -> BoxFuture<'_, SharedEventStore>;
     fn foreign_rollback(&self) -> BoxFuture<'_, ()>;
-    fn hold_foreign_transaction(&self, duration: Duration) -> BoxFuture<'_, ()>;
+    fn hold_foreign_transaction(&self, duration: Duration) -> BoxFuture<'_, bool>;
     fn idle_snapshot(&self) -> BoxFuture<'_, Box<dyn Any + Send>>;
     fn dead_rows(&self) -> BoxFuture<'_, Option<u64>>;
     fn outbox(&self) -> BoxFuture<'_, Option<Vec<StoredOutboxRow>>>;
@@ -73,6 +80,10 @@ pub(super) trait DynBackend: Send + Sync {
 }
 
 impl<B: StoreBackend> DynBackend for B {
+    fn waits_for_foreign_writers(&self) -> bool {
+        B::WAITS_FOR_FOREIGN_WRITERS
+    }
+
     fn store(&self) -> SharedEventStore {
         SharedEventStore::new(StoreBackend::store(self))
     }
@@ -85,7 +96,7 @@ impl<B: StoreBackend> DynBackend for B {
         Box::pin(StoreBackend::foreign_rollback(self))
     }
 
-    fn hold_foreign_transaction(&self, duration: Duration) -> BoxFuture<'_, ()> {
+    fn hold_foreign_transaction(&self, duration: Duration) -> BoxFuture<'_, bool> {
         Box::pin(StoreBackend::hold_foreign_transaction(self, duration))
     }
 

@@ -2,7 +2,8 @@
 
 use super::run::Case;
 use super::{
-    batches, conflicts, erasure, limits, marks, names, partition_hash, reads, snapshots, versions,
+    batches, conflicts, erasure, limits, marks, names, order, outbox_timers, partition_hash, reads,
+    snapshots, subscribe, unknown_outcome, versions,
 };
 
 /// Hands the list of all cases to a macro.
@@ -54,6 +55,15 @@ macro_rules! __conformance_cases {
                 without_events_are_recognised_again,
                 belong_to_one_stream,
                 of_a_losing_append_are_not_kept,
+            }
+            unknown_outcome {
+                the_same_append_again_is_committed_once,
+                it_is_recognised_after_the_stream_moved_on,
+                other_events_at_its_place_are_a_conflict,
+                marks_that_stand_with_other_events_are_a_duplicate,
+                of_identical_appends_at_once_one_takes_effect,
+                a_dropped_append_is_resolved,
+                a_dropped_batch_is_resolved,
             }
             reads {
                 start_after_a_version,
@@ -111,6 +121,32 @@ macro_rules! __conformance_cases {
             partition_hash {
                 golden_vectors_are_where_they_were,
                 events_lie_where_the_hash_says,
+            }
+            subscribe {
+                what_is_there_comes_then_what_is_committed,
+                it_starts_after_the_given_positions,
+                a_reader_that_waits_sees_the_first_event,
+                commits_of_another_process_are_seen,
+                many_readers_see_the_same,
+                waiting_ends_when_there_are_events,
+            }
+            outbox_timers {
+                effects_wait_in_their_order,
+                effects_without_events_are_stored,
+                effects_of_the_same_append_again_are_stored_once,
+                a_losing_append_stores_none,
+                timers_are_due_by_the_stores_clock,
+                arming_replaces_and_cancelling_removes,
+                changes_of_one_append_are_made_in_order,
+                timers_belong_to_one_stream,
+                finishing_takes_all_timers,
+                closing_takes_all_timers,
+                erasing_takes_their_content,
+            }
+            order {
+                readers_at_the_tail_miss_nothing,
+                foreign_transactions_do_not_hold_readers_back,
+                old_snapshots_do_not_slow_appends_down,
             }
         }
     };

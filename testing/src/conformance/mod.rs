@@ -31,6 +31,7 @@
 
 mod backend;
 mod cases;
+mod chance;
 mod make;
 mod run;
 mod subject;
@@ -41,9 +42,13 @@ mod erasure;
 mod limits;
 mod marks;
 mod names;
+mod order;
+mod outbox_timers;
 mod partition_hash;
 mod reads;
 mod snapshots;
+mod subscribe;
+mod unknown_outcome;
 mod versions;
 
 pub use backend::StoreBackend;

@@ -177,8 +177,12 @@ impl Subject {
         self.backend.foreign_rollback().await;
     }
 
-    pub(super) async fn hold_foreign_transaction(&self, duration: Duration) {
-        self.backend.hold_foreign_transaction(duration).await;
+    pub(super) fn waits_for_foreign_writers(&self) -> bool {
+        self.backend.waits_for_foreign_writers()
+    }
+
+    pub(super) async fn hold_foreign_transaction(&self, duration: Duration) -> bool {
+        self.backend.hold_foreign_transaction(duration).await
     }
 
     pub(super) async fn idle_snapshot(&self) -> Box<dyn Any + Send> {

@@ -1,0 +1,300 @@
+//! The adversarial test of the log's order: many writers that lose, abandon and repeat, others that
+//! roll back, hold transactions open and keep old snapshots, and readers that follow at the tail.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use composable_rust_core::{
+    Append, EventId, Position, RecordedEvent, StreamId, Verdict, Version, subscribe,
+};
+use futures_util::StreamExt as _;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+
+use super::chance::{self, joined};
+use super::make::{append, mark, stream};
+use super::subject::{Subject, committed};
+
+const WRITERS: u64 = 8;
+/// What each writer does at least; it goes on for as long as the foreign transaction is open.
+const ROUNDS: usize = 60;
+const HELD: Duration = Duration::from_secs(2);
+
+pub(super) async fn readers_at_the_tail_miss_nothing(on: Subject) {
+    let ledger = Ledger::default();
+    let (end, ended) = watch::channel(None::<Vec<Position>>);
+    let there = on.another_process().await;
+    let readers: Vec<_> = (0..on.partitions())
+        .flat_map(|partition| [(on.clone(), partition), (there.clone(), partition)])
+        .map(|(process, partition)| tokio::spawn(tail(process, partition, ended.clone())))
+        .collect();
+
+    let old = on.idle_snapshot().await;
+    let (release, released) = watch::channel(false);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|n| {
+            let process = if n % 2 == 0 { on.clone() } else { there.clone() };
+            let writer = Writer::new(process, n, ledger.clone());
+            tokio::spawn(writer.run(released.clone()))
+        })
+        .collect();
+    on.hold_foreign_transaction(HELD).await;
+    release.send_replace(true);
+    for writer in writers {
+        joined(writer).await;
+    }
+    end.send_replace(Some(on.heads().await));
+
+    let mut logs: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
+    for reader in readers {
+        let (partition, seen) = joined(reader).await;
+        let log = on.partition(partition).await;
+        assert_same(&seen, &log);
+        logs.insert(partition, log);
+    }
+    drop(old);
+    ledger.assert_is(logs.into_values().flatten());
+}
+
+/// Follows one partition until the end of the log that is announced. Offsets must come as 1, 2, 3 …,
+/// and so must the versions of each stream.
+async fn tail(
+    on: Subject,
+    partition: u16,
+    mut ended: watch::Receiver<Option<Vec<Position>>>,
+) -> (u16, Vec<RecordedEvent>) {
+    let mut events = std::pin::pin!(subscribe(&on.store, vec![Position::new(partition, 0)], 16));
+    let mut versions: BTreeMap<StreamId, u64> = BTreeMap::new();
+    let mut seen: Vec<RecordedEvent> = Vec::new();
+    loop {
+        let end = ended.borrow().as_ref().map(|heads| heads[usize::from(partition)].offset);
+        if end.is_some_and(|end| end <= seen.len() as u64) {
+            return (partition, seen);
+        }
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            changed = ended.changed(), if end.is_none() => {
+                changed.expect("the case announces the end");
+                continue;
+            }
+        };
+        let event = event.expect("a subscription does not end").expect("the log is followed");
+        let expected = Position::new(partition, seen.len() as u64 + 1);
+        assert_eq!(event.position, expected, "the reader is to see {expected} next");
+        let version = versions.entry(event.stream.clone()).or_default();
+        *version += 1;
+        assert_eq!(event.version.get(), *version, "the next version of {}", event.stream);
+        seen.push(event);
+    }
+}
+
+fn assert_same(seen: &[RecordedEvent], log: &[RecordedEvent]) {
+    assert_eq!(seen.len(), log.len(), "the reader saw as much as is there");
+    for (seen, stored) in seen.iter().zip(log) {
+        assert_eq!(seen, stored, "what the reader saw at a position is what is there");
+    }
+}
+
+/// What was committed, as the verdicts told the writers.
+#[derive(Clone, Default)]
+struct Ledger(Arc<Mutex<BTreeMap<EventId, Entry>>>);
+
+struct Entry {
+    stream: StreamId,
+    version: Version,
+    /// Known for the last event of an append.
+    position: Option<Position>,
+}
+
+impl Ledger {
+    fn enter(&self, append: &Append, version: Version, position: Option<Position>) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = append.events.len() as u64;
+        for (event, n) in append.events.iter().zip(1..) {
+            let entry = Entry {
+                stream: append.stream.clone(),
+                version: Version::new(version.get() - count + n),
+                position: position.filter(|_| n == count),
+            };
+            assert!(entries.insert(event.id, entry).is_none(), "{} is committed twice", event.id);
+        }
+    }
+
+    /// Compares with the whole log.
+    fn assert_is(&self, log: impl Iterator<Item = RecordedEvent>) {
+        let mut entries =
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for event in log {
+            let entry = entries.remove(&event.id);
+            let entry = entry.unwrap_or_else(|| panic!("nobody was told of {event:?}"));
+            assert_eq!((entry.stream, entry.version), (event.stream, event.version));
+            assert!(entry.position.is_none_or(|told| told == event.position));
+        }
+        assert!(entries.is_empty(), "{} committed events are not in the log", entries.len());
+    }
+}
+
+/// One of the writers: streams of its own, and some that it shares with the others.
+struct Writer {
+    on: Subject,
+    rng: StdRng,
+    own: Vec<StreamId>,
+    shared: Vec<StreamId>,
+    /// Where each stream was when this writer last heard of it.
+    versions: BTreeMap<StreamId, u64>,
+    ledger: Ledger,
+}
+
+impl Writer {
+    fn new(on: Subject, n: u64, ledger: Ledger) -> Self {
+        Self {
+            on,
+            rng: chance::rng("order", n),
+            own: (0..4).map(|i| stream(&format!("own-{n}-{i}"))).collect(),
+            shared: (0..4).map(|i| stream(&format!("shared-{i}"))).collect(),
+            versions: BTreeMap::new(),
+            ledger,
+        }
+    }
+
+    async fn run(mut self, released: watch::Receiver<bool>) {
+        let mut rounds = 0;
+        while rounds < ROUNDS || !*released.borrow() {
+            rounds += 1;
+            match self.rng.random_range(0..12) {
+                0..=3 => self.append_to_own().await,
+                4..=6 => self.append_to_shared().await,
+                7 => self.lose().await,
+                8 | 9 => self.append_batch().await,
+                10 => self.abandon_and_repeat().await,
+                _ => self.on.foreign_rollback().await,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn at(&self, stream: &StreamId) -> u64 {
+        self.versions.get(stream).copied().unwrap_or(0)
+    }
+
+    fn any_of_own(&mut self) -> StreamId {
+        self.own[self.rng.random_range(0..self.own.len())].clone()
+    }
+
+    /// An append where this writer believes the stream to be.
+    fn next_append(&mut self, stream: &StreamId) -> Append {
+        let count = self.rng.random_range(1..4);
+        let next = append(stream, self.at(stream), count);
+        if self.rng.random() { next.with_marks(vec![mark(0, 1)]) } else { next }
+    }
+
+    fn enter(&mut self, append: &Append, verdict: &Verdict) {
+        let (version, position) = committed(verdict);
+        self.versions.insert(append.stream.clone(), version.get());
+        self.ledger.enter(append, version, position);
+    }
+
+    async fn append_to_own(&mut self) {
+        let stream = self.any_of_own();
+        let append = self.next_append(&stream);
+        let verdict = self.on.append(&append).await;
+        self.enter(&append, &verdict);
+    }
+
+    async fn append_to_shared(&mut self) {
+        let stream = self.shared[self.rng.random_range(0..self.shared.len())].clone();
+        let append = self.next_append(&stream);
+        match self.on.append(&append).await {
+            Verdict::Conflict { actual } => {
+                assert!(actual.get() > self.at(&stream), "a stream never goes back");
+                self.versions.insert(stream, actual.get());
+            }
+            verdict => self.enter(&append, &verdict),
+        }
+    }
+
+    async fn lose(&mut self) {
+        let stream = self.any_of_own();
+        let actual = Version::new(self.at(&stream));
+        let losing = append(&stream, actual.get() + 1, 2).with_marks(vec![mark(0, 2)]);
+        assert_eq!(self.on.append(&losing).await, Verdict::Conflict { actual });
+    }
+
+    /// All own streams that lie together, one of them at a wrong version.
+    async fn append_batch(&mut self) {
+        let log = self.on.log();
+        let partition = log.partition_of(&self.any_of_own());
+        let together: Vec<_> =
+            self.own.iter().filter(|s| log.partition_of(s) == partition).cloned().collect();
+        let mut batch: Vec<_> = together.iter().map(|s| self.next_append(s)).collect();
+        let loser = self.rng.random_range(0..batch.len());
+        let actual = Version::new(self.at(&together[loser]));
+        batch[loser].expected = super::make::exact(actual.get() + 7);
+        let verdicts = self.on.batch(partition, &batch).await;
+        for (n, (append, verdict)) in batch.iter().zip(&verdicts).enumerate() {
+            if n == loser {
+                assert_eq!(*verdict, Verdict::Conflict { actual });
+            } else {
+                self.enter(append, verdict);
+            }
+        }
+    }
+
+    async fn abandon_and_repeat(&mut self) {
+        let stream = self.any_of_own();
+        let append = self.next_append(&stream);
+        let task = {
+            let (on, append) = (self.on.clone(), append.clone());
+            tokio::spawn(async move { on.append(&append).await })
+        };
+        chance::moment(&mut self.rng, Duration::from_millis(3)).await;
+        task.abort();
+        let verdict = self.on.append(&append).await;
+        self.enter(&append, &verdict);
+    }
+}
+
+pub(super) async fn foreign_transactions_do_not_hold_readers_back(on: Subject) {
+    if on.waits_for_foreign_writers() {
+        return;
+    }
+    let thing = stream("thing-1");
+    let from = Position::new(on.log().partition_of(&thing), 0);
+    let mut events = std::pin::pin!(subscribe(&on.store, vec![from], 16));
+    let held = {
+        let on = on.clone();
+        tokio::spawn(async move { on.hold_foreign_transaction(Duration::from_secs(3)).await })
+    };
+    for version in 0..5 {
+        on.commit(&append(&thing, version, 1)).await;
+        let event = events.next().await.expect("a subscription does not end");
+        assert_eq!(event.expect("the log is followed").version, Version::new(version + 1));
+    }
+    if held.is_finished() {
+        assert!(!joined(held).await, "five events were read only after a foreign transaction");
+    } else {
+        held.abort();
+    }
+}
+
+pub(super) async fn old_snapshots_do_not_slow_appends_down(on: Subject) {
+    const APPENDS: u64 = 300;
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 1)).await;
+    let old = on.idle_snapshot().await;
+    let before = on.dead_rows().await;
+    for n in 0..APPENDS {
+        let next = append(&thing, n + 1, 1).with_marks(vec![mark(0, 1)]);
+        on.commit(&next).await;
+        assert!(matches!(on.append(&append(&thing, n, 1)).await, Verdict::Conflict { .. }));
+    }
+    let after = on.dead_rows().await;
+    drop(old);
+    if let (Some(before), Some(after)) = (before, after) {
+        let left = after.saturating_sub(before);
+        assert!(left * 20 < APPENDS, "{APPENDS} appends left {left} dead rows, which add up");
+    }
+}

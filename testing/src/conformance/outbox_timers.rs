@@ -1,0 +1,255 @@
+//! Durable effects and timers commit with their append, or not at all.
+//!
+//! Where a test cannot look at them ([`StoreBackend::outbox`](super::StoreBackend::outbox) is
+//! `None`), the verdicts still are compared.
+
+use std::time::Duration;
+
+use composable_rust_core::{
+    Append, Due, EventId, EventStore as _, MessageId, NewOutboxRow, NewTimer, OutboxKind, StreamId,
+    TimerChange, Timestamp, Verdict, Version,
+};
+
+use super::make::{append, content, fresh_id, json, mark, metadata, stream};
+use super::subject::Subject;
+use crate::StoredTimer;
+
+fn effect(kind: OutboxKind) -> NewOutboxRow {
+    let id = fresh_id();
+    let (target, recipient) = match kind {
+        OutboxKind::Dispatch => ("other", "other-it's \"ä\""),
+        OutboxKind::Call => ("gateway", ""),
+    };
+    NewOutboxRow {
+        id,
+        kind,
+        target: target.to_owned(),
+        recipient: recipient.to_owned(),
+        content: content(id.as_bytes()),
+        metadata: metadata(),
+    }
+}
+
+fn timer(id: &str, due: Due) -> NewTimer {
+    NewTimer {
+        id: id.to_owned(),
+        arming: (MessageId(fresh_id()), u32::MAX),
+        due,
+        content: content(id),
+        metadata: metadata(),
+    }
+}
+
+fn arm(id: &str) -> TimerChange {
+    TimerChange::Arm(timer(id, Due::After(Duration::from_secs(60))))
+}
+
+fn cancel(id: &str) -> TimerChange {
+    TimerChange::Cancel { id: id.to_owned() }
+}
+
+fn changing(stream: &StreamId, version: u64, changes: Vec<TimerChange>) -> Append {
+    let mut append = append(stream, version, 1);
+    append.timers = changes;
+    append
+}
+
+/// Compares the effects that wait, of one stream, with those appended.
+async fn assert_outbox(on: &Subject, stream: &StreamId, expected: &[NewOutboxRow]) {
+    let Some(rows) = on.outbox().await else { return };
+    let essence = |row: &NewOutboxRow| {
+        let addressed = (row.kind, row.target.clone(), row.recipient.clone());
+        (row.id, addressed, row.content.clone(), json(&row.metadata))
+    };
+    let found: Vec<_> =
+        rows.iter().filter(|row| row.stream == *stream).map(|row| essence(&row.row)).collect();
+    assert_eq!(found, expected.iter().map(essence).collect::<Vec<_>>());
+}
+
+/// The armed timers of one stream, in order of ids.
+async fn timers(on: &Subject, stream: &StreamId) -> Option<Vec<StoredTimer>> {
+    let mut timers = on.timers().await?;
+    timers.retain(|timer| timer.stream == *stream);
+    timers.sort_by(|a, b| a.id.cmp(&b.id));
+    Some(timers)
+}
+
+async fn assert_timers(on: &Subject, stream: &StreamId, expected: &[&str]) {
+    let Some(timers) = timers(on, stream).await else { return };
+    let ids: Vec<_> = timers.iter().map(|timer| &*timer.id).collect();
+    assert_eq!(ids, expected, "timers of {stream}");
+}
+
+pub(super) async fn effects_wait_in_their_order(on: Subject) {
+    let streams = on.streams_of(0, "thing", 2);
+    let effects: Vec<_> = [OutboxKind::Call, OutboxKind::Dispatch, OutboxKind::Dispatch]
+        .into_iter()
+        .cycle()
+        .take(9)
+        .map(effect)
+        .collect();
+    for (version, chunk) in effects.chunks(3).enumerate() {
+        let mut first = append(&streams[0], version as u64, 1);
+        first.outbox = chunk.to_vec();
+        let mut second = append(&streams[1], version as u64, 1);
+        second.outbox = chunk.iter().rev().map(|row| effect(row.kind)).collect();
+        on.batch(0, &[first, second]).await;
+    }
+    assert_outbox(&on, &streams[0], &effects).await;
+}
+
+pub(super) async fn effects_without_events_are_stored(on: Subject) {
+    let thing = stream("thing-1");
+    let mut append = append(&thing, 0, 0).with_marks(vec![mark(0, 0)]);
+    append.outbox = vec![effect(OutboxKind::Dispatch)];
+    append.timers = vec![arm("t")];
+    let verdict = on.append(&append).await;
+    assert_eq!(verdict, Verdict::Committed { version: Version::ZERO, position: None });
+    for _ in 0..2 {
+        assert_outbox(&on, &thing, &append.outbox).await;
+        assert_timers(&on, &thing, &["t"]).await;
+        assert_eq!(on.append(&append).await, verdict, "sent again");
+    }
+}
+
+pub(super) async fn effects_of_the_same_append_again_are_stored_once(on: Subject) {
+    let thing = stream("thing-1");
+    let mut append = append(&thing, 0, 2).with_marks(vec![mark(0, 2)]);
+    append.outbox = vec![effect(OutboxKind::Call), effect(OutboxKind::Dispatch)];
+    append.timers = vec![arm("t")];
+    let first = on.append(&append).await;
+    on.commit(&changing(&thing, 2, vec![cancel("t")])).await;
+    assert_eq!(on.append(&append).await, first);
+    assert_outbox(&on, &thing, &append.outbox).await;
+    assert_timers(&on, &thing, &[]).await;
+}
+
+pub(super) async fn a_losing_append_stores_none(on: Subject) {
+    let thing = stream("thing-1");
+    let handled = mark(0, 1);
+    let first = changing(&thing, 0, vec![arm("a"), arm("b")]);
+    on.commit(&first.with_marks(vec![handled.clone()])).await;
+    let before = timers(&on, &thing).await;
+
+    let mut losing = changing(&thing, 0, vec![arm("a"), cancel("b"), arm("c")]);
+    losing.outbox = vec![effect(OutboxKind::Call)];
+    losing.finished = true;
+    assert_eq!(on.append(&losing).await, Verdict::Conflict { actual: Version::new(1) });
+    let duplicate = losing.clone().with_marks(vec![handled]);
+    assert!(matches!(on.append(&duplicate).await, Verdict::Duplicate(_)));
+    assert_outbox(&on, &thing, &[]).await;
+    assert_eq!(timers(&on, &thing).await, before);
+
+    let closing = EventId(fresh_id());
+    on.store.close_stream(&thing, Version::new(1), closing).await.expect("it is closed");
+    assert_eq!(on.append(&losing).await, Verdict::Closed);
+    assert_outbox(&on, &thing, &[]).await;
+    assert_timers(&on, &thing, &[]).await;
+}
+
+pub(super) async fn timers_are_due_by_the_stores_clock(on: Subject) {
+    let thing = stream("thing-1");
+    let moment: Timestamp = "2031-02-03T04:05:06.789012Z".parse().expect("a moment");
+    let after = Duration::from_micros(90_000_001);
+    let (fixed, relative) = (timer("fixed", Due::At(moment)), timer("relative", Due::After(after)));
+    let changes = [&fixed, &relative].map(|timer| TimerChange::Arm(timer.clone()));
+    let earlier = on.store.now().await.expect("the clock is read");
+    on.commit(&changing(&thing, 0, changes.to_vec())).await;
+    let later = on.store.now().await.expect("the clock is read");
+
+    let Some(timers) = timers(&on, &thing).await else { return };
+    for (stored, armed) in timers.iter().zip([&fixed, &relative]) {
+        assert_eq!((&stored.id, stored.arming), (&armed.id, armed.arming));
+        assert_eq!(stored.content, armed.content);
+        assert_eq!(json(&stored.metadata), json(&armed.metadata));
+    }
+    assert_eq!(timers[0].due, moment);
+    let due = timers[1].due;
+    assert!((earlier + after..=later + after).contains(&due), "{due}, {after:?} after {earlier}");
+}
+
+pub(super) async fn arming_replaces_and_cancelling_removes(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&changing(&thing, 0, vec![arm("a"), arm("b"), arm("c")])).await;
+    assert_timers(&on, &thing, &["a", "b", "c"]).await;
+    let replacing = timer("a", Due::After(Duration::from_secs(5)));
+    let changes = vec![TimerChange::Arm(replacing.clone()), cancel("b"), cancel("unknown")];
+    on.commit(&changing(&thing, 1, changes)).await;
+    assert_timers(&on, &thing, &["a", "c"]).await;
+    if let Some(timers) = timers(&on, &thing).await {
+        assert_eq!(timers[0].arming, replacing.arming);
+    }
+}
+
+pub(super) async fn changes_of_one_append_are_made_in_order(on: Subject) {
+    let thing = stream("thing-1");
+    let last = timer("twice", Due::After(Duration::from_secs(5)));
+    let changes = vec![
+        arm("gone"),
+        cancel("gone"),
+        cancel("there"),
+        arm("there"),
+        arm("twice"),
+        TimerChange::Arm(last.clone()),
+        arm("again"),
+        cancel("again"),
+        arm("again"),
+    ];
+    on.commit(&changing(&thing, 0, changes)).await;
+    assert_timers(&on, &thing, &["again", "there", "twice"]).await;
+    if let Some(timers) = timers(&on, &thing).await {
+        assert_eq!(timers[2].arming, last.arming);
+    }
+}
+
+pub(super) async fn timers_belong_to_one_stream(on: Subject) {
+    let streams = on.streams_of(0, "thing", 2);
+    let batch = [0, 1].map(|n| changing(&streams[n], 0, vec![arm("t"), arm("u")]));
+    on.batch(0, &batch).await;
+    on.commit(&changing(&streams[0], 1, vec![cancel("t")])).await;
+    assert_timers(&on, &streams[0], &["u"]).await;
+    assert_timers(&on, &streams[1], &["t", "u"]).await;
+}
+
+pub(super) async fn finishing_takes_all_timers(on: Subject) {
+    let streams = on.streams_of(0, "thing", 2);
+    for stream in &streams {
+        on.commit(&changing(stream, 0, vec![arm("t"), arm("u")])).await;
+    }
+    let mut finishing = changing(&streams[0], 1, vec![arm("v")]);
+    finishing.finished = true;
+    on.commit(&finishing).await;
+    assert_timers(&on, &streams[0], &[]).await;
+    assert_timers(&on, &streams[1], &["t", "u"]).await;
+    on.commit(&changing(&streams[0], 2, vec![arm("w")])).await;
+    assert_timers(&on, &streams[0], &["w"]).await;
+}
+
+pub(super) async fn closing_takes_all_timers(on: Subject) {
+    let streams = on.streams_of(0, "thing", 2);
+    for stream in &streams {
+        on.commit(&changing(stream, 0, vec![arm("t")])).await;
+    }
+    let closing = EventId(fresh_id());
+    on.store.close_stream(&streams[0], Version::new(1), closing).await.expect("it is closed");
+    assert_timers(&on, &streams[0], &[]).await;
+    assert_timers(&on, &streams[1], &["t"]).await;
+}
+
+pub(super) async fn erasing_takes_their_content(on: Subject) {
+    let streams = on.streams_of(0, "thing", 2);
+    for stream in &streams {
+        let mut append = changing(stream, 0, vec![arm("t")]);
+        append.outbox = vec![effect(OutboxKind::Call)];
+        on.commit(&append).await;
+    }
+    on.store.erase_stream(&streams[0]).await.expect("it is erased");
+    for row in on.outbox().await.unwrap_or_default() {
+        assert_eq!(row.row.content.bytes.is_empty(), row.stream == streams[0], "{row:?}");
+        assert_eq!(row.row.metadata.contains("user"), row.stream != streams[0], "{row:?}");
+    }
+    for timer in on.timers().await.unwrap_or_default() {
+        assert_eq!(timer.content.bytes.is_empty(), timer.stream == streams[0], "{timer:?}");
+        assert_eq!(timer.metadata.contains("user"), timer.stream != streams[0], "{timer:?}");
+    }
+}

@@ -1,0 +1,125 @@
+//! Following the log: what is there, then what comes.
+
+use composable_rust_core::{EventStore as _, Position, RecordedEvent, StreamId, subscribe};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use super::chance::joined;
+use super::make::{append, stream};
+use super::subject::Subject;
+
+fn streams() -> Vec<StreamId> {
+    (0..9).map(|n| stream(&format!("thing-{n}"))).collect()
+}
+
+/// The next `count` events after `after`.
+async fn follow(
+    on: &Subject,
+    after: Vec<Position>,
+    page: usize,
+    count: usize,
+) -> Vec<RecordedEvent> {
+    let events = subscribe(&on.store, after, page).take(count);
+    events.try_collect().await.expect("the log is followed")
+}
+
+/// Of each partition the events in order of offsets, compared with the log.
+async fn assert_is_log(on: &Subject, seen: &[RecordedEvent], after: &[Position]) {
+    for from in after {
+        let of_partition = |event: &&RecordedEvent| event.position.partition == from.partition;
+        let seen: Vec<_> = seen.iter().filter(of_partition).cloned().collect();
+        let log = on.partition(from.partition).await;
+        let skipped = usize::try_from(from.offset).expect("it is small");
+        assert_eq!(seen, log[skipped..], "partition {}", from.partition);
+    }
+}
+
+pub(super) async fn what_is_there_comes_then_what_is_committed(on: Subject) {
+    let beginnings = Position::beginnings(on.partitions());
+    for stream in streams() {
+        on.commit(&append(&stream, 0, 2)).await;
+    }
+    let reader = {
+        let (on, beginnings) = (on.clone(), beginnings.clone());
+        tokio::spawn(async move { follow(&on, beginnings, 5, 45).await })
+    };
+    for stream in streams() {
+        on.commit(&append(&stream, 2, 3)).await;
+    }
+    assert_is_log(&on, &joined(reader).await, &beginnings).await;
+}
+
+pub(super) async fn it_starts_after_the_given_positions(on: Subject) {
+    for stream in streams() {
+        on.commit(&append(&stream, 0, 1)).await;
+    }
+    let heads = on.heads().await;
+    for stream in streams() {
+        on.commit(&append(&stream, 1, 2)).await;
+    }
+    assert_is_log(&on, &follow(&on, heads.clone(), 2, 18).await, &heads).await;
+}
+
+pub(super) async fn a_reader_that_waits_sees_the_first_event(on: Subject) {
+    for version in 0..10 {
+        let thing = stream("thing-1");
+        let heads = on.heads().await;
+        let reader = {
+            let on = on.clone();
+            tokio::spawn(async move { follow(&on, heads, 10, 1).await })
+        };
+        on.commit(&append(&thing, version, 1)).await;
+        assert_eq!(
+            joined(reader).await,
+            on.events(&thing).await[usize::try_from(version).expect("it is small")..]
+        );
+    }
+}
+
+pub(super) async fn commits_of_another_process_are_seen(on: Subject) {
+    let there = on.another_process().await;
+    let beginnings = Position::beginnings(on.partitions());
+    let reader = {
+        let (there, beginnings) = (there.clone(), beginnings.clone());
+        tokio::spawn(async move { follow(&there, beginnings, 3, 18).await })
+    };
+    for stream in streams() {
+        on.commit(&append(&stream, 0, 2)).await;
+    }
+    assert_is_log(&on, &joined(reader).await, &beginnings).await;
+}
+
+pub(super) async fn many_readers_see_the_same(on: Subject) {
+    let beginnings = Position::beginnings(on.partitions());
+    let readers: Vec<_> = (1..=6)
+        .map(|page| {
+            let (on, beginnings) = (on.clone(), beginnings.clone());
+            tokio::spawn(async move { follow(&on, beginnings, page, 36).await })
+        })
+        .collect();
+    for version in [0, 2] {
+        for stream in streams() {
+            on.commit(&append(&stream, version, 2)).await;
+        }
+    }
+    for reader in readers {
+        assert_is_log(&on, &joined(reader).await, &beginnings).await;
+    }
+}
+
+pub(super) async fn waiting_ends_when_there_are_events(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 1)).await;
+    let beginnings = Position::beginnings(on.partitions());
+    on.store.wait_for_events(&beginnings).await.expect("there are events already");
+
+    for partition in 0..on.partitions() {
+        let heads = on.heads().await;
+        let waiting = {
+            let (on, heads) = (on.clone(), heads.clone());
+            tokio::spawn(async move { on.store.wait_for_events(&heads).await })
+        };
+        let thing = on.streams_of(partition, "other", 1).remove(0);
+        on.commit(&append(&thing, 0, 1)).await;
+        joined(waiting).await.expect("there is an event");
+    }
+}

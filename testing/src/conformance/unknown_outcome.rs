@@ -1,0 +1,163 @@
+//! An outcome that did not arrive is resolved by sending the same append again.
+
+use std::time::Duration;
+
+use composable_rust_core::{Append, EventStore as _, ExpectedVersion, StreamId, Verdict, Version};
+use rand::Rng as _;
+
+use super::chance::{self, joined};
+use super::make::{append, event, mark, stream};
+use super::subject::{Subject, committed, duplicates};
+
+/// Appends of every kind that is recognised when it comes again, at `version` of a stream.
+fn recognisable(stream: &StreamId, version: u64) -> Vec<Append> {
+    let with_marks = append(stream, version, 3).with_marks(vec![mark(0, 2), mark(2, 1)]);
+    let any = Append { expected: ExpectedVersion::Any, ..with_marks.clone() };
+    let mark_of_none = append(stream, version, 0).with_marks(vec![mark(0, 0)]);
+    let mut appends = vec![append(stream, version, 1), append(stream, version, 3), with_marks];
+    appends.extend([any, mark_of_none.clone()]);
+    appends.push(Append { expected: ExpectedVersion::Any, ..mark_of_none });
+    if version > 0 {
+        let exists = append(stream, version, 2).with_marks(vec![mark(1, 1), mark(0, 0)]);
+        appends.push(Append { expected: ExpectedVersion::Exists, ..exists });
+    }
+    appends
+}
+
+pub(super) async fn the_same_append_again_is_committed_once(on: Subject) {
+    for version in [0, 2] {
+        for n in 0..recognisable(&stream("thing-0"), version).len() {
+            let thing = stream(&format!("thing-{version}-{n}"));
+            if version > 0 {
+                on.commit(&append(&thing, 0, 2)).await;
+            }
+            let append = recognisable(&thing, version).swap_remove(n);
+            let first = on.append(&append).await;
+            let (after, _) = committed(&first);
+            assert_eq!(after, Version::new(version + append.events.len() as u64));
+            let there = on.another_process().await;
+            assert_eq!(on.append(&append).await, first, "{append:?}");
+            assert_eq!(there.append(&append).await, first, "{append:?}");
+            assert_eq!(on.events(&thing).await.len() as u64, after.get(), "{append:?}");
+        }
+    }
+}
+
+pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: Subject) {
+    for n in 0..recognisable(&stream("thing-0"), 2).len() {
+        let thing = stream(&format!("thing-{n}"));
+        on.commit(&append(&thing, 0, 2)).await;
+        let append = recognisable(&thing, 2).swap_remove(n);
+        let first = on.append(&append).await;
+        let (after, _) = committed(&first);
+        on.commit(&super::make::append(&thing, after.get(), 4)).await;
+        assert_eq!(on.append(&append).await, first, "{append:?}");
+        assert_eq!(on.events(&thing).await.len() as u64, after.get() + 4);
+    }
+}
+
+pub(super) async fn other_events_at_its_place_are_a_conflict(on: Subject) {
+    let thing = stream("thing-1");
+    let first = append(&thing, 0, 2);
+    on.commit(&first).await;
+    let conflict = Verdict::Conflict { actual: Version::new(2) };
+    let mut half = first.clone();
+    half.events[1] = event();
+    assert_eq!(on.append(&half).await, conflict, "only its first event is there");
+    let mut longer = first.clone();
+    longer.events.push(event());
+    assert_eq!(on.append(&longer).await, conflict, "its last event is not there");
+    let mut turned = first.clone();
+    turned.events.reverse();
+    assert_eq!(on.append(&turned).await, conflict, "its events are there in another order");
+    let unmarked = first.clone().with_marks(vec![mark(0, 2)]);
+    assert_eq!(on.append(&unmarked).await, conflict, "its events are there, its mark is not");
+    let elsewhere = Append { expected: super::make::exact(1), ..first };
+    assert_eq!(on.append(&elsewhere).await, conflict, "its events are there, at other versions");
+    assert_eq!(on.events(&thing).await.len(), 2);
+}
+
+pub(super) async fn marks_that_stand_with_other_events_are_a_duplicate(on: Subject) {
+    let thing = stream("thing-1");
+    let mark = mark(0, 1);
+    let first = append(&thing, 0, 1).with_marks(vec![mark.clone()]);
+    on.commit(&first).await;
+    let mut decided_again = first.clone();
+    decided_again.events = vec![event()];
+    let mut later = first.clone();
+    later.expected = super::make::exact(1);
+    let mut more = first.clone();
+    more.events.push(event());
+    for append in [decided_again, later, more] {
+        let standing = duplicates(on.append(&append).await);
+        assert_eq!(standing[0].message_id, mark.message_id);
+        assert_eq!(standing[0].receipt.version, Version::new(1));
+    }
+    assert_eq!(on.events(&thing).await.len(), 1);
+}
+
+pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: Subject) {
+    let there = on.another_process().await;
+    for round in 0..12 {
+        let thing = stream(&format!("thing-{round}"));
+        let kinds = recognisable(&thing, 0);
+        let append = kinds[round % kinds.len()].clone();
+        let senders = [&on, &there, &on, &there].map(|process| {
+            let (process, append) = (process.clone(), append.clone());
+            tokio::spawn(async move { process.append(&append).await })
+        });
+        let mut verdicts = Vec::new();
+        for sender in senders {
+            verdicts.push(joined(sender).await);
+        }
+        committed(&verdicts[0]);
+        assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{verdicts:?}");
+        let stored: Vec<_> = on.events(&thing).await.iter().map(|event| event.id).collect();
+        assert_eq!(stored, append.events.iter().map(|event| event.id).collect::<Vec<_>>());
+    }
+}
+
+pub(super) async fn a_dropped_append_is_resolved(on: Subject) {
+    let mut rng = chance::rng("a_dropped_append_is_resolved", 0);
+    let thing = stream("thing-1");
+    let mut sent = Vec::new();
+    for _ in 0..40 {
+        let version = sent.len() as u64;
+        let kinds = recognisable(&thing, version);
+        let append = kinds[rng.random_range(0..kinds.len())].clone();
+        let task = {
+            let (on, append) = (on.clone(), append.clone());
+            tokio::spawn(async move { on.append(&append).await })
+        };
+        chance::moment(&mut rng, Duration::from_millis(4)).await;
+        task.abort();
+
+        let (after, _) = committed(&on.append(&append).await);
+        sent.extend(append.events.iter().map(|event| event.id));
+        assert_eq!(after, Version::new(sent.len() as u64));
+    }
+    let stored: Vec<_> = on.events(&thing).await.iter().map(|event| event.id).collect();
+    assert_eq!(stored, sent);
+    assert_eq!(on.whole_log().await.len(), sent.len());
+}
+
+pub(super) async fn a_dropped_batch_is_resolved(on: Subject) {
+    let mut rng = chance::rng("a_dropped_batch_is_resolved", 0);
+    let streams = on.streams_of(0, "thing", 6);
+    for round in 0..20 {
+        let batch: Vec<Append> = streams
+            .iter()
+            .map(|s| append(s, round * 2, 2).with_marks(vec![mark(0, 1), mark(1, 1)]))
+            .collect();
+        let task = {
+            let (on, batch) = (on.clone(), batch.clone());
+            tokio::spawn(async move { on.store.append_events(0, &batch).await })
+        };
+        chance::moment(&mut rng, Duration::from_millis(6)).await;
+        task.abort();
+        for verdict in on.batch(0, &batch).await {
+            assert_eq!(committed(&verdict).0, Version::new(round * 2 + 2));
+        }
+    }
+    assert_eq!(on.partition(0).await.len(), 20 * 12);
+}
