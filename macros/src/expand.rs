@@ -6,7 +6,7 @@ use syn::LitStr;
 use syn::spanned::Spanned;
 
 use crate::hidden;
-use crate::model::{Message, MessageVariant, Role, Shape};
+use crate::model::{Message, MessageField, MessageVariant, Role, Shape};
 
 /// Everything the derive emits for an enum.
 pub(crate) fn message(message: &Message) -> TokenStream {
@@ -58,48 +58,51 @@ fn kind_of(message: &Message) -> TokenStream {
 
 fn encode(message: &Message) -> TokenStream {
     let Message { root, variants, .. } = message;
-    let (format, kind) = (local("format"), local("kind"));
-    let arms = variants.iter().map(|variant| {
-        let ident = &variant.ident;
-        let written: Vec<_> = hidden::written(variant).collect();
-        let members = written.iter().map(|field| field.member());
-        let locals: Vec<_> = written.iter().map(|field| field.local()).collect();
-        let encode = |content: TokenStream| {
-            quote!(#root::__private::encode_content(#kind, #format, &#content))
-        };
-        let build = |part: &str| {
-            let content = variant.hidden(part);
-            let names = written.iter().map(|field| field.hidden());
-            match variant.shape {
-                Shape::Transparent => quote!(#content(#(#locals),*)),
-                _ => quote!(#content { #(#names: #locals),* }),
-            }
-        };
-        let body = if written.is_empty() {
-            encode(quote!(__Empty {}))
-        } else if variant.is_bare() {
-            quote!(#root::__private::encode_content(#kind, #format, #(#locals)*))
-        } else if hidden::packs(variant) {
-            let (json, binary) = (encode(build("Write")), encode(build("Pack")));
-            quote!(match #format { #root::Format::Binary => #binary, #root::Format::Json => #json })
-        } else {
-            encode(build("Write"))
-        };
-        quote!(Self::#ident { #(#members: #locals,)* .. } => #body)
-    });
+    let (kind, value) = (local("kind"), local("format"));
+    let arms = variants.iter().map(|variant| encode_variant(root, variant));
     let body = match_self(message, arms);
-    let kind =
-        (!variants.is_empty()).then(|| quote!(let #kind = <Self as #root::Message>::kind(self);));
-    let format = if variants.is_empty() { local("_format") } else { format };
+    let body = if variants.is_empty() {
+        quote!(let _ = #value; #body)
+    } else {
+        quote!(let #kind = <Self as #root::Message>::kind(self); #body)
+    };
     quote! {
         fn encode(
             &self,
-            #format: #root::Format,
+            #value: #root::Format,
         ) -> ::core::result::Result<::std::vec::Vec<u8>, #root::EncodeError> {
-            #kind
             #body
         }
     }
+}
+
+fn encode_variant(root: &TokenStream, variant: &MessageVariant) -> TokenStream {
+    let (format, kind, ident) = (local("format"), local("kind"), &variant.ident);
+    let written: Vec<_> = hidden::written(variant).collect();
+    let members = written.iter().map(|field| field.member());
+    let locals: Vec<_> = written.iter().map(|field| field.local()).collect();
+    let names: Vec<_> = written.iter().map(|field| field.hidden()).collect();
+    let encode =
+        |content: TokenStream| quote!(#root::__private::encode_content(#kind, #format, #content));
+    let part = |part: &str| {
+        let content = variant.hidden(part);
+        if variant.shape == Shape::Transparent {
+            encode(quote!(&#content(#(#locals),*)))
+        } else {
+            encode(quote!(&#content { #(#names: #locals),* }))
+        }
+    };
+    let body = if written.is_empty() {
+        encode(quote!(&__Empty {}))
+    } else if variant.is_bare() {
+        encode(quote!(#(#locals)*))
+    } else if hidden::packs(variant) {
+        let (json, binary) = (part("Write"), part("Pack"));
+        quote!(match #format { #root::Format::Binary => #binary, #root::Format::Json => #json })
+    } else {
+        part("Write")
+    };
+    quote!(Self::#ident { #(#members: #locals,)* .. } => #body)
 }
 
 fn decode(message: &Message) -> TokenStream {
@@ -213,13 +216,13 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
         [marker, of, taken, receiver, method].map(|name| format_ident!("{name}"));
     let target = quote_spanned!(ty.span()=> <#ty as #root::__private::#marker>::#of);
     let types: Vec<_> = before.iter().map(|field| &field.ty).collect();
-    let locals: Vec<_> = before.iter().map(|field| field.local()).collect();
+    let locals: Vec<_> = before.iter().map(MessageField::local).collect();
     let (tag, pattern) = match (types.as_slice(), locals.as_slice()) {
         ([ty], [local]) => (quote!(#ty), quote!(#local)),
         ([], _) => (quote!(()), quote!(())),
         _ => (quote!((#(#types),*)), quote!((#(#locals),*))),
     };
-    let members = before.iter().map(|field| field.member());
+    let members = before.iter().map(MessageField::member);
     let (name, member, reply) = (&variant.ident, last.member(), last.local());
     Some(quote! {
         #[automatically_derived]

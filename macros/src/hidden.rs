@@ -42,14 +42,14 @@ fn empty(message: &Message) -> TokenStream {
         .any(|variant| variant.shape == Shape::Unit || written(variant).next().is_none());
     let read = message.variants.iter().any(|variant| variant.shape == Shape::Unit);
     let deserialize = read.then(|| quote!(, #serde::Deserialize));
-    used.then(|| {
-        quote! {
-            #[derive(#serde::Serialize #deserialize)]
-            #[serde(crate = #path)]
-            struct __Empty {}
-        }
-    })
-    .unwrap_or_default()
+    if !used {
+        return TokenStream::new();
+    }
+    quote! {
+        #[derive(#serde::Serialize #deserialize)]
+        #[serde(crate = #path)]
+        struct __Empty {}
+    }
 }
 
 fn serde(message: &Message) -> (TokenStream, LitStr) {

@@ -149,7 +149,6 @@ fn nested_enums_are_seen_to_the_last_variant() {
     }
 
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its shape matters")]
     enum Size {
         S,
         M,
