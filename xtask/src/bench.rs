@@ -15,7 +15,7 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     compiler::require()?;
     let server = Server::provision(Session::start()?)?;
     let mut command = cargo::cargo();
-    command.arg("bench").args(cargo::scope(args)).arg("--locked").args(args);
+    command.arg("bench").args(cargo::scope(args)).args(["--all-features", "--locked"]).args(args);
     match binaries::pgbench() {
         Some(pgbench) => {
             command.env("PGBENCH", pgbench);

@@ -1,6 +1,7 @@
 //! Installing PostgreSQL where it is missing.
 
 use std::fmt;
+use std::io;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -84,7 +85,8 @@ impl PackageManager {
             command.args(["-n", "env"]);
         }
         command.arg("DEBIAN_FRONTEND=noninteractive").arg(self.program).args(args);
-        command.stdin(Stdio::null());
+        // Standard output is for the command that needs the server.
+        command.stdin(Stdio::null()).stdout(io::stderr());
         command
     }
 }
