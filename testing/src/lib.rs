@@ -4,6 +4,8 @@
 //! every event store passes.
 
 pub mod conformance;
+mod events_lock;
 mod memory;
 
+pub use events_lock::EventsLock;
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};

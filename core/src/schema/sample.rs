@@ -47,6 +47,10 @@ impl Samples {
         match sample {
             Sample::Named(name, content) => {
                 self.named.insert(name, (**content).clone());
+                // Its `Deserialize` may be written by hand and not say the name.
+                if !matches!(**content, Sample::List(_) | Sample::Map(_) | Sample::Variant(..)) {
+                    self.loose.push((**content).clone());
+                }
                 self.keep(content);
             }
             Sample::Some(content) | Sample::Variant(_, content) => self.keep(content),

@@ -1,0 +1,516 @@
+//! The lock on what is stored.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use composable_rust_core::schema::{SchemaTracer, Shape};
+use composable_rust_core::{Gateway, Message, Target};
+use serde::Serialize;
+use similar::TextDiff;
+
+const VARIABLE: &str = "UPDATE_EVENTS_LOCK";
+
+const HEADER: &str = "\
+# What is stored, by name and version. A test keeps this file; it is not edited.
+# Take additions over with: UPDATE_EVENTS_LOCK=1 cargo test
+";
+
+/// Checks that what was stored can still be read.
+///
+/// The shapes of all events, commands and rejections, nested types included, stand in a file that
+/// is committed. [`check`](EventsLock::check) fails when a shape changes without a new version,
+/// even where old bytes would still decode, to wrong values: when a nested enum is reordered, or
+/// two fields of one type change places. It fails when a name disappears, and when something is
+/// not in the file yet. Old versions are pinned by the shapes that their upcasters take.
+///
+/// # Example: the whole test
+///
+/// ```no_run
+/// # use std::convert::Infallible;
+/// # use composable_rust_core::Target;
+/// # struct Order;
+/// # impl Target for Order {
+/// #     const NAME: &'static str = "order";
+/// #     type Command = Infallible;
+/// #     type Event = Infallible;
+/// #     type Rejection = Infallible;
+/// # }
+/// use composable_rust_testing::EventsLock;
+///
+/// // With #[test]:
+/// fn what_is_stored_can_still_be_read() {
+///     EventsLock::new().aggregate::<Order>().check("events.lock");
+/// }
+/// # what_is_stored_can_still_be_read();
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "nothing is checked before `check`"]
+pub struct EventsLock {
+    owners: Vec<Owner>,
+    samples: Vec<Sample>,
+}
+
+type Trace = fn(&mut SchemaTracer);
+
+/// Whose messages they are, and what they are to it.
+#[derive(Debug)]
+struct Owner {
+    name: &'static str,
+    role: &'static str,
+    trace: Trace,
+}
+
+struct Sample(Box<dyn Fn(&mut SchemaTracer)>);
+
+impl std::fmt::Debug for Sample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sample")
+    }
+}
+
+impl EventsLock {
+    /// With nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the events, commands and rejections of an aggregate, or of another service's contract.
+    pub fn aggregate<T: Target>(self) -> Self {
+        self.add::<T::Event>(T::NAME, "event")
+            .add::<T::Command>(T::NAME, "command")
+            .add::<T::Rejection>(T::NAME, "rejection")
+    }
+
+    /// Adds the requests, responses and failures of a gateway.
+    pub fn gateway<G: Gateway>(self) -> Self {
+        self.add::<G::Request>(G::NAME, "request")
+            .add::<G::Response>(G::NAME, "response")
+            .add::<G::Failure>(G::NAME, "failure")
+    }
+
+    /// Gives a valid value of a type that checks what it reads, where the shape cannot be traced
+    /// without.
+    pub fn sample<S: Serialize + 'static>(mut self, value: S) -> Self {
+        self.samples.push(Sample(Box::new(move |tracer| {
+            tracer.sample(&value);
+        })));
+        self
+    }
+
+    fn add<M: Message>(mut self, name: &'static str, role: &'static str) -> Self {
+        let trace: Trace = |tracer| {
+            tracer.message::<M>();
+        };
+        self.owners.push(Owner { name, role, trace });
+        self
+    }
+
+    /// Compares with the file at `path`, from the package's folder; writes it if there is none.
+    ///
+    /// With `UPDATE_EVENTS_LOCK=1` in the environment it adds what is new to the file. It changes
+    /// and removes entries only with `UPDATE_EVENTS_LOCK=force`: for what was never stored anywhere.
+    ///
+    /// # Panics
+    ///
+    /// When the shapes are not those of the file, saying what differs and what to do; when a shape
+    /// cannot be traced; when the file cannot be read or written.
+    #[track_caller]
+    pub fn check(self, path: impl AsRef<Path>) {
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+        let update = Update::of(std::env::var(VARIABLE).ok().as_deref());
+        if let Err(problem) = self.compare(&folder.join(path), update) {
+            panic!("{problem}");
+        }
+    }
+
+    fn compare(&self, path: &Path, update: Update) -> Result<(), String> {
+        let traced = self.trace()?;
+        let old = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                println!("{} did not exist and is written: commit it", path.display());
+                return write(path, &traced);
+            }
+            Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
+        };
+        let differences = Differences::between(&parse(&old), &traced);
+        let breaks = !(differences.changed.is_empty() && differences.gone.is_empty());
+        match update {
+            Update::Force => write(path, &traced),
+            Update::Additions if !breaks => write(path, &traced),
+            Update::No if !breaks && differences.added.is_empty() => Ok(()),
+            _ => Err(differences.explain(path, &old, &print(&traced))),
+        }
+    }
+
+    fn trace(&self) -> Result<BTreeMap<String, Shape>, String> {
+        let mut all = BTreeMap::new();
+        for Owner { name: owner, role, trace } in &self.owners {
+            let mut tracer = SchemaTracer::new();
+            for Sample(give) in &self.samples {
+                give(&mut tracer);
+            }
+            trace(&mut tracer);
+            let shapes = tracer.shapes().map_err(|error| {
+                format!("{error}. A sample is given with `EventsLock::sample`.")
+            })?;
+            for ((name, version), shape) in shapes {
+                all.insert(format!("{owner} {role} {name} {version}"), shape);
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Update {
+    No,
+    Additions,
+    Force,
+}
+
+impl Update {
+    fn of(variable: Option<&str>) -> Self {
+        match variable {
+            None | Some("" | "0") => Self::No,
+            Some("force") => Self::Force,
+            Some(_) => Self::Additions,
+        }
+    }
+}
+
+fn print(traced: &BTreeMap<String, Shape>) -> String {
+    let mut text = HEADER.to_owned();
+    for (name, shape) in traced {
+        let _ = write!(text, "\n{name}\n");
+        for line in shape.to_string().lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text
+}
+
+fn parse(text: &str) -> BTreeMap<&str, String> {
+    let mut entries = BTreeMap::<&str, String>::new();
+    let mut name = None;
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match (line.strip_prefix("    "), name) {
+            (Some(shape), Some(name)) => {
+                let entry = entries.entry(name).or_default();
+                if !entry.is_empty() {
+                    entry.push('\n');
+                }
+                entry.push_str(shape);
+            }
+            _ => {
+                name = Some(line);
+                entries.insert(line, String::new());
+            }
+        }
+    }
+    entries
+}
+
+fn write(path: &Path, traced: &BTreeMap<String, Shape>) -> Result<(), String> {
+    fs::write(path, print(traced))
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+}
+
+/// The names of entries, by what became of them.
+#[derive(Debug, Default)]
+struct Differences {
+    changed: Vec<String>,
+    gone: Vec<String>,
+    added: Vec<String>,
+}
+
+impl Differences {
+    fn between(old: &BTreeMap<&str, String>, traced: &BTreeMap<String, Shape>) -> Self {
+        let mut differences = Self::default();
+        for (name, printed) in old {
+            match traced.get(*name) {
+                None => differences.gone.push((*name).to_owned()),
+                Some(shape) if !shape.is_same_as(printed) => {
+                    differences.changed.push((*name).to_owned());
+                }
+                Some(_) => {}
+            }
+        }
+        let added = traced.keys().filter(|name| !old.contains_key(name.as_str()));
+        differences.added = added.cloned().collect();
+        differences
+    }
+
+    fn explain(&self, path: &Path, old: &str, new: &str) -> String {
+        let mut text = format!("what is stored is not what {} says\n", path.display());
+        let mut say = |names: &[String], what: &str, to_do: &str| {
+            if !names.is_empty() {
+                let _ = write!(text, "\n{what}:\n");
+                for name in names {
+                    let _ = writeln!(text, "    {name}");
+                }
+                let _ = writeln!(text, "{to_do}");
+            }
+        };
+        say(
+            &self.changed,
+            "Changed without a new version",
+            "What was stored before would be refused, or read as something else. Give the variant \
+             the next version and\nkeep the old shape as a struct that it is made from:\n    \
+             #[message(version = 2, from(1 = OldShape))]",
+        );
+        say(
+            &self.gone,
+            "No longer there",
+            "What was stored under these could not be read any more. Renamed: keep the name with \
+             #[message(name = \"…\")].\nA new version: name the old shape with \
+             #[message(version = 2, from(1 = OldShape))].\nRemoved: put the variant back for as \
+             long as anything stored has it.",
+        );
+        say(
+            &self.added,
+            "New",
+            "Take them over and commit the file: UPDATE_EVENTS_LOCK=1 cargo test",
+        );
+        if !(self.changed.is_empty() && self.gone.is_empty()) {
+            text.push_str(
+                "\nIf it was never stored anywhere: UPDATE_EVENTS_LOCK=force cargo test\n",
+            );
+        }
+        let _ = write!(
+            text,
+            "\n{}",
+            TextDiff::from_lines(old, new).unified_diff().context_radius(3).header("locked", "now")
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use composable_rust_core::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    /// A file of its own, removed at the end.
+    struct Lock(PathBuf);
+
+    impl Lock {
+        fn new() -> Self {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("events-{}-{number}.lock", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn compare<T: Target>(&self, update: Update) -> Result<(), String> {
+            EventsLock::new()
+                .aggregate::<T>()
+                .compare(&self.0, update)
+                .map_err(|problem| problem.replace(&self.0.display().to_string(), "events.lock"))
+        }
+
+        /// What happens when `New` takes the place of `Old`.
+        fn change<Old: Target, New: Target>() -> (Self, String) {
+            let lock = Self::new();
+            lock.compare::<Old>(Update::No).unwrap();
+            lock.compare::<Old>(Update::No).unwrap();
+            let problem = lock.compare::<New>(Update::No).unwrap_err();
+            (lock, problem)
+        }
+    }
+
+    impl Drop for Lock {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq, Message)]
+    enum OrderCommand {
+        Ship,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Message)]
+    enum OrderError {
+        NotAllowed,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Item {
+        sku: String,
+        color: Color,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Color {
+        Red,
+        Green,
+    }
+
+    macro_rules! order {
+        ($name:ident, $event:ident { $($variant:tt)* }) => {
+            enum $name {}
+
+            #[derive(Debug, Clone, PartialEq, Message)]
+            #[message(prefix = "order")]
+            enum $event { $($variant)* }
+
+            impl Target for $name {
+                const NAME: &'static str = "order";
+                type Command = OrderCommand;
+                type Event = $event;
+                type Rejection = OrderError;
+            }
+        };
+    }
+
+    order!(Order, OrderEvent {
+        Placed { items: Vec<Item>, net: u64, gross: u64 },
+        Shipped,
+    });
+
+    #[test]
+    fn the_file_is_readable() {
+        let lock = Lock::new();
+        lock.compare::<Order>(Update::No).unwrap();
+        insta::assert_snapshot!(fs::read_to_string(&lock.0).unwrap());
+    }
+
+    order!(Swapped, SwappedEvent {
+        Placed { items: Vec<Item>, gross: u64, net: u64 },
+        Shipped,
+    });
+
+    #[test]
+    fn two_fields_that_change_places_are_a_change() {
+        let (lock, problem) = Lock::change::<Order, Swapped>();
+        insta::assert_snapshot!(problem);
+        assert!(lock.compare::<Swapped>(Update::Additions).is_err());
+        lock.compare::<Order>(Update::No).unwrap();
+        lock.compare::<Swapped>(Update::Force).unwrap();
+        lock.compare::<Swapped>(Update::No).unwrap();
+    }
+
+    mod reordered {
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub(super) struct Item {
+            sku: String,
+            color: Color,
+        }
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        enum Color {
+            Green,
+            Red,
+        }
+    }
+
+    order!(Reordered, ReorderedEvent {
+        Placed { items: Vec<reordered::Item>, net: u64, gross: u64 },
+        Shipped,
+    });
+
+    #[test]
+    fn a_nested_enum_in_another_order_is_a_change() {
+        let (_, problem) = Lock::change::<Order, Reordered>();
+        insta::assert_snapshot!(problem);
+    }
+
+    order!(Renamed, RenamedEvent {
+        Placed { items: Vec<Item>, net: u64, gross: u64 },
+        Sent,
+    });
+
+    #[test]
+    fn a_name_must_not_disappear() {
+        let (lock, problem) = Lock::change::<Order, Renamed>();
+        insta::assert_snapshot!(problem);
+        assert!(lock.compare::<Renamed>(Update::Additions).is_err());
+    }
+
+    order!(Grown, GrownEvent {
+        #[message(version = 2, from(1 = PlacedV1))]
+        Placed { items: Vec<Item>, net: u64, gross: u64, express: bool },
+        #[message(name = "order.shipped")]
+        Sent,
+        Returned,
+    });
+
+    #[derive(Deserialize)]
+    struct PlacedV1 {
+        items: Vec<ItemV1>,
+        net: u64,
+        gross: u64,
+    }
+
+    /// As it was, under another name.
+    #[derive(Deserialize)]
+    struct ItemV1 {
+        sku: String,
+        color: Color,
+    }
+
+    impl From<PlacedV1> for GrownEvent {
+        fn from(old: PlacedV1) -> Self {
+            let items =
+                old.items.into_iter().map(|ItemV1 { sku, color }| Item { sku, color }).collect();
+            Self::Placed { items, net: old.net, gross: old.gross, express: false }
+        }
+    }
+
+    #[test]
+    fn additions_are_taken_over() {
+        let (lock, problem) = Lock::change::<Order, Grown>();
+        insta::assert_snapshot!(problem);
+        lock.compare::<Grown>(Update::Additions).unwrap();
+        lock.compare::<Grown>(Update::No).unwrap();
+    }
+
+    order!(Forgotten, ForgottenEvent {
+        #[message(version = 2)]
+        Placed { items: Vec<Item>, net: u64, gross: u64 },
+        Shipped,
+    });
+
+    #[test]
+    fn an_upcaster_must_not_be_forgotten() {
+        let (_, problem) = Lock::change::<Order, Forgotten>();
+        assert!(
+            problem.contains("No longer there:\n    order event order.placed 1\n"),
+            "{problem}"
+        );
+    }
+
+    order!(Refusing, RefusingEvent { Placed(Refused) });
+
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    struct Refused(String);
+
+    impl<'de> Deserialize<'de> for Refused {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            if text == "secret" { Ok(Self(text)) } else { Err(serde::de::Error::custom("refused")) }
+        }
+    }
+
+    order!(Pair, PairEvent { Placed { first: Refused, second: u8 } });
+
+    #[test]
+    fn a_type_that_refuses_what_it_reads_is_given_a_sample() {
+        let lock = Lock::new();
+        let problem = lock.compare::<Pair>(Update::No).unwrap_err();
+        assert!(problem.contains("EventsLock::sample"), "{problem}");
+        let given = EventsLock::new().aggregate::<Pair>().sample(Refused("secret".into()));
+        given.compare(&lock.0, Update::No).unwrap();
+        // Nothing follows it here, so its shape is known although no value was accepted.
+        Lock::new().compare::<Refusing>(Update::No).unwrap();
+    }
+}
