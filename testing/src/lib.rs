@@ -3,9 +3,26 @@
 //! An event store in memory that keeps the port's whole contract, and the conformance suite that
 //! every event store passes.
 
+mod clock;
 pub mod conformance;
+mod encoding;
+mod environment;
 mod events_lock;
+mod failure;
+pub mod fixtures;
+mod given;
+mod ids;
 mod memory;
+mod test_store;
 
+pub use clock::MockClock;
+pub use encoding::{assert_state_survives, assert_survives};
+pub use environment::{
+    Unimplemented, unimplemented_clock, unimplemented_dependency, unimplemented_fn,
+    unimplemented_ids, unimplemented_rng,
+};
 pub use events_lock::EventsLock;
+pub use given::{DefaultEnvironment, EnvironmentSource, Given, Provided, When, given};
+pub use ids::{SeededRng, SequentialIds};
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
+pub use test_store::{TestStore, any_future, recording, rejecting};

@@ -1,0 +1,148 @@
+//! Whether messages and states survive what the store does to them.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use composable_rust_core::{Codecs, Encoded, JsonCodec, Message, StreamId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::{Failure, code, pretty};
+
+/// Checks that a message reads back as what was written, in the default codec and in JSON.
+///
+/// `given(…).when(…)` checks this for every event, command and rejection that it meets; use it for
+/// others, such as a gateway's requests.
+///
+/// # Panics
+///
+/// When it does not.
+///
+/// ```
+/// use composable_rust_core::Message;
+/// use composable_rust_testing::assert_survives;
+///
+/// #[derive(Debug, Clone, PartialEq, Message)]
+/// enum CardRequest { Charge { cents: u64 } }
+///
+/// assert_survives(&CardRequest::Charge { cents: 500 });
+/// ```
+#[track_caller]
+pub fn assert_survives(message: &impl Message) {
+    if let Some(failure) = message_failure("The message", message) {
+        failure.raise();
+    }
+}
+
+/// Checks that a state reads back from a snapshot as what was written, in the default codec and in
+/// JSON. `given(…).when(…)` checks this for every state that it comes to.
+///
+/// # Panics
+///
+/// When it does not.
+///
+/// ```
+/// use composable_rust_testing::assert_state_survives;
+///
+/// assert_state_survives(&vec![1, 2, 3]);
+/// ```
+#[track_caller]
+pub fn assert_state_survives<S>(state: &S)
+where
+    S: Debug + PartialEq + Serialize + DeserializeOwned,
+{
+    if let Some(failure) = state_failure(state) {
+        failure.raise();
+    }
+}
+
+/// What `what` (such as `The event`) lost on its way through a codec.
+pub(crate) fn message_failure<M: Message>(what: &str, message: &M) -> Option<Failure> {
+    let stream = stream();
+    codecs().into_iter().find_map(|(name, codecs)| {
+        let read = |content: Encoded| codecs.decode::<M>(&stream, &content);
+        let problem = match codecs.encode(&stream, message).map(read) {
+            Err(error) => Problem::NotWritten(reasons(&*error)),
+            Ok(Err(error)) => Problem::NotRead(reasons(&error)),
+            Ok(Ok(again)) if again != *message => Problem::Other(pretty(&again)),
+            Ok(Ok(_)) => return None,
+        };
+        Some(problem.failure(&format!("{what} `{}`", code(message, false)), name, &pretty(message)))
+    })
+}
+
+/// What the state lost on its way through a snapshot.
+pub(crate) fn state_failure<S>(state: &S) -> Option<Failure>
+where
+    S: Debug + PartialEq + Serialize + DeserializeOwned,
+{
+    let stream = stream();
+    codecs().into_iter().find_map(|(name, codecs)| {
+        let read =
+            |(codec, bytes): (String, Vec<u8>)| codecs.decode_state::<S>(&stream, &codec, &bytes);
+        let problem = match codecs.encode_state(&stream, state).map(read) {
+            Err(error) => Problem::NotWritten(reasons(&*error)),
+            Ok(Err(error)) => Problem::NotRead(reasons(&*error)),
+            Ok(Ok(again)) if again != *state => Problem::Other(pretty(&again)),
+            Ok(Ok(_)) => return None,
+        };
+        Some(problem.failure("The state", name, &pretty(state)))
+    })
+}
+
+/// The message as it comes back from the default codec.
+pub(crate) fn read_back<M: Message>(message: &M) -> Option<M> {
+    let (codecs, stream) = (Codecs::default(), stream());
+    codecs.encode(&stream, message).ok().and_then(|content| codecs.decode(&stream, &content).ok())
+}
+
+enum Problem {
+    NotWritten(String),
+    NotRead(String),
+    Other(String),
+}
+
+impl Problem {
+    fn failure(self, what: &str, codec: &str, written: &str) -> Failure {
+        match self {
+            Self::NotWritten(reasons) => {
+                Failure::new(format!("{what} cannot be written in {codec}.")).block(reasons).text(
+                    "Every field's type must be one that serde writes in this format; in JSON, for \
+                     example, the keys of a map must be texts or numbers.",
+                )
+            }
+            Self::NotRead(reasons) => {
+                Failure::new(format!("{what} is written in {codec} and cannot be read again."))
+                    .block(reasons)
+                    .text(
+                        "The default codec writes no field names, so what skips fields or looks \
+                         ahead cannot be read: `skip_serializing_if`, `flatten`, `untagged`, \
+                         `tag = \"…\"`, `serde_json::Value`. Remove the attribute, or keep such a \
+                         value as a text.",
+                    )
+            }
+            Self::Other(read) => {
+                Failure::new(format!("{what} does not come back from {codec} as it was written."))
+                    .diff(written, &read)
+                    .text(
+                        "What is marked - is lost when it is stored: look for `#[serde(skip)]`, a \
+                         conversion that rounds, or a `Serialize` and a `Deserialize` that do not \
+                         agree.",
+                    )
+            }
+        }
+    }
+}
+
+fn codecs() -> [(&'static str, Codecs); 2] {
+    [("the default codec", Codecs::default()), ("JSON", Codecs::default().writing(JsonCodec))]
+}
+
+fn stream() -> StreamId {
+    StreamId::new("test", "1").unwrap_or_else(|_| unreachable!("both parts are valid"))
+}
+
+fn reasons(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,171 @@
+//! Effects as the code that makes them, so that what a failure prints can be pasted into the test.
+
+use std::fmt::{Debug, Write as _};
+use std::time::Duration;
+
+use composable_rust_core::{
+    BusMessage, CallGateway, Delay, DispatchCommand, Due, Effect, EffectId, Effects, Replies,
+};
+
+/// The longest line.
+const WIDTH: usize = 88;
+
+/// Whether two effects say the same. Futures are like each other, since there is nothing to compare.
+pub(crate) fn same<A: PartialEq>(a: &Effect<A>, b: &Effect<A>) -> bool {
+    match (a, b) {
+        (Effect::Future(_), Effect::Future(_)) => true,
+        (Effect::Cancellable(a, x), Effect::Cancellable(b, y)) => a == b && same(x, y),
+        (Effect::Parallel(a), Effect::Parallel(b))
+        | (Effect::Sequential(a), Effect::Sequential(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (a, b) => a == b,
+    }
+}
+
+/// Whether two lists of effects say the same.
+pub(crate) fn same_effects<A: PartialEq>(a: &Effects<A>, b: &Effects<A>) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+}
+
+/// The effects over several lines, for a diff.
+pub(crate) fn effects_block<A: Debug>(effects: &Effects<A>) -> String {
+    match effects.len() {
+        0 => "effects![]".to_owned(),
+        _ => format!("effects![\n{}]", items(effects.iter())),
+    }
+}
+
+/// The effects on one line if there is room, as in `store.effects(…)`.
+pub(crate) fn effects_code<A: Debug>(effects: &Effects<A>) -> String {
+    let items: Vec<_> = effects.iter().map(|effect| render(effect, false)).collect();
+    let line = format!("effects![{}]", items.join(", "));
+    if line.len() <= WIDTH { line } else { effects_block(effects) }
+}
+
+/// One effect.
+fn effect_code<A: Debug>(effect: &Effect<A>) -> String {
+    let line = render(effect, false);
+    if line.len() <= WIDTH { line } else { render(effect, true) }
+}
+
+fn items<'a, A: Debug + 'a>(effects: impl IntoIterator<Item = &'a Effect<A>>) -> String {
+    effects
+        .into_iter()
+        .fold(String::new(), |mut text, effect| {
+            let _ = writeln!(text, "{},", effect_code(effect));
+            text
+        })
+        .lines()
+        .fold(String::new(), |mut text, line| {
+            let _ = writeln!(text, "    {line}");
+            text
+        })
+}
+
+fn render<A: Debug>(effect: &Effect<A>, tall: bool) -> String {
+    match effect {
+        Effect::PublishEvent(message) => format!("publish({})", bus_message(message, tall)),
+        Effect::DispatchCommand(dispatch) => dispatch_code(dispatch, tall),
+        Effect::CallGateway(call) => call_code(call, tall),
+        Effect::Delay(delay) => delay_code(delay, tall),
+        Effect::Cancel(id) => format!("cancel({})", id_code(id)),
+        Effect::Cancellable(id, effect) => {
+            format!("{}.with_id({})", render(effect, tall), id_code(id))
+        }
+        Effect::Database(database) => {
+            format!("database({}, …)", code(&database.operation, tall))
+        }
+        Effect::Parallel(effects) => group("parallel", effects, tall),
+        Effect::Sequential(effects) => group("sequential", effects, tall),
+        Effect::Future(_) => "any_future()".to_owned(),
+        Effect::Record(event) => format!("recording({})", code(event, tall)),
+        Effect::Reject(rejection) => format!("rejecting({})", code(rejection, tall)),
+        effect => code(effect, tall),
+    }
+}
+
+fn group<A: Debug>(name: &str, effects: &[Effect<A>], tall: bool) -> String {
+    if tall && !effects.is_empty() {
+        return format!("{name}(effects![\n{}])", items(effects));
+    }
+    let items: Vec<_> = effects.iter().map(|effect| render(effect, false)).collect();
+    format!("{name}(effects![{}])", items.join(", "))
+}
+
+fn delay_code<A: Debug>(delay: &Delay<A>, tall: bool) -> String {
+    let action = code(&delay.action, tall);
+    let delay_itself = match delay.due {
+        Due::After(duration) => format!("after({}, {action})", duration_code(duration)),
+        Due::At(moment) => format!("at(\"{moment}\".parse().unwrap(), {action})"),
+    };
+    match &delay.id {
+        Some(id) => format!("{delay_itself}.with_id({})", id_code(id)),
+        None => delay_itself,
+    }
+}
+
+/// A duration as code.
+pub(crate) fn duration_code(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    for (unit, size) in [("secs", 1_000_000_000), ("millis", 1_000_000), ("micros", 1_000)] {
+        if nanos % size == 0 {
+            return format!("Duration::from_{unit}({})", nanos / size);
+        }
+    }
+    format!("Duration::from_nanos({nanos})")
+}
+
+fn dispatch_code(dispatch: &DispatchCommand, tall: bool) -> String {
+    let verb = if dispatch.replies == Replies::Unwanted { "tell" } else { "dispatch" };
+    let (target, id) = (type_name(dispatch.target), dispatch.recipient.id());
+    let command = code(&dispatch.command, tall);
+    format!("{verb}(&{target}::id({id:?}), {command}){}", tag(&dispatch.replies))
+}
+
+fn call_code(call: &CallGateway, tall: bool) -> String {
+    let gateway = type_name(call.gateway);
+    format!("call::<{gateway}>({}){}", code(&call.request, tall), tag(&call.replies))
+}
+
+/// The tag is kept as JSON, which for plain variants and numbers is close to what the test writes.
+fn tag(replies: &Replies) -> String {
+    match replies {
+        Replies::Tagged(tag) if tag != "null" => {
+            format!(
+                ".tag({})",
+                tag.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(tag)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+fn id_code(id: &EffectId) -> String {
+    format!("{:?}", id.as_str())
+}
+
+/// The likely type of a target or gateway: `stock_item` is that of `StockItem`.
+fn type_name(name: &str) -> String {
+    name.split('_').fold(String::new(), |mut text, part| {
+        let mut letters = part.chars();
+        text.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        text.push_str(letters.as_str());
+        text
+    })
+}
+
+fn bus_message(message: &BusMessage, tall: bool) -> String {
+    let payload = message.payload.escape_ascii();
+    let (open, between, close) =
+        if tall { (" {\n    ", ",\n    ", ",\n}") } else { (" { ", ", ", " }") };
+    format!(
+        "BusMessage{open}topic: {:?}{between}key: {:?}{between}headers: {:?}{between}payload: b\"{payload}\"{close}",
+        message.topic, message.key, message.headers
+    )
+}
+
+/// A value, over several lines if `tall`.
+pub(crate) fn code(value: &impl Debug, tall: bool) -> String {
+    if tall { format!("{value:#?}") } else { format!("{value:?}") }
+}

@@ -1,0 +1,8 @@
+//! Failures of tests, written to be read.
+
+mod code;
+mod diff;
+mod message;
+
+pub(crate) use code::{code, duration_code, effects_block, effects_code, same, same_effects};
+pub(crate) use message::{Failure, list, pretty};

@@ -1,0 +1,168 @@
+//! What every scenario checks without being asked.
+
+use composable_rust_core::{
+    Aggregate, Context, Decision, Incoming, Message, Reaction, Reactions, Version,
+};
+use uuid::Uuid;
+
+use super::scenario::Scenario;
+use crate::encoding::{message_failure, read_back, state_failure};
+use crate::failure::{Failure, code, effects_block, pretty};
+
+/// One command, decided, applied, and reacted to.
+pub(super) struct Run<A: Aggregate> {
+    pub(super) decision: Decision<A>,
+    /// All reactions of all events, then those of the decision itself.
+    pub(super) reactions: Reactions<A::Command>,
+}
+
+impl<A: Aggregate> Run<A> {
+    pub(super) fn of(
+        scenario: &Scenario<A>,
+        incoming: &Incoming,
+        env: &A::Environment,
+        command: &A::Command,
+    ) -> Self {
+        let version = scenario.history.iter().fold(Version::ZERO, |version, _| version.next());
+        let ctx = Context::new(Uuid::nil(), &scenario.id, version, incoming, env);
+        let mut state = scenario.state.clone();
+        let decision = state.decide(command.clone(), &ctx);
+        let mut reactions = Reactions::none();
+        if let Ok(outcome) = &decision {
+            if !outcome.repeated {
+                for event in &outcome.events {
+                    state.apply(event.clone());
+                    reactions = reactions.merge(state.react(event, &ctx));
+                }
+            }
+            reactions = reactions.merge(outcome.effects.clone());
+        }
+        Self { decision, reactions }
+    }
+
+    /// What an app would refuse or lose of it.
+    pub(super) fn failure(&self, command: &A::Command) -> Option<Failure> {
+        let what = message_failure("The command", command);
+        let answer = || match &self.decision {
+            Ok(outcome) => outcome.events.iter().find_map(|e| event("The recorded event", e)),
+            Err(rejection) => message_failure("The rejection", rejection),
+        };
+        what.or_else(answer).or_else(|| self.reactions.iter().find_map(refused))
+    }
+
+    /// Whether `again`, the same command in the same state, says the same.
+    pub(super) fn differs(&self, again: &Self, command: &A::Command) -> Option<Failure> {
+        let command = code(command, false);
+        if self.decision != again.decision {
+            let (first, second) = (answer(&self.decision), answer(&again.decision));
+            return Some(unequal(
+                &format!(
+                    "`{command}` was decided twice in the same state and led to different things."
+                ),
+                &first,
+                &second,
+            ));
+        }
+        if self.reactions != again.reactions {
+            let (first, second) = (printed(&self.reactions), printed(&again.reactions));
+            return Some(unequal(
+                &format!(
+                    "`{command}` was handled twice in the same state and set different things in motion."
+                ),
+                &first,
+                &second,
+            ));
+        }
+        None
+    }
+}
+
+fn unequal(what: &str, first: &str, second: &str) -> Failure {
+    Failure::new(what).diff(first, second).text(
+        "After a conflict a command is decided again, so `decide` and `react` may look only at the \
+         state, the message, `ctx` and what `ctx.env()` fixes. Take the time from `ctx.now()`, ids from \
+         `ctx.new_id()`; no clock, no random number, no `HashMap` whose order shows.",
+    )
+}
+
+fn answer<A: Aggregate>(decision: &Decision<A>) -> String {
+    match decision {
+        Ok(outcome) => pretty(outcome),
+        Err(rejection) => pretty(rejection),
+    }
+}
+
+fn printed<C: Message>(reactions: &Reactions<C>) -> String {
+    effects_block(&reactions.clone().into_iter().map(Into::into).collect())
+}
+
+/// What an event lost in encoding.
+pub(super) fn event<E: Message>(what: &str, event: &E) -> Option<Failure> {
+    message_failure(what, event)
+}
+
+/// Whether folding the history again, as it is and as it was stored, gives the same state, and
+/// whether that survives a snapshot.
+pub(super) fn fold<A: Aggregate>(scenario: &Scenario<A>) -> Option<Failure> {
+    let again = scenario.history.iter().cloned().fold(A::default(), applied);
+    if again != scenario.state {
+        return Some(other_fold(
+            "Applying the same events twice led to different states.",
+            scenario,
+            &again,
+        ));
+    }
+    let stored = scenario.history.iter().filter_map(read_back).fold(A::default(), applied);
+    if stored != scenario.state {
+        return Some(other_fold(
+            "The events as they are stored lead to another state.",
+            scenario,
+            &stored,
+        ));
+    }
+    state_failure(&scenario.state)
+}
+
+fn applied<A: Aggregate>(mut state: A, event: A::Event) -> A {
+    state.apply(event);
+    state
+}
+
+fn other_fold<A: Aggregate>(what: &str, scenario: &Scenario<A>, other: &A) -> Failure {
+    Failure::new(what)
+        .diff(&pretty(&scenario.state), &pretty(other))
+        .text(
+            "`apply` runs again whenever the instance is loaded, so it may look only at the state and \
+             the event: no clock, no random number, no global. What it needs of them belongs in the \
+             event.",
+        )
+}
+
+/// What an app would refuse to store.
+fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
+    match reaction {
+        Reaction::Delay(delay) if !delay.action.kind().internal => {
+            Some(
+                Failure::new(format!(
+                    "`{}` is sent by a timer, and its variant is not internal, so anybody might send it.",
+                    code(&delay.action, false)
+                ))
+                .text("An app refuses to arm it. Mark the variant in the command's enum:")
+                .block("#[message(internal)]"),
+            )
+        }
+        Reaction::Delay(delay) => message_failure("The delayed command", &delay.action),
+        Reaction::DispatchCommand(dispatch) if dispatch.command.kind().internal => Some(
+            Failure::new(format!(
+                "`{}` is dispatched to `{}`, and it is internal: only the runtime delivers it.",
+                code(&dispatch.command, false),
+                dispatch.recipient
+            ))
+            .text(
+                "An app refuses to send it. Give the target a command that others may send, and let it \
+                 decide from there.",
+            ),
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,40 @@
+use std::fmt;
+use std::sync::Arc;
+
+use composable_rust_core::Aggregate;
+
+/// Where the environment of a [`Given`](crate::Given) comes from.
+#[diagnostic::on_unimplemented(
+    message = "the environment of `{A}` has no default",
+    label = "needs an environment",
+    note = "call `.env(…)` before `.when(…)`"
+)]
+pub trait EnvironmentSource<A: Aggregate> {
+    /// The environment.
+    fn environment(self) -> Arc<A::Environment>;
+}
+
+/// The environment's default, until [`env`](crate::Given::env) gives another.
+#[derive(Debug, Clone, Copy)]
+pub struct DefaultEnvironment(pub(super) ());
+
+impl<A: Aggregate<Environment: Default>> EnvironmentSource<A> for DefaultEnvironment {
+    fn environment(self) -> Arc<A::Environment> {
+        Arc::default()
+    }
+}
+
+/// The environment that the test gave.
+pub struct Provided<A: Aggregate>(pub(super) Arc<A::Environment>);
+
+impl<A: Aggregate> EnvironmentSource<A> for Provided<A> {
+    fn environment(self) -> Arc<A::Environment> {
+        self.0
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Provided<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Provided").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,11 @@
+//! Aggregates under test.
+
+mod answer;
+mod check;
+mod environment;
+mod scenario;
+mod when;
+
+pub use environment::{DefaultEnvironment, EnvironmentSource, Provided};
+pub use scenario::{Given, given};
+pub use when::When;

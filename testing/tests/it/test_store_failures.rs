@@ -1,0 +1,256 @@
+//! What a test store says to tests that are wrong. The messages are kept in `snapshots/`.
+
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{DbOperation, DbOutcome, StreamId, Version, database};
+use composable_rust_testing::{MockClock, TestStore, any_future};
+
+use crate::failing::assert_says;
+use crate::test_store::{Note, Notes, Page, SECOND, done, message, plan, planned, store, wait};
+
+/// A store that runs plan `n`, of which everything is said.
+#[track_caller]
+fn running(n: u32) -> TestStore<Notes> {
+    let mut store = store();
+    store.send(Note::Plan(n), planned);
+    store.effects(plan(n, &MockClock::new()));
+    store
+}
+
+#[test]
+fn a_change_that_the_test_does_not_say() {
+    assert_says!("store_unsaid_change", || store().send(Note::Done("a"), |_| {}));
+}
+
+#[test]
+fn a_change_other_than_the_test_says() {
+    assert_says!("store_wrong_change", || store().send(Note::Done("a"), done("b")));
+}
+
+#[test]
+fn a_change_that_does_not_happen() {
+    assert_says!("store_change_expected", || {
+        TestStore::new(Still, 1, ()).send(Moved, |state| *state = 2);
+    });
+}
+
+/// Never changes.
+struct Still;
+#[derive(Debug, Clone, PartialEq)]
+struct Moved;
+
+impl Reducer for Still {
+    type State = i64;
+    type Action = Moved;
+    type Environment = ();
+
+    fn reduce(&self, _: &mut i64, _: Moved, (): &()) -> Effects<Moved> {
+        effects![]
+    }
+}
+
+/// Its states print alike and are not equal.
+#[test]
+fn states_that_print_alike() {
+    struct Measure;
+    impl Reducer for Measure {
+        type State = f64;
+        type Action = ();
+        type Environment = ();
+
+        fn reduce(&self, state: &mut f64, (): (), (): &()) -> Effects<()> {
+            *state = f64::NAN;
+            effects![]
+        }
+    }
+    assert_says!("store_states_print_alike", || {
+        TestStore::new(Measure, 1.0, ()).send((), |state| *state = f64::NAN);
+    });
+}
+
+#[test]
+fn effects_that_the_test_does_not_say() {
+    assert_says!("store_unsaid_effects_at_send", || {
+        let mut store = store();
+        store.send(Note::Plan(1), planned);
+        store.send(Note::Done("a"), done("a"));
+    });
+    assert_says!("store_unsaid_effects_at_receive", || {
+        let mut store = running(9);
+        store.advance(SECOND * 2);
+        store.receive(Note::Plan(9), planned);
+        store.receive(Note::Plan(9), planned);
+    });
+    assert_says!("store_unsaid_effects_at_finish", || {
+        let mut store = store();
+        store.send(Note::Plan(2), planned);
+        store.finish();
+    });
+    assert_says!("store_unsaid_effects_at_drop", || {
+        store().send(Note::Plan(8), planned);
+    });
+}
+
+#[test]
+fn effects_other_than_the_test_says() {
+    assert_says!("store_wrong_effect", || {
+        let mut store = store();
+        store.send(Note::Plan(1), planned);
+        store.effects(effects![wait(2, "late"), wait(3, "early")]);
+    });
+    assert_says!("store_missing_effect", || {
+        let mut store = store();
+        store.send(Note::Plan(0), planned);
+        store.effects(effects![cancel("pair")]);
+    });
+    assert_says!("store_unexpected_effect", || {
+        let mut store = store();
+        store.send(Note::Plan(7), planned);
+        store.effects(effects![]);
+    });
+    assert_says!("store_wrong_nested_effects", || {
+        let mut store = store();
+        store.send(Note::Plan(2), planned);
+        store.effects(effects![sequential(effects![
+            wait(2, "first").with_id("id"),
+            publish(message("u")),
+            any_future(),
+            wait(1, "second"),
+        ])]);
+    });
+    assert_says!("store_effects_before_send", || store().effects(effects![]));
+}
+
+#[test]
+fn actions_that_the_test_does_not_receive() {
+    assert_says!("store_unreceived_at_send", || {
+        let mut store = running(1);
+        store.advance(SECOND);
+        store.send(Note::Done("a"), done("a"));
+    });
+    assert_says!("store_unreceived_at_finish", || {
+        let mut store = running(1);
+        store.advance(SECOND * 2);
+        store.finish();
+    });
+    assert_says!("store_unreceived_at_drop", || running(1).advance(SECOND));
+}
+
+#[test]
+fn actions_that_do_not_come_back() {
+    assert_says!("store_nothing_came_back", || {
+        store().receive(Note::Done("a"), done("a"));
+    });
+    assert_says!("store_not_yet_come_back", || {
+        let mut store = running(3);
+        store.receive(Note::Done("a"), done("a"));
+    });
+    assert_says!("store_no_match_came_back", || {
+        let mut store = running(8);
+        store.receive_matching(|note| matches!(note, Note::Done(_)), |_| {});
+    });
+}
+
+#[test]
+fn other_actions_come_back() {
+    assert_says!("store_other_action", || {
+        let mut store = running(1);
+        store.advance(SECOND);
+        store.receive(Note::Done("soon"), done("soon"));
+    });
+    assert_says!("store_other_action_first", || {
+        let mut store = running(1);
+        store.advance(SECOND * 2);
+        store.receive(Note::Done("late"), done("late"));
+    });
+    assert_says!("store_other_than_matched", || {
+        let mut store = running(1);
+        store.advance(SECOND);
+        store.receive_matching(|note| matches!(note, Note::Plan(_)), planned);
+    });
+    assert_says!("store_wrong_change_at_receive", || {
+        let mut store = running(1);
+        store.advance(SECOND);
+        store.receive(Note::Done("early"), |_| {});
+    });
+}
+
+#[test]
+fn effects_that_still_run() {
+    assert_says!("store_running_at_finish", || running(1).finish());
+    assert_says!("store_running_at_drop", || drop(running(8)));
+    assert_says!("store_endless", || {
+        let mut store = store();
+        store.send(Note::Plan(12), planned);
+    });
+}
+
+#[test]
+fn futures_that_are_not_done() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_says!("store_settle_without_future", || {
+        runtime.block_on(async { running(1).settle(SECOND).await });
+    });
+    assert_says!("store_settle_limit", || {
+        runtime.block_on(async { running(8).settle(Duration::from_millis(1)).await });
+    });
+}
+
+/// Asks the event store.
+struct Asks;
+
+fn everything() -> DbOperation {
+    let stream = StreamId::new("order", "1").unwrap();
+    DbOperation::LoadEvents { stream, after: Version::ZERO }
+}
+
+impl Reducer for Asks {
+    type State = ();
+    type Action = u64;
+    type Environment = ();
+
+    fn reduce(&self, (): &mut (), action: u64, (): &()) -> Effects<u64> {
+        match action {
+            0 => effects![database(everything(), |result| u64::from(result.is_ok()))],
+            _ => effects![],
+        }
+    }
+}
+
+#[test]
+fn database_effects_without_an_answer() {
+    assert_says!("store_database_running", || {
+        let mut store = TestStore::new(Asks, (), ());
+        store.send(0, |()| {});
+        store.skip_effects();
+        store.finish();
+    });
+    assert_says!("store_database_none", || {
+        TestStore::new(Asks, (), ()).respond(Ok(DbOutcome::Saved));
+    });
+}
+
+#[test]
+fn nothing_to_skip() {
+    assert_says!("store_skip_effects", || {
+        let mut store = store();
+        store.send(Note::Done("a"), done("a"));
+        store.skip_effects();
+    });
+    assert_says!("store_skip_received", || store().skip_received());
+    assert_says!("store_skip_running", || store().skip_running());
+}
+
+#[test]
+fn what_a_non_exhaustive_store_compares() {
+    assert_says!("store_part_of_state", || {
+        let mut store = store().non_exhaustive();
+        store.send(Note::Plan(0), |page| page.plans += 1);
+    });
+    assert_says!("store_part_of_effects", || {
+        let mut store = store().non_exhaustive();
+        store.send(Note::Plan(1), |page: &mut Page| page.plans = 1);
+        store.effects(effects![after(Duration::from_millis(1_500), Note::Done("late"))]);
+    });
+}
