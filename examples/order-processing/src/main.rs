@@ -1,2 +1,15 @@
-//! Work in progress.
-fn main() {}
+//! Runs the command line.
+
+use std::io::stderr;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use order_processing::cli::Cli;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    Cli::parse().run().await
+}
