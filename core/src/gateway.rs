@@ -73,12 +73,13 @@ pub trait ReceivesAnswer<G: Gateway>: Message {
 }
 
 /// What an answer variant's type says; lets the derive name the gateway whatever the type is called.
+/// `C` is the command type, as in `IsReply`.
 #[doc(hidden)]
-pub trait IsAnswer {
+pub trait IsAnswer<C> {
     type Gateway: Gateway;
 }
 
-impl<G: Gateway> IsAnswer for Answer<G> {
+impl<G: Gateway, C> IsAnswer<C> for Answer<G> {
     type Gateway = G;
 }
 

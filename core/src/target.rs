@@ -90,12 +90,15 @@ pub trait Receives<T: Target>: Message {
 }
 
 /// What a reply variant's type says; lets the derive name the target whatever the type is called.
+///
+/// `C` is the command type. Without it the compiler would take the targets of two variants for
+/// possibly the same: an upstream crate might implement a trait that names no local type.
 #[doc(hidden)]
-pub trait IsReply {
+pub trait IsReply<C> {
     type Target: Target;
 }
 
-impl<T: Target> IsReply for Reply<T> {
+impl<T: Target, C> IsReply<C> for Reply<T> {
     type Target = T;
 }
 

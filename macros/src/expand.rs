@@ -214,7 +214,9 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
     };
     let [marker, of, taken, receiver, method] =
         [marker, of, taken, receiver, method].map(|name| format_ident!("{name}"));
-    let target = quote_spanned!(ty.span()=> <#ty as #root::__private::#marker>::#of);
+    let target = variant.target.clone().unwrap_or_else(
+        || quote_spanned!(ty.span()=> <#ty as #root::__private::#marker<#ident>>::#of),
+    );
     let types: Vec<_> = before.iter().map(|field| &field.ty).collect();
     let locals: Vec<_> = before.iter().map(MessageField::local).collect();
     let (tag, pattern) = match (types.as_slice(), locals.as_slice()) {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::ext::IdentExt;
-use syn::{Data, DeriveInput, Field, Fields, Ident, Meta, Type, Variant};
+use syn::{
+    Data, DeriveInput, Field, Fields, Ident, Meta, PathArguments, PathSegment, Type, Variant,
+};
 
 use crate::attributes::{EnumAttributes, FieldAttributes, Upcaster, VariantAttributes};
 use crate::errors::Errors;
@@ -33,6 +35,8 @@ pub(crate) struct MessageVariant {
     pub(crate) shape: Shape,
     pub(crate) fields: Vec<MessageField>,
     pub(crate) role: Role,
+    /// The `T` of a last field spelled `Reply<T>` or `Answer<T>`; an alias hides it.
+    pub(crate) target: Option<TokenStream>,
     /// serde's attributes for the whole content.
     pub(crate) serde: Vec<Meta>,
 }
@@ -177,6 +181,7 @@ impl MessageVariant {
             shape: shape(&variant.fields, &fields),
             fields,
             role,
+            target: spelled_target(variant).filter(|_| role != Role::Plain),
             serde: serde_attributes::of_variant(&variant.attrs, errors),
         };
         read.check_upcasters(errors);
@@ -280,13 +285,28 @@ fn shape(fields: &Fields, read: &[MessageField]) -> Shape {
     }
 }
 
-fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) -> Role {
-    let last = variant.fields.iter().next_back();
-    let spelled = last.and_then(|field| match &field.ty {
+/// The last part of the last field's type, such as `Reply<Payment>`.
+fn last_segment(variant: &Variant) -> Option<&PathSegment> {
+    match &variant.fields.iter().next_back()?.ty {
         Type::Path(path) => path.path.segments.last(),
         _ => None,
-    });
-    let spelled = |name| spelled.is_some_and(|segment| segment.ident == name);
+    }
+}
+
+fn spelled_target(variant: &Variant) -> Option<TokenStream> {
+    let segment = last_segment(variant)?;
+    if segment.ident != "Reply" && segment.ident != "Answer" {
+        return None;
+    }
+    match &segment.arguments {
+        PathArguments::AngleBracketed(arguments) => Some(arguments.args.to_token_stream()),
+        _ => None,
+    }
+}
+
+fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) -> Role {
+    let last = variant.fields.iter().next_back();
+    let spelled = |name| last_segment(variant).is_some_and(|segment| segment.ident == name);
     let (reply, answer) = match (attributes.reply, attributes.answer) {
         (false, false) => (spelled("Reply"), spelled("Answer")),
         said => said,

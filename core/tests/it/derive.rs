@@ -157,3 +157,194 @@ fn round_trips() {
         }
     }
 }
+
+/// A variant's content as JSON.
+fn json<M: Message>(message: &M) -> String {
+    String::from_utf8(message.encode(Format::Json).unwrap()).unwrap()
+}
+
+#[test]
+fn names_and_versions() {
+    let kinds: Vec<_> = FormEvent::KINDS
+        .iter()
+        .map(|Kind { name, version, internal }| {
+            format!("{name} {version}{}", if *internal { " internal" } else { "" })
+        })
+        .collect();
+    insta::assert_snapshot!(kinds.join("\n"), @r"
+    form.unit 1
+    form.braces 1
+    form.parens 1
+    form.one 1
+    form.two 1
+    form.named 1
+    form.http_call 1
+    kept 3
+    form.timed_out 1 internal
+    form.serde 1
+    form.one_with 1
+    form.two_with 1
+    form.skipped 1
+    form.recursive 1
+    ");
+}
+
+#[test]
+fn json_is_readable() {
+    let all: Vec<_> =
+        forms().iter().map(|event| format!("{}: {}", event.kind().name, json(event))).collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    form.unit: {}
+    form.braces: {}
+    form.parens: {}
+    form.one: {"sku":"a","count":1}
+    form.two: {"0":1,"1":"ä"}
+    form.named: {"items":[{"sku":"a","count":1}],"type":true,"format":1,"kind":2,"name":3}
+    form.http_call: {"by_name":{"x":300}}
+    kept: {"at":-1}
+    form.timed_out: {}
+    form.serde: {"TYPE":1,"orSeven":2,"asHex":"abcd","asText":"42"}
+    form.one_with: "0102"
+    form.two_with: {"first":9,"1":"0102"}
+    form.skipped: {}
+    form.recursive: {"children":[{"children":[]}]}
+    "#);
+}
+
+#[test]
+fn serde_attributes_are_honoured() {
+    let read = |text: &str| FormEvent::decode("form.serde", 1, Format::Json, text.as_bytes());
+    let least = r#"{ "TYPE": 1, "asHex": "0001", "asText": "5" }"#;
+    let expected = FormEvent::Serde {
+        the_type: 1,
+        or_seven: 7,
+        as_hex: [0, 1],
+        as_text: 5,
+        not_stored: 0,
+        maybe: None,
+        number: 0,
+    };
+    assert_eq!(read(least).unwrap(), expected);
+    let unknown = r#"{ "TYPE": 1, "asHex": "0001", "asText": "5", "more": 1 }"#;
+    assert!(matches!(read(unknown), Err(DecodeError::Malformed { .. })));
+    // A field that is skipped is not stored, in either format.
+    let skipped = FormEvent::Skipped(9);
+    for format in [Format::Binary, Format::Json] {
+        let bytes = skipped.encode(format).unwrap();
+        let read = FormEvent::decode("form.skipped", 1, format, &bytes);
+        assert_eq!(read.unwrap(), FormEvent::Skipped(0));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_told_apart() {
+    let unknown = FormEvent::decode("form.nothing", 1, Format::Binary, &[]).unwrap_err();
+    assert!(matches!(&unknown, DecodeError::UnknownName { name } if name == "form.nothing"));
+    assert!(unknown.is_newer());
+    let version = FormEvent::decode("kept", 4, Format::Binary, &[]).unwrap_err();
+    assert!(matches!(version, DecodeError::UnknownVersion { version: 4, known: 3, .. }));
+    assert!(version.is_newer());
+    let old = FormEvent::decode("kept", 2, Format::Binary, &[]).unwrap_err();
+    assert!(!old.is_newer());
+    for (format, bytes) in
+        [(Format::Binary, &b"\x01"[..]), (Format::Json, b"null"), (Format::Json, b"")]
+    {
+        let malformed = FormEvent::decode("form.unit", 1, format, bytes).unwrap_err();
+        assert!(matches!(malformed, DecodeError::Malformed { version: 1, .. }), "{malformed:?}");
+        assert!(std::error::Error::source(&malformed).is_some());
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ParcelEvent {
+    #[message(version = 3, from(1 = SentV1, 2 = SentV2))]
+    Sent { to: String, grams: u32, express: bool },
+    /// The name lives on: the first shape has become another event.
+    #[message(name = "parcel.returned", version = 1)]
+    ReturnedUnread,
+    #[message(name = "parcel.returned", version = 2)]
+    Returned { reason: String },
+}
+
+#[derive(Deserialize)]
+struct SentV1 {
+    to: String,
+}
+
+#[derive(Deserialize)]
+struct SentV2 {
+    to: String,
+    grams: u32,
+}
+
+impl From<SentV1> for SentV2 {
+    fn from(old: SentV1) -> Self {
+        Self { to: old.to, grams: 500 }
+    }
+}
+
+impl From<SentV2> for ParcelEvent {
+    fn from(old: SentV2) -> Self {
+        Self::Sent { to: old.to, grams: old.grams, express: false }
+    }
+}
+
+#[test]
+fn old_versions_are_read() {
+    let golden: [(u16, &[u8], &[u8], u32); 2] =
+        [(1, b"\x01a", br#"{"to":"a"}"#, 500), (2, b"\x01a\x07", br#"{"to":"a","grams":7}"#, 7)];
+    for (version, binary, json, grams) in golden {
+        let expected = ParcelEvent::Sent { to: "a".into(), grams, express: false };
+        for (format, bytes) in [(Format::Binary, binary), (Format::Json, json)] {
+            let read = ParcelEvent::decode("parcel.sent", version, format, bytes);
+            assert_eq!(read.unwrap(), expected, "{version} {format:?}");
+        }
+    }
+    let read = |version| {
+        ParcelEvent::decode("parcel.returned", version, Format::Json, b"{\"reason\":\"\"}")
+    };
+    assert_eq!(read(1).unwrap(), ParcelEvent::ReturnedUnread);
+    assert_eq!(read(2).unwrap(), ParcelEvent::Returned { reason: String::new() });
+    assert!(matches!(read(3), Err(DecodeError::UnknownVersion { known: 2, .. })));
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+#[message(prefix = "legacy")]
+enum Everything {
+    Happened,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum NothingEvent {}
+
+#[test]
+fn prefixes_and_enums_without_variants() {
+    assert_eq!(Everything::Happened.kind().name, "legacy.happened");
+    assert_eq!(NothingEvent::KINDS, []);
+    assert!(NothingEvent::decode("a", 1, Format::Json, b"{}").is_err());
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum FailingEvent {
+    Failing(#[serde(with = "failing")] u8),
+}
+
+mod failing {
+    use serde::{Deserialize, Deserializer, Serializer, ser};
+
+    pub(super) fn serialize<S: Serializer>(_: &u8, _: S) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom("not today"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+        u8::deserialize(deserializer)
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_of_the_message() {
+    for format in [Format::Binary, Format::Json] {
+        let error = FailingEvent::Failing(1).encode(format).unwrap_err();
+        assert_eq!(error.to_string(), "`failing.failing` cannot be encoded");
+    }
+}

@@ -4,4 +4,7 @@
 
 mod derive;
 mod door;
+mod properties;
+mod replies;
 mod schema;
+mod wire;
