@@ -20,3 +20,20 @@ pub mod prelude {
     pub use composable_rust_core::prelude::*;
     pub use composable_rust_runtime::{App, Handle, SendError};
 }
+
+/// The README and the book: their snippets are tests.
+#[cfg(all(doctest, feature = "postgres", feature = "sqlite", feature = "testing"))]
+mod book {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/src/getting-started.md")]
+    mod getting_started {}
+    #[doc = include_str!("../../docs/src/concepts.md")]
+    mod concepts {}
+    #[doc = include_str!("../../docs/src/composition.md")]
+    mod composition {}
+    #[doc = include_str!("../../docs/src/event-sourcing.md")]
+    mod event_sourcing {}
+    #[doc = include_str!("../../docs/src/testing.md")]
+    mod testing {}
+}
