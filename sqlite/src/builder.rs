@@ -124,7 +124,15 @@ impl Builder {
         let mut connection = opened.map_err(|error| schema::unavailable(&path, error))?;
         let log =
             schema::prepare(&mut connection, &path, self.partitions, self.busy_timeout).await?;
-        let writer = Writer::new(options.clone(), self.busy_timeout);
+        let writer = Writer::new(
+            options
+                .clone()
+                // In KiB. A batch that does not fit is written out before its commit.
+                .pragma("cache_size", "-32768")
+                // What is overwritten or deleted is zeroed in the file too: erasing means that.
+                .pragma("secure_delete", "on"),
+            self.busy_timeout,
+        );
         let readers = Readers::new(options.clone(), self.read_connections);
         let watcher = Watcher::new(options, self.poll_interval);
         Ok(SqliteEventStore::new(path, log, writer, readers, watcher))

@@ -9,11 +9,8 @@ use crate::error::store_error;
 use crate::sql::{Args, int, uint};
 use crate::store::SqliteEventStore;
 
-// What is overwritten or deleted is zeroed in the file too, while this is on.
-const SECURE_DELETE: &str = "pragma secure_delete = on";
-
 /// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
-const FORGET: &str = "pragma secure_delete = off; pragma wal_checkpoint(truncate)";
+const FORGET: &str = "pragma wal_checkpoint(truncate)";
 
 /// Each takes partition and stream, and the erased name where it sets one.
 const ERASE: [&str; 7] = [
@@ -49,7 +46,6 @@ impl SqliteEventStore {
 
     async fn erase_rows(&self, stream: &StreamId) -> Result<u64, sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
-        transaction.fetch(SECURE_DELETE, Args::default()).await?;
         let mut erased = 0;
         for sql in ERASE {
             let mut args = self.args_of(stream);

@@ -1,1 +1,73 @@
-//! Work in progress.
+//! The write-ahead log: how large it may grow, and what erasing leaves in it.
+
+use std::fs;
+use std::path::Path;
+
+use composable_rust_core::{Append, EventStore, ExpectedVersion, Position, Version};
+use composable_rust_sqlite::SqliteEventStore;
+use futures_util::StreamExt as _;
+
+use crate::make::{append, commit, events, stream};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A reader that follows the log, and a load that somebody started and reads no further, while 100
+/// MiB are written.
+#[tokio::test]
+async fn readers_do_not_make_it_grow_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let store = SqliteEventStore::open(&path).await.unwrap();
+    commit(
+        &store,
+        &Append::new(stream("1"), ExpectedVersion::EMPTY).with_events(events(9_000, 200)),
+    )
+    .await;
+    let id = stream("1");
+    let mut load = Box::pin(store.load_events(&id, Version::ZERO));
+    assert!(load.next().await.is_some());
+
+    let (mut after, mut largest) = (Position::beginnings(8), 0);
+    for n in 0..100 {
+        let id = format!("big-{n}");
+        commit(
+            &store,
+            &Append::new(stream(&id), ExpectedVersion::EMPTY).with_events(events(4, 256 * 1024)),
+        )
+        .await;
+        for event in store.read_log(&after, 7).await.unwrap() {
+            after[usize::from(event.position.partition)] = event.position;
+        }
+        largest = largest.max(fs::metadata(wal(&path)).unwrap().len());
+    }
+    assert!(largest < 40 * MIB, "the write-ahead log grew to {} MiB", largest / MIB);
+    let rest = load.count().await;
+    assert_eq!(rest, 8_999);
+}
+
+#[tokio::test]
+async fn erased_content_is_in_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let store = SqliteEventStore::open(&path).await.unwrap();
+    let secret = b"card 4929 1234 5678 9012";
+    let mut placed = append("1", ExpectedVersion::EMPTY, 20);
+    for (n, event) in placed.events.iter_mut().enumerate() {
+        event.content.bytes = secret.repeat(1 + n * 40);
+    }
+    commit(&store, &placed).await;
+    commit(&store, &append("2", ExpectedVersion::EMPTY, 20)).await;
+    assert!(holds(&path, secret) || holds(&wal(&path), secret));
+
+    assert_eq!(store.erase_stream(&stream("1")).await.unwrap(), 20);
+    assert!(!holds(&path, secret), "in the file");
+    assert!(!holds(&wal(&path), secret), "in the write-ahead log");
+}
+
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).unwrap().windows(bytes.len()).any(|window| window == bytes)
+}
+
+fn wal(path: &Path) -> std::path::PathBuf {
+    format!("{}-wal", path.display()).into()
+}
