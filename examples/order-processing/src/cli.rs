@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use composable_rust::Version;
 use composable_rust::prelude::*;
 
-use crate::commands;
 use crate::{Cents, Date, Order, OrderCommand, StoreUrl};
+use crate::{commands, demo, http};
 
 /// Orders, durable on SQLite or PostgreSQL.
 #[derive(Debug, Parser)]
@@ -24,6 +25,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Place and ship generated orders and look at them [default store: sqlite:orders-demo.db]
+    Demo,
     /// Place an order
     Place(Place),
     /// Send a parcel of an order
@@ -58,6 +61,12 @@ enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Answer HTTP requests until Ctrl-C
+    Serve {
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        addr: SocketAddr,
     },
 }
 
@@ -147,9 +156,11 @@ fn complain(error: &dyn Display, status: u8) -> ExitCode {
 
 impl Command {
     async fn run(self, store: Option<StoreUrl>) -> anyhow::Result<()> {
-        let store = store.unwrap_or_else(|| StoreUrl::Sqlite("orders.db".into()));
+        let file = if matches!(self, Self::Demo) { "orders-demo.db" } else { "orders.db" };
+        let store = store.unwrap_or_else(|| StoreUrl::Sqlite(file.into()));
         let app = store.open().await?;
         match self {
+            Self::Demo => demo::run(&app, &store).await,
             Self::Place(Place { order, customer, units, amount, date, asking }) => {
                 let placed_on = date;
                 let command = OrderCommand::Place { customer, placed_on, units, amount };
@@ -165,6 +176,7 @@ impl Command {
             Self::History { order } => commands::history(&app, &order).await,
             Self::Import { file, skip_bad } => commands::import(&app, &file, skip_bad).await,
             Self::Report { json } => commands::report(&app, json).await,
+            Self::Serve { addr } => http::serve(&app, addr).await,
         }
     }
 }

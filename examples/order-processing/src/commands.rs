@@ -13,6 +13,7 @@ use crate::cdnow::Purchases;
 use crate::cli::Asking;
 use crate::import::{self, Imported, Reason, Stop};
 use crate::progress::Progress;
+use crate::signal::asked_to_stop;
 use crate::{Details, Order, OrderCommand, OrderEvent, OrderRejection, Report};
 
 /// Sends a command and prints where it was recorded.
@@ -115,13 +116,7 @@ pub(crate) async fn import(app: &App, path: &Path, skip_bad: bool) -> anyhow::Re
     let bytes = file.metadata().with_context(opened)?.len();
     let mut progress = Progress::new("importing", bytes);
     let purchases = Purchases::new(BufReader::new(file));
-    let interrupted = async {
-        // Without the signal it can only be ended the hard way, which loses nothing either.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let imported = import::import(app, purchases, skip_bad, interrupted, &mut progress).await;
+    let imported = import::import(app, purchases, skip_bad, asked_to_stop(), &mut progress).await;
     let Imported { placed, present, skipped, stopped } = imported;
     progress.end(placed + present, "orders");
     match skipped {

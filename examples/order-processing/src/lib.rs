@@ -6,10 +6,13 @@ mod cents;
 pub mod cli;
 mod commands;
 mod date;
+mod demo;
+mod http;
 mod import;
 mod order;
 mod progress;
 mod report;
+mod signal;
 mod storage;
 
 pub use cents::{Cents, InvalidCents};
