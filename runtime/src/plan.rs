@@ -70,6 +70,7 @@ impl<A: Aggregate> Plan<A> {
 pub(crate) enum StoredAnswer {
     Accepted,
     Rejected { name: String, version: u16, codec: String, bytes: Vec<u8> },
+    UnexpectedVersion { expected: Version, actual: Version },
 }
 
 /// Decides every question in turn, each on the state that the one before left.
@@ -131,8 +132,11 @@ impl<A: Aggregate> Draft<'_, A> {
         &mut self,
         question: &Question<A::Command>,
     ) -> Result<Ruling<A>, SendError<A::Rejection>> {
-        if let Some(expected) = question.expecting.filter(|expected| *expected != self.version) {
+        let unexpected = question.expecting.filter(|expected| *expected != self.version);
+        if let Some(expected) = unexpected {
             let actual = self.version;
+            let first = self.append.events.len();
+            self.mark(question, first, &StoredAnswer::UnexpectedVersion { expected, actual })?;
             return Ok(Ruling::Refused(SendError::UnexpectedVersion { expected, actual }));
         }
         let rules = self.rules;
@@ -154,16 +158,26 @@ impl<A: Aggregate> Draft<'_, A> {
                 (Ruling::Refused(SendError::Rejected(rejection)), answer)
             }
         };
-        if let Some(digest) = question.digest {
-            self.append.marks.push(NewMark {
-                message_id: question.incoming.message_id,
-                digest,
-                first_event: index(first),
-                event_count: index(self.append.events.len() - first),
-                answer: encode_value(Format::Binary, &answer).map_err(unstorable)?,
-            });
-        }
+        self.mark(question, first, &answer)?;
         Ok(ruling)
+    }
+
+    /// Keeps the outcome of a message that can come again.
+    fn mark(
+        &mut self,
+        question: &Question<A::Command>,
+        first: usize,
+        answer: &StoredAnswer,
+    ) -> Result<(), SendError<A::Rejection>> {
+        let Some(digest) = question.digest else { return Ok(()) };
+        self.append.marks.push(NewMark {
+            message_id: question.incoming.message_id,
+            digest,
+            first_event: index(first),
+            event_count: index(self.append.events.len() - first),
+            answer: encode_value(Format::Binary, answer).map_err(unstorable)?,
+        });
+        Ok(())
     }
 
     fn accept(
@@ -343,14 +357,17 @@ fn stored_rejection<A: Aggregate>(
     Ok(StoredAnswer::Rejected { name, version, codec, bytes })
 }
 
-/// Of a command: the same key with another command is another message.
-pub(crate) fn digest(message: &impl Message) -> Result<u128, String> {
+/// Of a command and what it expects: the same key with another request is another message.
+pub(crate) fn digest(message: &impl Message, expecting: Option<Version>) -> Result<u128, String> {
     let bytes = message.encode(Format::Binary).map_err(|error| describe(&error))?;
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     let kind = message.kind();
     hash.update(kind.name.as_bytes());
     hash.update(&kind.version.to_le_bytes());
     hash.update(&bytes);
+    if let Some(version) = expecting {
+        hash.update(&version.get().to_le_bytes());
+    }
     Ok(hash.digest128())
 }
 
@@ -424,6 +441,9 @@ pub(crate) fn stored_answer<A: Aggregate>(
             let content = Encoded { name: name.into(), version, codec: codec.into(), bytes };
             let rejection = codecs.decode(stream, &content).map_err(unstorable)?;
             Err(SendError::Rejected(rejection))
+        }
+        StoredAnswer::UnexpectedVersion { expected, actual } => {
+            Err(SendError::UnexpectedVersion { expected, actual })
         }
     }
 }

@@ -54,8 +54,9 @@ impl<'a, A: Aggregate> Send<'a, A> {
     }
 
     /// Makes the send idempotent: sent again with the same key, the same command is not decided
-    /// again but answered as the first time, also if that was a rejection. Another command with the
-    /// same key is refused with [`SendError::KeyReused`]. Keys are scoped to the instance.
+    /// again but answered as the first time, also if that was a refusal. Another command, or another
+    /// expected version, with the same key is refused with [`SendError::KeyReused`]. Keys are scoped
+    /// to the instance.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -126,7 +127,8 @@ impl<'a, A: Aggregate> Send<'a, A> {
         let shared = &self.handle.runtime.shared;
         let (message_id, digest) = match &self.key {
             Some(key) => {
-                let digest = digest(&self.command).map_err(SendError::Unstorable)?;
+                let digest =
+                    digest(&self.command, self.expecting).map_err(SendError::Unstorable)?;
                 (MessageId::from_key(key), Some(digest))
             }
             None => (MessageId(shared.ids.new_id()), None),

@@ -1,5 +1,6 @@
 //! Idempotency keys.
 
+use composable_rust_core::Version;
 use composable_rust_core::prelude::*;
 use composable_rust_runtime::SendError;
 use composable_rust_testing::InMemoryEventStore;
@@ -74,4 +75,21 @@ async fn a_duplicate_in_a_drain_leaves_the_others_to_be_decided_again() {
     assert_eq!(again.unwrap(), first);
     assert_eq!((before.unwrap().version.get(), after.unwrap().version.get()), (2, 3));
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_key_is_looked_at_before_the_expected_version() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let send = || account.send(In::Deposit { cents: 5 }).key("a").expecting(Version::ZERO);
+    let first = send().await.unwrap();
+    assert_eq!(send().await.unwrap(), first);
+
+    let late = || account.send(In::Deposit { cents: 5 }).key("b").expecting(Version::ZERO);
+    for _ in 0..2 {
+        let refused = late().await.unwrap_err();
+        assert!(matches!(refused, SendError::UnexpectedVersion { .. }), "{refused:?}");
+    }
+    let reused = account.send(In::Deposit { cents: 5 }).key("b").expecting(Version::new(1)).await;
+    assert!(matches!(reused, Err(SendError::KeyReused)), "{reused:?}");
 }
