@@ -37,6 +37,11 @@ pub(crate) async fn connect(
 /// tables were empty. So the planner is held to the plans that are right for full tables: an index
 /// for every look-up. Rows arrive in the order of one process, hence no parallel workers.
 fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, ConnectError> {
+    // sqlx would take any scheme.
+    if !["postgres://", "postgresql://"].iter().any(|scheme| builder.url.starts_with(scheme)) {
+        let source = sqlx::Error::Configuration("it does not start with postgres://".into());
+        return Err(ConnectError::InvalidUrl(source));
+    }
     let mut options: PgConnectOptions = builder.url.parse().map_err(ConnectError::InvalidUrl)?;
     let timeout = builder.statement_timeout.as_millis().min(2_147_483_647);
     options = options

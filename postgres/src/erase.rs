@@ -46,7 +46,9 @@ impl PostgresEventStore {
             .await?;
         let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
         let [closed, version, offset] = answer[..] else {
-            return Err(store_error(sqlx::Error::Protocol("close_stream answers oddly".to_owned())));
+            return Err(store_error(sqlx::Error::Protocol(
+                "close_stream answers oddly".to_owned(),
+            )));
         };
         let version = Version::new(number(version).unwrap_or(0));
         if closed != Some(1) {

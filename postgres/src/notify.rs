@@ -209,8 +209,12 @@ mod tests {
     #[test]
     fn news_are_told_once() {
         let at = |n| vec![AtomicU64::new(n), AtomicU64::new(0)];
-        let ends =
-            Ends { known: at(0), committed: at(7), rising: Notify::new(), committing: Notify::new() };
+        let ends = Ends {
+            known: at(0),
+            committed: at(7),
+            rising: Notify::new(),
+            committing: Notify::new(),
+        };
         let mut told = vec![0; 2];
         assert_eq!(news(&ends, &mut told), ["0:7"]);
         assert!(news(&ends, &mut told).is_empty());

@@ -91,8 +91,7 @@ where
     S: Decode<'r, Postgres> + Type<Postgres>,
     U: TryFrom<S, Error = std::num::TryFromIntError>,
 {
-    U::try_from(value::<S>(row, column)?)
-        .map_err(|source| decode_error(column, source))
+    U::try_from(value::<S>(row, column)?).map_err(|source| decode_error(column, source))
 }
 
 /// A partition as its column holds it. The most that a log can have are far fewer than 32,767.

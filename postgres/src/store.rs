@@ -10,10 +10,10 @@ use composable_rust_core::{
 use futures_util::stream::Stream;
 use sqlx::PgPool;
 
+use crate::PostgresEventStoreBuilder;
 use crate::error::ConnectError;
 use crate::notify::Tail;
 use crate::writers::Writers;
-use crate::PostgresEventStoreBuilder;
 
 /// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
 /// the last clone.

@@ -17,6 +17,10 @@ type Query<'q> = QueryScalar<'q, Postgres, Answer, PgArguments>;
 /// The furthest away that a timer is armed: some 30,000 years, well within what the server knows.
 const FURTHEST_DUE: i64 = 1_000_000_000_000_000_000;
 
+/// No stream is ever longer, so a writer who expects more gets the same verdict; and the server may
+/// add the number of events to it.
+const LONGEST_STREAM: i64 = i64::MAX / 2;
+
 /// All members of a batch, by column. Members are counted from 1.
 #[derive(Default)]
 pub(super) struct Columns<'a> {
@@ -229,9 +233,7 @@ impl<'a> Timers<'a> {
         self.armed_by.push(message.0);
         self.armed_index.push(i64::from(index));
         let (relative, due) = match timer.due {
-            Due::After(delay) => {
-                (true, i64::try_from(delay.as_micros()).unwrap_or(FURTHEST_DUE))
-            }
+            Due::After(delay) => (true, i64::try_from(delay.as_micros()).unwrap_or(FURTHEST_DUE)),
             Due::At(moment) => (false, moment.as_micros()),
         };
         self.relative.push(relative);
@@ -245,8 +247,8 @@ pub(super) fn expected(expected: ExpectedVersion) -> i64 {
     match expected {
         ExpectedVersion::Any => -1,
         ExpectedVersion::Exists => -2,
-        // No stream is ever that long, so the verdict is the same.
-        ExpectedVersion::Exact(version) => i64::try_from(version.get()).unwrap_or(i64::MAX),
+        ExpectedVersion::Exact(version) => i64::try_from(version.get())
+            .map_or(LONGEST_STREAM, |version| version.min(LONGEST_STREAM)),
     }
 }
 

@@ -22,10 +22,7 @@ async fn a_single_event_gets_every_verdict() {
     assert_eq!(commit(&store, &append("a-2", any, &[2])).await, committed(1, 0, 2));
     assert_eq!(commit(&store, &append("a-1", exact(0), &[9])).await, conflict(1));
     assert_eq!(commit(&store, &append("a-1", exact(2), &[9])).await, conflict(1));
-    assert_eq!(
-        commit(&store, &append("a-1", exact(u64::MAX), &[9])).await,
-        conflict(1)
-    );
+    assert_eq!(commit(&store, &append("a-1", exact(u64::MAX), &[9])).await, conflict(1));
     assert_eq!(
         commit(&store, &append("a-1", ExpectedVersion::Exists, &[3])).await,
         committed(2, 0, 3)
@@ -48,13 +45,8 @@ async fn losers_leave_their_neighbours_alone() {
         append("a-4", ExpectedVersion::Any, &[10]).with_marks(vec![mark(71, 0, 1), mark(72, 1, 0)]),
     ];
     let verdicts = store.append_events(0, &batch).await.unwrap();
-    let expected = [
-        committed(2, 0, 4),
-        conflict(2),
-        committed(1, 0, 5),
-        conflict(0),
-        committed(1, 0, 6),
-    ];
+    let expected =
+        [committed(2, 0, 4), conflict(2), committed(1, 0, 5), conflict(0), committed(1, 0, 6)];
     assert_eq!(verdicts, expected);
     let again = store.append_events(0, &batch).await.unwrap();
     assert_eq!(again, expected);
@@ -188,10 +180,8 @@ async fn effects_commit_with_their_events() {
         .fetch_all(store.pool())
         .await
         .unwrap();
-    let ids: Vec<(u128, String, String)> = rows
-        .iter()
-        .map(|row| (row.get::<Uuid, _>(0).as_u128(), row.get(1), row.get(2)))
-        .collect();
+    let ids: Vec<(u128, String, String)> =
+        rows.iter().map(|row| (row.get::<Uuid, _>(0).as_u128(), row.get(1), row.get(2))).collect();
     let row = |id, kind: &str, stream: &str| (id, kind.to_owned(), stream.to_owned());
     assert_eq!(
         ids,
@@ -232,10 +222,11 @@ async fn timers_are_replaced_cancelled_and_finished() {
     assert_eq!(timers(&store).await.len(), 2);
     let moment = Timestamp::from_micros(1_740_830_400_500_001);
     commit(&store, &change(vec![arm("x", Due::At(moment)), cancel("y")], false)).await;
-    let due: i64 = sqlx::query_scalar("select (extract(epoch from due) * 1000000)::bigint from timers")
-        .fetch_one(store.pool())
-        .await
-        .unwrap();
+    let due: i64 =
+        sqlx::query_scalar("select (extract(epoch from due) * 1000000)::bigint from timers")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
     assert_eq!(due, moment.as_micros());
     let extremes = [i64::MIN, i64::MAX].map(|n| Due::At(Timestamp::from_micros(n)));
     let changes = vec![arm("p", extremes[0]), arm("q", extremes[1])];
@@ -260,8 +251,14 @@ async fn odd_names_and_sizes_come_back_as_they_went() {
         let events = load(&store, name).await;
         assert_eq!(events.len(), 2);
         assert_eq!(events[0].stream.as_str(), name);
-        assert_eq!(events[0].content, composable_rust_core::StoredContent::Present(one.events[0].content.clone()));
-        assert_eq!(events[1].content, composable_rust_core::StoredContent::Present(one.events[1].content.clone()));
+        assert_eq!(
+            events[0].content,
+            composable_rust_core::StoredContent::Present(one.events[0].content.clone())
+        );
+        assert_eq!(
+            events[1].content,
+            composable_rust_core::StoredContent::Present(one.events[1].content.clone())
+        );
         assert_eq!(events[1].metadata, "");
     }
 }

@@ -50,8 +50,7 @@ pub(crate) fn exact(version: u64) -> ExpectedVersion {
 
 pub(crate) async fn commit(store: &PostgresEventStore, append: &Append) -> Verdict {
     let partition = store.log().partition_of(&append.stream);
-    let mut verdicts =
-        store.append_events(partition, std::slice::from_ref(append)).await.unwrap();
+    let mut verdicts = store.append_events(partition, std::slice::from_ref(append)).await.unwrap();
     assert_eq!(verdicts.len(), 1);
     verdicts.remove(0)
 }

@@ -1,8 +1,6 @@
 //! Loads, pages of the log, snapshots.
 
-use composable_rust_core::{
-    EventStore as _, Fingerprint, Loaded, Position, Snapshot, Version,
-};
+use composable_rust_core::{EventStore as _, Fingerprint, Loaded, Position, Snapshot, Version};
 use futures_util::TryStreamExt as _;
 
 use crate::database::Database;

@@ -2,6 +2,7 @@
 
 mod append;
 mod concurrency;
+mod conformance;
 mod database;
 mod fixtures;
 mod load;

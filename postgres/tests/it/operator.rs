@@ -44,7 +44,10 @@ async fn an_erased_stream_keeps_only_its_shape() {
         bytes: b"secret".to_vec(),
     };
     store.save_snapshot(&order, &saved).await.unwrap();
-    store.override_event(&order, Version::new(1), &content("order.placed", b"secret")).await.unwrap();
+    store
+        .override_event(&order, Version::new(1), &content("order.placed", b"secret"))
+        .await
+        .unwrap();
 
     assert_eq!(store.erase_stream(&order).await.unwrap(), 2);
     assert_eq!(store.erase_stream(&order).await.unwrap(), 0);

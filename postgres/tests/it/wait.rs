@@ -46,16 +46,15 @@ async fn other_processes_are_notified() {
 #[tokio::test]
 async fn a_commit_here_wakes_at_once_and_one_elsewhere_in_an_interval() {
     let database = Database::create().await;
-    let store = database.builder().poll_interval(Duration::from_millis(100)).connect().await.unwrap();
+    let store =
+        database.builder().poll_interval(Duration::from_millis(100)).connect().await.unwrap();
     let heads = store.heads().await.unwrap();
     let idle = timeout(Duration::from_millis(350), store.wait_for_events(&heads)).await;
     assert!(idle.is_err(), "nothing happened, but the wait ended");
-    let (waited, ()) = tokio::join!(
-        timeout(Duration::from_secs(20), store.wait_for_events(&heads)),
-        async {
+    let (waited, ()) =
+        tokio::join!(timeout(Duration::from_secs(20), store.wait_for_events(&heads)), async {
             commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
-        }
-    );
+        });
     waited.expect("a lost wake-up").unwrap();
     // A writer that notifies nobody.
     let heads = store.heads().await.unwrap();
@@ -71,7 +70,8 @@ async fn background_connections_end_with_the_store() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
-    let _ = timeout(Duration::from_millis(300), store.wait_for_events(&[Position::new(0, 1)])).await;
+    let _ =
+        timeout(Duration::from_millis(300), store.wait_for_events(&[Position::new(0, 1)])).await;
     let mut connection = database.connection().await;
     let others = "select count(*) from pg_stat_activity \
                   where datname = current_database() and pid <> pg_backend_pid()";

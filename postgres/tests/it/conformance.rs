@@ -1,0 +1,148 @@
+//! The suite that every store passes.
+
+use std::any::Any;
+use std::time::Duration;
+
+use composable_rust_core::{Encoded, MessageId, NewOutboxRow, OutboxKind, Timestamp};
+use composable_rust_postgres::PostgresEventStore;
+use composable_rust_testing::conformance::StoreBackend;
+use composable_rust_testing::{StoredOutboxRow, StoredTimer};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, Executor as _, Row as _};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::database::Database;
+
+struct Postgres {
+    store: PostgresEventStore,
+    database: Database,
+}
+
+async fn postgres(partitions: u16) -> Postgres {
+    let database = Database::create().await;
+    Postgres { store: database.store(partitions).await, database }
+}
+
+impl StoreBackend for Postgres {
+    type Store = PostgresEventStore;
+
+    fn store(&self) -> PostgresEventStore {
+        self.store.clone()
+    }
+
+    async fn open_again(&self) -> PostgresEventStore {
+        self.database.builder().connect().await.unwrap()
+    }
+
+    /// Writes events at the ends of all partitions, one after the other.
+    async fn foreign_rollback(&self) {
+        let mut connection = self.database.connection().await;
+        let mut transaction = connection.begin().await.unwrap();
+        transaction.execute("select from partitions order by partition for update").await.unwrap();
+        transaction
+            .execute(
+                "insert into events select 1, coalesce(( \
+                     select max(log_offset) from events e where e.partition = p.partition \
+                 ), 0) + 1, now(), gen_random_uuid(), 1, p.partition, 'rolled-back', 'x', 'c', '' \
+                 from partitions p",
+            )
+            .await
+            .unwrap();
+        transaction.execute("select nextval('outbox_sequence')").await.unwrap();
+        transaction.rollback().await.unwrap();
+    }
+
+    async fn hold_foreign_transaction(&self, duration: Duration) -> bool {
+        let mut connection = self.database.connection().await;
+        let mut transaction = connection.begin().await.unwrap();
+        transaction.execute("create table foreign_work (n int)").await.unwrap();
+        transaction.execute("insert into foreign_work values (1)").await.unwrap();
+        sleep(duration).await;
+        transaction.rollback().await.unwrap();
+        true
+    }
+
+    async fn idle_snapshot(&self) -> Box<dyn Any + Send> {
+        let mut connection = self.database.connection().await;
+        connection.execute("begin isolation level repeatable read").await.unwrap();
+        connection.execute("create temporary table reporting (n int)").await.unwrap();
+        connection.execute("select count(*) from events").await.unwrap();
+        // Closing the connection ends the transaction.
+        Box::new(connection)
+    }
+
+    async fn dead_rows(&self) -> Option<u64> {
+        // Every backend reports its counts at the latest a second after it went idle.
+        sleep(Duration::from_millis(1_500)).await;
+        let mut connection = self.database.connection().await;
+        let dead: i64 = sqlx::query_scalar(
+            "select sum(n_dead_tup + n_tup_upd + n_tup_del)::bigint from pg_stat_user_tables",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        u64::try_from(dead).ok()
+    }
+
+    async fn outbox(&self) -> Option<Vec<StoredOutboxRow>> {
+        let rows = sqlx::query(
+            "select message_type, schema_version, codec, message_data, \
+             coalesce(metadata::text, ''), stream_id, id, kind, target, recipient \
+             from outbox order by partition, sequence, index",
+        )
+        .fetch_all(self.store.pool())
+        .await
+        .unwrap();
+        let stored = |row: &PgRow| StoredOutboxRow {
+            stream: row.get::<String, _>(5).parse().unwrap(),
+            row: NewOutboxRow {
+                id: row.get(6),
+                kind: match row.get(7) {
+                    "dispatch" => OutboxKind::Dispatch,
+                    "call" => OutboxKind::Call,
+                    other => panic!("an outbox row of kind {other}"),
+                },
+                target: row.get(8),
+                recipient: row.get(9),
+                content: content(row),
+                metadata: row.get(4),
+            },
+        };
+        Some(rows.iter().map(stored).collect())
+    }
+
+    async fn timers(&self) -> Option<Vec<StoredTimer>> {
+        let rows = sqlx::query(
+            "select message_type, schema_version, codec, message_data, \
+             coalesce(metadata::text, ''), stream_id, timer_id, armed_by, armed_index, \
+             (extract(epoch from due) * 1000000)::bigint from timers",
+        )
+        .fetch_all(self.store.pool())
+        .await
+        .unwrap();
+        let stored = |row: &PgRow| StoredTimer {
+            stream: row.get::<String, _>(5).parse().unwrap(),
+            id: row.get(6),
+            arming: (
+                MessageId(row.get::<Uuid, _>(7)),
+                u32::try_from(row.get::<i64, _>(8)).unwrap(),
+            ),
+            due: Timestamp::from_micros(row.get(9)),
+            content: content(row),
+            metadata: row.get(4),
+        };
+        Some(rows.iter().map(stored).collect())
+    }
+}
+
+fn content(row: &PgRow) -> Encoded {
+    Encoded {
+        name: row.get::<String, _>(0).into(),
+        version: u16::try_from(row.get::<i32, _>(1)).unwrap(),
+        codec: row.get::<String, _>(2).into(),
+        bytes: row.get(3),
+    }
+}
+
+composable_rust_testing::conformance!(postgres);
