@@ -86,7 +86,7 @@ where
             Ok(Ok(again)) if again != *state => Problem::Other(pretty(&again)),
             Ok(Ok(_)) => return None,
         };
-        Some(problem.failure("The state", name, &pretty(state)))
+        Some(problem.failure("The state's snapshot", name, &pretty(state)))
     })
 }
 
@@ -115,10 +115,11 @@ impl Problem {
                 Failure::new(format!("{what} is written in {codec} and cannot be read again."))
                     .block(reasons)
                     .text(
-                        "The default codec writes no field names, so what skips fields or looks \
-                         ahead cannot be read: `skip_serializing_if`, `flatten`, `untagged`, \
-                         `tag = \"…\"`, `serde_json::Value`. Remove the attribute, or keep such a \
-                         value as a text.",
+                        "The default codec writes no field names, so a type that derives serde's \
+                         traits itself must neither skip fields nor look ahead: no \
+                         `skip_serializing_if`, `flatten`, `untagged`, `tag = \"…\"` or \
+                         `serde_json::Value`. Remove the attribute, or keep such a value as a \
+                         text.",
                     )
             }
             Self::Other(read) => {

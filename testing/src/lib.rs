@@ -2,6 +2,13 @@
 //!
 //! An event store in memory that keeps the port's whole contract, and the conformance suite that
 //! every event store passes.
+//!
+//! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail for what a test does not say.
+//! [`MockClock`], [`SequentialIds`] and [`SeededRng`] stand in for the ports, [`fixtures`] for what
+//! a test does not care about.
+//!
+//! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
+//! aggregates: it refuses clocks, random ids and tasks there, and names what to use instead.
 
 mod clock;
 pub mod conformance;

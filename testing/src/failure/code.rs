@@ -10,7 +10,7 @@ use composable_rust_core::{
 /// The longest line.
 const WIDTH: usize = 88;
 
-/// Whether two effects say the same. Futures are like each other, since there is nothing to compare.
+/// Whether two effects say the same. Of futures there is nothing to compare.
 pub(crate) fn same<A: PartialEq>(a: &Effect<A>, b: &Effect<A>) -> bool {
     match (a, b) {
         (Effect::Future(_), Effect::Future(_)) => true,
@@ -160,7 +160,8 @@ fn bus_message(message: &BusMessage, tall: bool) -> String {
     let (open, between, close) =
         if tall { (" {\n    ", ",\n    ", ",\n}") } else { (" { ", ", ", " }") };
     format!(
-        "BusMessage{open}topic: {:?}{between}key: {:?}{between}headers: {:?}{between}payload: b\"{payload}\"{close}",
+        "BusMessage{open}topic: {:?}{between}key: {:?}{between}headers: {:?}{between}payload: \
+         b\"{payload}\"{close}",
         message.topic, message.key, message.headers
     )
 }
@@ -168,4 +169,71 @@ fn bus_message(message: &BusMessage, tall: bool) -> String {
 /// A value, over several lines if `tall`.
 pub(crate) fn code(value: &impl Debug, tall: bool) -> String {
     if tall { format!("{value:#?}") } else { format!("{value:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use composable_rust_core::prelude::*;
+    use composable_rust_core::{AnyMessage, StreamId};
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Message)]
+    enum Request {
+        Charge { cents: u64 },
+    }
+
+    fn charge() -> AnyMessage {
+        AnyMessage::new(Request::Charge { cents: 5 })
+    }
+
+    fn dispatched(replies: Replies) -> Effect<u8> {
+        let recipient = StreamId::new("card_holder", "a-1").unwrap();
+        let target = "card_holder";
+        Effect::DispatchCommand(Box::new(DispatchCommand {
+            target,
+            recipient,
+            command: charge(),
+            replies,
+        }))
+    }
+
+    #[test]
+    fn effects_print_as_the_code_that_makes_them() {
+        let tagged = || Replies::Tagged("\"First\"".to_owned());
+        let call = CallGateway { gateway: "stripe", request: charge(), replies: tagged() };
+        let effects: Effects<u8> = effects![
+            dispatched(Replies::Unwanted),
+            dispatched(Replies::Tagged("null".to_owned())),
+            dispatched(tagged()),
+            Effect::CallGateway(Box::new(call)),
+            at(Timestamp::from_micros(1_500_000), 7).with_id("late"),
+            parallel(effects![cancel("a"), future(async { None })]).with_id("both"),
+            Effect::Record(charge()),
+            Effect::Reject(charge()),
+        ];
+        let expected = r#"effects![
+    tell(&CardHolder::id("a-1"), Charge { cents: 5 }),
+    dispatch(&CardHolder::id("a-1"), Charge { cents: 5 }),
+    dispatch(&CardHolder::id("a-1"), Charge { cents: 5 }).tag(First),
+    call::<Stripe>(Charge { cents: 5 }).tag(First),
+    at("1970-01-01T00:00:01.5Z".parse().unwrap(), 7).with_id("late"),
+    parallel(effects![cancel("a"), any_future()]).with_id("both"),
+    recording(Charge { cents: 5 }),
+    rejecting(Charge { cents: 5 }),
+]"#;
+        assert_eq!(effects_block(&effects), expected);
+    }
+
+    #[test]
+    fn durations_print_in_the_largest_unit_that_holds_them() {
+        let code = [
+            duration_code(Duration::from_secs(90)),
+            duration_code(Duration::from_millis(1_500)),
+            duration_code(Duration::from_micros(7)),
+            duration_code(Duration::from_nanos(1)),
+        ];
+        let units = ["secs(90)", "millis(1500)", "micros(7)", "nanos(1)"];
+        assert_eq!(code, units.map(|unit| format!("Duration::from_{unit}")));
+    }
 }

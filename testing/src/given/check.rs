@@ -67,7 +67,8 @@ impl<A: Aggregate> Run<A> {
             let (first, second) = (printed(&self.reactions), printed(&again.reactions));
             return Some(unequal(
                 &format!(
-                    "`{command}` was handled twice in the same state and set different things in motion."
+                    "`{command}` was handled twice in the same state and set different things in \
+                     motion."
                 ),
                 &first,
                 &second,
@@ -80,8 +81,8 @@ impl<A: Aggregate> Run<A> {
 fn unequal(what: &str, first: &str, second: &str) -> Failure {
     Failure::new(what).diff(first, second).text(
         "After a conflict a command is decided again, so `decide` and `react` may look only at the \
-         state, the message, `ctx` and what `ctx.env()` fixes. Take the time from `ctx.now()`, ids from \
-         `ctx.new_id()`; no clock, no random number, no `HashMap` whose order shows.",
+         state, the message, `ctx` and what `ctx.env()` fixes. Take the time from `ctx.now()`, ids \
+         from `ctx.new_id()`; no clock, no random number, no `HashMap` whose order shows.",
     )
 }
 
@@ -129,28 +130,25 @@ fn applied<A: Aggregate>(mut state: A, event: A::Event) -> A {
 }
 
 fn other_fold<A: Aggregate>(what: &str, scenario: &Scenario<A>, other: &A) -> Failure {
-    Failure::new(what)
-        .diff(&pretty(&scenario.state), &pretty(other))
-        .text(
-            "`apply` runs again whenever the instance is loaded, so it may look only at the state and \
-             the event: no clock, no random number, no global. What it needs of them belongs in the \
-             event.",
-        )
+    Failure::new(what).diff(&pretty(&scenario.state), &pretty(other)).text(
+        "`apply` runs again whenever the instance is loaded, so it may look only at the state \
+         and the event: no clock, no random number, no global. What it needs of them belongs \
+         in the event.",
+    )
 }
 
 /// What an app would refuse to store.
 fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
     match reaction {
-        Reaction::Delay(delay) if !delay.action.kind().internal => {
-            Some(
-                Failure::new(format!(
-                    "`{}` is sent by a timer, and its variant is not internal, so anybody might send it.",
-                    code(&delay.action, false)
-                ))
-                .text("An app refuses to arm it. Mark the variant in the command's enum:")
-                .block("#[message(internal)]"),
-            )
-        }
+        Reaction::Delay(delay) if !delay.action.kind().internal => Some(
+            Failure::new(format!(
+                "`{}` is sent by a timer, and its variant is not internal, so anybody might \
+                 send it.",
+                code(&delay.action, false)
+            ))
+            .text("An app refuses to arm it. Mark the variant in the command's enum:")
+            .block("#[message(internal)]"),
+        ),
         Reaction::Delay(delay) => message_failure("The delayed command", &delay.action),
         Reaction::DispatchCommand(dispatch) if dispatch.command.kind().internal => Some(
             Failure::new(format!(
@@ -159,8 +157,8 @@ fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
                 dispatch.recipient
             ))
             .text(
-                "An app refuses to send it. Give the target a command that others may send, and let it \
-                 decide from there.",
+                "An app refuses to send it. Give the target a command that others may send, and \
+                 let it decide from there.",
             ),
         ),
         _ => None,

@@ -18,6 +18,8 @@ pub trait EnvironmentSource<A: Aggregate> {
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultEnvironment(pub(super) ());
 
+// Otherwise the compiler recommends a default for the environment and says nothing of `.env(…)`.
+#[diagnostic::do_not_recommend]
 impl<A: Aggregate<Environment: Default>> EnvironmentSource<A> for DefaultEnvironment {
     fn environment(self) -> Arc<A::Environment> {
         Arc::default()

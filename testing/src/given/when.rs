@@ -297,12 +297,15 @@ fn wrong_reactions<C: fmt::Debug + Clone>(
 ) -> Failure {
     let (wanted, got) = (effects(expected), effects(reactions));
     if got.is_empty() {
-        return Failure::new(format!("The test expects that `{command}` sets something in motion, and it does not."))
-            .diff(&effects_block(&wanted), &effects_block(&got))
-            .text(
-                "If the aggregate is right, remove this `.reacts(…)`. Otherwise return the effects from \
-                 `react`, for the event after which they follow.",
-            );
+        return Failure::new(format!(
+            "The test expects that `{command}` sets something in motion, \
+             and it does not."
+        ))
+        .diff(&effects_block(&wanted), &effects_block(&got))
+        .text(
+            "If the aggregate is right, remove this `.reacts(…)`. Otherwise return the effects \
+             from `react`, for the event after which they follow.",
+        );
     }
     let failure =
         Failure::new(format!("`{command}` set other things in motion than the test expects."));

@@ -86,16 +86,21 @@ fn wrong_state<A, S: Debug + PartialEq>(
         .block(format!("store.{verb}({action}, |_| {{}});"));
     }
     if expected == before {
-        return Failure::new(format!("`{action}` changed the state, and the test does not say so."))
-            .diff(&pretty(expected), &pretty(after))
-            .text("If the reducer is right, make the change that is marked + in the closure; it gets the state from before:")
-            .block(format!("store.{verb}({action}, |state| {{\n    // state.… = …;\n}});"));
+        return Failure::new(format!(
+            "`{action}` changed the state, and the test does not say so."
+        ))
+        .diff(&pretty(expected), &pretty(after))
+        .text(
+            "If the reducer is right, make the change that is marked + in the closure; it \
+             gets the state from before:",
+        )
+        .block(format!("store.{verb}({action}, |state| {{\n    // state.… = …;\n}});"));
     }
     Failure::new(format!("The state after `{action}` is not what the test expects."))
         .diff(&pretty(expected), &pretty(after))
         .text(format!(
-            "If the reducer is right, correct the closure of this `{verb}`: it turns the state from \
-             before `{action}` into the one that is marked +."
+            "If the reducer is right, correct the closure of this `{verb}`: it turns the state \
+             from before `{action}` into the one that is marked +."
         ))
 }
 
@@ -128,7 +133,7 @@ fn wrong_effects<A: Debug + PartialEq>(step: &Step<A>, expected: &Effects<A>) ->
         .diff(&effects_block(expected), &effects_block(effects))
         .text(
             "If the reducer is right, remove this `store.effects(…)`. Otherwise it forgets to \
-                 return `effects![…]` on this path.",
+             return `effects![…]` on this path.",
         );
     }
     let failure = Failure::new(format!("`{action}` returned other effects than the test expects."));

@@ -139,8 +139,8 @@ where
             ))
             .block(actions.collect::<Vec<_>>().join("\n"))
             .text(
-                "If the reducer is right, receive them in this order; each closure makes the change \
-                 that its action means:",
+                "If the reducer is right, receive them in this order; each closure makes the \
+                 change that its action means:",
             )
         };
         Some(
@@ -160,7 +160,10 @@ where
         Some(
             failure
                 .block(running.join("\n"))
-                .text("Let it come to its end and receive what it brings back, send what cancels it, or end it:")
+                .text(
+                    "Let it come to its end and receive what it brings back, send what cancels \
+                     it, or end it:",
+                )
                 .block("store.skip_running();"),
         )
     }

@@ -90,7 +90,7 @@ where
         self.last = Some(step);
     }
 
-    /// In a non-exhaustive store, drops what came back before the expected action, if that is there.
+    /// In a non-exhaustive store, drops what came back before the expected action, if that did.
     fn pass_over(&mut self, is_expected: &impl Fn(&R::Action) -> bool) {
         let Some(index) = self.received.iter().position(|r| is_expected(&r.action)) else { return };
         for skipped in self.received.drain(..index) {
@@ -172,8 +172,9 @@ where
         let Some((database, parent)) = self.running.take_database() else {
             Failure::new("No database effect waits for an answer.")
                 .text(
-                    "Each `store.respond(…)` answers one `database(…)` effect, in the order in which \
-                     they started. Remove this one, or send the action that returns the effect first.",
+                    "Each `store.respond(…)` answers one `database(…)` effect, in the order in \
+                     which they started. Remove this one, or send the action that returns the \
+                     effect first.",
                 )
                 .raise()
         };

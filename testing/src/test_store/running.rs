@@ -78,8 +78,8 @@ impl<A: 'static> Running<A> {
                 self.add(parent, delay.id, work);
             }
             Effect::Future(work) => {
-                // All futures are polled within the one task of the test, whose budget they must not
-                // share: tokio would make them wait for a turn that never comes.
+                // All futures are polled within the one task of the test. Were they to share its
+                // budget, tokio would make them wait for a turn that never comes.
                 self.add(parent, None, Work::Future(Box::pin(tokio::task::unconstrained(work))));
             }
             Effect::Database(database) => {
@@ -267,8 +267,8 @@ impl<A: Debug + 'static> Running<A> {
                     ))
                 }
                 Work::Future(_) => Some(
-                    "a future that is not done: complete what it waits for, advance the clock if it \
-                     sleeps by it, or let tokio run with store.settle(limit).await"
+                    "a future that is not done: complete what it waits for, advance the clock if \
+                     it sleeps by it, or let tokio run with store.settle(limit).await"
                         .to_owned(),
                 ),
                 Work::Database(database) => Some(format!(

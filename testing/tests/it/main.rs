@@ -1,7 +1,11 @@
 //! The tests of this crate.
 
 mod broken;
+mod environment;
 mod failing;
+mod faulty;
+mod given;
+mod given_failures;
 mod memory;
 mod test_store;
 mod test_store_failures;

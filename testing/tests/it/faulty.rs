@@ -1,0 +1,125 @@
+//! An aggregate with every fault that given/when/then finds by itself.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::given::Order;
+
+/// What no rule of event sourcing allows to look at.
+static GLOBAL: AtomicU32 = AtomicU32::new(0);
+
+fn next() -> u32 {
+    GLOBAL.fetch_add(1, Ordering::Relaxed) % 2
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Faulty {
+    total: u32,
+    #[serde(skip)]
+    forgotten: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+pub(crate) enum FaultyCommand {
+    /// Records an event that the default codec cannot read.
+    Skip,
+    /// Records an event that JSON cannot write.
+    Map,
+    /// Records an event that loses something.
+    Round,
+    /// Is decided by the global.
+    Decide,
+    /// Sets something in motion by the global.
+    React,
+    /// Applies the global.
+    Apply,
+    /// Changes what a snapshot does not keep.
+    Forget,
+    /// Is refused with what the default codec cannot read.
+    Refuse,
+    /// Arms a timer whose command anybody may send.
+    Arm,
+    /// Dispatches what only the runtime may.
+    Forge,
+    Lost(Part),
+}
+
+/// Is written without its note and cannot be read without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<u32>,
+    more: u32,
+}
+
+pub(crate) const PART: Part = Part { note: None, more: 7 };
+
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+pub(crate) enum FaultyEvent {
+    Skipped(Part),
+    Mapped {
+        pairs: std::collections::BTreeMap<Vec<u32>, u32>,
+    },
+    Rounded {
+        #[serde(skip)]
+        cents: u32,
+    },
+    Decided {
+        n: u32,
+    },
+    Reacted,
+    Applied,
+    Forgotten,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+pub(crate) enum FaultyError {
+    Skipped(Part),
+}
+
+use {FaultyCommand as In, FaultyError as No, FaultyEvent as Out};
+
+impl Aggregate for Faulty {
+    const NAME: &'static str = "faulty";
+    type Command = FaultyCommand;
+    type Event = FaultyEvent;
+    type Rejection = FaultyError;
+    type Environment = ();
+
+    fn decide(&self, command: In, _: &Context<Self>) -> Decision<Self> {
+        match command {
+            In::Skip => record(Out::Skipped(PART)),
+            In::Map => record(Out::Mapped { pairs: [(vec![1, 2], 3)].into() }),
+            In::Round => record(Out::Rounded { cents: 99 }),
+            In::Decide => record(Out::Decided { n: next() }),
+            In::React => record(Out::Reacted),
+            In::Apply => record(Out::Applied),
+            In::Forget => record(Out::Forgotten),
+            In::Refuse => reject(No::Skipped(PART)),
+            In::Arm => unchanged().with(effects![after(Duration::from_secs(1), In::Apply)]),
+            In::Forge => {
+                let expire = crate::given::OrderCommand::Expire;
+                unchanged().with(effects![tell(&Order::id("1"), expire)])
+            }
+            In::Lost(_) => unchanged(),
+        }
+    }
+
+    fn apply(&mut self, event: Out) {
+        match event {
+            Out::Applied => self.total += next(),
+            Out::Forgotten => self.forgotten += 1,
+            _ => {}
+        }
+    }
+
+    fn react(&self, event: &Out, _: &Context<Self>) -> Reactions<In> {
+        match event {
+            Out::Reacted => effects![cancel(format!("timer-{}", next()))],
+            _ => effects![],
+        }
+    }
+}
