@@ -30,6 +30,13 @@ pub(super) async fn moment(rng: &mut StdRng, longest: Duration) {
     }
 }
 
+/// Lets the tasks that are ready take some steps: a reader most likely waits afterwards.
+pub(super) async fn others_go_on() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What the task gives; its panic goes on here.
 pub(super) async fn joined<T>(task: JoinHandle<T>) -> T {
     match task.await {

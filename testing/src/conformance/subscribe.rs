@@ -3,7 +3,7 @@
 use composable_rust_core::{EventStore as _, Position, RecordedEvent, StreamId, subscribe};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::chance::joined;
+use super::chance::{joined, others_go_on};
 use super::make::{append, stream};
 use super::subject::Subject;
 
@@ -67,6 +67,7 @@ pub(super) async fn a_reader_that_waits_sees_the_first_event(on: Subject) {
             let on = on.clone();
             tokio::spawn(async move { follow(&on, heads, 10, 1).await })
         };
+        others_go_on().await;
         on.commit(&append(&thing, version, 1)).await;
         assert_eq!(
             joined(reader).await,
@@ -118,6 +119,7 @@ pub(super) async fn waiting_ends_when_there_are_events(on: Subject) {
             let (on, heads) = (on.clone(), heads.clone());
             tokio::spawn(async move { on.store.wait_for_events(&heads).await })
         };
+        others_go_on().await;
         let thing = on.streams_of(partition, "other", 1).remove(0);
         on.commit(&append(&thing, 0, 1)).await;
         joined(waiting).await.expect("there is an event");

@@ -1,0 +1,134 @@
+//! Logs that are out of order, late, or slow.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use composable_rust_core::{Append, EventStore as _, Position, RecordedEvent, StoreError, Verdict};
+use composable_rust_testing::InMemoryEventStore;
+
+use super::super::store::{Defect, Page, Verdicts, poll};
+
+/// Draws offsets from a sequence before it takes the partition's lock.
+#[derive(Default)]
+pub(crate) struct OffsetsFromSequence {
+    sequence: AtomicU64,
+    drawn: Mutex<BTreeMap<Position, u64>>,
+}
+
+impl OffsetsFromSequence {
+    fn as_drawn(&self, mut event: RecordedEvent) -> RecordedEvent {
+        if let Some(drawn) = self.drawn.lock().expect("not poisoned").get(&event.position) {
+            event.position.offset = *drawn;
+        }
+        event
+    }
+}
+
+impl Defect for OffsetsFromSequence {
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        let count = batch.iter().map(|append| append.events.len() as u64).sum();
+        let first = self.sequence.fetch_add(count, Ordering::Relaxed) + 1;
+        tokio::task::yield_now().await;
+        let mut drawn = self.drawn.lock().expect("not poisoned");
+        let mut verdicts = poll(store.append_events(partition, batch))?;
+        let mut stored = store.all_events();
+        stored.retain(|event| !drawn.contains_key(&event.position));
+        drawn.extend(stored.iter().map(|event| event.position).zip(first..));
+        for verdict in &mut verdicts {
+            if let Verdict::Committed { position: Some(position), .. } = verdict {
+                position.offset = drawn[&*position];
+            }
+        }
+        Ok(verdicts)
+    }
+
+    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+        let events = store.all_events().into_iter().map(|event| self.as_drawn(event));
+        let mut events: Vec<_> = events.collect();
+        events.sort_by_key(|event| event.position);
+        let mut page = Vec::new();
+        for from in after {
+            let rest = events.iter().filter(|event| {
+                event.position.partition == from.partition && event.position > *from
+            });
+            page.extend(rest.take(limit).cloned());
+        }
+        Ok(page)
+    }
+
+    fn heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
+        for (position, drawn) in &*self.drawn.lock().expect("not poisoned") {
+            let head = &mut heads[usize::from(position.partition)];
+            head.offset = head.offset.max(*drawn);
+        }
+        heads
+    }
+
+    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events.into_iter().map(|event| self.as_drawn(event)).collect()
+    }
+}
+
+/// Shows readers nothing that is younger than the oldest open transaction.
+#[derive(Default)]
+pub(crate) struct WaitsForTransactions(tokio::sync::RwLock<()>);
+
+impl Defect for WaitsForTransactions {
+    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+        let _nobody = self.0.read().await;
+        store.read_log(after, limit).await
+    }
+
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        // Until the transaction has begun, which the first append of the case waits for.
+        while store.all_events().is_empty() && self.0.try_write().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        store.append_events(partition, batch).await
+    }
+
+    async fn hold(&self) -> bool {
+        let _held = self.0.write().await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        true
+    }
+}
+
+/// Updates a row with every append.
+#[derive(Default)]
+pub(crate) struct UpdatesCounters;
+
+impl Defect for UpdatesCounters {
+    fn dead_rows(&self, store: &InMemoryEventStore) -> Option<u64> {
+        Some(store.all_events().len() as u64)
+    }
+}
+
+/// Forgets to wake who waits.
+pub(crate) struct NeverWakes;
+
+impl Defect for NeverWakes {
+    async fn wait(&self, _: &InMemoryEventStore, _: &[Position]) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+}
+
+/// Keeps a log of its own in every process.
+pub(crate) struct SharesNothing;
+
+impl Defect for SharesNothing {
+    fn elsewhere(&self, store: &InMemoryEventStore) -> InMemoryEventStore {
+        InMemoryEventStore::with_partitions(store.log().partitions)
+    }
+}

@@ -1,0 +1,164 @@
+//! Reading that goes wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use composable_rust_core::{
+    Append, EventId, EventStore as _, Mark, MessageId, Position, Receipt, RecordedEvent, Snapshot,
+    StoreError, StoredContent, StreamId, Timestamp, Version,
+};
+use composable_rust_testing::InMemoryEventStore;
+use uuid::Uuid;
+
+use super::super::store::{Defect, Page, Verdicts};
+
+/// Makes a page of so many events altogether, not of each partition.
+pub(crate) struct LimitsWholePages;
+
+impl Defect for LimitsWholePages {
+    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+        let mut page = store.read_log(after, limit).await?;
+        page.truncate(limit);
+        Ok(page)
+    }
+}
+
+/// Reads a page including the position it is to start after.
+pub(crate) struct RepeatsTheLast;
+
+impl Defect for RepeatsTheLast {
+    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+        let earlier = |p: &Position| Position::new(p.partition, p.offset.saturating_sub(1));
+        store.read_log(&after.iter().map(earlier).collect::<Vec<_>>(), limit).await
+    }
+
+    fn after(&self, after: Version) -> Version {
+        Version::new(after.get().saturating_sub(1))
+    }
+}
+
+/// Reads all partitions, whichever it is asked for.
+pub(crate) struct ReadsAllPartitions;
+
+impl Defect for ReadsAllPartitions {
+    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+        let mut from = Position::beginnings(store.log().partitions);
+        for position in after {
+            from[usize::from(position.partition)] = *position;
+        }
+        store.read_log(&from, limit).await
+    }
+}
+
+/// Gives events in the order of their ids.
+pub(crate) struct SortsById;
+
+impl Defect for SortsById {
+    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events.sort_by_key(|event| std::cmp::Reverse(event.id));
+        events
+    }
+}
+
+/// Reads at most a thousand events of a stream.
+pub(crate) struct ReadsOnePage;
+
+impl Defect for ReadsOnePage {
+    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events.truncate(1_000);
+        events
+    }
+}
+
+/// Never gives a connection back that has loaded a stream.
+#[derive(Default)]
+pub(crate) struct LeaksConnections(AtomicU64);
+
+impl Defect for LeaksConnections {
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        if self.0.load(Ordering::Relaxed) >= 20 {
+            return Err(StoreError::unavailable("there is no connection left"));
+        }
+        store.append_events(partition, batch).await
+    }
+
+    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        events
+    }
+}
+
+/// Finds something where there is nothing.
+pub(crate) struct NeverEmpty;
+
+impl Defect for NeverEmpty {
+    fn heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
+        heads[0].offset += 1;
+        heads
+    }
+
+    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        if !events.is_empty() {
+            return events;
+        }
+        vec![RecordedEvent {
+            id: EventId(Uuid::nil()),
+            stream: StreamId::new("ghost", "1").expect("a stream name"),
+            version: Version::new(1),
+            position: Position::new(0, 1),
+            content: StoredContent::Erased,
+            metadata: String::new(),
+            recorded_at: Timestamp::EPOCH,
+        }]
+    }
+
+    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
+        mark.or_else(|| {
+            Some(Mark {
+                message_id: MessageId(Uuid::nil()),
+                digest: 0,
+                receipt: Receipt { version: Version::ZERO, position: None },
+                answer: Vec::new(),
+            })
+        })
+    }
+}
+
+/// Says of events that they lie one partition further.
+pub(crate) struct MisplacesEvents;
+
+impl Defect for MisplacesEvents {
+    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        for event in &mut events {
+            event.position.partition += 1;
+        }
+        events
+    }
+}
+
+/// The last saved snapshot wins, and all code shares one.
+#[derive(Default)]
+pub(crate) struct LastSnapshotWins(Mutex<BTreeMap<StreamId, Snapshot>>);
+
+impl Defect for LastSnapshotWins {
+    fn save(&self, _: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot) {
+        self.0.lock().expect("not poisoned").insert(stream.clone(), snapshot.clone());
+    }
+
+    fn snapshot(&self, stream: &StreamId, _: Option<Snapshot>) -> Option<Snapshot> {
+        self.0.lock().expect("not poisoned").get(stream).cloned()
+    }
+}
+
+/// Keeps no snapshots.
+pub(crate) struct ForgetsSnapshots;
+
+impl Defect for ForgetsSnapshots {
+    fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot) {}
+}

@@ -1,0 +1,5 @@
+//! The suite can fail: stores with one defect each, and the cases that find it.
+
+mod defects;
+mod finds;
+mod store;

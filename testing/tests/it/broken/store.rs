@@ -1,0 +1,268 @@
+//! The store in memory, with a defect between it and the suite.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+};
+use composable_rust_testing::conformance::StoreBackend;
+use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+
+pub(crate) type Verdicts = Result<Vec<Verdict>, StoreError>;
+pub(crate) type Page = Result<Vec<RecordedEvent>, StoreError>;
+
+/// What is done differently. Each method passes on what it is asked unless the defect is in it.
+pub(crate) trait Defect: Send + Sync + 'static {
+    fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> impl Future<Output = Verdicts> + Send {
+        store.append_events(partition, batch)
+    }
+
+    fn page(
+        &self,
+        store: &InMemoryEventStore,
+        after: &[Position],
+        limit: usize,
+    ) -> impl Future<Output = Page> + Send {
+        store.read_log(after, limit)
+    }
+
+    fn heads(&self, heads: Vec<Position>) -> Vec<Position> {
+        heads
+    }
+
+    /// What a load of a stream gives.
+    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+        events
+    }
+
+    fn after(&self, after: Version) -> Version {
+        after
+    }
+
+    fn wait(
+        &self,
+        store: &InMemoryEventStore,
+        after: &[Position],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        store.wait_for_events(after)
+    }
+
+    fn save(&self, store: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot) {
+        let _ = poll(store.save_snapshot(stream, snapshot));
+    }
+
+    fn snapshot(&self, _stream: &StreamId, snapshot: Option<Snapshot>) -> Option<Snapshot> {
+        snapshot
+    }
+
+    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
+        mark
+    }
+
+    fn erase(&self, store: &InMemoryEventStore, stream: &StreamId) -> u64 {
+        poll(store.erase_stream(stream)).expect("memory is available")
+    }
+
+    fn close(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+        expected: Version,
+        id: EventId,
+    ) -> Verdict {
+        poll(store.close_stream(stream, expected, id)).expect("memory is available")
+    }
+
+    fn replace(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        poll(store.override_event(stream, version, replacement))
+    }
+
+    /// What another process opens.
+    fn elsewhere(&self, store: &InMemoryEventStore) -> InMemoryEventStore {
+        store.clone()
+    }
+
+    /// Holds a foreign transaction open for a while.
+    fn hold(&self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
+
+    fn dead_rows(&self, _store: &InMemoryEventStore) -> Option<u64> {
+        None
+    }
+
+    fn outbox(&self, rows: Vec<StoredOutboxRow>) -> Vec<StoredOutboxRow> {
+        rows
+    }
+
+    fn timers(&self, timers: Vec<StoredTimer>) -> Vec<StoredTimer> {
+        timers
+    }
+}
+
+/// The store in memory answers without waiting.
+pub(crate) fn poll<T>(future: impl Future<Output = T>) -> T {
+    futures_util::FutureExt::now_or_never(future).expect("memory answers at once")
+}
+
+#[derive(Clone)]
+pub(crate) struct Broken<D> {
+    pub(crate) store: InMemoryEventStore,
+    pub(crate) defect: Arc<D>,
+}
+
+impl<D: Defect> Broken<D> {
+    pub(crate) fn new(defect: D, partitions: u16) -> Self {
+        Self { store: InMemoryEventStore::with_partitions(partitions), defect: Arc::new(defect) }
+    }
+}
+
+impl<D: Defect> StoreBackend for Broken<D> {
+    type Store = Self;
+
+    fn store(&self) -> Self {
+        Self { store: self.store.clone(), defect: Arc::clone(&self.defect) }
+    }
+
+    async fn open_again(&self) -> Self {
+        Self { store: self.defect.elsewhere(&self.store), defect: Arc::clone(&self.defect) }
+    }
+
+    async fn hold_foreign_transaction(&self, _: Duration) -> bool {
+        self.defect.hold().await
+    }
+
+    async fn dead_rows(&self) -> Option<u64> {
+        self.defect.dead_rows(&self.store)
+    }
+
+    async fn outbox(&self) -> Option<Vec<StoredOutboxRow>> {
+        Some(self.defect.outbox(self.store.outbox()))
+    }
+
+    async fn timers(&self) -> Option<Vec<StoredTimer>> {
+        Some(self.defect.timers(self.store.timers()))
+    }
+}
+
+impl<D: Defect> EventStore for Broken<D> {
+    fn log(&self) -> LogInfo {
+        self.store.log()
+    }
+
+    async fn append_events(&self, partition: u16, batch: &[Append]) -> Verdicts {
+        // So that a case which a defect keeps trying can be stopped.
+        tokio::task::yield_now().await;
+        self.defect.append(&self.store, partition, batch).await
+    }
+
+    fn load_events<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        let events = async move {
+            tokio::task::yield_now().await;
+            let events = self.store.load_events(stream, self.defect.after(after));
+            let events = self.defect.loaded(events.try_collect().await?);
+            Ok(stream::iter(events.into_iter().map(Ok)))
+        };
+        stream::once(events).try_flatten()
+    }
+
+    fn load_with_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        let rows = async move {
+            let snapshot = self.load_snapshot(stream, fingerprint).await?;
+            let after = snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.version);
+            let events = self.load_events(stream, after).map_ok(Loaded::Event);
+            let snapshot = snapshot.map(Loaded::Snapshot).map(Ok);
+            let rows: Vec<_> = stream::iter(snapshot).chain(events).collect().await;
+            Ok(stream::iter(rows))
+        };
+        stream::once(rows).try_flatten()
+    }
+
+    async fn read_log(&self, after: &[Position], limit: usize) -> Page {
+        tokio::task::yield_now().await;
+        self.defect.page(&self.store, after, limit).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, StoreError> {
+        Ok(self.defect.heads(self.store.heads().await?))
+    }
+
+    async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
+        self.defect.wait(&self.store, after).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.defect.save(&self.store, stream, snapshot);
+        Ok(())
+    }
+
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let snapshot = self.store.load_snapshot(stream, fingerprint).await?;
+        Ok(self.defect.snapshot(stream, snapshot))
+    }
+
+    async fn load_mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        Ok(self.defect.mark(self.store.load_mark(stream, message_id).await?))
+    }
+
+    async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        Ok(self.defect.erase(&self.store, stream))
+    }
+
+    async fn close_stream(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        Ok(self.defect.close(&self.store, stream, expected, event_id))
+    }
+
+    async fn override_event(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        self.defect.replace(&self.store, stream, version, replacement)
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.store.now().await
+    }
+}
