@@ -162,15 +162,19 @@ mod tests {
     #[test]
     fn partitions_are_pinned() {
         // The hash decides where data lies: these values must never change.
-        let golden = [("order-1", 8), ("order-2", 8), ("order-ä/ö", 8), ("cart-x", 3)];
-        let partitions =
-            golden.map(|(name, count)| name.parse::<StreamId>().unwrap().partition(count));
-        assert_eq!(
-            partitions,
-            golden.map(|(name, count)| {
-                (xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % u64::from(count)) as u16
-            })
-        );
+        let golden = [
+            ("order-1", 0x5fc4_6503_368e_2876_u64, [2, 6, 9_164]),
+            ("order-2", 0x1180_871c_d943_115c, [2, 4, 33_596]),
+            ("order-2024-17/ä", 0xdf28_01a2_4537_be93, [2, 3, 58_517]),
+            ("cart-東京 🦀", 0xf3ce_0a81_28e2_20cb, [0, 3, 18_429]),
+            ("thing-it's \"quoted\"", 0x2e45_819e_2153_1439, [1, 1, 58_735]),
+            ("a-0", 0xbab6_f4cd_4b99_e0f3, [0, 3, 56_337]),
+        ];
+        for (name, hash, partitions) in golden {
+            assert_eq!(xxhash_rust::xxh3::xxh3_64(name.as_bytes()), hash, "{name}");
+            let stream: StreamId = name.parse().unwrap();
+            assert_eq!([3, 8, u16::MAX].map(|count| stream.partition(count)), partitions, "{name}");
+        }
     }
 
     #[test]
