@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use composable_rust::Version;
 use composable_rust::prelude::*;
 
+use crate::import::Habits;
 use crate::{Cents, Date, Order, OrderCommand, StoreUrl};
 use crate::{commands, demo, http};
 
@@ -55,6 +56,9 @@ enum Command {
         /// Report bad lines and go on
         #[arg(long)]
         skip_bad: bool,
+        /// How many orders are on their way to the store at a time
+        #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u16).range(1..))]
+        in_flight: u16,
     },
     /// Print what all orders come to
     Report {
@@ -174,7 +178,9 @@ impl Command {
             }
             Self::Show { order, at } => commands::show(&app, &order, at).await,
             Self::History { order } => commands::history(&app, &order).await,
-            Self::Import { file, skip_bad } => commands::import(&app, &file, skip_bad).await,
+            Self::Import { file, skip_bad, in_flight } => {
+                commands::import(&app, &file, Habits { skip_bad, in_flight }).await
+            }
             Self::Report { json } => commands::report(&app, json).await,
             Self::Serve { addr } => http::serve(&app, addr).await,
         }

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 
 use crate::cdnow::Purchases;
 use crate::cli::Asking;
-use crate::import::{self, Imported, Reason, Stop};
+use crate::import::{self, Habits, Imported, Reason, Stop};
 use crate::progress::Progress;
 use crate::signal::asked_to_stop;
 use crate::{Details, Order, OrderCommand, OrderEvent, OrderRejection, Report};
@@ -56,10 +56,10 @@ pub(crate) async fn show(app: &App, id: &Id<Order>, at: Option<Version>) -> anyh
         None => order.versioned(|state, version| (state.clone(), version)).await?,
     };
     if let Some(at) = at.filter(|at| *at > version && version > Version::ZERO) {
-        bail!("order {id} has only {version} events, not {at}; leave out --at for its state now");
+        bail!("order {id} is at version {version}, not at {at}; leave out --at for its state now");
     }
     let Some(text) = described(&state) else {
-        bail!("there is no order {id} at that version; `report` shows what there is");
+        bail!("there is no order {id}; place it first");
     };
     say(&format!("order      {id}\nversion    {version}\n{text}"))
 }
@@ -85,7 +85,7 @@ fn described(order: &Order) -> Option<String> {
 pub(crate) async fn history(app: &App, id: &Id<Order>) -> anyhow::Result<()> {
     let events: Vec<_> = app.handle(id).history().try_collect().await?;
     if events.is_empty() {
-        bail!("there is no order {id}; `report` shows what there is");
+        bail!("there is no order {id}; place it first");
     }
     let lines: Vec<_> = events.iter().map(line).collect();
     say(&lines.join("\n"))
@@ -104,19 +104,19 @@ fn line(recorded: &Recorded<Option<OrderEvent>>) -> String {
         None => "erased".to_owned(),
     };
     let user = recorded.metadata.as_ref().and_then(|metadata| metadata.user.as_deref());
-    let (version, position, at) =
-        (recorded.version, recorded.position.to_string(), recorded.recorded_at);
-    format!("{version:>3}  {position:>8}  {at}  {:<8}  {content}", user.unwrap_or("-"))
+    let (position, at) = (recorded.position.to_string(), recorded.recorded_at.to_string());
+    let (version, user) = (recorded.version.get(), user.unwrap_or("-"));
+    format!("{version:>3}  {position:>8}  {at:<27}  {user:<10}  {content}")
 }
 
 /// Imports a file and prints how many orders were placed.
-pub(crate) async fn import(app: &App, path: &Path, skip_bad: bool) -> anyhow::Result<()> {
+pub(crate) async fn import(app: &App, path: &Path, habits: Habits) -> anyhow::Result<()> {
     let opened = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(opened)?;
     let bytes = file.metadata().with_context(opened)?.len();
     let mut progress = Progress::new("importing", bytes);
     let purchases = Purchases::new(BufReader::new(file));
-    let imported = import::import(app, purchases, skip_bad, asked_to_stop(), &mut progress).await;
+    let imported = import::import(app, purchases, habits, asked_to_stop(), &mut progress).await;
     let Imported { placed, present, skipped, stopped } = imported;
     progress.end(placed + present, "orders");
     match skipped {

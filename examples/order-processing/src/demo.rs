@@ -1,7 +1,5 @@
 //! Some ten thousand generated orders, and what to look at.
 
-use std::time::Duration;
-
 use composable_rust::prelude::*;
 use futures_util::stream::{self, StreamExt as _};
 
@@ -11,7 +9,6 @@ use crate::{Cents, Date, Order, OrderCommand, OrderRejection, StoreUrl, customer
 
 const ORDERS: u32 = 10_000;
 const IN_FLIGHT: usize = 1_024;
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The order whose history the demo prints: it leaves in two parcels.
 const EXAMPLE: u32 = 7;
@@ -56,14 +53,14 @@ impl Generated {
     /// Places the order and what follows; whether it was not there before.
     async fn play(self, app: &App) -> Result<bool, SendError<OrderRejection>> {
         let order = app.handle(&self.id);
-        let placed = order.send(self.place).by("demo").within(DEADLINE).await?;
+        let placed = order.send(self.place).by("demo").await?;
         let parcels: &[Option<u32>] = match self.fate {
             Fate::Waits => &[],
             Fate::Leaves => &[None],
             Fate::LeavesInTwoParcels => &[Some(1), None],
             Fate::IsCancelled => {
                 let cancel = OrderCommand::Cancel { reason: "changed my mind".to_owned() };
-                order.send(cancel).key("cancel").by("demo").within(DEADLINE).await?;
+                order.send(cancel).key("cancel").by("demo").await?;
                 &[]
             }
         };
@@ -71,7 +68,7 @@ impl Generated {
             // The key makes it safe to run the demo again: the parcel leaves once.
             let tracking = format!("{}-{n}", self.id);
             let ship = OrderCommand::Ship { tracking: tracking.clone(), units: *units };
-            order.send(ship).key(tracking).by("warehouse").within(DEADLINE).await?;
+            order.send(ship).key(tracking).by("warehouse").await?;
         }
         Ok(placed.position.is_some())
     }

@@ -1,7 +1,6 @@
 //! Placing every purchase of a file, each once.
 
 use std::io::BufRead;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use composable_rust::{App, SendError};
@@ -11,11 +10,14 @@ use crate::OrderRejection;
 use crate::cdnow::{Purchase, Purchases};
 use crate::progress::Progress;
 
-/// How many orders are on their way at a time: enough for group commit to fill its batches.
-const IN_FLIGHT: usize = 1_024;
-
-/// How long one order may take, for instance while the database restarts.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// How an import goes about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Bad lines are reported and skipped.
+    pub(crate) skip_bad: bool,
+    /// How many orders are on their way at a time: some hundreds let group commit fill its batches.
+    pub(crate) in_flight: u16,
+}
 
 /// What an import did.
 #[derive(Debug, Default)]
@@ -74,7 +76,7 @@ impl Imported {
 pub(crate) async fn import(
     app: &App,
     mut purchases: Purchases<impl BufRead>,
-    skip_bad: bool,
+    Habits { skip_bad, in_flight }: Habits,
     interrupted: impl Future<Output = ()>,
     progress: &mut Progress,
 ) -> Imported {
@@ -83,7 +85,7 @@ pub(crate) async fn import(
     let mut sends = FuturesUnordered::new();
     let mut last = 0;
     loop {
-        while imported.stopped.is_none() && sends.len() < IN_FLIGHT {
+        while imported.stopped.is_none() && sends.len() < usize::from(in_flight) {
             match purchases.next() {
                 None => break,
                 Some((line, Ok(purchase))) => {
@@ -121,6 +123,6 @@ pub(crate) async fn import(
 /// Places one order; whether it was not there before.
 async fn place(app: &App, purchase: &Purchase) -> Result<bool, SendError<OrderRejection>> {
     let order = app.handle(&purchase.order());
-    let receipt = order.send(purchase.place()).within(DEADLINE).await?;
+    let receipt = order.send(purchase.place()).await?;
     Ok(receipt.position.is_some())
 }

@@ -1,6 +1,6 @@
 //! Runs the command line.
 
-use std::io::stderr;
+use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    let ansi = stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(stderr).init();
     Cli::parse().run().await
 }

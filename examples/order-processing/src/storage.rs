@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use composable_rust::App;
@@ -22,6 +23,9 @@ pub enum StoreUrl {
     /// This process's memory: gone when it ends.
     Memory,
 }
+
+/// How long a command may take, for instance while the database restarts.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A text that names no event store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +72,11 @@ impl StoreUrl {
             Self::Postgres(url) => App::builder(PostgresEventStore::connect(url).await?),
             Self::Memory => App::builder(InMemoryEventStore::new()),
         };
-        builder.aggregate::<Order>(()).build().context("the app cannot be built")
+        builder
+            .aggregate::<Order>(())
+            .settings(|settings| settings.deadline = DEADLINE)
+            .build()
+            .context("the app cannot be built")
     }
 }
 

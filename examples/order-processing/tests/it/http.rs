@@ -1,0 +1,128 @@
+//! The HTTP API.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Program};
+
+fn order(units: u32) -> Value {
+    json!({ "order": "1001", "customer": "7", "placed_on": "1997-01-12", "units": units, "amount_cents": 2550 })
+}
+
+#[test]
+fn an_order_from_its_placing_to_its_end() {
+    let program = Program::on_sqlite();
+    let server = program.serve();
+    let mut client = server.client();
+    let placed = client.post("/orders", &[("X-User", "anna")], &order(3)).expect(201);
+    assert_eq!((&placed["order"], &placed["version"]), (&json!("1001"), &json!(1)));
+    let again = client.post("/orders", &[], &order(3)).expect(200);
+    assert_eq!(again["position"], Value::Null);
+    client.post("/orders/1001/ship", &[], &json!({ "tracking": "Z1", "units": 1 })).expect(200);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let ship = json!({ "tracking": "Z2" });
+    client.post("/orders/1001/ship", &[("traceparent", trace)], &ship).expect(200);
+    insta::assert_snapshot!(client.get("/orders/1001").expect(200));
+    assert_eq!(client.get("/orders/1001?at=2").expect(200)["shipped"], json!(1));
+    let mut history = client.get("/orders/1001/history").expect(200);
+    for event in history["events"].as_array_mut().unwrap() {
+        assert!(event["recorded_at"].take().as_str().unwrap().ends_with('Z'));
+        assert!(event["position"].take()["offset"].is_number());
+    }
+    insta::assert_snapshot!(serde_json::to_string_pretty(&history).unwrap());
+    insta::assert_snapshot!(client.get("/report").expect(200));
+    assert_eq!(client.get("/health").expect(200), json!({ "status": "ok" }));
+}
+
+#[test]
+fn errors_have_codes() {
+    let program = Program::on_sqlite();
+    let server = program.serve();
+    let mut client = server.client();
+    client.post("/orders", &[], &order(3)).expect(201);
+    let ship = json!({ "tracking": "Z1" });
+    let mut post =
+        |path: &str, body: &Value, status: u16| client.post(path, &[], body).fails(status);
+    assert_eq!(post("/orders", &order(4), 409), "order.already_placed");
+    assert_eq!(post("/orders", &order(0), 422), "order.no_units");
+    assert_eq!(post("/orders/1002/ship", &ship, 404), "order.not_placed");
+    assert_eq!(post("/orders", &json!({ "customer": "7" }), 422), "invalid_body");
+    assert_eq!(
+        post("/orders/1001/ship", &json!({ "tracking": "Z", "unit": 1 }), 422),
+        "invalid_body"
+    );
+    assert_eq!(post("/orders/1001/cancel", &json!("no"), 422), "invalid_body");
+    let id = "9".repeat(2_000);
+    assert_eq!(post(&format!("/orders/{id}/ship"), &ship, 400), "invalid_id");
+    assert_eq!(post("/orders/%FF/ship", &ship, 400), "invalid_id");
+    assert_eq!(post("/report", &ship, 405), "no_such_method");
+    let mut get = |path: &str, status: u16| client.get(path).fails(status);
+    assert_eq!(get("/orders/1002", 404), "not_found");
+    assert_eq!(get("/orders/1001?at=2", 404), "not_found");
+    assert_eq!(get("/orders/1001?at=x", 400), "invalid_query");
+    assert_eq!(get("/orders/1002/history", 404), "not_found");
+    assert_eq!(get("/", 404), "no_such_route");
+    let body = "{";
+    let request = Client::post_request("/orders", &[], body);
+    assert_eq!(client.ask(&request).fails(400), "invalid_body");
+}
+
+#[test]
+fn the_same_key_gets_the_same_order() {
+    let program = Program::on_sqlite();
+    let server = program.serve();
+    let mut client = server.client();
+    let body = json!({ "customer": "7", "units": 1, "amount_cents": 100 });
+    let key = [("Idempotency-Key", "cart 17")];
+    let first = client.post("/orders", &key, &body).expect(201);
+    let second = client.post("/orders", &key, &body).expect(201);
+    assert_eq!(first, second);
+    let other = json!({ "customer": "7", "units": 2, "amount_cents": 100 });
+    assert_eq!(client.post("/orders", &key, &other).fails(422), "key_reused");
+    let without = client.post("/orders", &[], &body).expect(201);
+    assert_ne!(without["order"], first["order"]);
+    assert_eq!(client.get("/report").expect(200)["orders"], json!(2));
+}
+
+#[cfg(unix)]
+#[test]
+fn asked_to_stop_it_answers_what_it_has_begun() {
+    for signal in ["-TERM", "-INT"] {
+        let program = Program::on_sqlite();
+        let server = program.serve();
+        let mut client = server.client();
+        client.get("/health").expect(200);
+        let (begun, rest) = {
+            let request = Client::post_request("/orders", &[], &order(3).to_string());
+            let at = request.len() - 10;
+            (request[..at].to_owned(), request[at..].to_owned())
+        };
+        client.send(&begun);
+        std::thread::sleep(Duration::from_millis(100));
+        server.signal(signal);
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(&rest);
+        client.answer().expect(201);
+        assert_eq!(server.end(), (Some(0), "stopped".to_owned()));
+        program.run(&["show", "1001"]).ok();
+    }
+}
+
+#[test]
+fn a_taken_address_is_status_1() {
+    let program = Program::on_sqlite();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let error = program.run(&["serve", "--addr", &addr]).fails(1);
+    assert!(error.starts_with(&format!("error: cannot listen at {addr}; pass --addr")), "{error}");
+}
+
+#[test]
+fn memory_is_a_store_too() {
+    let program = Program::on("memory:");
+    let server = program.serve();
+    let mut client = server.client();
+    client.post("/orders", &[], &order(3)).expect(201);
+    assert_eq!(client.get("/report").expect(200)["units"], json!(3));
+}

@@ -1,0 +1,63 @@
+//! Killing the importing process.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::Value;
+
+use crate::support::{Program, PurchaseFile, assert_no_gaps, database, events, heads, seed};
+
+/// How often the process is killed.
+const KILLS: u32 = 20;
+
+/// Kills an import with SIGKILL at random moments and starts it again each time; nothing is lost,
+/// nothing is there twice.
+async fn import_survives_kills(program: &Program) {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let file = PurchaseFile::generated(rng.random(), 4_000);
+    let totals = file.totals();
+    program.file("cdnow.txt", file.text());
+    let app = program.store().parse::<order_processing::StoreUrl>().unwrap().open().await.unwrap();
+    let mut moments = Vec::new();
+    while moments.len() < KILLS as usize {
+        // Few at a time, so that there are many commits to be killed in.
+        let in_flight = format!("--in-flight={}", rng.random_range(4..64));
+        let mut import = program.start(&["import", "cdnow.txt", &in_flight]);
+        let before = heads(&app).await;
+        let wanted = before + rng.random_range(0..120);
+        while heads(&app).await < wanted {
+            let ended = import.try_wait().unwrap();
+            assert_eq!(ended, None, "it ended before it was killed {KILLS} times: {moments:?}");
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        tokio::time::sleep(Duration::from_micros(rng.random_range(0..5_000))).await;
+        import.kill().unwrap();
+        let status = import.wait().unwrap();
+        assert!(status.code().is_none(), "it was not killed but ended: {status}");
+        moments.push(heads(&app).await);
+    }
+    println!("killed when so many orders were placed: {moments:?}");
+    let placed = program.run(&["import", "cdnow.txt"]).ok();
+    let there = moments[moments.len() - 1];
+    let missing = totals.orders as u64 - there;
+    assert!(missing > 0, "the last import had nothing to do");
+    assert_eq!(placed, format!("placed {missing}, {there} were there\n"));
+    let report: Value = serde_json::from_str(&program.run(&["report", "--json"]).ok()).unwrap();
+    assert_eq!(report, totals.json);
+    let events = events(program.store()).await;
+    assert_no_gaps(&events);
+    // One event an order: every stream ends at version 1.
+    assert_eq!(events.len(), totals.orders);
+    assert!(events.iter().all(|event| event.version.get() == 1));
+}
+
+#[tokio::test]
+async fn on_sqlite() {
+    import_survives_kills(&Program::on_sqlite()).await;
+}
+
+#[tokio::test]
+async fn on_postgres() {
+    import_survives_kills(&Program::on(&database().await)).await;
+}

@@ -1,0 +1,43 @@
+//! Looking at the log from outside the program.
+
+use std::collections::BTreeMap;
+
+use composable_rust::{EventStore as _, Position, RecordedEvent};
+use order_processing::StoreUrl;
+
+/// All events: partition after partition, each in order.
+pub(crate) async fn events(store: &str) -> Vec<RecordedEvent> {
+    let url: StoreUrl = store.parse().expect("it names a store");
+    let app = url.open().await.expect("it opens");
+    let mut events = Vec::new();
+    for mut after in Position::beginnings(app.store().log().partitions) {
+        loop {
+            let page = app.store().read_log(&[after], 1_000).await.expect("it can be read");
+            let Some(last) = page.last() else { break };
+            after = last.position;
+            events.extend(page);
+        }
+    }
+    events
+}
+
+/// How many events the log of `app` has.
+pub(crate) async fn heads(app: &composable_rust::App) -> u64 {
+    let heads = app.store().heads().await.expect("it can be read");
+    heads.iter().map(|head| head.offset).sum()
+}
+
+/// Versions of every stream and offsets of every partition are 1, 2, 3 ….
+#[track_caller]
+pub(crate) fn assert_no_gaps(events: &[RecordedEvent]) {
+    let mut versions = BTreeMap::new();
+    let mut offsets = BTreeMap::new();
+    for event in events {
+        let version = versions.entry(&event.stream).or_insert(0_u64);
+        *version += 1;
+        assert_eq!(event.version.get(), *version, "versions of {}", event.stream);
+        let offset = offsets.entry(event.position.partition).or_insert(0_u64);
+        *offset += 1;
+        assert_eq!(event.position.offset, *offset, "offsets of {}", event.position.partition);
+    }
+}
