@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::{Clock, EventBus, Reducer, SharedEventStore};
+use composable_rust_core::{Clock, EventBus, EventStore, Reducer, SharedEventStore};
 use tokio::sync::Notify;
 
 use super::ports::SharedPublisher;
 use super::running::Running;
-use super::shared::{Core, Shared};
+use super::shared::{Copied, Core, Shared};
 use super::subscription::Listeners;
 use super::{Runnable, Store};
 use crate::SystemClock;
@@ -19,14 +19,13 @@ use crate::SystemClock;
 ///
 /// ```
 /// # use composable_rust_core::prelude::*;
-/// # use composable_rust_core::SharedEventStore;
 /// # use composable_rust_runtime::Store;
 /// # use composable_rust_testing::InMemoryEventStore;
 /// # struct Counter;
 /// # impl Reducer for Counter { type State = i64; type Action = i64; type Environment = ();
 /// #   fn reduce(&self, s: &mut i64, a: i64, _: &()) -> Effects<i64> { *s += a; Effects::none() } }
 /// let store = Store::builder(Counter, 0, ())
-///     .event_store(SharedEventStore::new(InMemoryEventStore::new()))
+///     .event_store(InMemoryEventStore::new())
 ///     .max_effects(100)
 ///     .build();
 /// assert_eq!(store.state(|count| *count), 0);
@@ -36,7 +35,7 @@ pub struct StoreBuilder<R: Reducer> {
     reducer: R,
     state: R::State,
     env: R::Environment,
-    copy: Option<fn(&R::State) -> R::State>,
+    copy: Option<Copied<R::State>>,
     clock: Arc<dyn Clock>,
     event_store: Option<SharedEventStore>,
     bus: Option<SharedPublisher>,
@@ -60,14 +59,14 @@ impl<R: Runnable> StoreBuilder<R> {
     }
 
     /// The clock that delays and the deadline of a shutdown go by; the system's unless set.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
         self
     }
 
     /// Where `database` effects go. Without it they are refused.
-    pub fn event_store(mut self, store: SharedEventStore) -> Self {
-        self.event_store = Some(store);
+    pub fn event_store(mut self, store: impl EventStore) -> Self {
+        self.event_store = Some(SharedEventStore::new(store));
         self
     }
 

@@ -30,7 +30,7 @@ pub(super) enum Work<A> {
 
 /// A job's entry in the list of what runs. Given back when the job is over.
 pub(super) struct Ticket<A> {
-    pub(super) number: u64,
+    pub(super) number: usize,
     pub(super) abort: AbortHandle,
     pub(super) batch: Arc<Batch>,
     scope: Option<Arc<Scope>>,
@@ -118,11 +118,7 @@ impl<A> Planner<'_, A> {
                 }
             }
             Effect::Sequential(steps) => self.begin(steps, scope, step),
-            Effect::Record(event) => {
-                if self.recorded.are_there() {
-                    self.recorded.tell(event);
-                }
-            }
+            Effect::Record(event) => self.recorded.tell(event),
             Effect::Reject(rejection) => {
                 self.rejected.get_or_insert(rejection);
             }

@@ -43,15 +43,17 @@ struct Seat {
 #[derive(Debug)]
 struct Named {
     scope: Arc<Scope>,
-    members: BTreeSet<u64>,
+    members: BTreeSet<usize>,
 }
 
 /// What runs.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    issued: u64,
-    seats: BTreeMap<u64, Seat>,
+    /// By number; those of `free` are empty.
+    seats: Vec<Option<Seat>>,
+    free: Vec<usize>,
     ids: BTreeMap<EffectId, Named>,
+    scopes: u64,
     /// Set once the store shuts down.
     deadline: Option<Timestamp>,
     stopped: usize,
@@ -59,7 +61,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn len(&self) -> usize {
-        self.seats.len()
+        self.seats.len() - self.free.len()
     }
 
     /// How many effects the shutdown cancelled.
@@ -67,18 +69,16 @@ impl Running {
         self.stopped
     }
 
-    fn issue(&mut self) -> u64 {
-        self.issued += 1;
-        self.issued
-    }
-
     /// An effect starts in `scope`; `due` says when a delay ends.
     pub(super) fn enter(
         &mut self,
         scope: Option<&Arc<Scope>>,
         due: Option<Timestamp>,
-    ) -> (u64, AbortHandle, AbortRegistration) {
-        let number = self.issue();
+    ) -> (usize, AbortHandle, AbortRegistration) {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.seats.push(None);
+            self.seats.len() - 1
+        });
         let (abort, registration) = AbortHandle::new_pair();
         for scope in Scope::chain(scope) {
             if let Some(named) = self.ids.get_mut(&scope.id) {
@@ -94,13 +94,14 @@ impl Running {
         if self.deadline.is_some_and(|deadline| seat.outlasts(deadline)) {
             self.stopped += seat.stop();
         }
-        self.seats.insert(number, seat);
+        self.seats[number] = Some(seat);
         (number, abort, registration)
     }
 
-    /// An effect is over. Says whether the shutdown cancelled it.
-    pub(super) fn leave(&mut self, number: u64, scope: Option<&Arc<Scope>>) {
-        self.seats.remove(&number);
+    /// An effect is over.
+    pub(super) fn leave(&mut self, number: usize, scope: Option<&Arc<Scope>>) {
+        self.seats[number] = None;
+        self.free.push(number);
         for scope in Scope::chain(scope) {
             if let Entry::Occupied(mut named) = self.ids.entry(scope.id.clone()) {
                 if named.get().scope.number == scope.number {
@@ -114,8 +115,8 @@ impl Running {
     }
 
     /// Whether the shutdown cancelled it.
-    pub(super) fn is_stopped(&self, number: u64) -> bool {
-        self.seats.get(&number).is_some_and(|seat| seat.stopped)
+    pub(super) fn is_stopped(&self, number: usize) -> bool {
+        self.seats[number].as_ref().is_some_and(|seat| seat.stopped)
     }
 
     /// Something starts under `id`, inside `parent`; what runs under it is cancelled. Inside
@@ -125,7 +126,8 @@ impl Running {
             return Arc::clone(same);
         }
         self.cancel(&id);
-        let number = self.issue();
+        self.scopes += 1;
+        let number = self.scopes;
         let cancelled = AtomicBool::new(false);
         let scope = Arc::new(Scope { id: id.clone(), number, parent: parent.cloned(), cancelled });
         self.ids.insert(id, Named { scope: Arc::clone(&scope), members: BTreeSet::new() });
@@ -144,7 +146,7 @@ impl Running {
         let Some(named) = self.ids.remove(id) else { return };
         named.scope.cancelled.store(true, Ordering::Relaxed);
         for number in named.members {
-            if let Some(seat) = self.seats.get(&number) {
+            if let Some(seat) = &self.seats[number] {
                 seat.abort.abort();
             }
         }
@@ -153,14 +155,14 @@ impl Running {
     /// Cancels the delays that end after `deadline`, now and from now on.
     pub(super) fn stop_after(&mut self, deadline: Timestamp) {
         self.deadline = Some(deadline);
-        for seat in self.seats.values_mut().filter(|seat| seat.outlasts(deadline)) {
+        for seat in self.seats.iter_mut().flatten().filter(|seat| seat.outlasts(deadline)) {
             self.stopped += seat.stop();
         }
     }
 
     /// Cancels everything.
     pub(super) fn stop(&mut self) {
-        for seat in self.seats.values_mut() {
+        for seat in self.seats.iter_mut().flatten() {
             self.stopped += seat.stop();
         }
     }

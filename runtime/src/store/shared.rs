@@ -14,11 +14,14 @@ use super::running::Running;
 use super::subscription::Listeners;
 use super::{ActionError, Runnable, SendRejected, UnsupportedEffect};
 
+/// How a state is copied.
+pub(super) type Copied<S> = fn(&S) -> S;
+
 pub(super) struct Shared<R: Reducer> {
     pub(super) reducer: R,
     pub(super) env: R::Environment,
-    /// How the state is copied before each reduction; `None` to poison instead.
-    pub(super) copy: Option<fn(&R::State) -> R::State>,
+    /// For the copy before each reduction; `None` to poison instead.
+    pub(super) copy: Option<Copied<R::State>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) event_store: Option<SharedEventStore>,
     pub(super) bus: Option<SharedPublisher>,
