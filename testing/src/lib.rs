@@ -16,6 +16,7 @@ mod encoding;
 mod environment;
 mod events_lock;
 mod failure;
+mod faults;
 pub mod fixtures;
 mod given;
 mod ids;
@@ -29,6 +30,7 @@ pub use environment::{
     unimplemented_ids, unimplemented_rng,
 };
 pub use events_lock::EventsLock;
+pub use faults::{Chances, Fault, FaultCounts, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, Provided, When, given};
 pub use ids::{SeededRng, SequentialIds};
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};

@@ -11,7 +11,7 @@ use super::{StoredOutboxRow, StoredTimer};
 impl State {
     /// Appends a batch that has been validated.
     pub(super) fn append(&mut self, partition: u16, batch: &[Append]) -> Vec<Verdict> {
-        let now = self.now;
+        let now = self.time.now();
         let data = &mut self.partitions[usize::from(partition)];
         batch.iter().map(|append| data.append(append, now)).collect()
     }

@@ -50,7 +50,7 @@ impl State {
         expected: Version,
         event_id: EventId,
     ) -> Verdict {
-        let now = self.now;
+        let now = self.time.now();
         let partition = self.partition_of_mut(stream);
         let data = partition.streams.entry(stream.clone()).or_default();
         let actual = data.version();

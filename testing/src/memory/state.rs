@@ -1,9 +1,10 @@
 //! The data: per partition the rows of the log and what is kept of each stream.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use composable_rust_core::{
-    Encoded, Fingerprint, LogInfo, Mark, MessageId, RecordedEvent, Snapshot, StoredContent,
+    Clock, Encoded, Fingerprint, LogInfo, Mark, MessageId, RecordedEvent, Snapshot, StoredContent,
     StreamId, Timestamp, Version,
 };
 use rand::SeedableRng as _;
@@ -17,9 +18,25 @@ use super::{StoredOutboxRow, StoredTimer};
 pub(super) struct State {
     pub(super) log: LogInfo,
     pub(super) partitions: Vec<PartitionState>,
-    pub(super) now: Timestamp,
+    pub(super) time: Time,
     /// Shuffles what [`read_log`](composable_rust_core::EventStore::read_log) delivers.
     pub(super) rng: StdRng,
+}
+
+/// Where the store's moments come from.
+#[derive(Debug)]
+pub(super) enum Time {
+    Still(Timestamp),
+    Clock(Arc<dyn Clock>),
+}
+
+impl Time {
+    pub(super) fn now(&self) -> Timestamp {
+        match self {
+            Self::Still(moment) => *moment,
+            Self::Clock(clock) => clock.now(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +71,7 @@ impl State {
         Self {
             log: LogInfo { id, partitions },
             partitions: (0..partitions).map(empty).collect(),
-            now,
+            time: Time::Still(now),
             rng: StdRng::seed_from_u64(0),
         }
     }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version, validate_batch,
+    Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
+    Position, RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+    validate_batch,
 };
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rand::SeedableRng as _;
@@ -13,12 +14,13 @@ use rand::rngs::StdRng;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::state::State;
+use super::state::{State, Time};
 
 /// An event store in memory, for tests: the reference implementation of the [`EventStore`]
 /// contract, and inspectable.
 ///
-/// It reads no clock of its own and draws no randomness but from a seed. Clones share the data.
+/// It reads no clock but the one it is given (until then its time stands still, at
+/// 2025-01-01T00:00:00Z) and draws no randomness but from a seed. Clones share the data.
 /// A page of the log mixes the partitions by that seed, so that no test can come to rely on an
 /// order between them. An append commits when its future is first polled.
 ///
@@ -26,7 +28,7 @@ use super::state::State;
 ///
 /// ```
 /// use composable_rust_core::{
-///     Append, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, StreamId,
+///     Append, Clock, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, StreamId,
 /// };
 /// use composable_rust_testing::InMemoryEventStore;
 ///
@@ -98,9 +100,16 @@ impl InMemoryEventStore {
         self
     }
 
-    /// Sets the store's clock, which stands still otherwise.
+    /// The same store with `clock` instead of one that stands still.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Clock) -> Self {
+        self.locked().time = Time::Clock(Arc::new(clock));
+        self
+    }
+
+    /// Sets the store's clock, which stands still from then on.
     pub fn set_now(&self, now: Timestamp) {
-        self.locked().now = now;
+        self.locked().time = Time::Still(now);
     }
 
     pub(super) fn locked(&self) -> MutexGuard<'_, State> {
@@ -234,7 +243,7 @@ impl EventStore for InMemoryEventStore {
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        Ok(self.locked().now)
+        Ok(self.locked().time.now())
     }
 }
 

@@ -3,6 +3,7 @@
 mod broken;
 mod environment;
 mod failing;
+mod faults;
 mod faulty;
 mod given;
 mod given_failures;
