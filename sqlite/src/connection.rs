@@ -192,12 +192,11 @@ impl Watcher {
         if state.looked.is_some_and(|looked| looked.elapsed() < self.interval / 2) {
             return Ok(false);
         }
-        let mut connection = match state.connection.take() {
-            Some(connection) => connection,
-            None => {
-                state.data_version = None;
-                self.options.connect().await?
-            }
+        let mut connection = if let Some(connection) = state.connection.take() {
+            connection
+        } else {
+            state.data_version = None;
+            self.options.connect().await?
         };
         let seen = sqlx::query_scalar("pragma data_version").fetch_one(&mut connection).await?;
         state.connection = Some(connection);

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 
 use crate::connection::Transaction;
 use crate::error::store_error;
-use crate::sql::{Args, int, uint};
+use crate::sql::{int, uint};
 use crate::store::SqliteEventStore;
 
 /// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
