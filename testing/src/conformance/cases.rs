@@ -2,8 +2,8 @@
 
 use super::run::Case;
 use super::{
-    batches, conflicts, erasure, limits, marks, names, order, outbox_timers, partition_hash, reads,
-    snapshots, subscribe, unknown_outcome, versions,
+    batches, conflicts, erasure, group_commit, limits, marks, names, order, outbox_timers,
+    partition_hash, reads, snapshots, subscribe, unknown_outcome, versions,
 };
 
 /// Hands the list of all cases to a macro.
@@ -142,6 +142,15 @@ macro_rules! __conformance_cases {
                 finishing_takes_all_timers,
                 closing_takes_all_timers,
                 erasing_takes_their_content,
+            }
+            group_commit {
+                what_waits_together_is_committed_together,
+                appends_to_one_stream_keep_their_order,
+                losers_leave_their_neighbours_alone,
+                the_guilty_fails_alone,
+                two_processes_all_get_through,
+                lost_answers_are_asked_for_again,
+                a_dropped_append_is_resolved,
             }
             order {
                 readers_at_the_tail_miss_nothing,

@@ -39,6 +39,7 @@ mod subject;
 mod batches;
 mod conflicts;
 mod erasure;
+mod group_commit;
 mod limits;
 mod marks;
 mod names;

@@ -132,15 +132,22 @@ table! {
         "unknown_outcome::a_dropped_append_is_resolved",
         "unknown_outcome::a_dropped_batch_is_resolved",
         "erasure::a_closed_stream_recognises_earlier_appends",
+        "group_commit::lost_answers_are_asked_for_again",
+        "group_commit::a_dropped_append_is_resolved",
     ];
     AppendsTwice => [
         "unknown_outcome::of_identical_appends_at_once_one_takes_effect",
         "conflicts::writers_on_many_streams_do_not_disturb_each_other",
         "reads::heads_are_the_highest_offsets",
+        "group_commit::appends_to_one_stream_keep_their_order",
+        "group_commit::the_guilty_fails_alone",
     ];
     ComparesFirstEvents => ["unknown_outcome::other_events_at_its_place_are_a_conflict"];
     ForgetsAtomicity => ["batches::an_append_is_seen_whole_or_not_at_all"];
-    LosesWholeBatches => ["batches::a_losing_append_leaves_its_neighbours_alone"];
+    LosesWholeBatches => [
+        "batches::a_losing_append_leaves_its_neighbours_alone",
+        "group_commit::losers_leave_their_neighbours_alone",
+    ];
     SkipsTheGuilty => ["batches::a_guilty_append_is_found_one_by_one"];
     MovesAppends => ["batches::belong_to_one_partition_and_different_streams"];
     AnswersInItsOrder => ["batches::are_answered_in_their_order"];
@@ -151,6 +158,7 @@ table! {
         "versions::are_of_each_stream",
         "versions::an_append_without_events_only_checks",
         "versions::the_verdict_names_the_last_event",
+        "group_commit::what_waits_together_is_committed_together",
     ];
     SaysYes => ["conflicts::leave_nothing_behind", "limits::reserved_names_are_refused"];
     WritesNothing => ["versions::events_come_back_as_they_went_in"];
@@ -159,6 +167,7 @@ table! {
         "batches::number_their_events_without_a_gap",
         "conflicts::leave_nothing_behind",
         "conflicts::writers_that_decide_again_all_get_through",
+        "group_commit::two_processes_all_get_through",
     ];
     WaitsForTransactions::default() => ["order::foreign_transactions_do_not_hold_readers_back"];
     UpdatesCounters => ["order::old_snapshots_do_not_slow_appends_down"];
