@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{BusMessage, DatabaseEffect, Due};
-use futures_util::future::{AbortHandle, Abortable, BoxFuture, FutureExt as _};
+use futures_util::future::{Abortable, BoxFuture, FutureExt as _};
 
-use super::batch::Batch;
 use super::error::panic_message;
 use super::planner::{Job, Planner, Ticket, Work};
 use super::shared::Shared;
@@ -59,8 +58,6 @@ impl<R: Runnable> Shared<R> {
     /// Starts `jobs`. Clocks start to run at once.
     pub(super) fn start(self: &Arc<Self>, jobs: Vec<Job<R::Action>>) {
         for Job { ticket, registration, work } in jobs {
-            let abort = ticket.abort.clone();
-            let batch = Arc::clone(&ticket.batch);
             let seated = Seated { shared: Arc::clone(self), ticket: Some(ticket) };
             let task = self.task(work);
             tokio::spawn(async move {
@@ -73,9 +70,9 @@ impl<R: Runnable> Shared<R> {
                         }
                         Task::Other(work) => work.await?,
                     };
-                    match action {
-                        Some(action) => seated.shared.feed(action, &abort, batch),
-                        None => Ok(()),
+                    match (action, &seated.ticket) {
+                        (Some(action), Some(ticket)) => seated.shared.feed(action, ticket),
+                        _ => Ok(()),
                     }
                 };
                 let work = Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration);
@@ -138,14 +135,13 @@ impl<R: Runnable> Shared<R> {
     fn feed(
         self: &Arc<Self>,
         action: R::Action,
-        abort: &AbortHandle,
-        batch: Arc<Batch>,
+        ticket: &Ticket<R::Action>,
     ) -> Result<(), EffectError> {
         let core = self.lock();
-        if abort.is_aborted() {
+        if ticket.abort.is_aborted() {
             return Ok(());
         }
-        match self.accept(core, action, Some(batch)) {
+        match self.accept(core, action, Some(Arc::clone(&ticket.batch))) {
             Ok(_) => Ok(()),
             Err(ActionError::Rejected(rejected)) => {
                 tracing::debug!(code = rejected.code(), "an action brought back was rejected");
