@@ -32,12 +32,12 @@ where
     ///
     /// # Panics
     ///
-    /// When there are none, or effects of the last action are not said.
+    /// In an exhaustive store, when there are none, or effects of the last action are not said.
     #[track_caller]
     pub fn skip_received(&mut self) {
         self.effects_said("pass over what came back");
         self.run();
-        if self.received.is_empty() {
+        if self.exhaustive && self.received.is_empty() {
             nothing_to_skip("received", "No action came back").raise();
         }
         self.last = None;
@@ -49,11 +49,12 @@ where
     ///
     /// # Panics
     ///
-    /// When it returned none.
+    /// In an exhaustive store, when it returned none.
     #[track_caller]
     pub fn skip_effects(&mut self) {
         match &mut self.last {
             Some(step) if !step.effects.is_empty() => step.effects_said = true,
+            _ if !self.exhaustive => {}
             _ => nothing_to_skip("effects", "The last action returned no effects").raise(),
         }
     }
@@ -62,11 +63,11 @@ where
     ///
     /// # Panics
     ///
-    /// When none runs.
+    /// In an exhaustive store, when none runs.
     #[track_caller]
     pub fn skip_running(&mut self) {
         self.run();
-        if self.running.describe().is_empty() {
+        if self.exhaustive && self.running.describe().is_empty() {
             nothing_to_skip("running", "No effect runs").raise();
         }
         self.running.cancel_all();

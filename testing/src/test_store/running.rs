@@ -21,6 +21,8 @@ pub(super) struct Running<A> {
     clock: MockClock,
     nodes: BTreeMap<u64, Node<A>>,
     started: u64,
+    /// Whose child was cancelled. They go on once the effects of the action that did it are started.
+    cancelled: VecDeque<u64>,
 }
 
 struct Node<A> {
@@ -50,7 +52,7 @@ pub(super) struct Done<A> {
 
 impl<A: 'static> Running<A> {
     pub(super) fn new(clock: MockClock) -> Self {
-        Self { clock, nodes: BTreeMap::new(), started: 0 }
+        Self { clock, nodes: BTreeMap::new(), started: 0, cancelled: VecDeque::new() }
     }
 
     pub(super) fn set_clock(&mut self, clock: MockClock) {
@@ -148,7 +150,7 @@ impl<A: 'static> Running<A> {
         }
     }
 
-    /// Ends what runs under `id`, with all that is below it; what waits for it goes on.
+    /// Ends what runs under `id`, with all that is below it; what waits for it goes on later.
     fn cancel(&mut self, id: &EffectId) {
         let mut nodes = self.nodes.iter();
         let Some(key) =
@@ -158,7 +160,7 @@ impl<A: 'static> Running<A> {
         };
         let parent = self.take(key).and_then(|(parent, _)| parent);
         self.remove_orphans();
-        self.ended(parent);
+        self.cancelled.extend(parent);
     }
 
     fn remove_orphans(&mut self) {
@@ -180,6 +182,9 @@ impl<A: 'static> Running<A> {
     /// The next effect that has come to its end by now: delays by their time, then futures in the
     /// order in which they started.
     pub(super) fn next_done(&mut self) -> Option<Done<A>> {
+        while let Some(parent) = self.cancelled.pop_front() {
+            self.ended(Some(parent));
+        }
         let now = self.clock.now();
         let due = self.delays().min().filter(|(due, _)| *due <= now);
         if let Some((_, key)) = due {

@@ -7,6 +7,7 @@ mod faults;
 mod faulty;
 mod given;
 mod given_failures;
+mod like_the_store;
 mod memory;
 mod test_store;
 mod test_store_failures;
