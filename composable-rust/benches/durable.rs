@@ -46,7 +46,10 @@ async fn sends(app: &App, callers: usize, instances: usize) -> f64 {
     rate(callers, |caller| {
         let ticket = app.handle(&Ticket::id(format!("{round}-{}", caller % instances)));
         async move {
-            repeat_for(|| async { drop(ticket.send(sell()).await.expect("a sale")) }).await
+            repeat_for(|| async {
+                ticket.send(sell()).await.expect("a sale");
+            })
+            .await
         }
     })
     .await
@@ -268,14 +271,16 @@ async fn three_processes(url: &str) -> f64 {
 async fn hammer(url: &str) {
     let app = app(PostgresEventStore::connect(url).await.expect("a store"));
     let ticket = app.handle(&Ticket::id("hammered"));
-    let value =
-        rate(64, |_| {
-            let ticket = ticket.clone();
-            async move {
-                repeat_for(|| async { drop(ticket.send(sell()).await.expect("a sale")) }).await
-            }
-        })
-        .await;
+    let value = rate(64, |_| {
+        let ticket = ticket.clone();
+        async move {
+            repeat_for(|| async {
+                ticket.send(sell()).await.expect("a sale");
+            })
+            .await
+        }
+    })
+    .await;
     println!("{value}");
 }
 

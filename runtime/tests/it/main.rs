@@ -2,6 +2,7 @@
 
 mod account;
 mod conflicts;
+mod faults;
 mod follow_ups;
 mod handle;
 mod keys;

@@ -1,0 +1,131 @@
+//! Stores that fail: unknown outcomes, deadlines, reads while a commit is under way.
+
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore as _, Version};
+use composable_rust_runtime::SendError;
+use composable_rust_testing::{Chances, Fault, FaultyEventStore, InMemoryEventStore};
+
+use crate::account::{Account, AccountCommand as In, app};
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_is_resolved_by_the_same_append_again() {
+    for fault in [Fault::FailBefore, Fault::FailAfter] {
+        let memory = InMemoryEventStore::new();
+        let store = FaultyEventStore::new(memory.clone());
+        let account = app(&store).handle(&Account::id("1"));
+        account.send(In::Deposit { cents: 1 }).await.unwrap();
+
+        store.next_appends([fault, fault, fault]);
+        let receipt = account.send(In::Split(vec![1, 2])).await.unwrap();
+
+        assert_eq!(receipt.version, Version::new(3));
+        let events = memory.events(&account.id().stream());
+        assert_eq!((events.len(), receipt.position), (3, Some(events[2].position)));
+        assert_eq!(account.cached(|own| own.cents).await.unwrap(), 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyed_command_whose_answer_was_lost_gets_its_first_receipt() {
+    let memory = InMemoryEventStore::new();
+    let store = FaultyEventStore::new(memory.clone());
+    let account = app(&store).handle(&Account::id("1"));
+
+    store.next_appends([Fault::FailAfter; 100]);
+    let lost = account.send(In::Deposit { cents: 5 }).key("a").within(Duration::from_secs(1)).await;
+    assert!(matches!(lost, Err(SendError::DeadlinePassed)), "{lost:?}");
+
+    store.recover();
+    let receipt = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
+    assert_eq!(receipt.version, Version::new(1));
+    assert_eq!(memory.all_events().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_lets_callers_go_at_their_deadline() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+
+    store.next_appends([Fault::Delay(Duration::from_secs(3_600))]);
+    let late = account.send(In::Deposit { cents: 2 }).within(Duration::from_secs(1)).await;
+    assert!(matches!(late, Err(SendError::DeadlinePassed)), "{late:?}");
+    // The append that hangs may still commit: whatever becomes of it, the next is decided on it.
+    let receipt =
+        account.send(In::Deposit { cents: 4 }).within(Duration::from_secs(7_200)).await.unwrap();
+    let cents = account.state(|own| own.cents).await.unwrap();
+    assert!([(2, 5), (3, 7)].contains(&(receipt.version.get(), cents)), "{receipt:?} {cents}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn uncommitted_state_is_never_seen() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+
+    store.next_appends([Fault::Delay(Duration::from_secs(5))]);
+    let sending = tokio::spawn({
+        let account = account.clone();
+        async move { account.send(In::Deposit { cents: 2 }).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(account.cached(|own| own.cents).await.unwrap(), 1);
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
+    sending.await.unwrap().unwrap();
+    assert_eq!(account.cached(|own| own.cents).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_costs_a_retry_and_nothing_else() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let account = app(&store).handle(&Account::id("1"));
+    store.next_appends([Fault::Conflict, Fault::Conflict]);
+    let receipt = account.send(In::Deposit { cents: 1 }).await.unwrap();
+    assert_eq!(receipt.version, Version::new(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_that_fail_are_tried_again_for_senders_and_told_to_readers() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let account = app(&store).handle(&Account::id("1"));
+    store.next_reads([Fault::FailBefore, Fault::FailBefore]);
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+    store.next_reads([Fault::FailBefore]);
+    let failed = account.state(|_| ()).await.unwrap_err();
+    assert!(failed.is_transient(), "{failed:?}");
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
+}
+
+/// Under a storm of faults every accepted command is recorded exactly once, in two processes.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_or_doubled_in_a_storm() {
+    for seed in 0..20 {
+        let memory = InMemoryEventStore::new();
+        let chances =
+            Chances { fail_before: 0.2, fail_after: 0.2, conflict: 0.1, ..Chances::default() };
+        let stores = [0, 1]
+            .map(|n| FaultyEventStore::new(memory.clone()).with_chances(seed * 2 + n, chances));
+        let apps = [app(&stores[0]), app(&stores[1])];
+        let sends = (0..60_u32).map(|n| {
+            let account = apps[n as usize % 2].handle(&Account::id((n % 3).to_string()));
+            tokio::spawn(async move {
+                let cents = 1 << (n % 20);
+                let send = account.send(In::Deposit { cents }).key(n.to_string());
+                send.within(Duration::from_secs(3_600)).await.map(|receipt| (n, receipt))
+            })
+        });
+        let mut places = Vec::new();
+        for sent in futures_util::future::try_join_all(sends).await.unwrap() {
+            let (n, receipt) = sent.unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+            places.push((n % 3, receipt.version));
+        }
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), 60, "seed {seed}: two commands in one place");
+        assert_eq!(memory.all_events().len(), 60, "seed {seed}");
+        let heads = memory.heads().await.unwrap();
+        assert_eq!(heads.iter().map(|head| head.offset).sum::<u64>(), 60, "seed {seed}");
+    }
+}
