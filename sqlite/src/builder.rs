@@ -134,7 +134,8 @@ impl Builder {
             self.busy_timeout,
         );
         let readers = Readers::new(options.clone(), self.read_connections);
-        let watcher = Watcher::new(options, self.poll_interval);
+        // It stays open: the last connection to close would lock the file for a moment.
+        let watcher = Watcher::new(connection, options, self.poll_interval);
         Ok(SqliteEventStore::new(path, log, writer, readers, watcher))
     }
 

@@ -28,7 +28,9 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(options: SqliteConnectOptions, busy_timeout: Duration) -> Self {
-        let options = options.busy_timeout(LOCK_SLICE.min(busy_timeout));
+        // The last of the pragmas: opening waits as long as it must.
+        let slice = LOCK_SLICE.min(busy_timeout).as_millis().to_string();
+        let options = options.pragma("busy_timeout", slice);
         Self { options, busy_timeout, idle: tokio::sync::Mutex::new(None) }
     }
 
@@ -169,7 +171,7 @@ pub(crate) struct Watcher {
     state: tokio::sync::Mutex<Watched>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
     connection: Option<SqliteConnection>,
     looked: Option<Instant>,
@@ -177,8 +179,14 @@ struct Watched {
 }
 
 impl Watcher {
-    pub(crate) fn new(options: SqliteConnectOptions, interval: Duration) -> Self {
-        Self { options, interval, state: tokio::sync::Mutex::default() }
+    /// Watches through `connection`, and through another like it should that be lost.
+    pub(crate) fn new(
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+        interval: Duration,
+    ) -> Self {
+        let state = Watched { connection: Some(connection), looked: None, data_version: None };
+        Self { options, interval, state: tokio::sync::Mutex::new(state) }
     }
 
     pub(crate) fn interval(&self) -> Duration {

@@ -21,6 +21,7 @@ mod insert;
 mod load;
 mod log;
 mod lookup;
+mod packed;
 mod schema;
 mod snapshot;
 mod sql;

@@ -34,7 +34,7 @@ macro_rules! with_overrides {
          and o.stream_id = e.stream_id and o.version = e.version "
     };
 }
-pub(crate) use {event_columns, with_overrides};
+pub(crate) use with_overrides;
 
 const EVENTS: &str = concat!(
     "select ",
@@ -162,30 +162,33 @@ fn loaded(
     }
 }
 
-/// The event of a row that starts with [`event_columns`].
-pub(crate) fn event(
-    row: &SqliteRow,
-    partition: u16,
-    stream: StreamId,
-) -> Result<RecordedEvent, sqlx::Error> {
-    let name: &str = row.try_get_unchecked(5)?;
-    let content = match name {
-        ERASED => StoredContent::Erased,
-        CLOSED => StoredContent::Closed,
-        name => StoredContent::Present(Encoded {
-            name: name.to_owned().into(),
-            version: u16::try_from(row.try_get_unchecked::<i64, _>(6)?).unwrap_or(u16::MAX),
-            codec: row.try_get_unchecked::<String, _>(7)?.into(),
-            bytes: row.try_get_unchecked(8)?,
-        }),
-    };
+fn event(row: &SqliteRow, partition: u16, stream: StreamId) -> Result<RecordedEvent, sqlx::Error> {
     Ok(RecordedEvent {
         id: EventId(row.try_get_unchecked(2)?),
         stream,
         version: Version::new(uint(row.try_get_unchecked(0)?)),
         position: Position::new(partition, uint(row.try_get_unchecked(1)?)),
-        content,
+        content: content(
+            row.try_get_unchecked(5)?,
+            row.try_get_unchecked(6)?,
+            row.try_get_unchecked(7)?,
+            row.try_get_unchecked(8)?,
+        ),
         metadata: row.try_get_unchecked(4)?,
         recorded_at: Timestamp::from_micros(row.try_get_unchecked(3)?),
     })
+}
+
+/// The content that is stored under `name`.
+pub(crate) fn content(name: &str, version: i64, codec: &str, bytes: Vec<u8>) -> StoredContent {
+    match name {
+        ERASED => StoredContent::Erased,
+        CLOSED => StoredContent::Closed,
+        name => StoredContent::Present(Encoded {
+            name: name.to_owned().into(),
+            version: u16::try_from(version).unwrap_or(u16::MAX),
+            codec: codec.to_owned().into(),
+            bytes,
+        }),
+    }
 }

@@ -1,20 +1,33 @@
 //! Reading the log: pages, heads, and waiting for more.
 
-use composable_rust_core::{Position, RecordedEvent, StoreError, StreamId};
+use composable_rust_core::{Position, RecordedEvent, StoreError};
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use crate::error::store_error;
-use crate::load::{event, event_columns, with_overrides};
+use crate::load::with_overrides;
+use crate::packed::{pack, unpack};
 use crate::sql::{Args, int, padded, push_values, uint};
 use crate::store::SqliteEventStore;
 
-// Offsets have no gap, so a range of them is a page.
+// Offsets have no gap, so a range of them is a page, and 32 of them a row of it: few enough that
+// events of the largest size fit in a value. `column1` to `column3` are what is asked for, of each
+// partition: the offset to start after and the last one wanted.
 const PAGE: (&str, &str) = (
-    concat!("select ", event_columns!(), ", e.partition, e.stream_id from (values "),
+    "with recursive asked as materialized (select column1 as partition, column2 as after, \
+     min(column3, coalesce((select log_offset from events e where e.partition = column1 \
+     order by log_offset desc limit 1), 0)) as last from (values ",
     concat!(
-        ") p cross join events e on e.partition = p.column1 \
-         and e.log_offset > p.column2 and e.log_offset <= p.column3",
-        with_overrides!()
+        ")), stretch (partition, after, upto, last) as (\
+         select partition, after, min(after + 32, last), last from asked where after < last \
+         union all \
+         select partition, upto, min(upto + 32, last), last from stretch where upto < last) \
+         select s.partition, (select ",
+        pack!(),
+        " from events e",
+        with_overrides!(),
+        "where e.partition = s.partition and e.log_offset > s.after and e.log_offset <= s.upto) \
+         from stretch s"
     ),
 );
 
@@ -44,9 +57,9 @@ impl SqliteEventStore {
         }
         args.add_nulls((padded(after.len()) - after.len()) * 3);
         let rows = self.readers().fetch(&sql, args).await.map_err(store_error)?;
-        let mut events = Vec::with_capacity(rows.len());
+        let mut events = Vec::with_capacity(rows.len() * 32);
         for row in &rows {
-            events.push(logged(row).map_err(store_error)?);
+            stretch(row, &mut events).map_err(store_error)?;
         }
         events.sort_by_key(|event| event.position);
         Ok(events)
@@ -101,11 +114,7 @@ impl SqliteEventStore {
     }
 }
 
-fn logged(row: &sqlx::sqlite::SqliteRow) -> Result<RecordedEvent, sqlx::Error> {
-    let partition = row.try_get_unchecked::<i64, _>(9)?;
-    let stream: StreamId = row
-        .try_get_unchecked::<&str, _>(10)?
-        .parse()
-        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    event(row, u16::try_from(partition).unwrap_or(u16::MAX), stream)
+fn stretch(row: &SqliteRow, events: &mut Vec<RecordedEvent>) -> Result<(), sqlx::Error> {
+    let partition = u16::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or(u16::MAX);
+    unpack(partition, row.try_get_unchecked(1)?, events)
 }
