@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,7 +69,7 @@ enum Command {
     Serve {
         /// Where to listen
         #[arg(long, default_value = "127.0.0.1:8080")]
-        addr: SocketAddr,
+        addr: String,
     },
 }
 
@@ -146,9 +145,21 @@ impl Cli {
         };
         match self.command.run(store).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&format_args!("{error:#}"), 1),
+            Err(error) => complain(&causes(&error), 1),
         }
     }
+}
+
+/// The error and its causes, each said once.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 /// One line on stderr.
@@ -182,7 +193,7 @@ impl Command {
                 commands::import(&app, &file, Habits { skip_bad, in_flight }).await
             }
             Self::Report { json } => commands::report(&app, json).await,
-            Self::Serve { addr } => http::serve(&app, addr).await,
+            Self::Serve { addr } => http::serve(&app, &addr).await,
         }
     }
 }

@@ -121,7 +121,7 @@ pub(crate) async fn import(app: &App, path: &Path, habits: Habits) -> anyhow::Re
     progress.end(placed + present, "orders");
     match skipped {
         0 => say(&format!("placed {placed}, {present} were there"))?,
-        _ => say(&format!("placed {placed}, {present} were there, {skipped} bad lines skipped"))?,
+        _ => say(&format!("placed {placed}, {present} were there, {skipped} skipped"))?,
     }
     let again = "run the same import again to go on";
     match stopped {

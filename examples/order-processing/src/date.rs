@@ -36,7 +36,7 @@ impl Date {
     pub fn of(moment: Timestamp) -> Self {
         let text = moment.to_string();
         let day = text.get(..10).and_then(|day| day.parse().ok());
-        day.unwrap_or(Self(1970_01_01))
+        day.unwrap_or(Self(19_700_101))
     }
 
     /// The month, `1997-01`.

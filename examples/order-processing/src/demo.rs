@@ -74,7 +74,7 @@ impl Generated {
     }
 }
 
-/// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
+/// `SplitMix64`: <https://prng.di.unimi.it/splitmix64.c>.
 fn scrambled(n: u64) -> u64 {
     let z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -91,9 +91,9 @@ pub(crate) async fn run(app: &App, store: &StoreUrl) -> anyhow::Result<()> {
     let (mut placed, mut present) = (0, 0);
     while let Some(played) = plays.next().await {
         if played? {
-            placed += 1
+            placed += 1;
         } else {
-            present += 1
+            present += 1;
         }
         progress.at(placed + present);
     }

@@ -4,7 +4,6 @@ mod error;
 mod request;
 mod routes;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -37,7 +36,7 @@ fn router(app: App) -> Router {
 }
 
 /// Answers requests at `addr` until it is asked to stop.
-pub(crate) async fn serve(app: &App, addr: SocketAddr) -> anyhow::Result<()> {
+pub(crate) async fn serve(app: &App, addr: &str) -> anyhow::Result<()> {
     let listener = TcpListener::bind(addr).await;
     let listener = listener.with_context(|| format!("cannot listen at {addr}; pass --addr"))?;
     say(&format!("listening at http://{}", listener.local_addr()?))?;

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use composable_rust::App;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::testing::InMemoryEventStore;
+use composable_rust::{App, SystemClock};
 
 use crate::Order;
 
@@ -70,7 +70,7 @@ impl StoreUrl {
         let builder = match self {
             Self::Sqlite(path) => App::builder(SqliteEventStore::open(path).await?),
             Self::Postgres(url) => App::builder(PostgresEventStore::connect(url).await?),
-            Self::Memory => App::builder(InMemoryEventStore::new()),
+            Self::Memory => App::builder(InMemoryEventStore::new().with_clock(SystemClock)),
         };
         builder
             .aggregate::<Order>(())

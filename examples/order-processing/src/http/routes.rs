@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use composable_rust::prelude::*;
 use composable_rust::{
-    EventStore as _, Format, IdGenerator as _, Position, Receipt, Recorded, SystemIds, Version,
+    EventStore as _, Format, IdGenerator as _, Receipt, Recorded, SystemIds, Version,
 };
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
@@ -24,7 +24,7 @@ type Body<T> = Result<Json<T>, JsonRejection>;
 struct Answer {
     order: Id<Order>,
     version: Version,
-    position: Option<Position>,
+    position: Option<String>,
 }
 
 async fn send(
@@ -48,7 +48,7 @@ async fn send(
 }
 
 fn answer(order: Id<Order>, Receipt { version, position }: Receipt) -> Json<Answer> {
-    Json(Answer { order, version, position })
+    Json(Answer { order, version, position: position.map(|position| position.to_string()) })
 }
 
 pub(crate) async fn place(
@@ -146,7 +146,7 @@ fn event(recorded: &Recorded<Option<OrderEvent>>) -> Value {
     let content = content.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     json!({
         "version": recorded.version,
-        "position": recorded.position,
+        "position": recorded.position.to_string(),
         "recorded_at": recorded.recorded_at,
         "user": recorded.metadata.as_ref().and_then(|metadata| metadata.user.as_deref()),
         "type": recorded.event.as_ref().map(|event| event.kind().name),

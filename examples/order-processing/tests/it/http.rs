@@ -28,7 +28,7 @@ fn an_order_from_its_placing_to_its_end() {
     let mut history = client.get("/orders/1001/history").expect(200);
     for event in history["events"].as_array_mut().unwrap() {
         assert!(event["recorded_at"].take().as_str().unwrap().ends_with('Z'));
-        assert!(event["position"].take()["offset"].is_number());
+        assert!(event["position"].take().as_str().unwrap().contains(':'));
     }
     insta::assert_snapshot!(serde_json::to_string_pretty(&history).unwrap());
     insta::assert_snapshot!(client.get("/report").expect(200));

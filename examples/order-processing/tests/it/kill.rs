@@ -15,7 +15,7 @@ const KILLS: u32 = 20;
 /// nothing is there twice.
 async fn import_survives_kills(program: &Program) {
     let mut rng = StdRng::seed_from_u64(seed());
-    let file = PurchaseFile::generated(rng.random(), 4_000);
+    let file = PurchaseFile::generated(rng.random(), 6_000);
     let totals = file.totals();
     program.file("cdnow.txt", file.text());
     let app = program.store().parse::<order_processing::StoreUrl>().unwrap().open().await.unwrap();
@@ -31,7 +31,7 @@ async fn import_survives_kills(program: &Program) {
             assert_eq!(ended, None, "it ended before it was killed {KILLS} times: {moments:?}");
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
-        tokio::time::sleep(Duration::from_micros(rng.random_range(0..5_000))).await;
+        tokio::time::sleep(Duration::from_micros(rng.random_range(0..3_000))).await;
         import.kill().unwrap();
         let status = import.wait().unwrap();
         assert!(status.code().is_none(), "it was not killed but ended: {status}");

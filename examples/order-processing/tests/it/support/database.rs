@@ -4,7 +4,8 @@ use composable_rust::postgres::PostgresEventStore;
 
 /// The URL of a new, empty schema.
 pub(crate) async fn database() -> String {
-    let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names a server");
+    let server = std::env::var("DATABASE_URL")
+        .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a server");
     let schema = format!("orders_{}", rand::random::<u64>());
     let builder = PostgresEventStore::builder(&server).schema(&schema);
     builder.connect().await.expect("the server can be used");
