@@ -29,9 +29,18 @@ async fn main() {
         .execute("create table plain (like events including defaults including indexes)")
         .await
         .unwrap();
-    single_appends(&store, &mut plain).await;
-    batches(&store).await;
-    loads(&store, &database).await;
+    // `cargo bench -p composable-rust-postgres -- batches` measures only that.
+    let only = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
+    let wanted = |what| only.as_deref().is_none_or(|only| only == what);
+    if wanted("single") {
+        single_appends(&store, &mut plain).await;
+    }
+    if wanted("batches") {
+        batches(&store).await;
+    }
+    if wanted("loads") {
+        loads(&store, &database).await;
+    }
     plain.close().await.unwrap();
 }
 

@@ -27,7 +27,13 @@ pub(crate) async fn connect(
         .test_before_acquire(false)
         .connect_lazy_with(options.clone());
     let tail = Tail::new(log, options.clone(), builder.poll_interval);
-    let writers = Writers::new(options, writers, builder.acquire_timeout, connection);
+    let writers = Writers::new(
+        options,
+        writers,
+        builder.acquire_timeout,
+        builder.statement_timeout,
+        connection,
+    );
     Ok(PostgresEventStore::new(log, pool, writers, tail))
 }
 

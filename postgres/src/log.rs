@@ -1,6 +1,7 @@
 //! Reading the log, and waiting for more of it.
 
 use composable_rust_core::{Position, RecordedEvent, StoreError, StreamId, Timestamp};
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
@@ -35,17 +36,15 @@ impl PostgresEventStore {
     ) -> Result<Vec<RecordedEvent>, StoreError> {
         let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
         let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
-        let rows = sqlx::query(READ_LOG)
+        let mut rows = sqlx::query(READ_LOG)
             .bind(partitions)
             .bind(offsets)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(store_error)?;
-        let mut events = Vec::<RecordedEvent>::with_capacity(rows.len());
-        for row in &rows {
+            .fetch(&self.pool);
+        let mut events = Vec::<RecordedEvent>::new();
+        while let Some(row) = rows.try_next().await.map_err(store_error)? {
             let last = events.last().map(|event| &event.stream);
-            events.push(logged(row, last).map_err(store_error)?);
+            events.push(logged(&row, last).map_err(store_error)?);
         }
         // The plan gives them in this order; a plan is no promise.
         if !events.is_sorted_by_key(|event| event.position) {
@@ -84,10 +83,12 @@ impl PostgresEventStore {
     async fn look(&self) -> Result<(), StoreError> {
         let mut last = self.tail.last_look.lock().await;
         if last.is_none_or(|at| at.elapsed() >= self.tail.poll_interval / 2) {
-            for head in self.read_heads().await? {
+            let heads = self.read_heads().await;
+            // Whatever came of it: the others wait on instead of asking a server that is down.
+            *last = Some(Instant::now());
+            for head in heads? {
                 self.tail.seen(head);
             }
-            *last = Some(Instant::now());
         }
         Ok(())
     }

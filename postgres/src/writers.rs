@@ -1,15 +1,21 @@
 //! The connections that append.
 
-use std::sync::{Mutex, PoisonError};
+use std::io::ErrorKind;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::StoreError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::store_error;
+
+/// A connection that was idle for longer may have been forgotten by what lies between.
+const MAX_IDLE: Duration = Duration::from_secs(300);
+/// How much longer than the server's own limit to wait for its answer.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A few connections for appends alone, so that long reads never hold them up.
 ///
@@ -20,8 +26,10 @@ use crate::error::store_error;
 pub(crate) struct Writers {
     options: PgConnectOptions,
     wait: Duration,
+    /// How long a statement may take; `None`: for ever.
+    limit: Option<Duration>,
     permits: Semaphore,
-    idle: Mutex<Vec<PgConnection>>,
+    idle: Mutex<Vec<(PgConnection, Instant)>>,
 }
 
 impl Writers {
@@ -29,10 +37,16 @@ impl Writers {
         options: PgConnectOptions,
         count: u32,
         wait: Duration,
+        statement_timeout: Duration,
         first: PgConnection,
     ) -> Self {
-        let permits = Semaphore::new(usize::try_from(count).unwrap_or(1));
-        Self { options, wait, permits, idle: Mutex::new(vec![first]) }
+        Self {
+            options,
+            wait,
+            limit: (!statement_timeout.is_zero()).then(|| statement_timeout + GRACE),
+            permits: Semaphore::new(usize::try_from(count).unwrap_or(1)),
+            idle: Mutex::new(vec![(first, Instant::now())]),
+        }
     }
 
     /// Runs `statement` on a connection of its own.
@@ -52,7 +66,12 @@ impl Writers {
                 .map_err(busy)?
                 .map_err(store_error)?,
         };
-        let answer = statement(&mut connection).await;
+        let answer = match self.limit {
+            Some(limit) => timeout(limit, statement(&mut connection))
+                .await
+                .unwrap_or(Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))),
+            None => statement(&mut connection).await,
+        };
         match &answer {
             // The server answered, so the connection is whole. 57P0x: it is about to close it.
             Ok(_) => self.put(connection),
@@ -66,14 +85,20 @@ impl Writers {
     }
 
     fn take(&self) -> Option<PgConnection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let mut idle = self.idle();
+        idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        idle.pop().map(|(connection, _)| connection)
     }
 
     fn put(&self, connection: PgConnection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.idle().push((connection, Instant::now()));
     }
 
     fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

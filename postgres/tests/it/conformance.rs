@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::{Encoded, MessageId, NewOutboxRow, OutboxKind, Timestamp};
 use composable_rust_postgres::PostgresEventStore;
-use composable_rust_testing::conformance::StoreBackend;
+use composable_rust_testing::conformance::{CASES, Failure, StoreBackend, run};
 use composable_rust_testing::{StoredOutboxRow, StoredTimer};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, Executor as _, Row as _};
@@ -146,3 +146,38 @@ fn content(row: &PgRow) -> Encoded {
 }
 
 composable_rust_testing::conformance!(postgres);
+
+/// Draws the offsets of an append from a sequence, before the lock.
+const OFFSETS_FROM_A_SEQUENCE: &str = r"
+    create sequence log_offsets;
+    create function replaced(text, text, text) returns text language plpgsql as $$ begin
+        assert position($2 in $1) > 0, $2;
+        return replace($1, $2, $3);
+    end $$;
+    do $do$ declare def text; begin
+        def := pg_get_functiondef('append_events'::regproc);
+        def := replaced(def, 'perform from partitions',
+            'drawn_offsets := array(
+                select nextval(''log_offsets'') from generate_series(1, cardinality(e_id))
+            );
+            perform from partitions');
+        def := replaced(def, 'head + e.nth - coalesce(shift[e.member], 0)', 'drawn_offsets[e.nth]');
+        def := replaced(def, 'drawn bigint;', 'drawn bigint; drawn_offsets bigint[];');
+        execute def;
+        def := pg_get_functiondef('append_event'::regproc);
+        execute replaced(def, 'where last.event_type', 'where false and last.event_type');
+    end $do$;
+";
+
+/// A test that cannot fail proves nothing: with offsets from a sequence, readers miss events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_order_test_finds_offsets_that_are_not_drawn_under_the_lock() {
+    let subject = postgres(1).await;
+    subject.database.connection().await.execute(OFFSETS_FROM_A_SEQUENCE).await.unwrap();
+    let case = CASES.iter().find(|case| case.name == "readers_at_the_tail_miss_nothing").unwrap();
+    let Err(Failure(found)) = run(*case, subject).await else {
+        panic!("the order test passes with offsets from a sequence");
+    };
+    println!("{found}");
+    assert!(found.contains("the reader is to see"), "{found}");
+}
