@@ -3,6 +3,7 @@
 //! `cargo bench -p composable-rust-sqlite`. Every figure is of durable commits.
 
 use std::future::Future;
+use std::ops::RangeFrom;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
@@ -10,7 +11,7 @@ use composable_rust_core::{
     StreamId, Version,
 };
 use composable_rust_sqlite::SqliteEventStore;
-use futures_util::{TryStreamExt as _, future};
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Executor as _};
 use uuid::Uuid;
@@ -23,8 +24,12 @@ async fn main() {
     let store = SqliteEventStore::open(folder.path().join("log.db")).await.expect("a store");
     let mut plain = Plain::create(folder.path().join("plain.db")).await;
 
-    let events = batches(&store).await;
-    println!("append in batches of 500:      {events:>9.0} events/s (aim: 80,000)");
+    let (events, inserts) = batches(&store, &mut plain).await;
+    println!("500 appends to new streams:    {events:>9.0} events/s (aim: 80,000)");
+    println!("500 plain INSERTs, one commit: {inserts:>9.0} rows/s");
+    println!("ratio:                         {:>9.2}", events / inserts);
+    let events = long_appends(&store).await;
+    println!("500 events to one stream:      {events:>9.0} events/s");
     let (single, insert) = singles(&store, &mut plain).await;
     println!("append one event:              {:>9.1} µs", micros(single));
     println!("plain prepared INSERT:         {:>9.1} µs", micros(insert));
@@ -63,6 +68,14 @@ impl Plain {
         Self(connection)
     }
 
+    async fn insert_all(&mut self, offsets: &mut RangeFrom<i64>, batch: &[Append]) {
+        self.0.execute("begin immediate").await.expect("begin");
+        for (append, offset) in batch.iter().zip(offsets) {
+            self.insert(offset, append).await;
+        }
+        self.0.execute("commit").await.expect("commit");
+    }
+
     async fn insert(&mut self, offset: i64, append: &Append) {
         let event = &append.events[0];
         sqlx::query("insert into events values (1, ?, ?, 1, ?, ?, 1, ?, 0, ?, ?)")
@@ -98,22 +111,36 @@ fn one_event() -> Append {
     append(stream, ExpectedVersion::EMPTY, 1)
 }
 
-/// 200,000 events of as many streams, batch after batch of each partition.
-async fn batches(store: &SqliteEventStore) -> f64 {
+/// 100,000 events of as many streams, in turn with as many rows, so that both see the same disk.
+async fn batches(store: &SqliteEventStore, plain: &mut Plain) -> (f64, f64) {
     let log = store.log();
     let mut partitions = vec![Vec::new(); usize::from(log.partitions)];
-    for _ in 0..200_000 {
+    for _ in 0..100_000 {
         let append = one_event();
         partitions[usize::from(log.partition_of(&append.stream))].push(append);
     }
-    let started = Instant::now();
-    let writers = (0..).zip(&partitions).map(|(partition, appends)| async move {
+    let (mut appending, mut inserting) = (Duration::ZERO, Duration::ZERO);
+    let mut offsets = 10_000_000..;
+    for (partition, appends) in (0..).zip(&partitions) {
         for batch in appends.chunks(500) {
-            store.append_events(partition, batch).await.expect("an append");
+            appending += timed(store.append_events(partition, batch)).await;
+            inserting += timed(plain.insert_all(&mut offsets, batch)).await;
         }
-    });
-    future::join_all(writers).await;
-    200_000.0 / started.elapsed().as_secs_f64()
+    }
+    (100_000.0 / appending.as_secs_f64(), 100_000.0 / inserting.as_secs_f64())
+}
+
+/// 100,000 events of 200 streams.
+async fn long_appends(store: &SqliteEventStore) -> f64 {
+    let log = store.log();
+    let mut appending = Duration::ZERO;
+    for n in 0..200 {
+        let stream = StreamId::new("order", &format!("of-500-{n}")).expect("a stream");
+        let whole = append(stream, ExpectedVersion::EMPTY, 500);
+        let partition = log.partition_of(&whole.stream);
+        appending += timed(store.append_events(partition, &[whole])).await;
+    }
+    100_000.0 / appending.as_secs_f64()
 }
 
 /// Medians of single commits, in turn, so that both see the same disk.

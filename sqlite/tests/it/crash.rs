@@ -84,7 +84,7 @@ async fn what_was_committed_is_there_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     for round in 0..5 {
-        let acknowledged = kill_a_writer(&path, round).await;
+        let acknowledged = kill_a_writer(&path, round);
         let store = SqliteEventStore::open(&path).await.unwrap();
         let stored = load(&store, &format!("killed-{round}")).await;
         assert!(stored.len() >= acknowledged, "{} of {acknowledged}", stored.len());
@@ -94,7 +94,7 @@ async fn what_was_committed_is_there_after_a_kill() {
 }
 
 /// Starts a process that appends, kills it, and says how many events it had been told are stored.
-async fn kill_a_writer(path: &Path, round: u32) -> usize {
+fn kill_a_writer(path: &Path, round: u32) -> usize {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::child", "--nocapture"])
         .env("SQLITE_TEST_CRASH", format!("killed-{round}"))

@@ -44,7 +44,7 @@ async fn commits_elsewhere_are_seen_within_the_interval() {
         };
         let (woken, committed) = tokio::join!(waiting, committing);
         let late = woken.saturating_duration_since(committed);
-        assert!(late < Duration::from_millis(1_000), "{late:?}");
+        assert!(late < Duration::from_secs(1), "{late:?}");
         assert_eq!(here.read_log(&heads, 10).await.unwrap().len(), 1);
     }
 }
