@@ -1,8 +1,7 @@
 //! Appending: the order of checks that the port's contract lays down, then the writing.
 
 use composable_rust_core::{
-    Append, ExpectedVersion, NewMark, Position, StoreError, Timestamp, Verdict, Version,
-    validate_batch,
+    Append, ExpectedVersion, NewMark, Position, StoreError, Verdict, Version, validate_batch,
 };
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -12,7 +11,7 @@ use crate::error::store_error;
 use crate::insert::Rows;
 use crate::lookup::{self, StandingStream};
 use crate::sql::{Args, int, uint};
-use crate::store::SqliteEventStore;
+use crate::store::{SqliteEventStore, clock};
 
 impl SqliteEventStore {
     pub(crate) async fn append(
@@ -33,7 +32,7 @@ impl SqliteEventStore {
         batch: &[Append],
     ) -> Result<Vec<Verdict>, sqlx::Error> {
         let (mut transaction, standing) = lookup::begin(self.writer(), partition, batch).await?;
-        let now = self.clock();
+        let now = clock();
         let mut rows = Rows::new(partition, now, standing.head, standing.outbox_sequence);
         let mut verdicts = Vec::with_capacity(batch.len());
         for (append, stream) in batch.iter().zip(standing.streams) {
@@ -53,12 +52,6 @@ impl SqliteEventStore {
             self.wake();
         }
         Ok(verdicts)
-    }
-
-    /// SQLite runs in this process, so its clock is the host's. Read while the write lock is held.
-    pub(crate) fn clock(&self) -> Timestamp {
-        let _ = self;
-        Timestamp::from(std::time::SystemTime::now())
     }
 }
 

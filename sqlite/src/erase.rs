@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::sql::{int, uint};
-use crate::store::SqliteEventStore;
+use crate::store::{SqliteEventStore, clock};
 
 /// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
 const FORGET: &str = "pragma wal_checkpoint(truncate)";
@@ -87,7 +87,7 @@ impl SqliteEventStore {
         args.add(int(actual.next().get()));
         args.add(event_id.0);
         args.add(CLOSED);
-        args.add(self.clock().as_micros());
+        args.add(clock().as_micros());
         let rows = transaction.fetch(CLOSE, args).await?;
         let offset = rows.first().map(|row| row.try_get_unchecked(0)).transpose()?.map(uint);
         let timers = "delete from timers where partition = ? and stream_id = ?; commit";
@@ -148,7 +148,7 @@ impl SqliteEventStore {
         args.add(i64::from(replacement.version));
         args.add(&*replacement.codec);
         args.add(replacement.bytes.as_slice());
-        args.add(self.clock().as_micros());
+        args.add(clock().as_micros());
         transaction.fetch(OVERRIDE, args).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)
     }

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{LogInfo, Timestamp};
+use composable_rust_core::LogInfo;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
 
 use crate::error::{OpenError, is_busy, is_not_a_database};
+use crate::store::clock;
 
 /// "CoRu": where the `file` command and SQLite look for whose database this is.
 const APPLICATION_ID: i64 = 0x436f_5275;
@@ -134,7 +135,6 @@ async fn migrate(
 }
 
 async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Result<(), sqlx::Error> {
-    let now = Timestamp::from(std::time::SystemTime::now());
     sqlx::query(
         "insert into log (only_row, log_id, hash, partition_count, created_at) \
          values (1, ?, ?, ?, ?)",
@@ -142,7 +142,7 @@ async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Resul
     .bind(Uuid::new_v4())
     .bind(HASH)
     .bind(i64::from(partitions))
-    .bind(now.as_micros())
+    .bind(clock().as_micros())
     .execute(&mut *connection)
     .await?;
     sqlx::query(

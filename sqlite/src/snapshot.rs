@@ -7,7 +7,7 @@ use crate::connection::BEGIN;
 use crate::error::store_error;
 use crate::lookup::mark;
 use crate::sql::{Args, bits, int, uint};
-use crate::store::SqliteEventStore;
+use crate::store::{SqliteEventStore, clock};
 
 const SAVE: &str = "insert into snapshots \
     (partition, stream_id, fingerprint, version, codec, state_data, created_at) \
@@ -37,7 +37,7 @@ impl SqliteEventStore {
             args.add(int(snapshot.version.get()));
             args.add(snapshot.codec.as_str());
             args.add(snapshot.bytes.as_slice());
-            args.add(self.clock().as_micros());
+            args.add(clock().as_micros());
             args
         };
         let sql = format!("{BEGIN} {SAVE}");

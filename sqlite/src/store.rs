@@ -144,6 +144,12 @@ impl fmt::Debug for SqliteEventStore {
     }
 }
 
+/// SQLite runs in this process, so its clock is the host's, which all processes on the file share.
+/// What is stored is stamped while the write lock is held.
+pub(crate) fn clock() -> Timestamp {
+    Timestamp::from(std::time::SystemTime::now())
+}
+
 impl EventStore for SqliteEventStore {
     fn log(&self) -> LogInfo {
         self.shared.log
@@ -236,6 +242,6 @@ impl EventStore for SqliteEventStore {
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        Ok(self.clock())
+        Ok(clock())
     }
 }
