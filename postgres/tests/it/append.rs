@@ -88,9 +88,9 @@ async fn marks_come_before_versions() {
     let kept = Verdict::Committed { version: Version::new(1), position: None };
     assert_eq!(commit(&store, &refusal).await, kept);
     assert_eq!(commit(&store, &refusal).await, kept);
-    let mut reused = refusal.clone();
-    reused.marks[0].digest = 0;
-    assert!(matches!(commit(&store, &reused).await, Verdict::Duplicate(_)));
+    let mut other_message = refusal.clone();
+    other_message.marks[0].digest = 0;
+    assert!(matches!(commit(&store, &other_message).await, Verdict::Duplicate(_)));
     let mut decided_otherwise = refusal.clone();
     decided_otherwise.marks[0].answer = vec![4];
     assert!(matches!(commit(&store, &decided_otherwise).await, Verdict::Duplicate(_)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
     Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId, NewOutboxRow, NewTimer,
-    OutboxKind, Position, Snapshot, StoreError, TimerChange, Verdict, Version,
+    OutboxKind, Position, RecordedEvent, Snapshot, StoreError, TimerChange, Verdict, Version,
 };
 use uuid::Uuid;
 
@@ -91,7 +91,7 @@ async fn nothing_follows_the_end_of_a_stream() {
     assert_eq!(commit(&store, &append("order-1", exact(0), &[1])).await, committed(1, 0, 1));
     assert_eq!(store.erase_stream(&order).await.unwrap(), 1);
     let events = load(&store, "order-1").await;
-    assert_eq!(events.iter().map(|e| e.name()).collect::<Vec<_>>(), [ERASED, CLOSED]);
+    assert_eq!(events.iter().map(RecordedEvent::name).collect::<Vec<_>>(), [ERASED, CLOSED]);
     let mut reserved = append("order-2", exact(0), &[]);
     reserved.events = vec![event(6)];
     reserved.events[0].content.name = CLOSED.into();
