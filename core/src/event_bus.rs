@@ -31,6 +31,8 @@ pub trait Delivery: Send {
 pub trait EventBus: Send + Sync + 'static {
     /// A delivered message.
     type Delivery: Delivery;
+    /// Deliveries as they come.
+    type Deliveries: Stream<Item = Result<Self::Delivery, BusError>> + Send;
 
     /// Publishes `message`; when it returns, the message survives.
     ///
@@ -53,12 +55,7 @@ pub trait EventBus: Send + Sync + 'static {
         &self,
         group: &str,
         topics: &[String],
-    ) -> impl Future<
-        Output = Result<
-            impl Stream<Item = Result<Self::Delivery, BusError>> + Send + use<Self>,
-            BusError,
-        >,
-    > + Send;
+    ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send;
 }
 
 /// The bus could not be reached, or refuses.

@@ -9,7 +9,6 @@ use composable_rust_core::{
 };
 use composable_rust_runtime::{EffectError, Store};
 use composable_rust_testing::InMemoryEventStore;
-use futures_util::Stream;
 
 use crate::store_script::{
     Action, Note, SECOND, Script, note_and, notes, run, settle, slow, store,
@@ -192,6 +191,7 @@ impl Delivery for Never {
 
 impl EventBus for Recording {
     type Delivery = Never;
+    type Deliveries = futures_util::stream::Empty<Result<Never, BusError>>;
 
     async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
         if message.topic == "down" {
@@ -201,11 +201,7 @@ impl EventBus for Recording {
         Ok(())
     }
 
-    async fn subscribe(
-        &self,
-        _: &str,
-        _: &[String],
-    ) -> Result<impl Stream<Item = Result<Never, BusError>> + Send + use<>, BusError> {
+    async fn subscribe(&self, _: &str, _: &[String]) -> Result<Self::Deliveries, BusError> {
         Ok(futures_util::stream::empty())
     }
 }
