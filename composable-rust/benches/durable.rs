@@ -3,6 +3,8 @@
 //! `cargo bench --bench durable` measures SQLite and memory; with `DATABASE_URL` (or under
 //! `cargo xtask bench`) PostgreSQL too. `BENCH_ROUND_MS` is the length of a round.
 
+#![allow(clippy::cast_precision_loss, reason = "rates are not exact")]
+
 mod support;
 
 use std::process::Command;
@@ -169,15 +171,14 @@ async fn postgres(server: &str) {
     }
     let (inserts, many, hot) = (median(inserts), median(many), median(hot));
     report("durable send, 1 caller", median(one), "plain INSERT, same driver", inserts, ">= 0.80");
-    let (name, best) = match pgbench(&url) {
-        Some(best) => ("best of pgbench, one-row inserts", best),
-        None => {
-            let mut best: f64 = 0.0;
-            for clients in [4, 16, 64] {
-                best = best.max(plain_inserts(&plain, clients).await);
-            }
-            ("best of plain INSERTs (no pgbench)", best)
+    let (name, best) = if let Some(best) = pgbench(&url) {
+        ("best of pgbench, one-row inserts", best)
+    } else {
+        let mut best: f64 = 0.0;
+        for clients in [4, 16, 64] {
+            best = best.max(plain_inserts(&plain, clients).await);
         }
+        ("best of plain INSERTs (no pgbench)", best)
     };
     report("durable send, 64 callers on 64 instances", median(mid), name, best, "-");
     report("durable send, 256 callers on 256 instances", many, name, best, ">= 3");
