@@ -183,7 +183,7 @@ async fn postgres(server: &str) {
     report("durable send, 64 callers on 64 instances", median(mid), name, best, "-");
     report("durable send, 256 callers on 256 instances", many, name, best, ">= 3");
     report("durable send, 256 callers on one instance", hot, "256 callers on 256", many, ">= 0.50");
-    let shared = three_processes(&url).await;
+    let shared = three_processes(&url);
     let alone = sends(&app, 64, 1).await;
     report(
         "three processes on one instance, 64 callers each",
@@ -249,7 +249,7 @@ fn pgbench(url: &str) -> Option<f64> {
 }
 
 /// Sends per second of this program's three children together, all on one instance.
-async fn three_processes(url: &str) -> f64 {
+fn three_processes(url: &str) -> f64 {
     let program = std::env::current_exe().expect("this program");
     let children: Vec<_> = (0..3)
         .map(|_| {
