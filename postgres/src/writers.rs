@@ -55,10 +55,13 @@ impl Writers {
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
         let busy = |_| store_error(sqlx::Error::PoolTimedOut);
-        let _permit = timeout(self.wait, self.permits.acquire())
-            .await
-            .map_err(busy)?
-            .map_err(StoreError::unavailable)?;
+        let _permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => timeout(self.wait, self.permits.acquire())
+                .await
+                .map_err(busy)?
+                .map_err(StoreError::unavailable)?,
+        };
         let mut connection = match self.take() {
             Some(connection) => connection,
             None => timeout(self.wait, PgConnection::connect_with(&self.options))

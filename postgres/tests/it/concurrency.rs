@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Append, EventStore as _, ExpectedVersion, Position, Verdict, Version};
+use composable_rust_core::{EventStore as _, ExpectedVersion, Position, Verdict};
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep, timeout};
@@ -141,47 +141,4 @@ async fn an_old_snapshot_does_not_slow_appends() {
     assert_eq!(row_after, row_before, "the partition's row is locked, never updated");
     let worst_of_last = rates[2].max(rates[3]);
     assert!(worst_of_last > before / 5.0, "{before:.0}/s, then {rates:.0?}");
-}
-
-#[tokio::test]
-async fn a_statement_that_takes_too_long_is_unavailable() {
-    let database = Database::create().await;
-    let store = database
-        .builder()
-        .partitions(1)
-        .statement_timeout(Duration::from_millis(200))
-        .connect()
-        .await
-        .unwrap();
-    let mut foreign = database.connection().await;
-    let mut holder = foreign.begin().await.unwrap();
-    holder.execute("select from partitions for update").await.unwrap();
-    let one: Append = append("a-1", exact(0), &[1]);
-    let start = Instant::now();
-    let error = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
-    assert!(error.is_transient(), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(20));
-    holder.rollback().await.unwrap();
-    assert_eq!(commit(&store, &one).await, committed(1, 0, 1));
-}
-
-#[tokio::test]
-async fn a_lost_connection_is_unavailable_once() {
-    let database = Database::create().await;
-    let store = database.store(1).await;
-    commit(&store, &append("a-1", exact(0), &[1])).await;
-    let mut foreign = database.connection().await;
-    foreign
-        .execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity \
-             where datname = current_database() and pid <> pg_backend_pid()",
-        )
-        .await
-        .unwrap();
-    sleep(Duration::from_millis(200)).await;
-    let one = append("a-1", exact(1), &[2]);
-    let error = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
-    assert!(error.is_transient(), "{error:?}");
-    assert_eq!(commit(&store, &one).await, committed(2, 0, 2));
-    assert_eq!(load(&store, "a-1").await.last().unwrap().version, Version::new(2));
 }

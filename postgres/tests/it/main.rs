@@ -7,5 +7,7 @@ mod database;
 mod fixtures;
 mod load;
 mod operator;
+mod outage;
+mod plans;
 mod start;
 mod wait;
