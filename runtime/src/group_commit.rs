@@ -145,6 +145,9 @@ impl Writer {
             let queued = self.waiting.recv().await?;
             self.take(&mut batch, queued);
         }
+        // Whoever is about to append does so first: a task that is woken runs before those that
+        // wait, and would send the first append alone.
+        tokio::task::yield_now().await;
         while batch.appends.len() < self.settings.batch_appends
             && batch.bytes < self.settings.batch_bytes
         {
