@@ -196,18 +196,15 @@ fn parse(text: &str) -> BTreeMap<&str, String> {
     let mut entries = BTreeMap::<&str, String>::new();
     let mut name = None;
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        match (line.strip_prefix("    "), name) {
-            (Some(shape), Some(name)) => {
-                let entry = entries.entry(name).or_default();
-                if !entry.is_empty() {
-                    entry.push('\n');
-                }
-                entry.push_str(shape);
+        if let (Some(shape), Some(name)) = (line.strip_prefix("    "), name) {
+            let entry = entries.entry(name).or_default();
+            if !entry.is_empty() {
+                entry.push('\n');
             }
-            _ => {
-                name = Some(line);
-                entries.insert(line, String::new());
-            }
+            entry.push_str(shape);
+        } else {
+            name = Some(line);
+            entries.insert(line, String::new());
         }
     }
     entries

@@ -133,9 +133,12 @@ impl<A> Planner<'_, A> {
         parent: Option<&Arc<Scope>>,
         plan: impl FnOnce(&mut Self, &Arc<Scope>),
     ) {
-        let scope = self.running.open(id, parent);
-        plan(self, &scope);
-        self.running.close_if_empty(&scope);
+        if let Some(scope) = self.running.open(id, parent) {
+            plan(self, &scope);
+            self.running.close_if_empty(&scope);
+        } else if let Some(parent) = parent {
+            plan(self, parent);
+        }
     }
 
     fn enter(

@@ -119,11 +119,11 @@ impl Running {
         self.seats[number].as_ref().is_some_and(|seat| seat.stopped)
     }
 
-    /// Something starts under `id`, inside `parent`; what runs under it is cancelled. Inside
-    /// itself an id is the one scope.
-    pub(super) fn open(&mut self, id: EffectId, parent: Option<&Arc<Scope>>) -> Arc<Scope> {
-        if let Some(same) = Scope::chain(parent).find(|scope| scope.id == id) {
-            return Arc::clone(same);
+    /// Something starts under `id`, inside `parent`; what runs under it is cancelled. `None` inside
+    /// the same id: `parent` is within its scope already.
+    pub(super) fn open(&mut self, id: EffectId, parent: Option<&Arc<Scope>>) -> Option<Arc<Scope>> {
+        if Scope::chain(parent).any(|scope| scope.id == id) {
+            return None;
         }
         self.cancel(&id);
         self.scopes += 1;
@@ -131,7 +131,7 @@ impl Running {
         let cancelled = AtomicBool::new(false);
         let scope = Arc::new(Scope { id: id.clone(), number, parent: parent.cloned(), cancelled });
         self.ids.insert(id, Named { scope: Arc::clone(&scope), members: BTreeSet::new() });
-        scope
+        Some(scope)
     }
 
     /// Forgets the id if nothing started under it.

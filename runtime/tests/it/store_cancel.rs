@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use composable_rust_core::{after, cancel, effects, future, parallel};
+use composable_rust_core::{Effects, after, cancel, effects, future, parallel, sequential};
 
 use crate::store_script::{Note, SECOND, note_and, notes, run, settle, slow, store};
 
@@ -79,6 +79,22 @@ async fn an_id_inside_itself_is_one() {
     store.send(action).await.unwrap();
     clock.elapse(SECOND).await;
     assert_eq!(notes(&store), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn an_id_inside_itself_is_still_inside_what_is_between() {
+    let (store, clock) = store();
+    let c = clock.clone();
+    let action = run(move || {
+        // Nothing starts under the inner "c", which must not make the outer one forgotten.
+        let empty = parallel(Effects::none()).with_id("c");
+        let inner = slow(&c, 1, "work").with_id("b").with_id("c").with_id("b");
+        effects![sequential(effects![parallel(effects![empty, inner])])]
+    });
+    store.send(action).await.unwrap();
+    store.send(run(|| effects![cancel("c")])).await.unwrap();
+    clock.elapse(SECOND * 2).await;
+    assert_eq!(notes(&store), [""; 0]);
 }
 
 #[tokio::test]
