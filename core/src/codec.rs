@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::message::{decode_value, encode_value};
-use crate::{DecodeError, Encoded, Format, Kind, Message, StreamId};
+use crate::{DecodeError, Encoded, Format, Kind, MAX_PAYLOAD_BYTES, Message, StreamId};
 
 /// Turns encoded content into what is stored, and back.
 ///
@@ -182,13 +182,20 @@ impl Codecs {
     ///
     /// # Errors
     ///
-    /// The state cannot be represented or sealed.
+    /// The state cannot be represented or sealed, or is larger than [`MAX_PAYLOAD_BYTES`].
     pub fn encode_state<S: serde::Serialize>(
         &self,
         stream: &StreamId,
         state: &S,
     ) -> Result<(String, Vec<u8>), CodecError> {
         let bytes = encode_value(self.writer.format(), state)?;
+        if bytes.len() > MAX_PAYLOAD_BYTES {
+            let size = bytes.len();
+            return Err(format!(
+                "{size} bytes are more than the {MAX_PAYLOAD_BYTES} of a snapshot"
+            )
+            .into());
+        }
         let bytes = self.writer.seal(stream, "$snapshot", bytes)?;
         Ok((self.writer.name().into_owned(), bytes))
     }
