@@ -1,7 +1,8 @@
 //! Durable sends, side by side with plain INSERTs through the same driver and with `pgbench`.
 //!
 //! `cargo bench --bench durable` measures SQLite and memory; with `DATABASE_URL` (or under
-//! `cargo xtask bench`) PostgreSQL too. `BENCH_ROUND_MS` is the length of a round.
+//! `cargo xtask bench`) PostgreSQL too, and with `SLOW_DATABASE_URL` one whose commits take long,
+//! as they do in production with a synchronous replica. `BENCH_ROUND_MS` is the length of a round.
 
 #![allow(clippy::cast_precision_loss, reason = "rates are not exact")]
 
@@ -10,6 +11,7 @@ mod support;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
@@ -34,6 +36,9 @@ async fn main() {
     match std::env::var("DATABASE_URL") {
         Ok(url) => postgres(&url).await,
         Err(_) => println!("\nPostgreSQL: skipped; run `cargo xtask bench` to have a server"),
+    }
+    if let Ok(url) = std::env::var("SLOW_DATABASE_URL") {
+        slow_commits(&url).await;
     }
 }
 
@@ -132,7 +137,7 @@ const METADATA: &str = r#"{"correlation":"0198c0de-0000-7000-8000-000000000000",
 
 async fn fresh_database(url: &str) -> String {
     let name = format!("bench_{}", Uuid::new_v4().simple());
-    let admin = PgPool::connect(url).await.expect("the server of DATABASE_URL");
+    let admin = PgPool::connect(url).await.expect("the server");
     sqlx::query(&format!("create database {name}")).execute(&admin).await.expect("a database");
     let (server, _) = url.rsplit_once('/').expect("a database in the URL");
     format!("{server}/{name}")
@@ -144,22 +149,7 @@ async fn postgres(server: &str) {
         .await
         .expect("a version");
     section(&format!("PostgreSQL {}", version.0));
-    let url = fresh_database(server).await;
-    let app = app(PostgresEventStore::connect(&url).await.expect("a store"));
-    let plain = PgPoolOptions::new()
-        .max_connections(64)
-        .test_before_acquire(false)
-        .connect(&url)
-        .await
-        .expect("a pool");
-    sqlx::query(
-        "create table plain (id bigint generated always as identity primary key, stream text, \
-         version bigint, name text, data bytea, metadata jsonb, at timestamptz default now())",
-    )
-    .execute(&plain)
-    .await
-    .expect("a table");
-
+    let (url, app, plain) = contestants(server).await;
     let (mut one, mut inserts, mut mid, mut many, mut hot) =
         (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
@@ -171,15 +161,7 @@ async fn postgres(server: &str) {
     }
     let (inserts, many, hot) = (median(inserts), median(many), median(hot));
     report("durable send, 1 caller", median(one), "plain INSERT, same driver", inserts, ">= 0.80");
-    let (name, best) = if let Some(best) = pgbench(&url) {
-        ("best of pgbench, one-row inserts", best)
-    } else {
-        let mut best: f64 = 0.0;
-        for clients in [4, 16, 64] {
-            best = best.max(plain_inserts(&plain, clients).await);
-        }
-        ("best of plain INSERTs (no pgbench)", best)
-    };
+    let (name, best) = best_inserts(&url, &plain, &[1, 4, 16, 64]).await;
     report("durable send, 64 callers on 64 instances", median(mid), name, best, "-");
     report("durable send, 256 callers on 256 instances", many, name, best, ">= 3");
     report("durable send, 256 callers on one instance", hot, "256 callers on 256", many, ">= 0.50");
@@ -196,32 +178,104 @@ async fn postgres(server: &str) {
     report("append in batches of 500, events", batches, "(80,000/s)", 80_000.0, ">= 1");
 }
 
+async fn slow_commits(server: &str) {
+    let (url, app, plain) = contestants(server).await;
+    let commit = median_commit(&plain).await;
+    section(&format!("PostgreSQL, a commit takes {commit:.1} ms (median, one client's INSERTs)"));
+    let mut many = Vec::new();
+    for _ in 0..ROUNDS {
+        many.push(sends(&app, 256, 256).await);
+    }
+    let free = free_connections(&plain).await;
+    let clients: Vec<_> =
+        [1, 4, 16, 64, 128, 256].into_iter().filter(|&clients| clients <= free).collect();
+    let (name, best) = best_inserts(&url, &plain, &clients).await;
+    report("durable send, 256 callers on 256 instances", median(many), name, best, ">= 3");
+}
+
+/// A database with an application's store and a plain table in it: its URL, the application, and
+/// connections for the table.
+async fn contestants(server: &str) -> (String, App, PgPool) {
+    let url = fresh_database(server).await;
+    let app = app(PostgresEventStore::connect(&url).await.expect("a store"));
+    let plain = PgPoolOptions::new()
+        .max_connections(256)
+        .test_before_acquire(false)
+        .connect(&url)
+        .await
+        .expect("a pool");
+    sqlx::query(
+        "create table plain (id bigint generated always as identity primary key, stream text, \
+         version bigint, name text, data bytea, metadata jsonb, at timestamptz default now())",
+    )
+    .execute(&plain)
+    .await
+    .expect("a table");
+    (url, app, plain)
+}
+
+/// How many more clients the server takes, an administrator's reserved places aside.
+async fn free_connections(pool: &PgPool) -> usize {
+    let (free,): (i64,) = sqlx::query_as(
+        "select current_setting('max_connections')::bigint \
+         - current_setting('superuser_reserved_connections')::bigint \
+         - (select count(*) from pg_stat_activity where backend_type = 'client backend')",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("a count");
+    usize::try_from(free).unwrap_or_default()
+}
+
+/// Milliseconds that one client waits for a one-row INSERT.
+async fn median_commit(pool: &PgPool) -> f64 {
+    let (began, mut waits) = (Instant::now(), Vec::new());
+    while began.elapsed() < support::round() {
+        let asked = Instant::now();
+        plain_insert(pool).await;
+        waits.push(asked.elapsed().as_secs_f64() * 1_000.0);
+    }
+    median(waits)
+}
+
+async fn plain_insert(pool: &PgPool) {
+    sqlx::query(
+        "insert into plain (stream, version, name, data, metadata) \
+         values ($1, $2, $3, $4, $5::jsonb)",
+    )
+    .bind("ticket-1")
+    .bind(1_i64)
+    .bind("ticket.sold")
+    .bind(&[7_u8; 50][..])
+    .bind(METADATA)
+    .execute(pool)
+    .await
+    .expect("an insert");
+}
+
+/// Plain INSERTs per second.
 async fn plain_inserts(pool: &PgPool, clients: usize) -> f64 {
     rate(clients, |_| {
         let pool = pool.clone();
-        async move {
-            repeat_for(|| async {
-                sqlx::query(
-                    "insert into plain (stream, version, name, data, metadata) \
-                     values ($1, $2, $3, $4, $5::jsonb)",
-                )
-                .bind("ticket-1")
-                .bind(1_i64)
-                .bind("ticket.sold")
-                .bind(&[7_u8; 50][..])
-                .bind(METADATA)
-                .execute(&pool)
-                .await
-                .expect("an insert");
-            })
-            .await
-        }
+        async move { repeat_for(|| plain_insert(&pool)).await }
     })
     .await
 }
 
-/// The best rate of one-row inserts that `pgbench` reaches with 1 to 64 clients, prepared.
-fn pgbench(url: &str) -> Option<f64> {
+/// The best rate of one-row inserts with any of these numbers of clients, and whose it is.
+async fn best_inserts(url: &str, plain: &PgPool, clients: &[usize]) -> (&'static str, f64) {
+    if let Some(best) = pgbench(url, clients) {
+        return ("best of pgbench, one-row inserts", best);
+    }
+    let mut best: f64 = 0.0;
+    for &clients in clients {
+        best = best.max(plain_inserts(plain, clients).await);
+    }
+    ("best of plain INSERTs (no pgbench)", best)
+}
+
+/// The best rate of one-row inserts that `pgbench` reaches, prepared.
+fn pgbench(url: &str, clients: &[usize]) -> Option<f64> {
     let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".into());
     let script = tempfile::NamedTempFile::new().ok()?;
     let insert = format!(
@@ -232,9 +286,10 @@ fn pgbench(url: &str) -> Option<f64> {
     std::fs::write(script.path(), insert).ok()?;
     let seconds = support::round().as_secs().max(2).to_string();
     let mut best: f64 = 0.0;
-    for clients in ["1", "4", "16", "64"] {
+    for clients in clients {
+        let clients = clients.to_string();
         let output = Command::new(&pgbench)
-            .args(["-n", "-M", "prepared", "-j", "2", "-c", clients, "-T", &seconds, "-f"])
+            .args(["-n", "-M", "prepared", "-j", "2", "-c", &clients, "-T", &seconds, "-f"])
             .arg(script.path())
             .arg(url)
             .output()
@@ -296,7 +351,7 @@ async fn append_batches(url: &str) -> f64 {
             async move {
                 let mut version = composable_rust::Version::ZERO;
                 let stream = StreamId::new("batch", &format!("{round}-{task}")).expect("an id");
-                let (began, length) = (std::time::Instant::now(), support::round());
+                let (began, length) = (Instant::now(), support::round());
                 let mut done = 0;
                 while began.elapsed() < length {
                     let events = (0..500).map(|_| new_event()).collect();

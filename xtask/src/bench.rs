@@ -10,10 +10,13 @@ use crate::session::Session;
 use crate::{binaries, cargo, compiler, status};
 
 /// Runs the benchmarks against a server provisioned for them, with `PGBENCH` naming the
-/// reference client where there is one.
+/// reference client where there is one; beside a cluster of our own, one with slow commits too.
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     compiler::require()?;
-    let server = Server::provision(Session::start()?)?;
+    let mut server = Server::provision(Session::start()?)?;
+    if server.is_cluster() {
+        server.add_slow_commit()?;
+    }
     let mut command = cargo::cargo();
     command.arg("bench").args(cargo::scope(args)).args(["--all-features", "--locked"]).args(args);
     match binaries::pgbench() {

@@ -34,11 +34,18 @@ enum Task {
     /// Run a command with `DATABASE_URL` set to a fresh server; without one, keep the server
     /// running until Ctrl-C
     Postgres {
+        /// Start a second server, whose commits take at least 5 ms for a synchronous replica,
+        /// and set `SLOW_DATABASE_URL` to it
+        #[arg(long)]
+        slow_commit: bool,
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
     /// Run the benchmarks with `DATABASE_URL` and, where `pgbench` is installed, `PGBENCH` set
+    ///
+    /// Where the server is a throw-away cluster, `SLOW_DATABASE_URL` names a second one, whose
+    /// commits take at least 5 ms.
     Bench {
         /// Arguments for `cargo bench`; `-p NAME` runs that package alone
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
@@ -58,7 +65,7 @@ impl Cli {
             Task::Test { args } => suite::run(&with_separator(args)),
             Task::Bench { args } => bench::run(&with_separator(args)),
             Task::Ci => ci::run(),
-            Task::Postgres { command } => postgres(&command),
+            Task::Postgres { slow_commit, command } => postgres(slow_commit, &command),
             Task::Msrv => msrv::run(),
             Task::Guard => {
                 guard::keep();
@@ -68,11 +75,17 @@ impl Cli {
     }
 }
 
-fn postgres(command: &[OsString]) -> Result<ExitCode> {
-    let server = Server::provision(Session::start()?)?;
+fn postgres(slow_commit: bool, command: &[OsString]) -> Result<ExitCode> {
+    let mut server = Server::provision(Session::start()?)?;
+    if slow_commit {
+        server.add_slow_commit()?;
+    }
     match command {
         [] => {
             println!("{}", server.url());
+            if let Some(url) = server.slow_commit_url() {
+                println!("{url} (slow commits)");
+            }
             println!("Ctrl-C ends it.");
             server.session().wait_for_interrupt()
         }
@@ -111,7 +124,20 @@ mod tests {
     #[test]
     fn a_command_keeps_its_own_options() {
         let cli = Cli::parse_from(["xtask", "postgres", "--", "psql", "-c", "select 1"]);
-        let Task::Postgres { command } = cli.task else { panic!("not postgres: {cli:?}") };
+        let Task::Postgres { slow_commit, command } = cli.task else {
+            panic!("not postgres: {cli:?}")
+        };
         assert_eq!(command, ["psql", "-c", "select 1"]);
+        assert!(!slow_commit);
+    }
+
+    #[test]
+    fn slow_commits_are_asked_for_before_the_command() {
+        let cli = Cli::parse_from(["xtask", "postgres", "--slow-commit", "--", "bench", "--bench"]);
+        let Task::Postgres { slow_commit, command } = cli.task else {
+            panic!("not postgres: {cli:?}")
+        };
+        assert_eq!(command, ["bench", "--bench"]);
+        assert!(slow_commit);
     }
 }

@@ -1,4 +1,4 @@
-//! A private, throw-away cluster of the PostgreSQL installed here.
+//! Private, throw-away clusters of the PostgreSQL installed here.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -23,55 +23,107 @@ const ATTEMPTS: usize = 5;
 /// The longest folder for which the socket's path stays below the system's limit (104 on macOS).
 const LONGEST_FOLDER: usize = 60;
 
-/// Makes a cluster, starts its server and returns its port on 127.0.0.1.
-///
-/// It is as durable as PostgreSQL is by default, `fsync` included. Who reaches 127.0.0.1 may use
-/// it, without a password.
-pub(crate) fn start(binaries: &Binaries, session: &Session) -> Result<u16> {
-    let account = Account::to_switch_to()?;
-    let folder = session.create_folder(&parent(account), "composable-rust-pg-")?;
-    if let Some(account) = account {
-        account.own(&folder).context("giving the cluster's folder to its account")?;
-    }
-    let cluster = Cluster { binaries, account, folder };
-    cluster.init(session)?;
-    for _ in 0..ATTEMPTS {
-        let port = free_port()?;
-        let mut server = session.spawn_server(&mut cluster.server(port), &cluster.server_log())?;
-        if cluster.wait_until_ready(&mut server)? {
-            session.reap_server(server);
-            return Ok(port);
-        }
-        session.forget_server()?;
-    }
-    bail!("each of {ATTEMPTS} free ports was taken by somebody else first")
-}
+/// A commit waits until it is applied by a replica, any that is there.
+const WAIT_FOR_THE_REPLICA: [&str; 2] =
+    ["synchronous_standby_names=*", "synchronous_commit=remote_apply"];
 
-struct Cluster<'a> {
-    binaries: &'a Binaries,
+/// The replica applies a commit this long after the primary wrote it.
+const APPLY_LATE: [&str; 1] = ["recovery_min_apply_delay=5ms"];
+
+/// A folder for clusters.
+///
+/// They are as durable as PostgreSQL is by default, `fsync` included. Who reaches 127.0.0.1 may
+/// use them, without a password.
+#[derive(Debug)]
+pub(crate) struct Clusters {
+    binaries: Binaries,
     account: Option<Account>,
     folder: PathBuf,
 }
 
+impl Clusters {
+    pub(crate) fn create(binaries: Binaries, session: &Session) -> Result<Self> {
+        let account = Account::to_switch_to()?;
+        let folder = session.create_folder(&parent(account), "composable-rust-pg-")?;
+        if let Some(account) = account {
+            account.own(&folder).context("giving the clusters' folder to their account")?;
+        }
+        Ok(Self { binaries, account, folder })
+    }
+
+    /// Starts a server on its own and returns its port on 127.0.0.1.
+    pub(crate) fn start(&self, session: &Session) -> Result<u16> {
+        let cluster = Cluster { home: self, name: "data" };
+        cluster.init(session)?;
+        cluster.start(&[], session)
+    }
+
+    /// Starts a server whose commits wait for a synchronous replica, at least 5 ms, and that
+    /// replica; returns the server's port on 127.0.0.1.
+    pub(crate) fn start_slow_commit(&self, session: &Session) -> Result<u16> {
+        let primary = Cluster { home: self, name: "primary" };
+        primary.init(session)?;
+        let port = primary.start(&WAIT_FOR_THE_REPLICA, session)?;
+        let replica = Cluster { home: self, name: "replica" };
+        replica.copy_from(port, session)?;
+        replica.start(&APPLY_LATE, session)?;
+        Ok(port)
+    }
+}
+
+/// One of them.
+struct Cluster<'a> {
+    home: &'a Clusters,
+    name: &'static str,
+}
+
 impl Cluster<'_> {
     fn init(&self, session: &Session) -> Result<()> {
-        let log = self.folder.join("initdb.log");
         let mut initdb = self.command("initdb");
         // Not synced: the cluster need not survive a power loss before its first commit.
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
         initdb.arg("--no-sync").arg("--pgdata").arg(self.data());
-        if !session.run_logged(&mut initdb, &log)?.success() {
-            bail!("initdb failed:\n{}", contents(&log));
+        self.make(&mut initdb, session)
+    }
+
+    /// Becomes a replica of the server on that port.
+    fn copy_from(&self, port: u16, session: &Session) -> Result<()> {
+        let mut copy = self.command("pg_basebackup");
+        copy.args(["--host=127.0.0.1", &format!("--port={port}"), "--username=postgres"]);
+        copy.args(["--no-password", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
+        self.make(copy.arg("--pgdata").arg(self.data()), session)
+    }
+
+    fn make(&self, command: &mut Command, session: &Session) -> Result<()> {
+        let log = self.log("making");
+        if !session.run_logged(command, &log)?.success() {
+            bail!("{} failed:\n{}", Path::new(command.get_program()).display(), contents(&log));
         }
         Ok(())
     }
 
-    fn server(&self, port: u16) -> Command {
+    /// Starts its server and returns the port.
+    fn start(&self, settings: &[&str], session: &Session) -> Result<u16> {
+        for _ in 0..ATTEMPTS {
+            let port = free_port()?;
+            let mut command = self.server(port, settings);
+            let mut server = session.spawn_server(&mut command, &self.server_log())?;
+            if self.wait_until_ready(&mut server)? {
+                session.reap_server(server);
+                return Ok(port);
+            }
+            session.forget_server(&server)?;
+        }
+        bail!("each of {ATTEMPTS} free ports was taken by somebody else first")
+    }
+
+    fn server(&self, port: u16, settings: &[&str]) -> Command {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &port.to_string()]);
-        let sockets = format!("unix_socket_directories={}", self.folder.display());
+        let sockets = format!("unix_socket_directories={}", self.home.folder.display());
         let connections = format!("max_connections={MAX_CONNECTIONS}");
-        for setting in ["listen_addresses=127.0.0.1", &sockets, &connections] {
+        let common = ["listen_addresses=127.0.0.1", &sockets, &connections];
+        for setting in common.iter().chain(settings) {
             command.args(["-c", setting]);
         }
         command
@@ -97,21 +149,25 @@ impl Cluster<'_> {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.binaries.program(program));
+        let mut command = Command::new(self.home.binaries.program(program));
         // A folder that the account may be in; messages that we can read.
-        command.current_dir(&self.folder).env("LC_ALL", "C");
-        if let Some(account) = self.account {
+        command.current_dir(&self.home.folder).env("LC_ALL", "C");
+        if let Some(account) = self.home.account {
             account.apply(&mut command);
         }
         command
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.home.folder.join(self.name)
     }
 
     fn server_log(&self) -> PathBuf {
-        self.folder.join("server.log")
+        self.log("server")
+    }
+
+    fn log(&self, what: &str) -> PathBuf {
+        self.home.folder.join(format!("{}-{what}.log", self.name))
     }
 }
 

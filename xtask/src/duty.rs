@@ -18,11 +18,13 @@ use crate::target::Target;
 pub(crate) enum Duty {
     /// The command that runs now, if one does.
     Command(Option<Target>),
-    /// The server's first process, if one runs.
-    Server(Option<Target>),
+    /// A server's first process; there may be several servers.
+    Server(Target),
+    /// That one has ended on its own.
+    ServerEnded(Target),
     /// The container that the server runs in.
     Container { engine: String, name: String },
-    /// The folder with the server's data.
+    /// The folder with the servers' data.
     Folder(PathBuf),
 }
 
@@ -30,7 +32,7 @@ pub(crate) enum Duty {
 #[derive(Debug, Default)]
 pub(crate) struct Duties {
     command: Option<Target>,
-    server: Option<Target>,
+    servers: Vec<Target>,
     container: Option<(String, String)>,
     folder: Option<PathBuf>,
 }
@@ -39,18 +41,19 @@ impl Duties {
     pub(crate) fn note(&mut self, duty: Duty) {
         match duty {
             Duty::Command(target) => self.command = target,
-            Duty::Server(target) => self.server = target,
+            Duty::Server(target) => self.servers.push(target),
+            Duty::ServerEnded(target) => self.servers.retain(|server| *server != target),
             Duty::Container { engine, name } => self.container = Some((engine, name)),
             Duty::Folder(folder) => self.folder = Some(folder),
         }
     }
 
-    /// Ends the command, then the server, then removes what the server leaves.
+    /// Ends the command, then the servers, then removes what they leave.
     pub(crate) fn fulfil(self) {
         if let Some(command) = self.command {
             command.end(Signal::TERM, Duration::from_secs(5));
         }
-        if let Some(server) = self.server {
+        for server in self.servers {
             // PostgreSQL's immediate shutdown: nobody needs this data.
             server.end(Signal::QUIT, Duration::from_secs(10));
         }
@@ -74,8 +77,8 @@ impl fmt::Display for Duty {
         match self {
             Self::Command(Some(target)) => write!(f, "command {target}"),
             Self::Command(None) => f.write_str("command none"),
-            Self::Server(Some(target)) => write!(f, "server {target}"),
-            Self::Server(None) => f.write_str("server none"),
+            Self::Server(target) => write!(f, "server {target}"),
+            Self::ServerEnded(target) => write!(f, "server-ended {target}"),
             Self::Container { engine, name } => write!(f, "container {engine} {name}"),
             Self::Folder(folder) => write!(f, "folder {}", folder.display()),
         }
@@ -86,14 +89,12 @@ impl FromStr for Duty {
     type Err = Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let target = |text: &str| match text {
-            "none" => Ok(None),
-            text => text.parse().map(Some),
-        };
         let (kind, rest) = line.split_once(' ').context("a kind and its details")?;
         Ok(match kind {
-            "command" => Self::Command(target(rest)?),
-            "server" => Self::Server(target(rest)?),
+            "command" if rest == "none" => Self::Command(None),
+            "command" => Self::Command(Some(rest.parse()?)),
+            "server" => Self::Server(rest.parse()?),
+            "server-ended" => Self::ServerEnded(rest.parse()?),
             "container" => {
                 let (engine, name) = rest.split_once(' ').context("an engine and a name")?;
                 Self::Container { engine: engine.to_owned(), name: name.to_owned() }
@@ -114,7 +115,7 @@ mod tests {
             "command group 4711",
             "command none",
             "server process 4712",
-            "server none",
+            "server-ended process 4712",
             "container docker composable-rust-1",
             "folder /tmp/with a space/x",
         ] {
@@ -130,5 +131,14 @@ mod tests {
         }
         assert_eq!(duties.command, None);
         assert_eq!(duties.folder, Some("/b".into()));
+    }
+
+    #[test]
+    fn every_server_counts_until_it_ends() {
+        let mut duties = Duties::default();
+        for line in ["server process 11", "server process 12", "server-ended process 11"] {
+            duties.note(line.parse().unwrap());
+        }
+        assert_eq!(duties.servers, ["process 12".parse().unwrap()]);
     }
 }

@@ -23,7 +23,6 @@ mod signals;
 mod status;
 mod suite;
 mod target;
-
 mod version;
 
 use std::process::ExitCode;

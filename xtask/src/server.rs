@@ -1,4 +1,4 @@
-//! A PostgreSQL server for one run.
+//! A PostgreSQL server for one run, and where asked for one with slow commits.
 
 use std::env;
 use std::process::{Command, ExitStatus};
@@ -6,11 +6,12 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Result, bail};
 
 use crate::binaries::Binaries;
+use crate::cluster::Clusters;
 use crate::container::{self, Engine};
 use crate::package_manager::PackageManager;
+use crate::program;
 use crate::session::Session;
 use crate::version::Version;
-use crate::{cluster, program};
 
 /// A running server. Dropping it takes it down, unless it was there before.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Server {
     url: String,
     /// The port of a server of our own, on 127.0.0.1.
     port: Option<u16>,
+    clusters: Option<Clusters>,
+    slow_commit_url: Option<String>,
     session: Session,
 }
 
@@ -39,14 +42,35 @@ impl Server {
                 );
             }
             eprintln!("PostgreSQL from DATABASE_URL");
-            return Ok(Self { url, port: None, session });
+            return Ok(Self { url, port: None, clusters: None, slow_commit_url: None, session });
         }
-        let port = match start_container(&session) {
-            Some(port) => port,
-            None => start_cluster(&session)?,
+        let (port, clusters) = match start_container(&session) {
+            Some(port) => (port, None),
+            None => start_cluster(&session).map(|(port, clusters)| (port, Some(clusters)))?,
         };
-        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-        Ok(Self { url, port: Some(port), session })
+        Ok(Self { url: url(port), port: Some(port), clusters, slow_commit_url: None, session })
+    }
+
+    /// Starts a second server, of the PostgreSQL installed here, whose commits take at least
+    /// 5 ms, as they do in production with a synchronous replica; it goes down with the first.
+    ///
+    /// # Errors
+    ///
+    /// Says what to install or set when no PostgreSQL is installed here.
+    pub(crate) fn add_slow_commit(&mut self) -> Result<()> {
+        let clusters = match self.clusters.take() {
+            Some(clusters) => clusters,
+            None => Clusters::create(installed(&self.session)?, &self.session)?,
+        };
+        let port = self.clusters.insert(clusters).start_slow_commit(&self.session)?;
+        eprintln!("PostgreSQL with a synchronous replica, 5 ms late, on 127.0.0.1:{port}");
+        self.slow_commit_url = Some(url(port));
+        Ok(())
+    }
+
+    /// Is it a cluster of the PostgreSQL installed here?
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.clusters.is_some()
     }
 
     /// Where it listens; the role there may create databases.
@@ -54,10 +78,19 @@ impl Server {
         &self.url
     }
 
+    /// Where the server with slow commits listens, if there is one.
+    pub(crate) fn slow_commit_url(&self) -> Option<&str> {
+        self.slow_commit_url.as_deref()
+    }
+
     /// Runs a command with `DATABASE_URL` set, and for a server of our own also the variables
-    /// by which `psql` and its kin find it.
+    /// by which `psql` and its kin find it; `SLOW_DATABASE_URL` names the server with slow
+    /// commits if one was added.
     pub(crate) fn run(&self, command: &mut Command) -> Result<ExitStatus> {
         command.env("DATABASE_URL", &self.url);
+        if let Some(url) = &self.slow_commit_url {
+            command.env("SLOW_DATABASE_URL", url);
+        }
         if let Some(port) = self.port {
             command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string());
             command.env("PGUSER", "postgres").env("PGDATABASE", "postgres");
@@ -69,6 +102,10 @@ impl Server {
     pub(crate) fn session(&self) -> &Session {
         &self.session
     }
+}
+
+fn url(port: u16) -> String {
+    format!("postgres://postgres@127.0.0.1:{port}/postgres")
 }
 
 fn is_postgres(url: &str) -> bool {
@@ -90,7 +127,17 @@ fn start_container(session: &Session) -> Option<u16> {
     }
 }
 
-fn start_cluster(session: &Session) -> Result<u16> {
+fn start_cluster(session: &Session) -> Result<(u16, Clusters)> {
+    let binaries = installed(session)?;
+    let from = format!("PostgreSQL {} from {}", binaries.version, binaries.folder.display());
+    let clusters = Clusters::create(binaries, session)?;
+    let port = clusters.start(session)?;
+    eprintln!("{from} on 127.0.0.1:{port}");
+    Ok((port, clusters))
+}
+
+/// The newest PostgreSQL installed here, after installing one if there is none.
+fn installed(session: &Session) -> Result<Binaries> {
     let mut installed = Binaries::installed();
     if Binaries::newest(&installed).is_none() {
         if let Some(manager) = PackageManager::usable() {
@@ -99,10 +146,10 @@ fn start_cluster(session: &Session) -> Result<u16> {
             installed = Binaries::installed();
         }
     }
-    let Some(newest) = Binaries::newest(&installed) else { bail!(what_is_missing(&installed)) };
-    let port = cluster::start(newest, session)?;
-    eprintln!("PostgreSQL {} from {} on 127.0.0.1:{port}", newest.version, newest.folder.display());
-    Ok(port)
+    match Binaries::newest(&installed) {
+        Some(newest) => Ok(newest.clone()),
+        None => bail!(what_is_missing(&installed)),
+    }
 }
 
 fn what_is_missing(installed: &[Binaries]) -> String {

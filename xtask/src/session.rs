@@ -62,14 +62,14 @@ impl Session {
         let command = log_to(command, log)?.process_group(0);
         self.guard.begin(|| {
             let child = spawn(command)?;
-            let duty = Duty::Server(Some(Target::Process(pid(&child)?)));
+            let duty = Duty::Server(Target::Process(pid(&child)?));
             Ok((child, duty))
         })
     }
 
     /// The server ended on its own before it was ready.
-    pub(crate) fn forget_server(&self) -> Result<()> {
-        self.guard.tell(&Duty::Server(None))
+    pub(crate) fn forget_server(&self, server: &Child) -> Result<()> {
+        self.guard.tell(&Duty::ServerEnded(Target::Process(pid(server)?)))
     }
 
     /// Reaps the server when it is taken down, and complains if it ends earlier.
@@ -78,7 +78,8 @@ impl Session {
         thread::spawn(move || {
             let ended = server.wait();
             if !guard.lock().has_ended() {
-                let _ = guard.tell(&Duty::Server(None));
+                let _ = pid(&server)
+                    .and_then(|pid| guard.tell(&Duty::ServerEnded(Target::Process(pid))));
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
                 eprintln!("xtask: the PostgreSQL server ended unexpectedly ({how})");
             }
