@@ -64,6 +64,11 @@ use crate::{Context, Decision, Message, Reactions};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    label = "neither an `Aggregate` nor another service's `Target`",
+    note = "implement `Aggregate` for `{Self}`; or `Target`, if its instances live in another service"
+)]
 pub trait Aggregate:
     Default + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {

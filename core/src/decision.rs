@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::{Aggregate, Reactions};
+use crate::{Aggregate, Message, Reactions};
 
 /// What a command leads to: an [`Outcome`], or the aggregate's rejection. `?` works in `decide`.
 pub type Decision<A> = Result<Outcome<A>, <A as Aggregate>::Rejection>;
@@ -26,21 +26,35 @@ impl<A: Aggregate> Outcome<A> {
     }
 }
 
-/// An event of the aggregate `A`.
+/// An event of the type `E`: only `E` itself. It stands where an aggregate's event is wanted, for
+/// the compiler to say which one is.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the event type of `{A}`",
-    label = "`{A}` cannot record this"
+    message = "expected an event of type `{E}`, found `{Self}`",
+    label = "not a `{E}`",
+    note = "an aggregate records what its `type Event` names"
 )]
-pub trait EventOf<A: Aggregate> {
+pub trait EventOf<E> {
     /// The event.
-    fn event(self) -> A::Event;
+    fn event(self) -> E;
 }
 
-impl<A: Aggregate<Event = E>, E: crate::Message> EventOf<A> for E {
+impl<E: Message> EventOf<E> for E {
     fn event(self) -> E {
         self
     }
 }
+
+/// With a single implementation the compiler would infer the aggregate's event from what is
+/// recorded, and blame the aggregate. Nothing is a [`Nothing`].
+impl<E: Message> EventOf<Nothing> for E {
+    fn event(self) -> Nothing {
+        unreachable!("no aggregate has such events")
+    }
+}
+
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Nothing {}
 
 /// Records one event.
 ///
@@ -49,7 +63,7 @@ impl<A: Aggregate<Event = E>, E: crate::Message> EventOf<A> for E {
 /// Never; the type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
 #[inline]
-pub fn record<A: Aggregate>(event: impl EventOf<A>) -> Decision<A> {
+pub fn record<A: Aggregate>(event: impl EventOf<A::Event>) -> Decision<A> {
     let mut events = SmallVec::new();
     events.push(event.event());
     Ok(Outcome::new(events, false))
@@ -61,7 +75,9 @@ pub fn record<A: Aggregate>(event: impl EventOf<A>) -> Decision<A> {
 ///
 /// Never; the type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
-pub fn record_all<A: Aggregate, E: EventOf<A>>(events: impl IntoIterator<Item = E>) -> Decision<A> {
+pub fn record_all<A: Aggregate, E: EventOf<A::Event>>(
+    events: impl IntoIterator<Item = E>,
+) -> Decision<A> {
     Ok(Outcome::new(events.into_iter().map(E::event).collect(), false))
 }
 
@@ -93,7 +109,7 @@ pub fn unchanged<A: Aggregate>() -> Decision<A> {
 ///
 /// Never; the type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
-pub fn repeat<A: Aggregate>(event: impl EventOf<A>) -> Decision<A> {
+pub fn repeat<A: Aggregate>(event: impl EventOf<A::Event>) -> Decision<A> {
     let mut events = SmallVec::new();
     events.push(event.event());
     Ok(Outcome::new(events, true))

@@ -94,7 +94,7 @@ pub mod prelude {
 pub mod __private {
     pub use crate::gateway::IsAnswer;
     pub use crate::list::put;
-    pub use crate::message::{decode_content, decode_value, encode_content, encode_value};
+    pub use crate::message::{decode_content, decode_value, encode_content, encode_value, stored};
     pub use crate::target::IsReply;
     pub use serde;
 }

@@ -84,7 +84,7 @@ impl<E> FromIterator<E> for List<E> {
     message = "`{Self}` cannot be returned as `{E}`",
     label = "not an effect that may stand here",
     note = "an aggregate's follow-ups are durable: `dispatch`, `tell`, `call`, `after`, `at` and \
-            `cancel`; instead of a future, `call` a gateway; instead of publishing, let the relay \
+            `cancel`, the delays with a command of its own; instead of a future, `call` a gateway; instead of publishing, let the relay \
             publish the event"
 )]
 pub trait Item<E> {

@@ -7,6 +7,7 @@ use std::fmt::{self, Debug};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::MAX_PAYLOAD_BYTES;
 use crate::binary;
 use crate::schema::SchemaTracer;
 
@@ -157,6 +158,23 @@ impl DecodeError {
     }
 }
 
+/// What a field of a message is.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored in a message",
+    label = "not both `Serialize` and `Deserialize`",
+    note = "add `#[derive(Serialize, Deserialize)]` of serde to the types in it, or say how it is \
+            written with `#[serde(with = \"…\")]` on the field"
+)]
+pub trait Stored {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> Stored for T {}
+
+/// Says of a field that cannot be stored what to do; what the derive calls.
+#[doc(hidden)]
+pub const fn stored<T: Stored>() {}
+
 /// Encodes the content of a variant; what the derive calls.
 #[doc(hidden)]
 pub fn encode_content<T: Serialize>(
@@ -164,8 +182,15 @@ pub fn encode_content<T: Serialize>(
     format: Format,
     content: &T,
 ) -> Result<Vec<u8>, EncodeError> {
-    encode_value(format, content)
-        .map_err(|source| EncodeError { name: kind.name.to_owned(), source })
+    let refuse = |source| EncodeError { name: kind.name.to_owned(), source };
+    let bytes = encode_value(format, content).map_err(refuse)?;
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        let length = bytes.len();
+        return Err(refuse(
+            format!("{length} bytes are more than the {MAX_PAYLOAD_BYTES} of a payload").into(),
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Decodes the content of a variant; what the derive calls.

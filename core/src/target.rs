@@ -10,6 +10,11 @@ use crate::{Aggregate, Id, InvalidId, Message};
 
 /// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
 /// service's contract is one without being an aggregate here.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    label = "neither an `Aggregate` nor another service's `Target`",
+    note = "implement `Aggregate` for `{Self}`; or `Target`, if its instances live in another service"
+)]
 pub trait Target: Sized + 'static {
     /// The stream category.
     const NAME: &'static str;
@@ -21,6 +26,7 @@ pub trait Target: Sized + 'static {
     type Rejection: Message;
 }
 
+#[diagnostic::do_not_recommend]
 impl<A: Aggregate> Target for A {
     const NAME: &'static str = A::NAME;
     type Command = A::Command;

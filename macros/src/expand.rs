@@ -163,14 +163,15 @@ fn decode_versions(message: &Message, variant: &MessageVariant) -> Vec<TokenStre
     let mut arms = Vec::new();
     for (i, upcaster) in variant.upcasters.iter().enumerate() {
         let (number, shape) = (upcaster.version, &upcaster.shape);
-        let newer = variant.upcasters[i + 1..].iter().map(|newer| {
-            let shape = &newer.shape;
-            quote_spanned!(shape.span()=> let #old = <#shape as ::core::convert::From<_>>::from(#old);)
+        let newer = variant.upcasters[i..].windows(2).map(|pair| {
+            let (older, newer) = (&pair[0].shape, &pair[1].shape);
+            quote!(let #old = <#newer as ::core::convert::From<#older>>::from(#old);)
         });
-        let last = variant.upcasters.last().map_or_else(Span::call_site, |last| last.shape.span());
-        let into_self = quote_spanned!(last=> <Self as ::core::convert::From<_>>::from(#old));
+        let last = variant.upcasters.last().map(|last| &last.shape);
+        let of_enum = quote_spanned!(last.span()=> Self);
+        let message = quote!(<#of_enum as ::core::convert::From<#last>>::from(#old));
         let read = read(quote!(#shape));
-        arms.push(quote!(#number => #read.map(|#old| { #(#newer)* #into_self })));
+        arms.push(quote!(#number => #read.map(|#old| { #(#newer)* #message })));
     }
     let (number, content) = (variant.version, hidden::content(variant));
     let read = read(content.ty);

@@ -5,8 +5,9 @@
 //! schema where a field is opaque.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::LitStr;
+use syn::spanned::Spanned;
 
 use crate::expand::text;
 use crate::model::{Message, MessageField, MessageVariant, Shape};
@@ -14,7 +15,8 @@ use crate::serde_attributes::SerializeWith;
 
 /// The structs of all variants, with the functions that their attributes name.
 pub(crate) fn structs(message: &Message) -> TokenStream {
-    let mut tokens = empty(message);
+    let mut tokens = checks(message);
+    tokens.extend(empty(message));
     for (i, variant) in message.variants.iter().enumerate() {
         if variant.shape != Shape::Unit && !variant.is_bare() {
             tokens.extend(read(message, variant));
@@ -31,6 +33,21 @@ pub(crate) fn structs(message: &Message) -> TokenStream {
         }
     }
     tokens
+}
+
+/// Asks of each field whether it can be stored, before serde's code asks in other words.
+fn checks(message: &Message) -> TokenStream {
+    let root = &message.root;
+    let plain = message.variants.iter().flat_map(|variant| &variant.fields);
+    let checks = plain.filter(|field| field.serde.is_plain()).map(|field| {
+        let ty = &field.ty;
+        quote_spanned!(ty.span()=> #root::__private::stored::<#ty>();)
+    });
+    let checks: Vec<_> = checks.collect();
+    if checks.is_empty() {
+        return TokenStream::new();
+    }
+    quote!(const _: () = { #(#checks)* };)
 }
 
 /// What is encoded where there is nothing to encode: no bytes in binary, `{}` in JSON.

@@ -123,9 +123,9 @@ impl Message {
         let mut seen = BTreeMap::<(&str, u16), &Ident>::new();
         for variant in &self.variants {
             for version in variant.versions() {
-                let Some(first) = seen.insert((&variant.name, version), &variant.ident) else {
-                    continue;
-                };
+                let first = seen.insert((&variant.name, version), &variant.ident);
+                // A version that one variant names twice is refused where it stands.
+                let Some(first) = first.filter(|first| **first != variant.ident) else { continue };
                 errors.at(
                     &variant.ident,
                     format!(

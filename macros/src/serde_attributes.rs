@@ -54,6 +54,13 @@ impl SerdeField {
         self.skip_serializing || self.skip_deserializing
     }
 
+    /// Whether the field's own `Serialize` and `Deserialize` are both used.
+    pub(crate) fn is_plain(&self) -> bool {
+        let with = ["with", "serialize_with", "deserialize_with"];
+        let says_how = |meta: &Meta| with.iter().any(|key| meta.path().is_ident(key));
+        !self.is_skipped() && !self.all.iter().any(says_how)
+    }
+
     pub(crate) fn is_renamed(&self) -> bool {
         self.all.iter().any(|meta| meta.path().is_ident("rename"))
     }

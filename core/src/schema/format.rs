@@ -303,8 +303,9 @@ impl Printer<'_> {
             })
             .collect();
         // With aliases among the names nothing tells which variant has which.
-        let names = if named { String::new() } else { format!("{} as ", variants.names.join("/")) };
-        format!("{names}{}", list.join(" | "))
+        let prefix =
+            if named { String::new() } else { format!("{} as ", variants.names.join("/")) };
+        format!("{prefix}{}", list.join(" | "))
     }
 }
 

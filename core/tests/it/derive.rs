@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
     pub(super) fn serialize<S: Serializer>(
         bytes: &[u8; 2],
         serializer: S,
@@ -332,6 +333,7 @@ enum FailingEvent {
 mod failing {
     use serde::{Deserialize, Deserializer, Serializer, ser};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
     pub(super) fn serialize<S: Serializer>(_: &u8, _: S) -> Result<S::Ok, S::Error> {
         Err(ser::Error::custom("not today"))
     }
@@ -346,5 +348,13 @@ fn what_cannot_be_written_is_an_error_of_the_message() {
     for format in [Format::Binary, Format::Json] {
         let error = FailingEvent::Failing(1).encode(format).unwrap_err();
         assert_eq!(error.to_string(), "`failing.failing` cannot be encoded");
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    for format in [Format::Binary, Format::Json] {
+        let large = FormEvent::Two(1, "x".repeat(composable_rust_core::MAX_PAYLOAD_BYTES));
+        assert!(large.encode(format).is_err());
     }
 }

@@ -7,4 +7,5 @@ mod door;
 mod properties;
 mod replies;
 mod schema;
+mod ui;
 mod wire;

@@ -1,0 +1,23 @@
+use composable_rust_core::prelude::*;
+
+#[path = "support/shop.rs"]
+mod shop;
+use shop::*;
+
+impl Aggregate for Order {
+    const NAME: &'static str = "order";
+    type Command = OrderCommand;
+    type Event = OrderEvent;
+    type Rejection = OrderError;
+    type Environment = ();
+
+    fn decide(&self, _: OrderCommand, _: &Context<Self>) -> Decision<Self> {
+        effects![tell(&Payment::id("1"), PaymentCommand::Charge { cents: 1 })]
+    }
+
+    fn apply(&mut self, _: OrderEvent) {
+        self.placed += 1;
+    }
+}
+
+fn main() {}
