@@ -1,6 +1,6 @@
 //! Who waits for events hears of commits: of this process at once, of others by `NOTIFY`.
 //!
-//! A notification is never sent inside an append's transaction: `PostgreSQL` makes the commits of
+//! A notification is never sent inside an append's transaction: PostgreSQL makes the commits of
 //! notifying transactions wait for each other. It is sent afterwards, on a connection of its own,
 //! and one speaks for all commits since the last. Losing one is harmless, since waiters also look at
 //! the log at intervals.
