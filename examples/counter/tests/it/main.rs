@@ -1,0 +1,46 @@
+//! Every rule of the counter, and the program.
+
+use std::process::Command;
+
+use composable_rust::testing::{TestStore, given};
+use counter::{
+    Counter, CounterCommand as In, CounterError, CounterEvent as Out, Tally, TallyAction,
+};
+
+#[test]
+fn a_tally_counts_up_and_down() {
+    let mut store = TestStore::new(Tally, 0, ());
+    store.send(TallyAction::Increment, |count| *count = 1);
+    store.send(TallyAction::Decrement, |count| *count = 0);
+    store.send(TallyAction::Decrement, |count| *count = -1);
+    store.finish();
+}
+
+#[test]
+fn a_counter_counts_up_and_down() {
+    given::<Counter>([])
+        .when(In::Increment)
+        .then([Out::Incremented])
+        .then_state(Counter { count: 1 });
+    given::<Counter>([Out::Incremented, Out::Incremented])
+        .when(In::Decrement)
+        .then([Out::Decremented])
+        .then_state(Counter { count: 1 });
+}
+
+#[test]
+fn a_counter_never_falls_below_zero() {
+    given::<Counter>([]).when(In::Decrement).then_rejected(CounterError::AtZero);
+}
+
+#[test]
+fn the_program_counts() {
+    let output = Command::new(env!("CARGO_BIN_EXE_counter")).output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text,
+        "The tally stands at 1.\nThe counter stands at 2.\nIts stream has 2 events.\n\
+         After the first it stood at 1.\n"
+    );
+}
