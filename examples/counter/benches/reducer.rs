@@ -1,5 +1,7 @@
 //! What the counter costs over a bare `match`: as a reducer, and as an aggregate.
 
+#![allow(missing_docs, reason = "criterion's macros write public items")]
+
 use std::hint::black_box;
 use std::time::Instant;
 
