@@ -152,6 +152,24 @@ impl<A: Aggregate> Handle<A> {
         .try_flatten()
     }
 
+    /// Overwrites the payloads and metadata of all events so far, and what else is kept of them, for
+    /// good; versions and positions stay. Returns how many events were erased. The state is folded
+    /// anew from what is left.
+    ///
+    /// Another process that has the instance in memory keeps its state until the instance leaves
+    /// memory there, and may save it once more as a snapshot: stop those processes first, or erase
+    /// again after their `idle` time.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Unavailable`]: it may have been erased; erase again.
+    pub async fn erase(&self) -> Result<u64, LoadError> {
+        let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        let erased = self.runtime.shared.store.erase_stream(&instance.stream).await;
+        instance.lock().committed = None;
+        erased.map_err(|source| unavailable(&instance.stream, source))
+    }
+
     /// Waits until the state satisfies `condition`, whoever brings it there; an `Option`'s content
     /// is what it resolves to. Only committed state is looked at.
     ///

@@ -141,6 +141,7 @@ impl<A: Aggregate> Draft<'_, A> {
         }
         let rules = self.rules;
         let ctx = Context::new(rules.log, rules.id, self.version, &question.incoming, rules.env);
+        let effects_before = (self.append.outbox.len(), self.append.timers.len());
         let decided = guarded(|| self.state.decide(question.command.clone(), &ctx))?;
         let first = self.append.events.len();
         let (ruling, answer) = match decided {
@@ -159,6 +160,14 @@ impl<A: Aggregate> Draft<'_, A> {
             }
         };
         self.mark(question, first, &answer)?;
+        // Effects without an event have nothing to be recognised by if the append is sent again.
+        let (outbox, timers) = (self.append.outbox.len(), self.append.timers.len());
+        if question.digest.is_none()
+            && self.append.events.len() == first
+            && (outbox, timers) != effects_before
+        {
+            self.push_mark(question, first, 0, &answer)?;
+        }
         Ok(ruling)
     }
 
@@ -169,7 +178,19 @@ impl<A: Aggregate> Draft<'_, A> {
         first: usize,
         answer: &StoredAnswer,
     ) -> Result<(), SendError<A::Rejection>> {
-        let Some(digest) = question.digest else { return Ok(()) };
+        match question.digest {
+            Some(digest) => self.push_mark(question, first, digest, answer),
+            None => Ok(()),
+        }
+    }
+
+    fn push_mark(
+        &mut self,
+        question: &Question<A::Command>,
+        first: usize,
+        digest: u128,
+        answer: &StoredAnswer,
+    ) -> Result<(), SendError<A::Rejection>> {
         self.append.marks.push(NewMark {
             message_id: question.incoming.message_id,
             digest,

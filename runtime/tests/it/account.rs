@@ -29,6 +29,10 @@ pub(crate) enum AccountCommand {
         other: String,
         cents: i64,
     },
+    /// Tells another account something, and records nothing.
+    Nudge {
+        other: String,
+    },
     Remind,
     Forget,
     End,
@@ -92,6 +96,7 @@ impl Aggregate for Account {
             In::Touch | In::Paid(..) | In::Reminded => unchanged(),
             In::Ask => repeat(Out::Deposited { cents: self.cents }),
             In::PayFrom { other, cents } => record(Out::Asked { other, cents }),
+            In::Nudge { other } => unchanged().with(effects![tell(&Account::id(other), In::Touch)]),
             In::Remind => record(Out::ReminderSet),
             In::Forget => record(Out::ReminderDropped),
             In::End => record(Out::Ended),

@@ -2,7 +2,7 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{Metadata, OutboxKind};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
 
 use crate::account::{Account, AccountCommand as In, app};
 
@@ -45,4 +45,15 @@ async fn timers_are_armed_replaced_cancelled_and_dropped_at_the_end() {
     account.send(In::Remind).await.unwrap();
     account.send(In::End).await.unwrap();
     assert!(store.timers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_without_an_event_are_stored_once_though_the_append_is_sent_again() {
+    let memory = InMemoryEventStore::new();
+    let store = FaultyEventStore::new(memory.clone());
+    let account = app(&store).handle(&Account::id("1"));
+    store.next_appends([Fault::FailAfter, Fault::FailAfter]);
+    account.send(In::Nudge { other: "2".into() }).await.unwrap();
+    assert_eq!(memory.all_events(), []);
+    assert_eq!(memory.outbox().len(), 1);
 }

@@ -157,12 +157,13 @@ async fn erased_events_are_skipped_and_closed_streams_refuse() {
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Split(vec![1, 2])).await.unwrap();
     let stream = account.id().stream();
-    store.erase_stream(&stream).await.unwrap();
+    assert_eq!(account.erase().await.unwrap(), 2);
     account.send(In::Deposit { cents: 4 }).await.unwrap();
 
-    // A fresh process sees only what is left.
-    let fresh = app(&store).handle(&Account::id("1"));
-    assert_eq!(fresh.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 3));
+    // This process and a fresh one see only what is left.
+    for account in [account.clone(), app(&store).handle(&Account::id("1"))] {
+        assert_eq!(account.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 3));
+    }
 
     let end = composable_rust_core::EventId(uuid::Uuid::from_u128(7));
     store.close_stream(&stream, Version::new(3), end).await.unwrap();
