@@ -1,7 +1,7 @@
 //! What the subcommands do.
 
 use std::fs::File;
-use std::io::{BufReader, Write as _, stdout};
+use std::io::{BufReader, ErrorKind, Write as _, stdout};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -144,7 +144,12 @@ pub(crate) async fn report(app: &App, json: bool) -> anyhow::Result<()> {
     if json { say(&serde_json::to_string(&report)?) } else { say(report.to_string().trim_end()) }
 }
 
-/// Prints to stdout; a reader that went away is an error like any other, not a panic.
+/// Prints to stdout. That nobody reads it any more, as behind `| head`, is no failure.
 pub(crate) fn say(text: &str) -> anyhow::Result<()> {
-    writeln!(stdout(), "{text}").context("cannot write to stdout")
+    match writeln!(stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
 }

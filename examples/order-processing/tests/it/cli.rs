@@ -160,7 +160,7 @@ fn the_demo_runs_twice() {
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn a_reader_that_goes_away_is_no_failure() {
     let program = Program::on_sqlite();
     place(&program, "1").ok();
     let mut command = program.command(&["report"]);
@@ -168,7 +168,5 @@ fn a_reader_that_goes_away_is_no_panic() {
     drop(reader);
     let writer = std::os::fd::OwnedFd::from(writer);
     let output = command.stdout(writer).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.starts_with("error: cannot write to stdout"), "{stderr}");
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }

@@ -108,8 +108,9 @@ async fn ctrl_c_finishes_what_is_on_its_way_and_says_where_it_stopped() {
     program.file("cdnow.txt", file.text());
     let app = program.store().parse::<order_processing::StoreUrl>().unwrap().open().await.unwrap();
     let mut command = program.command(&["import", "cdnow.txt", "--in-flight=8"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while heads(&app).await < 50 {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     send_signal(&child, "-INT");

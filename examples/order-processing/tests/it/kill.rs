@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use composable_rust::testing::TestDatabase;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
-use crate::support::{Program, PurchaseFile, assert_no_gaps, database, events, heads, seed};
+use crate::support::{Program, PurchaseFile, assert_no_gaps, events, heads, seed};
 
 /// How often the process is killed.
 const KILLS: u32 = 20;
@@ -59,5 +60,6 @@ async fn on_sqlite() {
 
 #[tokio::test]
 async fn on_postgres() {
-    import_survives_kills(&Program::on(&database().await)).await;
+    let database = TestDatabase::create().await;
+    import_survives_kills(&Program::on(&database.url())).await;
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
+use composable_rust::testing::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::support::{Program, Server, assert_no_gaps, database, events};
+use crate::support::{Program, Server, assert_no_gaps, events};
 
 const ORDERS: usize = 10;
 /// Connections from which each process is asked about each order.
@@ -64,7 +65,8 @@ async fn shipped(url: &str) -> BTreeMap<String, Vec<(String, u64, String)>> {
 /// Both processes send parcels of the same orders. Every one that was accepted is in the log once,
 /// where its receipt says; none is refused while there are units left.
 async fn hammer(units: usize) {
-    let url = database().await;
+    let database = TestDatabase::create().await;
+    let url = database.url();
     let servers = two_servers(&url);
     let id = |n: usize| format!("contended-{n}");
     for n in 0..ORDERS {
@@ -113,7 +115,8 @@ async fn no_more_is_accepted_than_the_rules_allow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_refused_on_an_old_state() {
-    let url = database().await;
+    let database = TestDatabase::create().await;
+    let url = database.url();
     let [a, b] = two_servers(&url);
     let (mut a, mut b) = (a.client(), b.client());
     for n in 0..50 {
@@ -136,7 +139,8 @@ async fn nothing_is_refused_on_an_old_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_gets_its_first_answer_from_either_process() {
-    let url = database().await;
+    let database = TestDatabase::create().await;
+    let url = database.url();
     let [a, b] = two_servers(&url);
     let ship = json!({ "tracking": "Z1", "units": 1 });
     let path = "/orders/1/ship";

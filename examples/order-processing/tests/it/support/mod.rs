@@ -1,13 +1,11 @@
 //! What the tests share.
 
 mod client;
-mod database;
 mod log;
 mod program;
 mod purchases;
 
 pub(crate) use client::Client;
-pub(crate) use database::database;
 pub(crate) use log::{assert_no_gaps, events, heads};
 pub(crate) use program::{Output, Program, Server, send_signal};
 pub(crate) use purchases::PurchaseFile;
