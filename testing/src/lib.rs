@@ -21,6 +21,8 @@ pub mod fixtures;
 mod given;
 mod ids;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres_harness;
 mod test_store;
 
 pub use clock::MockClock;
@@ -34,4 +36,6 @@ pub use faults::{Chances, Fault, FaultCounts, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, Provided, When, given};
 pub use ids::{SeededRng, SequentialIds};
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
+#[cfg(feature = "postgres")]
+pub use postgres_harness::TestDatabase;
 pub use test_store::{TestStore, any_future, recording, rejecting};

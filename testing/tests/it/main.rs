@@ -9,5 +9,7 @@ mod given;
 mod given_failures;
 mod like_the_store;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres_harness;
 mod test_store;
 mod test_store_failures;
