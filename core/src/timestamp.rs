@@ -88,6 +88,46 @@ impl From<jiff::Timestamp> for Timestamp {
     }
 }
 
+#[cfg(feature = "chrono")]
+impl From<Timestamp> for chrono::DateTime<chrono::Utc> {
+    /// Moments outside the years that chrono knows become its first or last.
+    fn from(timestamp: Timestamp) -> Self {
+        Self::from_timestamp_micros(timestamp.0).unwrap_or(if timestamp.0 < 0 {
+            Self::MIN_UTC
+        } else {
+            Self::MAX_UTC
+        })
+    }
+}
+
+#[cfg(feature = "chrono")]
+impl From<chrono::DateTime<chrono::Utc>> for Timestamp {
+    fn from(moment: chrono::DateTime<chrono::Utc>) -> Self {
+        Self(moment.timestamp_micros())
+    }
+}
+
+#[cfg(feature = "time")]
+impl From<Timestamp> for time::OffsetDateTime {
+    /// Moments outside the years that time knows (-9999 to 9999) become its first or last.
+    fn from(timestamp: Timestamp) -> Self {
+        let nanos = i128::from(timestamp.0) * 1_000;
+        Self::from_unix_timestamp_nanos(nanos).unwrap_or(if timestamp.0 < 0 {
+            time::PrimitiveDateTime::MIN.assume_utc()
+        } else {
+            time::PrimitiveDateTime::MAX.assume_utc()
+        })
+    }
+}
+
+#[cfg(feature = "time")]
+impl From<time::OffsetDateTime> for Timestamp {
+    fn from(moment: time::OffsetDateTime) -> Self {
+        // A thousandth of an i128 of nanoseconds within these years is an i64.
+        Self(i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000)).unwrap_or(i64::MAX))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         jiff::Timestamp::from(*self).fmt(f)
@@ -134,6 +174,25 @@ impl<'de> Deserialize<'de> for Timestamp {
             String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
         } else {
             i64::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+#[cfg(all(test, feature = "chrono", feature = "time"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversions_agree() {
+        for micros in [i64::MIN, -1, 0, 1_740_830_400_500_001, i64::MAX] {
+            let moment = Timestamp::from_micros(micros);
+            let chrono = chrono::DateTime::<chrono::Utc>::from(moment);
+            let time = time::OffsetDateTime::from(moment);
+            let jiff = jiff::Timestamp::from(moment);
+            if micros.unsigned_abs() < 1 << 60 {
+                let back: [Timestamp; 3] = [chrono.into(), time.into(), jiff.into()];
+                assert_eq!(back, [moment; 3]);
+            }
         }
     }
 }
