@@ -180,7 +180,7 @@ impl<R: Runnable> Store<R> {
                     return Err(ActionError::Closed);
                 }
                 if core.running.len() < self.shared.max_effects {
-                    let result = self.shared.accept(core, action, None);
+                    let result = self.shared.accept(core, action);
                     if waited {
                         // Others may wait beside this one, who was told alone.
                         self.shared.room.notify_one();

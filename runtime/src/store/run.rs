@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, DatabaseEffect, Due};
+use composable_rust_core::{BusMessage, DatabaseEffect, Due, Effects};
 use futures_util::future::{Abortable, BoxFuture, FutureExt as _};
 
 use super::error::panic_message;
@@ -14,8 +14,9 @@ use super::shared::Shared;
 use super::{ActionError, EffectError, Runnable, UnsupportedEffect, ports};
 
 /// How a job ended.
-enum Ended {
-    Done,
+enum Ended<A> {
+    /// Perhaps with an action to be reduced.
+    Done(Option<A>),
     Cancelled,
     Failed(EffectError),
 }
@@ -27,7 +28,7 @@ struct Seated<R: Runnable> {
 }
 
 impl<R: Runnable> Seated<R> {
-    fn leave(mut self, ended: Ended) {
+    fn leave(mut self, ended: Ended<R::Action>) {
         if let Some(ticket) = self.ticket.take() {
             self.shared.leave(&ticket, ended);
         }
@@ -62,22 +63,18 @@ impl<R: Runnable> Shared<R> {
             let task = self.task(work);
             tokio::spawn(async move {
                 let work = async {
-                    let action = match task {
-                        Task::Action(work) => work.await,
+                    match task {
+                        Task::Action(work) => Ok(work.await),
                         Task::Delay(sleep, action) => {
                             sleep.await;
-                            Some(action)
+                            Ok(Some(action))
                         }
-                        Task::Other(work) => work.await?,
-                    };
-                    match (action, &seated.ticket) {
-                        (Some(action), Some(ticket)) => seated.shared.feed(action, ticket),
-                        _ => Ok(()),
+                        Task::Other(work) => work.await,
                     }
                 };
                 let work = Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration);
                 let ended = match work.await {
-                    Ok(Ok(Ok(()))) => Ended::Done,
+                    Ok(Ok(Ok(action))) => Ended::Done(action),
                     Ok(Ok(Err(error))) => Ended::Failed(error),
                     Ok(Err(panic)) => {
                         Ended::Failed(EffectError::Panicked { message: panic_message(&*panic) })
@@ -130,47 +127,41 @@ impl<R: Runnable> Shared<R> {
         }
     }
 
-    /// Reduces an action that a job brings back, unless the job was cancelled meanwhile. It never
-    /// waits for room: its job holds some.
-    fn feed(
-        self: &Arc<Self>,
-        action: R::Action,
-        ticket: &Ticket<R::Action>,
-    ) -> Result<(), EffectError> {
-        let core = self.lock();
-        if ticket.abort.is_aborted() {
-            return Ok(());
-        }
-        match self.accept(core, action, Some(Arc::clone(&ticket.batch))) {
-            Ok(_) => Ok(()),
-            Err(ActionError::Rejected(rejected)) => {
-                tracing::debug!(code = rejected.code(), "an action brought back was rejected");
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn leave(self: &Arc<Self>, ticket: &Ticket<R::Action>, ended: Ended) {
+    /// A job is over. The action that it brings back is reduced, unless the job was cancelled
+    /// meanwhile, and what follows starts, in one step. It never waits for room.
+    fn leave(self: &Arc<Self>, ticket: &Ticket<R::Action>, ended: Ended<R::Action>) {
         let mut core = self.lock();
         let before = core.running.len();
         let stopped = core.running.is_stopped(ticket.number);
-        let failed = stopped || matches!(ended, Ended::Failed(_));
+        let mut effects = Effects::none();
+        let failure = match ended {
+            _ if stopped => Some(EffectError::ShutDown),
+            Ended::Failed(error) => Some(error),
+            Ended::Done(Some(action)) if !ticket.abort.is_aborted() => {
+                match self.reduce(&mut core, action) {
+                    Ok(follows) => {
+                        effects = follows;
+                        None
+                    }
+                    Err(error) => Some(error.into()),
+                }
+            }
+            Ended::Done(_) | Ended::Cancelled => None,
+        };
         let mut planner = self.planner(&mut core, Some(Arc::clone(&ticket.batch)));
-        planner.leave(ticket, failed);
+        planner.plan_all(effects);
+        planner.leave(ticket, failure.is_some());
         let Planner { jobs, rejected, .. } = planner;
         let after = core.running.len();
         drop(core);
-        match ended {
-            _ if stopped => ticket.batch.fail(EffectError::ShutDown),
-            Ended::Failed(error) => {
+        if let Some(error) = failure {
+            if !stopped {
                 tracing::error!(error = &error as &dyn Error, "an effect failed");
-                ticket.batch.fail(error);
             }
-            Ended::Done | Ended::Cancelled => {}
+            ticket.batch.fail(error);
         }
         if let Some(rejection) = rejected {
-            tracing::debug!(code = rejection.kind().name, "a step of a sequence rejects");
+            tracing::debug!(code = rejection.kind().name, "what an effect brought back is refused");
         }
         self.start(jobs);
         ticket.batch.leave();

@@ -62,18 +62,17 @@ impl<R: Reducer> Shared<R> {
 }
 
 impl<R: Runnable> Shared<R> {
-    /// Reduces `action` and starts what follows, as part of `batch` if there is one.
+    /// Reduces an action from outside and starts what follows.
     pub(super) fn accept(
         self: &Arc<Self>,
         mut core: MutexGuard<'_, Core<R>>,
         action: R::Action,
-        batch: Option<Arc<Batch>>,
     ) -> Result<Sent, ActionError> {
         let effects = self.reduce(&mut core, action)?;
         if effects.is_empty() {
-            return Ok(Sent::new(batch));
+            return Ok(Sent::new(None));
         }
-        let mut planner = self.planner(&mut core, batch);
+        let mut planner = self.planner(&mut core, None);
         planner.plan_all(effects);
         let Planner { jobs, batch, rejected, .. } = planner;
         drop(core);
@@ -100,7 +99,7 @@ impl<R: Runnable> Shared<R> {
     }
 
     /// All or nothing: after an error the state is as before, or given up.
-    fn reduce(
+    pub(super) fn reduce(
         &self,
         core: &mut Core<R>,
         action: R::Action,
