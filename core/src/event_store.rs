@@ -22,6 +22,11 @@ pub struct LogInfo {
 }
 
 impl LogInfo {
+    /// Before the first event of every partition.
+    pub fn beginnings(&self) -> Vec<Position> {
+        Position::beginnings(self.partitions)
+    }
+
     /// The partition of `stream`.
     pub fn partition_of(&self, stream: &StreamId) -> u16 {
         stream.partition(self.partitions)

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A place in the log: a log partition and the offset in it.
 ///
 /// Offsets of a partition are 1, 2, 3 … in commit order without a gap; offset 0 is before the
-/// first event. Between partitions nothing is promised. Prints and parses as `partition:offset`.
+/// first event. Between partitions nothing is promised. Prints and parses as `partition:offset`,
+/// which is also its form in JSON.
 ///
 /// ```
 /// use composable_rust_core::Position;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(position.to_string(), "3:1042");
 /// # Ok::<(), composable_rust_core::InvalidPosition>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The log partition, counted from 0.
     pub partition: u16,
@@ -57,5 +58,26 @@ impl FromStr for Position {
             Some(Self::new(partition.parse().ok()?, offset.parse().ok()?))
         });
         parts.ok_or_else(|| InvalidPosition(text.to_owned()))
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            (self.partition, self.offset).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        } else {
+            let (partition, offset) = Deserialize::deserialize(deserializer)?;
+            Ok(Self { partition, offset })
+        }
     }
 }

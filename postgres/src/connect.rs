@@ -24,6 +24,8 @@ pub(crate) async fn connect(
     let pool = PgPoolOptions::new()
         .max_connections(builder.max_connections - writers)
         .acquire_timeout(builder.acquire_timeout)
+        // Waiting for one's turn is how a burst of loads is held back, not a fault.
+        .acquire_slow_threshold(builder.acquire_timeout)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone());
     let tail = Tail::new(log, options.clone(), builder.poll_interval);

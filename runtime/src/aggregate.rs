@@ -5,6 +5,7 @@ use std::sync::Arc;
 use composable_rust_core::{
     Aggregate, Clock, Codecs, Fingerprint, IdGenerator, LogInfo, Rng, SharedEventStore,
 };
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::Settings;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) ids: Arc<dyn IdGenerator>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) tasks: TaskTracker,
+    /// Turns for asking the store for a state: a burst of cold loads must not swamp it.
+    pub(crate) loads: Semaphore,
 }
 
 pub(crate) struct AggregateRuntime<A: Aggregate> {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Clock, Codec, Codecs, EventStore, Id, IdGenerator, Position, Recorded,
+    Aggregate, Clock, Codec, Codecs, EventStore, Id, IdGenerator, LogInfo, Position, Recorded,
     RecordedEvent, Rng, SharedEventStore, StoreError, schema,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::aggregate::{AggregateRuntime, Shared};
@@ -164,8 +165,19 @@ impl AppBuilder {
         );
         let log = store.log();
         let tasks = TaskTracker::new();
-        let shared =
-            Arc::new(Shared { store, log, writer, codecs, settings, clock, ids, rng, tasks });
+        let loads = Semaphore::new(settings.loads);
+        let shared = Arc::new(Shared {
+            store,
+            log,
+            writer,
+            codecs,
+            settings,
+            clock,
+            ids,
+            rng,
+            tasks,
+            loads,
+        });
         let mut by_type = BTreeMap::new();
         let mut by_name = BTreeMap::new();
         for Registration { name, make, .. } in aggregates {
@@ -189,12 +201,13 @@ impl AppBuilder {
                 });
             }
         }
-        let Settings { mailbox, drain, live_instances, writer_queue, batch_appends, .. } =
+        let Settings { mailbox, drain, live_instances, loads, writer_queue, batch_appends, .. } =
             self.settings;
         let limits = [
             ("mailbox", mailbox),
             ("drain", drain),
             ("live_instances", live_instances),
+            ("loads", loads),
             ("writer_queue", writer_queue),
             ("batch_appends", batch_appends),
         ];
@@ -249,6 +262,11 @@ impl App {
         &self.0.shared.store
     }
 
+    /// What is fixed about the log: its id and how many partitions it has.
+    pub fn log(&self) -> LogInfo {
+        self.0.shared.log
+    }
+
     /// Everything by name, for operators' tools.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
@@ -265,7 +283,7 @@ impl App {
     }
 
     /// The events of all instances of `A` that are in the log after the given positions
-    /// ([`Position::beginnings`] for all), up to where the log stands now. Each instance's come in
+    /// (`app.log().beginnings()` for all), up to where the log stands now. Each instance's come in
     /// order; between instances nothing is promised. Erased events are left out.
     ///
     /// # Errors

@@ -230,6 +230,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 mailbox.clock
             };
             let shared = &self.shared;
+            let _turn = shared.loads.acquire().await;
             let loaded =
                 load(&shared.store, &shared.codecs, &instance.stream, self.fingerprint).await?;
             instance.install(loaded, fresh);
@@ -243,6 +244,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             (mailbox.committed.as_ref().map(|own| own.version), mailbox.clock)
         };
         let Some(after) = after else { return self.committed(instance).await.map(drop) };
+        let _turn = self.shared.loads.acquire().await;
         let tail: Vec<_> = self
             .shared
             .store

@@ -12,7 +12,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use crate::aggregate::AggregateRuntime;
 use crate::error::LoadError;
 use crate::load::{load_events, unavailable};
-use crate::send::Send as SendCommand;
+use crate::send::SendCommand;
 
 /// One durable instance of an aggregate: `app.handle(&Order::id("42"))`. Cheap to make and clone.
 pub struct Handle<A: Aggregate> {
@@ -132,8 +132,7 @@ impl<A: Aggregate> Handle<A> {
     /// The stream of events ends with a [`LoadError`] at the first that cannot be had.
     pub fn history(
         &self,
-    ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + std::marker::Send + use<A>
-    {
+    ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + Send + use<A> {
         let shared = Arc::clone(&self.runtime.shared);
         let stream = self.id.stream();
         futures_util::stream::once(async move {

@@ -23,7 +23,7 @@ pub use error::{LoadError, SendError};
 pub use group_commit::GroupCommit;
 pub use handle::{Handle, WaitError};
 pub use registry::{Registry, RegistryError};
-pub use send::Send;
+pub use send::SendCommand;
 pub use settings::Settings;
 pub use store::{
     ActionError, EffectError, Lagged, Runnable, SendRejected, Sent, Store, StoreBuilder,

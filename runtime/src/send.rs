@@ -18,7 +18,7 @@ use crate::plan::{Question, digest};
 
 /// A command on its way; await it to send it.
 #[must_use = "nothing is sent until it is awaited"]
-pub struct Send<'a, A: Aggregate> {
+pub struct SendCommand<'a, A: Aggregate> {
     handle: &'a Handle<A>,
     command: A::Command,
     key: Option<String>,
@@ -29,9 +29,9 @@ pub struct Send<'a, A: Aggregate> {
     within: Option<Duration>,
 }
 
-impl<A: Aggregate> fmt::Debug for Send<'_, A> {
+impl<A: Aggregate> fmt::Debug for SendCommand<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Send")
+        f.debug_struct("SendCommand")
             .field("handle", self.handle)
             .field("command", &self.command)
             .field("key", &self.key)
@@ -39,7 +39,7 @@ impl<A: Aggregate> fmt::Debug for Send<'_, A> {
     }
 }
 
-impl<'a, A: Aggregate> Send<'a, A> {
+impl<'a, A: Aggregate> SendCommand<'a, A> {
     pub(crate) fn new(handle: &'a Handle<A>, command: A::Command) -> Self {
         Self {
             handle,
@@ -146,9 +146,9 @@ impl<'a, A: Aggregate> Send<'a, A> {
     }
 }
 
-impl<'a, A: Aggregate> IntoFuture for Send<'a, A> {
+impl<'a, A: Aggregate> IntoFuture for SendCommand<'a, A> {
     type Output = Result<Receipt, SendError<A::Rejection>>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + std::marker::Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())

@@ -13,6 +13,8 @@ pub struct Settings {
     /// Live instances per aggregate type; the longest unused go first. Instances in use are never
     /// dropped, so the cap may be passed for as long as they are. Default 100,000.
     pub live_instances: usize,
+    /// Loads that ask the store at a time; more wait. Default 16.
+    pub loads: usize,
     /// An instance unused for this long leaves memory. Default 10 minutes.
     pub idle: Duration,
     /// A snapshot is saved when a stream passes a multiple of this; 0 saves none. Default 100.
@@ -36,6 +38,7 @@ impl Default for Settings {
             mailbox: 1_024,
             drain: 256,
             live_instances: 100_000,
+            loads: 16,
             idle: Duration::from_secs(600),
             snapshot_every: 100,
             verify_encoding: true,
