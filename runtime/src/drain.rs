@@ -26,6 +26,8 @@ enum Tried {
     Guilty(String),
     /// Nobody waits any more; what was sent may still commit.
     Abandoned,
+    /// The writer ended; what was sent may have been committed.
+    Lost,
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {
@@ -45,24 +47,26 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 
     async fn drain(&self, instance: &Arc<Instance<A>>) {
-        // A panic outside the aggregate's code must not leave the mailbox without a drain.
-        struct Leave<'a, A: Aggregate>(&'a Instance<A>);
+        // A panic outside what is guarded, or the end of the tokio runtime, must not leave the
+        // mailbox without a drain.
+        struct Leave<'a, A: Aggregate>(&'a Instance<A>, bool);
         impl<A: Aggregate> Drop for Leave<'_, A> {
             fn drop(&mut self) {
-                if std::thread::panicking() {
+                if !self.1 {
                     let mut mailbox = self.0.lock();
                     mailbox.draining = false;
-                    mailbox.committed = None;
+                    mailbox.forget();
                     mailbox.waiting.clear();
                 }
             }
         }
-        let _leave = Leave(instance);
+        let mut leave = Leave(instance, false);
         loop {
             let letters: Vec<_> = {
                 let mut mailbox = instance.lock();
                 if mailbox.waiting.is_empty() {
                     mailbox.draining = false;
+                    leave.1 = true;
                     return;
                 }
                 let count = mailbox.waiting.len().min(self.shared.settings.drain);
@@ -80,7 +84,12 @@ impl<A: Aggregate> AggregateRuntime<A> {
             if letters.is_empty() {
                 return;
             }
-            let base = match self.committed(instance).await {
+            let base = tokio::select! {
+                biased;
+                base = self.committed(instance) => base,
+                () = callers_left(&mut letters) => return,
+            };
+            let base = match base {
                 Ok(base) => base,
                 Err(error) if error.is_transient() => {
                     tracing::warn!(stream = %instance.stream, %error, "loading is tried again");
@@ -90,11 +99,16 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Err(error) => return answer_all(letters, &error.into()),
             };
             if base.closed {
-                return answer_all(letters, &SendError::Closed);
+                // Nothing can be committing any more, so what the inbox knows now is final.
+                if self.answer_known(instance, &mut letters, |_| true).await {
+                    return answer_all(letters, &SendError::Closed);
+                }
+                backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
+                continue;
             }
             match self.attempt(instance, base, &mut letters).await {
                 Tried::Done => return,
-                Tried::Abandoned => instance.lock().committed = None,
+                Tried::Abandoned => instance.forget(),
                 Tried::Guilty(_) if letters.len() > 1 => {
                     for letter in letters {
                         Box::pin(self.settle(instance, vec![letter])).await;
@@ -104,11 +118,17 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Tried::Guilty(reason) => {
                     return answer_all(letters, &SendError::Unstorable(reason));
                 }
+                Tried::Lost => return answer_all(letters, &SendError::OutcomeUnknown),
                 Tried::Behind => {
                     backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
-                    if let Err(error) = self.catch_up(instance).await {
-                        tracing::debug!(stream = %instance.stream, %error, "the tail is loaded again");
-                        instance.lock().committed = None;
+                    let caught_up = tokio::select! {
+                        biased;
+                        caught_up = self.catch_up(instance) => caught_up,
+                        () = callers_left(&mut letters) => return,
+                    };
+                    if let Err(error) = caught_up {
+                        tracing::debug!(stream = %instance.stream, %error, "the state is loaded anew");
+                        instance.forget();
                     }
                 }
             }
@@ -134,6 +154,15 @@ impl<A: Aggregate> AggregateRuntime<A> {
             let questions: Vec<_> = letters.iter().map(|letter| &letter.question).collect();
             plan(&rules, &base, &questions)
         };
+        // What fails now may have been recorded when it was sent first.
+        let asked: Vec<_> = plan.rulings.iter().map(Ruling::is_failure).collect();
+        if asked.contains(&true) {
+            let before = letters.len();
+            let known = self.answer_known(instance, letters, |index| asked[index]).await;
+            if !known || letters.len() < before {
+                return if letters.is_empty() { Tried::Done } else { Tried::Behind };
+            }
+        }
         let (fresh, now) = {
             let mailbox = instance.lock();
             (mailbox.fresh, mailbox.clock)
@@ -149,7 +178,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             None => return Tried::Abandoned,
             Some(Ok(verdict)) => verdict,
             Some(Err(StoreError::Invalid(reason))) => return Tried::Guilty(reason),
-            Some(Err(_)) => return Tried::Behind,
+            Some(Err(_)) => return Tried::Lost,
         };
         match verdict {
             Verdict::Committed { position, .. } => {
@@ -170,7 +199,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                         stream = %instance.stream, had = %base.version, %actual,
                         "the log went back; the state is loaded anew"
                     );
-                    instance.lock().committed = None;
+                    instance.forget();
                 }
                 Tried::Behind
             }
@@ -184,15 +213,10 @@ impl<A: Aggregate> AggregateRuntime<A> {
         append: Append,
         letters: &mut [Letter<A>],
     ) -> Option<Result<Verdict, StoreError>> {
-        let callers_left = async {
-            for letter in letters.iter_mut() {
-                letter.reply.closed().await;
-            }
-        };
         tokio::select! {
             biased;
             verdict = self.shared.writer.append(append) => Some(verdict),
-            () = callers_left => None,
+            () = callers_left(letters) => None,
         }
     }
 
@@ -200,17 +224,14 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let mut left = Vec::with_capacity(letters.len());
         for letter in letters.drain(..) {
             let id = letter.question.incoming.message_id;
-            let mark =
-                marks.iter().find(|mark| letter.question.digest.is_some() && mark.message_id == id);
-            let Some(mark) = mark else {
+            let Some(mark) = marks.iter().find(|mark| mark.message_id == id) else {
                 left.push(letter);
                 continue;
             };
             // Without a key the id is the message's own: nothing else can have made the mark.
             let is_same = letter.question.digest.is_none_or(|digest| digest == mark.digest);
             let answer = if is_same {
-                stored_answer::<A>(&self.shared.codecs, &instance.stream, &mark.answer)
-                    .map(|()| mark.receipt)
+                stored_answer::<A>(&self.shared.codecs, &instance.stream, mark)
             } else {
                 Err(SendError::KeyReused)
             };
@@ -219,40 +240,78 @@ impl<A: Aggregate> AggregateRuntime<A> {
         *letters = left;
     }
 
+    /// Answers those keyed letters, of the ones that are `asked` for, that the inbox knows. False if
+    /// it could not be asked.
+    async fn answer_known(
+        &self,
+        instance: &Instance<A>,
+        letters: &mut Vec<Letter<A>>,
+        asked: impl Fn(usize) -> bool,
+    ) -> bool {
+        let mut marks = Vec::new();
+        for (index, letter) in letters.iter().enumerate() {
+            if letter.question.digest.is_none() || !asked(index) {
+                continue;
+            }
+            let id = letter.question.incoming.message_id;
+            match self.shared.store.load_mark(&instance.stream, id).await {
+                Ok(mark) => marks.extend(mark),
+                Err(_) => return false,
+            }
+        }
+        self.answer_marked(instance, letters, &marks);
+        true
+    }
+
     /// The last committed state, loaded if it is not in memory.
     pub(crate) async fn committed(&self, instance: &Instance<A>) -> Result<Folded<A>, LoadError> {
         loop {
-            let fresh = {
+            let shared = &self.shared;
+            let _turn = shared.loads.acquire().await;
+            let (fresh, generation) = {
                 let mailbox = instance.lock();
                 if let Some(committed) = &mailbox.committed {
                     return Ok(committed.clone());
                 }
-                mailbox.clock
+                (mailbox.clock, mailbox.generation)
             };
-            let shared = &self.shared;
-            let _turn = shared.loads.acquire().await;
             let loaded =
                 load(&shared.store, &shared.codecs, &instance.stream, self.fingerprint).await?;
-            instance.install(loaded, fresh);
+            instance.install(Folded { generation, ..loaded }, fresh);
         }
     }
 
-    /// Brings the committed state to where the stream stands.
+    /// Brings the committed state to where the stream stands, or stood after this call began.
     pub(crate) async fn catch_up(&self, instance: &Instance<A>) -> Result<(), LoadError> {
-        let (after, fresh) = {
-            let mailbox = instance.lock();
-            (mailbox.committed.as_ref().map(|own| own.version), mailbox.clock)
+        let arrival = {
+            let mut mailbox = instance.lock();
+            mailbox.clock += 1;
+            mailbox.clock - 1
         };
-        let Some(after) = after else { return self.committed(instance).await.map(drop) };
-        let _turn = self.shared.loads.acquire().await;
-        let tail: Vec<_> = self
-            .shared
-            .store
-            .load_events(&instance.stream, after)
-            .try_collect()
-            .await
-            .map_err(|source| unavailable(&instance.stream, source))?;
-        instance.catch_up(&self.shared.codecs, &tail, fresh)
+        loop {
+            let (own, fresh, generation) = {
+                let mailbox = instance.lock();
+                if mailbox.committed.is_some() && mailbox.fresh > arrival {
+                    return Ok(());
+                }
+                let own = mailbox.committed.as_ref().map(|own| own.version);
+                (own, mailbox.clock, mailbox.generation)
+            };
+            let Some(after) = own else {
+                // Somebody else's load may have begun before this call: look again.
+                self.committed(instance).await?;
+                continue;
+            };
+            let _turn = self.shared.loads.acquire().await;
+            let tail: Vec<_> = self
+                .shared
+                .store
+                .load_events(&instance.stream, after)
+                .try_collect()
+                .await
+                .map_err(|source| unavailable(&instance.stream, source))?;
+            return instance.catch_up(&self.shared.codecs, &tail, fresh, generation);
+        }
     }
 
     /// Saves a snapshot in the background when the stream has passed a multiple of the interval.
@@ -269,15 +328,17 @@ impl<A: Aggregate> AggregateRuntime<A> {
             mailbox.saving = true;
             mailbox.committed.as_mut().map(|own| {
                 own.snapshot = own.version;
-                (own.state.clone(), own.version)
+                (own.state.clone(), own.version, own.generation)
             })
         };
-        let Some((state, version)) = due else { return };
+        let Some((state, version, generation)) = due else { return };
         let (shared, fingerprint) = (Arc::clone(&self.shared), self.fingerprint);
         let instance = Arc::clone(instance);
         self.shared.tasks.spawn(async move {
+            let _saved = Saved(&instance);
             let stream = &instance.stream;
             let saved = match shared.codecs.encode_state(stream, &state) {
+                Ok(_) if instance.lock().generation != generation => Ok(()),
                 Ok((codec, bytes)) => {
                     let snapshot = Snapshot { version, fingerprint, codec, bytes };
                     shared.store.save_snapshot(stream, &snapshot).await.map_err(|e| e.to_string())
@@ -287,8 +348,23 @@ impl<A: Aggregate> AggregateRuntime<A> {
             if let Err(error) = saved {
                 tracing::warn!(%stream, %version, error, "a snapshot was not saved");
             }
-            instance.lock().saving = false;
         });
+    }
+}
+
+/// Says, however it ends, that no snapshot is being saved.
+struct Saved<'a, A: Aggregate>(&'a Instance<A>);
+
+impl<A: Aggregate> Drop for Saved<'_, A> {
+    fn drop(&mut self) {
+        self.0.lock().saving = false;
+    }
+}
+
+/// Completes when nobody waits for any of the letters.
+async fn callers_left<A: Aggregate>(letters: &mut [Letter<A>]) {
+    for letter in letters {
+        letter.reply.closed().await;
     }
 }
 

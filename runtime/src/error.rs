@@ -23,7 +23,9 @@ pub enum LoadError {
         source: StoreError,
     },
     /// An event was written by newer code. Let a process of that version handle the instance.
-    #[error("event {version} of {stream} (at {position}) was written by newer code")]
+    #[error(
+        "event {version} of {stream} (at {position}) was written by newer code, which must handle the instance"
+    )]
     NewerSchema {
         /// The stream.
         stream: StreamId,
@@ -35,7 +37,9 @@ pub enum LoadError {
         source: Arc<DecodeError>,
     },
     /// An event cannot be decoded. Add an upcaster, or override the event.
-    #[error("event {version} of {stream} (at {position}) cannot be decoded")]
+    #[error(
+        "event {version} of {stream} (at {position}) cannot be decoded: add an upcaster, or override the event"
+    )]
     Undecodable {
         /// The stream.
         stream: StreamId,
@@ -91,6 +95,13 @@ pub enum SendError<R: Message> {
     /// the same key to learn its outcome.
     #[error("no outcome within the deadline; send again with the same key to learn it")]
     DeadlinePassed,
+    /// The store's writer ended while it held the command. It may have been recorded: send it again
+    /// with the same key to learn its outcome.
+    #[error("the outcome is unknown; send again with the same key to learn it")]
+    OutcomeUnknown,
+    /// The command was handled before, and its outcome was erased with the stream.
+    #[error("the outcome was erased")]
+    Erased,
     /// The instance's stream is closed. Nothing will ever be recorded in it again.
     #[error("the stream is closed")]
     Closed,
@@ -121,6 +132,8 @@ impl<R: Message> SendError<R> {
             Self::UnexpectedVersion { .. } => "unexpected_version",
             Self::KeyReused => "key_reused",
             Self::DeadlinePassed => "deadline_passed",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Erased => "erased",
             Self::Closed => "closed",
             Self::Internal(_) => "internal",
             Self::Panicked(_) => "panicked",

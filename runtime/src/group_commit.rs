@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -24,7 +24,7 @@ pub struct GroupCommit(Arc<Inner>);
 struct Inner {
     store: SharedEventStore,
     log: LogInfo,
-    writers: Vec<OnceLock<mpsc::Sender<Queued>>>,
+    writers: Vec<Mutex<Option<mpsc::Sender<Queued>>>>,
     settings: Settings,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -54,7 +54,7 @@ impl GroupCommit {
         rng: Arc<dyn Rng>,
     ) -> Self {
         let log = store.log();
-        let writers = (0..log.partitions).map(|_| OnceLock::new()).collect();
+        let writers = (0..log.partitions).map(|_| Mutex::new(None)).collect();
         Self(Arc::new(Inner { store, log, writers, settings, clock, rng }))
     }
 
@@ -63,7 +63,8 @@ impl GroupCommit {
     /// # Errors
     ///
     /// - [`StoreError::Invalid`]: nothing was written. Change the append.
-    /// - [`StoreError::Unavailable`]: the writer is gone, which a running tokio runtime never does.
+    /// - [`StoreError::Unavailable`]: the writer ended, because the store panicked or the tokio
+    ///   runtime stops. The outcome is unknown; the next append has a new writer.
     ///
     /// # Cancel safety
     ///
@@ -75,24 +76,33 @@ impl GroupCommit {
     pub async fn append(&self, append: Append) -> Result<Verdict, StoreError> {
         append.validate()?;
         let partition = self.0.log.partition_of(&append.stream);
-        let writer = self.0.writers[usize::from(partition)].get_or_init(|| {
-            let (queue, waiting) = mpsc::channel(self.0.settings.writer_queue);
-            let writer = Writer {
-                partition,
-                store: self.0.store.clone(),
-                settings: self.0.settings.clone(),
-                clock: Arc::clone(&self.0.clock),
-                rng: Arc::clone(&self.0.rng),
-                waiting,
-                held: VecDeque::new(),
-            };
-            tokio::spawn(writer.run());
-            queue
-        });
+        let writer = self.writer(partition);
         let (reply, outcome) = oneshot::channel();
         let gone = || StoreError::unavailable("the partition's writer is gone");
         writer.send(Queued { append, reply }).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
+    }
+
+    /// The partition's writer, started if there is none or it has ended.
+    fn writer(&self, partition: u16) -> mpsc::Sender<Queued> {
+        let slot = &self.0.writers[usize::from(partition)];
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = slot.as_ref().filter(|writer| !writer.is_closed()) {
+            return writer.clone();
+        }
+        let (queue, waiting) = mpsc::channel(self.0.settings.writer_queue);
+        let writer = Writer {
+            partition,
+            store: self.0.store.clone(),
+            settings: self.0.settings.clone(),
+            clock: Arc::clone(&self.0.clock),
+            rng: Arc::clone(&self.0.rng),
+            waiting,
+            held: VecDeque::new(),
+        };
+        tokio::spawn(writer.run());
+        *slot = Some(queue.clone());
+        queue
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::{Stream, TryStreamExt as _};
 
 use crate::aggregate::AggregateRuntime;
 use crate::error::LoadError;
+use crate::instance::Instance;
 use crate::load::{load_events, unavailable};
 use crate::send::SendCommand;
 
@@ -139,14 +140,13 @@ impl<A: Aggregate> Handle<A> {
             let events: Vec<_> = shared
                 .store
                 .load_events(&stream, Version::ZERO)
-                .map_err(|source| unavailable(&stream, source))
-                .and_then(|event| {
-                    let decoded = crate::app::recorded::<A>(&shared.codecs, &event);
-                    std::future::ready(decoded)
-                })
                 .try_collect()
-                .await?;
-            Ok(futures_util::stream::iter(events.into_iter().map(Ok)))
+                .await
+                .map_err(|source| unavailable(&stream, source))?;
+            let decoded = events
+                .into_iter()
+                .map(move |event| crate::app::recorded::<A>(&shared.codecs, &event));
+            Ok(futures_util::stream::iter(decoded))
         })
         .try_flatten()
     }
@@ -163,9 +163,17 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// [`LoadError::Unavailable`]: it may have been erased; erase again.
     pub async fn erase(&self) -> Result<u64, LoadError> {
+        struct Forget<'a, A: Aggregate>(&'a Instance<A>);
+        impl<A: Aggregate> Drop for Forget<'_, A> {
+            fn drop(&mut self) {
+                self.0.forget();
+            }
+        }
         let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        // Afterwards too, also when this call is dropped: somebody may have loaded in between.
+        let _afterwards = Forget(&instance);
+        instance.forget();
         let erased = self.runtime.shared.store.erase_stream(&instance.stream).await;
-        instance.lock().committed = None;
         erased.map_err(|source| unavailable(&instance.stream, source))
     }
 

@@ -1,7 +1,6 @@
 //! One live instance: its committed state and its mailbox.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{Aggregate, Codecs, Id, Receipt, RecordedEvent, StreamId, Version};
@@ -46,6 +45,16 @@ pub(crate) struct Mailbox<A: Aggregate> {
     /// Letters that arrived before this are younger than nothing that the state lacks: the state
     /// was read, or proved current by a commit, after they arrived.
     pub(crate) fresh: u64,
+    /// Rises when the state is dropped, so that what was made of it before is not taken in.
+    pub(crate) generation: u64,
+}
+
+impl<A: Aggregate> Mailbox<A> {
+    pub(crate) fn forget(&mut self) {
+        self.committed = None;
+        self.fresh = 0;
+        self.generation += 1;
+    }
 }
 
 impl<A: Aggregate> Instance<A> {
@@ -62,18 +71,28 @@ impl<A: Aggregate> Instance<A> {
                 saving: false,
                 clock: 0,
                 fresh: 0,
+                generation: 0,
             }),
         }
     }
 
-    /// Users' code never runs under this lock but for reads, so a poisoned one is still whole.
+    /// Users' code runs under this lock only to read a state, or guarded, so a poisoned one is
+    /// still whole.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<A>> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the state, and whatever is being made of it: it is loaded anew.
+    pub(crate) fn forget(&self) {
+        self.lock().forget();
     }
 
     /// Takes in a state that was loaded; one that is older than what is there is ignored.
     pub(crate) fn install(&self, loaded: Folded<A>, fresh: u64) {
         let mut mailbox = self.lock();
+        if mailbox.generation != loaded.generation {
+            return;
+        }
         let newer = mailbox.committed.as_ref().is_none_or(|own| own.version < loaded.version);
         if newer {
             mailbox.committed = Some(loaded);
@@ -92,15 +111,18 @@ impl<A: Aggregate> Instance<A> {
         codecs: &Codecs,
         events: &[RecordedEvent],
         fresh: u64,
+        generation: u64,
     ) -> Result<(), LoadError> {
         let mut mailbox = self.lock();
+        if mailbox.generation != generation {
+            return Ok(());
+        }
         let mut moved = false;
         for event in events {
             let Some(own) = mailbox.committed.as_mut() else { break };
             if event.version == own.version.next() {
-                let folded = catch_unwind(AssertUnwindSafe(|| own.fold(codecs, event)));
-                if let Ok(Err(error)) = folded {
-                    mailbox.committed = None;
+                if let Err(error) = own.fold(codecs, event) {
+                    mailbox.forget();
                     return Err(error);
                 }
                 moved = true;
@@ -117,10 +139,12 @@ impl<A: Aggregate> Instance<A> {
     /// Takes in the state that a drain has committed on top of `base`.
     pub(crate) fn commit(&self, base: Version, after: Folded<A>, fresh: u64) {
         let mut mailbox = self.lock();
-        if mailbox.committed.as_ref().is_none_or(|own| own.version <= base) {
-            mailbox.committed = Some(after);
+        if mailbox.generation == after.generation {
+            if mailbox.committed.as_ref().is_none_or(|own| own.version <= base) {
+                mailbox.committed = Some(after);
+            }
+            mailbox.fresh = mailbox.fresh.max(fresh);
         }
-        mailbox.fresh = mailbox.fresh.max(fresh);
         drop(mailbox);
         self.moved.notify_waiters();
     }

@@ -47,7 +47,9 @@ impl<A: Aggregate> Instances<A> {
             live.by_use.insert(number, key);
             entry.last_use = number;
             entry.used_at = now;
-            return Arc::clone(&entry.instance);
+            let instance = Arc::clone(&entry.instance);
+            self.evict(live, now);
+            return instance;
         }
         let instance = Arc::new(Instance::new(id.clone(), self.rooms));
         let entry = Entry { instance: Arc::clone(&instance), last_use: number, used_at: now };
@@ -60,16 +62,16 @@ impl<A: Aggregate> Instances<A> {
     /// Looks at no more than a few per call, so that a call stays short.
     fn evict(&self, live: &mut Live<A>, now: Timestamp) {
         const LOOKS: usize = 8;
-        let oldest: Vec<_> =
-            live.by_use.iter().take(LOOKS).map(|(number, id)| (*number, id.clone())).collect();
-        for (number, id) in oldest {
-            let Some(entry) = live.by_id.get(&id) else { continue };
+        for _ in 0..LOOKS {
+            let Some((number, id)) = live.by_use.first_key_value() else { return };
+            let (number, id) = (*number, id.clone());
+            let Some(entry) = live.by_id.get(&id) else { return };
             let surplus = live.by_id.len() > self.most;
             if !surplus && now.since(entry.used_at) < self.idle {
                 return;
             }
-            // Others are made only under this lock, so a count of one is final.
             live.by_use.remove(&number);
+            // Others are made only under this lock, so a count of one is final.
             if Arc::strong_count(&entry.instance) == 1 && entry.instance.is_idle() {
                 live.by_id.remove(&id);
             } else if let Some(entry) = live.by_id.get_mut(&id) {

@@ -18,11 +18,14 @@ pub(crate) struct Folded<A> {
     pub(crate) version: Version,
     pub(crate) snapshot: Version,
     pub(crate) closed: bool,
+    /// Which time the instance's state was loaded for; see [`crate::instance::Mailbox`].
+    pub(crate) generation: u64,
 }
 
 impl<A: Aggregate> Folded<A> {
     pub(crate) fn empty() -> Self {
-        Self { state: A::default(), version: Version::ZERO, snapshot: Version::ZERO, closed: false }
+        let (version, snapshot) = (Version::ZERO, Version::ZERO);
+        Self { state: A::default(), version, snapshot, closed: false, generation: 0 }
     }
 
     /// Applies the next event of the stream.
@@ -32,14 +35,22 @@ impl<A: Aggregate> Folded<A> {
             StoredContent::Erased => {}
             StoredContent::Closed => self.closed = true,
             StoredContent::Present(content) => {
-                let decoded = codecs
-                    .decode::<A::Event>(&event.stream, content)
-                    .map_err(|source| undecodable(event, source))?;
                 let state = &mut self.state;
-                catch_unwind(AssertUnwindSafe(|| state.apply(decoded))).map_err(|panic| {
-                    let (stream, version) = (event.stream.clone(), event.version);
-                    LoadError::Unapplicable { stream, version, panic: panic_text(&*panic) }
-                })?;
+                // Decoding runs code of users too: their upcasters and codecs.
+                let applied = catch_unwind(AssertUnwindSafe(|| {
+                    let decoded = codecs.decode::<A::Event>(&event.stream, content)?;
+                    state.apply(decoded);
+                    Ok(())
+                }));
+                match applied {
+                    Ok(Ok(())) => {}
+                    Ok(Err(source)) => return Err(undecodable(event, source)),
+                    Err(panic) => {
+                        let (stream, version) = (event.stream.clone(), event.version);
+                        let panic = panic_text(&*panic);
+                        return Err(LoadError::Unapplicable { stream, version, panic });
+                    }
+                }
             }
         }
         self.version = event.version;
@@ -73,7 +84,7 @@ pub(crate) async fn load<A: Aggregate>(
             Loaded::Snapshot(snapshot) => match decode_snapshot(codecs, stream, &snapshot) {
                 Some(state) => {
                     let Snapshot { version, .. } = snapshot;
-                    folded = Folded { state, version, snapshot: version, closed: false };
+                    folded = Folded { state, version, snapshot: version, ..Folded::empty() };
                 }
                 None => return load_events(store, codecs, stream, None).await,
             },
@@ -105,7 +116,10 @@ fn decode_snapshot<A: Aggregate>(
     stream: &StreamId,
     snapshot: &Snapshot,
 ) -> Option<A> {
-    match codecs.decode_state(stream, &snapshot.codec, &snapshot.bytes) {
+    let decode = || codecs.decode_state(stream, &snapshot.codec, &snapshot.bytes);
+    let decoded = catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|panic| Err(panic_text(&*panic).into()));
+    match decoded {
         Ok(state) => Some(state),
         Err(error) => {
             let version = snapshot.version.get();

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use composable_rust_core::__private::{decode_value, encode_value};
 use composable_rust_core::{
     Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
-    ExpectedVersion, Format, Id, Incoming, MAX_PAYLOAD_BYTES, Message, Metadata, NewEvent, NewMark,
-    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReturnAddress, StreamId,
-    TimerChange, Version,
+    ExpectedVersion, Format, Id, Incoming, MAX_PAYLOAD_BYTES, Mark, Message, Metadata, NewEvent,
+    NewMark, NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReturnAddress,
+    StreamId, TimerChange, Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{SendError, panic_text};
+use crate::instance::Answer;
 use crate::load::Folded;
 
 /// How deep a chain of dispatches may be nested.
@@ -48,6 +49,17 @@ pub(crate) enum Ruling<A: Aggregate> {
     Refused(SendError<A::Rejection>),
     /// It is message number `.0` of the drain once more.
     Same(usize),
+}
+
+impl<A: Aggregate> Ruling<A> {
+    /// Whether the message fails for reasons other than the domain's, so that no mark is made.
+    pub(crate) fn is_failure(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        !matches!(
+            error,
+            SendError::Rejected(_) | SendError::UnexpectedVersion { .. } | SendError::KeyReused
+        )
+    }
 }
 
 /// One append for everything that waits, and what each message is told once it commits.
@@ -95,7 +107,7 @@ pub(crate) fn plan<A: Aggregate>(
                     Ruling::Refused(SendError::KeyReused)
                 }
             } else {
-                match draft.answer(question) {
+                match guarded(|| draft.answer(question)).and_then(|answered| answered) {
                     Ok(ruling) => ruling,
                     Err(error) => {
                         failed[index] = Some(error);
@@ -105,9 +117,9 @@ pub(crate) fn plan<A: Aggregate>(
             };
             rulings.push(ruling);
         }
-        let Draft { mut append, state, version, .. } = draft;
-        append.finished = !append.events.is_empty() && state.is_finished();
-        let after = Folded { state, version, snapshot: base.snapshot, closed: base.closed };
+        let Draft { append, state, version, .. } = draft;
+        let Folded { snapshot, closed, generation, .. } = *base;
+        let after = Folded { state, version, snapshot, closed, generation };
         return Plan { append, after, rulings };
     }
 }
@@ -142,11 +154,12 @@ impl<A: Aggregate> Draft<'_, A> {
         let rules = self.rules;
         let ctx = Context::new(rules.log, rules.id, self.version, &question.incoming, rules.env);
         let effects_before = (self.append.outbox.len(), self.append.timers.len());
-        let decided = guarded(|| self.state.decide(question.command.clone(), &ctx))?;
+        let decided = self.state.decide(question.command.clone(), &ctx);
         let first = self.append.events.len();
         let (ruling, answer) = match decided {
             Ok(outcome) => {
                 self.accept(outcome, &ctx)?;
+                self.append.finished = !self.append.events.is_empty() && self.state.is_finished();
                 let count = self.append.events.len() - first;
                 let ruling = Ruling::Accepted { first: index(first), count: index(count) };
                 (ruling, StoredAnswer::Accepted)
@@ -210,13 +223,11 @@ impl<A: Aggregate> Draft<'_, A> {
         if !outcome.repeated && !outcome.events.is_empty() {
             let metadata = event_metadata(ctx);
             for (n, event) in outcome.events.into_iter().enumerate() {
-                let content = self.encoded(&event)?;
+                let content = encoded(self.rules, &event)?;
                 let id = ctx.event_id(index(n));
                 self.append.events.push(NewEvent { id, content, metadata: metadata.clone() });
-                let reactions = guarded(|| {
-                    self.state.apply(event.clone());
-                    self.state.react(&event, ctx)
-                })?;
+                self.state.apply(event.clone());
+                let reactions = self.state.react(&event, ctx);
                 self.version = self.version.next();
                 for reaction in reactions {
                     self.follow_up(reaction, ctx, id.0, &mut effects)?;
@@ -227,22 +238,6 @@ impl<A: Aggregate> Draft<'_, A> {
             self.follow_up(reaction, ctx, ctx.message_id().0, &mut effects)?;
         }
         Ok(())
-    }
-
-    /// Encodes an event and, unless told not to, checks that it can be read again.
-    fn encoded(&self, event: &A::Event) -> Result<Encoded, SendError<A::Rejection>> {
-        let Rules { codecs, stream, verify_encoding, .. } = self.rules;
-        let content = codecs.encode(stream, event).map_err(unstorable)?;
-        if *verify_encoding {
-            let again = codecs.decode::<A::Event>(stream, &content).map_err(unstorable)?;
-            if again != *event {
-                let name = &content.name;
-                return Err(SendError::Unstorable(format!(
-                    "`{name}` reads back as {again:?}, which is not what was recorded: {event:?}"
-                )));
-            }
-        }
-        check_size(content)
     }
 
     fn follow_up(
@@ -295,9 +290,7 @@ impl<A: Aggregate> Draft<'_, A> {
                         kind.name
                     )));
                 }
-                let content = check_size(
-                    self.rules.codecs.encode(self.rules.stream, &action).map_err(unstorable)?,
-                )?;
+                let content = encoded(self.rules, &action)?;
                 self.append.timers.push(TimerChange::Arm(NewTimer {
                     id: timer.map_or_else(|| id.to_string(), |timer| timer.as_str().to_owned()),
                     arming: (ctx.message_id(), number),
@@ -372,10 +365,28 @@ fn stored_rejection<A: Aggregate>(
     rules: &Rules<'_, A>,
     rejection: &A::Rejection,
 ) -> Result<StoredAnswer, SendError<A::Rejection>> {
-    let Encoded { name, version, codec, bytes } =
-        rules.codecs.encode(rules.stream, rejection).map_err(unstorable)?;
+    let Encoded { name, version, codec, bytes } = encoded(rules, rejection)?;
     let (name, codec) = (name.into_owned(), codec.into_owned());
     Ok(StoredAnswer::Rejected { name, version, codec, bytes })
+}
+
+/// Encodes a message and, unless told not to, checks that it can be read again.
+fn encoded<A: Aggregate, M: Message>(
+    rules: &Rules<'_, A>,
+    message: &M,
+) -> Result<Encoded, SendError<A::Rejection>> {
+    let Rules { codecs, stream, verify_encoding, .. } = rules;
+    let content = codecs.encode(stream, message).map_err(unstorable)?;
+    if *verify_encoding {
+        let again = codecs.decode::<M>(stream, &content).map_err(unstorable)?;
+        if again != *message {
+            let name = &content.name;
+            return Err(SendError::Unstorable(format!(
+                "`{name}` reads back as {again:?}, which is not what it was: {message:?}"
+            )));
+        }
+    }
+    check_size(content)
 }
 
 /// Of a command and what it expects: the same key with another request is another message.
@@ -450,14 +461,15 @@ pub(crate) fn warn_once_of_follow_ups(append: &Append) {
 pub(crate) fn stored_answer<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
-    answer: &[u8],
-) -> Result<(), SendError<A::Rejection>> {
-    // An erased answer is empty: what is left to say is where the stream stood.
-    if answer.is_empty() {
-        return Ok(());
+    mark: &Mark,
+) -> Answer<A> {
+    // An erased answer is empty. That the message caused events can still be told.
+    if mark.answer.is_empty() {
+        let told = mark.receipt.position.is_some();
+        return if told { Ok(mark.receipt) } else { Err(SendError::Erased) };
     }
-    match decode_value(Format::Binary, answer).map_err(unstorable)? {
-        StoredAnswer::Accepted => Ok(()),
+    match decode_value(Format::Binary, &mark.answer).map_err(unstorable)? {
+        StoredAnswer::Accepted => Ok(mark.receipt),
         StoredAnswer::Rejected { name, version, codec, bytes } => {
             let content = Encoded { name: name.into(), version, codec: codec.into(), bytes };
             let rejection = codecs.decode(stream, &content).map_err(unstorable)?;

@@ -57,6 +57,9 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     /// again but answered as the first time, also if that was a refusal. Another command, or another
     /// expected version, with the same key is refused with [`SendError::KeyReused`]. Keys are scoped
     /// to the instance.
+    ///
+    /// Commands are told apart by their encoding: a key does not survive a change of the command's
+    /// version, and a command that holds a hash map does not encode the same twice; use ordered maps.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -98,6 +101,8 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         if self.command.kind().internal {
             return Err(SendError::Internal(self.command.kind().name));
         }
+        // Counted before the look, so that a shutdown waits for whoever it did not refuse.
+        let _counted = shared.tasks.token();
         if shared.tasks.is_closed() {
             return Err(SendError::ShuttingDown);
         }
@@ -133,8 +138,10 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
             }
             None => (MessageId(shared.ids.new_id()), None),
         };
+        // A key belongs to one instance; the workflow that begins with it is one of its own.
+        let begun = || if self.key.is_some() { shared.ids.new_id() } else { message_id.0 };
         let metadata = Metadata {
-            correlation_id: self.correlation.unwrap_or(CorrelationId(message_id.0)),
+            correlation_id: self.correlation.unwrap_or_else(|| CorrelationId(begun())),
             causation_id: message_id.0,
             user: self.user.clone(),
             traceparent: self.traceparent.clone(),

@@ -15,12 +15,13 @@ pub struct Settings {
     pub live_instances: usize,
     /// Loads that ask the store at a time; more wait. Default 16.
     pub loads: usize,
-    /// An instance unused for this long leaves memory. Default 10 minutes.
+    /// An instance unused for this long leaves memory when another of its type is next used.
+    /// Default 10 minutes.
     pub idle: Duration,
     /// A snapshot is saved when a stream passes a multiple of this; 0 saves none. Default 100.
     pub snapshot_every: u64,
-    /// Whether each payload is decoded again and compared before it is stored: bincode writes what
-    /// it cannot read. Default true; the cost is in the book's chapter on schema evolution.
+    /// Whether each event, rejection and timer is decoded again and compared before it is stored:
+    /// bincode writes what it cannot read. Default true; the cost is in the book's chapter on schema evolution.
     pub verify_encoding: bool,
     /// How long a send waits for its outcome unless it says otherwise. Default 10 seconds.
     pub deadline: Duration,

@@ -36,6 +36,8 @@ pub(crate) enum AccountCommand {
     Remind,
     Forget,
     End,
+    /// Leads to a state whose `is_finished` panics.
+    PanicFinishing,
     PanicDeciding,
     PanicApplying,
     /// An event that does not survive the bincode format.
@@ -100,6 +102,7 @@ impl Aggregate for Account {
             In::Remind => record(Out::ReminderSet),
             In::Forget => record(Out::ReminderDropped),
             In::End => record(Out::Ended),
+            In::PanicFinishing => record(Out::Deposited { cents: i64::from(i32::MIN) }),
             In::PanicDeciding => panic!("decide does not like this"),
             In::PanicApplying => record(Out::Poison),
             In::Lossy => record(Out::Lossy(Lossy { note: None, cents: 1 })),
@@ -135,6 +138,7 @@ impl Aggregate for Account {
     }
 
     fn is_finished(&self) -> bool {
+        assert!(self.cents > -1_000_000, "is_finished does not like this");
         self.ended
     }
 }

@@ -129,3 +129,21 @@ async fn nothing_is_lost_or_doubled_in_a_storm() {
         assert_eq!(heads.iter().map(|head| head.offset).sum::<u64>(), 60, "seed {seed}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn erasing_is_not_undone_by_a_commit_that_was_under_way() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Deposit { cents: 1 }).await.unwrap();
+
+    store.next_appends([Fault::Delay(Duration::from_secs(5))]);
+    let sending = tokio::spawn({
+        let account = account.clone();
+        async move { account.send(In::Deposit { cents: 2 }).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    account.erase().await.unwrap();
+    sending.await.unwrap().unwrap();
+    assert_eq!(account.cached(|own| own.cents).await.unwrap(), 2);
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 2);
+}

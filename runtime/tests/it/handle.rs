@@ -90,15 +90,16 @@ async fn many_callers_on_one_instance_are_all_recorded_in_few_appends() {
 async fn a_panic_fails_its_own_command_and_nothing_else() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
-    let (first, deciding, applying, last) = tokio::join!(
+    let (first, deciding, applying, finishing, last) = tokio::join!(
         account.send(In::Deposit { cents: 1 }),
         account.send(In::PanicDeciding),
         account.send(In::PanicApplying),
+        account.send(In::PanicFinishing),
         account.send(In::Deposit { cents: 2 }),
     );
 
     assert_eq!((first.unwrap().version, last.unwrap().version), (Version::new(1), Version::new(2)));
-    for panicked in [deciding, applying] {
+    for panicked in [deciding, applying, finishing] {
         assert!(matches!(panicked, Err(SendError::Panicked(text)) if text.ends_with("like this")));
     }
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 3);

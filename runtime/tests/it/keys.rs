@@ -1,7 +1,7 @@
 //! Idempotency keys.
 
-use composable_rust_core::Version;
 use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore as _, Version};
 use composable_rust_runtime::SendError;
 use composable_rust_testing::InMemoryEventStore;
 
@@ -92,4 +92,34 @@ async fn a_key_is_looked_at_before_the_expected_version() {
     }
     let reused = account.send(In::Deposit { cents: 5 }).key("b").expecting(Version::new(1)).await;
     assert!(matches!(reused, Err(SendError::KeyReused)), "{reused:?}");
+}
+
+#[tokio::test]
+async fn a_closed_stream_still_answers_what_it_was_asked_before() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let first = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
+    let refused = account.send(In::Withdraw { cents: 9 }).key("b").await.unwrap_err();
+    let end = composable_rust_core::EventId(uuid::Uuid::from_u128(7));
+    store.close_stream(&account.id().stream(), Version::new(1), end).await.unwrap();
+
+    for account in [account.clone(), app(&store).handle(&Account::id("1"))] {
+        assert_eq!(account.send(In::Deposit { cents: 5 }).key("a").await.unwrap(), first);
+        let again = account.send(In::Withdraw { cents: 9 }).key("b").await.unwrap_err();
+        assert_eq!(again.rejection(), refused.rejection());
+        let closed = account.send(In::Deposit { cents: 5 }).key("c").await;
+        assert!(matches!(closed, Err(SendError::Closed)), "{closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_erased_outcome_is_not_taken_for_another() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let first = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
+    account.send(In::Withdraw { cents: 9 }).key("b").await.unwrap_err();
+    account.erase().await.unwrap();
+    assert_eq!(account.send(In::Deposit { cents: 5 }).key("a").await.unwrap(), first);
+    let erased = account.send(In::Withdraw { cents: 9 }).key("b").await;
+    assert!(matches!(erased, Err(SendError::Erased)), "{erased:?}");
 }
