@@ -79,7 +79,8 @@ pub trait EventStore: Send + Sync + 'static {
     ///    receipt and answer), and its event ids are exactly those at
     ///    `expected + 1 … expected + n`, it was committed by an earlier call: `Committed`, with
     ///    the version and position of then. (An append without marks must be `Exact` and have
-    ///    events to be recognised.) Marks that only stand are not enough: a message that first
+    ///    events to be recognised. Of one with events, a stored answer that is empty is equal to any:
+    ///    [`erase_stream`](Self::erase_stream) empties answers.) Marks that only stand are not enough: a message that first
     ///    recorded an event and is now refused would lose its first answer.
     /// 2. If any of its marks stands: `Duplicate` with those that do.
     /// 3. If the stream ends in [`CLOSED`](crate::event::CLOSED): `Closed`.
@@ -131,6 +132,10 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Saves a snapshot. One that is not newer than what is there for its fingerprint is ignored.
+    ///
+    /// So is one whose last event is erased (the event at its version, or the one before
+    /// [`CLOSED`](crate::event::CLOSED)), whichever comes first: a save that was under way while the
+    /// stream was erased does not bring content back.
     fn save_snapshot(
         &self,
         stream: &StreamId,
@@ -170,7 +175,10 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Verdict, StoreError>> + Send;
 
     /// Stores a replacement beside the content of one event, which loads give from then on; the
-    /// original stays. The way out when an event cannot be decoded or applied.
+    /// original stays. Snapshots at or past the event go. The way out when an event cannot be decoded
+    /// or applied, or was applied wrongly.
+    ///
+    /// A state that was loaded before is not recalled: its owner may still save it. Evict it first.
     ///
     /// # Errors
     ///

@@ -31,7 +31,9 @@ begin
         select member, min(version - last) as base,
             bool_or(message_id is not null) as any_stands,
             bool_and(coalesce(
-                digest = stored and answer = answered and (count > 0) = (log_offset is not null),
+                digest = stored and (count > 0) = (log_offset is not null)
+                -- An erased answer is empty: the event ids tell.
+                and (answer = answered or answered = '' and m_events[member] > 0),
                 false
             )) and min(version - last) = max(version - last) as same
         from mark group by member

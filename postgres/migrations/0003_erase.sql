@@ -34,13 +34,44 @@ begin
     delete from snapshots where partition = p_partition and stream_id = p_stream;
     update inbox set answer = ''
     where partition = p_partition and stream_id = p_stream and answer <> '';
-    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null
+    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null,
+        last_error = null
     where partition = p_partition and stream_id = p_stream;
-    update timers set message_type = '$erased', codec = '', message_data = '', metadata = null
+    update timers set message_type = '$erased', codec = '', message_data = '', metadata = null,
+        last_error = null
     where partition = p_partition and stream_id = p_stream;
-    update dead_letters set message_type = '$erased', codec = '', message_data = '', metadata = null
+    update dead_letters set message_type = '$erased', codec = '', message_data = '',
+        metadata = null, error = null
     where partition = p_partition and stream_id = p_stream;
     return erased;
+end $$;
+
+-- Saves a snapshot unless there is a newer one, or the last event that went into it is erased. That
+-- event is locked instead of the partition: an erasure waits for the save and takes the snapshot
+-- along, a save waits for the erasure and sees it, and appends wait for neither.
+create or replace function save_snapshot(
+    p_partition smallint, p_stream text, p_fingerprint bigint, p_version bigint, p_codec text,
+    p_data bytea
+) returns void
+language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+    last_type text;
+begin
+    select e.event_type into last_type from events e
+    where e.partition = p_partition and e.stream_id = p_stream and e.version <= p_version
+    and e.event_type <> '$closed'
+    order by e.version desc limit 1
+    for share;
+    if last_type = '$erased' then
+        return;
+    end if;
+    insert into snapshots as s (partition, stream_id, fingerprint, version, codec, state_data)
+    values (p_partition, p_stream, p_fingerprint, p_version, p_codec, p_data)
+    on conflict on constraint snapshots_pkey do update set
+        version = excluded.version, codec = excluded.codec, state_data = excluded.state_data,
+        created_at = excluded.created_at
+    where s.version < excluded.version;
 end $$;
 
 -- Ends a stream that is at p_expected; one that has ended stays as it is. Answers whether it has
@@ -79,7 +110,8 @@ begin
     return array[1, p_expected + 1, new_offset];
 end $$;
 
--- Stores a replacement for the content of one event. False: there is none, or it has no content.
+-- Stores a replacement for the content of one event, and deletes the snapshots that the original
+-- went into. False: there is no such event, or it has no content.
 create or replace function override_event(
     p_partition smallint, p_stream text, p_version bigint,
     p_type text, p_schema integer, p_codec text, p_data bytea
@@ -97,7 +129,12 @@ begin
     on conflict on constraint event_overrides_pkey do update set
         event_type = excluded.event_type, schema_version = excluded.schema_version,
         codec = excluded.codec, event_data = excluded.event_data, created_at = excluded.created_at;
-    return found;
+    if not found then
+        return false;
+    end if;
+    delete from snapshots
+    where partition = p_partition and stream_id = p_stream and version >= p_version;
+    return true;
 end $$;
 
 create or replace function event_store_schema_version() returns integer

@@ -7,11 +7,7 @@ use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{bigint, smallint, unsigned};
 
-const SAVE_SNAPSHOT: &str = "insert into snapshots as s \
-     (partition, stream_id, fingerprint, version, codec, state_data) values ($1, $2, $3, $4, $5, $6) \
-     on conflict on constraint snapshots_pkey do update set version = excluded.version, \
-         codec = excluded.codec, state_data = excluded.state_data, created_at = excluded.created_at \
-     where s.version < excluded.version";
+const SAVE_SNAPSHOT: &str = "select save_snapshot($1, $2, $3, $4, $5, $6)";
 
 const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
      where partition = $1 and stream_id = $2 and fingerprint = $3";

@@ -92,7 +92,8 @@ async fn earlier(
         standing.digest == mark.digest
             && standing.receipt.version == base.plus(last)
             && standing.receipt.position.map(|p| p.offset) == offset
-            && standing.answer == mark.answer
+            && (standing.answer == mark.answer
+                || (standing.answer.is_empty() && !append.events.is_empty()))
     });
     Ok((ids_stand && marks_stand).then(|| Verdict::Committed {
         version,

@@ -39,6 +39,10 @@ const CLOSE: &str = "insert into events (partition, stream_id, log_offset, versi
 const OVERRIDE: &str = "insert or replace into event_overrides (partition, stream_id, version, \
     event_type, schema_version, codec, event_data, created_at) values (?, ?, ?, ?, ?, ?, ?, ?)";
 
+/// Those that the overridden event went into.
+const FORGET_SNAPSHOTS: &str = "delete from snapshots \
+    where partition = ? and stream_id = ? and version >= ?; commit";
+
 impl SqliteEventStore {
     pub(crate) async fn erase(&self, stream: &StreamId) -> Result<u64, StoreError> {
         self.erase_rows(stream).await.map_err(store_error)
@@ -150,6 +154,8 @@ impl SqliteEventStore {
         args.add(replacement.bytes.as_slice());
         args.add(clock().as_micros());
         transaction.fetch(OVERRIDE, args).await.map_err(store_error)?;
-        transaction.commit().await.map_err(store_error)
+        let mut args = self.args_of(stream);
+        args.add(int(version.get()));
+        transaction.commit_with(FORGET_SNAPSHOTS, args).await.map_err(store_error)
     }
 }

@@ -11,7 +11,9 @@ use crate::store::{SqliteEventStore, clock};
 
 const SAVE: &str = "insert into snapshots \
     (partition, stream_id, fingerprint, version, codec, state_data, created_at) \
-    values (?, ?, ?, ?, ?, ?, ?) \
+    select ?1, ?2, ?3, ?4, ?5, ?6, ?7 where coalesce((select event_type from events e \
+    where e.partition = ?1 and e.stream_id = ?2 and e.version <= ?4 and event_type <> '$closed' \
+    order by e.version desc limit 1), '') <> '$erased' \
     on conflict do update set version = excluded.version, codec = excluded.codec, \
     state_data = excluded.state_data, created_at = excluded.created_at \
     where excluded.version > version;";

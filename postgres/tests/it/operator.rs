@@ -7,6 +7,8 @@ use composable_rust_core::{
     Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId, NewOutboxRow, NewTimer,
     OutboxKind, Position, RecordedEvent, Snapshot, StoreError, TimerChange, Verdict, Version,
 };
+use sqlx::{Connection as _, Executor as _};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -49,6 +51,16 @@ async fn an_erased_stream_keeps_only_its_shape() {
         .await
         .unwrap();
 
+    for failed in [
+        "update outbox set last_error = 'secret'",
+        "update timers set last_error = 'secret'",
+        "insert into dead_letters select sequence, index, created_at, id, 1, 1, partition, kind, \
+         target, stream_id, recipient, message_type, codec, message_data, metadata, last_error \
+         from outbox",
+    ] {
+        sqlx::query(failed).execute(store.pool()).await.unwrap();
+    }
+
     assert_eq!(store.erase_stream(&order).await.unwrap(), 2);
     assert_eq!(store.erase_stream(&order).await.unwrap(), 0);
     let events = load(&store, "order-1").await;
@@ -58,17 +70,46 @@ async fn an_erased_stream_keeps_only_its_shape() {
     let mark = store.load_mark(&order, MessageId(Uuid::from_u128(9))).await.unwrap().unwrap();
     assert!(mark.answer.is_empty());
     assert_eq!(mark.receipt.version, Version::new(2));
-    for table in ["outbox", "timers"] {
-        let sql = format!("select message_type, message_data, metadata::text from {table}");
-        let row: (String, Vec<u8>, Option<String>) =
+    for (table, error) in
+        [("outbox", "last_error"), ("timers", "last_error"), ("dead_letters", "error")]
+    {
+        let sql =
+            format!("select message_type, message_data, metadata::text, {error} from {table}");
+        let row: (String, Vec<u8>, Option<String>, Option<String>) =
             sqlx::query_as(&sql).fetch_one(store.pool()).await.unwrap();
-        assert_eq!(row, (ERASED.to_owned(), Vec::new(), None));
+        assert_eq!(row, (ERASED.to_owned(), Vec::new(), None, None));
     }
     let refused =
         store.override_event(&order, Version::new(1), &content("order.placed", b"x")).await;
     assert!(matches!(refused, Err(StoreError::Invalid(_))));
     assert_eq!(bytes(&load(&store, "order-2").await[0]), 3_u128.to_be_bytes());
     assert_eq!(commit(&store, &append("order-1", exact(2), &[4])).await, committed(3, 0, 4));
+}
+
+/// The state was read before the stream was erased, and is saved while it is.
+#[tokio::test]
+async fn a_snapshot_that_is_saved_during_an_erasure_does_not_stay() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let order = stream("order-1");
+    commit(&store, &append("order-1", exact(0), &[1, 2])).await;
+    let saved = Snapshot {
+        version: Version::new(2),
+        fingerprint: Fingerprint(1),
+        codec: "json".to_owned(),
+        bytes: b"secret".to_vec(),
+    };
+    let mut foreign = database.connection().await;
+    let mut erasure = foreign.begin().await.unwrap();
+    erasure.execute("select erase_stream(0::smallint, 'order-1')").await.unwrap();
+    let save = tokio::spawn({
+        let (store, order) = (store.clone(), order.clone());
+        async move { store.save_snapshot(&order, &saved).await }
+    });
+    sleep(Duration::from_millis(200)).await;
+    erasure.commit().await.unwrap();
+    save.await.unwrap().unwrap();
+    assert_eq!(store.load_snapshot(&order, Fingerprint(1)).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use composable_rust_core::{
     RecordedEvent, StoreError, StoredContent, StreamId, Verdict, Version,
 };
 
-use super::make::{append, content, events, fresh_id, mark, snapshot, stream};
+use super::make::{append, content, events, exact, fresh_id, mark, snapshot, stream};
 use super::subject::{Subject, committed};
 
 async fn erase(on: &Subject, stream: &StreamId) -> u64 {
@@ -57,6 +57,12 @@ pub(super) async fn takes_snapshots_and_answers_along(on: Subject) {
     let stands = on.mark(&thing, mark.message_id).await.expect("the mark outlives its answer");
     assert_eq!(stands.answer, b"");
     assert_eq!((stands.receipt, stands.digest), (stood.receipt, stood.digest));
+    let print = Fingerprint(1);
+    on.save(&thing, &snapshot(2, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, None, "its save was under way");
+    on.commit(&append(&thing, 2, 1)).await;
+    on.save(&thing, &snapshot(3, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)), "it is a later one");
 }
 
 pub(super) async fn is_asked_again_without_effect(on: Subject) {
@@ -98,11 +104,18 @@ pub(super) async fn an_erased_append_is_not_appended_again(on: Subject) {
     erase(&on, &plain).await;
     assert_eq!(on.append(&first).await, verdict, "event ids outlive their content");
 
-    let first = append(&marked, 0, 2).with_marks(vec![mark(0, 2)]);
-    on.commit(&first).await;
+    let first = append(&marked, 0, 2).with_marks(vec![mark(0, 1), mark(1, 1)]);
+    let without = Append::new(marked.clone(), exact(2)).with_marks(vec![mark(0, 0)]);
+    let verdict = on.append(&first).await;
+    on.commit(&without).await;
     erase(&on, &marked).await;
-    let again = on.append(&first).await;
-    assert!(matches!(again, Verdict::Duplicate(_)), "its answer is gone: {again:?}");
+    assert_eq!(on.append(&first).await, verdict, "so they outlive the answers");
+    let any = Append { expected: ExpectedVersion::Any, ..first.clone() };
+    assert_eq!(on.append(&any).await, verdict);
+    for unproven in [without, Append { events: events(2), ..first }] {
+        let again = on.append(&unproven).await;
+        assert!(matches!(again, Verdict::Duplicate(_)), "no event id tells: {again:?}");
+    }
     assert_eq!(on.events(&marked).await.len(), 2);
 }
 
@@ -180,13 +193,19 @@ pub(super) async fn erasing_keeps_a_stream_closed(on: Subject) {
     let names: Vec<_> = on.events(&thing).await.iter().map(|e| e.name().to_owned()).collect();
     assert_eq!(names, [ERASED, ERASED, CLOSED]);
     assert_eq!(on.append(&append(&thing, 3, 1)).await, Verdict::Closed);
+    on.save(&thing, &snapshot(3, Fingerprint(1))).await;
+    assert_eq!(on.snapshot(&thing, Fingerprint(1)).await, None, "of what was before the end");
 }
 
 pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
+    let (below, at, past) = (Fingerprint(2), Fingerprint(3), Fingerprint(4));
     for text in ["replaced", "replaced again"] {
+        for (version, print) in [(1, below), (2, at), (3, past)] {
+            on.save(&thing, &snapshot(version, print)).await;
+        }
         let mut replacement = content(text);
         (replacement.name, replacement.version) = ("thing.corrected".into(), 9);
         replacement.codec = "other".into();
@@ -197,7 +216,11 @@ pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
         let mut expected = before.clone();
         expected[1].content = StoredContent::Present(replacement);
         assert_eq!(on.events(&thing).await, expected);
-        assert_eq!(on.load(&thing, Fingerprint(1)).await, (None, expected));
+        for print in [Fingerprint(1), at, past] {
+            assert_eq!(on.snapshot(&thing, print).await, None, "it held the original");
+            assert_eq!(on.load(&thing, print).await, (None, expected.clone()));
+        }
+        assert_eq!(on.snapshot(&thing, below).await, Some(snapshot(1, below)));
         assert_log_agrees(&on, &thing).await;
     }
 }

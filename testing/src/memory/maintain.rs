@@ -10,6 +10,9 @@ use super::state::State;
 impl State {
     pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot) {
         let partition = self.partition_of_mut(stream);
+        if partition.is_erased_at(stream, snapshot.version) {
+            return;
+        }
         let snapshots = &mut partition.streams.entry(stream.clone()).or_default().snapshots;
         let present = snapshots.get(&snapshot.fingerprint);
         if present.is_none_or(|present| present.version < snapshot.version) {
@@ -78,6 +81,9 @@ impl State {
         match offset.and_then(|offset| partition.row_mut(offset)) {
             Some(row) if matches!(row.original.content, StoredContent::Present(_)) => {
                 row.replacement = Some(replacement.clone());
+                if let Some(data) = partition.streams.get_mut(stream) {
+                    data.snapshots.retain(|_, snapshot| snapshot.version < version);
+                }
                 Ok(())
             }
             Some(_) => Err(StoreError::Invalid(format!(

@@ -114,6 +114,17 @@ impl PartitionState {
         self.rows.len() as u64
     }
 
+    /// Whether the last event that has content up to `version` has lost it.
+    pub(super) fn is_erased_at(&self, stream: &StreamId, version: Version) -> bool {
+        let offsets = self.streams.get(stream).map(|s| &*s.offsets).unwrap_or_default();
+        let count = usize::try_from(version.get()).unwrap_or(usize::MAX).min(offsets.len());
+        let contents = offsets[..count].iter().rev().filter_map(|offset| self.row(*offset));
+        contents
+            .map(|row| &row.original.content)
+            .find(|content| **content != StoredContent::Closed)
+            .is_some_and(|content| *content == StoredContent::Erased)
+    }
+
     pub(super) fn is_closed(&self, stream: &StreamId) -> bool {
         let last = self.streams.get(stream).and_then(|s| s.offsets.last());
         let row = last.and_then(|offset| self.row(*offset));
