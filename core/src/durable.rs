@@ -15,8 +15,11 @@ use crate::{AnyMessage, Due, Effect, Id, Receives, StreamId, Target, Timestamp};
 /// [`after`], [`at`] and [`cancel`].
 pub type Reactions<C> = List<Reaction<C>>;
 
-/// A durable follow-up: it is stored in the append's transaction and executed after the commit, at
-/// least once.
+/// A durable follow-up of an event.
+///
+/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
+/// and does not execute it.** A public command that looks at
+/// [`Context::now`](crate::Context::now), sent by the program itself, does what is due.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reaction<C> {
@@ -111,26 +114,41 @@ pub struct Delay<A> {
 
 /// Sends `command` to the instance `to` of `T`; the replies come back to the sender, whose command
 /// type needs a variant for them.
+///
+/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
+/// and does not execute it.**
 pub fn dispatch<T: Target>(to: &Id<T>, command: T::Command) -> Dispatch<T, ()> {
     Dispatch { recipient: to.stream(), command, tag: (), target: PhantomData }
 }
 
 /// Sends `command` to the instance `to` of `T` and wants no reply.
+///
+/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
+/// and does not execute it.**
 pub fn tell<T: Target>(to: &Id<T>, command: T::Command) -> Tell<T> {
     Tell { recipient: to.stream(), command, target: PhantomData }
 }
 
 /// Asks the gateway `G`; the answer comes back to the sender.
+///
+/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
+/// and does not execute it.**
 pub fn call<G: Gateway>(request: G::Request) -> Call<G, ()> {
     Call { request, tag: (), gateway: PhantomData }
 }
 
 /// Sends `action` to this instance or store after `duration`.
+///
+/// A `Store` executes it in memory. **Among [`Reactions`] it is stored in the append's transaction;
+/// this version of the runtime stores it and warns once, and does not execute it.**
 pub fn after<A>(duration: Duration, action: A) -> After<A> {
     After(Delay { id: None, due: Due::After(duration), action })
 }
 
 /// Sends `action` to this instance or store at `moment`; at once if it has passed.
+///
+/// A `Store` executes it in memory. **Among [`Reactions`] it is stored in the append's transaction;
+/// this version of the runtime stores it and warns once, and does not execute it.**
 pub fn at<A>(moment: Timestamp, action: A) -> After<A> {
     After(Delay { id: None, due: Due::At(moment), action })
 }

@@ -261,7 +261,10 @@ impl<A: Aggregate> Unsaid<A> {
         if !self.answer_said {
             return Some(
                 Failure::new(format!("The test does not say what `{command}` leads to."))
-                    .text(format!("It {}. If that is right, write:", answer.did()))
+                    .text(format!(
+                        "It {}. If that is right, write, with your own ids and times:",
+                        answer.did()
+                    ))
                     .block(format!(".when({command})\n{}", answer.code())),
             );
         }
@@ -269,7 +272,7 @@ impl<A: Aggregate> Unsaid<A> {
             Failure::new(format!(
                 "`{command}` set something in motion, and the test does not say what."
             ))
-            .text("If the aggregate is right, write:")
+            .text("If the aggregate is right, write, with your own ids and times:")
             .block(format!(".reacts({})", effects_code(&effects(&self.reactions))))
         })
     }
@@ -316,7 +319,7 @@ fn wrong_reactions<C: fmt::Debug + Clone>(
         failure.diff(&wanted_code, &got_code)
     };
     failure
-        .text("If the aggregate is right, write:")
+        .text("If the aggregate is right, write, with your own ids and times:")
         .block(format!(".reacts({})", effects_code(&got)))
 }
 
