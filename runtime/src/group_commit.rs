@@ -99,6 +99,7 @@ impl GroupCommit {
             rng: Arc::clone(&self.0.rng),
             waiting,
             held: VecDeque::new(),
+            crowded: false,
         };
         tokio::spawn(writer.run());
         *slot = Some(queue.clone());
@@ -115,6 +116,8 @@ struct Writer {
     waiting: mpsc::Receiver<Queued>,
     /// Appends whose stream was already in the batch when they came.
     held: VecDeque<Queued>,
+    /// Whether the last batch held more than one append.
+    crowded: bool,
 }
 
 /// A batch being put together: at most one append per stream, within the bounds.
@@ -155,15 +158,18 @@ impl Writer {
             let queued = self.waiting.recv().await?;
             self.take(&mut batch, queued);
         }
-        // Whoever is about to append does so first: a task that is woken runs before those that
-        // wait, and would send the first append alone.
-        tokio::task::yield_now().await;
+        // Where many append, whoever is about to does so first: a task that is woken runs before
+        // those that wait, and would send the first append alone.
+        if self.crowded {
+            tokio::task::yield_now().await;
+        }
         while batch.appends.len() < self.settings.batch_appends
             && batch.bytes < self.settings.batch_bytes
         {
             let Ok(queued) = self.waiting.try_recv() else { break };
             self.take(&mut batch, queued);
         }
+        self.crowded = batch.appends.len() > 1 || !self.waiting.is_empty();
         Some(batch)
     }
 
