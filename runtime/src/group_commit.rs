@@ -165,6 +165,7 @@ impl Writer {
         }
         while batch.appends.len() < self.settings.batch_appends
             && batch.bytes < self.settings.batch_bytes
+            && self.held.len() < self.settings.writer_queue
         {
             let Ok(queued) = self.waiting.try_recv() else { break };
             self.take(&mut batch, queued);
