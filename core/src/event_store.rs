@@ -79,9 +79,10 @@ pub trait EventStore: Send + Sync + 'static {
     ///    receipt and answer), and its event ids are exactly those at
     ///    `expected + 1 … expected + n`, it was committed by an earlier call: `Committed`, with
     ///    the version and position of then. (An append without marks must be `Exact` and have
-    ///    events to be recognised. Of one with events, a stored answer that is empty is equal to any:
-    ///    [`erase_stream`](Self::erase_stream) empties answers.) Marks that only stand are not enough: a message that first
-    ///    recorded an event and is now refused would lose its first answer.
+    ///    events to be recognised. Of one with events, a stored answer that is empty is equal to
+    ///    any: [`erase_stream`](Self::erase_stream) empties answers.) Marks that only stand are not
+    ///    enough: a message that first recorded an event and is now refused would lose its first
+    ///    answer.
     /// 2. If any of its marks stands: `Duplicate` with those that do.
     /// 3. If the stream ends in [`CLOSED`](crate::event::CLOSED): `Closed`.
     /// 4. If the stream is not at the expected version: `Conflict`.

@@ -6,7 +6,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::error::ConnectError;
+use crate::limit::{MAX_IDLE, answer_limit};
 use crate::notify::Tail;
+use crate::readers::Readers;
 use crate::writers::Writers;
 use crate::{PostgresEventStore, PostgresEventStoreBuilder, migrate};
 
@@ -26,17 +28,13 @@ pub(crate) async fn connect(
         .acquire_timeout(builder.acquire_timeout)
         // Waiting for one's turn is how a burst of loads is held back, not a fault.
         .acquire_slow_threshold(builder.acquire_timeout)
+        .idle_timeout(MAX_IDLE)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone());
+    let limit = answer_limit(builder.statement_timeout);
     let tail = Tail::new(log, options.clone(), builder.poll_interval);
-    let writers = Writers::new(
-        options,
-        writers,
-        builder.acquire_timeout,
-        builder.statement_timeout,
-        connection,
-    );
-    Ok(PostgresEventStore::new(log, pool, writers, tail))
+    let writers = Writers::new(options, writers, builder.acquire_timeout, limit, connection);
+    Ok(PostgresEventStore::new(log, Readers::new(pool, limit), writers, tail))
 }
 
 /// What every connection of the store has in common.

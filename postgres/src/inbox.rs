@@ -30,13 +30,11 @@ impl PostgresEventStore {
         message_id: MessageId,
     ) -> Result<Option<Mark>, StoreError> {
         let partition = self.log.partition_of(stream);
-        let row = sqlx::query(LOAD_MARK)
+        let query = sqlx::query(LOAD_MARK)
             .bind(smallint(partition))
             .bind(stream.as_str())
-            .bind(message_id.0)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(store_error)?;
+            .bind(message_id.0);
+        let row = self.readers.run(async |reader| query.fetch_optional(reader).await).await?;
         row.map(|row| mark(&row, partition)).transpose().map_err(store_error)
     }
 }
@@ -63,14 +61,12 @@ impl StandingMarks {
                 ids.push(mark.message_id.0);
             }
         }
-        let rows = sqlx::query(LOAD_MARKS)
+        let query = sqlx::query(LOAD_MARKS)
             .bind(smallint(partition))
             .bind(member_of)
             .bind(streams)
-            .bind(ids)
-            .fetch_all(&store.pool)
-            .await
-            .map_err(store_error)?;
+            .bind(ids);
+        let rows = store.readers.run(async |reader| query.fetch_all(reader).await).await?;
         let mut marks = HashMap::<usize, Vec<Mark>>::new();
         for row in rows {
             let member = unsigned::<i32, usize>(&row, 5).map_err(store_error)?;

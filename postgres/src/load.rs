@@ -40,14 +40,13 @@ impl PostgresEventStore {
         after: Version,
     ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
         let partition = self.log.partition_of(stream);
-        sqlx::query(LOAD_EVENTS)
+        let query = sqlx::query(LOAD_EVENTS)
             .bind(smallint(partition))
             .bind(stream.as_str())
-            .bind(bigint(after.get()))
-            .fetch(&self.pool)
-            .map(move |row| {
-                row.and_then(|row| row::event(&row, stream.clone(), partition)).map_err(store_error)
-            })
+            .bind(bigint(after.get()));
+        self.readers.rows(query).map(move |row| {
+            row.and_then(|row| row::event(&row, stream.clone(), partition)).map_err(store_error)
+        })
     }
 
     pub(crate) fn snapshot_and_tail<'a>(
@@ -57,24 +56,23 @@ impl PostgresEventStore {
     ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
         let partition = self.log.partition_of(stream);
         let mut seen = false;
-        sqlx::query(LOAD_WITH_SNAPSHOT)
+        let query = sqlx::query(LOAD_WITH_SNAPSHOT)
             .bind(smallint(partition))
             .bind(stream.as_str())
-            .bind(crate::snapshot::column(fingerprint))
-            .fetch(&self.pool)
-            .map(move |row| {
-                let first = !std::mem::replace(&mut seen, true);
-                row.and_then(|row| {
-                    if value::<i64>(&row, 1)? != 0 {
-                        return row::event(&row, stream.clone(), partition).map(Loaded::Event);
-                    }
-                    if !first {
-                        return Err(sqlx::Error::Protocol("a snapshot after events".to_owned()));
-                    }
-                    snapshot(&row, fingerprint).map(Loaded::Snapshot)
-                })
-                .map_err(store_error)
+            .bind(crate::snapshot::column(fingerprint));
+        self.readers.rows(query).map(move |row| {
+            let first = !std::mem::replace(&mut seen, true);
+            row.and_then(|row| {
+                if value::<i64>(&row, 1)? != 0 {
+                    return row::event(&row, stream.clone(), partition).map(Loaded::Event);
+                }
+                if !first {
+                    return Err(sqlx::Error::Protocol("a snapshot after events".to_owned()));
+                }
+                snapshot(&row, fingerprint).map(Loaded::Snapshot)
             })
+            .map_err(store_error)
+        })
     }
 }
 

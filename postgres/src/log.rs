@@ -36,11 +36,11 @@ impl PostgresEventStore {
     ) -> Result<Vec<RecordedEvent>, StoreError> {
         let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
         let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
-        let mut rows = sqlx::query(READ_LOG)
+        let query = sqlx::query(READ_LOG)
             .bind(partitions)
             .bind(offsets)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch(&self.pool);
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let mut rows = std::pin::pin!(self.readers.rows(query));
         let mut events = Vec::<RecordedEvent>::new();
         while let Some(row) = rows.try_next().await.map_err(store_error)? {
             let last = events.last().map(|event| &event.stream);
@@ -54,7 +54,8 @@ impl PostgresEventStore {
     }
 
     pub(crate) async fn read_heads(&self) -> Result<Vec<Position>, StoreError> {
-        let rows = sqlx::query(HEADS).fetch_all(&self.pool).await.map_err(store_error)?;
+        let rows =
+            self.readers.run(async |reader| sqlx::query(HEADS).fetch_all(reader).await).await?;
         let head = |row: &PgRow| {
             Ok(Position::new(unsigned::<i16, u16>(row, 0)?, unsigned::<i64, u64>(row, 1)?))
         };
@@ -94,7 +95,7 @@ impl PostgresEventStore {
     }
 
     pub(crate) async fn clock(&self) -> Result<Timestamp, StoreError> {
-        let row = sqlx::query(NOW).fetch_one(&self.pool).await.map_err(store_error)?;
+        let row = self.readers.run(async |reader| sqlx::query(NOW).fetch_one(reader).await).await?;
         timestamp(&row, 0).map_err(store_error)
     }
 }

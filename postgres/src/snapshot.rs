@@ -23,16 +23,14 @@ impl PostgresEventStore {
                 "stream {stream}: the codec of a snapshot holds a NUL character"
             )));
         }
-        sqlx::query(SAVE_SNAPSHOT)
+        let query = sqlx::query(SAVE_SNAPSHOT)
             .bind(smallint(self.log.partition_of(stream)))
             .bind(stream.as_str())
             .bind(column(snapshot.fingerprint))
             .bind(bigint(snapshot.version.get()))
             .bind(&snapshot.codec)
-            .bind(&snapshot.bytes)
-            .execute(&self.pool)
-            .await
-            .map_err(store_error)?;
+            .bind(&snapshot.bytes);
+        self.readers.run(async |reader| query.execute(reader).await).await?;
         Ok(())
     }
 
@@ -41,13 +39,11 @@ impl PostgresEventStore {
         stream: &StreamId,
         fingerprint: Fingerprint,
     ) -> Result<Option<Snapshot>, StoreError> {
-        let row = sqlx::query(LOAD_SNAPSHOT)
+        let query = sqlx::query(LOAD_SNAPSHOT)
             .bind(smallint(self.log.partition_of(stream)))
             .bind(stream.as_str())
-            .bind(column(fingerprint))
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(store_error)?;
+            .bind(column(fingerprint));
+        let row = self.readers.run(async |reader| query.fetch_optional(reader).await).await?;
         row.map(|row| {
             Ok(Snapshot {
                 version: Version::new(unsigned::<i64, u64>(&row, 0)?),

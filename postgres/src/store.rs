@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use crate::PostgresEventStoreBuilder;
 use crate::error::ConnectError;
 use crate::notify::Tail;
+use crate::readers::Readers;
 use crate::writers::Writers;
 
 /// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
@@ -35,7 +36,7 @@ use crate::writers::Writers;
 #[derive(Clone)]
 pub struct PostgresEventStore {
     pub(crate) log: LogInfo,
-    pub(crate) pool: PgPool,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) writers: Arc<Writers>,
     pub(crate) tail: Arc<Tail>,
 }
@@ -65,11 +66,12 @@ impl PostgresEventStore {
     /// They are set up for the store's own statements: the planner avoids sequential scans and keeps
     /// plans. Use a pool of your own for anything of your own.
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        &self.readers.pool
     }
 
-    pub(crate) fn new(log: LogInfo, pool: PgPool, writers: Writers, tail: Tail) -> Self {
-        Self { log, pool, writers: Arc::new(writers), tail: Arc::new(tail) }
+    pub(crate) fn new(log: LogInfo, readers: Readers, writers: Writers, tail: Tail) -> Self {
+        let (readers, writers, tail) = (Arc::new(readers), Arc::new(writers), Arc::new(tail));
+        Self { log, readers, writers, tail }
     }
 }
 

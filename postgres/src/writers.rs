@@ -1,6 +1,5 @@
 //! The connections that append.
 
-use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::error::store_error;
-
-/// A connection that was idle for longer may have been forgotten by what lies between.
-const MAX_IDLE: Duration = Duration::from_secs(300);
-/// How much longer than the server's own limit to wait for its answer.
-const GRACE: Duration = Duration::from_secs(5);
+use crate::limit::{MAX_IDLE, is_whole, within};
 
 /// A few connections for appends alone, so that long reads never hold them up.
 ///
@@ -37,13 +32,13 @@ impl Writers {
         options: PgConnectOptions,
         count: u32,
         wait: Duration,
-        statement_timeout: Duration,
+        limit: Option<Duration>,
         first: PgConnection,
     ) -> Self {
         Self {
             options,
             wait,
-            limit: (!statement_timeout.is_zero()).then(|| statement_timeout + GRACE),
+            limit,
             permits: Semaphore::new(usize::try_from(count).unwrap_or(1)),
             idle: Mutex::new(vec![(first, Instant::now())]),
         }
@@ -69,20 +64,12 @@ impl Writers {
                 .map_err(busy)?
                 .map_err(store_error)?,
         };
-        let answer = match self.limit {
-            Some(limit) => timeout(limit, statement(&mut connection))
-                .await
-                .unwrap_or(Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))),
-            None => statement(&mut connection).await,
-        };
-        match &answer {
-            // The server answered, so the connection is whole. 57P0x: it is about to close it.
-            Ok(_) => self.put(connection),
-            Err(sqlx::Error::Database(e)) if !e.code().is_some_and(|c| c.starts_with("57P")) => {
-                self.put(connection);
-            }
+        let answer = within(self.limit, statement(&mut connection)).await;
+        if answer.as_ref().err().is_none_or(is_whole) {
+            self.put(connection);
+        } else {
             // The others were opened to the same server: most likely they are gone too.
-            Err(_) => self.clear(),
+            self.clear();
         }
         answer.map_err(store_error)
     }

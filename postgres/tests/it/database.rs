@@ -16,6 +16,10 @@ impl Database {
         PostgresEventStore::builder(&self.0.url())
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.0.url()
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.0.name()
     }

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Append, EventStore as _, Version};
+use composable_rust_core::{
+    Append, EventStore as _, Fingerprint, Position, Snapshot, StoreError, Version,
+};
+use composable_rust_postgres::PostgresEventStore;
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;
-use crate::fixtures::{append, commit, committed, exact, load};
+use crate::fixtures::{append, commit, committed, exact, load, mark, stream};
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_unavailable() {
@@ -83,4 +91,113 @@ async fn everything_is_unavailable_while_the_server_is() {
     server.execute(again.as_str()).await.unwrap();
     assert_eq!(commit(&store, &two).await, committed(2, 0, 2));
     timeout(Duration::from_secs(30), store.wait_for_events(&heads)).await.unwrap().unwrap();
+}
+
+/// What lies between a store and its server, until it forwards nothing more, in silence.
+struct Network {
+    url: String,
+    silent: watch::Sender<bool>,
+}
+
+impl Network {
+    async fn before(server: &str) -> Self {
+        let options: PgConnectOptions = server.parse().unwrap();
+        let (host, port) = (options.get_host().to_owned(), options.get_port());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let url = server.replacen(&format!("{host}:{port}"), &own, 1);
+        assert!(url.contains(&own), "{server} names no host and port");
+        let (silent, silence) = watch::channel(false);
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = TcpStream::connect((host.as_str(), port)).await.unwrap();
+                let mut silence = silence.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        biased;
+                        () = fallen(&mut silence) => std::future::pending().await,
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                    }
+                });
+            }
+        });
+        Self { url, silent }
+    }
+}
+
+async fn fallen(silence: &mut watch::Receiver<bool>) {
+    silence.wait_for(|silent| *silent).await.unwrap();
+}
+
+/// Asks a store whose server falls silent; the answer must be `Unavailable`, and in time.
+async fn assert_unavailable<T: std::fmt::Debug>(
+    what: &str,
+    network: &Network,
+    ask: impl AsyncFnOnce(&PostgresEventStore) -> Result<T, StoreError>,
+) {
+    let store = PostgresEventStore::builder(&network.url)
+        .statement_timeout(Duration::from_millis(200))
+        .poll_interval(Duration::from_millis(50))
+        .connect()
+        .await
+        .unwrap();
+    // So that there is a connection to read with.
+    store.heads().await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    let mut silence = network.silent.subscribe();
+    fallen(&mut silence).await;
+    let answer = timeout(Duration::from_secs(15), ask(&store)).await;
+    let answer = answer.unwrap_or_else(|_| panic!("{what} hangs"));
+    let error = answer.expect_err(what);
+    assert!(error.is_transient(), "{what}: {error:?}");
+    assert!(!format!("{error:?}").contains("PoolTimedOut"), "{what} found no connection");
+    // The connection is not kept, nor is one that nobody used.
+    assert_eq!(store.pool().size(), 0, "{what}");
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_unavailable_to_readers() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    commit(&store, &append("a-1", exact(0), &[1, 2]).with_marks(vec![mark(9, 0, 2)])).await;
+    let network = Network::before(&database.url()).await;
+    let one = stream("a-1");
+    let print = Fingerprint(1);
+    let saved = Snapshot {
+        version: Version::new(2),
+        fingerprint: print,
+        codec: "raw".into(),
+        bytes: vec![],
+    };
+    let falls_silent = async {
+        sleep(Duration::from_secs(2)).await;
+        network.silent.send(true).unwrap();
+    };
+    tokio::join!(
+        falls_silent,
+        assert_unavailable("a load", &network, async |store| {
+            store.load_events(&one, Version::ZERO).try_collect::<Vec<_>>().await
+        }),
+        assert_unavailable("a load with a snapshot", &network, async |store| {
+            store.load_with_snapshot(&one, print).try_collect::<Vec<_>>().await
+        }),
+        assert_unavailable("a page", &network, async |store| {
+            store.read_log(&[Position::new(0, 0)], 10).await
+        }),
+        assert_unavailable("heads", &network, async |store| store.heads().await),
+        assert_unavailable("a wait", &network, async |store| {
+            store.wait_for_events(&[Position::new(0, 2)]).await
+        }),
+        assert_unavailable("a snapshot", &network, async |store| {
+            store.load_snapshot(&one, print).await
+        }),
+        assert_unavailable("a save", &network, async |store| {
+            store.save_snapshot(&one, &saved).await
+        }),
+        assert_unavailable("a mark", &network, async |store| {
+            store.load_mark(&one, mark(9, 0, 2).message_id).await
+        }),
+        assert_unavailable("the time", &network, async |store| store.now().await),
+    );
 }
