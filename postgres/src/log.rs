@@ -36,6 +36,7 @@ impl PostgresEventStore {
     ) -> Result<Vec<RecordedEvent>, StoreError> {
         let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
         let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
+        let known: Vec<u64> = after.iter().map(|p| self.tail.known(p.partition)).collect();
         let query = sqlx::query(READ_LOG)
             .bind(partitions)
             .bind(offsets)
@@ -49,6 +50,12 @@ impl PostgresEventStore {
         // The plan gives them in this order; a plan is no promise.
         if !events.is_sorted_by_key(|event| event.position) {
             events.sort_by_key(|event| event.position);
+        }
+        for (position, known) in after.iter().zip(known) {
+            let here = |event: &RecordedEvent| event.position.partition;
+            if limit > 0 && events.binary_search_by_key(&position.partition, here).is_err() {
+                self.tail.nothing_beyond(*position, known);
+            }
         }
         Ok(events)
     }
@@ -84,10 +91,12 @@ impl PostgresEventStore {
     async fn look(&self) -> Result<(), StoreError> {
         let mut last = self.tail.last_look.lock().await;
         if last.is_none_or(|at| at.elapsed() >= self.tail.poll_interval / 2) {
+            let known: Vec<u64> = (0..self.log.partitions).map(|p| self.tail.known(p)).collect();
             let heads = self.read_heads().await;
             // Whatever came of it: the others wait on instead of asking a server that is down.
             *last = Some(Instant::now());
-            for head in heads? {
+            for (head, known) in heads?.into_iter().zip(known) {
+                self.tail.nothing_beyond(head, known);
                 self.tail.seen(head);
             }
         }

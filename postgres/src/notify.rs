@@ -37,7 +37,8 @@ pub(crate) struct Tail {
 
 #[derive(Debug)]
 struct Ends {
-    /// The highest offset that is known, by partition.
+    /// The highest offset that is known, by partition. It falls only when the server is found to
+    /// have less.
     known: Vec<AtomicU64>,
     /// The highest offset that was committed by this process.
     committed: Vec<AtomicU64>,
@@ -87,6 +88,17 @@ impl Tail {
         self.ends.seen(head);
     }
 
+    /// The highest offset of a partition that is known.
+    pub(crate) fn known(&self, partition: u16) -> u64 {
+        self.ends.known(partition)
+    }
+
+    /// The server, asked after `known` was, has nothing beyond `end`. If `known` does it was lost,
+    /// as in a failover, and who waits for it would ask in circles.
+    pub(crate) fn nothing_beyond(&self, end: Position, known: u64) {
+        self.ends.nothing_beyond(end, known);
+    }
+
     /// Starts to listen to other processes.
     pub(crate) fn listen(&self) {
         self.listener.get_or_init(|| {
@@ -102,10 +114,7 @@ impl Tail {
 
     /// Whether events after any of these positions are known.
     pub(crate) fn is_beyond(&self, after: &[Position]) -> bool {
-        after.iter().any(|position| {
-            let known = self.ends.known.get(usize::from(position.partition));
-            known.is_some_and(|known| known.load(Ordering::SeqCst) > position.offset)
-        })
+        after.iter().any(|position| self.known(position.partition) > position.offset)
     }
 }
 
@@ -118,6 +127,20 @@ impl Drop for Tail {
 }
 
 impl Ends {
+    fn known(&self, partition: u16) -> u64 {
+        let known = self.known.get(usize::from(partition));
+        known.map_or(0, |known| known.load(Ordering::SeqCst))
+    }
+
+    fn nothing_beyond(&self, end: Position, known: u64) {
+        if known > end.offset {
+            if let Some(now) = self.known.get(usize::from(end.partition)) {
+                // What became known since the server was asked stays.
+                let _ = now.compare_exchange(known, end.offset, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        }
+    }
+
     fn seen(&self, head: Position) {
         if let Some(known) = self.known.get(usize::from(head.partition)) {
             if known.fetch_max(head.offset, Ordering::SeqCst) < head.offset {
@@ -205,6 +228,22 @@ async fn hear(ends: &Ends, channel: &str, pool: &sqlx::PgPool) -> Result<(), sql
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_became_known_meanwhile_stays() {
+        let ends = Ends {
+            known: vec![AtomicU64::new(9)],
+            committed: vec![AtomicU64::new(0)],
+            rising: Notify::new(),
+            committing: Notify::new(),
+        };
+        ends.nothing_beyond(Position::new(0, 7), 8);
+        assert_eq!(ends.known(0), 9, "it rose from 8 while the server was asked");
+        ends.nothing_beyond(Position::new(0, 12), 9);
+        assert_eq!(ends.known(0), 9, "nothing beyond 12 says nothing about 9");
+        ends.nothing_beyond(Position::new(0, 7), 9);
+        assert_eq!(ends.known(0), 7);
+    }
 
     #[test]
     fn news_are_told_once() {

@@ -89,7 +89,11 @@ impl Readers {
             match within(self.limit, next).await {
                 Ok(None) => break None,
                 Ok(Some(mut chunk)) => {
-                    let failed = chunk.pop_if(|row| row.is_err()).and_then(Result::err);
+                    // Nothing follows an error.
+                    let failed = match chunk.last() {
+                        Some(Err(_)) => chunk.pop().and_then(Result::err),
+                        _ => None,
+                    };
                     let _ = sender.send(chunk).await;
                     if failed.is_some() {
                         break failed;

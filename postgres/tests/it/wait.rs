@@ -65,6 +65,38 @@ async fn a_commit_here_wakes_at_once_and_one_elsewhere_in_an_interval() {
     timeout(Duration::from_secs(20), store.wait_for_events(&heads)).await.unwrap().unwrap();
 }
 
+/// As after a failover that lost the end of the log.
+#[tokio::test]
+async fn what_is_not_there_is_not_waited_for_in_circles() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
+    let heads = store.heads().await.unwrap();
+    let tell = "select pg_notify('events_' || replace(log_id::text, '-', ''), '0:99') from log";
+    let lie = async {
+        loop {
+            sqlx::query(tell).execute(store.pool()).await.unwrap();
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = lie => unreachable!("it never ends"),
+        heard = timeout(Duration::from_secs(20), store.wait_for_events(&heads)) => {
+            heard.expect("no notification in 20 s").unwrap();
+        }
+    }
+    sleep(Duration::from_millis(200)).await;
+    store.wait_for_events(&heads).await.unwrap();
+    assert_eq!(store.read_log(&heads, 10).await.unwrap(), []);
+    let idle = timeout(Duration::from_millis(600), store.wait_for_events(&heads)).await;
+    assert!(idle.is_err(), "the page was empty, but the wait ended");
+    let (waited, ()) =
+        tokio::join!(timeout(Duration::from_secs(20), store.wait_for_events(&heads)), async {
+            commit(&store, &append("a-1", ExpectedVersion::Any, &[2])).await;
+        });
+    waited.expect("a lost wake-up").unwrap();
+}
+
 #[tokio::test]
 async fn background_connections_end_with_the_store() {
     let database = Database::create().await;
