@@ -13,7 +13,6 @@ use futures_util::future::{AbortHandle, AbortRegistration};
 #[derive(Debug)]
 pub(super) struct Scope {
     id: EffectId,
-    number: u64,
     parent: Option<Arc<Scope>>,
     cancelled: AtomicBool,
 }
@@ -52,8 +51,8 @@ pub(super) struct Running {
     /// By number; those of `free` are empty.
     seats: Vec<Option<Seat>>,
     free: Vec<usize>,
+    /// Each has members, except while one is being planned.
     ids: BTreeMap<EffectId, Named>,
-    scopes: u64,
     /// Set once the store shuts down.
     deadline: Option<Timestamp>,
     stopped: usize,
@@ -82,9 +81,7 @@ impl Running {
         let (abort, registration) = AbortHandle::new_pair();
         for scope in Scope::chain(scope) {
             if let Some(named) = self.ids.get_mut(&scope.id) {
-                if named.scope.number == scope.number {
-                    named.members.insert(number);
-                }
+                named.members.insert(number);
             }
         }
         if Scope::is_cancelled(scope) {
@@ -104,11 +101,10 @@ impl Running {
         self.free.push(number);
         for scope in Scope::chain(scope) {
             if let Entry::Occupied(mut named) = self.ids.entry(scope.id.clone()) {
-                if named.get().scope.number == scope.number {
-                    named.get_mut().members.remove(&number);
-                    if named.get().members.is_empty() {
-                        named.remove();
-                    }
+                // Not a member of what replaced its scope.
+                named.get_mut().members.remove(&number);
+                if named.get().members.is_empty() {
+                    named.remove();
                 }
             }
         }
@@ -126,10 +122,8 @@ impl Running {
             return None;
         }
         self.cancel(&id);
-        self.scopes += 1;
-        let number = self.scopes;
         let cancelled = AtomicBool::new(false);
-        let scope = Arc::new(Scope { id: id.clone(), number, parent: parent.cloned(), cancelled });
+        let scope = Arc::new(Scope { id: id.clone(), parent: parent.cloned(), cancelled });
         self.ids.insert(id, Named { scope: Arc::clone(&scope), members: BTreeSet::new() });
         Some(scope)
     }
@@ -177,5 +171,39 @@ impl Seat {
         let first = !std::mem::replace(&mut self.stopped, true);
         self.abort.abort();
         usize::from(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_what_is_over() {
+        let mut running = Running::default();
+        for _ in 0..3 {
+            let outer = running.open("outer".into(), None).expect("a scope");
+            let inner = running.open("inner".into(), Some(&outer)).expect("a scope");
+            let (first, ..) = running.enter(Some(&inner), None);
+            let (second, ..) = running.enter(Some(&outer), None);
+            running.leave(first, Some(&inner));
+            assert_eq!(running.ids.keys().map(EffectId::as_str).collect::<Vec<_>>(), ["outer"]);
+            running.leave(second, Some(&outer));
+            assert!(running.ids.is_empty());
+            assert_eq!((running.len(), running.seats.len()), (0, 2), "seats are taken again");
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_leaves_its_successor_alone() {
+        let mut running = Running::default();
+        let old = running.open("x".into(), None).expect("a scope");
+        let (first, old_abort, _) = running.enter(Some(&old), None);
+        let new = running.open("x".into(), None).expect("a scope");
+        let (_, new_abort, _) = running.enter(Some(&new), None);
+        assert!(old_abort.is_aborted() && !new_abort.is_aborted());
+        running.leave(first, Some(&old));
+        running.cancel(&"x".into());
+        assert!(new_abort.is_aborted());
     }
 }

@@ -126,6 +126,29 @@ async fn a_cancelled_sequence_ends_where_it_is() {
 }
 
 #[tokio::test]
+async fn no_step_of_a_cancelled_sequence_is_taken() {
+    let (store, clock) = store();
+    let action = run(|| {
+        let steps = effects![after(SECOND, Note("1")), cancel("other")];
+        Effects::from_iter([sequential(steps)]).cancellable("all")
+    });
+    store.send(run(|| effects![after(SECOND * 5, Note("other")).with_id("other")])).await.unwrap();
+    store.send(action).await.unwrap();
+    store.send(run(|| effects![cancel("all")])).await.unwrap();
+    clock.elapse(SECOND * 5).await;
+    assert_eq!(notes(&store), ["other"]);
+}
+
+#[tokio::test]
+async fn effects_that_cancel_their_own_id_do_not_start() {
+    let (store, clock) = store();
+    let action = run(|| effects![cancel("self"), after(SECOND, Note("1"))].cancellable("self"));
+    store.send(action).await.unwrap().finished().await.unwrap();
+    clock.elapse(SECOND).await;
+    assert_eq!(notes(&store), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_sequence_can_cancel_itself() {
     let (store, clock) = store();
     let action = run(|| {
