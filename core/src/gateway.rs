@@ -4,10 +4,10 @@ use std::fmt;
 use std::future::Future;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Message;
-use crate::message::Format;
+use crate::wire::Wire;
 
 /// A service outside that an aggregate asks with [`call`](crate::call), such as a payment provider.
 ///
@@ -114,16 +114,6 @@ impl<G: Gateway> fmt::Debug for Answer<G> {
     }
 }
 
-/// An answer as it is encoded; the mirror of a reply's.
-#[derive(Serialize, Deserialize)]
-#[serde(rename = "Answer")]
-struct Wire {
-    outcome: Outcome,
-    name: String,
-    version: u16,
-    content: String,
-}
-
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum Outcome {
     Done,
@@ -131,25 +121,12 @@ enum Outcome {
     Exhausted,
 }
 
-impl Wire {
-    fn of(outcome: Outcome, message: &impl Message) -> Result<Self, crate::EncodeError> {
-        let kind = message.kind();
-        let content = String::from_utf8_lossy(&message.encode(Format::Json)?).into_owned();
-        Ok(Self { outcome, name: kind.name.to_owned(), version: kind.version, content })
-    }
-}
-
 impl<G: Gateway> Serialize for Answer<G> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let wire = match self {
             Self::Done(response) => Wire::of(Outcome::Done, response),
             Self::Failed(failure) => Wire::of(Outcome::Failed, failure),
-            Self::Exhausted => Ok(Wire {
-                outcome: Outcome::Exhausted,
-                name: String::new(),
-                version: 0,
-                content: String::new(),
-            }),
+            Self::Exhausted => Ok(Wire::empty(Outcome::Exhausted)),
         };
         wire.map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
@@ -157,17 +134,10 @@ impl<G: Gateway> Serialize for Answer<G> {
 
 impl<'de, G: Gateway> Deserialize<'de> for Answer<G> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = Wire::deserialize(deserializer)?;
-        let bytes = wire.content.as_bytes();
+        let wire = Wire::<Outcome>::deserialize(deserializer)?;
         Ok(match wire.outcome {
-            Outcome::Done => Self::Done(
-                G::Response::decode(&wire.name, wire.version, Format::Json, bytes)
-                    .map_err(de::Error::custom)?,
-            ),
-            Outcome::Failed => Self::Failed(
-                G::Failure::decode(&wire.name, wire.version, Format::Json, bytes)
-                    .map_err(de::Error::custom)?,
-            ),
+            Outcome::Done => Self::Done(wire.message()?),
+            Outcome::Failed => Self::Failed(wire.message()?),
             Outcome::Exhausted => Self::Exhausted,
         })
     }

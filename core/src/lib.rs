@@ -34,6 +34,7 @@ mod target;
 mod timestamp;
 mod validate;
 mod version;
+mod wire;
 
 pub use aggregate::Aggregate;
 pub use append::{

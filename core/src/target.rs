@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::message::Format;
+use crate::wire::Wire;
 use crate::{Aggregate, Id, InvalidId, Message};
 
 /// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
@@ -141,34 +141,12 @@ impl<T: Target> fmt::Debug for Reply<T> {
     }
 }
 
-/// A reply as it is encoded: its case, and the message as name, version and bytes of JSON.
-#[derive(Serialize, Deserialize)]
-#[serde(rename = "Reply")]
-struct Wire {
-    outcome: Outcome,
-    name: String,
-    version: u16,
-    content: String,
-}
-
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum Outcome {
     Recorded,
     Rejected,
     Unchanged,
     Undelivered,
-}
-
-impl Wire {
-    fn of(outcome: Outcome, message: &impl Message) -> Result<Self, crate::EncodeError> {
-        let kind = message.kind();
-        let content = String::from_utf8_lossy(&message.encode(Format::Json)?).into_owned();
-        Ok(Self { outcome, name: kind.name.to_owned(), version: kind.version, content })
-    }
-
-    fn empty(outcome: Outcome) -> Self {
-        Self { outcome, name: String::new(), version: 0, content: String::new() }
-    }
 }
 
 impl<T: Target> Serialize for Reply<T> {
@@ -185,17 +163,10 @@ impl<T: Target> Serialize for Reply<T> {
 
 impl<'de, T: Target> Deserialize<'de> for Reply<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = Wire::deserialize(deserializer)?;
-        let bytes = wire.content.as_bytes();
+        let wire = Wire::<Outcome>::deserialize(deserializer)?;
         Ok(match wire.outcome {
-            Outcome::Recorded => Self::Recorded(
-                T::Event::decode(&wire.name, wire.version, Format::Json, bytes)
-                    .map_err(de::Error::custom)?,
-            ),
-            Outcome::Rejected => Self::Rejected(
-                T::Rejection::decode(&wire.name, wire.version, Format::Json, bytes)
-                    .map_err(de::Error::custom)?,
-            ),
+            Outcome::Recorded => Self::Recorded(wire.message()?),
+            Outcome::Rejected => Self::Rejected(wire.message()?),
             Outcome::Unchanged => Self::Unchanged,
             Outcome::Undelivered => Self::Undelivered,
         })

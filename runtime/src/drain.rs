@@ -10,11 +10,12 @@ use composable_rust_core::{
 use futures_util::TryStreamExt as _;
 
 use crate::aggregate::AggregateRuntime;
+use crate::answer::stored_answer;
 use crate::backoff::Backoff;
 use crate::error::{LoadError, SendError};
 use crate::instance::{Answer, Instance, Letter};
 use crate::load::{Folded, load, unavailable};
-use crate::plan::{Plan, Rules, Ruling, plan, stored_answer, warn_once_of_follow_ups};
+use crate::plan::{Plan, Rules, Ruling, plan, warn_once_of_follow_ups};
 
 /// What became of one try at a drain.
 enum Tried {

@@ -2,9 +2,11 @@
 //! `composable-rust`, which has the guide.
 
 mod aggregate;
+mod answer;
 mod app;
 mod backoff;
 mod drain;
+mod encode;
 mod error;
 mod group_commit;
 mod handle;

@@ -3,18 +3,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use composable_rust_core::__private::{decode_value, encode_value};
+use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
     Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
-    ExpectedVersion, Format, Id, Incoming, MAX_PAYLOAD_BYTES, Mark, Message, Metadata, NewEvent,
-    NewMark, NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReturnAddress,
-    StreamId, TimerChange, Version,
+    ExpectedVersion, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark, NewOutboxRow,
+    NewTimer, OutboxKind, Outcome, Reaction, Replies, ReturnAddress, StreamId, TimerChange,
+    Version,
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::answer::StoredAnswer;
+use crate::encode::{check_size, encoded, unstorable};
 use crate::error::{SendError, panic_text};
-use crate::instance::Answer;
 use crate::load::Folded;
 
 /// How deep a chain of dispatches may be nested.
@@ -75,14 +75,6 @@ impl<A: Aggregate> Plan<A> {
         let Append { events, marks, outbox, timers, .. } = &self.append;
         events.is_empty() && marks.is_empty() && outbox.is_empty() && timers.is_empty()
     }
-}
-
-/// What a mark keeps of an outcome, in the bincode format.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum StoredAnswer {
-    Accepted,
-    Rejected { name: String, version: u16, codec: String, bytes: Vec<u8> },
-    UnexpectedVersion { expected: Version, actual: Version },
 }
 
 /// Decides every question in turn, each on the state that the one before left.
@@ -166,7 +158,7 @@ impl<A: Aggregate> Draft<'_, A> {
             }
             Err(rejection) => {
                 let answer = match question.digest {
-                    Some(_) => stored_rejection(rules, &rejection)?,
+                    Some(_) => StoredAnswer::rejected(rules, &rejection)?,
                     None => StoredAnswer::Accepted,
                 };
                 (Ruling::Refused(SendError::Rejected(rejection)), answer)
@@ -361,83 +353,12 @@ fn event_metadata<A: Aggregate>(ctx: &Context<'_, A>) -> String {
     serde_json::to_string(&metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
 }
 
-fn stored_rejection<A: Aggregate>(
-    rules: &Rules<'_, A>,
-    rejection: &A::Rejection,
-) -> Result<StoredAnswer, SendError<A::Rejection>> {
-    let Encoded { name, version, codec, bytes } = encoded(rules, rejection)?;
-    let (name, codec) = (name.into_owned(), codec.into_owned());
-    Ok(StoredAnswer::Rejected { name, version, codec, bytes })
-}
-
-/// Encodes a message and, unless told not to, checks that it can be read again.
-fn encoded<A: Aggregate, M: Message>(
-    rules: &Rules<'_, A>,
-    message: &M,
-) -> Result<Encoded, SendError<A::Rejection>> {
-    let Rules { codecs, stream, verify_encoding, .. } = rules;
-    let content = codecs.encode(stream, message).map_err(unstorable)?;
-    if *verify_encoding {
-        let again = codecs.decode::<M>(stream, &content).map_err(unstorable)?;
-        if again != *message {
-            let name = &content.name;
-            return Err(SendError::Unstorable(format!(
-                "`{name}` reads back as {again:?}, which is not what it was: {message:?}"
-            )));
-        }
-    }
-    check_size(content)
-}
-
-/// Of a command and what it expects: the same key with another request is another message.
-pub(crate) fn digest(message: &impl Message, expecting: Option<Version>) -> Result<u128, String> {
-    let bytes = message.encode(Format::Binary).map_err(|error| describe(&error))?;
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    let kind = message.kind();
-    hash.update(kind.name.as_bytes());
-    hash.update(&kind.version.to_le_bytes());
-    hash.update(&bytes);
-    if let Some(version) = expecting {
-        hash.update(&version.get().to_le_bytes());
-    }
-    Ok(hash.digest128())
-}
-
-fn check_size<R: Message>(content: Encoded) -> Result<Encoded, SendError<R>> {
-    let size = content.bytes.len();
-    if size <= MAX_PAYLOAD_BYTES {
-        return Ok(content);
-    }
-    let name = &content.name;
-    Err(SendError::Unstorable(format!(
-        "`{name}` has {size} bytes, more than the {MAX_PAYLOAD_BYTES} that a payload may have"
-    )))
-}
-
 fn guarded<T, R: Message>(work: impl FnOnce() -> T) -> Result<T, SendError<R>> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic_text(&*panic);
         tracing::error!(panic = text, "an aggregate panicked; its command fails");
         SendError::Panicked(text)
     })
-}
-
-fn unstorable<R: Message>(
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> SendError<R> {
-    SendError::Unstorable(describe(&*error.into()))
-}
-
-/// An error and its causes in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn index(n: usize) -> u32 {
@@ -454,29 +375,5 @@ pub(crate) fn warn_once_of_follow_ups(append: &Append) {
             stream = %append.stream,
             "durable follow-ups are stored with their events, but nothing executes them yet"
         );
-    }
-}
-
-/// The answer that a mark keeps, as the sender is told it.
-pub(crate) fn stored_answer<A: Aggregate>(
-    codecs: &Codecs,
-    stream: &StreamId,
-    mark: &Mark,
-) -> Answer<A> {
-    // An erased answer is empty. That the message caused events can still be told.
-    if mark.answer.is_empty() {
-        let told = mark.receipt.position.is_some();
-        return if told { Ok(mark.receipt) } else { Err(SendError::Erased) };
-    }
-    match decode_value(Format::Binary, &mark.answer).map_err(unstorable)? {
-        StoredAnswer::Accepted => Ok(mark.receipt),
-        StoredAnswer::Rejected { name, version, codec, bytes } => {
-            let content = Encoded { name: name.into(), version, codec: codec.into(), bytes };
-            let rejection = codecs.decode(stream, &content).map_err(unstorable)?;
-            Err(SendError::Rejected(rejection))
-        }
-        StoredAnswer::UnexpectedVersion { expected, actual } => {
-            Err(SendError::UnexpectedVersion { expected, actual })
-        }
     }
 }

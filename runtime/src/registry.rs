@@ -11,10 +11,10 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::aggregate::AggregateRuntime;
+use crate::encode::describe;
 use crate::error::LoadError;
 use crate::handle::content_of;
 use crate::load::{load, load_events, undecodable};
-use crate::plan::describe;
 
 /// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON.
 pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);

@@ -11,10 +11,11 @@ use composable_rust_core::{
 };
 use tokio::sync::oneshot;
 
+use crate::answer::digest;
 use crate::error::SendError;
 use crate::handle::Handle;
 use crate::instance::Letter;
-use crate::plan::{Question, digest};
+use crate::plan::Question;
 
 /// A command on its way; await it to send it.
 #[must_use = "nothing is sent until it is awaited"]

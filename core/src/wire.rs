@@ -1,0 +1,33 @@
+//! A reply or an answer as it is encoded.
+
+use serde::{Deserialize, Serialize, de};
+
+use crate::message::Format;
+use crate::{EncodeError, Message};
+
+/// Its case, and the message as name, version and JSON text.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Reply")]
+pub(crate) struct Wire<O> {
+    pub(crate) outcome: O,
+    name: String,
+    version: u16,
+    content: String,
+}
+
+impl<O> Wire<O> {
+    pub(crate) fn of(outcome: O, message: &impl Message) -> Result<Self, EncodeError> {
+        let kind = message.kind();
+        let content = String::from_utf8_lossy(&message.encode(Format::Json)?).into_owned();
+        Ok(Self { outcome, name: kind.name.to_owned(), version: kind.version, content })
+    }
+
+    pub(crate) fn empty(outcome: O) -> Self {
+        Self { outcome, name: String::new(), version: 0, content: String::new() }
+    }
+
+    pub(crate) fn message<M: Message, E: de::Error>(&self) -> Result<M, E> {
+        M::decode(&self.name, self.version, Format::Json, self.content.as_bytes())
+            .map_err(de::Error::custom)
+    }
+}
