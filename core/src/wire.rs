@@ -7,7 +7,7 @@ use crate::{EncodeError, Message};
 
 /// Its case, and the message as name, version and JSON text.
 #[derive(Serialize, Deserialize)]
-#[serde(rename = "Reply")]
+#[serde(rename = "Answered")]
 pub(crate) struct Wire<O> {
     pub(crate) outcome: O,
     name: String,

@@ -123,16 +123,16 @@ fn dispatches_and_calls_carry_their_tags() {
 #[test]
 fn the_schema_shows_who_is_heard() {
     insta::assert_snapshot!(crate::schema::shapes::<VisitCommand>().unwrap(), @r"
-    visit.doors 1: { 0: Step, 1: u8, 2: Reply }
+    visit.doors 1: { 0: Step, 1: u8, 2: Answered }
     Step = First | Second(u8)
-    Reply { outcome: Outcome, name: str, version: u16, content: str }
+    Answered { outcome: Outcome, name: str, version: u16, content: str }
     Outcome = Recorded | Rejected | Unchanged | Undelivered
-    visit.gates 1: { reply: Reply }
-    Reply { outcome: Outcome, name: str, version: u16, content: str }
+    visit.gates 1: { reply: Answered }
+    Answered { outcome: Outcome, name: str, version: u16, content: str }
     Outcome = Recorded | Rejected | Unchanged | Undelivered
-    visit.rung 1: { 0: Step, 1: Answer }
+    visit.rung 1: { 0: Step, 1: Answered }
     Step = First | Second(u8)
-    Answer { outcome: Outcome, name: str, version: u16, content: str }
+    Answered { outcome: Outcome, name: str, version: u16, content: str }
     Outcome = Done | Failed | Exhausted
     visit.start 1: {}
     ");

@@ -102,8 +102,8 @@ fn own_types() {
     shape_of!(Uuid, "bytes");
     shape_of!(
         (Reply<Door>, u8),
-        "(Reply, u8)",
-        "Reply { outcome: Outcome, name: str, version: u16, content: str }",
+        "(Answered, u8)",
+        "Answered { outcome: Outcome, name: str, version: u16, content: str }",
         "Outcome = Recorded | Rejected | Unchanged | Undelivered"
     );
 }
