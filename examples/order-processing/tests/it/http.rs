@@ -1,7 +1,5 @@
 //! The HTTP API.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::support::{Client, Program};
@@ -115,16 +113,16 @@ fn asked_to_stop_it_answers_what_it_has_begun() {
         let server = program.serve();
         let mut client = server.client();
         client.get("/health").expect(200);
-        let (begun, rest) = {
-            let request = Client::post_request("/orders", &[], &order(3).to_string());
-            let at = request.len() - 10;
-            (request[..at].to_owned(), request[at..].to_owned())
-        };
-        client.send(&begun);
-        std::thread::sleep(Duration::from_millis(100));
+        let body = order(3).to_string();
+        let request = Client::post_request("/orders", &[("Expect", "100-continue")], &body);
+        client.send(request.strip_suffix(&body).expect("the body is last"));
+        // It asks for the body, so it has begun; it takes nobody new, so it is stopping.
+        client.answer().expect(100);
         server.signal(signal);
-        std::thread::sleep(Duration::from_millis(100));
-        client.send(&rest);
+        while server.takes_connections() {
+            std::thread::yield_now();
+        }
+        client.send(&body);
         client.answer().expect(201);
         assert_eq!(server.end(), (Some(0), "stopped".to_owned()));
         program.run(&["show", "1001"]).ok();

@@ -95,6 +95,9 @@ impl Client {
         }
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).expect("the body is whole");
-        Response { status, body: serde_json::from_slice(&body).expect("JSON") }
+        // A `100 Continue` has no body.
+        let body =
+            if length == 0 { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
+        Response { status, body }
     }
 }

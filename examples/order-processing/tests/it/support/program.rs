@@ -116,6 +116,12 @@ impl Server {
         Client::connect(self.addr)
     }
 
+    /// Whether somebody new can connect.
+    #[cfg(unix)]
+    pub(crate) fn takes_connections(&self) -> bool {
+        std::net::TcpStream::connect(self.addr).is_ok()
+    }
+
     /// Sends a signal, such as `-TERM`.
     pub(crate) fn signal(&self, signal: &str) {
         send_signal(&self.child, signal);
