@@ -2,8 +2,10 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use futures_util::stream::Stream;
+use uuid::Uuid;
 
 /// A message on the bus: bytes under a key in a topic, with headers that any client can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,27 +14,97 @@ pub struct BusMessage {
     pub topic: String,
     /// What keeps it in order: the stream.
     pub key: String,
-    /// Names and values.
+    /// Names and values. A foreign header that is not UTF-8 is read with replacement characters.
     pub headers: Vec<(String, String)>,
     /// The content.
     pub payload: Vec<u8>,
 }
 
+impl BusMessage {
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Where a delivered message stands: its topic is the message's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BusPlace {
+    /// The partition of the topic.
+    pub partition: i32,
+    /// The offset within it; it rises with every message.
+    pub offset: i64,
+}
+
 /// A message as it is delivered, until it is acknowledged.
-pub trait Delivery: Send {
+pub trait Delivery: Send + 'static {
     /// The message.
     fn message(&self) -> &BusMessage;
 
-    /// Says that the message is handled; what is not acknowledged is delivered again.
+    /// Where it stands in its topic.
+    fn place(&self) -> BusPlace;
+
+    /// Says that the message is handled. Deliveries may be acknowledged in any order; after a crash
+    /// or a change of hands, everything from the lowest that is not acknowledged is delivered again.
+    ///
+    /// Dropping a delivery without this leaves it unfinished: it holds back what the group has
+    /// stored of the topic partition until the group's next change of hands.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: the message will be delivered again. Nothing needs to be done.
     fn acknowledge(self) -> impl Future<Output = Result<(), BusError>> + Send;
+}
+
+/// The only publisher of one log partition: whoever opened it last. What earlier holders still try
+/// to publish is refused.
+pub trait Publisher: Send + 'static {
+    /// The position that came with the last batch that was published under this name, by any holder.
+    /// `None` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; each variant says what to do.
+    fn resume_position(&mut self)
+    -> impl Future<Output = Result<Option<u64>, PublishError>> + Send;
+
+    /// Publishes `messages` in order, all or nothing, together with `position` if given.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; each variant says what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may still publish. Open the publisher anew.
+    fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send;
+}
+
+/// Names a publisher: one per log partition and purpose.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublisherName {
+    /// The log.
+    pub log: Uuid,
+    /// What it publishes, such as `relay`.
+    pub purpose: String,
+    /// The partition of the log.
+    pub partition: u16,
+    /// How many partitions the log has.
+    pub partitions: u16,
 }
 
 /// A bus: what is published reaches every group that subscribes, at least once, each key in order.
 pub trait EventBus: Send + Sync + 'static {
     /// A delivered message.
     type Delivery: Delivery;
-    /// Deliveries as they come.
-    type Deliveries: Stream<Item = Result<Self::Delivery, BusError>> + Send;
+    /// Deliveries as they come. Dropping it leaves the group.
+    type Deliveries: Stream<Item = Result<Self::Delivery, BusError>> + Send + 'static;
+    /// A fenced publisher.
+    type Publisher: Publisher;
 
     /// Publishes `message`; when it returns, the message survives.
     ///
@@ -46,26 +118,59 @@ pub trait EventBus: Send + Sync + 'static {
     /// A dropped call may still publish.
     fn publish(&self, message: BusMessage) -> impl Future<Output = Result<(), BusError>> + Send;
 
-    /// The messages of `topics`, shared among the subscribers of `group`.
+    /// The messages of `topics` from their beginning on, shared among the subscribers of `group`:
+    /// each message goes to one of them, all messages of a key in order to the same. Topics that do
+    /// not exist are created.
+    ///
+    /// A subscriber that does not take its deliveries is given no more than a bounded number. When
+    /// members join or leave, what is unfinished may be delivered again, to another member.
     ///
     /// # Errors
     ///
-    /// [`BusError`]: nothing was subscribed.
+    /// [`BusError`]: nothing was subscribed; subscribe again. An error among the deliveries that is
+    /// followed by further deliveries was overcome.
     fn subscribe(
         &self,
         group: &str,
         topics: &[String],
     ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send;
+
+    /// Opens the publisher of this name and fences earlier holders: when this returns, nothing of
+    /// theirs is still on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: nobody was fenced for certain; open again.
+    fn publisher(
+        &self,
+        name: &PublisherName,
+    ) -> impl Future<Output = Result<Self::Publisher, BusError>> + Send;
+
+    /// The largest payload that the bus takes, in bytes; `None` if it has no limit.
+    fn max_payload_bytes(&self) -> Option<usize>;
 }
 
 /// The bus could not be reached, or refuses.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the bus is unavailable")]
-pub struct BusError(#[source] Box<dyn Error + Send + Sync>);
+pub struct BusError(#[source] Arc<dyn Error + Send + Sync>);
 
 impl BusError {
     /// With its cause.
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(source.into())
+        Self(Arc::from(source.into()))
     }
+}
+
+/// Why a batch was not published.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// Another holder has opened the publisher since. Nothing was published and nothing ever will be
+    /// through this one: drop it and whatever gave the right to use it.
+    #[error("another holder has opened the publisher")]
+    Fenced,
+    /// Nothing was published, or all of it. Open the publisher anew, look at its
+    /// [`resume_position`](Publisher::resume_position), and publish again.
+    #[error(transparent)]
+    Unavailable(#[from] BusError),
 }

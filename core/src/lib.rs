@@ -27,6 +27,7 @@ mod ports;
 mod position;
 mod reducer;
 pub mod schema;
+mod shared_event_bus;
 mod shared_event_store;
 mod snapshot;
 mod stream;
@@ -58,7 +59,9 @@ pub use effect::{
     sequential,
 };
 pub use event::{Encoded, NewEvent, Recorded, RecordedEvent, StoredContent};
-pub use event_bus::{BusError, BusMessage, Delivery, EventBus};
+pub use event_bus::{
+    BusError, BusMessage, BusPlace, Delivery, EventBus, PublishError, Publisher, PublisherName,
+};
 pub use event_sourced::EventSourced;
 pub use event_store::{
     DEFAULT_PARTITIONS, EventStore, Loaded, LogInfo, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
@@ -72,6 +75,7 @@ pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress};
 pub use ports::{Clock, IdGenerator, Rng};
 pub use position::{InvalidPosition, Position};
 pub use reducer::Reducer;
+pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};
 pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};
 pub use stream::{InvalidId, MAX_ID_BYTES, StreamId};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::{Clock, EventBus, EventStore, Reducer, SharedEventStore};
+use composable_rust_core::{
+    Clock, EventBus, EventStore, Reducer, SharedEventBus, SharedEventStore,
+};
 use tokio::sync::Notify;
 
-use super::ports::SharedPublisher;
 use super::running::Running;
 use super::shared::{Copied, Core, Shared};
 use super::subscription::Listeners;
@@ -38,7 +39,7 @@ pub struct StoreBuilder<R: Reducer> {
     copy: Option<Copied<R::State>>,
     clock: Arc<dyn Clock>,
     event_store: Option<SharedEventStore>,
-    bus: Option<SharedPublisher>,
+    bus: Option<SharedEventBus>,
     max_effects: usize,
     subscription_buffer: usize,
 }
@@ -72,7 +73,7 @@ impl<R: Runnable> StoreBuilder<R> {
 
     /// Where `publish` effects go. Without it they are refused.
     pub fn event_bus(mut self, bus: impl EventBus) -> Self {
-        self.bus = Some(Arc::new(bus));
+        self.bus = Some(SharedEventBus::new(bus));
         self
     }
 

@@ -1,26 +1,7 @@
 //! The ports that effects go through.
 
-use std::sync::Arc;
-
-use composable_rust_core::{
-    BusError, BusMessage, DbOperation, DbOutcome, EventBus, EventStore as _, SharedEventStore,
-    StoreError,
-};
-use futures_util::future::BoxFuture;
+use composable_rust_core::{DbOperation, DbOutcome, EventStore as _, SharedEventStore, StoreError};
 use futures_util::stream::TryStreamExt as _;
-
-/// Publishing, whatever the bus.
-pub(super) trait Publisher: Send + Sync {
-    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>>;
-}
-
-impl<B: EventBus> Publisher for B {
-    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>> {
-        Box::pin(EventBus::publish(self, message))
-    }
-}
-
-pub(super) type SharedPublisher = Arc<dyn Publisher>;
 
 /// Does `operation` on `store`.
 pub(super) async fn operate(

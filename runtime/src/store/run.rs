@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, DatabaseEffect, Due, Effects};
+use composable_rust_core::{BusMessage, DatabaseEffect, Due, Effects, EventBus as _};
 use futures_util::future::{Abortable, BoxFuture, FutureExt as _};
 
 use super::error::panic_message;

@@ -3,13 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{AnyMessage, Clock, Effect, Effects, Reducer, SharedEventStore};
+use composable_rust_core::{
+    AnyMessage, Clock, Effect, Effects, Reducer, SharedEventBus, SharedEventStore,
+};
 use tokio::sync::{Notify, watch};
 
 use super::batch::{Batch, Sent};
 use super::error::panic_message;
 use super::planner::Planner;
-use super::ports::SharedPublisher;
 use super::running::Running;
 use super::subscription::Listeners;
 use super::{ActionError, Runnable, SendRejected, UnsupportedEffect};
@@ -24,7 +25,7 @@ pub(super) struct Shared<R: Reducer> {
     pub(super) copy: Option<Copied<R::State>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) event_store: Option<SharedEventStore>,
-    pub(super) bus: Option<SharedPublisher>,
+    pub(super) bus: Option<SharedEventBus>,
     pub(super) max_effects: usize,
     pub(super) subscription_buffer: usize,
     pub(super) core: Mutex<Core<R>>,

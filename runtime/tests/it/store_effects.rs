@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use composable_rust_core::{
-    Append, BusError, BusMessage, Clock as _, DbOperation, DbOutcome, Delivery, Encoded, EventBus,
-    EventId, ExpectedVersion, Fingerprint, NewEvent, Snapshot, StoreError, StreamId, Timestamp,
-    Verdict, Version, after, at, database, effects, future, parallel, publish,
+    Append, BusError, BusMessage, BusPlace, Clock as _, DbOperation, DbOutcome, Delivery, Encoded,
+    EventBus, EventId, ExpectedVersion, Fingerprint, NewEvent, PublishError, Publisher,
+    PublisherName, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version, after, at,
+    database, effects, future, parallel, publish,
 };
 use composable_rust_runtime::{EffectError, Store};
 use composable_rust_testing::InMemoryEventStore;
@@ -184,14 +185,33 @@ impl Delivery for Never {
         unreachable!("nothing is delivered")
     }
 
+    fn place(&self) -> BusPlace {
+        unreachable!("nothing is delivered")
+    }
+
     async fn acknowledge(self) -> Result<(), BusError> {
         Ok(())
+    }
+}
+
+impl Publisher for Never {
+    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+        unreachable!("no publisher is opened")
+    }
+
+    async fn publish_batch(
+        &mut self,
+        _: Vec<BusMessage>,
+        _: Option<u64>,
+    ) -> Result<(), PublishError> {
+        unreachable!("no publisher is opened")
     }
 }
 
 impl EventBus for Recording {
     type Delivery = Never;
     type Deliveries = futures_util::stream::Empty<Result<Never, BusError>>;
+    type Publisher = Never;
 
     async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
         if message.topic == "down" {
@@ -203,6 +223,14 @@ impl EventBus for Recording {
 
     async fn subscribe(&self, _: &str, _: &[String]) -> Result<Self::Deliveries, BusError> {
         Ok(futures_util::stream::empty())
+    }
+
+    async fn publisher(&self, _: &PublisherName) -> Result<Never, BusError> {
+        Err(BusError::new("nothing is published in batches"))
+    }
+
+    fn max_payload_bytes(&self) -> Option<usize> {
+        None
     }
 }
 

@@ -1,0 +1,186 @@
+//! A bus whose type is erased.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt as _};
+
+use crate::{
+    BusError, BusMessage, BusPlace, Delivery, EventBus, PublishError, Publisher, PublisherName,
+};
+
+/// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.
+#[derive(Clone)]
+pub struct SharedEventBus(Arc<dyn DynEventBus>);
+
+/// A delivery of a [`SharedEventBus`].
+pub struct SharedDelivery(Box<dyn DynDelivery>);
+
+/// A publisher of a [`SharedEventBus`].
+pub struct SharedPublisher(Box<dyn DynPublisher>);
+
+impl SharedEventBus {
+    /// Erases the type of `bus`.
+    pub fn new(bus: impl EventBus) -> Self {
+        Self(Arc::new(bus))
+    }
+}
+
+type Deliveries = BoxStream<'static, Result<SharedDelivery, BusError>>;
+
+trait DynEventBus: Send + Sync {
+    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>>;
+    fn subscribe<'a>(
+        &'a self,
+        group: &'a str,
+        topics: &'a [String],
+    ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
+    fn publisher<'a>(
+        &'a self,
+        name: &'a PublisherName,
+    ) -> BoxFuture<'a, Result<SharedPublisher, BusError>>;
+    fn max_payload_bytes(&self) -> Option<usize>;
+}
+
+trait DynDelivery: Send {
+    fn message(&self) -> &BusMessage;
+    fn place(&self) -> BusPlace;
+    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>>;
+}
+
+trait DynPublisher: Send {
+    fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<u64>, PublishError>>;
+    fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> BoxFuture<'_, Result<(), PublishError>>;
+}
+
+impl<B: EventBus> DynEventBus for B {
+    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(EventBus::publish(self, message))
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        group: &'a str,
+        topics: &'a [String],
+    ) -> BoxFuture<'a, Result<Deliveries, BusError>> {
+        Box::pin(async move {
+            let deliveries = EventBus::subscribe(self, group, topics).await?;
+            let erased = deliveries.map(|delivery| Ok(SharedDelivery(Box::new(delivery?))));
+            Ok(erased.boxed())
+        })
+    }
+
+    fn publisher<'a>(
+        &'a self,
+        name: &'a PublisherName,
+    ) -> BoxFuture<'a, Result<SharedPublisher, BusError>> {
+        Box::pin(
+            async move { Ok(SharedPublisher(Box::new(EventBus::publisher(self, name).await?))) },
+        )
+    }
+
+    fn max_payload_bytes(&self) -> Option<usize> {
+        EventBus::max_payload_bytes(self)
+    }
+}
+
+impl<D: Delivery> DynDelivery for D {
+    fn message(&self) -> &BusMessage {
+        Delivery::message(self)
+    }
+
+    fn place(&self) -> BusPlace {
+        Delivery::place(self)
+    }
+
+    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>> {
+        Box::pin(Delivery::acknowledge(*self))
+    }
+}
+
+impl<P: Publisher> DynPublisher for P {
+    fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<u64>, PublishError>> {
+        Box::pin(Publisher::resume_position(self))
+    }
+
+    fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(Publisher::publish_batch(self, messages, position))
+    }
+}
+
+impl EventBus for SharedEventBus {
+    type Delivery = SharedDelivery;
+    type Deliveries = Deliveries;
+    type Publisher = SharedPublisher;
+
+    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+        self.0.publish(message).await
+    }
+
+    async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Deliveries, BusError> {
+        self.0.subscribe(group, topics).await
+    }
+
+    async fn publisher(&self, name: &PublisherName) -> Result<SharedPublisher, BusError> {
+        self.0.publisher(name).await
+    }
+
+    fn max_payload_bytes(&self) -> Option<usize> {
+        self.0.max_payload_bytes()
+    }
+}
+
+impl Delivery for SharedDelivery {
+    fn message(&self) -> &BusMessage {
+        self.0.message()
+    }
+
+    fn place(&self) -> BusPlace {
+        self.0.place()
+    }
+
+    async fn acknowledge(self) -> Result<(), BusError> {
+        self.0.acknowledge().await
+    }
+}
+
+impl Publisher for SharedPublisher {
+    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+        self.0.resume_position().await
+    }
+
+    async fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> Result<(), PublishError> {
+        self.0.publish_batch(messages, position).await
+    }
+}
+
+impl fmt::Debug for SharedEventBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedEventBus").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SharedDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedDelivery").field(self.0.message()).finish()
+    }
+}
+
+impl fmt::Debug for SharedPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedPublisher").finish_non_exhaustive()
+    }
+}
