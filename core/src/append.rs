@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    Encoded, ExpectedVersion, MessageId, NewEvent, Position, StreamId, Timestamp, Version,
+    Encoded, ExpectedVersion, Firing, MessageId, NewEvent, Position, StreamId, Timestamp, Version,
 };
 
 /// Everything that one step of one stream commits: all of it or nothing.
@@ -21,6 +21,9 @@ pub struct Append {
     pub marks: Vec<NewMark>,
     /// Effects to be executed after the commit, in order.
     pub outbox: Vec<NewOutboxRow>,
+    /// Timers that this append fires: it requires exactly these armings and deletes them, before
+    /// `timers` are changed.
+    pub fires: Vec<Firing>,
     /// Timers to be armed or cancelled, in order.
     pub timers: Vec<TimerChange>,
     /// Whether the instance is finished: its timers go.
@@ -36,6 +39,7 @@ impl Append {
             events: Vec::new(),
             marks: Vec::new(),
             outbox: Vec::new(),
+            fires: Vec::new(),
             timers: Vec::new(),
             finished: false,
         }
@@ -112,6 +116,32 @@ pub enum OutboxKind {
     Dispatch,
     /// A request to a gateway.
     Call,
+    /// A message for another service, to be put on the bus; its target is `bus`.
+    Send,
+    /// An event that a policy could not turn into commands when it came.
+    Policy,
+    /// A timer, among dead letters; timers do not wait in the outbox.
+    Timer,
+}
+
+impl OutboxKind {
+    /// The name that stores keep.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispatch => "dispatch",
+            Self::Call => "call",
+            Self::Send => "send",
+            Self::Policy => "policy",
+            Self::Timer => "timer",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Dispatch, Self::Call, Self::Send, Self::Policy, Self::Timer]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
 }
 
 /// An effect to be executed after the commit.
@@ -187,4 +217,7 @@ pub enum Verdict {
     },
     /// Nothing of it was written: the stream is closed.
     Closed,
+    /// Nothing of it was written: these of the timers that it fires (by index) are not armed so any
+    /// more, and never will be again.
+    Void(Vec<usize>),
 }

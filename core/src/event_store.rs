@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Append, Encoded, Fingerprint, Mark, MessageId, Position, RecordedEvent, SharedEventStore,
-    Snapshot, StreamId, Timestamp, Verdict, Version,
+    Snapshot, StreamId, Timestamp, Verdict, Version, WorkQueues,
 };
 
 /// What is fixed when a log is created, and only read from then on.
@@ -63,7 +63,7 @@ pub enum Loaded {
 /// # Cancel safety
 ///
 /// A dropped call that writes may still commit. Treat it as [`StoreError::Unavailable`].
-pub trait EventStore: Send + Sync + 'static {
+pub trait EventStore: WorkQueues {
     /// What is fixed about the log.
     fn log(&self) -> LogInfo;
 
@@ -85,7 +85,8 @@ pub trait EventStore: Send + Sync + 'static {
     ///    answer.
     /// 2. If any of its marks stands: `Duplicate` with those that do.
     /// 3. If the stream ends in [`CLOSED`](crate::event::CLOSED): `Closed`.
-    /// 4. If the stream is not at the expected version: `Conflict`.
+    /// 4. If a timer that it fires is not armed so: `Void`.
+    /// 5. If the stream is not at the expected version: `Conflict`.
     ///
     /// # Errors
     ///

@@ -36,6 +36,7 @@ mod timestamp;
 mod validate;
 mod version;
 mod wire;
+mod work_queues;
 
 pub use aggregate::Aggregate;
 pub use append::{
@@ -83,6 +84,11 @@ pub use target::{Identified, Receives, Reply, Target};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use validate::validate_batch;
 pub use version::{ExpectedVersion, Version};
+pub use work_queues::{
+    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimer, DueTimers, Firing, Lease,
+    LeaseAction, LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow,
+    Settlement, StandingLease, TimerQueue, TimerSettlement, WorkQueues,
+};
 
 /// Verbs, the traits that users implement, and few types.
 pub mod prelude {

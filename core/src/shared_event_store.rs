@@ -2,13 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
+use uuid::Uuid;
+
 use crate::{
-    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+    Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
+    EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
+    OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement, Snapshot,
+    StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues,
 };
 
 /// An [`EventStore`] whose type is erased: what an app holds. Cheap to clone.
@@ -30,7 +35,10 @@ impl fmt::Debug for SharedEventStore {
 
 /// Writes the object-safe twin of [`EventStore`], and both ways between them.
 macro_rules! erase {
-    ($(fn $name:ident($($arg:ident: $by:ident $ty:ty),*) -> $out:ty;)*) => {
+    (
+        EventStore { $(fn $name:ident($($arg:ident: $by:ident $ty:ty),*) -> $out:ty;)* }
+        WorkQueues { $(fn $work:ident($($warg:ident: $wby:ident $wty:ty),*) -> $wout:ty;)* }
+    ) => {
         #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
         trait DynEventStore: Send + Sync {
             fn log(&self) -> LogInfo;
@@ -40,6 +48,8 @@ macro_rules! erase {
                 -> BoxStream<'a, Result<Loaded, StoreError>>;
             $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
                 -> BoxFuture<'a, Result<$out, StoreError>>;)*
+            $(fn $work<'a>(&'a self $(, $warg: erase!(@arg $wby 'a $wty))*)
+                -> BoxFuture<'a, Result<$wout, StoreError>>;)*
         }
 
         #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
@@ -58,6 +68,16 @@ macro_rules! erase {
             $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
                 -> BoxFuture<'a, Result<$out, StoreError>> {
                 Box::pin(EventStore::$name(self $(, $arg)*))
+            })*
+            $(fn $work<'a>(&'a self $(, $warg: erase!(@arg $wby 'a $wty))*)
+                -> BoxFuture<'a, Result<$wout, StoreError>> {
+                Box::pin(WorkQueues::$work(self $(, $warg)*))
+            })*
+        }
+
+        impl WorkQueues for SharedEventStore {
+            $(async fn $work(&self $(, $warg: erase!(@arg $wby $wty))*) -> Result<$wout, StoreError> {
+                self.0.$work($($warg),*).await
             })*
         }
 
@@ -79,21 +99,42 @@ macro_rules! erase {
         }
     };
     (@arg borrowed $l:lifetime $ty:ty) => { &$l $ty };
+    (@arg maybe $l:lifetime $ty:ty) => { Option<&$l $ty> };
     (@arg owned $l:lifetime $ty:ty) => { $ty };
     (@arg borrowed $ty:ty) => { &$ty };
+    (@arg maybe $ty:ty) => { Option<&$ty> };
     (@arg owned $ty:ty) => { $ty };
 }
 
 erase! {
-    fn append_events(partition: owned u16, batch: borrowed [Append]) -> Vec<Verdict>;
-    fn read_log(after: borrowed [Position], limit: owned usize) -> Vec<RecordedEvent>;
-    fn heads() -> Vec<Position>;
-    fn wait_for_events(after: borrowed [Position]) -> ();
-    fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot) -> ();
-    fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
-    fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;
-    fn erase_stream(stream: borrowed StreamId) -> u64;
-    fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> Verdict;
-    fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed Encoded) -> ();
-    fn now() -> Timestamp;
+    EventStore {
+        fn append_events(partition: owned u16, batch: borrowed [Append]) -> Vec<Verdict>;
+        fn read_log(after: borrowed [Position], limit: owned usize) -> Vec<RecordedEvent>;
+        fn heads() -> Vec<Position>;
+        fn wait_for_events(after: borrowed [Position]) -> ();
+        fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot) -> ();
+        fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
+        fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;
+        fn erase_stream(stream: borrowed StreamId) -> u64;
+        fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> Verdict;
+        fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed Encoded) -> ();
+        fn now() -> Timestamp;
+    }
+    WorkQueues {
+        fn load_leases(workers: borrowed [String]) -> LeaseTable;
+        fn change_leases(round: borrowed LeaseRound) -> Vec<bool>;
+        fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
+        fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;
+        fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;
+        fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
+        fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
+        fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;
+        fn settle_timers(partition: owned u16, settlements: borrowed [TimerSettlement]) -> ();
+        fn dead_letters(after: owned Option<(u16, Uuid)>, limit: owned usize) -> Vec<DeadLetter>;
+        fn decide_dead_letter(partition: owned u16, id: owned Uuid, decision: owned DeadLetterDecision) -> bool;
+        fn decided_dead_letters(queues: borrowed [Queue]) -> Vec<DeadLetter>;
+        fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, answers: borrowed [QueuedRow]) -> bool;
+        fn prune_marks(partition: owned u16, age: owned Duration, limit: owned usize) -> u64;
+        fn wait_for_work(seen: owned u64) -> u64;
+    }
 }

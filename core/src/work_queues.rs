@@ -1,0 +1,398 @@
+//! The port to what follows from commits: leases, queues, checkpoints, dead letters.
+
+use std::future::Future;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    Encoded, EventId, MessageId, NewOutboxRow, OutboxKind, StoreError, StreamId, Timestamp,
+};
+
+/// The right to work on one partition of what a worker does. Its epoch rises with every change of
+/// hands, and what a worker writes requires it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lease {
+    /// What is done, such as `dispatch/order`.
+    pub worker: String,
+    /// The log partition.
+    pub partition: u16,
+    /// Which holding this is.
+    pub epoch: u64,
+}
+
+/// A lease as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingLease {
+    /// The lease; its epoch is that of its last holder.
+    pub lease: Lease,
+    /// Who holds it.
+    pub holder: Option<Uuid>,
+    /// Whether it has lapsed, by the store's clock.
+    pub lapsed: bool,
+}
+
+/// Who works, and on what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaseTable {
+    /// The leases that were ever held, in order of workers and partitions.
+    pub leases: Vec<StandingLease>,
+    /// Who has announced a worker and not lapsed, in order.
+    pub members: Vec<(String, Uuid)>,
+}
+
+/// What happens to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAction {
+    /// Takes one that nobody holds or that has lapsed; its epoch rises by one.
+    Claim,
+    /// Keeps it from lapsing.
+    Renew,
+    /// Gives it up.
+    Release,
+}
+
+/// One process's turn at the leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRound {
+    /// The process.
+    pub holder: Uuid,
+    /// What it can work on; it counts for the sharing until `ttl` has passed. What it announced
+    /// before and does not now, it has withdrawn.
+    pub workers: Vec<String>,
+    /// How long what is claimed or renewed holds, by the store's clock.
+    pub ttl: Duration,
+    /// Leases with the epochs that were read (0 for one that was never held), and what to do.
+    pub changes: Vec<(Lease, LeaseAction)>,
+}
+
+/// How far a follower has come in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The partition.
+    pub partition: u16,
+    /// The last offset that is done.
+    pub offset: u64,
+    /// The event there: if the log has another, it went back.
+    pub event_id: Option<EventId>,
+}
+
+/// An effect for the queues, and the stream that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedRow {
+    /// The sender: what one sender sends to one recipient is executed in order.
+    pub stream: StreamId,
+    /// The effect.
+    pub row: NewOutboxRow,
+}
+
+/// Effects that a follower queues, with the checkpoint that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advance {
+    /// The follower's name.
+    pub name: String,
+    /// The right to move its checkpoint.
+    pub lease: Lease,
+    /// Where it is now; of the lease's partition.
+    pub to: Checkpoint,
+}
+
+/// What one worker reads of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Queue {
+    /// The partition.
+    pub partition: u16,
+    /// What executes its rows.
+    pub kind: OutboxKind,
+    /// The target's, gateway's or policy's name.
+    pub target: String,
+}
+
+/// The place of a row in its queue. Places rise in commit order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueuePlace {
+    /// Drawn under the partition's lock.
+    pub sequence: u64,
+    /// Among the rows of one sequence number.
+    pub index: u32,
+}
+
+/// An effect that waits to be executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its queue.
+    pub queue: Queue,
+    /// Its place there.
+    pub place: QueuePlace,
+    /// The effect and its sender.
+    pub queued: QueuedRow,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// How long until it may be tried again, by the store's clock; zero: now.
+    pub wait: Duration,
+    /// Whether something of the same sender for the same recipient is parked: this must be parked
+    /// behind it.
+    pub behind_parked: bool,
+}
+
+/// What became of a row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The right to say so; of the row's partition.
+    pub lease: Lease,
+    /// The row's queue; of the same partition.
+    pub queue: Queue,
+    /// The row's place.
+    pub place: QueuePlace,
+    /// What became of it.
+    pub change: QueueChange,
+}
+
+/// What becomes of a row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueChange {
+    /// It is executed and goes; these come instead, at the end of their queues.
+    Done(Vec<QueuedRow>),
+    /// It failed and is tried again.
+    Failed {
+        /// How often it has failed by now.
+        attempts: u32,
+        /// How long to wait.
+        retry_after: Duration,
+        /// Why.
+        error: String,
+    },
+    /// It goes to the dead letters.
+    Parked {
+        /// How often it has failed.
+        attempts: u32,
+        /// Why; `None`: it stands behind another that is parked.
+        error: Option<String>,
+    },
+}
+
+/// What one worker reads of the timers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerQueue {
+    /// The partition.
+    pub partition: u16,
+    /// The category of the streams.
+    pub category: String,
+}
+
+/// Which timer, and which arming of it: the message that armed it, and how many-th of its effects.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Firing {
+    /// The timer, scoped to its stream.
+    pub id: String,
+    /// The arming.
+    pub arming: (MessageId, u32),
+}
+
+/// A timer that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueTimer {
+    /// Its partition.
+    pub partition: u16,
+    /// Its stream.
+    pub stream: StreamId,
+    /// Which it is.
+    pub firing: Firing,
+    /// The command it delivers.
+    pub content: Encoded,
+    /// [`Metadata`](crate::Metadata) as JSON text.
+    pub metadata: String,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+}
+
+/// What is due, and when there will be more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DueTimers {
+    /// In order of deadlines within each queue.
+    pub timers: Vec<DueTimer>,
+    /// Until the next deadline after those, by the store's clock; zero when more are due already,
+    /// `None` when nothing is armed.
+    pub next: Option<Duration>,
+}
+
+/// What became of a timer that could not be fired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerSettlement {
+    /// The right to say so.
+    pub lease: Lease,
+    /// The stream; of the lease's partition.
+    pub stream: StreamId,
+    /// Which timer. Another arming of it is left alone.
+    pub firing: Firing,
+    /// What became of it; `Done` of nothing deletes it.
+    pub change: QueueChange,
+}
+
+/// What an operator decides about a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetterDecision {
+    /// It is tried again, before what is parked behind it.
+    Redrive,
+    /// It goes for good; the sender is answered `Undelivered`.
+    Refuse,
+}
+
+/// A message that could not be handled, or stands behind one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What it waited in. Of a timer, kind [`OutboxKind::Timer`] and the category.
+    pub queue: Queue,
+    /// Its place there, which it keeps; zero for a timer.
+    pub place: QueuePlace,
+    /// The effect and its sender. Of a timer, the message that would be delivered and its stream;
+    /// its recipient is the timer's id.
+    pub queued: QueuedRow,
+    /// Of a timer, its arming.
+    pub arming: Option<(MessageId, u32)>,
+    /// How often it failed.
+    pub attempts: u32,
+    /// Why; `None`: it stands behind another.
+    pub error: Option<String>,
+    /// When it was parked, by the store's clock.
+    pub parked_at: Timestamp,
+    /// What was decided and is not yet done.
+    pub decision: Option<DeadLetterDecision>,
+}
+
+/// What follows from commits: queues of effects and timers, who works on them, and how far
+/// followers of the log have come.
+///
+/// Queues are the rows that appends store ([`Append::outbox`](crate::Append::outbox),
+/// [`Append::timers`](crate::Append::timers)) and those that workers add. A row of one sender
+/// (its stream) for one recipient stands in a *pair* with the others of its queue.
+///
+/// # Cancel safety
+///
+/// A dropped call that writes may still commit. Treat it as [`StoreError::Unavailable`].
+pub trait WorkQueues: Send + Sync + 'static {
+    /// The leases and members of these workers.
+    fn load_leases(
+        &self,
+        workers: &[String],
+    ) -> impl Future<Output = Result<LeaseTable, StoreError>> + Send;
+
+    /// Announces the holder's workers and makes the changes that are still possible: each is tried
+    /// alone and succeeds if the lease has the given epoch, and its holder is the round's (for
+    /// `Renew` and `Release`), or it has none or has lapsed (for `Claim`). Says which succeeded, in
+    /// order.
+    fn change_leases(
+        &self,
+        round: &LeaseRound,
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// The checkpoints of a follower, in order of partitions; a partition that it never began has
+    /// none.
+    fn load_checkpoints(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
+
+    /// Queues `rows` in `partition`, in order, under the partition's lock, and moves a follower's
+    /// checkpoint in the same transaction. False, and nothing is written, if the lease is not at
+    /// its epoch any more.
+    ///
+    /// A row may be queued twice when the same call is sent again without a checkpoint; the
+    /// recipient's inbox absorbs it. With a checkpoint, one that is already at or past `to` gives
+    /// true and writes nothing.
+    fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Of each queue, up to `limit` rows after the given place, in order of places. One short
+    /// statement for all of them.
+    fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+
+    /// The streams that have rows in a queue or among its dead letters, each once, in order.
+    fn queued_streams(
+        &self,
+        queue: &Queue,
+    ) -> impl Future<Output = Result<Vec<StreamId>, StoreError>> + Send;
+
+    /// Says what became of rows of one partition, in one transaction. Says which were still the
+    /// lease's to settle: a row whose lease is not at its epoch any more is left alone. A row that
+    /// is gone already counts as settled, and adds nothing.
+    fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Of all these queues, up to `limit` timers that are due by the store's clock, the earliest
+    /// first.
+    fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> impl Future<Output = Result<DueTimers, StoreError>> + Send;
+
+    /// Says what became of timers of one partition that were not fired, in one transaction: a
+    /// failed one is due again after its wait, a parked one is a dead letter. One whose lease is
+    /// not at its epoch any more, or that is armed otherwise by now, is left alone.
+    fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The dead letters of the whole log after a place (partition, id of the row), up to `limit`, in
+    /// order of partitions, then queues and places.
+    fn dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
+
+    /// Keeps an operator's decision about a dead letter until the queue's worker carries it out.
+    /// False if there is none of this id in the partition, or if it stands behind another of its
+    /// pair.
+    fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The dead letters of these queues that a decision was made about.
+    fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
+
+    /// Carries a decision out, in one transaction. Re-driven, the dead letter and all that are
+    /// parked behind it go back to their places in the queue without attempts (a timer is due at
+    /// once, unless it was armed anew since); refused, it goes, and `answers` are queued. False if
+    /// the lease is not at its epoch any more, or if there is no such decision.
+    fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Deletes up to `limit` marks of a partition that are older than `age`, and whose message does
+    /// not wait in an outbox, among timers or dead letters any more. Says how many went.
+    fn prune_marks(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Completes when rows may have been queued, timers armed or decisions made since the call that
+    /// gave `seen` (0 at first): soon after it happened in this process, within the store's polling
+    /// interval when it did elsewhere. It may complete early. Gives what to ask with next.
+    fn wait_for_work(&self, seen: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
