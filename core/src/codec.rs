@@ -163,6 +163,20 @@ impl Codecs {
         stream: &StreamId,
         content: &Encoded,
     ) -> Result<M, DecodeError> {
+        let (format, bytes) = self.open(stream, content)?;
+        M::decode(&content.name, content.version, format, &bytes)
+    }
+
+    /// Opens the content of a message of `stream`: its format and bytes.
+    ///
+    /// # Errors
+    ///
+    /// The content's codec is not known, or cannot open it.
+    pub fn open<'b>(
+        &self,
+        stream: &StreamId,
+        content: &'b Encoded,
+    ) -> Result<(Format, Cow<'b, [u8]>), DecodeError> {
         let codec = self.reader(&content.codec)?;
         let bytes = codec.open(stream, &content.name, &content.bytes).map_err(|source| {
             DecodeError::Malformed {
@@ -171,7 +185,7 @@ impl Codecs {
                 source,
             }
         })?;
-        M::decode(&content.name, content.version, codec.format(), &bytes)
+        Ok((codec.format(), bytes))
     }
 
     fn reader(&self, name: &str) -> Result<&Arc<dyn Codec>, DecodeError> {

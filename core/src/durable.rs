@@ -9,17 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::{Gateway, ReceivesAnswer};
 use crate::list::{Item, List};
-use crate::{AnyMessage, Due, Effect, Id, Receives, StreamId, Target, Timestamp};
+use crate::{
+    AnyMessage, Due, Effect, Id, Message, Receives, ReplyAddress, StreamId, Target, Timestamp,
+};
 
 /// The durable follow-ups of an event: `effects![…]` of [`dispatch`], [`tell`], [`call`],
-/// [`after`], [`at`] and [`cancel`].
+/// [`after`], [`at`], [`cancel`] and [`answer`].
 pub type Reactions<C> = List<Reaction<C>>;
 
 /// A durable follow-up of an event.
 ///
-/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
-/// and does not execute it.** A public command that looks at
-/// [`Context::now`](crate::Context::now), sent by the program itself, does what is due.
+/// It is stored in the append's transaction, and executed after the commit by whichever process of
+/// the service has the lease.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reaction<C> {
@@ -31,6 +32,8 @@ pub enum Reaction<C> {
     Delay(Box<Delay<C>>),
     /// Cancels a delay.
     Cancel(EffectId),
+    /// Answers a caller whose address was kept.
+    Answer(Box<AnswerCaller>),
 }
 
 /// Names a delay or a cancellable effect, to cancel or replace it.
@@ -86,6 +89,9 @@ pub struct DispatchCommand {
 pub enum Replies {
     /// To the sender, with this tag as JSON text.
     Tagged(String),
+    /// To the sender as well, but what the sender records because of them goes no further up the
+    /// chain of requests.
+    Detached(String),
     /// To nobody.
     Unwanted,
 }
@@ -110,52 +116,71 @@ pub struct Delay<A> {
     pub due: Due,
     /// What comes back.
     pub action: A,
+    /// Whether what is recorded because of it goes no further up the chain of requests.
+    pub detached: bool,
+}
+
+/// An answer to a caller whose address was kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerCaller {
+    /// The caller.
+    pub to: ReplyAddress,
+    /// An event of the answering aggregate.
+    pub event: AnyMessage,
 }
 
 /// Sends `command` to the instance `to` of `T`; the replies come back to the sender, whose command
 /// type needs a variant for them.
 ///
-/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
-/// and does not execute it.**
+/// It commits with what the deciding message records, and then is delivered at least once, in the
+/// order of what this instance sends to that one, and applied exactly once: the receiver's inbox
+/// knows it. Every event that the receiver records because of it comes back as
+/// [`Reply::Recorded`](crate::Reply), also those that it records later, after a timer, a call or a
+/// dispatch of its own; so does a refusal.
 pub fn dispatch<T: Target>(to: &Id<T>, command: T::Command) -> Dispatch<T, ()> {
-    Dispatch { recipient: to.stream(), command, tag: (), target: PhantomData }
+    Dispatch { recipient: to.stream(), command, tag: (), detached: false, target: PhantomData }
 }
 
 /// Sends `command` to the instance `to` of `T` and wants no reply.
 ///
-/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
-/// and does not execute it.**
+/// Delivered as [`dispatch`] is. Nothing comes back, not even a refusal.
 pub fn tell<T: Target>(to: &Id<T>, command: T::Command) -> Tell<T> {
     Tell { recipient: to.stream(), command, target: PhantomData }
 }
 
 /// Asks the gateway `G`; the answer comes back to the sender.
 ///
-/// **It is stored in the append's transaction; this version of the runtime stores it and warns once,
-/// and does not execute it.**
+/// The call is made at least once, after the commit, with the same idempotency key each time; its
+/// answer is applied exactly once. See [`Gateway`] for what counts as an attempt.
 pub fn call<G: Gateway>(request: G::Request) -> Call<G, ()> {
-    Call { request, tag: (), gateway: PhantomData }
+    Call { request, tag: (), detached: false, gateway: PhantomData }
 }
 
 /// Sends `action` to this instance or store after `duration`.
 ///
-/// A `Store` executes it in memory. **Among [`Reactions`] it is stored in the append's transaction;
-/// this version of the runtime stores it and warns once, and does not execute it.**
+/// A `Store` executes it in memory. Among [`Reactions`] it commits with what the deciding message
+/// records and outlives the process; it fires once, unless it was cancelled or replaced before.
 pub fn after<A>(duration: Duration, action: A) -> After<A> {
-    After(Delay { id: None, due: Due::After(duration), action })
+    After(Delay { id: None, due: Due::After(duration), action, detached: false })
 }
 
 /// Sends `action` to this instance or store at `moment`; at once if it has passed.
 ///
-/// A `Store` executes it in memory. **Among [`Reactions`] it is stored in the append's transaction;
-/// this version of the runtime stores it and warns once, and does not execute it.**
+/// A `Store` executes it in memory. Among [`Reactions`] it commits with what the deciding message
+/// records and outlives the process; it fires once, unless it was cancelled or replaced before.
 pub fn at<A>(moment: Timestamp, action: A) -> After<A> {
-    After(Delay { id: None, due: Due::At(moment), action })
+    After(Delay { id: None, due: Due::At(moment), action, detached: false })
 }
 
 /// Cancels what runs under `id`; without effect if nothing does.
 pub fn cancel(id: impl Into<EffectId>) -> Cancel {
     Cancel(id.into())
+}
+
+/// Answers a caller whose [`reply_address`](crate::Context::reply_address) was kept with an event of
+/// this aggregate, as if the caller's own command had recorded it.
+pub fn answer(to: &ReplyAddress, event: impl Message) -> AnswerCaller {
+    AnswerCaller { to: to.clone(), event: AnyMessage::new(event) }
 }
 
 /// A [`dispatch`] being built.
@@ -165,13 +190,24 @@ pub struct Dispatch<T: Target, Tag> {
     recipient: StreamId,
     command: T::Command,
     tag: Tag,
+    detached: bool,
     target: PhantomData<fn() -> T>,
 }
 
 impl<T: Target> Dispatch<T, ()> {
     /// The same with a tag that comes back with every reply, as the reply variant declares it.
     pub fn tag<Tag>(self, tag: Tag) -> Dispatch<T, Tag> {
-        Dispatch { recipient: self.recipient, command: self.command, tag, target: PhantomData }
+        let Self { recipient, command, detached, target, .. } = self;
+        Dispatch { recipient, command, tag, detached, target }
+    }
+}
+
+impl<T: Target, Tag> Dispatch<T, Tag> {
+    /// The same, ending the chain of requests: what this instance records because of the replies is
+    /// not told to whoever asked it.
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
     }
 }
 
@@ -190,13 +226,23 @@ pub struct Tell<T: Target> {
 pub struct Call<G: Gateway, Tag> {
     request: G::Request,
     tag: Tag,
+    detached: bool,
     gateway: PhantomData<fn() -> G>,
 }
 
 impl<G: Gateway> Call<G, ()> {
     /// The same with a tag that comes back with the answer.
     pub fn tag<Tag>(self, tag: Tag) -> Call<G, Tag> {
-        Call { request: self.request, tag, gateway: PhantomData }
+        let Self { request, detached, gateway, .. } = self;
+        Call { request, tag, detached, gateway }
+    }
+}
+
+impl<G: Gateway, Tag> Call<G, Tag> {
+    /// The same, ending the chain of requests, as [`Dispatch::detached`] does.
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
     }
 }
 
@@ -211,6 +257,12 @@ impl<A> After<A> {
         self.0.id = Some(id.into());
         self
     }
+
+    /// The same, ending the chain of requests, as [`Dispatch::detached`] does.
+    pub fn detached(mut self) -> Self {
+        self.0.detached = true;
+        self
+    }
 }
 
 /// A [`cancel`].
@@ -218,8 +270,9 @@ impl<A> After<A> {
 #[must_use = "effects are values: they do nothing unless they are returned"]
 pub struct Cancel(EffectId);
 
-fn tagged(tag: &impl Serialize) -> Replies {
+fn tagged(tag: &impl Serialize, detached: bool) -> Replies {
     match serde_json::to_string(tag) {
+        Ok(text) if detached => Replies::Detached(text),
         Ok(text) => Replies::Tagged(text),
         Err(error) => panic!("a tag must be representable in JSON: {error}"),
     }
@@ -228,7 +281,7 @@ fn tagged(tag: &impl Serialize) -> Replies {
 impl<T: Target, Tag: Serialize> Dispatch<T, Tag> {
     fn erase(self) -> DispatchCommand {
         let command = AnyMessage::new(self.command);
-        let replies = tagged(&self.tag);
+        let replies = tagged(&self.tag, self.detached);
         DispatchCommand { target: T::NAME, recipient: self.recipient, command, replies }
     }
 }
@@ -244,7 +297,7 @@ impl<T: Target> Tell<T> {
 impl<G: Gateway, Tag: Serialize> Call<G, Tag> {
     fn erase(self) -> CallGateway {
         let request = AnyMessage::new(self.request);
-        CallGateway { gateway: G::NAME, request, replies: tagged(&self.tag) }
+        CallGateway { gateway: G::NAME, request, replies: tagged(&self.tag, self.detached) }
     }
 }
 
@@ -282,6 +335,12 @@ macro_rules! items {
             }
         }
 
+        impl<C> Item<$list<C>> for AnswerCaller {
+            fn item(self) -> $list<C> {
+                $list::Answer(Box::new(self))
+            }
+        }
+
         impl<C> Item<$list<C>> for Cancel {
             fn item(self) -> $list<C> {
                 $list::Cancel(self.0)
@@ -299,6 +358,7 @@ impl<C> From<Reaction<C>> for Effect<C> {
             Reaction::CallGateway(call) => Self::CallGateway(call),
             Reaction::Delay(delay) => Self::Delay(delay),
             Reaction::Cancel(id) => Self::Cancel(id),
+            Reaction::Answer(answer) => Self::Answer(answer),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::durable::{CallGateway, Delay, DispatchCommand, EffectId};
+use crate::durable::{AnswerCaller, CallGateway, Delay, DispatchCommand, EffectId};
 use crate::list::{Item, List};
 use crate::{
     AnyMessage, Append, BusMessage, Fingerprint, RecordedEvent, Snapshot, StoreError, StreamId,
@@ -27,6 +27,8 @@ pub enum Effect<A> {
     DispatchCommand(Box<DispatchCommand>),
     /// Asks a gateway. Durable; a plain store refuses it.
     CallGateway(Box<CallGateway>),
+    /// Answers a caller whose address was kept.
+    Answer(Box<AnswerCaller>),
     /// Brings an action back later.
     Delay(Box<Delay<A>>),
     /// Cancels what runs under an id.
@@ -133,9 +135,10 @@ impl<A: 'static> Effect<A> {
             Self::PublishEvent(message) => Effect::PublishEvent(message),
             Self::DispatchCommand(dispatch) => Effect::DispatchCommand(dispatch),
             Self::CallGateway(call) => Effect::CallGateway(call),
+            Self::Answer(answer) => Effect::Answer(answer),
             Self::Delay(delay) => {
-                let Delay { id, due, action } = *delay;
-                Effect::Delay(Box::new(Delay { id, due, action: f(action) }))
+                let Delay { id, due, action, detached } = *delay;
+                Effect::Delay(Box::new(Delay { id, due, action: f(action), detached }))
             }
             Self::Cancel(id) => Effect::Cancel(id),
             Self::Cancellable(id, effect) => Effect::Cancellable(id, Box::new(effect.map(f))),
@@ -234,6 +237,7 @@ impl<A: PartialEq> PartialEq for Effect<A> {
             (Self::PublishEvent(a), Self::PublishEvent(b)) => a == b,
             (Self::DispatchCommand(a), Self::DispatchCommand(b)) => a == b,
             (Self::CallGateway(a), Self::CallGateway(b)) => a == b,
+            (Self::Answer(a), Self::Answer(b)) => a == b,
             (Self::Delay(a), Self::Delay(b)) => a == b,
             (Self::Cancel(a), Self::Cancel(b)) => a == b,
             (Self::Cancellable(a, x), Self::Cancellable(b, y)) => a == b && x == y,
@@ -253,6 +257,7 @@ impl<A: fmt::Debug> fmt::Debug for Effect<A> {
             Self::PublishEvent(message) => message.fmt(f),
             Self::DispatchCommand(dispatch) => dispatch.fmt(f),
             Self::CallGateway(call) => call.fmt(f),
+            Self::Answer(answer) => answer.fmt(f),
             Self::Delay(delay) => delay.fmt(f),
             Self::Cancel(id) => f.debug_tuple("Cancel").field(id).finish(),
             Self::Cancellable(id, effect) => {

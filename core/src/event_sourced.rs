@@ -28,6 +28,7 @@ impl<A: Aggregate> EventSourced<A> {
             user: None,
             traceparent: None,
             return_addresses: Vec::new(),
+            reply: None,
         };
         let incoming = Incoming { message_id: MessageId(nil), metadata, now: Timestamp::EPOCH };
         Self { id, incoming }

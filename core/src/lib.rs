@@ -26,6 +26,7 @@ mod metadata;
 mod ports;
 mod position;
 mod reducer;
+mod reply;
 pub mod schema;
 mod shared_event_bus;
 mod shared_event_store;
@@ -52,8 +53,8 @@ pub use decision::{
     Decision, EventOf, Outcome, With, record, record_all, reject, repeat, unchanged,
 };
 pub use durable::{
-    After, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId, Reaction,
-    Reactions, Replies, Tell, after, at, call, cancel, dispatch, tell,
+    After, AnswerCaller, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId,
+    Reaction, Reactions, Replies, Tell, after, answer, at, call, cancel, dispatch, tell,
 };
 pub use effect::{
     DatabaseEffect, DbOperation, DbOutcome, Effect, Effects, database, future, parallel, publish,
@@ -76,6 +77,7 @@ pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress};
 pub use ports::{Clock, IdGenerator, Rng};
 pub use position::{InvalidPosition, Position};
 pub use reducer::Reducer;
+pub use reply::{RawReply, ReplyAddress, ReplyOutcome, ReplySource, ReplyTo};
 pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};
 pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::MAX_PAYLOAD_BYTES;
 use crate::binary;
 use crate::schema::SchemaTracer;
+use crate::{RawReply, ReplySource};
 
 /// One variant of a [`Message`]: its stable name and version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,18 @@ pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
 
     /// Tells `tracer` the shape of every variant.
     fn trace(tracer: &mut SchemaTracer);
+
+    /// Whose replies and answers it takes.
+    const REPLIES: &'static [ReplySource] = &[];
+
+    /// The message that delivers a reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::decode`]; [`DecodeError::UnknownName`] if no variant takes it.
+    fn receive_raw(reply: &RawReply<'_>) -> Result<Self, DecodeError> {
+        reply.unknown()
+    }
 }
 
 /// A message that cannot be encoded.

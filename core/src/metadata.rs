@@ -60,6 +60,9 @@ pub struct ReturnAddress {
     pub target: String,
     /// The tag that the asker attached, as JSON text.
     pub tag: String,
+    /// Whether the asker lives in another service, so that the answer goes over the bus.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
 }
 
 /// What is known about an event, a command or an effect besides its content.
@@ -82,4 +85,7 @@ pub struct Metadata {
     /// To whom the outcome is to be answered; the last is the nearest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub return_addresses: Vec<ReturnAddress>,
+    /// Of a reply: what it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<crate::ReplyTo>,
 }

@@ -18,6 +18,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     let decode = decode(message);
     let trace = trace(message);
     let receives = variants.iter().filter_map(|variant| receives(message, variant));
+    let receive_raw = receive_raw(message);
     quote! {
         const _: () = {
             #structs
@@ -29,6 +30,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
                 #encode
                 #decode
                 #trace
+                #receive_raw
             }
 
             #(#receives)*
@@ -207,17 +209,13 @@ fn trace(message: &Message) -> TokenStream {
 fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let Message { ident, root, .. } = message;
     let (last, before) = variant.fields.split_last()?;
-    let ty = &last.ty;
-    let (marker, of, taken, receiver, method) = match variant.role {
+    let (taken, receiver, method) = match variant.role {
         Role::Plain => return None,
-        Role::Reply => ("IsReply", "Target", "Reply", "Receives", "receive"),
-        Role::Answer => ("IsAnswer", "Gateway", "Answer", "ReceivesAnswer", "receive_answer"),
+        Role::Reply => ("Reply", "Receives", "receive"),
+        Role::Answer => ("Answer", "ReceivesAnswer", "receive_answer"),
     };
-    let [marker, of, taken, receiver, method] =
-        [marker, of, taken, receiver, method].map(|name| format_ident!("{name}"));
-    let target = variant.target.clone().unwrap_or_else(
-        || quote_spanned!(ty.span()=> <#ty as #root::__private::#marker<#ident>>::#of),
-    );
+    let [taken, receiver, method] = [taken, receiver, method].map(|name| format_ident!("{name}"));
+    let target = source(message, variant)?;
     let types: Vec<_> = before.iter().map(|field| &field.ty).collect();
     let locals: Vec<_> = before.iter().map(MessageField::local).collect();
     let (tag, pattern) = match (types.as_slice(), locals.as_slice()) {
@@ -237,6 +235,55 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
             }
         }
     })
+}
+
+/// By whose name a reply finds its variant; nothing for a message that takes none.
+fn receive_raw(message: &Message) -> Option<TokenStream> {
+    let root = &message.root;
+    let raw = local("reply");
+    let (mut sources, mut arms) = (Vec::new(), Vec::new());
+    for variant in &message.variants {
+        let Some(source) = source(message, variant) else { continue };
+        let (name, is_gateway, build) = match variant.role {
+            Role::Plain => continue,
+            Role::Reply => (quote!(<#source as #root::Target>::NAME), false, quote!(reply)),
+            Role::Answer => (quote!(<#source as #root::Gateway>::NAME), true, quote!(answer)),
+        };
+        let of = if is_gateway { quote!(Gateway) } else { quote!(Target) };
+        sources.push(quote!(#root::ReplySource::#of(#name)));
+        arms.push(quote! {
+            if #raw.to.outcome.is_gateways() == #is_gateway && #raw.to.from == #name {
+                return #raw.#build::<Self, #source>();
+            }
+        });
+    }
+    (!arms.is_empty()).then(|| {
+        quote! {
+            const REPLIES: &'static [#root::ReplySource] = &[#(#sources),*];
+
+            fn receive_raw(
+                #raw: &#root::RawReply<'_>,
+            ) -> ::core::result::Result<Self, #root::DecodeError> {
+                #(#arms)*
+                #raw.unknown()
+            }
+        }
+    })
+}
+
+/// The target or gateway whose replies or answers a variant takes.
+fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
+    let Message { ident, root, .. } = message;
+    let ty = &variant.fields.last()?.ty;
+    let (marker, of) = match variant.role {
+        Role::Plain => return None,
+        Role::Reply => ("IsReply", "Target"),
+        Role::Answer => ("IsAnswer", "Gateway"),
+    };
+    let (marker, of) = (format_ident!("{marker}"), format_ident!("{of}"));
+    Some(variant.target.clone().unwrap_or_else(
+        || quote_spanned!(ty.span()=> <#ty as #root::__private::#marker<#ident>>::#of),
+    ))
 }
 
 /// `match self`, also for an enum without variants.
