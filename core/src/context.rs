@@ -61,17 +61,22 @@ impl<'a, A: Aggregate> Context<'a, A> {
     pub fn new_id(&self) -> Uuid {
         let n = self.issued.get();
         self.issued.set(n + 1);
-        derive_id("id", self.log, self.id, self.message_id(), n)
+        self.derived("id", n)
     }
 
     /// The id of the message's event number `n`, counted from 0.
     pub fn event_id(&self, n: u32) -> EventId {
-        EventId(derive_id("event", self.log, self.id, self.message_id(), n))
+        EventId(self.derived("event", n))
     }
 
     /// The id of the message's durable effect number `n`, counted from 0.
     pub fn effect_id(&self, n: u32) -> Uuid {
-        derive_id("effect", self.log, self.id, self.message_id(), n)
+        self.derived("effect", n)
+    }
+
+    fn derived(&self, kind: &str, n: u32) -> Uuid {
+        let stream = [A::NAME, "-", self.id.as_str()];
+        derive_id(kind, self.log, &stream, self.incoming.message_id.0, n)
     }
 
     /// The message's id.
@@ -117,16 +122,17 @@ impl<A: Aggregate> fmt::Debug for Context<'_, A> {
     }
 }
 
-/// xxh3-128 of kind, log, stream, message and number, as a version 8 UUID. The log keeps apart what
-/// two services derive from one message, the stream what two instances do.
-fn derive_id<A: Aggregate>(kind: &str, log: Uuid, id: &Id<A>, message: MessageId, n: u32) -> Uuid {
+/// xxh3-128 of kind, log, cause, number and the parts of a name, as a version 8 UUID. The log keeps
+/// apart what two services derive from one message, the name what two instances do.
+#[doc(hidden)]
+pub fn derive_id(kind: &str, log: Uuid, name: &[&str], cause: Uuid, n: u32) -> Uuid {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(kind.as_bytes());
     hash.update(log.as_bytes());
-    hash.update(message.0.as_bytes());
+    hash.update(cause.as_bytes());
     hash.update(&n.to_le_bytes());
-    hash.update(A::NAME.as_bytes());
-    hash.update(b"-");
-    hash.update(id.as_str().as_bytes());
+    for part in name {
+        hash.update(part.as_bytes());
+    }
     uuid::Builder::from_custom_bytes(hash.digest128().to_be_bytes()).into_uuid()
 }

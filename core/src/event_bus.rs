@@ -37,7 +37,7 @@ pub struct BusPlace {
 }
 
 /// A message as it is delivered, until it is acknowledged.
-pub trait Delivery: Send + 'static {
+pub trait Delivery: Send + Sync + 'static {
     /// The message.
     fn message(&self) -> &BusMessage;
 
@@ -58,7 +58,7 @@ pub trait Delivery: Send + 'static {
 
 /// The only publisher of one log partition: whoever opened it last. What earlier holders still try
 /// to publish is refused.
-pub trait Publisher: Send + 'static {
+pub trait Publisher: Send + Sync + 'static {
     /// The position that came with the last batch that was published under this name, by any holder.
     /// `None` if there was none.
     ///

@@ -105,6 +105,7 @@ pub mod prelude {
 /// What the macros expand to. Not for users.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::context::derive_id;
     pub use crate::gateway::IsAnswer;
     pub use crate::list::put;
     pub use crate::message::{decode_content, decode_value, encode_content, encode_value, stored};

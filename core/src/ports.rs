@@ -13,6 +13,13 @@ pub trait Clock: Debug + Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Timestamp;
 
+    /// Time since some moment that stays the same; it never goes back, whatever happens to the wall
+    /// clock. Leases are measured by it.
+    fn monotonic(&self) -> Duration {
+        let micros = u64::try_from(self.now().as_micros()).unwrap_or(0);
+        Duration::from_micros(micros)
+    }
+
     /// Completes once `duration` has passed.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }

@@ -43,13 +43,13 @@ trait DynEventBus: Send + Sync {
     fn max_payload_bytes(&self) -> Option<usize>;
 }
 
-trait DynDelivery: Send {
+trait DynDelivery: Send + Sync {
     fn message(&self) -> &BusMessage;
     fn place(&self) -> BusPlace;
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>>;
 }
 
-trait DynPublisher: Send {
+trait DynPublisher: Send + Sync {
     fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<u64>, PublishError>>;
     fn publish_batch(
         &mut self,

@@ -1,5 +1,6 @@
 //! What an app keeps of one aggregate type.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use composable_rust_core::{
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) log: LogInfo,
     pub(crate) writer: GroupCommit,
     pub(crate) codecs: Codecs,
+    /// Targets that live in another service.
+    pub(crate) remote: BTreeSet<&'static str>,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdGenerator>,

@@ -4,26 +4,24 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Clock, Codec, Codecs, EventStore, Id, IdGenerator, LogInfo, Position, Recorded,
-    RecordedEvent, Rng, SharedEventStore, StoreError, schema,
+    Aggregate, Codecs, EventStore, Id, LogInfo, Position, Recorded, RecordedEvent,
+    SharedEventStore, StoreError,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
 
 use crate::aggregate::{AggregateRuntime, Shared};
+use crate::builder::AppBuilder;
 use crate::error::LoadError;
-use crate::group_commit::GroupCommit;
 use crate::handle::{Handle, content_of};
-use crate::instances::Instances;
-use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
-use crate::{Settings, SystemClock, SystemIds, SystemRng};
+use crate::registry::Registry;
+use crate::work::{Plans, Working};
 
-/// The composition root: an event store, and the aggregates that live in it. Cheap to clone.
+/// The composition root: an event store, the aggregates that live in it, and what follows from their
+/// events. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
@@ -31,6 +29,23 @@ struct Parts {
     shared: Arc<Shared>,
     aggregates: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
     registry: Registry,
+    plans: Plans,
+    /// The workers, once they are started.
+    working: Mutex<Option<Arc<Working>>>,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if let Some(working) = self.working() {
+            working.abandon();
+        }
+    }
+}
+
+impl Parts {
+    fn working(&self) -> Option<Arc<Working>> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl fmt::Debug for App {
@@ -39,199 +54,20 @@ impl fmt::Debug for App {
     }
 }
 
-/// An app being put together; made by [`App::builder`].
-pub struct AppBuilder {
-    store: SharedEventStore,
-    settings: Settings,
-    codecs: Codecs,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn IdGenerator>,
-    rng: Arc<dyn Rng>,
-    aggregates: Vec<Registration>,
-}
-
-type Made = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
-
-struct Registration {
-    name: &'static str,
-    type_name: &'static str,
-    make: Box<dyn FnOnce(Arc<Shared>) -> Made + Send>,
-}
-
-impl fmt::Debug for AppBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.aggregates.iter().map(|aggregate| aggregate.name).collect();
-        f.debug_struct("AppBuilder").field("aggregates", &names).finish_non_exhaustive()
-    }
-}
-
-/// What is wrong with an app, all of it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the app cannot be built: {}", .problems.join("; "))]
-pub struct BuildError {
-    problems: Vec<String>,
-}
-
-impl BuildError {
-    /// Each problem, in words.
-    pub fn problems(&self) -> &[String] {
-        &self.problems
-    }
-}
-
-impl AppBuilder {
-    /// Registers an aggregate with its environment.
-    #[must_use]
-    pub fn aggregate<A: Aggregate>(mut self, env: A::Environment) -> Self {
-        let make = Box::new(move |shared: Arc<Shared>| -> Made {
-            let (fingerprint, problem) = schema::fingerprint::<A>();
-            if let Some(problem) = problem {
-                tracing::warn!(
-                    aggregate = A::NAME, %problem,
-                    "its snapshots are told apart by name and FOLD only; raise FOLD when the state changes"
-                );
-            }
-            let settings = &shared.settings;
-            let instances =
-                Instances::new(settings.live_instances, settings.idle, settings.mailbox);
-            let runtime = Arc::new(AggregateRuntime::<A> { shared, env, fingerprint, instances });
-            let erased = Arc::new(AggregateRuntimeRef(Arc::clone(&runtime)));
-            (TypeId::of::<A>(), runtime as _, erased as _)
-        });
-        let type_name = std::any::type_name::<A>();
-        self.aggregates.push(Registration { name: A::NAME, type_name, make });
-        self
-    }
-
-    /// Changes limits and habits.
-    #[must_use]
-    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(&mut self.settings);
-        self
-    }
-
-    /// Writes with `codec` instead of bincode; what others wrote stays readable if they are
-    /// bincode, JSON or registered with [`AppBuilder::reading`].
-    #[must_use]
-    pub fn codec(mut self, codec: impl Codec) -> Self {
-        self.codecs = self.codecs.writing(codec);
-        self
-    }
-
-    /// Reads what `codec` wrote.
-    #[must_use]
-    pub fn reading(mut self, codec: impl Codec) -> Self {
-        self.codecs = self.codecs.reading(codec);
-        self
-    }
-
-    /// Replaces the system's clock.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Replaces the source of message ids.
-    #[must_use]
-    pub fn ids(mut self, ids: impl IdGenerator) -> Self {
-        self.ids = Arc::new(ids);
-        self
-    }
-
-    /// Replaces the source of chance.
-    #[must_use]
-    pub fn rng(mut self, rng: impl Rng) -> Self {
-        self.rng = Arc::new(rng);
-        self
-    }
-
-    /// Checks everything and builds the app.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] lists every problem: two aggregates of one name, a limit of 0.
-    pub fn build(self) -> Result<App, BuildError> {
-        let problems = self.problems();
-        if !problems.is_empty() {
-            return Err(BuildError { problems });
-        }
-        let Self { store, settings, codecs, clock, ids, rng, aggregates } = self;
-        let writer = GroupCommit::with(
-            store.clone(),
-            settings.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&rng),
-        );
-        let log = store.log();
-        let tasks = TaskTracker::new();
-        let loads = Semaphore::new(settings.loads);
-        let shared = Arc::new(Shared {
-            store,
-            log,
-            writer,
-            codecs,
-            settings,
-            clock,
-            ids,
-            rng,
-            tasks,
-            loads,
-        });
-        let mut by_type = BTreeMap::new();
-        let mut by_name = BTreeMap::new();
-        for Registration { name, make, .. } in aggregates {
-            let (type_id, runtime, erased) = make(Arc::clone(&shared));
-            by_type.insert(type_id, runtime);
-            by_name.insert(name, erased);
-        }
-        let registry = Registry::new(by_name);
-        Ok(App(Arc::new(Parts { shared, aggregates: by_type, registry })))
-    }
-
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut names = BTreeMap::new();
-        for Registration { name, type_name, .. } in &self.aggregates {
-            if let Some(other) = names.insert(*name, *type_name) {
-                problems.push(if other == *type_name {
-                    format!("`{name}` is registered twice")
-                } else {
-                    format!("`{other}` and `{type_name}` are both called `{name}`")
-                });
-            }
-        }
-        let Settings { mailbox, drain, live_instances, loads, writer_queue, batch_appends, .. } =
-            self.settings;
-        let limits = [
-            ("mailbox", mailbox),
-            ("drain", drain),
-            ("live_instances", live_instances),
-            ("loads", loads),
-            ("writer_queue", writer_queue),
-            ("batch_appends", batch_appends),
-        ];
-        for (name, limit) in limits {
-            if limit == 0 {
-                problems.push(format!("the setting `{name}` must be at least 1"));
-            }
-        }
-        problems
-    }
-}
-
 impl App {
     /// Begins an app on `store`.
     pub fn builder(store: impl EventStore) -> AppBuilder {
-        AppBuilder {
-            store: SharedEventStore::new(store),
-            settings: Settings::default(),
-            codecs: Codecs::default(),
-            clock: Arc::new(SystemClock),
-            ids: Arc::new(SystemIds),
-            rng: Arc::new(SystemRng),
-            aggregates: Vec::new(),
-        }
+        AppBuilder::new(store)
+    }
+
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        aggregates: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
+        registry: Registry,
+        plans: Plans,
+    ) -> Self {
+        let working = Mutex::new(None);
+        Self(Arc::new(Parts { shared, aggregates, registry, plans, working }))
     }
 
     /// The durable instance `id`; it need not have any event yet.
@@ -318,9 +154,28 @@ impl App {
         })
     }
 
-    /// Runs until `signal` completes, then lets everything that was accepted finish, for at most
-    /// `grace`. Returns whether all of it did.
+    /// Starts what follows from commits: dispatching, timers, policies, the relay. Until then it is
+    /// stored and waits; another process on the same store may do it. Started once, it is not
+    /// started again.
+    ///
+    /// It ends with [`App::shutdown`], or at once when the last clone of the app is dropped; whatever
+    /// was under way then is taken up by the next process.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(&self) {
+        let mut working = self.0.working.lock().unwrap_or_else(PoisonError::into_inner);
+        if working.is_none() && !self.0.shared.tasks.is_closed() {
+            let started = self.0.plans.start(&self.0.shared, &self.0.registry);
+            *working = Some(Arc::new(started));
+        }
+    }
+
+    /// Starts what follows from commits (see [`App::start`]) and runs until `signal` completes, then
+    /// lets everything that was accepted finish, for at most `grace`. Returns whether all of it did.
     pub async fn run_until(&self, signal: impl Future<Output = ()>, grace: Duration) -> bool {
+        self.start();
         signal.await;
         self.shutdown(grace).await
     }
@@ -329,13 +184,28 @@ impl App {
     /// whether all of them did; what did not may or may not be recorded.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         let shared = &self.0.shared;
-        shared.tasks.close();
         let late = shared.clock.sleep(grace);
-        tokio::select! {
+        let working = self.0.working();
+        let done = async {
+            // Workers first: what they have under way goes through the instances.
+            if let Some(working) = &working {
+                working.stop().await;
+            }
+            shared.tasks.close();
+            shared.tasks.wait().await;
+        };
+        let ended = tokio::select! {
             biased;
-            () = shared.tasks.wait() => true,
+            () = done => true,
             () = late => false,
+        };
+        if !ended {
+            shared.tasks.close();
+            if let Some(working) = working {
+                working.abandon();
+            }
         }
+        ended
     }
 }
 

@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::error::{LoadError, SendError};
 use crate::instance::{Answer, Instance, Letter};
 use crate::load::{Folded, load, unavailable};
-use crate::plan::{Plan, Rules, Ruling, plan, warn_once_of_follow_ups};
+use crate::plan::{Plan, Rules, Ruling, plan};
 
 /// What became of one try at a drain.
 enum Tried {
@@ -23,6 +23,8 @@ enum Tried {
     Done,
     /// Nothing was written: read the tail, decide again.
     Behind,
+    /// Nothing was written, and those at fault are answered: decide the others again.
+    Again,
     /// Nothing was written, and one of several is at fault: decide them one by one.
     Guilty(String),
     /// Nobody waits any more; what was sent may still commit.
@@ -109,6 +111,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             }
             match self.attempt(instance, base, &mut letters).await {
                 Tried::Done => return,
+                Tried::Again => {}
                 Tried::Abandoned => instance.forget(),
                 Tried::Guilty(_) if letters.len() > 1 => {
                     for letter in letters {
@@ -150,6 +153,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
             env: &self.env,
             codecs: &self.shared.codecs,
             verify_encoding: self.shared.settings.verify_encoding,
+            remote: &self.shared.remote,
+            max_payload: self.shared.settings.max_payload,
         };
         let plan = {
             let questions: Vec<_> = letters.iter().map(|letter| &letter.question).collect();
@@ -173,8 +178,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
             answer(std::mem::take(letters), &plan.rulings, base.version, None);
             return Tried::Done;
         }
-        warn_once_of_follow_ups(&plan.append);
         let Plan { append, after, rulings } = plan;
+        let fired = append.fires.clone();
+        let finished = after.state.is_finished() && !append.events.is_empty();
         let verdict = match self.appended(append, letters).await {
             None => return Tried::Abandoned,
             Some(Ok(verdict)) => verdict,
@@ -186,6 +192,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 let before = base.version;
                 instance.commit(before, after, now);
                 self.save_snapshot(instance);
+                if finished {
+                    self.instances.retire(&instance.id);
+                }
                 answer(std::mem::take(letters), &rulings, before, position);
                 Tried::Done
             }
@@ -205,6 +214,18 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Tried::Behind
             }
             Verdict::Closed => Tried::Behind,
+            Verdict::Void(fires) => {
+                let void: Vec<_> = fires.iter().filter_map(|at| fired.get(*at)).collect();
+                for letter in std::mem::take(letters) {
+                    match &letter.question.fires {
+                        Some(firing) if void.contains(&firing) => {
+                            let _ = letter.reply.send(Err(SendError::Void));
+                        }
+                        _ => letters.push(letter),
+                    }
+                }
+                if letters.is_empty() { Tried::Done } else { Tried::Again }
+            }
         }
     }
 
@@ -397,6 +418,7 @@ fn answer<A: Aggregate>(
                 }),
             }),
             Ruling::Refused(error) => Err(error.clone()),
+            Ruling::Void => Err(SendError::Void),
             Ruling::Same(_) => unreachable!("followed to its first"),
         }
     };

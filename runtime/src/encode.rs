@@ -1,6 +1,6 @@
 //! From messages to bytes that can be stored.
 
-use composable_rust_core::{Aggregate, Encoded, MAX_PAYLOAD_BYTES, Message};
+use composable_rust_core::{Aggregate, Encoded, Message};
 
 use crate::error::SendError;
 use crate::plan::Rules;
@@ -10,7 +10,7 @@ pub(crate) fn encoded<A: Aggregate, M: Message>(
     rules: &Rules<'_, A>,
     message: &M,
 ) -> Result<Encoded, SendError<A::Rejection>> {
-    let Rules { codecs, stream, verify_encoding, .. } = rules;
+    let Rules { codecs, stream, verify_encoding, max_payload, .. } = rules;
     let content = codecs.encode(stream, message).map_err(unstorable)?;
     if *verify_encoding {
         let again = codecs.decode::<M>(stream, &content).map_err(unstorable)?;
@@ -21,17 +21,20 @@ pub(crate) fn encoded<A: Aggregate, M: Message>(
             )));
         }
     }
-    check_size(content)
+    check_size(content, *max_payload)
 }
 
-pub(crate) fn check_size<R: Message>(content: Encoded) -> Result<Encoded, SendError<R>> {
+pub(crate) fn check_size<R: Message>(
+    content: Encoded,
+    most: usize,
+) -> Result<Encoded, SendError<R>> {
     let size = content.bytes.len();
-    if size <= MAX_PAYLOAD_BYTES {
+    if size <= most {
         return Ok(content);
     }
     let name = &content.name;
     Err(SendError::Unstorable(format!(
-        "`{name}` has {size} bytes, more than the {MAX_PAYLOAD_BYTES} that a payload may have"
+        "`{name}` has {size} bytes, more than the {most} that a payload may have"
     )))
 }
 

@@ -118,6 +118,10 @@ pub enum SendError<R: Message> {
     /// The instance's state cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The timer whose message it is was cancelled or replaced. Only the runtime sees this: nothing
+    /// was recorded, and nothing needs to be done.
+    #[error("the timer was cancelled or replaced")]
+    Void,
     /// The app is shutting down. Nothing was recorded; send to another process.
     #[error("the app is shutting down")]
     ShuttingDown,
@@ -139,6 +143,7 @@ impl<R: Message> SendError<R> {
             Self::Panicked(_) => "panicked",
             Self::Unstorable(_) => "unstorable",
             Self::Load(_) => "unavailable",
+            Self::Void => "void",
             Self::ShuttingDown => "shutting_down",
         }
     }

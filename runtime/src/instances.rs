@@ -22,7 +22,12 @@ struct Live<A: Aggregate> {
     /// By the number of its last use.
     by_use: BTreeMap<u64, Id<A>>,
     uses: u64,
+    /// The number of the next instance that is to leave first; it falls.
+    retired: u64,
 }
+
+/// Uses are counted from here; what is numbered lower has nothing more to do.
+const FIRST_USE: u64 = 1 << 62;
 
 struct Entry<A: Aggregate> {
     instance: Arc<Instance<A>>,
@@ -32,7 +37,12 @@ struct Entry<A: Aggregate> {
 
 impl<A: Aggregate> Instances<A> {
     pub(crate) fn new(most: usize, idle: Duration, rooms: usize) -> Self {
-        let live = Live { by_id: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 };
+        let live = Live {
+            by_id: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            uses: FIRST_USE,
+            retired: FIRST_USE,
+        };
         Self { most: most.max(1), idle, rooms, live: Mutex::new(live) }
     }
 
@@ -66,7 +76,7 @@ impl<A: Aggregate> Instances<A> {
             let Some((number, id)) = live.by_use.first_key_value() else { return };
             let (number, id) = (*number, id.clone());
             let Some(entry) = live.by_id.get(&id) else { return };
-            let surplus = live.by_id.len() > self.most;
+            let surplus = live.by_id.len() > self.most || number < FIRST_USE;
             if !surplus && now.since(entry.used_at) < self.idle {
                 return;
             }
@@ -79,6 +89,18 @@ impl<A: Aggregate> Instances<A> {
                 entry.last_use = live.uses;
                 live.by_use.insert(live.uses, id);
             }
+        }
+    }
+
+    /// Lets an instance that has finished leave memory when another of its type is next used.
+    pub(crate) fn retire(&self, id: &Id<A>) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = &mut *live;
+        let Some(entry) = live.by_id.get_mut(id) else { return };
+        if let Some(id) = live.by_use.remove(&entry.last_use) {
+            live.retired -= 1;
+            entry.last_use = live.retired;
+            live.by_use.insert(live.retired, id);
         }
     }
 

@@ -5,6 +5,8 @@ mod aggregate;
 mod answer;
 mod app;
 mod backoff;
+mod builder;
+mod deliver;
 mod drain;
 mod encode;
 mod error;
@@ -19,8 +21,10 @@ mod send;
 mod settings;
 mod store;
 mod system;
+mod work;
 
-pub use app::{App, AppBuilder, BuildError};
+pub use app::App;
+pub use builder::{AppBuilder, BuildError};
 pub use error::{LoadError, SendError};
 pub use group_commit::GroupCommit;
 pub use handle::{Handle, WaitError};
@@ -32,3 +36,4 @@ pub use store::{
     StoreClosed, Subscription, UnsupportedEffect,
 };
 pub use system::{SystemClock, SystemIds, SystemRng};
+pub use work::{Attempts, BreakerSettings, ForeignRecord, GatewaySettings};

@@ -1,14 +1,14 @@
 //! Deciding what waits for an instance, on a copy of its state. Pure: no I/O.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
     Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
-    ExpectedVersion, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark, NewOutboxRow,
-    NewTimer, OutboxKind, Outcome, Reaction, Replies, ReturnAddress, StreamId, TimerChange,
-    Version,
+    ExpectedVersion, Firing, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark,
+    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplyTo,
+    ReturnAddress, StreamId, TimerChange, Version,
 };
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     pub(crate) env: &'a A::Environment,
     pub(crate) codecs: &'a Codecs,
     pub(crate) verify_encoding: bool,
+    pub(crate) max_payload: usize,
+    /// Targets that live in another service.
+    pub(crate) remote: &'a BTreeSet<&'static str>,
 }
 
 /// A message that waits to be decided.
@@ -38,6 +41,8 @@ pub(crate) struct Question<C> {
     /// Of the command, if the message can come again and its outcome is to be kept.
     pub(crate) digest: Option<u128>,
     pub(crate) expecting: Option<Version>,
+    /// The timer whose message it is.
+    pub(crate) fires: Option<Firing>,
 }
 
 /// What one message leads to, if the append commits.
@@ -49,6 +54,8 @@ pub(crate) enum Ruling<A: Aggregate> {
     Refused(SendError<A::Rejection>),
     /// It is message number `.0` of the drain once more.
     Same(usize),
+    /// Its timer was cancelled or replaced by an earlier message of the drain.
+    Void,
 }
 
 impl<A: Aggregate> Ruling<A> {
@@ -72,8 +79,9 @@ pub(crate) struct Plan<A: Aggregate> {
 impl<A: Aggregate> Plan<A> {
     /// Whether the append would only check the version.
     pub(crate) fn stores_nothing(&self) -> bool {
-        let Append { events, marks, outbox, timers, .. } = &self.append;
-        events.is_empty() && marks.is_empty() && outbox.is_empty() && timers.is_empty()
+        let Append { events, marks, outbox, timers, fires, .. } = &self.append;
+        let effects = outbox.is_empty() && timers.is_empty() && fires.is_empty();
+        events.is_empty() && marks.is_empty() && effects
     }
 }
 
@@ -136,6 +144,12 @@ impl<A: Aggregate> Draft<'_, A> {
         &mut self,
         question: &Question<A::Command>,
     ) -> Result<Ruling<A>, SendError<A::Rejection>> {
+        if let Some(firing) = &question.fires {
+            if self.has_changed_timer(&firing.id) {
+                return Ok(Ruling::Void);
+            }
+            self.append.fires.push(firing.clone());
+        }
         let unexpected = question.expecting.filter(|expected| *expected != self.version);
         if let Some(expected) = unexpected {
             let actual = self.version;
@@ -148,15 +162,27 @@ impl<A: Aggregate> Draft<'_, A> {
         let effects_before = (self.append.outbox.len(), self.append.timers.len());
         let decided = self.state.decide(question.command.clone(), &ctx);
         let first = self.append.events.len();
+        let asked = question.is_request();
+        let mut effects = Effects { number: 0, metadata: ctx.metadata() };
         let (ruling, answer) = match decided {
             Ok(outcome) => {
-                self.accept(outcome, &ctx)?;
+                let silent = outcome.events.is_empty() && asked;
+                self.accept(outcome, &ctx, &mut effects)?;
+                if silent {
+                    let (unchanged, cause) = (ReplyOutcome::Unchanged, ctx.message_id().0);
+                    self.reply(unchanged, None, cause, &ctx, &mut effects)?;
+                }
                 self.append.finished = !self.append.events.is_empty() && self.state.is_finished();
                 let count = self.append.events.len() - first;
                 let ruling = Ruling::Accepted { first: index(first), count: index(count) };
                 (ruling, StoredAnswer::Accepted)
             }
             Err(rejection) => {
+                // Of a timer's or a reply's message, nobody is told.
+                if asked {
+                    let (told, cause) = (AnyMessage::new(rejection.clone()), ctx.message_id().0);
+                    self.reply(ReplyOutcome::Rejected, Some(told), cause, &ctx, &mut effects)?;
+                }
                 let answer = match question.digest {
                     Some(_) => StoredAnswer::rejected(rules, &rejection)?,
                     None => StoredAnswer::Accepted,
@@ -206,13 +232,29 @@ impl<A: Aggregate> Draft<'_, A> {
         Ok(())
     }
 
+    /// Whether an earlier message of the drain has armed or cancelled the timer, or finished the
+    /// instance, which cancels all.
+    fn has_changed_timer(&self, timer: &str) -> bool {
+        let changed = self.append.timers.iter().any(|change| match change {
+            TimerChange::Arm(armed) => armed.id == timer,
+            TimerChange::Cancel { id } => id == timer,
+        });
+        changed || self.append.finished || self.append.fires.iter().any(|f| f.id == timer)
+    }
+
     fn accept(
         &mut self,
         outcome: Outcome<A>,
         ctx: &Context<'_, A>,
+        effects: &mut Effects<'_>,
     ) -> Result<(), SendError<A::Rejection>> {
-        let mut effects = Effects { number: 0, metadata: ctx.metadata() };
-        if !outcome.repeated && !outcome.events.is_empty() {
+        if outcome.repeated {
+            for event in &outcome.events {
+                let event = AnyMessage::new(event.clone());
+                let cause = ctx.message_id().0;
+                self.reply(ReplyOutcome::Recorded, Some(event), cause, ctx, effects)?;
+            }
+        } else if !outcome.events.is_empty() {
             let metadata = event_metadata(ctx);
             for (n, event) in outcome.events.into_iter().enumerate() {
                 let content = encoded(self.rules, &event)?;
@@ -222,13 +264,34 @@ impl<A: Aggregate> Draft<'_, A> {
                 let reactions = self.state.react(&event, ctx);
                 self.version = self.version.next();
                 for reaction in reactions {
-                    self.follow_up(reaction, ctx, id.0, &mut effects)?;
+                    self.follow_up(reaction, ctx, id.0, effects)?;
                 }
+                let event = AnyMessage::new(event);
+                self.reply(ReplyOutcome::Recorded, Some(event), id.0, ctx, effects)?;
             }
         }
         for reaction in outcome.effects {
-            self.follow_up(reaction, ctx, ctx.message_id().0, &mut effects)?;
+            self.follow_up(reaction, ctx, ctx.message_id().0, effects)?;
         }
+        Ok(())
+    }
+
+    /// Tells whoever asked for the message being handled, if anybody did.
+    fn reply(
+        &mut self,
+        outcome: ReplyOutcome,
+        content: Option<AnyMessage>,
+        cause: Uuid,
+        ctx: &Context<'_, A>,
+        effects: &mut Effects<'_>,
+    ) -> Result<(), SendError<A::Rejection>> {
+        let of = effects.metadata;
+        let Some(asker) = of.return_addresses.last() else { return Ok(()) };
+        let content = content.map(|content| self.encoded_any(&asker.stream, &content));
+        let metadata = Metadata { causation_id: cause, ..of.clone() };
+        let id = ctx.effect_id(effects.next());
+        let row = reply_row(id, A::NAME, outcome, content.transpose()?, metadata);
+        self.append.outbox.extend(row);
         Ok(())
     }
 
@@ -239,8 +302,7 @@ impl<A: Aggregate> Draft<'_, A> {
         cause: Uuid,
         effects: &mut Effects<'_>,
     ) -> Result<(), SendError<A::Rejection>> {
-        let number = effects.number;
-        effects.number += 1;
+        let number = effects.next();
         let id = ctx.effect_id(number);
         match reaction {
             Reaction::DispatchCommand(dispatch) => {
@@ -248,11 +310,14 @@ impl<A: Aggregate> Draft<'_, A> {
                 if command.kind().internal {
                     return Err(SendError::Internal(command.kind().name));
                 }
-                let metadata = self.caused_by(effects.metadata, cause, Some((target, replies)))?;
+                let remote = self.rules.remote.contains(target);
+                let asks = Some((target, replies));
+                let metadata = self.caused_by(effects.metadata, cause, asks, remote)?;
                 let content = self.encoded_any(&recipient, &command)?;
+                let (kind, target) = addressed(target, remote);
                 self.append.outbox.push(NewOutboxRow {
                     id,
-                    kind: OutboxKind::Dispatch,
+                    kind,
                     target: target.to_owned(),
                     recipient: recipient.to_string(),
                     content,
@@ -261,7 +326,8 @@ impl<A: Aggregate> Draft<'_, A> {
             }
             Reaction::CallGateway(call) => {
                 let CallGateway { gateway, request, replies } = *call;
-                let metadata = self.caused_by(effects.metadata, cause, Some((gateway, replies)))?;
+                let asks = Some((gateway, replies));
+                let metadata = self.caused_by(effects.metadata, cause, asks, false)?;
                 let content = self.encoded_any(self.rules.stream, &request)?;
                 self.append.outbox.push(NewOutboxRow {
                     id,
@@ -273,7 +339,7 @@ impl<A: Aggregate> Draft<'_, A> {
                 });
             }
             Reaction::Delay(delay) => {
-                let Delay { id: timer, due, action } = *delay;
+                let Delay { id: timer, due, action, detached } = *delay;
                 let kind = action.kind();
                 if !kind.internal {
                     return Err(SendError::Unstorable(format!(
@@ -288,11 +354,32 @@ impl<A: Aggregate> Draft<'_, A> {
                     arming: (ctx.message_id(), number),
                     due,
                     content,
-                    metadata: self.caused_by(effects.metadata, cause, None)?,
+                    metadata: {
+                        let mut of = effects.metadata.clone();
+                        if detached {
+                            of.return_addresses.clear();
+                        }
+                        self.caused_by(&of, cause, None, false)?
+                    },
                 }));
             }
             Reaction::Cancel(timer) => {
                 self.append.timers.push(TimerChange::Cancel { id: timer.as_str().to_owned() });
+            }
+            Reaction::Answer(answer) => {
+                if answer.event.downcast_ref::<A::Event>().is_none() {
+                    return Err(SendError::Unstorable(format!(
+                        "an answer must be an event of `{}`, which {:?} is not",
+                        A::NAME,
+                        answer.event
+                    )));
+                }
+                let Some(asker) = answer.to.stack().last() else { return Ok(()) };
+                let content = self.encoded_any(&asker.stream, &answer.event)?;
+                let mut metadata = Metadata { causation_id: cause, ..effects.metadata.clone() };
+                metadata.return_addresses = answer.to.stack().to_vec();
+                let outcome = ReplyOutcome::Recorded;
+                self.append.outbox.extend(reply_row(id, A::NAME, outcome, Some(content), metadata));
             }
             other => {
                 return Err(SendError::Unstorable(format!("this runtime cannot store {other:?}")));
@@ -306,7 +393,8 @@ impl<A: Aggregate> Draft<'_, A> {
         stream: &StreamId,
         message: &AnyMessage,
     ) -> Result<Encoded, SendError<A::Rejection>> {
-        check_size(self.rules.codecs.encode_any(stream, message).map_err(unstorable)?)
+        let content = self.rules.codecs.encode_any(stream, message).map_err(unstorable)?;
+        check_size(content, self.rules.max_payload)
     }
 
     /// The metadata of a follow-up: a timer keeps the return addresses, a request that wants
@@ -316,12 +404,15 @@ impl<A: Aggregate> Draft<'_, A> {
         of: &Metadata,
         cause: Uuid,
         request: Option<(&'static str, Replies)>,
+        remote: bool,
     ) -> Result<String, SendError<A::Rejection>> {
-        let mut metadata = Metadata { causation_id: cause, ..of.clone() };
+        let mut metadata = Metadata { causation_id: cause, reply: None, ..of.clone() };
+        if let Some((_, Replies::Unwanted | Replies::Detached(_))) = &request {
+            metadata.return_addresses.clear();
+        }
         match request {
-            None => {}
-            Some((_, Replies::Unwanted)) => metadata.return_addresses.clear(),
-            Some((target, Replies::Tagged(tag))) => {
+            None | Some((_, Replies::Unwanted)) => {}
+            Some((target, Replies::Tagged(tag) | Replies::Detached(tag))) => {
                 if metadata.return_addresses.len() == MAX_RETURN_ADDRESSES {
                     return Err(SendError::Unstorable(format!(
                         "a dispatch to `{target}` would be the {}th in a chain of requests; use \
@@ -331,10 +422,14 @@ impl<A: Aggregate> Draft<'_, A> {
                 }
                 let stream = self.rules.stream.clone();
                 let target = target.to_owned();
-                metadata.return_addresses.push(ReturnAddress { stream, target, tag });
+                metadata.return_addresses.push(ReturnAddress { stream, target, tag, remote });
             }
         }
-        serde_json::to_string(&metadata).map_err(unstorable)
+        if remote {
+            // To the service that it goes to, all of them live elsewhere.
+            metadata.return_addresses.iter_mut().for_each(|address| address.remote = true);
+        }
+        Ok(json(&metadata))
     }
 }
 
@@ -344,13 +439,66 @@ struct Effects<'a> {
     metadata: &'a Metadata,
 }
 
+impl Effects<'_> {
+    fn next(&mut self) -> u32 {
+        self.number += 1;
+        self.number - 1
+    }
+}
+
+/// What executes what goes to a target: its type here, or the bus.
+fn addressed(target: &str, remote: bool) -> (OutboxKind, &str) {
+    if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Dispatch, target) }
+}
+
+/// The target of everything that goes over the bus.
+pub(crate) const BUS: &str = "bus";
+
+/// The reply to the nearest of the return addresses, if there is one.
+pub(crate) fn reply_row(
+    id: Uuid,
+    from: &str,
+    outcome: ReplyOutcome,
+    content: Option<Encoded>,
+    mut metadata: Metadata,
+) -> Option<NewOutboxRow> {
+    let ReturnAddress { stream, tag, remote, .. } = metadata.return_addresses.pop()?;
+    metadata.reply = Some(ReplyTo { from: from.to_owned(), outcome, tag });
+    let (kind, target) = addressed(stream.category(), remote);
+    Some(NewOutboxRow {
+        id,
+        kind,
+        target: target.to_owned(),
+        recipient: stream.to_string(),
+        content: content.unwrap_or_else(nothing),
+        metadata: json(&metadata),
+    })
+}
+
+/// The content of a reply that has none.
+fn nothing() -> Encoded {
+    Encoded { name: "$nothing".into(), version: 1, codec: "json".into(), bytes: Vec::new() }
+}
+
+fn json(metadata: &Metadata) -> String {
+    serde_json::to_string(metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
+}
+
+impl<C> Question<C> {
+    /// Whether it is somebody's command: not a reply, not a timer.
+    fn is_request(&self) -> bool {
+        self.fires.is_none() && self.incoming.metadata.reply.is_none()
+    }
+}
+
 fn event_metadata<A: Aggregate>(ctx: &Context<'_, A>) -> String {
     let metadata = Metadata {
         causation_id: ctx.message_id().0,
         return_addresses: Vec::new(),
+        reply: None,
         ..ctx.metadata().clone()
     };
-    serde_json::to_string(&metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
+    json(&metadata)
 }
 
 fn guarded<T, R: Message>(work: impl FnOnce() -> T) -> Result<T, SendError<R>> {
@@ -363,17 +511,4 @@ fn guarded<T, R: Message>(work: impl FnOnce() -> T) -> Result<T, SendError<R>> {
 
 fn index(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// Warns once per process that nothing executes what it stores.
-pub(crate) fn warn_once_of_follow_ups(append: &Append) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    let stores_some = !append.outbox.is_empty()
-        || append.timers.iter().any(|timer| matches!(timer, TimerChange::Arm(_)));
-    if stores_some && !WARNED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            stream = %append.stream,
-            "durable follow-ups are stored with their events, but nothing executes them yet"
-        );
-    }
 }

@@ -5,18 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Aggregate, Format, Id, Kind, Message as _, RecordedEvent, StreamId, Version,
+    Aggregate, Format, Id, Kind, Message as _, RecordedEvent, ReplySource, StreamId, Version,
 };
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::aggregate::AggregateRuntime;
+use crate::deliver::{Carried, Delivered};
 use crate::encode::describe;
 use crate::error::LoadError;
 use crate::handle::content_of;
 use crate::load::{load, load_events, undecodable};
 
 /// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON.
+#[derive(Clone)]
 pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);
 
 impl fmt::Debug for Registry {
@@ -123,6 +125,19 @@ impl Registry {
         self.find(stream.category())?.send(stream, name, content).await
     }
 
+    /// Whose replies an aggregate takes.
+    pub(crate) fn replies(&self, aggregate: &str) -> &'static [ReplySource] {
+        self.0.get(aggregate).map_or(&[], |aggregate| aggregate.replies())
+    }
+
+    /// Has an instance handle a message that the runtime carries.
+    pub(crate) async fn handle_carried(&self, message: &Carried) -> Delivered {
+        match self.0.get(message.stream.category()) {
+            Some(aggregate) => aggregate.handle_carried(message).await,
+            None => Delivered::Newer(format!("`{}` is not registered", message.stream.category())),
+        }
+    }
+
     fn find(&self, name: &str) -> Result<&Arc<dyn ErasedAggregate>, RegistryError> {
         self.0.get(name).ok_or_else(|| RegistryError::UnknownAggregate {
             name: name.to_owned(),
@@ -134,6 +149,8 @@ impl Registry {
 type Receipt = composable_rust_core::Receipt;
 
 pub(crate) trait ErasedAggregate: Send + Sync {
+    fn replies(&self) -> &'static [ReplySource];
+    fn handle_carried<'a>(&'a self, message: &'a Carried) -> BoxFuture<'a, Delivered>;
     fn commands(&self) -> &'static [Kind];
     fn events(&self) -> &'static [Kind];
     fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, LoadError>;
@@ -151,6 +168,14 @@ pub(crate) trait ErasedAggregate: Send + Sync {
 }
 
 impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
+    fn replies(&self) -> &'static [ReplySource] {
+        A::Command::REPLIES
+    }
+
+    fn handle_carried<'a>(&'a self, message: &'a Carried) -> BoxFuture<'a, Delivered> {
+        Box::pin(self.0.handle_carried(message))
+    }
+
     fn commands(&self) -> &'static [Kind] {
         A::Command::KINDS
     }

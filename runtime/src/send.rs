@@ -147,10 +147,11 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
             user: self.user.clone(),
             traceparent: self.traceparent.clone(),
             return_addresses: Vec::new(),
+            reply: None,
         };
         let incoming = Incoming { message_id, metadata, now: shared.clock.now() };
         let command = self.command.clone();
-        Ok(Question { command, incoming, digest, expecting: self.expecting })
+        Ok(Question { command, incoming, digest, expecting: self.expecting, fires: None })
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use composable_rust_core::MAX_PAYLOAD_BYTES;
+
+use crate::work::Attempts;
+
 /// Limits and habits of an app. Every queue has a bound; who meets it waits.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -31,6 +35,16 @@ pub struct Settings {
     pub batch_appends: usize,
     /// Bytes of payloads and metadata after which a batch takes nothing more. Default 4 MiB.
     pub batch_bytes: usize,
+    /// The largest payload, in bytes: of an event, a command, a timer. Default 4 MiB, which is also
+    /// the most; lower it to what the bus takes.
+    pub max_payload: usize,
+    /// How long a process that is gone keeps its share of the work from others. Whoever is frozen
+    /// for longer finds it taken over. It is renewed three times as often. Default 15 seconds.
+    pub lease: Duration,
+    /// Commands of the outbox that are on their way to instances of one type at a time. Default 256.
+    pub dispatches: usize,
+    /// How often a dispatched command, a timer or a policy may fail before it is parked.
+    pub attempts: Attempts,
 }
 
 impl Default for Settings {
@@ -47,6 +61,10 @@ impl Default for Settings {
             writer_queue: 1_024,
             batch_appends: 1_000,
             batch_bytes: 4 * 1_024 * 1_024,
+            max_payload: MAX_PAYLOAD_BYTES,
+            lease: Duration::from_secs(15),
+            dispatches: 256,
+            attempts: Attempts::default(),
         }
     }
 }

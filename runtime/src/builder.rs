@@ -1,0 +1,500 @@
+//! Putting an app together.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use composable_rust_core::{
+    Aggregate, Clock, Codec, Codecs, EventBus, EventStore, Format, Gateway, Id, IdGenerator,
+    Message, Recorded, ReplySource, Rng, SharedEventBus, SharedEventStore, Target, schema,
+};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::aggregate::{AggregateRuntime, Shared};
+use crate::app::App;
+use crate::group_commit::GroupCommit;
+use crate::instances::Instances;
+use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
+use crate::work::{
+    As, AsTheyAre, ErasedPolicy, ForeignRecord, GatewaySettings, OfEvents, OfRecords, Plans,
+    Published, RegisteredGateway, RegisteredPolicy, Source,
+};
+use crate::{Settings, SystemClock, SystemIds, SystemRng};
+
+/// An app being put together; made by [`App::builder`].
+pub struct AppBuilder {
+    store: SharedEventStore,
+    settings: Settings,
+    codecs: Codecs,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGenerator>,
+    rng: Arc<dyn Rng>,
+    aggregates: Vec<Registration>,
+    gateways: Vec<(&'static str, RegisteredGateway)>,
+    policies: Vec<RegisteredPolicy>,
+    published: Vec<Published>,
+    /// Targets in another service, and those in another process on the same store.
+    remote: BTreeSet<&'static str>,
+    elsewhere: BTreeSet<ReplySource>,
+    served: BTreeSet<&'static str>,
+    bus: Option<SharedEventBus>,
+}
+
+type Made = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
+
+struct Registration {
+    name: &'static str,
+    replies: &'static [ReplySource],
+    type_name: &'static str,
+    make: Box<dyn FnOnce(Arc<Shared>) -> Made + Send>,
+}
+
+impl fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.aggregates.iter().map(|aggregate| aggregate.name).collect();
+        f.debug_struct("AppBuilder").field("aggregates", &names).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with an app, all of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the app cannot be built: {}", .problems.join("; "))]
+pub struct BuildError {
+    problems: Vec<String>,
+}
+
+impl BuildError {
+    /// Each problem, in words.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl AppBuilder {
+    pub(crate) fn new(store: impl EventStore) -> Self {
+        Self {
+            store: SharedEventStore::new(store),
+            settings: Settings::default(),
+            codecs: Codecs::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            rng: Arc::new(SystemRng),
+            aggregates: Vec::new(),
+            gateways: Vec::new(),
+            policies: Vec::new(),
+            published: Vec::new(),
+            remote: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
+            served: BTreeSet::new(),
+            bus: None,
+        }
+    }
+
+    /// Registers an aggregate with its environment.
+    #[must_use]
+    pub fn aggregate<A: Aggregate>(mut self, env: A::Environment) -> Self {
+        let make = Box::new(move |shared: Arc<Shared>| -> Made {
+            let (fingerprint, problem) = schema::fingerprint::<A>();
+            if let Some(problem) = problem {
+                tracing::warn!(
+                    aggregate = A::NAME, %problem,
+                    "its snapshots are told apart by name and FOLD only; raise FOLD when the state changes"
+                );
+            }
+            let settings = &shared.settings;
+            let instances =
+                Instances::new(settings.live_instances, settings.idle, settings.mailbox);
+            let runtime = Arc::new(AggregateRuntime::<A> { shared, env, fingerprint, instances });
+            let erased = Arc::new(AggregateRuntimeRef(Arc::clone(&runtime)));
+            (TypeId::of::<A>(), runtime as _, erased as _)
+        });
+        let type_name = std::any::type_name::<A>();
+        self.aggregates.push(Registration {
+            name: A::NAME,
+            replies: A::Command::REPLIES,
+            type_name,
+            make,
+        });
+        self
+    }
+
+    /// Registers a gateway with the default settings.
+    #[must_use]
+    pub fn gateway<G: Gateway>(self, gateway: G) -> Self {
+        self.gateway_with(gateway, |_| {})
+    }
+
+    /// Registers a gateway, and changes how its calls are made.
+    #[must_use]
+    pub fn gateway_with<G: Gateway>(
+        mut self,
+        gateway: G,
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
+        let mut settings = GatewaySettings::default();
+        change(&mut settings);
+        let gateway = Arc::new(gateway);
+        self.gateways.push((G::NAME, RegisteredGateway { gateway, settings }));
+        self
+    }
+
+    /// Connects the app with other services.
+    #[must_use]
+    pub fn event_bus(mut self, bus: impl EventBus) -> Self {
+        self.bus = Some(SharedEventBus::new(bus));
+        self
+    }
+
+    /// Says that the instances of `T` live in another service on the bus, which
+    /// [`serves`](Self::serve) them: what is dispatched to them goes to the topic `NAME-commands`,
+    /// and policies read their events from `NAME-events`.
+    #[must_use]
+    pub fn remote<T: Target>(mut self) -> Self {
+        self.remote.insert(T::NAME);
+        self
+    }
+
+    /// Says that the instances of `T` live in another process on the same store, which registers
+    /// the aggregate.
+    #[must_use]
+    pub fn elsewhere<T: Target>(mut self) -> Self {
+        self.elsewhere.insert(ReplySource::Target(T::NAME));
+        self
+    }
+
+    /// Says that the gateway `G` is called by another process on the same store, which registers it.
+    #[must_use]
+    pub fn gateway_elsewhere<G: Gateway>(mut self) -> Self {
+        self.elsewhere.insert(ReplySource::Gateway(G::NAME));
+        self
+    }
+
+    /// Accepts the commands that other services send to instances of `A` over the bus, from the topic
+    /// `NAME-commands`. Whoever may write to that topic may send them.
+    #[must_use]
+    pub fn serve<A: Aggregate>(mut self) -> Self {
+        self.served.insert(A::NAME);
+        self
+    }
+
+    /// Publishes the events of `A` as they are to the topic `NAME-events`, from the beginning of the
+    /// log on. Erased events are left out.
+    #[must_use]
+    pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
+        let map = Box::new(AsTheyAre::<A::Event>(PhantomData));
+        let topic = format!("{}-events", A::NAME);
+        self.published.push(Published { category: A::NAME, topic, format, map });
+        self
+    }
+
+    /// Publishes the events of `A` as `map` gives them, to `topic`; `None` leaves one out. `map` must
+    /// be pure: it runs again when a publication is repeated.
+    #[must_use]
+    pub fn publish_as<A: Aggregate, M: Message>(
+        mut self,
+        topic: impl Into<String>,
+        format: Format,
+        map: impl Fn(&Recorded<A::Event>) -> Option<M> + Send + Sync + 'static,
+    ) -> Self {
+        let map = Box::new(As::<A::Event, M, _>(map, PhantomData));
+        self.published.push(Published { category: A::NAME, topic: topic.into(), format, map });
+        self
+    }
+
+    /// Sends commands to instances of `T` for events of `S`: those of this service's log, or of the
+    /// topic `NAME-events` where `S` is [`remote`](Self::remote). Each event leads to its commands
+    /// exactly once.
+    ///
+    /// `name` is that of the policy's checkpoint: it is kept for good and must not change. A policy
+    /// that is new begins with the events from then on, unless it is
+    /// [`policy_from_start`](Self::policy_from_start); over a topic, it begins with what the topic
+    /// has.
+    #[must_use]
+    pub fn on<S: Target, T: Target, C>(
+        self,
+        name: impl Into<String>,
+        policy: impl Fn(&Recorded<S::Event>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(OfEvents { name: name.clone(), policy, types });
+        self.policy(name, Source::Target(S::NAME), erased)
+    }
+
+    /// Sends commands to instances of `T` for the messages of any topic, whoever writes it. A message
+    /// is known by its CloudEvents source and id, or else by its place in the topic.
+    #[must_use]
+    pub fn on_topic<T: Target, C>(
+        self,
+        topic: impl Into<String>,
+        name: impl Into<String>,
+        policy: impl Fn(&ForeignRecord) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> T>);
+        let erased = Arc::new(OfRecords { name: name.clone(), policy, types });
+        self.policy(name, Source::Topic(topic.into()), erased)
+    }
+
+    fn policy(mut self, name: String, source: Source, policy: Arc<dyn ErasedPolicy>) -> Self {
+        self.policies.push(RegisteredPolicy { name, source, from_start: false, policy });
+        self
+    }
+
+    /// Lets the policy that was registered last begin with the first event of the log.
+    #[must_use]
+    pub fn policy_from_start(mut self) -> Self {
+        if let Some(policy) = self.policies.last_mut() {
+            policy.from_start = true;
+        }
+        self
+    }
+
+    /// Changes limits and habits.
+    #[must_use]
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Writes with `codec` instead of bincode; what others wrote stays readable if they are
+    /// bincode, JSON or registered with [`AppBuilder::reading`].
+    #[must_use]
+    pub fn codec(mut self, codec: impl Codec) -> Self {
+        self.codecs = self.codecs.writing(codec);
+        self
+    }
+
+    /// Reads what `codec` wrote.
+    #[must_use]
+    pub fn reading(mut self, codec: impl Codec) -> Self {
+        self.codecs = self.codecs.reading(codec);
+        self
+    }
+
+    /// Replaces the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Replaces the source of message ids.
+    #[must_use]
+    pub fn ids(mut self, ids: impl IdGenerator) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// Replaces the source of chance.
+    #[must_use]
+    pub fn rng(mut self, rng: impl Rng) -> Self {
+        self.rng = Arc::new(rng);
+        self
+    }
+
+    /// Checks everything and builds the app.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] lists every problem: two things of one name, a reply that nothing registered
+    /// gives, a limit of 0, something for the bus where there is none.
+    pub fn build(self) -> Result<App, BuildError> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(BuildError { problems });
+        }
+        let Self { store, settings, codecs, clock, ids, rng, aggregates, .. } = self;
+        let writer = GroupCommit::with(
+            store.clone(),
+            settings.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&rng),
+        );
+        let log = store.log();
+        let tasks = TaskTracker::new();
+        let loads = Semaphore::new(settings.loads);
+        let shared = Arc::new(Shared {
+            store,
+            log,
+            writer,
+            codecs,
+            remote: self.remote,
+            settings,
+            clock,
+            ids,
+            rng,
+            tasks,
+            loads,
+        });
+        let mut by_type = BTreeMap::new();
+        let mut by_name = BTreeMap::new();
+        for Registration { name, make, .. } in aggregates {
+            let (type_id, runtime, erased) = make(Arc::clone(&shared));
+            by_type.insert(type_id, runtime);
+            by_name.insert(name, erased);
+        }
+        let registry = Registry::new(by_name);
+        let plans = Plans {
+            gateways: self.gateways.into_iter().collect(),
+            policies: self.policies,
+            published: Arc::new(self.published),
+            served: self.served,
+            bus: self.bus,
+        };
+        Ok(App::new(shared, by_type, registry, plans))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut names = BTreeMap::new();
+        for Registration { name, type_name, .. } in &self.aggregates {
+            if let Some(other) = names.insert(*name, *type_name) {
+                problems.push(if other == *type_name {
+                    format!("`{name}` is registered twice")
+                } else {
+                    format!("`{other}` and `{type_name}` are both called `{name}`")
+                });
+            }
+        }
+        self.check_names(&mut problems);
+        self.check_replies(&names, &mut problems);
+        self.check_bus(&names, &mut problems);
+        let Settings {
+            mailbox,
+            drain,
+            live_instances,
+            loads,
+            writer_queue,
+            batch_appends,
+            dispatches,
+            ..
+        } = self.settings;
+        let limits = [
+            ("mailbox", mailbox),
+            ("drain", drain),
+            ("live_instances", live_instances),
+            ("loads", loads),
+            ("writer_queue", writer_queue),
+            ("batch_appends", batch_appends),
+            ("dispatches", dispatches),
+        ];
+        for (name, limit) in limits {
+            if limit == 0 {
+                problems.push(format!("the setting `{name}` must be at least 1"));
+            }
+        }
+        problems
+    }
+
+    fn check_names(&self, problems: &mut Vec<String>) {
+        let mut seen = BTreeSet::new();
+        for (name, gateway) in &self.gateways {
+            if !seen.insert(*name) {
+                problems.push(format!("the gateway `{name}` is registered twice"));
+            }
+            let (limit, lease) = (gateway.settings.time_limit, self.settings.lease);
+            if limit * 3 >= lease * 2 {
+                problems.push(format!(
+                    "the time limit of the gateway `{name}`, {limit:?}, must be shorter than two \
+                     thirds of the lease of {lease:?}"
+                ));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for policy in &self.policies {
+            if !seen.insert(policy.name.as_str()) {
+                problems.push(format!("two policies are called `{}`", policy.name));
+            }
+        }
+    }
+
+    /// Who sends requests must know somebody who answers.
+    fn check_replies(
+        &self,
+        names: &BTreeMap<&'static str, &'static str>,
+        problems: &mut Vec<String>,
+    ) {
+        for aggregate in &self.aggregates {
+            for source in aggregate.replies {
+                if self.elsewhere.contains(source) {
+                    continue;
+                }
+                let (asker, fault) = (
+                    aggregate.name,
+                    match source {
+                        ReplySource::Target(name) => {
+                            let known = names.contains_key(name) || self.remote.contains(name);
+                            (!known).then(|| format!(
+                            "of `{name}`: register it with `.aggregate`, or say where it lives with \
+                             `.remote` (another service) or `.elsewhere` (another process)"
+                        ))
+                        }
+                        ReplySource::Gateway(name) => {
+                            let known = self.gateways.iter().any(|(own, _)| own == name);
+                            (!known).then(|| {
+                                format!(
+                                    "of the gateway `{name}`: register it with `.gateway`, or say \
+                             `.gateway_elsewhere` (another process)"
+                                )
+                            })
+                        }
+                    },
+                );
+                if let Some(fault) = fault {
+                    problems.push(format!("`{asker}` takes answers {fault}"));
+                }
+            }
+        }
+    }
+
+    fn check_bus(&self, names: &BTreeMap<&'static str, &'static str>, problems: &mut Vec<String>) {
+        for name in self.remote.iter().filter(|name| names.contains_key(*name)) {
+            problems.push(format!("`{name}` is registered here and said to be remote"));
+        }
+        for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
+            problems.push(format!("`{name}` is served but not registered"));
+        }
+        for policy in &self.policies {
+            if let Source::Target(name) = &policy.source {
+                if !names.contains_key(name) && !self.remote.contains(name) {
+                    let policy = &policy.name;
+                    problems.push(format!(
+                        "the policy `{policy}` reads events of `{name}`: register it with \
+                         `.aggregate`, or say `.remote`"
+                    ));
+                }
+            }
+        }
+        let Some(bus) = &self.bus else {
+            let topics = self.policies.iter().any(|p| matches!(p.source, Source::Topic(_)));
+            let wanted = [
+                (!self.remote.is_empty(), "remote targets"),
+                (!self.published.is_empty(), "published events"),
+                (!self.served.is_empty(), "served aggregates"),
+                (topics, "policies over topics"),
+            ];
+            for (_, what) in wanted.iter().filter(|(wanted, _)| *wanted) {
+                problems.push(format!("there are {what} but no bus: add `.event_bus`"));
+            }
+            return;
+        };
+        if let Some(most) = bus.max_payload_bytes() {
+            let largest = self.settings.max_payload;
+            let sends = !self.published.is_empty() || !self.remote.is_empty();
+            if sends && largest > most {
+                problems.push(format!(
+                    "payloads may have {largest} bytes, but the bus takes only {most}: lower the \
+                     setting `max_payload`, or raise the limit of the bus and its broker"
+                ));
+            }
+        }
+    }
+}

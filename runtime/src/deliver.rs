@@ -1,0 +1,134 @@
+//! Handing an instance a message that the runtime carries: a dispatched command, a reply, a timeout.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use composable_rust_core::event::ERASED;
+use composable_rust_core::{
+    Aggregate, DecodeError, Encoded, Firing, Format, Id, Incoming, Message as _, MessageId,
+    Metadata, RawReply, StreamId,
+};
+use tokio::sync::oneshot;
+
+use crate::aggregate::AggregateRuntime;
+use crate::encode::describe;
+use crate::error::{LoadError, SendError, panic_text};
+use crate::instance::Letter;
+use crate::plan::Question;
+
+/// A message on its way to an instance, as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried {
+    /// The instance's.
+    pub(crate) stream: StreamId,
+    /// What its inbox knows the message by.
+    pub(crate) id: MessageId,
+    pub(crate) content: Encoded,
+    pub(crate) metadata: Metadata,
+    /// The timer whose message it is.
+    pub(crate) fires: Option<Firing>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// It is handled, now or before; a refusal by the domain included.
+    Handled,
+    /// The instance's stream is closed: nobody will ever handle it.
+    Closed,
+    /// Its timer is not armed so any more.
+    Void,
+    /// The handler failed. This counts as an attempt.
+    Failed(String),
+    /// No attempt can succeed.
+    Poison(String),
+    /// Something else is in the way, for as long as it lasts.
+    Waiting(String),
+    /// Newer code knows it.
+    Newer(String),
+}
+
+impl<A: Aggregate> AggregateRuntime<A> {
+    /// Has the instance handle a message, however long that takes.
+    pub(crate) async fn handle_carried(self: &Arc<Self>, message: &Carried) -> Delivered {
+        let command = match self.command_of(message) {
+            Ok(Some(command)) => command,
+            // Its content was erased with the stream that sent it.
+            Ok(None) => return Delivered::Handled,
+            Err(error) if error.is_newer() => return Delivered::Newer(describe(&error)),
+            Err(error) => return Delivered::Poison(describe(&error)),
+        };
+        let is_runtimes = message.metadata.reply.is_some() || message.fires.is_some();
+        if command.kind().internal && !is_runtimes {
+            let name = command.kind().name;
+            return Delivered::Poison(format!("`{name}` is internal: nobody may send it"));
+        }
+        let id = match Id::<A>::of_stream(&message.stream) {
+            Some(id) => id,
+            None => {
+                return Delivered::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
+            }
+        };
+        let now = self.shared.clock.now();
+        let incoming = Incoming { message_id: message.id, metadata: message.metadata.clone(), now };
+        let fires = message.fires.clone();
+        // A row that comes again is the same to the byte, so its id tells all.
+        let question = Question { command, incoming, digest: Some(0), expecting: None, fires };
+        let instance = self.instances.get(&id, now);
+        let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
+            return Delivered::Waiting("the app is shutting down".to_owned());
+        };
+        let (reply, outcome) = oneshot::channel();
+        self.deliver(&instance, Letter { question, reply, arrival: 0, _room: room });
+        drop(instance);
+        match outcome.await {
+            Ok(outcome) => delivered(outcome.map(drop)),
+            Err(_) => Delivered::Failed("the drain failed".to_owned()),
+        }
+    }
+
+    fn command_of(&self, message: &Carried) -> Result<Option<A::Command>, DecodeError> {
+        let Carried { stream, content, metadata, .. } = message;
+        if content.name == ERASED {
+            return Ok(None);
+        }
+        let codecs = &self.shared.codecs;
+        let decode = || match &metadata.reply {
+            None => codecs.decode(stream, content),
+            Some(to) => {
+                let (format, bytes) = if content.bytes.is_empty() {
+                    (Format::Json, std::borrow::Cow::default())
+                } else {
+                    codecs.open(stream, content)?
+                };
+                let (name, version) = (&*content.name, content.version);
+                A::Command::receive_raw(&RawReply { to, name, version, format, bytes: &bytes })
+            }
+        };
+        // Upcasters and codecs are code of users.
+        let decoded = catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+            let (name, version) = (content.name.to_string(), content.version);
+            let source = panic_text(&*panic).into();
+            Err(DecodeError::Malformed { name, version, source })
+        });
+        decoded.map(Some)
+    }
+}
+
+fn delivered<R: composable_rust_core::Message>(outcome: Result<(), SendError<R>>) -> Delivered {
+    let error = match outcome {
+        Ok(()) | Err(SendError::Rejected(_) | SendError::Erased) => return Delivered::Handled,
+        Err(error) => error,
+    };
+    let text = describe(&error);
+    match error {
+        SendError::Closed => Delivered::Closed,
+        SendError::Void => Delivered::Void,
+        SendError::Load(LoadError::NewerSchema { .. }) => Delivered::Newer(text),
+        SendError::Load(_) | SendError::OutcomeUnknown | SendError::ShuttingDown => {
+            Delivered::Waiting(text)
+        }
+        SendError::KeyReused => Delivered::Poison(text),
+        _ => Delivered::Failed(text),
+    }
+}

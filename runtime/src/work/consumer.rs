@@ -1,0 +1,185 @@
+//! Taking what other services put on the bus.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    BusError, Delivery as _, EventBus as _, QueuedRow, SharedDelivery, StoreError, StreamId,
+    WorkQueues as _,
+};
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use super::attempts::wait_for_others;
+use super::context::Work;
+use super::envelope::received;
+use super::follower::Stop;
+use super::policies::{ForeignRecord, Input, RegisteredPolicy};
+use super::policy_follower::{rows_for, waiting};
+use crate::encode::describe;
+
+/// Messages that are queued at a time.
+const BATCH: usize = 500;
+
+/// What is done with the messages of some topics.
+pub(crate) enum Consumes {
+    /// Commands and replies for instances here.
+    Messages,
+    /// A policy.
+    Policy(Box<RegisteredPolicy>),
+}
+
+/// Queues what comes over the bus and acknowledges it after the commit. What comes twice is queued
+/// twice; the recipient's inbox absorbs it.
+pub(crate) struct Consumer {
+    pub(crate) work: Arc<Work>,
+    pub(crate) group: String,
+    pub(crate) topics: Vec<String>,
+    pub(crate) consumes: Consumes,
+}
+
+impl Consumer {
+    pub(crate) async fn run(self) {
+        let mut failures = 0;
+        while !self.work.stop.is_cancelled() {
+            match self.consume(&mut failures).await {
+                Ok(()) => return,
+                Err(reason) => {
+                    tracing::warn!(group = self.group, reason, "the bus is read anew");
+                    failures += 1;
+                    if !self.work.pause(wait_for_others(failures)).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn consume(&self, failures: &mut u32) -> Result<(), String> {
+        let Some(bus) = &self.work.bus else { return Ok(()) };
+        let text = |error: BusError| describe(&error);
+        let mut deliveries = bus.subscribe(&self.group, &self.topics).await.map_err(text)?;
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = self.work.stop.cancelled() => return Ok(()),
+                next = deliveries.next() => next,
+            };
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(delivery) = next.take() {
+                match delivery {
+                    None if batch.is_empty() => return Err("the subscription ended".to_owned()),
+                    None => break,
+                    Some(Err(error)) => {
+                        tracing::debug!(group = self.group, error = describe(&error), "the bus");
+                    }
+                    Some(Ok(delivery)) => batch.push(delivery),
+                }
+                if batch.len() < BATCH {
+                    next = deliveries.next().now_or_never();
+                }
+            }
+            if !batch.is_empty() {
+                self.queue(batch).await?;
+                *failures = 0;
+            }
+        }
+    }
+
+    /// Queues a batch, however long that takes, and acknowledges it.
+    async fn queue(&self, batch: Vec<SharedDelivery>) -> Result<(), String> {
+        let mut tries = 0;
+        loop {
+            let queued = match self.rows(&batch).await {
+                Ok(rows) => self.enqueue(rows).await.map_err(Stop::from),
+                Err(stop) => Err(stop),
+            };
+            match queued {
+                Ok(()) => break,
+                Err(Stop::Newer(reason)) => {
+                    // Left unacknowledged, it goes to another member of the group.
+                    self.work.pause(Duration::from_secs(5)).await;
+                    return Err(format!("newer code is needed: {reason}"));
+                }
+                Err(stop) => {
+                    tracing::warn!(group = self.group, ?stop, "what came is not yet queued");
+                    if !self.work.pause(wait_for_others(tries)).await {
+                        return Ok(());
+                    }
+                    tries += 1;
+                }
+            }
+        }
+        for delivery in batch {
+            if let Err(error) = delivery.acknowledge().await {
+                tracing::debug!(error = describe(&error), "it will be delivered again");
+            }
+        }
+        Ok(())
+    }
+
+    async fn rows(&self, batch: &[SharedDelivery]) -> Result<Vec<QueuedRow>, Stop> {
+        let mut rows = Vec::with_capacity(batch.len());
+        let mut behind = BTreeMap::new();
+        for delivery in batch {
+            match &self.consumes {
+                Consumes::Messages => rows.extend(message(delivery)),
+                Consumes::Policy(policy) => {
+                    let record = record(delivery);
+                    let sender = record.sender();
+                    let partition = self.work.shared.log.partition_of(&sender);
+                    if !behind.contains_key(&partition) {
+                        let waits = waiting(&self.work, &policy.name, partition).await?;
+                        behind.insert(partition, waits);
+                    }
+                    let waits = behind.entry(partition).or_default();
+                    let input = Input::Message(record);
+                    rows.extend(rows_for(&self.work, policy, waits, &sender, &input)?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn enqueue(&self, rows: Vec<QueuedRow>) -> Result<(), StoreError> {
+        let mut by_partition: BTreeMap<u16, Vec<QueuedRow>> = BTreeMap::new();
+        for row in rows {
+            let partition = self.work.shared.log.partition_of(&row.stream);
+            by_partition.entry(partition).or_default().push(row);
+        }
+        for (partition, rows) in by_partition {
+            self.work.store().enqueue(partition, &rows, None).await?;
+        }
+        Ok(())
+    }
+}
+
+fn message(delivery: &SharedDelivery) -> Option<QueuedRow> {
+    let message = delivery.message();
+    let queued = received(message).and_then(|(sender, row)| {
+        let stream: StreamId = sender.parse().map_err(|_| "its sender is no stream".to_owned())?;
+        Ok(QueuedRow { stream, row })
+    });
+    match queued {
+        Ok(queued) => Some(queued),
+        Err(reason) => {
+            // Nobody can be told, and nothing of this framework's writes such a message.
+            let (topic, place) = (&message.topic, delivery.place());
+            tracing::error!(topic, ?place, reason, "a message is not addressed and is left out");
+            None
+        }
+    }
+}
+
+fn record(delivery: &SharedDelivery) -> ForeignRecord {
+    let (message, place) = (delivery.message(), delivery.place());
+    ForeignRecord {
+        topic: message.topic.clone(),
+        partition: place.partition,
+        offset: place.offset,
+        key: message.key.clone(),
+        headers: message.headers.clone(),
+        payload: message.payload.clone(),
+    }
+}

@@ -1,0 +1,89 @@
+//! What all workers of an app share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{Clock, Metadata, SharedEventBus, SharedEventStore, WorkQueues as _};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::gateways::{ErasedGateway, GatewaySettings};
+use super::leases::Leases;
+use super::policies::ErasedPolicy;
+use crate::aggregate::Shared;
+use crate::registry::Registry;
+
+pub(crate) struct Work {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Registry,
+    pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
+    pub(crate) policies: BTreeMap<String, Arc<dyn ErasedPolicy>>,
+    pub(crate) bus: Option<SharedEventBus>,
+    pub(crate) leases: Leases,
+    /// Rises when there may be work in the queues.
+    pub(crate) wake: watch::Receiver<u64>,
+    pub(crate) stop: CancellationToken,
+}
+
+#[derive(Clone)]
+pub(crate) struct RegisteredGateway {
+    pub(crate) gateway: Arc<dyn ErasedGateway>,
+    pub(crate) settings: GatewaySettings,
+}
+
+impl Work {
+    pub(crate) fn store(&self) -> &SharedEventStore {
+        &self.shared.store
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    /// Waits, unless it is time to stop. Gives whether to go on.
+    pub(crate) async fn pause(&self, duration: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            () = self.clock().sleep(duration) => true,
+        }
+    }
+}
+
+/// Wakes the workers when the store says that there may be work.
+pub(crate) async fn wake(
+    store: SharedEventStore,
+    clock: Arc<dyn Clock>,
+    wake: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
+    let mut seen = 0;
+    loop {
+        let woken = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            woken = store.wait_for_work(seen) => woken,
+        };
+        match woken {
+            Ok(now) => {
+                seen = now;
+                wake.send_modify(|n| *n += 1);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot wait for work");
+                wake.send_modify(|n| *n += 1);
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// What is stored beside a message. What cannot be read was erased.
+pub(crate) fn metadata(text: &str) -> Option<Metadata> {
+    serde_json::from_str(text).ok()
+}

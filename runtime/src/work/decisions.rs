@@ -1,0 +1,70 @@
+//! Carrying out what operators have decided about dead letters, and answering for what will never be
+//! handled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use composable_rust_core::__private::derive_id;
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, OutboxKind, Queue, QueuedRow, ReplyOutcome, StoreError,
+    WorkQueues as _,
+};
+
+use super::context::{Work, metadata};
+use super::leases::Held;
+use crate::plan::reply_row;
+
+impl Work {
+    /// Does what was decided about dead letters of these queues. Gives the queues that have rows
+    /// back.
+    pub(super) async fn carry_out_decisions(
+        &self,
+        held: &BTreeMap<Queue, Arc<Held>>,
+    ) -> Result<Vec<Queue>, StoreError> {
+        let queues: Vec<Queue> = held.keys().cloned().collect();
+        if queues.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut changed = Vec::new();
+        for letter in self.store().decided_dead_letters(&queues).await? {
+            let Some(held) = held.get(&letter.queue) else { continue };
+            let answers = answers_to(&letter);
+            if self.store().resolve_dead_letter(&held.lease, &letter, &answers).await? {
+                tracing::info!(id = %letter.queued.row.id, decision = ?letter.decision, "a dead letter is resolved");
+                changed.push(letter.queue);
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// What the sender of a refused dead letter is told.
+fn answers_to(letter: &DeadLetter) -> Vec<QueuedRow> {
+    let refused = letter.decision == Some(DeadLetterDecision::Refuse);
+    if !refused || letter.queue.kind == OutboxKind::Timer {
+        return Vec::new();
+    }
+    let outcome = match letter.queue.kind {
+        OutboxKind::Call => ReplyOutcome::Exhausted,
+        _ => ReplyOutcome::Undelivered,
+    };
+    answer(&letter.queued, &letter.queue.target, outcome, None)
+}
+
+/// The answer to an effect, queued behind what its sender has sent.
+pub(super) fn answer(
+    of: &QueuedRow,
+    from: &str,
+    outcome: ReplyOutcome,
+    content: Option<composable_rust_core::Encoded>,
+) -> Vec<QueuedRow> {
+    let Some(mut metadata) = metadata(&of.row.metadata) else { return Vec::new() };
+    // What could not be delivered as an answer is not answered itself.
+    if metadata.reply.is_some() {
+        return Vec::new();
+    }
+    metadata.causation_id = of.row.id;
+    let id = derive_id("answer", of.row.id, &[], of.row.id, 0);
+    let row = reply_row(id, from, outcome, content, metadata);
+    row.map(|row| QueuedRow { stream: of.stream.clone(), row }).into_iter().collect()
+}

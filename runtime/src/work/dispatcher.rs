@@ -1,0 +1,538 @@
+//! Executing the effects of the outbox.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    MessageId, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, ReplyOutcome,
+    Settlement, StoreError, WorkQueues as _,
+};
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+
+use super::attempts::{Attempts, wait_for_others};
+use super::breaker::Breaker;
+use super::context::{Work, metadata};
+use super::decisions::answer;
+use super::gateways::Called;
+use super::lanes::{LaneKey, Lanes};
+use super::leases::Held;
+use super::policies::PolicyError;
+use crate::deliver::{Carried, Delivered};
+use crate::error::panic_text;
+
+/// Rows of one queue that are in memory at most.
+const BUFFER: usize = 1_000;
+/// Rows of one queue that are read at a time.
+const PAGE: usize = 500;
+/// How often operators' decisions are looked for.
+const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
+/// How often a queue is read from its beginning, though nothing should be there.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long others are given to take what only newer code knows.
+const FOR_NEWER: Duration = Duration::from_secs(30);
+
+/// The worker of a queue, as leases name it.
+pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
+    format!("{}/{target}", kind.as_str())
+}
+
+/// Reads the queues that this process has leases of, and executes their rows: those of one sender
+/// for one recipient in order, everything else side by side.
+pub(crate) struct Dispatcher {
+    work: Arc<Work>,
+    /// What this process can execute.
+    kinds: Vec<(OutboxKind, String)>,
+    queues: BTreeMap<Queue, Reading>,
+    lanes: Lanes,
+    running: JoinSet<Finished>,
+    /// Rows under way, by what executes them.
+    busy: BTreeMap<(OutboxKind, String), usize>,
+    breakers: BTreeMap<String, Breaker>,
+    looked_for_decisions: Duration,
+}
+
+struct Reading {
+    held: Arc<Held>,
+    after: QueuePlace,
+    /// Whether there may be rows that were not read.
+    more: bool,
+    swept: Duration,
+}
+
+struct Finished {
+    key: LaneKey,
+    row: OutboxRow,
+    held: Arc<Held>,
+    executed: Executed,
+}
+
+/// What came of a row.
+#[derive(Debug)]
+enum Executed {
+    /// It is done; these come instead.
+    Done(Vec<QueuedRow>),
+    /// The handler failed.
+    Failed(String),
+    /// The handler failed, and this was the last attempt of a call.
+    Exhausted(String, Vec<QueuedRow>),
+    /// No attempt can succeed.
+    Poison(String),
+    /// Something else is in the way.
+    Waiting(String),
+    /// Newer code knows it.
+    Newer(String),
+}
+
+impl Dispatcher {
+    pub(crate) fn new(work: Arc<Work>, kinds: Vec<(OutboxKind, String)>) -> Self {
+        let breakers = work
+            .gateways
+            .iter()
+            .map(|(name, registered)| {
+                ((*name).to_owned(), Breaker::new(registered.settings.breaker))
+            })
+            .collect();
+        Self {
+            work,
+            kinds,
+            queues: BTreeMap::new(),
+            lanes: Lanes::default(),
+            running: JoinSet::new(),
+            busy: BTreeMap::new(),
+            breakers,
+            looked_for_decisions: Duration::ZERO,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let work = Arc::clone(&self.work);
+        let (mut wake, mut leases) = (work.wake.clone(), work.leases.changes());
+        loop {
+            self.take_queues();
+            if let Err(error) = self.read().await {
+                tracing::warn!(%error, "the outbox cannot be read; this is tried again");
+                self.mark_more();
+                if !work.pause(Duration::from_millis(200)).await {
+                    break;
+                }
+            }
+            if let Err(error) = self.carry_out_decisions().await {
+                tracing::debug!(%error, "decisions about dead letters cannot be read");
+            }
+            self.start();
+            let next = self.until_next();
+            tokio::select! {
+                biased;
+                () = work.stop.cancelled() => break,
+                Some(finished) = self.running.join_next() => self.finish(finished.ok()).await,
+                _ = leases.changed() => {}
+                _ = wake.changed() => self.mark_more(),
+                () = work.clock().sleep(next) => {}
+            }
+        }
+        // What is under way ends; what it says is kept, so that it is not done twice.
+        while let Some(finished) = self.running.join_next().await {
+            self.finish(finished.ok()).await;
+        }
+    }
+
+    /// Takes up the queues whose leases came, drops those whose leases went.
+    fn take_queues(&mut self) {
+        let mut held = BTreeMap::new();
+        for (kind, target) in &self.kinds {
+            for lease in self.work.leases.of(&worker_of(*kind, target)) {
+                let partition = lease.lease.partition;
+                held.insert(Queue { partition, kind: *kind, target: target.clone() }, lease);
+            }
+        }
+        let gone: Vec<Queue> = self
+            .queues
+            .iter()
+            .filter(|(queue, reading)| {
+                held.get(queue).is_none_or(|held| !Arc::ptr_eq(held, &reading.held))
+            })
+            .map(|(queue, _)| queue.clone())
+            .collect();
+        for queue in gone {
+            self.queues.remove(&queue);
+            self.lanes.remove_queue(&queue);
+        }
+        let now = self.work.now();
+        for (queue, held) in held {
+            self.queues.entry(queue).or_insert_with(|| Reading {
+                held,
+                after: QueuePlace::default(),
+                more: true,
+                swept: now,
+            });
+        }
+    }
+
+    fn mark_more(&mut self) {
+        for reading in self.queues.values_mut() {
+            reading.more = true;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), StoreError> {
+        let now = self.work.now();
+        let mut after = Vec::new();
+        for (queue, reading) in &mut self.queues {
+            if now.saturating_sub(reading.swept) > SWEEP {
+                (reading.after, reading.more, reading.swept) = (QueuePlace::default(), true, now);
+            }
+            if reading.more && self.lanes.count(queue) < BUFFER {
+                after.push((queue.clone(), reading.after));
+            }
+        }
+        if after.is_empty() {
+            return Ok(());
+        }
+        let rows = self.work.store().read_outbox(&after, PAGE).await?;
+        let mut counts: BTreeMap<Queue, usize> = BTreeMap::new();
+        for row in rows {
+            *counts.entry(row.queue.clone()).or_default() += 1;
+            if let Some(reading) = self.queues.get_mut(&row.queue) {
+                reading.after = reading.after.max(row.place);
+            }
+            self.lanes.push(row, now);
+        }
+        for (queue, _) in after {
+            if let Some(reading) = self.queues.get_mut(&queue) {
+                reading.more = counts.get(&queue).is_some_and(|count| *count >= PAGE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins everything that can begin now.
+    fn start(&mut self) {
+        let now = self.work.now();
+        let mut held_back = Vec::new();
+        while let Some(key) = self.lanes.next(now) {
+            match self.begin(&key, now) {
+                Begun::Running => {}
+                Begun::Full => held_back.push(key),
+                Begun::Later(wait) => self.lanes.put_off(&key, now, |_| wait),
+            }
+        }
+        for key in held_back {
+            self.lanes.put_off(&key, now, |_| Duration::from_millis(5));
+        }
+    }
+
+    fn begin(&mut self, key: &LaneKey, now: Duration) -> Begun {
+        let (Some(reading), Some(row)) = (self.queues.get(&key.0), self.lanes.first(key)) else {
+            return Begun::Later(Duration::from_millis(100));
+        };
+        let (held, row) = (Arc::clone(&reading.held), row.clone());
+        let what = (key.0.kind, key.0.target.clone());
+        let settings = &self.work.shared.settings;
+        let (limit, most) = match self.work.gateways.get(what.1.as_str()) {
+            Some(gateway) if what.0 == OutboxKind::Call => {
+                (gateway.settings.time_limit, gateway.settings.concurrency)
+            }
+            _ => (Duration::ZERO, settings.dispatches),
+        };
+        if self.busy.get(&what).is_some_and(|busy| *busy >= most) {
+            return Begun::Full;
+        }
+        if !held.admits(self.work.clock(), limit) {
+            return Begun::Later(Duration::from_millis(100));
+        }
+        if what.0 == OutboxKind::Call && !row.behind_parked {
+            if let Some(Err(until)) = self.breakers.get_mut(&what.1).map(|b| b.admit(now)) {
+                return Begun::Later(until.saturating_sub(now));
+            }
+        }
+        *self.busy.entry(what).or_default() += 1;
+        let (work, key) = (Arc::clone(&self.work), key.clone());
+        self.running.spawn(async move {
+            let executed = AssertUnwindSafe(work.execute(&row)).catch_unwind().await;
+            let executed = executed.unwrap_or_else(|panic| Executed::Failed(panic_text(&*panic)));
+            Finished { key, row, held, executed }
+        });
+        Begun::Running
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = self.work.now();
+        let more = self.queues.iter().any(|(q, r)| r.more && self.lanes.count(q) < BUFFER);
+        if more {
+            return Duration::ZERO;
+        }
+        self.lanes.next_in(now).unwrap_or(LOOK_FOR_DECISIONS).min(LOOK_FOR_DECISIONS)
+    }
+
+    /// Says what became of everything that has ended, in as few transactions as there are
+    /// partitions.
+    async fn finish(&mut self, first: Option<Finished>) {
+        let mut finished: Vec<Finished> = first.into_iter().collect();
+        while let Some(next) = self.running.try_join_next() {
+            finished.extend(next.ok());
+        }
+        let now = self.work.now();
+        let mut by_partition: BTreeMap<u16, Vec<(Finished, QueueChange)>> = BTreeMap::new();
+        for mut ended in finished {
+            let what = (ended.key.0.kind, ended.key.0.target.clone());
+            if let Some(busy) = self.busy.get_mut(&what) {
+                *busy = busy.saturating_sub(1);
+            }
+            self.record(&ended, now);
+            match self.change(&mut ended) {
+                Some(change) => {
+                    by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
+                }
+                None => self.lanes.put_off(&ended.key, now, wait_for_others),
+            }
+        }
+        for (partition, ended) in by_partition {
+            self.settle(partition, ended).await;
+        }
+    }
+
+    fn record(&mut self, ended: &Finished, now: Duration) {
+        if ended.key.0.kind != OutboxKind::Call || ended.row.behind_parked {
+            return;
+        }
+        let Some(breaker) = self.breakers.get_mut(&ended.key.0.target) else { return };
+        let failed = match &ended.executed {
+            Executed::Done(_) => false,
+            Executed::Failed(_) | Executed::Exhausted(..) | Executed::Waiting(_) => true,
+            Executed::Poison(_) | Executed::Newer(_) => return breaker.withdraw(),
+        };
+        if breaker.record(failed, now) {
+            tracing::warn!(gateway = %ended.key.0.target, "a gateway fails and is left alone");
+        }
+    }
+
+    /// What is to be written about a row; nothing, if it is only put off.
+    fn change(&mut self, ended: &mut Finished) -> Option<QueueChange> {
+        let row = &ended.row;
+        let failures = row.attempts + 1;
+        Some(match std::mem::replace(&mut ended.executed, Executed::Done(Vec::new())) {
+            Executed::Done(_) if row.behind_parked => {
+                QueueChange::Parked { attempts: row.attempts, error: None }
+            }
+            Executed::Done(rows) => QueueChange::Done(rows),
+            Executed::Exhausted(error, answer) => {
+                tracing::warn!(gateway = %row.queue.target, error, "a call is out of attempts");
+                QueueChange::Done(answer)
+            }
+            Executed::Failed(error) => {
+                match self.work.attempts_of(&row.queue).wait_after(failures) {
+                    Some(retry_after) => {
+                        QueueChange::Failed { attempts: failures, retry_after, error }
+                    }
+                    None => parked(row, failures, error),
+                }
+            }
+            Executed::Poison(error) => parked(row, failures, error),
+            Executed::Waiting(reason) => {
+                tracing::debug!(target = %row.queue.target, reason, "an effect waits");
+                return None;
+            }
+            Executed::Newer(reason) => {
+                let worker = worker_of(row.queue.kind, &row.queue.target);
+                tracing::warn!(worker, reason, "newer code is needed; its process may take over");
+                self.work.leases.withdraw(&worker, FOR_NEWER);
+                return None;
+            }
+        })
+    }
+
+    async fn settle(&mut self, partition: u16, ended: Vec<(Finished, QueueChange)>) {
+        let mut settlements: Vec<Settlement> = Vec::with_capacity(ended.len());
+        for (ended, change) in &ended {
+            let settled = |row: &OutboxRow, change| Settlement {
+                lease: ended.held.lease.clone(),
+                queue: row.queue.clone(),
+                place: row.place,
+                change,
+            };
+            settlements.push(settled(&ended.row, change.clone()));
+        }
+        // Behind what is parked, everything of its lane is.
+        let behind: Vec<(Arc<Held>, OutboxRow)> = ended
+            .iter()
+            .filter(|(_, change)| matches!(change, QueueChange::Parked { .. }))
+            .flat_map(|(ended, _)| {
+                let rows = self.lanes.remove(&ended.key).into_iter().skip(1);
+                rows.map(|row| (Arc::clone(&ended.held), row)).collect::<Vec<_>>()
+            })
+            .collect();
+        settlements.extend(behind.iter().map(|(held, row)| Settlement {
+            lease: held.lease.clone(),
+            queue: row.queue.clone(),
+            place: row.place,
+            change: QueueChange::Parked { attempts: row.attempts, error: None },
+        }));
+        let settled = self.settled(partition, &settlements).await;
+        let now = self.work.now();
+        for ((ended, change), ours) in ended.into_iter().zip(settled) {
+            if !ours {
+                self.work.leases.lost(&ended.held);
+                continue;
+            }
+            match change {
+                QueueChange::Failed { attempts, retry_after, .. } => {
+                    self.lanes.retry(&ended.key, attempts, now, retry_after);
+                }
+                QueueChange::Done(_) => self.lanes.advance(&ended.key, now),
+                QueueChange::Parked { .. } => {}
+            }
+        }
+    }
+
+    /// Says it again until the store has heard.
+    async fn settled(&self, partition: u16, settlements: &[Settlement]) -> Vec<bool> {
+        let mut tries = 0;
+        loop {
+            match self.work.store().settle(partition, settlements).await {
+                Ok(settled) => return settled,
+                Err(error) => {
+                    tracing::warn!(%error, "what became of effects is not yet written");
+                    if !error.is_transient() || self.work.stop.is_cancelled() && tries > 5 {
+                        return vec![false; settlements.len()];
+                    }
+                    self.work.clock().sleep(wait_for_others(tries)).await;
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
+        let now = self.work.now();
+        if now.saturating_sub(self.looked_for_decisions) < LOOK_FOR_DECISIONS {
+            return Ok(());
+        }
+        self.looked_for_decisions = now;
+        let held = self.queues.iter().map(|(queue, r)| (queue.clone(), Arc::clone(&r.held)));
+        let held: BTreeMap<_, _> = held.collect();
+        for queue in self.work.carry_out_decisions(&held).await? {
+            if let Some(reading) = self.queues.get_mut(&queue) {
+                // What went back stands before what was read.
+                (reading.after, reading.more) = (QueuePlace::default(), true);
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Begun {
+    Running,
+    /// Too much of its kind is under way.
+    Full,
+    Later(Duration),
+}
+
+fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
+    tracing::error!(
+        queue = %worker_of(row.queue.kind, &row.queue.target),
+        id = %row.queued.row.id, sender = %row.queued.stream, recipient = row.queued.row.recipient,
+        attempts, error,
+        "a message cannot be handled and is parked"
+    );
+    QueueChange::Parked { attempts, error: Some(error) }
+}
+
+impl Work {
+    fn attempts_of(&self, queue: &Queue) -> Attempts {
+        match self.gateways.get(queue.target.as_str()) {
+            Some(gateway) if queue.kind == OutboxKind::Call => gateway.settings.attempts,
+            _ => self.shared.settings.attempts,
+        }
+    }
+
+    async fn execute(&self, row: &OutboxRow) -> Executed {
+        if row.behind_parked {
+            return Executed::Done(Vec::new());
+        }
+        match row.queue.kind {
+            OutboxKind::Dispatch => self.dispatch(row).await,
+            OutboxKind::Call => self.call(row).await,
+            OutboxKind::Policy => self.apply_policy(row).await,
+            OutboxKind::Send | OutboxKind::Timer => {
+                Executed::Poison("nothing executes this kind here".to_owned())
+            }
+        }
+    }
+
+    async fn dispatch(&self, row: &OutboxRow) -> Executed {
+        let queued = &row.queued.row;
+        let Some(metadata) = metadata(&queued.metadata) else {
+            // Erased with the stream that sent it.
+            return Executed::Done(Vec::new());
+        };
+        let stream = match queued.recipient.parse() {
+            Ok(stream) => stream,
+            Err(error) => return Executed::Poison(format!("{error}")),
+        };
+        let (id, content) = (MessageId(queued.id), queued.content.clone());
+        let message = Carried { stream, id, content, metadata, fires: None };
+        match self.registry.handle_carried(&message).await {
+            Delivered::Handled | Delivered::Void => Executed::Done(Vec::new()),
+            Delivered::Closed => {
+                let target = &row.queue.target;
+                Executed::Done(answer(&row.queued, target, ReplyOutcome::Undelivered, None))
+            }
+            Delivered::Failed(error) => Executed::Failed(error),
+            Delivered::Poison(error) => Executed::Poison(error),
+            Delivered::Waiting(reason) => Executed::Waiting(reason),
+            Delivered::Newer(reason) => Executed::Newer(reason),
+        }
+    }
+
+    async fn call(&self, row: &OutboxRow) -> Executed {
+        let Some(registered) = self.gateways.get(row.queue.target.as_str()) else {
+            return Executed::Newer(format!("no gateway is called `{}`", row.queue.target));
+        };
+        if row.queued.row.metadata.is_empty() {
+            return Executed::Done(Vec::new());
+        }
+        let limit = registered.settings.time_limit;
+        let called = tokio::select! {
+            biased;
+            called = registered.gateway.call(&self.shared.codecs, row) => called,
+            () = self.clock().sleep(limit) => Called::Retry(format!("no answer within {limit:?}")),
+        };
+        let target = &row.queue.target;
+        match called {
+            Called::Answered(outcome, content) => {
+                Executed::Done(answer(&row.queued, target, outcome, Some(content)))
+            }
+            Called::Retry(error) => {
+                let attempts = registered.settings.attempts;
+                if attempts.wait_after(row.attempts + 1).is_some() {
+                    return Executed::Failed(error);
+                }
+                let exhausted = answer(&row.queued, target, ReplyOutcome::Exhausted, None);
+                Executed::Exhausted(error, exhausted)
+            }
+            Called::Unreachable(reason) => Executed::Waiting(reason),
+            Called::Poison(error) => Executed::Poison(error),
+            Called::Newer(reason) => Executed::Newer(reason),
+        }
+    }
+
+    async fn apply_policy(&self, row: &OutboxRow) -> Executed {
+        let Some(policy) = self.policies.get(&row.queue.target) else {
+            return Executed::Newer(format!("no policy is called `{}`", row.queue.target));
+        };
+        match self.queued_input(&row.queued.row.content).await {
+            Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),
+            Err(error) => Executed::Poison(error.to_string()),
+            // Erased meanwhile.
+            Ok(None) => Executed::Done(Vec::new()),
+            Ok(Some(input)) => match policy.apply(&self.shared, &input) {
+                Ok(rows) => Executed::Done(rows),
+                Err(PolicyError::Newer(reason)) => Executed::Newer(reason),
+                Err(PolicyError::Failed(error)) => Executed::Failed(error),
+            },
+        }
+    }
+}

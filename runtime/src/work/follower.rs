@@ -1,0 +1,269 @@
+//! Following the log: page by page, a checkpoint for each partition, under a lease.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Checkpoint, EventStore as _, Position, QueuedRow, RecordedEvent, StoreError,
+    WorkQueues as _,
+};
+
+use super::attempts::wait_for_others;
+use super::context::Work;
+use super::leases::Held;
+
+/// Events of one partition that are read at a time.
+const PAGE: usize = 1_000;
+
+/// What is done with the events of the log.
+pub(crate) trait Follow: Send + Sync {
+    /// Of its lease and its checkpoints; must not change.
+    fn name(&self) -> &str;
+
+    /// Whether it begins at the start of the log, not at its head.
+    fn from_start(&self) -> bool;
+
+    /// A partition was taken over. Gives how far it is known to be done elsewhere than in the
+    /// checkpoint, which is read only after this.
+    fn take_over(
+        &mut self,
+        held: &Arc<Held>,
+    ) -> impl Future<Output = Result<Option<u64>, Stop>> + Send;
+
+    /// A partition was given up.
+    fn give_up(&mut self, partition: u16);
+
+    /// Handles events of one partition, in order, and gives what is to be queued with the checkpoint
+    /// and how many of the events that is for.
+    fn handle(
+        &mut self,
+        held: &Arc<Held>,
+        events: &[RecordedEvent],
+    ) -> impl Future<Output = Result<(Vec<QueuedRow>, usize), Stop>> + Send;
+}
+
+/// Why a follower does not go on in a partition.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// For now; it tries again from its checkpoint.
+    Unavailable(String),
+    /// Somebody else has taken over.
+    Fenced,
+    /// Newer code is needed.
+    Newer(String),
+    /// The log has another event at the checkpoint, or ends before it: it was restored, or a
+    /// failover lost commits. Somebody must look.
+    LogWentBack(String),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(crate::encode::describe(&error))
+    }
+}
+
+struct Following {
+    held: Arc<Held>,
+    at: Checkpoint,
+}
+
+pub(crate) struct Follower<F> {
+    work: Arc<Work>,
+    follow: F,
+    partitions: BTreeMap<u16, Following>,
+    /// Partitions that are left alone for now, until when.
+    resting: BTreeMap<u16, Duration>,
+    failures: u32,
+}
+
+impl<F: Follow> Follower<F> {
+    pub(crate) fn new(work: Arc<Work>, follow: F) -> Self {
+        let (partitions, resting) = (BTreeMap::new(), BTreeMap::new());
+        Self { work, follow, partitions, resting, failures: 0 }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let work = Arc::clone(&self.work);
+        let mut leases = work.leases.changes();
+        while !work.stop.is_cancelled() {
+            let stepped = self.step().await;
+            let wait = match stepped {
+                Ok(true) => {
+                    self.failures = 0;
+                    continue;
+                }
+                Ok(false) => None,
+                Err(error) => {
+                    tracing::warn!(follower = self.follow.name(), %error, "the log cannot be read");
+                    self.failures += 1;
+                    Some(wait_for_others(self.failures))
+                }
+            };
+            let after: Vec<_> = self.positions();
+            let idle = self.resting.is_empty().then_some(Duration::from_secs(5));
+            let pause = wait.or(idle).unwrap_or(Duration::from_millis(100));
+            tokio::select! {
+                biased;
+                () = work.stop.cancelled() => break,
+                _ = leases.changed() => {}
+                _ = work.store().wait_for_events(&after), if wait.is_none() && !after.is_empty() => {}
+                () = work.clock().sleep(pause) => {}
+            }
+        }
+    }
+
+    fn positions(&self) -> Vec<Position> {
+        let now = self.work.now();
+        self.partitions
+            .iter()
+            .filter(|(partition, _)| self.resting.get(partition).is_none_or(|until| *until <= now))
+            .map(|(partition, following)| Position::new(*partition, following.at.offset))
+            .collect()
+    }
+
+    /// One page of everything. Gives whether there was anything.
+    async fn step(&mut self) -> Result<bool, StoreError> {
+        let now = self.work.now();
+        self.resting.retain(|_, until| *until > now);
+        self.take_partitions().await;
+        let after = self.positions();
+        if after.is_empty() {
+            return Ok(false);
+        }
+        let events = self.work.store().read_log(&after, PAGE).await?;
+        let mut pages: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
+        for event in events {
+            pages.entry(event.position.partition).or_default().push(event);
+        }
+        let mut any = false;
+        for (partition, events) in pages {
+            match self.page(partition, &events).await {
+                Ok(()) => any = true,
+                Err(stop) => self.stop(partition, stop),
+            }
+        }
+        Ok(any)
+    }
+
+    async fn page(&mut self, partition: u16, events: &[RecordedEvent]) -> Result<(), Stop> {
+        let Some(following) = self.partitions.get(&partition) else { return Ok(()) };
+        let held = Arc::clone(&following.held);
+        if !held.admits(self.work.clock(), Duration::ZERO) {
+            return Err(Stop::Unavailable("the lease has lapsed".to_owned()));
+        }
+        let (rows, done) = self.follow.handle(&held, events).await?;
+        let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
+            return Ok(());
+        };
+        let offset = last.position.offset;
+        let to = Checkpoint { partition, offset, event_id: Some(last.id) };
+        self.save(&held, to, &rows).await?;
+        if let Some(following) = self.partitions.get_mut(&partition) {
+            following.at = to;
+        }
+        Ok(())
+    }
+
+    async fn save(&self, held: &Arc<Held>, to: Checkpoint, rows: &[QueuedRow]) -> Result<(), Stop> {
+        let (name, lease) = (self.follow.name().to_owned(), held.lease.clone());
+        let advance = Advance { name, lease, to };
+        let saved = self.work.store().enqueue(to.partition, rows, Some(&advance)).await?;
+        if saved { Ok(()) } else { Err(Stop::Fenced) }
+    }
+
+    async fn take_partitions(&mut self) {
+        let held = self.work.leases.of(self.follow.name());
+        let gone: Vec<u16> = self
+            .partitions
+            .iter()
+            .filter(|(_, own)| !held.iter().any(|held| Arc::ptr_eq(held, &own.held)))
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in gone {
+            self.partitions.remove(&partition);
+            self.follow.give_up(partition);
+        }
+        for held in held {
+            let partition = held.lease.partition;
+            if self.partitions.contains_key(&partition) || self.resting.contains_key(&partition) {
+                continue;
+            }
+            match self.begin(&held).await {
+                Ok(at) => {
+                    self.partitions.insert(partition, Following { held, at });
+                }
+                Err(stop) => self.stop(partition, stop),
+            }
+        }
+    }
+
+    /// Where to go on in a partition that was taken over.
+    async fn begin(&mut self, held: &Arc<Held>) -> Result<Checkpoint, Stop> {
+        let partition = held.lease.partition;
+        let elsewhere = self.follow.take_over(held).await?;
+        let store = self.work.store();
+        let stored = store.load_checkpoints(self.follow.name()).await?;
+        let stored = stored.into_iter().find(|checkpoint| checkpoint.partition == partition);
+        let heads = store.heads().await?;
+        let head = heads.iter().find(|head| head.partition == partition).map_or(0, |h| h.offset);
+        let at = match (stored, elsewhere) {
+            (Some(stored), Some(offset)) if offset > stored.offset => offset,
+            (Some(stored), _) => stored.offset,
+            (None, Some(offset)) => offset,
+            (None, None) if self.follow.from_start() => 0,
+            (None, None) => head,
+        };
+        let event_id = match at.checked_sub(1) {
+            None => None,
+            Some(before) => {
+                let events = store.read_log(&[Position::new(partition, before)], 1).await?;
+                events.into_iter().find(|event| event.position.offset == at).map(|event| event.id)
+            }
+        };
+        let known = stored.filter(|stored| stored.offset == at).and_then(|stored| stored.event_id);
+        if at > head
+            || (at > 0 && event_id.is_none())
+            || known.is_some_and(|id| Some(id) != event_id)
+        {
+            let position = Position::new(partition, at);
+            return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));
+        }
+        let at = Checkpoint { partition, offset: at, event_id };
+        if stored.is_none_or(|stored| stored.offset < at.offset) {
+            self.save(held, at, &[]).await?;
+        }
+        Ok(at)
+    }
+
+    fn stop(&mut self, partition: u16, stop: Stop) {
+        let name = self.follow.name().to_owned();
+        let held = self.partitions.remove(&partition).map(|following| following.held);
+        self.follow.give_up(partition);
+        let rest = match stop {
+            Stop::Unavailable(reason) => {
+                tracing::warn!(follower = name, partition, reason, "it is tried again");
+                self.failures += 1;
+                wait_for_others(self.failures)
+            }
+            Stop::Fenced => {
+                tracing::info!(follower = name, partition, "another process has taken over");
+                if let Some(held) = held {
+                    self.work.leases.lost(&held);
+                }
+                Duration::from_millis(100)
+            }
+            Stop::Newer(reason) => {
+                tracing::warn!(follower = name, partition, reason, "newer code is needed");
+                self.work.leases.withdraw(&name, Duration::from_secs(30));
+                Duration::from_secs(1)
+            }
+            Stop::LogWentBack(reason) => {
+                tracing::error!(follower = name, partition, reason, "the log went back; it stops");
+                Duration::from_secs(60)
+            }
+        };
+        self.resting.insert(partition, self.work.now() + rest);
+    }
+}

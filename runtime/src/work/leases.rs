@@ -1,0 +1,328 @@
+//! Who works on what: keeping leases, sharing them, giving them up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use composable_rust_core::{
+    Clock, Lease, LeaseAction, LeaseRound, LeaseTable, SharedEventStore, WorkQueues as _,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A lease that this process holds. Whoever works on what it gives the right to keeps a clone for
+/// as long; it is given up when nobody does.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) lease: Lease,
+    /// When it lapses, in monotonic microseconds.
+    until: AtomicU64,
+    /// Whether it is to be given up: no new work begins under it.
+    leaving: AtomicBool,
+}
+
+impl Held {
+    /// Whether work that takes at most `limit` may begin under it.
+    pub(crate) fn admits(&self, clock: &dyn Clock, limit: Duration) -> bool {
+        let end = micros(clock.monotonic().saturating_add(limit));
+        !self.leaving.load(Ordering::SeqCst) && end < self.until.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+}
+
+/// The leases of this process. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Leases(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    holder: Uuid,
+    /// What this process can do, and in how many partitions there is work of it.
+    workers: BTreeMap<String, u16>,
+    ttl: Duration,
+    store: SharedEventStore,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+    hurry: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<(String, u16), Arc<Held>>,
+    /// Workers that others should take for now, until when (monotonic).
+    withdrawn: BTreeMap<String, Duration>,
+}
+
+impl Leases {
+    pub(crate) fn new(
+        holder: Uuid,
+        workers: BTreeMap<String, u16>,
+        ttl: Duration,
+        store: SharedEventStore,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (changes, _) = watch::channel(0);
+        let (state, hurry) = (Mutex::default(), tokio::sync::Notify::new());
+        Self(Arc::new(Inner { holder, workers, ttl, store, clock, state, changes, hurry }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The leases of a worker under which work may begin.
+    pub(crate) fn of(&self, worker: &str) -> Vec<Arc<Held>> {
+        let state = self.lock();
+        let range = (worker.to_owned(), 0)..=(worker.to_owned(), u16::MAX);
+        state.held.range(range).map(|(_, held)| held).filter(|h| !h.is_leaving()).cloned().collect()
+    }
+
+    /// Changes when leases come and go.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Leaves a worker to others for a while: they know what this process does not.
+    pub(crate) fn withdraw(&self, worker: &str, duration: Duration) {
+        let until = self.0.clock.monotonic() + duration;
+        self.lock().withdrawn.insert(worker.to_owned(), until);
+        self.0.hurry.notify_one();
+    }
+
+    /// A lease was found to be another's by now.
+    pub(crate) fn lost(&self, held: &Arc<Held>) {
+        let key = (held.lease.worker.clone(), held.lease.partition);
+        held.leaving.store(true, Ordering::SeqCst);
+        let mut state = self.lock();
+        if state.held.get(&key).is_some_and(|own| Arc::ptr_eq(own, held)) {
+            state.held.remove(&key);
+        }
+        drop(state);
+        self.changed();
+        self.0.hurry.notify_one();
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Keeps the leases until `stop`, then gives them up as they come free.
+    pub(crate) async fn keep(&self, stop: CancellationToken) {
+        let inner = &self.0;
+        loop {
+            let stopping = stop.is_cancelled();
+            match self.round(stopping).await {
+                Ok(0) if stopping => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "leases cannot be kept; this is tried again");
+                    if stopping {
+                        return;
+                    }
+                }
+            }
+            let leaving = stopping || self.lock().held.values().any(|held| held.is_leaving());
+            let pause =
+                if leaving { Duration::from_millis(50).min(inner.ttl / 3) } else { inner.ttl / 3 };
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopping => {}
+                () = inner.hurry.notified() => {}
+                () = inner.clock.sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One turn. Gives how many leases are held after it.
+    async fn round(&self, stopping: bool) -> Result<usize, composable_rust_core::StoreError> {
+        let inner = &self.0;
+        let started = inner.clock.monotonic();
+        let workers: Vec<String> = {
+            let mut state = self.lock();
+            state.withdrawn.retain(|_, until| *until > started);
+            let announced = |worker: &&String| !stopping && !state.withdrawn.contains_key(*worker);
+            inner.workers.keys().filter(announced).cloned().collect()
+        };
+        let table = if workers.is_empty() {
+            LeaseTable::default()
+        } else {
+            inner.store.load_leases(&workers).await?
+        };
+        let changes = {
+            let state = self.lock();
+            plan(inner.holder, &inner.workers, &workers, &table, &state.held)
+        };
+        let (holder, ttl) = (inner.holder, inner.ttl);
+        let done = inner
+            .store
+            .change_leases(&LeaseRound { holder, workers, ttl, changes: changes.clone() })
+            .await?;
+        let until = micros(started + ttl);
+        let mut moved = false;
+        let mut state = self.lock();
+        for ((lease, action), done) in changes.into_iter().zip(done) {
+            let key = (lease.worker.clone(), lease.partition);
+            match (action, done) {
+                (LeaseAction::Renew, true) => {
+                    if let Some(held) = state.held.get(&key) {
+                        held.until.store(until, Ordering::SeqCst);
+                    }
+                }
+                (LeaseAction::Claim, true) => {
+                    let lease = Lease { epoch: lease.epoch + 1, ..lease };
+                    tracing::debug!(worker = %lease.worker, partition = lease.partition, "lease taken");
+                    let (until, leaving) = (AtomicU64::new(until), AtomicBool::new(false));
+                    state.held.insert(key, Arc::new(Held { lease, until, leaving }));
+                    moved = true;
+                }
+                (LeaseAction::Claim, false) => {}
+                (LeaseAction::Renew, false) | (LeaseAction::Release, _) => {
+                    if let Some(held) = state.held.remove(&key) {
+                        held.leaving.store(true, Ordering::SeqCst);
+                        moved = true;
+                    }
+                }
+            }
+        }
+        let count = state.held.len();
+        drop(state);
+        if moved {
+            self.changed();
+        }
+        Ok(count)
+    }
+}
+
+/// What to do with the leases: renew those held, claim up to a fair share of what is free, give up
+/// what is beyond it once nobody works under it.
+fn plan(
+    holder: Uuid,
+    partitions: &BTreeMap<String, u16>,
+    announced: &[String],
+    table: &LeaseTable,
+    held: &BTreeMap<(String, u16), Arc<Held>>,
+) -> Vec<(Lease, LeaseAction)> {
+    let mut changes = Vec::new();
+    for worker in announced {
+        let count = partitions.get(worker).copied().unwrap_or(0);
+        let others: BTreeSet<Uuid> = table
+            .members
+            .iter()
+            .filter(|(of, who)| of == worker && *who != holder)
+            .map(|(_, who)| *who)
+            .collect();
+        let members = u16::try_from(others.len() + 1).unwrap_or(u16::MAX);
+        let share = usize::from(count.div_ceil(members));
+        let mut own = 0;
+        for held in held.values().filter(|held| held.lease.worker == *worker) {
+            own += usize::from(!held.is_leaving());
+            if own > share {
+                held.leaving.store(true, Ordering::SeqCst);
+            }
+        }
+        // Whoever claims at the same time begins elsewhere.
+        let first = u16::try_from(holder.as_u128() % u128::from(count.max(1))).unwrap_or(0);
+        for n in 0..count {
+            let partition = (first + n) % count;
+            if own >= share {
+                break;
+            }
+            if held.contains_key(&(worker.clone(), partition)) {
+                continue;
+            }
+            let standing = table
+                .leases
+                .iter()
+                .find(|s| s.lease.worker == *worker && s.lease.partition == partition);
+            let free = standing.is_none_or(|s| s.holder.is_none() || s.lapsed);
+            if free {
+                let epoch = standing.map_or(0, |s| s.lease.epoch);
+                let lease = Lease { worker: worker.clone(), partition, epoch };
+                changes.push((lease, LeaseAction::Claim));
+                own += 1;
+            }
+        }
+    }
+    for held in held.values() {
+        if !announced.contains(&held.lease.worker) {
+            held.leaving.store(true, Ordering::SeqCst);
+        }
+        // The map has one, whoever works under it another.
+        let unused = Arc::strong_count(held) == 1;
+        let action =
+            if held.is_leaving() && unused { LeaseAction::Release } else { LeaseAction::Renew };
+        changes.push((held.lease.clone(), action));
+    }
+    changes
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use composable_rust_core::StandingLease;
+
+    fn held(worker: &str, partition: u16) -> ((String, u16), Arc<Held>) {
+        let lease = Lease { worker: worker.to_owned(), partition, epoch: 1 };
+        let (until, leaving) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        ((worker.to_owned(), partition), Arc::new(Held { lease, until, leaving }))
+    }
+
+    fn kinds(changes: &[(Lease, LeaseAction)], action: LeaseAction) -> Vec<u16> {
+        let mut of: Vec<_> =
+            changes.iter().filter(|(_, a)| *a == action).map(|(l, _)| l.partition).collect();
+        of.sort_unstable();
+        of
+    }
+
+    #[test]
+    fn alone_it_claims_all_that_is_free_or_lapsed() {
+        let me = Uuid::from_u128(1);
+        let standing = |partition, holder, lapsed| StandingLease {
+            lease: Lease { worker: "w".into(), partition, epoch: 7 },
+            holder,
+            lapsed,
+        };
+        let other = Some(Uuid::from_u128(2));
+        let leases =
+            vec![standing(0, other, false), standing(1, other, true), standing(2, None, true)];
+        let table = LeaseTable { leases, members: Vec::new() };
+        let partitions = BTreeMap::from([("w".to_owned(), 4)]);
+        let changes = plan(me, &partitions, &["w".to_owned()], &table, &BTreeMap::new());
+        assert_eq!(kinds(&changes, LeaseAction::Claim), [1, 2, 3]);
+        let epochs: BTreeMap<_, _> = changes.iter().map(|(l, _)| (l.partition, l.epoch)).collect();
+        assert_eq!(epochs, BTreeMap::from([(1, 7), (2, 7), (3, 0)]));
+    }
+
+    #[test]
+    fn it_gives_up_what_is_beyond_its_share_when_nobody_works_under_it() {
+        let me = Uuid::from_u128(1);
+        let own: BTreeMap<_, _> = (0..8).map(|p| held("w", p)).collect();
+        let members = vec![("w".to_owned(), Uuid::from_u128(2)), ("w".to_owned(), me)];
+        let table = LeaseTable { leases: Vec::new(), members };
+        let partitions = BTreeMap::from([("w".to_owned(), 8)]);
+        let working = Arc::clone(&own[&("w".to_owned(), 7)]);
+        let changes = plan(me, &partitions, &["w".to_owned()], &table, &own);
+        assert_eq!(kinds(&changes, LeaseAction::Renew), [0, 1, 2, 3, 7]);
+        assert_eq!(kinds(&changes, LeaseAction::Release), [4, 5, 6]);
+        assert!(working.is_leaving());
+    }
+
+    #[test]
+    fn what_is_not_announced_is_given_up() {
+        let me = Uuid::from_u128(1);
+        let own: BTreeMap<_, _> = [held("old", 0)].into();
+        let partitions = BTreeMap::from([("old".to_owned(), 1)]);
+        let changes = plan(me, &partitions, &[], &LeaseTable::default(), &own);
+        assert_eq!(kinds(&changes, LeaseAction::Release), [0]);
+    }
+}

@@ -1,0 +1,28 @@
+//! What follows from commits: dispatching, timers, policies, the relay.
+
+mod attempts;
+mod breaker;
+mod consumer;
+mod context;
+mod decisions;
+mod dispatcher;
+mod envelope;
+mod follower;
+mod gateways;
+mod lanes;
+mod leases;
+mod policies;
+mod policy_follower;
+mod relay;
+mod sender;
+mod start;
+mod timers;
+
+pub use attempts::Attempts;
+pub use breaker::BreakerSettings;
+pub(crate) use context::RegisteredGateway;
+pub use gateways::GatewaySettings;
+pub use policies::ForeignRecord;
+pub(crate) use policies::{ErasedPolicy, OfEvents, OfRecords, RegisteredPolicy, Source};
+pub(crate) use relay::{As, AsTheyAre, Published};
+pub(crate) use start::{Plans, Working};

@@ -1,0 +1,300 @@
+//! Turning events into commands.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use composable_rust_core::__private::derive_id;
+use composable_rust_core::{
+    AnyMessage, Encoded, EventStore as _, Id, Metadata, NewOutboxRow, OutboxKind, Position,
+    QueuedRow, Recorded, RecordedEvent, StoreError, StreamId, Target,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::context::Work;
+use super::envelope;
+use crate::aggregate::Shared;
+use crate::encode::describe;
+use crate::error::panic_text;
+use crate::handle::content_of;
+use crate::plan::BUS;
+
+/// A message of a topic that is not this framework's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignRecord {
+    /// The topic.
+    pub topic: String,
+    /// The topic's partition.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+    /// The key; empty if it has none.
+    pub key: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The content.
+    pub payload: Vec<u8>,
+}
+
+impl ForeignRecord {
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What the message is known by: its CloudEvents source and id, or else where it stands.
+    fn cause(&self) -> Uuid {
+        let (partition, offset) = (self.partition.to_string(), self.offset.to_string());
+        let parts = match (self.header("ce_source"), self.header("ce_id")) {
+            (Some(source), Some(id)) => ["cloudevents", "\0", source, "\0", id],
+            _ => [&self.topic, "\0", &partition, "\0", &offset],
+        };
+        derive_id("foreign", Uuid::nil(), &parts, Uuid::nil(), 0)
+    }
+
+    /// A stream that stands for its key among the senders of effects.
+    pub(crate) fn sender(&self) -> StreamId {
+        let key = derive_id("key", Uuid::nil(), &[&self.topic, "\0", &self.key], Uuid::nil(), 0);
+        format!("topic-{key}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
+    }
+}
+
+/// What a policy is given.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    /// An event of this log.
+    Event(Box<RecordedEvent>),
+    /// A message of a topic.
+    Message(ForeignRecord),
+}
+
+/// How an input waits in the outbox when it could not be turned into commands at once.
+#[derive(Serialize, Deserialize)]
+enum Queued {
+    Event(String),
+    Message(ForeignRecord),
+}
+
+#[derive(Debug)]
+pub(crate) enum PolicyError {
+    /// Newer code knows the event.
+    Newer(String),
+    /// It cannot be read, or the policy panicked.
+    Failed(String),
+}
+
+pub(crate) trait ErasedPolicy: Send + Sync {
+    /// The commands for an input, as effects to be queued.
+    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError>;
+}
+
+/// A policy over the events of `S`.
+pub(crate) struct OfEvents<S, T, F> {
+    pub(crate) name: String,
+    pub(crate) policy: F,
+    pub(crate) types: PhantomData<fn() -> (S, T)>,
+}
+
+/// A policy over the messages of a topic.
+pub(crate) struct OfRecords<T, F> {
+    pub(crate) name: String,
+    pub(crate) policy: F,
+    pub(crate) types: PhantomData<fn() -> T>,
+}
+
+impl<S, T, F, C> ErasedPolicy for OfEvents<S, T, F>
+where
+    S: Target,
+    T: Target,
+    C: IntoIterator<Item = (Id<T>, T::Command)>,
+    F: Fn(&Recorded<S::Event>) -> C + Send + Sync,
+{
+    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
+        let recorded = match input {
+            Input::Event(event) => recorded::<S>(shared, event)?,
+            Input::Message(record) => envelope::recorded::<S>(record)?,
+        };
+        let Some(recorded) = recorded else { return Ok(Vec::new()) };
+        let commands = guarded(|| (self.policy)(&recorded).into_iter().collect::<Vec<_>>())?;
+        let sender = match input {
+            Input::Event(event) => event.stream.clone(),
+            Input::Message(record) => record.sender(),
+        };
+        let (cause, none) = (recorded.id.0, Vec::new());
+        let correlation_id = composable_rust_core::CorrelationId(cause);
+        let metadata = match recorded.metadata {
+            Some(of) => Metadata { causation_id: cause, return_addresses: none, reply: None, ..of },
+            // The event's was erased: a workflow of its own begins.
+            None => Metadata {
+                correlation_id,
+                causation_id: cause,
+                user: None,
+                traceparent: None,
+                return_addresses: none,
+                reply: None,
+            },
+        };
+        rows::<T>(shared, &self.name, &sender, recorded.id.0, &metadata, commands)
+    }
+}
+
+impl<T, F, C> ErasedPolicy for OfRecords<T, F>
+where
+    T: Target,
+    C: IntoIterator<Item = (Id<T>, T::Command)>,
+    F: Fn(&ForeignRecord) -> C + Send + Sync,
+{
+    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
+        let Input::Message(record) = input else { return Ok(Vec::new()) };
+        let commands = guarded(|| (self.policy)(record).into_iter().collect::<Vec<_>>())?;
+        let cause = record.cause();
+        let metadata = Metadata {
+            correlation_id: composable_rust_core::CorrelationId(cause),
+            causation_id: cause,
+            user: None,
+            traceparent: record.header("traceparent").map(str::to_owned),
+            return_addresses: Vec::new(),
+            reply: None,
+        };
+        rows::<T>(shared, &self.name, &record.sender(), cause, &metadata, commands)
+    }
+}
+
+fn recorded<S: Target>(
+    shared: &Shared,
+    event: &RecordedEvent,
+) -> Result<Option<Recorded<S::Event>>, PolicyError> {
+    let Some(content) = content_of(&event.content) else { return Ok(None) };
+    let decoded = guarded(|| shared.codecs.decode::<S::Event>(&event.stream, content))?;
+    let decoded = decoded.map_err(|error| unreadable(&error))?;
+    Ok(Some(Recorded {
+        event: decoded,
+        id: event.id,
+        stream: event.stream.clone(),
+        version: event.version,
+        position: event.position,
+        metadata: event.metadata(),
+        recorded_at: event.recorded_at,
+    }))
+}
+
+pub(super) fn unreadable(error: &composable_rust_core::DecodeError) -> PolicyError {
+    let text = describe(error);
+    if error.is_newer() { PolicyError::Newer(text) } else { PolicyError::Failed(text) }
+}
+
+fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| PolicyError::Failed(format!("it panicked: {}", panic_text(&*panic))))
+}
+
+/// The effects that send what a policy returned. Their ids are those of the event, the policy and
+/// the command's place in what it returned.
+fn rows<T: Target>(
+    shared: &Shared,
+    policy: &str,
+    sender: &StreamId,
+    cause: Uuid,
+    metadata: &Metadata,
+    commands: Vec<(Id<T>, T::Command)>,
+) -> Result<Vec<QueuedRow>, PolicyError> {
+    let metadata =
+        serde_json::to_string(metadata).map_err(|e| PolicyError::Failed(describe(&e)))?;
+    let remote = shared.remote.contains(T::NAME);
+    let (kind, target) =
+        if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Dispatch, T::NAME) };
+    let mut rows = Vec::with_capacity(commands.len());
+    for (n, (id, command)) in (0..).zip(commands) {
+        let recipient = id.stream();
+        let command = AnyMessage::new(command);
+        if command.kind().internal {
+            let name = command.kind().name;
+            return Err(PolicyError::Failed(format!("`{name}` is internal: nobody may send it")));
+        }
+        let content = shared
+            .codecs
+            .encode_any(&recipient, &command)
+            .map_err(|error| PolicyError::Failed(error.to_string()))?;
+        let row = NewOutboxRow {
+            id: derive_id("policy", shared.log.id, &[policy], cause, n),
+            kind,
+            target: target.to_owned(),
+            recipient: recipient.to_string(),
+            content,
+            metadata: metadata.clone(),
+        };
+        rows.push(QueuedRow { stream: sender.clone(), row });
+    }
+    Ok(rows)
+}
+
+/// The effect that tries an input again, in order with what comes from the same sender.
+pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow {
+    let (sender, cause, content, metadata) = match input {
+        Input::Event(event) => {
+            let at = Queued::Event(event.position.to_string());
+            (event.stream.clone(), event.id.0, at, event.metadata.clone())
+        }
+        Input::Message(record) => {
+            (record.sender(), record.cause(), Queued::Message(record.clone()), String::new())
+        }
+    };
+    let bytes =
+        serde_json::to_vec(&content).unwrap_or_else(|_| unreachable!("texts and numbers are JSON"));
+    let content = Encoded { name: "$input".into(), version: 1, codec: "json".into(), bytes };
+    QueuedRow {
+        row: NewOutboxRow {
+            id: derive_id("queued", shared.log.id, &[policy], cause, 0),
+            kind: OutboxKind::Policy,
+            target: policy.to_owned(),
+            recipient: sender.to_string(),
+            content,
+            metadata,
+        },
+        stream: sender,
+    }
+}
+
+impl Work {
+    /// The input that waits in the outbox; `None` if it was erased.
+    pub(super) async fn queued_input(
+        &self,
+        content: &Encoded,
+    ) -> Result<Option<Input>, StoreError> {
+        let malformed = || StoreError::Invalid("this is not the input of a policy".to_owned());
+        if content.name != "$input" {
+            return Ok(None);
+        }
+        let queued = serde_json::from_slice(&content.bytes).map_err(|_| malformed())?;
+        let at: Position = match queued {
+            Queued::Message(record) => return Ok(Some(Input::Message(record))),
+            Queued::Event(at) => at.parse().map_err(|_| malformed())?,
+        };
+        let before = Position::new(at.partition, at.offset.saturating_sub(1));
+        let events = self.store().read_log(&[before], 1).await?;
+        let event = events.into_iter().find(|event| event.position == at);
+        Ok(event.map(|event| Input::Event(Box::new(event))))
+    }
+}
+
+/// A policy and where it reads.
+#[derive(Clone)]
+pub(crate) struct RegisteredPolicy {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    pub(crate) from_start: bool,
+    pub(crate) policy: Arc<dyn ErasedPolicy>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The events of a target of this name, here or elsewhere.
+    Target(&'static str),
+    /// Any topic.
+    Topic(String),
+}
+
+/// The streams of which something waits in a policy's queue, so that what comes after must wait too.
+pub(crate) type Waiting = BTreeSet<StreamId>;

@@ -1,0 +1,191 @@
+//! Starting and stopping the workers of an app.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use composable_rust_core::{OutboxKind, ReplySource, SharedEventBus};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::consumer::{Consumer, Consumes};
+use super::context::{RegisteredGateway, Work, wake};
+use super::dispatcher::{Dispatcher, worker_of};
+use super::envelope::{commands_topic, events_topic};
+use super::follower::Follower;
+use super::leases::Leases;
+use super::policies::{RegisteredPolicy, Source};
+use super::policy_follower::{PolicyFollower, policy_worker};
+use super::relay::{Published, RELAY, Relay};
+use super::sender::Sender;
+use super::timers::Timers;
+use crate::aggregate::Shared;
+use crate::plan::BUS;
+use crate::registry::Registry;
+
+/// What the workers of an app do.
+pub(crate) struct Plans {
+    pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
+    pub(crate) policies: Vec<RegisteredPolicy>,
+    pub(crate) published: Arc<Vec<Published>>,
+    /// Aggregates whose commands other services may send.
+    pub(crate) served: BTreeSet<&'static str>,
+    pub(crate) bus: Option<SharedEventBus>,
+}
+
+/// The workers of an app, at work.
+pub(crate) struct Working {
+    stop: CancellationToken,
+    stop_keeping: CancellationToken,
+    workers: TaskTracker,
+    keeper: TaskTracker,
+}
+
+impl Working {
+    /// Lets what is under way end and gives up the leases.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        self.workers.close();
+        self.workers.wait().await;
+        self.stop_keeping.cancel();
+        self.keeper.close();
+        self.keeper.wait().await;
+    }
+
+    /// Ends everything at once, as a crash would.
+    pub(crate) fn abandon(&self) {
+        self.stop.cancel();
+        self.stop_keeping.cancel();
+    }
+}
+
+impl Plans {
+    /// What is done of each worker's kind, and in how many partitions there is work of it.
+    fn workers(&self, shared: &Shared, registry: &Registry) -> BTreeMap<String, u16> {
+        let mut workers = BTreeMap::new();
+        let mut add = |worker: String| workers.insert(worker, shared.log.partitions);
+        for (kind, target) in self.queues(registry) {
+            add(worker_of(kind, &target));
+        }
+        for name in registry.names() {
+            add(worker_of(OutboxKind::Timer, name));
+        }
+        for policy in &self.policies {
+            if followed(policy, registry).is_some() {
+                add(policy_worker(&policy.name));
+            }
+        }
+        if self.bus.is_some() {
+            add(worker_of(OutboxKind::Send, BUS));
+            if !self.published.is_empty() {
+                add(RELAY.to_owned());
+            }
+        }
+        workers
+    }
+
+    /// The queues that the dispatcher works.
+    fn queues(&self, registry: &Registry) -> Vec<(OutboxKind, String)> {
+        let dispatches = registry.names().map(|name| (OutboxKind::Dispatch, name.to_owned()));
+        let calls = self.gateways.keys().map(|name| (OutboxKind::Call, (*name).to_owned()));
+        let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
+        dispatches.chain(calls).chain(policies).collect()
+    }
+
+    pub(crate) fn start(&self, shared: &Arc<Shared>, registry: &Registry) -> Working {
+        let (stop, stop_keeping) = (CancellationToken::new(), CancellationToken::new());
+        let (workers, keeper) = (TaskTracker::new(), TaskTracker::new());
+        let leases = Leases::new(
+            shared.ids.new_id(),
+            self.workers(shared, registry),
+            shared.settings.lease,
+            shared.store.clone(),
+            Arc::clone(&shared.clock),
+        );
+        let (ring, ringing) = watch::channel(0);
+        let policies = self.policies.iter().map(|p| (p.name.clone(), Arc::clone(&p.policy)));
+        let work = Arc::new(Work {
+            shared: Arc::clone(shared),
+            registry: registry.clone(),
+            gateways: self.gateways.clone(),
+            policies: policies.collect(),
+            bus: self.bus.clone(),
+            leases: leases.clone(),
+            wake: ringing,
+            stop: stop.clone(),
+        });
+        keeper.spawn({
+            let stop = stop_keeping.clone();
+            async move { leases.keep(stop).await }
+        });
+        let (store, clock) = (shared.store.clone(), Arc::clone(&shared.clock));
+        workers.spawn(wake(store, clock, ring, stop.clone()));
+        workers.spawn(Dispatcher::new(Arc::clone(&work), self.queues(registry)).run());
+        workers.spawn(Timers::new(Arc::clone(&work), registry.names().collect()).run());
+        for policy in &self.policies {
+            self.start_policy(policy, &work, &workers);
+        }
+        if self.bus.is_some() {
+            self.start_bus(&work, &workers);
+        }
+        Working { stop, stop_keeping, workers, keeper }
+    }
+
+    fn start_policy(&self, policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
+        if let Some(category) = followed(policy, &work.registry) {
+            let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
+            workers.spawn(Follower::new(Arc::clone(work), follow).run());
+            return;
+        }
+        let topic = match &policy.source {
+            Source::Topic(topic) => topic.clone(),
+            Source::Target(name) => events_topic(name),
+        };
+        let consumer = Consumer {
+            work: Arc::clone(work),
+            group: format!("{}-{}", work.shared.log.id, policy.name),
+            topics: vec![topic],
+            consumes: Consumes::Policy(Box::new(policy.clone())),
+        };
+        workers.spawn(consumer.run());
+    }
+
+    fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
+        workers.spawn(Sender::new(Arc::clone(work)).run());
+        if !self.published.is_empty() {
+            let relay = Relay::new(Arc::clone(work), Arc::clone(&self.published));
+            workers.spawn(Follower::new(Arc::clone(work), relay).run());
+        }
+        let asks_elsewhere = |name: &&str| {
+            let replies = work.registry.replies(name);
+            replies.iter().any(|source| match source {
+                ReplySource::Target(target) => work.shared.remote.contains(target),
+                ReplySource::Gateway(_) => false,
+            })
+        };
+        let topics: Vec<String> = work
+            .registry
+            .names()
+            .filter(|name| self.served.contains(name) || asks_elsewhere(name))
+            .map(commands_topic)
+            .collect();
+        if topics.is_empty() {
+            return;
+        }
+        let consumer = Consumer {
+            work: Arc::clone(work),
+            group: format!("{}-commands", work.shared.log.id),
+            topics,
+            consumes: Consumes::Messages,
+        };
+        workers.spawn(consumer.run());
+    }
+}
+
+/// The category that a policy follows in this service's log.
+fn followed(policy: &RegisteredPolicy, registry: &Registry) -> Option<&'static str> {
+    match &policy.source {
+        Source::Target(name) => registry.names().find(|own| own == name),
+        Source::Topic(_) => None,
+    }
+}

@@ -1,0 +1,240 @@
+//! Firing timers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::__private::derive_id;
+use composable_rust_core::{
+    DueTimer, MessageId, OutboxKind, Queue, QueueChange, StoreError, TimerQueue, TimerSettlement,
+    WorkQueues as _,
+};
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+
+use super::attempts::wait_for_others;
+use super::context::{Work, metadata};
+use super::dispatcher::worker_of;
+use super::leases::Held;
+use crate::deliver::{Carried, Delivered};
+
+/// Timers that are read and under way at a time.
+const PAGE: usize = 500;
+/// The least time between two looks: many commits wake it, and a look is a query.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
+/// How often operators' decisions are looked for.
+const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
+/// The longest wait for a timer that nobody announced.
+const MOST_WAIT: Duration = Duration::from_secs(30);
+/// How long others are given to take what only newer code knows.
+const FOR_NEWER: Duration = Duration::from_secs(30);
+
+type Key = (composable_rust_core::StreamId, composable_rust_core::Firing);
+
+/// Fires the timers of those types and partitions that this process has leases of.
+pub(crate) struct Timers {
+    work: Arc<Work>,
+    categories: Vec<&'static str>,
+    held: BTreeMap<(String, u16), Arc<Held>>,
+    running: JoinSet<Fired>,
+    under_way: BTreeSet<Key>,
+    looked_for_decisions: Duration,
+}
+
+struct Fired {
+    timer: DueTimer,
+    held: Arc<Held>,
+    delivered: Delivered,
+}
+
+impl Timers {
+    pub(crate) fn new(work: Arc<Work>, categories: Vec<&'static str>) -> Self {
+        Self {
+            work,
+            categories,
+            held: BTreeMap::new(),
+            running: JoinSet::new(),
+            under_way: BTreeSet::new(),
+            looked_for_decisions: Duration::ZERO,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let work = Arc::clone(&self.work);
+        let (mut wake, mut leases) = (work.wake.clone(), work.leases.changes());
+        let mut next = Duration::ZERO;
+        loop {
+            if next.is_zero() {
+                next = match self.look().await {
+                    Ok(next) => next,
+                    Err(error) => {
+                        tracing::warn!(%error, "timers cannot be read; this is tried again");
+                        Duration::from_millis(500)
+                    }
+                };
+            }
+            let started = work.now();
+            tokio::select! {
+                biased;
+                () = work.stop.cancelled() => break,
+                Some(fired) = self.running.join_next() => {
+                    self.finish(fired.ok()).await;
+                    let waited = work.now().saturating_sub(started);
+                    // A full page may have left others behind.
+                    let full = self.under_way.len() + 1 >= PAGE;
+                    next = if full { Duration::ZERO } else { next.saturating_sub(waited) };
+                }
+                _ = leases.changed() => next = Duration::ZERO,
+                _ = wake.changed() => {
+                    work.clock().sleep(LEAST_WAIT).await;
+                    next = Duration::ZERO;
+                }
+                () = work.clock().sleep(next) => next = Duration::ZERO,
+            }
+        }
+        while let Some(fired) = self.running.join_next().await {
+            self.finish(fired.ok()).await;
+        }
+    }
+
+    /// Begins to fire what is due. Gives how long nothing else will be.
+    async fn look(&mut self) -> Result<Duration, StoreError> {
+        self.held.clear();
+        for category in &self.categories {
+            for held in self.work.leases.of(&worker_of(OutboxKind::Timer, category)) {
+                self.held.insert(((*category).to_owned(), held.lease.partition), held);
+            }
+        }
+        if self.held.is_empty() {
+            return Ok(LOOK_FOR_DECISIONS);
+        }
+        self.carry_out_decisions().await?;
+        if self.under_way.len() >= PAGE {
+            return Ok(LOOK_FOR_DECISIONS);
+        }
+        let queues: Vec<TimerQueue> = self
+            .held
+            .keys()
+            .map(|(category, partition)| TimerQueue {
+                partition: *partition,
+                category: category.clone(),
+            })
+            .collect();
+        let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
+        for timer in due.timers {
+            let key = (timer.stream.clone(), timer.firing.clone());
+            let of = (timer.stream.category().to_owned(), timer.partition);
+            let Some(held) = self.held.get(&of).map(Arc::clone) else { continue };
+            if !held.admits(self.work.clock(), Duration::ZERO) || !self.under_way.insert(key) {
+                continue;
+            }
+            let work = Arc::clone(&self.work);
+            self.running.spawn(async move {
+                let fired = std::panic::AssertUnwindSafe(work.fire(&timer)).catch_unwind().await;
+                let delivered = fired
+                    .unwrap_or_else(|panic| Delivered::Failed(crate::error::panic_text(&*panic)));
+                Fired { timer, held, delivered }
+            });
+        }
+        // What is due and under way is not waited for.
+        let next = match due.next {
+            None => MOST_WAIT,
+            Some(next) if next.is_zero() => LEAST_WAIT,
+            Some(next) => next,
+        };
+        Ok(next.min(MOST_WAIT))
+    }
+
+    async fn finish(&mut self, first: Option<Fired>) {
+        let mut fired: Vec<Fired> = first.into_iter().collect();
+        while let Some(next) = self.running.try_join_next() {
+            fired.extend(next.ok());
+        }
+        let mut by_partition: BTreeMap<u16, Vec<TimerSettlement>> = BTreeMap::new();
+        let mut settled = Vec::new();
+        for Fired { timer, held, delivered } in fired {
+            settled.push((timer.stream.clone(), timer.firing.clone()));
+            let worker = held.lease.worker.clone();
+            let attempts = timer.attempts + 1;
+            let change = match delivered {
+                Delivered::Handled | Delivered::Void | Delivered::Closed => continue,
+                Delivered::Failed(error) => {
+                    match self.work.shared.settings.attempts.wait_after(attempts) {
+                        Some(retry_after) => QueueChange::Failed { attempts, retry_after, error },
+                        None => parked(&timer, attempts, error),
+                    }
+                }
+                Delivered::Poison(error) => parked(&timer, attempts, error),
+                Delivered::Waiting(error) => {
+                    let retry_after = wait_for_others(5);
+                    QueueChange::Failed { attempts: timer.attempts, retry_after, error }
+                }
+                Delivered::Newer(error) => {
+                    tracing::warn!(
+                        worker,
+                        error,
+                        "newer code is needed; its process may take over"
+                    );
+                    self.work.leases.withdraw(&worker, FOR_NEWER);
+                    let retry_after = Duration::from_millis(100);
+                    QueueChange::Failed { attempts: timer.attempts, retry_after, error }
+                }
+            };
+            let lease = held.lease.clone();
+            let (stream, firing) = (timer.stream, timer.firing);
+            let settlement = TimerSettlement { lease, stream, firing, change };
+            by_partition.entry(timer.partition).or_default().push(settlement);
+        }
+        for (partition, settlements) in by_partition {
+            if let Err(error) = self.work.store().settle_timers(partition, &settlements).await {
+                // They are still due and will be fired again.
+                tracing::warn!(%error, "what became of timers is not written");
+            }
+        }
+        for key in settled {
+            self.under_way.remove(&key);
+        }
+    }
+
+    async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
+        let now = self.work.now();
+        if now.saturating_sub(self.looked_for_decisions) < LOOK_FOR_DECISIONS {
+            return Ok(());
+        }
+        self.looked_for_decisions = now;
+        let queue = |category: &str, partition| Queue {
+            partition,
+            kind: OutboxKind::Timer,
+            target: category.to_owned(),
+        };
+        let held = self.held.iter().map(|((c, p), held)| (queue(c, *p), Arc::clone(held)));
+        let held: BTreeMap<_, _> = held.collect();
+        self.work.carry_out_decisions(&held).await.map(drop)
+    }
+}
+
+fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
+    let (stream, id) = (&timer.stream, &timer.firing.id);
+    tracing::error!(%stream, id, attempts, error, "a timer cannot be fired and is parked");
+    QueueChange::Parked { attempts, error: Some(error) }
+}
+
+impl Work {
+    async fn fire(&self, timer: &DueTimer) -> Delivered {
+        let Some(metadata) = metadata(&timer.metadata) else {
+            // Erased with its stream: nothing can be told, and it must not stay due.
+            return Delivered::Poison("its content was erased".to_owned());
+        };
+        let (armed_by, number) = timer.firing.arming;
+        let stream = [timer.stream.as_str(), "\0", timer.firing.id.as_str()];
+        let id = derive_id("timer", self.shared.log.id, &stream, armed_by.0, number);
+        let message = Carried {
+            stream: timer.stream.clone(),
+            id: MessageId(id),
+            content: timer.content.clone(),
+            metadata,
+            fires: Some(timer.firing.clone()),
+        };
+        self.registry.handle_carried(&message).await
+    }
+}
