@@ -5,7 +5,9 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{Aggregate, CorrelationId, EventId, Id, MessageId, Metadata, Timestamp, Version};
+use crate::{
+    Aggregate, CorrelationId, EventId, Id, MessageId, Metadata, StreamId, Timestamp, Version,
+};
 
 /// The message being handled, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +124,11 @@ impl<A: Aggregate> fmt::Debug for Context<'_, A> {
     }
 }
 
+/// The id of the durable effect number `n` of a message that `stream` handled.
+pub(crate) fn effect_id(log: Uuid, stream: &StreamId, message: MessageId, n: u32) -> Uuid {
+    derive_id("effect", log, &[stream.as_str()], message.0, n)
+}
+
 /// xxh3-128 of kind, log, cause, number and the parts of a name, as a version 8 UUID. The log keeps
 /// apart what two services derive from one message, the name what two instances do.
 #[doc(hidden)]
@@ -131,8 +138,6 @@ pub fn derive_id(kind: &str, log: Uuid, name: &[&str], cause: Uuid, n: u32) -> U
     hash.update(log.as_bytes());
     hash.update(cause.as_bytes());
     hash.update(&n.to_le_bytes());
-    for part in name {
-        hash.update(part.as_bytes());
-    }
+    name.iter().for_each(|part| hash.update(part.as_bytes()));
     uuid::Builder::from_custom_bytes(hash.digest128().to_be_bytes()).into_uuid()
 }
