@@ -1,6 +1,7 @@
 //! The tests of this crate.
 
 mod broken;
+mod bus;
 mod environment;
 mod failing;
 mod faults;
