@@ -11,6 +11,7 @@
 //! aggregates: it refuses clocks, random ids and tasks there, and names what to use instead.
 
 mod bus;
+pub mod bus_conformance;
 mod clock;
 pub mod conformance;
 mod encoding;

@@ -2,6 +2,7 @@
 
 mod broken;
 mod bus;
+mod bus_suite;
 mod environment;
 mod failing;
 mod faults;
