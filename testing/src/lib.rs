@@ -1,7 +1,7 @@
 //! What tests of Composable Rust are made of.
 //!
-//! An event store in memory that keeps the port's whole contract, and the conformance suite that
-//! every event store passes.
+//! An event store and an event bus in memory that keep their ports' whole contracts, and the
+//! conformance suites that every event store and every bus passes.
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail for what a test does not say.
 //! [`MockClock`], [`SequentialIds`] and [`SeededRng`] stand in for the ports, [`fixtures`] for what
@@ -10,6 +10,8 @@
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
 //! aggregates: it refuses clocks, random ids and tasks there, and names what to use instead.
 
+mod bus;
+pub mod bus_conformance;
 mod clock;
 pub mod conformance;
 mod encoding;
@@ -25,6 +27,7 @@ mod memory;
 mod postgres_harness;
 mod test_store;
 
+pub use bus::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher};
 pub use clock::MockClock;
 pub use encoding::{assert_state_survives, assert_survives};
 pub use environment::{

@@ -54,4 +54,5 @@ mod versions;
 
 pub use backend::StoreBackend;
 pub use cases::CASES;
+pub(crate) use run::outcome_within;
 pub use run::{Case, Failure, check, run};

@@ -47,7 +47,16 @@ async fn run_within(
     backend: impl StoreBackend,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let task = tokio::spawn((case.body)(Subject::new(backend)));
+    outcome_within(&format!("{case:?}"), (case.body)(Subject::new(backend)), limit).await
+}
+
+/// How the case of that name ends if it is left alone for at most `limit`.
+pub(crate) async fn outcome_within(
+    case: &str,
+    body: impl Future<Output = ()> + Send + 'static,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let task = tokio::spawn(body);
     let stop = task.abort_handle();
     match tokio::time::timeout(limit, task).await {
         Ok(Ok(())) => Ok(()),
@@ -57,7 +66,7 @@ async fn run_within(
         })),
         Err(_) => {
             stop.abort();
-            Err(Failure(format!("{case:?} was not done after {limit:?}")))
+            Err(Failure(format!("{case} was not done after {limit:?}")))
         }
     }
 }

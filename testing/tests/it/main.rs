@@ -1,6 +1,8 @@
 //! The tests of this crate.
 
 mod broken;
+mod bus;
+mod bus_suite;
 mod environment;
 mod failing;
 mod faults;

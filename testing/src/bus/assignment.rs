@@ -1,0 +1,84 @@
+//! Which member of a group has which partition.
+
+use std::collections::BTreeMap;
+
+use super::group::MemberId;
+
+/// Spreads the partitions of one topic over the members that want it, as evenly as they go.
+///
+/// Who has a partition keeps it, unless that would be more than a fair share. `load` counts what
+/// each member has of the topics that were spread before, and goes on counting: who has the least
+/// gets the odd ones.
+pub(super) fn spread(
+    owners: &[Option<MemberId>],
+    members: &[MemberId],
+    load: &mut BTreeMap<MemberId, usize>,
+) -> Vec<Option<MemberId>> {
+    if members.is_empty() {
+        return vec![None; owners.len()];
+    }
+    let share = owners.len() / members.len();
+    let mut odd = owners.len() % members.len();
+    let mut counts: BTreeMap<MemberId, usize> = members.iter().map(|m| (*m, 0)).collect();
+    let mut spread = vec![None; owners.len()];
+    for (partition, owner) in spread.iter_mut().zip(owners) {
+        let Some((owner, count)) = owner.and_then(|o| Some((o, counts.get_mut(&o)?))) else {
+            continue;
+        };
+        if *count < share || (*count == share && odd > 0) {
+            odd -= usize::from(*count == share);
+            *count += 1;
+            *partition = Some(owner);
+        }
+    }
+    for partition in spread.iter_mut().filter(|partition| partition.is_none()) {
+        let all = |member: &MemberId| load.get(member).copied().unwrap_or_default();
+        let least = counts.iter_mut().min_by_key(|(member, count)| (**count, all(member)));
+        if let Some((member, count)) = least {
+            *count += 1;
+            *partition = Some(*member);
+        }
+    }
+    for (member, count) in counts {
+        *load.entry(member).or_default() += count;
+    }
+    spread
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread_one(owners: &[Option<u64>], members: &[u64]) -> Vec<Option<u64>> {
+        spread(owners, members, &mut BTreeMap::new())
+    }
+
+    #[test]
+    fn who_is_alone_has_all() {
+        assert_eq!(spread_one(&[None, None, Some(9)], &[1]), [Some(1); 3]);
+    }
+
+    #[test]
+    fn who_has_too_many_gives_some_away() {
+        assert_eq!(spread_one(&[Some(1); 4], &[1, 2]), [Some(1), Some(1), Some(2), Some(2)]);
+        assert_eq!(spread_one(&[Some(2); 3], &[1, 2]), [Some(2), Some(2), Some(1)]);
+    }
+
+    #[test]
+    fn nobody_else_is_disturbed_when_one_leaves() {
+        let owners = [Some(1), Some(2), Some(3), Some(2)];
+        assert_eq!(spread_one(&owners, &[2, 3]), [Some(3), Some(2), Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn more_members_than_partitions_leave_some_idle() {
+        assert_eq!(spread_one(&[None, Some(3)], &[1, 2, 3]), [Some(1), Some(3)]);
+    }
+
+    #[test]
+    fn odd_ones_go_to_who_has_least_of_the_other_topics() {
+        let mut load = BTreeMap::new();
+        assert_eq!(spread(&[None], &[1, 2], &mut load), [Some(1)]);
+        assert_eq!(spread(&[None], &[1, 2], &mut load), [Some(2)]);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a member of a group is given.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery};
+use futures_util::stream::Stream;
+
+use super::InMemoryEventBus;
+use super::group::{MemberId, Origin};
+
+/// The deliveries of one member of a group, without end. Dropping it leaves the group.
+pub struct InMemoryDeliveries {
+    bus: InMemoryEventBus,
+    group: Arc<str>,
+    member: MemberId,
+}
+
+impl InMemoryDeliveries {
+    pub(super) fn new(bus: InMemoryEventBus, group: &str, member: MemberId) -> Self {
+        Self { bus, group: group.into(), member }
+    }
+}
+
+impl Stream for InMemoryDeliveries {
+    type Item = Result<InMemoryDelivery, BusError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.bus.locked();
+        let state = &mut *state;
+        let Some(group) = state.groups.get_mut(&*self.group) else { return Poll::Ready(None) };
+        let limit = state.settings.max_outstanding;
+        let Some(origin) = group.next(self.member, limit, &state.topics) else {
+            group.wait(self.member, context.waker());
+            return Poll::Pending;
+        };
+        let topic = state.topics.get(&origin.topic);
+        let Some(message) = topic.and_then(|topic| topic.message(origin.place)) else {
+            return Poll::Ready(None);
+        };
+        let (bus, group) = (self.bus.clone(), Arc::clone(&self.group));
+        let message = Arc::clone(message);
+        Poll::Ready(Some(Ok(InMemoryDelivery { bus, group, origin, message, settled: false })))
+    }
+}
+
+impl Drop for InMemoryDeliveries {
+    fn drop(&mut self) {
+        self.bus.change(|state| {
+            if let Some(group) = state.groups.get_mut(&*self.group) {
+                group.leave(self.member);
+            }
+        });
+    }
+}
+
+impl fmt::Debug for InMemoryDeliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InMemoryDeliveries")
+            .field("group", &self.group)
+            .field("member", &self.member)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message in the hands of a member of a group.
+pub struct InMemoryDelivery {
+    bus: InMemoryEventBus,
+    group: Arc<str>,
+    origin: Origin,
+    message: Arc<BusMessage>,
+    settled: bool,
+}
+
+impl InMemoryDelivery {
+    /// Whether that still counts.
+    fn settle(&mut self, finished: bool) -> bool {
+        self.settled = true;
+        self.bus.change(|state| {
+            let group = state.groups.get_mut(&*self.group);
+            group.is_some_and(|group| group.settle(&self.origin, finished))
+        })
+    }
+}
+
+impl Delivery for InMemoryDelivery {
+    fn message(&self) -> &BusMessage {
+        &self.message
+    }
+
+    fn place(&self) -> BusPlace {
+        self.origin.place
+    }
+
+    async fn acknowledge(mut self) -> Result<(), BusError> {
+        if self.settle(true) {
+            Ok(())
+        } else {
+            Err(BusError::new("the topic partition has changed hands"))
+        }
+    }
+}
+
+impl Drop for InMemoryDelivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(false);
+        }
+    }
+}
+
+impl fmt::Debug for InMemoryDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InMemoryDelivery")
+            .field("group", &self.group)
+            .field("place", &self.origin.place)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
+}

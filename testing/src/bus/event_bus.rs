@@ -1,0 +1,179 @@
+//! The bus itself: shared data behind a lock, and the port on top of it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use composable_rust_core::{BusError, BusMessage, EventBus, PublisherName};
+
+use super::deliveries::{InMemoryDeliveries, InMemoryDelivery};
+use super::publisher::InMemoryPublisher;
+use super::state::{Settings, State};
+
+/// An event bus in memory, for tests of several services in one process: the reference
+/// implementation of the [`EventBus`] contract, and inspectable.
+///
+/// Messages are kept for ever. Topics have four partitions, by a hash of the key. A group's
+/// partitions are spread over its members; one that joins or leaves moves as few as possible, and
+/// at once: what is then unfinished is delivered to the next owner while the last one still works
+/// on it, and what the last one says of it no longer counts. Nothing waits and nothing is random.
+/// Clones share the data.
+///
+/// # Example: looking at what was published
+///
+/// ```
+/// use composable_rust_core::{BusMessage, EventBus};
+/// use composable_rust_testing::InMemoryEventBus;
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let bus = InMemoryEventBus::new();
+/// bus.publish(BusMessage {
+///     topic: "order-events".to_owned(),
+///     key: "order-1".to_owned(),
+///     headers: vec![("ce_type".to_owned(), "order.placed".to_owned())],
+///     payload: b"{}".to_vec(),
+/// })
+/// .await?;
+///
+/// let messages = bus.messages("order-events");
+/// assert_eq!((messages.len(), messages[0].key.as_str()), (1, "order-1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct InMemoryEventBus {
+    state: Arc<Mutex<State>>,
+}
+
+/// How many partitions a topic has unless another number is chosen.
+const PARTITIONS: u16 = 4;
+/// How many deliveries of a topic partition may be unfinished unless another number is chosen.
+const MAX_OUTSTANDING: usize = 1_000;
+
+impl InMemoryEventBus {
+    /// A bus without messages.
+    pub fn new() -> Self {
+        let settings = Settings {
+            partitions: i32::from(PARTITIONS),
+            max_outstanding: MAX_OUTSTANDING,
+            max_payload_bytes: None,
+        };
+        Self { state: Arc::new(Mutex::new(State::new(settings))) }
+    }
+
+    /// The same bus with `count` partitions for each topic that is made from now on.
+    ///
+    /// # Panics
+    ///
+    /// When `count` is 0.
+    #[must_use]
+    pub fn with_partitions(self, count: u16) -> Self {
+        assert!(count > 0, "a topic has at least one partition");
+        self.locked().settings.partitions = i32::from(count);
+        self
+    }
+
+    /// The same bus with no more than `count` deliveries of a topic partition in somebody's hands,
+    /// neither acknowledged nor dropped.
+    ///
+    /// # Panics
+    ///
+    /// When `count` is 0.
+    #[must_use]
+    pub fn with_max_outstanding(self, count: usize) -> Self {
+        assert!(count > 0, "nothing could be delivered");
+        self.locked().settings.max_outstanding = count;
+        self
+    }
+
+    /// The same bus, refusing payloads of more than `bytes`.
+    #[must_use]
+    pub fn with_max_payload_bytes(self, bytes: usize) -> Self {
+        self.locked().settings.max_payload_bytes = Some(bytes);
+        self
+    }
+
+    pub(super) fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the data, and wakes whoever waits for deliveries.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.locked();
+        let result = change(&mut state);
+        let wakers = state.wakers();
+        drop(state);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        result
+    }
+}
+
+/// Whether the bus takes these messages.
+pub(super) fn admit(state: &State, messages: &[BusMessage]) -> Result<(), BusError> {
+    let Some(limit) = state.settings.max_payload_bytes else { return Ok(()) };
+    match messages.iter().find(|message| message.payload.len() > limit) {
+        None => Ok(()),
+        Some(message) => Err(BusError::new(format!(
+            "a payload of {} bytes for {}, where {limit} are the limit",
+            message.payload.len(),
+            message.topic
+        ))),
+    }
+}
+
+impl Default for InMemoryEventBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for InMemoryEventBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.locked();
+        let topics = state.topics.iter().map(|(name, topic)| (name, topic.messages().len()));
+        let groups = state.groups.iter().map(|(name, group)| (name, group.members()));
+        f.debug_struct("InMemoryEventBus")
+            .field("messages", &topics.collect::<Vec<_>>())
+            .field("members", &groups.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventBus for InMemoryEventBus {
+    type Delivery = InMemoryDelivery;
+    type Deliveries = InMemoryDeliveries;
+    type Publisher = InMemoryPublisher;
+
+    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+        self.change(|state| {
+            admit(state, std::slice::from_ref(&message))?;
+            state.append(message);
+            Ok(())
+        })
+    }
+
+    async fn subscribe(
+        &self,
+        group: &str,
+        topics: &[String],
+    ) -> Result<InMemoryDeliveries, BusError> {
+        let member = self.change(|state| {
+            for topic in topics {
+                state.topic(topic);
+            }
+            let wanted: BTreeSet<_> = topics.iter().cloned().collect();
+            state.groups.entry(group.to_owned()).or_default().join(wanted, &state.topics)
+        });
+        Ok(InMemoryDeliveries::new(self.clone(), group, member))
+    }
+
+    async fn publisher(&self, name: &PublisherName) -> Result<InMemoryPublisher, BusError> {
+        let epoch = self.locked().open(name);
+        Ok(InMemoryPublisher::new(self.clone(), name.clone(), epoch))
+    }
+
+    fn max_payload_bytes(&self) -> Option<usize> {
+        self.locked().settings.max_payload_bytes
+    }
+}

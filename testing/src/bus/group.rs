@@ -1,0 +1,178 @@
+//! A consumer group: its members, and how far it is in each partition.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::task::Waker;
+
+use composable_rust_core::BusPlace;
+
+use super::assignment::spread;
+use super::state::Topic;
+
+pub(super) type MemberId = u64;
+
+/// Members in the order in which they joined.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    members: BTreeMap<MemberId, Member>,
+    joined: MemberId,
+    topics: BTreeMap<String, Vec<Progress>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    topics: BTreeSet<String>,
+    /// Set while it waits.
+    waker: Option<Waker>,
+    /// The place that was looked at last: the next look begins behind it, so that no partition
+    /// keeps the others waiting.
+    last: Option<(String, i32)>,
+}
+
+/// How far a group is in one partition.
+#[derive(Debug, Default)]
+struct Progress {
+    owner: Option<MemberId>,
+    /// Counts the changes of hands.
+    term: u64,
+    /// Everything below is finished, and stays so.
+    stored: i64,
+    /// The next to deliver.
+    next: i64,
+    /// Finished above `stored`, forgotten when the partition changes hands.
+    finished: BTreeSet<i64>,
+    /// How many deliveries are in somebody's hands.
+    outstanding: usize,
+}
+
+/// What a delivery remembers of where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) topic: String,
+    pub(super) place: BusPlace,
+    pub(super) term: u64,
+}
+
+impl Group {
+    pub(super) fn join(
+        &mut self,
+        wanted: BTreeSet<String>,
+        topics: &BTreeMap<String, Topic>,
+    ) -> MemberId {
+        self.joined += 1;
+        for (name, topic) in topics.iter().filter(|(name, _)| wanted.contains(*name)) {
+            let new = || (0..topic.partitions()).map(|_| Progress::default()).collect();
+            self.topics.entry(name.clone()).or_insert_with(new);
+        }
+        self.members.insert(self.joined, Member { topics: wanted, waker: None, last: None });
+        self.rebalance();
+        self.joined
+    }
+
+    pub(super) fn leave(&mut self, member: MemberId) {
+        self.members.remove(&member);
+        self.rebalance();
+    }
+
+    fn rebalance(&mut self) {
+        let mut load = BTreeMap::new();
+        for (topic, partitions) in &mut self.topics {
+            let wants = |(id, m): (&MemberId, &Member)| m.topics.contains(topic).then_some(*id);
+            let members: Vec<_> = self.members.iter().filter_map(wants).collect();
+            let owners: Vec<_> = partitions.iter().map(|progress| progress.owner).collect();
+            let spread = spread(&owners, &members, &mut load);
+            for (progress, owner) in partitions.iter_mut().zip(spread) {
+                if progress.owner != owner {
+                    progress.change_hands(owner);
+                }
+            }
+        }
+    }
+
+    /// The next delivery for `member`, if there is one.
+    pub(super) fn next(
+        &mut self,
+        member: MemberId,
+        max_outstanding: usize,
+        topics: &BTreeMap<String, Topic>,
+    ) -> Option<Origin> {
+        let last = self.members.get(&member)?.last.clone();
+        let owned = self.topics.iter().flat_map(|(topic, partitions)| {
+            let numbered = (0..).zip(partitions).filter(|(_, p)| p.owner == Some(member));
+            numbered.map(move |(partition, progress)| (topic, partition, progress))
+        });
+        let ready = owned.filter(|(topic, partition, progress)| {
+            let end = topics.get(*topic).map_or(0, |topic| topic.end(*partition));
+            progress.next < end && progress.outstanding < max_outstanding
+        });
+        let ready: Vec<_> = ready.map(|(topic, partition, _)| (topic.clone(), partition)).collect();
+        let behind = ready.iter().find(|at| last.as_ref().is_some_and(|last| *at > last));
+        let (topic, partition) = behind.or(ready.first())?.clone();
+
+        let progress = self.topics.get_mut(&topic)?.get_mut(usize::try_from(partition).ok()?)?;
+        let place = BusPlace { partition, offset: progress.next };
+        progress.next += 1;
+        progress.outstanding += 1;
+        let term = progress.term;
+        self.members.get_mut(&member)?.last = Some((topic.clone(), partition));
+        Some(Origin { topic, place, term })
+    }
+
+    /// Leaves a waker for when there is more.
+    pub(super) fn wait(&mut self, member: MemberId, waker: &Waker) {
+        if let Some(member) = self.members.get_mut(&member) {
+            member.waker = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn wakers(&mut self) -> impl Iterator<Item = Waker> {
+        self.members.values_mut().filter_map(|member| member.waker.take())
+    }
+
+    /// A delivery is out of its holder's hands, finished or not. Whether that still counts.
+    pub(super) fn settle(&mut self, origin: &Origin, finished: bool) -> bool {
+        let Some(progress) = self.progress_mut(origin).filter(|p| p.term == origin.term) else {
+            return false;
+        };
+        progress.outstanding -= 1;
+        if finished {
+            progress.finish(origin.place.offset);
+        }
+        true
+    }
+
+    fn progress_mut(&mut self, origin: &Origin) -> Option<&mut Progress> {
+        let partition = usize::try_from(origin.place.partition).ok()?;
+        self.topics.get_mut(&origin.topic)?.get_mut(partition)
+    }
+
+    /// Everything below this offset is finished, and stays so.
+    pub(super) fn stored(&self, topic: &str, partition: usize) -> i64 {
+        let progress = self.topics.get(topic).and_then(|partitions| partitions.get(partition));
+        progress.map_or(0, |progress| progress.stored)
+    }
+
+    pub(super) fn topics(&self) -> impl Iterator<Item = &String> {
+        self.topics.keys()
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.members.len()
+    }
+}
+
+impl Progress {
+    fn finish(&mut self, offset: i64) {
+        self.finished.insert(offset);
+        while self.finished.remove(&self.stored) {
+            self.stored += 1;
+        }
+    }
+
+    fn change_hands(&mut self, owner: Option<MemberId>) {
+        self.owner = owner;
+        self.term += 1;
+        self.next = self.stored;
+        self.finished.clear();
+        self.outstanding = 0;
+    }
+}

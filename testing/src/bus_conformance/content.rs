@@ -1,0 +1,91 @@
+//! What is published is what is delivered.
+
+use composable_rust_core::{BusMessage, Delivery as _, EventBus as _, SharedDelivery};
+
+use super::subject::{Subject, acknowledge, by_key};
+
+/// What is said to be large where a bus has no limit.
+const LARGE: usize = 1 << 20;
+
+pub(super) async fn comes_back_as_it_went_in(on: Subject) {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let message = BusMessage {
+        topic: on.topic("things"),
+        key: "Schlüssel \"7\"/\n".to_owned(),
+        headers: vec![
+            header("ce_type", "order.placed"),
+            header("twice", "first"),
+            header("twice", "second"),
+            header("empty", ""),
+            header("näme", "wärt\u{1f980}"),
+        ],
+        payload: (0..=255).collect(),
+    };
+    on.publish(vec![message.clone()]).await;
+    assert_eq!(on.join("readers").await.next().await.message(), &message);
+}
+
+pub(super) async fn may_be_empty(on: Subject) {
+    let message = BusMessage {
+        topic: on.topic("things"),
+        key: "k".to_owned(),
+        headers: Vec::new(),
+        payload: Vec::new(),
+    };
+    on.publish(vec![message.clone()]).await;
+    assert_eq!(on.join("readers").await.next().await.message(), &message);
+}
+
+fn large(on: &Subject, bytes: usize) -> BusMessage {
+    let mut message = on.message("k", "large");
+    message.headers.push(("traceparent".to_owned(), "0".repeat(55)));
+    // Nothing that a broker could compress away.
+    let mut state = 1_u32;
+    message.payload = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(bytes)
+    .collect();
+    message
+}
+
+pub(super) async fn may_be_as_large_as_the_limit(on: Subject) {
+    let bytes = on.bus.max_payload_bytes().unwrap_or(LARGE);
+    let message = large(&on, bytes);
+    on.publish(vec![message.clone()]).await;
+    let mut publisher = on.publisher().await;
+    super::subject::batch(&mut publisher, vec![message.clone(); 3], None).await;
+    let mut reader = on.join("readers").await;
+    for _ in 0..4 {
+        let delivery = reader.next().await;
+        assert!(delivery.message() == &message, "{bytes} bytes come back");
+        acknowledge(vec![delivery]).await;
+    }
+}
+
+pub(super) async fn larger_than_the_limit_is_refused(on: Subject) {
+    if let Some(limit) = on.bus.max_payload_bytes() {
+        let refused = on.bus.publish(large(&on, limit + 1)).await;
+        assert!(refused.is_err(), "{} bytes are more than the limit", limit + 1);
+    }
+    assert_eq!(on.all(&["k"]).await, [], "nothing was published");
+}
+
+pub(super) async fn may_be_in_many_topics(on: Subject) {
+    let topics: Vec<_> = (0..12).map(|n| on.topic(&format!("things-{n}"))).collect();
+    for topic in &topics {
+        let mut messages = on.numbered(topic, 0, 3);
+        for message in &mut messages {
+            message.topic.clone_from(topic);
+        }
+        on.publish(messages).await;
+    }
+    let deliveries = on.join_for("readers", &topics).await.take(36).await;
+    for delivery in &deliveries {
+        assert_eq!(delivery.message().topic, delivery.message().key, "each in its topic");
+    }
+    let keys = by_key(deliveries.iter().map(SharedDelivery::message));
+    assert_eq!(keys.len(), 12);
+    assert!(keys.values().all(|numbers| *numbers == ["0", "1", "2"]), "{keys:?}");
+}

@@ -1,0 +1,127 @@
+//! Who gets what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use composable_rust_core::Delivery as _;
+
+use super::subject::{Member, Subject, acknowledge, by_key, numbers, places, texts};
+
+/// Enough keys for every member to get some.
+pub(super) fn keys() -> Vec<String> {
+    (0..40).map(|n| format!("thing-{n}")).collect()
+}
+
+/// Publishes messages of many keys until both members were given some: the group has then settled.
+/// Everything is acknowledged.
+pub(super) async fn settle(on: &Subject, one: &mut Member, other: &mut Member) {
+    let mut seen = [false; 2];
+    let mut missing = BTreeSet::new();
+    for round in 0.. {
+        assert!(round < 500, "the members share nothing: {seen:?}");
+        let expected: Vec<_> = keys().iter().map(|k| (k.clone(), format!("{round}"))).collect();
+        missing.extend(expected);
+        on.publish(on.of_each(&keys(), &round.to_string())).await;
+        while !missing.is_empty() {
+            let (member, delivery) = tokio::select! {
+                delivery = one.next() => (0, delivery),
+                delivery = other.next() => (1, delivery),
+            };
+            seen[member] = true;
+            let text = String::from_utf8_lossy(&delivery.message().payload).into_owned();
+            missing.remove(&(delivery.message().key.clone(), text));
+            // One that changed hands meanwhile is delivered again.
+            let _ = delivery.acknowledge().await;
+        }
+        if seen == [true; 2] {
+            return;
+        }
+    }
+}
+
+pub(super) async fn begin_at_the_beginning(on: Subject) {
+    on.publish(on.numbered("k", 0, 3)).await;
+    let mut reader = on.join("readers").await;
+    assert_eq!(texts(&reader.take(3).await), numbers(0, 3));
+}
+
+pub(super) async fn each_get_everything(on: Subject) {
+    let mut early = on.join("early").await;
+    on.publish(on.numbered("k", 0, 10)).await;
+    let mut late = on.join("late").await;
+    for reader in [&mut early, &mut late] {
+        let deliveries = reader.take(10).await;
+        assert_eq!(texts(&deliveries), numbers(0, 10));
+        acknowledge(deliveries).await;
+    }
+    let mut later = on.another_process().await.join("later").await;
+    assert_eq!(texts(&later.take(10).await), numbers(0, 10));
+}
+
+pub(super) async fn get_each_key_in_order(on: Subject) {
+    let there = on.another_process().await;
+    for n in 0..12 {
+        // A key may be published by several processes, one after the other.
+        let from = if n % 2 == 0 { &on } else { &there };
+        from.publish(on.of_each(&keys(), &n.to_string())).await;
+    }
+    let mut reader = on.join("readers").await;
+    let mut seen = Vec::new();
+    for _ in 0..12 * keys().len() {
+        let delivery = reader.next().await;
+        seen.push(delivery.message().clone());
+        acknowledge(vec![delivery]).await;
+    }
+    let seen = by_key(&seen);
+    assert_eq!(seen.len(), keys().len());
+    for (key, texts) in seen {
+        assert_eq!(texts, numbers(0, 12), "the messages of {key}");
+    }
+}
+
+pub(super) async fn see_offsets_that_rise(on: Subject) {
+    on.publish(on.numbered("k", 0, 10)).await;
+    let deliveries = on.join("readers").await.take(10).await;
+    let places = places(&deliveries);
+    assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{places:?}");
+    let partitions: BTreeSet<_> = places.iter().map(|place| place.partition).collect();
+    assert_eq!(partitions.len(), 1, "a key has one partition");
+}
+
+pub(super) async fn share_the_keys_among_their_members(on: Subject) {
+    let there = on.another_process().await;
+    let mut one = on.join("readers").await;
+    let mut other = there.join("readers").await;
+    settle(&on, &mut one, &mut other).await;
+
+    let count = 3 * keys().len();
+    for n in ["a", "b", "c"] {
+        on.publish(on.of_each(&keys(), n)).await;
+    }
+    let mut whose = BTreeMap::<String, BTreeSet<usize>>::new();
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let (member, delivery) = tokio::select! {
+            delivery = one.next() => (0, delivery),
+            delivery = other.next() => (1, delivery),
+        };
+        whose.entry(delivery.message().key.clone()).or_default().insert(member);
+        seen.push(delivery.message().clone());
+        acknowledge(vec![delivery]).await;
+    }
+    for (key, texts) in by_key(&seen) {
+        assert_eq!(texts, ["a", "b", "c"], "the messages of {key}");
+    }
+    assert!(whose.values().all(|members| members.len() == 1), "a key has one reader: {whose:?}");
+    let members: BTreeSet<_> = whose.values().flatten().collect();
+    assert_eq!(members.len(), 2, "both members get some: {whose:?}");
+    one.silence().await;
+    other.silence().await;
+}
+
+pub(super) async fn see_what_comes_while_they_wait(on: Subject) {
+    let mut reader = on.join("readers").await;
+    for n in 0..5 {
+        let (delivery, ()) = tokio::join!(reader.next(), on.publish(on.numbered("k", n, 1)));
+        assert_eq!(texts(&[delivery]), numbers(n, n + 1));
+    }
+}

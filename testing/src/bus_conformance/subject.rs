@@ -1,0 +1,213 @@
+//! The bus under test, with what the cases ask of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    BusError, BusMessage, BusPlace, Delivery as _, EventBus as _, Publisher as _, PublisherName,
+    SharedDelivery, SharedEventBus, SharedPublisher,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::BusBackend;
+use super::backend::DynBackend;
+
+/// How long a delivery may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The bus under test.
+pub(super) struct Subject {
+    backend: Arc<dyn DynBackend>,
+    pub(super) bus: SharedEventBus,
+    /// In all names of this case, and in no others.
+    id: Uuid,
+}
+
+/// A member of a group, whom nothing is delivered that is not asserted.
+pub(super) struct Member {
+    deliveries: BoxStream<'static, Result<SharedDelivery, BusError>>,
+    silence: Duration,
+}
+
+impl Subject {
+    pub(super) async fn new(backend: impl BusBackend) -> Self {
+        let backend: Arc<dyn DynBackend> = Arc::new(backend);
+        Self { bus: backend.open().await, backend, id: Uuid::new_v4() }
+    }
+
+    /// The same broker as another process sees it.
+    pub(super) async fn another_process(&self) -> Self {
+        let backend = Arc::clone(&self.backend);
+        Self { bus: backend.open().await, backend, id: self.id }
+    }
+
+    pub(super) fn max_outstanding(&self) -> usize {
+        self.backend.max_outstanding()
+    }
+
+    /// The name of a topic.
+    pub(super) fn topic(&self, name: &str) -> String {
+        format!("{name}-{}", self.id.simple())
+    }
+
+    pub(super) fn message(&self, key: &str, text: &str) -> BusMessage {
+        BusMessage {
+            topic: self.topic("things"),
+            key: key.to_owned(),
+            headers: vec![("about".to_owned(), text.to_owned())],
+            payload: text.as_bytes().to_vec(),
+        }
+    }
+
+    /// Messages of one key, numbered from `from` on.
+    pub(super) fn numbered(&self, key: &str, from: usize, count: usize) -> Vec<BusMessage> {
+        (from..from + count).map(|n| self.message(key, &n.to_string())).collect()
+    }
+
+    /// One message of each key.
+    pub(super) fn of_each(&self, keys: &[String], text: &str) -> Vec<BusMessage> {
+        keys.iter().map(|key| self.message(key, text)).collect()
+    }
+
+    pub(super) async fn publish(&self, messages: Vec<BusMessage>) {
+        for message in messages {
+            self.bus.publish(message).await.expect("the message is published");
+        }
+    }
+
+    /// A new member of a group that reads the topic of most cases.
+    pub(super) async fn join(&self, group: &str) -> Member {
+        self.join_for(group, &[self.topic("things")]).await
+    }
+
+    pub(super) async fn join_for(&self, group: &str, topics: &[String]) -> Member {
+        let group = format!("{group}-{}", self.id.simple());
+        let deliveries = self.bus.subscribe(&group, topics).await.expect("a group is joined");
+        Member { deliveries: deliveries.boxed(), silence: self.backend.silence() }
+    }
+
+    pub(super) fn publisher_name(&self, partition: u16) -> PublisherName {
+        PublisherName { log: self.id, purpose: "relay".to_owned(), partition, partitions: 3 }
+    }
+
+    pub(super) async fn publisher(&self) -> SharedPublisher {
+        self.publisher_of(0).await
+    }
+
+    pub(super) async fn publisher_of(&self, partition: u16) -> SharedPublisher {
+        let name = self.publisher_name(partition);
+        self.bus.publisher(&name).await.expect("a publisher is opened")
+    }
+
+    /// Everything in the topic of most cases, as a group that nobody else is in sees it; whatever
+    /// was published before this call is in front of what this call publishes itself.
+    pub(super) async fn all(&self, keys: &[&str]) -> Vec<BusMessage> {
+        let mut reader = self.join("all").await;
+        for key in keys {
+            self.publish(vec![self.message(key, "the end")]).await;
+        }
+        let mut seen = Vec::new();
+        let mut ends = 0;
+        while ends < keys.len() {
+            let delivery = reader.next().await;
+            if delivery.message().payload == b"the end" {
+                ends += 1;
+            } else {
+                seen.push(delivery.message().clone());
+            }
+        }
+        seen
+    }
+}
+
+impl Member {
+    /// The next delivery. Errors that are followed by one do not count.
+    pub(super) async fn next(&mut self) -> SharedDelivery {
+        let mut last = None;
+        let next = async {
+            loop {
+                match self.deliveries.next().await {
+                    Some(Ok(delivery)) => return delivery,
+                    Some(Err(error)) => last = Some(error),
+                    None => panic!("the deliveries ended"),
+                }
+            }
+        };
+        match timeout(PATIENCE, next).await.ok() {
+            Some(delivery) => delivery,
+            None => panic!("no delivery came within {PATIENCE:?} (last error: {last:?})"),
+        }
+    }
+
+    pub(super) async fn take(&mut self, count: usize) -> Vec<SharedDelivery> {
+        let mut taken = Vec::with_capacity(count);
+        while taken.len() < count {
+            taken.push(self.next().await);
+        }
+        taken
+    }
+
+    /// What comes until nothing does.
+    pub(super) async fn take_until_silence(&mut self) -> Vec<SharedDelivery> {
+        let mut taken = vec![self.next().await];
+        while let Ok(next) = timeout(self.silence, self.deliveries.next()).await {
+            taken.push(next.expect("the deliveries go on").expect("no error"));
+        }
+        taken
+    }
+
+    /// Nothing comes.
+    pub(super) async fn silence(&mut self) {
+        if let Ok(next) = timeout(self.silence, self.deliveries.next()).await {
+            panic!("nothing should be delivered, but {next:?} was");
+        }
+    }
+}
+
+/// Acknowledges all; whoever holds what it was given may do so.
+pub(super) async fn acknowledge(deliveries: Vec<SharedDelivery>) {
+    for delivery in deliveries {
+        delivery.acknowledge().await.expect("it is acknowledged");
+    }
+}
+
+/// The payloads as text.
+pub(super) fn texts(deliveries: &[SharedDelivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| text(delivery.message())).collect()
+}
+
+pub(super) fn text(message: &BusMessage) -> String {
+    String::from_utf8_lossy(&message.payload).into_owned()
+}
+
+/// The texts `from` to just below `to`.
+pub(super) fn numbers(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|n| n.to_string()).collect()
+}
+
+pub(super) fn places(deliveries: &[SharedDelivery]) -> Vec<BusPlace> {
+    deliveries.iter().map(SharedDelivery::place).collect()
+}
+
+/// The texts of each key, in the order in which they came.
+pub(super) fn by_key<'a>(
+    messages: impl IntoIterator<Item = &'a BusMessage>,
+) -> BTreeMap<String, Vec<String>> {
+    let mut keys = BTreeMap::<_, Vec<_>>::new();
+    for message in messages {
+        keys.entry(message.key.clone()).or_default().push(text(message));
+    }
+    keys
+}
+
+pub(super) async fn batch(
+    publisher: &mut SharedPublisher,
+    messages: Vec<BusMessage>,
+    position: Option<u64>,
+) {
+    publisher.publish_batch(messages, position).await.expect("the batch is published");
+}

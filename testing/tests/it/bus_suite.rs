@@ -1,0 +1,252 @@
+//! The suite of event buses: the bus in memory passes it, wrong ones do not.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use composable_rust_core::{
+    BusError, BusMessage, BusPlace, Delivery, EventBus, PublishError, Publisher, PublisherName,
+};
+use composable_rust_testing::bus_conformance::{BusBackend, CASES, run};
+use composable_rust_testing::conformance::Failure;
+use composable_rust_testing::{
+    InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher,
+};
+use futures_util::stream::{Stream, StreamExt as _};
+
+struct Memory(InMemoryEventBus);
+
+impl BusBackend for Memory {
+    type Bus = InMemoryEventBus;
+
+    async fn open(&self) -> InMemoryEventBus {
+        self.0.clone()
+    }
+
+    fn max_outstanding(&self) -> usize {
+        20
+    }
+}
+
+async fn memory() -> Memory {
+    Memory(InMemoryEventBus::new().with_max_outstanding(20).with_max_payload_bytes(100_000))
+}
+
+composable_rust_testing::bus_conformance!(memory);
+
+/// What is wrong with a bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Defect {
+    LosesHeaders,
+    SpreadsKeys,
+    AcknowledgesOnDelivery,
+    AcknowledgesNothing,
+    HasNoBound,
+    FencesNobody,
+    TearsBatches,
+    ForgetsPositions,
+    CountsPositionsOfEachHolder,
+}
+
+use Defect::{
+    AcknowledgesNothing, AcknowledgesOnDelivery, CountsPositionsOfEachHolder, FencesNobody,
+    ForgetsPositions, HasNoBound, LosesHeaders, SpreadsKeys, TearsBatches,
+};
+
+#[derive(Clone)]
+struct Wrong {
+    bus: InMemoryEventBus,
+    defect: Defect,
+    published: Arc<AtomicU64>,
+}
+
+impl Wrong {
+    fn new(defect: Defect) -> Self {
+        let bound = if defect == HasNoBound { 1_000 } else { 20 };
+        let bus = InMemoryEventBus::new().with_max_outstanding(bound);
+        let bus = bus.with_max_payload_bytes(100_000);
+        Self { bus, defect, published: Arc::default() }
+    }
+
+    fn altered(&self, mut message: BusMessage) -> BusMessage {
+        match self.defect {
+            LosesHeaders => message.headers.clear(),
+            SpreadsKeys => {
+                let n = self.published.fetch_add(1, Ordering::Relaxed);
+                message.key = format!("{n}|{}", message.key);
+            }
+            _ => {}
+        }
+        message
+    }
+}
+
+impl BusBackend for Wrong {
+    type Bus = Wrong;
+
+    async fn open(&self) -> Wrong {
+        self.clone()
+    }
+
+    fn max_outstanding(&self) -> usize {
+        20
+    }
+}
+
+impl EventBus for Wrong {
+    type Delivery = WrongDelivery;
+    type Deliveries = WrongDeliveries;
+    type Publisher = WrongPublisher;
+
+    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+        self.bus.publish(self.altered(message)).await
+    }
+
+    async fn subscribe(&self, group: &str, topics: &[String]) -> Result<WrongDeliveries, BusError> {
+        Ok(WrongDeliveries(self.bus.subscribe(group, topics).await?, self.defect))
+    }
+
+    async fn publisher(&self, name: &PublisherName) -> Result<WrongPublisher, BusError> {
+        let mut name = name.clone();
+        if self.defect == CountsPositionsOfEachHolder {
+            let n = self.published.fetch_add(1, Ordering::Relaxed);
+            name.purpose.push_str(&n.to_string());
+        }
+        let publisher = self.bus.publisher(&name).await?;
+        Ok(WrongPublisher { publisher, on: self.clone(), name })
+    }
+
+    fn max_payload_bytes(&self) -> Option<usize> {
+        self.bus.max_payload_bytes()
+    }
+}
+
+struct WrongDeliveries(InMemoryDeliveries, Defect);
+
+impl Stream for WrongDeliveries {
+    type Item = Result<WrongDelivery, BusError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let defect = self.1;
+        self.0.poll_next_unpin(context).map(|next| {
+            next.map(|delivery| {
+                let delivery = delivery?;
+                let (place, mut message) = (delivery.place(), delivery.message().clone());
+                if let Some((_, key)) = message.key.split_once('|') {
+                    message.key = key.to_owned();
+                }
+                let delivery = if defect == AcknowledgesOnDelivery {
+                    // Acknowledging in memory is done when it is first polled.
+                    let _ = futures_util::FutureExt::now_or_never(delivery.acknowledge());
+                    None
+                } else {
+                    Some(delivery)
+                };
+                Ok(WrongDelivery { delivery, place, message, defect })
+            })
+        })
+    }
+}
+
+struct WrongDelivery {
+    delivery: Option<InMemoryDelivery>,
+    place: BusPlace,
+    message: BusMessage,
+    defect: Defect,
+}
+
+impl Delivery for WrongDelivery {
+    fn message(&self) -> &BusMessage {
+        &self.message
+    }
+
+    fn place(&self) -> BusPlace {
+        self.place
+    }
+
+    async fn acknowledge(self) -> Result<(), BusError> {
+        match self.delivery {
+            Some(delivery) if self.defect != AcknowledgesNothing => delivery.acknowledge().await,
+            _ => Ok(()),
+        }
+    }
+}
+
+struct WrongPublisher {
+    publisher: InMemoryPublisher,
+    on: Wrong,
+    name: PublisherName,
+}
+
+impl Publisher for WrongPublisher {
+    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+        self.publisher.resume_position().await
+    }
+
+    async fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> Result<(), PublishError> {
+        let messages: Vec<_> = messages.into_iter().map(|m| self.on.altered(m)).collect();
+        match self.on.defect {
+            FencesNobody => {
+                if self.publisher.resume_position().await.is_err() {
+                    self.publisher = self.on.bus.publisher(&self.name).await?;
+                }
+                self.publisher.publish_batch(messages, position).await
+            }
+            TearsBatches => {
+                for message in messages {
+                    self.publisher.publish_batch(vec![message], position).await?;
+                }
+                self.publisher.publish_batch(Vec::new(), position).await
+            }
+            ForgetsPositions if position.is_none() && !messages.is_empty() => {
+                self.publisher.publish_batch(messages, Some(0)).await
+            }
+            _ => self.publisher.publish_batch(messages, position).await,
+        }
+    }
+}
+
+/// What a case finds on a wrong bus.
+async fn found(case: &str, defect: Defect) -> String {
+    let case = CASES.iter().find(|c| format!("{c:?}") == case).expect("there is such a case");
+    match run(*case, Wrong::new(defect)).await {
+        Err(Failure(found)) => found,
+        Ok(()) => panic!("{case:?} passes on a bus that {defect:?}"),
+    }
+}
+
+/// A test that cannot fail proves nothing.
+#[tokio::test]
+async fn wrong_buses_do_not_pass() {
+    for (defect, case, says) in [
+        (LosesHeaders, "content::comes_back_as_it_went_in", "ce_type"),
+        (SpreadsKeys, "groups::get_each_key_in_order", "the messages of"),
+        (SpreadsKeys, "groups::see_offsets_that_rise", ""),
+        (SpreadsKeys, "groups::share_the_keys_among_their_members", ""),
+        (AcknowledgesNothing, "redelivery::is_spared_what_was_acknowledged", ""),
+        (AcknowledgesNothing, "redelivery::begins_at_the_lowest_unfinished", "2 is not"),
+        (HasNoBound, "bounds::hold_for_what_is_in_hand", "in hand"),
+        (AcknowledgesOnDelivery, "bounds::hold_for_what_is_in_hand", "in hand"),
+        (FencesNobody, "publishers::fence_earlier_holders", "Ok(())"),
+        (TearsBatches, "publishers::publish_all_or_nothing", "Some(4)"),
+        (ForgetsPositions, "publishers::keep_the_position_without_a_new_one", "Some(0)"),
+        (CountsPositionsOfEachHolder, "publishers::resume_where_the_last_holder_was", "None"),
+    ] {
+        let found = found(case, defect).await;
+        assert!(found.contains(says), "{defect:?}, {case}: {found}");
+    }
+}
+
+/// What is acknowledged too early is lost, and the case waits for it in vain.
+#[tokio::test(start_paused = true)]
+async fn acknowledging_on_delivery_loses_messages() {
+    for case in ["begins_at_the_lowest_unfinished", "covers_what_was_dropped"] {
+        let found = found(&format!("redelivery::{case}"), AcknowledgesOnDelivery).await;
+        assert!(found.contains("no delivery came"), "{case}: {found}");
+    }
+}
