@@ -40,6 +40,7 @@ pub fn metadata() -> Metadata {
         user: None,
         traceparent: None,
         return_addresses: Vec::new(),
+        reply: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn metadata() -> String {
         user: Some("user \"7\" äöü".to_owned()),
         traceparent: None,
         return_addresses: Vec::new(),
+        reply: None,
     };
     serde_json::to_string(&metadata).expect("metadata is JSON")
 }

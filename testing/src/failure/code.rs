@@ -68,6 +68,7 @@ fn render<A: Debug>(effect: &Effect<A>, tall: bool) -> String {
         Effect::PublishEvent(message) => format!("publish({})", bus_message(message, tall)),
         Effect::DispatchCommand(dispatch) => dispatch_code(dispatch, tall),
         Effect::CallGateway(call) => call_code(call, tall),
+        Effect::Answer(answer) => format!("answer(…, {})", code(&answer.event, tall)),
         Effect::Delay(delay) => delay_code(delay, tall),
         Effect::Cancel(id) => format!("cancel({})", id_code(id)),
         Effect::Cancellable(id, effect) => {
@@ -99,10 +100,11 @@ fn delay_code<A: Debug>(delay: &Delay<A>, tall: bool) -> String {
         Due::After(duration) => format!("after({}, {action})", duration_code(duration)),
         Due::At(moment) => format!("at(\"{moment}\".parse().unwrap(), {action})"),
     };
-    match &delay.id {
+    let named = match &delay.id {
         Some(id) => format!("{delay_itself}.with_id({})", id_code(id)),
         None => delay_itself,
-    }
+    };
+    if delay.detached { format!("{named}.detached()") } else { named }
 }
 
 /// A duration as code.
@@ -131,14 +133,17 @@ fn call_code(call: &CallGateway, tall: bool) -> String {
 /// The tag is kept as JSON, which for plain variants and numbers is close to what the test writes.
 fn tag(replies: &Replies) -> String {
     match replies {
-        Replies::Tagged(tag) if tag != "null" => {
-            format!(
-                ".tag({})",
-                tag.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(tag)
-            )
-        }
-        _ => String::new(),
+        Replies::Unwanted => String::new(),
+        Replies::Tagged(tag) => tag_code(tag),
+        Replies::Detached(tag) => format!("{}.detached()", tag_code(tag)),
     }
+}
+
+fn tag_code(tag: &str) -> String {
+    if tag == "null" {
+        return String::new();
+    }
+    format!(".tag({})", tag.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(tag))
 }
 
 fn id_code(id: &EffectId) -> String {

@@ -161,6 +161,7 @@ impl<A: Aggregate> Scenario<A> {
                 user: self.user.clone(),
                 traceparent: None,
                 return_addresses: Vec::new(),
+                reply: None,
             },
             now: self.now,
         }

@@ -1,6 +1,6 @@
 //! Effects that tests expect, and the copy of the returned ones that they are compared with.
 
-use composable_rust_core::{AnyMessage, DatabaseEffect, Delay, Effect, Effects, Message, future};
+use composable_rust_core::{AnyMessage, DatabaseEffect, Effect, Effects, Message, future};
 
 /// Any future, among the effects that a test expects: there is nothing in a future to compare. What
 /// it does shows in the action that it brings back.
@@ -59,10 +59,8 @@ fn copy<A: Clone + 'static>(effect: &Effect<A>) -> Effect<A> {
         Effect::PublishEvent(message) => Effect::PublishEvent(message.clone()),
         Effect::DispatchCommand(dispatch) => Effect::DispatchCommand(dispatch.clone()),
         Effect::CallGateway(call) => Effect::CallGateway(call.clone()),
-        Effect::Delay(delay) => {
-            let Delay { id, due, action } = &**delay;
-            Effect::Delay(Box::new(Delay { id: id.clone(), due: *due, action: action.clone() }))
-        }
+        Effect::Answer(answer) => Effect::Answer(answer.clone()),
+        Effect::Delay(delay) => Effect::Delay(delay.clone()),
         Effect::Cancel(id) => Effect::Cancel(id.clone()),
         Effect::Cancellable(id, effect) => Effect::Cancellable(id.clone(), Box::new(copy(effect))),
         Effect::Database(database) => Effect::Database(Box::new(DatabaseEffect {
