@@ -13,9 +13,9 @@ mod shipping;
 
 pub use audit::{Audit, Books, Histories};
 pub use inventory::{Held, Inventory, InventoryCommand, InventoryEvent, InventoryRejection};
-pub use ledger::{Entry, EntryKind, Ledger, LedgerError};
+pub use ledger::{Entry, EntryKind, Ledger};
 pub use order::{Cart, Order, OrderCommand, OrderEvent, OrderRejection};
 pub use payment::{Payment, PaymentCommand, PaymentEvent, PaymentRejection, Purpose};
 pub use provider::{PaymentProvider, ProviderFailure, ProviderRequest, ProviderResponse, Rates};
-pub use saga::{Checkout, CheckoutCommand, CheckoutEvent, CheckoutRejection, Step, Task};
-pub use shipping::{Shipping, ShippingCommand, ShippingEvent, ShippingRejection};
+pub use saga::{Checkout, CheckoutCommand, CheckoutEvent, Status, Step, Task};
+pub use shipping::{MOST_UNITS, Shipping, ShippingCommand, ShippingEvent, ShippingRejection};

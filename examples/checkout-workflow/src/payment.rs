@@ -34,6 +34,8 @@ pub enum Payment {
     Failed,
     /// The provider is asked to give back whatever it took.
     Refunding {
+        /// What was to be charged.
+        cents: u64,
         /// Why.
         purpose: Purpose,
     },
@@ -138,14 +140,19 @@ impl Aggregate for Payment {
     }
 
     fn apply(&mut self, event: PaymentEvent) {
-        *self = match event {
-            Out::ChargeRequested { cents } => Self::Pending { cents },
-            Out::Charged { cents } => Self::Charged { cents },
-            Out::Declined => Self::Declined,
-            Out::RefundRequested { purpose, .. } => Self::Refunding { purpose },
-            Out::Failed => Self::Failed,
-            Out::Cancelled { refunded } => Self::Cancelled { refunded },
-            Out::RefundRefused => Self::RefundRefused,
+        *self = match (std::mem::take(self), event) {
+            (_, Out::ChargeRequested { cents }) => Self::Pending { cents },
+            (_, Out::Charged { cents }) => Self::Charged { cents },
+            (_, Out::Declined) => Self::Declined,
+            (
+                Self::Pending { cents } | Self::Charged { cents } | Self::Refunding { cents, .. },
+                Out::RefundRequested { purpose },
+            ) => Self::Refunding { cents, purpose },
+            (_, Out::Failed) => Self::Failed,
+            (_, Out::Cancelled { refunded }) => Self::Cancelled { refunded },
+            (_, Out::RefundRefused) => Self::RefundRefused,
+            // No decision records another.
+            (state, Out::RefundRequested { .. }) => state,
         };
     }
 
@@ -159,4 +166,83 @@ impl Aggregate for Payment {
             _ => effects![],
         }
     }
+}
+
+impl Payment {
+    fn charge(&self, cents: u64) -> Decision<Self> {
+        match self {
+            _ if cents == 0 => reject(No::NoAmount),
+            Self::New => record(Out::ChargeRequested { cents }),
+            Self::Pending { cents: asked } | Self::Charged { cents: asked } if *asked != cents => {
+                reject(No::OtherAmount { cents: *asked })
+            }
+            // The answer to the first asking is on its way.
+            Self::Pending { .. } | Self::Refunding { purpose: Purpose::Unanswered, .. } => {
+                unchanged()
+            }
+            Self::Charged { .. } => repeat(Out::Charged { cents }),
+            Self::Declined => repeat(Out::Declined),
+            Self::Failed => repeat(Out::Failed),
+            Self::Refunding { purpose: Purpose::Cancel, .. }
+            | Self::Cancelled { .. }
+            | Self::RefundRefused => reject(No::Cancelled),
+        }
+    }
+
+    /// A refund that is under way for another purpose is asked for again: its answer goes to
+    /// whoever wanted the charge, and this one's to whoever cancels.
+    fn cancel(&self) -> Decision<Self> {
+        match self {
+            Self::New | Self::Declined | Self::Failed => record(Out::Cancelled { refunded: 0 }),
+            Self::Pending { .. }
+            | Self::Charged { .. }
+            | Self::Refunding { purpose: Purpose::Unanswered, .. } => {
+                record(Out::RefundRequested { purpose: Purpose::Cancel })
+            }
+            Self::Refunding { purpose: Purpose::Cancel, .. } => unchanged(),
+            Self::Cancelled { refunded } => repeat(Out::Cancelled { refunded: *refunded }),
+            Self::RefundRefused => repeat(Out::RefundRefused),
+        }
+    }
+
+    fn charge_answered(&self, answer: Answer<PaymentProvider>) -> Decision<Self> {
+        match (self, answer) {
+            (Self::Pending { cents }, Answer::Done(_)) => record(Out::Charged { cents: *cents }),
+            (Self::Pending { .. }, Answer::Failed(_)) => record(Out::Declined),
+            (Self::Pending { .. }, Answer::Exhausted) => {
+                record(Out::RefundRequested { purpose: Purpose::Unanswered })
+            }
+            // The refund that was asked for meanwhile covers it.
+            _ => unchanged(),
+        }
+    }
+
+    fn refund_answered(
+        &self,
+        purpose: Purpose,
+        answer: Answer<PaymentProvider>,
+        ctx: &Context<Self>,
+    ) -> Decision<Self> {
+        match (self, answer) {
+            (Self::Refunding { purpose: current, .. }, _) if *current != purpose => unchanged(),
+            // Asked again until the provider says what became of the money.
+            (Self::Refunding { .. }, Answer::Exhausted) => unchanged().with(refund(ctx, purpose)),
+            (Self::Refunding { cents, .. }, answer) => match (purpose, answer) {
+                (Purpose::Unanswered, Answer::Done(_)) => record(Out::Failed),
+                // It refuses to give back what it has: so the charge went through.
+                (Purpose::Unanswered, _) => record(Out::Charged { cents: *cents }),
+                (Purpose::Cancel, Answer::Done(ProviderResponse::Moved { cents: refunded })) => {
+                    record(Out::Cancelled { refunded })
+                }
+                (Purpose::Cancel, _) => record(Out::RefundRefused),
+            },
+            _ => unchanged(),
+        }
+    }
+}
+
+/// Asks for a refund; the answer comes back with the purpose.
+fn refund(ctx: &Context<Payment>, purpose: Purpose) -> Reactions<PaymentCommand> {
+    let request = ProviderRequest::Refund { payment: ctx.id().clone() };
+    effects![call::<PaymentProvider>(request).tag(Some(purpose))]
 }

@@ -70,9 +70,11 @@ pub enum CheckoutEvent {
     TimedOut(Task),
 }
 
+use Paid::{Declined, Failed, RefundRefused};
 use Reply::{Recorded, Rejected, Undelivered};
+use Status::{Compensated, Completed, Stuck, Waiting};
 use Step::{Charge, Confirm, Place, Reserve, Ship};
-use {CheckoutCommand as In, CheckoutEvent as Out, Status::*, Task::*};
+use {CheckoutCommand as In, CheckoutEvent as Out, Task::Do, Task::Undo};
 
 impl Aggregate for Checkout {
     const NAME: &'static str = "checkout";
@@ -83,22 +85,20 @@ impl Aggregate for Checkout {
 
     fn decide(&self, command: In, _: &Context<Self>) -> Decision<Self> {
         let (task, outcome): (Task, fn(Task) -> Out) = match command {
-            In::Start(cart) => {
-                let again = self.cart.clone().map(|cart| repeat(Out::Started(cart)));
-                return again.unwrap_or_else(|| record(Out::Started(cart)));
-            }
+            In::Start(cart) if self.cart.is_none() => return record(Out::Started(cart)),
             In::TimedOut(task) => (task, Out::TimedOut),
-            In::Order(task, Recorded(_)) | In::Stock(task, Recorded(_)) => (task, Out::Done),
-            In::Payment(task, Recorded(Paid::Charged | Paid::Cancelled { .. }))
+            In::Order(task, Recorded(_))
+            | In::Stock(task, Recorded(_))
+            | In::Payment(task, Recorded(Paid::Charged { .. } | Paid::Cancelled { .. }))
             | In::Parcel(task, Recorded(Sent::Shipped | Sent::Cancelled)) => (task, Out::Done),
-            In::Payment(task, Recorded(Paid::Declined | Paid::Failed | Paid::RefundRefused))
-            | In::Payment(task, Rejected(_) | Undelivered)
+            In::Payment(
+                task,
+                Recorded(Declined | Failed | RefundRefused) | Rejected(_) | Undelivered,
+            )
+            | In::Parcel(task, Recorded(Sent::NotInStock) | Rejected(_) | Undelivered)
             | In::Order(task, Rejected(_) | Undelivered)
-            | In::Stock(task, Rejected(_) | Undelivered)
-            | In::Parcel(task, Recorded(Sent::NotInStock) | Rejected(_) | Undelivered) => {
-                (task, Out::Refused)
-            }
-            _ => return unchanged(), // The answer is yet to come.
+            | In::Stock(task, Rejected(_) | Undelivered) => (task, Out::Refused),
+            _ => return unchanged(), // It was started before, or the answer is yet to come.
         };
         // What nobody waits for any more changes nothing.
         if self.status == Waiting(task) { record(outcome(task)) } else { unchanged() }
@@ -124,10 +124,9 @@ impl Aggregate for Checkout {
     }
 
     fn react(&self, _: &Out, ctx: &Context<Self>) -> Reactions<In> {
-        let (Some(cart), Waiting(task)) = (self.cart.clone(), self.status) else {
-            return effects![];
-        };
-        let (id, Cart { sku, units, cents }) = (ctx.id().as_str(), cart.clone());
+        let (Some(cart), Waiting(task)) = (&self.cart, self.status) else { return effects![] };
+        let Cart { sku, units, cents } = cart.clone();
+        let id = ctx.id().as_str();
         let order = |command| effects![dispatch(&Order::id(id), command).tag(task)];
         let stock = |command| effects![dispatch(&cart.sku, command).tag(task)];
         let payment = |command| effects![dispatch(&Payment::id(id), command).tag(task)];

@@ -107,8 +107,6 @@ impl Aggregate for Shipping {
             {
                 reject(No::OtherContent)
             }
-            // The answer to the first asking is on its way.
-            (Self::Packed { .. }, Ship { .. }) => unchanged(),
             (Self::Shipped { .. }, Ship { .. }) => repeat(Out::Shipped),
             (Self::Cancelled, Cancel) => repeat(Out::Cancelled),
             (_, Cancel) => record(Out::Cancelled),
@@ -118,8 +116,9 @@ impl Aggregate for Shipping {
             (Self::Packed { .. }, Stock(Reply::Rejected(_) | Reply::Undelivered)) => {
                 record(Out::NotInStock)
             }
-            // It was cancelled meanwhile; whoever did that has the pieces released as well.
-            (_, Stock(_)) => unchanged(),
+            // The stock's answer is on its way; or it comes after the parcel was cancelled, and
+            // whoever did that has the pieces released as well.
+            (Self::Packed { .. }, Ship { .. }) | (_, Stock(_)) => unchanged(),
         }
     }
 
