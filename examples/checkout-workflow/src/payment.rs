@@ -9,7 +9,7 @@ use crate::{PaymentProvider, ProviderRequest, ProviderResponse};
 /// The payment of one order; the instance's id is the order's.
 ///
 /// Whatever happens, it ends by holding exactly what was charged ([`Charged`](Payment::Charged)),
-/// nothing, or what the provider refuses to give back ([`RefundRefused`](Payment::RefundRefused)).
+/// nothing, or what the provider refuses to give back ([`NotRefunded`](Payment::NotRefunded)).
 /// Nobody can know whether a charge that is under way has taken the money, or will. So taking it
 /// back does not wait for it: the provider is asked for a refund, which gives back what was taken
 /// and keeps anything from being taken later.
@@ -45,7 +45,7 @@ pub enum Payment {
         refunded: u64,
     },
     /// Cancelled, and the provider refuses to give the money back: a person has to.
-    RefundRefused,
+    NotRefunded,
 }
 
 /// Why a refund is asked for.
@@ -99,7 +99,7 @@ pub enum PaymentEvent {
         refunded: u64,
     },
     /// The provider refuses to give the money back.
-    RefundRefused,
+    NotRefunded,
 }
 
 /// Why a payment refuses.
@@ -150,7 +150,7 @@ impl Aggregate for Payment {
             ) => Self::Refunding { cents, purpose },
             (_, Out::Failed) => Self::Failed,
             (_, Out::Cancelled { refunded }) => Self::Cancelled { refunded },
-            (_, Out::RefundRefused) => Self::RefundRefused,
+            (_, Out::NotRefunded) => Self::NotRefunded,
             // No decision records another.
             (state, Out::RefundRequested { .. }) => state,
         };
@@ -165,6 +165,10 @@ impl Aggregate for Payment {
             Out::RefundRequested { purpose } => refund(ctx, *purpose),
             _ => effects![],
         }
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self, Self::Cancelled { .. })
     }
 }
 
@@ -185,7 +189,7 @@ impl Payment {
             Self::Failed => repeat(Out::Failed),
             Self::Refunding { purpose: Purpose::Cancel, .. }
             | Self::Cancelled { .. }
-            | Self::RefundRefused => reject(No::Cancelled),
+            | Self::NotRefunded => reject(No::Cancelled),
         }
     }
 
@@ -201,7 +205,7 @@ impl Payment {
             }
             Self::Refunding { purpose: Purpose::Cancel, .. } => unchanged(),
             Self::Cancelled { refunded } => repeat(Out::Cancelled { refunded: *refunded }),
-            Self::RefundRefused => repeat(Out::RefundRefused),
+            Self::NotRefunded => repeat(Out::NotRefunded),
         }
     }
 
@@ -234,7 +238,7 @@ impl Payment {
                 (Purpose::Cancel, Answer::Done(ProviderResponse::Moved { cents: refunded })) => {
                     record(Out::Cancelled { refunded })
                 }
-                (Purpose::Cancel, _) => record(Out::RefundRefused),
+                (Purpose::Cancel, _) => record(Out::NotRefunded),
             },
             _ => unchanged(),
         }

@@ -1,17 +1,15 @@
 //! The checkout: five steps, each with a timeout, undone in reverse order when one of them fails.
 //!
-//! A refused step did not happen, so undoing begins with the one before it. After a timeout nobody
-//! knows, so it begins with the step itself: every target takes the undoing of what never reached
-//! it, and refuses the step from then on. Undoing is asked for again until it is answered. Where it
-//! is refused, the rest is undone all the same, and the checkout ends stuck, for a person to see.
-
-use std::{convert::Infallible, time::Duration};
+//! A refused step did not happen, so undoing begins with the one before. After a timeout nobody
+//! knows, so it begins with the step itself: a target takes the undoing of what never reached it,
+//! and refuses that from then on. What is not undone in time is asked for again. Where undoing is
+//! refused, the rest is undone all the same, and the checkout ends stuck: a person has to act.
 
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Cart, Inventory, InventoryCommand as ToStock, Order, OrderCommand as ToOrder};
-use crate::{Payment, PaymentCommand as ToPayment, PaymentEvent as Paid};
+use crate::{Payment, PaymentCommand as ToPayment, PaymentEvent as Money};
 use crate::{Shipping, ShippingCommand as ToShipping, ShippingEvent as Sent};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +23,7 @@ pub enum Step {
 
 const STEPS: [Step; 5] = [Place, Reserve, Charge, Ship, Confirm];
 
-/// It goes with every request and timer and comes back with the answer, so that what comes late is
-/// told apart.
+/// Tags every request and timeout, so that what comes back late is told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     Do(Step),
@@ -58,7 +55,7 @@ pub enum CheckoutCommand {
     TimedOut(Task),
     Order(Task, Reply<Order>),
     Stock(Task, Reply<Inventory>),
-    Payment(Task, Reply<Payment>),
+    Paid(Task, Reply<Payment>),
     Parcel(Task, Reply<Shipping>),
 }
 
@@ -70,7 +67,7 @@ pub enum CheckoutEvent {
     TimedOut(Task),
 }
 
-use Paid::{Declined, Failed, RefundRefused};
+use Money::{Declined, Failed, NotRefunded};
 use Reply::{Recorded, Rejected, Undelivered};
 use Status::{Compensated, Completed, Stuck, Waiting};
 use Step::{Charge, Confirm, Place, Reserve, Ship};
@@ -80,8 +77,8 @@ impl Aggregate for Checkout {
     const NAME: &'static str = "checkout";
     type Command = CheckoutCommand;
     type Event = CheckoutEvent;
-    type Rejection = Infallible;
-    type Environment = Duration; // How long a task may take.
+    type Rejection = std::convert::Infallible;
+    type Environment = std::time::Duration; // How long a task may take.
 
     fn decide(&self, command: In, _: &Context<Self>) -> Decision<Self> {
         let (task, outcome): (Task, fn(Task) -> Out) = match command {
@@ -89,11 +86,11 @@ impl Aggregate for Checkout {
             In::TimedOut(task) => (task, Out::TimedOut),
             In::Order(task, Recorded(_))
             | In::Stock(task, Recorded(_))
-            | In::Payment(task, Recorded(Paid::Charged { .. } | Paid::Cancelled { .. }))
+            | In::Paid(task, Recorded(Money::Charged { .. } | Money::Cancelled { .. }))
             | In::Parcel(task, Recorded(Sent::Shipped | Sent::Cancelled)) => (task, Out::Done),
-            In::Payment(
+            In::Paid(
                 task,
-                Recorded(Declined | Failed | RefundRefused) | Rejected(_) | Undelivered,
+                Recorded(Declined | Failed | NotRefunded) | Rejected(_) | Undelivered,
             )
             | In::Parcel(task, Recorded(Sent::NotInStock) | Rejected(_) | Undelivered)
             | In::Order(task, Rejected(_) | Undelivered)
@@ -125,8 +122,7 @@ impl Aggregate for Checkout {
 
     fn react(&self, _: &Out, ctx: &Context<Self>) -> Reactions<In> {
         let (Some(cart), Waiting(task)) = (&self.cart, self.status) else { return effects![] };
-        let Cart { sku, units, cents } = cart.clone();
-        let id = ctx.id().as_str();
+        let (id, Cart { sku, units, cents }) = (ctx.id().as_str(), cart.clone());
         let order = |command| effects![dispatch(&Order::id(id), command).tag(task)];
         let stock = |command| effects![dispatch(&cart.sku, command).tag(task)];
         let payment = |command| effects![dispatch(&Payment::id(id), command).tag(task)];
