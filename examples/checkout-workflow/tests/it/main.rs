@@ -11,3 +11,4 @@ mod shipping;
 mod size;
 mod stored;
 mod support;
+mod world;
