@@ -21,6 +21,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CHECKOUTS: usize = 100;
 const ATTEMPTS: u32 = 5;
+/// A run takes about a tenth of it.
+const MOST_MESSAGES: u64 = 50_000;
 
 /// Who waits for the answer, and under which tag.
 #[derive(Clone)]
@@ -179,7 +181,9 @@ impl World {
     }
 
     fn run(mut self) -> Audit {
-        while self.step() {}
+        while self.step() {
+            assert!(self.handled < MOST_MESSAGES, "seed {}: it comes to no end", self.seed);
+        }
         self.books.ledger = self.provider.ledger.entries().unwrap();
         Audit::of(&self.books)
     }
@@ -212,7 +216,7 @@ impl World {
             Mail::Checkout(id, command) => {
                 let env = Duration::from_secs(30);
                 let done = self.checkouts.handle(&mut books.checkouts, &env, &id, command, nth);
-                self.follow(&id, done.reactions, &returns, |id, c| Mail::Checkout(id, c));
+                self.follow(&id, done.reactions, &returns, Mail::Checkout);
                 if done.finished {
                     let stream = format!("{} ", id.stream());
                     self.timers.retain(|name, _| !name.starts_with(&stream));
@@ -221,7 +225,7 @@ impl World {
             Mail::Order(id, command) => {
                 let done = self.orders.handle(&mut books.orders, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, to_checkout);
-                self.follow(&id, done.reactions, &returns, |id, c| Mail::Order(id, c));
+                self.follow(&id, done.reactions, &returns, Mail::Order);
             }
             Mail::Inventory(id, command) => {
                 let done = self.stocks.handle(&mut books.stocks, &(), &id, command, nth);
@@ -229,17 +233,17 @@ impl World {
                     "checkout" => to_checkout(to, reply),
                     _ => Mail::Shipping(self::id(&to.stream), ShippingCommand::Stock(reply)),
                 });
-                self.follow(&id, done.reactions, &returns, |id, c| Mail::Inventory(id, c));
+                self.follow(&id, done.reactions, &returns, Mail::Inventory);
             }
             Mail::Payment(id, command) => {
                 let done = self.payments.handle(&mut books.payments, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, to_checkout);
-                self.follow(&id, done.reactions, &returns, |id, c| Mail::Payment(id, c));
+                self.follow(&id, done.reactions, &returns, Mail::Payment);
             }
             Mail::Shipping(id, command) => {
                 let done = self.parcels.handle(&mut books.parcels, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, to_checkout);
-                self.follow(&id, done.reactions, &returns, |id, c| Mail::Shipping(id, c));
+                self.follow(&id, done.reactions, &returns, Mail::Shipping);
             }
             Mail::Call { .. } => self.call(lane, message, returns),
         }
