@@ -1,0 +1,92 @@
+//! The rules of the stock.
+
+use checkout_workflow::{
+    Held, Inventory, InventoryCommand, InventoryEvent, InventoryRejection as No, Order,
+};
+use composable_rust::prelude::*;
+use composable_rust::testing::given;
+
+use InventoryCommand::{HandOver, Release, Reserve, Restock};
+use InventoryEvent::{HandedOver, Released, Reserved, Restocked};
+
+use crate::support::order;
+
+fn reserved() -> InventoryEvent {
+    Reserved { order: order(), units: 2 }
+}
+
+fn reserve(units: u32) -> InventoryCommand {
+    Reserve { order: order(), units }
+}
+
+fn hand_over() -> InventoryCommand {
+    HandOver { order: order() }
+}
+
+fn release() -> InventoryCommand {
+    Release { order: order() }
+}
+
+#[test]
+fn units_come_in_and_go_out() {
+    given::<Inventory>([])
+        .when(Restock { units: 5 })
+        .then([Restocked { units: 5 }])
+        .when(reserve(2))
+        .then([reserved()])
+        .state(|stock| assert_eq!(stock.on_hand, 3))
+        .when(hand_over())
+        .then([HandedOver { order: order() }])
+        .state(|stock| assert_eq!(stock.on_hand, 3))
+        .state(|stock| assert_eq!(stock.held(&order()), Some(Held::HandedOver { units: 2 })));
+}
+
+#[test]
+fn no_more_is_promised_than_is_here() {
+    given::<Inventory>([Restocked { units: 2 }])
+        .when(reserve(3))
+        .then_rejected(No::OnlyLeft { left: 2 })
+        .when(reserve(2))
+        .then([reserved()])
+        .when(Reserve { order: Order::id("2"), units: 1 })
+        .then_rejected(No::OnlyLeft { left: 0 });
+}
+
+#[test]
+fn asking_again_takes_nothing_twice() {
+    given::<Inventory>([Restocked { units: 5 }, reserved()])
+        .when(reserve(2))
+        .then_repeated(reserved())
+        .when(reserve(3))
+        .then_rejected(No::OtherUnits { units: 2 })
+        .when(hand_over())
+        .then([HandedOver { order: order() }])
+        .when(hand_over())
+        .then_repeated(HandedOver { order: order() })
+        .when(reserve(2))
+        .then_repeated(reserved())
+        .when(release())
+        .then([Released { order: order(), units: 2 }])
+        .when(release())
+        .then_repeated(Released { order: order(), units: 2 })
+        .state(|stock| assert_eq!(stock.on_hand, 5));
+}
+
+#[test]
+fn what_comes_after_its_release_is_refused() {
+    given::<Inventory>([Restocked { units: 5 }])
+        .when(release())
+        .then([Released { order: order(), units: 0 }])
+        .when(reserve(2))
+        .then_rejected(No::Released)
+        .when(hand_over())
+        .then_rejected(No::Released)
+        .state(|stock| assert_eq!(stock.on_hand, 5));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    given::<Inventory>([]).when(Restock { units: 0 }).then_rejected(No::NoUnits);
+    given::<Inventory>([]).when(reserve(0)).then_rejected(No::NoUnits);
+    given::<Inventory>([]).when(hand_over()).then_rejected(No::NotReserved);
+}

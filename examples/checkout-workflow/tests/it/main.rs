@@ -1,0 +1,14 @@
+//! Every path of the saga and of the aggregates under it, the simulated provider, and the audit.
+
+mod audit;
+mod inventory;
+mod ledger;
+mod order;
+mod payment;
+mod provider;
+mod saga;
+mod shipping;
+mod size;
+mod stored;
+mod support;
+mod world;

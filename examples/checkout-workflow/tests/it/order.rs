@@ -1,0 +1,55 @@
+//! The rules of the order.
+
+use checkout_workflow::{Cart, Order, OrderCommand, OrderEvent, OrderRejection as No};
+use composable_rust::testing::given;
+
+use OrderCommand::{Cancel, Confirm, Place};
+use OrderEvent::{Cancelled, Confirmed, Placed};
+
+use crate::support::cart;
+
+#[test]
+fn an_order_is_placed_and_confirmed() {
+    given::<Order>([])
+        .when(Place(cart()))
+        .then([Placed(cart())])
+        .when(Confirm)
+        .then([Confirmed])
+        .then_state(Order::Confirmed { cart: cart() });
+}
+
+#[test]
+fn asking_again_repeats_the_answer() {
+    given::<Order>([Placed(cart())]).when(Place(cart())).then_repeated(Placed(cart()));
+    given::<Order>([Placed(cart()), Confirmed])
+        .when(Confirm)
+        .then_repeated(Confirmed)
+        .when(Place(cart()))
+        .then_repeated(Placed(cart()));
+    given::<Order>([Cancelled]).when(Cancel).then_repeated(Cancelled);
+}
+
+#[test]
+fn an_order_can_always_be_cancelled() {
+    for history in [vec![], vec![Placed(cart())], vec![Placed(cart()), Confirmed]] {
+        given::<Order>(history).when(Cancel).then([Cancelled]).then_finished();
+    }
+}
+
+#[test]
+fn what_comes_after_its_cancellation_is_refused() {
+    given::<Order>([Cancelled])
+        .when(Place(cart()))
+        .then_rejected(No::Cancelled)
+        .when(Confirm)
+        .then_rejected(No::Cancelled);
+}
+
+#[test]
+fn orders_make_sense() {
+    let nothing = Cart { units: 0, ..cart() };
+    given::<Order>([]).when(Place(nothing)).then_rejected(No::NoUnits);
+    given::<Order>([]).when(Confirm).then_rejected(No::NotPlaced);
+    let other = Cart { units: 3, ..cart() };
+    given::<Order>([Placed(cart())]).when(Place(other)).then_rejected(No::OtherCart);
+}

@@ -1,0 +1,25 @@
+//! What the tests share.
+
+use checkout_workflow::{Cart, Inventory, Order, Payment, Shipping};
+use composable_rust::prelude::*;
+
+pub(crate) fn cart() -> Cart {
+    Cart { sku: sku(), units: 2, cents: 1_998 }
+}
+
+pub(crate) fn sku() -> Id<Inventory> {
+    Inventory::id("pencil")
+}
+
+/// Of the instance that `given` has unless it is told another.
+pub(crate) fn order() -> Id<Order> {
+    Order::id("1")
+}
+
+pub(crate) fn payment() -> Id<Payment> {
+    Payment::id("1")
+}
+
+pub(crate) fn parcel() -> Id<Shipping> {
+    Shipping::id("1")
+}

@@ -1,0 +1,369 @@
+//! Whole checkouts under a scheduler that delivers messages in any order that the framework allows,
+//! fires timers when it likes, and makes calls again whose answers were lost. Whatever it does, the
+//! audit balances.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use checkout_workflow::{
+    Audit, Books, Cart, Checkout, CheckoutCommand, Histories, Inventory, InventoryCommand, Ledger,
+    Order, OrderCommand, Payment, PaymentCommand, PaymentProvider, ProviderRequest, Rates,
+    Shipping, ShippingCommand,
+};
+use composable_rust::prelude::*;
+use composable_rust::{
+    Answer, AnyMessage, CallError, Context, CorrelationId, Gateway as _, Incoming, MessageId,
+    Metadata, Reaction, ReceivesAnswer, Replies, StreamId, Version,
+};
+use futures_util::FutureExt as _;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+const CHECKOUTS: usize = 100;
+const ATTEMPTS: u32 = 5;
+/// A run takes about a tenth of it.
+const MOST_MESSAGES: u64 = 50_000;
+
+/// Who waits for the answer, and under which tag.
+#[derive(Clone)]
+struct Return {
+    stream: StreamId,
+    tag: String,
+}
+
+/// A message with the stack of those who wait for its answer.
+struct Envelope {
+    message: Mail,
+    returns: Vec<Return>,
+}
+
+#[derive(Clone)]
+enum Mail {
+    Checkout(Id<Checkout>, CheckoutCommand),
+    Order(Id<Order>, OrderCommand),
+    Inventory(Id<Inventory>, InventoryCommand),
+    Payment(Id<Payment>, PaymentCommand),
+    Shipping(Id<Shipping>, ShippingCommand),
+    Call { asker: Id<Payment>, request: ProviderRequest, tag: String, key: String, attempts: u32 },
+}
+
+struct World {
+    seed: u64,
+    drawn: u64,
+    handled: u64,
+    provider: PaymentProvider,
+    /// Whether the calls of one payment wait for each other.
+    calls_in_order: bool,
+    books: Books,
+    checkouts: Instances<Checkout>,
+    orders: Instances<Order>,
+    stocks: Instances<Inventory>,
+    payments: Instances<Payment>,
+    parcels: Instances<Shipping>,
+    /// By sender and recipient: what is delivered in order.
+    lanes: BTreeMap<String, VecDeque<Envelope>>,
+    timers: BTreeMap<String, Envelope>,
+}
+
+struct Instances<A>(BTreeMap<Id<A>, (A, Version)>);
+
+/// What handling a message led to.
+struct Handled<A: Aggregate> {
+    replies: Vec<Reply<A>>,
+    reactions: Reactions<A::Command>,
+    finished: bool,
+}
+
+impl<A: Aggregate> Instances<A> {
+    fn handle(
+        &mut self,
+        history: &mut Histories<A>,
+        env: &A::Environment,
+        id: &Id<A>,
+        command: A::Command,
+        nth: u64,
+    ) -> Handled<A> {
+        let from_outside = !command.kind().internal;
+        let message = MessageId::from_key(&nth.to_string());
+        let metadata = Metadata {
+            correlation_id: CorrelationId(message.0),
+            causation_id: message.0,
+            user: None,
+            traceparent: None,
+            return_addresses: Vec::new(),
+        };
+        let incoming = Incoming { message_id: message, metadata, now: Timestamp::EPOCH };
+        let (state, version) = self.0.entry(id.clone()).or_default();
+        let ctx = Context::new(message.0, id, *version, &incoming, env);
+        let mut reactions = Reactions::none();
+        let mut replies = Vec::new();
+        match state.decide(command, &ctx) {
+            Ok(outcome) => {
+                for event in outcome.events {
+                    if !outcome.repeated {
+                        state.apply(event.clone());
+                        *version = version.next();
+                        history.push(id.clone(), event.clone());
+                        reactions = reactions.merge(state.react(&event, &ctx));
+                    }
+                    replies.push(Reply::Recorded(event));
+                }
+                reactions = reactions.merge(outcome.effects);
+                if replies.is_empty() && from_outside {
+                    replies.push(Reply::Unchanged);
+                }
+            }
+            Err(rejection) if from_outside => replies.push(Reply::Rejected(rejection)),
+            Err(_) => {}
+        }
+        Handled { replies, reactions, finished: state.is_finished() }
+    }
+}
+
+fn tag<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_str(text).unwrap()
+}
+
+fn id<T: Target>(stream: &StreamId) -> Id<T> {
+    Id::of_stream(stream).unwrap()
+}
+
+fn to_checkout<T: Target>(to: &Return, reply: Reply<T>) -> Mail
+where
+    CheckoutCommand: composable_rust::Receives<T, Tag = checkout_workflow::Task>,
+{
+    let command = composable_rust::Receives::receive(tag(&to.tag), reply);
+    Mail::Checkout(id(&to.stream), command)
+}
+
+fn addressed(stream: &StreamId, command: &AnyMessage) -> Mail {
+    fn content<M: Message>(command: &AnyMessage) -> M {
+        command.downcast_ref::<M>().unwrap().clone()
+    }
+    match stream.category() {
+        "order" => Mail::Order(id(stream), content(command)),
+        "inventory" => Mail::Inventory(id(stream), content(command)),
+        "payment" => Mail::Payment(id(stream), content(command)),
+        "shipping" => Mail::Shipping(id(stream), content(command)),
+        other => panic!("nobody dispatches to {other}"),
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let rates = Rates { declines: 10, hangs: 10, failures: 10, refund_refusals: 10 };
+        Self {
+            seed,
+            drawn: 0,
+            handled: 0,
+            provider: PaymentProvider { ledger: Ledger::in_memory(), rates, seed },
+            calls_in_order: seed % 2 == 0,
+            books: Books::default(),
+            checkouts: Instances(BTreeMap::new()),
+            orders: Instances(BTreeMap::new()),
+            stocks: Instances(BTreeMap::new()),
+            payments: Instances(BTreeMap::new()),
+            parcels: Instances(BTreeMap::new()),
+            lanes: BTreeMap::new(),
+            timers: BTreeMap::new(),
+        }
+    }
+
+    /// A number below `bound`.
+    fn draw(&mut self, bound: usize) -> usize {
+        self.drawn += 1;
+        let drawn = xxh3_64_with_seed(&self.drawn.to_le_bytes(), self.seed);
+        usize::try_from(drawn % bound as u64).unwrap()
+    }
+
+    fn put(&mut self, lane: String, message: Mail, returns: Vec<Return>) {
+        self.lanes.entry(lane).or_default().push_back(Envelope { message, returns });
+    }
+
+    fn run(mut self) -> Audit {
+        while self.step() {
+            assert!(self.handled < MOST_MESSAGES, "seed {}: it comes to no end", self.seed);
+        }
+        self.books.ledger = self.provider.ledger.entries().unwrap();
+        Audit::of(&self.books)
+    }
+
+    /// Delivers one message, or fires one timer: seldom, or if nothing else is left to do.
+    fn step(&mut self) -> bool {
+        let fires = !self.timers.is_empty() && (self.lanes.is_empty() || self.draw(50) == 0);
+        if fires {
+            let nth = self.draw(self.timers.len());
+            let name = self.timers.keys().nth(nth).unwrap().clone();
+            let envelope = self.timers.remove(&name).unwrap();
+            self.deliver(name, envelope);
+        } else if !self.lanes.is_empty() {
+            let nth = self.draw(self.lanes.len());
+            let name = self.lanes.keys().nth(nth).unwrap().clone();
+            let lane = self.lanes.get_mut(&name).unwrap();
+            let envelope = lane.pop_front().unwrap();
+            if lane.is_empty() {
+                self.lanes.remove(&name);
+            }
+            self.deliver(name, envelope);
+        }
+        fires || !(self.lanes.is_empty() && self.timers.is_empty())
+    }
+
+    fn deliver(&mut self, lane: String, Envelope { message, returns }: Envelope) {
+        self.handled += 1;
+        let (nth, books) = (self.handled, &mut self.books);
+        match message {
+            Mail::Checkout(id, command) => {
+                let env = Duration::from_secs(30);
+                let done = self.checkouts.handle(&mut books.checkouts, &env, &id, command, nth);
+                self.follow(&id, done.reactions, &returns, Mail::Checkout);
+                if done.finished {
+                    let stream = format!("{} ", id.stream());
+                    self.timers.retain(|name, _| !name.starts_with(&stream));
+                }
+            }
+            Mail::Order(id, command) => {
+                let done = self.orders.handle(&mut books.orders, &(), &id, command, nth);
+                self.reply(&id, &returns, done.replies, to_checkout);
+                self.follow(&id, done.reactions, &returns, Mail::Order);
+            }
+            Mail::Inventory(id, command) => {
+                let done = self.stocks.handle(&mut books.stocks, &(), &id, command, nth);
+                self.reply(&id, &returns, done.replies, |to, reply| match to.stream.category() {
+                    "checkout" => to_checkout(to, reply),
+                    _ => Mail::Shipping(self::id(&to.stream), ShippingCommand::Stock(reply)),
+                });
+                self.follow(&id, done.reactions, &returns, Mail::Inventory);
+            }
+            Mail::Payment(id, command) => {
+                let done = self.payments.handle(&mut books.payments, &(), &id, command, nth);
+                self.reply(&id, &returns, done.replies, to_checkout);
+                self.follow(&id, done.reactions, &returns, Mail::Payment);
+            }
+            Mail::Shipping(id, command) => {
+                let done = self.parcels.handle(&mut books.parcels, &(), &id, command, nth);
+                self.reply(&id, &returns, done.replies, to_checkout);
+                self.follow(&id, done.reactions, &returns, Mail::Shipping);
+            }
+            Mail::Call { .. } => self.call(lane, message, returns),
+        }
+    }
+
+    fn reply<A: Aggregate>(
+        &mut self,
+        from: &Id<A>,
+        returns: &[Return],
+        replies: Vec<Reply<A>>,
+        message: impl Fn(&Return, Reply<A>) -> Mail,
+    ) {
+        let Some((to, rest)) = returns.split_last() else { return };
+        for reply in replies {
+            let lane = format!("{} > {}", from.stream(), to.stream);
+            self.put(lane, message(to, reply), rest.to_vec());
+        }
+    }
+
+    fn follow<A: Aggregate>(
+        &mut self,
+        from: &Id<A>,
+        reactions: Reactions<A::Command>,
+        returns: &[Return],
+        own: impl Fn(Id<A>, A::Command) -> Mail,
+    ) {
+        let stream = from.stream();
+        for reaction in reactions {
+            match reaction {
+                Reaction::DispatchCommand(dispatch) => {
+                    let mut returns = returns.to_vec();
+                    if let Replies::Tagged(tag) = dispatch.replies {
+                        returns.push(Return { stream: stream.clone(), tag });
+                    }
+                    let message = addressed(&dispatch.recipient, &dispatch.command);
+                    self.put(format!("{stream} > {}", dispatch.recipient), message, returns);
+                }
+                Reaction::CallGateway(call) => {
+                    let key = format!("key {}", self.draw(usize::MAX));
+                    let lane = if self.calls_in_order { "in order" } else { &key };
+                    let lane = format!("{stream} > provider {lane}");
+                    let Replies::Tagged(tag) = call.replies else { panic!("no answer wanted") };
+                    let request: &ProviderRequest = call.request.downcast_ref().unwrap();
+                    let (request, asker) = (request.clone(), self::id(&stream));
+                    let message = Mail::Call { asker, request, tag, key, attempts: 0 };
+                    self.put(lane, message, returns.to_vec());
+                }
+                Reaction::Delay(delay) => {
+                    let name = format!("{stream} {}", delay.id.unwrap());
+                    let message = own(from.clone(), delay.action);
+                    self.timers.insert(name, Envelope { message, returns: returns.to_vec() });
+                }
+                other => panic!("nobody asks for {other:?}"),
+            }
+        }
+    }
+
+    /// One attempt at a call.
+    fn call(&mut self, lane: String, message: Mail, returns: Vec<Return>) {
+        let Mail::Call { asker, request, tag, key, mut attempts } = message else {
+            unreachable!("it is a call")
+        };
+        let outcome = self.provider.call(request.clone(), &key).now_or_never();
+        let lost = self.draw(10) == 0;
+        let answer = match outcome {
+            // Killed before the answer was stored: the call is made again, as the same attempt.
+            Some(Ok(_)) if lost => None,
+            Some(Ok(response)) => Some(Answer::Done(response)),
+            Some(Err(CallError::Failed(failure))) => Some(Answer::Failed(failure)),
+            Some(Err(CallError::Unreachable(_))) => None,
+            None | Some(Err(CallError::Retry(_))) => {
+                attempts += 1;
+                (attempts == ATTEMPTS).then_some(Answer::Exhausted)
+            }
+        };
+        if let Some(answer) = answer {
+            let command = PaymentCommand::receive_answer(self::tag(&tag), answer);
+            let message = Mail::Payment(asker.clone(), command);
+            self.put(format!("provider > {}", asker.stream()), message, returns);
+        } else {
+            let message = Mail::Call { asker, request, tag, key, attempts };
+            let lane = self.lanes.entry(lane).or_default();
+            lane.push_front(Envelope { message, returns });
+        }
+    }
+}
+
+/// A hundred checkouts of three articles, of which there is not enough for all.
+fn world(seed: u64) -> Audit {
+    let mut world = World::new(seed);
+    let articles = ["pencil", "paper", "ink"].map(Inventory::id);
+    for sku in &articles {
+        let restock = InventoryCommand::Restock { units: 60 };
+        world.put(sku.to_string(), Mail::Inventory(sku.clone(), restock), Vec::new());
+    }
+    for n in 0..CHECKOUTS {
+        let sku = articles[world.draw(articles.len())].clone();
+        let units = u32::try_from(world.draw(3)).unwrap() + u32::from(n % 20 != 0);
+        let cents = 100 + world.draw(10_000) as u64;
+        let (id, cart) = (Checkout::id(n.to_string()), Cart { sku, units, cents });
+        let start = Mail::Checkout(id.clone(), CheckoutCommand::Start(cart));
+        // Twice: a client that did not wait.
+        world.put(id.to_string(), start.clone(), Vec::new());
+        world.put(id.to_string(), start, Vec::new());
+    }
+    world.run()
+}
+
+#[test]
+fn every_schedule_balances() {
+    let (mut completed, mut compensated, mut stuck) = (0, 0, 0);
+    for seed in 0..50 {
+        let audit = world(seed);
+        assert!(audit.balances(), "seed {seed}\n{audit}");
+        let ended = audit.completed + audit.compensated + audit.stuck.len() as u64;
+        assert_eq!(ended, CHECKOUTS as u64, "seed {seed}\n{audit}");
+        completed += audit.completed;
+        compensated += audit.compensated;
+        stuck += audit.stuck.len();
+    }
+    println!("{completed} completed, {compensated} compensated, {stuck} stuck");
+    assert!(completed > 500 && compensated > 500 && stuck > 5);
+}
