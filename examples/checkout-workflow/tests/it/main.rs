@@ -6,6 +6,7 @@ mod ledger;
 mod order;
 mod payment;
 mod provider;
+mod running;
 mod saga;
 mod shipping;
 mod size;
