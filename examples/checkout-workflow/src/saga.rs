@@ -121,6 +121,7 @@ impl Aggregate for Checkout {
     }
 
     fn react(&self, _: &Out, ctx: &Context<Self>) -> Reactions<In> {
+        // Every event begins a task, or the same again, or ends the checkout.
         let (Some(cart), Waiting(task)) = (&self.cart, self.status) else { return effects![] };
         let (id, Cart { sku, units, cents }) = (ctx.id().as_str(), cart.clone());
         let order = |command| effects![dispatch(&Order::id(id), command).tag(task)];

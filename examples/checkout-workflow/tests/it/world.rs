@@ -2,7 +2,7 @@
 //! fires timers when it likes, and makes calls again whose answers were lost. Whatever it does, the
 //! audit balances.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use checkout_workflow::{
@@ -21,8 +21,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CHECKOUTS: usize = 100;
 const ATTEMPTS: u32 = 5;
-/// A run takes about a tenth of it.
-const MOST_MESSAGES: u64 = 50_000;
+/// Ten times what a run takes.
+const MOST_MESSAGES: u64 = 20_000;
 
 /// Who waits for the answer, and under which tag.
 #[derive(Clone)]
@@ -63,6 +63,7 @@ struct World {
     /// By sender and recipient: what is delivered in order.
     lanes: BTreeMap<String, VecDeque<Envelope>>,
     timers: BTreeMap<String, Envelope>,
+    finished: BTreeSet<Id<Checkout>>,
 }
 
 struct Instances<A>(BTreeMap<Id<A>, (A, Version)>);
@@ -167,6 +168,7 @@ impl World {
             parcels: Instances(BTreeMap::new()),
             lanes: BTreeMap::new(),
             timers: BTreeMap::new(),
+            finished: BTreeSet::new(),
         }
     }
 
@@ -181,10 +183,24 @@ impl World {
         self.lanes.entry(lane).or_default().push_back(Envelope { message, returns });
     }
 
+    /// Runs until nothing is under way. The audit is made before, as soon as every checkout is
+    /// finished, and again at the end, when it must be the same.
     fn run(mut self) -> Audit {
-        while self.step() {
+        let mut first = None;
+        let mut under_way = true;
+        while under_way {
+            under_way = self.step();
             assert!(self.handled < MOST_MESSAGES, "seed {}: it comes to no end", self.seed);
+            if first.is_none() && self.finished.len() == CHECKOUTS {
+                first = Some(self.audit());
+            }
         }
+        let last = self.audit();
+        assert_eq!(first.as_ref(), Some(&last), "seed {}", self.seed);
+        last
+    }
+
+    fn audit(&mut self) -> Audit {
         self.books.ledger = self.provider.ledger.entries().unwrap();
         Audit::of(&self.books)
     }
@@ -219,6 +235,7 @@ impl World {
                 let done = self.checkouts.handle(&mut books.checkouts, &env, &id, command, nth);
                 self.follow(&id, done.reactions, &returns, Mail::Checkout);
                 if done.finished {
+                    self.finished.insert(id.clone());
                     let stream = format!("{} ", id.stream());
                     self.timers.retain(|name, _| !name.starts_with(&stream));
                 }
