@@ -14,7 +14,7 @@ use crate::aggregate::AggregateRuntime;
 use crate::encode::describe;
 use crate::error::{LoadError, SendError, panic_text};
 use crate::instance::Letter;
-use crate::plan::Question;
+use crate::plan::{NOTHING, Question};
 
 /// A message on its way to an instance, as it is stored.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let decode = || match &metadata.reply {
             None => codecs.decode(stream, content),
             Some(to) => {
-                let (format, bytes) = if content.bytes.is_empty() {
+                let (format, bytes) = if content.name == NOTHING {
                     (Format::Json, std::borrow::Cow::default())
                 } else {
                     codecs.open(stream, content)?

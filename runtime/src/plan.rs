@@ -475,9 +475,11 @@ pub(crate) fn reply_row(
     })
 }
 
-/// The content of a reply that has none.
+/// Names the content of a reply that has none.
+pub(crate) const NOTHING: &str = "nothing";
+
 fn nothing() -> Encoded {
-    Encoded { name: "$nothing".into(), version: 1, codec: "json".into(), bytes: Vec::new() }
+    Encoded { name: NOTHING.into(), version: 1, codec: "json".into(), bytes: Vec::new() }
 }
 
 fn json(metadata: &Metadata) -> String {

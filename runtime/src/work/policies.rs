@@ -230,6 +230,9 @@ fn rows<T: Target>(
     Ok(rows)
 }
 
+/// Names the content of such an effect.
+const INPUT: &str = "input";
+
 /// The effect that tries an input again, in order with what comes from the same sender.
 pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow {
     let (sender, cause, content, metadata) = match input {
@@ -243,7 +246,7 @@ pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow 
     };
     let bytes =
         serde_json::to_vec(&content).unwrap_or_else(|_| unreachable!("texts and numbers are JSON"));
-    let content = Encoded { name: "$input".into(), version: 1, codec: "json".into(), bytes };
+    let content = Encoded { name: INPUT.into(), version: 1, codec: "json".into(), bytes };
     QueuedRow {
         row: NewOutboxRow {
             id: derive_id("queued", shared.log.id, &[policy], cause, 0),
@@ -264,7 +267,7 @@ impl Work {
         content: &Encoded,
     ) -> Result<Option<Input>, StoreError> {
         let malformed = || StoreError::Invalid("this is not the input of a policy".to_owned());
-        if content.name != "$input" {
+        if content.name != INPUT {
             return Ok(None);
         }
         let queued = serde_json::from_slice(&content.bytes).map_err(|_| malformed())?;

@@ -11,14 +11,17 @@ use composable_rust::prelude::*;
 use composable_rust::testing::InMemoryEventStore;
 use futures_util::TryStreamExt as _;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_checkouts_add_up() {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .try_init();
     let ledger = Ledger::in_memory();
     let rates = Rates { declines: 10, hangs: 5, failures: 5, refund_refusals: 0 };
     let provider = PaymentProvider { ledger: ledger.clone(), rates, seed: 1 };
-    let app = App::builder(InMemoryEventStore::new())
+    let app = App::builder(InMemoryEventStore::new().with_clock(composable_rust::SystemClock))
         .aggregate::<Checkout>(Duration::from_secs(2))
         .aggregate::<Order>(())
         .aggregate::<Inventory>(())
@@ -27,6 +30,7 @@ async fn a_thousand_checkouts_add_up() {
         .gateway_with(provider, |gateway| {
             gateway.time_limit = Duration::from_millis(200);
             gateway.attempts.most = 2;
+            gateway.breaker.calls = 100;
             gateway.attempts.first_wait = Duration::from_millis(100);
         })
         .build()
