@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Codecs, EventStore, Id, LogInfo, Position, Recorded, RecordedEvent,
+    Aggregate, Codecs, EventStore, Id, LogInfo, Position, Projection, Recorded, RecordedEvent,
     SharedEventStore, StoreError,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::aggregate::{AggregateRuntime, Shared};
 use crate::builder::AppBuilder;
+use crate::dead_letters::DeadLetters;
 use crate::error::LoadError;
 use crate::handle::{Handle, content_of};
 use crate::registry::Registry;
-use crate::work::{Plans, Working};
+use crate::work::{Plans, ProjectionHandle, Working};
 
 /// The composition root: an event store, the aggregates that live in it, and what follows from their
 /// events. Cheap to clone.
@@ -90,6 +91,26 @@ impl App {
                 A::NAME,
                 std::any::type_name::<A>()
             ),
+        }
+    }
+
+    /// What could not be handled, and what stands behind it.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(&self.0.shared)
+    }
+
+    /// A projection of the app.
+    ///
+    /// # Panics
+    ///
+    /// When it is not registered: add `.projection(…)` to the builder.
+    #[track_caller]
+    pub fn projection<P: Projection>(&self) -> ProjectionHandle {
+        match self.0.plans.projections.get(P::NAME) {
+            Some(projection) => {
+                ProjectionHandle::new(Arc::clone(projection), Arc::clone(&self.0.shared))
+            }
+            None => panic!("no projection `{}` is registered: add `.projection(…)`", P::NAME),
         }
     }
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use composable_rust_core::{
     Aggregate, Clock, Codec, Codecs, EventBus, EventStore, Format, Gateway, Id, IdGenerator,
-    Message, Recorded, ReplySource, Rng, SharedEventBus, SharedEventStore, Target, schema,
+    Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus, SharedEventStore,
+    Target, schema,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::aggregate::{AggregateRuntime, Shared};
@@ -19,8 +20,9 @@ use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
 use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
 use crate::work::{
-    As, AsTheyAre, ErasedPolicy, ForeignRecord, GatewaySettings, OfEvents, OfRecords, Plans,
-    Published, RegisteredGateway, RegisteredPolicy, Source,
+    As, AsTheyAre, ErasedPolicy, ErasedProjection, ForeignRecord, GatewaySettings, OfEvents,
+    OfRecords, Plans, ProjectionSettings, Published, Registered, RegisteredGateway,
+    RegisteredPolicy, Source,
 };
 use crate::{Settings, SystemClock, SystemIds, SystemRng};
 
@@ -35,6 +37,7 @@ pub struct AppBuilder {
     aggregates: Vec<Registration>,
     gateways: Vec<(&'static str, RegisteredGateway)>,
     policies: Vec<RegisteredPolicy>,
+    projections: Vec<Arc<dyn ErasedProjection>>,
     published: Vec<Published>,
     /// Targets in another service, and those in another process on the same store.
     remote: BTreeSet<&'static str>,
@@ -85,6 +88,7 @@ impl AppBuilder {
             aggregates: Vec::new(),
             gateways: Vec::new(),
             policies: Vec::new(),
+            projections: Vec::new(),
             published: Vec::new(),
             remote: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
@@ -257,6 +261,35 @@ impl AppBuilder {
         self
     }
 
+    /// Runs a projection into `model`, from the beginning of the log on.
+    #[must_use]
+    pub fn projection<P, M>(self, projection: P, model: M) -> Self
+    where
+        P: Projection,
+        M: ReadModel<Connection = P::Connection>,
+    {
+        self.projection_with(projection, model, |_| {})
+    }
+
+    /// Runs a projection into `model`, and changes how.
+    #[must_use]
+    pub fn projection_with<P, M>(
+        mut self,
+        projection: P,
+        model: M,
+        change: impl FnOnce(&mut ProjectionSettings),
+    ) -> Self
+    where
+        P: Projection,
+        M: ReadModel<Connection = P::Connection>,
+    {
+        let mut settings = ProjectionSettings::default();
+        change(&mut settings);
+        let (moved, _) = watch::channel(0);
+        self.projections.push(Arc::new(Registered { projection, model, settings, moved }));
+        self
+    }
+
     /// Changes limits and habits.
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -345,6 +378,7 @@ impl AppBuilder {
         let plans = Plans {
             gateways: self.gateways.into_iter().collect(),
             policies: self.policies,
+            projections: self.projections.into_iter().map(|p| (p.name(), p)).collect(),
             published: Arc::new(self.published),
             served: self.served,
             bus: self.bus,
@@ -406,6 +440,12 @@ impl AppBuilder {
                     "the time limit of the gateway `{name}`, {limit:?}, must be shorter than two \
                      thirds of the lease of {lease:?}"
                 ));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for projection in &self.projections {
+            if !seen.insert(projection.name()) {
+                problems.push(format!("two projections are called `{}`", projection.name()));
             }
         }
         let mut seen = BTreeSet::new();

@@ -6,6 +6,7 @@ mod answer;
 mod app;
 mod backoff;
 mod builder;
+mod dead_letters;
 mod deliver;
 mod drain;
 mod encode;
@@ -25,6 +26,7 @@ mod work;
 
 pub use app::App;
 pub use builder::{AppBuilder, BuildError};
+pub use dead_letters::{DeadLetters, DecideError};
 pub use error::{LoadError, SendError};
 pub use group_commit::GroupCommit;
 pub use handle::{Handle, WaitError};
@@ -36,4 +38,7 @@ pub use store::{
     StoreClosed, Subscription, UnsupportedEffect,
 };
 pub use system::{SystemClock, SystemIds, SystemRng};
-pub use work::{Attempts, BreakerSettings, ForeignRecord, GatewaySettings};
+pub use work::{
+    Attempts, BreakerSettings, ForeignRecord, GatewaySettings, Poison, ProjectionHandle,
+    ProjectionSettings, ProjectionStatus, ProjectionWaitError,
+};

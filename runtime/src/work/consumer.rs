@@ -1,6 +1,7 @@
 //! Taking what other services put on the bus.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,11 +130,13 @@ impl Consumer {
                     let record = record(delivery);
                     let sender = record.sender();
                     let partition = self.work.shared.log.partition_of(&sender);
-                    if !behind.contains_key(&partition) {
-                        let waits = waiting(&self.work, &policy.name, partition).await?;
-                        behind.insert(partition, waits);
-                    }
-                    let waits = behind.entry(partition).or_default();
+                    let waits = match behind.entry(partition) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(unknown) => {
+                            let waits = waiting(&self.work, &policy.name, partition).await?;
+                            unknown.insert(waits)
+                        }
+                    };
                     let input = Input::Message(record);
                     rows.extend(rows_for(&self.work, policy, waits, &sender, &input)?);
                 }

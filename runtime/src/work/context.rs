@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::gateways::{ErasedGateway, GatewaySettings};
 use super::leases::Leases;
 use super::policies::ErasedPolicy;
+use super::projections::ErasedProjection;
 use crate::aggregate::Shared;
 use crate::registry::Registry;
 
@@ -19,6 +20,7 @@ pub(crate) struct Work {
     pub(crate) registry: Registry,
     pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
     pub(crate) policies: BTreeMap<String, Arc<dyn ErasedPolicy>>,
+    pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
     pub(crate) bus: Option<SharedEventBus>,
     pub(crate) leases: Leases,
     /// Rises when there may be work in the queues.

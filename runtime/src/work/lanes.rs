@@ -15,7 +15,7 @@ pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
 /// The lanes of all queues, and which of them can go on.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: BTreeMap<LaneKey, Lane>,
+    by_key: BTreeMap<LaneKey, Lane>,
     ready: VecDeque<LaneKey>,
     delayed: BTreeSet<(Duration, LaneKey)>,
     places: BTreeMap<Queue, BTreeSet<QueuePlace>>,
@@ -40,7 +40,7 @@ impl Lanes {
             return;
         }
         let (key, wait) = (lane_of(&row), row.wait);
-        let lane = self.lanes.entry(key.clone()).or_default();
+        let lane = self.by_key.entry(key.clone()).or_default();
         lane.rows.push_back(row);
         if lane.rows.len() == 1 {
             self.schedule(key, now, wait);
@@ -67,7 +67,7 @@ impl Lanes {
         }
         loop {
             let key = self.ready.pop_front()?;
-            if self.lanes.contains_key(&key) {
+            if self.by_key.contains_key(&key) {
                 return Some(key);
             }
         }
@@ -83,12 +83,12 @@ impl Lanes {
 
     /// The first row of a lane.
     pub(crate) fn first(&self, key: &LaneKey) -> Option<&OutboxRow> {
-        self.lanes.get(key).and_then(|lane| lane.rows.front())
+        self.by_key.get(key).and_then(|lane| lane.rows.front())
     }
 
     /// The first row is done with: the next has its turn.
     pub(crate) fn advance(&mut self, key: &LaneKey, now: Duration) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(lane) = self.by_key.get_mut(key) else { return };
         lane.put_off = 0;
         if let Some(row) = lane.rows.pop_front() {
             if let Some(places) = self.places.get_mut(&row.queue) {
@@ -101,14 +101,14 @@ impl Lanes {
                 self.schedule(key.clone(), now, wait);
             }
             None => {
-                self.lanes.remove(key);
+                self.by_key.remove(key);
             }
         }
     }
 
     /// The first row has failed and is tried again after `wait`.
     pub(crate) fn retry(&mut self, key: &LaneKey, attempts: u32, now: Duration, wait: Duration) {
-        if let Some(row) = self.lanes.get_mut(key).and_then(|lane| lane.rows.front_mut()) {
+        if let Some(row) = self.by_key.get_mut(key).and_then(|lane| lane.rows.front_mut()) {
             row.attempts = attempts;
             self.schedule(key.clone(), now, wait);
         }
@@ -121,7 +121,7 @@ impl Lanes {
         now: Duration,
         wait: impl FnOnce(u32) -> Duration,
     ) {
-        if let Some(lane) = self.lanes.get_mut(key) {
+        if let Some(lane) = self.by_key.get_mut(key) {
             lane.put_off += 1;
             let wait = wait(lane.put_off);
             self.schedule(key.clone(), now, wait.max(Duration::from_millis(1)));
@@ -130,7 +130,7 @@ impl Lanes {
 
     /// Takes a lane out with all its rows.
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
-        let Some(lane) = self.lanes.remove(key) else { return Vec::new() };
+        let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
         for row in &lane.rows {
             if let Some(places) = self.places.get_mut(&row.queue) {
                 places.remove(&row.place);
@@ -141,7 +141,7 @@ impl Lanes {
 
     /// Takes out everything of a queue.
     pub(crate) fn remove_queue(&mut self, queue: &Queue) {
-        self.lanes.retain(|(of, _, _), _| of != queue);
+        self.by_key.retain(|(of, _, _), _| of != queue);
         self.places.remove(queue);
         self.delayed.retain(|(_, (of, _, _))| of != queue);
         self.ready.retain(|(of, _, _)| of != queue);

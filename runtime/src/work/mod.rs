@@ -13,6 +13,7 @@ mod lanes;
 mod leases;
 mod policies;
 mod policy_follower;
+mod projections;
 mod relay;
 mod sender;
 mod start;
@@ -24,5 +25,9 @@ pub(crate) use context::RegisteredGateway;
 pub use gateways::GatewaySettings;
 pub use policies::ForeignRecord;
 pub(crate) use policies::{ErasedPolicy, OfEvents, OfRecords, RegisteredPolicy, Source};
+pub(crate) use projections::{ErasedProjection, Registered};
+pub use projections::{
+    Poison, ProjectionHandle, ProjectionSettings, ProjectionStatus, ProjectionWaitError,
+};
 pub(crate) use relay::{As, AsTheyAre, Published};
 pub(crate) use start::{Plans, Working};

@@ -16,6 +16,7 @@ use super::follower::Follower;
 use super::leases::Leases;
 use super::policies::{RegisteredPolicy, Source};
 use super::policy_follower::{PolicyFollower, policy_worker};
+use super::projections::{self, ErasedProjection, projection_worker};
 use super::relay::{Published, RELAY, Relay};
 use super::sender::Sender;
 use super::timers::Timers;
@@ -27,6 +28,7 @@ use crate::registry::Registry;
 pub(crate) struct Plans {
     pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
     pub(crate) policies: Vec<RegisteredPolicy>,
+    pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
     pub(crate) published: Arc<Vec<Published>>,
     /// Aggregates whose commands other services may send.
     pub(crate) served: BTreeSet<&'static str>,
@@ -75,12 +77,15 @@ impl Plans {
                 add(policy_worker(&policy.name));
             }
         }
+        let projections: Vec<_> = self.projections.keys().map(|p| projection_worker(p)).collect();
         if self.bus.is_some() {
             add(worker_of(OutboxKind::Send, BUS));
             if !self.published.is_empty() {
                 add(RELAY.to_owned());
             }
         }
+        // One worker over all partitions: two would wait for each other's locks on shared rows.
+        workers.extend(projections.into_iter().map(|worker| (worker, 1)));
         workers
     }
 
@@ -89,7 +94,9 @@ impl Plans {
         let dispatches = registry.names().map(|name| (OutboxKind::Dispatch, name.to_owned()));
         let calls = self.gateways.keys().map(|name| (OutboxKind::Call, (*name).to_owned()));
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
-        dispatches.chain(calls).chain(policies).collect()
+        let projections = self.projections.keys();
+        let projections = projections.map(|p| (OutboxKind::Policy, projection_worker(p)));
+        dispatches.chain(calls).chain(policies).chain(projections).collect()
     }
 
     pub(crate) fn start(&self, shared: &Arc<Shared>, registry: &Registry) -> Working {
@@ -109,6 +116,7 @@ impl Plans {
             registry: registry.clone(),
             gateways: self.gateways.clone(),
             policies: policies.collect(),
+            projections: self.projections.clone(),
             bus: self.bus.clone(),
             leases: leases.clone(),
             wake: ringing,
@@ -123,7 +131,10 @@ impl Plans {
         workers.spawn(Dispatcher::new(Arc::clone(&work), self.queues(registry)).run());
         workers.spawn(Timers::new(Arc::clone(&work), registry.names().collect()).run());
         for policy in &self.policies {
-            self.start_policy(policy, &work, &workers);
+            Self::start_policy(policy, &work, &workers);
+        }
+        for projection in self.projections.values() {
+            workers.spawn(projections::run(projection, &work));
         }
         if self.bus.is_some() {
             self.start_bus(&work, &workers);
@@ -131,7 +142,7 @@ impl Plans {
         Working { stop, stop_keeping, workers, keeper }
     }
 
-    fn start_policy(&self, policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
+    fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
         if let Some(category) = followed(policy, &work.registry) {
             let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
             workers.spawn(Follower::new(Arc::clone(work), follow).run());

@@ -1,0 +1,84 @@
+//! What could not be handled, for operators.
+
+use std::sync::Arc;
+
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, SharedEventStore, StoreError, WorkQueues as _,
+};
+use futures_util::{Stream, TryStreamExt as _, stream};
+
+use crate::aggregate::Shared;
+
+/// The dead letters of a log: see [`App::dead_letters`](crate::App::dead_letters).
+#[derive(Debug, Clone)]
+pub struct DeadLetters(SharedEventStore);
+
+/// Why a decision about a dead letter was not kept.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecideError {
+    /// There is none any more, or it stands behind another: decide about that one first.
+    #[error("there is no such dead letter at the head of its queue")]
+    NotAtHead,
+    /// The store cannot be reached. Try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DeadLetters {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self(shared.store.clone())
+    }
+
+    /// All of them, in order of partitions, then queues and places. Those with an
+    /// [`error`](DeadLetter::error) are at the head of what stands behind them.
+    ///
+    /// # Errors
+    ///
+    /// The stream ends with a [`StoreError`] when the store cannot be read on.
+    pub fn all(&self) -> impl Stream<Item = Result<DeadLetter, StoreError>> + Send + use<> {
+        const PAGE: usize = 500;
+        let store = self.0.clone();
+        let pages = stream::try_unfold((store, None, false), |(store, after, ended)| async move {
+            if ended {
+                return Ok::<_, StoreError>(None);
+            }
+            let page = store.dead_letters(after, PAGE).await?;
+            let ended = page.len() < PAGE;
+            let after = page.last().map(|l| (l.queue.partition, l.queued.row.id)).or(after);
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, after, ended))))
+        });
+        pages.try_flatten()
+    }
+
+    /// Lets a dead letter be tried again, and what stands behind it after it, in order. The worker of
+    /// its queue does it, within a second or so.
+    ///
+    /// # Errors
+    ///
+    /// [`DecideError`]; each variant says what to do.
+    pub async fn redrive(&self, letter: &DeadLetter) -> Result<(), DecideError> {
+        self.decide(letter, DeadLetterDecision::Redrive).await
+    }
+
+    /// Gives a dead letter up for good: its sender is answered `Undelivered` (of a call,
+    /// `Exhausted`). What stands behind it stays until it is decided about. The worker of its queue
+    /// does it, within a second or so.
+    ///
+    /// # Errors
+    ///
+    /// [`DecideError`]; each variant says what to do.
+    pub async fn refuse(&self, letter: &DeadLetter) -> Result<(), DecideError> {
+        self.decide(letter, DeadLetterDecision::Refuse).await
+    }
+
+    async fn decide(
+        &self,
+        letter: &DeadLetter,
+        decision: DeadLetterDecision,
+    ) -> Result<(), DecideError> {
+        let (partition, id) = (letter.queue.partition, letter.queued.row.id);
+        let decided = self.0.decide_dead_letter(partition, id, decision).await?;
+        if decided { Ok(()) } else { Err(DecideError::NotAtHead) }
+    }
+}
