@@ -26,6 +26,7 @@ declare
     erased bigint;
 begin
     perform lock_partition(p_partition);
+    -- The outbox comes before the dead letters, which a worker moves rows to without the lock.
     update events set event_type = '$erased', codec = '', event_data = '', metadata = null
     where partition = p_partition and stream_id = p_stream
     and event_type not in ('$erased', '$closed');
@@ -40,8 +41,9 @@ begin
     update timers set message_type = '$erased', codec = '', message_data = '', metadata = null,
         last_error = null
     where partition = p_partition and stream_id = p_stream;
+    -- That there was an error stays: without one it would stand behind another.
     update dead_letters set message_type = '$erased', codec = '', message_data = '',
-        metadata = null, error = null
+        metadata = null, error = case when error is not null then '' end
     where partition = p_partition and stream_id = p_stream;
     return erased;
 end $$;
