@@ -5,7 +5,9 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{Aggregate, CorrelationId, EventId, Id, MessageId, Metadata, Timestamp, Version};
+use crate::{
+    Aggregate, CorrelationId, EventId, Id, MessageId, Metadata, StreamId, Timestamp, Version,
+};
 
 /// The message being handled, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,13 +115,20 @@ impl<A: Aggregate> fmt::Debug for Context<'_, A> {
 /// xxh3-128 of kind, log, stream, message and number, as a version 8 UUID. The log keeps apart what
 /// two services derive from one message, the stream what two instances do.
 fn derive_id<A: Aggregate>(kind: &str, log: Uuid, id: &Id<A>, message: MessageId, n: u32) -> Uuid {
+    derive(kind, log, &[A::NAME, "-", id.as_str()], message, n)
+}
+
+/// The id of the durable effect number `n` of a message that `stream` handled.
+pub(crate) fn effect_id(log: Uuid, stream: &StreamId, message: MessageId, n: u32) -> Uuid {
+    derive("effect", log, &[stream.as_str()], message, n)
+}
+
+fn derive(kind: &str, log: Uuid, stream: &[&str], message: MessageId, n: u32) -> Uuid {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(kind.as_bytes());
     hash.update(log.as_bytes());
     hash.update(message.0.as_bytes());
     hash.update(&n.to_le_bytes());
-    hash.update(A::NAME.as_bytes());
-    hash.update(b"-");
-    hash.update(id.as_str().as_bytes());
+    stream.iter().for_each(|part| hash.update(part.as_bytes()));
     uuid::Builder::from_custom_bytes(hash.digest128().to_be_bytes()).into_uuid()
 }

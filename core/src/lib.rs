@@ -82,7 +82,10 @@ pub use snapshot::{Fingerprint, Snapshot};
 pub use stream::{InvalidId, MAX_ID_BYTES, StreamId};
 pub use target::{Identified, Receives, Reply, Target};
 pub use timestamp::{InvalidTimestamp, Timestamp};
-pub use validate::validate_batch;
+pub use validate::{
+    validate_batch, validate_enqueue, validate_partition, validate_rows, validate_settlements,
+    validate_timer_settlements,
+};
 pub use version::{ExpectedVersion, Version};
 pub use work_queues::{
     Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimer, DueTimers, Firing, Lease,

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use crate::{
-    Append, Encoded, LogInfo, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewMark,
-    StoreError, TimerChange,
+    Advance, Append, Encoded, Firing, LogInfo, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
+    NewMark, NewOutboxRow, OutboxKind, QueueChange, QueuedRow, Settlement, StoreError, TimerChange,
+    TimerSettlement,
 };
 
 /// Checks what [`EventStore::append_events`](crate::EventStore::append_events) requires of a batch,
@@ -19,12 +20,7 @@ use crate::{
 ///
 /// [`StoreError::Invalid`] names the first append that is wrong, and why. Nothing was written.
 pub fn validate_batch(log: LogInfo, partition: u16, batch: &[Append]) -> Result<(), StoreError> {
-    if partition >= log.partitions {
-        return Err(StoreError::Invalid(format!(
-            "there is no partition {partition} in a log of {}",
-            log.partitions
-        )));
-    }
+    validate_partition(log, partition)?;
     let mut streams = HashSet::with_capacity(batch.len());
     for append in batch {
         let stream = &append.stream;
@@ -40,6 +36,99 @@ pub fn validate_batch(log: LogInfo, partition: u16, batch: &[Append]) -> Result<
         append.validate()?;
     }
     Ok(())
+}
+
+/// Checks that `log` has the partition.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] when it has not.
+pub fn validate_partition(log: LogInfo, partition: u16) -> Result<(), StoreError> {
+    if partition < log.partitions {
+        return Ok(());
+    }
+    let count = log.partitions;
+    Err(StoreError::Invalid(format!("there is no partition {partition} in a log of {count}")))
+}
+
+/// Checks what [`WorkQueues::enqueue`](crate::WorkQueues::enqueue) requires.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] names what is wrong. Nothing was written.
+pub fn validate_enqueue(
+    log: LogInfo,
+    partition: u16,
+    rows: &[QueuedRow],
+    advance: Option<&Advance>,
+) -> Result<(), StoreError> {
+    validate_partition(log, partition)?;
+    validate_rows(rows)?;
+    match advance {
+        Some(advance) => require_partition("lease", advance.lease.partition, partition)
+            .and_then(|()| require_partition("checkpoint", advance.to.partition, partition)),
+        None => Ok(()),
+    }
+}
+
+/// Checks rows that are to be queued.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] names what is wrong.
+pub fn validate_rows(rows: &[QueuedRow]) -> Result<(), StoreError> {
+    let check = |queued: &QueuedRow| check_row(&queued.row).map_err(StoreError::Invalid);
+    rows.iter().try_for_each(check)
+}
+
+/// Checks what [`WorkQueues::settle`](crate::WorkQueues::settle) requires.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] names what is wrong. Nothing was written.
+pub fn validate_settlements(
+    log: LogInfo,
+    partition: u16,
+    settlements: &[Settlement],
+) -> Result<(), StoreError> {
+    validate_partition(log, partition)?;
+    settlements.iter().try_for_each(|settlement| {
+        require_partition("lease", settlement.lease.partition, partition)?;
+        require_partition("queue", settlement.queue.partition, partition)?;
+        validate_change(&settlement.change)
+    })
+}
+
+/// Checks what [`WorkQueues::settle_timers`](crate::WorkQueues::settle_timers) requires.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] names what is wrong. Nothing was written.
+pub fn validate_timer_settlements(
+    log: LogInfo,
+    partition: u16,
+    settlements: &[TimerSettlement],
+) -> Result<(), StoreError> {
+    validate_partition(log, partition)?;
+    settlements.iter().try_for_each(|settlement| {
+        require_partition("lease", settlement.lease.partition, partition)?;
+        require_partition("stream", log.partition_of(&settlement.stream), partition)?;
+        validate_change(&settlement.change)
+    })
+}
+
+fn validate_change(change: &QueueChange) -> Result<(), StoreError> {
+    match change {
+        QueueChange::Done(rows) => validate_rows(rows),
+        QueueChange::Failed { .. } | QueueChange::Parked { .. } => Ok(()),
+    }
+}
+
+fn require_partition(what: &str, found: u16, wanted: u16) -> Result<(), StoreError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!("a {what} of partition {found}, not of {wanted}")))
 }
 
 impl Append {
@@ -60,13 +149,8 @@ impl Append {
                 .map_err(|what| format!("event `{}`: {what}", name.escape_debug()))?;
         }
         check_marks(&self.marks, self.events.len())?;
-        for row in &self.outbox {
-            check_text("target", &row.target)
-                .and_then(|()| check_text("recipient", &row.recipient))
-                .and_then(|()| check_content(&row.content))
-                .and_then(|()| check_metadata(&row.metadata))
-                .map_err(|what| format!("effect {}: {what}", row.id))?;
-        }
+        self.outbox.iter().try_for_each(check_row)?;
+        check_fires(&self.fires, &self.marks)?;
         for change in &self.timers {
             check_timer(change)?;
         }
@@ -133,20 +217,48 @@ fn check_marks(marks: &[NewMark], events: usize) -> Result<(), String> {
     Ok(())
 }
 
+fn check_row(row: &NewOutboxRow) -> Result<(), String> {
+    if row.kind == OutboxKind::Timer {
+        return Err(format!("effect {}: timers do not wait in the outbox", row.id));
+    }
+    check_text("target", &row.target)
+        .and_then(|()| check_text("recipient", &row.recipient))
+        .and_then(|()| check_content(&row.content))
+        .and_then(|()| check_metadata(&row.metadata))
+        .map_err(|what| format!("effect {}: {what}", row.id))
+}
+
+fn check_fires(fires: &[Firing], marks: &[NewMark]) -> Result<(), String> {
+    if !fires.is_empty() && marks.is_empty() {
+        return Err("an append that fires a timer has a mark, to be recognised by".to_owned());
+    }
+    for (i, firing) in fires.iter().enumerate() {
+        check_timer_id(&firing.id)?;
+        if fires[..i].iter().any(|other| other.id == firing.id) {
+            return Err(format!("timer `{}` is fired twice", firing.id.escape_debug()));
+        }
+    }
+    Ok(())
+}
+
+fn check_timer_id(id: &str) -> Result<(), String> {
+    check_text("id", id)
+        .and_then(|()| check_size("id", id.len(), MAX_ID_BYTES))
+        .map_err(|what| format!("timer `{}`: {what}", id.escape_debug()))
+}
+
 fn check_timer(change: &TimerChange) -> Result<(), String> {
     let id = match change {
         TimerChange::Arm(timer) => &timer.id,
         TimerChange::Cancel { id } => id,
     };
-    check_text("id", id)
-        .and_then(|()| check_size("id", id.len(), MAX_ID_BYTES))
-        .and_then(|()| match change {
-            TimerChange::Arm(timer) => {
-                check_content(&timer.content).and_then(|()| check_metadata(&timer.metadata))
-            }
-            TimerChange::Cancel { .. } => Ok(()),
-        })
-        .map_err(|what| format!("timer `{}`: {what}", id.escape_debug()))
+    check_timer_id(id)?;
+    match change {
+        TimerChange::Arm(timer) => check_content(&timer.content)
+            .and_then(|()| check_metadata(&timer.metadata))
+            .map_err(|what| format!("timer `{}`: {what}", id.escape_debug())),
+        TimerChange::Cancel { .. } => Ok(()),
+    }
 }
 
 fn check_text(what: &str, text: &str) -> Result<(), String> {
@@ -225,6 +337,25 @@ mod tests {
         assert!(refusal(&twice).contains("two marks"));
         let beyond = append.with_marks(vec![NewMark { first_event: 1, ..mark }]);
         assert!(refusal(&beyond).contains("not there"));
+    }
+
+    #[test]
+    fn firings_are_checked() {
+        let message_id = MessageId(Uuid::nil());
+        let mark =
+            NewMark { message_id, digest: 0, first_event: 0, event_count: 1, answer: Vec::new() };
+        let firing = |id: &str| Firing { id: id.to_owned(), arming: (message_id, 0) };
+        let mut firing_one = append("a-1", event("x", 0, ""));
+        firing_one.fires = vec![firing("t")];
+        assert!(refusal(&firing_one).contains("mark"));
+        let mut marked = firing_one.with_marks(vec![mark]);
+        marked.validate().unwrap();
+        marked.fires.push(firing("u"));
+        marked.validate().unwrap();
+        marked.fires.push(firing("t"));
+        assert!(refusal(&marked).contains("twice"));
+        marked.fires = vec![firing("\0")];
+        assert!(refusal(&marked).contains("NUL"));
     }
 
     #[test]

@@ -189,6 +189,15 @@ pub struct Firing {
     pub arming: (MessageId, u32),
 }
 
+impl Firing {
+    /// The id of the message that it delivers: that of the effect which armed it. A dead letter of
+    /// the timer is known by it.
+    pub fn message_id(&self, log: Uuid, stream: &StreamId) -> MessageId {
+        let (message, number) = self.arming;
+        MessageId(crate::context::effect_id(log, stream, message, number))
+    }
+}
+
 /// A timer that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueTimer {
@@ -348,15 +357,16 @@ pub trait WorkQueues: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The dead letters of the whole log after a place (partition, id of the row), up to `limit`, in
-    /// order of partitions, then queues and places.
+    /// order of partitions, then queues and places. If that row has gone, from the beginning of its
+    /// partition.
     fn dead_letters(
         &self,
         after: Option<(u16, Uuid)>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
-    /// Keeps an operator's decision about a dead letter until the queue's worker carries it out.
-    /// False if there is none of this id in the partition, or if it stands behind another of its
+    /// Keeps an operator's decision about a dead letter until the queue's worker carries it out; a
+    /// later one replaces it. False if there is none of this id in the partition, or if it stands behind another of its
     /// pair.
     fn decide_dead_letter(
         &self,

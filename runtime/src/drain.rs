@@ -204,7 +204,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 }
                 Tried::Behind
             }
-            Verdict::Closed => Tried::Behind,
+            // Nothing is fired here, so nothing is void.
+            Verdict::Closed | Verdict::Void(_) => Tried::Behind,
         }
     }
 

@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
-    Position, RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+    Advance, Append, Checkpoint, Clock, DeadLetter, DeadLetterDecision, DueTimers, Encoded,
+    EventId, EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark,
+    MessageId, OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement,
+    Snapshot, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
+    WorkQueues,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use uuid::Uuid;
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub enum Fault {
     /// The call takes this much longer.
     Delay(Duration),
     /// Nothing is appended, and every append of the batch is told that it lost on version. Without
-    /// effect on a read.
+    /// effect on what is no append.
     Conflict,
 }
 
@@ -53,6 +57,8 @@ pub struct FaultCounts {
     pub appends: u64,
     /// Calls that read.
     pub reads: u64,
+    /// Calls that write to leases, queues or checkpoints.
+    pub writes: u64,
     /// Calls that failed before.
     pub failed_before: u64,
     /// Calls that failed after.
@@ -66,8 +72,8 @@ pub struct FaultCounts {
 /// An event store that fails when it is told to: by a script, or by seeded chance.
 ///
 /// Scripts come first: one entry for each call, in order; then chance, if any. Appends are the
-/// calls of `append_events`; reads are loads, pages, heads, and look-ups of snapshots and marks.
-/// Everything else is passed on. Clones share scripts, chance and counts.
+/// calls of `append_events`; reads are loads, pages, heads, look-ups of snapshots and marks, and what
+/// [`WorkQueues`] reads; writes are what [`WorkQueues`] changes. Everything else is passed on. Clones share scripts, chance and counts.
 ///
 /// # Example: an answer that is lost
 ///
@@ -100,6 +106,7 @@ pub struct FaultyEventStore<S> {
 struct Plan {
     appends: VecDeque<Fault>,
     reads: VecDeque<Fault>,
+    writes: VecDeque<Fault>,
     chance: Option<(StdRng, Chances)>,
     clock: Option<Arc<dyn Clock>>,
     counts: FaultCounts,
@@ -109,6 +116,7 @@ struct Plan {
 enum Call {
     Append,
     Read,
+    Write,
 }
 
 impl<S> FaultyEventStore<S> {
@@ -117,7 +125,7 @@ impl<S> FaultyEventStore<S> {
         Self { store, plan: Arc::default() }
     }
 
-    /// The same store with faults by chance, of appends and reads alike. The same calls in the same
+    /// The same store with faults by chance, of appends, reads and writes alike. The same calls in the same
     /// order meet the same faults.
     #[must_use]
     pub fn with_chances(self, seed: u64, chances: Chances) -> Self {
@@ -142,11 +150,17 @@ impl<S> FaultyEventStore<S> {
         self.plan().reads.extend(faults);
     }
 
+    /// What happens to the next writes, after those that were already told.
+    pub fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.plan().writes.extend(faults);
+    }
+
     /// Ends all faults: scripts and chance.
     pub fn recover(&self) {
         let mut plan = self.plan();
         plan.appends.clear();
         plan.reads.clear();
+        plan.writes.clear();
         plan.chance = None;
     }
 
@@ -183,9 +197,24 @@ impl<S> FaultyEventStore<S> {
         &self,
         read: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let fault = self.strike(Call::Read).await?;
-        let found = read.await?;
-        if fault == Fault::FailAfter { Err(injected("after")) } else { Ok(found) }
+        self.struck(Call::Read, read).await
+    }
+
+    async fn write<T>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.struck(Call::Write, write).await
+    }
+
+    async fn struck<T>(
+        &self,
+        call: Call,
+        done: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let fault = self.strike(call).await?;
+        let answer = done.await?;
+        if fault == Fault::FailAfter { Err(injected("after")) } else { Ok(answer) }
     }
 
     fn read_rows<'a, T: Send + 'a, R>(
@@ -216,10 +245,14 @@ impl Plan {
                 self.counts.reads += 1;
                 &mut self.reads
             }
+            Call::Write => {
+                self.counts.writes += 1;
+                &mut self.writes
+            }
         };
         let fault = script.pop_front().or_else(|| self.by_chance()).unwrap_or(Fault::None);
         let fault = match (fault, call) {
-            (Fault::Conflict, Call::Read) => Fault::None,
+            (Fault::Conflict, Call::Read | Call::Write) => Fault::None,
             (fault, _) => fault,
         };
         match fault {
@@ -374,5 +407,107 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
         self.store.now().await
+    }
+}
+
+impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        self.read(self.store.load_leases(workers)).await
+    }
+
+    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        self.write(self.store.change_leases(round)).await
+    }
+
+    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        self.read(self.store.load_checkpoints(name)).await
+    }
+
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        self.write(self.store.enqueue(partition, rows, advance)).await
+    }
+
+    async fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read(self.store.read_outbox(after, limit)).await
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        self.read(self.store.queued_streams(queue)).await
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        self.write(self.store.settle(partition, settlements)).await
+    }
+
+    async fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        self.read(self.store.due_timers(queues, limit)).await
+    }
+
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        self.write(self.store.settle_timers(partition, settlements)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(self.store.dead_letters(after, limit)).await
+    }
+
+    async fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        self.write(self.store.decide_dead_letter(partition, id, decision)).await
+    }
+
+    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(self.store.decided_dead_letters(queues)).await
+    }
+
+    async fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        self.write(self.store.resolve_dead_letter(lease, letter, answers)).await
+    }
+
+    async fn prune_marks(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.write(self.store.prune_marks(partition, age, limit)).await
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        self.store.wait_for_work(seen).await
     }
 }

@@ -19,6 +19,8 @@ fn effect(kind: OutboxKind) -> NewOutboxRow {
     let (target, recipient) = match kind {
         OutboxKind::Dispatch => ("other", "other-it's \"ä\""),
         OutboxKind::Call => ("gateway", ""),
+        OutboxKind::Send => ("bus", "topic"),
+        OutboxKind::Policy | OutboxKind::Timer => ("name", "thing-1"),
     };
     NewOutboxRow {
         id,

@@ -1,12 +1,12 @@
 //! Appending: the order of checks that the port's contract lays down, then the writing.
 
 use composable_rust_core::{
-    Append, Due, ExpectedVersion, Mark, NewEvent, NewMark, NewTimer, Position, Receipt,
+    Append, Due, ExpectedVersion, Mark, NewEvent, NewMark, NewTimer, Position, QueuedRow, Receipt,
     RecordedEvent, StoredContent, StreamId, TimerChange, Timestamp, Verdict, Version,
 };
 
-use super::state::{PartitionState, Row, State, StreamState};
-use super::{StoredOutboxRow, StoredTimer};
+use super::StoredTimer;
+use super::state::{Armed, PartitionState, Row, State, StreamState};
 
 impl State {
     /// Appends a batch that has been validated.
@@ -35,6 +35,10 @@ impl PartitionState {
         }
         if self.is_closed(&append.stream) {
             return Verdict::Closed;
+        }
+        let void = stream.void(append);
+        if !void.is_empty() {
+            return Verdict::Void(void);
         }
         let actual = stream.version();
         if !append.expected.admits(actual) {
@@ -97,13 +101,13 @@ impl PartitionState {
         for event in &append.events {
             self.push(&append.stream, event, now);
         }
-        let outbox = append.outbox.iter().cloned();
-        self.outbox
-            .extend(outbox.map(|row| StoredOutboxRow { stream: append.stream.clone(), row }));
+        let queued = |row: &_| QueuedRow { stream: append.stream.clone(), row: Clone::clone(row) };
+        self.queue(append.outbox.iter().map(queued), now);
 
         let mut stream = self.streams.remove(&append.stream).unwrap_or_default();
         for mark in &append.marks {
             stream.marks.insert(mark.message_id, self.mark(&stream, base, mark));
+            stream.marked_at.insert(mark.message_id, now);
         }
         stream.change_timers(append, now);
         let verdict = self.committed(&stream, base, append.events.len());
@@ -142,11 +146,24 @@ impl PartitionState {
 }
 
 impl StreamState {
+    /// Which of the timers that `append` fires are not armed so.
+    fn void(&self, append: &Append) -> Vec<usize> {
+        let fires = append.fires.iter().enumerate();
+        let void = fires.filter(|(_, firing)| {
+            self.timers.get(&firing.id).is_none_or(|armed| armed.timer.arming != firing.arming)
+        });
+        void.map(|(index, _)| index).collect()
+    }
+
     fn change_timers(&mut self, append: &Append, now: Timestamp) {
+        for firing in &append.fires {
+            self.timers.remove(&firing.id);
+        }
         for change in &append.timers {
             match change {
                 TimerChange::Arm(timer) => {
-                    self.timers.insert(timer.id.clone(), armed(&append.stream, timer, now));
+                    let timer = armed(&append.stream, timer, now);
+                    self.timers.insert(timer.id.clone(), Armed { timer, attempts: 0 });
                 }
                 TimerChange::Cancel { id } => {
                     self.timers.remove(id);

@@ -54,13 +54,17 @@ impl InMemoryEventStore {
     /// The effects that wait to be executed: partition after partition, each in the order in which
     /// they were committed.
     pub fn outbox(&self) -> Vec<StoredOutboxRow> {
-        self.locked().partitions.iter().flat_map(|p| p.outbox.iter().cloned()).collect()
+        let state = self.locked();
+        let waiting = state.partitions.iter().flat_map(|partition| partition.outbox.values());
+        let queued = waiting.map(|waiting| waiting.queued.clone());
+        queued.map(|queued| StoredOutboxRow { stream: queued.stream, row: queued.row }).collect()
     }
 
     /// The armed timers, in order of streams and ids.
     pub fn timers(&self) -> Vec<StoredTimer> {
-        let mut timers: Vec<_> =
-            self.locked().streams().flat_map(|(_, s)| s.timers.values().cloned()).collect();
+        let state = self.locked();
+        let armed = state.streams().flat_map(|(_, stream)| stream.timers.values());
+        let mut timers: Vec<_> = armed.map(|armed| armed.timer.clone()).collect();
         timers.sort_by(|a, b| (&a.stream, &a.id).cmp(&(&b.stream, &b.id)));
         timers
     }

@@ -5,7 +5,7 @@ use composable_rust_core::{
     Encoded, EventId, Position, Snapshot, StoreError, StoredContent, StreamId, Verdict, Version,
 };
 
-use super::state::State;
+use super::state::{Armed, State};
 
 impl State {
     pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot) {
@@ -21,6 +21,7 @@ impl State {
     }
 
     pub(super) fn erase(&mut self, stream: &StreamId) -> u64 {
+        self.erase_queued(stream);
         let partition = self.partition_of_mut(stream);
         let Some(mut data) = partition.streams.remove(stream) else { return 0 };
         let mut erased = 0;
@@ -37,14 +38,27 @@ impl State {
         for mark in data.marks.values_mut() {
             mark.answer.clear();
         }
-        for timer in data.timers.values_mut() {
+        for Armed { timer, .. } in data.timers.values_mut() {
             (timer.content, timer.metadata) = (nothing(), String::new());
         }
         partition.streams.insert(stream.clone(), data);
-        for waiting in partition.outbox.iter_mut().filter(|waiting| waiting.stream == *stream) {
-            (waiting.row.content, waiting.row.metadata) = (nothing(), String::new());
-        }
         erased
+    }
+
+    /// Rows may wait in another partition than their sender's: that of what they came from.
+    fn erase_queued(&mut self, stream: &StreamId) {
+        for partition in &mut self.partitions {
+            let dead = partition.dead.values_mut();
+            let dead = dead.filter(|letter| letter.queued.stream == *stream).map(|letter| {
+                letter.error.iter_mut().for_each(String::clear);
+                &mut letter.queued
+            });
+            let waiting = partition.outbox.values_mut().map(|waiting| &mut waiting.queued);
+            let waiting = waiting.filter(|queued| queued.stream == *stream);
+            for queued in waiting.chain(dead) {
+                (queued.row.content, queued.row.metadata) = (nothing(), String::new());
+            }
+        }
     }
 
     pub(super) fn close(

@@ -4,20 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Clock, Encoded, Fingerprint, LogInfo, Mark, MessageId, RecordedEvent, Snapshot, StoredContent,
-    StreamId, Timestamp, Version,
+    Checkpoint, Clock, DeadLetter, Encoded, Fingerprint, LogInfo, Mark, MessageId, QueuePlace,
+    RecordedEvent, Snapshot, StoredContent, StreamId, Timestamp, Version,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use super::{StoredOutboxRow, StoredTimer};
+use super::StoredTimer;
+use super::lease::Held;
+use super::outbox::Waiting;
 
 /// Everything that the clones of one store share.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) log: LogInfo,
     pub(super) partitions: Vec<PartitionState>,
+    pub(super) leases: BTreeMap<(String, u16), Held>,
+    /// Until when a process counts as one that can do a worker's work.
+    pub(super) members: BTreeMap<(String, Uuid), Timestamp>,
+    pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
     pub(super) time: Time,
     /// Shuffles what [`read_log`](composable_rust_core::EventStore::read_log) delivers.
     pub(super) rng: StdRng,
@@ -45,7 +51,11 @@ pub(super) struct PartitionState {
     /// The row at offset n is at index n - 1.
     pub(super) rows: Vec<Row>,
     pub(super) streams: BTreeMap<StreamId, StreamState>,
-    pub(super) outbox: Vec<StoredOutboxRow>,
+    /// The last sequence number that was drawn.
+    pub(super) sequence: u64,
+    pub(super) outbox: BTreeMap<QueuePlace, Waiting>,
+    /// By their places; those of timers, which have none, by a place drawn when they were parked.
+    pub(super) dead: BTreeMap<QueuePlace, DeadLetter>,
 }
 
 #[derive(Debug)]
@@ -61,8 +71,16 @@ pub(super) struct StreamState {
     /// The offset of version n is at index n - 1.
     pub(super) offsets: Vec<u64>,
     pub(super) marks: BTreeMap<MessageId, Mark>,
+    pub(super) marked_at: BTreeMap<MessageId, Timestamp>,
     pub(super) snapshots: BTreeMap<Fingerprint, Snapshot>,
-    pub(super) timers: BTreeMap<String, StoredTimer>,
+    pub(super) timers: BTreeMap<String, Armed>,
+}
+
+/// A timer, and how often it was tried in vain.
+#[derive(Debug)]
+pub(super) struct Armed {
+    pub(super) timer: StoredTimer,
+    pub(super) attempts: u32,
 }
 
 impl State {
@@ -71,6 +89,9 @@ impl State {
         Self {
             log: LogInfo { id, partitions },
             partitions: (0..partitions).map(empty).collect(),
+            leases: BTreeMap::new(),
+            members: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             time: Time::Still(now),
             rng: StdRng::seed_from_u64(0),
         }

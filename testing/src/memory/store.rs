@@ -11,7 +11,7 @@ use composable_rust_core::{
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::state::{State, Time};
@@ -62,6 +62,8 @@ pub struct InMemoryEventStore {
 struct Shared {
     state: Mutex<State>,
     committed: Notify,
+    /// Counts what may have made work.
+    work: watch::Sender<u64>,
 }
 
 /// What the clock of a new store shows: 2025-01-01T00:00:00Z.
@@ -83,7 +85,8 @@ impl InMemoryEventStore {
     pub fn with_partitions(count: u16) -> Self {
         assert!(count > 0, "a log has at least one partition");
         let state = Mutex::new(State::new(LOG_ID, count, START));
-        Self { shared: Arc::new(Shared { state, committed: Notify::new() }) }
+        let (committed, work) = (Notify::new(), watch::Sender::new(1));
+        Self { shared: Arc::new(Shared { state, committed, work }) }
     }
 
     /// The same store with another log id, which derived ids hold.
@@ -122,6 +125,19 @@ impl InMemoryEventStore {
         self.shared.committed.notify_waiters();
         result
     }
+
+    /// Wakes whoever waits for work.
+    pub(super) fn has_work(&self) {
+        self.shared.work.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until the count of what made work is not `seen`.
+    pub(super) async fn work_since(&self, seen: u64) -> u64 {
+        let mut work = self.shared.work.subscribe();
+        let changed = work.wait_for(|count| *count != seen).await;
+        // The sender is as old as the store.
+        changed.map_or(seen, |count| *count)
+    }
 }
 
 impl Default for InMemoryEventStore {
@@ -151,7 +167,11 @@ impl EventStore for InMemoryEventStore {
         batch: &[Append],
     ) -> Result<Vec<Verdict>, StoreError> {
         validate_batch(self.log(), partition, batch)?;
-        Ok(self.commit(|state| state.append(partition, batch)))
+        let verdicts = self.commit(|state| state.append(partition, batch));
+        if batch.iter().any(|append| !append.outbox.is_empty() || !append.timers.is_empty()) {
+            self.has_work();
+        }
+        Ok(verdicts)
     }
 
     fn load_events<'a>(

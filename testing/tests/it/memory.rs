@@ -1,5 +1,6 @@
 //! The event store in memory passes the conformance suite.
 
+use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 
@@ -26,7 +27,7 @@ impl StoreBackend for Memory {
 }
 
 async fn memory(partitions: u16) -> Memory {
-    Memory(InMemoryEventStore::with_partitions(partitions))
+    Memory(InMemoryEventStore::with_partitions(partitions).with_clock(SystemClock))
 }
 
 composable_rust_testing::conformance!(memory);

@@ -2,4 +2,5 @@
 
 mod defects;
 mod finds;
+mod queues;
 mod store;

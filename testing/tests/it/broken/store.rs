@@ -8,6 +8,7 @@ use composable_rust_core::{
     Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
     RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
 };
+use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
@@ -128,7 +129,8 @@ pub(crate) struct Broken<D> {
 
 impl<D: Defect> Broken<D> {
     pub(crate) fn new(defect: D, partitions: u16) -> Self {
-        Self { store: InMemoryEventStore::with_partitions(partitions), defect: Arc::new(defect) }
+        let store = InMemoryEventStore::with_partitions(partitions).with_clock(SystemClock);
+        Self { store, defect: Arc::new(defect) }
     }
 }
 

@@ -1,0 +1,33 @@
+//! How far followers have come, and what they queue.
+
+use composable_rust_core::{Advance, Checkpoint, QueuedRow};
+
+use super::state::State;
+
+impl State {
+    pub(super) fn checkpoints(&self, name: &str) -> Vec<Checkpoint> {
+        let own = self.checkpoints.iter().filter(|((of, _), _)| of == name);
+        own.map(|(_, checkpoint)| *checkpoint).collect()
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> bool {
+        if let Some(Advance { name, lease, to }) = advance {
+            if !self.is_at_epoch(lease) {
+                return false;
+            }
+            let key = (name.clone(), to.partition);
+            if self.checkpoints.get(&key).is_some_and(|at| at.offset >= to.offset) {
+                return true;
+            }
+            self.checkpoints.insert(key, *to);
+        }
+        let now = self.time.now();
+        self.partitions[usize::from(partition)].queue(rows.iter().cloned(), now);
+        true
+    }
+}

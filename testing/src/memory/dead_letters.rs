@@ -1,0 +1,110 @@
+//! Messages that could not be handled, and what is decided about them.
+
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, Lease, OutboxKind, Queue, QueuePlace, QueuedRow, Timestamp,
+};
+use uuid::Uuid;
+
+use super::outbox::is_pair;
+use super::state::{PartitionState, State};
+
+impl State {
+    pub(super) fn dead_letters(&self, after: Option<(u16, Uuid)>, limit: usize) -> Vec<DeadLetter> {
+        let first = after.map_or(0, |(partition, _)| partition);
+        let partitions = self.partitions.iter().filter(|p| p.partition >= first);
+        let in_order = partitions.flat_map(|partition| {
+            let mut letters: Vec<_> = partition.dead.values().collect();
+            letters.sort_by_key(|letter| &letter.queue);
+            let seen = after.filter(|(of, _)| *of == partition.partition);
+            let last = seen.and_then(|(_, id)| letters.iter().position(|l| l.queued.row.id == id));
+            letters.split_off(last.map_or(0, |last| last + 1))
+        });
+        in_order.take(limit).cloned().collect()
+    }
+
+    pub(super) fn decide(&mut self, partition: u16, id: Uuid, made: DeadLetterDecision) -> bool {
+        let partition = self.partitions.get_mut(usize::from(partition));
+        let Some(partition) = partition else { return false };
+        let Some(place) = partition.place_of(id) else { return false };
+        if !partition.is_head(place) {
+            return false;
+        }
+        if let Some(letter) = partition.dead.get_mut(&place) {
+            letter.decision = Some(made);
+        }
+        true
+    }
+
+    pub(super) fn decided(&self, queues: &[Queue]) -> Vec<DeadLetter> {
+        let letters = self.partitions.iter().flat_map(|partition| partition.dead.values());
+        let decided = letters.filter(|letter| letter.decision.is_some());
+        decided.filter(|letter| queues.contains(&letter.queue)).cloned().collect()
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> bool {
+        if !self.is_at_epoch(lease) {
+            return false;
+        }
+        let now = self.time.now();
+        let partition = &mut self.partitions[usize::from(lease.partition)];
+        let place = partition.place_of(letter.queued.row.id);
+        let standing = place.and_then(|place| partition.dead.get(&place));
+        let decision = standing.and_then(|standing| standing.decision);
+        let (Some(place), Some(decision)) = (place, decision) else { return false };
+        if letter.decision != Some(decision) {
+            return false;
+        }
+        match decision {
+            DeadLetterDecision::Redrive => partition.redrive(place, now),
+            DeadLetterDecision::Refuse => {
+                partition.dead.remove(&place);
+                partition.queue(answers.iter().cloned(), now);
+            }
+        }
+        true
+    }
+}
+
+impl PartitionState {
+    /// Keeps a dead letter. One of an id that is there already is the same message once more.
+    pub(super) fn bury(&mut self, place: QueuePlace, letter: DeadLetter) {
+        if self.place_of(letter.queued.row.id).is_none() {
+            self.dead.insert(place, letter);
+        }
+    }
+
+    fn place_of(&self, id: Uuid) -> Option<QueuePlace> {
+        let found = self.dead.iter().find(|(_, letter)| letter.queued.row.id == id);
+        found.map(|(place, _)| *place)
+    }
+
+    /// The places of all dead letters of the same pair.
+    fn pair(&self, place: QueuePlace) -> Vec<QueuePlace> {
+        let Some(letter) = self.dead.get(&place) else { return Vec::new() };
+        let alike = self.dead.iter().filter(|(_, other)| {
+            other.queue == letter.queue && is_pair(&other.queued, &letter.queued)
+        });
+        alike.map(|(place, _)| *place).collect()
+    }
+
+    fn is_head(&self, place: QueuePlace) -> bool {
+        self.pair(place).first() == Some(&place)
+    }
+
+    fn redrive(&mut self, head: QueuePlace, now: Timestamp) {
+        let behind = self.pair(head).into_iter().filter(|place| *place >= head);
+        // Of a timer's armings the last one counts.
+        for place in behind.collect::<Vec<_>>().into_iter().rev() {
+            match self.dead.remove(&place) {
+                Some(letter) if letter.queue.kind == OutboxKind::Timer => self.rearm(letter, now),
+                Some(letter) => self.put(place, letter.queued, now),
+                None => {}
+            }
+        }
+    }
+}

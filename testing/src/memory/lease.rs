@@ -1,0 +1,84 @@
+//! Leases, and who can work.
+
+use composable_rust_core::{Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, Timestamp};
+use uuid::Uuid;
+
+use super::state::State;
+
+#[derive(Debug)]
+pub(super) struct Held {
+    epoch: u64,
+    holder: Option<Uuid>,
+    until: Timestamp,
+}
+
+impl State {
+    pub(super) fn lease_table(&self, workers: &[String]) -> LeaseTable {
+        let now = self.time.now();
+        let leases = self.leases.iter().filter(|((worker, _), _)| workers.contains(worker));
+        let members = self.members.iter().filter(|((worker, _), _)| workers.contains(worker));
+        LeaseTable {
+            leases: leases
+                .map(|((worker, partition), held)| StandingLease {
+                    lease: Lease {
+                        worker: worker.clone(),
+                        partition: *partition,
+                        epoch: held.epoch,
+                    },
+                    holder: held.holder,
+                    lapsed: held.until <= now,
+                })
+                .collect(),
+            members: members
+                .filter(|(_, until)| **until > now)
+                .map(|(member, _)| member.clone())
+                .collect(),
+        }
+    }
+
+    pub(super) fn change_leases(&mut self, round: &LeaseRound) -> Vec<bool> {
+        let now = self.time.now();
+        self.members.retain(|(_, holder), until| *holder != round.holder && *until > now);
+        for worker in &round.workers {
+            self.members.insert((worker.clone(), round.holder), now + round.ttl);
+        }
+        let changes = round.changes.iter();
+        changes.map(|(lease, action)| self.change_lease(round, lease, *action, now)).collect()
+    }
+
+    fn change_lease(
+        &mut self,
+        round: &LeaseRound,
+        lease: &Lease,
+        action: LeaseAction,
+        now: Timestamp,
+    ) -> bool {
+        let never = || Held { epoch: 0, holder: None, until: now };
+        let key = (lease.worker.clone(), lease.partition);
+        let is_known = self.leases.contains_key(&key);
+        if !is_known && (lease.epoch > 0 || action != LeaseAction::Claim) {
+            return false;
+        }
+        let held = self.leases.entry(key).or_insert_with(never);
+        let possible = held.epoch == lease.epoch
+            && match action {
+                LeaseAction::Claim => held.holder.is_none() || held.until <= now,
+                LeaseAction::Renew | LeaseAction::Release => held.holder == Some(round.holder),
+            };
+        if possible {
+            let (epoch, until) = (held.epoch, now + round.ttl);
+            *held = match action {
+                LeaseAction::Claim => Held { epoch: epoch + 1, holder: Some(round.holder), until },
+                LeaseAction::Renew => Held { epoch, holder: Some(round.holder), until },
+                LeaseAction::Release => Held { epoch, holder: None, until: now },
+            };
+        }
+        possible
+    }
+
+    /// Whether the lease is at its epoch.
+    pub(super) fn is_at_epoch(&self, lease: &Lease) -> bool {
+        let held = self.leases.get(&(lease.worker.clone(), lease.partition));
+        held.is_some_and(|held| held.epoch == lease.epoch)
+    }
+}

@@ -1,0 +1,138 @@
+//! Effects that wait to be executed.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use composable_rust_core::{
+    DeadLetter, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StreamId,
+    Timestamp,
+};
+
+use super::state::{PartitionState, State};
+
+/// A row of the outbox.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) queued: QueuedRow,
+    attempts: u32,
+    not_before: Timestamp,
+}
+
+impl State {
+    pub(super) fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Vec<OutboxRow> {
+        let now = self.time.now();
+        let of_queue = |(queue, after): &(Queue, QueuePlace)| {
+            let partition = self.partitions.get(usize::from(queue.partition))?;
+            let rows = partition.outbox.range((Bound::Excluded(*after), Bound::Unbounded));
+            let rows = rows.filter(|(_, waiting)| stands_in(queue, &waiting.queued)).take(limit);
+            let read = rows.map(|(place, waiting)| OutboxRow {
+                queue: queue.clone(),
+                place: *place,
+                queued: waiting.queued.clone(),
+                attempts: waiting.attempts,
+                wait: waiting.not_before.since(now),
+                behind_parked: partition.has_parked(queue, &waiting.queued),
+            });
+            Some(read.collect::<Vec<_>>())
+        };
+        after.iter().filter_map(of_queue).flatten().collect()
+    }
+
+    pub(super) fn queued_streams(&self, queue: &Queue) -> Vec<StreamId> {
+        let Some(partition) = self.partitions.get(usize::from(queue.partition)) else {
+            return Vec::new();
+        };
+        let waiting = partition.outbox.values().map(|waiting| &waiting.queued);
+        let waiting = waiting.filter(|queued| stands_in(queue, queued));
+        let dead = partition.dead.values().filter(|letter| letter.queue == *queue);
+        let all = waiting.chain(dead.map(|letter| &letter.queued));
+        let streams: BTreeSet<_> = all.map(|queued| queued.stream.clone()).collect();
+        streams.into_iter().collect()
+    }
+
+    pub(super) fn settle(&mut self, partition: u16, settlements: &[Settlement]) -> Vec<bool> {
+        let now = self.time.now();
+        let mut settled = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            let is_own = self.is_at_epoch(&settlement.lease);
+            if is_own {
+                self.partitions[usize::from(partition)].settle(settlement, now);
+            }
+            settled.push(is_own);
+        }
+        settled
+    }
+}
+
+impl PartitionState {
+    /// Puts rows at the ends of their queues.
+    pub(super) fn queue(&mut self, rows: impl IntoIterator<Item = QueuedRow>, now: Timestamp) {
+        let mut sequence = None;
+        for (row, index) in rows.into_iter().zip(0..) {
+            let sequence = *sequence.get_or_insert_with(|| self.draw());
+            self.put(QueuePlace { sequence, index }, row, now);
+        }
+    }
+
+    /// Puts a row that was never tried at a place.
+    pub(super) fn put(&mut self, place: QueuePlace, queued: QueuedRow, now: Timestamp) {
+        self.outbox.insert(place, Waiting { queued, attempts: 0, not_before: now });
+    }
+
+    /// The next sequence number.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    fn settle(&mut self, settlement: &Settlement, now: Timestamp) {
+        let Settlement { queue, place, change, .. } = settlement;
+        let Some(waiting) = self.outbox.get_mut(place) else { return };
+        if !stands_in(queue, &waiting.queued) {
+            return;
+        }
+        match change {
+            QueueChange::Done(rows) => {
+                self.outbox.remove(place);
+                self.queue(rows.iter().cloned(), now);
+            }
+            QueueChange::Failed { attempts, retry_after, .. } => {
+                waiting.attempts = *attempts;
+                waiting.not_before = now + *retry_after;
+            }
+            QueueChange::Parked { attempts, error } => {
+                let queued = waiting.queued.clone();
+                self.outbox.remove(place);
+                let letter = DeadLetter {
+                    queue: queue.clone(),
+                    place: *place,
+                    queued,
+                    arming: None,
+                    attempts: *attempts,
+                    error: error.clone(),
+                    parked_at: now,
+                    decision: None,
+                };
+                self.bury(*place, letter);
+            }
+        }
+    }
+
+    fn has_parked(&self, queue: &Queue, queued: &QueuedRow) -> bool {
+        let mut dead = self.dead.values().filter(|letter| letter.queue == *queue);
+        dead.any(|letter| is_pair(&letter.queued, queued))
+    }
+}
+
+/// Whether both are of one sender for one recipient.
+pub(super) fn is_pair(one: &QueuedRow, other: &QueuedRow) -> bool {
+    one.stream == other.stream && one.row.recipient == other.row.recipient
+}
+
+fn stands_in(queue: &Queue, queued: &QueuedRow) -> bool {
+    queued.row.kind == queue.kind && queued.row.target == queue.target
+}

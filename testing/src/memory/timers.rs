@@ -1,0 +1,127 @@
+//! Timers that are due, and those that could not be fired.
+
+use composable_rust_core::{
+    DeadLetter, DueTimer, DueTimers, Firing, NewOutboxRow, OutboxKind, Queue, QueueChange,
+    QueuePlace, QueuedRow, TimerQueue, TimerSettlement, Timestamp,
+};
+use uuid::Uuid;
+
+use super::StoredTimer;
+use super::state::{Armed, PartitionState, State};
+
+impl State {
+    pub(super) fn due_timers(&self, queues: &[TimerQueue], limit: usize) -> DueTimers {
+        let now = self.time.now();
+        let mut armed: Vec<(u16, &Armed)> = Vec::new();
+        for partition in &self.partitions {
+            let asked = |category: &str| {
+                let mut queues = queues.iter().filter(|q| q.partition == partition.partition);
+                queues.any(|queue| queue.category == category)
+            };
+            let streams = partition.streams.iter().filter(|(id, _)| asked(id.category()));
+            let timers = streams.flat_map(|(_, stream)| stream.timers.values());
+            armed.extend(timers.map(|armed| (partition.partition, armed)));
+        }
+        armed.sort_by_key(|(_, armed)| (armed.timer.due, &armed.timer.stream, &armed.timer.id));
+        let due = armed.iter().take_while(|(_, armed)| armed.timer.due <= now).take(limit).count();
+        let read = |(partition, armed): &(u16, &Armed)| DueTimer {
+            partition: *partition,
+            stream: armed.timer.stream.clone(),
+            firing: firing(&armed.timer),
+            content: armed.timer.content.clone(),
+            metadata: armed.timer.metadata.clone(),
+            attempts: armed.attempts,
+        };
+        DueTimers {
+            timers: armed[..due].iter().map(read).collect(),
+            next: armed.get(due).map(|(_, armed)| armed.timer.due.since(now)),
+        }
+    }
+
+    pub(super) fn settle_timers(&mut self, partition: u16, settlements: &[TimerSettlement]) {
+        let (now, log) = (self.time.now(), self.log.id);
+        for settlement in settlements {
+            if self.is_at_epoch(&settlement.lease) {
+                self.partitions[usize::from(partition)].settle_timer(log, settlement, now);
+            }
+        }
+    }
+}
+
+impl PartitionState {
+    fn settle_timer(&mut self, log: Uuid, settlement: &TimerSettlement, now: Timestamp) {
+        let TimerSettlement { stream, firing, change, .. } = settlement;
+        let Some(data) = self.streams.get_mut(stream) else { return };
+        let Some(armed) = data.timers.get_mut(&firing.id) else { return };
+        if armed.timer.arming != firing.arming {
+            return;
+        }
+        match change {
+            QueueChange::Done(rows) => {
+                data.timers.remove(&firing.id);
+                self.queue(rows.iter().cloned(), now);
+            }
+            QueueChange::Failed { attempts, retry_after, .. } => {
+                armed.attempts = *attempts;
+                armed.timer.due = now + *retry_after;
+            }
+            QueueChange::Parked { attempts, error } => {
+                let Some(armed) = data.timers.remove(&firing.id) else { return };
+                let letter = DeadLetter {
+                    attempts: *attempts,
+                    error: error.clone(),
+                    parked_at: now,
+                    ..parked(self.partition, log, armed.timer)
+                };
+                let place = QueuePlace { sequence: self.draw(), index: 0 };
+                self.bury(place, letter);
+            }
+        }
+    }
+
+    /// Arms a timer anew that was a dead letter, unless its id is in use again.
+    pub(super) fn rearm(&mut self, letter: DeadLetter, now: Timestamp) {
+        let QueuedRow { stream, row } = letter.queued;
+        let (Some(arming), Some(data)) = (letter.arming, self.streams.get_mut(&stream)) else {
+            return;
+        };
+        data.timers.entry(row.recipient.clone()).or_insert_with(|| Armed {
+            timer: StoredTimer {
+                stream,
+                id: row.recipient,
+                arming,
+                due: now,
+                content: row.content,
+                metadata: row.metadata,
+            },
+            attempts: 0,
+        });
+    }
+}
+
+fn firing(timer: &StoredTimer) -> Firing {
+    Firing { id: timer.id.clone(), arming: timer.arming }
+}
+
+/// A timer as a dead letter.
+fn parked(partition: u16, log: Uuid, timer: StoredTimer) -> DeadLetter {
+    let category = timer.stream.category().to_owned();
+    let row = NewOutboxRow {
+        id: firing(&timer).message_id(log, &timer.stream).0,
+        kind: OutboxKind::Timer,
+        target: category.clone(),
+        recipient: timer.id,
+        content: timer.content,
+        metadata: timer.metadata,
+    };
+    DeadLetter {
+        queue: Queue { partition, kind: OutboxKind::Timer, target: category },
+        place: QueuePlace::default(),
+        queued: QueuedRow { stream: timer.stream, row },
+        arming: Some(timer.arming),
+        attempts: 0,
+        error: None,
+        parked_at: timer.due,
+        decision: None,
+    }
+}
