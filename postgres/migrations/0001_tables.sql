@@ -159,8 +159,8 @@ create table if not exists checkpoints (
 );
 
 -- Messages that could not be handled, and what is parked behind them (without an error), in order.
--- Rows of the outbox keep their places. Timers have kind `timer`, place 0, the stream's category as
--- target and the timer's id as recipient.
+-- Rows of the outbox keep their places. Timers have kind `timer`, a place drawn when they are parked,
+-- the stream's category as target and the timer's id as recipient.
 create table if not exists dead_letters (
     sequence bigint not null,
     index integer not null,
@@ -183,7 +183,7 @@ create table if not exists dead_letters (
     error text,
     -- An operator's, until it is carried out: redrive or refuse.
     decision text collate "C",
-    constraint dead_letters_pkey primary key (partition, kind, target, sequence, index, id)
+    constraint dead_letters_pkey primary key (partition, kind, target, sequence, index)
 );
 create index if not exists dead_letters_id on dead_letters (id);
 -- What stands in a pair, in order.

@@ -227,9 +227,7 @@ begin
             -- A row that was queued twice is one message, and one dead letter.
             where coalesce((
                 select false from dead_letters d
-                where d.id = p.id and d.partition = p.partition and d.kind = p.kind
-                and d.target = p.target
-                limit 1
+                where d.id = p.id and d.partition = p.partition limit 1
             ), true);
         end if;
     end loop;
@@ -277,10 +275,14 @@ begin
                 schema_version, partition, kind, target, stream_id, recipient, message_type,
                 codec, message_data, metadata, error
             )
-            select 0, 0, s_attempts[n], clock_timestamp(), g.armed_at, g.id, g.armed_by,
+            select nextval('outbox_sequence'), 0, s_attempts[n], clock_timestamp(), g.armed_at, g.id, g.armed_by,
                 g.armed_index, g.schema_version, g.partition, 'timer', g.category, g.stream_id,
                 g.timer_id, g.message_type, g.codec, g.message_data, g.metadata, s_error[n]
-            from gone g where s_change[n] = 2
+            from gone g
+            where s_change[n] = 2 and coalesce((
+                select false from dead_letters d
+                where d.id = g.id and d.partition = g.partition limit 1
+            ), true)
         )
         select done || n into done from gone where s_change[n] = 0;
     end loop;
@@ -292,11 +294,11 @@ begin
     end if;
 end $$;
 
--- Carries out what was decided about a dead letter; q_ holds the answers to one that is refused.
+-- Carries out what was decided about a dead letter; q_ holds the answers to one that is refused. One
+-- that is re-driven goes back with all that stand behind it.
 -- False, and nothing is done, if the lease has another epoch or nothing was decided so.
 create or replace function resolve_dead_letter(
-    p_partition smallint, p_worker text, p_epoch bigint, p_kind text, p_target text,
-    p_sequence bigint, p_index integer, p_id uuid, p_decision text,
+    p_partition smallint, p_worker text, p_epoch bigint, p_id uuid, p_decision text,
     q_of integer[], q_stream text[], q_id uuid[], q_kind text[], q_target text[],
     q_recipient text[], q_type text[], q_schema integer[], q_codec text[], q_data bytea[],
     q_metadata text[]
@@ -311,8 +313,7 @@ begin
         return false;
     end if;
     delete from dead_letters d
-    where d.partition = p_partition and d.kind = p_kind and d.target = p_target
-    and d.sequence = p_sequence and d.index = p_index and d.id = p_id and d.decision = p_decision
+    where d.id = p_id and d.partition = p_partition and d.decision = p_decision
     returning * into letter;
     if not found then
         return false;
@@ -324,35 +325,37 @@ begin
                 q_schema, q_codec, q_data, q_metadata
             );
         end if;
-    elsif p_kind = 'timer' then
+        return true;
+    end if;
+
+    with behind as (
+        delete from dead_letters d
+        where d.partition = p_partition and d.kind = letter.kind and d.target = letter.target
+        and d.stream_id = letter.stream_id and d.recipient = letter.recipient
+        and (d.sequence, d.index) > (letter.sequence, letter.index)
+        returning *
+    ), pair as (
+        select (letter).* union all select * from behind
+    ), armed as (
         insert into timers (
             due, armed_at, id, armed_by, armed_index, schema_version, partition, category,
             stream_id, timer_id, message_type, codec, message_data, metadata
         )
-        values (
-            clock_timestamp(), letter.created_at, letter.id, letter.armed_by, letter.armed_index,
-            letter.schema_version, letter.partition, letter.target, letter.stream_id,
-            letter.recipient, letter.message_type, letter.codec, letter.message_data,
-            letter.metadata
-        )
-        on conflict on constraint timers_pkey do nothing;
-    else
-        with behind as (
-            delete from dead_letters d
-            where d.partition = p_partition and d.kind = p_kind and d.target = p_target
-            and d.stream_id = letter.stream_id and d.recipient = letter.recipient
-            and (d.sequence, d.index) > (p_sequence, p_index)
-            returning *
-        )
-        insert into outbox (
-            sequence, index, created_at, id, schema_version, partition, kind, target,
-            stream_id, recipient, message_type, codec, message_data, metadata
-        )
-        select d.sequence, d.index, d.created_at, d.id, d.schema_version, d.partition, d.kind,
-            d.target, d.stream_id, d.recipient, d.message_type, d.codec, d.message_data,
-            d.metadata
-        from (select (letter).* union all select * from behind) d;
-    end if;
+        -- Of a timer's armings the last one counts.
+        select clock_timestamp(), p.created_at, p.id, p.armed_by, p.armed_index, p.schema_version,
+            p.partition, p.target, p.stream_id, p.recipient, p.message_type, p.codec,
+            p.message_data, p.metadata
+        from pair p where p.kind = 'timer'
+        order by p.sequence desc limit 1
+        on conflict on constraint timers_pkey do nothing
+    )
+    insert into outbox (
+        sequence, index, created_at, id, schema_version, partition, kind, target,
+        stream_id, recipient, message_type, codec, message_data, metadata
+    )
+    select p.sequence, p.index, p.created_at, p.id, p.schema_version, p.partition, p.kind,
+        p.target, p.stream_id, p.recipient, p.message_type, p.codec, p.message_data, p.metadata
+    from pair p where p.kind <> 'timer';
     return true;
 end $$;
 

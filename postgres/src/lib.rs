@@ -35,19 +35,26 @@
 
 mod append;
 mod builder;
+mod checkpoint;
+mod columns;
 mod connect;
+mod dead_letters;
 mod erase;
 mod error;
 mod inbox;
+mod lease;
 mod limit;
 mod load;
 mod log;
 mod migrate;
 mod notify;
+mod outbox;
 mod readers;
 mod row;
 mod snapshot;
 mod store;
+mod timers;
+mod work_queues;
 mod writers;
 
 pub use builder::PostgresEventStoreBuilder;

@@ -2,16 +2,12 @@
 
 use std::collections::HashMap;
 
-use composable_rust_core::{
-    Append, Due, ExpectedVersion, Firing, NewTimer, StreamId, TimerChange,
-};
+use composable_rust_core::{Append, Due, ExpectedVersion, Firing, NewTimer, StreamId, TimerChange};
 use uuid::Uuid;
 
 use super::Answer;
 use crate::columns::{Content, OutboxRows, Owner, Query, count};
-
-/// The furthest away that a timer is armed: some 30,000 years, well within what the server knows.
-const FURTHEST_DUE: i64 = 1_000_000_000_000_000_000;
+use crate::row::{FURTHEST_DUE, micros};
 
 /// No stream is ever longer, so a writer who expects more gets the same verdict; and the server may
 /// add the number of events to it.
@@ -173,12 +169,13 @@ impl<'a> Timers<'a> {
     fn push(&mut self, log: Uuid, member: i32, stream: &'a StreamId, timer: &'a NewTimer) {
         self.owner.push(member, stream.as_str());
         self.id.push(&timer.id);
-        self.message.push(timer.firing().message_id(log, stream).0);
+        let firing = Firing { id: timer.id.clone(), arming: timer.arming };
+        self.message.push(firing.message_id(log, stream).0);
         let (message, index) = timer.arming;
         self.armed_by.push(message.0);
         self.armed_index.push(i64::from(index));
         let (relative, due) = match timer.due {
-            Due::After(delay) => (true, i64::try_from(delay.as_micros()).unwrap_or(FURTHEST_DUE)),
+            Due::After(delay) => (true, micros(delay)),
             Due::At(moment) => (false, moment.as_micros()),
         };
         self.relative.push(relative);

@@ -11,3 +11,4 @@ mod outage;
 mod plans;
 mod start;
 mod wait;
+mod workers;
