@@ -1,6 +1,8 @@
 -- What workers do: leases, queues, checkpoints, dead letters. Each is one call in autocommit, as an
 -- append is, and locks rows in one order: the partition's, leases (by worker), then what it
 -- changes. A worker's write requires the epoch of its lease, which stays locked until the commit.
+--
+-- `partition + 0` has no index, so that a plan that is made for empty tables takes the right one.
 
 -- Of each worker, whether its lease has this epoch; locks the leases against a change of hands.
 create or replace function hold_leases(p_partition smallint, w_worker text[], w_epoch bigint[])
@@ -227,7 +229,7 @@ begin
             -- A row that was queued twice is one message, and one dead letter.
             where coalesce((
                 select false from dead_letters d
-                where d.id = p.id and d.partition = p.partition limit 1
+                where d.id = p.id and d.partition + 0 = p.partition limit 1
             ), true);
         end if;
     end loop;
@@ -281,7 +283,7 @@ begin
             from gone g
             where s_change[n] = 2 and coalesce((
                 select false from dead_letters d
-                where d.id = g.id and d.partition = g.partition limit 1
+                where d.id = g.id and d.partition + 0 = g.partition limit 1
             ), true)
         )
         select done || n into done from gone where s_change[n] = 0;
@@ -313,7 +315,7 @@ begin
         return false;
     end if;
     delete from dead_letters d
-    where d.id = p_id and d.partition = p_partition and d.decision = p_decision
+    where d.id = p_id and d.partition + 0 = p_partition and d.decision = p_decision
     returning * into letter;
     if not found then
         return false;
@@ -408,7 +410,7 @@ begin
         if page >= pages then
             page := 0;
         end if;
-        -- `partition + 0` has no index: the pages are read in order.
+        -- The pages are read in order.
         doomed := doomed || array(
             select i.ctid from inbox i
             where i.ctid >= format('(%s,0)', page)::tid

@@ -23,7 +23,7 @@ macro_rules! letter_columns {
     };
 }
 
-/// Every name comes after the empty one, and every place after one below 0.
+/// Only by its id is a row looked for: `partition + 0` has no index. Every name comes after the empty one, and every place after one below 0.
 const DEAD_LETTERS: &str = concat!(
     "select ",
     letter_columns!(),
@@ -31,7 +31,7 @@ const DEAD_LETTERS: &str = concat!(
      left join lateral ( \
          select a.kind as after_kind, a.target as after_target, a.sequence as after_sequence, \
              a.index as after_index \
-         from dead_letters a where a.id = $2 and a.partition = $1 limit 1 \
+         from dead_letters a where a.id = $2 and a.partition + 0 = $1 limit 1 \
      ) a on true \
      cross join lateral ( \
          select * from dead_letters d where (d.partition, d.kind, d.target, d.sequence, d.index) > \
@@ -41,8 +41,9 @@ const DEAD_LETTERS: &str = concat!(
      ) d"
 );
 
+/// Only by its id is a row looked for.
 const DECIDE: &str = "update dead_letters d set decision = $3 \
-     where d.id = $2 and d.partition = $1 and coalesce(( \
+     where d.id = $2 and d.partition + 0 = $1 and coalesce(( \
          select false from dead_letters b where b.partition = d.partition and b.kind = d.kind \
          and b.target = d.target and b.stream_id = d.stream_id and b.recipient = d.recipient \
          and (b.sequence, b.index) < (d.sequence, d.index) limit 1 \
