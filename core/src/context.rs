@@ -129,6 +129,8 @@ fn derive(kind: &str, log: Uuid, stream: &[&str], message: MessageId, n: u32) ->
     hash.update(log.as_bytes());
     hash.update(message.0.as_bytes());
     hash.update(&n.to_le_bytes());
-    stream.iter().for_each(|part| hash.update(part.as_bytes()));
+    for part in stream {
+        hash.update(part.as_bytes());
+    }
     uuid::Builder::from_custom_bytes(hash.digest128().to_be_bytes()).into_uuid()
 }
