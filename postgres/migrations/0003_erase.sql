@@ -44,11 +44,15 @@ end $$;
 
 -- That there was an error stays: a dead letter without one stands behind another.
 create or replace function erase_parked(p_stream text) returns void
-language sql volatile as $$
+language plpgsql volatile as $$
+begin
+    perform from dead_letters where stream_id = p_stream and message_type <> '$erased'
+    order by partition, kind, target, stream_id, recipient, sequence, index
+    for update;
     update dead_letters set message_type = '$erased', codec = '', message_data = '',
         metadata = null, error = case when error is not null then '' end
     where stream_id = p_stream and message_type <> '$erased';
-$$;
+end $$;
 
 -- Overwrites the content of all that is kept of a stream; answers how many events were overwritten.
 -- Versions, positions, ids and marks stay, and so does the event that closed it. The old row

@@ -173,7 +173,6 @@ declare
     there integer[];    -- settlements whose rows are there
     rows tid[];         -- those rows
     done integer[];
-    i integer;
     n integer;
 begin
     if q_id <> '{}' then
@@ -253,7 +252,6 @@ language plpgsql volatile as $$
 declare
     held boolean[];
     done integer[] := '{}';
-    n integer;
 begin
     perform lock_partition(p_partition);
     held := hold_leases(p_partition, s_worker, s_epoch);

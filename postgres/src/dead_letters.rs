@@ -23,7 +23,8 @@ macro_rules! letter_columns {
     };
 }
 
-/// Only by its id is a row looked for: `partition + 0` has no index. Every name comes after the empty one, and every place after one below 0.
+/// A row is looked for by its id alone: `partition + 0` has no index. Every name comes after the
+/// empty one, and every place after one below 0.
 const DEAD_LETTERS: &str = concat!(
     "select ",
     letter_columns!(),
@@ -41,7 +42,7 @@ const DEAD_LETTERS: &str = concat!(
      ) d"
 );
 
-/// Only by its id is a row looked for.
+/// The row is looked for by its id alone, here too.
 const DECIDE: &str = "update dead_letters d set decision = $3 \
      where d.id = $2 and d.partition + 0 = $1 and coalesce(( \
          select false from dead_letters b where b.partition = d.partition and b.kind = d.kind \

@@ -151,13 +151,13 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
 
     let letters = store.dead_letters(None, 10).await.unwrap();
     store.dead_letters(Some((0, letters[0].queued.row.id)), 10).await.unwrap();
-    let queues = letters.iter().map(|letter| letter.queue.clone()).collect::<Vec<_>>();
+    let all = letters.iter().map(|letter| letter.queue.clone()).collect::<Vec<_>>();
     for (letter, decision) in
         letters.iter().zip([DeadLetterDecision::Redrive, DeadLetterDecision::Refuse].iter().cycle())
     {
         store.decide_dead_letter(0, letter.queued.row.id, *decision).await.unwrap();
     }
-    for letter in store.decided_dead_letters(&queues).await.unwrap() {
+    for letter in store.decided_dead_letters(&all).await.unwrap() {
         store.resolve_dead_letter(&lease, &letter, &[queued(5)]).await.unwrap();
     }
     store.prune_marks(0, Duration::ZERO, 1).await.unwrap();
