@@ -2,7 +2,7 @@
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, EventStore as _, Lease, OutboxKind, Queue, QueueChange,
-    QueuedRow, StreamId, TimerSettlement, WorkQueues as _,
+    QueuePlace, QueuedRow, StreamId, TimerSettlement, WorkQueues as _,
 };
 use uuid::Uuid;
 
@@ -134,7 +134,7 @@ pub(super) async fn only_heads_are_decided(on: Subject) {
     assert!(decide(&on, ids[0], REFUSE).await);
     assert!(decide(&on, ids[0], REDRIVE).await, "a later decision replaces it");
     let elsewhere = Queue { target: "elsewhere".to_owned(), ..queue(0) };
-    assert_eq!(decided(&on, &[elsewhere.clone()]).await, []);
+    assert_eq!(decided(&on, std::slice::from_ref(&elsewhere)).await, []);
     let mut found: Vec<_> = decided(&on.another_process().await, &[elsewhere, queue(0)]).await;
     found.sort_by_key(|letter| letter.place);
     let found: Vec<_> = found.iter().map(|l| (l.queued.row.id, l.decision)).collect();
@@ -235,7 +235,7 @@ async fn park_timer(on: &Subject, worker: &Worker, thing: &StreamId, version: u6
     assert_eq!(armed(on, thing).await, []);
     let letter = on.dead_letters(9).await.pop().expect("it is parked");
     assert_eq!(letter.queue, timer_queue());
-    assert_eq!((letter.arming, letter.place), (Some(timer.arming), Default::default()));
+    assert_eq!((letter.arming, letter.place), (Some(timer.arming), QueuePlace::default()));
     assert_eq!((letter.attempts, letter.error.as_deref()), (5, Some("no")));
     let QueuedRow { stream, row } = &letter.queued;
     assert_eq!((stream, row.kind, &*row.target), (thing, OutboxKind::Timer, "thing"));

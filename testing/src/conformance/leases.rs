@@ -95,8 +95,8 @@ pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
     ];
     let workers = vec!["d".to_owned()];
     let round = LeaseRound { holder: one, workers, ttl: HOUR, changes };
-    let changed = on.change_leases(&round).await;
-    assert_eq!(changed, [true, true, false, false, true, true, false]);
+    let succeeded = on.change_leases(&round).await;
+    assert_eq!(succeeded, [true, true, false, false, true, true, false]);
     let table = on.leases(&["a", "b", "c", "d", "e", "f"]).await;
     let held: Vec<_> = table.leases.iter().map(|l| (&*l.lease.worker, l.holder)).collect();
     assert_eq!(held, [("a", Some(one)), ("b", Some(one)), ("c", Some(other)), ("d", Some(one))]);

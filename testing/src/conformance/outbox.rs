@@ -83,9 +83,9 @@ pub(super) async fn queues_are_apart(on: Subject) {
     for queue in &queues {
         let rows: Vec<_> = (0..3)
             .map(|n| {
-                let mut queued = queued(&stream("thing-1"), ["", "a", "b"][n]);
-                (queued.row.kind, queued.row.target) = (queue.kind, queue.target.clone());
-                queued
+                let mut effect = queued(&stream("thing-1"), ["", "a", "b"][n]);
+                (effect.row.kind, effect.row.target) = (queue.kind, queue.target.clone());
+                effect
             })
             .collect();
         on.enqueue(queue.partition, &rows).await;
