@@ -2,8 +2,9 @@
 
 use super::run::Case;
 use super::{
-    batches, conflicts, erasure, group_commit, limits, marks, names, order, outbox_timers,
-    partition_hash, reads, snapshots, subscribe, unknown_outcome, versions,
+    batches, checkpoints, conflicts, dead_letters, erasure, firing, group_commit, leases, limits,
+    marks, names, order, outbox, outbox_timers, partition_hash, pruning, reads, snapshots,
+    subscribe, timers, unknown_outcome, versions, waking,
 };
 
 /// Hands the list of all cases to a macro.
@@ -142,6 +143,85 @@ macro_rules! __conformance_cases {
                 finishing_takes_all_timers,
                 closing_takes_all_timers,
                 erasing_takes_their_content,
+            }
+            leases {
+                a_free_one_is_claimed_once,
+                epochs_rise_with_every_claim,
+                a_lapsed_one_changes_hands,
+                a_renewed_one_does_not_lapse,
+                each_change_succeeds_or_fails_alone,
+                of_many_claimers_one_wins,
+                members_are_announced_and_withdrawn,
+                members_lapse,
+                come_in_order_of_workers_and_partitions,
+            }
+            checkpoints {
+                come_back_in_order_of_partitions,
+                move_with_what_is_queued,
+                are_fenced,
+                the_same_again_adds_nothing,
+                belong_to_one_partition,
+            }
+            outbox {
+                rows_come_in_the_order_of_commits,
+                rows_of_a_losing_append_do_not_come,
+                queues_are_apart,
+                nothing_is_queued_behind_a_reader,
+                what_is_done_goes_and_others_come_last,
+                what_is_gone_is_settled_without_effect,
+                settling_is_fenced,
+                settlements_are_of_one_partition,
+                failed_ones_wait,
+                parked_ones_hold_their_pair,
+                streams_are_listed_once,
+                two_holders_settle_a_row_once,
+            }
+            firing {
+                takes_exactly_its_arming,
+                works_before_the_deadline_and_without_events,
+                what_it_arms_under_the_same_id_stays,
+                of_a_timer_that_is_not_armed_so_is_void,
+                of_another_stream_is_void,
+                duplicates_and_ends_come_before_void,
+                sent_again_it_is_committed,
+                a_void_one_leaves_nothing_and_disturbs_no_neighbour,
+                of_two_at_once_one_takes_effect,
+            }
+            timers {
+                due_ones_come_earliest_first,
+                come_back_as_they_were_armed,
+                become_due_in_time,
+                queues_are_apart,
+                ten_thousand_that_wait_do_not_hide_one,
+                failed_ones_are_due_again,
+                done_ones_go,
+                settling_is_fenced_and_of_one_arming,
+                settlements_are_of_one_partition,
+                of_what_is_finished_or_closed_are_not_due,
+            }
+            dead_letters {
+                hold_what_was_parked,
+                come_in_pages_and_in_order,
+                only_heads_are_decided,
+                redriven_they_are_where_they_were,
+                refused_they_go_and_are_answered,
+                resolving_is_fenced_and_needs_a_decision,
+                timers_are_parked_and_due_again,
+                a_timer_armed_anew_stays,
+                erasing_takes_content_of_all_that_waits,
+                one_that_is_parked_twice_is_one,
+            }
+            pruning {
+                old_marks_go_in_small_numbers,
+                young_marks_stay,
+                marks_of_other_partitions_stay,
+                marks_of_what_waits_stay,
+            }
+            waking {
+                appends_with_effects_wake,
+                what_workers_queue_wakes,
+                decisions_wake,
+                what_was_missed_is_there_at_once,
             }
             group_commit {
                 what_waits_together_is_committed_together,

@@ -93,9 +93,13 @@ fn every_case_finds_a_defect() {
 }
 
 /// Cases that show by not coming to an end that nobody wakes them.
-const WAITING: [&str; 2] = [
+const WAITING: [&str; 6] = [
     "subscribe::a_reader_that_waits_sees_the_first_event",
     "subscribe::waiting_ends_when_there_are_events",
+    "waking::appends_with_effects_wake",
+    "waking::what_workers_queue_wakes",
+    "waking::decisions_wake",
+    "waking::what_was_missed_is_there_at_once",
 ];
 
 type Expected = (&'static str, &'static str, BoxFuture<'static, Result<(), Failure>>);
@@ -284,4 +288,94 @@ table! {
         "outbox_timers::timers_belong_to_one_stream",
         "outbox_timers::timers_are_due_by_the_stores_clock",
     ];
+
+    StealsLeases => [
+        "leases::a_free_one_is_claimed_once",
+        "leases::a_renewed_one_does_not_lapse",
+        "leases::of_many_claimers_one_wins",
+    ];
+    EpochsStandStill => ["leases::epochs_rise_with_every_claim"];
+    NeverLapses => ["leases::a_lapsed_one_changes_hands", "leases::members_lapse"];
+    ChangesTogether => ["leases::each_change_succeeds_or_fails_alone"];
+    MixesLeases => [
+        "leases::members_are_announced_and_withdrawn",
+        "leases::come_in_order_of_workers_and_partitions",
+    ];
+    ForgetsCheckpoints => [
+        "checkpoints::come_back_in_order_of_partitions",
+        "checkpoints::move_with_what_is_queued",
+    ];
+    QueuesAgain => ["checkpoints::the_same_again_adds_nothing"];
+    IgnoresEpochs => [
+        "checkpoints::are_fenced",
+        "outbox::settling_is_fenced",
+        "timers::settling_is_fenced_and_of_one_arming",
+        "dead_letters::resolving_is_fenced_and_needs_a_decision",
+    ];
+    SwallowsRefusals => [
+        "checkpoints::belong_to_one_partition",
+        "outbox::settlements_are_of_one_partition",
+        "timers::settlements_are_of_one_partition",
+    ];
+
+    ReversesRows => ["outbox::rows_come_in_the_order_of_commits"];
+    KeepsEffectsOfLosers => ["outbox::rows_of_a_losing_append_do_not_come"];
+    LimitsAllQueues => ["outbox::queues_are_apart"];
+    RowsAppearLate::default() => ["outbox::nothing_is_queued_behind_a_reader"];
+    ForgetsReplacements => [
+        "outbox::what_is_done_goes_and_others_come_last",
+        "outbox::two_holders_settle_a_row_once",
+        "timers::done_ones_go",
+    ];
+    AnswersTwice => [
+        "outbox::what_is_gone_is_settled_without_effect",
+        "outbox::two_holders_settle_a_row_once",
+    ];
+    RetriesAtOnce => ["outbox::failed_ones_wait", "timers::failed_ones_are_due_again"];
+    PassesParked => ["outbox::parked_ones_hold_their_pair"];
+    ListsTwice => ["outbox::streams_are_listed_once"];
+
+    IgnoresFires => [
+        "firing::takes_exactly_its_arming",
+        "firing::works_before_the_deadline_and_without_events",
+        "firing::of_a_timer_that_is_not_armed_so_is_void",
+        "firing::of_another_stream_is_void",
+        "firing::a_void_one_leaves_nothing_and_disturbs_no_neighbour",
+        "firing::of_two_at_once_one_takes_effect",
+    ];
+    FiresAfterArming => ["firing::what_it_arms_under_the_same_id_stays"];
+    VoidFirst => [
+        "firing::sent_again_it_is_committed",
+        "firing::duplicates_and_ends_come_before_void",
+    ];
+    ConflictsBeforeVoid => ["firing::of_a_timer_that_is_not_armed_so_is_void"];
+    DueAtOnce => [
+        "timers::become_due_in_time",
+        "timers::ten_thousand_that_wait_do_not_hide_one",
+    ];
+    MixesTimers => [
+        "timers::due_ones_come_earliest_first",
+        "timers::come_back_as_they_were_armed",
+    ];
+    IgnoresCategories => ["timers::queues_are_apart"];
+    KeepsTimersOfFinished => ["timers::of_what_is_finished_or_closed_are_not_due"];
+
+    ForgetsErrors => ["dead_letters::hold_what_was_parked"];
+    EndsWithPartition => ["dead_letters::come_in_pages_and_in_order"];
+    DecidesAnything => ["dead_letters::only_heads_are_decided"];
+    RedrivesToTheEnd => [
+        "dead_letters::redriven_they_are_where_they_were",
+        "dead_letters::one_that_is_parked_twice_is_one",
+    ];
+    AnswersNobody => ["dead_letters::refused_they_go_and_are_answered"];
+    DropsParked => ["dead_letters::timers_are_parked_and_due_again"];
+    RearmsAnyway => ["dead_letters::a_timer_armed_anew_stays"];
+    ErasesNothing => ["dead_letters::erasing_takes_content_of_all_that_waits"];
+
+    PrunesAll => [
+        "pruning::old_marks_go_in_small_numbers",
+        "pruning::young_marks_stay",
+        "pruning::marks_of_other_partitions_stay",
+    ];
+    PrunesWhatWaits::default() => ["pruning::marks_of_what_waits_stay"];
 }

@@ -13,15 +13,15 @@ use super::store::{Broken, Defect};
 
 impl<D: Defect> WorkQueues for Broken<D> {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
-        self.store.load_leases(workers).await
+        Ok(self.defect.leases(self.store.load_leases(workers).await?))
     }
 
     async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
-        self.store.change_leases(round).await
+        Ok(self.defect.change_leases(&self.store, round))
     }
 
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
-        self.store.load_checkpoints(name).await
+        Ok(self.defect.checkpoints(self.store.load_checkpoints(name).await?))
     }
 
     async fn enqueue(
@@ -30,7 +30,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
         rows: &[QueuedRow],
         advance: Option<&Advance>,
     ) -> Result<bool, StoreError> {
-        self.store.enqueue(partition, rows, advance).await
+        self.defect.enqueue(&self.store, partition, rows, advance)
     }
 
     async fn read_outbox(
@@ -38,11 +38,12 @@ impl<D: Defect> WorkQueues for Broken<D> {
         after: &[(Queue, QueuePlace)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.store.read_outbox(after, limit).await
+        tokio::task::yield_now().await;
+        Ok(self.defect.rows(self.store.read_outbox(after, limit).await?, limit))
     }
 
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
-        self.store.queued_streams(queue).await
+        Ok(self.defect.senders(self.store.queued_streams(queue).await?))
     }
 
     async fn settle(
@@ -50,7 +51,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
         partition: u16,
         settlements: &[Settlement],
     ) -> Result<Vec<bool>, StoreError> {
-        self.store.settle(partition, settlements).await
+        self.defect.settle(&self.store, partition, settlements)
     }
 
     async fn due_timers(
@@ -58,7 +59,8 @@ impl<D: Defect> WorkQueues for Broken<D> {
         queues: &[TimerQueue],
         limit: usize,
     ) -> Result<DueTimers, StoreError> {
-        self.store.due_timers(queues, limit).await
+        tokio::task::yield_now().await;
+        Ok(self.defect.due(&self.store, queues, limit))
     }
 
     async fn settle_timers(
@@ -66,7 +68,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
         partition: u16,
         settlements: &[TimerSettlement],
     ) -> Result<(), StoreError> {
-        self.store.settle_timers(partition, settlements).await
+        self.defect.settle_timers(&self.store, partition, settlements)
     }
 
     async fn dead_letters(
@@ -74,7 +76,8 @@ impl<D: Defect> WorkQueues for Broken<D> {
         after: Option<(u16, Uuid)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.store.dead_letters(after, limit).await
+        let letters = self.store.dead_letters(after, limit).await?;
+        Ok(self.defect.letters(letters, after.map(|(partition, _)| partition)))
     }
 
     async fn decide_dead_letter(
@@ -83,7 +86,8 @@ impl<D: Defect> WorkQueues for Broken<D> {
         id: Uuid,
         decision: DeadLetterDecision,
     ) -> Result<bool, StoreError> {
-        self.store.decide_dead_letter(partition, id, decision).await
+        let is_kept = self.store.decide_dead_letter(partition, id, decision).await?;
+        Ok(self.defect.decided(decision, is_kept))
     }
 
     async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
@@ -96,7 +100,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
         letter: &DeadLetter,
         answers: &[QueuedRow],
     ) -> Result<bool, StoreError> {
-        self.store.resolve_dead_letter(lease, letter, answers).await
+        Ok(self.defect.resolve(&self.store, lease, letter, answers))
     }
 
     async fn prune_marks(
@@ -105,10 +109,10 @@ impl<D: Defect> WorkQueues for Broken<D> {
         age: Duration,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        self.store.prune_marks(partition, age, limit).await
+        Ok(self.defect.prune(&self.store, partition, age, limit))
     }
 
     async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        self.store.wait_for_work(seen).await
+        self.defect.work(&self.store, seen).await
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+    Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
+    EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
+    OutboxRow, Position, QueuedRow, RecordedEvent, Settlement, Snapshot, StoreError, StreamId,
+    TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues as _,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
@@ -113,6 +115,97 @@ pub(crate) trait Defect: Send + Sync + 'static {
 
     fn timers(&self, timers: Vec<StoredTimer>) -> Vec<StoredTimer> {
         timers
+    }
+
+    fn leases(&self, table: LeaseTable) -> LeaseTable {
+        table
+    }
+
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+        poll(store.change_leases(round)).expect("memory is available")
+    }
+
+    fn checkpoints(&self, checkpoints: Vec<Checkpoint>) -> Vec<Checkpoint> {
+        checkpoints
+    }
+
+    fn enqueue(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        poll(store.enqueue(partition, rows, advance))
+    }
+
+    /// What a read of the outbox gives.
+    fn rows(&self, rows: Vec<OutboxRow>, _limit: usize) -> Vec<OutboxRow> {
+        rows
+    }
+
+    fn senders(&self, streams: Vec<StreamId>) -> Vec<StreamId> {
+        streams
+    }
+
+    fn settle(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        poll(store.settle(partition, settlements))
+    }
+
+    fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
+        poll(store.due_timers(queues, limit)).expect("memory is available")
+    }
+
+    fn settle_timers(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        poll(store.settle_timers(partition, settlements))
+    }
+
+    /// What a read of dead letters after a partition's gives.
+    fn letters(&self, letters: Vec<DeadLetter>, _after: Option<u16>) -> Vec<DeadLetter> {
+        letters
+    }
+
+    /// What the operator is told.
+    fn decided(&self, _decision: DeadLetterDecision, is_kept: bool) -> bool {
+        is_kept
+    }
+
+    fn resolve(
+        &self,
+        store: &InMemoryEventStore,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> bool {
+        poll(store.resolve_dead_letter(lease, letter, answers)).expect("memory is available")
+    }
+
+    fn prune(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> u64 {
+        poll(store.prune_marks(partition, age, limit)).expect("memory is available")
+    }
+
+    fn work(
+        &self,
+        store: &InMemoryEventStore,
+        seen: u64,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        store.wait_for_work(seen)
     }
 }
 

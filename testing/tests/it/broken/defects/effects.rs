@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use composable_rust_core::{Append, EventStore as _, ExpectedVersion, Timestamp, Verdict};
+use composable_rust_core::{
+    Append, Due, EventStore as _, ExpectedVersion, TimerChange, Timestamp, Verdict, Version,
+};
 use composable_rust_testing::{InMemoryEventStore, StoredTimer};
 
 use super::super::store::{Defect, Verdicts};
@@ -37,6 +40,79 @@ changing!(
     KeepsTimersOfFinished,
     |append| append.finished = false
 );
+
+changing!(
+    /// Fires without looking at the timer.
+    IgnoresFires,
+    |append| append.fires.clear()
+);
+
+changing!(
+    /// Deletes what is fired after the timers are changed.
+    FiresAfterArming,
+    |append| {
+        let fires = std::mem::take(&mut append.fires);
+        append.timers.retain(|change| match change {
+            TimerChange::Arm(timer) => fires.iter().all(|firing| firing.id != timer.id),
+            TimerChange::Cancel { .. } => true,
+        });
+        append.fires = fires;
+    }
+);
+
+changing!(
+    /// Arms everything for now.
+    DueAtOnce,
+    |append| for change in &mut append.timers {
+        if let TimerChange::Arm(timer) = change {
+            timer.due = Due::After(Duration::ZERO);
+        }
+    }
+);
+
+/// Looks at the timers before anything else.
+pub(crate) struct VoidFirst;
+
+impl Defect for VoidFirst {
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        let timers = store.timers();
+        let is_armed = |append: &Append| {
+            append.fires.iter().all(|firing| {
+                timers.iter().any(|timer| (&timer.id, timer.arming) == (&firing.id, firing.arming))
+            })
+        };
+        if batch.iter().all(is_armed) {
+            return store.append_events(partition, batch).await;
+        }
+        Ok(vec![Verdict::Void(vec![0]); batch.len()])
+    }
+}
+
+/// Looks at the version before it looks at what is fired.
+pub(crate) struct ConflictsBeforeVoid;
+
+impl Defect for ConflictsBeforeVoid {
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        let mut verdicts = store.append_events(partition, batch).await?;
+        for (verdict, append) in verdicts.iter_mut().zip(batch) {
+            let actual = Version::new(store.events(&append.stream).len() as u64);
+            if matches!(verdict, Verdict::Void(_)) && !append.expected.admits(actual) {
+                *verdict = Verdict::Conflict { actual };
+            }
+        }
+        Ok(verdicts)
+    }
+}
 
 /// Changes timers and stores effects before it looks whether the append is admitted.
 pub(crate) struct KeepsEffectsOfLosers;

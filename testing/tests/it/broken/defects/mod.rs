@@ -28,13 +28,17 @@ mod batches;
 mod effects;
 mod marks;
 mod order;
+mod queues;
 mod reads;
 mod upkeep;
+mod workers;
 
 pub(crate) use appends::*;
 pub(crate) use batches::*;
 pub(crate) use effects::*;
 pub(crate) use marks::*;
 pub(crate) use order::*;
+pub(crate) use queues::*;
 pub(crate) use reads::*;
 pub(crate) use upkeep::*;
+pub(crate) use workers::*;

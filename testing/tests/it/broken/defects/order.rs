@@ -128,6 +128,10 @@ impl Defect for NeverWakes {
     async fn wait(&self, _: &InMemoryEventStore, _: &[Position]) -> Result<(), StoreError> {
         std::future::pending().await
     }
+
+    async fn work(&self, _: &InMemoryEventStore, _: u64) -> Result<u64, StoreError> {
+        std::future::pending().await
+    }
 }
 
 /// Keeps a log of its own in every process.

@@ -1,0 +1,107 @@
+//! How far followers have come: a checkpoint moves with what is queued, or not at all.
+
+use composable_rust_core::{
+    Advance, Checkpoint, EventId, Lease, QueuedRow, StoreError, WorkQueues as _,
+};
+
+use super::make::{fresh_id, stream};
+use super::subject::Subject;
+use super::workers::{essences, ids, queue, queued};
+
+fn at(partition: u16, offset: u64) -> Checkpoint {
+    Checkpoint { partition, offset, event_id: Some(EventId(fresh_id())) }
+}
+
+fn advance(lease: &Lease, to: Checkpoint) -> Advance {
+    Advance { name: "follower".to_owned(), lease: lease.clone(), to }
+}
+
+async fn queue_and_move(on: &Subject, rows: &[QueuedRow], advance: &Advance) -> bool {
+    let partition = advance.to.partition;
+    on.store.enqueue(partition, rows, Some(advance)).await.expect("the store is available")
+}
+
+async fn checkpoints(on: &Subject, name: &str) -> Vec<Checkpoint> {
+    on.store.load_checkpoints(name).await.expect("the checkpoints are read")
+}
+
+pub(super) async fn come_back_in_order_of_partitions(on: Subject) {
+    let mut expected = Vec::new();
+    for partition in (0..on.partitions()).rev() {
+        let worker = on.worker("follow", partition).await;
+        let to = Checkpoint { event_id: None, ..at(partition, 7) };
+        assert!(queue_and_move(&on, &[], &advance(&worker.lease, to)).await);
+        assert_eq!(checkpoints(&on, "another").await, [], "it never began");
+        let to = at(partition, 9 + u64::from(partition));
+        assert!(queue_and_move(&on, &[], &advance(&worker.lease, to)).await);
+        expected.insert(0, to);
+        assert_eq!(checkpoints(&on, "follower").await, expected);
+    }
+    assert_eq!(checkpoints(&on.another_process().await, "follower").await, expected);
+}
+
+pub(super) async fn move_with_what_is_queued(on: Subject) {
+    let worker = on.worker("follow", 0).await;
+    let thing = on.streams_of(0, "thing", 1).remove(0);
+    let mut expected = Vec::new();
+    for round in 1..4 {
+        let rows = [queued(&thing, "a"), queued(&stream("thing-9"), "b"), queued(&thing, "a")];
+        let to = at(0, round * 10);
+        assert!(queue_and_move(&on, &rows, &advance(&worker.lease, to)).await);
+        expected.extend(rows);
+        assert_eq!(checkpoints(&on, "follower").await, [to]);
+        let waiting = on.waiting(&queue(0)).await;
+        assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(&expected));
+    }
+}
+
+pub(super) async fn are_fenced(on: Subject) {
+    let first = on.worker("follow", 0).await;
+    let row = [queued(&stream("thing-1"), "a")];
+    let nobody = Lease { epoch: 0, worker: "nobody".to_owned(), ..first.lease.clone() };
+    let second = on.successor(&first).await;
+    for lease in [&nobody, &first.lease] {
+        assert!(!queue_and_move(&on, &row, &advance(lease, at(0, 1))).await, "{lease:?}");
+    }
+    assert_eq!(on.waiting(&queue(0)).await, [], "nothing is written");
+    assert_eq!(checkpoints(&on, "follower").await, []);
+    let to = at(0, 3);
+    assert!(queue_and_move(&on, &row, &advance(&second.lease, to)).await);
+    for offset in [2, 3, 4] {
+        let late = advance(&first.lease, at(0, offset));
+        assert!(!queue_and_move(&on, &row, &late).await, "whatever it says");
+    }
+    assert_eq!(on.waiting(&queue(0)).await.len(), 1);
+    assert_eq!(checkpoints(&on, "follower").await, [to]);
+}
+
+pub(super) async fn the_same_again_adds_nothing(on: Subject) {
+    let worker = on.worker("follow", 0).await;
+    let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "b")];
+    let to = at(0, 5);
+    for _ in 0..3 {
+        assert!(queue_and_move(&on, &rows, &advance(&worker.lease, to)).await);
+    }
+    let behind = advance(&worker.lease, at(0, 4));
+    assert!(queue_and_move(&on, &[queued(&stream("thing-1"), "c")], &behind).await);
+    assert_eq!(checkpoints(&on, "follower").await, [to], "it never goes back");
+    let waiting = on.waiting(&queue(0)).await;
+    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows));
+}
+
+pub(super) async fn belong_to_one_partition(on: Subject) {
+    let worker = on.worker("follow", 0).await;
+    let elsewhere = Lease { partition: 1, ..worker.lease.clone() };
+    for (partition, lease, to) in [
+        (on.partitions(), &worker.lease, at(0, 1)),
+        (0, &elsewhere, at(0, 1)),
+        (0, &worker.lease, at(1, 1)),
+    ] {
+        let advance = advance(lease, to);
+        let rows = [queued(&stream("thing-1"), "a")];
+        let refused = on.store.enqueue(partition, &rows, Some(&advance)).await;
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(checkpoints(&on, "follower").await, []);
+    assert_eq!(on.waiting(&queue(0)).await, []);
+}

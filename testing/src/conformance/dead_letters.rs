@@ -1,0 +1,326 @@
+//! Dead letters: what was parked, in order, until an operator decides.
+
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, EventStore as _, Lease, OutboxKind, Queue, QueueChange,
+    QueuePlace, QueuedRow, StreamId, TimerSettlement, WorkQueues as _,
+};
+use uuid::Uuid;
+
+use super::firing::{arming, at_once, firing_of};
+use super::make::{fresh_id, json, stream};
+use super::subject::Subject;
+use super::workers::{Worker, armed, essence, essences, failed, ids, parked, queue, queued};
+
+const REDRIVE: DeadLetterDecision = DeadLetterDecision::Redrive;
+const REFUSE: DeadLetterDecision = DeadLetterDecision::Refuse;
+
+/// Queues rows in partition 0 and parks all that waits there.
+async fn park(on: &Subject, worker: &Worker, rows: &[QueuedRow]) {
+    on.enqueue(0, rows).await;
+    let mut settlements = Vec::new();
+    for row in on.waiting(&queue(0)).await {
+        let change = parked(3, (!row.behind_parked).then_some("it's \"wrong\""));
+        settlements.push(worker.settlement(&row, change));
+    }
+    assert!(on.settle(&settlements).await.iter().all(|settled| *settled));
+}
+
+async fn decide(on: &Subject, id: Uuid, decision: DeadLetterDecision) -> bool {
+    on.store.decide_dead_letter(0, id, decision).await.expect("the store is available")
+}
+
+async fn decided(on: &Subject, queues: &[Queue]) -> Vec<DeadLetter> {
+    on.store.decided_dead_letters(queues).await.expect("the dead letters are read")
+}
+
+async fn resolve(on: &Subject, worker: &Worker, letter: &DeadLetter, more: &[QueuedRow]) -> bool {
+    on.store.resolve_dead_letter(&worker.lease, letter, more).await.expect("they are resolved")
+}
+
+/// Decides about a dead letter and carries it out.
+async fn carry_out(
+    on: &Subject,
+    worker: &Worker,
+    id: Uuid,
+    decision: DeadLetterDecision,
+    answers: &[QueuedRow],
+) {
+    assert!(decide(on, id, decision).await, "it is a head");
+    let letter = decided(on, &[queue(0), timer_queue()]).await.remove(0);
+    assert_eq!((letter.queued.row.id, letter.decision), (id, Some(decision)));
+    assert!(resolve(on, worker, &letter, answers).await);
+    assert_eq!(decided(on, &[queue(0), timer_queue()]).await, [], "it is done");
+}
+
+fn timer_queue() -> Queue {
+    Queue { partition: 0, kind: OutboxKind::Timer, target: "thing".to_owned() }
+}
+
+fn letter_ids(letters: &[DeadLetter]) -> Vec<Uuid> {
+    ids(letters.iter().map(|letter| &letter.queued))
+}
+
+pub(super) async fn hold_what_was_parked(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
+    on.enqueue(0, &rows).await;
+    let waiting = on.waiting(&queue(0)).await;
+    let earlier = on.store.now().await.expect("the clock is read");
+    let changes = [parked(5, Some("it's \"wrong\"\nä")), parked(0, None)];
+    for (row, change) in waiting.iter().zip(changes) {
+        assert!(on.settle_one(&worker, row, change).await);
+    }
+    let later = on.store.now().await.expect("the clock is read");
+    assert_eq!(on.waiting(&queue(0)).await, []);
+    let letters = on.dead_letters(9).await;
+    assert_eq!(on.another_process().await.dead_letters(1).await, letters);
+    assert_eq!(letters.len(), 2);
+    for (letter, row) in letters.iter().zip(&waiting) {
+        assert_eq!((&letter.queue, letter.place), (&row.queue, row.place));
+        assert_eq!(essence(&letter.queued), essence(&row.queued));
+        assert_eq!((letter.arming, letter.decision), (None, None));
+        assert!((earlier..=later).contains(&letter.parked_at), "{}", letter.parked_at);
+    }
+    let errors = [(5, Some("it's \"wrong\"\nä".to_owned())), (0, None)];
+    assert_eq!([0, 1].map(|n| (letters[n].attempts, letters[n].error.clone())), errors);
+}
+
+pub(super) async fn come_in_pages_and_in_order(on: Subject) {
+    let mut expected = 0;
+    for partition in (0..on.partitions()).rev() {
+        let worker = on.worker("work", partition).await;
+        for target in ["b", "a", "b"] {
+            let mut rows = ["x", "y", "x"].map(|to| queued(&stream("thing-1"), to));
+            for queued in &mut rows {
+                target.clone_into(&mut queued.row.target);
+            }
+            on.enqueue(partition, &rows).await;
+            let from = Queue { target: target.to_owned(), ..queue(partition) };
+            for row in on.waiting(&from).await.iter().rev() {
+                assert!(on.settle_one(&worker, row, parked(1, None)).await);
+                expected += 1;
+            }
+        }
+    }
+    let all = on.dead_letters(100).await;
+    assert_eq!(all.len(), expected);
+    for limit in [1, 2, 4] {
+        assert_eq!(letter_ids(&on.dead_letters(limit).await), letter_ids(&all), "{limit}");
+    }
+    let places: Vec<_> = all.iter().map(|letter| (letter.queue.clone(), letter.place)).collect();
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+pub(super) async fn only_heads_are_decided(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let (thing, other) = (stream("thing-1"), stream("thing-2"));
+    let rows = [
+        queued(&thing, "a"),
+        queued(&thing, "b"),
+        queued(&thing, "a"),
+        queued(&other, "a"),
+        queued(&thing, "a"),
+    ];
+    park(&on, &worker, &rows).await;
+    let ids = ids(&rows);
+    assert!(!decide(&on, fresh_id(), REDRIVE).await, "there is none");
+    for behind in [2, 4] {
+        for decision in [REDRIVE, REFUSE] {
+            assert!(!decide(&on, ids[behind], decision).await, "it stands behind another");
+        }
+    }
+    assert_eq!(decided(&on, &[queue(0)]).await, []);
+    assert!(decide(&on, ids[3], REFUSE).await);
+    assert!(decide(&on, ids[0], REFUSE).await);
+    assert!(decide(&on, ids[0], REDRIVE).await, "a later decision replaces it");
+    let elsewhere = Queue { target: "elsewhere".to_owned(), ..queue(0) };
+    assert_eq!(decided(&on, std::slice::from_ref(&elsewhere)).await, []);
+    let mut found: Vec<_> = decided(&on.another_process().await, &[elsewhere, queue(0)]).await;
+    found.sort_by_key(|letter| letter.place);
+    let found: Vec<_> = found.iter().map(|l| (l.queued.row.id, l.decision)).collect();
+    assert_eq!(found, [(ids[0], Some(REDRIVE)), (ids[3], Some(REFUSE))]);
+    let shown: Vec<_> = on.dead_letters(9).await.iter().map(|letter| letter.decision).collect();
+    assert_eq!(shown, [Some(REDRIVE), None, None, Some(REFUSE), None]);
+}
+
+pub(super) async fn redriven_they_are_where_they_were(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let (thing, other) = (stream("thing-1"), stream("thing-2"));
+    let rows = [
+        queued(&thing, "a"),
+        queued(&other, "a"),
+        queued(&thing, "a"),
+        queued(&thing, "b"),
+        queued(&thing, "a"),
+    ];
+    on.enqueue(0, &rows).await;
+    let before = on.waiting(&queue(0)).await;
+    let later = [queued(&thing, "a"), queued(&thing, "c")];
+    park(&on, &worker, &[]).await;
+    on.enqueue(0, &later).await;
+    carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
+    let waiting = on.waiting(&queue(0)).await;
+    let expected = [&rows[0], &rows[2], &rows[4], &later[0], &later[1]];
+    assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(expected));
+    for (row, before) in waiting.iter().zip([&before[0], &before[2], &before[4]]) {
+        assert_eq!(row, before, "at its place, and as if it had never been tried");
+    }
+    assert!(!waiting[3].behind_parked, "nothing of its pair is parked any more");
+    assert_eq!(letter_ids(&on.dead_letters(9).await), ids([&rows[1], &rows[3]]));
+
+    assert!(on.settle_one(&worker, &waiting[0], parked(1, Some("again"))).await);
+    let waiting = on.waiting(&queue(0)).await;
+    assert!(waiting[0].behind_parked && waiting[2].behind_parked);
+}
+
+pub(super) async fn refused_they_go_and_are_answered(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let (thing, other) = (stream("thing-1"), stream("thing-2"));
+    let rows = [queued(&thing, "a"), queued(&thing, "a"), queued(&other, "a")];
+    park(&on, &worker, &rows).await;
+    let answers = [queued(&other, "sender"), queued(&other, "sender")];
+    carry_out(&on, &worker, rows[0].row.id, REFUSE, &answers).await;
+    let waiting = on.waiting(&queue(0)).await;
+    assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(&answers));
+    let left = on.dead_letters(9).await;
+    assert_eq!(letter_ids(&left), ids(&rows[1..]), "those behind it stay");
+    assert!(left.iter().all(|letter| letter.place < waiting[0].place));
+    assert!(!decide(&on, rows[0].row.id, REDRIVE).await, "it has gone for good");
+    carry_out(&on, &worker, rows[1].row.id, REDRIVE, &[]).await;
+    let found = on.waiting(&queue(0)).await;
+    assert_eq!(found[0].queued.row.id, rows[1].row.id, "the next one is the head");
+    assert_eq!(found.len(), 3);
+}
+
+pub(super) async fn resolving_is_fenced_and_needs_a_decision(on: Subject) {
+    let first = on.worker("work", 0).await;
+    let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "b")];
+    park(&on, &first, &rows).await;
+    let second = on.successor(&first).await;
+    let never = Lease { worker: "never".to_owned(), epoch: 0, ..first.lease.clone() };
+    let never = Worker { lease: never, ..first.clone() };
+    let undecided = on.dead_letters(9).await;
+    let answer = [queued(&stream("thing-2"), "sender")];
+    for decision in [None, Some(REDRIVE), Some(REFUSE)] {
+        let claimed = DeadLetter { decision, ..undecided[0].clone() };
+        assert!(!resolve(&on, &second, &claimed, &answer).await, "nothing was decided");
+    }
+    assert!(decide(&on, rows[0].row.id, REFUSE).await);
+    let letter = decided(&on, &[queue(0)]).await.remove(0);
+    for worker in [&first, &never] {
+        assert!(!resolve(&on, worker, &letter, &answer).await);
+    }
+    let other = DeadLetter { decision: Some(REDRIVE), ..letter.clone() };
+    assert!(!resolve(&on, &second, &other, &answer).await, "the other was decided");
+    assert_eq!(on.dead_letters(9).await.len(), 2);
+    assert_eq!(on.waiting(&queue(0)).await, []);
+    assert!(resolve(&on, &second, &letter, &answer).await);
+    assert!(!resolve(&on, &second, &letter, &answer).await, "it was done before");
+    assert_eq!(on.waiting(&queue(0)).await.len(), 1);
+}
+
+/// Arms a timer of the stream and parks it.
+async fn park_timer(on: &Subject, worker: &Worker, thing: &StreamId, version: u64) -> DeadLetter {
+    let timer = at_once("t");
+    on.commit(&arming(thing, version, &[&timer])).await;
+    let settlement = |change| TimerSettlement {
+        lease: worker.lease.clone(),
+        stream: thing.clone(),
+        firing: firing_of(&timer),
+        change,
+    };
+    for change in [failed(4, std::time::Duration::ZERO), parked(5, Some("no"))] {
+        on.store.settle_timers(0, &[settlement(change)]).await.expect("the store is available");
+    }
+    assert_eq!(armed(on, thing).await, []);
+    let letter = on.dead_letters(9).await.pop().expect("it is parked");
+    assert_eq!(letter.queue, timer_queue());
+    assert_eq!((letter.arming, letter.place), (Some(timer.arming), QueuePlace::default()));
+    assert_eq!((letter.attempts, letter.error.as_deref()), (5, Some("no")));
+    let QueuedRow { stream, row } = &letter.queued;
+    assert_eq!((stream, row.kind, &*row.target), (thing, OutboxKind::Timer, "thing"));
+    assert_eq!((&*row.recipient, &row.content), ("t", &timer.content));
+    assert_eq!(json(&row.metadata), json(&timer.metadata));
+    assert_eq!(row.id, firing_of(&timer).message_id(on.log().id, thing).0);
+    letter
+}
+
+pub(super) async fn timers_are_parked_and_due_again(on: Subject) {
+    let worker = on.worker("timers", 0).await;
+    let streams = on.streams_of(0, "thing", 3);
+    for (n, decision) in [REDRIVE, REFUSE].into_iter().enumerate() {
+        let letter = park_timer(&on, &worker, &streams[n], 0).await;
+        let answers = if decision == REFUSE { vec![queued(&streams[2], "sender")] } else { vec![] };
+        carry_out(&on, &worker, letter.queued.row.id, decision, &answers).await;
+        let due = armed(&on, &streams[n]).await;
+        if decision == REDRIVE {
+            assert_eq!(due.len(), 1);
+            assert_eq!(Some(due[0].firing.arming), letter.arming);
+            assert_eq!((&*due[0].firing.id, due[0].attempts), ("t", 0));
+            assert_eq!(due[0].content, letter.queued.row.content);
+            assert_eq!(json(&due[0].metadata), json(&letter.queued.row.metadata));
+        } else {
+            assert_eq!(due, []);
+            assert_eq!(on.waiting(&queue(0)).await.len(), 1, "the answer");
+        }
+        assert_eq!(on.dead_letters(9).await, []);
+    }
+}
+
+pub(super) async fn a_timer_armed_anew_stays(on: Subject) {
+    let worker = on.worker("timers", 0).await;
+    let thing = on.streams_of(0, "thing", 1).remove(0);
+    let letter = park_timer(&on, &worker, &thing, 0).await;
+    let anew = at_once("t");
+    on.commit(&arming(&thing, 1, &[&anew])).await;
+    carry_out(&on, &worker, letter.queued.row.id, REDRIVE, &[]).await;
+    let due = armed(&on, &thing).await;
+    assert_eq!(due.iter().map(|due| due.firing.clone()).collect::<Vec<_>>(), [firing_of(&anew)]);
+    assert_eq!(on.dead_letters(9).await, [], "it was replaced");
+}
+
+pub(super) async fn erasing_takes_content_of_all_that_waits(on: Subject) {
+    let (thing, other) = (stream("thing-1"), stream("thing-2"));
+    for partition in 0..on.partitions() {
+        let worker = on.worker("work", partition).await;
+        let rows = [&thing, &other, &thing, &other].map(|sender| queued(sender, "a"));
+        on.enqueue(partition, &rows).await;
+        for row in &on.waiting(&queue(partition)).await[..2] {
+            assert!(on.settle_one(&worker, row, parked(1, Some("user 7"))).await);
+        }
+    }
+    on.store.erase_stream(&thing).await.expect("it is erased");
+    let mut seen = Vec::new();
+    for partition in 0..on.partitions() {
+        seen.extend(on.waiting(&queue(partition)).await.into_iter().map(|row| row.queued));
+    }
+    for letter in on.dead_letters(9).await {
+        let error = letter.error.unwrap_or_default();
+        assert_eq!(error.contains('7'), letter.queued.stream == other, "{error}");
+        seen.push(letter.queued);
+    }
+    assert_eq!(seen.len(), 4 * usize::from(on.partitions()));
+    for queued in seen {
+        let is_erased = queued.stream == thing;
+        assert_eq!(queued.row.content.bytes.is_empty(), is_erased, "{queued:?}");
+        assert_eq!(queued.row.metadata.contains("user"), !is_erased, "{queued:?}");
+    }
+}
+
+pub(super) async fn one_that_is_parked_twice_is_one(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
+    // Queued twice, as when an answer was lost and there is no checkpoint.
+    on.enqueue(0, &rows).await;
+    on.enqueue(0, &rows).await;
+    let waiting = on.waiting(&queue(0)).await;
+    park(&on, &worker, &[]).await;
+    assert_eq!(on.waiting(&queue(0)).await, []);
+    let letters = on.dead_letters(1).await;
+    assert_eq!(letter_ids(&letters), ids(&rows), "the same message, which the inbox absorbs");
+    carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
+    let again = on.waiting(&queue(0)).await;
+    assert_eq!(ids(again.iter().map(|row| &row.queued)), ids(&rows));
+    assert!(again.iter().zip(&waiting).all(|(row, first)| row.place == first.place));
+    assert!(on.settle_one(&worker, &again[0], QueueChange::Done(Vec::new())).await);
+}

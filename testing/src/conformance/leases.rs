@@ -1,0 +1,176 @@
+//! Leases: one holder at a time, and an epoch for each holding.
+
+use composable_rust_core::{Lease, LeaseAction, LeaseRound, WorkQueues as _};
+
+use super::chance::joined;
+use super::make::fresh_id;
+use super::subject::Subject;
+use super::workers::{HOUR, SOON, eventually};
+
+fn lease(worker: &str, partition: u16, epoch: u64) -> Lease {
+    Lease { worker: worker.to_owned(), partition, epoch }
+}
+
+pub(super) async fn a_free_one_is_claimed_once(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    assert_eq!(on.lease("work", 0).await, None, "it was never held");
+    assert!(!on.change(one, &lease("work", 0, 1), LeaseAction::Claim, HOUR).await);
+    assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
+    for epoch in 0..3 {
+        for holder in [one, other] {
+            let held = lease("work", 0, epoch);
+            let again = on.change(holder, &held, LeaseAction::Claim, HOUR).await;
+            assert!(!again, "it is held, and not lapsed");
+        }
+    }
+    let standing = on.lease("work", 0).await.expect("it is held");
+    assert_eq!((standing.lease, standing.holder), (lease("work", 0, 1), Some(one)));
+    assert!(!standing.lapsed);
+    assert_eq!(on.lease("work/other", 0).await, None, "of one worker");
+}
+
+pub(super) async fn epochs_rise_with_every_claim(on: Subject) {
+    for epoch in 0..5 {
+        let holder = fresh_id();
+        assert!(on.change(holder, &lease("work", 0, epoch), LeaseAction::Claim, HOUR).await);
+        let held = lease("work", 0, epoch + 1);
+        assert_eq!(on.lease("work", 0).await.map(|standing| standing.lease), Some(held.clone()));
+        assert!(on.change(holder, &held, LeaseAction::Renew, HOUR).await);
+        assert!(on.change(holder, &held, LeaseAction::Release, HOUR).await);
+        let standing = on.lease("work", 0).await.expect("it was held");
+        assert_eq!((standing.lease, standing.holder), (held, None), "the epoch outlives it");
+    }
+}
+
+pub(super) async fn a_lapsed_one_changes_hands(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
+    eventually("the lease's end", || async {
+        on.change(other, &lease("work", 0, 1), LeaseAction::Claim, HOUR).await
+    })
+    .await;
+    let standing = on.lease("work", 0).await.expect("it is held");
+    assert_eq!((standing.lease.epoch, standing.holder), (2, Some(other)));
+    assert!(!standing.lapsed);
+    for epoch in [1, 2] {
+        for action in [LeaseAction::Renew, LeaseAction::Release, LeaseAction::Claim] {
+            assert!(!on.change(one, &lease("work", 0, epoch), action, HOUR).await, "{action:?}");
+        }
+    }
+    assert!(!on.change(other, &lease("work", 0, 1), LeaseAction::Renew, HOUR).await);
+    assert!(on.change(other, &lease("work", 0, 2), LeaseAction::Renew, HOUR).await);
+}
+
+pub(super) async fn a_renewed_one_does_not_lapse(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
+    let held = lease("work", 0, 1);
+    assert!(on.change(one, &held, LeaseAction::Renew, HOUR).await);
+    tokio::time::sleep(SOON * 2).await;
+    assert!(!on.change(other, &held, LeaseAction::Claim, HOUR).await);
+    assert!(on.lease("work", 0).await.is_some_and(|standing| !standing.lapsed));
+
+    assert!(on.change(one, &held, LeaseAction::Renew, SOON).await, "for a shorter time");
+    eventually("the lease's end", || async {
+        on.lease("work", 0).await.is_some_and(|standing| standing.lapsed)
+    })
+    .await;
+    assert!(on.change(one, &held, LeaseAction::Renew, HOUR).await, "nobody has claimed it");
+    assert!(!on.change(other, &held, LeaseAction::Claim, HOUR).await);
+}
+
+pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    for (holder, worker) in [(one, "a"), (one, "b"), (other, "c")] {
+        assert!(on.change(holder, &lease(worker, 0, 0), LeaseAction::Claim, HOUR).await);
+    }
+    let changes = vec![
+        (lease("d", 0, 0), LeaseAction::Claim),
+        (lease("a", 0, 1), LeaseAction::Renew),
+        (lease("c", 0, 1), LeaseAction::Release),
+        (lease("e", 0, 7), LeaseAction::Claim),
+        (lease("b", 0, 1), LeaseAction::Release),
+        (lease("b", 0, 1), LeaseAction::Claim),
+        (lease("f", 0, 0), LeaseAction::Renew),
+    ];
+    let workers = vec!["d".to_owned()];
+    let round = LeaseRound { holder: one, workers, ttl: HOUR, changes };
+    let succeeded = on.change_leases(&round).await;
+    assert_eq!(succeeded, [true, true, false, false, true, true, false]);
+    let table = on.leases(&["a", "b", "c", "d", "e", "f"]).await;
+    let held: Vec<_> = table.leases.iter().map(|l| (&*l.lease.worker, l.holder)).collect();
+    assert_eq!(held, [("a", Some(one)), ("b", Some(one)), ("c", Some(other)), ("d", Some(one))]);
+}
+
+pub(super) async fn of_many_claimers_one_wins(on: Subject) {
+    let there = on.another_process().await;
+    for epoch in 0..8 {
+        let claims = [&on, &there, &on, &there, &on, &there].map(|process| {
+            let (process, holder) = (process.clone(), fresh_id());
+            tokio::spawn(async move {
+                let free = lease("work", 0, epoch);
+                (holder, process.change(holder, &free, LeaseAction::Claim, HOUR).await)
+            })
+        });
+        let mut winners = Vec::new();
+        for claim in claims {
+            winners.push(joined(claim).await);
+        }
+        winners.retain(|(_, won)| *won);
+        assert_eq!(winners.len(), 1, "one of six has the lease");
+        let held = lease("work", 0, epoch + 1);
+        let standing = on.lease("work", 0).await.expect("it is held");
+        assert_eq!((standing.lease, standing.holder), (held.clone(), Some(winners[0].0)));
+        assert!(on.change(winners[0].0, &held, LeaseAction::Release, HOUR).await);
+    }
+}
+
+pub(super) async fn members_are_announced_and_withdrawn(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    let announce = async |holder, workers: &[&str]| {
+        let workers = workers.iter().map(|&worker| worker.to_owned()).collect();
+        on.change_leases(&LeaseRound { holder, workers, ttl: HOUR, changes: Vec::new() }).await;
+    };
+    let member = |worker: &str, holder| (worker.to_owned(), holder);
+    announce(one, &["b", "a"]).await;
+    announce(other, &["b", "c"]).await;
+    announce(one, &["b", "a"]).await;
+    let all = ["a", "b", "c"];
+    let expected = [member("a", one), member("b", one), member("b", other), member("c", other)];
+    assert_eq!(on.leases(&all).await.members, expected);
+    assert_eq!(on.another_process().await.leases(&["b"]).await.members, expected[1..3]);
+    announce(one, &["c"]).await;
+    let expected = [member("b", other), member("c", one), member("c", other)];
+    assert_eq!(on.leases(&all).await.members, expected);
+    announce(other, &[]).await;
+    assert_eq!(on.leases(&all).await.members, [member("c", one)]);
+}
+
+pub(super) async fn members_lapse(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
+    assert!(on.change(other, &lease("more", 0, 0), LeaseAction::Claim, HOUR).await);
+    eventually("the member's end", || async {
+        on.leases(&["more", "work"]).await.members == [("more".to_owned(), other)]
+    })
+    .await;
+    let table = on.leases(&["more", "work"]).await;
+    let lapsed: Vec<_> = table.leases.iter().map(|standing| standing.lapsed).collect();
+    assert_eq!(lapsed, [false, true], "with what it held");
+}
+
+pub(super) async fn come_in_order_of_workers_and_partitions(on: Subject) {
+    let holder = fresh_id();
+    let free = |worker, partition| (lease(worker, partition, 0), LeaseAction::Claim);
+    let partitions = (0..on.partitions()).rev();
+    let changes: Vec<_> =
+        partitions.flat_map(|p| ["b", "a/x", "c", "a"].map(|worker| free(worker, p))).collect();
+    let round = LeaseRound { holder, workers: Vec::new(), ttl: HOUR, changes };
+    assert!(on.change_leases(&round).await.iter().all(|claimed| *claimed));
+    let workers = ["b", "nobody", "a", "a/x"];
+    let found: Vec<_> = on.leases(&workers).await.leases.into_iter().map(|l| l.lease).collect();
+    let held = |worker| (0..on.partitions()).map(move |partition| lease(worker, partition, 1));
+    assert_eq!(found, ["a", "a/x", "b"].into_iter().flat_map(held).collect::<Vec<_>>());
+    let nobody = on.store.load_leases(&[]).await.expect("the leases are read");
+    assert_eq!(nobody, composable_rust_core::LeaseTable::default());
+}

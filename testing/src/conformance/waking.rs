@@ -1,0 +1,90 @@
+//! Whoever waits for work is woken when there may be some.
+
+use std::time::Duration;
+
+use composable_rust_core::{DeadLetterDecision, QueueChange, WorkQueues as _};
+use tokio::task::JoinHandle;
+
+use super::chance::{joined, others_go_on};
+use super::firing::{arming, at_once};
+use super::make::{append, stream};
+use super::subject::Subject;
+use super::workers::{parked, queue, queued, row};
+
+async fn wait(on: &Subject, seen: u64) -> u64 {
+    on.store.wait_for_work(seen).await.expect("the store is available")
+}
+
+/// Takes in what has happened already, then waits for more.
+async fn waiting(on: &Subject) -> JoinHandle<u64> {
+    let mut seen = 0;
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(200), wait(on, seen)).await {
+        seen = next;
+    }
+    let on = on.clone();
+    let waiting = tokio::spawn(async move { wait(&on, seen).await });
+    others_go_on().await;
+    waiting
+}
+
+pub(super) async fn appends_with_effects_wake(on: Subject) {
+    for there in [on.clone(), on.another_process().await] {
+        let thing = on.streams_of(0, "thing", 1).remove(0);
+        let version = on.events(&thing).await.len() as u64;
+        let woken = waiting(&there).await;
+        let mut queueing = append(&thing, version, 1);
+        queueing.outbox = vec![row("a")];
+        on.commit(&queueing).await;
+        joined(woken).await;
+        let woken = waiting(&there).await;
+        on.commit(&arming(&thing, version + 1, &[&at_once("t")])).await;
+        joined(woken).await;
+    }
+}
+
+pub(super) async fn what_workers_queue_wakes(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    for there in [on.clone(), on.another_process().await] {
+        let woken = waiting(&there).await;
+        on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
+        joined(woken).await;
+        let rows = on.waiting(&queue(0)).await;
+        let woken = waiting(&there).await;
+        let done = QueueChange::Done(vec![queued(&stream("thing-1"), "b")]);
+        assert!(on.settle_one(&worker, &rows[0], done).await);
+        joined(woken).await;
+    }
+}
+
+pub(super) async fn decisions_wake(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    for there in [on.clone(), on.another_process().await] {
+        let queued = queued(&stream("thing-1"), "a");
+        on.enqueue(0, std::slice::from_ref(&queued)).await;
+        let row = on.waiting(&queue(0)).await.remove(0);
+        assert!(on.settle_one(&worker, &row, parked(1, Some("no"))).await);
+        let woken = waiting(&there).await;
+        let redrive = DeadLetterDecision::Redrive;
+        let kept = on.store.decide_dead_letter(0, queued.row.id, redrive).await;
+        assert!(kept.expect("the store is available"));
+        joined(woken).await;
+        let letter = on.store.decided_dead_letters(&[queue(0)]).await;
+        let letter = letter.expect("the dead letters are read").remove(0);
+        let woken = waiting(&there).await;
+        let resolved = on.store.resolve_dead_letter(&worker.lease, &letter, &[]).await;
+        assert!(resolved.expect("the store is available"));
+        joined(woken).await;
+        let rows = on.waiting(&queue(0)).await;
+        assert!(on.settle_one(&worker, &rows[0], QueueChange::Done(Vec::new())).await);
+    }
+}
+
+pub(super) async fn what_was_missed_is_there_at_once(on: Subject) {
+    on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
+    let first = wait(&on, 0).await;
+    on.enqueue(0, &[queued(&stream("thing-1"), "b")]).await;
+    let second = wait(&on, first).await;
+    assert_ne!(first, second);
+    let there = on.another_process().await;
+    wait(&there, 0).await;
+}

@@ -1,0 +1,319 @@
+//! Rows, timers, dead letters and marks that are lost, doubled or out of order.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use composable_rust_core::{
+    Append, DeadLetter, DeadLetterDecision, Due, DueTimers, EventStore as _, ExpectedVersion,
+    Lease, Mark, NewTimer, OutboxKind, OutboxRow, QueueChange, QueuedRow, Settlement, StoreError,
+    StreamId, TimerChange, TimerQueue, TimerSettlement, WorkQueues as _,
+};
+use composable_rust_testing::InMemoryEventStore;
+use uuid::Uuid;
+
+use super::super::store::{Defect, poll};
+
+/// Changes every settlement, of rows and of timers, before it is made.
+macro_rules! settling {
+    ($(#[$doc:meta])* $name:ident, |$change:ident| $body:expr) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl $name {
+            fn change(&self, $change: &mut QueueChange) {
+                $body
+            }
+        }
+
+        impl Defect for $name {
+            fn settle(
+                &self,
+                store: &InMemoryEventStore,
+                partition: u16,
+                settlements: &[Settlement],
+            ) -> Result<Vec<bool>, StoreError> {
+                let mut settlements = settlements.to_vec();
+                for settlement in &mut settlements {
+                    self.change(&mut settlement.change);
+                }
+                poll(store.settle(partition, &settlements))
+            }
+
+            fn settle_timers(
+                &self,
+                store: &InMemoryEventStore,
+                partition: u16,
+                settlements: &[TimerSettlement],
+            ) -> Result<(), StoreError> {
+                let mut settlements = settlements.to_vec();
+                for settlement in &mut settlements {
+                    self.change(&mut settlement.change);
+                }
+                poll(store.settle_timers(partition, &settlements))
+            }
+        }
+    };
+}
+
+settling!(
+    /// Queues nothing instead of what is done.
+    ForgetsReplacements,
+    |change| if let QueueChange::Done(rows) = change {
+        rows.clear();
+    }
+);
+
+settling!(
+    /// Tries again at once.
+    RetriesAtOnce,
+    |change| if let QueueChange::Failed { retry_after, .. } = change {
+        *retry_after = Duration::ZERO;
+    }
+);
+
+settling!(
+    /// Deletes what it should park.
+    DropsParked,
+    |change| if let QueueChange::Parked { .. } = change {
+        *change = QueueChange::Done(Vec::new());
+    }
+);
+
+/// Queues what comes instead of a row even if that has gone already.
+pub(crate) struct AnswersTwice;
+
+impl Defect for AnswersTwice {
+    fn settle(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        for Settlement { change, queue, place, .. } in settlements {
+            let all = [(queue.clone(), composable_rust_core::QueuePlace::default())];
+            let waiting = poll(store.read_outbox(&all, 1_000))?;
+            let is_gone = !waiting.iter().any(|row| row.place == *place);
+            if let (QueueChange::Done(rows), true) = (change, is_gone) {
+                poll(store.enqueue(partition, rows, None))?;
+            }
+        }
+        poll(store.settle(partition, settlements))
+    }
+}
+
+/// Gives rows in another order.
+pub(crate) struct ReversesRows;
+
+impl Defect for ReversesRows {
+    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+        rows.reverse();
+        rows
+    }
+}
+
+/// Reads so many rows in all, not of each queue.
+pub(crate) struct LimitsAllQueues;
+
+impl Defect for LimitsAllQueues {
+    fn rows(&self, mut rows: Vec<OutboxRow>, limit: usize) -> Vec<OutboxRow> {
+        rows.truncate(limit);
+        rows
+    }
+}
+
+/// Places are drawn before the commit: some rows appear when later ones have long been read.
+#[derive(Default)]
+pub(crate) struct RowsAppearLate(Mutex<BTreeMap<Uuid, u32>>);
+
+impl Defect for RowsAppearLate {
+    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+        let mut asked = self.0.lock().expect("not poisoned");
+        rows.retain(|row| {
+            let times = asked.entry(row.queued.row.id).or_default();
+            *times += 1;
+            *times > 1 || row.queue.target == "source" || row.place.sequence % 5 != 0
+        });
+        rows
+    }
+}
+
+/// Does not say what stands behind parked rows.
+pub(crate) struct PassesParked;
+
+impl Defect for PassesParked {
+    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+        for row in &mut rows {
+            row.behind_parked = false;
+        }
+        rows
+    }
+}
+
+/// Lists a sender for each of its rows.
+pub(crate) struct ListsTwice;
+
+impl Defect for ListsTwice {
+    fn senders(&self, mut streams: Vec<StreamId>) -> Vec<StreamId> {
+        streams.extend_from_within(..);
+        streams.sort();
+        streams
+    }
+}
+
+/// Gives timers in another order, and of other armings.
+pub(crate) struct MixesTimers;
+
+impl Defect for MixesTimers {
+    fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
+        let mut due = poll(store.due_timers(queues, limit)).expect("memory is available");
+        due.timers.reverse();
+        due.timers.iter_mut().for_each(|timer| timer.firing.arming.1 = 0);
+        due
+    }
+}
+
+/// Gives the timers of all categories.
+pub(crate) struct IgnoresCategories;
+
+impl Defect for IgnoresCategories {
+    fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
+        let all = |queue: &TimerQueue| {
+            let partition = queue.partition;
+            ["one", "two", "one_more", "thing"]
+                .map(|category| TimerQueue { partition, category: category.to_owned() })
+        };
+        let queues: Vec<_> = queues.iter().flat_map(all).collect();
+        poll(store.due_timers(&queues, limit)).expect("memory is available")
+    }
+}
+
+/// Keeps no errors.
+pub(crate) struct ForgetsErrors;
+
+impl Defect for ForgetsErrors {
+    fn letters(&self, mut letters: Vec<DeadLetter>, _: Option<u16>) -> Vec<DeadLetter> {
+        for letter in &mut letters {
+            letter.error = None;
+        }
+        letters
+    }
+}
+
+/// Stops at the end of a partition.
+pub(crate) struct EndsWithPartition;
+
+impl Defect for EndsWithPartition {
+    fn letters(&self, mut letters: Vec<DeadLetter>, after: Option<u16>) -> Vec<DeadLetter> {
+        letters.retain(|letter| letter.queue.partition == after.unwrap_or(0));
+        letters
+    }
+}
+
+/// Takes every decision.
+pub(crate) struct DecidesAnything;
+
+impl Defect for DecidesAnything {
+    fn decided(&self, _: DeadLetterDecision, _: bool) -> bool {
+        true
+    }
+}
+
+/// Puts what is tried again at the end of its queue.
+pub(crate) struct RedrivesToTheEnd;
+
+impl Defect for RedrivesToTheEnd {
+    fn resolve(
+        &self,
+        store: &InMemoryEventStore,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> bool {
+        let (mut letter, mut answers) = (letter.clone(), answers.to_vec());
+        if letter.decision == Some(DeadLetterDecision::Redrive) {
+            let (partition, refuse) = (lease.partition, DeadLetterDecision::Refuse);
+            let _ = poll(store.decide_dead_letter(partition, letter.queued.row.id, refuse));
+            letter.decision = Some(refuse);
+            answers.push(letter.queued.clone());
+        }
+        poll(store.resolve_dead_letter(lease, &letter, &answers)).unwrap_or(true)
+    }
+}
+
+/// Refuses without a word.
+pub(crate) struct AnswersNobody;
+
+impl Defect for AnswersNobody {
+    fn resolve(
+        &self,
+        store: &InMemoryEventStore,
+        lease: &Lease,
+        letter: &DeadLetter,
+        _: &[QueuedRow],
+    ) -> bool {
+        poll(store.resolve_dead_letter(lease, letter, &[])).expect("memory is available")
+    }
+}
+
+/// Arms a parked timer again whatever was armed since.
+pub(crate) struct RearmsAnyway;
+
+impl Defect for RearmsAnyway {
+    fn resolve(
+        &self,
+        store: &InMemoryEventStore,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> bool {
+        let resolved = poll(store.resolve_dead_letter(lease, letter, answers));
+        if letter.queue.kind == OutboxKind::Timer {
+            let QueuedRow { stream, row } = letter.queued.clone();
+            let mut arming = Append::new(stream, ExpectedVersion::Any);
+            arming.timers = vec![TimerChange::Arm(NewTimer {
+                id: row.recipient,
+                arming: letter.arming.expect("it is a timer"),
+                due: Due::After(Duration::ZERO),
+                content: row.content,
+                metadata: row.metadata,
+            })];
+            poll(store.append_events(lease.partition, &[arming])).expect("memory is available");
+        }
+        resolved.expect("memory is available")
+    }
+}
+
+/// Prunes as many as there are, young ones too, in all partitions.
+pub(crate) struct PrunesAll;
+
+impl Defect for PrunesAll {
+    fn prune(&self, store: &InMemoryEventStore, partition: u16, _: Duration, _: usize) -> u64 {
+        let all = 0..store.log().partitions;
+        let pruned = all.map(|p| (p, poll(store.prune_marks(p, Duration::ZERO, usize::MAX))));
+        let pruned: BTreeMap<_, _> = pruned.collect();
+        pruned[&partition].clone().expect("memory is available")
+    }
+}
+
+/// Prunes marks under which a message may still come.
+#[derive(Default)]
+pub(crate) struct PrunesWhatWaits(AtomicBool);
+
+impl Defect for PrunesWhatWaits {
+    fn prune(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> u64 {
+        self.0.store(true, Ordering::Relaxed);
+        poll(store.prune_marks(partition, age, limit)).expect("memory is available")
+    }
+
+    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
+        mark.filter(|_| !self.0.load(Ordering::Relaxed))
+    }
+}

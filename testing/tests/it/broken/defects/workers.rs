@@ -1,0 +1,210 @@
+//! Leases that are not kept, and fences that do not hold.
+
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Checkpoint, DeadLetter, Lease, LeaseAction, LeaseRound, LeaseTable, QueuedRow,
+    Settlement, StandingLease, StoreError, TimerSettlement, WorkQueues as _,
+};
+use composable_rust_testing::InMemoryEventStore;
+use uuid::Uuid;
+
+use super::super::store::{Defect, poll};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn standing(store: &InMemoryEventStore, lease: &Lease) -> Option<StandingLease> {
+    let table = poll(store.load_leases(std::slice::from_ref(&lease.worker)));
+    let mut leases = table.expect("memory is available").leases.into_iter();
+    leases.find(|standing| standing.lease.partition == lease.partition)
+}
+
+fn change(store: &InMemoryEventStore, holder: Uuid, lease: &Lease, action: LeaseAction) {
+    let changes = vec![(lease.clone(), action)];
+    let round = LeaseRound { holder, workers: Vec::new(), ttl: DAY, changes };
+    let _ = poll(store.change_leases(&round));
+}
+
+/// Gives a lease to whoever claims it.
+pub(crate) struct StealsLeases;
+
+impl Defect for StealsLeases {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+        let mut round = round.clone();
+        for (lease, action) in &mut round.changes {
+            let Some(found) = standing(store, lease) else { continue };
+            *lease = found.lease;
+            if let (LeaseAction::Claim, Some(holder)) = (*action, found.holder) {
+                change(store, holder, lease, LeaseAction::Release);
+            }
+        }
+        poll(store.change_leases(&round)).expect("memory is available")
+    }
+}
+
+/// Shows the epoch of the first holding for ever.
+pub(crate) struct EpochsStandStill;
+
+impl Defect for EpochsStandStill {
+    fn leases(&self, mut table: LeaseTable) -> LeaseTable {
+        table.leases.iter_mut().for_each(|standing| standing.lease.epoch = 1);
+        table
+    }
+}
+
+/// Keeps whoever came once.
+pub(crate) struct NeverLapses;
+
+impl Defect for NeverLapses {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+        let round = LeaseRound { ttl: DAY, ..round.clone() };
+        poll(store.change_leases(&round)).expect("memory is available")
+    }
+}
+
+/// Says of a round that all of it failed if some did.
+pub(crate) struct ChangesTogether;
+
+impl Defect for ChangesTogether {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+        let changed = poll(store.change_leases(round)).expect("memory is available");
+        vec![changed.iter().all(|changed| *changed); changed.len()]
+    }
+}
+
+/// Shows no members, and leases in another order.
+pub(crate) struct MixesLeases;
+
+impl Defect for MixesLeases {
+    fn leases(&self, mut table: LeaseTable) -> LeaseTable {
+        table.members.clear();
+        table.leases.reverse();
+        table
+    }
+}
+
+/// Keeps no checkpoints.
+pub(crate) struct ForgetsCheckpoints;
+
+impl Defect for ForgetsCheckpoints {
+    fn checkpoints(&self, _: Vec<Checkpoint>) -> Vec<Checkpoint> {
+        Vec::new()
+    }
+}
+
+/// Queues what comes with a checkpoint, whether it had come that far or not.
+pub(crate) struct QueuesAgain;
+
+impl Defect for QueuesAgain {
+    fn enqueue(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        poll(store.enqueue(partition, rows, None))?;
+        poll(store.enqueue(partition, &[], advance))
+    }
+}
+
+/// Lets anybody write, whatever epoch it read.
+pub(crate) struct IgnoresEpochs;
+
+impl IgnoresEpochs {
+    fn fenced(store: &InMemoryEventStore, lease: &Lease) -> Lease {
+        if standing(store, lease).is_none() {
+            let never = Lease { epoch: 0, ..lease.clone() };
+            change(store, Uuid::nil(), &never, LeaseAction::Claim);
+        }
+        standing(store, lease).map_or_else(|| lease.clone(), |standing| standing.lease)
+    }
+}
+
+impl Defect for IgnoresEpochs {
+    fn enqueue(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        let advance = advance.map(|advance| {
+            let lease = Self::fenced(store, &advance.lease);
+            Advance { lease, ..advance.clone() }
+        });
+        poll(store.enqueue(partition, rows, advance.as_ref()))
+    }
+
+    fn settle(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        let fenced = |settlement: &Settlement| {
+            let lease = Self::fenced(store, &settlement.lease);
+            Settlement { lease, ..settlement.clone() }
+        };
+        poll(store.settle(partition, &settlements.iter().map(fenced).collect::<Vec<_>>()))
+    }
+
+    fn settle_timers(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        let fenced = |settlement: &TimerSettlement| {
+            let lease = Self::fenced(store, &settlement.lease);
+            TimerSettlement { lease, ..settlement.clone() }
+        };
+        poll(store.settle_timers(partition, &settlements.iter().map(fenced).collect::<Vec<_>>()))
+    }
+
+    fn resolve(
+        &self,
+        store: &InMemoryEventStore,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> bool {
+        let lease = Self::fenced(store, lease);
+        poll(store.resolve_dead_letter(&lease, letter, answers)).expect("memory is available")
+    }
+}
+
+/// Says that what makes no sense was done.
+pub(crate) struct SwallowsRefusals;
+
+impl Defect for SwallowsRefusals {
+    fn enqueue(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        Ok(poll(store.enqueue(partition, rows, advance)).unwrap_or(true))
+    }
+
+    fn settle(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        let settled = poll(store.settle(partition, settlements));
+        Ok(settled.unwrap_or_else(|_| vec![true; settlements.len()]))
+    }
+
+    fn settle_timers(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        let _ = poll(store.settle_timers(partition, settlements));
+        Ok(())
+    }
+}
