@@ -6,7 +6,6 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Result, bail};
 
-use crate::server::Server;
 use crate::session::Session;
 use crate::{cargo, compiler, program, suite};
 
@@ -17,9 +16,11 @@ pub(crate) fn run() -> Result<ExitCode> {
     for mut check in [formatting(), lints(), docs()] {
         step(&mut check, |check| session.run(check))?;
     }
-    heading("PostgreSQL");
-    let server = Server::provision(session)?;
-    step(&mut suite::command(&[]), |tests| server.run(tests))?;
+    heading("PostgreSQL and Kafka");
+    let (server, kafka) = suite::provision(session)?;
+    let mut tests = suite::command(&[]);
+    kafka.set(&mut tests);
+    step(&mut tests, |tests| server.run(tests))?;
     let session = server.session();
     if cargo::has_subcommand("deny") {
         step(&mut licences(), |check| session.run(check))?;

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::kafka::Kafka;
 use crate::server::Server;
 use crate::session::Session;
 use crate::{bench, ci, guard, msrv, status, suite};
@@ -20,10 +21,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Run all tests against a PostgreSQL server started for them
+    /// Run all tests against a PostgreSQL server and a Kafka broker started for them
     ///
     /// The server is the one `DATABASE_URL` names, else a container, else a throw-away cluster
-    /// of the PostgreSQL installed here, which is installed if it is missing.
+    /// of the PostgreSQL installed here, which is installed if it is missing. The broker is the one
+    /// `KAFKA_BROKERS` names, else Redpanda in a container, else Apache Kafka from Maven Central.
     Test {
         /// Arguments for `cargo test`; `-p NAME` tests that package alone
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
@@ -38,6 +40,13 @@ enum Task {
         /// and set `SLOW_DATABASE_URL` to it
         #[arg(long)]
         slow_commit: bool,
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Run a command with `KAFKA_BROKERS` set to a fresh broker; without one, keep the broker
+    /// running until Ctrl-C
+    Kafka {
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -66,6 +75,7 @@ impl Cli {
             Task::Bench { args } => bench::run(&with_separator(args)),
             Task::Ci => ci::run(),
             Task::Postgres { slow_commit, command } => postgres(slow_commit, &command),
+            Task::Kafka { command } => kafka(&command),
             Task::Msrv => msrv::run(),
             Task::Guard => {
                 guard::keep();
@@ -92,6 +102,22 @@ fn postgres(slow_commit: bool, command: &[OsString]) -> Result<ExitCode> {
         [program, args @ ..] => {
             let mut command = Command::new(program);
             Ok(status::exit_code(server.run(command.args(args))?))
+        }
+    }
+}
+
+fn kafka(command: &[OsString]) -> Result<ExitCode> {
+    let session = Session::start()?;
+    let kafka = Kafka::begin(&session)?.wait_until_ready(&session)?;
+    match command {
+        [] => {
+            println!("{}\nCtrl-C ends it.", kafka.brokers());
+            session.wait_for_interrupt()
+        }
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            kafka.set(command.args(args));
+            Ok(status::exit_code(session.run(&mut command)?))
         }
     }
 }

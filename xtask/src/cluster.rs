@@ -109,7 +109,7 @@ impl Cluster<'_> {
             let mut command = self.server(port, settings);
             let mut server = session.spawn_server(&mut command, &self.server_log())?;
             if self.wait_until_ready(&mut server)? {
-                session.reap_server(server);
+                session.reap_server("the PostgreSQL server", server);
                 return Ok(port);
             }
             session.forget_server(&server)?;
@@ -176,16 +176,16 @@ fn says_ready(postmaster_pid: &str) -> bool {
     postmaster_pid.lines().nth(7).is_some_and(|state| state.trim() == "ready")
 }
 
-fn says_port_is_taken(log: &str) -> bool {
+pub(crate) fn says_port_is_taken(log: &str) -> bool {
     log.contains("Address already in use") || log.contains("Address in use")
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a port")?;
     Ok(listener.local_addr().context("looking for a port")?.port())
 }
 
-fn contents(file: &Path) -> String {
+pub(crate) fn contents(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 

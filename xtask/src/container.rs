@@ -1,4 +1,4 @@
-//! PostgreSQL in a container.
+//! PostgreSQL and Redpanda in containers.
 
 use std::fmt;
 use std::process::{self, Command, Stdio};
@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cluster::MAX_CONNECTIONS;
+use crate::cluster::{MAX_CONNECTIONS, free_port};
 use crate::program;
 use crate::session::Session;
 
-/// The image to run.
+/// The image of PostgreSQL.
 pub(crate) const IMAGE: &str = "postgres:17";
+/// The image of Redpanda.
+pub(crate) const REDPANDA_IMAGE: &str = "redpandadata/redpanda:v24.3.1";
 
 /// A container engine.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +37,9 @@ impl fmt::Display for Engine {
     }
 }
 
-/// Starts the server and returns its port on 127.0.0.1.
+/// Starts PostgreSQL and returns its port on 127.0.0.1.
 pub(crate) fn start(engine: Engine, session: &Session) -> Result<u16> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let name = format!("composable-rust-{}-{}", process::id(), now.as_nanos());
-    session.remove_container_later(engine.0, &name)?;
+    let name = new_name(engine, session)?;
     let mut run = Command::new(engine.0);
     run.args(["run", "--detach", "--name", &name, "--publish", "127.0.0.1::5432"])
         .args(["--env", "POSTGRES_HOST_AUTH_METHOD=trust", "--shm-size", "256m", IMAGE])
@@ -54,15 +54,50 @@ pub(crate) fn start(engine: Engine, session: &Session) -> Result<u16> {
     port(&String::from_utf8_lossy(&output.stdout)).context("the container has no port")
 }
 
+/// Starts Redpanda and returns its port on 127.0.0.1, which it has to know to tell its clients.
+pub(crate) fn start_redpanda(engine: Engine, session: &Session) -> Result<u16> {
+    let name = new_name(engine, session)?;
+    let port = free_port()?;
+    let mut run = Command::new(engine.0);
+    run.args(["run", "--detach", "--name", &name])
+        .args(["--publish", &format!("127.0.0.1:{port}:{port}"), REDPANDA_IMAGE])
+        .args(["redpanda", "start", "--mode", "dev-container", "--smp", "1", "--memory", "1G"])
+        .args(["--kafka-addr", &format!("PLAINTEXT://0.0.0.0:{port}")])
+        .args(["--advertise-kafka-addr", &format!("PLAINTEXT://127.0.0.1:{port}")])
+        .args(["--set", "redpanda.auto_create_topics_enabled=false"])
+        .args(["--set", "redpanda.group_initial_rebalance_delay=0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    if !session.run_apart(&mut run)?.success() {
+        bail!("{engine} could not start {REDPANDA_IMAGE}");
+    }
+    let mut ask = Command::new(engine.0);
+    ask.args(["exec", &name, "rpk", "cluster", "health", "--exit-when-healthy"]);
+    wait_until(&mut ask, &format!("Redpanda in container {name}"))?;
+    Ok(port)
+}
+
+/// A name for a container, which is removed with everything else.
+fn new_name(engine: Engine, session: &Session) -> Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let name = format!("composable-rust-{}-{}", process::id(), now.as_nanos());
+    session.remove_container_later(engine.0, &name)?;
+    Ok(name)
+}
+
 /// The image's first server, which sets the database up, listens on a socket file alone; asking
 /// by address finds the second one.
 fn wait_until_ready(engine: Engine, name: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
     let mut ask = Command::new(engine.0);
     ask.args(["exec", name, "pg_isready", "--host", "127.0.0.1", "--username", "postgres"]);
-    while !program::succeeds_within(Duration::from_secs(10), &mut ask) {
+    wait_until(&mut ask, &format!("PostgreSQL in container {name}"))
+}
+
+fn wait_until(answers: &mut Command, what: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !program::succeeds_within(Duration::from_secs(10), answers) {
         if Instant::now() > deadline {
-            bail!("PostgreSQL in container {name} was not ready within a minute");
+            bail!("{what} was not ready within a minute");
         }
         thread::sleep(Duration::from_millis(100));
     }

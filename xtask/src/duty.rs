@@ -18,13 +18,15 @@ use crate::target::Target;
 pub(crate) enum Duty {
     /// The command that runs now, if one does.
     Command(Option<Target>),
-    /// A server's first process; there may be several servers.
+    /// A PostgreSQL server's first process; there may be several servers.
     Server(Target),
+    /// A Kafka broker's process.
+    Broker(Target),
     /// That one has ended on its own.
     ServerEnded(Target),
-    /// The container that the server runs in.
+    /// A container that a server runs in.
     Container { engine: String, name: String },
-    /// The folder with the servers' data.
+    /// A folder with servers' data.
     Folder(PathBuf),
 }
 
@@ -32,19 +34,22 @@ pub(crate) enum Duty {
 #[derive(Debug, Default)]
 pub(crate) struct Duties {
     command: Option<Target>,
-    servers: Vec<Target>,
-    container: Option<(String, String)>,
-    folder: Option<PathBuf>,
+    servers: Vec<(Target, Signal)>,
+    containers: Vec<(String, String)>,
+    folders: Vec<PathBuf>,
 }
 
 impl Duties {
     pub(crate) fn note(&mut self, duty: Duty) {
         match duty {
             Duty::Command(target) => self.command = target,
-            Duty::Server(target) => self.servers.push(target),
-            Duty::ServerEnded(target) => self.servers.retain(|server| *server != target),
-            Duty::Container { engine, name } => self.container = Some((engine, name)),
-            Duty::Folder(folder) => self.folder = Some(folder),
+            // Nobody needs this data. PostgreSQL's immediate shutdown ends its other processes too;
+            // Java has none.
+            Duty::Server(target) => self.servers.push((target, Signal::QUIT)),
+            Duty::Broker(target) => self.servers.push((target, Signal::KILL)),
+            Duty::ServerEnded(target) => self.servers.retain(|(server, _)| *server != target),
+            Duty::Container { engine, name } => self.containers.push((engine, name)),
+            Duty::Folder(folder) => self.folders.push(folder),
         }
     }
 
@@ -53,18 +58,17 @@ impl Duties {
         if let Some(command) = self.command {
             command.end(Signal::TERM, Duration::from_secs(5));
         }
-        for server in self.servers {
-            // PostgreSQL's immediate shutdown: nobody needs this data.
-            server.end(Signal::QUIT, Duration::from_secs(10));
+        for (server, signal) in self.servers {
+            server.end(signal, Duration::from_secs(10));
         }
-        if let Some((engine, name)) = self.container {
+        for (engine, name) in self.containers {
             let mut remove = Command::new(engine);
             remove.args(["rm", "--force", "--volumes", &name]);
             if !program::succeeds_within(Duration::from_secs(30), &mut remove) {
                 eprintln!("xtask: container {name} could not be removed");
             }
         }
-        if let Some(folder) = self.folder {
+        for folder in self.folders {
             if let Err(error) = fs::remove_dir_all(&folder) {
                 eprintln!("xtask: {} could not be removed: {error}", folder.display());
             }
@@ -78,6 +82,7 @@ impl fmt::Display for Duty {
             Self::Command(Some(target)) => write!(f, "command {target}"),
             Self::Command(None) => f.write_str("command none"),
             Self::Server(target) => write!(f, "server {target}"),
+            Self::Broker(target) => write!(f, "broker {target}"),
             Self::ServerEnded(target) => write!(f, "server-ended {target}"),
             Self::Container { engine, name } => write!(f, "container {engine} {name}"),
             Self::Folder(folder) => write!(f, "folder {}", folder.display()),
@@ -94,6 +99,7 @@ impl FromStr for Duty {
             "command" if rest == "none" => Self::Command(None),
             "command" => Self::Command(Some(rest.parse()?)),
             "server" => Self::Server(rest.parse()?),
+            "broker" => Self::Broker(rest.parse()?),
             "server-ended" => Self::ServerEnded(rest.parse()?),
             "container" => {
                 let (engine, name) = rest.split_once(' ').context("an engine and a name")?;
@@ -115,6 +121,7 @@ mod tests {
             "command group 4711",
             "command none",
             "server process 4712",
+            "broker process 4713",
             "server-ended process 4712",
             "container docker composable-rust-1",
             "folder /tmp/with a space/x",
@@ -124,21 +131,28 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_counts() {
+    fn only_the_last_command_counts_but_every_folder() {
         let mut duties = Duties::default();
         for line in ["command group 4711", "command none", "folder /a", "folder /b"] {
             duties.note(line.parse().unwrap());
         }
         assert_eq!(duties.command, None);
-        assert_eq!(duties.folder, Some("/b".into()));
+        assert_eq!(duties.folders, [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
 
     #[test]
     fn every_server_counts_until_it_ends() {
         let mut duties = Duties::default();
-        for line in ["server process 11", "server process 12", "server-ended process 11"] {
+        for line in [
+            "server process 11",
+            "server process 12",
+            "broker process 13",
+            "server-ended process 11",
+        ] {
             duties.note(line.parse().unwrap());
         }
-        assert_eq!(duties.servers, ["process 12".parse().unwrap()]);
+        let server = |target: &str, signal| (target.parse().unwrap(), signal);
+        let left = [server("process 12", Signal::QUIT), server("process 13", Signal::KILL)];
+        assert_eq!(duties.servers, left);
     }
 }

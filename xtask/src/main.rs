@@ -1,7 +1,7 @@
-//! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `bench`, `msrv`.
+//! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `kafka`, `bench`, `msrv`.
 //!
-//! Whatever needs PostgreSQL gets a server of its own from [`server`]; a [`guard`] process takes
-//! that server down however this process ends.
+//! Whatever needs PostgreSQL gets a server of its own from [`server`], whatever needs Kafka a broker
+//! from [`kafka`]; a [`guard`] process takes them down however this process ends.
 
 mod account;
 mod bench;
@@ -14,6 +14,9 @@ mod compiler;
 mod container;
 mod duty;
 mod guard;
+mod jars;
+mod kafka;
+mod kraft;
 mod msrv;
 mod package_manager;
 mod program;

@@ -1,4 +1,4 @@
-//! Installing PostgreSQL where it is missing.
+//! Installing what is missing.
 
 use std::fmt;
 use std::io;
@@ -17,65 +17,100 @@ pub(crate) struct PackageManager {
     /// Arguments of a first run that fetches the package lists, if that is a step of its own.
     refresh: &'static [&'static str],
     install: &'static [&'static str],
+    postgres: &'static [&'static str],
+    java: &'static [&'static str],
     needs_root: bool,
+}
+
+/// What may be missing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// A PostgreSQL server.
+    Postgres,
+    /// Java, to run a Kafka broker, and Maven, to fetch it.
+    Java,
 }
 
 const ALL: [PackageManager; 5] = [
     PackageManager {
         program: "apt-get",
         refresh: &["update", "--quiet"],
-        install: &["install", "--yes", "--quiet", "--no-install-recommends", "postgresql"],
+        install: &["install", "--yes", "--quiet", "--no-install-recommends"],
+        postgres: &["postgresql"],
+        java: &["default-jre-headless", "maven"],
         needs_root: true,
     },
     PackageManager {
         program: "dnf",
         refresh: &[],
-        install: &["install", "--assumeyes", "postgresql-server", "postgresql-contrib"],
+        install: &["install", "--assumeyes"],
+        postgres: &["postgresql-server", "postgresql-contrib"],
+        java: &["java-21-openjdk-headless", "maven"],
         needs_root: true,
     },
     PackageManager {
         program: "pacman",
         refresh: &[],
-        install: &["--sync", "--refresh", "--needed", "--noconfirm", "postgresql"],
+        install: &["--sync", "--refresh", "--needed", "--noconfirm"],
+        postgres: &["postgresql"],
+        java: &["jre21-openjdk-headless", "maven"],
         needs_root: true,
     },
     PackageManager {
         program: "apk",
         refresh: &[],
-        install: &["add", "--update-cache", "postgresql"],
+        install: &["add", "--update-cache"],
+        postgres: &["postgresql"],
+        java: &["openjdk21-jre-headless", "maven"],
         needs_root: true,
     },
     PackageManager {
         program: "brew",
         refresh: &[],
-        install: &["install", "postgresql@17"],
+        install: &["install"],
+        postgres: &["postgresql@17"],
+        java: &["openjdk@21", "maven"],
         needs_root: false,
     },
 ];
 
 impl PackageManager {
-    pub(crate) fn all() -> &'static [Self] {
-        &ALL
+    /// The one of this machine.
+    pub(crate) fn here() -> Option<Self> {
+        ALL.into_iter().find(|manager| program::find(manager.program).is_some())
     }
 
     /// The one of this machine, if we may use it without asking.
     pub(crate) fn usable() -> Option<Self> {
-        let here = ALL.into_iter().find(|manager| program::find(manager.program).is_some())?;
+        let here = Self::here()?;
         let allowed = if here.needs_root { is_root() || sudo_answers() } else { !is_root() };
         allowed.then_some(here)
     }
 
-    /// Installs the server's package.
-    pub(crate) fn install(self, session: &Session) -> Result<()> {
+    /// The command that installs what is needed, as one would type it.
+    pub(crate) fn line(self, need: Need) -> String {
+        format!("{} {}", self.program, self.arguments(need).join(" "))
+    }
+
+    /// Installs what is needed.
+    pub(crate) fn install(self, need: Need, session: &Session) -> Result<()> {
         if !self.refresh.is_empty()
             && !session.run_apart(&mut self.command(self.refresh))?.success()
         {
             eprintln!("xtask: the package lists could not be renewed; trying with the old ones");
         }
-        if !session.run_apart(&mut self.command(self.install))?.success() {
-            bail!("PostgreSQL could not be installed: {self}");
+        if !session.run_apart(&mut self.command(&self.arguments(need)))?.success() {
+            bail!("{need} could not be installed: {}", self.line(need));
         }
         Ok(())
+    }
+
+    fn arguments(self, need: Need) -> Vec<&'static str> {
+        let packages = match need {
+            Need::Postgres => self.postgres,
+            Need::Java => self.java,
+        };
+        [self.install, packages].concat()
     }
 
     fn command(self, args: &[&str]) -> Command {
@@ -95,8 +130,11 @@ fn sudo_answers() -> bool {
     program::find("sudo").is_some() && program::succeeds(Command::new("sudo").args(["-n", "true"]))
 }
 
-impl fmt::Display for PackageManager {
+impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.program, self.install.join(" "))
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Java => "Java and Maven",
+        })
     }
 }

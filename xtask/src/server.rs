@@ -8,8 +8,7 @@ use anyhow::{Result, bail};
 use crate::binaries::Binaries;
 use crate::cluster::Clusters;
 use crate::container::{self, Engine};
-use crate::package_manager::PackageManager;
-use crate::program;
+use crate::package_manager::{Need, PackageManager};
 use crate::session::Session;
 use crate::version::Version;
 
@@ -141,8 +140,9 @@ fn installed(session: &Session) -> Result<Binaries> {
     let mut installed = Binaries::installed();
     if Binaries::newest(&installed).is_none() {
         if let Some(manager) = PackageManager::usable() {
-            eprintln!("no PostgreSQL server is installed here: {manager}");
-            manager.install(session)?;
+            let line = manager.line(Need::Postgres);
+            eprintln!("no PostgreSQL server is installed here: {line}");
+            manager.install(Need::Postgres, session)?;
             installed = Binaries::installed();
         }
     }
@@ -158,12 +158,10 @@ fn what_is_missing(installed: &[Binaries]) -> String {
         Some(other) => format!("only {} in {}", other.version, other.folder.display()),
         None => "none".to_owned(),
     };
-    let install = PackageManager::all()
-        .iter()
-        .filter(|manager| program::find(manager.program).is_some())
-        .map(|manager| format!(", or install it ({manager})"))
-        .next()
-        .unwrap_or_else(|| ", or install it".to_owned());
+    let install = match PackageManager::here() {
+        Some(manager) => format!(", or install it ({})", manager.line(Need::Postgres)),
+        None => ", or install it".to_owned(),
+    };
     format!(
         "a PostgreSQL server, version {} to {}, is needed and {found} was found: set DATABASE_URL \
          to one, start Docker or Podman{install}",

@@ -57,12 +57,26 @@ impl Session {
         self.run_apart(log_to(command, log)?)
     }
 
-    /// Starts a server, its output in a file.
+    /// Starts a PostgreSQL server, its output in a file.
     pub(crate) fn spawn_server(&self, command: &mut Command, log: &Path) -> Result<Child> {
+        self.spawn_apart(command, log, Duty::Server)
+    }
+
+    /// Starts a Kafka broker, its output in a file.
+    pub(crate) fn spawn_broker(&self, command: &mut Command, log: &Path) -> Result<Child> {
+        self.spawn_apart(command, log, Duty::Broker)
+    }
+
+    fn spawn_apart(
+        &self,
+        command: &mut Command,
+        log: &Path,
+        duty: fn(Target) -> Duty,
+    ) -> Result<Child> {
         let command = log_to(command, log)?.process_group(0);
         self.guard.begin(|| {
             let child = spawn(command)?;
-            let duty = Duty::Server(Target::Process(pid(&child)?));
+            let duty = duty(Target::Process(pid(&child)?));
             Ok((child, duty))
         })
     }
@@ -73,7 +87,7 @@ impl Session {
     }
 
     /// Reaps the server when it is taken down, and complains if it ends earlier.
-    pub(crate) fn reap_server(&self, mut server: Child) {
+    pub(crate) fn reap_server(&self, name: &'static str, mut server: Child) {
         let guard = self.guard.clone();
         thread::spawn(move || {
             let ended = server.wait();
@@ -81,7 +95,7 @@ impl Session {
                 let _ = pid(&server)
                     .and_then(|pid| guard.tell(&Duty::ServerEnded(Target::Process(pid))));
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                eprintln!("xtask: the PostgreSQL server ended unexpectedly ({how})");
+                eprintln!("xtask: {name} ended unexpectedly ({how})");
             }
         });
     }

@@ -5,18 +5,30 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+use crate::kafka::Kafka;
 use crate::server::Server;
 use crate::session::Session;
 use crate::{cargo, compiler, status};
 
-/// Runs the tests against a server provisioned for them.
+/// Runs the tests against a server and a broker provisioned for them.
 pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
     compiler::require()?;
-    let server = Server::provision(Session::start()?)?;
-    Ok(status::exit_code(server.run(&mut command(args))?))
+    let (server, kafka) = provision(Session::start()?)?;
+    let mut tests = command(args);
+    kafka.set(&mut tests);
+    Ok(status::exit_code(server.run(&mut tests)?))
 }
 
-/// The one test command of this repository; a server's URL is still to be added.
+/// What the tests run against. The broker, which takes longer, starts first.
+pub(crate) fn provision(session: Session) -> Result<(Server, Kafka)> {
+    let kafka = Kafka::begin(&session)?;
+    let server = Server::provision(session)?;
+    let kafka = kafka.wait_until_ready(server.session())?;
+    Ok((server, kafka))
+}
+
+/// The one test command of this repository; where the server and the broker are is still to be
+/// added.
 pub(crate) fn command(args: &[OsString]) -> Command {
     let mut command = cargo::cargo();
     command.arg("test").args(cargo::scope(args)).args(["--all-features", "--locked"]).args(args);

@@ -21,6 +21,7 @@ pub(super) async fn leave_out_what_was_dropped(on: Subject) {
     let mut reader = on.join("readers").await;
     let mut held = reader.take_until_silence().await;
     assert_eq!(held.len(), bound, "in hand without being settled");
-    held.truncate(bound - 1);
+    // A bus may wait until there is room for several.
+    held.truncate(1);
     assert_eq!(texts(&reader.take(1).await), numbers(bound, bound + 1));
 }

@@ -4,38 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use composable_rust_core::Delivery as _;
 
-use super::subject::{Member, Subject, acknowledge, by_key, numbers, places, texts};
+use super::subject::{Member, Subject, acknowledge, by_key, numbers, places, text, texts};
 
 /// Enough keys for every member to get some.
 pub(super) fn keys() -> Vec<String> {
     (0..40).map(|n| format!("thing-{n}")).collect()
 }
 
-/// Publishes messages of many keys until both members were given some: the group has then settled.
-/// Everything is acknowledged.
-pub(super) async fn settle(on: &Subject, one: &mut Member, other: &mut Member) {
-    let mut seen = [false; 2];
-    let mut missing = BTreeSet::new();
-    for round in 0.. {
-        assert!(round < 500, "the members share nothing: {seen:?}");
-        let expected: Vec<_> = keys().iter().map(|k| (k.clone(), format!("{round}"))).collect();
-        missing.extend(expected);
-        on.publish(on.of_each(&keys(), &round.to_string())).await;
-        while !missing.is_empty() {
+/// Publishes messages of many keys until both members are given some of one round: the group has
+/// then settled. Everything is acknowledged. Gives each one's keys.
+pub(super) async fn settle(on: &Subject, one: &mut Member, other: &mut Member) -> [Vec<String>; 2] {
+    for round in 0..500 {
+        let round = round.to_string();
+        on.publish(on.of_each(&keys(), &round)).await;
+        let mut whose = BTreeMap::new();
+        while whose.len() < keys().len() {
             let (member, delivery) = tokio::select! {
                 delivery = one.next() => (0, delivery),
                 delivery = other.next() => (1, delivery),
             };
-            seen[member] = true;
-            let text = String::from_utf8_lossy(&delivery.message().payload).into_owned();
-            missing.remove(&(delivery.message().key.clone(), text));
-            // One that changed hands meanwhile is delivered again.
+            // One of an earlier round changed hands meanwhile, and is delivered again.
+            if text(delivery.message()) == round {
+                whose.insert(delivery.message().key.clone(), member);
+            }
             let _ = delivery.acknowledge().await;
         }
-        if seen == [true; 2] {
-            return;
+        let of = |member| {
+            let theirs = whose.iter().filter(|(_, who)| **who == member);
+            theirs.map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        let keys = [of(0), of(1)];
+        if keys.iter().all(|keys| !keys.is_empty()) {
+            return keys;
         }
     }
+    panic!("the members share nothing");
 }
 
 pub(super) async fn begin_at_the_beginning(on: Subject) {
@@ -93,13 +96,12 @@ pub(super) async fn share_the_keys_among_their_members(on: Subject) {
     let mut other = there.join("readers").await;
     settle(&on, &mut one, &mut other).await;
 
-    let count = 3 * keys().len();
     for n in ["a", "b", "c"] {
         on.publish(on.of_each(&keys(), n)).await;
     }
     let mut whose = BTreeMap::<String, BTreeSet<usize>>::new();
     let mut seen = Vec::new();
-    while seen.len() < count {
+    while seen.len() < 3 * keys().len() {
         let (member, delivery) = tokio::select! {
             delivery = one.next() => (0, delivery),
             delivery = other.next() => (1, delivery),

@@ -1,0 +1,255 @@
+//! Publishers of batches, which fence each other.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use composable_rust_core::{BusError, BusMessage, PublishError, Publisher, PublisherName};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, Producer};
+
+use crate::apart::Apart;
+use crate::bus::Inner;
+use crate::client::{BATCH_LINGER, Voice, idempotent_producer, transactional_producer};
+use crate::error::{bus_error, join_error};
+use crate::position::{self, Positions};
+use crate::record::{admit, record};
+
+/// The publisher of one log partition, until somebody else opens it.
+pub struct RedpandaPublisher {
+    bus: Arc<Inner>,
+    name: PublisherName,
+    state: State,
+}
+
+enum State {
+    Open(Apart<Lines>),
+    /// A call is under way or was dropped.
+    Away,
+    Fenced,
+    /// A batch failed.
+    Broken,
+}
+
+/// The two clients of a publisher. Their calls block.
+struct Lines {
+    producer: BaseProducer<Voice>,
+    voice: Voice,
+    positions: Positions,
+    transactions: bool,
+    limit: Duration,
+}
+
+impl RedpandaPublisher {
+    /// Opens the publisher of this name.
+    pub(crate) async fn open(bus: Arc<Inner>, name: PublisherName) -> Result<Self, BusError> {
+        let topic = bus.wire_name(&position::topic(&name));
+        bus.topics.ensure(&bus.settings, [&*topic], name.partitions.max(1)).await?;
+        let lines = {
+            let (bus, name) = (Arc::clone(&bus), name.clone());
+            let opening = tokio::task::spawn_blocking(move || Lines::open(&bus, &name));
+            opening.await.map_err(join_error)??
+        };
+        Ok(Self { bus, name, state: State::Open(Apart::new(lines)) })
+    }
+
+    /// Does something with the clients on a thread that may block.
+    async fn on_a_thread<T: Send + 'static>(
+        &mut self,
+        what: impl FnOnce(&Lines) -> Result<T, PublishError> + Send + 'static,
+    ) -> Result<T, PublishError> {
+        let lines = match std::mem::replace(&mut self.state, State::Away) {
+            State::Open(lines) => lines,
+            State::Fenced => {
+                self.state = State::Fenced;
+                return Err(PublishError::Fenced);
+            }
+            closed @ (State::Away | State::Broken) => {
+                self.state = closed;
+                let what = "an earlier call failed or was dropped: open the publisher anew";
+                return Err(BusError::new(what).into());
+            }
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = what(&lines);
+            (outcome, lines)
+        });
+        let (outcome, lines) = work.await.map_err(join_error)?;
+        self.state = match &outcome {
+            Ok(_) => State::Open(lines),
+            Err(PublishError::Fenced) => State::Fenced,
+            Err(PublishError::Unavailable(_)) => State::Broken,
+        };
+        outcome
+    }
+}
+
+impl Publisher for RedpandaPublisher {
+    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+        self.on_a_thread(|lines| lines.positions.read().map_err(|error| lines.failed(error))).await
+    }
+
+    async fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> Result<(), PublishError> {
+        if matches!(self.state, State::Fenced) {
+            return Err(PublishError::Fenced);
+        }
+        admit(self.bus.settings.max_payload_bytes, &messages)?;
+        let messages: Vec<_> =
+            messages.into_iter().map(|m| (self.bus.wire_name(&m.topic), m)).collect();
+        let names = messages.iter().map(|(topic, _)| &**topic);
+        let settings = &self.bus.settings;
+        self.bus.topics.ensure(settings, names, settings.partitions).await?;
+        if messages.is_empty() && position.is_none() {
+            return Ok(());
+        }
+        let bus = Arc::clone(&self.bus);
+        self.on_a_thread(move |lines| {
+            let published = lines.publish(&messages, position);
+            if let Err(PublishError::Unavailable(_)) = published {
+                // Should one of the topics be gone, it is made anew.
+                for (topic, _) in &messages {
+                    bus.topics.forget(topic);
+                }
+            }
+            published
+        })
+        .await
+    }
+}
+
+impl Lines {
+    fn open(bus: &Inner, name: &PublisherName) -> Result<Self, BusError> {
+        let settings = &bus.settings;
+        let voice = Voice::default();
+        let config = if settings.transactions {
+            let id = format!("{}-{}-{}", name.log, name.purpose, name.partition);
+            transactional_producer(settings, &id)
+        } else {
+            idempotent_producer(settings, BATCH_LINGER)
+        };
+        let producer: BaseProducer<Voice> =
+            config.create_with_context(voice.clone()).map_err(bus_error)?;
+        if settings.transactions {
+            // Waits for what an earlier holder had begun to commit, and aborts what it had not.
+            let limit = settings.transaction_timeout.max(settings.connect_timeout);
+            producer.init_transactions(limit).map_err(bus_error)?;
+        }
+        let positions = Positions::open(settings, name).map_err(bus_error)?;
+        let transactions = settings.transactions;
+        let limit =
+            if transactions { settings.transaction_timeout } else { settings.publish_timeout };
+        Ok(Self { producer, voice, positions, transactions, limit })
+    }
+
+    fn publish(
+        &self,
+        messages: &[(String, BusMessage)],
+        position: Option<u64>,
+    ) -> Result<(), PublishError> {
+        let offset = position.map(|position| self.positions.offset(position)).transpose()?;
+        let deadline = Instant::now() + self.limit;
+        if !self.transactions {
+            self.send(messages, deadline).map_err(|error| self.failed(error))?;
+            if let Some(offset) = offset {
+                self.positions.commit(&offset).map_err(|error| self.failed(error))?;
+            }
+            return Ok(());
+        }
+        let group = offset.is_some().then(|| self.positions.group()).transpose()?;
+        let transaction = || {
+            self.producer.begin_transaction()?;
+            self.send(messages, deadline)?;
+            if let (Some(offset), Some(group)) = (&offset, &group) {
+                self.producer.send_offsets_to_transaction(offset, group, left(deadline))?;
+            }
+            self.producer.commit_transaction(left(deadline))
+        };
+        transaction().map_err(|error| {
+            let failed = self.failed(error);
+            if matches!(failed, PublishError::Unavailable(_)) {
+                self.abort();
+            }
+            failed
+        })
+    }
+
+    /// Sends everything and waits until the brokers have it.
+    fn send(&self, messages: &[(String, BusMessage)], deadline: Instant) -> Result<(), KafkaError> {
+        self.voice.forget_undelivered();
+        for (topic, message) in messages {
+            let mut record = record(topic, message);
+            loop {
+                match self.producer.send(record) {
+                    Ok(()) => break,
+                    Err((error, refused)) if is_full(&error) && Instant::now() < deadline => {
+                        record = refused;
+                        self.producer.poll(Duration::from_millis(1));
+                    }
+                    Err((error, _)) => return Err(error),
+                }
+            }
+        }
+        // Flushing is left with nothing to wait for, since rdkafka waits in steps of 100 ms.
+        while self.producer.in_flight_count() > 0 {
+            if Instant::now() > deadline {
+                let timed_out = RDKafkaErrorCode::OperationTimedOut;
+                return Err(KafkaError::MessageProduction(timed_out));
+            }
+            self.producer.poll(Duration::from_millis(1));
+        }
+        self.voice.undelivered().map_or(Ok(()), Err)
+    }
+
+    /// Gives up what was begun, so that it holds nobody back. If that fails, the next holder does
+    /// it by opening.
+    fn abort(&self) {
+        if let Err(error) = self.producer.abort_transaction(Duration::from_secs(1)) {
+            tracing::debug!(%error, "a transaction could not be aborted");
+        }
+    }
+
+    fn failed(&self, error: KafkaError) -> PublishError {
+        let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
+        if is_fencing(fatal) || is_fencing(error.rdkafka_error_code()) {
+            return PublishError::Fenced;
+        }
+        PublishError::Unavailable(bus_error(error))
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+fn is_full(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+}
+
+/// Whether the broker has a later holder, or took the transactional id away because its transaction
+/// was open for too long.
+fn is_fencing(code: Option<RDKafkaErrorCode>) -> bool {
+    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
+    matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch))
+}
+
+impl fmt::Debug for RedpandaPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedpandaPublisher").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_later_holder_fences() {
+        use RDKafkaErrorCode::{InvalidProducerEpoch, OperationTimedOut, ProducerFenced};
+        assert!(is_fencing(Some(ProducerFenced)) && is_fencing(Some(InvalidProducerEpoch)));
+        assert!(!is_fencing(Some(OperationTimedOut)) && !is_fencing(None));
+    }
+}
