@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use composable_rust_core::{
     Aggregate, Clock, Codec, Codecs, EventBus, EventStore, Format, Gateway, Id, IdGenerator,
@@ -345,6 +346,9 @@ impl AppBuilder {
             return Err(BuildError { problems });
         }
         let Self { store, settings, codecs, clock, ids, rng, aggregates, .. } = self;
+        let targets = aggregates.iter().map(|aggregate| ReplySource::Target(aggregate.name));
+        let gateways = self.gateways.iter().map(|(name, _)| ReplySource::Gateway(name));
+        let known = targets.chain(gateways).chain(self.elsewhere).collect();
         let writer = GroupCommit::with(
             store.clone(),
             settings.clone(),
@@ -360,6 +364,8 @@ impl AppBuilder {
             writer,
             codecs,
             remote: self.remote,
+            known,
+            absorbed: AtomicU64::new(0),
             settings,
             clock,
             ids,

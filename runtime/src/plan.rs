@@ -7,8 +7,8 @@ use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
     Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
     ExpectedVersion, Firing, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark,
-    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplyTo,
-    ReturnAddress, StreamId, TimerChange, Version,
+    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplySource,
+    ReplyTo, ReturnAddress, StreamId, TimerChange, Version,
 };
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     pub(crate) max_payload: usize,
     /// Targets that live in another service.
     pub(crate) remote: &'a BTreeSet<&'static str>,
+    /// Targets and gateways of this service.
+    pub(crate) known: &'a BTreeSet<ReplySource>,
 }
 
 /// A message that waits to be decided.
@@ -311,6 +313,13 @@ impl<A: Aggregate> Draft<'_, A> {
                     return Err(SendError::Internal(command.kind().name));
                 }
                 let remote = self.rules.remote.contains(target);
+                if !remote && !self.rules.known.contains(&ReplySource::Target(target)) {
+                    return Err(unknown(
+                        target,
+                        "target",
+                        "`.aggregate`, `.remote` or `.elsewhere`",
+                    ));
+                }
                 let asks = Some((target, replies));
                 let metadata = self.caused_by(effects.metadata, cause, asks, remote)?;
                 let content = self.encoded_any(&recipient, &command)?;
@@ -326,6 +335,9 @@ impl<A: Aggregate> Draft<'_, A> {
             }
             Reaction::CallGateway(call) => {
                 let CallGateway { gateway, request, replies } = *call;
+                if !self.rules.known.contains(&ReplySource::Gateway(gateway)) {
+                    return Err(unknown(gateway, "gateway", "`.gateway` or `.gateway_elsewhere`"));
+                }
                 let asks = Some((gateway, replies));
                 let metadata = self.caused_by(effects.metadata, cause, asks, false)?;
                 let content = self.encoded_any(self.rules.stream, &request)?;
@@ -444,6 +456,11 @@ impl Effects<'_> {
         self.number += 1;
         self.number - 1
     }
+}
+
+/// Nobody would ever execute it, so it is not stored.
+fn unknown<R: Message>(name: &str, what: &str, how: &str) -> SendError<R> {
+    SendError::Unstorable(format!("the {what} `{name}` is not known to the app: add {how}"))
 }
 
 /// What executes what goes to a target: its type here, or the bus.

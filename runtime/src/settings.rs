@@ -43,6 +43,9 @@ pub struct Settings {
     pub lease: Duration,
     /// Commands of the outbox that are on their way to instances of one type at a time. Default 256.
     pub dispatches: usize,
+    /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
+    /// may still be delivered is known for as long as that lasts. Default 30 days.
+    pub keep_marks: Duration,
     /// How often a dispatched command, a timer or a policy may fail before it is parked.
     pub attempts: Attempts,
 }
@@ -64,6 +67,7 @@ impl Default for Settings {
             max_payload: MAX_PAYLOAD_BYTES,
             lease: Duration::from_secs(15),
             dispatches: 256,
+            keep_marks: Duration::from_secs(30 * 24 * 3_600),
             attempts: Attempts::default(),
         }
     }
