@@ -36,7 +36,7 @@ pub struct Settings {
     /// Bytes of payloads and metadata after which a batch takes nothing more. Default 4 MiB.
     pub batch_bytes: usize,
     /// The largest payload, in bytes: of an event, a command, a timer. Default 4 MiB, which is also
-    /// the most; lower it to what the bus takes.
+    /// the most, or what the bus takes if that is less.
     pub max_payload: usize,
     /// How long a process that is gone keeps its share of the work from others. Whoever is frozen
     /// for longer finds it taken over. It is renewed three times as often. Default 15 seconds.
