@@ -25,10 +25,10 @@ const OLD: &str = concat!(
     " limit ?"
 );
 
+// The casts let SQLite look the keys up instead of reading the partition's marks.
 const DELETE: (&str, &str) = (
-    "delete from inbox where (partition, stream_id, message_id) in \
-     (select p.partition, v.column1, v.column2 from (select ? as partition) p \
-     cross join (values ",
+    "delete from inbox where partition = ? and (stream_id, message_id) in \
+     (select cast(v.column1 as text), cast(v.column2 as blob) from (values ",
     concat!(") v) and message_id not in ", waiting!(), " returning 1"),
 );
 

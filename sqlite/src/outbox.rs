@@ -212,7 +212,8 @@ impl SqliteEventStore {
                     more.extend(rows);
                 }
                 QueueChange::Failed { attempts, retry_after, error } => {
-                    parts.failed.push((settlement, *attempts, now + *retry_after, error));
+                    let (attempts, next) = (*attempts, now + *retry_after);
+                    parts.failed.push(Failed { settlement, attempts, next, error });
                 }
                 QueueChange::Parked { attempts, error } => {
                     parts.parked.push((settlement, *attempts, error.as_deref()));
@@ -277,10 +278,32 @@ async fn standing<'b>(
     Ok(found)
 }
 
+/// A row that waits for another attempt.
+struct Failed<'b> {
+    settlement: &'b Settlement,
+    attempts: u32,
+    next: Timestamp,
+    error: &'b str,
+}
+
+impl Failed<'_> {
+    fn update<'s>(&'s self, script: &mut Script<'s>, partition: u16) {
+        script.sql.push_str(
+            "update outbox set attempts = ?, next_attempt_at = ?, last_error = ? \
+             where partition = ? and kind = ? and target = ? and sequence = ?;",
+        );
+        script.args.add(i64::from(self.attempts));
+        script.args.add(self.next.as_micros());
+        script.args.add(self.error);
+        script.args.add(i64::from(partition));
+        bind_row(&mut script.args, self.settlement);
+    }
+}
+
 /// What is written of settlements.
 #[derive(Default)]
 struct Parts<'b> {
-    failed: Vec<(&'b Settlement, u32, Timestamp, &'b str)>,
+    failed: Vec<Failed<'b>>,
     parked: Vec<(&'b Settlement, u32, Option<&'b str>)>,
     gone: Vec<&'b Settlement>,
 }
@@ -288,11 +311,8 @@ struct Parts<'b> {
 impl<'b> Parts<'b> {
     fn statements(&self, partition: u16, now: Timestamp) -> Vec<(Statement<'_>, usize)> {
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
-        for rows in self.failed.chunks(CHUNK) {
-            statements.push((
-                Box::new(move |s| Self::update_failed(s, partition, rows)),
-                padded(rows.len()),
-            ));
+        for failed in &self.failed {
+            statements.push((Box::new(move |s| failed.update(s, partition)), 1));
         }
         for rows in self.parked.chunks(CHUNK) {
             statements.push((
@@ -307,34 +327,6 @@ impl<'b> Parts<'b> {
             ));
         }
         statements
-    }
-
-    fn update_failed<'s>(
-        script: &mut Script<'s>,
-        partition: u16,
-        rows: &'s [(&'b Settlement, u32, Timestamp, &'b str)],
-    ) {
-        script.values(
-            (
-                "update outbox set attempts = f.attempts, next_attempt_at = f.next, \
-                 last_error = f.error from (select o.rowid as failed, v.column4 as attempts, \
-                 v.column5 as next, v.column6 as error \
-                 from (select ? as partition) p cross join (values ",
-                ") v cross join outbox o on o.partition = p.partition and o.kind = v.column1 \
-                 and o.target = v.column2 and o.sequence = v.column3) f \
-                 where outbox.rowid = f.failed;",
-            ),
-            (6, rows.len()),
-            |args| args.add(i64::from(partition)),
-            |args| {
-                for (settlement, attempts, next, error) in rows {
-                    bind_row(args, settlement);
-                    args.add(i64::from(*attempts));
-                    args.add(next.as_micros());
-                    args.add(*error);
-                }
-            },
-        );
     }
 
     /// What is parked under an id already is the same message once more.

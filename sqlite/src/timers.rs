@@ -131,7 +131,8 @@ impl SqliteEventStore {
                     more.extend(rows);
                 }
                 QueueChange::Failed { attempts, retry_after, error } => {
-                    parts.failed.push((settlement, *attempts, now + *retry_after, error));
+                    let (attempts, due) = (*attempts, now + *retry_after);
+                    parts.failed.push(Failed { settlement, attempts, due, error });
                 }
                 QueueChange::Parked { attempts, error } => {
                     fenced.sequence += 1;
@@ -153,6 +154,28 @@ impl SqliteEventStore {
         let mut statements = parts.statements(partition, now);
         statements.extend(insertions(partition, now, &more));
         commit_all(fenced.transaction, statements).await
+    }
+}
+
+/// A timer that is due again later.
+struct Failed<'b> {
+    settlement: &'b TimerSettlement,
+    attempts: u32,
+    due: Timestamp,
+    error: &'b str,
+}
+
+impl Failed<'_> {
+    fn update<'s>(&'s self, script: &mut Script<'s>, partition: u16) {
+        script.sql.push_str(
+            "update timers set attempts = ?, due = ?, last_error = ? \
+             where partition = ? and stream_id = ? and timer_id = ?;",
+        );
+        script.args.add(i64::from(self.attempts));
+        script.args.add(self.due.as_micros());
+        script.args.add(self.error);
+        script.args.add(i64::from(partition));
+        bind_timer(&mut script.args, self.settlement);
     }
 }
 
@@ -204,7 +227,7 @@ async fn standing<'b>(
 /// What is written of settlements.
 #[derive(Default)]
 struct Parts<'b> {
-    failed: Vec<(&'b TimerSettlement, u32, Timestamp, &'b str)>,
+    failed: Vec<Failed<'b>>,
     parked: Vec<Parked<'b>>,
     gone: Vec<&'b TimerSettlement>,
 }
@@ -212,11 +235,8 @@ struct Parts<'b> {
 impl<'b> Parts<'b> {
     fn statements(&self, partition: u16, now: Timestamp) -> Vec<(Statement<'_>, usize)> {
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
-        for rows in self.failed.chunks(CHUNK) {
-            statements.push((
-                Box::new(move |s| Self::update_failed(s, partition, rows)),
-                padded(rows.len()),
-            ));
+        for failed in &self.failed {
+            statements.push((Box::new(move |s| failed.update(s, partition)), 1));
         }
         for rows in self.parked.chunks(CHUNK) {
             statements.push((
@@ -231,33 +251,6 @@ impl<'b> Parts<'b> {
             ));
         }
         statements
-    }
-
-    fn update_failed<'s>(
-        script: &mut Script<'s>,
-        partition: u16,
-        rows: &'s [(&'b TimerSettlement, u32, Timestamp, &'b str)],
-    ) {
-        script.values(
-            (
-                "update timers set attempts = f.attempts, due = f.due, last_error = f.error \
-                 from (select t.rowid as failed, v.column3 as attempts, v.column4 as due, \
-                 v.column5 as error from (select ? as partition) p cross join (values ",
-                ") v cross join timers t on t.partition = p.partition \
-                 and t.stream_id = v.column1 and t.timer_id = v.column2) f \
-                 where timers.rowid = f.failed;",
-            ),
-            (5, rows.len()),
-            |args| args.add(i64::from(partition)),
-            |args| {
-                for (settlement, attempts, due, error) in rows {
-                    bind_timer(args, settlement);
-                    args.add(i64::from(*attempts));
-                    args.add(due.as_micros());
-                    args.add(*error);
-                }
-            },
-        );
     }
 
     fn insert_parked<'s>(
