@@ -30,6 +30,7 @@ mod outbox;
 mod packed;
 mod schema;
 mod script;
+mod settle;
 mod snapshot;
 mod sql;
 mod store;

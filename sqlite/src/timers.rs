@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use crate::connection::Transaction;
 use crate::error::store_error;
-use crate::outbox::{content, draw, insertions, number, place, queues_more, stream};
+use crate::outbox::{content, draw, insertions, number, place, stream};
 use crate::script::{Script, Statement, commit_all};
+use crate::settle::queues_more;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::store::{SqliteEventStore, clock};
 
