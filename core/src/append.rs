@@ -109,17 +109,17 @@ pub struct Receipt {
     pub position: Option<Position>,
 }
 
-/// What executes an outbox row.
+/// What executes an outbox row. In order of names, by which stores keep and order them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OutboxKind {
-    /// A command for another instance.
-    Dispatch,
     /// A request to a gateway.
     Call,
-    /// A message for another service, to be put on the bus; its target is `bus`.
-    Send,
+    /// A command for another instance.
+    Dispatch,
     /// An event that a policy could not turn into commands when it came.
     Policy,
+    /// A message for another service, to be put on the bus; its target is `bus`.
+    Send,
     /// A timer, among dead letters; timers do not wait in the outbox.
     Timer,
 }
@@ -128,17 +128,17 @@ impl OutboxKind {
     /// The name that stores keep.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Dispatch => "dispatch",
             Self::Call => "call",
-            Self::Send => "send",
+            Self::Dispatch => "dispatch",
             Self::Policy => "policy",
+            Self::Send => "send",
             Self::Timer => "timer",
         }
     }
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Dispatch, Self::Call, Self::Send, Self::Policy, Self::Timer]
+        [Self::Call, Self::Dispatch, Self::Policy, Self::Send, Self::Timer]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }
