@@ -4,8 +4,9 @@
 --   cat migrations/*.sql | psql "$DATABASE_URL" -v ON_ERROR_STOP=1 --single-transaction
 --   psql "$DATABASE_URL" -c 'select create_log(8)'    -- 8 log partitions, for good
 --
--- Every durable row carries its log partition, and every primary key contains it. Id columns are
--- compared byte by byte: a locale's collation changes with the C library and corrupts keys.
+-- Every durable row carries its log partition, and every primary key contains it (members, which
+-- lapse, are of all partitions). Id columns are compared byte by byte: a locale's collation changes
+-- with the C library and corrupts keys.
 
 create table if not exists log (
     only_row boolean primary key default true check (only_row),
@@ -65,7 +66,8 @@ create table if not exists snapshots (
     constraint snapshots_pkey primary key (partition, stream_id, fingerprint)
 );
 
--- What is known of the messages that a stream has handled.
+-- What is known of the messages that a stream has handled. No index on created_at: marks are pruned
+-- page by page, which costs appends nothing.
 create table if not exists inbox (
     version bigint not null,
     log_offset bigint,
@@ -77,10 +79,9 @@ create table if not exists inbox (
     answer bytea not null,
     constraint inbox_pkey primary key (partition, stream_id, message_id)
 );
-create index if not exists inbox_created_at on inbox using brin (created_at);
 
 -- Effects to be executed. `sequence` is drawn under the partition's lock, so it rises in commit
--- order within a partition; `index` is the place within the append.
+-- order within a partition; `index` is the place among the rows of one call.
 create sequence if not exists outbox_sequence;
 create table if not exists outbox (
     sequence bigint not null,
@@ -103,9 +104,11 @@ create table if not exists outbox (
     constraint outbox_pkey primary key (partition, kind, target, sequence, index)
 );
 
+-- `id` is that of the message that the timer delivers.
 create table if not exists timers (
     due timestamptz not null,
     armed_at timestamptz not null,
+    id uuid not null,
     armed_by uuid not null,
     armed_index bigint not null,
     attempts integer not null default 0,
@@ -125,13 +128,22 @@ create index if not exists timers_due on timers (partition, category, due, strea
 
 -- Who works on a partition. A write of a worker requires its epoch.
 create table if not exists leases (
+    epoch bigint not null,
+    holder uuid,
+    expires_at timestamptz,
     partition smallint not null,
     worker text collate "C" not null,
-    holder uuid,
-    epoch bigint not null default 0,
-    expires_at timestamptz,
-    constraint leases_pkey primary key (partition, worker)
+    constraint leases_pkey primary key (worker, partition)
 );
+
+-- Who can do a worker's work, and shares its partitions with the others.
+create table if not exists members (
+    holder uuid not null,
+    expires_at timestamptz not null,
+    worker text collate "C" not null,
+    constraint members_pkey primary key (worker, holder)
+);
+create index if not exists members_holder on members (holder);
 
 -- How far a follower of the log has come, and the event at that place.
 create table if not exists checkpoints (
@@ -143,19 +155,24 @@ create table if not exists checkpoints (
     status text collate "C" not null default 'running',
     status_detail text,
     updated_at timestamptz not null default clock_timestamp(),
-    constraint checkpoints_pkey primary key (partition, name)
+    constraint checkpoints_pkey primary key (name, partition)
 );
 
--- Messages that could not be handled, and what is parked behind them, in order.
+-- Messages that could not be handled, and what is parked behind them (without an error), in order.
+-- Rows of the outbox keep their places. Timers have kind `timer`, a place drawn when they are parked,
+-- the stream's category as target and the timer's id as recipient.
 create table if not exists dead_letters (
     sequence bigint not null,
     index integer not null,
-    parked_at timestamptz not null default clock_timestamp(),
-    id uuid not null,
     attempts integer not null,
+    parked_at timestamptz not null,
+    created_at timestamptz not null,
+    id uuid not null,
+    armed_by uuid,
+    armed_index bigint,
     schema_version integer not null,
     partition smallint not null,
-    source text collate "C" not null,
+    kind text collate "C" not null,
     target text collate "C" not null,
     stream_id text collate "C" not null,
     recipient text collate "C" not null,
@@ -164,8 +181,16 @@ create table if not exists dead_letters (
     message_data bytea not null,
     metadata jsonb,
     error text,
-    constraint dead_letters_pkey primary key (partition, source, target, sequence, index)
+    -- An operator's, until it is carried out: redrive or refuse.
+    decision text collate "C",
+    constraint dead_letters_pkey primary key (partition, kind, target, sequence, index)
 );
+create index if not exists dead_letters_id on dead_letters (id);
+-- What stands in a pair, in order.
+create index if not exists dead_letters_pair
+    on dead_letters (partition, kind, target, stream_id, recipient, sequence, index);
+create index if not exists dead_letters_decided
+    on dead_letters (partition, kind, target) where decision is not null;
 
 -- The number of the last migration that was run; each replaces it.
 create or replace function event_store_schema_version() returns integer

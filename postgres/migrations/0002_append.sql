@@ -1,11 +1,12 @@
 -- Why members of a batch do not pass, looked at in this order: 1 committed by an earlier call, 2
--- duplicate, 3 closed, 4 conflict. Only called when some member does not pass.
+-- duplicate, 3 closed, 5 void, 4 conflict. Only called when some member does not pass.
 create or replace function judge_appends(
     p_partition smallint,
     m_stream text[], m_expected bigint[], m_first integer[], m_events integer[],
     actual bigint[], closed boolean[], e_id uuid[],
     k_member integer[], k_stream text[], k_id uuid[], k_digest uuid[], k_last integer[],
     k_count integer[], k_answer bytea[],
+    f_member integer[], f_stream text[], f_id text[], f_armed_by uuid[], f_armed_index bigint[],
     out judgement bigint[], out passed boolean[], out shift bigint[]
 )
 language plpgsql volatile
@@ -15,6 +16,21 @@ set enable_bitmapscan = off
 set jit = off
 as $$
 #variable_conflict use_column
+declare
+    -- By firing: whether the timer is not armed so.
+    void boolean[] := array(
+        select not coalesce((
+            select t.armed_by = f.armed_by and t.armed_index = f.armed_index from timers t
+            where t.partition = p_partition and t.stream_id = f.stream and t.timer_id = f.id
+            limit 1
+        ), false)
+        from unnest(f_stream, f_id, f_armed_by, f_armed_index)
+            with ordinality f(stream, id, armed_by, armed_index, nth)
+        order by f.nth
+    );
+    misfired integer[] := array(
+        select f.member from unnest(f_member, void) f(member, void) where f.void
+    );
 begin
     with mark as (
         select k.member, k.count, k.last, k.digest, k.answer,
@@ -59,6 +75,7 @@ begin
             ) then 1
             when m.any_stands then 2
             when m.closed then 3
+            when m.nth = any (misfired) then 5
             when m.expected = -1 then 0
             when m.expected = -2 then case when m.actual > 0 then 0 else 4 end
             when m.expected = m.actual then 0
@@ -74,7 +91,8 @@ begin
             where v.partition = p_partition and v.stream_id = m_stream[j.nth]
             and v.version = j.base + j.events
             limit 1
-        ) end order by j.nth),
+        ) end order by j.nth)
+        || array(select v::integer::bigint from unnest(void) with ordinality v(v, nth) order by nth),
         array_agg(j.verdict = 0 order by j.nth),
         array_agg(j.shift order by j.nth)
     into judgement, passed, shift
@@ -89,14 +107,15 @@ end $$;
 -- Appends a batch to one log partition: one call, one transaction, one commit.
 --
 -- Call it in autocommit: a client that is frozen inside BEGIN would hold the partition. The members
--- of the batch are the elements of the m_ arrays; e_, k_, o_, t_ and c_ hold the events, marks,
--- outbox rows, armed and cancelled timers of all of them, in the order of members, whose index
--- (from 1) stands in …_member. All the arrays of a group are of one length.
+-- of the batch are the elements of the m_ arrays; e_, k_, o_, t_, c_ and f_ hold the events, marks,
+-- outbox rows, armed, cancelled and fired timers of all of them, in the order of members, whose
+-- index (from 1) stands in …_member. All the arrays of a group are of one length.
 --
 -- Answers the highest offset before the batch, then each member's version before it. If any member
 -- did not pass, that is followed by a verdict for each (0 passed, 1 committed by an earlier call,
--- 2 duplicate, 3 closed, 4 conflict) and, for verdict 1, by the versions and the offsets of then.
--- A member that does not pass leaves nothing behind.
+-- 2 duplicate, 3 closed, 4 conflict, 5 void), for verdict 1 by the versions and the offsets of
+-- then, and by a 1 for each firing whose timer is not armed so (0 for the others). A member that
+-- does not pass leaves nothing behind.
 --
 -- Plans are made once, when the tables may be empty, and kept. They must be those for full tables:
 -- connections that append set plan_cache_mode = force_generic_plan, enable_seqscan = off,
@@ -117,11 +136,14 @@ create or replace function append_events(
     o_metadata text[] = '{}',
     -- t_due: microseconds from now if t_relative, since 1970 otherwise.
     t_member integer[] = '{}', t_stream text[] = '{}', t_id text[] = '{}',
-    t_armed_by uuid[] = '{}', t_armed_index bigint[] = '{}', t_relative boolean[] = '{}',
-    t_due bigint[] = '{}', t_type text[] = '{}', t_schema integer[] = '{}', t_codec text[] = '{}',
-    t_data bytea[] = '{}', t_metadata text[] = '{}',
+    t_message uuid[] = '{}', t_armed_by uuid[] = '{}', t_armed_index bigint[] = '{}',
+    t_relative boolean[] = '{}', t_due bigint[] = '{}', t_type text[] = '{}',
+    t_schema integer[] = '{}', t_codec text[] = '{}', t_data bytea[] = '{}',
+    t_metadata text[] = '{}',
     -- A c_id that is null is every timer of the stream.
-    c_member integer[] = '{}', c_stream text[] = '{}', c_id text[] = '{}'
+    c_member integer[] = '{}', c_stream text[] = '{}', c_id text[] = '{}',
+    f_member integer[] = '{}', f_stream text[] = '{}', f_id text[] = '{}',
+    f_armed_by uuid[] = '{}', f_armed_index bigint[] = '{}'
 ) returns bigint[]
 language plpgsql volatile
 as $$
@@ -159,6 +181,17 @@ begin
         from unnest(k_stream, k_id) k(stream, id);
     end if;
 
+    if f_id <> '{}' then
+        -- Whoever changes timers holds the lock, so what is armed now is there to be deleted.
+        select coalesce(pass, true) and bool_and(coalesce((
+            select t.armed_by = f.armed_by and t.armed_index = f.armed_index from timers t
+            where t.partition = p_partition and t.stream_id = f.stream and t.timer_id = f.id
+            limit 1
+        ), false)) into pass
+        from unnest(f_stream, f_id, f_armed_by, f_armed_index)
+            f(stream, id, armed_by, armed_index);
+    end if;
+
     select
         coalesce((
             select e.log_offset from events e where e.partition = p_partition
@@ -183,7 +216,8 @@ begin
     if pass is not true then
         select j.judgement, j.passed, j.shift into judgement, passed, shift from judge_appends(
             p_partition, m_stream, m_expected, m_first, m_events, actual, closed,
-            e_id, k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer
+            e_id, k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer,
+            f_member, f_stream, f_id, f_armed_by, f_armed_index
         ) j;
         if not true = any (passed) then
             return head || actual || judgement;
@@ -237,6 +271,19 @@ begin
         where passed is null or passed[o.member];
     end if;
 
+    if f_id <> '{}' then
+        delete from timers where ctid = any (array(
+            select doomed.row
+            from unnest(f_member, f_stream, f_id) f(member, stream, id),
+            lateral (
+                select t.ctid as row from timers t
+                where t.partition = p_partition and t.stream_id = f.stream and t.timer_id = f.id
+                offset 0
+            ) doomed
+            where passed is null or passed[f.member]
+        ));
+    end if;
+
     if c_stream <> '{}' then
         delete from timers where ctid = any (array(
             select doomed.row
@@ -253,26 +300,27 @@ begin
 
     if t_id <> '{}' then
         insert into timers as t (
-            due, armed_at, armed_by, armed_index, schema_version, partition, category, stream_id,
-            timer_id, message_type, codec, message_data, metadata
+            due, armed_at, id, armed_by, armed_index, schema_version, partition, category,
+            stream_id, timer_id, message_type, codec, message_data, metadata
         )
         select
             case when a.relative then moment + a.due * interval '1 microsecond'
                 else timestamptz '1970-01-01T00:00:00Z' + a.due * interval '1 microsecond' end,
-            moment, a.armed_by, a.armed_index, a.schema, p_partition, split_part(a.stream, '-', 1),
-            a.stream, a.id, a.type, a.codec, a.data, a.metadata::jsonb
+            moment, a.message, a.armed_by, a.armed_index, a.schema, p_partition,
+            split_part(a.stream, '-', 1), a.stream, a.id, a.type, a.codec, a.data,
+            a.metadata::jsonb
         from unnest(
-            t_member, t_stream, t_id, t_armed_by, t_armed_index, t_relative, t_due, t_type,
-            t_schema, t_codec, t_data, t_metadata
+            t_member, t_stream, t_id, t_message, t_armed_by, t_armed_index, t_relative, t_due,
+            t_type, t_schema, t_codec, t_data, t_metadata
         ) a(
-            member, stream, id, armed_by, armed_index, relative, due, type,
-            schema, codec, data, metadata
+            member, stream, id, message, armed_by, armed_index, relative, due,
+            type, schema, codec, data, metadata
         )
         where passed is null or passed[a.member]
         on conflict on constraint timers_pkey do update set
-            due = excluded.due, armed_at = excluded.armed_at, armed_by = excluded.armed_by,
-            armed_index = excluded.armed_index, attempts = 0, last_error = null,
-            schema_version = excluded.schema_version, message_type = excluded.message_type,
+            due = excluded.due, armed_at = excluded.armed_at, id = excluded.id,
+            armed_by = excluded.armed_by, armed_index = excluded.armed_index, attempts = 0,
+            last_error = null, schema_version = excluded.schema_version, message_type = excluded.message_type,
             codec = excluded.codec, message_data = excluded.message_data,
             metadata = excluded.metadata;
     end if;

@@ -17,6 +17,43 @@ begin
     end if;
 end $$;
 
+-- Effects of a stream may wait in another partition: that of what they came from. The rows are locked
+-- in the order of the primary key, as workers do that meet them.
+create or replace function erase_queued(p_stream text) returns void
+language plpgsql volatile as $$
+begin
+    perform from partitions p
+    cross join lateral (
+        select from outbox o
+        where o.partition = p.partition and o.stream_id = p_stream and o.message_type <> '$erased'
+        order by o.kind, o.target, o.sequence, o.index
+        for update
+    ) o;
+    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null,
+        last_error = null
+    where ctid = any (array(
+        select o.row from partitions p
+        cross join lateral (
+            select o.ctid as row from outbox o
+            where o.partition = p.partition and o.stream_id = p_stream
+            and o.message_type <> '$erased'
+            offset 0
+        ) o
+    ));
+end $$;
+
+-- That there was an error stays: a dead letter without one stands behind another.
+create or replace function erase_parked(p_stream text) returns void
+language plpgsql volatile as $$
+begin
+    perform from dead_letters where stream_id = p_stream and message_type <> '$erased'
+    order by partition, kind, target, stream_id, recipient, sequence, index
+    for update;
+    update dead_letters set message_type = '$erased', codec = '', message_data = '',
+        metadata = null, error = case when error is not null then '' end
+    where stream_id = p_stream and message_type <> '$erased';
+end $$;
+
 -- Overwrites the content of all that is kept of a stream; answers how many events were overwritten.
 -- Versions, positions, ids and marks stay, and so does the event that closed it. The old row
 -- versions leave the disk with the next vacuum.
@@ -34,15 +71,13 @@ begin
     delete from snapshots where partition = p_partition and stream_id = p_stream;
     update inbox set answer = ''
     where partition = p_partition and stream_id = p_stream and answer <> '';
-    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null,
-        last_error = null
-    where partition = p_partition and stream_id = p_stream;
     update timers set message_type = '$erased', codec = '', message_data = '', metadata = null,
         last_error = null
     where partition = p_partition and stream_id = p_stream;
-    update dead_letters set message_type = '$erased', codec = '', message_data = '',
-        metadata = null, error = null
-    where partition = p_partition and stream_id = p_stream;
+    perform erase_queued(p_stream);
+    perform erase_parked(p_stream);
+    -- What was re-driven in between.
+    perform erase_queued(p_stream);
     return erased;
 end $$;
 

@@ -2,9 +2,11 @@
 
 use composable_rust_core::{Append, NewEvent, Position, StoreError, Verdict, Version};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::PostgresEventStore;
 use crate::append::columns::{Columns, expected};
+use crate::columns::metadata;
 use crate::error::store_error;
 use crate::inbox::StandingMarks;
 use crate::row::smallint;
@@ -22,10 +24,11 @@ const APPEND_EVENTS: &str = "select append_events($1, $2, $3, $4, $5, \
 const APPEND_ALL: &str = "select append_events($1, $2, $3, $4, $5, \
      $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
      $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, \
-     $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47)";
+     $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, \
+     $49, $50, $51, $52, $53)";
 
 /// The function's answer: the highest offset before, each member's version before, and if any
-/// member did not pass, verdicts, versions and offsets.
+/// member did not pass, verdicts, versions and offsets, and which firings are void.
 type Answer = Vec<Option<i64>>;
 
 impl PostgresEventStore {
@@ -38,9 +41,14 @@ impl PostgresEventStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let answer = self.writers.run(async |writer| send(writer, partition, batch).await).await?;
+        let log = self.log.id;
+        let send = async |writer: &mut PgConnection| send(writer, log, partition, batch).await;
+        let answer = self.writers.run(send).await?;
         let verdicts = Verdicts { partition, batch, answer };
         self.tail.committed(Position::new(partition, verdicts.head_after()?));
+        if verdicts.make_work() {
+            self.tail.has_work();
+        }
         let marks = self.standing_marks(partition, &verdicts).await?;
         verdicts.read(marks)
     }
@@ -63,6 +71,7 @@ impl PostgresEventStore {
 
 async fn send(
     writer: &mut PgConnection,
+    log: Uuid,
     partition: u16,
     batch: &[Append],
 ) -> Result<Answer, sqlx::Error> {
@@ -78,23 +87,22 @@ async fn send(
                 .bind(i32::from(event.content.version))
                 .bind(&*event.content.codec)
                 .bind(&*event.content.bytes)
-                .bind(columns::metadata(&event.metadata))
+                .bind(metadata(&event.metadata))
                 .fetch_one(writer)
                 .await;
         }
     }
-    let columns = Columns::new(batch);
+    let columns = Columns::new(log, batch);
     let statement = if columns.has_effects() { APPEND_ALL } else { APPEND_EVENTS };
     let query = sqlx::query_scalar(statement).bind(partition);
     columns.bind(query).fetch_one(writer).await
 }
 
 fn only_event(append: &Append) -> Option<&NewEvent> {
-    let Append { stream: _, expected: _, events, marks, outbox, timers, finished } = append;
+    let Append { stream: _, expected: _, events, marks, outbox, fires, timers, finished } = append;
+    let is_bare = marks.is_empty() && outbox.is_empty() && fires.is_empty() && timers.is_empty();
     match events.as_slice() {
-        [event] if marks.is_empty() && outbox.is_empty() && timers.is_empty() && !finished => {
-            Some(event)
-        }
+        [event] if is_bare && !finished => Some(event),
         _ => None,
     }
 }
@@ -103,6 +111,7 @@ const PASSED: i64 = 0;
 const COMMITTED: i64 = 1;
 const DUPLICATE: i64 = 2;
 const CLOSED: i64 = 3;
+const VOID: i64 = 5;
 
 /// An answer beside its question.
 struct Verdicts<'a> {
@@ -133,6 +142,23 @@ impl Verdicts<'_> {
         Ok(before + events.map(|(_, append)| append.events.len() as u64).sum::<u64>())
     }
 
+    /// Whether there is something for workers now.
+    fn make_work(&self) -> bool {
+        let mut members = self.batch.iter().enumerate();
+        members.any(|(member, append)| {
+            let is_there = matches!(self.code(member), PASSED | COMMITTED);
+            is_there && !(append.outbox.is_empty() && append.timers.is_empty())
+        })
+    }
+
+    /// Which timers that `member` fires are not armed so.
+    fn void(&self, member: usize) -> Vec<usize> {
+        let before: usize = self.batch[..member].iter().map(|append| append.fires.len()).sum();
+        let first = 1 + 4 * self.batch.len() + before;
+        let fires = 0..self.batch[member].fires.len();
+        fires.filter(|firing| self.number(first + firing) == Some(1)).collect()
+    }
+
     fn read(&self, mut marks: StandingMarks) -> Result<Vec<Verdict>, StoreError> {
         let mut offset = self.number(0).ok_or_else(malformed)?;
         let mut verdicts = Vec::with_capacity(self.batch.len());
@@ -151,6 +177,7 @@ impl Verdicts<'_> {
                 },
                 DUPLICATE => Verdict::Duplicate(marks.take(member)?),
                 CLOSED => Verdict::Closed,
+                VOID => Verdict::Void(self.void(member)),
                 _ => Verdict::Conflict { actual },
             });
         }

@@ -64,7 +64,7 @@ impl PostgresEventStoreBuilder {
     }
 
     /// The most connections that reads and appends together may hold; at least 2, and 16 unless
-    /// said. Half of them, at most one per partition, append.
+    /// said. Half of them, at most one per partition, write.
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count.max(2);
         self
@@ -85,7 +85,8 @@ impl PostgresEventStoreBuilder {
     }
 
     /// How often waiters look for commits of other processes, 250 milliseconds unless said.
-    /// Notifications make it faster; this holds when they are lost.
+    /// Notifications make it faster; this holds when they are lost. Who waits for work looks for
+    /// himself as often.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(Duration::from_millis(1));
         self

@@ -1,9 +1,12 @@
 //! What is known of the messages that streams have handled.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Mark, MessageId, Position, Receipt, StoreError, StreamId, Version,
+    Append, LogInfo, Mark, MessageId, Position, Receipt, StoreError, StreamId, Version,
+    validate_partition,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -11,7 +14,7 @@ use uuid::Uuid;
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
-use crate::row::{smallint, unsigned};
+use crate::row::{micros, smallint, unsigned};
 
 const LOAD_MARK: &str = "select message_id, digest, version, log_offset, answer from inbox \
      where partition = $1 and stream_id = $2 and message_id = $3";
@@ -22,6 +25,8 @@ const LOAD_MARKS: &str = "select i.message_id, i.digest, i.version, i.log_offset
          select * from inbox i where i.partition = $1 \
          and i.stream_id = k.stream and i.message_id = k.id limit 1 \
      ) i order by k.nth";
+
+const PRUNE_MARKS: &str = "select pruned, page from prune_marks($1, $2, $3, $4)";
 
 impl PostgresEventStore {
     pub(crate) async fn mark(
@@ -36,6 +41,38 @@ impl PostgresEventStore {
             .bind(message_id.0);
         let row = self.readers.run(async |reader| query.fetch_optional(reader).await).await?;
         row.map(|row| mark(&row, partition)).transpose().map_err(store_error)
+    }
+}
+
+/// At which page of the inbox the next pruning of each partition begins, so that one after the other
+/// they come round.
+#[derive(Debug)]
+pub(crate) struct Pruning(Vec<AtomicI64>);
+
+impl Pruning {
+    pub(crate) fn new(log: LogInfo) -> Self {
+        Self((0..log.partitions).map(|_| AtomicI64::new(0)).collect())
+    }
+}
+
+impl PostgresEventStore {
+    pub(crate) async fn prune(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        validate_partition(self.log, partition)?;
+        let Some(begin) = self.pruning.0.get(usize::from(partition)) else { return Ok(0) };
+        let query = sqlx::query_as(PRUNE_MARKS)
+            .bind(smallint(partition))
+            .bind(micros(age))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(begin.load(Ordering::Relaxed));
+        let (pruned, next): (i64, i64) =
+            self.writers.run(async |writer| query.fetch_one(writer).await).await?;
+        begin.store(next, Ordering::Relaxed);
+        Ok(u64::try_from(pruned).unwrap_or(0))
     }
 }
 

@@ -1,9 +1,10 @@
 //! The PostgreSQL event store of Composable Rust.
 //!
 //! [`PostgresEventStore`] keeps the contract of [`EventStore`](composable_rust_core::EventStore) on
-//! PostgreSQL 15 to 18. An append is one call of a server-side function, in autocommit: one round
+//! PostgreSQL 15 to 18, and that of [`WorkQueues`](composable_rust_core::WorkQueues). An append is one call of a server-side function, in autocommit: one round
 //! trip, one commit, whatever the size of the batch. The function locks the row of the log
 //! partition, so offsets rise by one in commit order and a reader never has to guess about gaps.
+//! What workers write is one call each as well: a client that is frozen holds nothing.
 //!
 //! # Example: where the events are kept
 //!
@@ -30,24 +31,31 @@
 //! # What it asks of the server
 //!
 //! At most [`max_connections`](PostgresEventStoreBuilder::max_connections) connections, and two more
-//! once the process appends (to notify) and waits for events (to listen). A connection pooler in
+//! once the process appends (to notify) and waits for events or work (to listen). A connection pooler in
 //! front must be in session mode.
 
 mod append;
 mod builder;
+mod checkpoint;
+mod columns;
 mod connect;
+mod dead_letters;
 mod erase;
 mod error;
 mod inbox;
+mod lease;
 mod limit;
 mod load;
 mod log;
 mod migrate;
 mod notify;
+mod outbox;
 mod readers;
 mod row;
 mod snapshot;
 mod store;
+mod timers;
+mod work;
 mod writers;
 
 pub use builder::PostgresEventStoreBuilder;

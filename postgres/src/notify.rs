@@ -1,10 +1,11 @@
-//! Who waits for events hears of commits: of this process at once, of others by `NOTIFY`.
+//! Who waits for events or work hears of commits: of this process at once, of others by `NOTIFY`.
 //!
 //! A notification is never sent inside an append's transaction: PostgreSQL makes the commits of
 //! notifying transactions wait for each other. It is sent afterwards, on a connection of its own,
 //! and one speaks for all commits since the last. Losing one is harmless, since waiters also look at
 //! the log at intervals.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,12 +14,14 @@ use composable_rust_core::{LogInfo, Position};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::futures::Notified;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The least time between two notifications of a process.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+/// The part of a payload that says that there is work, before who says so.
+const WORK: &str = "work@";
 /// How long to leave a server alone that did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,8 @@ pub(crate) struct Tail {
 
 #[derive(Debug)]
 struct Ends {
+    /// Tells this store from others that share the log.
+    name: String,
     /// The highest offset that is known, by partition. It falls only when the server is found to
     /// have less.
     known: Vec<AtomicU64>,
@@ -44,20 +49,18 @@ struct Ends {
     committed: Vec<AtomicU64>,
     /// Rings when `known` rises.
     rising: Notify,
-    /// Rings when `committed` rises.
+    /// Counts what may have made work, here or elsewhere.
+    work: watch::Sender<u64>,
+    /// Counts what has made work here.
+    own_work: AtomicU64,
+    /// Rings when `committed` or `own_work` rises.
     committing: Notify,
 }
 
 impl Tail {
     pub(crate) fn new(log: LogInfo, options: PgConnectOptions, poll_interval: Duration) -> Self {
-        let zeros = || (0..log.partitions).map(|_| AtomicU64::new(0)).collect();
         Self {
-            ends: Arc::new(Ends {
-                known: zeros(),
-                committed: zeros(),
-                rising: Notify::new(),
-                committing: Notify::new(),
-            }),
+            ends: Arc::new(Ends::new(log.partitions)),
             channel: format!("events_{}", log.id.simple()),
             // A notification is not worth a flush of the write-ahead log.
             options: options.options([("synchronous_commit", "off")]),
@@ -73,13 +76,35 @@ impl Tail {
         self.seen(head);
         if let Some(committed) = self.ends.committed.get(usize::from(head.partition)) {
             if committed.fetch_max(head.offset, Ordering::SeqCst) < head.offset {
-                self.notifier.get_or_init(|| {
-                    let notify =
-                        notify(Arc::clone(&self.ends), self.channel.clone(), self.options.clone());
-                    tokio::spawn(notify).abort_handle()
-                });
-                self.ends.committing.notify_one();
+                self.tell_others();
             }
+        }
+    }
+
+    /// This process has committed something for workers: wakes those here, and tells the others.
+    pub(crate) fn has_work(&self) {
+        self.ends.has_work();
+        self.ends.own_work.fetch_add(1, Ordering::SeqCst);
+        self.tell_others();
+    }
+
+    fn tell_others(&self) {
+        self.notifier.get_or_init(|| {
+            let notify = notify(Arc::clone(&self.ends), self.channel.clone(), self.options.clone());
+            tokio::spawn(notify).abort_handle()
+        });
+        self.ends.committing.notify_one();
+    }
+
+    /// Waits until the count of what made work is not `seen`, for one poll interval at most. Gives
+    /// the count.
+    pub(crate) async fn work_since(&self, seen: u64) -> u64 {
+        self.listen();
+        let mut work = self.ends.work.subscribe();
+        let changed = work.wait_for(|count| *count != seen);
+        match timeout(self.poll_interval, changed).await {
+            Ok(Ok(count)) => *count,
+            Ok(Err(_)) | Err(_) => seen,
         }
     }
 
@@ -127,6 +152,36 @@ impl Drop for Tail {
 }
 
 impl Ends {
+    fn new(partitions: u16) -> Self {
+        let zeros = || (0..partitions).map(|_| AtomicU64::new(0)).collect();
+        let name = RandomState::new().hash_one(partitions);
+        Self {
+            name: format!("{name:016x}"),
+            known: zeros(),
+            committed: zeros(),
+            rising: Notify::new(),
+            // Who asks for the first time has seen nothing of what is there already.
+            work: watch::Sender::new(1),
+            own_work: AtomicU64::new(0),
+            committing: Notify::new(),
+        }
+    }
+
+    fn hear(&self, part: &str) {
+        if let Some(whose) = part.strip_prefix(WORK) {
+            // Of its own work it has heard already.
+            if whose != self.name {
+                self.has_work();
+            }
+        } else if let Ok(position) = part.parse() {
+            self.seen(position);
+        }
+    }
+
+    fn has_work(&self) {
+        self.work.send_modify(|count| *count += 1);
+    }
+
     fn known(&self, partition: u16) -> u64 {
         let known = self.known.get(usize::from(partition));
         known.map_or(0, |known| known.load(Ordering::SeqCst))
@@ -153,10 +208,10 @@ impl Ends {
 /// Tells other processes what this one commits.
 async fn notify(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
     let mut connection = None;
-    let mut told = vec![0; ends.committed.len()];
+    let mut told = Told::new(ends.committed.len());
     loop {
         ends.committing.notified().await;
-        let news = news(&ends, &mut told);
+        let news = told.news(&ends);
         if news.is_empty() {
             continue;
         }
@@ -171,17 +226,35 @@ async fn notify(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
     }
 }
 
-/// The positions that rose since the last time, separated by spaces; a payload has room for 8,000
-/// bytes.
-fn news(ends: &Ends, told: &mut [u64]) -> Vec<String> {
-    let mut news = Vec::new();
-    for (partition, (told, committed)) in (0..).zip(told.iter_mut().zip(&ends.committed)) {
-        let committed = committed.load(Ordering::SeqCst);
-        if std::mem::replace(told, committed) < committed {
-            news.push(Position::new(partition, committed).to_string());
-        }
+/// What others have been told.
+struct Told {
+    committed: Vec<u64>,
+    work: u64,
+}
+
+impl Told {
+    fn new(partitions: usize) -> Self {
+        Self { committed: vec![0; partitions], work: 0 }
     }
-    news.chunks(250).map(|part| part.join(" ")).collect()
+
+    /// The positions that rose since the last time, and whether there is work, separated by spaces;
+    /// a payload has room for 8,000 bytes.
+    fn news(&mut self, ends: &Ends) -> Vec<String> {
+        let mut news = Vec::new();
+        for (partition, (told, committed)) in
+            (0..).zip(self.committed.iter_mut().zip(&ends.committed))
+        {
+            let committed = committed.load(Ordering::SeqCst);
+            if std::mem::replace(told, committed) < committed {
+                news.push(Position::new(partition, committed).to_string());
+            }
+        }
+        let work = ends.own_work.load(Ordering::SeqCst);
+        if std::mem::replace(&mut self.work, work) < work {
+            news.push(format!("{WORK}{}", ends.name));
+        }
+        news.chunks(250).map(|part| part.join(" ")).collect()
+    }
 }
 
 async fn tell(
@@ -219,9 +292,7 @@ async fn hear(ends: &Ends, channel: &str, pool: &sqlx::PgPool) -> Result<(), sql
     // What is said while the connection is lost, a waiter's next look at the log makes up for.
     loop {
         let notification = listener.recv().await?;
-        for position in notification.payload().split(' ').filter_map(|part| part.parse().ok()) {
-            ends.seen(position);
-        }
+        notification.payload().split(' ').for_each(|part| ends.hear(part));
     }
 }
 
@@ -231,12 +302,8 @@ mod tests {
 
     #[test]
     fn what_became_known_meanwhile_stays() {
-        let ends = Ends {
-            known: vec![AtomicU64::new(9)],
-            committed: vec![AtomicU64::new(0)],
-            rising: Notify::new(),
-            committing: Notify::new(),
-        };
+        let ends = Ends::new(1);
+        ends.seen(Position::new(0, 9));
         ends.nothing_beyond(Position::new(0, 7), 8);
         assert_eq!(ends.known(0), 9, "it rose from 8 while the server was asked");
         ends.nothing_beyond(Position::new(0, 12), 9);
@@ -247,17 +314,24 @@ mod tests {
 
     #[test]
     fn news_are_told_once() {
-        let at = |n| vec![AtomicU64::new(n), AtomicU64::new(0)];
-        let ends = Ends {
-            known: at(0),
-            committed: at(7),
-            rising: Notify::new(),
-            committing: Notify::new(),
-        };
-        let mut told = vec![0; 2];
-        assert_eq!(news(&ends, &mut told), ["0:7"]);
-        assert!(news(&ends, &mut told).is_empty());
+        let ends = Ends::new(2);
+        ends.committed[0].store(7, Ordering::SeqCst);
+        let mut told = Told::new(2);
+        assert_eq!(told.news(&ends), ["0:7"]);
+        assert!(told.news(&ends).is_empty());
         ends.committed[1].store(3, Ordering::SeqCst);
-        assert_eq!(news(&ends, &mut told), ["1:3"]);
+        ends.own_work.store(2, Ordering::SeqCst);
+        assert_eq!(told.news(&ends), [format!("1:3 work@{}", ends.name)]);
+        assert!(told.news(&ends).is_empty());
+    }
+
+    #[test]
+    fn only_work_of_others_is_heard() {
+        let ends = Ends::new(1);
+        let other = Ends::new(1);
+        ends.hear(&format!("work@{}", ends.name));
+        assert_eq!(*ends.work.borrow(), 1);
+        ends.hear(&format!("work@{}", other.name));
+        assert_eq!(*ends.work.borrow(), 2);
     }
 }

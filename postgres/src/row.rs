@@ -1,6 +1,7 @@
 //! Rows as they come over the wire.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
@@ -42,16 +43,10 @@ pub(crate) fn event(
     stream: StreamId,
     partition: u16,
 ) -> Result<RecordedEvent, sqlx::Error> {
-    let name = text(row, 4)?;
-    let content = match name {
+    let content = match text(row, 4)? {
         ERASED => StoredContent::Erased,
         CLOSED => StoredContent::Closed,
-        name => StoredContent::Present(Encoded {
-            name: Cow::Owned(name.to_owned()),
-            version: unsigned::<i32, u16>(row, 5)?,
-            codec: codec(text(row, 6)?),
-            bytes: value::<&[u8]>(row, 7)?.to_owned(),
-        }),
+        _ => StoredContent::Present(encoded(row, 4)?),
     };
     Ok(RecordedEvent {
         id: EventId(value(row, 2)?),
@@ -62,6 +57,21 @@ pub(crate) fn event(
         metadata: metadata(row, 8)?,
         recorded_at: timestamp(row, 3)?,
     })
+}
+
+/// Content, whose name, version, codec and bytes stand from column `first` on.
+pub(crate) fn encoded(row: &PgRow, first: usize) -> Result<Encoded, sqlx::Error> {
+    Ok(Encoded {
+        name: Cow::Owned(text(row, first)?.to_owned()),
+        version: unsigned::<i32, u16>(row, first + 1)?,
+        codec: codec(text(row, first + 2)?),
+        bytes: value::<&[u8]>(row, first + 3)?.to_owned(),
+    })
+}
+
+/// A stream's name.
+pub(crate) fn stream(row: &PgRow, column: usize) -> Result<StreamId, sqlx::Error> {
+    text(row, column)?.parse().map_err(|source| decode_error(column, source))
 }
 
 /// The codecs that come with the framework need no allocation.
@@ -104,13 +114,21 @@ pub(crate) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// The furthest away that anything is due: some 30,000 years, well within what the server knows.
+pub(crate) const FURTHEST_DUE: i64 = 1_000_000_000_000_000_000;
+
+/// A time span in microseconds, as columns of the server's functions hold it.
+pub(crate) fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).map_or(FURTHEST_DUE, |micros| micros.min(FURTHEST_DUE))
+}
+
 /// A `timestamptz`: microseconds since 2000.
 pub(crate) fn timestamp(row: &PgRow, column: usize) -> Result<Timestamp, sqlx::Error> {
     Ok(Timestamp::from_micros(value::<i64>(row, column)?.saturating_add(SERVER_EPOCH)))
 }
 
 /// JSONB comes as a version byte and JSON text; null is empty.
-fn metadata(row: &PgRow, column: usize) -> Result<String, sqlx::Error> {
+pub(crate) fn metadata(row: &PgRow, column: usize) -> Result<String, sqlx::Error> {
     let raw: PgValueRef<'_> = row.try_get_raw(column)?;
     if raw.is_null() {
         return Ok(String::new());
@@ -125,7 +143,7 @@ fn metadata(row: &PgRow, column: usize) -> Result<String, sqlx::Error> {
     }
 }
 
-fn decode_error(
+pub(crate) fn decode_error(
     column: usize,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> sqlx::Error {

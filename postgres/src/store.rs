@@ -12,6 +12,7 @@ use sqlx::PgPool;
 
 use crate::PostgresEventStoreBuilder;
 use crate::error::ConnectError;
+use crate::inbox::Pruning;
 use crate::notify::Tail;
 use crate::readers::Readers;
 use crate::writers::Writers;
@@ -39,6 +40,7 @@ pub struct PostgresEventStore {
     pub(crate) readers: Arc<Readers>,
     pub(crate) writers: Arc<Writers>,
     pub(crate) tail: Arc<Tail>,
+    pub(crate) pruning: Arc<Pruning>,
 }
 
 impl PostgresEventStore {
@@ -71,7 +73,8 @@ impl PostgresEventStore {
 
     pub(crate) fn new(log: LogInfo, readers: Readers, writers: Writers, tail: Tail) -> Self {
         let (readers, writers, tail) = (Arc::new(readers), Arc::new(writers), Arc::new(tail));
-        Self { log, readers, writers, tail }
+        let pruning = Arc::new(Pruning::new(log));
+        Self { log, readers, writers, tail, pruning }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The connections that append.
+//! The connections that write.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::store_error;
 use crate::limit::{MAX_IDLE, is_whole, within};
 
-/// A few connections for appends alone, so that long reads never hold them up.
+/// A few connections for appends and what workers write, so that long reads never hold them up.
 ///
 /// Not an sqlx pool: that one asks the server about each connection it takes back, a second round
 /// trip that costs as much as a small append. Here a connection goes back only after an answer has

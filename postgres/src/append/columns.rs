@@ -2,20 +2,12 @@
 
 use std::collections::HashMap;
 
-use composable_rust_core::{
-    Append, Due, Encoded, ExpectedVersion, NewTimer, OutboxKind, TimerChange,
-};
-use sqlx::Postgres;
-use sqlx::postgres::PgArguments;
-use sqlx::query::QueryScalar;
+use composable_rust_core::{Append, Due, ExpectedVersion, Firing, NewTimer, StreamId, TimerChange};
 use uuid::Uuid;
 
 use super::Answer;
-
-type Query<'q> = QueryScalar<'q, Postgres, Answer, PgArguments>;
-
-/// The furthest away that a timer is armed: some 30,000 years, well within what the server knows.
-const FURTHEST_DUE: i64 = 1_000_000_000_000_000_000;
+use crate::columns::{Content, OutboxRows, Owner, Query, count};
+use crate::row::{FURTHEST_DUE, micros};
 
 /// No stream is ever longer, so a writer who expects more gets the same verdict; and the server may
 /// add the number of events to it.
@@ -30,9 +22,10 @@ pub(super) struct Columns<'a> {
     count: Vec<i32>,
     events: Events<'a>,
     marks: Marks<'a>,
-    outbox: Outbox<'a>,
+    outbox: OutboxRows<'a>,
     timers: Timers<'a>,
     cancelled: Cancelled<'a>,
+    fired: Fired<'a>,
 }
 
 #[derive(Default)]
@@ -54,19 +47,10 @@ struct Marks<'a> {
 }
 
 #[derive(Default)]
-struct Outbox<'a> {
-    owner: Owner<'a>,
-    id: Vec<Uuid>,
-    kind: Vec<&'static str>,
-    target: Vec<&'a str>,
-    recipient: Vec<&'a str>,
-    content: Content<'a>,
-}
-
-#[derive(Default)]
 struct Timers<'a> {
     owner: Owner<'a>,
     id: Vec<&'a str>,
+    message: Vec<Uuid>,
     armed_by: Vec<Uuid>,
     armed_index: Vec<i64>,
     relative: Vec<bool>,
@@ -80,69 +64,30 @@ struct Cancelled<'a> {
     id: Vec<Option<&'a str>>,
 }
 
-/// Which member a row belongs to.
 #[derive(Default)]
-struct Owner<'a> {
-    member: Vec<i32>,
-    stream: Vec<&'a str>,
-}
-
-impl<'a> Owner<'a> {
-    fn push(&mut self, member: i32, stream: &'a str) {
-        self.member.push(member);
-        self.stream.push(stream);
-    }
-
-    fn bind(self, query: Query<'a>) -> Query<'a> {
-        query.bind(self.member).bind(self.stream)
-    }
-}
-
-#[derive(Default)]
-struct Content<'a> {
-    name: Vec<&'a str>,
-    version: Vec<i32>,
-    codec: Vec<&'a str>,
-    bytes: Vec<&'a [u8]>,
-    metadata: Vec<Option<&'a str>>,
-}
-
-impl<'a> Content<'a> {
-    fn push(&mut self, content: &'a Encoded, metadata: &'a str) {
-        self.name.push(&content.name);
-        self.version.push(i32::from(content.version));
-        self.codec.push(&content.codec);
-        self.bytes.push(&content.bytes);
-        self.metadata.push(self::metadata(metadata));
-    }
-
-    fn bind(self, query: Query<'a>) -> Query<'a> {
-        query
-            .bind(self.name)
-            .bind(self.version)
-            .bind(self.codec)
-            .bind(self.bytes)
-            .bind(self.metadata)
-    }
+struct Fired<'a> {
+    owner: Owner<'a>,
+    id: Vec<&'a str>,
+    armed_by: Vec<Uuid>,
+    armed_index: Vec<i64>,
 }
 
 impl<'a> Columns<'a> {
-    pub(super) fn new(batch: &'a [Append]) -> Self {
+    pub(super) fn new(log: Uuid, batch: &'a [Append]) -> Self {
         let mut columns = Self::default();
         for (index, append) in batch.iter().enumerate() {
-            columns.push(count(index + 1), append);
+            columns.push(log, count(index + 1), append);
         }
         columns
     }
 
     /// Whether there is anything besides events and marks.
     pub(super) fn has_effects(&self) -> bool {
-        let [outbox, timers, cancelled] =
-            [&self.outbox.owner, &self.timers.owner, &self.cancelled.owner];
-        [outbox, timers, cancelled].iter().any(|owner| !owner.member.is_empty())
+        let timers = [&self.timers.owner, &self.cancelled.owner, &self.fired.owner];
+        !self.outbox.is_empty() || timers.iter().any(|owner| !owner.is_empty())
     }
 
-    fn push(&mut self, member: i32, append: &'a Append) {
+    fn push(&mut self, log: Uuid, member: i32, append: &'a Append) {
         let stream = append.stream.as_str();
         self.stream.push(stream);
         self.expected.push(expected(append.expected));
@@ -163,21 +108,16 @@ impl<'a> Columns<'a> {
             self.marks.answer.push(&mark.answer);
         }
         for row in &append.outbox {
-            self.outbox.owner.push(member, stream);
-            self.outbox.id.push(row.id);
-            self.outbox.kind.push(match row.kind {
-                OutboxKind::Dispatch => "dispatch",
-                OutboxKind::Call => "call",
-            });
-            self.outbox.target.push(&row.target);
-            self.outbox.recipient.push(&row.recipient);
-            self.outbox.content.push(&row.content, &row.metadata);
+            self.outbox.push(member, stream, row);
         }
-        self.push_timers(member, append);
+        for firing in &append.fires {
+            self.fired.push(member, stream, firing);
+        }
+        self.push_timers(log, member, append);
     }
 
     /// Only the last change of each timer has an effect, and one that finishes takes them all.
-    fn push_timers(&mut self, member: i32, append: &'a Append) {
+    fn push_timers(&mut self, log: Uuid, member: i32, append: &'a Append) {
         let stream = append.stream.as_str();
         if append.finished {
             self.cancelled.owner.push(member, stream);
@@ -195,7 +135,7 @@ impl<'a> Columns<'a> {
                 continue;
             }
             match change {
-                TimerChange::Arm(timer) => self.timers.push(member, stream, timer),
+                TimerChange::Arm(timer) => self.timers.push(log, member, &append.stream, timer),
                 TimerChange::Cancel { id } => {
                     self.cancelled.owner.push(member, stream);
                     self.cancelled.id.push(Some(id));
@@ -204,10 +144,9 @@ impl<'a> Columns<'a> {
         }
     }
 
-    pub(super) fn bind(self, query: Query<'a>) -> Query<'a> {
+    pub(super) fn bind(self, query: Query<'a, Answer>) -> Query<'a, Answer> {
         let effects = self.has_effects();
-        let Self { stream, expected, first, count, events, marks, outbox, timers, cancelled } =
-            self;
+        let Self { stream, expected, first, count, events, marks, .. } = self;
         let query = query.bind(stream).bind(expected).bind(first).bind(count);
         let query = events.owner.bind(query).bind(events.index).bind(events.id);
         let query = events.content.bind(query);
@@ -216,29 +155,42 @@ impl<'a> Columns<'a> {
         if !effects {
             return query;
         }
-        let query = outbox.owner.bind(query).bind(outbox.id).bind(outbox.kind);
-        let query = outbox.content.bind(query.bind(outbox.target).bind(outbox.recipient));
-        let query = timers.owner.bind(query).bind(timers.id).bind(timers.armed_by);
-        let query = query.bind(timers.armed_index).bind(timers.relative).bind(timers.due);
-        let query = timers.content.bind(query);
-        cancelled.owner.bind(query).bind(cancelled.id)
+        let Self { outbox, timers, cancelled, fired, .. } = self;
+        let query = timers.owner.bind(outbox.bind(query)).bind(timers.id).bind(timers.message);
+        let query = query.bind(timers.armed_by).bind(timers.armed_index);
+        let query = timers.content.bind(query.bind(timers.relative).bind(timers.due));
+        let query = cancelled.owner.bind(query).bind(cancelled.id);
+        let query = fired.owner.bind(query).bind(fired.id);
+        query.bind(fired.armed_by).bind(fired.armed_index)
     }
 }
 
 impl<'a> Timers<'a> {
-    fn push(&mut self, member: i32, stream: &'a str, timer: &'a NewTimer) {
-        self.owner.push(member, stream);
+    fn push(&mut self, log: Uuid, member: i32, stream: &'a StreamId, timer: &'a NewTimer) {
+        self.owner.push(member, stream.as_str());
         self.id.push(&timer.id);
+        let firing = Firing { id: timer.id.clone(), arming: timer.arming };
+        self.message.push(firing.message_id(log, stream).0);
         let (message, index) = timer.arming;
         self.armed_by.push(message.0);
         self.armed_index.push(i64::from(index));
         let (relative, due) = match timer.due {
-            Due::After(delay) => (true, i64::try_from(delay.as_micros()).unwrap_or(FURTHEST_DUE)),
+            Due::After(delay) => (true, micros(delay)),
             Due::At(moment) => (false, moment.as_micros()),
         };
         self.relative.push(relative);
         self.due.push(due.clamp(-FURTHEST_DUE / 10, FURTHEST_DUE));
         self.content.push(&timer.content, &timer.metadata);
+    }
+}
+
+impl<'a> Fired<'a> {
+    fn push(&mut self, member: i32, stream: &'a str, firing: &'a Firing) {
+        self.owner.push(member, stream);
+        self.id.push(&firing.id);
+        let (message, index) = firing.arming;
+        self.armed_by.push(message.0);
+        self.armed_index.push(i64::from(index));
     }
 }
 
@@ -250,14 +202,4 @@ pub(super) fn expected(expected: ExpectedVersion) -> i64 {
         ExpectedVersion::Exact(version) => i64::try_from(version.get())
             .map_or(LONGEST_STREAM, |version| version.min(LONGEST_STREAM)),
     }
-}
-
-/// Empty metadata is no metadata.
-pub(super) fn metadata(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
-}
-
-/// Batches are bounded far below the limits of an `i32`.
-fn count(of: impl TryInto<i32>) -> i32 {
-    of.try_into().unwrap_or(i32::MAX)
 }

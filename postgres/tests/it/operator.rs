@@ -54,9 +54,9 @@ async fn an_erased_stream_keeps_only_its_shape() {
     for failed in [
         "update outbox set last_error = 'secret'",
         "update timers set last_error = 'secret'",
-        "insert into dead_letters select sequence, index, created_at, id, 1, 1, partition, kind, \
-         target, stream_id, recipient, message_type, codec, message_data, metadata, last_error \
-         from outbox",
+        "insert into dead_letters select sequence, index, 1, created_at, created_at, id, null, null, \
+         1, partition, kind, target, stream_id, recipient, message_type, codec, message_data, \
+         metadata, last_error from outbox",
     ] {
         sqlx::query(failed).execute(store.pool()).await.unwrap();
     }
@@ -71,7 +71,7 @@ async fn an_erased_stream_keeps_only_its_shape() {
     assert!(mark.answer.is_empty());
     assert_eq!(mark.receipt.version, Version::new(2));
     for (table, error) in
-        [("outbox", "last_error"), ("timers", "last_error"), ("dead_letters", "error")]
+        [("outbox", "last_error"), ("timers", "last_error"), ("dead_letters", "nullif(error, '')")]
     {
         let sql =
             format!("select message_type, message_data, metadata::text, {error} from {table}");

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId, NewTimer, Position,
-    Snapshot, TimerChange, Verdict, Version,
+    Advance, Checkpoint, DeadLetterDecision, Due, EventId, EventStore as _, ExpectedVersion,
+    Fingerprint, Firing, Lease, LeaseAction, LeaseRound, MessageId, NewOutboxRow, NewTimer,
+    OutboxKind, Position, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, Snapshot,
+    TimerChange, TimerQueue, TimerSettlement, Verdict, Version, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
@@ -72,6 +74,96 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
     store.close_stream(&order, Version::new(3), end).await.unwrap();
 }
 
+async fn work_on_everything(store: &PostgresEventStore, round: u128) {
+    let worker = "dispatch/payment".to_owned();
+    let holder = Uuid::from_u128(1);
+    let claim = Lease { worker: worker.clone(), partition: 0, epoch: 0 };
+    let lease = Lease { epoch: 1, ..claim.clone() };
+    let changes = [LeaseAction::Claim, LeaseAction::Renew].map(|action| match action {
+        LeaseAction::Claim => (claim.clone(), action),
+        _ => (lease.clone(), action),
+    });
+    let ttl = Duration::from_secs(60);
+    let turn = LeaseRound { holder, workers: vec![worker.clone()], ttl, changes: changes.to_vec() };
+    store.change_leases(&turn).await.unwrap();
+    store.load_leases(&[worker]).await.unwrap();
+
+    let queue = Queue { partition: 0, kind: OutboxKind::Dispatch, target: "payment".to_owned() };
+    let order = (0..).map(|n| stream(&format!("late-{round}-{n}")));
+    let order = order.into_iter().find(|order| store.log().partition_of(order) == 0).unwrap();
+    let queued = |n: u128| QueuedRow {
+        stream: order.clone(),
+        row: NewOutboxRow {
+            id: Uuid::from_u128(round + n),
+            kind: OutboxKind::Dispatch,
+            target: "payment".to_owned(),
+            recipient: "payment-1".to_owned(),
+            content: content("payment.charge", b""),
+            metadata: String::new(),
+        },
+    };
+    let to = Checkpoint { partition: 0, offset: u64::try_from(round).unwrap(), event_id: None };
+    let advance = Advance { name: "policy".to_owned(), lease: lease.clone(), to };
+    let rows = [queued(0), queued(1), queued(2), queued(3)];
+    assert!(store.enqueue(0, &rows, Some(&advance)).await.unwrap());
+    store.load_checkpoints("policy").await.unwrap();
+    let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], 10).await.unwrap();
+    store.queued_streams(&queue).await.unwrap();
+    let parked =
+        |error: Option<&str>| QueueChange::Parked { attempts: 1, error: error.map(str::to_owned) };
+    let retry_after = Duration::from_secs(60);
+    let failed = || QueueChange::Failed { attempts: 1, retry_after, error: "no".to_owned() };
+    let changes = [QueueChange::Done(vec![queued(4)]), failed(), parked(Some("no")), parked(None)];
+    let settlements = rows.iter().rev().zip(changes).map(|(row, change)| Settlement {
+        lease: lease.clone(),
+        queue: queue.clone(),
+        place: row.place,
+        change,
+    });
+    store.settle(0, &settlements.collect::<Vec<_>>()).await.unwrap();
+
+    let firing =
+        |id: &str| Firing { id: id.to_owned(), arming: (MessageId(Uuid::from_u128(round)), 0) };
+    let mut armed = append(order.as_str(), exact(0), &[round + 50]);
+    armed.timers = ["t", "u", "v"]
+        .map(|id| {
+            TimerChange::Arm(NewTimer {
+                id: id.to_owned(),
+                arming: firing(id).arming,
+                due: Due::After(Duration::ZERO),
+                content: content("late.late", b""),
+                metadata: String::new(),
+            })
+        })
+        .to_vec();
+    commit(store, &armed).await;
+    let mut fired = append(order.as_str(), exact(1), &[]).with_marks(vec![mark(round + 60, 0, 0)]);
+    fired.fires = vec![firing("t")];
+    commit(store, &fired).await;
+    fired.marks[0].message_id = MessageId(Uuid::from_u128(round + 61));
+    assert_eq!(commit(store, &fired).await, Verdict::Void(vec![0]));
+    let timers = TimerQueue { partition: 0, category: "late".to_owned() };
+    assert!(!store.due_timers(&[timers], 10).await.unwrap().timers.is_empty());
+    let settlements = [("u", failed()), ("v", parked(Some("no")))].map(|(id, change)| {
+        TimerSettlement { lease: lease.clone(), stream: order.clone(), firing: firing(id), change }
+    });
+    store.settle_timers(0, &settlements).await.unwrap();
+
+    let letters = store.dead_letters(None, 10).await.unwrap();
+    store.dead_letters(Some((0, letters[0].queued.row.id)), 10).await.unwrap();
+    let all = letters.iter().map(|letter| letter.queue.clone()).collect::<Vec<_>>();
+    for (letter, decision) in
+        letters.iter().zip([DeadLetterDecision::Redrive, DeadLetterDecision::Refuse].iter().cycle())
+    {
+        store.decide_dead_letter(0, letter.queued.row.id, *decision).await.unwrap();
+    }
+    for letter in store.decided_dead_letters(&all).await.unwrap() {
+        store.resolve_dead_letter(&lease, &letter, &[queued(5)]).await.unwrap();
+    }
+    store.prune_marks(0, Duration::ZERO, 1).await.unwrap();
+    store.erase_stream(&order).await.unwrap();
+}
+
 #[tokio::test]
 async fn no_table_is_read_from_end_to_end() {
     let database = Database::create().await;
@@ -79,6 +171,7 @@ async fn no_table_is_read_from_end_to_end() {
     let store = database.store(3).await;
     for round in 1..=10 {
         use_everything(&store, round * 100).await;
+        work_on_everything(&store, round * 1_000).await;
     }
     assert_eq!(scans(&database, store).await, before);
 }

@@ -1,0 +1,56 @@
+//! How far followers have come, and what they queue.
+
+use composable_rust_core::{Advance, Checkpoint, EventId, QueuedRow, StoreError, validate_enqueue};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use crate::PostgresEventStore;
+use crate::columns::OutboxRows;
+use crate::error::store_error;
+use crate::row::{bigint, smallint, unsigned, value};
+
+const LOAD_CHECKPOINTS: &str = "select partition, log_offset, event_id from checkpoints \
+     where name = $1 order by partition";
+
+const ENQUEUE: &str = "select enqueue_rows($1, $2, $3, $4, $5, $6, \
+     $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+
+impl PostgresEventStore {
+    pub(crate) async fn checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        let query = sqlx::query(LOAD_CHECKPOINTS).bind(name);
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        rows.iter().map(checkpoint).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn queue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        validate_enqueue(self.log, partition, rows, advance)?;
+        let mut columns = OutboxRows::default();
+        columns.extend(0, rows);
+        let query = sqlx::query_scalar(ENQUEUE)
+            .bind(smallint(partition))
+            .bind(advance.map(|advance| &*advance.name))
+            .bind(advance.map(|advance| &*advance.lease.worker))
+            .bind(advance.map(|advance| bigint(advance.lease.epoch)))
+            .bind(advance.map(|advance| bigint(advance.to.offset)))
+            .bind(advance.and_then(|advance| advance.to.event_id).map(|id| id.0));
+        let query = columns.bind(query);
+        let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
+        if is_done && !rows.is_empty() {
+            self.tail.has_work();
+        }
+        Ok(is_done)
+    }
+}
+
+fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
+    Ok(Checkpoint {
+        partition: unsigned::<i16, u16>(row, 0)?,
+        offset: unsigned::<i64, u64>(row, 1)?,
+        event_id: value::<Option<Uuid>>(row, 2)?.map(EventId),
+    })
+}

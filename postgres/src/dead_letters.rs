@@ -1,0 +1,173 @@
+//! Messages that could not be handled, and what is decided about them.
+
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, Queue, QueuePlace, QueuedRow,
+    StoreError, validate_partition, validate_rows,
+};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use crate::PostgresEventStore;
+use crate::columns::OutboxRows;
+use crate::error::store_error;
+use crate::outbox::{queued, queued_columns};
+use crate::row::{bigint, decode_error, smallint, text, timestamp, unsigned, value};
+
+macro_rules! letter_columns {
+    () => {
+        concat!(
+            queued_columns!(),
+            ", d.partition, d.sequence, d.index, d.armed_by, d.armed_index, d.attempts, d.error, \
+             d.parked_at, d.decision"
+        )
+    };
+}
+
+/// A row is looked for by its id alone: `partition + 0` has no index. Every name comes after the
+/// empty one, and every place after one below 0.
+const DEAD_LETTERS: &str = concat!(
+    "select ",
+    letter_columns!(),
+    " from (select) here \
+     left join lateral ( \
+         select a.kind as after_kind, a.target as after_target, a.sequence as after_sequence, \
+             a.index as after_index \
+         from dead_letters a where a.id = $2 and a.partition + 0 = $1 limit 1 \
+     ) a on true \
+     cross join lateral ( \
+         select * from dead_letters d where (d.partition, d.kind, d.target, d.sequence, d.index) > \
+             ($1, coalesce(a.after_kind, ''), coalesce(a.after_target, ''), \
+              coalesce(a.after_sequence, -1), coalesce(a.after_index, -1)) \
+         order by d.partition, d.kind, d.target, d.sequence, d.index limit $3 \
+     ) d"
+);
+
+/// The row is looked for by its id alone, here too.
+const DECIDE: &str = "update dead_letters d set decision = $3 \
+     where d.id = $2 and d.partition + 0 = $1 and coalesce(( \
+         select false from dead_letters b where b.partition = d.partition and b.kind = d.kind \
+         and b.target = d.target and b.stream_id = d.stream_id and b.recipient = d.recipient \
+         and (b.sequence, b.index) < (d.sequence, d.index) limit 1 \
+     ), true)";
+
+const DECIDED: &str = concat!(
+    "select ",
+    letter_columns!(),
+    " from unnest($1, $2, $3) with ordinality q(of_partition, of_kind, of_target, nth) \
+     cross join lateral ( \
+         select * from dead_letters d where d.partition = q.of_partition and d.kind = q.of_kind \
+         and d.target = q.of_target and d.decision is not null offset 0 \
+     ) d order by d.partition, q.nth, d.sequence, d.index"
+);
+
+const RESOLVE: &str = "select resolve_dead_letter($1, $2, $3, $4, $5, \
+     $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+
+impl PostgresEventStore {
+    pub(crate) async fn letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let query = sqlx::query(DEAD_LETTERS)
+            .bind(after.map_or(0, |(partition, _)| smallint(partition)))
+            .bind(after.map(|(_, id)| id))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn decide_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        let query =
+            sqlx::query(DECIDE).bind(smallint(partition)).bind(id).bind(decision_name(decision));
+        let done = self.writers.run(async |writer| query.execute(writer).await).await?;
+        let is_kept = done.rows_affected() > 0;
+        if is_kept {
+            self.tail.has_work();
+        }
+        Ok(is_kept)
+    }
+
+    pub(crate) async fn decided_letters(
+        &self,
+        queues: &[Queue],
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let query = sqlx::query(DECIDED)
+            .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
+            .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
+            .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>());
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn resolve_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        validate_partition(self.log, lease.partition)?;
+        validate_rows(answers)?;
+        let mut columns = OutboxRows::default();
+        columns.extend(0, answers);
+        let query = sqlx::query_scalar(RESOLVE)
+            .bind(smallint(lease.partition))
+            .bind(&lease.worker)
+            .bind(bigint(lease.epoch))
+            .bind(letter.queued.row.id)
+            .bind(letter.decision.map(decision_name));
+        let query = columns.bind(query);
+        let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
+        if is_done {
+            self.tail.has_work();
+        }
+        Ok(is_done)
+    }
+}
+
+fn decision_name(decision: DeadLetterDecision) -> &'static str {
+    match decision {
+        DeadLetterDecision::Redrive => "redrive",
+        DeadLetterDecision::Refuse => "refuse",
+    }
+}
+
+fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
+    let queued = queued(row)?;
+    let arming = match (value::<Option<Uuid>>(row, 13)?, value::<Option<i64>>(row, 14)?) {
+        (Some(message), Some(_)) => Some((MessageId(message), unsigned::<i64, u32>(row, 14)?)),
+        _ => None,
+    };
+    let decision = match value::<Option<&str>>(row, 18)? {
+        None => None,
+        Some("redrive") => Some(DeadLetterDecision::Redrive),
+        Some("refuse") => Some(DeadLetterDecision::Refuse),
+        Some(other) => return Err(decode_error(18, format!("an unknown decision `{other}`"))),
+    };
+    let place = match queued.row.kind {
+        OutboxKind::Timer => QueuePlace::default(),
+        _ => QueuePlace {
+            sequence: unsigned::<i64, u64>(row, 11)?,
+            index: unsigned::<i32, u32>(row, 12)?,
+        },
+    };
+    Ok(DeadLetter {
+        queue: Queue {
+            partition: unsigned::<i16, u16>(row, 10)?,
+            kind: queued.row.kind,
+            target: text(row, 2)?.to_owned(),
+        },
+        place,
+        queued,
+        arming,
+        attempts: unsigned::<i32, u32>(row, 15)?,
+        error: value::<Option<String>>(row, 16)?,
+        parked_at: timestamp(row, 17)?,
+        decision,
+    })
+}

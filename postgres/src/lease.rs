@@ -1,0 +1,59 @@
+//! Leases, and who can work.
+
+use composable_rust_core::{Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, StoreError};
+use sqlx::postgres::PgRow;
+
+use crate::PostgresEventStore;
+use crate::error::store_error;
+use crate::row::{bigint, micros, smallint, text, unsigned, value};
+
+/// Members have no partition.
+const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
+     coalesce(l.expires_at <= statement_timestamp(), true) \
+     from leases l where l.worker = any ($1) \
+     union all select m.worker, m.holder, null, null, null \
+     from members m where m.worker = any ($1) and m.expires_at > statement_timestamp()";
+
+const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7)";
+
+impl PostgresEventStore {
+    pub(crate) async fn lease_table(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        let query = sqlx::query(LOAD_LEASES).bind(workers);
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let mut table = LeaseTable::default();
+        rows.iter().try_for_each(|row| read(row, &mut table)).map_err(store_error)?;
+        table.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
+        table.members.sort_unstable();
+        Ok(table)
+    }
+
+    pub(crate) async fn lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        let leases = || round.changes.iter().map(|(lease, _)| lease);
+        let action = |(_, action): &(Lease, LeaseAction)| match action {
+            LeaseAction::Claim => 0,
+            LeaseAction::Renew => 1,
+            LeaseAction::Release => 2,
+        };
+        let query = sqlx::query_scalar(CHANGE_LEASES)
+            .bind(round.holder)
+            .bind(micros(round.ttl))
+            .bind(&round.workers)
+            .bind(leases().map(|lease| &*lease.worker).collect::<Vec<_>>())
+            .bind(leases().map(|lease| smallint(lease.partition)).collect::<Vec<_>>())
+            .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
+            .bind(round.changes.iter().map(action).collect::<Vec<i32>>());
+        self.writers.run(async |writer| query.fetch_one(writer).await).await
+    }
+}
+
+fn read(row: &PgRow, table: &mut LeaseTable) -> Result<(), sqlx::Error> {
+    let worker = text(row, 0)?.to_owned();
+    if value::<Option<i16>>(row, 2)?.is_none() {
+        table.members.push((worker, value(row, 1)?));
+        return Ok(());
+    }
+    let partition = unsigned::<i16, u16>(row, 2)?;
+    let lease = Lease { worker, partition, epoch: unsigned::<i64, u64>(row, 3)? };
+    table.leases.push(StandingLease { lease, holder: value(row, 1)?, lapsed: value(row, 4)? });
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Effects that wait to be executed.
+
+use composable_rust_core::{
+    NewOutboxRow, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement,
+    StoreError, StreamId, validate_settlements,
+};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use crate::PostgresEventStore;
+use crate::columns::{OutboxRows, Query, count};
+use crate::error::store_error;
+use crate::row::{
+    self, bigint, decode_error, encoded, metadata, micros, smallint, text, timestamp, unsigned,
+    value,
+};
+
+/// The columns of an effect and its sender, in the order that [`queued`] reads them.
+macro_rules! queued_columns {
+    () => {
+        "id, kind, target, recipient, message_type, schema_version, codec, message_data, \
+         metadata, stream_id"
+    };
+}
+pub(crate) use queued_columns;
+
+const READ_OUTBOX: &str = concat!(
+    "select ",
+    queued_columns!(),
+    ", q.nth, o.sequence, o.index, o.attempts, o.next_attempt_at, statement_timestamp(), \
+     coalesce(( \
+         select true from dead_letters d where d.partition = o.partition and d.kind = o.kind \
+         and d.target = o.target and d.stream_id = o.stream_id and d.recipient = o.recipient \
+         limit 1 \
+     ), false) \
+     from unnest($1, $2, $3, $4, $5) \
+         with ordinality q(of_partition, of_kind, of_target, after_sequence, after_index, nth) \
+     cross join lateral ( \
+         select * from outbox o where o.partition = q.of_partition and o.kind = q.of_kind \
+         and o.target = q.of_target and (o.sequence, o.index) > (q.after_sequence, q.after_index) \
+         order by o.sequence, o.index limit $6 \
+     ) o"
+);
+
+const QUEUED_STREAMS: &str = "select stream_id from outbox \
+     where partition = $1 and kind = $2 and target = $3 \
+     union select stream_id from dead_letters \
+     where partition = $1 and kind = $2 and target = $3 \
+     order by stream_id";
+
+/// Without replacements.
+const SETTLE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+const SETTLE_AND_QUEUE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+     $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+
+impl PostgresEventStore {
+    pub(crate) async fn outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let queues = || after.iter().map(|(queue, _)| queue);
+        let places = || after.iter().map(|(_, place)| place);
+        let query = sqlx::query(READ_OUTBOX)
+            .bind(queues().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
+            .bind(queues().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
+            .bind(queues().map(|queue| &*queue.target).collect::<Vec<_>>())
+            .bind(places().map(|place| bigint(place.sequence)).collect::<Vec<_>>())
+            .bind(places().map(|place| count(place.index)).collect::<Vec<_>>())
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let read = rows.iter().map(|row| outbox_row(row, after));
+        let mut read = read.collect::<Result<Vec<_>, _>>().map_err(store_error)?;
+        // The plan gives them in this order; a plan is no promise.
+        if !read.is_sorted_by_key(|(nth, row)| (*nth, row.place)) {
+            read.sort_by_key(|(nth, row)| (*nth, row.place));
+        }
+        Ok(read.into_iter().map(|(_, row)| row).collect())
+    }
+
+    pub(crate) async fn streams_of(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        let query = sqlx::query(QUEUED_STREAMS)
+            .bind(smallint(queue.partition))
+            .bind(queue.kind.as_str())
+            .bind(&queue.target);
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let streams = rows.iter().map(|row| row::stream(row, 0));
+        streams.collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn settle_outbox(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        validate_settlements(self.log, partition, settlements)?;
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leases = || settlements.iter().map(|settlement| &settlement.lease);
+        let queues = || settlements.iter().map(|settlement| &settlement.queue);
+        let places = || settlements.iter().map(|settlement| settlement.place);
+        let changes = Changes::new(settlements.iter().map(|settlement| &settlement.change));
+        let makes_work = changes.queue_more();
+        let query = sqlx::query_scalar(if makes_work { SETTLE_AND_QUEUE } else { SETTLE })
+            .bind(smallint(partition))
+            .bind(leases().map(|lease| &*lease.worker).collect::<Vec<_>>())
+            .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
+            .bind(queues().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
+            .bind(queues().map(|queue| &*queue.target).collect::<Vec<_>>())
+            .bind(places().map(|place| bigint(place.sequence)).collect::<Vec<_>>())
+            .bind(places().map(|place| count(place.index)).collect::<Vec<_>>());
+        let query = changes.bind(query);
+        let settled = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
+        if makes_work {
+            self.tail.has_work();
+        }
+        Ok(settled)
+    }
+}
+
+/// What becomes of rows, by column.
+#[derive(Default)]
+pub(crate) struct Changes<'a> {
+    change: Vec<i32>,
+    attempts: Vec<i32>,
+    wait: Vec<i64>,
+    error: Vec<Option<String>>,
+    instead: OutboxRows<'a>,
+}
+
+impl<'a> Changes<'a> {
+    pub(crate) fn new(changes: impl Iterator<Item = &'a QueueChange>) -> Self {
+        let mut columns = Self::default();
+        for change in changes {
+            let nth = count(columns.change.len() + 1);
+            match change {
+                QueueChange::Done(rows) => {
+                    columns.push(0, 0, 0, None);
+                    columns.instead.extend(nth, rows);
+                }
+                QueueChange::Failed { attempts, retry_after, error } => {
+                    columns.push(1, *attempts, micros(*retry_after), Some(error));
+                }
+                QueueChange::Parked { attempts, error } => {
+                    columns.push(2, *attempts, 0, error.as_deref());
+                }
+            }
+        }
+        columns
+    }
+
+    fn push(&mut self, change: i32, attempts: u32, wait: i64, error: Option<&str>) {
+        self.change.push(change);
+        self.attempts.push(count(attempts));
+        self.wait.push(wait);
+        // The server keeps no NUL in a text.
+        self.error.push(error.map(|error| error.replace('\0', "\u{FFFD}")));
+    }
+
+    /// Whether rows come instead of others.
+    pub(crate) fn queue_more(&self) -> bool {
+        !self.instead.is_empty()
+    }
+
+    pub(crate) fn bind<O>(self, query: Query<'a, O>) -> Query<'a, O> {
+        let more = self.queue_more();
+        let query = query.bind(self.change).bind(self.attempts).bind(self.wait).bind(self.error);
+        if more { self.instead.bind(query) } else { query }
+    }
+}
+
+/// The effect and its sender in a row of [`queued_columns`].
+pub(crate) fn queued(row: &PgRow) -> Result<QueuedRow, sqlx::Error> {
+    let kind = text(row, 1)?;
+    let kind = OutboxKind::from_name(kind)
+        .ok_or_else(|| decode_error(1, format!("an effect of the unknown kind `{kind}`")))?;
+    Ok(QueuedRow {
+        stream: row::stream(row, 9)?,
+        row: NewOutboxRow {
+            id: value::<Uuid>(row, 0)?,
+            kind,
+            target: text(row, 2)?.to_owned(),
+            recipient: text(row, 3)?.to_owned(),
+            content: encoded(row, 4)?,
+            metadata: metadata(row, 8)?,
+        },
+    })
+}
+
+fn outbox_row(
+    row: &PgRow,
+    after: &[(Queue, QueuePlace)],
+) -> Result<(usize, OutboxRow), sqlx::Error> {
+    let nth = unsigned::<i64, usize>(row, 10)?;
+    let (queue, _) = nth
+        .checked_sub(1)
+        .and_then(|index| after.get(index))
+        .ok_or_else(|| decode_error(10, "a row of no queue that was asked for"))?;
+    let wait = match value::<Option<i64>>(row, 14)? {
+        Some(_) => timestamp(row, 14)?.since(timestamp(row, 15)?),
+        None => std::time::Duration::ZERO,
+    };
+    let row = OutboxRow {
+        queue: queue.clone(),
+        place: QueuePlace {
+            sequence: unsigned::<i64, u64>(row, 11)?,
+            index: unsigned::<i32, u32>(row, 12)?,
+        },
+        queued: queued(row)?,
+        attempts: unsigned::<i32, u32>(row, 13)?,
+        wait,
+        behind_parked: value(row, 16)?,
+    };
+    Ok((nth, row))
+}

@@ -1,0 +1,114 @@
+//! Leases, queues, checkpoints, dead letters: what the methods promise stands at the port.
+
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRound, LeaseTable,
+    OutboxRow, Queue, QueuePlace, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
+    TimerSettlement, WorkQueues,
+};
+use uuid::Uuid;
+
+use crate::PostgresEventStore;
+
+impl WorkQueues for PostgresEventStore {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        self.lease_table(workers).await
+    }
+
+    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        self.lease_round(round).await
+    }
+
+    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        self.checkpoints(name).await
+    }
+
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        self.queue(partition, rows, advance).await
+    }
+
+    async fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.outbox(after, limit).await
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        self.streams_of(queue).await
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        self.settle_outbox(partition, settlements).await
+    }
+
+    async fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        self.timers(queues, limit).await
+    }
+
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        self.settle_due(partition, settlements).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.letters(after, limit).await
+    }
+
+    async fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        self.decide_letter(partition, id, decision).await
+    }
+
+    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
+        self.decided_letters(queues).await
+    }
+
+    async fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        self.resolve_letter(lease, letter, answers).await
+    }
+
+    async fn prune_marks(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.prune(partition, age, limit).await
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        Ok(self.tail.work_since(seen).await)
+    }
+}

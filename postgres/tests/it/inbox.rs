@@ -1,0 +1,52 @@
+//! What is known of messages, and for how long.
+
+use std::time::Duration;
+
+use composable_rust_core::WorkQueues as _;
+use sqlx::Executor as _;
+
+use crate::database::Database;
+use crate::work::{hold, parked, queued, read, settlement};
+
+/// More pages than are looked at in one step, of which other partitions fill a part.
+#[tokio::test]
+async fn a_large_inbox_is_pruned_bit_by_bit() {
+    let database = Database::create().await;
+    let store = database.store(2).await;
+    let lease = hold(&store).await;
+    let fill = "insert into inbox select 0, null, now() - make_interval(days => 40 - n / 1000, hours => -1), \
+        ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(), n % 2, \
+        'a-' || n, '' from generate_series(1, 20000) n";
+    store.pool().execute(fill).await.unwrap();
+    let mut two = [queued(2), queued(4)];
+    two[1].row.recipient = "payment-9".to_owned();
+    store.enqueue(0, &two, None).await.unwrap();
+    store
+        .pool()
+        .execute("update outbox set created_at = now() - interval '50 days'")
+        .await
+        .unwrap();
+    let rows = read(&store).await;
+    let park = settlement(&lease, &rows[1], parked(Some("no")));
+    store.settle(0, &[park]).await.unwrap();
+    let month = Duration::from_secs(30 * 24 * 3600);
+    let mut counts = Vec::new();
+    loop {
+        let pruned = store.prune_marks(0, month, 700).await.unwrap();
+        if pruned == 0 {
+            break;
+        }
+        counts.push(pruned);
+    }
+    // Those of the first 9,999 that are even, but for two whose messages wait.
+    assert_eq!(counts.iter().sum::<u64>(), 4_999 - 2, "{counts:?}");
+    assert!(counts[..counts.len() - 1].iter().all(|pruned| *pruned == 700), "{counts:?}");
+    let left: Vec<(i16, i64)> =
+        sqlx::query_as("select partition, count(*) from inbox group by 1 order by 1")
+            .fetch_all(store.pool())
+            .await
+            .unwrap();
+    assert_eq!(left, [(0, 10_000 - 4_997), (1, 10_000)]);
+    // Marks of other ages wait for their turn.
+    assert_eq!(store.prune_marks(1, Duration::from_secs(3600 * 24 * 365), 10).await.unwrap(), 0);
+}

@@ -1,0 +1,182 @@
+//! Processes that compete for leases, and what a lease protects.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Checkpoint, DeadLetterDecision, Due, Lease, LeaseAction, LeaseRound, QueueChange,
+    TimerSettlement, WorkQueues as _,
+};
+use composable_rust_postgres::PostgresEventStore;
+use sqlx::{Connection as _, Executor as _};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::database::Database;
+use crate::fixtures::{append, commit, exact, stream};
+use crate::work::{
+    WORKER, arm, done, firing, hold, lease, parked, queued, read, round, row, settlement,
+    timer_queue,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pools_race_for_leases() {
+    let database = Database::create().await;
+    let stores = [database.store(4).await, database.store(4).await];
+    let processes = (1..=6_u128).map(|holder| {
+        let store = stores[usize::from(holder % 2 == 0)].clone();
+        tokio::spawn(async move {
+            let mut won = Vec::new();
+            let end = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < end {
+                let table = store.load_leases(&[WORKER.to_owned()]).await.unwrap();
+                let mut known: Vec<Lease> = (0..4).map(|partition| lease(partition, 0)).collect();
+                for standing in table.leases {
+                    let partition = usize::from(standing.lease.partition);
+                    known[partition] = standing.lease;
+                }
+                // Each in another order.
+                known.rotate_left(usize::try_from(holder % 4).unwrap());
+                let claims: Vec<_> = known.into_iter().map(|l| (l, LeaseAction::Claim)).collect();
+                let ttl = Duration::from_millis(5);
+                let made = store.change_leases(&round(holder, ttl, claims.clone())).await.unwrap();
+                for ((lease, _), made) in claims.into_iter().zip(made) {
+                    if made {
+                        won.push((lease.partition, lease.epoch + 1));
+                    }
+                }
+            }
+            won
+        })
+    });
+    let won: Vec<Vec<(u16, u64)>> =
+        futures_util::future::join_all(processes).await.into_iter().map(Result::unwrap).collect();
+    let all: Vec<_> = won.concat();
+    let distinct: HashSet<_> = all.iter().copied().collect();
+    assert_eq!(distinct.len(), all.len(), "an epoch has one holder");
+    assert!(won.iter().filter(|won| !won.is_empty()).count() > 1, "nobody raced");
+    let table = stores[0].load_leases(&[WORKER.to_owned()]).await.unwrap();
+    for standing in table.leases {
+        let own = all.iter().filter(|(partition, _)| *partition == standing.lease.partition);
+        assert_eq!(own.count() as u64, standing.lease.epoch, "no epoch is left out");
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_work_any_more_is_no_member() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let minute = Duration::from_secs(60);
+    store.change_leases(&round(1, minute, Vec::new())).await.unwrap();
+    store.change_leases(&round(2, Duration::ZERO, Vec::new())).await.unwrap();
+    let members = |store: PostgresEventStore| async move {
+        store.load_leases(&[WORKER.to_owned()]).await.unwrap().members
+    };
+    let member = |holder| (WORKER.to_owned(), Uuid::from_u128(holder));
+    assert_eq!(members(store.clone()).await, [member(1)]);
+    store.change_leases(&round(3, minute, Vec::new())).await.unwrap();
+    assert_eq!(members(store.clone()).await, [member(1), member(3)]);
+    let withdrawn = LeaseRound { workers: Vec::new(), ..round(1, minute, Vec::new()) };
+    store.change_leases(&withdrawn).await.unwrap();
+    assert_eq!(members(store.clone()).await, [member(3)]);
+    let kept: i64 =
+        sqlx::query_scalar("select count(*) from members").fetch_one(store.pool()).await.unwrap();
+    assert_eq!(kept, 1, "what has lapsed goes");
+}
+
+/// The lease changes hands while the worker's write waits for it.
+#[tokio::test]
+async fn a_holder_that_loses_its_epoch_writes_nothing() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let lease = hold(&store).await;
+    let mut first = append("order-1", exact(0), &[1]);
+    first.outbox = vec![row(1), row(2)];
+    first.timers = vec![arm(5, Due::After(Duration::ZERO))];
+    commit(&store, &first).await;
+    let rows = read(&store).await;
+    let park = settlement(&lease, &rows[1], parked(Some("no")));
+    assert_eq!(store.settle(0, &[park]).await.unwrap(), [true]);
+    let id = rows[1].queued.row.id;
+    assert!(store.decide_dead_letter(0, id, DeadLetterDecision::Redrive).await.unwrap());
+    let letter = store.dead_letters(None, 10).await.unwrap().remove(0);
+
+    let mut foreign = database.connection().await;
+    let mut takeover = foreign.begin().await.unwrap();
+    takeover.execute("update leases set epoch = epoch + 1").await.unwrap();
+    let settle = tokio::spawn({
+        let (store, lease, row) = (store.clone(), lease.clone(), rows[0].clone());
+        async move {
+            let other = Lease { epoch: 2, ..lease.clone() };
+            let changes = [
+                settlement(&lease, &row, QueueChange::Done(vec![queued(3)])),
+                settlement(&other, &row, done()),
+            ];
+            store.settle(0, &changes[..1]).await.unwrap()
+        }
+    });
+    let timers = tokio::spawn({
+        let (store, lease) = (store.clone(), lease.clone());
+        let change = parked(Some("no"));
+        let lost = TimerSettlement { lease, stream: stream("order-1"), firing: firing(5), change };
+        async move { store.settle_timers(0, &[lost]).await.unwrap() }
+    });
+    let enqueue = tokio::spawn({
+        let (store, lease) = (store.clone(), lease.clone());
+        let to = Checkpoint { partition: 0, offset: 1, event_id: None };
+        let advance = Advance { name: "policy".to_owned(), lease, to };
+        async move { store.enqueue(0, &[queued(4)], Some(&advance)).await.unwrap() }
+    });
+    let resolve = tokio::spawn({
+        let (store, lease, letter) = (store.clone(), lease.clone(), letter.clone());
+        async move { store.resolve_dead_letter(&lease, &letter, &[]).await.unwrap() }
+    });
+    sleep(Duration::from_millis(300)).await;
+    assert!(!settle.is_finished(), "it does not wait for the lease");
+    takeover.commit().await.unwrap();
+    assert_eq!(settle.await.unwrap(), [false]);
+    timers.await.unwrap();
+    assert!(!enqueue.await.unwrap());
+    assert!(!resolve.await.unwrap());
+    assert_eq!(read(&store).await, rows[..1]);
+    assert_eq!(store.dead_letters(None, 10).await.unwrap(), std::slice::from_ref(&letter));
+    assert_eq!(store.load_checkpoints("policy").await.unwrap(), []);
+    assert_eq!(store.due_timers(&[timer_queue()], 10).await.unwrap().timers.len(), 1);
+    let now = Lease { epoch: 2, ..lease };
+    assert!(store.resolve_dead_letter(&now, &letter, &[]).await.unwrap());
+    assert_eq!(read(&store).await, rows);
+}
+
+/// A lease that is being used cannot be taken before the write is committed.
+#[tokio::test]
+async fn a_write_that_is_under_way_holds_its_lease() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let lease = hold(&store).await;
+    store.enqueue(0, &[queued(1)], None).await.unwrap();
+    store.pool().execute("update leases set expires_at = '2000-01-01'").await.unwrap();
+    let place = read(&store).await[0].place;
+    let mut foreign = database.connection().await;
+    let mut settling = foreign.begin().await.unwrap();
+    let settled: Vec<bool> = sqlx::query_scalar(
+        "select settle_rows(0::smallint, array[$1], array[1::bigint], array['dispatch'], \
+         array['payment'], array[$2], array[0], array[0], array[0], array[0::bigint], \
+         array[null])",
+    )
+    .bind(WORKER)
+    .bind(i64::try_from(place.sequence).unwrap())
+    .fetch_one(&mut *settling)
+    .await
+    .unwrap();
+    // Indices count from 1.
+    assert_eq!(settled, [true]);
+    let takeover = tokio::spawn({
+        let store = store.clone();
+        let claim = vec![(lease, LeaseAction::Claim)];
+        async move { store.change_leases(&round(2, Duration::from_secs(9), claim)).await.unwrap() }
+    });
+    sleep(Duration::from_millis(200)).await;
+    assert!(!takeover.is_finished(), "the lease was taken under a write");
+    settling.commit().await.unwrap();
+    assert_eq!(takeover.await.unwrap(), [true]);
+}

@@ -1,0 +1,73 @@
+//! Timers that are fired, replaced and parked at once.
+
+use composable_rust_core::{TimerSettlement, Verdict, WorkQueues as _};
+
+use crate::database::Database;
+use crate::fixtures::{commit, stream};
+use crate::work::{arming, fires, firing, hold, parked, timer_queue};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timer_fires_once_or_is_replaced() {
+    let database = Database::create().await;
+    let stores = [database.store(1).await, database.store(1).await];
+    commit(&stores[0], &arming(1)).await;
+    let (mut fired, mut void) = (0, 0);
+    for n in 1..=60 {
+        let one = fires(n, 1_000 + n);
+        let other = fires(n, 2_000 + n);
+        let next = arming(n + 1);
+        let (one, other, next) =
+            tokio::join!(commit(&stores[0], &one), commit(&stores[1], &other), async {
+                if n % 2 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                commit(&stores[usize::from(n % 3 == 0)], &next).await
+            });
+        assert!(matches!(next, Verdict::Committed { .. }), "{next:?}");
+        match (&one, &other) {
+            (Verdict::Committed { .. }, Verdict::Void(which))
+            | (Verdict::Void(which), Verdict::Committed { .. }) => {
+                assert_eq!(which, &[0]);
+                fired += 1;
+            }
+            (Verdict::Void(_), Verdict::Void(_)) => void += 1,
+            both => panic!("{both:?}"),
+        }
+        let due = stores[0].due_timers(&[timer_queue()], 10).await.unwrap();
+        let firings: Vec<_> = due.timers.into_iter().map(|timer| timer.firing).collect();
+        assert_eq!(firings, [firing(n + 1)]);
+    }
+    println!("{fired} fired, {void} were replaced");
+}
+
+/// What was fired is not parked, and what was parked is not fired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timer_fires_or_is_parked() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let other = database.store(1).await;
+    let lease = hold(&store).await;
+    for n in 1..=40 {
+        commit(&store, &arming(n)).await;
+        let firing_append = fires(n, 1_000 + n);
+        let park = TimerSettlement {
+            lease: lease.clone(),
+            stream: stream("order-1"),
+            firing: firing(n),
+            change: parked(Some("no")),
+        };
+        let before = store.dead_letters(None, 1_000).await.unwrap().len();
+        let park = [park];
+        let (fired, parked) =
+            tokio::join!(commit(&other, &firing_append), store.settle_timers(0, &park));
+        parked.unwrap();
+        let letters = store.dead_letters(None, 1_000).await.unwrap();
+        let is_parked = letters.len() > before;
+        match fired {
+            Verdict::Committed { .. } => assert!(!is_parked, "both"),
+            Verdict::Void(_) => assert!(is_parked, "neither"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.due_timers(&[timer_queue()], 10).await.unwrap().timers, []);
+    }
+}
