@@ -321,7 +321,7 @@ impl<A: Aggregate> Draft<'_, A> {
                     ));
                 }
                 let asks = Some((target, replies));
-                let metadata = self.caused_by(effects.metadata, cause, asks, remote)?;
+                let metadata = self.caused_by(effects.metadata, cause, asks)?;
                 let content = self.encoded_any(&recipient, &command)?;
                 let (kind, target) = addressed(target, remote);
                 self.append.outbox.push(NewOutboxRow {
@@ -339,7 +339,7 @@ impl<A: Aggregate> Draft<'_, A> {
                     return Err(unknown(gateway, "gateway", "`.gateway` or `.gateway_elsewhere`"));
                 }
                 let asks = Some((gateway, replies));
-                let metadata = self.caused_by(effects.metadata, cause, asks, false)?;
+                let metadata = self.caused_by(effects.metadata, cause, asks)?;
                 let content = self.encoded_any(self.rules.stream, &request)?;
                 self.append.outbox.push(NewOutboxRow {
                     id,
@@ -371,7 +371,7 @@ impl<A: Aggregate> Draft<'_, A> {
                         if detached {
                             of.return_addresses.clear();
                         }
-                        self.caused_by(&of, cause, None, false)?
+                        self.caused_by(&of, cause, None)?
                     },
                 }));
             }
@@ -416,7 +416,6 @@ impl<A: Aggregate> Draft<'_, A> {
         of: &Metadata,
         cause: Uuid,
         request: Option<(&'static str, Replies)>,
-        remote: bool,
     ) -> Result<String, SendError<A::Rejection>> {
         let mut metadata = Metadata { causation_id: cause, reply: None, ..of.clone() };
         if let Some((_, Replies::Unwanted | Replies::Detached(_))) = &request {
@@ -434,12 +433,8 @@ impl<A: Aggregate> Draft<'_, A> {
                 }
                 let stream = self.rules.stream.clone();
                 let target = target.to_owned();
-                metadata.return_addresses.push(ReturnAddress { stream, target, tag, remote });
+                metadata.return_addresses.push(ReturnAddress { stream, target, tag, service: None });
             }
-        }
-        if remote {
-            // To the service that it goes to, all of them live elsewhere.
-            metadata.return_addresses.iter_mut().for_each(|address| address.remote = true);
         }
         Ok(json(&metadata))
     }
@@ -479,9 +474,9 @@ pub(crate) fn reply_row(
     content: Option<Encoded>,
     mut metadata: Metadata,
 ) -> Option<NewOutboxRow> {
-    let ReturnAddress { stream, tag, remote, .. } = metadata.return_addresses.pop()?;
+    let ReturnAddress { stream, tag, service, .. } = metadata.return_addresses.pop()?;
     metadata.reply = Some(ReplyTo { from: from.to_owned(), outcome, tag });
-    let (kind, target) = addressed(stream.category(), remote);
+    let (kind, target) = addressed(stream.category(), service.is_some());
     Some(NewOutboxRow {
         id,
         kind,
@@ -499,7 +494,7 @@ fn nothing() -> Encoded {
     Encoded { name: NOTHING.into(), version: 1, codec: "json".into(), bytes: Vec::new() }
 }
 
-fn json(metadata: &Metadata) -> String {
+pub(crate) fn json(metadata: &Metadata) -> String {
     serde_json::to_string(metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
 }
 
