@@ -150,11 +150,9 @@ impl Aggregate for Actor {
         let Out::Did(act) = event else { return effects![] };
         match act.clone() {
             Act::Ask { to, tag, act } => effects![ask(&to, tag, *act)],
-            Act::AskAll(all) => all
-                .into_iter()
-                .fold(Reactions::none(), |all, (to, tag, act)| {
-                    all.merge(effects![ask(&to, tag, act)])
-                }),
+            Act::AskAll(all) => all.into_iter().fold(Reactions::none(), |all, (to, tag, act)| {
+                all.merge(effects![ask(&to, tag, act)])
+            }),
             Act::AskDetached { to, tag, act } => effects![ask(&to, tag, *act).detached()],
             Act::Tell { to, act } => effects![tell(&Actor::id(to), In::Do(*act))],
             Act::Call { tag, text } => {
@@ -192,9 +190,7 @@ impl Actor {
                 assert!(!ctx.env().0.load(Ordering::SeqCst), "it is broken");
                 record(Out::Did(Act::Note(n)))
             }
-            Act::AskSilently { to, tag, act } => {
-                unchanged().with(effects![ask(&to, tag, *act)])
-            }
+            Act::AskSilently { to, tag, act } => unchanged().with(effects![ask(&to, tag, *act)]),
             Act::Keep => record(Out::Kept(ctx.reply_address())),
             Act::AnswerKept(n) => {
                 let Some(kept) = &self.kept else { return unchanged() };

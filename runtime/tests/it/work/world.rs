@@ -49,7 +49,13 @@ impl World {
     pub(crate) fn new() -> Self {
         let clock = Virtual::new();
         let memory = InMemoryEventStore::new().with_clock(clock);
-        Self { clock, memory, broken: Broken::default(), outside: Outside::default(), ids: Arc::default() }
+        Self {
+            clock,
+            memory,
+            broken: Broken::default(),
+            outside: Outside::default(),
+            ids: Arc::default(),
+        }
     }
 
     /// An app on `store` with the actor and the gateway.
