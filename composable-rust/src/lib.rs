@@ -7,6 +7,8 @@ pub use composable_rust_runtime::*;
 
 #[cfg(feature = "postgres")]
 pub use composable_rust_postgres as postgres;
+#[cfg(feature = "redpanda")]
+pub use composable_rust_redpanda as redpanda;
 #[cfg(feature = "sqlite")]
 pub use composable_rust_sqlite as sqlite;
 #[cfg(feature = "testing")]
@@ -34,6 +36,17 @@ mod book {
     mod composition {}
     #[doc = include_str!("../../docs/src/event-sourcing.md")]
     mod event_sourcing {}
+    #[doc = include_str!("../../docs/src/sagas.md")]
+    mod sagas {}
+    #[doc = include_str!("../../docs/src/gateways.md")]
+    mod gateways {}
+    #[doc = include_str!("../../docs/src/policies.md")]
+    mod policies {}
+    #[doc = include_str!("../../docs/src/event-bus.md")]
+    mod event_bus {}
+    #[cfg(feature = "redpanda")]
+    #[doc = include_str!("../../docs/src/kafka.md")]
+    mod kafka {}
     #[doc = include_str!("../../docs/src/testing.md")]
     mod testing {}
 }

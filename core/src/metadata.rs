@@ -60,9 +60,10 @@ pub struct ReturnAddress {
     pub target: String,
     /// The tag that the asker attached, as JSON text.
     pub tag: String,
-    /// Whether the asker lives in another service, so that the answer goes over the bus.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub remote: bool,
+    /// The log of the service in which the asker lives, if that is not this one: the answer goes over
+    /// the bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Uuid>,
 }
 
 /// What is known about an event, a command or an effect besides its content.

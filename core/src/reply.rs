@@ -1,6 +1,6 @@
 //! Replies on their way: what is answered, to whom, and how it becomes a command.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Answer, CallError, DecodeError, Format, Gateway, Message, Receives, ReceivesAnswer, Reply,
@@ -115,8 +115,9 @@ impl RawReply<'_> {
 
 /// To whom the outcome of a message is answered: kept in a state or an event, it lets an aggregate
 /// [`answer`](crate::answer) later, when something outside comes back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+///
+/// It is written as a text in every format, so that it can be kept whatever it holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplyAddress(pub(crate) Vec<ReturnAddress>);
 
 impl ReplyAddress {
@@ -128,6 +129,26 @@ impl ReplyAddress {
     /// The addresses; the last is the nearest.
     pub fn stack(&self) -> &[ReturnAddress] {
         &self.0
+    }
+}
+
+impl Serialize for ReplyAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_empty() {
+            return serializer.serialize_str("");
+        }
+        let text = serde_json::to_string(&self.0).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReplyAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_str(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 

@@ -55,7 +55,7 @@ mod row;
 mod snapshot;
 mod store;
 mod timers;
-mod work_queues;
+mod work;
 mod writers;
 
 pub use builder::PostgresEventStoreBuilder;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use composable_rust_core::{
-    Aggregate, Clock, Codecs, Fingerprint, IdGenerator, LogInfo, Rng, SharedEventStore,
+    Aggregate, Clock, Codecs, Fingerprint, IdGenerator, LogInfo, ReplySource, Rng, SharedEventStore,
 };
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,10 @@ pub(crate) struct Shared {
     pub(crate) codecs: Codecs,
     /// Targets that live in another service.
     pub(crate) remote: BTreeSet<&'static str>,
+    /// Targets and gateways of this service, in this process or another.
+    pub(crate) known: BTreeSet<ReplySource>,
+    /// Messages that came again and changed nothing.
+    pub(crate) absorbed: AtomicU64,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdGenerator>,

@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +93,12 @@ impl App {
                 std::any::type_name::<A>()
             ),
         }
+    }
+
+    /// How many messages have come again to instances here and changed nothing, since the app was
+    /// built: redeliveries, and commands with a key that was used before.
+    pub fn absorbed(&self) -> u64 {
+        self.0.shared.absorbed.load(Ordering::Relaxed)
     }
 
     /// What could not be handled, and what stands behind it.

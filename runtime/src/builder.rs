@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use composable_rust_core::{
     Aggregate, Clock, Codec, Codecs, EventBus, EventStore, Format, Gateway, Id, IdGenerator,
-    Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus, SharedEventStore,
-    Target, schema,
+    MAX_PAYLOAD_BYTES, Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus,
+    SharedEventStore, Target, schema,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -344,7 +345,15 @@ impl AppBuilder {
         if !problems.is_empty() {
             return Err(BuildError { problems });
         }
-        let Self { store, settings, codecs, clock, ids, rng, aggregates, .. } = self;
+        let Self { store, mut settings, codecs, clock, ids, rng, aggregates, .. } = self;
+        let most = self.bus.as_ref().and_then(EventBus::max_payload_bytes);
+        if settings.max_payload == MAX_PAYLOAD_BYTES {
+            settings.max_payload =
+                most.map_or(MAX_PAYLOAD_BYTES, |most| most.min(MAX_PAYLOAD_BYTES));
+        }
+        let targets = aggregates.iter().map(|aggregate| ReplySource::Target(aggregate.name));
+        let gateways = self.gateways.iter().map(|(name, _)| ReplySource::Gateway(name));
+        let known = targets.chain(gateways).chain(self.elsewhere).collect();
         let writer = GroupCommit::with(
             store.clone(),
             settings.clone(),
@@ -360,6 +369,8 @@ impl AppBuilder {
             writer,
             codecs,
             remote: self.remote,
+            known,
+            absorbed: AtomicU64::new(0),
             settings,
             clock,
             ids,
@@ -529,7 +540,7 @@ impl AppBuilder {
         if let Some(most) = bus.max_payload_bytes() {
             let largest = self.settings.max_payload;
             let sends = !self.published.is_empty() || !self.remote.is_empty();
-            if sends && largest > most {
+            if sends && largest > most && largest != MAX_PAYLOAD_BYTES {
                 problems.push(format!(
                     "payloads may have {largest} bytes, but the bus takes only {most}: lower the \
                      setting `max_payload`, or raise the limit of the bus and its broker"

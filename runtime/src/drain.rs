@@ -1,6 +1,7 @@
 //! Draining a mailbox: deciding everything that waits, appending it as one, answering.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -154,6 +155,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             codecs: &self.shared.codecs,
             verify_encoding: self.shared.settings.verify_encoding,
             remote: &self.shared.remote,
+            known: &self.shared.known,
             max_payload: self.shared.settings.max_payload,
         };
         let plan = {
@@ -251,6 +253,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             };
             // Without a key the id is the message's own: nothing else can have made the mark.
+            self.shared.absorbed.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("composable_rust_absorbed_total", "aggregate" => A::NAME)
+                .increment(1);
             let is_same = letter.question.digest.is_none_or(|digest| digest == mark.digest);
             let answer = if is_same {
                 stored_answer::<A>(&self.shared.codecs, &instance.stream, mark)

@@ -7,8 +7,8 @@ use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
     Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
     ExpectedVersion, Firing, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark,
-    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplyTo,
-    ReturnAddress, StreamId, TimerChange, Version,
+    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplySource,
+    ReplyTo, ReturnAddress, StreamId, TimerChange, Version,
 };
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     pub(crate) max_payload: usize,
     /// Targets that live in another service.
     pub(crate) remote: &'a BTreeSet<&'static str>,
+    /// Targets and gateways of this service.
+    pub(crate) known: &'a BTreeSet<ReplySource>,
 }
 
 /// A message that waits to be decided.
@@ -311,8 +313,15 @@ impl<A: Aggregate> Draft<'_, A> {
                     return Err(SendError::Internal(command.kind().name));
                 }
                 let remote = self.rules.remote.contains(target);
+                if !remote && !self.rules.known.contains(&ReplySource::Target(target)) {
+                    return Err(unknown(
+                        target,
+                        "target",
+                        "`.aggregate`, `.remote` or `.elsewhere`",
+                    ));
+                }
                 let asks = Some((target, replies));
-                let metadata = self.caused_by(effects.metadata, cause, asks, remote)?;
+                let metadata = self.caused_by(effects.metadata, cause, asks)?;
                 let content = self.encoded_any(&recipient, &command)?;
                 let (kind, target) = addressed(target, remote);
                 self.append.outbox.push(NewOutboxRow {
@@ -326,8 +335,11 @@ impl<A: Aggregate> Draft<'_, A> {
             }
             Reaction::CallGateway(call) => {
                 let CallGateway { gateway, request, replies } = *call;
+                if !self.rules.known.contains(&ReplySource::Gateway(gateway)) {
+                    return Err(unknown(gateway, "gateway", "`.gateway` or `.gateway_elsewhere`"));
+                }
                 let asks = Some((gateway, replies));
-                let metadata = self.caused_by(effects.metadata, cause, asks, false)?;
+                let metadata = self.caused_by(effects.metadata, cause, asks)?;
                 let content = self.encoded_any(self.rules.stream, &request)?;
                 self.append.outbox.push(NewOutboxRow {
                     id,
@@ -359,7 +371,7 @@ impl<A: Aggregate> Draft<'_, A> {
                         if detached {
                             of.return_addresses.clear();
                         }
-                        self.caused_by(&of, cause, None, false)?
+                        self.caused_by(&of, cause, None)?
                     },
                 }));
             }
@@ -404,7 +416,6 @@ impl<A: Aggregate> Draft<'_, A> {
         of: &Metadata,
         cause: Uuid,
         request: Option<(&'static str, Replies)>,
-        remote: bool,
     ) -> Result<String, SendError<A::Rejection>> {
         let mut metadata = Metadata { causation_id: cause, reply: None, ..of.clone() };
         if let Some((_, Replies::Unwanted | Replies::Detached(_))) = &request {
@@ -422,12 +433,13 @@ impl<A: Aggregate> Draft<'_, A> {
                 }
                 let stream = self.rules.stream.clone();
                 let target = target.to_owned();
-                metadata.return_addresses.push(ReturnAddress { stream, target, tag, remote });
+                metadata.return_addresses.push(ReturnAddress {
+                    stream,
+                    target,
+                    tag,
+                    service: None,
+                });
             }
-        }
-        if remote {
-            // To the service that it goes to, all of them live elsewhere.
-            metadata.return_addresses.iter_mut().for_each(|address| address.remote = true);
         }
         Ok(json(&metadata))
     }
@@ -446,6 +458,11 @@ impl Effects<'_> {
     }
 }
 
+/// Nobody would ever execute it, so it is not stored.
+fn unknown<R: Message>(name: &str, what: &str, how: &str) -> SendError<R> {
+    SendError::Unstorable(format!("the {what} `{name}` is not known to the app: add {how}"))
+}
+
 /// What executes what goes to a target: its type here, or the bus.
 fn addressed(target: &str, remote: bool) -> (OutboxKind, &str) {
     if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Dispatch, target) }
@@ -462,9 +479,9 @@ pub(crate) fn reply_row(
     content: Option<Encoded>,
     mut metadata: Metadata,
 ) -> Option<NewOutboxRow> {
-    let ReturnAddress { stream, tag, remote, .. } = metadata.return_addresses.pop()?;
+    let ReturnAddress { stream, tag, service, .. } = metadata.return_addresses.pop()?;
     metadata.reply = Some(ReplyTo { from: from.to_owned(), outcome, tag });
-    let (kind, target) = addressed(stream.category(), remote);
+    let (kind, target) = addressed(stream.category(), service.is_some());
     Some(NewOutboxRow {
         id,
         kind,
@@ -482,7 +499,7 @@ fn nothing() -> Encoded {
     Encoded { name: NOTHING.into(), version: 1, codec: "json".into(), bytes: Vec::new() }
 }
 
-fn json(metadata: &Metadata) -> String {
+pub(crate) fn json(metadata: &Metadata) -> String {
     serde_json::to_string(metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
 }
 

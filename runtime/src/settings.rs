@@ -36,13 +36,16 @@ pub struct Settings {
     /// Bytes of payloads and metadata after which a batch takes nothing more. Default 4 MiB.
     pub batch_bytes: usize,
     /// The largest payload, in bytes: of an event, a command, a timer. Default 4 MiB, which is also
-    /// the most; lower it to what the bus takes.
+    /// the most, or what the bus takes if that is less.
     pub max_payload: usize,
     /// How long a process that is gone keeps its share of the work from others. Whoever is frozen
     /// for longer finds it taken over. It is renewed three times as often. Default 15 seconds.
     pub lease: Duration,
     /// Commands of the outbox that are on their way to instances of one type at a time. Default 256.
     pub dispatches: usize,
+    /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
+    /// may still be delivered is known for as long as that lasts. Default 30 days.
+    pub keep_marks: Duration,
     /// How often a dispatched command, a timer or a policy may fail before it is parked.
     pub attempts: Attempts,
 }
@@ -64,6 +67,7 @@ impl Default for Settings {
             max_payload: MAX_PAYLOAD_BYTES,
             lease: Duration::from_secs(15),
             dispatches: 256,
+            keep_marks: Duration::from_secs(30 * 24 * 3_600),
             attempts: Attempts::default(),
         }
     }

@@ -125,7 +125,7 @@ impl Consumer {
         let mut behind = BTreeMap::new();
         for delivery in batch {
             match &self.consumes {
-                Consumes::Messages => rows.extend(message(delivery)),
+                Consumes::Messages => rows.extend(message(self.work.shared.log.id, delivery)),
                 Consumes::Policy(policy) => {
                     let record = record(delivery);
                     let sender = record.sender();
@@ -158,9 +158,9 @@ impl Consumer {
     }
 }
 
-fn message(delivery: &SharedDelivery) -> Option<QueuedRow> {
+fn message(log: uuid::Uuid, delivery: &SharedDelivery) -> Option<QueuedRow> {
     let message = delivery.message();
-    let queued = received(message).and_then(|(sender, row)| {
+    let queued = received(log, message).and_then(|(sender, row)| {
         let stream: StreamId = sender.parse().map_err(|_| "its sender is no stream".to_owned())?;
         Ok(QueuedRow { stream, row })
     });

@@ -10,6 +10,7 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use super::policies::{ForeignRecord, PolicyError, unreadable};
+use crate::plan::json;
 
 const BINCODE: &str = "application/x-bincode";
 const JSON: &str = "application/json";
@@ -81,7 +82,7 @@ pub(crate) fn effect_message(log: Uuid, sender: &StreamId, row: &NewOutboxRow) -
         ("ce_schemaversion", row.content.version.to_string()),
         ("ce_codec", row.content.codec.to_string()),
         ("ce_sender", sender.to_string()),
-        ("ce_metadata", row.metadata.clone()),
+        ("ce_metadata", leaving(log, &row.metadata)),
     ];
     BusMessage {
         topic: commands_topic(category),
@@ -91,19 +92,40 @@ pub(crate) fn effect_message(log: Uuid, sender: &StreamId, row: &NewOutboxRow) -
     }
 }
 
+/// Metadata as other services read it: they must know where the askers of this one live.
+fn leaving(log: Uuid, metadata: &str) -> String {
+    let Ok(mut metadata) = serde_json::from_str::<Metadata>(metadata) else {
+        return metadata.to_owned();
+    };
+    for address in &mut metadata.return_addresses {
+        address.service.get_or_insert(log);
+    }
+    json(&metadata)
+}
+
+/// Metadata as this service reads it: its own askers live here.
+fn arriving(log: Uuid, mut metadata: Metadata) -> String {
+    for address in &mut metadata.return_addresses {
+        if address.service == Some(log) {
+            address.service = None;
+        }
+    }
+    json(&metadata)
+}
+
 fn named(headers: Vec<(&str, String)>) -> Vec<(String, String)> {
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What came over the bus for an instance here: its sender, and the effect as the outbox holds it.
-pub(crate) fn received(message: &BusMessage) -> Result<(String, NewOutboxRow), String> {
+pub(crate) fn received(log: Uuid, message: &BusMessage) -> Result<(String, NewOutboxRow), String> {
     let header = |name: &str| {
         message.header(name).map(str::to_owned).ok_or_else(|| format!("it has no header `{name}`"))
     };
     let invalid = |name: &str| format!("its header `{name}` cannot be read");
     let recipient: StreamId = header("ce_subject")?.parse().map_err(|_| invalid("ce_subject"))?;
-    let metadata = header("ce_metadata")?;
-    serde_json::from_str::<Metadata>(&metadata).map_err(|_| invalid("ce_metadata"))?;
+    let metadata = serde_json::from_str(&header("ce_metadata")?);
+    let metadata = arriving(log, metadata.map_err(|_| invalid("ce_metadata"))?);
     let content = Encoded {
         name: header("ce_type")?.into(),
         version: header("ce_schemaversion")?.parse().map_err(|_| invalid("ce_schemaversion"))?,

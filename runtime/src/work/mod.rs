@@ -14,6 +14,7 @@ mod leases;
 mod policies;
 mod policy_follower;
 mod projections;
+mod pruner;
 mod relay;
 mod sender;
 mod start;

@@ -17,6 +17,7 @@ use super::leases::Leases;
 use super::policies::{RegisteredPolicy, Source};
 use super::policy_follower::{PolicyFollower, policy_worker};
 use super::projections::{self, ErasedProjection, projection_worker};
+use super::pruner::{PRUNE, prune};
 use super::relay::{Published, RELAY, Relay};
 use super::sender::Sender;
 use super::timers::Timers;
@@ -72,6 +73,7 @@ impl Plans {
         for name in registry.names() {
             add(worker_of(OutboxKind::Timer, name));
         }
+        add(PRUNE.to_owned());
         for policy in &self.policies {
             if followed(policy, registry).is_some() {
                 add(policy_worker(&policy.name));
@@ -130,6 +132,7 @@ impl Plans {
         workers.spawn(wake(store, clock, ring, stop.clone()));
         workers.spawn(Dispatcher::new(Arc::clone(&work), self.queues(registry)).run());
         workers.spawn(Timers::new(Arc::clone(&work), registry.names().collect()).run());
+        workers.spawn(prune(Arc::clone(&work)));
         for policy in &self.policies {
             Self::start_policy(policy, &work, &workers);
         }

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
-    DueTimer, MessageId, OutboxKind, Queue, QueueChange, StoreError, TimerQueue, TimerSettlement,
+    DueTimer, OutboxKind, Queue, QueueChange, StoreError, TimerQueue, TimerSettlement,
     WorkQueues as _,
 };
 use futures_util::FutureExt as _;
@@ -225,12 +224,9 @@ impl Work {
             // Erased with its stream: nothing can be told, and it must not stay due.
             return Delivered::Poison("its content was erased".to_owned());
         };
-        let (armed_by, number) = timer.firing.arming;
-        let stream = [timer.stream.as_str(), "\0", timer.firing.id.as_str()];
-        let id = derive_id("timer", self.shared.log.id, &stream, armed_by.0, number);
         let message = Carried {
             stream: timer.stream.clone(),
-            id: MessageId(id),
+            id: timer.firing.message_id(self.shared.log.id, &timer.stream),
             content: timer.content.clone(),
             metadata,
             fires: Some(timer.firing.clone()),

@@ -15,3 +15,4 @@ mod store_limits;
 mod store_script;
 mod store_sequence;
 mod store_shutdown;
+mod work;

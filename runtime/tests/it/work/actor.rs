@@ -1,0 +1,271 @@
+//! An actor: an aggregate that does what it is told, and a gateway that does what a test says.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{Answer, CallError, Gateway, ReplyAddress, answer};
+use serde::{Deserialize, Serialize};
+
+/// What an actor is told to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Act {
+    Note(u32),
+    /// Several events at once.
+    Notes(Vec<u32>),
+    Refuse,
+    Nothing,
+    Repeat(u32),
+    /// Panics for as long as the environment is broken, then notes.
+    Fragile(u32),
+    Ask {
+        to: String,
+        tag: u32,
+        act: Box<Act>,
+    },
+    /// Several requests from one event.
+    AskAll(Vec<(String, u32, Act)>),
+    AskDetached {
+        to: String,
+        tag: u32,
+        act: Box<Act>,
+    },
+    /// Asks without recording anything.
+    AskSilently {
+        to: String,
+        tag: u32,
+        act: Box<Act>,
+    },
+    Tell {
+        to: String,
+        act: Box<Act>,
+    },
+    Call {
+        tag: u32,
+        text: String,
+    },
+    /// Does it after so many milliseconds.
+    Later {
+        id: Option<String>,
+        after: u64,
+        act: Box<Act>,
+    },
+    Cancel(String),
+    /// Keeps who asked.
+    Keep,
+    /// Answers who was kept.
+    AnswerKept(u32),
+    End,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Actor {
+    /// What happened, in words.
+    pub(crate) log: Vec<String>,
+    pub(crate) kept: Option<ReplyAddress>,
+    pub(crate) ended: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum ActorCommand {
+    Do(Act),
+    #[message(internal)]
+    Due(Act),
+    Heard(u32, Reply<Actor>),
+    Answered(u32, Answer<Outside>),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum ActorEvent {
+    Did(Act),
+    Heard { tag: u32, text: String },
+    Kept(ReplyAddress),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum ActorError {
+    Refused,
+}
+
+/// Whether fragile acts panic. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    pub(crate) fn set(&self, broken: bool) {
+        self.0.store(broken, Ordering::SeqCst);
+    }
+}
+
+use ActorCommand as In;
+use ActorEvent as Out;
+
+impl Out {
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Did(Act::Note(n)) => format!("note {n}"),
+            Self::Did(act) => {
+                let text = format!("{act:?}");
+                text.split([' ', '(']).next().unwrap_or_default().to_lowercase()
+            }
+            Self::Heard { tag, text } => format!("{tag}: {text}"),
+            Self::Kept(_) => "kept".to_owned(),
+        }
+    }
+}
+
+impl Aggregate for Actor {
+    const NAME: &'static str = "actor";
+    type Command = ActorCommand;
+    type Event = ActorEvent;
+    type Rejection = ActorError;
+    type Environment = Broken;
+
+    fn decide(&self, command: In, ctx: &Context<Self>) -> Decision<Self> {
+        let (tag, text) = match command {
+            In::Do(act) | In::Due(act) => return self.act(act, ctx),
+            In::Heard(tag, Reply::Recorded(event)) => (tag, event.text()),
+            In::Heard(tag, Reply::Rejected(_)) => (tag, "rejected".to_owned()),
+            In::Heard(tag, Reply::Unchanged) => (tag, "unchanged".to_owned()),
+            In::Heard(tag, Reply::Undelivered) => (tag, "undelivered".to_owned()),
+            In::Answered(tag, Answer::Done(OutsideResponse::Said(text))) => (tag, text),
+            In::Answered(tag, Answer::Failed(_)) => (tag, "failed".to_owned()),
+            In::Answered(tag, Answer::Exhausted) => (tag, "exhausted".to_owned()),
+        };
+        record(Out::Heard { tag, text })
+    }
+
+    fn apply(&mut self, event: Out) {
+        self.log.push(event.text());
+        match event {
+            Out::Kept(address) => self.kept = Some(address),
+            Out::Did(Act::End) => self.ended = true,
+            _ => {}
+        }
+    }
+
+    fn react(&self, event: &Out, _: &Context<Self>) -> Reactions<In> {
+        let Out::Did(act) = event else { return effects![] };
+        match act.clone() {
+            Act::Ask { to, tag, act } => effects![ask(&to, tag, *act)],
+            Act::AskAll(all) => all.into_iter().fold(Reactions::none(), |all, (to, tag, act)| {
+                all.merge(effects![ask(&to, tag, act)])
+            }),
+            Act::AskDetached { to, tag, act } => effects![ask(&to, tag, *act).detached()],
+            Act::Tell { to, act } => effects![tell(&Actor::id(to), In::Do(*act))],
+            Act::Call { tag, text } => {
+                effects![call::<Outside>(OutsideRequest::Ask(text)).tag(tag)]
+            }
+            Act::Later { id, after: millis, act } => {
+                let timer = after(Duration::from_millis(millis), In::Due(*act));
+                match id {
+                    Some(id) => effects![timer.with_id(id)],
+                    None => effects![timer],
+                }
+            }
+            Act::Cancel(id) => effects![cancel(id)],
+            _ => effects![],
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ended
+    }
+}
+
+fn ask(to: &str, tag: u32, act: Act) -> composable_rust_core::Dispatch<Actor, u32> {
+    dispatch(&Actor::id(to), In::Do(act)).tag(tag)
+}
+
+impl Actor {
+    fn act(&self, act: Act, ctx: &Context<Self>) -> Decision<Self> {
+        match act {
+            Act::Refuse => reject(ActorError::Refused),
+            Act::Nothing => unchanged(),
+            Act::Repeat(n) => repeat(Out::Did(Act::Note(n))),
+            Act::Notes(all) => record_all(all.into_iter().map(|n| Out::Did(Act::Note(n)))),
+            Act::Fragile(n) => {
+                assert!(!ctx.env().0.load(Ordering::SeqCst), "it is broken");
+                record(Out::Did(Act::Note(n)))
+            }
+            Act::AskSilently { to, tag, act } => unchanged().with(effects![ask(&to, tag, *act)]),
+            Act::Keep => record(Out::Kept(ctx.reply_address())),
+            Act::AnswerKept(n) => {
+                let Some(kept) = &self.kept else { return unchanged() };
+                unchanged().with(effects![answer(kept, Out::Did(Act::Note(n)))])
+            }
+            act => record(Out::Did(act)),
+        }
+    }
+}
+
+/// What a call of the gateway comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    Answers,
+    Fails,
+    Retries,
+    IsUnreachable,
+    Hangs,
+    Panics,
+}
+
+/// The outside world. It answers unless a script says otherwise. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Outside {
+    pub(crate) script: Arc<Mutex<VecDeque<Behaviour>>>,
+    /// What it was asked, with the keys.
+    pub(crate) calls: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Outside {
+    pub(crate) fn next(&self, script: impl IntoIterator<Item = Behaviour>) {
+        self.script.lock().unwrap().extend(script);
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.lock().unwrap().len()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum OutsideRequest {
+    Ask(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum OutsideResponse {
+    Said(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub(crate) enum OutsideFailure {
+    No,
+}
+
+impl Gateway for Outside {
+    const NAME: &'static str = "outside";
+    type Request = OutsideRequest;
+    type Response = OutsideResponse;
+    type Failure = OutsideFailure;
+
+    async fn call(
+        &self,
+        request: OutsideRequest,
+        key: &str,
+    ) -> Result<OutsideResponse, CallError<OutsideFailure>> {
+        let OutsideRequest::Ask(text) = request;
+        self.calls.lock().unwrap().push((text.clone(), key.to_owned()));
+        let next = self.script.lock().unwrap().pop_front();
+        match next.unwrap_or(Behaviour::Answers) {
+            Behaviour::Answers => Ok(OutsideResponse::Said(text)),
+            Behaviour::Fails => Err(CallError::Failed(OutsideFailure::No)),
+            Behaviour::Retries => Err(CallError::retry("try again")),
+            Behaviour::IsUnreachable => Err(CallError::unreachable("no route")),
+            Behaviour::Hangs => std::future::pending().await,
+            Behaviour::Panics => panic!("the gateway does not like this"),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! One process's way to the store: it can freeze, crash, lose answers and hold them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
+    EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
+    OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement, Snapshot,
+    StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues,
+};
+use futures_util::stream::{self, Stream, TryStreamExt as _};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// How the process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Running,
+    /// Its calls wait.
+    Frozen,
+    /// Its calls never come back, and do nothing any more.
+    Dead,
+}
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// It is not done and reported as unavailable.
+    FailsBefore,
+    /// It is done and reported as unavailable.
+    FailsAfter,
+    /// It is done, and the answer comes when the test says so.
+    IsHeld,
+    /// It is done, and then the process crashes.
+    Crashes,
+}
+
+/// A store that behaves as the process on its other end. Clones are of the same process.
+#[derive(Debug, Clone)]
+pub(crate) struct Node<S> {
+    store: S,
+    is: watch::Sender<Is>,
+    held: watch::Sender<bool>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    mishaps: BTreeMap<&'static str, VecDeque<Mishap>>,
+    counts: BTreeMap<&'static str, u64>,
+    holding: u32,
+}
+
+impl<S: Send + Sync> Node<S> {
+    pub(crate) fn new(store: S) -> Self {
+        let (is, held) = (watch::Sender::new(Is::Running), watch::Sender::new(true));
+        Self { store, is, held, plan: Arc::default() }
+    }
+
+    /// Nothing of the process reaches the store from now on.
+    pub(crate) fn crash(&self) {
+        self.is.send_replace(Is::Dead);
+    }
+
+    /// As `SIGSTOP` does.
+    pub(crate) fn freeze(&self) {
+        self.is.send_replace(Is::Frozen);
+    }
+
+    /// As `SIGCONT` does.
+    pub(crate) fn wake(&self) {
+        self.is.send_replace(Is::Running);
+    }
+
+    /// What happens to the next calls of the method.
+    pub(crate) fn next(&self, method: &'static str, mishaps: impl IntoIterator<Item = Mishap>) {
+        self.plan().mishaps.entry(method).or_default().extend(mishaps);
+    }
+
+    /// Whether an answer is being held.
+    pub(crate) fn holds(&self) -> bool {
+        self.plan().holding > 0
+    }
+
+    /// Gives all answers that are held.
+    pub(crate) fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// How often each method was called.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.plan().counts.clone()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap()
+    }
+
+    async fn alive(&self) {
+        let mut is = self.is.subscribe();
+        let running = is.wait_for(|is| *is != Is::Frozen).await.map(|is| *is);
+        if running.ok() != Some(Is::Running) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn pass<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.alive().await;
+        let mishap = {
+            let mut plan = self.plan();
+            *plan.counts.entry(method).or_default() += 1;
+            plan.mishaps.get_mut(method).and_then(VecDeque::pop_front)
+        };
+        if mishap == Some(Mishap::FailsBefore) {
+            return Err(StoreError::unavailable("failed before"));
+        }
+        let answer = call.await;
+        match mishap {
+            Some(Mishap::FailsAfter) => return Err(StoreError::unavailable("failed after")),
+            Some(Mishap::IsHeld) => {
+                self.plan().holding += 1;
+                let _ = self.held.subscribe().wait_for(|held| !held).await;
+                self.plan().holding -= 1;
+            }
+            Some(Mishap::Crashes) => self.crash(),
+            _ => {}
+        }
+        self.alive().await;
+        answer
+    }
+}
+
+impl<S: EventStore> EventStore for Node<S> {
+    fn log(&self) -> LogInfo {
+        self.store.log()
+    }
+
+    async fn append_events(
+        &self,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.pass("append_events", self.store.append_events(partition, batch)).await
+    }
+
+    fn load_events<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        let rows = async move {
+            self.pass("load_events", std::future::ready(Ok(()))).await?;
+            Ok(self.store.load_events(stream, after))
+        };
+        stream::once(rows).try_flatten()
+    }
+
+    fn load_with_snapshot<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        fingerprint: Fingerprint,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        let rows = async move {
+            self.pass("load_with_snapshot", std::future::ready(Ok(()))).await?;
+            Ok(self.store.load_with_snapshot(stream, fingerprint))
+        };
+        stream::once(rows).try_flatten()
+    }
+
+    async fn read_log(
+        &self,
+        after: &[Position],
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.pass("read_log", self.store.read_log(after, limit)).await
+    }
+
+    async fn heads(&self) -> Result<Vec<Position>, StoreError> {
+        self.pass("heads", self.store.heads()).await
+    }
+
+    async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
+        self.pass("wait_for_events", self.store.wait_for_events(after)).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.pass("save_snapshot", self.store.save_snapshot(stream, snapshot)).await
+    }
+
+    async fn load_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        self.pass("load_snapshot", self.store.load_snapshot(stream, fingerprint)).await
+    }
+
+    async fn load_mark(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<Mark>, StoreError> {
+        self.pass("load_mark", self.store.load_mark(stream, message_id)).await
+    }
+
+    async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        self.pass("erase_stream", self.store.erase_stream(stream)).await
+    }
+
+    async fn close_stream(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        event_id: EventId,
+    ) -> Result<Verdict, StoreError> {
+        self.pass("close_stream", self.store.close_stream(stream, expected, event_id)).await
+    }
+
+    async fn override_event(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        replacement: &Encoded,
+    ) -> Result<(), StoreError> {
+        self.pass("override_event", self.store.override_event(stream, version, replacement)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.pass("now", self.store.now()).await
+    }
+}
+
+impl<S: EventStore> WorkQueues for Node<S> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        self.pass("load_leases", self.store.load_leases(workers)).await
+    }
+
+    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        self.pass("change_leases", self.store.change_leases(round)).await
+    }
+
+    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        self.pass("load_checkpoints", self.store.load_checkpoints(name)).await
+    }
+
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        self.pass("enqueue", self.store.enqueue(partition, rows, advance)).await
+    }
+
+    async fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.pass("read_outbox", self.store.read_outbox(after, limit)).await
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        self.pass("queued_streams", self.store.queued_streams(queue)).await
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        self.pass("settle", self.store.settle(partition, settlements)).await
+    }
+
+    async fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        self.pass("due_timers", self.store.due_timers(queues, limit)).await
+    }
+
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        self.pass("settle_timers", self.store.settle_timers(partition, settlements)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.pass("dead_letters", self.store.dead_letters(after, limit)).await
+    }
+
+    async fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        let decided = self.store.decide_dead_letter(partition, id, decision);
+        self.pass("decide_dead_letter", decided).await
+    }
+
+    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
+        self.pass("decided_dead_letters", self.store.decided_dead_letters(queues)).await
+    }
+
+    async fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        let resolved = self.store.resolve_dead_letter(lease, letter, answers);
+        self.pass("resolve_dead_letter", resolved).await
+    }
+
+    async fn prune_marks(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.pass("prune_marks", self.store.prune_marks(partition, age, limit)).await
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        self.pass("wait_for_work", self.store.wait_for_work(seen)).await
+    }
+}

@@ -1,0 +1,176 @@
+//! Virtual time, apps, and waiting for what comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Clock, CorrelationId, DeadLetter, DeadLetterDecision, Encoded, EventStore, IdGenerator as _,
+    Metadata, NewOutboxRow, OutboxKind, QueuedRow, ReturnAddress, Timestamp, WorkQueues as _,
+};
+use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_testing::{InMemoryEventStore, SequentialIds};
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::actor::{Act, Actor, ActorCommand, Broken, Outside};
+
+/// Tokio's clock, which a test may pause: it moves on when everybody sleeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Virtual(Instant);
+
+impl Virtual {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        Timestamp::EPOCH + self.0.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// What the processes of a test share.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) clock: Virtual,
+    pub(crate) memory: InMemoryEventStore,
+    pub(crate) broken: Broken,
+    pub(crate) outside: Outside,
+    ids: Arc<SequentialIds>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = Virtual::new();
+        let memory = InMemoryEventStore::new().with_clock(clock);
+        Self {
+            clock,
+            memory,
+            broken: Broken::default(),
+            outside: Outside::default(),
+            ids: Arc::default(),
+        }
+    }
+
+    /// An app on `store` with the actor and the gateway.
+    pub(crate) fn builder(&self, store: impl EventStore) -> AppBuilder {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        App::builder(store)
+            .clock(self.clock)
+            .aggregate::<Actor>(self.broken.clone())
+            .gateway(self.outside.clone())
+    }
+
+    /// Such an app, at work.
+    pub(crate) fn start(&self, store: impl EventStore) -> App {
+        started(self.builder(store))
+    }
+
+    /// Such an app on the memory itself, at work.
+    pub(crate) fn app(&self) -> App {
+        self.start(self.memory.clone())
+    }
+
+    /// A message from one actor to another.
+    pub(crate) fn row(&self, from: &str, to: &str, content: Encoded) -> QueuedRow {
+        let id = self.ids.new_id();
+        let metadata = Metadata {
+            correlation_id: CorrelationId(id),
+            causation_id: id,
+            user: None,
+            traceparent: None,
+            return_addresses: vec![ReturnAddress {
+                stream: Actor::id(from).stream(),
+                target: "actor".to_owned(),
+                tag: "0".to_owned(),
+                service: None,
+            }],
+            reply: None,
+        };
+        QueuedRow {
+            stream: Actor::id(from).stream(),
+            row: NewOutboxRow {
+                id,
+                kind: OutboxKind::Dispatch,
+                target: "actor".to_owned(),
+                recipient: Actor::id(to).stream().to_string(),
+                content,
+                metadata: serde_json::to_string(&metadata).unwrap(),
+            },
+        }
+    }
+
+    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.memory.dead_letters(None, 1_000).await.unwrap()
+    }
+
+    /// Waits for the first dead letter.
+    pub(crate) async fn dead_letter(&self) -> DeadLetter {
+        eventually("a dead letter", async || !self.dead_letters().await.is_empty()).await;
+        self.dead_letters().await.remove(0)
+    }
+
+    pub(crate) async fn decide(&self, letter: &DeadLetter, decision: DeadLetterDecision) -> bool {
+        let (partition, id) = (letter.queue.partition, letter.queued.row.id);
+        self.memory.decide_dead_letter(partition, id, decision).await.unwrap()
+    }
+
+    /// Waits until nothing waits any more: no effects, and no timers.
+    pub(crate) async fn quiet(&self) {
+        eventually("quiet", async || {
+            self.memory.outbox().is_empty() && self.memory.timers().is_empty()
+        })
+        .await;
+    }
+}
+
+pub(crate) fn started(builder: AppBuilder) -> App {
+    let app = builder.build().unwrap();
+    app.start();
+    app
+}
+
+/// Tells an actor what to do.
+pub(crate) async fn tell_to(app: &App, id: &str, act: Act) {
+    let sent = app.handle(&Actor::id(id)).send(ActorCommand::Do(act)).await;
+    sent.unwrap_or_else(|error| panic!("{id}: {error}"));
+}
+
+/// What happened to an actor, in words.
+pub(crate) async fn log(app: &App, id: &str) -> Vec<String> {
+    app.handle(&Actor::id(id)).state(|actor| actor.log.clone()).await.unwrap()
+}
+
+/// Waits until an actor's log holds `text`.
+pub(crate) async fn heard(app: &App, id: &str, text: &str) {
+    let found = |actor: &Actor| actor.log.iter().any(|line| line == text).then_some(());
+    let waited = app.handle(&Actor::id(id)).wait(found, PATIENCE).await;
+    if waited.is_err() {
+        panic!("{id} never heard `{text}`, only {:?}", log(app, id).await);
+    }
+}
+
+/// Longer than anything here takes, in virtual time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < until, "it never came: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
