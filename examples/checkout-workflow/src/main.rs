@@ -9,9 +9,10 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env()
-        // Whoever hangs or fails here does so on purpose.
-        .unwrap_or_else(|_| EnvFilter::new("warn,sqlx::pool=error"));
+    // That the provider hangs and fails is no news: here it does so on purpose.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("warn,sqlx::pool=error,composable_rust_runtime::work::dispatcher=error")
+    });
     let ansi = stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(stderr).init();
     Cli::parse().run().await

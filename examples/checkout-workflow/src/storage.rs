@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use composable_rust::postgres::PostgresEventStore;
+use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::testing::InMemoryEventStore;
 use composable_rust::{SharedEventStore, SystemClock};
 
@@ -68,7 +69,7 @@ impl StoreUrl {
     /// When it cannot be opened; says why.
     pub async fn open(&self) -> anyhow::Result<SharedEventStore> {
         Ok(match self {
-            Self::Sqlite(_) => anyhow::bail!("not yet"),
+            Self::Sqlite(path) => SharedEventStore::new(SqliteEventStore::open(path).await?),
             Self::Postgres { url, schema } => {
                 let mut builder = PostgresEventStore::builder(url);
                 if let Some(schema) = schema {
