@@ -8,7 +8,7 @@ use std::str::FromStr;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{SharedEventStore, SystemClock};
+use composable_rust::{IdGenerator as _, SharedEventStore, SystemClock, SystemIds};
 
 use crate::Service;
 
@@ -78,7 +78,8 @@ impl StoreUrl {
                 SharedEventStore::new(builder.connect().await?)
             }
             Self::Memory => {
-                SharedEventStore::new(InMemoryEventStore::new().with_clock(SystemClock))
+                let store = InMemoryEventStore::new().with_log_id(SystemIds.new_id());
+                SharedEventStore::new(store.with_clock(SystemClock))
             }
         })
     }
