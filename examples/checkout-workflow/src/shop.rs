@@ -32,14 +32,14 @@ pub struct Shop {
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Shop {
-    /// With short waits: the provider is a simulation.
+    /// With short waits for the provider, which is a simulation.
     pub fn new(provider: PaymentProvider) -> Self {
         Self {
             provider,
-            patience: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
             time_limit: Duration::from_millis(200),
             attempts: Attempts { most: 3, first_wait: Duration::from_millis(100) },
-            lease: Duration::from_secs(5),
+            lease: Duration::from_secs(10),
         }
     }
 
