@@ -107,6 +107,10 @@ impl TestBroker {
     }
 
     /// Kills it at once, as a crash does. What clients were promised is kept.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be killed.
     pub async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await.expect("the process is killed");

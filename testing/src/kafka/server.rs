@@ -62,9 +62,8 @@ fn logged(program: &Path, log: &Path) -> Command {
 /// Runs a program that has to succeed.
 pub(super) async fn succeed(command: &mut Command, log: &Path) {
     let status = command.status().await;
-    if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        panic!("{:?} ended with {status:?}:\n{}", command.as_std(), contents(log));
-    }
+    let ended_well = status.as_ref().is_ok_and(std::process::ExitStatus::success);
+    assert!(ended_well, "{:?} ended with {status:?}:\n{}", command.as_std(), contents(log));
 }
 
 pub(super) fn contents(log: &Path) -> String {
