@@ -4,6 +4,7 @@
 
 mod derive;
 mod door;
+mod ids;
 mod properties;
 mod replies;
 mod schema;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventStore, ExpectedVersion, NewEvent, StoreError, StreamId, Timestamp, Verdict,
-    Version,
+    Append, EventStore, ExpectedVersion, LeaseRound, NewEvent, NewOutboxRow, OutboxKind, Queue,
+    QueuePlace, QueuedRow, StoreError, StreamId, Timestamp, Verdict, Version, WorkQueues as _,
 };
+use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::{CASES, StoreBackend, run};
 use composable_rust_testing::{
     Chances, Fault, FaultCounts, FaultyEventStore, InMemoryEventStore, MockClock,
@@ -96,6 +97,45 @@ async fn reads_fail_before_or_after_their_rows() {
 }
 
 #[tokio::test]
+async fn writes_fail_before_or_after_they_are_done() {
+    let store = faulty();
+    let queued = QueuedRow {
+        stream: stream(),
+        row: NewOutboxRow {
+            id: uuid::Uuid::from_u128(1),
+            kind: OutboxKind::Dispatch,
+            target: "other".to_owned(),
+            recipient: "other-1".to_owned(),
+            content: event(1).content,
+            metadata: String::new(),
+        },
+    };
+    let queue = Queue { partition: 0, kind: OutboxKind::Dispatch, target: "other".to_owned() };
+    let all = [(queue, QueuePlace::default())];
+    let rows = [queued];
+    let enqueue = async || store.enqueue(0, &rows, None).await.map_err(|e| e.is_transient());
+    let waiting = async || store.inner().read_outbox(&all, 9).await.unwrap().len();
+    store.next_writes([Fault::FailBefore, Fault::FailAfter, Fault::Conflict]);
+    assert_eq!((enqueue().await, waiting().await), (Err(true), 0));
+    assert_eq!((enqueue().await, waiting().await), (Err(true), 1));
+    assert_eq!((enqueue().await, waiting().await), (Ok(true), 2));
+
+    let round = LeaseRound {
+        holder: uuid::Uuid::from_u128(2),
+        workers: vec!["work".to_owned()],
+        ttl: Duration::from_secs(60),
+        changes: Vec::new(),
+    };
+    store.next_writes([Fault::FailAfter]);
+    store.next_reads([Fault::FailBefore]);
+    assert!(store.change_leases(&round).await.unwrap_err().is_transient());
+    assert!(store.load_leases(&round.workers).await.unwrap_err().is_transient());
+    assert_eq!(store.load_leases(&round.workers).await.unwrap().members.len(), 1);
+    let counts = store.counts();
+    assert_eq!((counts.writes, counts.reads, counts.appends), (4, 2, 0));
+}
+
+#[tokio::test]
 async fn chance_is_repeated_by_its_seed() {
     let course = async |seed| {
         let chances =
@@ -160,6 +200,7 @@ impl StoreBackend for Backend {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_passes_everything_on_until_it_is_told() {
     for case in CASES {
-        assert_eq!(run(*case, Backend(faulty())).await, Ok(()), "{case:?}");
+        let store = FaultyEventStore::new(InMemoryEventStore::new().with_clock(SystemClock));
+        assert_eq!(run(*case, Backend(store)).await, Ok(()), "{case:?}");
     }
 }

@@ -1,79 +1,26 @@
 //! An event store that fails when it is told to.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Append, Checkpoint, Clock, DeadLetter, DeadLetterDecision, DueTimers, Encoded,
-    EventId, EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark,
-    MessageId, OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement,
-    Snapshot, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
-    WorkQueues,
+    Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
+    Position, RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
-use uuid::Uuid;
 
-/// What goes wrong with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing: the call does what it always does.
-    None,
-    /// The store does not do it and is reported as unavailable.
-    FailBefore,
-    /// The store does it and is reported as unavailable: an answer that was lost. A load fails
-    /// after its last row.
-    FailAfter,
-    /// The call takes this much longer.
-    Delay(Duration),
-    /// Nothing is appended, and every append of the batch is told that it lost on version. Without
-    /// effect on what is no append.
-    Conflict,
-}
-
-/// How often each fault happens by chance, from 0 (never) to 1 (always).
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Chances {
-    /// Of [`Fault::FailBefore`].
-    pub fail_before: f64,
-    /// Of [`Fault::FailAfter`].
-    pub fail_after: f64,
-    /// Of [`Fault::Conflict`].
-    pub conflict: f64,
-    /// Of [`Fault::Delay`], by a random part of `longest_delay`.
-    pub delay: f64,
-    /// The longest delay.
-    pub longest_delay: Duration,
-}
-
-/// What a [`FaultyEventStore`] was asked and what it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FaultCounts {
-    /// Calls that append.
-    pub appends: u64,
-    /// Calls that read.
-    pub reads: u64,
-    /// Calls that write to leases, queues or checkpoints.
-    pub writes: u64,
-    /// Calls that failed before.
-    pub failed_before: u64,
-    /// Calls that failed after.
-    pub failed_after: u64,
-    /// Calls that were told of a conflict that there was not.
-    pub conflicts: u64,
-    /// Calls that were delayed.
-    pub delayed: u64,
-}
+use super::plan::{Call, Plan, injected};
+use super::{Chances, Fault, FaultCounts};
 
 /// An event store that fails when it is told to: by a script, or by seeded chance.
 ///
 /// Scripts come first: one entry for each call, in order; then chance, if any. Appends are the
 /// calls of `append_events`; reads are loads, pages, heads, look-ups of snapshots and marks, and what
-/// [`WorkQueues`] reads; writes are what [`WorkQueues`] changes. Everything else is passed on. Clones share scripts, chance and counts.
+/// [`WorkQueues`](composable_rust_core::WorkQueues) reads; writes are what it changes. Everything
+/// else is passed on. Clones share scripts, chance and counts.
 ///
 /// # Example: an answer that is lost
 ///
@@ -100,23 +47,6 @@ pub struct FaultCounts {
 pub struct FaultyEventStore<S> {
     store: S,
     plan: Arc<Mutex<Plan>>,
-}
-
-#[derive(Debug, Default)]
-struct Plan {
-    appends: VecDeque<Fault>,
-    reads: VecDeque<Fault>,
-    writes: VecDeque<Fault>,
-    chance: Option<(StdRng, Chances)>,
-    clock: Option<Arc<dyn Clock>>,
-    counts: FaultCounts,
-}
-
-#[derive(Clone, Copy)]
-enum Call {
-    Append,
-    Read,
-    Write,
 }
 
 impl<S> FaultyEventStore<S> {
@@ -193,14 +123,14 @@ impl<S> FaultyEventStore<S> {
         Ok(fault)
     }
 
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         read: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.struck(Call::Read, read).await
     }
 
-    async fn write<T>(
+    pub(super) async fn write<T>(
         &self,
         write: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
@@ -232,60 +162,6 @@ impl<S> FaultyEventStore<S> {
         };
         stream::once(rows).try_flatten()
     }
-}
-
-impl Plan {
-    fn next(&mut self, call: Call) -> Fault {
-        let script = match call {
-            Call::Append => {
-                self.counts.appends += 1;
-                &mut self.appends
-            }
-            Call::Read => {
-                self.counts.reads += 1;
-                &mut self.reads
-            }
-            Call::Write => {
-                self.counts.writes += 1;
-                &mut self.writes
-            }
-        };
-        let fault = script.pop_front().or_else(|| self.by_chance()).unwrap_or(Fault::None);
-        let fault = match (fault, call) {
-            (Fault::Conflict, Call::Read | Call::Write) => Fault::None,
-            (fault, _) => fault,
-        };
-        match fault {
-            Fault::None => {}
-            Fault::FailBefore => self.counts.failed_before += 1,
-            Fault::FailAfter => self.counts.failed_after += 1,
-            Fault::Delay(_) => self.counts.delayed += 1,
-            Fault::Conflict => self.counts.conflicts += 1,
-        }
-        fault
-    }
-
-    fn by_chance(&mut self) -> Option<Fault> {
-        let (rng, chances) = self.chance.as_mut()?;
-        // Drawn whether used or not, so that each call takes the same from the generator.
-        let (roll, part): (f64, f64) = (rng.random(), rng.random());
-        let delay = Fault::Delay(chances.longest_delay.mul_f64(part));
-        let mut below = 0.0;
-        let faults = [
-            (chances.fail_before, Fault::FailBefore),
-            (chances.fail_after, Fault::FailAfter),
-            (chances.conflict, Fault::Conflict),
-            (chances.delay, delay),
-        ];
-        faults.into_iter().find_map(|(chance, fault)| {
-            below += chance;
-            (roll < below).then_some(fault)
-        })
-    }
-}
-
-fn injected(when: &str) -> StoreError {
-    StoreError::unavailable(format!("injected fault: failed {when} the call"))
 }
 
 impl<S: fmt::Debug> fmt::Debug for FaultyEventStore<S> {
@@ -407,107 +283,5 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
         self.store.now().await
-    }
-}
-
-impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
-        self.read(self.store.load_leases(workers)).await
-    }
-
-    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
-        self.write(self.store.change_leases(round)).await
-    }
-
-    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
-        self.read(self.store.load_checkpoints(name)).await
-    }
-
-    async fn enqueue(
-        &self,
-        partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
-    ) -> Result<bool, StoreError> {
-        self.write(self.store.enqueue(partition, rows, advance)).await
-    }
-
-    async fn read_outbox(
-        &self,
-        after: &[(Queue, QueuePlace)],
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.read(self.store.read_outbox(after, limit)).await
-    }
-
-    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
-        self.read(self.store.queued_streams(queue)).await
-    }
-
-    async fn settle(
-        &self,
-        partition: u16,
-        settlements: &[Settlement],
-    ) -> Result<Vec<bool>, StoreError> {
-        self.write(self.store.settle(partition, settlements)).await
-    }
-
-    async fn due_timers(
-        &self,
-        queues: &[TimerQueue],
-        limit: usize,
-    ) -> Result<DueTimers, StoreError> {
-        self.read(self.store.due_timers(queues, limit)).await
-    }
-
-    async fn settle_timers(
-        &self,
-        partition: u16,
-        settlements: &[TimerSettlement],
-    ) -> Result<(), StoreError> {
-        self.write(self.store.settle_timers(partition, settlements)).await
-    }
-
-    async fn dead_letters(
-        &self,
-        after: Option<(u16, Uuid)>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(self.store.dead_letters(after, limit)).await
-    }
-
-    async fn decide_dead_letter(
-        &self,
-        partition: u16,
-        id: Uuid,
-        decision: DeadLetterDecision,
-    ) -> Result<bool, StoreError> {
-        self.write(self.store.decide_dead_letter(partition, id, decision)).await
-    }
-
-    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(self.store.decided_dead_letters(queues)).await
-    }
-
-    async fn resolve_dead_letter(
-        &self,
-        lease: &Lease,
-        letter: &DeadLetter,
-        answers: &[QueuedRow],
-    ) -> Result<bool, StoreError> {
-        self.write(self.store.resolve_dead_letter(lease, letter, answers)).await
-    }
-
-    async fn prune_marks(
-        &self,
-        partition: u16,
-        age: Duration,
-        limit: usize,
-    ) -> Result<u64, StoreError> {
-        self.write(self.store.prune_marks(partition, age, limit)).await
-    }
-
-    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        self.store.wait_for_work(seen).await
     }
 }

@@ -1,0 +1,238 @@
+//! What became of rows of the outbox.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::{
+    Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StoreError, Timestamp,
+    validate_settlements,
+};
+use sqlx::Row as _;
+
+use crate::connection::Transaction;
+use crate::error::store_error;
+use crate::outbox::{insertions, place};
+use crate::script::{Script, Statement, commit_all};
+use crate::sql::{Args, CHUNK, int, padded, push_values};
+use crate::store::{SqliteEventStore, clock};
+
+/// Those of the rows that wait still.
+const STANDING: (&str, &str) = (
+    "select s.column1 from (select ? as partition) p cross join (values ",
+    ") s cross join outbox o on o.partition = p.partition and o.kind = s.column2 \
+     and o.target = s.column3 and o.sequence = s.column4",
+);
+
+impl SqliteEventStore {
+    pub(crate) async fn settle_rows(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        validate_settlements(self.log_info(), partition, settlements)?;
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settled = self.settle_valid(partition, settlements).await.map_err(store_error)?;
+        if settlements.iter().any(|settlement| queues_more(&settlement.change)) {
+            self.has_work();
+        }
+        Ok(settled)
+    }
+
+    async fn settle_valid(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, sqlx::Error> {
+        let leases = settlements.iter().map(|settlement| &settlement.lease);
+        let mut fenced = self.begin_fenced(partition, leases).await?;
+        let settled: Vec<bool> = settlements.iter().map(|s| fenced.admits(&s.lease)).collect();
+        let own = settlements.iter().zip(&settled).filter(|(_, own)| **own).map(|(s, _)| s);
+        let own = last_of_each(own);
+        let own = standing(&mut fenced.transaction, partition, own).await?;
+
+        let now = clock();
+        let mut parts = Parts::default();
+        let mut more: Vec<&QueuedRow> = Vec::new();
+        for settlement in own {
+            match &settlement.change {
+                QueueChange::Done(rows) => {
+                    parts.gone.push(settlement);
+                    more.extend(rows);
+                }
+                QueueChange::Failed { attempts, retry_after, error } => {
+                    let (attempts, next) = (*attempts, now + *retry_after);
+                    parts.failed.push(Failed { settlement, attempts, next, error });
+                }
+                QueueChange::Parked { attempts, error } => {
+                    parts.parked.push((settlement, *attempts, error.as_deref()));
+                    parts.gone.push(settlement);
+                }
+            }
+        }
+        let more = place(&mut fenced.sequence, more);
+        let mut statements = insertions(partition, now, &more);
+        statements.extend(parts.statements(partition, now));
+        commit_all(fenced.transaction, statements).await?;
+        Ok(settled)
+    }
+}
+
+/// Whether rows may be queued by it.
+pub(crate) fn queues_more(change: &QueueChange) -> bool {
+    matches!(change, QueueChange::Done(rows) if !rows.is_empty())
+}
+
+/// Of several settlements of one row the one that takes it away, or else the last.
+fn last_of_each<'b>(settlements: impl Iterator<Item = &'b Settlement>) -> Vec<&'b Settlement> {
+    let mut of_rows: BTreeMap<(&Queue, QueuePlace), (usize, &Settlement)> = BTreeMap::new();
+    for (n, settlement) in settlements.enumerate() {
+        let key = (&settlement.queue, settlement.place);
+        let is_gone = of_rows
+            .get(&key)
+            .is_some_and(|(_, earlier)| !matches!(earlier.change, QueueChange::Failed { .. }));
+        if !is_gone {
+            of_rows.insert(key, (n, settlement));
+        }
+    }
+    let mut in_order: Vec<_> = of_rows.into_values().collect();
+    in_order.sort_by_key(|(n, _)| *n);
+    in_order.into_iter().map(|(_, settlement)| settlement).collect()
+}
+
+/// Those whose rows wait still.
+async fn standing<'b>(
+    transaction: &mut Transaction<'_>,
+    partition: u16,
+    settlements: Vec<&'b Settlement>,
+) -> Result<Vec<&'b Settlement>, sqlx::Error> {
+    let mut found = Vec::new();
+    for chunk in settlements.chunks(CHUNK) {
+        let (mut sql, mut args) = (STANDING.0.to_owned(), Args::default());
+        push_values(&mut sql, padded(chunk.len()), 4);
+        sql.push_str(STANDING.1);
+        args.add(i64::from(partition));
+        for (n, settlement) in (0_i64..).zip(chunk) {
+            args.add(n);
+            bind_row(&mut args, settlement);
+        }
+        args.add_nulls((padded(chunk.len()) - chunk.len()) * 4);
+        let mut numbers = Vec::new();
+        for row in &transaction.fetch(&sql, args).await? {
+            numbers.push(usize::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or(CHUNK));
+        }
+        numbers.sort_unstable();
+        found.extend(numbers.into_iter().filter_map(|n| chunk.get(n).copied()));
+    }
+    Ok(found)
+}
+
+/// A row that waits for another attempt.
+struct Failed<'b> {
+    settlement: &'b Settlement,
+    attempts: u32,
+    next: Timestamp,
+    error: &'b str,
+}
+
+impl Failed<'_> {
+    fn update<'s>(&'s self, script: &mut Script<'s>, partition: u16) {
+        script.sql.push_str(
+            "update outbox set attempts = ?, next_attempt_at = ?, last_error = ? \
+             where partition = ? and kind = ? and target = ? and sequence = ?;",
+        );
+        script.args.add(i64::from(self.attempts));
+        script.args.add(self.next.as_micros());
+        script.args.add(self.error);
+        script.args.add(i64::from(partition));
+        bind_row(&mut script.args, self.settlement);
+    }
+}
+
+/// What is written of settlements.
+#[derive(Default)]
+struct Parts<'b> {
+    failed: Vec<Failed<'b>>,
+    parked: Vec<(&'b Settlement, u32, Option<&'b str>)>,
+    gone: Vec<&'b Settlement>,
+}
+
+impl<'b> Parts<'b> {
+    fn statements(&self, partition: u16, now: Timestamp) -> Vec<(Statement<'_>, usize)> {
+        let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
+        for failed in &self.failed {
+            statements.push((Box::new(move |s| failed.update(s, partition)), 1));
+        }
+        for rows in self.parked.chunks(CHUNK) {
+            statements.push((
+                Box::new(move |s| Self::insert_parked(s, partition, now, rows)),
+                padded(rows.len()),
+            ));
+        }
+        for rows in self.gone.chunks(CHUNK) {
+            statements.push((
+                Box::new(move |s| Self::delete_gone(s, partition, rows)),
+                padded(rows.len()),
+            ));
+        }
+        statements
+    }
+
+    /// What is parked under an id already is the same message once more.
+    fn insert_parked<'s>(
+        script: &mut Script<'s>,
+        partition: u16,
+        now: Timestamp,
+        rows: &'s [(&'b Settlement, u32, Option<&'b str>)],
+    ) {
+        script.values(
+            (
+                "insert into dead_letters (partition, kind, target, sequence, id, stream_id, \
+                 recipient, message_type, schema_version, codec, created_at, metadata, \
+                 message_data, parked_at, attempts, error) \
+                 select o.partition, o.kind, o.target, o.sequence, o.id, o.stream_id, \
+                 o.recipient, o.message_type, o.schema_version, o.codec, o.created_at, \
+                 o.metadata, o.message_data, p.now, v.column4, v.column5 \
+                 from (select ? as partition, ? as now) p cross join (values ",
+                ") v cross join outbox o on o.partition = p.partition and o.kind = v.column1 \
+                 and o.target = v.column2 and o.sequence = v.column3 where true \
+                 on conflict (partition, id) do nothing;",
+            ),
+            (5, rows.len()),
+            |args| {
+                args.add(i64::from(partition));
+                args.add(now.as_micros());
+            },
+            |args| {
+                for (settlement, attempts, error) in rows {
+                    bind_row(args, settlement);
+                    args.add(i64::from(*attempts));
+                    args.add(*error);
+                }
+            },
+        );
+    }
+
+    fn delete_gone<'s>(script: &mut Script<'s>, partition: u16, rows: &'s [&'b Settlement]) {
+        script.values(
+            (
+                "delete from outbox where rowid in (select o.rowid from \
+                 (select ? as partition) p cross join (values ",
+                ") v cross join outbox o on o.partition = p.partition and o.kind = v.column1 \
+                 and o.target = v.column2 and o.sequence = v.column3);",
+            ),
+            (3, rows.len()),
+            |args| args.add(i64::from(partition)),
+            |args| rows.iter().for_each(|settlement| bind_row(args, settlement)),
+        );
+    }
+}
+
+/// Kind, target and sequence of the settled row. Each row has a sequence number of its own, so
+/// another index is of no row.
+fn bind_row<'q>(args: &mut Args<'q>, settlement: &'q Settlement) {
+    let Settlement { queue, place, .. } = settlement;
+    args.add(queue.kind.as_str());
+    args.add(queue.target.as_str());
+    args.add(if place.index == 0 { int(place.sequence) } else { 0 });
+}

@@ -1,0 +1,114 @@
+//! The port to what follows from commits, with faults.
+
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, EventStore, Lease, LeaseRound,
+    LeaseTable, OutboxRow, Queue, QueuePlace, QueuedRow, Settlement, StoreError, StreamId,
+    TimerQueue, TimerSettlement, WorkQueues,
+};
+use uuid::Uuid;
+
+use super::FaultyEventStore;
+
+impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        self.read(self.inner().load_leases(workers)).await
+    }
+
+    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        self.write(self.inner().change_leases(round)).await
+    }
+
+    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        self.read(self.inner().load_checkpoints(name)).await
+    }
+
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        self.write(self.inner().enqueue(partition, rows, advance)).await
+    }
+
+    async fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read(self.inner().read_outbox(after, limit)).await
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        self.read(self.inner().queued_streams(queue)).await
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        self.write(self.inner().settle(partition, settlements)).await
+    }
+
+    async fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        self.read(self.inner().due_timers(queues, limit)).await
+    }
+
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        self.write(self.inner().settle_timers(partition, settlements)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(self.inner().dead_letters(after, limit)).await
+    }
+
+    async fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        self.write(self.inner().decide_dead_letter(partition, id, decision)).await
+    }
+
+    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(self.inner().decided_dead_letters(queues)).await
+    }
+
+    async fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        self.write(self.inner().resolve_dead_letter(lease, letter, answers)).await
+    }
+
+    async fn prune_marks(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.write(self.inner().prune_marks(partition, age, limit)).await
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        self.inner().wait_for_work(seen).await
+    }
+}
