@@ -142,9 +142,11 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
     let mut read: Vec<OutboxRow> = Vec::new();
     while read.len() < total {
         let after = read.last().map(|row| row.place).unwrap_or_default();
+        // Asked before the page is read: what is committed after it is on the next one.
+        let is_over = tasks.iter().all(tokio::task::JoinHandle::is_finished);
         let page = on.queue_page(&queue(0), after, 5).await;
         if page.is_empty() {
-            if tasks.iter().all(tokio::task::JoinHandle::is_finished) {
+            if is_over {
                 break;
             }
             tokio::task::yield_now().await;
