@@ -15,12 +15,11 @@ use super::leases::Held;
 use crate::plan::reply_row;
 
 impl Work {
-    /// Does what was decided about dead letters of these queues. Gives the queues that have rows
-    /// back.
+    /// Does what was decided about dead letters of these queues. Gives those that are resolved.
     pub(super) async fn carry_out_decisions(
         &self,
         held: &BTreeMap<Queue, Arc<Held>>,
-    ) -> Result<Vec<Queue>, StoreError> {
+    ) -> Result<Vec<DeadLetter>, StoreError> {
         let queues: Vec<Queue> = held.keys().cloned().collect();
         if queues.is_empty() {
             return Ok(Vec::new());
@@ -31,7 +30,7 @@ impl Work {
             let answers = answers_to(&letter);
             if self.store().resolve_dead_letter(&held.lease, &letter, &answers).await? {
                 tracing::info!(id = %letter.queued.row.id, decision = ?letter.decision, "a dead letter is resolved");
-                changed.push(letter.queue);
+                changed.push(letter);
             }
         }
         Ok(changed)

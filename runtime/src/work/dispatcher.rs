@@ -7,24 +7,27 @@ use std::time::Duration;
 
 use composable_rust_core::{
     MessageId, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, ReplyOutcome,
-    Settlement, StoreError, WorkQueues as _,
+    Settlement, StoreError, WorkQueues as _, validate_rows,
 };
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::attempts::{Attempts, wait_for_others};
 use super::breaker::Breaker;
-use super::context::{Work, metadata};
+use super::context::{Work, kept, metadata};
 use super::decisions::answer;
 use super::gateways::Called;
-use super::lanes::{LaneKey, Lanes};
+use super::lanes::{LaneKey, Lanes, Serial};
 use super::leases::Held;
 use super::policies::PolicyError;
 use crate::deliver::{Carried, Delivered};
 use crate::error::panic_text;
 
-/// Rows of one queue that are in memory at most.
+/// Rows of one queue that are in memory at most, those aside that wait for another try: they must
+/// not keep others from being read.
 const BUFFER: usize = 1_000;
+/// Rows of one queue that are in memory at most, whatever they wait for.
+const MOST: usize = 20_000;
 /// Rows of one queue that are read at a time.
 const PAGE: usize = 500;
 /// How often operators' decisions are looked for.
@@ -64,6 +67,7 @@ struct Reading {
 
 struct Finished {
     key: LaneKey,
+    serial: Serial,
     row: OutboxRow,
     held: Arc<Held>,
     executed: Executed,
@@ -111,6 +115,11 @@ impl Dispatcher {
         let work = Arc::clone(&self.work);
         let (mut wake, mut leases) = (work.wake.clone(), work.leases.changes());
         loop {
+            // Whatever else keeps this busy.
+            if wake.has_changed().unwrap_or(false) {
+                wake.mark_unchanged();
+                self.mark_more();
+            }
             self.take_queues();
             if let Err(error) = self.read().await {
                 tracing::warn!(%error, "the outbox cannot be read; this is tried again");
@@ -184,7 +193,7 @@ impl Dispatcher {
             if now.saturating_sub(reading.swept) > SWEEP {
                 (reading.after, reading.more, reading.swept) = (QueuePlace::default(), true, now);
             }
-            if reading.more && self.lanes.count(queue) < BUFFER {
+            if reading.more && has_room(&self.lanes, queue) {
                 after.push((queue.clone(), reading.after));
             }
         }
@@ -216,16 +225,18 @@ impl Dispatcher {
             match self.begin(&key, now) {
                 Begun::Running => {}
                 Begun::Full => held_back.push(key),
-                Begun::Later(wait) => self.lanes.put_off(&key, now, |_| wait),
+                Begun::Later(wait) => self.lanes.defer(key, now, wait),
             }
         }
         for key in held_back {
-            self.lanes.put_off(&key, now, |_| Duration::from_millis(5));
+            self.lanes.defer(key, now, Duration::from_millis(5));
         }
     }
 
     fn begin(&mut self, key: &LaneKey, now: Duration) -> Begun {
-        let (Some(reading), Some(row)) = (self.queues.get(&key.0), self.lanes.first(key)) else {
+        let (Some(reading), Some((serial, row))) =
+            (self.queues.get(&key.0), self.lanes.first(key))
+        else {
             return Begun::Later(Duration::from_millis(100));
         };
         let (held, row) = (Arc::clone(&reading.held), row.clone());
@@ -253,14 +264,14 @@ impl Dispatcher {
         self.running.spawn(async move {
             let executed = AssertUnwindSafe(work.execute(&row)).catch_unwind().await;
             let executed = executed.unwrap_or_else(|panic| Executed::Failed(panic_text(&*panic)));
-            Finished { key, row, held, executed }
+            Finished { key, serial, row, held, executed }
         });
         Begun::Running
     }
 
     fn until_next(&self) -> Duration {
         let now = self.work.now();
-        let more = self.queues.iter().any(|(q, r)| r.more && self.lanes.count(q) < BUFFER);
+        let more = self.queues.iter().any(|(q, r)| r.more && has_room(&self.lanes, q));
         if more {
             return Duration::ZERO;
         }
@@ -282,11 +293,15 @@ impl Dispatcher {
                 *busy = busy.saturating_sub(1);
             }
             self.record(&ended, now);
+            // What it stood behind was decided about meanwhile: it is read anew.
+            if ended.row.behind_parked && !self.lanes.is_first(&ended.key, ended.serial) {
+                continue;
+            }
             match self.change(&mut ended) {
                 Some(change) => {
                     by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
                 }
-                None => self.lanes.put_off(&ended.key, now, wait_for_others),
+                None => self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others),
             }
         }
         for (partition, ended) in by_partition {
@@ -317,7 +332,10 @@ impl Dispatcher {
             Executed::Done(_) if row.behind_parked => {
                 QueueChange::Parked { attempts: row.attempts, error: None }
             }
-            Executed::Done(rows) => QueueChange::Done(rows),
+            Executed::Done(rows) => match validate_rows(&rows) {
+                Ok(()) => QueueChange::Done(rows),
+                Err(error) => parked(row, failures, error.to_string()),
+            },
             Executed::Exhausted(error, answer) => {
                 tracing::warn!(gateway = %row.queue.target, error, "a call is out of attempts");
                 QueueChange::Done(answer)
@@ -325,6 +343,7 @@ impl Dispatcher {
             Executed::Failed(error) => {
                 match self.work.attempts_of(&row.queue).wait_after(failures) {
                     Some(retry_after) => {
+                        let error = kept(error);
                         QueueChange::Failed { attempts: failures, retry_after, error }
                     }
                     None => parked(row, failures, error),
@@ -359,7 +378,11 @@ impl Dispatcher {
         let behind: Vec<(Arc<Held>, OutboxRow)> = ended
             .iter()
             .filter(|(_, change)| matches!(change, QueueChange::Parked { .. }))
-            .flat_map(|(ended, _)| {
+            .filter(|(ended, _)| self.lanes.is_first(&ended.key, ended.serial))
+            .map(|(ended, _)| ended)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .flat_map(|ended| {
                 let rows = self.lanes.remove(&ended.key).into_iter().skip(1);
                 rows.map(|row| (Arc::clone(&ended.held), row)).collect::<Vec<_>>()
             })
@@ -379,9 +402,9 @@ impl Dispatcher {
             }
             match change {
                 QueueChange::Failed { attempts, retry_after, .. } => {
-                    self.lanes.retry(&ended.key, attempts, now, retry_after);
+                    self.lanes.retry(&ended.key, ended.serial, attempts, now, retry_after);
                 }
-                QueueChange::Done(_) => self.lanes.advance(&ended.key, now),
+                QueueChange::Done(_) => self.lanes.advance(&ended.key, ended.serial, now),
                 QueueChange::Parked { .. } => {}
             }
         }
@@ -413,10 +436,12 @@ impl Dispatcher {
         self.looked_for_decisions = now;
         let held = self.queues.iter().map(|(queue, r)| (queue.clone(), Arc::clone(&r.held)));
         let held: BTreeMap<_, _> = held.collect();
-        for queue in self.work.carry_out_decisions(&held).await? {
-            if let Some(reading) = self.queues.get_mut(&queue) {
-                // What went back stands before what was read.
+        for letter in self.work.carry_out_decisions(&held).await? {
+            if let Some(reading) = self.queues.get_mut(&letter.queue) {
+                // What went back stands before what was read, and nothing is behind it any more.
                 (reading.after, reading.more) = (QueuePlace::default(), true);
+                let QueuedRow { stream, row } = letter.queued;
+                self.lanes.remove(&(letter.queue, stream, row.recipient));
             }
         }
         Ok(())
@@ -430,7 +455,13 @@ enum Begun {
     Later(Duration),
 }
 
+/// Whether more rows of a queue are to be read.
+fn has_room(lanes: &Lanes, queue: &Queue) -> bool {
+    lanes.flowing(queue) < BUFFER && lanes.count(queue) < MOST
+}
+
 fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
+    let error = kept(error);
     tracing::error!(
         queue = %worker_of(row.queue.kind, &row.queue.target),
         id = %row.queued.row.id, sender = %row.queued.stream, recipient = row.queued.row.recipient,

@@ -91,6 +91,7 @@ impl Sender {
             by_partition.entry(row.queue.partition).or_default().push(row);
         }
         let any = !by_partition.is_empty();
+        let mut failed = None;
         for (partition, rows) in by_partition {
             match self.publish(partition, rows).await {
                 Ok(()) => {}
@@ -101,11 +102,11 @@ impl Sender {
                 }
                 Err(stop) => {
                     self.partitions.remove(&partition);
-                    return Err(format!("{stop:?}"));
+                    failed = Some(format!("{stop:?}"));
                 }
             }
         }
-        Ok(any)
+        failed.map_or(Ok(any), Err)
     }
 
     async fn publish(&mut self, partition: u16, rows: Vec<OutboxRow>) -> Result<(), Stop> {
