@@ -1,6 +1,6 @@
 //! Executing the effects of the outbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ const MOST: usize = 20_000;
 const PAGE: usize = 500;
 /// How often operators' decisions are looked for.
 const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
+/// The same, while it is not known whether one was carried out.
+const IN_DOUBT: Duration = Duration::from_millis(100);
 /// How often a queue is read from its beginning, though nothing should be there.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long others are given to take what only newer code knows.
@@ -55,6 +57,8 @@ pub(crate) struct Dispatcher {
     busy: BTreeMap<(OutboxKind, String), usize>,
     breakers: BTreeMap<String, Breaker>,
     looked_for_decisions: Duration,
+    /// Pairs of which it is not known whether their dead letters are back in their queues.
+    doubtful: BTreeSet<LaneKey>,
 }
 
 struct Reading {
@@ -108,6 +112,7 @@ impl Dispatcher {
             busy: BTreeMap::new(),
             breakers,
             looked_for_decisions: Duration::ZERO,
+            doubtful: BTreeSet::new(),
         }
     }
 
@@ -239,6 +244,9 @@ impl Dispatcher {
         else {
             return Begun::Later(Duration::from_millis(100));
         };
+        if self.doubtful.contains(key) {
+            return Begun::Later(IN_DOUBT);
+        }
         let (held, row) = (Arc::clone(&reading.held), row.clone());
         let what = (key.0.kind, key.0.target.clone());
         let settings = &self.work.shared.settings;
@@ -430,18 +438,25 @@ impl Dispatcher {
 
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
         let now = self.work.now();
-        if now.saturating_sub(self.looked_for_decisions) < LOOK_FOR_DECISIONS {
+        let pause = if self.doubtful.is_empty() { LOOK_FOR_DECISIONS } else { IN_DOUBT };
+        if now.saturating_sub(self.looked_for_decisions) < pause {
             return Ok(());
         }
         self.looked_for_decisions = now;
         let held = self.queues.iter().map(|(queue, r)| (queue.clone(), Arc::clone(&r.held)));
         let held: BTreeMap<_, _> = held.collect();
-        for letter in self.work.carry_out_decisions(&held).await? {
-            if let Some(reading) = self.queues.get_mut(&letter.queue) {
-                // What went back stands before what was read, and nothing is behind it any more.
+        let (letters, done) = self.work.carry_out_decisions(&held).await;
+        let pairs = letters.into_iter().map(|letter| {
+            let QueuedRow { stream, row } = letter.queued;
+            (letter.queue, stream, row.recipient)
+        });
+        self.doubtful.extend(pairs);
+        done?;
+        for pair in std::mem::take(&mut self.doubtful) {
+            // What went back stands before what was read, and nothing is behind it any more.
+            self.lanes.remove(&pair);
+            if let Some(reading) = self.queues.get_mut(&pair.0) {
                 (reading.after, reading.more) = (QueuePlace::default(), true);
-                let QueuedRow { stream, row } = letter.queued;
-                self.lanes.remove(&(letter.queue, stream, row.recipient));
             }
         }
         Ok(())

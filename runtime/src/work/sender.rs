@@ -172,8 +172,8 @@ impl Sender {
         self.looked_for_decisions = now;
         let held = self.partitions.iter().map(|(p, s)| (queue(*p), Arc::clone(&s.held)));
         let held: BTreeMap<_, _> = held.collect();
-        let done = self.work.carry_out_decisions(&held).await;
-        done.map(drop).map_err(|error| crate::encode::describe(&error))
+        let (_, done) = self.work.carry_out_decisions(&held).await;
+        done.map_err(|error| crate::encode::describe(&error))
     }
 }
 

@@ -226,7 +226,7 @@ impl Timers {
         };
         let held = self.held.iter().map(|((c, p), held)| (queue(c, *p), Arc::clone(held)));
         let held: BTreeMap<_, _> = held.collect();
-        self.work.carry_out_decisions(&held).await.map(drop)
+        self.work.carry_out_decisions(&held).await.1
     }
 }
 

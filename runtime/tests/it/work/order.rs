@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{DeadLetterDecision, WorkQueues as _};
+use composable_rust_core::DeadLetterDecision;
 use composable_rust_runtime::App;
 use composable_rust_testing::{Chances, FaultyEventStore, InMemoryEventStore};
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, proptest};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -31,8 +31,8 @@ struct Process {
 fn process(world: &World, seed: u64, chances: Chances) -> Process {
     let faults = FaultyEventStore::new(world.memory.clone()).with_chances(seed, chances);
     let node = Node::new(faults.clone());
-    let builder = composable_rust_runtime::App::builder(node.clone())
-        .clock(world.clock)
+    let builder = world
+        .bare_builder(node.clone())
         .aggregate::<Actor>(world.broken.clone())
         .gateway_with(world.outside.clone(), |gateway| gateway.time_limit = millis(300))
         .settings(|settings| {
@@ -154,18 +154,22 @@ async fn run(seed: u64) {
     }
 }
 
+#[test]
+#[ignore = "for a seed that is given"]
+fn one_seed() {
+    virtually(run(std::env::var("SEED").unwrap().parse().unwrap()));
+}
+
+fn virtually(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().unwrap().block_on(test);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn each_pair_keeps_its_order_and_each_message_is_handled_once(seed: u64) {
-        std::panic::set_hook(Box::new(|_| {}));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(run(seed));
-        let _ = std::panic::take_hook();
+        virtually(run(seed));
     }
 }
