@@ -1,0 +1,210 @@
+//! The shop's apps: the same saga and aggregates, in one process or several, as one service or three.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use composable_rust::prelude::*;
+use composable_rust::{
+    AppBuilder, Attempts, BreakerSettings, EventBus, EventStore, Format, SharedEventBus,
+};
+
+use crate::{
+    Checkout, Inventory, Order, Payment, PaymentProvider, Service, Shipping, StoreUrl, Stores,
+};
+
+/// How the shop goes about its work.
+#[derive(Debug, Clone)]
+pub struct Shop {
+    /// Who is asked for the money.
+    pub provider: PaymentProvider,
+    /// How long a task of a checkout may take.
+    pub patience: Duration,
+    /// How long a call of the provider may take.
+    pub time_limit: Duration,
+    /// How often the provider is called about one payment.
+    pub attempts: Attempts,
+    /// How long the share of a process that is gone waits for others.
+    pub lease: Duration,
+}
+
+/// How long a command from outside may take, for instance while the database restarts.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl Shop {
+    /// With short waits: the provider is a simulation.
+    pub fn new(provider: PaymentProvider) -> Self {
+        Self {
+            provider,
+            patience: Duration::from_secs(5),
+            time_limit: Duration::from_millis(200),
+            attempts: Attempts { most: 3, first_wait: Duration::from_millis(100) },
+            lease: Duration::from_secs(5),
+        }
+    }
+
+    /// The app of `services` on one store. With a bus, every service has a store of its own, and the
+    /// others are reached over the bus. Without, the others are in other processes on this store.
+    pub fn app(
+        &self,
+        store: impl EventStore,
+        services: &[Service],
+        bus: Option<SharedEventBus>,
+    ) -> AppBuilder {
+        let mut app = App::builder(store).settings(|settings| {
+            settings.deadline = DEADLINE;
+            settings.lease = self.lease;
+            if let Some(most) = bus.as_ref().and_then(EventBus::max_payload_bytes) {
+                settings.max_payload = settings.max_payload.min(most);
+            }
+        });
+        let joined = bus.is_some();
+        if let Some(bus) = bus {
+            app = app.event_bus(bus);
+        }
+        if services.contains(&Service::Checkout) {
+            app = app.aggregate::<Checkout>(self.patience).aggregate::<Order>(());
+            if joined {
+                // As JSON, for whoever else reads them.
+                app = app.publish::<Checkout>(Format::Json).publish::<Order>(Format::Json);
+            }
+        }
+        app = match (services.contains(&Service::Payments), joined) {
+            (true, false) => self.payments(app),
+            (true, true) => {
+                self.payments(app).serve::<Payment>().publish::<Payment>(Format::Binary)
+            }
+            (false, false) => app.elsewhere::<Payment>(),
+            (false, true) => app.remote::<Payment>(),
+        };
+        match (services.contains(&Service::Warehouse), joined) {
+            (true, false) => warehouse(app),
+            (true, true) => warehouse(app)
+                .serve::<Inventory>()
+                .serve::<Shipping>()
+                .publish::<Inventory>(Format::Binary)
+                .publish::<Shipping>(Format::Binary),
+            (false, false) => app.elsewhere::<Inventory>().elsewhere::<Shipping>(),
+            (false, true) => app.remote::<Inventory>().remote::<Shipping>(),
+        }
+    }
+
+    fn payments(&self, app: AppBuilder) -> AppBuilder {
+        app.aggregate::<Payment>(()).gateway_with(self.provider.clone(), |gateway| {
+            gateway.time_limit = self.time_limit;
+            gateway.attempts = self.attempts;
+            // Hanging and failing payments come in bursts: they are tried again when the others are
+            // done. A provider that is down fails them all.
+            gateway.breaker = BreakerSettings {
+                calls: 500,
+                errors_in_percent: 90,
+                open_for: Duration::from_secs(2),
+            };
+            gateway.concurrency = 256;
+        })
+    }
+
+    /// Opens the stores of `services` and puts their apps together. Services that are
+    /// [`Stores::Apart`] need a bus.
+    ///
+    /// # Errors
+    ///
+    /// When a store is not said or cannot be opened, or there is no bus for what needs one.
+    pub async fn open(
+        &self,
+        services: &[Service],
+        stores: &Stores,
+        bus: Option<&SharedEventBus>,
+    ) -> anyhow::Result<Apps> {
+        let mut apps = BTreeMap::new();
+        match stores {
+            Stores::Shared(url) => {
+                let app = self.app(open(url).await?, services, None).build()?;
+                apps.extend(services.iter().map(|service| (*service, app.clone())));
+            }
+            Stores::Apart(urls) => {
+                let bus =
+                    bus.context("services on stores of their own need a bus: add --brokers")?;
+                for service in services {
+                    let store = open(url_of(*service, urls)?).await?;
+                    let app = self.app(store, &[*service], Some(bus.clone())).build()?;
+                    apps.insert(*service, app);
+                }
+            }
+        }
+        Ok(Apps(apps))
+    }
+
+    /// Opens the stores of the whole shop for looking at what is there; nothing is to be started or
+    /// sent.
+    ///
+    /// # Errors
+    ///
+    /// When a store is not said or cannot be opened.
+    pub async fn look(&self, stores: &Stores) -> anyhow::Result<Apps> {
+        if let Stores::Shared(_) = stores {
+            return self.open(&Service::ALL, stores, None).await;
+        }
+        let mut apps = BTreeMap::new();
+        if let Stores::Apart(urls) = stores {
+            for service in Service::ALL {
+                let store = open(url_of(service, urls)?).await?;
+                apps.insert(service, self.app(store, &[service], None).build()?);
+            }
+        }
+        Ok(Apps(apps))
+    }
+}
+
+fn warehouse(app: AppBuilder) -> AppBuilder {
+    app.aggregate::<Inventory>(()).aggregate::<Shipping>(())
+}
+
+async fn open(url: &StoreUrl) -> anyhow::Result<composable_rust::SharedEventStore> {
+    url.open().await.with_context(|| format!("{url} cannot be opened"))
+}
+
+fn url_of(service: Service, urls: &BTreeMap<Service, StoreUrl>) -> anyhow::Result<&StoreUrl> {
+    match urls.get(&service) {
+        Some(url) => Ok(url),
+        None => bail!("where is the store of the {service}? Add --store {service}=URL"),
+    }
+}
+
+/// The app that each service runs in.
+#[derive(Debug, Clone)]
+pub struct Apps(BTreeMap<Service, App>);
+
+impl Apps {
+    /// All services in one app.
+    pub fn together(app: &App) -> Self {
+        Self(Service::ALL.map(|service| (service, app.clone())).into())
+    }
+
+    /// The app that `service` runs in.
+    ///
+    /// # Panics
+    ///
+    /// When the service was not asked for.
+    #[track_caller]
+    pub fn of(&self, service: Service) -> &App {
+        self.0.get(&service).unwrap_or_else(|| panic!("the {service} was not opened"))
+    }
+
+    /// Each app once.
+    pub fn each(&self) -> impl Iterator<Item = &App> {
+        let by_log: BTreeMap<_, _> = self.0.values().map(|app| (app.log().id, app)).collect();
+        by_log.into_values()
+    }
+
+    /// Starts what follows from commits.
+    pub fn start(&self) {
+        self.each().for_each(App::start);
+    }
+
+    /// Stops all of them; whether everything that was accepted has finished.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        let shutdowns = self.each().map(|app| app.shutdown(grace));
+        futures_util::future::join_all(shutdowns).await.into_iter().all(|done| done)
+    }
+}
