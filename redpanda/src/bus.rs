@@ -6,8 +6,8 @@ use std::sync::Arc;
 use composable_rust_core::{BusError, BusMessage, EventBus, PublisherName};
 
 use crate::delivery::{RedpandaDeliveries, RedpandaDelivery};
-use crate::error::ConnectError;
-use crate::producer::{SingleProducer, is_unknown_topic, unpublished};
+use crate::error::{ConnectError, bus_error};
+use crate::producer::SingleProducer;
 use crate::record::admit;
 use crate::topics::Topics;
 use crate::{RedpandaEventBusBuilder, RedpandaPublisher, reader};
@@ -98,10 +98,9 @@ impl EventBus for RedpandaEventBus {
         topics.ensure(settings, [&*topic], settings.partitions).await?;
         let published = producer.publish(&topic, &message, settings.publish_timeout).await;
         published.map_err(|error| {
-            if is_unknown_topic(&error) {
-                topics.forget(&topic);
-            }
-            unpublished(error)
+            // Should the topic be gone, it is made anew.
+            topics.forget(&topic);
+            bus_error(error)
         })
     }
 

@@ -15,6 +15,11 @@ use crate::{Compression, LostPosition, RedpandaEventBusBuilder};
 /// What all clients have in common: how to reach the brokers and be let in.
 pub(crate) fn common(settings: &RedpandaEventBusBuilder) -> ClientConfig {
     let mut config = ClientConfig::new();
+    set_common(&mut config, settings);
+    config
+}
+
+fn set_common(config: &mut ClientConfig, settings: &RedpandaEventBusBuilder) {
     config.set_log_level(RDKafkaLogLevel::Info);
     config.set("bootstrap.servers", &settings.brokers);
     config.set("client.id", &settings.client_id);
@@ -26,7 +31,6 @@ pub(crate) fn common(settings: &RedpandaEventBusBuilder) -> ClientConfig {
     for (key, value) in &settings.raw {
         config.set(key, value);
     }
-    config
 }
 
 /// What all producers have in common.
@@ -44,7 +48,7 @@ fn producer(settings: &RedpandaEventBusBuilder, linger: Duration) -> ClientConfi
     let max = settings.max_payload_bytes.saturating_add(HEADROOM_BYTES);
     config.set("message.max.bytes", max.to_string());
     config.set("message.timeout.ms", millis(settings.publish_timeout));
-    extend(&mut config, &common(settings));
+    set_common(&mut config, settings);
     config.set("enable.idempotence", "true");
     config.set("acks", "all");
     config
@@ -86,7 +90,7 @@ pub(crate) fn subscription(settings: &RedpandaEventBusBuilder, group: &str) -> C
     config.set("queued.max.messages.kbytes", (settings.fetch_queue_bytes >> 10).to_string());
     config.set("fetch.wait.max.ms", "100");
     config.set("fetch.error.backoff.ms", "100");
-    extend(&mut config, &common(settings));
+    set_common(&mut config, settings);
     config.set("group.id", group);
     config.set("isolation.level", isolation);
     config.set("auto.offset.reset", reset);
@@ -105,13 +109,6 @@ pub(crate) fn positions(settings: &RedpandaEventBusBuilder, group: &str) -> Clie
     config.set("isolation.level", "read_committed");
     config.set("enable.auto.commit", "false");
     config
-}
-
-fn extend(config: &mut ClientConfig, with: &ClientConfig) {
-    config.log_level = with.log_level;
-    for (key, value) in with.config_map() {
-        config.set(key, value);
-    }
 }
 
 fn millis(duration: Duration) -> String {
@@ -141,8 +138,12 @@ impl Voice {
     }
 
     fn note(&self, error: KafkaError, reason: &str) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((error, reason.to_owned()));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Which follows from what was noted before.
+        let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if last.is_none() || !follows {
+            *last = Some((error, reason.to_owned()));
+        }
     }
 }
 
@@ -233,9 +234,10 @@ mod tests {
         let settings = builder().sasl_scram_256("me", "secret").tls();
         assert_eq!(common(&settings).get("security.protocol"), Some("ssl"), "the last word counts");
         let settings = builder().tls_authorities("pem").sasl_plain("me", "secret");
-        let config = common(&settings);
+        let config = subscription(&settings, "g");
         assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
         assert_eq!(config.get("ssl.ca.location"), None);
+        assert_eq!(config.get("sasl.password"), Some("secret"));
         assert!(!format!("{settings:?}").contains("secret"));
     }
 }

@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{BusError, BusMessage};
+use composable_rust_core::BusMessage;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::apart::Apart;
 use crate::client::Voice;
-use crate::error::bus_error;
 use crate::record::headers;
 
 pub(crate) type Client = Apart<FutureProducer<Voice>>;
@@ -63,15 +62,4 @@ impl SingleProducer {
             Err(error) => tracing::error!(%error, "no producer can be made"),
         }
     }
-}
-
-/// The topic is not known to the broker.
-pub(crate) fn is_unknown_topic(error: &KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
-    matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownTopicOrPartition))
-}
-
-/// What a message that was not published means to whoever published it.
-pub(crate) fn unpublished(error: KafkaError) -> BusError {
-    bus_error(error)
 }

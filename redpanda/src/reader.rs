@@ -1,6 +1,7 @@
 //! The thread of a subscription.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::BusError;
@@ -55,6 +56,7 @@ pub(crate) fn start(
         shared: Arc::clone(&shared),
         prefix: settings.topic_prefix.clone(),
         commit_interval: settings.commit_interval,
+        leave_timeout: settings.drain_timeout.saturating_add(settings.connect_timeout),
     };
     let deliveries = RedpandaDeliveries::new(shared, group);
     tokio::task::spawn_blocking(move || reader.run(&topics));
@@ -66,6 +68,7 @@ struct Reader {
     shared: Arc<Shared>,
     prefix: String,
     commit_interval: Duration,
+    leave_timeout: Duration,
 }
 
 impl Reader {
@@ -74,19 +77,40 @@ impl Reader {
         if let Err(error) = self.consumer.subscribe(&topics) {
             return self.shared.failed(bus_error(error), true);
         }
+        self.read_until_the_end();
+        self.leave();
+    }
+
+    fn read_until_the_end(&self) {
         let mut committed = Instant::now();
         while !self.shared.has_left() {
             let Some(more) = self.read() else { break };
             self.resume();
             if committed.elapsed() >= self.commit_interval {
                 committed = Instant::now();
-                self.commit(CommitMode::Async);
+                self.commit();
             }
             if !more {
                 self.shared.bell().wait(self.commit_interval);
             }
         }
-        // Being dropped, the consumer gives its partitions back, and then leaves.
+    }
+
+    /// Leaves the group. Being dropped, the consumer gives its partitions back and waits for its
+    /// commits; where the broker is gone, it does so on a thread that nobody waits for.
+    fn leave(self) {
+        let Self { consumer, leave_timeout, .. } = self;
+        let (left, leaving) = mpsc::channel();
+        let dropping = move || {
+            drop(consumer);
+            let _ = left.send(());
+        };
+        let name = "composable-rust-bus-leave".to_owned();
+        if thread::Builder::new().name(name).spawn(dropping).is_ok()
+            && leaving.recv_timeout(leave_timeout).is_err()
+        {
+            tracing::warn!("a group could not be left in order; its session has to lapse");
+        }
     }
 
     /// Takes what is there, for a while. Whether there may be more; `None`: there never will.
@@ -134,10 +158,10 @@ impl Reader {
         }
     }
 
-    fn commit(&self, mode: CommitMode) {
+    fn commit(&self) {
         let list = self.shared.take_commits();
         if list.count() > 0 {
-            if let Err(error) = self.consumer.commit(&list, mode) {
+            if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
                 self.consumer.context().commit_callback(Err(error), &list);
             }
         }
@@ -197,8 +221,10 @@ impl Member {
         // Those that somebody else has by now are not waited for, nor may their offsets be moved.
         if !consumer.assignment_lost() {
             let offsets = self.shared.drain(list, self.drain_timeout);
+            // Not waited for, since a broker that is gone would be waited for without end. It reaches
+            // the coordinator on the same connection as, and before, whatever tells it that we let go.
             if offsets.count() > 0 {
-                if let Err(error) = consumer.commit(&offsets, CommitMode::Sync) {
+                if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
                     tracing::warn!(%error, "offsets were not committed: there will be redeliveries");
                 }
             }

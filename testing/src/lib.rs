@@ -22,6 +22,8 @@ mod faults;
 pub mod fixtures;
 mod given;
 mod ids;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres_harness;
@@ -38,6 +40,8 @@ pub use events_lock::EventsLock;
 pub use faults::{Chances, Fault, FaultCounts, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, Provided, When, given};
 pub use ids::{SeededRng, SequentialIds};
+#[cfg(feature = "kafka")]
+pub use kafka::TestBroker;
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 #[cfg(feature = "postgres")]
 pub use postgres_harness::TestDatabase;

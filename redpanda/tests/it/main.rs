@@ -2,3 +2,12 @@
 
 mod brokers;
 mod conformance;
+mod fencing;
+mod fixtures;
+mod group;
+mod outage;
+mod plain;
+mod positions;
+#[cfg(feature = "tls")]
+mod tls;
+mod topics;

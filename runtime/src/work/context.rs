@@ -79,10 +79,24 @@ pub(crate) async fn wake(
             Err(error) => {
                 tracing::debug!(%error, "cannot wait for work");
                 wake.send_modify(|n| *n += 1);
-                clock.sleep(Duration::from_secs(1)).await;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = clock.sleep(Duration::from_secs(1)) => {}
+                }
             }
         }
     }
+}
+
+/// An error as every store keeps it: no NUL, and not without end.
+pub(crate) fn kept(mut error: String) -> String {
+    const MOST: usize = 4_096;
+    if error.len() > MOST {
+        let end = (0..=MOST).rev().find(|end| error.is_char_boundary(*end)).unwrap_or(0);
+        error.truncate(end);
+    }
+    if error.contains('\0') { error.replace('\0', " ") } else { error }
 }
 
 /// What is stored beside a message. What cannot be read was erased.

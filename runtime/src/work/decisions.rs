@@ -15,26 +15,36 @@ use super::leases::Held;
 use crate::plan::reply_row;
 
 impl Work {
-    /// Does what was decided about dead letters of these queues. Gives the queues that have rows
-    /// back.
+    /// Does what was decided about dead letters of these queues. Gives those that are resolved, or
+    /// may be, and what went wrong.
     pub(super) async fn carry_out_decisions(
         &self,
         held: &BTreeMap<Queue, Arc<Held>>,
-    ) -> Result<Vec<Queue>, StoreError> {
+    ) -> (Vec<DeadLetter>, Result<(), StoreError>) {
         let queues: Vec<Queue> = held.keys().cloned().collect();
-        if queues.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut changed = Vec::new();
-        for letter in self.store().decided_dead_letters(&queues).await? {
+        if queues.is_empty() {
+            return (changed, Ok(()));
+        }
+        let letters = match self.store().decided_dead_letters(&queues).await {
+            Ok(letters) => letters,
+            Err(error) => return (changed, Err(error)),
+        };
+        let mut done = Ok(());
+        for letter in letters {
             let Some(held) = held.get(&letter.queue) else { continue };
             let answers = answers_to(&letter);
-            if self.store().resolve_dead_letter(&held.lease, &letter, &answers).await? {
-                tracing::info!(id = %letter.queued.row.id, decision = ?letter.decision, "a dead letter is resolved");
-                changed.push(letter.queue);
+            match self.store().resolve_dead_letter(&held.lease, &letter, &answers).await {
+                Ok(true) => {
+                    let (id, decision) = (letter.queued.row.id, letter.decision);
+                    tracing::info!(%id, ?decision, "a dead letter is resolved");
+                }
+                Ok(false) => continue,
+                Err(error) => done = Err(error),
             }
+            changed.push(letter);
         }
-        Ok(changed)
+        (changed, done)
     }
 }
 

@@ -1,35 +1,40 @@
 //! Executing the effects of the outbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
     MessageId, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, RecordedEvent,
-    ReplyOutcome, Settlement, StoreError, WorkQueues as _,
+    ReplyOutcome, Settlement, StoreError, WorkQueues as _, validate_rows,
 };
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::attempts::{Attempts, wait_for_others};
 use super::breaker::Breaker;
-use super::context::{Work, metadata};
+use super::context::{Work, kept, metadata};
 use super::decisions::answer;
 use super::gateways::Called;
-use super::lanes::{LaneKey, Lanes};
+use super::lanes::{LaneKey, Lanes, Serial};
 use super::leases::Held;
 use super::policies::{Input, PolicyError};
 use super::projections::Fault;
 use crate::deliver::{Carried, Delivered};
 use crate::error::panic_text;
 
-/// Rows of one queue that are in memory at most.
+/// Rows of one queue that are in memory at most, those aside that wait for another try: they must
+/// not keep others from being read.
 const BUFFER: usize = 1_000;
+/// Rows of one queue that are in memory at most, whatever they wait for.
+const MOST: usize = 20_000;
 /// Rows of one queue that are read at a time.
 const PAGE: usize = 500;
 /// How often operators' decisions are looked for.
 const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
+/// The same, while it is not known whether one was carried out.
+const IN_DOUBT: Duration = Duration::from_millis(100);
 /// How often a queue is read from its beginning, though nothing should be there.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long others are given to take what only newer code knows.
@@ -53,6 +58,8 @@ pub(crate) struct Dispatcher {
     busy: BTreeMap<(OutboxKind, String), usize>,
     breakers: BTreeMap<String, Breaker>,
     looked_for_decisions: Duration,
+    /// Pairs of which it is not known whether their dead letters are back in their queues.
+    doubtful: BTreeSet<LaneKey>,
 }
 
 struct Reading {
@@ -65,6 +72,7 @@ struct Reading {
 
 struct Finished {
     key: LaneKey,
+    serial: Serial,
     row: OutboxRow,
     held: Arc<Held>,
     executed: Executed,
@@ -105,6 +113,7 @@ impl Dispatcher {
             busy: BTreeMap::new(),
             breakers,
             looked_for_decisions: Duration::ZERO,
+            doubtful: BTreeSet::new(),
         }
     }
 
@@ -112,6 +121,11 @@ impl Dispatcher {
         let work = Arc::clone(&self.work);
         let (mut wake, mut leases) = (work.wake.clone(), work.leases.changes());
         loop {
+            // Whatever else keeps this busy.
+            if wake.has_changed().unwrap_or(false) {
+                wake.mark_unchanged();
+                self.mark_more();
+            }
             self.take_queues();
             if let Err(error) = self.read().await {
                 tracing::warn!(%error, "the outbox cannot be read; this is tried again");
@@ -185,7 +199,7 @@ impl Dispatcher {
             if now.saturating_sub(reading.swept) > SWEEP {
                 (reading.after, reading.more, reading.swept) = (QueuePlace::default(), true, now);
             }
-            if reading.more && self.lanes.count(queue) < BUFFER {
+            if reading.more && has_room(&self.lanes, queue) {
                 after.push((queue.clone(), reading.after));
             }
         }
@@ -217,18 +231,22 @@ impl Dispatcher {
             match self.begin(&key, now) {
                 Begun::Running => {}
                 Begun::Full => held_back.push(key),
-                Begun::Later(wait) => self.lanes.put_off(&key, now, |_| wait),
+                Begun::Later(wait) => self.lanes.defer(key, now, wait),
             }
         }
         for key in held_back {
-            self.lanes.put_off(&key, now, |_| Duration::from_millis(5));
+            self.lanes.defer(key, now, Duration::from_millis(5));
         }
     }
 
     fn begin(&mut self, key: &LaneKey, now: Duration) -> Begun {
-        let (Some(reading), Some(row)) = (self.queues.get(&key.0), self.lanes.first(key)) else {
+        let (Some(reading), Some((serial, row))) = (self.queues.get(&key.0), self.lanes.first(key))
+        else {
             return Begun::Later(Duration::from_millis(100));
         };
+        if self.doubtful.contains(key) {
+            return Begun::Later(IN_DOUBT);
+        }
         let (held, row) = (Arc::clone(&reading.held), row.clone());
         let what = (key.0.kind, key.0.target.clone());
         let settings = &self.work.shared.settings;
@@ -254,14 +272,14 @@ impl Dispatcher {
         self.running.spawn(async move {
             let executed = AssertUnwindSafe(work.execute(&row)).catch_unwind().await;
             let executed = executed.unwrap_or_else(|panic| Executed::Failed(panic_text(&*panic)));
-            Finished { key, row, held, executed }
+            Finished { key, serial, row, held, executed }
         });
         Begun::Running
     }
 
     fn until_next(&self) -> Duration {
         let now = self.work.now();
-        let more = self.queues.iter().any(|(q, r)| r.more && self.lanes.count(q) < BUFFER);
+        let more = self.queues.iter().any(|(q, r)| r.more && has_room(&self.lanes, q));
         if more {
             return Duration::ZERO;
         }
@@ -283,11 +301,15 @@ impl Dispatcher {
                 *busy = busy.saturating_sub(1);
             }
             self.record(&ended, now);
+            // What it stood behind was decided about meanwhile: it is read anew.
+            if ended.row.behind_parked && !self.lanes.is_first(&ended.key, ended.serial) {
+                continue;
+            }
             match self.change(&mut ended) {
                 Some(change) => {
                     by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
                 }
-                None => self.lanes.put_off(&ended.key, now, wait_for_others),
+                None => self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others),
             }
         }
         for (partition, ended) in by_partition {
@@ -318,7 +340,10 @@ impl Dispatcher {
             Executed::Done(_) if row.behind_parked => {
                 QueueChange::Parked { attempts: row.attempts, error: None }
             }
-            Executed::Done(rows) => QueueChange::Done(rows),
+            Executed::Done(rows) => match validate_rows(&rows) {
+                Ok(()) => QueueChange::Done(rows),
+                Err(error) => parked(row, failures, error.to_string()),
+            },
             Executed::Exhausted(error, answer) => {
                 tracing::warn!(gateway = %row.queue.target, error, "a call is out of attempts");
                 QueueChange::Done(answer)
@@ -326,6 +351,7 @@ impl Dispatcher {
             Executed::Failed(error) => {
                 match self.work.attempts_of(&row.queue).wait_after(failures) {
                     Some(retry_after) => {
+                        let error = kept(error);
                         QueueChange::Failed { attempts: failures, retry_after, error }
                     }
                     None => parked(row, failures, error),
@@ -360,7 +386,11 @@ impl Dispatcher {
         let behind: Vec<(Arc<Held>, OutboxRow)> = ended
             .iter()
             .filter(|(_, change)| matches!(change, QueueChange::Parked { .. }))
-            .flat_map(|(ended, _)| {
+            .filter(|(ended, _)| self.lanes.is_first(&ended.key, ended.serial))
+            .map(|(ended, _)| ended)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .flat_map(|ended| {
                 let rows = self.lanes.remove(&ended.key).into_iter().skip(1);
                 rows.map(|row| (Arc::clone(&ended.held), row)).collect::<Vec<_>>()
             })
@@ -380,9 +410,9 @@ impl Dispatcher {
             }
             match change {
                 QueueChange::Failed { attempts, retry_after, .. } => {
-                    self.lanes.retry(&ended.key, attempts, now, retry_after);
+                    self.lanes.retry(&ended.key, ended.serial, attempts, now, retry_after);
                 }
-                QueueChange::Done(_) => self.lanes.advance(&ended.key, now),
+                QueueChange::Done(_) => self.lanes.advance(&ended.key, ended.serial, now),
                 QueueChange::Parked { .. } => {}
             }
         }
@@ -408,15 +438,24 @@ impl Dispatcher {
 
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
         let now = self.work.now();
-        if now.saturating_sub(self.looked_for_decisions) < LOOK_FOR_DECISIONS {
+        let pause = if self.doubtful.is_empty() { LOOK_FOR_DECISIONS } else { IN_DOUBT };
+        if now.saturating_sub(self.looked_for_decisions) < pause {
             return Ok(());
         }
         self.looked_for_decisions = now;
         let held = self.queues.iter().map(|(queue, r)| (queue.clone(), Arc::clone(&r.held)));
         let held: BTreeMap<_, _> = held.collect();
-        for queue in self.work.carry_out_decisions(&held).await? {
-            if let Some(reading) = self.queues.get_mut(&queue) {
-                // What went back stands before what was read.
+        let (letters, done) = self.work.carry_out_decisions(&held).await;
+        let pairs = letters.into_iter().map(|letter| {
+            let QueuedRow { stream, row } = letter.queued;
+            (letter.queue, stream, row.recipient)
+        });
+        self.doubtful.extend(pairs);
+        done?;
+        for pair in std::mem::take(&mut self.doubtful) {
+            // What went back stands before what was read, and nothing is behind it any more.
+            self.lanes.remove(&pair);
+            if let Some(reading) = self.queues.get_mut(&pair.0) {
                 (reading.after, reading.more) = (QueuePlace::default(), true);
             }
         }
@@ -431,7 +470,13 @@ enum Begun {
     Later(Duration),
 }
 
+/// Whether more rows of a queue are to be read.
+fn has_room(lanes: &Lanes, queue: &Queue) -> bool {
+    lanes.flowing(queue) < BUFFER && lanes.count(queue) < MOST
+}
+
 fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
+    let error = kept(error);
     tracing::error!(
         queue = %worker_of(row.queue.kind, &row.queue.target),
         id = %row.queued.row.id, sender = %row.queued.stream, recipient = row.queued.row.recipient,

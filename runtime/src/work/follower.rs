@@ -108,7 +108,11 @@ impl<F: Follow> Follower<F> {
                 biased;
                 () = work.stop.cancelled() => break,
                 _ = leases.changed() => {}
-                _ = work.store().wait_for_events(&after), if wait.is_none() && !after.is_empty() => {}
+                waited = work.store().wait_for_events(&after), if wait.is_none() && !after.is_empty() => {
+                    if waited.is_err() && !work.pause(Duration::from_millis(500)).await {
+                        break;
+                    }
+                }
                 () = work.clock().sleep(pause) => {}
             }
         }
@@ -257,7 +261,7 @@ impl<F: Follow> Follower<F> {
             Stop::Newer(reason) => {
                 tracing::warn!(follower = name, partition, reason, "newer code is needed");
                 self.work.leases.withdraw(&name, Duration::from_secs(30));
-                Duration::from_secs(1)
+                Duration::from_secs(5)
             }
             Stop::LogWentBack(reason) => {
                 tracing::error!(follower = name, partition, reason, "the log went back; it stops");

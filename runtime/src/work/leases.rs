@@ -57,6 +57,8 @@ struct State {
     held: BTreeMap<(String, u16), Arc<Held>>,
     /// Workers that others should take for now, until when (monotonic).
     withdrawn: BTreeMap<String, Duration>,
+    /// Workers that other processes have announced too.
+    elsewhere: BTreeSet<String>,
 }
 
 impl Leases {
@@ -88,11 +90,16 @@ impl Leases {
         self.0.changes.subscribe()
     }
 
-    /// Leaves a worker to others for a while: they know what this process does not.
+    /// Leaves a worker to others for a while, if there are any: they may know what this process does
+    /// not. Alone, it goes on with whatever it knows.
     pub(crate) fn withdraw(&self, worker: &str, duration: Duration) {
         let until = self.0.clock.monotonic() + duration;
-        self.lock().withdrawn.insert(worker.to_owned(), until);
-        self.0.hurry.notify_one();
+        let mut state = self.lock();
+        if state.elsewhere.contains(worker) {
+            state.withdrawn.insert(worker.to_owned(), until);
+            drop(state);
+            self.0.hurry.notify_one();
+        }
     }
 
     /// A lease was found to be another's by now.
@@ -154,10 +161,18 @@ impl Leases {
         } else {
             inner.store.load_leases(&workers).await?
         };
-        let changes = {
-            let state = self.lock();
-            plan(inner.holder, &inner.workers, &workers, &table, &state.held)
+        let (changes, leave) = {
+            let mut state = self.lock();
+            let others = table.members.iter().filter(|(_, who)| *who != inner.holder);
+            state.elsewhere = others.map(|(worker, _)| worker.clone()).collect();
+            let leaving = |state: &State| state.held.values().filter(|h| h.is_leaving()).count();
+            let before = leaving(&state);
+            let changes = plan(inner.holder, &inner.workers, &workers, &table, &state.held);
+            (changes, leaving(&state) > before)
         };
+        if leave {
+            self.changed();
+        }
         let (holder, ttl) = (inner.holder, inner.ttl);
         let done = inner
             .store
@@ -186,6 +201,9 @@ impl Leases {
                     if let Some(held) = state.held.remove(&key) {
                         held.leaving.store(true, Ordering::SeqCst);
                         moved = true;
+                    } else {
+                        // It was held without this process's knowing, and can be taken now.
+                        inner.hurry.notify_one();
                     }
                 }
             }
@@ -240,6 +258,10 @@ fn plan(
                 .leases
                 .iter()
                 .find(|s| s.lease.worker == *worker && s.lease.partition == partition);
+            // The answer to a claim was lost, or somebody gave it up who still worked under it.
+            if let Some(own) = standing.filter(|s| s.holder == Some(holder) && !s.lapsed) {
+                changes.push((own.lease.clone(), LeaseAction::Release));
+            }
             let free = standing.is_none_or(|s| s.holder.is_none() || s.lapsed);
             if free {
                 let epoch = standing.map_or(0, |s| s.lease.epoch);

@@ -91,6 +91,7 @@ impl Sender {
             by_partition.entry(row.queue.partition).or_default().push(row);
         }
         let any = !by_partition.is_empty();
+        let mut failed = None;
         for (partition, rows) in by_partition {
             match self.publish(partition, rows).await {
                 Ok(()) => {}
@@ -101,11 +102,11 @@ impl Sender {
                 }
                 Err(stop) => {
                     self.partitions.remove(&partition);
-                    return Err(format!("{stop:?}"));
+                    failed = Some(format!("{stop:?}"));
                 }
             }
         }
-        Ok(any)
+        failed.map_or(Ok(any), Err)
     }
 
     async fn publish(&mut self, partition: u16, rows: Vec<OutboxRow>) -> Result<(), Stop> {
@@ -171,8 +172,8 @@ impl Sender {
         self.looked_for_decisions = now;
         let held = self.partitions.iter().map(|(p, s)| (queue(*p), Arc::clone(&s.held)));
         let held: BTreeMap<_, _> = held.collect();
-        let done = self.work.carry_out_decisions(&held).await;
-        done.map(drop).map_err(|error| crate::encode::describe(&error))
+        let (_, done) = self.work.carry_out_decisions(&held).await;
+        done.map_err(|error| crate::encode::describe(&error))
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::attempts::wait_for_others;
-use super::context::{Work, metadata};
+use super::context::{Work, kept, metadata};
 use super::dispatcher::worker_of;
 use super::leases::Held;
 use crate::deliver::{Carried, Delivered};
@@ -25,6 +25,8 @@ const LEAST_WAIT: Duration = Duration::from_millis(10);
 const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
 /// The longest wait for a timer that nobody announced.
 const MOST_WAIT: Duration = Duration::from_secs(30);
+/// The wait for what cannot be done at the moment.
+const NOT_YET: Duration = Duration::from_millis(500);
 /// How long others are given to take what only newer code knows.
 const FOR_NEWER: Duration = Duration::from_secs(30);
 
@@ -77,11 +79,11 @@ impl Timers {
                 biased;
                 () = work.stop.cancelled() => break,
                 Some(fired) = self.running.join_next() => {
-                    self.finish(fired.ok()).await;
-                    let waited = work.now().saturating_sub(started);
                     // A full page may have left others behind.
-                    let full = self.under_way.len() + 1 >= PAGE;
-                    next = if full { Duration::ZERO } else { next.saturating_sub(waited) };
+                    let full = self.under_way.len() >= PAGE;
+                    let again = self.finish(fired.ok()).await;
+                    let waited = work.now().saturating_sub(started);
+                    next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
                 }
                 _ = leases.changed() => next = Duration::ZERO,
                 _ = wake.changed() => {
@@ -119,12 +121,17 @@ impl Timers {
                 category: category.clone(),
             })
             .collect();
+        let mut longest = MOST_WAIT;
         let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
         for timer in due.timers {
             let key = (timer.stream.clone(), timer.firing.clone());
             let of = (timer.stream.category().to_owned(), timer.partition);
             let Some(held) = self.held.get(&of).map(Arc::clone) else { continue };
-            if !held.admits(self.work.clock(), Duration::ZERO) || !self.under_way.insert(key) {
+            if !held.admits(self.work.clock(), Duration::ZERO) {
+                longest = NOT_YET;
+                continue;
+            }
+            if !self.under_way.insert(key) {
                 continue;
             }
             let work = Arc::clone(&self.work);
@@ -137,29 +144,35 @@ impl Timers {
         }
         // What is due and under way is not waited for.
         let next = match due.next {
-            None => MOST_WAIT,
+            None => longest,
             Some(next) if next.is_zero() => LEAST_WAIT,
             Some(next) => next,
         };
-        Ok(next.min(MOST_WAIT))
+        Ok(next.min(longest))
     }
 
-    async fn finish(&mut self, first: Option<Fired>) {
+    /// Gives how long none of what has failed is due again.
+    async fn finish(&mut self, first: Option<Fired>) -> Duration {
         let mut fired: Vec<Fired> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             fired.extend(next.ok());
         }
         let mut by_partition: BTreeMap<u16, Vec<TimerSettlement>> = BTreeMap::new();
         let mut settled = Vec::new();
+        let mut again = MOST_WAIT;
         for Fired { timer, held, delivered } in fired {
             settled.push((timer.stream.clone(), timer.firing.clone()));
             let worker = held.lease.worker.clone();
             let attempts = timer.attempts + 1;
             let change = match delivered {
-                Delivered::Handled | Delivered::Void | Delivered::Closed => continue,
+                Delivered::Void | Delivered::Closed => continue,
+                Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
+                Delivered::Handled => continue,
                 Delivered::Failed(error) => {
                     match self.work.shared.settings.attempts.wait_after(attempts) {
-                        Some(retry_after) => QueueChange::Failed { attempts, retry_after, error },
+                        Some(retry_after) => {
+                            QueueChange::Failed { attempts, retry_after, error: kept(error) }
+                        }
                         None => parked(&timer, attempts, error),
                     }
                 }
@@ -175,10 +188,13 @@ impl Timers {
                         "newer code is needed; its process may take over"
                     );
                     self.work.leases.withdraw(&worker, FOR_NEWER);
-                    let retry_after = Duration::from_millis(100);
+                    let retry_after = wait_for_others(5);
                     QueueChange::Failed { attempts: timer.attempts, retry_after, error }
                 }
             };
+            if let QueueChange::Failed { retry_after, .. } = &change {
+                again = again.min(*retry_after);
+            }
             let lease = held.lease.clone();
             let (stream, firing) = (timer.stream, timer.firing);
             let settlement = TimerSettlement { lease, stream, firing, change };
@@ -188,11 +204,13 @@ impl Timers {
             if let Err(error) = self.work.store().settle_timers(partition, &settlements).await {
                 // They are still due and will be fired again.
                 tracing::warn!(%error, "what became of timers is not written");
+                again = again.min(NOT_YET);
             }
         }
         for key in settled {
             self.under_way.remove(&key);
         }
+        again
     }
 
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
@@ -208,21 +226,27 @@ impl Timers {
         };
         let held = self.held.iter().map(|((c, p), held)| (queue(c, *p), Arc::clone(held)));
         let held: BTreeMap<_, _> = held.collect();
-        self.work.carry_out_decisions(&held).await.map(drop)
+        self.work.carry_out_decisions(&held).await.1
     }
 }
 
 fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
+    let error = kept(error);
     let (stream, id) = (&timer.stream, &timer.firing.id);
     tracing::error!(%stream, id, attempts, error, "a timer cannot be fired and is parked");
     QueueChange::Parked { attempts, error: Some(error) }
 }
 
+/// Whether it was erased, so that no append takes it away.
+fn is_erased(timer: &DueTimer) -> bool {
+    metadata(&timer.metadata).is_none()
+}
+
 impl Work {
     async fn fire(&self, timer: &DueTimer) -> Delivered {
         let Some(metadata) = metadata(&timer.metadata) else {
-            // Erased with its stream: nothing can be told, and it must not stay due.
-            return Delivered::Poison("its content was erased".to_owned());
+            // Erased with its stream: there is nothing to be told.
+            return Delivered::Handled;
         };
         let message = Carried {
             stream: timer.stream.clone(),

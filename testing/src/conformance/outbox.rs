@@ -142,9 +142,11 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
     let mut read: Vec<OutboxRow> = Vec::new();
     while read.len() < total {
         let after = read.last().map(|row| row.place).unwrap_or_default();
+        // Asked before the page is read: what is committed after it is on the next one.
+        let is_over = tasks.iter().all(tokio::task::JoinHandle::is_finished);
         let page = on.queue_page(&queue(0), after, 5).await;
         if page.is_empty() {
-            if tasks.iter().all(tokio::task::JoinHandle::is_finished) {
+            if is_over {
                 break;
             }
             tokio::task::yield_now().await;
@@ -244,6 +246,51 @@ pub(super) async fn settlements_are_of_one_partition(on: Subject) {
     assert_eq!(on.waiting(&queue(0)).await, waiting);
     let nothing = on.store.settle(0, &[]).await.expect("there is nothing to settle");
     assert!(nothing.is_empty());
+}
+
+pub(super) async fn many_are_settled_at_once(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let thing = stream("thing-1");
+    let rows: Vec<_> = (0..900).map(|n| queued(&thing, &format!("other-{n}"))).collect();
+    on.enqueue(0, &rows).await;
+    let waiting = assert_waiting(&on, &rows).await;
+    let answers: Vec<_> = (0..300).map(|_| queued(&thing, "answer")).collect();
+    let change = |n: usize| match n % 3 {
+        0 => QueueChange::Done(vec![answers[n / 3].clone()]),
+        1 => failed(2, HOUR),
+        _ => parked(3, Some("no")),
+    };
+    let settlements: Vec<_> = (0..).zip(&waiting).map(|(n, row)| (change(n), row)).collect();
+    let settlements: Vec<_> =
+        settlements.into_iter().map(|(change, row)| worker.settlement(row, change)).collect();
+    assert!(on.settle(&settlements).await.iter().all(|settled| *settled));
+    let failed: Vec<_> = rows.iter().skip(1).step_by(3).cloned().collect();
+    let left = assert_waiting(&on, &[failed, answers.clone()].concat()).await;
+    assert!(left[..300].iter().all(|row| row.attempts == 2 && row.wait > HOUR / 2));
+    assert!(left[300..].iter().all(|row| row.attempts == 0 && row.wait.is_zero()));
+    let parked = on.dead_letters(1_000).await;
+    assert_eq!(ids(parked.iter().map(|l| &l.queued)), ids(rows.iter().skip(2).step_by(3)));
+}
+
+pub(super) async fn many_queues_are_read_at_once(on: Subject) {
+    let rows: Vec<_> = (0..600)
+        .map(|n| {
+            let mut effect = queued(&stream("thing-1"), "a");
+            effect.row.target = format!("target-{n}");
+            effect
+        })
+        .collect();
+    on.enqueue(0, &rows).await;
+    on.enqueue(0, &rows[..1]).await;
+    let all: Vec<_> = rows
+        .iter()
+        .map(|queued| Queue { target: queued.row.target.clone(), ..queue(0) })
+        .map(|queue| (queue, QueuePlace::default()))
+        .collect();
+    let found = on.store.read_outbox(&all, 1).await.expect("the queues are read");
+    let mut found: Vec<_> = found.iter().map(|row| &row.queued).collect();
+    found.sort_by_key(|queued| queued.row.id);
+    assert_eq!(ids(found), ids(&rows), "one of each");
 }
 
 pub(super) async fn failed_ones_wait(on: Subject) {

@@ -146,6 +146,32 @@ pub(super) async fn ten_thousand_that_wait_do_not_hide_one(on: Subject) {
     }
 }
 
+pub(super) async fn many_queues_are_read_and_settled_at_once(on: Subject) {
+    let worker = on.worker("timers", 0).await;
+    let streams: Vec<_> =
+        (0..300).map(|n| on.streams_of(0, &format!("thing{n}"), 1).remove(0)).collect();
+    let timers: Vec<_> = streams.iter().map(|_| at_once("t")).collect();
+    let armed = streams.iter().zip(&timers).map(|(stream, timer)| arming(stream, 0, &[timer]));
+    on.batch(0, &armed.collect::<Vec<_>>()).await;
+    let queues: Vec<_> = streams.iter().map(|stream| timers_of(&on, stream)).collect();
+    let due = on.due(&queues, 299).await;
+    assert_eq!((due.timers.len(), due.next), (299, Some(Duration::ZERO)));
+    let due = on.due(&queues, 300).await;
+    assert_eq!((due.timers.len(), due.next), (300, None));
+    let change = |n: usize| match n % 3 {
+        0 => QueueChange::Done(Vec::new()),
+        1 => failed(2, HOUR),
+        _ => parked(3, Some("no")),
+    };
+    let settlements: Vec<_> =
+        (0..300).map(|n| settlement(&worker, &streams[n], &timers[n], change(n))).collect();
+    settle(&on, &settlements).await;
+    let due = on.due(&queues, 300).await;
+    assert_eq!(due.timers, []);
+    assert!(due.next.is_some_and(|next| next > HOUR / 2), "a hundred are due again");
+    assert_eq!(on.dead_letters(1_000).await.len(), 100);
+}
+
 pub(super) async fn failed_ones_are_due_again(on: Subject) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;

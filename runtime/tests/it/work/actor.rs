@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{Answer, CallError, Gateway, ReplyAddress, answer};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
 /// What an actor is told to do.
@@ -20,6 +22,8 @@ pub(crate) enum Act {
     Repeat(u32),
     /// Panics for as long as the environment is broken, then notes.
     Fragile(u32),
+    /// Panics as often as the environment says, or notes.
+    Flaky(u32),
     Ask {
         to: String,
         tag: u32,
@@ -89,13 +93,27 @@ pub(crate) enum ActorError {
     Refused,
 }
 
-/// Whether fragile acts panic. Clones share it.
+/// Whether fragile acts panic, and how often flaky ones do. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Broken(Arc<AtomicBool>);
+pub(crate) struct Broken(Arc<AtomicBool>, Arc<Mutex<Option<(StdRng, f64)>>>);
 
 impl Broken {
     pub(crate) fn set(&self, broken: bool) {
         self.0.store(broken, Ordering::SeqCst);
+    }
+
+    /// Of all flaky acts, this part panics, by chance.
+    pub(crate) fn set_flaky(&self, seed: u64, part: f64) {
+        *self.1.lock().unwrap() = Some((StdRng::seed_from_u64(seed), part));
+    }
+
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn breaks(&self) -> bool {
+        let mut chance = self.1.lock().unwrap();
+        chance.as_mut().is_some_and(|(rng, part)| rng.random::<f64>() < *part)
     }
 }
 
@@ -187,7 +205,12 @@ impl Actor {
             Act::Repeat(n) => repeat(Out::Did(Act::Note(n))),
             Act::Notes(all) => record_all(all.into_iter().map(|n| Out::Did(Act::Note(n)))),
             Act::Fragile(n) => {
-                assert!(!ctx.env().0.load(Ordering::SeqCst), "it is broken");
+                assert!(!ctx.env().is_broken(), "it is broken");
+                record(Out::Did(Act::Note(n)))
+            }
+            Act::Flaky(n) => {
+                let breaks = ctx.env().breaks();
+                assert!(!breaks, "it is flaky");
                 record(Out::Did(Act::Note(n)))
             }
             Act::AskSilently { to, tag, act } => unchanged().with(effects![ask(&to, tag, *act)]),

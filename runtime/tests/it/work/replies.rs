@@ -143,25 +143,6 @@ async fn three_instances_of_one_target_and_two_requests_to_one() {
     assert_eq!(log(&app, "x").await, ["note 10", "note 40", "note 50"]);
 }
 
-/// The first attempt fails and is tried again for seconds; meanwhile nothing of the same pair
-/// overtakes it, and each refusal is told with its own tag.
-#[tokio::test(start_paused = true)]
-async fn a_late_refusal_of_a_first_attempt_is_told_apart() {
-    let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
-    // The refusal is on its way: b has decided, and a has not heard.
-    world.broken.set(true);
-    tell_to(&app, "a", ask("b", 1, Act::Refuse)).await;
-    tell_to(&app, "a", ask("c", 2, Act::Fragile(1))).await;
-    tell_to(&app, "a", ask("b", 3, later("t", 5_000, Act::Note(2)))).await;
-    heard(&app, "a", "3: later").await;
-    assert!(log(&app, "a").await.contains(&"1: rejected".to_owned()));
-    world.broken.set(false);
-    heard(&app, "a", "3: note 2").await;
-    heard(&app, "a", "2: note 1").await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_command_that_comes_twice_is_handled_once() {
     let world = World::new();

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Clock, CorrelationId, DeadLetter, DeadLetterDecision, Encoded, EventStore, IdGenerator as _,
+    Clock, CorrelationId, DeadLetter, DeadLetterDecision, Encoded, EventStore, IdGenerator,
     Metadata, NewOutboxRow, OutboxKind, QueuedRow, ReturnAddress, Timestamp, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
-use composable_rust_testing::{InMemoryEventStore, SequentialIds};
+use composable_rust_testing::{InMemoryEventStore, SeededRng, SequentialIds};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -42,7 +42,17 @@ pub(crate) struct World {
     pub(crate) memory: InMemoryEventStore,
     pub(crate) broken: Broken,
     pub(crate) outside: Outside,
-    ids: Arc<SequentialIds>,
+    ids: Ids,
+}
+
+/// Ids that all processes of a test draw from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids(Arc<SequentialIds>);
+
+impl IdGenerator for Ids {
+    fn new_id(&self) -> uuid::Uuid {
+        self.0.new_id()
+    }
 }
 
 impl World {
@@ -54,7 +64,7 @@ impl World {
             memory,
             broken: Broken::default(),
             outside: Outside::default(),
-            ids: Arc::default(),
+            ids: Ids::default(),
         }
     }
 
@@ -64,10 +74,14 @@ impl World {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        App::builder(store)
-            .clock(self.clock)
+        self.bare_builder(store)
             .aggregate::<Actor>(self.broken.clone())
             .gateway(self.outside.clone())
+    }
+
+    /// An app on `store` with nothing but the world's time and ids.
+    pub(crate) fn bare_builder(&self, store: impl EventStore) -> AppBuilder {
+        App::builder(store).clock(self.clock).ids(self.ids.clone()).rng(SeededRng::new(1))
     }
 
     /// Such an app, at work.

@@ -320,7 +320,7 @@ table! {
 
     ReversesRows => ["outbox::rows_come_in_the_order_of_commits"];
     KeepsEffectsOfLosers => ["outbox::rows_of_a_losing_append_do_not_come"];
-    LimitsAllQueues => ["outbox::queues_are_apart"];
+    LimitsAllQueues => ["outbox::queues_are_apart", "outbox::many_queues_are_read_at_once"];
     RowsAppearLate::default() => ["outbox::nothing_is_queued_behind_a_reader"];
     ForgetsReplacements => [
         "outbox::what_is_done_goes_and_others_come_last",
@@ -331,7 +331,12 @@ table! {
         "outbox::what_is_gone_is_settled_without_effect",
         "outbox::two_holders_settle_a_row_once",
     ];
-    RetriesAtOnce => ["outbox::failed_ones_wait", "timers::failed_ones_are_due_again"];
+    RetriesAtOnce => [
+        "outbox::failed_ones_wait",
+        "outbox::many_are_settled_at_once",
+        "timers::failed_ones_are_due_again",
+        "timers::many_queues_are_read_and_settled_at_once",
+    ];
     PassesParked => ["outbox::parked_ones_hold_their_pair"];
     ListsTwice => ["outbox::streams_are_listed_once"];
 

@@ -1,0 +1,60 @@
+//! Who opens a publisher has it alone.
+
+use std::time::{Duration, Instant};
+
+use composable_rust_core::{EventBus as _, PublishError, Publisher as _};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use uuid::Uuid;
+
+use crate::brokers::{brokers, builder};
+use crate::fixtures::{messages, number, relay, subscribe, take, unique};
+
+/// What a process that hangs in the middle of a batch has sent.
+fn hung(transactional_id: &str, topic: &str) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers())
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", "60000")
+        .create()
+        .unwrap();
+    producer.init_transactions(Duration::from_secs(10)).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::to(topic).key("k").payload("of the dead")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(Duration::from_millis(10));
+    }
+    producer
+}
+
+/// The transaction of a frozen holder, which nobody would see the end of for a minute, ends when
+/// its successor opens the publisher; and when it wakes up, it publishes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_holder_holds_nobody_back_and_publishes_nothing() {
+    let bus = builder(&brokers()).connect().await.unwrap();
+    let (topic, log) = (unique("orders"), Uuid::new_v4());
+    let mut first = bus.publisher(&relay(log)).await.unwrap();
+    first.publish_batch(messages(&topic, "k", 1), Some(1)).await.unwrap();
+    let frozen = hung(&format!("{log}-relay-0"), &topic);
+    assert!(matches!(
+        first.publish_batch(messages(&topic, "k", 1), Some(9)).await,
+        Err(PublishError::Fenced)
+    ));
+
+    let mut next = bus.publisher(&relay(log)).await.unwrap();
+    assert_eq!(next.resume_position().await.unwrap(), Some(1));
+    let started = Instant::now();
+    next.publish_batch(messages(&topic, "k", 2)[1..].to_vec(), Some(2)).await.unwrap();
+    let mut reader = subscribe(&bus, &unique("billing"), &topic).await;
+    let taken = take(&mut reader, 2).await;
+    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [0, 1]);
+    assert!(started.elapsed() < Duration::from_secs(30), "took {:?}", started.elapsed());
+
+    let woken = tokio::task::spawn_blocking(move || {
+        frozen.commit_transaction(Duration::from_secs(10)).unwrap_err()
+    });
+    woken.await.unwrap();
+    next.publish_batch(messages(&topic, "k", 3)[2..].to_vec(), Some(3)).await.unwrap();
+    assert_eq!(number(&take(&mut reader, 1).await[0]), 2, "and not what the dead had sent");
+}

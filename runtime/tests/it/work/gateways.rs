@@ -1,0 +1,139 @@
+//! Calls: attempts, answers, time limits, the breaker.
+
+use super::actor::{Act, Behaviour};
+use super::node::{Mishap, Node};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use tokio::time::Instant;
+
+fn call(tag: u32) -> Act {
+    Act::Call { tag, text: format!("text {tag}") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_end_in_exhausted() {
+    let world = World::new();
+    let app = world.app();
+    world.outside.next([Behaviour::Retries; 5]);
+    let started = Instant::now();
+    tell_to(&app, "a", call(1)).await;
+    heard(&app, "a", "1: exhausted").await;
+    let took = started.elapsed();
+    assert!(took >= millis(30_000) && took < millis(31_000), "{took:?}");
+    let calls = world.outside.calls.lock().unwrap().clone();
+    assert_eq!(calls.len(), 5);
+    assert!(calls.iter().all(|call| *call == calls[0]), "one key: {calls:?}");
+    assert!(world.dead_letters().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_final() {
+    let world = World::new();
+    let app = world.app();
+    world.outside.next([Behaviour::Retries, Behaviour::Fails]);
+    tell_to(&app, "a", call(1)).await;
+    heard(&app, "a", "1: failed").await;
+    assert_eq!(world.outside.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_does_not_count() {
+    let world = World::new();
+    let app = started(world.builder(world.memory.clone()).gateway_with(Quiet, |_| {}));
+    world.outside.next([Behaviour::Retries; 4]);
+    world.outside.next([Behaviour::IsUnreachable; 3]);
+    tell_to(&app, "a", call(1)).await;
+    heard(&app, "a", "1: text 1").await;
+    assert_eq!(world.outside.calls(), 8);
+}
+
+/// Only so that the builder is used with two gateways.
+struct Quiet;
+
+impl composable_rust_core::Gateway for Quiet {
+    const NAME: &'static str = "quiet";
+    type Request = super::actor::OutsideRequest;
+    type Response = super::actor::OutsideResponse;
+    type Failure = super::actor::OutsideFailure;
+
+    async fn call(
+        &self,
+        _: Self::Request,
+        _: &str,
+    ) -> Result<Self::Response, composable_rust_core::CallError<Self::Failure>> {
+        Err(composable_rust_core::CallError::Failed(super::actor::OutsideFailure::No))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_passed_time_limit_and_a_panic_are_attempts() {
+    let world = World::new();
+    let app = world.app();
+    world.outside.next([Behaviour::Hangs, Behaviour::Panics, Behaviour::Hangs]);
+    let started = Instant::now();
+    tell_to(&app, "a", call(1)).await;
+    heard(&app, "a", "1: text 1").await;
+    let took = started.elapsed();
+    // 5 s, 2 s, at once, 4 s, 5 s, 8 s.
+    assert!(took >= millis(24_000) && took < millis(25_000), "{took:?}");
+    assert_eq!(world.outside.calls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_spends_no_attempts() {
+    let world = World::new();
+    let app = world.app();
+    // Ten calls that fail open it.
+    world.outside.next([Behaviour::Retries; 10]);
+    for n in 0..10 {
+        tell_to(&app, &format!("a{n}"), call(1)).await;
+    }
+    eventually("ten calls", async || world.outside.calls() == 10).await;
+    let opened = Instant::now();
+    // The probe fails: once more half a minute, and not one call for all that wait.
+    world.outside.next([Behaviour::Retries]);
+    for n in 10..20 {
+        tell_to(&app, &format!("a{n}"), call(1)).await;
+    }
+    tokio::time::sleep(millis(29_000)).await;
+    assert_eq!(world.outside.calls(), 10);
+    eventually("the probe", async || world.outside.calls() == 11).await;
+    tokio::time::sleep(millis(29_000)).await;
+    assert_eq!(world.outside.calls(), 11);
+    for n in 0..20 {
+        heard(&app, &format!("a{n}"), "1: text 1").await;
+    }
+    let took = opened.elapsed();
+    assert!(took >= millis(60_000) && took < millis(65_000), "{took:?}");
+    assert_eq!(world.outside.calls(), 31);
+}
+
+/// The answer is queued in the settlement of the call, so a lost one is made again under its key.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_answer_was_lost_is_made_again_under_its_key() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    node.next("settle", [Mishap::FailsBefore; 3]);
+    tell_to(&app, "a", call(1)).await;
+    eventually("the call", async || world.outside.calls() == 1).await;
+    node.crash();
+    let app = world.app();
+    heard(&app, "a", "1: text 1").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a").await, ["call", "1: text 1"]);
+    let calls = world.outside.calls.lock().unwrap().clone();
+    assert_eq!((calls.len(), &calls[0]), (2, &calls[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_is_said_twice_answers_once() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    node.next("settle", [Mishap::FailsAfter; 3]);
+    tell_to(&app, "a", call(1)).await;
+    heard(&app, "a", "1: text 1").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a").await, ["call", "1: text 1"]);
+    assert_eq!(world.outside.calls(), 1);
+}

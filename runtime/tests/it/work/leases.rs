@@ -1,0 +1,193 @@
+//! Who works on what.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::{Lease, LeaseAction, LeaseRound, WorkQueues as _};
+use composable_rust_runtime::App;
+use uuid::Uuid;
+
+use super::actor::{Act, Behaviour};
+use super::node::{Mishap, Node};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
+
+const WORKERS: [&str; 3] = ["dispatch/actor", "call/outside", "timer/actor"];
+
+/// How many leases of a worker each process holds.
+async fn shares(world: &World, worker: &str) -> Vec<usize> {
+    let table = world.memory.load_leases(&[worker.to_owned()]).await.unwrap();
+    let mut shares: BTreeMap<Uuid, usize> = BTreeMap::new();
+    for standing in table.leases.iter().filter(|standing| !standing.lapsed) {
+        if let Some(holder) = standing.holder {
+            *shares.entry(holder).or_default() += 1;
+        }
+    }
+    let mut shares: Vec<_> = shares.into_values().collect();
+    shares.sort_unstable();
+    shares
+}
+
+async fn all_shares(world: &World) -> Vec<Vec<usize>> {
+    let mut all = Vec::new();
+    for worker in WORKERS {
+        all.push(shares(world, worker).await);
+    }
+    all
+}
+
+async fn shared_as(world: &World, wanted: &[usize], within: u64) {
+    let started = tokio::time::Instant::now();
+    eventually(&format!("shares of {wanted:?}"), async || {
+        all_shares(world).await.iter().all(|shares| shares == wanted)
+    })
+    .await;
+    let took = started.elapsed();
+    assert!(took <= millis(within), "{wanted:?} took {took:?}");
+}
+
+/// The memory store has three partitions.
+#[tokio::test(start_paused = true)]
+async fn processes_that_come_and_go_share_the_work() {
+    let world = World::new();
+    let first = world.app();
+    shared_as(&world, &[3], 100).await;
+    let second = world.app();
+    // A round of the first, which gives up, and one of the second, which takes.
+    shared_as(&world, &[1, 2], 11_000).await;
+    let third = world.app();
+    shared_as(&world, &[1, 1, 1], 11_000).await;
+    assert!(third.shutdown(millis(10_000)).await);
+    shared_as(&world, &[1, 2], 6_000).await;
+    assert!(first.shutdown(millis(10_000)).await);
+    shared_as(&world, &[3], 6_000).await;
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_crashed_process_held_is_taken_when_its_leases_lapse() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let first = world.start(node.clone());
+    shared_as(&world, &[3], 100).await;
+    node.crash();
+    let second = world.app();
+    shared_as(&world, &[3], 21_000).await;
+    tell_to(&second, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    heard(&second, "a", "1: note 1").await;
+    drop(first);
+}
+
+/// An answer to a round that was lost costs no lapse of what it claimed.
+#[tokio::test(start_paused = true)]
+async fn leases_whose_answer_was_lost_are_soon_worked_under() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    node.next("change_leases", [Mishap::FailsAfter]);
+    let app = world.start(node.clone());
+    let started = tokio::time::Instant::now();
+    tell_to(&app, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    heard(&app, "a", "1: note 1").await;
+    let took = started.elapsed();
+    assert!(took <= millis(11_000), "{took:?}");
+}
+
+/// A process that slept through its lease settles nothing, and calls nobody.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_holder_says_nothing_when_it_wakes() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let frozen = world.start(node.clone());
+    world.outside.next([Behaviour::Retries]);
+    tell_to(&frozen, "a", Act::Call { tag: 1, text: "x".into() }).await;
+    eventually("a call", async || world.outside.calls() == 1).await;
+    node.freeze();
+    let other = world.app();
+    heard(&other, "a", "1: x").await;
+    assert_eq!(world.outside.calls(), 2);
+    tell_to(&other, "a", Act::Call { tag: 2, text: "y".into() }).await;
+    heard(&other, "a", "2: y").await;
+    node.wake();
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(world.outside.calls(), 3);
+    assert_eq!(log(&other, "a").await, ["call", "1: x", "call", "2: y"]);
+    drop(frozen);
+}
+
+/// The store refuses what is said under a lease that another has taken since.
+#[tokio::test(start_paused = true)]
+async fn a_settlement_under_a_lost_lease_is_refused_and_the_row_is_the_other_s() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    world.outside.next([Behaviour::Hangs]);
+    tell_to(&app, "a", Act::Call { tag: 1, text: "x".into() }).await;
+    eventually("a call", async || world.outside.calls() == 1).await;
+    take_all(&world, "call/outside").await;
+    // The first attempt ends; its end is not this process's to tell.
+    tokio::time::sleep(millis(10_000)).await;
+    assert_eq!(log(&app, "a").await, ["call"]);
+    heard(&app, "a", "1: x").await;
+    assert_eq!(world.outside.calls(), 2);
+}
+
+/// Takes all leases of a worker, as if they had lapsed, for three quarters of a minute.
+async fn take_all(world: &World, worker: &str) {
+    let table = world.memory.load_leases(&[worker.to_owned()]).await.unwrap();
+    let holder = table.leases[0].holder.unwrap();
+    let leases: Vec<Lease> = table.leases.into_iter().map(|standing| standing.lease).collect();
+    let of = |holder, action, leases: &[Lease]| LeaseRound {
+        holder,
+        workers: vec![worker.to_owned()],
+        ttl: millis(45_000),
+        changes: leases.iter().map(|lease| (lease.clone(), action)).collect(),
+    };
+    world.memory.change_leases(&of(holder, LeaseAction::Release, &leases)).await.unwrap();
+    let claims = of(Uuid::from_u128(99), LeaseAction::Claim, &leases);
+    world.memory.change_leases(&claims).await.unwrap();
+}
+
+/// While nothing happens, the store is asked a few times a second at most.
+#[tokio::test(start_paused = true)]
+async fn an_idle_app_does_not_spin() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = started(
+        world
+            .builder(node.clone())
+            .on::<super::actor::Actor, super::actor::Actor, Vec<_>>("nothing", |_| Vec::new()),
+    );
+    tell_to(&app, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    tell_to(&app, "a", Act::Later { id: None, after: 3_600_000, act: Box::new(Act::Note(1)) })
+        .await;
+    heard(&app, "a", "1: note 1").await;
+    tokio::time::sleep(millis(1_000)).await;
+    let before = node.counts();
+    tokio::time::sleep(millis(100_000)).await;
+    let after = node.counts();
+    let calls: BTreeMap<_, _> =
+        after.iter().map(|(name, n)| (*name, n - before.get(name).unwrap_or(&0))).collect();
+    let sum: u64 = calls.values().sum();
+    assert!(sum <= 300, "{sum} calls in 100 seconds: {calls:?}");
+}
+
+/// Nor does it while the store does not say when there is more.
+#[tokio::test(start_paused = true)]
+async fn an_app_whose_wake_ups_fail_does_not_spin() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = started(
+        world
+            .builder(node.clone())
+            .on::<super::actor::Actor, super::actor::Actor, Vec<_>>("nothing", |_| Vec::new()),
+    );
+    tokio::time::sleep(millis(1_000)).await;
+    node.next("wait_for_events", vec![Mishap::FailsBefore; 1_000_000]);
+    node.next("wait_for_work", vec![Mishap::FailsBefore; 1_000_000]);
+    tell_to(&app, "a", Act::Note(1)).await;
+    tokio::time::sleep(millis(1_000)).await;
+    let before: u64 = node.counts().values().sum();
+    tokio::time::sleep(millis(10_000)).await;
+    let calls = node.counts().values().sum::<u64>() - before;
+    assert!(calls <= 500, "{calls} calls in 10 seconds: {:?}", node.counts());
+}
+
+fn _is_used(_: &App) {}

@@ -1,0 +1,189 @@
+//! What cannot be handled, and what stands behind it.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Codecs, DeadLetter, DeadLetterDecision, Encoded, EventStore as _, WorkQueues as _,
+};
+
+use super::actor::{Act, Actor, ActorCommand as In};
+use super::node::{Mishap, Node};
+use super::world::{World, eventually, heard, log, millis, tell_to};
+
+fn tell_b(act: Act) -> Act {
+    Act::Tell { to: "b".into(), act: Box::new(act) }
+}
+
+fn acts(letters: &[DeadLetter]) -> Vec<String> {
+    let decoded = letters.iter().map(|letter| {
+        let stream = &letter.queued.stream;
+        let command = Codecs::default().decode::<In>(stream, &letter.queued.row.content).unwrap();
+        format!("{command:?}")
+    });
+    decoded.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_fails_five_times_is_parked_with_what_is_behind_it() {
+    let world = World::new();
+    let app = world.app();
+    world.broken.set(true);
+    tell_to(&app, "a", tell_b(Act::Note(0))).await;
+    for n in 1..=3 {
+        tell_to(&app, "a", tell_b(Act::Fragile(n))).await;
+    }
+    tell_to(&app, "a", tell_b(Act::Note(4))).await;
+    // Unrelated ones flow: of another sender, and for another recipient.
+    tell_to(&app, "c", tell_b(Act::Note(5))).await;
+    tell_to(&app, "a", Act::Ask { to: "d".into(), tag: 1, act: Box::new(Act::Note(6)) }).await;
+    heard(&app, "b", "note 5").await;
+    heard(&app, "a", "1: note 6").await;
+    assert!(world.dead_letters().await.is_empty());
+
+    let started = tokio::time::Instant::now();
+    world.dead_letter().await;
+    let took = started.elapsed();
+    assert!(took >= millis(30_000) && took < millis(31_000), "{took:?}");
+    // What comes later stands behind it too.
+    tell_to(&app, "a", tell_b(Act::Note(7))).await;
+    eventually("all of the pair are parked", async || world.dead_letters().await.len() == 5).await;
+    let letters = world.dead_letters().await;
+    assert_eq!(
+        acts(&letters),
+        ["Do(Fragile(1))", "Do(Fragile(2))", "Do(Fragile(3))", "Do(Note(4))", "Do(Note(7))"]
+    );
+    assert_eq!(letters[0].attempts, 5);
+    assert!(letters[0].error.as_ref().unwrap().contains("it is broken"), "{:?}", letters[0].error);
+    assert!(letters[1..].iter().all(|letter| letter.error.is_none() && letter.attempts == 0));
+    assert_eq!(log(&app, "b").await, ["note 0", "note 5"]);
+
+    // Only the head can be decided about.
+    assert!(!world.decide(&letters[1], DeadLetterDecision::Redrive).await);
+    world.broken.set(false);
+    assert!(world.decide(&letters[0], DeadLetterDecision::Redrive).await);
+    tell_to(&app, "a", tell_b(Act::Note(8))).await;
+    heard(&app, "b", "note 8").await;
+    let notes = [0, 5, 1, 2, 3, 4, 7, 8].map(|n| format!("note {n}"));
+    assert_eq!(log(&app, "b").await, notes);
+    assert!(world.dead_letters().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_decoded_is_parked_at_once() {
+    let world = World::new();
+    let app = world.app();
+    let content = Encoded {
+        name: "actor.do".into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes: vec![255; 3],
+    };
+    let good = Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(2))).unwrap();
+    let rows = [world.row("a", "b", content.clone()), world.row("a", "b", good)];
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    world.memory.enqueue(partition, &rows, None).await.unwrap();
+    eventually("both are parked", async || world.dead_letters().await.len() == 2).await;
+    let letter = world.dead_letter().await;
+    assert_eq!((letter.queued.row.content.clone(), letter.attempts), (content, 1));
+    assert!(letter.error.as_ref().unwrap().contains("cannot be read"), "{:?}", letter.error);
+
+    // Refused, it answers its sender, and what stood behind it is the head.
+    assert!(world.decide(&letter, DeadLetterDecision::Refuse).await);
+    heard(&app, "a", "0: undelivered").await;
+    let next = world.dead_letters().await.remove(0);
+    assert!(world.decide(&next, DeadLetterDecision::Redrive).await);
+    heard(&app, "b", "note 2").await;
+    assert!(!world.decide(&letter, DeadLetterDecision::Redrive).await, "never again");
+}
+
+/// A message was read as one that stands behind what is re-driven in the same moment.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_parked_behind_what_was_re_driven() {
+    for decision in [DeadLetterDecision::Redrive, DeadLetterDecision::Refuse] {
+        let world = World::new();
+        let node = Node::new(world.memory.clone());
+        let app = world.start(node.clone());
+        world.broken.set(true);
+        tell_to(&app, "a", tell_b(Act::Fragile(0))).await;
+        let letter = world.dead_letter().await;
+        world.broken.set(false);
+        node.next("read_outbox", [Mishap::IsHeld]);
+        tell_to(&app, "a", tell_b(Act::Note(1))).await;
+        eventually("it is read", async || node.holds()).await;
+        assert!(world.decide(&letter, decision).await);
+        tokio::time::sleep(millis(2_000)).await;
+        node.release();
+        heard(&app, "b", "note 1").await;
+        let first = (decision == DeadLetterDecision::Redrive).then_some("note 0");
+        let notes: Vec<_> = first.into_iter().chain(["note 1"]).collect();
+        assert_eq!(log(&app, "b").await, notes);
+        assert!(world.dead_letters().await.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_internal_command_is_refused_whoever_queued_it() {
+    let world = World::new();
+    let app = world.app();
+    let stream = Actor::id("b").stream();
+    let content = Codecs::default().encode(&stream, &In::Due(Act::Note(1))).unwrap();
+    let row = world.row("a", "b", content);
+    let partition = world.memory.log().partition_of(&row.stream);
+    world.memory.enqueue(partition, &[row], None).await.unwrap();
+    let letter = world.dead_letter().await;
+    assert!(letter.error.unwrap().contains("internal"));
+    assert_eq!(log(&app, "b").await, [""; 0]);
+}
+
+/// Thousands of messages that wait do not keep others from being read.
+#[tokio::test(start_paused = true)]
+async fn others_overtake_thousands_that_wait() {
+    let world = World::new();
+    let app = world.app();
+    world.broken.set(true);
+    let fragile = |n| ("b".to_owned(), n, Act::Fragile(n));
+    for sender in 0..3 {
+        let all = (0..1_500).map(fragile).collect();
+        tell_to(&app, &format!("a{sender}"), Act::AskAll(all)).await;
+    }
+    for sender in 0..3 {
+        let act = Act::Ask { to: "c".into(), tag: 1, act: Box::new(Act::Note(6)) };
+        tell_to(&app, &format!("a{sender}"), act).await;
+    }
+    let started = tokio::time::Instant::now();
+    for sender in 0..3 {
+        heard(&app, &format!("a{sender}"), "1: note 6").await;
+    }
+    let took = started.elapsed();
+    assert!(took < millis(2_000), "{took:?}");
+}
+
+/// An instance whose stream is closed answers for what will never be handled there.
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_to_a_closed_instance_is_undelivered() {
+    let world = World::new();
+    let app = world.app();
+    tell_to(&app, "b", Act::Note(1)).await;
+    let stream = Actor::id("b").stream();
+    let event = composable_rust_core::EventId(uuid::Uuid::from_u128(7));
+    world.memory.close_stream(&stream, composable_rust_core::Version::new(1), event).await.unwrap();
+    tell_to(&app, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(6)) }).await;
+    heard(&app, "a", "1: undelivered").await;
+}
+
+/// An error text that no store keeps does not keep the message from being parked.
+#[tokio::test(start_paused = true)]
+async fn an_error_is_cut_and_cleaned() {
+    let world = World::new();
+    let _app = world.app();
+    let content = Encoded {
+        name: "x".repeat(60_000).into(),
+        version: 1,
+        codec: "none".into(),
+        bytes: Vec::new(),
+    };
+    let row = world.row("a", "b", content);
+    let partition = world.memory.log().partition_of(&row.stream);
+    world.memory.enqueue(partition, &[row], None).await.unwrap();
+    let letter = world.dead_letter().await;
+    assert!(letter.error.unwrap().len() <= 4_096);
+}

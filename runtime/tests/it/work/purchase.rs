@@ -1,0 +1,292 @@
+//! A saga with a timeout and a compensation: what arrives late must not confuse it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{Answer, CallError, Gateway};
+use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_testing::InMemoryEventStore;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::world::{PATIENCE, Virtual, eventually, started};
+
+/// A bank that answers when the test says so.
+#[derive(Clone)]
+struct Bank {
+    open: watch::Sender<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum BankRequest {
+    Charge,
+    Refund,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum BankResponse {
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum BankFailure {
+    Refused,
+}
+
+impl Gateway for Bank {
+    const NAME: &'static str = "bank";
+    type Request = BankRequest;
+    type Response = BankResponse;
+    type Failure = BankFailure;
+
+    async fn call(&self, _: BankRequest, _: &str) -> Result<BankResponse, CallError<BankFailure>> {
+        let _ = self.open.subscribe().wait_for(|open| *open).await;
+        Ok(BankResponse::Done)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Pay {
+    held: i64,
+    cancelled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum PayCommand {
+    Charge,
+    Refund,
+    Bank(bool, Answer<Bank>),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum PayEvent {
+    Requested,
+    Charged,
+    RefundRequested,
+    Refunded,
+}
+
+/// What is wrong with payments.
+#[derive(Debug, Clone, Default)]
+struct AtPay {
+    no_refunds: bool,
+    /// Charges cannot be handled.
+    stuck: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum PayError {
+    Cancelled,
+    NotRefunded,
+}
+
+impl Aggregate for Pay {
+    const NAME: &'static str = "pay";
+    type Command = PayCommand;
+    type Event = PayEvent;
+    type Rejection = PayError;
+    type Environment = AtPay;
+
+    fn decide(&self, command: PayCommand, ctx: &Context<Self>) -> Decision<Self> {
+        match command {
+            PayCommand::Charge if ctx.env().stuck.load(Ordering::SeqCst) => panic!("stuck"),
+            PayCommand::Charge if self.cancelled => reject(PayError::Cancelled),
+            PayCommand::Charge => record(PayEvent::Requested),
+            PayCommand::Refund if ctx.env().no_refunds => reject(PayError::NotRefunded),
+            PayCommand::Refund => record(PayEvent::RefundRequested),
+            PayCommand::Bank(true, _) => record(PayEvent::Charged),
+            PayCommand::Bank(false, _) => record(PayEvent::Refunded),
+        }
+    }
+
+    fn apply(&mut self, event: PayEvent) {
+        match event {
+            PayEvent::Requested => {}
+            PayEvent::Charged => self.held += 1,
+            PayEvent::RefundRequested => self.cancelled = true,
+            PayEvent::Refunded => self.held -= 1,
+        }
+    }
+
+    fn react(&self, event: &PayEvent, _: &Context<Self>) -> Reactions<PayCommand> {
+        match event {
+            PayEvent::Requested => effects![call::<Bank>(BankRequest::Charge).tag(true)],
+            PayEvent::RefundRequested => effects![call::<Bank>(BankRequest::Refund).tag(false)],
+            _ => effects![],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+enum Status {
+    #[default]
+    New,
+    Charging(u32),
+    Refunding,
+    Paid,
+    Compensated,
+    Stuck,
+    /// Both attempts were refused.
+    Refused,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Purchase {
+    status: Status,
+    /// Answers that came when nobody waited for them.
+    late: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Task {
+    Charge(u32),
+    Refund,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum PurchaseCommand {
+    Start,
+    #[message(internal)]
+    TimedOut(u32),
+    Pay(Task, Reply<Pay>),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum PurchaseEvent {
+    Became(Status),
+    Late(String),
+}
+
+use PurchaseCommand as In;
+use PurchaseEvent::{Became, Late};
+use Status::{Charging, Compensated, New, Paid, Refunding, Refused, Stuck};
+
+/// How long it waits, and how often it tries before it takes the charge back.
+type Patience = (Duration, u32);
+
+impl Aggregate for Purchase {
+    const NAME: &'static str = "purchase";
+    type Command = PurchaseCommand;
+    type Event = PurchaseEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = Patience;
+
+    fn decide(&self, command: In, ctx: &Context<Self>) -> Decision<Self> {
+        match (self.status, command) {
+            (New, In::Start) => record(Became(Charging(1))),
+            (Charging(n), In::TimedOut(of)) if n == of => {
+                let last = n == ctx.env().1;
+                record(Became(if last { Refunding } else { Charging(n + 1) }))
+            }
+            (Charging(n), In::Pay(Task::Charge(of), reply)) if n == of => match reply {
+                Reply::Recorded(PayEvent::Charged) => record(Became(Paid)),
+                Reply::Rejected(_) | Reply::Undelivered => record(Became(Refused)),
+                _ => unchanged(),
+            },
+            (Refunding, In::Pay(Task::Refund, reply)) => match reply {
+                Reply::Recorded(PayEvent::Refunded) => record(Became(Compensated)),
+                Reply::Rejected(_) | Reply::Undelivered => record(Became(Stuck)),
+                _ => unchanged(),
+            },
+            (_, late) => record(Late(format!("{late:?}"))),
+        }
+    }
+
+    fn apply(&mut self, event: PurchaseEvent) {
+        match event {
+            Became(status) => self.status = status,
+            Late(text) => self.late.push(text),
+        }
+    }
+
+    fn react(&self, event: &PurchaseEvent, ctx: &Context<Self>) -> Reactions<In> {
+        let pay = |n: u32| Pay::id(format!("{}-{n}", ctx.id()));
+        match event {
+            Became(Charging(n)) => effects![
+                dispatch(&pay(*n), PayCommand::Charge).tag(Task::Charge(*n)),
+                after(ctx.env().0, In::TimedOut(*n)).with_id("timeout"),
+            ],
+            Became(Refunding) => {
+                effects![dispatch(&pay(1), PayCommand::Refund).tag(Task::Refund)]
+            }
+            _ => effects![],
+        }
+    }
+}
+
+const ID: &str = "1";
+
+fn builder(bank: &Bank, patience: Patience, at_pay: AtPay) -> AppBuilder {
+    let clock = Virtual::new();
+    App::builder(InMemoryEventStore::new().with_clock(clock))
+        .clock(clock)
+        .aggregate::<Purchase>(patience)
+        .aggregate::<Pay>(at_pay)
+        .gateway(bank.clone())
+}
+
+fn bank() -> Bank {
+    Bank { open: watch::Sender::new(false) }
+}
+
+async fn becomes(app: &App, status: Status) {
+    let purchase = app.handle(&Purchase::id(ID));
+    let found = purchase.wait(|p| (p.status == status).then_some(()), PATIENCE).await;
+    if found.is_err() {
+        panic!("{:?}", purchase.state(Clone::clone).await);
+    }
+}
+
+async fn held(app: &App) -> i64 {
+    app.handle(&Pay::id("1-1")).state(|pay| pay.held).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_captured_just_as_its_timeout_fired_is_given_back() {
+    let bank = bank();
+    let app = started(builder(&bank, (Duration::from_secs(1), 1), AtPay::default()));
+    app.handle(&Purchase::id(ID)).send(In::Start).await.unwrap();
+    becomes(&app, Refunding).await;
+    // The charge goes through now, behind the timeout and before the refund.
+    bank.open.send_replace(true);
+    becomes(&app, Compensated).await;
+    assert_eq!(held(&app).await, 0);
+    eventually("the late charge", async || {
+        let late = app.handle(&Purchase::id(ID)).state(|p| p.late.clone()).await.unwrap();
+        late.iter().any(|text| text.contains("Charge(1)") && text.contains("Charged"))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_refund_is_told() {
+    let bank = bank();
+    let at_pay = AtPay { no_refunds: true, ..AtPay::default() };
+    let app = started(builder(&bank, (Duration::from_secs(1), 1), at_pay));
+    app.handle(&Purchase::id(ID)).send(In::Start).await.unwrap();
+    becomes(&app, Stuck).await;
+}
+
+/// The second attempt is pending when the first is refused after all.
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_of_the_first_attempt_leaves_the_second_alone() {
+    let bank = bank();
+    let stuck = Arc::new(AtomicBool::new(true));
+    let at_pay = AtPay { no_refunds: false, stuck: Arc::clone(&stuck) };
+    let app = started(builder(&bank, (Duration::from_secs(5), 2), at_pay));
+    // The first payment will be refused, but cannot be handled until later.
+    app.handle(&Pay::id("1-1")).send(PayCommand::Refund).await.unwrap();
+    app.handle(&Purchase::id(ID)).send(In::Start).await.unwrap();
+    becomes(&app, Charging(2)).await;
+    stuck.store(false, Ordering::SeqCst);
+    eventually("the late refusal", async || {
+        let late = app.handle(&Purchase::id(ID)).state(|p| p.late.clone()).await.unwrap();
+        late.iter().any(|text| text.contains("Charge(1)") && text.contains("Rejected"))
+    })
+    .await;
+    becomes(&app, Charging(2)).await;
+    bank.open.send_replace(true);
+    becomes(&app, Paid).await;
+}

@@ -1,0 +1,213 @@
+//! Timers: durable, replaced, cancelled, void.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore as _, MessageId, OutboxKind};
+
+use super::actor::{Act, Actor, ActorCommand as In};
+use super::node::{Mishap, Node};
+use super::world::{World, eventually, heard, log, millis, tell_to};
+
+fn later(id: &str, after: u64, act: Act) -> Act {
+    Act::Later { id: Some(id.into()), after, act: Box::new(act) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_whose_deadline_passed_while_nobody_ran_fires_once_and_compensates() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    let undo = Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) };
+    tell_to(&app, "a", later("timeout", 10_000, undo)).await;
+    node.crash();
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(world.memory.timers().len(), 1);
+
+    let app = world.app();
+    heard(&app, "a", "1: note 1").await;
+    world.quiet().await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(log(&app, "a").await, ["later", "ask", "1: note 1"]);
+    assert_eq!(log(&app, "b").await, ["note 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_fires_when_it_is_due_and_not_before() {
+    let world = World::new();
+    let app = world.app();
+    let started = tokio::time::Instant::now();
+    tell_to(&app, "a", later("t", 90_000, Act::Note(1))).await;
+    heard(&app, "a", "note 1").await;
+    let took = started.elapsed();
+    assert!(took >= millis(90_000) && took < millis(90_100), "{took:?}");
+}
+
+/// Each firing arms the next under the same id, in the append that it causes.
+#[tokio::test(start_paused = true)]
+async fn a_timer_re_armed_by_its_own_firing_survives() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    // Answers of appends are lost, so that each firing is appended twice.
+    node.next("append_events", [Mishap::FailsAfter; 3]);
+    let ticks = (0..5).rev().fold(Act::Note(9), |act, _| later("tick", 1_000, act));
+    tell_to(&app, "a", ticks).await;
+    node.next("append_events", [Mishap::FailsAfter; 20]);
+    heard(&app, "a", "note 9").await;
+    assert_eq!(log(&app, "a").await, ["later", "later", "later", "later", "later", "note 9"]);
+    assert!(world.memory.timers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_read_and_then_cancelled_does_not_fire() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    tokio::time::sleep(millis(500)).await;
+    node.next("due_timers", [Mishap::IsHeld]);
+    eventually("the firing is read", async || node.holds()).await;
+    tell_to(&app, "a", Act::Cancel("t".into())).await;
+    node.release();
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(log(&app, "a").await, ["later", "cancel"]);
+    assert!(world.dead_letters().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_read_and_then_replaced_fires_as_it_is_now() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    tokio::time::sleep(millis(500)).await;
+    node.next("due_timers", [Mishap::IsHeld]);
+    eventually("the firing is read", async || node.holds()).await;
+    tell_to(&app, "a", later("t", 5_000, Act::Note(2))).await;
+    node.release();
+    heard(&app, "a", "note 2").await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(log(&app, "a").await, ["later", "later", "note 2"]);
+}
+
+/// The cancelling command and the firing meet in one drain: the firing is void there.
+#[tokio::test(start_paused = true)]
+async fn one_that_a_command_of_the_same_drain_cancels_does_not_fire() {
+    for replaces in [false, true] {
+        let world = World::new();
+        let node = Node::new(world.memory.clone());
+        let app = world.start(node.clone());
+        tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+        tokio::time::sleep(millis(500)).await;
+        // While this append is held, what comes waits for the next drain.
+        node.next("append_events", [Mishap::IsHeld]);
+        let handle = app.handle(&Actor::id("a"));
+        let first = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.send(In::Do(Act::Note(2))).within(millis(60_000)).await }
+        });
+        eventually("the append", async || node.holds()).await;
+        let act = if replaces { later("t", 60_000, Act::Note(3)) } else { Act::Cancel("t".into()) };
+        let second =
+            tokio::spawn(async move { handle.send(In::Do(act)).within(millis(60_000)).await });
+        tokio::time::sleep(millis(2_000)).await;
+        node.release();
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        tokio::time::sleep(millis(30_000)).await;
+        assert!(!log(&app, "a").await.contains(&"note 1".to_owned()));
+        assert_eq!(world.memory.timers().len(), usize::from(replaces));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_of_a_finished_instance_go() {
+    let world = World::new();
+    let app = world.app();
+    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    tell_to(&app, "a", Act::End).await;
+    assert!(world.memory.timers().is_empty());
+    // One that an ended instance arms all the same goes with its next event.
+    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(log(&app, "a").await, ["later", "end", "later"]);
+}
+
+/// A timer whose handler fails is tried again after 2, 4, 8 and 16 seconds, then parked.
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_is_tried_again_in_time_and_parked_in_the_end() {
+    let world = World::new();
+    let app = world.app();
+    world.broken.set(true);
+    tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
+    let started = tokio::time::Instant::now();
+    let letter = world.dead_letter().await;
+    let took = started.elapsed();
+    assert!(took >= millis(31_000) && took < millis(32_000), "{took:?}");
+    assert_eq!((letter.queue.kind, letter.attempts), (OutboxKind::Timer, 5));
+    assert!(letter.error.as_ref().unwrap().contains("it is broken"));
+    assert!(world.memory.timers().is_empty());
+
+    world.broken.set(false);
+    assert!(world.decide(&letter, composable_rust_core::DeadLetterDecision::Redrive).await);
+    heard(&app, "a", "note 1").await;
+    assert!(world.dead_letters().await.is_empty());
+    // The inbox knows the firing by the id that keeps its mark from being pruned.
+    let id = MessageId(letter.queued.row.id);
+    assert!(world.memory.load_mark(&letter.queued.stream, id).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_refused_goes_for_good() {
+    let world = World::new();
+    let app = world.app();
+    world.broken.set(true);
+    tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
+    let letter = world.dead_letter().await;
+    world.decide(&letter, composable_rust_core::DeadLetterDecision::Refuse).await;
+    eventually("refused", async || world.dead_letters().await.is_empty()).await;
+    world.broken.set(false);
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(log(&app, "a").await, ["later"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_was_erased_goes_without_a_trace() {
+    let world = World::new();
+    let app = world.app();
+    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    app.handle(&Actor::id("a")).erase().await.unwrap();
+    eventually("it is gone", async || world.memory.timers().is_empty()).await;
+    assert!(world.dead_letters().await.is_empty());
+}
+
+/// What could not be written about timers, or was read under a lease that had lapsed for a moment,
+/// is not left until the next deadline.
+#[tokio::test(start_paused = true)]
+async fn firing_goes_on_soon_after_an_outage() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    tell_to(&app, "a", later("t", 20_000, Act::Note(1))).await;
+    tokio::time::sleep(millis(1_000)).await;
+    node.freeze();
+    tokio::time::sleep(millis(60_000)).await;
+    node.wake();
+    let started = tokio::time::Instant::now();
+    heard(&app, "a", "note 1").await;
+    let took = started.elapsed();
+    // Its leases have lapsed, and are renewed every five seconds.
+    assert!(took < millis(6_000), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_timers_due_at_once_all_fire() {
+    let world = World::new();
+    let app = world.app();
+    for n in 0..1_200 {
+        tell_to(&app, &format!("a{n}"), later("t", 60_000, Act::Note(1))).await;
+    }
+    world.quiet().await;
+    for n in 0..1_200 {
+        assert_eq!(log(&app, &format!("a{n}")).await, ["later", "note 1"]);
+    }
+}
