@@ -2,12 +2,15 @@
 
 mod audit;
 mod inventory;
+mod kill;
 mod ledger;
 mod order;
 mod payment;
+mod program;
 mod provider;
 mod running;
 mod saga;
+mod services;
 mod shipping;
 mod shop;
 mod size;

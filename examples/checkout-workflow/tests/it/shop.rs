@@ -58,3 +58,17 @@ pub(crate) fn show_logs() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
+
+/// The seed of a test that draws by chance: `CHECKOUT_TEST_SEED`, else a new one. It is printed,
+/// which shows when the test fails.
+pub(crate) fn seed() -> u64 {
+    let chosen = std::env::var("CHECKOUT_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = chosen.unwrap_or_else(rand::random);
+    println!("again with CHECKOUT_TEST_SEED={seed}");
+    seed
+}
+
+/// A prefix of topics that nobody else has.
+pub(crate) fn unique() -> String {
+    format!("test-{:016x}.", rand::random::<u64>())
+}
