@@ -176,7 +176,7 @@ impl Plans {
             work: Arc::clone(work),
             group: format!("{}-commands", work.shared.log.id),
             topics,
-            consumes: Consumes::Messages,
+            consumes: Consumes::Messages(self.served.clone()),
         };
         workers.spawn(consumer.run());
     }

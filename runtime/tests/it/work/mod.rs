@@ -5,6 +5,7 @@ mod gateways;
 mod leases;
 mod node;
 mod order;
+mod policies;
 mod poison;
 mod purchase;
 mod replies;
