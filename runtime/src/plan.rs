@@ -421,7 +421,12 @@ impl<A: Aggregate> Draft<'_, A> {
                 }
                 let stream = self.rules.stream.clone();
                 let target = target.to_owned();
-                metadata.return_addresses.push(ReturnAddress { stream, target, tag, service: None });
+                metadata.return_addresses.push(ReturnAddress {
+                    stream,
+                    target,
+                    tag,
+                    service: None,
+                });
             }
         }
         Ok(json(&metadata))

@@ -239,8 +239,7 @@ impl Dispatcher {
     }
 
     fn begin(&mut self, key: &LaneKey, now: Duration) -> Begun {
-        let (Some(reading), Some((serial, row))) =
-            (self.queues.get(&key.0), self.lanes.first(key))
+        let (Some(reading), Some((serial, row))) = (self.queues.get(&key.0), self.lanes.first(key))
         else {
             return Begun::Later(Duration::from_millis(100));
         };

@@ -276,8 +276,7 @@ impl Work {
         if content.name != INPUT {
             return Ok(None);
         }
-        let queued =
-            decode_value(Format::Binary, &content.bytes).map_err(|_| malformed())?;
+        let queued = decode_value(Format::Binary, &content.bytes).map_err(|_| malformed())?;
         let at: Position = match queued {
             Queued::Message(record) => return Ok(Some(Input::Message(record))),
             Queued::Event(at) => at.parse().map_err(|_| malformed())?,

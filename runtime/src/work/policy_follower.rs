@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use composable_rust_core::{OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _, validate_rows};
+use composable_rust_core::{
+    OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _, validate_rows,
+};
 
 use super::context::Work;
 use super::follower::{Follow, Stop};

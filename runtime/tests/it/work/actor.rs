@@ -168,11 +168,9 @@ impl Aggregate for Actor {
         let Out::Did(act) = event else { return effects![] };
         match act.clone() {
             Act::Ask { to, tag, act } => effects![ask(&to, tag, *act)],
-            Act::AskAll(all) => all
-                .into_iter()
-                .fold(Reactions::none(), |all, (to, tag, act)| {
-                    all.merge(effects![ask(&to, tag, act)])
-                }),
+            Act::AskAll(all) => all.into_iter().fold(Reactions::none(), |all, (to, tag, act)| {
+                all.merge(effects![ask(&to, tag, act)])
+            }),
             Act::AskDetached { to, tag, act } => effects![ask(&to, tag, *act).detached()],
             Act::Tell { to, act } => effects![tell(&Actor::id(to), In::Do(*act))],
             Act::Call { tag, text } => {
@@ -215,9 +213,7 @@ impl Actor {
                 assert!(!breaks, "it is flaky");
                 record(Out::Did(Act::Note(n)))
             }
-            Act::AskSilently { to, tag, act } => {
-                unchanged().with(effects![ask(&to, tag, *act)])
-            }
+            Act::AskSilently { to, tag, act } => unchanged().with(effects![ask(&to, tag, *act)]),
             Act::Keep => record(Out::Kept(ctx.reply_address())),
             Act::AnswerKept(n) => {
                 let Some(kept) = &self.kept else { return unchanged() };

@@ -156,7 +156,8 @@ async fn an_idle_app_does_not_spin() {
             .on::<super::actor::Actor, super::actor::Actor, Vec<_>>("nothing", |_| Vec::new()),
     );
     tell_to(&app, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
-    tell_to(&app, "a", Act::Later { id: None, after: 3_600_000, act: Box::new(Act::Note(1)) }).await;
+    tell_to(&app, "a", Act::Later { id: None, after: 3_600_000, act: Box::new(Act::Note(1)) })
+        .await;
     heard(&app, "a", "1: note 1").await;
     tokio::time::sleep(millis(1_000)).await;
     let before = node.counts();
@@ -188,5 +189,3 @@ async fn an_app_whose_wake_ups_fail_does_not_spin() {
     let calls = node.counts().values().sum::<u64>() - before;
     assert!(calls <= 500, "{calls} calls in 10 seconds: {:?}", node.counts());
 }
-
-fn _is_used(_: &App) {}

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::prelude::*;
 use composable_rust_core::DeadLetterDecision;
+use composable_rust_core::prelude::*;
 use composable_rust_runtime::App;
 use composable_rust_testing::{Chances, FaultyEventStore, InMemoryEventStore};
 use proptest::prelude::{ProptestConfig, proptest};
@@ -148,7 +148,8 @@ async fn run(seed: u64) {
                 n / 1_000 == sender
             };
             let own: Vec<_> = notes.iter().filter(own).cloned().collect();
-            let all: Vec<_> = (0..MESSAGES).map(|n| format!("note {}", sender * 1_000 + n)).collect();
+            let all: Vec<_> =
+                (0..MESSAGES).map(|n| format!("note {}", sender * 1_000 + n)).collect();
             assert_eq!(own, all, "seed {seed}: from {sender} to {target}");
         }
     }

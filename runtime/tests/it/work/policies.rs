@@ -10,7 +10,7 @@ use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, ActorError};
+use super::actor::{Act, Actor, ActorCommand as In, ActorError, ActorEvent as Out};
 use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
@@ -216,7 +216,11 @@ impl Aggregate for Listener {
     type Rejection = std::convert::Infallible;
     type Environment = ();
 
-    fn decide(&self, ListenerCommand::Hear(text): ListenerCommand, _: &Context<Self>) -> Decision<Self> {
+    fn decide(
+        &self,
+        ListenerCommand::Hear(text): ListenerCommand,
+        _: &Context<Self>,
+    ) -> Decision<Self> {
         record(ListenerEvent::Heard(text))
     }
 
@@ -227,10 +231,8 @@ impl Aggregate for Listener {
 
 async fn listened(app: &App, count: usize) -> Vec<String> {
     let listener = app.handle(&Listener::id("1"));
-    eventually("it is heard", async || {
-        listener.state(|own| own.0.len()).await.unwrap() >= count
-    })
-    .await;
+    eventually("it is heard", async || listener.state(|own| own.0.len()).await.unwrap() >= count)
+        .await;
     tokio::time::sleep(millis(5_000)).await;
     listener.state(|own| own.0.clone()).await.unwrap()
 }
@@ -287,10 +289,10 @@ async fn one_takes_any_topic_and_knows_its_messages() {
             .event_bus(bus.clone())
             .aggregate::<Listener>(())
             .on_topic::<Listener, Vec<_>>("legacy", "listen", move |record| {
-                let text = String::from_utf8(record.payload.clone()).unwrap();
-                assert!(text != "bad" || !fails.load(std::sync::atomic::Ordering::SeqCst), "bad");
-                vec![(Listener::id("1"), ListenerCommand::Hear(text))]
-            }),
+            let text = String::from_utf8(record.payload.clone()).unwrap();
+            assert!(text != "bad" || !fails.load(std::sync::atomic::Ordering::SeqCst), "bad");
+            vec![(Listener::id("1"), ListenerCommand::Hear(text))]
+        }),
     );
     for (id, text) in [(Some("1"), "one"), (Some("1"), "one"), (None, "two"), (None, "two")] {
         bus.publish(foreign("k", id, text)).await.unwrap();

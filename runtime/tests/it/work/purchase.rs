@@ -41,11 +41,7 @@ impl Gateway for Bank {
     type Response = BankResponse;
     type Failure = BankFailure;
 
-    async fn call(
-        &self,
-        _: BankRequest,
-        _: &str,
-    ) -> Result<BankResponse, CallError<BankFailure>> {
+    async fn call(&self, _: BankRequest, _: &str) -> Result<BankResponse, CallError<BankFailure>> {
         let _ = self.open.subscribe().wait_for(|open| *open).await;
         Ok(BankResponse::Done)
     }

@@ -24,7 +24,8 @@ async fn every_outcome_is_answered() {
     for (tag, act) in (0..).zip(acts) {
         tell_to(&app, "a", ask("b", tag, act)).await;
     }
-    for text in ["0: note 1", "0: note 2", "1: rejected", "2: unchanged", "3: note 3", "4: unchanged"]
+    for text in
+        ["0: note 1", "0: note 2", "1: rejected", "2: unchanged", "3: note 3", "4: unchanged"]
     {
         heard(&app, "a", text).await;
     }

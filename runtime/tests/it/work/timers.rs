@@ -107,9 +107,8 @@ async fn one_that_a_command_of_the_same_drain_cancels_does_not_fire() {
         });
         eventually("the append", async || node.holds()).await;
         let act = if replaces { later("t", 60_000, Act::Note(3)) } else { Act::Cancel("t".into()) };
-        let second = tokio::spawn(async move {
-            handle.send(In::Do(act)).within(millis(60_000)).await
-        });
+        let second =
+            tokio::spawn(async move { handle.send(In::Do(act)).within(millis(60_000)).await });
         tokio::time::sleep(millis(2_000)).await;
         node.release();
         first.await.unwrap().unwrap();

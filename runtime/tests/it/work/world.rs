@@ -42,7 +42,7 @@ pub(crate) struct World {
     pub(crate) memory: InMemoryEventStore,
     pub(crate) broken: Broken,
     pub(crate) outside: Outside,
-    ids: Ids,
+    pub(crate) ids: Ids,
 }
 
 /// Ids that all processes of a test draw from.
@@ -59,7 +59,13 @@ impl World {
     pub(crate) fn new() -> Self {
         let clock = Virtual::new();
         let memory = InMemoryEventStore::new().with_clock(clock);
-        Self { clock, memory, broken: Broken::default(), outside: Outside::default(), ids: Ids::default() }
+        Self {
+            clock,
+            memory,
+            broken: Broken::default(),
+            outside: Outside::default(),
+            ids: Ids::default(),
+        }
     }
 
     /// An app on `store` with the actor and the gateway.
@@ -68,7 +74,9 @@ impl World {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        self.bare_builder(store).aggregate::<Actor>(self.broken.clone()).gateway(self.outside.clone())
+        self.bare_builder(store)
+            .aggregate::<Actor>(self.broken.clone())
+            .gateway(self.outside.clone())
     }
 
     /// An app on `store` with nothing but the world's time and ids.
