@@ -63,11 +63,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
             let name = command.kind().name;
             return Delivered::Poison(format!("`{name}` is internal: nobody may send it"));
         }
-        let id = match Id::<A>::of_stream(&message.stream) {
-            Some(id) => id,
-            None => {
-                return Delivered::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
-            }
+        let Some(id) = Id::<A>::of_stream(&message.stream) else {
+            return Delivered::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
         };
         let now = self.shared.clock.now();
         let incoming = Incoming { message_id: message.id, metadata: message.metadata.clone(), now };

@@ -214,8 +214,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Tried::Behind
             }
             Verdict::Closed => Tried::Behind,
-            Verdict::Void(fires) => {
-                let void: Vec<_> = fires.iter().filter_map(|at| fired.get(*at)).collect();
+            Verdict::Void(indexes) => {
+                let void: Vec<_> = indexes.iter().filter_map(|at| fired.get(*at)).collect();
                 for letter in std::mem::take(letters) {
                     match &letter.question.fires {
                         Some(firing) if void.contains(&firing) => {

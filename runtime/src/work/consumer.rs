@@ -1,5 +1,6 @@
 //! Taking what other services put on the bus.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,11 +133,12 @@ impl Consumer {
                     let record = record(delivery);
                     let sender = record.sender();
                     let partition = self.work.shared.log.partition_of(&sender);
-                    if !behind.contains_key(&partition) {
-                        let waits = waiting(&self.work, &policy.name, partition).await?;
-                        behind.insert(partition, waits);
-                    }
-                    let waits = behind.entry(partition).or_default();
+                    let waits = match behind.entry(partition) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(unknown) => {
+                            unknown.insert(waiting(&self.work, &policy.name, partition).await?)
+                        }
+                    };
                     let input = Input::Message(record);
                     match rows_for(&self.work, policy, waits, &sender, &input) {
                         Ok(more) => rows.extend(more),

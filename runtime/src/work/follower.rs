@@ -23,7 +23,7 @@ pub(crate) trait Follow: Send + Sync {
     fn name(&self) -> &str;
 
     /// Whether it begins at the start of the log, not at its head.
-    fn from_start(&self) -> bool;
+    fn begins_at_start(&self) -> bool;
 
     /// A partition was taken over. Gives how far it is known to be done elsewhere than in the
     /// checkpoint, which is read only after this.
@@ -210,14 +210,14 @@ impl<F: Follow> Follower<F> {
         let store = self.work.store();
         let stored = store.load_checkpoints(self.follow.name()).await?;
         let stored = stored.into_iter().find(|checkpoint| checkpoint.partition == partition);
-        let heads = store.heads().await?;
-        let head = heads.iter().find(|head| head.partition == partition).map_or(0, |h| h.offset);
+        let ends = store.heads().await?;
+        let end = ends.iter().find(|end| end.partition == partition).map_or(0, |end| end.offset);
         let at = match (stored, elsewhere) {
             (Some(stored), Some(offset)) if offset > stored.offset => offset,
             (Some(stored), _) => stored.offset,
             (None, Some(offset)) => offset,
-            (None, None) if self.follow.from_start() => 0,
-            (None, None) => head,
+            (None, None) if self.follow.begins_at_start() => 0,
+            (None, None) => end,
         };
         let event_id = match at.checked_sub(1) {
             None => None,
@@ -227,7 +227,7 @@ impl<F: Follow> Follower<F> {
             }
         };
         let known = stored.filter(|stored| stored.offset == at).and_then(|stored| stored.event_id);
-        if at > head
+        if at > end
             || (at > 0 && event_id.is_none())
             || known.is_some_and(|id| Some(id) != event_id)
         {

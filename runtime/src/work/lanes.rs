@@ -15,7 +15,7 @@ pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
 /// The lanes of all queues, and which of them can go on.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: BTreeMap<LaneKey, Lane>,
+    by_key: BTreeMap<LaneKey, Lane>,
     ready: VecDeque<LaneKey>,
     delayed: BTreeSet<(Duration, LaneKey)>,
     places: BTreeMap<Queue, BTreeSet<QueuePlace>>,
@@ -53,7 +53,7 @@ impl Lanes {
             return;
         }
         let (key, wait) = (lane_of(&row), row.wait);
-        let lane = self.lanes.entry(key.clone()).or_default();
+        let lane = self.by_key.entry(key.clone()).or_default();
         self.pushed += 1;
         lane.rows.push_back((self.pushed, row));
         if lane.is_stuck {
@@ -65,7 +65,7 @@ impl Lanes {
     }
 
     fn set_stuck(&mut self, key: &LaneKey, is_stuck: bool) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(lane) = self.by_key.get_mut(key) else { return };
         if std::mem::replace(&mut lane.is_stuck, is_stuck) == is_stuck {
             return;
         }
@@ -93,7 +93,7 @@ impl Lanes {
         }
         loop {
             let key = self.ready.pop_front()?;
-            if self.lanes.contains_key(&key) {
+            if self.by_key.contains_key(&key) {
                 return Some(key);
             }
         }
@@ -109,7 +109,7 @@ impl Lanes {
 
     /// The first row of a lane.
     pub(crate) fn first(&self, key: &LaneKey) -> Option<(Serial, &OutboxRow)> {
-        let first = self.lanes.get(key).and_then(|lane| lane.rows.front());
+        let first = self.by_key.get(key).and_then(|lane| lane.rows.front());
         first.map(|(serial, row)| (*serial, row))
     }
 
@@ -125,7 +125,7 @@ impl Lanes {
             return;
         }
         self.set_stuck(key, false);
-        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(lane) = self.by_key.get_mut(key) else { return };
         lane.put_off = 0;
         if let Some((_, row)) = lane.rows.pop_front() {
             if let Some(places) = self.places.get_mut(&row.queue) {
@@ -138,7 +138,7 @@ impl Lanes {
                 self.schedule(key.clone(), now, wait);
             }
             None => {
-                self.lanes.remove(key);
+                self.by_key.remove(key);
             }
         }
     }
@@ -152,7 +152,7 @@ impl Lanes {
         now: Duration,
         wait: Duration,
     ) {
-        let first = self.lanes.get_mut(key).and_then(|lane| lane.rows.front_mut());
+        let first = self.by_key.get_mut(key).and_then(|lane| lane.rows.front_mut());
         if let Some((_, row)) = first.filter(|(first, _)| *first == serial) {
             row.attempts = attempts;
             self.set_stuck(key, true);
@@ -177,7 +177,7 @@ impl Lanes {
             return;
         }
         self.set_stuck(key, true);
-        if let Some(lane) = self.lanes.get_mut(key) {
+        if let Some(lane) = self.by_key.get_mut(key) {
             lane.put_off += 1;
             let wait = wait(lane.put_off);
             self.defer(key.clone(), now, wait);
@@ -187,7 +187,7 @@ impl Lanes {
     /// Takes a lane out with all its rows.
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);
-        let Some(lane) = self.lanes.remove(key) else { return Vec::new() };
+        let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
         self.delayed.retain(|(_, of)| of != key);
         self.ready.retain(|of| of != key);
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
@@ -201,7 +201,7 @@ impl Lanes {
 
     /// Takes out everything of a queue.
     pub(crate) fn remove_queue(&mut self, queue: &Queue) {
-        self.lanes.retain(|(of, _, _), _| of != queue);
+        self.by_key.retain(|(of, _, _), _| of != queue);
         self.places.remove(queue);
         self.stuck.remove(queue);
         self.delayed.retain(|(_, (of, _, _))| of != queue);

@@ -80,7 +80,7 @@ impl Follow for PolicyFollower {
         &self.name
     }
 
-    fn from_start(&self) -> bool {
+    fn begins_at_start(&self) -> bool {
         self.policy.from_start
     }
 

@@ -154,7 +154,7 @@ impl Follow for Relay {
         RELAY
     }
 
-    fn from_start(&self) -> bool {
+    fn begins_at_start(&self) -> bool {
         true
     }
 
@@ -190,8 +190,8 @@ impl Follow for Relay {
         };
         let position = events.get(done.wrapping_sub(1)).map(|event| event.position.offset);
         if !messages.is_empty() {
-            let published = publisher.publish_batch(messages, position).await;
-            published.map_err(|error| stop_of(&error))?;
+            let outcome = publisher.publish_batch(messages, position).await;
+            outcome.map_err(|error| stop_of(&error))?;
         }
         if let Some(event) = events.get(done.wrapping_sub(1)) {
             let lag = self.work.shared.clock.now().since(event.recorded_at).as_secs_f64();

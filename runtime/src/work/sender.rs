@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    EventBus as _, OutboxKind, OutboxRow, Publisher as _, Queue, QueueChange, QueuePlace,
-    Settlement, SharedPublisher, WorkQueues as _,
+    EventBus, OutboxKind, OutboxRow, Publisher as _, Queue, QueueChange, QueuePlace, Settlement,
+    SharedPublisher, WorkQueues as _,
 };
 
 use super::attempts::wait_for_others;
@@ -110,7 +110,7 @@ impl Sender {
     }
 
     async fn publish(&mut self, partition: u16, rows: Vec<OutboxRow>) -> Result<(), Stop> {
-        let most = self.work.bus.as_ref().and_then(|bus| bus.max_payload_bytes());
+        let most = self.work.bus.as_ref().and_then(EventBus::max_payload_bytes);
         let Some(sending) = self.partitions.get_mut(&partition) else { return Ok(()) };
         if !sending.held.admits(self.work.clock(), Duration::ZERO) {
             return Err(Stop::Unavailable("the lease has lapsed".to_owned()));

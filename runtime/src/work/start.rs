@@ -123,31 +123,12 @@ impl Plans {
         workers.spawn(Dispatcher::new(Arc::clone(&work), self.queues(registry)).run());
         workers.spawn(Timers::new(Arc::clone(&work), registry.names().collect()).run());
         for policy in &self.policies {
-            self.start_policy(policy, &work, &workers);
+            start_policy(policy, &work, &workers);
         }
         if self.bus.is_some() {
             self.start_bus(&work, &workers);
         }
         Working { stop, stop_keeping, workers, keeper }
-    }
-
-    fn start_policy(&self, policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
-        if let Some(category) = followed(policy, &work.registry) {
-            let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
-            workers.spawn(Follower::new(Arc::clone(work), follow).run());
-            return;
-        }
-        let topic = match &policy.source {
-            Source::Topic(topic) => topic.clone(),
-            Source::Target(name) => events_topic(name),
-        };
-        let consumer = Consumer {
-            work: Arc::clone(work),
-            group: format!("{}-{}", work.shared.log.id, policy.name),
-            topics: vec![topic],
-            consumes: Consumes::Policy(Box::new(policy.clone())),
-        };
-        workers.spawn(consumer.run());
     }
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
@@ -180,6 +161,25 @@ impl Plans {
         };
         workers.spawn(consumer.run());
     }
+}
+
+fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
+    if let Some(category) = followed(policy, &work.registry) {
+        let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
+        workers.spawn(Follower::new(Arc::clone(work), follow).run());
+        return;
+    }
+    let topic = match &policy.source {
+        Source::Topic(topic) => topic.clone(),
+        Source::Target(name) => events_topic(name),
+    };
+    let consumer = Consumer {
+        work: Arc::clone(work),
+        group: format!("{}-{}", work.shared.log.id, policy.name),
+        topics: vec![topic],
+        consumes: Consumes::Policy(Box::new(policy.clone())),
+    };
+    workers.spawn(consumer.run());
 }
 
 /// The category that a policy follows in this service's log.

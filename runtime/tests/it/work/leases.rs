@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::{Lease, LeaseAction, LeaseRound, WorkQueues as _};
-use composable_rust_runtime::App;
 use uuid::Uuid;
 
 use super::actor::{Act, Behaviour};

@@ -5,7 +5,7 @@ use composable_rust_core::{Format, Recorded};
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
-use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Outside};
+use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Broken, Outside};
 use super::node::Node;
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
@@ -175,7 +175,7 @@ fn bare() -> AppBuilder {
 }
 
 fn whole() -> AppBuilder {
-    bare().aggregate::<Actor>(Default::default()).gateway(Outside::default())
+    bare().aggregate::<Actor>(Broken::default()).gateway(Outside::default())
 }
 
 fn nothing<E>(_: &Recorded<E>) -> Vec<(Id<Actor>, In)> {
@@ -187,14 +187,14 @@ fn every_problem_of_an_app_is_told() {
     assert!(whole().build().is_ok());
     let told = [
         (
-            bare().aggregate::<Actor>(Default::default()),
+            bare().aggregate::<Actor>(Broken::default()),
             "`actor` takes answers of the gateway `outside`: register it with `.gateway`, or say \
              `.gateway_elsewhere` (another process)",
         ),
         (whole().gateway(Outside::default()), "the gateway `outside` is registered twice"),
         (
             bare()
-                .aggregate::<Actor>(Default::default())
+                .aggregate::<Actor>(Broken::default())
                 .gateway_with(Outside::default(), |gateway| gateway.time_limit = millis(10_000)),
             "the time limit of the gateway `outside`, 10s, must be shorter than two thirds of the \
              lease of 15s",
@@ -237,7 +237,7 @@ fn every_problem_of_an_app_is_told() {
         ),
         (
             bare()
-                .aggregate::<Actor>(Default::default())
+                .aggregate::<Actor>(Broken::default())
                 .gateway_with(Outside::default(), |gateway| gateway.concurrency = 0),
             "the concurrency of the gateway `outside` must be at least 1",
         ),

@@ -237,9 +237,8 @@ async fn send(app: &App, id: &str, errand: Errand) {
 async fn front_heard(app: &App, id: &str, text: &str) {
     let front = app.handle(&Front::id(id));
     let found = front.wait(|own| own.0.iter().any(|l| l == text).then_some(()), PATIENCE).await;
-    if found.is_err() {
-        panic!("{id} never heard `{text}`, only {:?}", front.state(Clone::clone).await);
-    }
+    let now = front.state(Clone::clone).await;
+    assert!(found.is_ok(), "{id} never heard `{text}`, only {now:?}");
 }
 
 fn ask_back(to: &str, tag: u32, errand: Errand) -> Errand {
