@@ -77,7 +77,7 @@ struct Places {
     #[command(flatten)]
     brokers: Brokers,
     /// What the simulated payment provider has done, a file that processes share [default: beside
-    /// the store's file, or checkout.ledger.jsonl]
+    /// the store's file, or checkout-postgres.ledger.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     ledger: Option<PathBuf>,
 }
@@ -137,23 +137,35 @@ struct ProviderArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How long a step of a checkout may take, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
     patience: u64,
+    /// How long the work of a process that is gone waits for others, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    lease: u64,
 }
 
 impl Default for ProviderArgs {
     fn default() -> Self {
-        Self { declines: 10, hangs: 5, failures: 5, refund_refusals: 0, seed: 1, patience: 5_000 }
+        Self {
+            declines: 10,
+            hangs: 5,
+            failures: 5,
+            refund_refusals: 0,
+            seed: 1,
+            patience: 30_000,
+            lease: 10_000,
+        }
     }
 }
 
 impl ProviderArgs {
     fn shop(&self, ledger: Option<&Path>) -> anyhow::Result<Shop> {
-        let Self { declines, hangs, failures, refund_refusals, seed, patience } = *self;
+        let Self { declines, hangs, failures, refund_refusals, seed, patience, lease } = *self;
         let rates = Rates { declines, hangs, failures, refund_refusals };
         let ledger = commands::ledger(ledger)?;
         let shop = Shop::new(PaymentProvider { ledger, rates, seed });
-        Ok(Shop { patience: Duration::from_millis(patience), ..shop })
+        let [patience, lease] = [patience, lease].map(Duration::from_millis);
+        Ok(Shop { patience, lease, ..shop })
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn bus(brokers: &Brokers, shop: &Shop) -> anyhow::Result<Option
         .topic_prefix(&brokers.topic_prefix)
         // A dead process's open transaction holds readers back no longer than its lease.
         .transaction_timeout(shop.lease)
-        .session_timeout(Duration::from_secs(6));
+        .session_timeout(shop.lease);
     let bus = bus.connect().await.with_context(|| format!("no broker answers at {list}"))?;
     Ok(Some(SharedEventBus::new(bus)))
 }

@@ -32,14 +32,14 @@ pub struct Shop {
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Shop {
-    /// With short waits: the provider is a simulation.
+    /// With short waits for the provider, which is a simulation.
     pub fn new(provider: PaymentProvider) -> Self {
         Self {
             provider,
-            patience: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
             time_limit: Duration::from_millis(200),
             attempts: Attempts { most: 3, first_wait: Duration::from_millis(100) },
-            lease: Duration::from_secs(5),
+            lease: Duration::from_secs(10),
         }
     }
 
@@ -116,11 +116,11 @@ impl Shop {
         stores: &Stores,
         bus: Option<&SharedEventBus>,
     ) -> anyhow::Result<Apps> {
-        let mut apps = BTreeMap::new();
+        let mut apps = Vec::new();
         match stores {
             Stores::Shared(url) => {
                 let app = self.app(open(url).await?, services, None).build()?;
-                apps.extend(services.iter().map(|service| (*service, app.clone())));
+                apps.push((services.to_vec(), app));
             }
             Stores::Apart(urls) => {
                 let bus =
@@ -128,7 +128,7 @@ impl Shop {
                 for service in services {
                     let store = open(url_of(*service, urls)?).await?;
                     let app = self.app(store, &[*service], Some(bus.clone())).build()?;
-                    apps.insert(*service, app);
+                    apps.push((vec![*service], app));
                 }
             }
         }
@@ -142,15 +142,13 @@ impl Shop {
     ///
     /// When a store is not said or cannot be opened.
     pub async fn look(&self, stores: &Stores) -> anyhow::Result<Apps> {
-        if let Stores::Shared(_) = stores {
+        let Stores::Apart(urls) = stores else {
             return self.open(&Service::ALL, stores, None).await;
-        }
-        let mut apps = BTreeMap::new();
-        if let Stores::Apart(urls) = stores {
-            for service in Service::ALL {
-                let store = open(url_of(service, urls)?).await?;
-                apps.insert(service, self.app(store, &[service], None).build()?);
-            }
+        };
+        let mut apps = Vec::new();
+        for service in Service::ALL {
+            let store = open(url_of(service, urls)?).await?;
+            apps.push((vec![service], self.app(store, &[service], None).build()?));
         }
         Ok(Apps(apps))
     }
@@ -171,14 +169,21 @@ fn url_of(service: Service, urls: &BTreeMap<Service, StoreUrl>) -> anyhow::Resul
     }
 }
 
-/// The app that each service runs in.
+/// Apps, and which services run in each.
 #[derive(Debug, Clone)]
-pub struct Apps(BTreeMap<Service, App>);
+pub struct Apps(Vec<(Vec<Service>, App)>);
 
 impl Apps {
     /// All services in one app.
     pub fn together(app: &App) -> Self {
-        Self(Service::ALL.map(|service| (service, app.clone())).into())
+        Self(vec![(Service::ALL.to_vec(), app.clone())])
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// The app that `service` runs in.
@@ -188,13 +193,13 @@ impl Apps {
     /// When the service was not asked for.
     #[track_caller]
     pub fn of(&self, service: Service) -> &App {
-        self.0.get(&service).unwrap_or_else(|| panic!("the {service} was not opened"))
+        let found = self.0.iter().find(|(services, _)| services.contains(&service));
+        found.map_or_else(|| panic!("the {service} was not opened"), |(_, app)| app)
     }
 
-    /// Each app once.
+    /// All of them.
     pub fn each(&self) -> impl Iterator<Item = &App> {
-        let by_log: BTreeMap<_, _> = self.0.values().map(|app| (app.log().id, app)).collect();
-        by_log.into_values()
+        self.0.iter().map(|(_, app)| app)
     }
 
     /// Starts what follows from commits.

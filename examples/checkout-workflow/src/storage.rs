@@ -157,7 +157,8 @@ impl Stores {
         }
     }
 
-    /// Where the provider's ledger is unless said: beside a file, or here; `None` is memory.
+    /// Where the provider's ledger is unless said: beside the file, or in this folder; `None` is
+    /// memory.
     pub fn ledger(&self) -> Option<PathBuf> {
         let store = match self {
             Self::Shared(store) => Some(store),
@@ -166,7 +167,7 @@ impl Stores {
         match store {
             Some(StoreUrl::Sqlite(path)) => Some(path.with_extension("ledger.jsonl")),
             Some(StoreUrl::Memory) => None,
-            Some(StoreUrl::Postgres { .. }) | None => Some("checkout.ledger.jsonl".into()),
+            Some(StoreUrl::Postgres { .. }) | None => Some("checkout-postgres.ledger.jsonl".into()),
         }
     }
 }

@@ -1,15 +1,23 @@
 //! Every path of the saga and of the aggregates under it, the simulated provider, and the audit.
 
 mod audit;
+mod chaos;
 mod inventory;
+mod kill;
 mod ledger;
 mod order;
 mod payment;
+mod postgres;
+mod program;
 mod provider;
 mod running;
 mod saga;
+mod services;
 mod shipping;
+mod shop;
 mod size;
 mod stored;
 mod support;
+mod topics;
+mod virtual_time;
 mod world;

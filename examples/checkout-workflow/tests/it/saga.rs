@@ -388,3 +388,23 @@ fn a_checkout_starts_once() {
             .then_unchanged();
     }
 }
+
+/// All of these, for whoever wants to know how long they take.
+pub(crate) fn every_path() {
+    five_steps_make_a_checkout();
+    a_declined_card_releases_the_stock_and_cancels_the_order();
+    a_refused_first_step_leaves_nothing_to_undo();
+    after_a_refused_step_undoing_begins_with_the_one_before();
+    after_a_timeout_undoing_begins_with_the_step_itself();
+    steps_are_undone_in_reverse_order();
+    what_is_not_undone_in_time_is_asked_for_again();
+    a_refused_refund_ends_stuck_with_everything_else_undone();
+    whatever_undoing_is_refused_the_rest_is_undone();
+    all_that_could_not_be_undone_is_named();
+    an_answer_that_is_not_the_last_changes_nothing();
+    what_comes_back_from_another_task_changes_nothing();
+    a_late_answer_to_the_first_undoing_counts_for_the_second();
+    what_comes_back_to_a_checkout_without_events_changes_nothing();
+    what_comes_back_to_a_finished_checkout_changes_nothing();
+    a_checkout_starts_once();
+}

@@ -1,0 +1,147 @@
+//! Three services over a broker on PostgreSQL, two processes of each. One of the six is killed every
+//! few seconds, PostgreSQL crashes once and the broker twice; everything adds up all the same.
+
+use std::time::{Duration, Instant};
+
+use checkout_workflow::{Ledger, Service, StoreUrl, Stores, play::Watch};
+use composable_rust::SharedEventBus;
+use composable_rust_redpanda::RedpandaEventBus;
+use composable_rust_testing::TestBroker;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::postgres::Postgres;
+use crate::program::{Process, Program};
+use crate::shop::{self, seed, unique};
+use crate::topics;
+
+/// How many checkouts there are unless `CHAOS_CHECKOUTS` says otherwise.
+const CHECKOUTS: usize = 600;
+const MOST: Duration = Duration::from_secs(600);
+/// The shortest that a broker allows for a group's sessions.
+const LEASE: &str = "6000";
+
+/// The six processes.
+struct Six<'a> {
+    program: &'a Program,
+    processes: Vec<Process>,
+    kills: usize,
+    /// They end by themselves when they are started while PostgreSQL or the broker is away.
+    failed_starts: usize,
+}
+
+const NAMES: [&str; 6] =
+    ["checkout-1", "payments-1", "warehouse-1", "checkout-2", "payments-2", "warehouse-2"];
+
+impl<'a> Six<'a> {
+    fn start(program: &'a Program) -> Self {
+        let processes = (0..6).map(|n| Self::process(program, n)).collect();
+        Self { program, processes, kills: 0, failed_starts: 0 }
+    }
+
+    fn process(program: &Program, n: usize) -> Process {
+        let service = Service::ALL[n % 3].name();
+        program.start(NAMES[n], &["serve", service, "--lease", LEASE])
+    }
+
+    fn kill(&mut self, n: usize) {
+        self.processes[n].kill();
+        self.kills += 1;
+        self.processes[n] = Self::process(self.program, n);
+    }
+
+    /// Starts those again that have ended.
+    fn supervise(&mut self) {
+        for (n, process) in self.processes.iter_mut().enumerate() {
+            if process.ended().is_some() {
+                self.failed_starts += 1;
+                *process = Self::process(self.program, n);
+            }
+        }
+    }
+}
+
+/// What goes away, and from which share of finished checkouts on, in percent.
+enum Outage {
+    BrokerIsKilled,
+    PostgresCrashes,
+    BrokerStops,
+}
+
+const OUTAGES: [(usize, Outage); 3] =
+    [(15, Outage::BrokerIsKilled), (40, Outage::PostgresCrashes), (65, Outage::BrokerStops)];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_adds_up_whatever_dies() {
+    shop::show_logs();
+    let mut rng = StdRng::seed_from_u64(seed());
+    let count = std::env::var("CHAOS_CHECKOUTS").ok().and_then(|count| count.parse().ok());
+    let count: usize = count.unwrap_or(CHECKOUTS);
+    let (mut broker, mut postgres) = (TestBroker::start().await, Postgres::start().await);
+    let prefix = unique();
+    let mut places = vec!["--brokers".to_owned(), broker.brokers()];
+    places.extend(["--topic-prefix".to_owned(), prefix.clone()]);
+    let mut urls = Vec::new();
+    for service in Service::ALL {
+        let url = postgres.create(service.name()).await;
+        places.extend(["--store".to_owned(), format!("{service}={url}")]);
+        urls.push((service, url.parse::<StoreUrl>().unwrap()));
+    }
+    let program = Program::new(places);
+    let stores = Stores::Apart(urls.into_iter().collect());
+    let shop = shop::shop();
+    let apps = shop.look(&stores).await.unwrap();
+    let checkouts = apps.of(Service::Checkout);
+
+    let mut six = Six::start(&program);
+    let args = ["start", "-n", &count.to_string(), "--in-flight", "200", "--wait"];
+    let mut starting = program.start("start", &args);
+    let (began, mut watch) = (Instant::now(), Watch::new(checkouts));
+    let mut outages = OUTAGES.into_iter().peekable();
+    let mut next_kill = Instant::now() + Duration::from_secs(5);
+    while starting.runs() {
+        assert!(began.elapsed() < MOST, "{} finished, {}", watch.finished(), starting.said());
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        six.supervise();
+        if Instant::now() > next_kill {
+            six.kill(rng.random_range(0..6));
+            next_kill = Instant::now() + Duration::from_millis(rng.random_range(2_000..6_000));
+        }
+        // It may be away.
+        let _ = watch.catch_up(checkouts).await;
+        let finished = watch.finished() * 100 / count;
+        if let Some((_, outage)) = outages.next_if(|(share, _)| finished >= *share) {
+            println!("{:?}: {finished} % finished", began.elapsed());
+            let away = Duration::from_millis(rng.random_range(1_000..4_000));
+            match outage {
+                Outage::BrokerIsKilled => broker.kill().await,
+                Outage::BrokerStops => broker.stop().await,
+                Outage::PostgresCrashes => postgres.kill(),
+            }
+            tokio::time::sleep(away).await;
+            match outage {
+                Outage::PostgresCrashes => postgres.start_again().await,
+                _ => broker.start_again().await,
+            }
+        }
+    }
+    let Six { kills, failed_starts, .. } = six;
+    println!(
+        "{count} checkouts in {:?}; {kills} kills, {failed_starts} failed starts",
+        began.elapsed()
+    );
+    assert!(outages.next().is_none(), "it ended before everything had been away");
+
+    let audit = shop::audit(&apps, &Ledger::open(program.ledger()).unwrap()).await;
+    assert_eq!(audit.completed + audit.compensated, count as u64, "{audit}");
+    println!("{audit}");
+    let bus = RedpandaEventBus::builder(&broker.brokers()).topic_prefix(&prefix).connect().await;
+    let bus = SharedEventBus::new(bus.unwrap());
+    let repeated = topics::assert_complete(&bus, topics::last_versions(&apps).await).await;
+    let (messages, redelivered) = topics::redeliveries(&bus).await;
+    println!(
+        "on the topics: every event, {repeated} repeated; of {messages} commands and replies \
+         {redelivered} came twice and were absorbed"
+    );
+    six.processes.iter_mut().for_each(Process::stop);
+}

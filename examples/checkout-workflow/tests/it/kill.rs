@@ -1,0 +1,45 @@
+//! Two processes that share a store, one of them killed again and again.
+
+use std::time::{Duration, Instant};
+
+use checkout_workflow::{Ledger, Stores};
+use composable_rust::testing::TestDatabase;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::program::{Process, Program};
+use crate::shop::{self, seed};
+
+const CHECKOUTS: u32 = 1_000;
+const MOST: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_share_the_work_though_one_is_killed() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let database = TestDatabase::create().await;
+    let program = Program::new(["--store".to_owned(), database.url()]);
+    let serve = |name: &str| program.start(name, &["serve", "--lease", "3000"]);
+    let mut servers = ["first", "second"].map(serve);
+    let count = CHECKOUTS.to_string();
+    let start = ["start", "-n", &count, "--in-flight", "256", "--wait"];
+    let mut starting = program.start("start", &start);
+    let (began, mut kills) = (Instant::now(), 0);
+    while starting.runs() {
+        assert!(began.elapsed() < MOST, "{}", starting.said());
+        tokio::time::sleep(Duration::from_millis(rng.random_range(2_000..6_000))).await;
+        let killed = rng.random_range(0..2);
+        servers[killed].kill();
+        kills += 1;
+        servers[killed] = serve(["first", "second"][killed]);
+    }
+    println!("{CHECKOUTS} checkouts in {:?}, {kills} kills", began.elapsed());
+    assert!(kills > 1);
+    let stores = Stores::Shared(database.url().parse().unwrap());
+    let shop = shop::shop();
+    let apps = shop.look(&stores).await.unwrap();
+    let audit = shop::audit(&apps, &Ledger::open(program.ledger()).unwrap()).await;
+    assert_eq!(audit.completed + audit.compensated, u64::from(CHECKOUTS), "{audit}");
+    let printed = program.run(&["audit"]);
+    assert!(printed.contains("The audit balances"), "{printed}");
+    servers.iter_mut().for_each(Process::stop);
+}
