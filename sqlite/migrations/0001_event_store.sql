@@ -76,7 +76,7 @@ create table inbox (
 -- within a partition, and within an append in the order of its effects.
 create table outbox (
     partition integer not null,
-    kind text not null check (kind in ('dispatch', 'call')),
+    kind text not null check (kind in ('dispatch', 'call', 'send', 'policy')),
     target text not null,
     sequence integer not null,
     id blob not null,
@@ -119,9 +119,17 @@ create table leases (
     partition integer not null,
     worker text not null,
     holder blob,
-    epoch integer not null default 0,
-    expires_at integer,
+    epoch integer not null check (epoch > 0),
+    expires_at integer not null,
     primary key (partition, worker)
+) strict, without rowid;
+
+-- Which processes can do a worker's work, in whatever partition.
+create table members (
+    worker text not null,
+    holder blob not null,
+    expires_at integer not null,
+    primary key (worker, holder)
 ) strict, without rowid;
 
 -- How far a follower of the log has come, and the event at that place.
@@ -137,22 +145,33 @@ create table checkpoints (
     primary key (partition, name)
 ) strict, without rowid;
 
--- Messages that could not be handled, and what is parked behind them, in order.
+-- Messages that could not be handled, and what is parked behind them, in order. Of a timer,
+-- `target` is the category, `recipient` the timer's id, and `sequence` was drawn when it was parked.
 create table dead_letters (
     partition integer not null,
-    source text not null,
+    kind text not null check (kind in ('dispatch', 'call', 'send', 'policy', 'timer')),
     target text not null,
     sequence integer not null,
     id blob not null,
     stream_id text not null,
     recipient text not null,
+    armed_by blob,
+    armed_index integer,
     message_type text not null,
     schema_version integer not null,
     codec text not null,
+    created_at integer not null,
     attempts integer not null,
     error text,
     parked_at integer not null,
+    decision text check (decision in ('redrive', 'refuse')),
     metadata text not null,
     message_data blob not null,
-    primary key (partition, source, target, sequence)
+    primary key (partition, kind, target, sequence),
+    unique (partition, id),
+    check ((kind = 'timer') = (armed_by is not null and armed_index is not null))
 ) strict;
+create index dead_letters_pair on dead_letters
+    (partition, kind, target, stream_id, recipient, sequence);
+create index dead_letters_decided on dead_letters (partition, kind, target, sequence)
+    where decision is not null;

@@ -51,6 +51,9 @@ impl SqliteEventStore {
         if rows.has_events() {
             self.wake();
         }
+        if rows.has_work() {
+            self.has_work();
+        }
         Ok(verdicts)
     }
 }
@@ -61,10 +64,15 @@ fn decide(append: &Append, stream: StandingStream) -> Result<Verdict, Version> {
         Ok(Verdict::Duplicate(stream.marks))
     } else if stream.closed {
         Ok(Verdict::Closed)
-    } else if !append.expected.admits(stream.version) {
-        Ok(Verdict::Conflict { actual: stream.version })
     } else {
-        Err(stream.version)
+        let void = stream.void(append);
+        if !void.is_empty() {
+            Ok(Verdict::Void(void))
+        } else if !append.expected.admits(stream.version) {
+            Ok(Verdict::Conflict { actual: stream.version })
+        } else {
+            Err(stream.version)
+        }
     }
 }
 

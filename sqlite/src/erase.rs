@@ -12,7 +12,8 @@ use crate::store::{SqliteEventStore, clock};
 /// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
 const FORGET: &str = "pragma wal_checkpoint(truncate)";
 
-/// Each takes partition and stream, and the erased name where it sets one.
+/// Each takes partition and stream, and the erased name where it sets one. What a stream sent may
+/// wait in another partition: that of what it came from.
 const ERASE: [&str; 7] = [
     "update events set event_type = ?3, schema_version = 1, codec = '', event_data = x'', \
      metadata = '' where partition = ?1 and stream_id = ?2 \
@@ -21,11 +22,11 @@ const ERASE: [&str; 7] = [
     "delete from snapshots where partition = ?1 and stream_id = ?2",
     "update inbox set answer = x'' where partition = ?1 and stream_id = ?2",
     "update outbox set message_type = ?3, schema_version = 1, codec = '', message_data = x'', \
-     metadata = '', last_error = null where partition = ?1 and stream_id = ?2",
+     metadata = '', last_error = null where stream_id = ?2",
     "update timers set message_type = ?3, schema_version = 1, codec = '', message_data = x'', \
      metadata = '', last_error = null where partition = ?1 and stream_id = ?2",
     "update dead_letters set message_type = ?3, schema_version = 1, codec = '', \
-     message_data = x'', metadata = '', error = null where partition = ?1 and stream_id = ?2",
+     message_data = x'', metadata = '', error = iif(error is null, null, '') where stream_id = ?2",
 ];
 
 const LAST: &str = "select version, log_offset, event_type from events \

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::{
-    Append, Due, Encoded, NewEvent, NewMark, NewOutboxRow, NewTimer, OutboxKind, TimerChange,
-    Timestamp, Version,
+    Append, Due, NewEvent, NewMark, NewTimer, TimerChange, Timestamp, Version,
 };
 use uuid::Uuid;
 
 use crate::connection::Transaction;
-use crate::sql::{Args, CHUNK, int, padded, push_values};
+use crate::outbox::{self, Placed};
+use crate::script::{Script, Statement, add_content, commit_all};
+use crate::sql::{CHUNK, int, padded};
 
 /// The rows of a batch, in order.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct Rows<'b> {
     sequence: i64,
     events: Vec<EventRow<'b>>,
     marks: Vec<MarkRow<'b>>,
-    outbox: Vec<OutboxRow<'b>>,
+    outbox: Vec<Placed<'b>>,
     armed: Vec<(&'b Append, &'b NewTimer)>,
     cancelled: Vec<(&'b str, &'b str)>,
     finished: Vec<&'b str>,
@@ -40,13 +41,6 @@ struct MarkRow<'b> {
     version: Version,
     offset: Option<u64>,
     mark: &'b NewMark,
-}
-
-#[derive(Debug)]
-struct OutboxRow<'b> {
-    sequence: i64,
-    stream: &'b str,
-    row: &'b NewOutboxRow,
 }
 
 impl<'b> Rows<'b> {
@@ -84,7 +78,7 @@ impl<'b> Rows<'b> {
         }));
         for row in &append.outbox {
             self.sequence += 1;
-            self.outbox.push(OutboxRow { sequence: self.sequence, stream, row });
+            self.outbox.push(Placed { sequence: self.sequence, stream, row });
         }
         self.add_timers(append);
         (self.head > before).then_some(self.head)
@@ -96,8 +90,9 @@ impl<'b> Rows<'b> {
             self.finished.push(stream);
             return;
         }
-        // Only the last change of an id has an effect.
-        let mut last = BTreeMap::new();
+        // Only the last change of an id has an effect; what is fired goes before all of them.
+        let fired = append.fires.iter().map(|firing| (firing.id.as_str(), None));
+        let mut last: BTreeMap<&str, Option<&NewTimer>> = fired.collect();
         for change in &append.timers {
             match change {
                 TimerChange::Arm(timer) => last.insert(timer.id.as_str(), Some(timer)),
@@ -116,22 +111,13 @@ impl<'b> Rows<'b> {
         !self.events.is_empty()
     }
 
+    pub(crate) fn has_work(&self) -> bool {
+        !self.outbox.is_empty() || !self.armed.is_empty()
+    }
+
     /// Writes the rows and commits.
-    pub(crate) async fn commit(&self, mut transaction: Transaction<'_>) -> Result<(), sqlx::Error> {
-        let mut script = Script::default();
-        for (statement, rows) in self.statements() {
-            if script.rows > 0 && script.rows + rows > SCRIPT_ROWS {
-                let full = std::mem::take(&mut script);
-                transaction.fetch(&full.sql, full.args).await?;
-            }
-            script.rows += rows;
-            statement(&mut script);
-        }
-        if script.rows == 0 {
-            return transaction.rollback().await;
-        }
-        script.sql.push_str("commit");
-        transaction.commit_with(&script.sql, script.args).await
+    pub(crate) async fn commit(&self, transaction: Transaction<'_>) -> Result<(), sqlx::Error> {
+        commit_all(transaction, self.statements()).await
     }
 
     /// Each with the number of rows that it writes.
@@ -144,7 +130,8 @@ impl<'b> Rows<'b> {
             statements.push((Box::new(|s| self.insert_marks(s, rows)), padded(rows.len())));
         }
         for rows in self.outbox.chunks(CHUNK) {
-            statements.push((Box::new(|s| self.insert_outbox(s, rows)), padded(rows.len())));
+            let insert = |s: &mut _| outbox::insert(s, self.partition, self.now, rows);
+            statements.push((Box::new(insert), padded(rows.len())));
         }
         for rows in self.finished.chunks(CHUNK) {
             statements.push((Box::new(|s| self.delete_finished(s, rows)), padded(rows.len())));
@@ -210,40 +197,6 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn insert_outbox<'s>(&self, script: &mut Script<'s>, rows: &'s [OutboxRow<'b>]) {
-        script.values(
-            (
-                "insert into outbox (partition, created_at, sequence, stream_id, id, kind, target, \
-              recipient, metadata, message_type, schema_version, codec, message_data) \
-              select ?, ?, v.* from (values ",
-                ") v where v.column1 is not null;",
-            ),
-            (11, rows.len()),
-            |args| {
-                args.add(i64::from(self.partition));
-                args.add(self.now.as_micros());
-            },
-            |args| {
-                for row in rows {
-                    args.add(row.sequence);
-                    args.add(row.stream);
-                    args.add(row.row.id);
-                    args.add(match row.row.kind {
-                        OutboxKind::Dispatch => "dispatch",
-                        OutboxKind::Call => "call",
-                    });
-                    args.add(row.row.target.as_str());
-                    args.add(row.row.recipient.as_str());
-                    args.add(row.row.metadata.as_str());
-                    add_content(args, &row.row.content);
-                }
-            },
-        );
-        script.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
-        script.args.add(self.sequence);
-        script.args.add(i64::from(self.partition));
-    }
-
     fn delete_finished<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
         script.values(
             (
@@ -304,45 +257,5 @@ impl<'b> Rows<'b> {
                 }
             },
         );
-    }
-}
-
-/// Adds name, schema version, codec and bytes.
-fn add_content<'q>(args: &mut Args<'q>, content: &'q Encoded) {
-    args.add(&*content.name);
-    args.add(i64::from(content.version));
-    args.add(&*content.codec);
-    args.add(content.bytes.as_slice());
-}
-
-type Statement<'s> = Box<dyn Fn(&mut Script<'s>) + Send + 's>;
-
-/// Statements whose rows together are at most this many go in one round trip. Larger ones gain
-/// nothing from it, and every combination of sizes is another text to prepare.
-const SCRIPT_ROWS: usize = 16;
-
-/// Statements that go in one round trip.
-#[derive(Default)]
-struct Script<'q> {
-    sql: String,
-    args: Args<'q>,
-    rows: usize,
-}
-
-impl<'q> Script<'q> {
-    /// Adds a statement around a `values` list of `columns` by `rows`.
-    fn values(
-        &mut self,
-        (before, after): (&str, &str),
-        (columns, rows): (usize, usize),
-        bind_first: impl FnOnce(&mut Args<'q>),
-        bind_rows: impl FnOnce(&mut Args<'q>),
-    ) {
-        self.sql.push_str(before);
-        push_values(&mut self.sql, padded(rows), columns);
-        self.sql.push_str(after);
-        bind_first(&mut self.args);
-        bind_rows(&mut self.args);
-        self.args.add_nulls((padded(rows) - rows) * columns);
     }
 }

@@ -14,18 +14,27 @@
 
 mod append;
 mod builder;
+mod checkpoint;
 mod connection;
+mod dead_letters;
 mod erase;
 mod error;
+mod fence;
+mod inbox;
 mod insert;
+mod lease;
 mod load;
 mod log;
 mod lookup;
+mod outbox;
 mod packed;
 mod schema;
+mod script;
 mod snapshot;
 mod sql;
 mod store;
+mod timers;
+mod work;
 
 pub use builder::{Builder, MAX_PARTITIONS, Synchronous};
 pub use error::OpenError;

@@ -93,9 +93,7 @@ impl SqliteEventStore {
                     biased;
                     _ = commits.changed() => break,
                     () = tokio::time::sleep(self.watcher().interval()) => {
-                        if self.watcher().has_changed().await.map_err(store_error)? {
-                            self.wake();
-                        }
+                        self.look_elsewhere().await?;
                     }
                 }
             }

@@ -26,6 +26,16 @@ pub(crate) struct StandingStream {
     pub(crate) closed: bool,
     /// Those of the append's messages that have one, in the append's order.
     pub(crate) marks: Vec<Mark>,
+    /// Which of the timers that the append fires are armed so.
+    armed: Vec<i64>,
+}
+
+impl StandingStream {
+    /// Which of the timers that `append` fires are not armed so.
+    pub(crate) fn void(&self, append: &Append) -> Vec<usize> {
+        let fires = (0..).zip(0..append.fires.len());
+        fires.filter(|(n, _)| !self.armed.contains(n)).map(|(_, index)| index).collect()
+    }
 }
 
 const PARTITION: &str = "select 0, outbox_sequence, coalesce((select log_offset from events e \
@@ -45,6 +55,12 @@ const MARKS: (&str, &str) = (
     from (values ",
     ") m cross join inbox i on i.partition = ? and i.stream_id = m.column2 \
     and i.message_id = m.column3;",
+);
+
+const ARMED: (&str, &str) = (
+    "select 3, f.column1, f.column2 from (select ? as partition) p cross join (values ",
+    ") f cross join timers t on t.partition = p.partition and t.stream_id = f.column3 \
+    and t.timer_id = f.column4 and t.armed_by = f.column5 and t.armed_index = f.column6",
 );
 
 /// Begins the transaction of a batch and looks up what stands.
@@ -98,6 +114,7 @@ pub(crate) async fn begin<'w>(
         standing.read(partition, &transaction.fetch(&sql, args).await?)?;
     }
     standing.sort_marks(batch);
+    standing.look_up_armed(&mut transaction, partition, batch).await?;
     Ok((transaction, standing))
 }
 
@@ -152,9 +169,41 @@ impl Standing {
             if row.try_get_unchecked::<i64, _>(0)? == 1 {
                 stream.version = Version::new(uint(row.try_get_unchecked(2)?));
                 stream.closed = row.try_get_unchecked(3)?;
-            } else {
+            } else if row.try_get_unchecked::<i64, _>(0)? == 2 {
                 stream.marks.push(mark(partition, row, 2)?);
+            } else {
+                stream.armed.push(row.try_get_unchecked(2)?);
             }
+        }
+        Ok(())
+    }
+
+    /// Costs nothing where nothing is fired.
+    async fn look_up_armed(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        partition: u16,
+        batch: &[Append],
+    ) -> Result<(), sqlx::Error> {
+        let fires = (0_i64..).zip(batch).flat_map(|(i, append)| {
+            let stream = append.stream.as_str();
+            (0_i64..).zip(&append.fires).map(move |(n, firing)| (i, n, stream, firing))
+        });
+        for chunk in fires.collect::<Vec<_>>().chunks(CHUNK) {
+            let (mut sql, mut args) = (ARMED.0.to_owned(), Args::default());
+            push_values(&mut sql, padded(chunk.len()), 6);
+            sql.push_str(ARMED.1);
+            args.add(i64::from(partition));
+            for (i, n, stream, firing) in chunk {
+                args.add(*i);
+                args.add(*n);
+                args.add(*stream);
+                args.add(firing.id.as_str());
+                args.add(firing.arming.0.0);
+                args.add(i64::from(firing.arming.1));
+            }
+            args.add_nulls((padded(chunk.len()) - chunk.len()) * 6);
+            self.read(partition, &transaction.fetch(&sql, args).await?)?;
         }
         Ok(())
     }

@@ -25,6 +25,12 @@ pub(crate) fn push_values(sql: &mut String, rows: usize, columns: usize) {
     }
 }
 
+/// Appends `in (?, …)` to `sql`, for `count` values and what pads them.
+pub(crate) fn push_in(sql: &mut String, count: usize) {
+    sql.push_str("in ");
+    push_values(sql, 1, padded(count));
+}
+
 /// The arguments of a statement, in order.
 #[derive(Default)]
 pub(crate) struct Args<'q>(SqliteArguments<'q>);

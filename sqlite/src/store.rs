@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::builder::Builder;
 use crate::connection::{Readers, Watcher, Writer};
-use crate::error::OpenError;
+use crate::error::{OpenError, store_error};
 
 /// An event store in one SQLite file: the embedded default.
 ///
@@ -70,6 +70,8 @@ struct Shared {
     watcher: Watcher,
     /// Changes with every commit of this process, and every sign of one elsewhere.
     commits: watch::Sender<()>,
+    /// Counts what may have made work, here or elsewhere.
+    work: watch::Sender<u64>,
 }
 
 impl SqliteEventStore {
@@ -105,8 +107,8 @@ impl SqliteEventStore {
         readers: Readers,
         watcher: Watcher,
     ) -> Self {
-        let (commits, _) = watch::channel(());
-        Self { shared: Arc::new(Shared { path, log, writer, readers, watcher, commits }) }
+        let (commits, work) = (watch::Sender::new(()), watch::Sender::new(1));
+        Self { shared: Arc::new(Shared { path, log, writer, readers, watcher, commits, work }) }
     }
 
     pub(crate) fn log_info(&self) -> LogInfo {
@@ -132,6 +134,24 @@ impl SqliteEventStore {
     /// Wakes whoever waits for events.
     pub(crate) fn wake(&self) {
         self.shared.commits.send_replace(());
+    }
+
+    pub(crate) fn work(&self) -> watch::Receiver<u64> {
+        self.shared.work.subscribe()
+    }
+
+    /// Wakes whoever waits for work.
+    pub(crate) fn has_work(&self) {
+        self.shared.work.send_modify(|count| *count += 1);
+    }
+
+    /// Looks whether another process has committed, and wakes everybody if so.
+    pub(crate) async fn look_elsewhere(&self) -> Result<(), StoreError> {
+        if self.watcher().has_changed().await.map_err(store_error)? {
+            self.wake();
+            self.has_work();
+        }
+        Ok(())
     }
 }
 

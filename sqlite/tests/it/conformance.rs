@@ -90,11 +90,7 @@ impl StoreBackend for File {
             stream: row.get::<&str, _>(5).parse().unwrap(),
             row: NewOutboxRow {
                 id: row.get(6),
-                kind: match row.get(7) {
-                    "dispatch" => OutboxKind::Dispatch,
-                    "call" => OutboxKind::Call,
-                    other => panic!("an outbox row of kind {other}"),
-                },
+                kind: OutboxKind::from_name(row.get(7)).unwrap(),
                 target: row.get(8),
                 recipient: row.get(9),
                 content: content(row),

@@ -1,0 +1,97 @@
+//! How far followers have come, and what they queue.
+
+use composable_rust_core::{
+    Advance, Checkpoint, EventId, QueuedRow, StoreError, Timestamp, validate_enqueue,
+};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::store_error;
+use crate::outbox::{insertions, place};
+use crate::script::{Script, commit_all};
+use crate::sql::{Args, int, uint};
+use crate::store::{SqliteEventStore, clock};
+
+const LOAD: &str = "select partition, log_offset, event_id from checkpoints where name = ? \
+    order by partition";
+
+const LOAD_ONE: &str = "select log_offset from checkpoints where partition = ? and name = ?";
+
+const SAVE: &str = "insert into checkpoints \
+    (partition, name, log_offset, event_id, epoch, updated_at) values (?, ?, ?, ?, ?, ?) \
+    on conflict do update set log_offset = excluded.log_offset, event_id = excluded.event_id, \
+    epoch = excluded.epoch, updated_at = excluded.updated_at;";
+
+impl SqliteEventStore {
+    pub(crate) async fn checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        let mut args = Args::default();
+        args.add(name);
+        let rows = self.readers().fetch(LOAD, args).await.map_err(store_error)?;
+        rows.iter().map(checkpoint).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn queue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        validate_enqueue(self.log_info(), partition, rows, advance)?;
+        let done = self.queue_valid(partition, rows, advance).await.map_err(store_error)?;
+        if !rows.is_empty() {
+            self.has_work();
+        }
+        Ok(done)
+    }
+
+    async fn queue_valid(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, sqlx::Error> {
+        let leases = advance.iter().map(|advance| &advance.lease);
+        let mut fenced = self.begin_fenced(partition, leases).await?;
+        if let Some(Advance { name, lease, to }) = advance {
+            let is_admitted = fenced.admits(lease);
+            let mut args = Args::default();
+            args.add(i64::from(partition));
+            args.add(name.as_str());
+            let standing = fenced.transaction.fetch(LOAD_ONE, args).await?;
+            let standing: Option<i64> =
+                standing.first().map(|row| row.try_get_unchecked(0)).transpose()?;
+            if !is_admitted || standing.is_some_and(|standing| uint(standing) >= to.offset) {
+                fenced.transaction.rollback().await?;
+                return Ok(is_admitted);
+            }
+        }
+        let now = clock();
+        let placed = place(&mut fenced.sequence, rows);
+        let mut statements = insertions(partition, now, &placed);
+        if let Some(advance) = advance {
+            statements.push((Box::new(move |script| save(script, advance, now)), 1));
+        }
+        commit_all(fenced.transaction, statements).await?;
+        Ok(true)
+    }
+}
+
+fn save<'s>(script: &mut Script<'s>, advance: &'s Advance, now: Timestamp) {
+    let Advance { name, lease, to } = advance;
+    script.sql.push_str(SAVE);
+    script.args.add(i64::from(to.partition));
+    script.args.add(name.as_str());
+    script.args.add(int(to.offset));
+    script.args.add(to.event_id.map(|id| id.0));
+    script.args.add(int(lease.epoch));
+    script.args.add(now.as_micros());
+}
+
+fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, sqlx::Error> {
+    let partition: i64 = row.try_get_unchecked(0)?;
+    Ok(Checkpoint {
+        partition: u16::try_from(partition).unwrap_or(u16::MAX),
+        offset: uint(row.try_get_unchecked(1)?),
+        event_id: row.try_get_unchecked::<Option<_>, _>(2)?.map(EventId),
+    })
+}

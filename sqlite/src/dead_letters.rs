@@ -1,0 +1,244 @@
+//! Messages that could not be handled, and what is decided about them.
+
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, Queue, QueuePlace, QueuedRow,
+    StoreError, Timestamp, validate_partition, validate_rows,
+};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use crate::connection::BEGIN;
+use crate::error::store_error;
+use crate::outbox::{insertions, number, place, queued};
+use crate::script::{Script, Statement, commit_all};
+use crate::sql::{Args, int, uint};
+use crate::store::{SqliteEventStore, clock};
+
+/// What a dead letter is read from.
+macro_rules! columns {
+    () => {
+        "select partition, kind, target, sequence, id, stream_id, recipient, message_type, \
+         schema_version, codec, message_data, metadata, armed_by, armed_index, attempts, error, \
+         parked_at, decision from dead_letters "
+    };
+}
+
+// After the row of partition and id; if that has gone, after the beginning of the partition.
+const PAGE: &str = concat!(
+    "with last as (select kind, target, sequence from dead_letters \
+     where partition = ?1 and id = ?2) ",
+    columns!(),
+    "where (partition, kind, target, sequence) > (?1, coalesce((select kind from last), ''), \
+     coalesce((select target from last), ''), coalesce((select sequence from last), 0)) \
+     order by partition, kind, target, sequence limit ?3"
+);
+
+const DECIDED: &str =
+    concat!(columns!(), "where decision is not null order by partition, kind, target, sequence");
+
+/// Only of what does not stand behind another of its pair.
+const DECIDE: &str = "update dead_letters as d set decision = ? where partition = ? and id = ? \
+    and not exists (select 1 from dead_letters h where h.partition = d.partition \
+    and h.kind = d.kind and h.target = d.target and h.stream_id = d.stream_id \
+    and h.recipient = d.recipient and h.sequence < d.sequence) returning 1;";
+
+const STANDING: &str = "select sequence, decision from dead_letters where partition = ? and id = ?";
+
+/// The pair from a place on: the arguments are partition, kind, target, stream, recipient, sequence.
+macro_rules! pair {
+    () => {
+        "from dead_letters where partition = ? and kind = ? and target = ? and stream_id = ? \
+         and recipient = ? and sequence >= ?"
+    };
+}
+
+const TO_OUTBOX: &str = concat!(
+    "insert into outbox (partition, kind, target, sequence, id, stream_id, recipient, \
+     message_type, schema_version, codec, created_at, metadata, message_data) \
+     select partition, kind, target, sequence, id, stream_id, recipient, message_type, \
+     schema_version, codec, created_at, metadata, message_data ",
+    pair!(),
+    ";"
+);
+
+// Of a timer's armings the last one counts, and one that is armed by now before all of them.
+const TO_TIMERS: &str = concat!(
+    "insert into timers (due, partition, category, stream_id, timer_id, armed_by, armed_index, \
+     armed_at, message_type, schema_version, codec, metadata, message_data) \
+     select * from (select ?, partition, target, stream_id, recipient, armed_by, armed_index, \
+     created_at, message_type, schema_version, codec, metadata, message_data ",
+    pair!(),
+    " order by sequence desc limit 1) where true on conflict do nothing;"
+);
+
+const DELETE_PAIR: &str = concat!("delete ", pair!(), ";");
+
+impl SqliteEventStore {
+    pub(crate) async fn page_of_dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let mut args = Args::default();
+        args.add(after.map_or(-1, |(partition, _)| i64::from(partition)));
+        args.add(after.map(|(_, id)| id));
+        args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
+        let rows = self.readers().fetch(PAGE, args).await.map_err(store_error)?;
+        rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        let args = || {
+            let mut args = Args::default();
+            args.add(name(decision));
+            args.add(i64::from(partition));
+            args.add(id);
+            args
+        };
+        let sql = format!("{BEGIN} {DECIDE}");
+        let decided = self.writer().begin_reading(&sql, args).await;
+        let (transaction, rows) = decided.map_err(store_error)?;
+        if rows.is_empty() {
+            transaction.rollback().await.map_err(store_error)?;
+            return Ok(false);
+        }
+        transaction.commit().await.map_err(store_error)?;
+        self.has_work();
+        Ok(true)
+    }
+
+    pub(crate) async fn decided(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
+        let rows = self.readers().fetch(DECIDED, Args::default()).await.map_err(store_error)?;
+        let letters: Result<Vec<_>, _> = rows.iter().map(letter).collect();
+        let mut letters = letters.map_err(store_error)?;
+        letters.retain(|letter| queues.contains(&letter.queue));
+        Ok(letters)
+    }
+
+    pub(crate) async fn resolve(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        validate_partition(self.log_info(), lease.partition)?;
+        validate_rows(answers)?;
+        let is_done = self.resolve_valid(lease, letter, answers).await.map_err(store_error)?;
+        if is_done {
+            self.has_work();
+        }
+        Ok(is_done)
+    }
+
+    async fn resolve_valid(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, sqlx::Error> {
+        let partition = lease.partition;
+        let mut fenced = self.begin_fenced(partition, std::iter::once(lease)).await?;
+        let mut args = Args::default();
+        args.add(i64::from(partition));
+        args.add(letter.queued.row.id);
+        let rows = fenced.transaction.fetch(STANDING, args).await?;
+        let standing = rows.first().map(|row| -> Result<_, sqlx::Error> {
+            let decision = decision(row.try_get_unchecked(1)?);
+            Ok((row.try_get_unchecked::<i64, _>(0)?, decision))
+        });
+        let (sequence, decision) = match standing.transpose()? {
+            Some((sequence, Some(made))) if fenced.admits(lease) => (sequence, made),
+            _ => return fenced.transaction.rollback().await.map(|()| false),
+        };
+        if letter.decision != Some(decision) || letter.queue.partition != partition {
+            return fenced.transaction.rollback().await.map(|()| false);
+        }
+        let now = clock();
+        let answers = place(&mut fenced.sequence, answers);
+        let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
+        match decision {
+            DeadLetterDecision::Redrive => {
+                statements.push((Box::new(move |s| redrive(s, letter, sequence, now)), 1));
+            }
+            DeadLetterDecision::Refuse => {
+                statements.push((Box::new(move |s| delete(s, letter)), 1));
+                statements.extend(insertions(partition, now, &answers));
+            }
+        }
+        commit_all(fenced.transaction, statements).await?;
+        Ok(true)
+    }
+}
+
+fn redrive<'s>(script: &mut Script<'s>, letter: &'s DeadLetter, sequence: i64, now: Timestamp) {
+    if letter.queue.kind == OutboxKind::Timer {
+        script.sql.push_str(TO_TIMERS);
+        script.args.add(now.as_micros());
+    } else {
+        script.sql.push_str(TO_OUTBOX);
+    }
+    bind_pair(&mut script.args, letter, sequence);
+    script.sql.push_str(DELETE_PAIR);
+    bind_pair(&mut script.args, letter, sequence);
+}
+
+fn delete<'s>(script: &mut Script<'s>, letter: &'s DeadLetter) {
+    script.sql.push_str("delete from dead_letters where partition = ? and id = ?;");
+    script.args.add(i64::from(letter.queue.partition));
+    script.args.add(letter.queued.row.id);
+}
+
+fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, sequence: i64) {
+    crate::outbox::bind_queue(args, &letter.queue);
+    args.add(letter.queued.stream.as_str());
+    args.add(letter.queued.row.recipient.as_str());
+    args.add(sequence);
+}
+
+fn name(decision: DeadLetterDecision) -> &'static str {
+    match decision {
+        DeadLetterDecision::Redrive => "redrive",
+        DeadLetterDecision::Refuse => "refuse",
+    }
+}
+
+fn decision(name: Option<&str>) -> Option<DeadLetterDecision> {
+    match name {
+        Some("redrive") => Some(DeadLetterDecision::Redrive),
+        Some("refuse") => Some(DeadLetterDecision::Refuse),
+        _ => None,
+    }
+}
+
+fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
+    let kind: String = row.try_get_unchecked(1)?;
+    let unknown = || sqlx::Error::Protocol(format!("a dead letter of kind {kind}"));
+    let kind = OutboxKind::from_name(&kind).ok_or_else(unknown)?;
+    let partition: i64 = row.try_get_unchecked(0)?;
+    let target: String = row.try_get_unchecked(2)?;
+    let queued = queued(row, 4, kind, &target)?;
+    let arming = match row.try_get_unchecked::<Option<Uuid>, _>(12)? {
+        Some(message) => Some((MessageId(message), number(row, 13)?)),
+        None => None,
+    };
+    let sequence = match kind {
+        OutboxKind::Timer => 0,
+        _ => uint(row.try_get_unchecked(3)?),
+    };
+    Ok(DeadLetter {
+        queue: Queue { partition: u16::try_from(partition).unwrap_or(u16::MAX), kind, target },
+        place: QueuePlace { sequence, index: 0 },
+        queued,
+        arming,
+        attempts: number(row, 14)?,
+        error: row.try_get_unchecked(15)?,
+        parked_at: Timestamp::from_micros(row.try_get_unchecked(16)?),
+        decision: decision(row.try_get_unchecked(17)?),
+    })
+}

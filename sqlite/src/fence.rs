@@ -1,0 +1,64 @@
+//! How a worker's write begins: with the write lock, and the epochs of the leases that it holds.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::Lease;
+use sqlx::Row as _;
+
+use crate::connection::{BEGIN, Transaction};
+use crate::sql::{Args, padded, push_in, uint};
+use crate::store::SqliteEventStore;
+
+/// A transaction that writes to the queues of one partition.
+#[derive(Debug)]
+pub(crate) struct Fenced<'w> {
+    pub(crate) transaction: Transaction<'w>,
+    /// The last sequence number drawn for the partition's outbox.
+    pub(crate) sequence: i64,
+    epochs: BTreeMap<String, u64>,
+}
+
+impl SqliteEventStore {
+    /// Begins a transaction and reads, of one partition, the epochs of these leases.
+    pub(crate) async fn begin_fenced(
+        &self,
+        partition: u16,
+        leases: impl Iterator<Item = &Lease>,
+    ) -> Result<Fenced<'_>, sqlx::Error> {
+        let mut workers: Vec<&str> = leases.map(|lease| &*lease.worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        let mut sql = format!(
+            "{BEGIN} select null, outbox_sequence from partitions where partition = ?; \
+             select worker, epoch from leases where partition = ? and worker "
+        );
+        push_in(&mut sql, workers.len());
+        let args = || {
+            let mut args = Args::default();
+            args.add(i64::from(partition));
+            args.add(i64::from(partition));
+            for worker in &workers {
+                args.add(*worker);
+            }
+            args.add_nulls(padded(workers.len()) - workers.len());
+            args
+        };
+        let (transaction, rows) = self.writer().begin_reading(&sql, args).await?;
+        let mut fenced = Fenced { transaction, sequence: 0, epochs: BTreeMap::new() };
+        for row in &rows {
+            let number: i64 = row.try_get_unchecked(1)?;
+            match row.try_get_unchecked::<Option<String>, _>(0)? {
+                Some(worker) => drop(fenced.epochs.insert(worker, uint(number))),
+                None => fenced.sequence = number,
+            }
+        }
+        Ok(fenced)
+    }
+}
+
+impl Fenced<'_> {
+    /// Whether the lease is at its epoch.
+    pub(crate) fn admits(&self, lease: &Lease) -> bool {
+        self.epochs.get(&lease.worker) == Some(&lease.epoch)
+    }
+}

@@ -1,0 +1,201 @@
+//! Leases, and who can work.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::{
+    Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, StoreError, Timestamp,
+};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use crate::connection::BEGIN;
+use crate::error::store_error;
+use crate::script::{Script, Statement, commit_all};
+use crate::sql::{Args, CHUNK, int, padded, push_in, uint};
+use crate::store::{SqliteEventStore, clock};
+
+const LEASES: &str =
+    "select worker, partition, holder, expires_at, epoch from leases where worker ";
+const MEMBERS: &str = " union all select worker, null, holder, expires_at, null from members \
+    where worker ";
+
+type Key = (String, u16);
+
+/// A lease as its row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    holder: Option<Uuid>,
+    expires_at: Timestamp,
+    epoch: u64,
+}
+
+impl SqliteEventStore {
+    pub(crate) async fn lease_table(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        self.read_lease_table(workers).await.map_err(store_error)
+    }
+
+    async fn read_lease_table(&self, workers: &[String]) -> Result<LeaseTable, sqlx::Error> {
+        let mut sql = LEASES.to_owned();
+        push_in(&mut sql, workers.len());
+        sql.push_str(MEMBERS);
+        push_in(&mut sql, workers.len());
+        let mut args = Args::default();
+        bind_workers(&mut args, workers.iter().map(String::as_str));
+        bind_workers(&mut args, workers.iter().map(String::as_str));
+        let rows = self.readers().fetch(&sql, args).await?;
+        let now = clock();
+        let mut table = LeaseTable::default();
+        for row in &rows {
+            if let Some(((worker, partition), held)) = lease(row)? {
+                table.leases.push(StandingLease {
+                    lease: Lease { worker, partition, epoch: held.epoch },
+                    holder: held.holder,
+                    lapsed: held.expires_at <= now,
+                });
+            } else if Timestamp::from_micros(row.try_get_unchecked(3)?) > now {
+                table.members.push((row.try_get_unchecked(0)?, row.try_get_unchecked(2)?));
+            }
+        }
+        let place =
+            |standing: &StandingLease| (standing.lease.worker.clone(), standing.lease.partition);
+        table.leases.sort_by_cached_key(place);
+        table.members.sort();
+        Ok(table)
+    }
+
+    pub(crate) async fn lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        self.make_lease_round(round).await.map_err(store_error)
+    }
+
+    async fn make_lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, sqlx::Error> {
+        let mut workers: Vec<&str> = round.changes.iter().map(|(l, _)| &*l.worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        let mut sql = format!("{BEGIN} {LEASES}");
+        push_in(&mut sql, workers.len());
+        let args = || {
+            let mut args = Args::default();
+            bind_workers(&mut args, workers.iter().copied());
+            args
+        };
+        let (transaction, rows) = self.writer().begin_reading(&sql, args).await?;
+        let found: Vec<_> = rows.iter().map(lease).collect::<Result<_, _>>()?;
+        let before: BTreeMap<Key, Held> = found.into_iter().flatten().collect();
+        let mut after = before.clone();
+        let now = clock();
+        let made = round.changes.iter();
+        let made = made.map(|(lease, action)| change(&mut after, round, lease, *action, now));
+        let made = made.collect();
+
+        after.retain(|key, held| before.get(key) != Some(held));
+        let written: Vec<_> = after.iter().collect();
+        let mut statements: Vec<(Statement<'_>, usize)> =
+            vec![(Box::new(|script| forget_members(script, round.holder, now)), 1)];
+        for workers in round.workers.chunks(CHUNK) {
+            statements.push((
+                Box::new(move |s| insert_members(s, round, workers, now)),
+                padded(workers.len()),
+            ));
+        }
+        for leases in written.chunks(CHUNK) {
+            statements.push((Box::new(move |s| insert_leases(s, leases)), padded(leases.len())));
+        }
+        commit_all(transaction, statements).await?;
+        Ok(made)
+    }
+}
+
+/// Makes a change if it is possible.
+fn change(
+    leases: &mut BTreeMap<Key, Held>,
+    round: &LeaseRound,
+    lease: &Lease,
+    action: LeaseAction,
+    now: Timestamp,
+) -> bool {
+    let key = (lease.worker.clone(), lease.partition);
+    let held = leases.get(&key);
+    let possible = held.map_or(0, |held| held.epoch) == lease.epoch
+        && match (action, held) {
+            (LeaseAction::Claim, None) => true,
+            (LeaseAction::Claim, Some(held)) => held.holder.is_none() || held.expires_at <= now,
+            (_, held) => held.is_some_and(|held| held.holder == Some(round.holder)),
+        };
+    if possible {
+        let (epoch, until) = (lease.epoch, now + round.ttl);
+        let (holder, expires_at, epoch) = match action {
+            LeaseAction::Claim => (Some(round.holder), until, epoch + 1),
+            LeaseAction::Renew => (Some(round.holder), until, epoch),
+            LeaseAction::Release => (None, now, epoch),
+        };
+        leases.insert(key, Held { holder, expires_at, epoch });
+    }
+    possible
+}
+
+fn lease(row: &SqliteRow) -> Result<Option<(Key, Held)>, sqlx::Error> {
+    let Some(partition) = row.try_get_unchecked::<Option<i64>, _>(1)? else { return Ok(None) };
+    let key = (row.try_get_unchecked(0)?, u16::try_from(partition).unwrap_or(u16::MAX));
+    let held = Held {
+        holder: row.try_get_unchecked(2)?,
+        expires_at: Timestamp::from_micros(row.try_get_unchecked(3)?),
+        epoch: uint(row.try_get_unchecked(4)?),
+    };
+    Ok(Some((key, held)))
+}
+
+fn bind_workers<'q>(args: &mut Args<'q>, workers: impl ExactSizeIterator<Item = &'q str>) {
+    let count = workers.len();
+    workers.for_each(|worker| args.add(worker));
+    args.add_nulls(padded(count) - count);
+}
+
+/// Withdraws what a process announced, and forgets those who have lapsed.
+fn forget_members(script: &mut Script<'_>, holder: Uuid, now: Timestamp) {
+    script.sql.push_str("delete from members where holder = ? or expires_at <= ?;");
+    script.args.add(holder);
+    script.args.add(now.as_micros());
+}
+
+fn insert_members<'s>(
+    script: &mut Script<'s>,
+    round: &LeaseRound,
+    workers: &'s [String],
+    now: Timestamp,
+) {
+    script.values(
+        (
+            "insert or replace into members (holder, expires_at, worker) \
+             select ?, ?, v.column1 from (values ",
+            ") v where v.column1 is not null;",
+        ),
+        (1, workers.len()),
+        |args| {
+            args.add(round.holder);
+            args.add((now + round.ttl).as_micros());
+        },
+        |args| workers.iter().for_each(|worker| args.add(worker.as_str())),
+    );
+}
+
+fn insert_leases<'s>(script: &mut Script<'s>, leases: &'s [(&'s Key, &'s Held)]) {
+    script.values(
+        (
+            "insert or replace into leases (worker, partition, holder, expires_at, epoch) \
+             select v.* from (values ",
+            ") v where v.column1 is not null;",
+        ),
+        (5, leases.len()),
+        |_| (),
+        |args| {
+            for ((worker, partition), held) in leases {
+                args.add(worker.as_str());
+                args.add(i64::from(*partition));
+                args.add(held.holder);
+                args.add(held.expires_at.as_micros());
+                args.add(int(held.epoch));
+            }
+        },
+    );
+}

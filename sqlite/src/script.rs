@@ -1,0 +1,68 @@
+//! Several statements in one round trip.
+
+use composable_rust_core::Encoded;
+
+use crate::connection::Transaction;
+use crate::sql::{Args, padded, push_values};
+
+/// Runs the statements, each of which comes with the number of rows that it writes, and commits.
+pub(crate) async fn commit_all(
+    mut transaction: Transaction<'_>,
+    statements: Vec<(Statement<'_>, usize)>,
+) -> Result<(), sqlx::Error> {
+    let mut script = Script::default();
+    for (statement, rows) in statements {
+        if script.rows > 0 && script.rows + rows > SCRIPT_ROWS {
+            let full = std::mem::take(&mut script);
+            transaction.fetch(&full.sql, full.args).await?;
+        }
+        script.rows += rows;
+        statement(&mut script);
+    }
+    if script.rows == 0 {
+        return transaction.rollback().await;
+    }
+    script.sql.push_str("commit");
+    transaction.commit_with(&script.sql, script.args).await
+}
+
+/// Adds name, schema version, codec and bytes.
+pub(crate) fn add_content<'q>(args: &mut Args<'q>, content: &'q Encoded) {
+    args.add(&*content.name);
+    args.add(i64::from(content.version));
+    args.add(&*content.codec);
+    args.add(content.bytes.as_slice());
+}
+
+/// A statement of a script.
+pub(crate) type Statement<'s> = Box<dyn Fn(&mut Script<'s>) + Send + 's>;
+
+/// Statements whose rows together are at most this many go in one round trip. Larger ones gain
+/// nothing from it, and every combination of sizes is another text to prepare.
+const SCRIPT_ROWS: usize = 16;
+
+/// Statements that go in one round trip.
+#[derive(Default)]
+pub(crate) struct Script<'q> {
+    pub(crate) sql: String,
+    pub(crate) args: Args<'q>,
+    rows: usize,
+}
+
+impl<'q> Script<'q> {
+    /// Adds a statement around a `values` list of `columns` by `rows`.
+    pub(crate) fn values(
+        &mut self,
+        (before, after): (&str, &str),
+        (columns, rows): (usize, usize),
+        bind_first: impl FnOnce(&mut Args<'q>),
+        bind_rows: impl FnOnce(&mut Args<'q>),
+    ) {
+        self.sql.push_str(before);
+        push_values(&mut self.sql, padded(rows), columns);
+        self.sql.push_str(after);
+        bind_first(&mut self.args);
+        bind_rows(&mut self.args);
+        self.args.add_nulls((padded(rows) - rows) * columns);
+    }
+}

@@ -1,0 +1,127 @@
+//! The port to what follows from commits, and waiting for more of it.
+
+use std::time::Duration;
+
+use composable_rust_core::{
+    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRound, LeaseTable,
+    OutboxRow, Queue, QueuePlace, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
+    TimerSettlement, WorkQueues,
+};
+use uuid::Uuid;
+
+use crate::store::SqliteEventStore;
+
+impl WorkQueues for SqliteEventStore {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+        self.lease_table(workers).await
+    }
+
+    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+        self.lease_round(round).await
+    }
+
+    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        self.checkpoints(name).await
+    }
+
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        advance: Option<&Advance>,
+    ) -> Result<bool, StoreError> {
+        self.queue(partition, rows, advance).await
+    }
+
+    async fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePlace)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.page_of_outbox(after, limit).await
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        self.streams_of_queue(queue).await
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        self.settle_rows(partition, settlements).await
+    }
+
+    async fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        self.timers_due(queues, limit).await
+    }
+
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        self.settle_due(partition, settlements).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<(u16, Uuid)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.page_of_dead_letters(after, limit).await
+    }
+
+    async fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        self.decide(partition, id, decision).await
+    }
+
+    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
+        self.decided(queues).await
+    }
+
+    async fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> Result<bool, StoreError> {
+        self.resolve(lease, letter, answers).await
+    }
+
+    async fn prune_marks(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.prune(partition, age, limit).await
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        let mut work = self.work();
+        loop {
+            let count = *work.borrow_and_update();
+            if count != seen {
+                return Ok(count);
+            }
+            tokio::select! {
+                biased;
+                _ = work.changed() => {}
+                () = tokio::time::sleep(self.watcher().interval()) => {
+                    self.look_elsewhere().await?;
+                }
+            }
+        }
+    }
+}
