@@ -19,7 +19,7 @@ pub type ProjectionError = Box<dyn Error + Send + Sync>;
 pub trait Projection: Send + Sync + 'static {
     /// Of its checkpoint; kept for good and must not change.
     const NAME: &'static str;
-    /// The stream categories that it reads, such as `&[Order::NAME]`.
+    /// The stream categories that it reads, such as `&[Order::CATEGORY]`.
     const CATEGORIES: &'static [&'static str];
     /// Their events. For several categories, an enum with a variant for each event, under the same
     /// names.

@@ -85,8 +85,6 @@ async fn a_connection_that_is_lost_is_no_fault_of_the_projection() {
     assert!(model.load("totals").await.is_ok(), "another connection is opened");
 }
 
-/// Two projections that share rows wait for each other, and no longer than a deadlock takes to be
-/// found.
 #[tokio::test]
 async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
     let database = Database::create().await;
@@ -101,7 +99,8 @@ async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
     let to = Checkpoint { partition: 0, offset: 1, event_id: None };
     assert!(model.advance(&mut frozen, "totals", 1, &[(0, to)]).await.unwrap());
     let mut next = model.begin().await.unwrap();
-    let advancing = model.advance(&mut next, "totals", 2, &[(0, to)]);
+    let moves = [(0, to)];
+    let advancing = model.advance(&mut next, "totals", 2, &moves);
     let advanced = tokio::time::timeout(Duration::from_secs(10), advancing).await;
     assert!(advanced.expect("it waits for 200 ms").unwrap());
     model.commit(next).await.unwrap();
