@@ -12,7 +12,7 @@ use composable_rust_core::{
     MAX_PAYLOAD_BYTES, Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus,
     SharedEventStore, Target, schema,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::aggregate::{AggregateRuntime, Shared};
@@ -293,8 +293,7 @@ impl AppBuilder {
     {
         let mut settings = ProjectionSettings::default();
         change(&mut settings);
-        let (moved, _) = watch::channel(0);
-        self.projections.push(Arc::new(Registered { projection, model, settings, moved }));
+        self.projections.push(Arc::new(Registered::new(projection, model, settings)));
         self
     }
 
