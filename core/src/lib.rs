@@ -77,7 +77,7 @@ pub use message::{AnyMessage, DecodeError, EncodeError, Format, Kind, Message};
 pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress};
 pub use ports::{Clock, IdGenerator, Rng};
 pub use position::{InvalidPosition, Position};
-pub use projection::{Projection, ProjectionError, ProjectionState, ReadModel};
+pub use projection::{Projection, ProjectionError, ProjectionState, ReadModel, WaitingStream};
 pub use reducer::Reducer;
 pub use reply::{RawReply, ReplyAddress, ReplyOutcome, ReplySource, ReplyTo};
 pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};

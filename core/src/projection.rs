@@ -4,7 +4,9 @@ use std::error::Error;
 use std::future::Future;
 use std::ops::DerefMut;
 
-use crate::{Checkpoint, Message, Recorded, StoreError, StreamId};
+use uuid::Uuid;
+
+use crate::{Checkpoint, Message, Recorded, StoreError, StreamId, Version};
 
 /// Why a projection could not take an event; its own reason.
 pub type ProjectionError = Box<dyn Error + Send + Sync>;
@@ -17,7 +19,7 @@ pub type ProjectionError = Box<dyn Error + Send + Sync>;
 pub trait Projection: Send + Sync + 'static {
     /// Of its checkpoint; kept for good and must not change.
     const NAME: &'static str;
-    /// The stream categories that it reads, such as `&[Order::NAME]`.
+    /// The stream categories that it reads, such as `&[Order::CATEGORY]`.
     const CATEGORIES: &'static [&'static str];
     /// Their events. For several categories, an enum with a variant for each event, under the same
     /// names.
@@ -80,9 +82,29 @@ pub enum ProjectionState {
     },
 }
 
+/// A stream of which an event could not be projected: what follows of it waits as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingStream {
+    /// The stream.
+    pub stream: StreamId,
+    /// The last of its events that is projected.
+    pub version: Version,
+    /// Which waiting this is: what was queued for another is void.
+    pub ticket: Uuid,
+}
+
 /// The database of a read model, and what it keeps of its projections.
 ///
-/// The checkpoints lie in the same database as the read model, so that both commit together.
+/// The checkpoints lie in the same database as the read model, so that both commit together. Whoever
+/// projects takes the projection's lock first, in [`advance`](Self::advance),
+/// [`forget`](Self::forget) or [`find_waiting`](Self::find_waiting), and holds it to the end of the
+/// transaction: of two processes that both believe to be at work, one waits for the other and then
+/// finds that it is late.
+///
+/// # Cancel safety
+///
+/// A transaction whose call is dropped leaves nothing behind, except that [`commit`](Self::commit)
+/// may still commit.
 pub trait ReadModel: Send + Sync + 'static {
     /// What projections write with.
     type Connection: Send;
@@ -98,16 +120,16 @@ pub trait ReadModel: Send + Sync + 'static {
         transaction: Self::Transaction,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The checkpoints of a projection, in order of partitions, and its state. Both empty and
-    /// `Running` for one that is not known.
+    /// The checkpoints of a projection, in order of partitions, and its state. Empty and `Running`
+    /// for one that is not known. Does not wait for transactions.
     fn load(
         &self,
         name: &str,
     ) -> impl Future<Output = Result<(Vec<Checkpoint>, ProjectionState), StoreError>> + Send;
 
-    /// Moves checkpoints inside a transaction, each from the offset given first (0 for one that there
-    /// is not). False, and the transaction must be dropped, if one of them is elsewhere, or was
-    /// written under a higher epoch.
+    /// Takes the projection's lock and moves checkpoints, each from the offset given first (0 for
+    /// one that there is not). False, and the transaction must be dropped, if one of them is
+    /// elsewhere, or if any of the projection's was written under a higher epoch.
     fn advance(
         &self,
         transaction: &mut Self::Transaction,
@@ -116,17 +138,57 @@ pub trait ReadModel: Send + Sync + 'static {
         moves: &[(u64, Checkpoint)],
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Deletes the checkpoints of a projection inside a transaction.
+    /// Takes the projection's lock, deletes its checkpoints and waiting streams, and makes its state
+    /// `Rebuilding`.
     fn forget(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Keeps the state of a projection.
+    /// Changes the state of a projection to `to`; with `from`, only if it is that now. Says whether
+    /// it did.
     fn set_state(
         &self,
         name: &str,
-        state: &ProjectionState,
+        from: Option<&ProjectionState>,
+        to: &ProjectionState,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The waiting streams of a projection, in order.
+    fn waiting(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Vec<WaitingStream>, StoreError>> + Send;
+
+    /// Takes the projection's lock and looks whether a stream waits.
+    fn find_waiting(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        stream: &StreamId,
+    ) -> impl Future<Output = Result<Option<WaitingStream>, StoreError>> + Send;
+
+    /// Keeps that a stream waits, in place of what is kept of it.
+    fn set_waiting(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        waiting: &WaitingStream,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// A stream does not wait any more.
+    fn end_waiting(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        stream: &StreamId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether a projection failed for want of the database, not because of the event: such a
+    /// failure is waited out and counts as no attempt.
+    fn is_unavailable(&self, error: &(dyn Error + 'static)) -> bool {
+        let _ = error;
+        false
+    }
 }

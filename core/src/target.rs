@@ -36,6 +36,9 @@ impl<A: Aggregate> Target for A {
 
 /// Ids of a target by its name: `Order::id("42")`.
 pub trait Identified: Target {
+    /// The category of its streams: [`Target::NAME`], under a name that nothing else has.
+    const CATEGORY: &'static str = Self::NAME;
+
     /// The id of an instance, from a text that the program itself wrote.
     ///
     /// # Panics

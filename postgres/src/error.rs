@@ -1,5 +1,7 @@
 //! What can go wrong, told apart by what the caller should do.
 
+use std::error::Error;
+
 use composable_rust_core::StoreError;
 
 /// Why a store could not be opened.
@@ -87,9 +89,58 @@ fn is_refusal(sqlstate: Option<&str>, constraint: Option<&str>) -> bool {
     })
 }
 
+/// Whether an error of a projection comes from a database that is not there, or from other
+/// transactions, and not from what the projection does.
+pub(crate) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let Some(error) = causes.into_iter().find_map(|error| error.downcast_ref::<sqlx::Error>())
+    else {
+        return false;
+    };
+    match error {
+        sqlx::Error::Database(database) => database.code().as_deref().is_some_and(passes_by_itself),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// Whether an SQLSTATE says that the same statement may succeed later.
+fn passes_by_itself(sqlstate: &str) -> bool {
+    // 08 connections, 40 deadlocks and the like, 53 resources, 55P03 locks, 57 the operator and
+    // limits, 58 the system; 25006 a server that is not the primary, 25P03 a transaction that was
+    // left alone for too long.
+    matches!(sqlstate, "25006" | "25P03" | "55P03")
+        || matches!(sqlstate.get(..2), Some("08" | "40" | "53" | "57" | "58"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_refusal;
+    use super::{is_refusal, is_unavailable, passes_by_itself};
+
+    #[test]
+    fn a_projection_fails_for_want_of_the_database_or_by_itself() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot add up")]
+        struct Wrapped(#[source] sqlx::Error);
+
+        for error in [sqlx::Error::PoolTimedOut, sqlx::Error::WorkerCrashed] {
+            assert!(is_unavailable(&error), "{error:?}");
+            assert!(is_unavailable(&Wrapped(error)));
+        }
+        assert!(!is_unavailable(&sqlx::Error::RowNotFound));
+        assert!(!is_unavailable(&std::fmt::Error));
+        for code in ["08006", "40001", "40P01", "57P01", "57014", "53300", "25006"] {
+            assert!(passes_by_itself(code), "{code}");
+        }
+        for code in ["42P01", "22012", "23505", "25P02"] {
+            assert!(!passes_by_itself(code), "{code}");
+        }
+    }
 
     #[test]
     fn only_data_is_refused_for_good() {

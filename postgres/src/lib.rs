@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! [`PostgresReadModel`] holds what projections write, in the same database or any other.
+//!
 //! # The schema
 //!
 //! Connecting creates and migrates the tables, unless [`PostgresEventStoreBuilder::migrate`] says
@@ -50,6 +52,7 @@ mod log;
 mod migrate;
 mod notify;
 mod outbox;
+mod read_model;
 mod readers;
 mod row;
 mod snapshot;
@@ -60,4 +63,8 @@ mod writers;
 
 pub use builder::PostgresEventStoreBuilder;
 pub use error::ConnectError;
+pub use read_model::PostgresReadModel;
+/// The driver: what projections write with, and what reads what they wrote.
+pub use sqlx;
+pub use sqlx::PgConnection;
 pub use store::PostgresEventStore;

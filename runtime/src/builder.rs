@@ -12,7 +12,7 @@ use composable_rust_core::{
     MAX_PAYLOAD_BYTES, Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus,
     SharedEventStore, Target, schema,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::aggregate::{AggregateRuntime, Shared};
@@ -45,6 +45,8 @@ pub struct AppBuilder {
     elsewhere: BTreeSet<ReplySource>,
     served: BTreeSet<&'static str>,
     bus: Option<SharedEventBus>,
+    /// Whether a policy was to begin at the start before there was any.
+    policy_missing: bool,
 }
 
 type Made = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
@@ -62,6 +64,9 @@ impl fmt::Debug for AppBuilder {
         f.debug_struct("AppBuilder").field("aggregates", &names).finish_non_exhaustive()
     }
 }
+
+/// A shorter lease would be renewed without pause.
+const LEAST_LEASE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What is wrong with an app, all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +100,7 @@ impl AppBuilder {
             elsewhere: BTreeSet::new(),
             served: BTreeSet::new(),
             bus: None,
+            policy_missing: false,
         }
     }
 
@@ -256,8 +262,9 @@ impl AppBuilder {
     /// Lets the policy that was registered last begin with the first event of the log.
     #[must_use]
     pub fn policy_from_start(mut self) -> Self {
-        if let Some(policy) = self.policies.last_mut() {
-            policy.from_start = true;
+        match self.policies.last_mut() {
+            Some(policy) => policy.from_start = true,
+            None => self.policy_missing = true,
         }
         self
     }
@@ -286,8 +293,7 @@ impl AppBuilder {
     {
         let mut settings = ProjectionSettings::default();
         change(&mut settings);
-        let (moved, _) = watch::channel(0);
-        self.projections.push(Arc::new(Registered { projection, model, settings, moved }));
+        self.projections.push(Arc::new(Registered::new(projection, model, settings)));
         self
     }
 
@@ -436,6 +442,9 @@ impl AppBuilder {
                 problems.push(format!("the setting `{name}` must be at least 1"));
             }
         }
+        if self.settings.lease < LEAST_LEASE {
+            problems.push(format!("the setting `lease` must be at least {LEAST_LEASE:?}"));
+        }
         problems
     }
 
@@ -445,6 +454,10 @@ impl AppBuilder {
             if !seen.insert(*name) {
                 problems.push(format!("the gateway `{name}` is registered twice"));
             }
+            if gateway.settings.concurrency == 0 {
+                problems
+                    .push(format!("the concurrency of the gateway `{name}` must be at least 1"));
+            }
             let (limit, lease) = (gateway.settings.time_limit, self.settings.lease);
             if limit * 3 >= lease * 2 {
                 problems.push(format!(
@@ -452,6 +465,13 @@ impl AppBuilder {
                      thirds of the lease of {lease:?}"
                 ));
             }
+        }
+        if self.policy_missing {
+            problems.push(
+                "`policy_from_start` stands before the first policy: it is said of the policy \
+                 before it"
+                    .to_owned(),
+            );
         }
         let mut seen = BTreeSet::new();
         for projection in &self.projections {

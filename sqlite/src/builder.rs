@@ -163,7 +163,7 @@ impl Builder {
 }
 
 /// The absolute path, if a file can be there.
-fn checked(path: &Path) -> Result<PathBuf, OpenError> {
+pub(crate) fn checked(path: &Path) -> Result<PathBuf, OpenError> {
     let bad = |reason| Err(OpenError::BadPath { path: path.to_owned(), reason });
     if path.as_os_str().is_empty() {
         return bad("the path is empty");

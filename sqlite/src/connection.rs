@@ -12,7 +12,7 @@ use crate::sql::Args;
 
 /// How long SQLite itself waits for the write lock before the writer asks again. Its own waiting
 /// grows to 100 ms between looks, in which a busy process takes the lock many times over.
-const LOCK_SLICE: Duration = Duration::from_millis(40);
+pub(crate) const LOCK_SLICE: Duration = Duration::from_millis(40);
 
 /// The one connection that writes.
 ///

@@ -1,5 +1,6 @@
 //! Why a file cannot be opened, and which of SQLite's errors are final.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use composable_rust_core::StoreError;
@@ -75,6 +76,13 @@ pub enum OpenError {
 
 // Primary result codes, <https://www.sqlite.org/rescode.html>.
 const SQLITE_BUSY: i32 = 5;
+const SQLITE_LOCKED: i32 = 6;
+const SQLITE_NOMEM: i32 = 7;
+const SQLITE_INTERRUPT: i32 = 9;
+const SQLITE_IOERR: i32 = 10;
+const SQLITE_FULL: i32 = 13;
+const SQLITE_CANTOPEN: i32 = 14;
+const SQLITE_PROTOCOL: i32 = 15;
 const SQLITE_TOOBIG: i32 = 18;
 const SQLITE_CONSTRAINT: i32 = 19;
 const SQLITE_MISMATCH: i32 = 20;
@@ -94,6 +102,35 @@ pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
 /// Whether another connection holds the lock.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(SQLITE_BUSY)
+}
+
+/// Whether an error of a projection comes from a file that cannot be written now, and not from what
+/// the projection does.
+pub(crate) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    let Some(error) = causes.find_map(|error| error.downcast_ref::<sqlx::Error>()) else {
+        return false;
+    };
+    match error {
+        sqlx::Error::Database(_) => matches!(
+            primary_code(error),
+            Some(
+                SQLITE_BUSY
+                    | SQLITE_LOCKED
+                    | SQLITE_NOMEM
+                    | SQLITE_INTERRUPT
+                    | SQLITE_IOERR
+                    | SQLITE_FULL
+                    | SQLITE_CANTOPEN
+                    | SQLITE_PROTOCOL
+            )
+        ),
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
 }
 
 /// Whether the file is no SQLite database.

@@ -1,7 +1,8 @@
 //! The embedded event store of Composable Rust: one SQLite file.
 //!
 //! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::EventStore). It needs no
-//! server, and what works on it works on PostgreSQL.
+//! server, and what works on it works on PostgreSQL. [`SqliteReadModel`] holds what projections
+//! write, in the same file or another.
 //!
 //! - *Durable by default.* A commit survives power loss (`synchronous=FULL`);
 //!   [`Synchronous::Normal`] trades that for speed.
@@ -28,6 +29,7 @@ mod log;
 mod lookup;
 mod outbox;
 mod packed;
+mod read_model;
 mod schema;
 mod script;
 mod settle;
@@ -39,4 +41,8 @@ mod work;
 
 pub use builder::{Builder, MAX_PARTITIONS, Synchronous};
 pub use error::OpenError;
+pub use read_model::SqliteReadModel;
+/// The driver: what projections write with, and what reads what they wrote.
+pub use sqlx;
+pub use sqlx::SqliteConnection;
 pub use store::SqliteEventStore;

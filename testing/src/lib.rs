@@ -1,7 +1,7 @@
 //! What tests of Composable Rust are made of.
 //!
-//! An event store and an event bus in memory that keep their ports' whole contracts, and the
-//! conformance suites that every event store and every bus passes.
+//! An event store, an event bus and a read model in memory that keep their ports' whole contracts,
+//! and the conformance suites that all of their kind pass.
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail for what a test does not say.
 //! [`MockClock`], [`SequentialIds`] and [`SeededRng`] stand in for the ports, [`fixtures`] for what
@@ -27,6 +27,8 @@ mod kafka;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres_harness;
+mod read_model;
+pub mod read_model_conformance;
 mod test_store;
 
 pub use bus::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher};
@@ -45,4 +47,5 @@ pub use kafka::TestBroker;
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 #[cfg(feature = "postgres")]
 pub use postgres_harness::TestDatabase;
+pub use read_model::{InMemoryReadModel, InMemoryTransaction};
 pub use test_store::{TestStore, any_future, recording, rejecting};

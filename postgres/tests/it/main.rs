@@ -13,6 +13,7 @@ mod operator;
 mod outage;
 mod plans;
 mod queues;
+mod read_model;
 mod start;
 mod timers;
 mod wait;

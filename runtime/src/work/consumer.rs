@@ -1,19 +1,20 @@
 //! Taking what other services put on the bus.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, Delivery as _, EventBus as _, QueuedRow, SharedDelivery, StoreError, StreamId,
-    WorkQueues as _,
+    BusError, Delivery as _, EventBus as _, QueuedRow, ReplyOutcome, SharedDelivery, StoreError,
+    WorkQueues as _, validate_rows,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::attempts::wait_for_others;
-use super::context::Work;
-use super::envelope::received;
+use super::context::{Work, metadata};
+use super::decisions::answer;
+use super::envelope::{commands_topic, received};
 use super::follower::Stop;
 use super::policies::{ForeignRecord, Input, RegisteredPolicy};
 use super::policy_follower::{rows_for, waiting};
@@ -24,8 +25,8 @@ const BATCH: usize = 500;
 
 /// What is done with the messages of some topics.
 pub(crate) enum Consumes {
-    /// Commands and replies for instances here.
-    Messages,
+    /// Replies for instances here, and commands for those of the served types.
+    Messages(BTreeSet<&'static str>),
     /// A policy.
     Policy(Box<RegisteredPolicy>),
 }
@@ -89,15 +90,21 @@ impl Consumer {
     }
 
     /// Queues a batch, however long that takes, and acknowledges it.
-    async fn queue(&self, batch: Vec<SharedDelivery>) -> Result<(), String> {
+    async fn queue(&self, mut batch: Vec<SharedDelivery>) -> Result<(), String> {
         let mut tries = 0;
-        loop {
+        while !batch.is_empty() {
             let queued = match self.rows(&batch).await {
-                Ok(rows) => self.enqueue(rows).await.map_err(Stop::from),
+                Ok((rows, done)) => self.enqueue(rows).await.map(|()| done).map_err(Stop::from),
                 Err(stop) => Err(stop),
             };
             match queued {
-                Ok(()) => break,
+                Ok(done) => {
+                    for delivery in batch.drain(..done) {
+                        if let Err(error) = delivery.acknowledge().await {
+                            tracing::debug!(error = describe(&error), "it is delivered again");
+                        }
+                    }
+                }
                 Err(Stop::Newer(reason)) => {
                     // Left unacknowledged, it goes to another member of the group.
                     self.work.pause(Duration::from_secs(5)).await;
@@ -112,20 +119,16 @@ impl Consumer {
                 }
             }
         }
-        for delivery in batch {
-            if let Err(error) = delivery.acknowledge().await {
-                tracing::debug!(error = describe(&error), "it will be delivered again");
-            }
-        }
         Ok(())
     }
 
-    async fn rows(&self, batch: &[SharedDelivery]) -> Result<Vec<QueuedRow>, Stop> {
+    /// What is to be queued for the first messages of a batch, and how many these are.
+    async fn rows(&self, batch: &[SharedDelivery]) -> Result<(Vec<QueuedRow>, usize), Stop> {
         let mut rows = Vec::with_capacity(batch.len());
         let mut behind = BTreeMap::new();
-        for delivery in batch {
+        for (index, delivery) in batch.iter().enumerate() {
             match &self.consumes {
-                Consumes::Messages => rows.extend(message(self.work.shared.log.id, delivery)),
+                Consumes::Messages(served) => rows.extend(self.message(served, delivery)),
                 Consumes::Policy(policy) => {
                     let record = record(delivery);
                     let sender = record.sender();
@@ -133,16 +136,51 @@ impl Consumer {
                     let waits = match behind.entry(partition) {
                         Entry::Occupied(known) => known.into_mut(),
                         Entry::Vacant(unknown) => {
-                            let waits = waiting(&self.work, &policy.name, partition).await?;
-                            unknown.insert(waits)
+                            unknown.insert(waiting(&self.work, &policy.name, partition).await?)
                         }
                     };
                     let input = Input::Message(record);
-                    rows.extend(rows_for(&self.work, policy, waits, &sender, &input)?);
+                    match rows_for(&self.work, policy, waits, &sender, &input) {
+                        Ok(more) => rows.extend(more),
+                        Err(stop) if index == 0 => return Err(stop),
+                        Err(_) => return Ok((rows, index)),
+                    }
                 }
             }
         }
-        Ok(rows)
+        Ok((rows, batch.len()))
+    }
+
+    /// The message as it is queued. A command for a type that is not served is answered.
+    fn message(&self, served: &BTreeSet<&str>, delivery: &SharedDelivery) -> Vec<QueuedRow> {
+        let message = delivery.message();
+        let queued = received(self.work.shared.log.id, message).and_then(|(sender, row)| {
+            let stream = sender.parse().map_err(|_| "its sender is no stream".to_owned())?;
+            if message.topic != commands_topic(&row.target) {
+                return Err(format!("it is for {}, which has another topic", row.recipient));
+            }
+            let queued = [QueuedRow { stream, row }];
+            validate_rows(&queued).map_err(|error| error.to_string())?;
+            Ok(Vec::from(queued))
+        });
+        let queued = queued.unwrap_or_else(|reason| {
+            // Nobody can be told, and nothing of this framework's writes such a message.
+            let (topic, place) = (&message.topic, delivery.place());
+            tracing::error!(topic, ?place, reason, "a message cannot be taken and is left out");
+            Vec::new()
+        });
+        let refused = |queued: &&QueuedRow| {
+            let is_reply = metadata(&queued.row.metadata).is_some_and(|of| of.reply.is_some());
+            !is_reply && !served.contains(&*queued.row.target)
+        };
+        match queued.first().filter(refused) {
+            None => queued,
+            Some(command) => {
+                let (target, sender) = (&command.row.target, &command.stream);
+                tracing::error!(target, %sender, "a command came over the bus, but its type is not served");
+                answer(command, target, ReplyOutcome::Undelivered, None)
+            }
+        }
     }
 
     async fn enqueue(&self, rows: Vec<QueuedRow>) -> Result<(), StoreError> {
@@ -155,23 +193,6 @@ impl Consumer {
             self.work.store().enqueue(partition, &rows, None).await?;
         }
         Ok(())
-    }
-}
-
-fn message(log: uuid::Uuid, delivery: &SharedDelivery) -> Option<QueuedRow> {
-    let message = delivery.message();
-    let queued = received(log, message).and_then(|(sender, row)| {
-        let stream: StreamId = sender.parse().map_err(|_| "its sender is no stream".to_owned())?;
-        Ok(QueuedRow { stream, row })
-    });
-    match queued {
-        Ok(queued) => Some(queued),
-        Err(reason) => {
-            // Nobody can be told, and nothing of this framework's writes such a message.
-            let (topic, place) = (&message.topic, delivery.place());
-            tracing::error!(topic, ?place, reason, "a message is not addressed and is left out");
-            None
-        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    MessageId, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, RecordedEvent,
-    ReplyOutcome, Settlement, StoreError, WorkQueues as _, validate_rows,
+    MessageId, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, ReplyOutcome,
+    Settlement, StoreError, WorkQueues as _, validate_rows,
 };
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
@@ -19,8 +19,8 @@ use super::decisions::answer;
 use super::gateways::Called;
 use super::lanes::{LaneKey, Lanes, Serial};
 use super::leases::Held;
-use super::policies::{Input, PolicyError};
-use super::projections::Fault;
+use super::policies::PolicyError;
+use super::projections::{Fault, WORKER};
 use crate::deliver::{Carried, Delivered};
 use crate::error::panic_text;
 
@@ -565,29 +565,25 @@ impl Work {
         }
     }
 
-    async fn project(&self, name: &str, event: &RecordedEvent) -> Executed {
+    async fn project(&self, name: &str, row: &OutboxRow) -> Executed {
         let Some(projection) = self.projections.get(name) else {
             return Executed::Newer(format!("no projection is called `{name}`"));
         };
-        match projection.project_queued(&self.shared, event).await {
+        match projection.project_queued(&self.shared, &row.queued).await {
             Ok(()) => Executed::Done(Vec::new()),
             Err(Fault::Unavailable(reason)) => Executed::Waiting(reason),
             Err(Fault::Newer(reason)) => Executed::Newer(reason),
-            Err(Fault::Poison(error)) => Executed::Failed(error),
+            Err(Fault::Poison(_, error)) => Executed::Failed(error),
+            Err(Fault::LogWentBack(reason)) => Executed::Waiting(reason),
             Err(Fault::Fenced) => Executed::Waiting("it is another's".to_owned()),
         }
     }
 
     async fn apply_policy(&self, row: &OutboxRow) -> Executed {
-        let input = self.queued_input(&row.queued.row.content).await;
-        if let Some(name) = row.queue.target.strip_prefix("project/") {
-            return match input {
-                Ok(Some(Input::Event(event))) => self.project(name, &event).await,
-                Ok(_) => Executed::Done(Vec::new()),
-                Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),
-                Err(error) => Executed::Poison(error.to_string()),
-            };
+        if let Some(name) = row.queue.target.strip_prefix(WORKER) {
+            return self.project(name, row).await;
         }
+        let input = self.queued_input(&row.queued.row.content).await;
         let Some(policy) = self.policies.get(&row.queue.target) else {
             return Executed::Newer(format!("no policy is called `{}`", row.queue.target));
         };

@@ -9,7 +9,7 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::policies::{ForeignRecord, PolicyError, unreadable};
+use super::policies::{ForeignRecord, PolicyError, is_trace, unreadable};
 use crate::plan::json;
 
 const BINCODE: &str = "application/x-bincode";
@@ -169,7 +169,7 @@ pub(super) fn recorded<S: Target>(
         correlation_id: CorrelationId(uuid("ce_correlationid")?),
         causation_id: uuid("ce_causationid")?,
         user: record.header("ce_user").map(str::to_owned),
-        traceparent: record.header("traceparent").map(str::to_owned),
+        traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
         return_addresses: Vec::new(),
         reply: None,
     };

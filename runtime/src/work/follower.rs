@@ -210,8 +210,8 @@ impl<F: Follow> Follower<F> {
         let store = self.work.store();
         let stored = store.load_checkpoints(self.follow.name()).await?;
         let stored = stored.into_iter().find(|checkpoint| checkpoint.partition == partition);
-        let heads = store.heads().await?;
-        let end = heads.iter().find(|head| head.partition == partition).map_or(0, |h| h.offset);
+        let ends = store.heads().await?;
+        let end = ends.iter().find(|end| end.partition == partition).map_or(0, |end| end.offset);
         let at = match (stored, elsewhere) {
             (Some(stored), Some(offset)) if offset > stored.offset => offset,
             (Some(stored), _) => stored.offset,

@@ -161,7 +161,7 @@ impl Leases {
         } else {
             inner.store.load_leases(&workers).await?
         };
-        let (changes, leave) = {
+        let (changes, some_leave) = {
             let mut state = self.lock();
             let others = table.members.iter().filter(|(_, who)| *who != inner.holder);
             state.elsewhere = others.map(|(worker, _)| worker.clone()).collect();
@@ -170,7 +170,7 @@ impl Leases {
             let changes = plan(inner.holder, &inner.workers, &workers, &table, &state.held);
             (changes, leaving(&state) > before)
         };
-        if leave {
+        if some_leave {
             self.changed();
         }
         let (holder, ttl) = (inner.holder, inner.ttl);

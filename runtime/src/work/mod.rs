@@ -13,6 +13,8 @@ mod lanes;
 mod leases;
 mod policies;
 mod policy_follower;
+mod projection_handle;
+mod projection_runner;
 mod projections;
 mod pruner;
 mod relay;
@@ -26,9 +28,8 @@ pub(crate) use context::RegisteredGateway;
 pub use gateways::GatewaySettings;
 pub use policies::ForeignRecord;
 pub(crate) use policies::{ErasedPolicy, OfEvents, OfRecords, RegisteredPolicy, Source};
+pub use projection_handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
 pub(crate) use projections::{ErasedProjection, Registered};
-pub use projections::{
-    Poison, ProjectionHandle, ProjectionSettings, ProjectionStatus, ProjectionWaitError,
-};
+pub use projections::{Poison, ProjectionSettings};
 pub(crate) use relay::{As, AsTheyAre, Published};
 pub(crate) use start::{Plans, Working};

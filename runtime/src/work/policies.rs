@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use composable_rust_core::__private::derive_id;
+use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    AnyMessage, Encoded, EventStore as _, Id, Metadata, NewOutboxRow, OutboxKind, Position,
-    QueuedRow, Recorded, RecordedEvent, StoreError, StreamId, Target,
+    AnyMessage, Encoded, EventStore as _, Format, Id, Metadata, NewOutboxRow, OutboxKind, Position,
+    QueuedRow, Recorded, RecordedEvent, StoreError, StreamId, Target, validate_rows,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -154,12 +154,17 @@ where
             correlation_id: composable_rust_core::CorrelationId(cause),
             causation_id: cause,
             user: None,
-            traceparent: record.header("traceparent").map(str::to_owned),
+            traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
             return_addresses: Vec::new(),
             reply: None,
         };
         rows::<T>(shared, &self.name, &record.sender(), cause, &metadata, commands)
     }
+}
+
+/// Whether a foreign text may be a trace context, which has 55 characters in its version 0.
+pub(super) fn is_trace(text: &&str) -> bool {
+    text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn recorded<S: Target>(
@@ -227,6 +232,7 @@ fn rows<T: Target>(
         };
         rows.push(QueuedRow { stream: sender.clone(), row });
     }
+    validate_rows(&rows).map_err(|error| PolicyError::Failed(error.to_string()))?;
     Ok(rows)
 }
 
@@ -244,9 +250,9 @@ pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow 
             (record.sender(), record.cause(), Queued::Message(record.clone()), String::new())
         }
     };
-    let bytes =
-        serde_json::to_vec(&content).unwrap_or_else(|_| unreachable!("texts and numbers are JSON"));
-    let content = Encoded { name: INPUT.into(), version: 1, codec: "json".into(), bytes };
+    let bytes = encode_value(Format::Binary, &content)
+        .unwrap_or_else(|_| unreachable!("texts, numbers and bytes"));
+    let content = Encoded { name: INPUT.into(), version: 1, codec: "bincode".into(), bytes };
     QueuedRow {
         row: NewOutboxRow {
             id: derive_id("queued", shared.log.id, &[policy], cause, 0),
@@ -270,7 +276,7 @@ impl Work {
         if content.name != INPUT {
             return Ok(None);
         }
-        let queued = serde_json::from_slice(&content.bytes).map_err(|_| malformed())?;
+        let queued = decode_value(Format::Binary, &content.bytes).map_err(|_| malformed())?;
         let at: Position = match queued {
             Queued::Message(record) => return Ok(Some(Input::Message(record))),
             Queued::Event(at) => at.parse().map_err(|_| malformed())?,

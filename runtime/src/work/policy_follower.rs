@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use composable_rust_core::{OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _};
+use composable_rust_core::{
+    OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _, validate_rows,
+};
 
 use super::context::Work;
 use super::follower::{Follow, Stop};
@@ -50,8 +52,17 @@ pub(crate) fn rows_for(
     sender: &composable_rust_core::StreamId,
     input: &Input,
 ) -> Result<Vec<QueuedRow>, Stop> {
+    let wait = || {
+        let row = [queued(&work.shared, &policy.name, input)];
+        if let Err(error) = validate_rows(&row) {
+            // What no store takes must not keep everything else from being read.
+            tracing::error!(policy = policy.name, %sender, %error, "an event is left out");
+            return Vec::new();
+        }
+        row.into()
+    };
     if waiting.contains(sender) {
-        return Ok(vec![queued(&work.shared, &policy.name, input)]);
+        return Ok(wait());
     }
     match policy.policy.apply(&work.shared, input) {
         Ok(rows) => Ok(rows),
@@ -59,7 +70,7 @@ pub(crate) fn rows_for(
         Err(PolicyError::Failed(error)) => {
             tracing::warn!(policy = policy.name, %sender, error, "a policy fails; the event waits");
             waiting.insert(sender.clone());
-            Ok(vec![queued(&work.shared, &policy.name, input)])
+            Ok(wait())
         }
     }
 }

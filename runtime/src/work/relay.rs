@@ -190,8 +190,8 @@ impl Follow for Relay {
         };
         let position = events.get(done.wrapping_sub(1)).map(|event| event.position.offset);
         if !messages.is_empty() {
-            let sent = publisher.publish_batch(messages, position).await;
-            sent.map_err(|error| stop_of(&error))?;
+            let outcome = publisher.publish_batch(messages, position).await;
+            outcome.map_err(|error| stop_of(&error))?;
         }
         if let Some(event) = events.get(done.wrapping_sub(1)) {
             let lag = self.work.shared.clock.now().since(event.recorded_at).as_secs_f64();

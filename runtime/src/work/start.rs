@@ -134,7 +134,7 @@ impl Plans {
         workers.spawn(Timers::new(Arc::clone(&work), registry.names().collect()).run());
         workers.spawn(prune(Arc::clone(&work)));
         for policy in &self.policies {
-            Self::start_policy(policy, &work, &workers);
+            start_policy(policy, &work, &workers);
         }
         for projection in self.projections.values() {
             workers.spawn(projections::run(projection, &work));
@@ -143,25 +143,6 @@ impl Plans {
             self.start_bus(&work, &workers);
         }
         Working { stop, stop_keeping, workers, keeper }
-    }
-
-    fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
-        if let Some(category) = followed(policy, &work.registry) {
-            let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
-            workers.spawn(Follower::new(Arc::clone(work), follow).run());
-            return;
-        }
-        let topic = match &policy.source {
-            Source::Topic(topic) => topic.clone(),
-            Source::Target(name) => events_topic(name),
-        };
-        let consumer = Consumer {
-            work: Arc::clone(work),
-            group: format!("{}-{}", work.shared.log.id, policy.name),
-            topics: vec![topic],
-            consumes: Consumes::Policy(Box::new(policy.clone())),
-        };
-        workers.spawn(consumer.run());
     }
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
@@ -190,10 +171,29 @@ impl Plans {
             work: Arc::clone(work),
             group: format!("{}-commands", work.shared.log.id),
             topics,
-            consumes: Consumes::Messages,
+            consumes: Consumes::Messages(self.served.clone()),
         };
         workers.spawn(consumer.run());
     }
+}
+
+fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
+    if let Some(category) = followed(policy, &work.registry) {
+        let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
+        workers.spawn(Follower::new(Arc::clone(work), follow).run());
+        return;
+    }
+    let topic = match &policy.source {
+        Source::Topic(topic) => topic.clone(),
+        Source::Target(name) => events_topic(name),
+    };
+    let consumer = Consumer {
+        work: Arc::clone(work),
+        group: format!("{}-{}", work.shared.log.id, policy.name),
+        topics: vec![topic],
+        consumes: Consumes::Policy(Box::new(policy.clone())),
+    };
+    workers.spawn(consumer.run());
 }
 
 /// The category that a policy follows in this service's log.

@@ -162,12 +162,15 @@ impl Timers {
         let mut again = MOST_WAIT;
         for Fired { timer, held, delivered } in fired {
             settled.push((timer.stream.clone(), timer.firing.clone()));
-            let worker = held.lease.worker.clone();
             let attempts = timer.attempts + 1;
+            if let Delivered::Newer(reason) = &delivered {
+                let worker = &held.lease.worker;
+                tracing::warn!(worker, reason, "newer code is needed; its process may take over");
+                self.work.leases.withdraw(worker, FOR_NEWER);
+            }
             let change = match delivered {
-                Delivered::Void | Delivered::Closed => continue,
                 Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
-                Delivered::Handled => continue,
+                Delivered::Handled | Delivered::Void | Delivered::Closed => continue,
                 Delivered::Failed(error) => {
                     match self.work.shared.settings.attempts.wait_after(attempts) {
                         Some(retry_after) => {
@@ -177,17 +180,7 @@ impl Timers {
                     }
                 }
                 Delivered::Poison(error) => parked(&timer, attempts, error),
-                Delivered::Waiting(error) => {
-                    let retry_after = wait_for_others(5);
-                    QueueChange::Failed { attempts: timer.attempts, retry_after, error }
-                }
-                Delivered::Newer(error) => {
-                    tracing::warn!(
-                        worker,
-                        error,
-                        "newer code is needed; its process may take over"
-                    );
-                    self.work.leases.withdraw(&worker, FOR_NEWER);
+                Delivered::Waiting(error) | Delivered::Newer(error) => {
                     let retry_after = wait_for_others(5);
                     QueueChange::Failed { attempts: timer.attempts, retry_after, error }
                 }

@@ -4,5 +4,6 @@ mod conformance;
 mod crash;
 mod files;
 mod make;
+mod read_model;
 mod sharing;
 mod wal;

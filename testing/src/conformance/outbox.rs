@@ -141,12 +141,12 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
     let total = 4 * 12 * 7;
     let mut read: Vec<OutboxRow> = Vec::new();
     while read.len() < total {
+        // Before the page is read: what is committed by then is in it.
+        let is_last = tasks.iter().all(tokio::task::JoinHandle::is_finished);
         let after = read.last().map(|row| row.place).unwrap_or_default();
-        // Asked before the page is read: what is committed after it is on the next one.
-        let is_over = tasks.iter().all(tokio::task::JoinHandle::is_finished);
         let page = on.queue_page(&queue(0), after, 5).await;
         if page.is_empty() {
-            if is_over {
+            if is_last {
                 break;
             }
             tokio::task::yield_now().await;

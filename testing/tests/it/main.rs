@@ -13,5 +13,6 @@ mod like_the_store;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres_harness;
+mod read_model_suite;
 mod test_store;
 mod test_store_failures;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::{Lease, LeaseAction, LeaseRound, WorkQueues as _};
-use composable_rust_runtime::App;
 use uuid::Uuid;
 
 use super::actor::{Act, Behaviour};
@@ -189,5 +188,3 @@ async fn an_app_whose_wake_ups_fail_does_not_spin() {
     let calls = node.counts().values().sum::<u64>() - before;
     assert!(calls <= 500, "{calls} calls in 10 seconds: {:?}", node.counts());
 }
-
-fn _is_used(_: &App) {}

@@ -3,10 +3,13 @@
 mod actor;
 mod gateways;
 mod leases;
+mod life;
 mod node;
 mod order;
 mod poison;
+mod policies;
 mod purchase;
 mod replies;
+mod services;
 mod timers;
 mod world;

@@ -34,6 +34,8 @@ pub(crate) enum Mishap {
     FailsAfter,
     /// It is done, and the answer comes when the test says so.
     IsHeld,
+    /// The process crashes, and it is not done.
+    CrashesBefore,
     /// It is done, and then the process crashes.
     Crashes,
 }
@@ -52,6 +54,9 @@ struct Plan {
     mishaps: BTreeMap<&'static str, VecDeque<Mishap>>,
     counts: BTreeMap<&'static str, u64>,
     holding: u32,
+    calls: u64,
+    /// At which call it crashes, and whether that is done.
+    crash_at: Option<(u64, bool)>,
 }
 
 impl<S: Send + Sync> Node<S> {
@@ -63,6 +68,16 @@ impl<S: Send + Sync> Node<S> {
     /// Nothing of the process reaches the store from now on.
     pub(crate) fn crash(&self) {
         self.is.send_replace(Is::Dead);
+    }
+
+    /// It crashes at the call of this number, before or after it is done.
+    pub(crate) fn crash_at(&self, call: u64, is_done: bool) {
+        self.plan().crash_at = Some((call, is_done));
+    }
+
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u64 {
+        self.plan().calls
     }
 
     /// As `SIGSTOP` does.
@@ -116,8 +131,18 @@ impl<S: Send + Sync> Node<S> {
         let mishap = {
             let mut plan = self.plan();
             *plan.counts.entry(method).or_default() += 1;
-            plan.mishaps.get_mut(method).and_then(VecDeque::pop_front)
+            plan.calls += 1;
+            match plan.crash_at {
+                Some((call, is_done)) if call == plan.calls => {
+                    Some(if is_done { Mishap::Crashes } else { Mishap::CrashesBefore })
+                }
+                _ => plan.mishaps.get_mut(method).and_then(VecDeque::pop_front),
+            }
         };
+        if mishap == Some(Mishap::CrashesBefore) {
+            self.crash();
+            self.alive().await;
+        }
         if mishap == Some(Mishap::FailsBefore) {
             return Err(StoreError::unavailable("failed before"));
         }

@@ -59,9 +59,9 @@ async fn send_all(sender: u32, processes: Arc<Mutex<Vec<Process>>>, seed: u64) {
                 let processes = processes.lock().unwrap();
                 processes[rng.random_range(0..processes.len())].app.clone()
             };
-            let handle = app.handle(&Actor::id(format!("s{sender}")));
-            let send = handle.send(In::Do(act.clone())).key(format!("{sender}-{key}"));
-            if send.within(millis(2_000)).await.is_ok() {
+            let instance = app.handle(&Actor::id(format!("s{sender}")));
+            let sent = instance.send(In::Do(act.clone())).key(format!("{sender}-{key}"));
+            if sent.within(millis(2_000)).await.is_ok() {
                 break;
             }
         }

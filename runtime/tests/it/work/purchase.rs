@@ -234,9 +234,8 @@ fn bank() -> Bank {
 async fn becomes(app: &App, status: Status) {
     let purchase = app.handle(&Purchase::id(ID));
     let found = purchase.wait(|p| (p.status == status).then_some(()), PATIENCE).await;
-    if found.is_err() {
-        panic!("{:?}", purchase.state(Clone::clone).await);
-    }
+    let now = purchase.state(Clone::clone).await;
+    assert!(found.is_ok(), "{now:?}");
 }
 
 async fn held(app: &App) -> i64 {

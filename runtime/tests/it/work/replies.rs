@@ -117,8 +117,8 @@ async fn the_seventeenth_request_of_a_chain_is_refused() {
         (1..=length).rev().fold(Act::Note(1), |act, n| ask(&format!("{length}-{n}"), n, act))
     };
     tell_to(&app, "a", chain(16)).await;
-    let all: String = (1..=16).map(|n| format!("{n}: ")).collect();
-    heard(&app, "a", &format!("{all}note 1")).await;
+    let all: Vec<_> = (1..=16).map(|n| n.to_string()).collect();
+    heard(&app, "a", &format!("{}: note 1", all.join(": "))).await;
 
     tell_to(&app, "b", chain(17)).await;
     let letter = world.dead_letter().await;

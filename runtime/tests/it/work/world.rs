@@ -42,7 +42,7 @@ pub(crate) struct World {
     pub(crate) memory: InMemoryEventStore,
     pub(crate) broken: Broken,
     pub(crate) outside: Outside,
-    ids: Ids,
+    pub(crate) ids: Ids,
 }
 
 /// Ids that all processes of a test draw from.
@@ -168,9 +168,8 @@ pub(crate) async fn log(app: &App, id: &str) -> Vec<String> {
 pub(crate) async fn heard(app: &App, id: &str, text: &str) {
     let found = |actor: &Actor| actor.log.iter().any(|line| line == text).then_some(());
     let waited = app.handle(&Actor::id(id)).wait(found, PATIENCE).await;
-    if waited.is_err() {
-        panic!("{id} never heard `{text}`, only {:?}", log(app, id).await);
-    }
+    let now = log(app, id).await;
+    assert!(waited.is_ok(), "{id} never heard `{text}`, only {now:?}");
 }
 
 /// Longer than anything here takes, in virtual time.

@@ -1,0 +1,108 @@
+//! Read models: the suite that all pass, and what is PostgreSQL's own.
+
+use std::time::Duration;
+
+use composable_rust_core::{Checkpoint, ReadModel as _, StoreError};
+use composable_rust_postgres::{PgConnection, PostgresReadModel};
+use composable_rust_testing::read_model_conformance::ReadModelBackend;
+use sqlx::Executor as _;
+
+use crate::database::Database;
+
+struct Postgres(Database);
+
+async fn postgres() -> Postgres {
+    let database = Database::create().await;
+    let mut connection = database.connection().await;
+    connection.execute("create table number (n bigint)").await.unwrap();
+    connection.execute("insert into number values (0)").await.unwrap();
+    // Whatever the default is.
+    let alter = format!(
+        "alter database {} set default_transaction_isolation = serializable",
+        database.name()
+    );
+    connection.execute(alter.as_str()).await.unwrap();
+    Postgres(database)
+}
+
+impl ReadModelBackend for Postgres {
+    type Model = PostgresReadModel;
+
+    async fn open(&self) -> PostgresReadModel {
+        PostgresReadModel::connect(&self.0.url()).await.unwrap()
+    }
+
+    async fn add(&self, connection: &mut PgConnection, amount: i64) {
+        sqlx::query("update number set n = n + $1").bind(amount).execute(connection).await.unwrap();
+    }
+
+    async fn total(&self) -> i64 {
+        let mut connection = self.0.connection().await;
+        sqlx::query_scalar("select n from number").fetch_one(&mut connection).await.unwrap()
+    }
+}
+
+composable_rust_testing::read_model_conformance!(postgres);
+
+#[tokio::test]
+async fn many_may_open_it_at_once_beside_an_event_store() {
+    let database = Database::create().await;
+    let url = database.url();
+    let opening = (0..6).map(|_| PostgresReadModel::connect(&url));
+    let (opened, _store) = tokio::join!(
+        futures_util::future::try_join_all(opening),
+        database.builder().partitions(2).connect()
+    );
+    let model = opened.unwrap().pop().unwrap();
+    assert_eq!(model.load("totals").await.unwrap().0, []);
+    model.pool().execute("update projection_schema set version = 1000").await.unwrap();
+    let newer = PostgresReadModel::connect(&url).await;
+    assert!(matches!(newer, Err(StoreError::Invalid(_))), "{newer:?}");
+    for wrong in ["sqlite:x", "postgres://[nowhere"] {
+        let refused = PostgresReadModel::connect(wrong).await;
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    }
+    let nobody = PostgresReadModel::connect("postgres://127.0.0.1:1/shop").await;
+    assert!(matches!(nobody, Err(StoreError::Unavailable(_))), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_is_no_fault_of_the_projection() {
+    let database = Database::create().await;
+    let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+    let mut transaction = model.begin().await.unwrap();
+    let wrong = transaction.execute("select 1 / 0").await.unwrap_err();
+    assert!(!model.is_unavailable(&wrong), "{wrong:?}");
+    drop(transaction);
+    let mut transaction = model.begin().await.unwrap();
+    let own: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *transaction).await.unwrap();
+    let mut other = database.connection().await;
+    sqlx::query("select pg_terminate_backend($1)").bind(own).execute(&mut other).await.unwrap();
+    let lost = transaction.execute("select 1").await.unwrap_err();
+    assert!(model.is_unavailable(&lost), "{lost:?}");
+    drop(transaction);
+    assert!(model.load("totals").await.is_ok(), "another connection is opened");
+}
+
+#[tokio::test]
+async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
+    let database = Database::create().await;
+    let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+    let timeout: String = sqlx::query_scalar("show idle_in_transaction_session_timeout")
+        .fetch_one(model.pool())
+        .await
+        .unwrap();
+    assert_eq!(timeout, "30s");
+    let mut frozen = model.begin().await.unwrap();
+    frozen.execute("set local idle_in_transaction_session_timeout = 200").await.unwrap();
+    let to = Checkpoint { partition: 0, offset: 1, event_id: None };
+    assert!(model.advance(&mut frozen, "totals", 1, &[(0, to)]).await.unwrap());
+    let mut next = model.begin().await.unwrap();
+    let moves = [(0, to)];
+    let advancing = model.advance(&mut next, "totals", 2, &moves);
+    let advanced = tokio::time::timeout(Duration::from_secs(10), advancing).await;
+    assert!(advanced.expect("it waits for 200 ms").unwrap());
+    model.commit(next).await.unwrap();
+    assert!(model.commit(frozen).await.is_err());
+}

@@ -1,0 +1,438 @@
+//! Running a projection: catching up, following, stopping.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{
+    Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionState, Queue,
+    QueuedRow, ReadModel, RecordedEvent, StreamId, WaitingStream, WorkQueues as _,
+};
+use uuid::Uuid;
+
+use super::attempts::wait_for_others;
+use super::context::Work;
+use super::leases::Held;
+use super::projections::{Fault, Poison, Registered, before, projection_worker, queued};
+
+/// Events of one partition that are read at a time.
+const PAGE: usize = 500;
+/// How often the state is looked at, which operators change.
+const LOOK_AT_STATE: Duration = Duration::from_secs(1);
+/// How long a transaction should take: it holds locks, in SQLite those of the whole file.
+const TRANSACTION: Duration = Duration::from_millis(50);
+/// Events of a transaction at first.
+const FIRST_BATCH: usize = 64;
+/// Events of a transaction at most.
+const MOST_BATCH: usize = 4_096;
+
+/// What went wrong since something went well.
+#[derive(Default)]
+struct Failures {
+    others: u32,
+    poison: Option<(Position, u32)>,
+}
+
+/// Runs a projection whenever this process has its lease.
+pub(super) async fn run<P, M>(registered: &Registered<P, M>, work: &Work)
+where
+    P: Projection,
+    M: ReadModel<Connection = P::Connection>,
+{
+    let worker = projection_worker(P::NAME);
+    let mut leases = work.leases.changes();
+    let mut failures = Failures::default();
+    while !work.stop.is_cancelled() {
+        let Some(held) = work.leases.of(&worker).pop() else {
+            tokio::select! {
+                biased;
+                () = work.stop.cancelled() => return,
+                _ = leases.changed() => continue,
+            }
+        };
+        let mut runner = Runner::new(registered, work, held, &mut failures);
+        let ended = runner.follow().await;
+        drop(runner);
+        let pause = match ended {
+            Ok(()) | Err(Fault::Fenced) => Duration::from_millis(100),
+            Err(fault) => failed(registered, work, &mut failures, fault).await,
+        };
+        if !work.pause(pause).await {
+            return;
+        }
+    }
+}
+
+/// Does what a fault asks for, and gives how long to wait then.
+async fn failed<P, M>(
+    registered: &Registered<P, M>,
+    work: &Work,
+    failures: &mut Failures,
+    fault: Fault,
+) -> Duration
+where
+    P: Projection,
+    M: ReadModel<Connection = P::Connection>,
+{
+    match fault {
+        Fault::Fenced => Duration::ZERO,
+        Fault::Unavailable(reason) => {
+            tracing::warn!(projection = P::NAME, reason, "it is tried again");
+            failures.others += 1;
+            wait_for_others(failures.others)
+        }
+        Fault::Newer(reason) => {
+            tracing::warn!(projection = P::NAME, reason, "newer code is needed");
+            work.leases.withdraw(&projection_worker(P::NAME), Duration::from_secs(30));
+            Duration::from_secs(1)
+        }
+        Fault::LogWentBack(reason) => {
+            stop(registered, reason).await;
+            LOOK_AT_STATE
+        }
+        Fault::Poison(at, reason) => {
+            let before = failures.poison.filter(|(of, _)| *of == at).map_or(0, |(_, n)| n);
+            failures.poison = Some((at, before + 1));
+            if let Some(wait) = work.shared.settings.attempts.wait_after(before + 1) {
+                tracing::warn!(projection = P::NAME, %at, reason, "it is tried again");
+                return wait;
+            }
+            if stop(registered, format!("the event at {at}: {reason}")).await {
+                failures.poison = None;
+            }
+            LOOK_AT_STATE
+        }
+    }
+}
+
+/// Lets the projection fail, unless an operator was first. Says whether it has stopped.
+async fn stop<P, M>(registered: &Registered<P, M>, reason: String) -> bool
+where
+    P: Projection,
+    M: ReadModel<Connection = P::Connection>,
+{
+    tracing::error!(projection = P::NAME, reason, "it stops");
+    let failed = ProjectionState::Failed { reason };
+    for from in [ProjectionState::Running, ProjectionState::Rebuilding] {
+        if let Err(error) = registered.model.set_state(P::NAME, Some(&from), &failed).await {
+            tracing::warn!(projection = P::NAME, %error, "that it stops is not yet written");
+            return false;
+        }
+    }
+    registered.has_moved();
+    true
+}
+
+/// A projection under one holding of its lease.
+struct Runner<'r, P, M> {
+    registered: &'r Registered<P, M>,
+    work: &'r Work,
+    held: Arc<Held>,
+    failures: &'r mut Failures,
+    /// The checkpoints, once they were compared with the log.
+    at: Option<BTreeMap<u16, Checkpoint>>,
+    /// Streams of which something waited when it was last looked, with their tickets.
+    waiting: BTreeMap<StreamId, Uuid>,
+    /// Those of them that have something in the queue.
+    queued: BTreeSet<StreamId>,
+    state: ProjectionState,
+    looked: Option<Duration>,
+    batch: usize,
+}
+
+impl<'r, P, M> Runner<'r, P, M>
+where
+    P: Projection,
+    M: ReadModel<Connection = P::Connection>,
+{
+    fn new(
+        registered: &'r Registered<P, M>,
+        work: &'r Work,
+        held: Arc<Held>,
+        failures: &'r mut Failures,
+    ) -> Self {
+        Self {
+            registered,
+            work,
+            held,
+            failures,
+            at: None,
+            waiting: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            state: ProjectionState::default(),
+            looked: None,
+            batch: FIRST_BATCH,
+        }
+    }
+
+    /// Follows the log until the lease goes, it is to stop, or it fails.
+    async fn follow(&mut self) -> Result<(), Fault> {
+        let work = self.work;
+        while self.may_go_on() {
+            self.look().await?;
+            if matches!(self.state, ProjectionState::Paused | ProjectionState::Failed { .. }) {
+                work.pause(LOOK_AT_STATE).await;
+                continue;
+            }
+            let after: Vec<Position> = (0..work.shared.log.partitions)
+                .map(|partition| Position::new(partition, self.offset(partition)))
+                .collect();
+            let mut events = work.store().read_log(&after, PAGE).await?;
+            if events.is_empty() {
+                self.caught_up().await?;
+                self.wait(&after).await?;
+                continue;
+            }
+            events.sort_by_key(|event| event.position);
+            self.take(&events).await?;
+            let last = events.iter().map(|event| event.recorded_at).max();
+            lag::<P>(last.map_or(0.0, |at| work.shared.clock.now().since(at).as_secs_f64()));
+        }
+        Ok(())
+    }
+
+    fn may_go_on(&self) -> bool {
+        !self.work.stop.is_cancelled() && self.held.admits(self.work.clock(), Duration::ZERO)
+    }
+
+    fn offset(&self, partition: u16) -> u64 {
+        self.checkpoint(partition).map_or(0, |checkpoint| checkpoint.offset)
+    }
+
+    fn checkpoint(&self, partition: u16) -> Option<Checkpoint> {
+        self.at.as_ref()?.get(&partition).copied()
+    }
+
+    /// Looks at what operators change, once in a while.
+    async fn look(&mut self) -> Result<(), Fault> {
+        let now = self.work.now();
+        if self.looked.is_some_and(|looked| now.saturating_sub(looked) < LOOK_AT_STATE) {
+            return Ok(());
+        }
+        let loading = self.registered.model.load(P::NAME);
+        let (checkpoints, state) = self.registered.within(self.work.clock(), loading).await?;
+        (self.state, self.looked) = (state, Some(now));
+        let loaded = checkpoints.into_iter().map(|c| (c.partition, c)).collect();
+        match &self.at {
+            Some(at) if *at == loaded => Ok(()),
+            // Begun anew, or another process is at work.
+            Some(_) => Err(Fault::Fenced),
+            None if matches!(
+                self.state,
+                ProjectionState::Running | ProjectionState::Rebuilding
+            ) =>
+            {
+                self.begin(loaded).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Compares the checkpoints with the log.
+    async fn begin(&mut self, checkpoints: BTreeMap<u16, Checkpoint>) -> Result<(), Fault> {
+        let store = self.work.store();
+        for checkpoint in checkpoints.values().filter(|checkpoint| checkpoint.offset > 0) {
+            let at = Position::new(checkpoint.partition, checkpoint.offset);
+            let events = if at.partition < self.work.shared.log.partitions {
+                let before = Position::new(at.partition, at.offset - 1);
+                store.read_log(&[before], 1).await?
+            } else {
+                Vec::new()
+            };
+            let mut same = events.iter().filter(|event| event.position == at);
+            if !same.any(|event| checkpoint.event_id.is_none_or(|id| id == event.id)) {
+                let reason = format!("the log is not what it was at {at}: rebuild the projection");
+                return Err(Fault::LogWentBack(reason));
+            }
+        }
+        let waiting = self.registered.model.waiting(P::NAME);
+        let waiting = self.registered.within(self.work.clock(), waiting).await?;
+        self.waiting = waiting.into_iter().map(|w| (w.stream, w.ticket)).collect();
+        self.at = Some(checkpoints);
+        Ok(())
+    }
+
+    /// Says that it has, if it was being rebuilt.
+    async fn caught_up(&mut self) -> Result<(), Fault> {
+        self.went_well();
+        lag::<P>(0.0);
+        let (from, to) = (ProjectionState::Rebuilding, ProjectionState::Running);
+        if self.state == from {
+            let model = &self.registered.model;
+            let setting = model.set_state(P::NAME, Some(&from), &to);
+            self.registered.within(self.work.clock(), setting).await?;
+            self.looked = None;
+            self.registered.has_moved();
+        }
+        Ok(())
+    }
+
+    fn went_well(&mut self) {
+        self.failures.others = 0;
+    }
+
+    async fn wait(&self, after: &[Position]) -> Result<(), Fault> {
+        tokio::select! {
+            biased;
+            () = self.work.stop.cancelled() => {}
+            // A log that could not be reached may be another when it is there again.
+            waited = self.work.store().wait_for_events(after) => waited?,
+            () = self.work.clock().sleep(LOOK_AT_STATE) => {}
+        }
+        Ok(())
+    }
+
+    /// Projects events in order, in transactions that are short.
+    async fn take(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
+        self.look_at_queue().await?;
+        let mut rest = events;
+        while !rest.is_empty() && !self.work.stop.is_cancelled() {
+            if !self.held.admits(self.work.clock(), Duration::ZERO) {
+                return Err(Fault::Fenced);
+            }
+            let count = rest.len().min(self.batch);
+            let started = self.work.now();
+            match self.transaction(&rest[..count]).await {
+                Ok(()) => {
+                    rest = &rest[count..];
+                    self.pace(self.work.now().saturating_sub(started));
+                }
+                Err((Fault::Poison(..) | Fault::Newer(_), Some(index))) if index > 0 => {
+                    // Those before it first. Then it comes again, alone in front.
+                    self.transaction(&rest[..index]).await.map_err(|(fault, _)| fault)?;
+                    rest = &rest[index..];
+                }
+                Err((Fault::Poison(at, reason), _))
+                    if self.registered.settings.poison == Poison::Park =>
+                {
+                    let stream = &rest[0].stream;
+                    tracing::warn!(projection = P::NAME, %stream, %at, reason, "an event waits");
+                    self.set_aside(&rest[0]).await?;
+                }
+                Err((fault, _)) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    fn pace(&mut self, took: Duration) {
+        if took > TRANSACTION * 2 {
+            self.batch = (self.batch / 2).max(1);
+        } else if took < TRANSACTION / 2 {
+            self.batch = (self.batch * 2).min(MOST_BATCH);
+        }
+    }
+
+    /// What waited may have been done since.
+    async fn look_at_queue(&mut self) -> Result<(), Fault> {
+        self.queued.clear();
+        let log = self.work.shared.log;
+        let partitions: BTreeSet<u16> =
+            self.waiting.keys().map(|stream| log.partition_of(stream)).collect();
+        for partition in partitions {
+            let target = projection_worker(P::NAME);
+            let queue = Queue { partition, kind: OutboxKind::Policy, target };
+            let streams = self.work.store().queued_streams(&queue).await?;
+            self.queued.extend(streams.into_iter().filter(|s| self.waiting.contains_key(s)));
+        }
+        Ok(())
+    }
+
+    /// Projects events in one transaction. A fault comes with the index of the event that it is of.
+    async fn transaction(
+        &mut self,
+        events: &[RecordedEvent],
+    ) -> Result<(), (Fault, Option<usize>)> {
+        // Queued first: queued twice, an event is still projected once, but it is never lost. And no
+        // transaction is open meanwhile, which may lock the very file that the log is in.
+        self.queue(events).await.map_err(|fault| (fault, None))?;
+        let (registered, work) = (self.registered, self.work);
+        let (model, clock, other) = (&registered.model, work.clock(), |fault| (fault, None));
+        let mut transaction = registered.within(clock, model.begin()).await.map_err(other)?;
+        let moves = self.moves(events);
+        let epoch = self.held.lease.epoch;
+        let advancing = model.advance(&mut transaction, P::NAME, epoch, &moves);
+        if !registered.within(clock, advancing).await.map_err(other)? {
+            return Err((Fault::Fenced, None));
+        }
+        let mut ended = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            let stream = &event.stream;
+            if !P::CATEGORIES.contains(&stream.category()) || self.queued.contains(stream) {
+                continue;
+            }
+            if self.waiting.contains_key(stream) && !ended.contains(stream) {
+                let finding = model.find_waiting(&mut transaction, P::NAME, stream);
+                let found = registered.within(clock, finding).await.map_err(other)?;
+                if found.is_some_and(|waiting| waiting.version >= event.version) {
+                    continue;
+                }
+                let ending = model.end_waiting(&mut transaction, P::NAME, stream);
+                registered.within(clock, ending).await.map_err(other)?;
+                ended.push(stream.clone());
+            }
+            let projecting = registered.project(&work.shared, event, &mut transaction);
+            projecting.await.map_err(|fault| (fault, Some(index)))?;
+        }
+        registered.within(clock, model.commit(transaction)).await.map_err(other)?;
+        for (_, to) in moves {
+            self.at.get_or_insert_default().insert(to.partition, to);
+        }
+        for stream in ended {
+            self.waiting.remove(&stream);
+        }
+        self.went_well();
+        registered.has_moved();
+        Ok(())
+    }
+
+    fn moves(&self, events: &[RecordedEvent]) -> Vec<(u64, Checkpoint)> {
+        let mut moves = BTreeMap::new();
+        for event in events {
+            let Position { partition, offset } = event.position;
+            let to = Checkpoint { partition, offset, event_id: Some(event.id) };
+            moves.entry(partition).or_insert((self.offset(partition), to)).1 = to;
+        }
+        moves.into_values().collect()
+    }
+
+    /// Queues those events whose streams wait.
+    async fn queue(&self, events: &[RecordedEvent]) -> Result<(), Fault> {
+        let mut rows: BTreeMap<u16, Vec<QueuedRow>> = BTreeMap::new();
+        for event in events.iter().filter(|event| self.queued.contains(&event.stream)) {
+            if let Some(ticket) = self.waiting.get(&event.stream) {
+                let row = queued(&self.work.shared, P::NAME, event, *ticket);
+                rows.entry(event.position.partition).or_default().push(row);
+            }
+        }
+        for (partition, rows) in rows {
+            self.work.store().enqueue(partition, &rows, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the stream of an event wait from there on.
+    async fn set_aside(&mut self, event: &RecordedEvent) -> Result<(), Fault> {
+        let (registered, clock) = (self.registered, self.work.clock());
+        let model = &registered.model;
+        let mut transaction = registered.within(clock, model.begin()).await?;
+        let stays = self.checkpoint(event.position.partition).map(|at| (at.offset, at));
+        let (epoch, stays) = (self.held.lease.epoch, stays.as_slice());
+        let advancing = model.advance(&mut transaction, P::NAME, epoch, stays);
+        if !registered.within(clock, advancing).await? {
+            return Err(Fault::Fenced);
+        }
+        let (stream, ticket) = (event.stream.clone(), self.work.shared.ids.new_id());
+        let waiting = WaitingStream { stream, version: before(event), ticket };
+        let setting = model.set_waiting(&mut transaction, P::NAME, &waiting);
+        registered.within(clock, setting).await?;
+        registered.within(clock, model.commit(transaction)).await?;
+        self.waiting.insert(waiting.stream.clone(), ticket);
+        self.queued.insert(waiting.stream);
+        Ok(())
+    }
+}
+
+fn lag<P: Projection>(seconds: f64) {
+    metrics::gauge!("composable_rust_projection_lag_seconds", "projection" => P::NAME).set(seconds);
+}

@@ -1,0 +1,774 @@
+//! Projections: following, rebuilding, poison, waiting, taking over.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Clock, DeadLetter, EventStore, Position, Projection, ProjectionError, ProjectionState,
+    ReadModel as _, Recorded, StreamId, Timestamp,
+};
+use composable_rust_runtime::{App, Poison, ProjectionHandle, ProjectionWaitError};
+use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMemoryReadModel};
+use futures_util::TryStreamExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::account::{Account, AccountCommand as In, AccountEvent};
+
+/// What is written: the cents of each account, and every event that was projected.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Totals {
+    cents: BTreeMap<String, i64>,
+    seen: Vec<(StreamId, u64)>,
+    erased: Vec<StreamId>,
+}
+
+type Model = InMemoryReadModel<Totals>;
+
+/// Adds up, and can be told to misbehave.
+#[derive(Clone, Default)]
+struct AddUp(Arc<Faults>);
+
+#[derive(Default)]
+struct Faults {
+    /// Accounts of which no event can be projected.
+    poison: Mutex<Vec<String>>,
+    panics: AtomicBool,
+    /// How long each event takes.
+    takes: Mutex<Duration>,
+    asked: Mutex<Vec<(StreamId, u64)>>,
+}
+
+impl AddUp {
+    fn poison(&self, accounts: &[&str]) {
+        *self.0.poison.lock().unwrap() = accounts.iter().map(|id| (*id).to_owned()).collect();
+    }
+
+    fn takes(&self, duration: Duration) {
+        *self.0.takes.lock().unwrap() = duration;
+    }
+}
+
+impl Projection for AddUp {
+    const NAME: &'static str = "totals";
+    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
+    type Event = AccountEvent;
+    type Connection = Totals;
+
+    async fn project(
+        &self,
+        recorded: &Recorded<AccountEvent>,
+        totals: &mut Totals,
+    ) -> Result<(), ProjectionError> {
+        let (stream, version) = (recorded.stream.clone(), recorded.version.get());
+        self.0.asked.lock().unwrap().push((stream.clone(), version));
+        // Half of it is written before it fails.
+        totals.seen.push((stream.clone(), version));
+        let takes = *self.0.takes.lock().unwrap();
+        if takes > Duration::ZERO {
+            tokio::time::sleep(takes).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+        if self.0.poison.lock().unwrap().iter().any(|id| id == stream.id()) {
+            assert!(!self.0.panics.load(Ordering::SeqCst), "project does not like this");
+            return Err("this account is not liked".into());
+        }
+        if let AccountEvent::Deposited { cents } = recorded.event {
+            *totals.cents.entry(stream.id().to_owned()).or_default() += cents;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, totals: &mut Totals) -> Result<(), ProjectionError> {
+        *totals = Totals::default();
+        Ok(())
+    }
+
+    async fn erase(&self, stream: &StreamId, totals: &mut Totals) -> Result<(), ProjectionError> {
+        totals.cents.remove(stream.id());
+        totals.erased.push(stream.clone());
+        Ok(())
+    }
+}
+
+/// The time of tokio, which tests pause.
+#[derive(Debug, Clone, Copy)]
+struct TokioClock;
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_735_689_600_000_000) + self.monotonic()
+    }
+
+    fn monotonic(&self) -> Duration {
+        thread_local! {
+            static START: tokio::time::Instant = tokio::time::Instant::now();
+        }
+        START.with(tokio::time::Instant::elapsed)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+fn store() -> InMemoryEventStore {
+    InMemoryEventStore::new().with_clock(TokioClock)
+}
+
+/// A process: an app with the projection, whose workers run.
+fn process(store: &(impl EventStore + Clone), projection: &AddUp, model: &Model) -> App {
+    process_with(store, projection, model, Poison::Stop)
+}
+
+fn process_with(
+    store: &(impl EventStore + Clone),
+    projection: &AddUp,
+    model: &Model,
+    poison: Poison,
+) -> App {
+    let app = App::builder(store.clone())
+        .aggregate::<Account>(())
+        .clock(TokioClock)
+        .projection_with(projection.clone(), model.clone(), |own| own.poison = poison)
+        .build()
+        .unwrap();
+    app.start();
+    app
+}
+
+async fn deposit(app: &App, id: &str, cents: i64) -> Position {
+    let account = app.handle(&Account::id(id));
+    account.send(In::Deposit { cents }).await.unwrap().position.unwrap()
+}
+
+/// Waits for everything that is in the log now.
+async fn settle(app: &App) {
+    for head in app.store().heads().await.unwrap() {
+        if head.offset > 0 {
+            let waited = handle(app).wait_for(head, Duration::from_secs(120)).await;
+            waited.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
+
+fn handle(app: &App) -> ProjectionHandle {
+    app.projection::<AddUp>()
+}
+
+async fn state(app: &App) -> ProjectionState {
+    handle(app).status().await.unwrap().state
+}
+
+/// Waits until it has failed; gives why.
+async fn failure(app: &App) -> String {
+    for _ in 0..1_000 {
+        if let ProjectionState::Failed { reason } = state(app).await {
+            return reason;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("it has not failed: {:?}", state(app).await)
+}
+
+/// Every event of the log is projected once, those of each stream in order.
+fn assert_exact(store: &InMemoryEventStore, model: &Model) {
+    let totals = model.get();
+    let mut expected = BTreeMap::<_, Vec<_>>::new();
+    for event in store.all_events() {
+        expected.entry(event.stream.clone()).or_default().push(event.version.get());
+    }
+    let mut seen = BTreeMap::<_, Vec<_>>::new();
+    for (stream, version) in totals.seen {
+        seen.entry(stream).or_default().push(version);
+    }
+    assert_eq!(seen, expected);
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_catches_up_and_then_follows() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let writer = crate::account::app(&store);
+    for n in 0..2_000_i64 {
+        let account = writer.handle(&Account::id((n % 7).to_string()));
+        account.send(In::Split(vec![1, 2])).await.unwrap();
+    }
+    let app = process(&store, &add_up, &model);
+    settle(&app).await;
+    assert_exact(&store, &model);
+    let status = handle(&app).status().await.unwrap();
+    assert_eq!((status.done, status.of, status.state), (4_000, 4_000, ProjectionState::Running));
+    for n in 1..=20 {
+        let position = deposit(&app, "8", n).await;
+        handle(&app).wait_for(position, Duration::from_secs(1)).await.unwrap();
+        assert_eq!(model.get().cents["8"], n * (n + 1) / 2, "it reads its own writes");
+    }
+    assert_exact(&store, &model);
+    assert!(app.shutdown(Duration::from_secs(5)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_categories_are_passed_by() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    let other: StreamId = "parcel-1".parse().unwrap();
+    let closing = store.close_stream(&other, composable_rust_core::Version::ZERO, event_id(7));
+    closing.await.unwrap();
+    deposit(&app, "1", 5).await;
+    settle(&app).await;
+    assert_eq!(model.get().seen.len(), 1);
+    assert_eq!(handle(&app).status().await.unwrap().done, 2);
+}
+
+fn event_id(n: u128) -> composable_rust_core::EventId {
+    composable_rust_core::EventId(uuid::Uuid::from_u128(n))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_is_lost_is_not_repeated() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    for n in 0..30_usize {
+        let faults = [Fault::FailAfter, Fault::FailBefore, Fault::None, Fault::FailAfter];
+        model.next_commits([faults[n % 4], faults[n / 2 % 4]]);
+        deposit(&app, &(n % 3).to_string(), 1).await;
+        settle(&app).await;
+    }
+    assert_exact(&store, &model);
+    assert_eq!(state(&app).await, ProjectionState::Running, "no attempts were spent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_waited_for() {
+    let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let writer = crate::account::app(&memory);
+    let app = process(&store, &add_up, &model);
+    for n in 0..100 {
+        store.next_reads([Fault::FailBefore, Fault::FailAfter, Fault::FailBefore]);
+        store.next_writes([Fault::FailAfter]);
+        deposit(&writer, &(n % 3).to_string(), 1).await;
+        pass(n % 3).await;
+    }
+    store.recover();
+    settle(&app).await;
+    assert_exact(&memory, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rebuilding_goes_on_while_events_come() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    for n in 0..600 {
+        deposit(&app, &(n % 5).to_string(), 1).await;
+    }
+    settle(&app).await;
+    let (first, asked) = (model.get(), add_up.0.asked.lock().unwrap().len());
+    add_up.takes(Duration::from_millis(20));
+    handle(&app).rebuild().await.unwrap();
+    assert_eq!(model.get(), Totals::default());
+    let status = handle(&app).status().await.unwrap();
+    assert_eq!((status.state, status.done), (ProjectionState::Rebuilding, 0));
+    let last = deposit(&app, "0", 1).await;
+    let waited = handle(&app).wait_for(last, Duration::from_secs(60)).await;
+    let rebuilding = ProjectionState::Rebuilding;
+    assert!(
+        matches!(&waited, Err(ProjectionWaitError::NotRunning { state }) if *state == rebuilding),
+        "{waited:?}"
+    );
+    let mut progress = Vec::new();
+    while state(&app).await == ProjectionState::Rebuilding {
+        progress.push(handle(&app).status().await.unwrap().done);
+        if progress.len() < 50 {
+            deposit(&app, &(progress.len() % 5).to_string(), 1).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(progress.is_sorted() && progress.iter().filter(|p| **p > 0 && **p < 600).count() > 5);
+    settle(&app).await;
+    assert_exact(&store, &model);
+    assert!(model.get().seen.len() > first.seen.len());
+    assert!(add_up.0.asked.lock().unwrap().len() > asked + 600, "all of them again");
+    assert_eq!(state(&app).await, ProjectionState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_stops_it_and_it_goes_on_when_mended() {
+    for panics in [false, true] {
+        let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+        let app = process(&store, &add_up, &model);
+        deposit(&app, "1", 1).await;
+        settle(&app).await;
+        add_up.poison(&["bad"]);
+        add_up.0.panics.store(panics, Ordering::SeqCst);
+        let before = deposit(&app, "1", 2).await;
+        let bad = deposit(&app, "bad", 4).await;
+        let reason = failure(&app).await;
+        assert!(reason.contains(&bad.to_string()) && reason.contains("like"), "{reason}");
+        let asked = add_up.0.asked.lock().unwrap().iter().filter(|(s, _)| s.id() == "bad").count();
+        assert!((5..=6).contains(&asked), "{asked} attempts");
+        if before.partition == bad.partition {
+            assert_eq!(model.get().cents["1"], 3, "what comes before it is projected");
+        }
+        let started = TokioClock.monotonic();
+        let waited = handle(&app).wait_for(bad, Duration::from_secs(60)).await;
+        assert!(
+            matches!(&waited, Err(ProjectionWaitError::NotRunning { state })
+                if matches!(state, ProjectionState::Failed { .. })),
+            "{waited:?}"
+        );
+        assert_eq!(TokioClock.monotonic(), started, "it is said at once");
+        deposit(&app, "1", 8).await;
+        pass(300).await;
+        assert!(matches!(state(&app).await, ProjectionState::Failed { .. }), "it stays so");
+
+        add_up.poison(&[]);
+        handle(&app).resume().await.unwrap();
+        settle(&app).await;
+        assert_exact(&store, &model);
+        assert_eq!((model.get().cents["1"], model.get().cents["bad"]), (11, 4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_fail_once_in_a_while_do_not_add_up() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    for n in 0..10 {
+        add_up.poison(&["bad"]);
+        let position = deposit(&app, "bad", 1).await;
+        pass(1).await;
+        add_up.poison(&[]);
+        handle(&app).wait_for(position, Duration::from_secs(20)).await.unwrap();
+        assert_eq!(model.get().cents["bad"], n + 1);
+    }
+    assert_exact(&store, &model);
+}
+
+async fn dead_letters(app: &App) -> Vec<DeadLetter> {
+    app.dead_letters().all().try_collect().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_is_parked_with_what_follows_it_and_redriven_in_order() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    deposit(&app, "bad", 1).await;
+    settle(&app).await;
+    add_up.poison(&["bad"]);
+    let bad = deposit(&app, "bad", 2).await;
+    for cents in [4, 8] {
+        deposit(&app, "bad", cents).await;
+        let other = deposit(&app, "1", cents).await;
+        handle(&app).wait_for(other, Duration::from_secs(5)).await.unwrap();
+    }
+    assert_eq!(model.get().cents, BTreeMap::from([("1".to_owned(), 12), ("bad".to_owned(), 1)]));
+    assert_eq!(state(&app).await, ProjectionState::Running);
+    let waited = handle(&app).wait_for(bad, Duration::from_secs(1)).await;
+    assert!(matches!(waited, Err(ProjectionWaitError::DeadlinePassed { .. })), "{waited:?}");
+
+    pass(60).await;
+    let letters = dead_letters(&app).await;
+    assert_eq!(letters.len(), 3, "{letters:#?}");
+    let heads: Vec<_> = letters.iter().filter(|letter| letter.error.is_some()).collect();
+    assert_eq!((heads.len(), heads[0].attempts), (1, 5));
+    assert!(heads[0].error.as_deref().unwrap().contains("not liked"));
+    // What comes later is parked behind it.
+    deposit(&app, "bad", 16).await;
+    pass(10).await;
+    assert_eq!(dead_letters(&app).await.len(), 4);
+
+    add_up.poison(&[]);
+    app.dead_letters().redrive(heads[0]).await.unwrap();
+    settle(&app).await;
+    assert_eq!(model.get().cents["bad"], 31);
+    assert_eq!(dead_letters(&app).await, []);
+    // From then on it is as if nothing had been.
+    let position = deposit(&app, "bad", 32).await;
+    handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(model.get().cents["bad"], 63);
+    assert_eq!(model.waiting(AddUp::NAME).await.unwrap(), []);
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_left_out() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    deposit(&app, "bad", 2).await;
+    pass(60).await;
+    let letters = dead_letters(&app).await;
+    let head = letters.iter().find(|letter| letter.error.is_some()).unwrap();
+    app.dead_letters().refuse(head).await.unwrap();
+    pass(5).await;
+    add_up.poison(&[]);
+    let letters = dead_letters(&app).await;
+    assert_eq!(letters.len(), 1);
+    app.dead_letters().redrive(&letters[0]).await.unwrap();
+    pass(5).await;
+    assert_eq!(model.get().cents["bad"], 2);
+    let position = deposit(&app, "bad", 4).await;
+    handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(model.get().cents["bad"], 6);
+    assert_eq!(store.all_events().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_before_a_rebuild_is_projected_once_after_it() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    for cents in [1, 2] {
+        deposit(&app, "bad", cents).await;
+    }
+    settle(&app).await;
+    add_up.poison(&["bad"]);
+    for cents in [4, 8] {
+        deposit(&app, "bad", cents).await;
+    }
+    pass(60).await;
+    assert_eq!(dead_letters(&app).await.len(), 2);
+    // Mended, everything is there, and the dead letters are void.
+    add_up.poison(&[]);
+    handle(&app).rebuild().await.unwrap();
+    pass(5).await;
+    settle(&app).await;
+    assert_eq!(model.get().cents["bad"], 15);
+    // And again while it fails, from another event on.
+    add_up.poison(&["bad"]);
+    handle(&app).rebuild().await.unwrap();
+    pass(60).await;
+    assert_eq!(model.get().cents.get("bad"), None);
+    add_up.poison(&[]);
+    while let Some(head) = dead_letters(&app).await.into_iter().find(|l| l.error.is_some()) {
+        app.dead_letters().redrive(&head).await.unwrap();
+        pass(5).await;
+    }
+    settle(&app).await;
+    assert_exact(&store, &model);
+    assert_eq!(dead_letters(&app).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_pauses_and_resumes() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    handle(&app).resume().await.unwrap();
+    handle(&app).pause().await.unwrap();
+    pass(2).await;
+    let position = deposit(&app, "1", 2).await;
+    pass(60).await;
+    assert_eq!(model.get().cents["1"], 1);
+    let waited = handle(&app).wait_for(position, Duration::from_secs(5)).await;
+    let paused = ProjectionState::Paused;
+    assert!(
+        matches!(&waited, Err(ProjectionWaitError::NotRunning { state }) if *state == paused),
+        "{waited:?}"
+    );
+    // So does one that starts.
+    drop(app);
+    let app = process(&store, &add_up, &model);
+    pass(60).await;
+    assert_eq!(model.get().cents["1"], 1);
+    handle(&app).resume().await.unwrap();
+    handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_while_it_is_rebuilt_is_kept() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    for _ in 0..50 {
+        deposit(&app, "1", 1).await;
+    }
+    settle(&app).await;
+    add_up.takes(Duration::from_millis(100));
+    handle(&app).rebuild().await.unwrap();
+    pass(2).await;
+    handle(&app).pause().await.unwrap();
+    pass(60).await;
+    assert_eq!(state(&app).await, ProjectionState::Paused);
+    handle(&app).rebuild().await.unwrap();
+    pass(60).await;
+    assert_eq!(state(&app).await, ProjectionState::Running, "rebuilding goes on");
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_takes_over() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let first = process(&store, &add_up, &model);
+    pass(1).await;
+    let second = process(&store, &add_up, &model);
+    for n in 0..20 {
+        let position = deposit(&second, &(n % 3).to_string(), 1).await;
+        handle(&second).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    }
+    drop(first);
+    for n in 0..20 {
+        deposit(&second, &(n % 3).to_string(), 1).await;
+    }
+    pass(20).await;
+    settle(&second).await;
+    assert_exact(&store, &model);
+}
+
+/// Whoever slept through its lease writes nothing more.
+#[tokio::test(start_paused = true)]
+async fn who_is_late_writes_nothing() {
+    let (memory, model) = (store(), Model::default());
+    let (slow, quick) = (AddUp::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let first = process(&store, &slow, &model);
+    deposit(&first, "1", 1).await;
+    settle(&first).await;
+    // Its leases lapse while it reads.
+    store.next_reads([Fault::Delay(Duration::from_secs(120)); 8]);
+    store.next_writes([Fault::Delay(Duration::from_secs(120)); 8]);
+    let second = process(&memory, &quick, &model);
+    pass(60).await;
+    for _ in 0..10 {
+        deposit(&second, "1", 1).await;
+    }
+    settle(&second).await;
+    assert_eq!(model.get().cents["1"], 11);
+    let asked = slow.0.asked.lock().unwrap().len();
+    pass(600).await;
+    for _ in 0..10 {
+        deposit(&second, "1", 1).await;
+    }
+    settle(&second).await;
+    assert_exact(&memory, &model);
+    println!("the first was asked for {asked} events");
+    drop(first);
+}
+
+/// One that was overtaken in the middle of a transaction finds the checkpoints moved.
+#[tokio::test(start_paused = true)]
+async fn checkpoints_that_moved_fence_the_transaction() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    let at = model.load(AddUp::NAME).await.unwrap().0[0];
+    let mut transaction = model.begin().await.unwrap();
+    assert!(model.advance(&mut transaction, AddUp::NAME, 1_000, &[(at.offset, at)]).await.unwrap());
+    model.commit(transaction).await.unwrap();
+    deposit(&app, "1", 2).await;
+    pass(60).await;
+    assert_eq!(model.get().cents["1"], 1, "a higher epoch was here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_went_back_stops_it() {
+    let (full, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&full, &add_up, &model);
+    for _ in 0..5 {
+        deposit(&app, "1", 1).await;
+    }
+    settle(&app).await;
+    drop(app);
+    pass(60).await;
+    for events in [2, 5, 9] {
+        // A log of other events, shorter or longer.
+        let restored = store();
+        let app = process(&restored, &add_up, &model);
+        for _ in 0..events {
+            deposit(&app, "1", 100).await;
+        }
+        let reason = failure(&app).await;
+        assert!(reason.contains("rebuild"), "{reason}");
+        assert_eq!(model.get().cents["1"] % 100, 5, "it writes nothing");
+        handle(&app).resume().await.unwrap();
+        pass(10).await;
+        assert!(matches!(state(&app).await, ProjectionState::Failed { .. }), "nothing is better");
+        if events == 9 {
+            handle(&app).rebuild().await.unwrap();
+            pass(10).await;
+            settle(&app).await;
+            assert_exact(&restored, &model);
+        }
+        drop(app);
+        pass(60).await;
+        if events != 9 {
+            model.set_state(AddUp::NAME, None, &ProjectionState::Running).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn erased_events_are_told() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    for id in ["1", "2"] {
+        deposit(&app, id, 5).await;
+        deposit(&app, id, 5).await;
+    }
+    settle(&app).await;
+    let account = app.handle(&Account::id("1"));
+    assert_eq!(account.erase().await.unwrap(), 2);
+    handle(&app).rebuild().await.unwrap();
+    pass(5).await;
+    settle(&app).await;
+    let totals = model.get();
+    assert_eq!(totals.cents, BTreeMap::from([("2".to_owned(), 10)]));
+    assert!(totals.erased.iter().all(|stream| *stream == account.id().stream()));
+    assert!(!totals.erased.is_empty());
+}
+
+#[test]
+fn two_of_one_name_are_refused() {
+    let build = |first: AddUp, second: AddUp| {
+        App::builder(InMemoryEventStore::new())
+            .projection(first, Model::default())
+            .projection(second, Model::default())
+            .build()
+    };
+    let error = build(AddUp::default(), AddUp::default()).unwrap_err();
+    assert_eq!(error.problems(), ["two projections are called `totals`"]);
+}
+
+/// Code of an earlier release: it knows fewer events.
+mod earlier {
+    use composable_rust_core::prelude::*;
+    use composable_rust_core::{Projection, ProjectionError, Recorded};
+
+    use super::Totals;
+
+    #[derive(Debug, Clone, PartialEq, Message)]
+    pub(super) enum AccountEvent {
+        Deposited { cents: i64 },
+    }
+
+    pub(super) struct AddUp;
+
+    impl Projection for AddUp {
+        const NAME: &'static str = "totals";
+        const CATEGORIES: &'static [&'static str] = &["account"];
+        type Event = AccountEvent;
+        type Connection = Totals;
+
+        async fn project(
+            &self,
+            recorded: &Recorded<AccountEvent>,
+            totals: &mut Totals,
+        ) -> Result<(), ProjectionError> {
+            let AccountEvent::Deposited { cents } = recorded.event;
+            let id = recorded.stream.id().to_owned();
+            *totals.cents.entry(id).or_default() += cents;
+            totals.seen.push((recorded.stream.clone(), recorded.version.get()));
+            Ok(())
+        }
+
+        async fn clear(&self, totals: &mut Totals) -> Result<(), ProjectionError> {
+            *totals = Totals::default();
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_events_are_left_to_newer_code() {
+    let (store, model) = (store(), Model::default());
+    let old = App::builder(store.clone())
+        .clock(TokioClock)
+        .projection(earlier::AddUp, model.clone())
+        .build()
+        .unwrap();
+    old.start();
+    let writer = crate::account::app(&store);
+    deposit(&writer, "1", 1).await;
+    pass(5).await;
+    assert_eq!(model.get().cents["1"], 1);
+    writer.handle(&Account::id("1")).send(In::Withdraw { cents: 1 }).await.unwrap();
+    deposit(&writer, "1", 2).await;
+    pass(120).await;
+    assert_eq!(model.get().cents["1"], 1, "it stops before what it does not know");
+    let state = old.projection::<earlier::AddUp>().status().await.unwrap().state;
+    assert_eq!(state, ProjectionState::Running, "nothing is wrong");
+    let new = process(&store, &AddUp::default(), &model);
+    settle(&new).await;
+    assert_exact(&store, &model);
+    drop(old);
+}
+
+/// Processes that are killed at any moment, projections that fail at times, answers that are lost:
+/// everything is projected once, also what waited.
+#[test]
+fn totals_are_exact_after_crashes() {
+    use composable_rust_runtime::SystemClock;
+    for (seed, poison) in [(1_u64, Poison::Stop), (2, Poison::Park), (3, Poison::Park)] {
+        let store = InMemoryEventStore::new().with_clock(SystemClock);
+        let (model, add_up) = (Model::default(), AddUp::default());
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let start = || {
+            let app = App::builder(store.clone())
+                .aggregate::<Account>(())
+                .settings(|settings| {
+                    settings.lease = Duration::from_millis(60);
+                    settings.attempts.first_wait = Duration::from_millis(2);
+                    settings.attempts.most = 1_000;
+                })
+                .projection_with(add_up.clone(), model.clone(), |own| own.poison = poison)
+                .build()
+                .unwrap();
+            app.start();
+            app
+        };
+        let runtime = || {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        for round in 0..25 {
+            let threads = runtime();
+            let (bad, faulty) = (draw(8).to_string(), draw(2) == 0);
+            threads.block_on(async {
+                let app = start();
+                let bad = [bad.as_str()];
+                add_up.poison(if round % 3 == 0 { &[] } else { &bad });
+                if faulty {
+                    model.next_commits([Fault::FailAfter, Fault::None, Fault::FailBefore]);
+                }
+                for n in 0..20 {
+                    deposit(&app, &(n % 8).to_string(), 1).await;
+                }
+                let until = Duration::from_micros(5_000 + draw(150_000));
+                tokio::time::sleep(until).await;
+                std::mem::forget(app);
+            });
+            threads.shutdown_background();
+        }
+        let threads = runtime();
+        threads.block_on(async {
+            add_up.poison(&[]);
+            let app = start();
+            settle(&app).await;
+            // What failed before waits for its next attempt.
+            for _ in 0..600 {
+                if model.get().seen.len() < 500 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            assert_exact(&store, &model);
+            assert_eq!(model.get().cents.values().sum::<i64>(), 500, "seed {seed}");
+        });
+    }
+}

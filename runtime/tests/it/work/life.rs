@@ -1,0 +1,261 @@
+//! Building, crashing, shutting down.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{Format, Recorded};
+use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
+
+use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Broken, Outside};
+use super::node::Node;
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
+
+fn ask(to: &str, tag: u32, act: Act) -> Act {
+    Act::Ask { to: to.into(), tag, act: Box::new(act) }
+}
+
+fn later(after: u64, act: Act) -> Act {
+    Act::Later { id: None, after, act: Box::new(act) }
+}
+
+fn copying(builder: AppBuilder) -> AppBuilder {
+    let copy = |recorded: &Recorded<Out>| match recorded.event {
+        Out::Did(Act::Note(n)) if recorded.stream.id() == "b" => {
+            vec![(Actor::id("copy"), In::Do(Act::Note(n)))]
+        }
+        _ => Vec::new(),
+    };
+    builder.on::<Actor, Actor, Vec<_>>("copy", copy).policy_from_start()
+}
+
+/// Requests, a nested one, a timer, a call and a policy.
+async fn begin(writer: &App) {
+    tell_to(writer, "a", ask("b", 1, Act::Notes(vec![1, 2]))).await;
+    tell_to(writer, "a", ask("b", 2, later(1_000, ask("c", 3, Act::Note(3))))).await;
+    tell_to(writer, "a", Act::Call { tag: 4, text: "hello".into() }).await;
+}
+
+async fn end(world: &World, writer: &App, what: &str) {
+    heard(writer, "a", "2: 3: note 3").await;
+    heard(writer, "a", "4: hello").await;
+    heard(writer, "copy", "note 2").await;
+    world.quiet().await;
+    let mut a = log(writer, "a").await;
+    a.sort();
+    let expected = [
+        "1: note 1",
+        "1: note 2",
+        "2: 3: note 3",
+        "2: ask",
+        "2: later",
+        "4: hello",
+        "ask",
+        "ask",
+        "call",
+    ];
+    assert_eq!(a, expected, "{what}");
+    assert_eq!(log(writer, "b").await, ["note 1", "note 2", "later", "ask", "3: note 3"], "{what}");
+    assert_eq!(log(writer, "c").await, ["note 3"], "{what}");
+    assert_eq!(log(writer, "copy").await, ["note 1", "note 2"], "{what}");
+    assert!(world.dead_letters().await.is_empty(), "{what}");
+}
+
+/// G7, call by call: whatever the process was about to do, or has just done, another one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_call_loses_nothing_and_doubles_nothing() {
+    let whole = {
+        let world = World::new();
+        let node = Node::new(world.memory.clone());
+        let writer = world.builder(world.memory.clone()).build().unwrap();
+        let app = started(copying(world.builder(node.clone())));
+        begin(&writer).await;
+        end(&world, &writer, "without a crash").await;
+        drop(app);
+        node.calls()
+    };
+    assert!(whole > 30, "{whole}");
+    for call in 1..=whole {
+        for is_done in [false, true] {
+            let what = format!("call {call} of {whole}, done: {is_done}");
+            let world = World::new();
+            let node = Node::new(world.memory.clone());
+            node.crash_at(call, is_done);
+            let writer = world.builder(world.memory.clone()).build().unwrap();
+            let first = started(copying(world.builder(node.clone())));
+            begin(&writer).await;
+            tokio::time::sleep(millis(3_000)).await;
+            let second = started(copying(world.builder(world.memory.clone())));
+            end(&world, &writer, &what).await;
+            drop((first, second));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_under_load_loses_nothing_and_doubles_nothing() {
+    for wait in 0..20 {
+        let world = World::new();
+        let writer = world.builder(world.memory.clone()).build().unwrap();
+        let app = started(copying(world.builder(world.memory.clone())));
+        begin(&writer).await;
+        for _ in 0..wait * wait {
+            tokio::task::yield_now().await;
+        }
+        assert!(app.shutdown(millis(10_000)).await);
+        let left = world.memory.outbox().len() + world.memory.timers().len();
+        tokio::time::sleep(millis(30_000)).await;
+        assert_eq!(world.memory.outbox().len() + world.memory.timers().len(), left, "it works on");
+        let started_at = tokio::time::Instant::now();
+        let second = started(copying(world.builder(world.memory.clone())));
+        end(&world, &writer, &format!("after {wait}")).await;
+        assert!(started_at.elapsed() < millis(3_000), "its leases were given up");
+        drop(second);
+    }
+}
+
+/// A call that hangs is waited for; what it says is kept.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_what_is_under_way_and_no_longer_than_it_may() {
+    let world = World::new();
+    let app = world.app();
+    world.outside.next([super::actor::Behaviour::Hangs]);
+    tell_to(&app, "a", Act::Call { tag: 1, text: "x".into() }).await;
+    eventually("the call", async || world.outside.calls() == 1).await;
+    let begun = tokio::time::Instant::now();
+    assert!(!app.shutdown(millis(1_000)).await);
+    assert!(begun.elapsed() < millis(1_100));
+    let other = world.app();
+    heard(&other, "a", "1: x").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_app_stops_its_work() {
+    let world = World::new();
+    let app = world.app();
+    tell_to(&app, "a", ask("b", 1, Act::Note(1))).await;
+    heard(&app, "a", "1: note 1").await;
+    drop(app);
+    tokio::time::sleep(millis(1_000)).await;
+    let writer = world.builder(world.memory.clone()).build().unwrap();
+    tell_to(&writer, "a", ask("b", 2, Act::Note(2))).await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(world.memory.outbox().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_instance_leaves_memory() {
+    let world = World::new();
+    let app = world.app();
+    for n in 0..100 {
+        tell_to(&app, &format!("a{n}"), ask("b", 1, Act::Nothing)).await;
+        tell_to(&app, &format!("a{n}"), Act::End).await;
+    }
+    world.quiet().await;
+    for n in 0..100 {
+        tell_to(&app, "x", Act::Note(n)).await;
+    }
+    assert!(app.live_instances::<Actor>() < 20, "{}", app.live_instances::<Actor>());
+}
+
+/// A command of one service that another one knows as its own.
+enum Elsewhere {}
+
+impl Target for Elsewhere {
+    const NAME: &'static str = "elsewhere";
+    type Command = In;
+    type Event = Out;
+    type Rejection = super::actor::ActorError;
+}
+
+fn problems(builder: AppBuilder) -> Vec<String> {
+    builder.build().map(|_| ()).unwrap_err().problems().to_vec()
+}
+
+fn bare() -> AppBuilder {
+    App::builder(InMemoryEventStore::new())
+}
+
+fn whole() -> AppBuilder {
+    bare().aggregate::<Actor>(Broken::default()).gateway(Outside::default())
+}
+
+fn nothing<E>(_: &Recorded<E>) -> Vec<(Id<Actor>, In)> {
+    Vec::new()
+}
+
+#[test]
+fn every_problem_of_an_app_is_told() {
+    assert!(whole().build().is_ok());
+    let told = [
+        (
+            bare().aggregate::<Actor>(Broken::default()),
+            "`actor` takes answers of the gateway `outside`: register it with `.gateway`, or say \
+             `.gateway_elsewhere` (another process)",
+        ),
+        (whole().gateway(Outside::default()), "the gateway `outside` is registered twice"),
+        (
+            bare()
+                .aggregate::<Actor>(Broken::default())
+                .gateway_with(Outside::default(), |gateway| gateway.time_limit = millis(10_000)),
+            "the time limit of the gateway `outside`, 10s, must be shorter than two thirds of the \
+             lease of 15s",
+        ),
+        (
+            whole()
+                .on::<Actor, Actor, Vec<_>>("p", nothing)
+                .on::<Actor, Actor, Vec<_>>("p", nothing),
+            "two policies are called `p`",
+        ),
+        (
+            whole().on::<Elsewhere, Actor, Vec<_>>("p", nothing),
+            "the policy `p` reads events of `elsewhere`: register it with `.aggregate`, or say \
+             `.remote`",
+        ),
+        (whole().remote::<Elsewhere>(), "there are remote targets but no bus: add `.event_bus`"),
+        (
+            whole().publish::<Actor>(Format::Json),
+            "there are published events but no bus: add `.event_bus`",
+        ),
+        (whole().serve::<Actor>(), "there are served aggregates but no bus: add `.event_bus`"),
+        (
+            whole().on_topic::<Actor, Vec<_>>("t", "p", |_| Vec::new()),
+            "there are policies over topics but no bus: add `.event_bus`",
+        ),
+        (
+            whole().event_bus(InMemoryEventBus::new()).remote::<Actor>(),
+            "`actor` is registered here and said to be remote",
+        ),
+        (
+            whole()
+                .event_bus(InMemoryEventBus::new().with_max_payload_bytes(1_000))
+                .publish::<Actor>(Format::Json),
+            "payloads may have 4194304 bytes, but the bus takes only 1000: lower the setting \
+             `max_payload`, or raise the limit of the bus and its broker",
+        ),
+        (
+            whole().settings(|settings| settings.dispatches = 0),
+            "the setting `dispatches` must be at least 1",
+        ),
+        (
+            bare()
+                .aggregate::<Actor>(Broken::default())
+                .gateway_with(Outside::default(), |gateway| gateway.concurrency = 0),
+            "the concurrency of the gateway `outside` must be at least 1",
+        ),
+        (
+            whole().settings(|settings| settings.lease = std::time::Duration::ZERO),
+            "the setting `lease` must be at least 100ms",
+        ),
+        (
+            whole().policy_from_start(),
+            "`policy_from_start` stands before the first policy: it is said of the policy before it",
+        ),
+    ];
+    for (builder, text) in told {
+        assert!(problems(builder).contains(&text.to_owned()), "{text}");
+    }
+    // An aggregate that is served must be there; and all problems are told together.
+    let several = bare().serve::<Actor>().remote::<Elsewhere>().settings(|s| s.drain = 0);
+    assert_eq!(problems(several).len(), 4);
+    let error = bare().event_bus(InMemoryEventBus::new()).serve::<Actor>().build().unwrap_err();
+    assert_eq!(error.to_string(), "the app cannot be built: `actor` is served but not registered");
+}

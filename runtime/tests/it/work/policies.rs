@@ -1,0 +1,353 @@
+//! Policies: from events, of the log and of topics, to commands.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Append, BusMessage, DeadLetterDecision, Encoded, EventBus as _, EventId, EventStore as _,
+    ExpectedVersion, Format, NewEvent, OutboxKind, Recorded,
+};
+use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_testing::InMemoryEventBus;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::actor::{Act, Actor, ActorCommand as In, ActorError, ActorEvent as Out};
+use super::node::{Mishap, Node};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
+
+type Commands = Vec<(Id<Actor>, In)>;
+
+/// What an actor notes is noted by its copy too.
+fn copies(recorded: &Recorded<Out>) -> Commands {
+    let id = recorded.stream.id();
+    match &recorded.event {
+        Out::Did(Act::Note(n)) if !id.contains("copy") => {
+            vec![(Actor::id(format!("{id}-copy")), In::Do(Act::Note(*n)))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn copying(builder: AppBuilder) -> AppBuilder {
+    builder.on::<Actor, Actor, Commands>("copy", copies)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_begins_at_the_head_unless_it_says_from_the_start() {
+    let world = World::new();
+    let app = world.builder(world.memory.clone()).build().unwrap();
+    tell_to(&app, "a", Act::Note(1)).await;
+    let app = started(
+        copying(world.builder(world.memory.clone()))
+            .on::<Actor, Actor, Commands>("all", |recorded| match &recorded.event {
+                Out::Did(Act::Note(n)) if recorded.stream.id() == "a" => {
+                    vec![(Actor::id("all-copy"), In::Do(Act::Note(*n)))]
+                }
+                _ => Vec::new(),
+            })
+            .policy_from_start(),
+    );
+    heard(&app, "all-copy", "note 1").await;
+    eventually("the other began", async || {
+        use composable_rust_core::WorkQueues as _;
+        world.memory.load_checkpoints("follow/copy").await.unwrap().len() == 3
+    })
+    .await;
+    tell_to(&app, "a", Act::Note(2)).await;
+    heard(&app, "a-copy", "note 2").await;
+    heard(&app, "all-copy", "note 2").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a-copy").await, ["note 2"]);
+    assert_eq!(log(&app, "all-copy").await, ["note 1", "note 2"]);
+}
+
+/// Another process reads on where the checkpoint is, whatever became of the last answer.
+#[tokio::test(start_paused = true)]
+async fn each_event_leads_to_its_commands_once_across_crashes() {
+    let several = |recorded: &Recorded<Out>| -> Commands {
+        let Out::Did(Act::Note(n)) = recorded.event else { return Vec::new() };
+        let ids = if recorded.stream.id() == "a" { &["x", "y", "x"][..] } else { &[] };
+        let numbered = ids.iter().zip(0..);
+        numbered.map(|(id, i)| (Actor::id(*id), In::Do(Act::Note(10 * n + i)))).collect()
+    };
+    for mishap in [Mishap::FailsBefore, Mishap::FailsAfter, Mishap::Crashes, Mishap::IsHeld] {
+        let world = World::new();
+        let start = |node: &Node<_>| {
+            let builder = world.builder(node.clone());
+            started(builder.on::<Actor, Actor, Commands>("p", several).policy_from_start())
+        };
+        let node = Node::new(world.memory.clone());
+        let app = start(&node);
+        let writer = world.builder(world.memory.clone()).build().unwrap();
+        tell_to(&writer, "a", Act::Note(1)).await;
+        heard(&writer, "y", "note 11").await;
+        node.next("enqueue", [mishap, mishap]);
+        tell_to(&writer, "a", Act::Note(2)).await;
+        tokio::time::sleep(millis(1_000)).await;
+        node.crash();
+        let other = start(&Node::new(world.memory.clone()));
+        tell_to(&writer, "a", Act::Note(3)).await;
+        heard(&writer, "x", "note 32").await;
+        heard(&writer, "y", "note 31").await;
+        world.quiet().await;
+        let expected = ["note 10", "note 12", "note 20", "note 22", "note 30", "note 32"];
+        assert_eq!(log(&writer, "x").await, expected, "{mishap:?}");
+        assert_eq!(log(&writer, "y").await, ["note 11", "note 21", "note 31"], "{mishap:?}");
+        drop((app, other));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_behind_an_event_that_its_policy_fails_on() {
+    let world = World::new();
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let fails = std::sync::Arc::clone(&broken);
+    let app = started(world.builder(world.memory.clone()).on::<Actor, Actor, Commands>(
+        "copy",
+        move |recorded| {
+            let bad = matches!(recorded.event, Out::Did(Act::Note(13)));
+            assert!(!bad || !fails.load(std::sync::atomic::Ordering::SeqCst), "unlucky");
+            copies(recorded)
+        },
+    ));
+    tokio::time::sleep(millis(100)).await;
+    for n in [12, 13, 14] {
+        tell_to(&app, "a", Act::Note(n)).await;
+    }
+    for other in 0..20 {
+        tell_to(&app, &format!("o{other}"), Act::Note(1)).await;
+        heard(&app, &format!("o{other}-copy"), "note 1").await;
+    }
+    heard(&app, "a-copy", "note 12").await;
+    eventually("parked", async || world.dead_letters().await.len() == 2).await;
+    tell_to(&app, "a", Act::Note(15)).await;
+    eventually("parked too", async || world.dead_letters().await.len() == 3).await;
+    let letters = world.dead_letters().await;
+    assert_eq!((letters[0].queue.kind, letters[0].attempts), (OutboxKind::Policy, 5));
+    assert!(letters[0].error.as_ref().unwrap().contains("unlucky"));
+    assert_eq!(log(&app, "a-copy").await, ["note 12"]);
+
+    broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(world.decide(&letters[0], DeadLetterDecision::Redrive).await);
+    tell_to(&app, "a", Act::Note(16)).await;
+    heard(&app, "a-copy", "note 16").await;
+    let notes = [12, 13, 14, 15, 16].map(|n| format!("note {n}"));
+    assert_eq!(log(&app, "a-copy").await, notes);
+    assert!(world.dead_letters().await.is_empty());
+}
+
+/// The actor as an older binary knows it: without `Kept`.
+enum OldActor {}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+#[message(prefix = "actor")]
+enum OldEvent {
+    Did(Act),
+    Heard { tag: u32, text: String },
+}
+
+impl Target for OldActor {
+    const NAME: &'static str = "actor";
+    type Command = In;
+    type Event = OldEvent;
+    type Rejection = ActorError;
+}
+
+fn old(builder: AppBuilder) -> App {
+    started(builder.on::<OldActor, Actor, Commands>("copy", |recorded| {
+        let id = recorded.stream.id();
+        match &recorded.event {
+            OldEvent::Did(Act::Note(n)) if !id.contains("copy") => {
+                vec![(Actor::id(format!("{id}-copy")), In::Do(Act::Note(*n)))]
+            }
+            _ => Vec::new(),
+        }
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_newer_code_knows_is_neither_skipped_nor_parked() {
+    let world = World::new();
+    let app = old(world.builder(world.memory.clone()));
+    tokio::time::sleep(millis(100)).await;
+    tell_to(&app, "a", Act::Note(1)).await;
+    tell_to(&app, "a", Act::Keep).await;
+    tell_to(&app, "a", Act::Note(2)).await;
+    heard(&app, "a-copy", "note 1").await;
+    // In another partition, everything goes on.
+    let elsewhere = (0..100)
+        .map(|n| format!("b{n}"))
+        .find(|id| {
+            let of = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
+            of(id) != of("a")
+        })
+        .unwrap();
+    let before = tokio::time::Instant::now();
+    tell_to(&app, &elsewhere, Act::Note(3)).await;
+    heard(&app, &format!("{elsewhere}-copy"), "note 3").await;
+    assert!(before.elapsed() < millis(1_000), "{:?}", before.elapsed());
+    tokio::time::sleep(millis(100_000)).await;
+    assert_eq!(log(&app, "a-copy").await, ["note 1"]);
+    assert!(world.dead_letters().await.is_empty());
+    let newer = started(copying(world.builder(world.memory.clone())));
+    heard(&newer, "a-copy", "note 2").await;
+    assert_eq!(log(&newer, "a-copy").await, ["note 1", "note 2"]);
+    assert!(world.dead_letters().await.is_empty());
+    drop(app);
+}
+
+/// Listens to what other services publish.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Listener(Vec<String>);
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ListenerCommand {
+    Hear(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ListenerEvent {
+    Heard(String),
+}
+
+impl Aggregate for Listener {
+    const NAME: &'static str = "listener";
+    type Command = ListenerCommand;
+    type Event = ListenerEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(
+        &self,
+        ListenerCommand::Hear(text): ListenerCommand,
+        _: &Context<Self>,
+    ) -> Decision<Self> {
+        record(ListenerEvent::Heard(text))
+    }
+
+    fn apply(&mut self, ListenerEvent::Heard(text): ListenerEvent) {
+        self.0.push(text);
+    }
+}
+
+async fn listened(app: &App, count: usize) -> Vec<String> {
+    let listener = app.handle(&Listener::id("1"));
+    eventually("it is heard", async || listener.state(|own| own.0.len()).await.unwrap() >= count)
+        .await;
+    tokio::time::sleep(millis(5_000)).await;
+    listener.state(|own| own.0.clone()).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reads_the_topic_of_another_service() {
+    for format in [Format::Binary, Format::Json] {
+        let (world, other, bus) = (World::new(), World::new(), InMemoryEventBus::new());
+        let app = started(
+            world.builder(world.memory.clone()).event_bus(bus.clone()).publish::<Actor>(format),
+        );
+        let hear = |recorded: &Recorded<Out>| {
+            assert_eq!(recorded.stream.id(), "a");
+            vec![(Listener::id("1"), ListenerCommand::Hear(recorded.event.text()))]
+        };
+        let node = Node::new(other.memory.clone());
+        // Lost answers make it queue twice; the inbox absorbs that.
+        node.next("enqueue", [Mishap::FailsAfter; 3]);
+        let listener = started(
+            other
+                .bare_builder(node)
+                .event_bus(bus.clone())
+                .aggregate::<Listener>(())
+                .remote::<Actor>()
+                .on::<Actor, Listener, Vec<_>>("listen", hear),
+        );
+        for n in 0..10 {
+            tell_to(&app, "a", Act::Note(n)).await;
+        }
+        let all: Vec<_> = (0..10).map(|n| format!("note {n}")).collect();
+        assert_eq!(listened(&listener, 10).await, all);
+    }
+}
+
+fn foreign(key: &str, id: Option<&str>, payload: &str) -> BusMessage {
+    let ids = id.map(|id| [("ce_id", id), ("ce_source", "/shop")]).into_iter().flatten();
+    let trace = [("traceparent", "\0 no such thing")];
+    BusMessage {
+        topic: "legacy".into(),
+        key: key.into(),
+        headers: ids.chain(trace).map(|(name, value)| (name.into(), value.into())).collect(),
+        payload: payload.into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_takes_any_topic_and_knows_its_messages() {
+    let (world, bus) = (World::new(), InMemoryEventBus::new());
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let fails = std::sync::Arc::clone(&broken);
+    let app = started(
+        world
+            .bare_builder(world.memory.clone())
+            .event_bus(bus.clone())
+            .aggregate::<Listener>(())
+            .on_topic::<Listener, Vec<_>>("legacy", "listen", move |record| {
+            let text = String::from_utf8(record.payload.clone()).unwrap();
+            assert!(text != "bad" || !fails.load(std::sync::atomic::Ordering::SeqCst), "bad");
+            vec![(Listener::id("1"), ListenerCommand::Hear(text))]
+        }),
+    );
+    for (id, text) in [(Some("1"), "one"), (Some("1"), "one"), (None, "two"), (None, "two")] {
+        bus.publish(foreign("k", id, text)).await.unwrap();
+    }
+    assert_eq!(listened(&app, 3).await, ["one", "two", "two"]);
+    // What it fails on waits with what follows under the same key.
+    let large = "x".repeat(2_000_000);
+    for (key, text) in [("k", "bad"), ("k", "three"), ("other", "four"), ("k", &large)] {
+        bus.publish(foreign(key, None, text)).await.unwrap();
+    }
+    assert_eq!(listened(&app, 4).await[3..], ["four"]);
+    broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    let heard = listened(&app, 7).await;
+    assert_eq!(heard[4..6], ["bad", "three"]);
+    assert_eq!(heard[6].len(), 2_000_000);
+}
+
+/// What a policy returns that nobody takes is the policy's fault, and stops only its stream.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_returns_an_internal_command_is_parked() {
+    let world = World::new();
+    let app = started(world.builder(world.memory.clone()).on::<Actor, Actor, Commands>(
+        "copy",
+        |recorded| {
+            let bad = matches!(recorded.event, Out::Did(Act::Note(13)));
+            if bad { vec![(Actor::id("x"), In::Due(Act::Nothing))] } else { copies(recorded) }
+        },
+    ));
+    tokio::time::sleep(millis(100)).await;
+    tell_to(&app, "a", Act::Note(13)).await;
+    tell_to(&app, "b", Act::Note(1)).await;
+    heard(&app, "b-copy", "note 1").await;
+    assert!(world.dead_letter().await.error.unwrap().contains("internal"));
+}
+
+/// An event that cannot be decoded parks its own stream.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_decoded_is_parked_for_the_policy() {
+    let world = World::new();
+    let app = started(copying(world.builder(world.memory.clone())));
+    tokio::time::sleep(millis(100)).await;
+    let stream = Actor::id("bad").stream();
+    let content = Encoded {
+        name: "actor.did".into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes: vec![255; 9],
+    };
+    let id = EventId(Uuid::from_u128(77));
+    let events = vec![NewEvent { id, content, metadata: String::new() }];
+    let append = Append::new(stream.clone(), ExpectedVersion::EMPTY).with_events(events);
+    let partition = world.memory.log().partition_of(&stream);
+    world.memory.append_events(partition, &[append]).await.unwrap();
+    tell_to(&app, "b", Act::Note(1)).await;
+    heard(&app, "b-copy", "note 1").await;
+    let letter = world.dead_letter().await;
+    assert_eq!((letter.queue.kind, letter.queued.stream), (OutboxKind::Policy, stream));
+}

@@ -1,0 +1,435 @@
+//! Two services, each with a store of its own, joined by a bus.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    BusError, BusMessage, EventBus, Format, PublishError, Publisher, PublisherName,
+};
+use composable_rust_runtime::App;
+use composable_rust_testing::{InMemoryEventBus, InMemoryPublisher};
+use serde::{Deserialize, Serialize};
+
+use super::node::Node;
+use super::world::{PATIENCE, World, eventually, millis, started};
+
+/// What a front or back is told to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Errand {
+    Note(u32),
+    Refuse,
+    AskFront(String, u32, Box<Errand>),
+    AskBack(String, u32, Box<Errand>),
+    TellBack(String, Box<Errand>),
+    Later(u64, Box<Errand>),
+}
+
+/// The aggregates of both services do the same.
+macro_rules! service {
+    ($state:ident, $name:literal, $command:ident, $event:ident, $error:ident) => {
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        struct $state(Vec<String>);
+
+        #[derive(Debug, Clone, PartialEq, Message)]
+        enum $command {
+            Do(Errand),
+            #[message(internal)]
+            Due(Errand),
+            Front(u32, Reply<Front>),
+            Back(u32, Reply<Back>),
+        }
+
+        #[derive(Debug, Clone, PartialEq, Message)]
+        enum $event {
+            Did(Errand),
+            Heard(String),
+        }
+
+        #[derive(Debug, Clone, PartialEq, Message)]
+        enum $error {
+            Refused,
+        }
+
+        impl $event {
+            fn text(&self) -> String {
+                match self {
+                    Self::Did(Errand::Note(n)) => format!("note {n}"),
+                    Self::Did(Errand::Later(..)) => "later".to_owned(),
+                    Self::Did(_) => "asks".to_owned(),
+                    Self::Heard(text) => text.clone(),
+                }
+            }
+        }
+
+        impl Aggregate for $state {
+            const NAME: &'static str = $name;
+            type Command = $command;
+            type Event = $event;
+            type Rejection = $error;
+            type Environment = ();
+
+            fn decide(&self, command: $command, _: &Context<Self>) -> Decision<Self> {
+                let (tag, text) = match command {
+                    $command::Do(Errand::Refuse) => return reject($error::Refused),
+                    $command::Do(errand) | $command::Due(errand) => {
+                        return record($event::Did(errand));
+                    }
+                    $command::Front(tag, reply) => (tag, told(reply, FrontEvent::text)),
+                    $command::Back(tag, reply) => (tag, told(reply, BackEvent::text)),
+                };
+                record($event::Heard(format!("{tag}: {text}")))
+            }
+
+            fn apply(&mut self, event: $event) {
+                self.0.push(event.text());
+            }
+
+            fn react(&self, event: &$event, _: &Context<Self>) -> Reactions<$command> {
+                let $event::Did(errand) = event else { return effects![] };
+                match errand.clone() {
+                    Errand::AskFront(to, tag, errand) => {
+                        effects![dispatch(&Front::id(to), FrontCommand::Do(*errand)).tag(tag)]
+                    }
+                    Errand::AskBack(to, tag, errand) => {
+                        effects![dispatch(&Back::id(to), BackCommand::Do(*errand)).tag(tag)]
+                    }
+                    Errand::TellBack(to, errand) => {
+                        effects![tell(&Back::id(to), BackCommand::Do(*errand))]
+                    }
+                    Errand::Later(wait, errand) => {
+                        effects![after(Duration::from_millis(wait), $command::Due(*errand))]
+                    }
+                    _ => effects![],
+                }
+            }
+        }
+    };
+}
+
+service!(Front, "front", FrontCommand, FrontEvent, FrontError);
+service!(Back, "back", BackCommand, BackEvent, BackError);
+
+fn told<T: Target>(reply: Reply<T>, text: impl Fn(&T::Event) -> String) -> String {
+    match reply {
+        Reply::Recorded(event) => text(&event),
+        Reply::Rejected(_) => "rejected".to_owned(),
+        Reply::Unchanged => "unchanged".to_owned(),
+        Reply::Undelivered => "undelivered".to_owned(),
+    }
+}
+
+/// A bus that can be down, for whoever publishes.
+#[derive(Clone)]
+struct Line {
+    bus: InMemoryEventBus,
+    down: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { bus: InMemoryEventBus::new(), down: Arc::default() }
+    }
+
+    fn check(&self) -> Result<(), BusError> {
+        if self.down.load(Ordering::SeqCst) {
+            Err(BusError::new("the line is down"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+struct LinePublisher(InMemoryPublisher, Line);
+
+impl Publisher for LinePublisher {
+    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+        self.1.check()?;
+        self.0.resume_position().await
+    }
+
+    async fn publish_batch(
+        &mut self,
+        messages: Vec<BusMessage>,
+        position: Option<u64>,
+    ) -> Result<(), PublishError> {
+        self.1.check()?;
+        self.0.publish_batch(messages, position).await
+    }
+}
+
+impl EventBus for Line {
+    type Delivery = <InMemoryEventBus as EventBus>::Delivery;
+    type Deliveries = <InMemoryEventBus as EventBus>::Deliveries;
+    type Publisher = LinePublisher;
+
+    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+        self.check()?;
+        self.bus.publish(message).await
+    }
+
+    async fn subscribe(
+        &self,
+        group: &str,
+        topics: &[String],
+    ) -> Result<Self::Deliveries, BusError> {
+        self.check()?;
+        self.bus.subscribe(group, topics).await
+    }
+
+    async fn publisher(&self, name: &PublisherName) -> Result<LinePublisher, BusError> {
+        self.check()?;
+        Ok(LinePublisher(self.bus.publisher(name).await?, self.clone()))
+    }
+
+    fn max_payload_bytes(&self) -> Option<usize> {
+        None
+    }
+}
+
+struct Services {
+    front: App,
+    back: App,
+    line: Line,
+    at_front: World,
+    at_back: World,
+}
+
+/// A log id tells services apart.
+fn world_of(id: u128) -> World {
+    let world = World::new();
+    let memory = world.memory.clone().with_log_id(uuid::Uuid::from_u128(id));
+    World { memory, ..world }
+}
+
+fn services(line: Line, serves_front: bool) -> Services {
+    let (at_front, at_back) = (world_of(1), world_of(2));
+    let front = front(&at_front, at_front.memory.clone(), &line, serves_front);
+    let back = at_back
+        .bare_builder(at_back.memory.clone())
+        .event_bus(line.clone())
+        .aggregate::<Back>(())
+        .remote::<Front>()
+        .serve::<Back>();
+    Services { front, back: started(back), line, at_front, at_back }
+}
+
+fn front(
+    world: &World,
+    store: impl composable_rust_core::EventStore,
+    line: &Line,
+    serves: bool,
+) -> App {
+    let front = world
+        .bare_builder(store)
+        .event_bus(line.clone())
+        .aggregate::<Front>(())
+        .remote::<Back>()
+        .publish::<Front>(Format::Json);
+    started(if serves { front.serve::<Front>() } else { front })
+}
+
+async fn send(app: &App, id: &str, errand: Errand) {
+    app.handle(&Front::id(id)).send(FrontCommand::Do(errand)).await.unwrap();
+}
+
+async fn front_heard(app: &App, id: &str, text: &str) {
+    let front = app.handle(&Front::id(id));
+    let found = front.wait(|own| own.0.iter().any(|l| l == text).then_some(()), PATIENCE).await;
+    let now = front.state(Clone::clone).await;
+    assert!(found.is_ok(), "{id} never heard `{text}`, only {now:?}");
+}
+
+fn ask_back(to: &str, tag: u32, errand: Errand) -> Errand {
+    Errand::AskBack(to.into(), tag, Box::new(errand))
+}
+
+fn ask_front(to: &str, tag: u32, errand: Errand) -> Errand {
+    Errand::AskFront(to.into(), tag, Box::new(errand))
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_service_is_asked_and_answers() {
+    let services = services(Line::new(), false);
+    send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
+    front_heard(&services.front, "1", "1: note 5").await;
+    send(&services.front, "1", ask_back("1", 2, Errand::Refuse)).await;
+    front_heard(&services.front, "1", "2: rejected").await;
+    let later = Errand::Later(60_000, Box::new(Errand::Note(6)));
+    send(&services.front, "1", ask_back("1", 3, later)).await;
+    front_heard(&services.front, "1", "3: note 6").await;
+}
+
+/// The chain goes through the other service and back, and the replies the same way home.
+#[tokio::test(start_paused = true)]
+async fn replies_find_their_way_through_both_services() {
+    let services = services(Line::new(), true);
+    let front = &services.front;
+    send(front, "outer", ask_front("inner", 1, ask_back("1", 2, Errand::Note(5)))).await;
+    front_heard(front, "outer", "1: 2: note 5").await;
+
+    let errand = ask_back("1", 4, ask_front("leaf", 5, Errand::Note(6)));
+    send(front, "outer", ask_front("inner", 3, errand)).await;
+    front_heard(front, "leaf", "note 6").await;
+    front_heard(front, "outer", "3: 4: 5: note 6").await;
+
+    // Beyond the other service, and from there to itself.
+    let errand = ask_back("1", 7, ask_back("2", 8, ask_front("leaf", 9, Errand::Note(7))));
+    send(front, "outer", ask_front("inner", 6, errand)).await;
+    front_heard(front, "outer", "6: 7: 8: 9: note 7").await;
+    assert!(services.at_front.dead_letters().await.is_empty());
+    assert!(services.at_back.dead_letters().await.is_empty());
+}
+
+/// Its topic is read for the replies, but nobody may send commands there.
+#[tokio::test(start_paused = true)]
+async fn commands_for_a_type_that_is_not_served_are_undelivered() {
+    let services = services(Line::new(), false);
+    let errand = ask_back("1", 1, ask_front("leaf", 2, Errand::Note(6)));
+    send(&services.front, "outer", errand).await;
+    front_heard(&services.front, "outer", "1: 2: undelivered").await;
+    let leaf = services.front.handle(&Front::id("leaf"));
+    assert_eq!(leaf.state(|own| own.0.len()).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_left_out() {
+    let services = services(Line::new(), true);
+    send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
+    front_heard(&services.front, "1", "1: note 5").await;
+    let good = services.line.bus.messages("back-commands").remove(0);
+    let with = |name: &str, value: &str| {
+        let mut message = good.clone();
+        message.headers.retain(|(header, _)| header != name);
+        message.headers.push((name.to_owned(), value.to_owned()));
+        message
+    };
+    let long = "x".repeat(100_000);
+    let rubbish = [
+        with("ce_id", "no id"),
+        with("ce_type", ""),
+        with("ce_type", "a\0b"),
+        with("ce_subject", "front-1"),
+        with("ce_metadata", "{"),
+        with("ce_metadata", &format!("{{\"{long}\":1}}")),
+        with("ce_sender", "-"),
+        with("ce_codec", "\0"),
+    ];
+    for message in rubbish {
+        services.line.bus.publish(message).await.unwrap();
+    }
+    let mut internal = with("ce_type", "back.due");
+    internal.headers.retain(|(header, _)| header != "ce_id");
+    internal.headers.push(("ce_id".into(), uuid::Uuid::from_u128(5).to_string()));
+    services.line.bus.publish(internal).await.unwrap();
+    let letter = services.at_back.dead_letter().await;
+    assert!(letter.error.unwrap().contains("internal"));
+    // What follows is taken, from another sender.
+    send(&services.front, "2", ask_back("1", 2, Errand::Note(6))).await;
+    front_heard(&services.front, "2", "2: note 6").await;
+    let back = services.back.handle(&Back::id("1"));
+    assert_eq!(back.state(|own| own.0.clone()).await.unwrap(), ["note 5", "note 6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_while_the_bus_is_down_arrives_later_in_order() {
+    let services = services(Line::new(), false);
+    send(&services.front, "1", ask_back("1", 1, Errand::Note(1))).await;
+    front_heard(&services.front, "1", "1: note 1").await;
+    services.line.down.store(true, Ordering::SeqCst);
+    for n in 2..50 {
+        send(&services.front, "1", Errand::TellBack("1".into(), Box::new(Errand::Note(n)))).await;
+    }
+    tokio::time::sleep(millis(300_000)).await;
+    services.line.down.store(false, Ordering::SeqCst);
+    let back = services.back.handle(&Back::id("1"));
+    let all: Vec<_> = (1..50).map(|n| format!("note {n}")).collect();
+    let found = back.wait(|own| (own.0.len() == 49).then(|| own.0.clone()), PATIENCE).await;
+    assert_eq!(found.unwrap(), all);
+    assert!(services.at_front.dead_letters().await.is_empty());
+    versions_rise(&services.line.bus, 1 + 1 + 48).await;
+}
+
+/// Waits for so many events of instance 1 on the topic, each version once and in order.
+async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
+    let versions = || -> Vec<u64> {
+        let messages = bus.messages("front-events");
+        let own = messages.iter().filter(|message| message.key == "front-1");
+        own.map(|message| message.header("ce_streamversion").unwrap().parse().unwrap()).collect()
+    };
+    eventually("they are published", async || versions().len() >= count).await;
+    assert_eq!(versions(), (1..=count as u64).collect::<Vec<_>>());
+}
+
+/// A process crashes or freezes between publishing and writing down how far it is; its successor
+/// goes on where the broker says.
+#[tokio::test(start_paused = true)]
+async fn the_relay_resumes_without_loss_and_a_fenced_one_is_silent() {
+    use super::node::Mishap;
+    for (frozen, mishap) in [(false, Mishap::FailsBefore), (true, Mishap::FailsAfter)] {
+        let line = Line::new();
+        let world = world_of(1);
+        let node = Node::new(world.memory.clone());
+        let first = front(&world, node.clone(), &line, false);
+        for n in 0..5 {
+            send(&first, "1", Errand::Note(n)).await;
+        }
+        versions_rise(&line.bus, 5).await;
+        node.next("enqueue", [mishap; 3]);
+        let writer =
+            world.bare_builder(world.memory.clone()).aggregate::<Front>(()).aggregate::<Back>(());
+        let writer = writer.build().unwrap();
+        for n in 5..10 {
+            send(&writer, "1", Errand::Note(n)).await;
+        }
+        tokio::time::sleep(millis(20)).await;
+        if frozen {
+            node.freeze();
+        } else {
+            node.crash();
+        }
+        let second = front(&world, world.memory.clone(), &line, false);
+        for n in 10..20 {
+            send(&writer, "1", Errand::Note(n)).await;
+        }
+        versions_rise(&line.bus, 20).await;
+        node.wake();
+        for n in 20..30 {
+            send(&writer, "1", Errand::Note(n)).await;
+        }
+        tokio::time::sleep(millis(60_000)).await;
+        versions_rise(&line.bus, 30).await;
+        drop((first, second));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_published_as_a_function_maps_them() {
+    let bus = InMemoryEventBus::new();
+    let world = world_of(1);
+    let app = world
+        .bare_builder(world.memory.clone())
+        .event_bus(bus.clone())
+        .aggregate::<Front>(())
+        .aggregate::<Back>(())
+        .publish::<Front>(Format::Binary)
+        .publish_as::<Front, BackEvent>("mapped", Format::Json, |recorded| match recorded.event {
+            FrontEvent::Did(Errand::Note(n)) if n % 2 == 0 => {
+                Some(BackEvent::Heard(format!("even {n}")))
+            }
+            _ => None,
+        });
+    let app = started(app);
+    for n in 0..6 {
+        send(&app, "1", Errand::Note(n)).await;
+    }
+    versions_rise(&bus, 6).await;
+    eventually("mapped", async || bus.messages("mapped").len() == 3).await;
+    let texts: Vec<_> = bus
+        .messages("mapped")
+        .iter()
+        .map(|message| String::from_utf8(message.payload.clone()).unwrap())
+        .collect();
+    assert!((0..3).all(|n| texts[n].contains(&format!("even {}", 2 * n))), "{texts:?}");
+}

@@ -1,0 +1,397 @@
+//! Read models in SQLite: transactions, checkpoints, states.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use composable_rust_core::{
+    Checkpoint, EventId, ProjectionState, ReadModel, StoreError, StreamId, Version, WaitingStream,
+};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Executor as _, Row as _, Sqlite, Transaction};
+
+use crate::builder::checked;
+use crate::connection::LOCK_SLICE;
+use crate::error::{is_busy, is_unavailable, store_error};
+use crate::sql::{int, uint};
+use crate::store::clock;
+
+/// The migration at index n leads to version n + 1. Those that were released never change.
+const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")];
+
+/// How long a transaction waits for the lock of the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const ADD: &str = "insert or ignore into projection_states values (?, 'running', '')";
+
+const LOAD: &str = "select s.state, s.reason, c.partition, c.log_offset, c.event_id \
+    from projection_states s left join projection_checkpoints c on c.name = s.name \
+    where s.name = ? order by c.partition";
+
+const KNOWN: &str =
+    "select partition, log_offset, epoch from projection_checkpoints where name = ?";
+
+const MOVE: &str = "insert or replace into projection_checkpoints \
+    (name, partition, log_offset, event_id, epoch, updated_at) values (?, ?, ?, ?, ?, ?)";
+
+const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3 \
+    where name = ?1 and (?4 is null or (state = ?4 and reason = ?5))";
+
+const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
+    where name = ?1 and (?2 is null or stream_id = ?2) order by stream_id";
+
+const SET_WAITING: &str = "insert or replace into projection_waiting \
+    (name, stream_id, version, ticket) values (?, ?, ?, ?)";
+
+/// A SQLite file that holds read models: that of the event store or any other.
+///
+/// Projections write to tables that are yours to create, with a [`SqliteConnection`] inside a
+/// transaction. Opening it creates the tables `projection_checkpoints`, `projection_states`,
+/// `projection_waiting` and `projection_schema` in one transaction, unless they are there. To share
+/// the file of an event store, open the event store first: it refuses a file that holds something
+/// else.
+///
+/// Clones share the connections: one that writes, some that read. Read with
+/// [`SqliteReadModel::pool`], or with any other program. While a projection's transaction is open,
+/// nothing else writes to the file; the transactions are kept short, and an event store in the same
+/// file has its turn in between.
+///
+/// # Example: a projection's database
+///
+/// ```
+/// use composable_rust_sqlite::{SqliteReadModel, sqlx};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("reports.db");
+/// let model = SqliteReadModel::open(path).await?;
+/// sqlx::query("create table if not exists totals (customer text primary key, cents integer)")
+///     .execute(model.pool())
+///     .await?;
+/// # Ok(())
+/// # })
+/// # .map_err(|e: Box<dyn std::error::Error>| e)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SqliteReadModel {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteReadModel {
+    /// Opens the file at `path`, creating it if there is none. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: SQLite failed, for want of permission or of space.
+    /// [`StoreError::Invalid`]: no file can be there, or newer code has migrated the tables.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = checked(path.as_ref()).map_err(|e| StoreError::Invalid(e.to_string()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            // On macOS a plain fsync does not reach the disk.
+            .pragma("fullfsync", "on")
+            .pragma("checkpoint_fullfsync", "on")
+            // What is erased is zeroed in the file too.
+            .pragma("secure_delete", "on")
+            .disable_statement_logging();
+        let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY_TIMEOUT);
+        // The last of the pragmas: opening waits as long as it must.
+        let slice = LOCK_SLICE.as_millis().to_string();
+        let readers = pool().max_connections(4).connect_with(options.clone()).await;
+        let readers = readers.map_err(store_error)?;
+        let writer = pool()
+            .max_connections(1)
+            .connect_with(options.pragma("busy_timeout", slice))
+            .await
+            .map_err(store_error)?;
+        Self { writer, readers }.migrated().await
+    }
+
+    /// Uses connections that are there, of a file in WAL mode; at least two, for whoever waits looks
+    /// while another writes.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteReadModel::open`].
+    pub async fn with_pool(pool: SqlitePool) -> Result<Self, StoreError> {
+        Self { writer: pool.clone(), readers: pool }.migrated().await
+    }
+
+    /// Connections to read with, and to create tables with.
+    pub fn pool(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    async fn migrated(self) -> Result<Self, StoreError> {
+        let known = MIGRATIONS.len();
+        let mut connection = self.readers.acquire().await.map_err(store_error)?;
+        let mut found = version(&mut connection).await.map_err(store_error)?;
+        drop(connection);
+        if found < known {
+            let mut transaction = self.begin().await?;
+            found = version(&mut transaction).await.map_err(store_error)?;
+            for sql in MIGRATIONS.iter().skip(found) {
+                transaction.execute(sqlx::raw_sql(sql)).await.map_err(store_error)?;
+            }
+            transaction.commit().await.map_err(store_error)?;
+            found = found.max(known);
+        }
+        if found > known {
+            return Err(StoreError::Invalid(format!(
+                "the tables of projections have version {found}, this program knows versions up to \
+                 {known}; upgrade it"
+            )));
+        }
+        Ok(self)
+    }
+}
+
+/// The version of the tables; 0 if there are none.
+async fn version(connection: &mut SqliteConnection) -> Result<usize, sqlx::Error> {
+    let there: i64 =
+        sqlx::query_scalar("select count(*) from sqlite_schema where name = 'projection_schema'")
+            .fetch_one(&mut *connection)
+            .await?;
+    if there == 0 {
+        return Ok(0);
+    }
+    let version: i64 =
+        sqlx::query_scalar("select version from projection_schema").fetch_one(connection).await?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+async fn try_advance(
+    connection: &mut SqliteConnection,
+    name: &str,
+    epoch: u64,
+    moves: &[(u64, Checkpoint)],
+) -> Result<bool, sqlx::Error> {
+    let mut offsets = BTreeMap::new();
+    for row in sqlx::query(KNOWN).bind(name).fetch_all(&mut *connection).await? {
+        if uint(row.try_get(2)?) > epoch {
+            return Ok(false);
+        }
+        offsets.insert(partition(&row, 0)?, uint(row.try_get(1)?));
+    }
+    let at = |partition| offsets.get(&partition).copied().unwrap_or(0);
+    if moves.iter().any(|(from, to)| at(to.partition) != *from) {
+        return Ok(false);
+    }
+    sqlx::query(ADD).bind(name).execute(&mut *connection).await?;
+    for (_, to) in moves {
+        sqlx::query(MOVE)
+            .bind(name)
+            .bind(i64::from(to.partition))
+            .bind(int(to.offset))
+            .bind(to.event_id.map(|id| id.0))
+            .bind(int(epoch))
+            .bind(clock().as_micros())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(true)
+}
+
+async fn try_forget(connection: &mut SqliteConnection, name: &str) -> Result<(), sqlx::Error> {
+    for sql in [
+        "delete from projection_checkpoints where name = ?",
+        "delete from projection_waiting where name = ?",
+        "insert or replace into projection_states values (?, 'rebuilding', '')",
+    ] {
+        sqlx::query(sql).bind(name).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn try_set_state(
+    connection: &mut SqliteConnection,
+    name: &str,
+    from: Option<&ProjectionState>,
+    to: &ProjectionState,
+) -> Result<bool, sqlx::Error> {
+    let (to, from) = (columns(to), from.map(columns));
+    sqlx::query(ADD).bind(name).execute(&mut *connection).await?;
+    let changed = sqlx::query(SET_STATE)
+        .bind(name)
+        .bind(to.0)
+        .bind(to.1)
+        .bind(from.map(|from| from.0))
+        .bind(from.map(|from| from.1))
+        .execute(connection)
+        .await?;
+    Ok(changed.rows_affected() > 0)
+}
+
+fn partition(row: &SqliteRow, index: usize) -> Result<u16, sqlx::Error> {
+    let number: i64 = row.try_get(index)?;
+    u16::try_from(number).map_err(|source| sqlx::Error::ColumnDecode {
+        index: "partition".to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// The name and reason that stand for a state.
+fn columns(state: &ProjectionState) -> (&'static str, &str) {
+    match state {
+        ProjectionState::Running => ("running", ""),
+        ProjectionState::Rebuilding => ("rebuilding", ""),
+        ProjectionState::Paused => ("paused", ""),
+        ProjectionState::Failed { reason } => ("failed", reason),
+    }
+}
+
+fn state(row: &SqliteRow) -> Result<ProjectionState, sqlx::Error> {
+    let (name, reason): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(match name.as_str() {
+        "rebuilding" => ProjectionState::Rebuilding,
+        "paused" => ProjectionState::Paused,
+        "failed" => ProjectionState::Failed { reason },
+        _ => ProjectionState::Running,
+    })
+}
+
+fn loaded(rows: &[SqliteRow]) -> Result<(Vec<Checkpoint>, ProjectionState), sqlx::Error> {
+    let state = rows.first().map(state).transpose()?.unwrap_or_default();
+    let mut checkpoints = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.try_get::<Option<i64>, _>(2)?.is_some() {
+            checkpoints.push(Checkpoint {
+                partition: partition(row, 2)?,
+                offset: uint(row.try_get(3)?),
+                event_id: row.try_get::<Option<_>, _>(4)?.map(EventId),
+            });
+        }
+    }
+    Ok((checkpoints, state))
+}
+
+fn waiting(row: &SqliteRow) -> Result<WaitingStream, sqlx::Error> {
+    let stream: String = row.try_get(0)?;
+    let stream = stream.parse().map_err(|source| sqlx::Error::ColumnDecode {
+        index: "stream_id".to_owned(),
+        source: Box::new(source),
+    })?;
+    let version = Version::new(uint(row.try_get(1)?));
+    Ok(WaitingStream { stream, version, ticket: row.try_get(2)? })
+}
+
+/// A transaction holds the lock of the file, which is that of every projection in it.
+impl ReadModel for SqliteReadModel {
+    type Connection = SqliteConnection;
+    type Transaction = Transaction<'static, Sqlite>;
+
+    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        let asked = Instant::now();
+        loop {
+            match self.writer.begin_with("begin immediate").await {
+                Ok(transaction) => return Ok(transaction),
+                // SQLite's own waiting would grow to 100 ms between looks, in which a busy event
+                // store takes the lock many times over.
+                Err(error) if is_busy(&error) && asked.elapsed() < BUSY_TIMEOUT => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+    }
+
+    async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(store_error)
+    }
+
+    async fn load(&self, name: &str) -> Result<(Vec<Checkpoint>, ProjectionState), StoreError> {
+        let rows = sqlx::query(LOAD).bind(name).fetch_all(&self.readers).await;
+        loaded(&rows.map_err(store_error)?).map_err(store_error)
+    }
+
+    async fn advance(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        epoch: u64,
+        moves: &[(u64, Checkpoint)],
+    ) -> Result<bool, StoreError> {
+        try_advance(transaction, name, epoch, moves).await.map_err(store_error)
+    }
+
+    async fn forget(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        try_forget(transaction, name).await.map_err(store_error)
+    }
+
+    async fn set_state(
+        &self,
+        name: &str,
+        from: Option<&ProjectionState>,
+        to: &ProjectionState,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let changed = try_set_state(&mut transaction, name, from, to).await.map_err(store_error)?;
+        self.commit(transaction).await?;
+        Ok(changed)
+    }
+
+    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
+        let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
+        let rows = query.fetch_all(&self.readers).await.map_err(store_error)?;
+        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    async fn find_waiting(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        stream: &StreamId,
+    ) -> Result<Option<WaitingStream>, StoreError> {
+        let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
+        let row = query.fetch_optional(&mut **transaction).await.map_err(store_error)?;
+        row.as_ref().map(waiting).transpose().map_err(store_error)
+    }
+
+    async fn set_waiting(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        waiting: &WaitingStream,
+    ) -> Result<(), StoreError> {
+        sqlx::query(SET_WAITING)
+            .bind(name)
+            .bind(waiting.stream.as_str())
+            .bind(int(waiting.version.get()))
+            .bind(waiting.ticket)
+            .execute(&mut **transaction)
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn end_waiting(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        stream: &StreamId,
+    ) -> Result<(), StoreError> {
+        sqlx::query("delete from projection_waiting where name = ? and stream_id = ?")
+            .bind(name)
+            .bind(stream.as_str())
+            .execute(&mut **transaction)
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    fn is_unavailable(&self, error: &(dyn Error + 'static)) -> bool {
+        is_unavailable(error)
+    }
+}

@@ -1,0 +1,245 @@
+//! A read model in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use composable_rust_core::{
+    Checkpoint, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
+};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::Fault;
+
+/// A read model in memory, for tests: projections write to a `T`.
+///
+/// A transaction works on a copy, which takes the place of the `T` when it commits; one at a time, as
+/// in SQLite. Clones share the data.
+///
+/// # Example: looking at what was projected
+///
+/// ```
+/// use composable_rust_core::ReadModel;
+/// use composable_rust_testing::InMemoryReadModel;
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let model = InMemoryReadModel::new(Vec::new());
+/// let mut transaction = model.begin().await?;
+/// transaction.push("placed");
+/// assert!(model.get().is_empty());
+/// model.commit(transaction).await?;
+/// assert_eq!(model.get(), ["placed"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct InMemoryReadModel<T> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    committed: Mutex<Data<T>>,
+    writing: Arc<tokio::sync::Mutex<()>>,
+    faults: Mutex<VecDeque<Fault>>,
+}
+
+#[derive(Debug, Clone)]
+struct Data<T> {
+    value: T,
+    projections: BTreeMap<String, Kept>,
+}
+
+/// What is kept of one projection.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    /// With the epochs that they were written under.
+    checkpoints: BTreeMap<u16, (Checkpoint, u64)>,
+    state: ProjectionState,
+    waiting: BTreeMap<StreamId, WaitingStream>,
+}
+
+/// A transaction of an [`InMemoryReadModel`]: a copy of its `T`.
+#[derive(Debug)]
+pub struct InMemoryTransaction<T> {
+    data: Data<T>,
+    _writing: OwnedMutexGuard<()>,
+}
+
+impl<T> Deref for InMemoryTransaction<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.data.value
+    }
+}
+
+impl<T> DerefMut for InMemoryTransaction<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.data.value
+    }
+}
+
+impl<T> Clone for InMemoryReadModel<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Default> Default for InMemoryReadModel<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T> fmt::Debug for InMemoryReadModel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let committed = self.committed();
+        let projections = committed.projections.keys().collect::<Vec<_>>();
+        f.debug_struct("InMemoryReadModel").field("projections", &projections).finish()
+    }
+}
+
+impl<T> InMemoryReadModel<T> {
+    /// A read model that begins as `value`.
+    pub fn new(value: T) -> Self {
+        let committed = Mutex::new(Data { value, projections: BTreeMap::new() });
+        let (writing, faults) = (Arc::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { committed, writing, faults }) }
+    }
+
+    /// What is committed.
+    pub fn get(&self) -> T
+    where
+        T: Clone,
+    {
+        self.committed().value.clone()
+    }
+
+    /// What happens to the next commits, after those that were already told.
+    pub fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults().extend(faults);
+    }
+
+    fn faults(&self) -> MutexGuard<'_, VecDeque<Fault>> {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed(&self) -> MutexGuard<'_, Data<T>> {
+        self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> InMemoryTransaction<T> {
+    fn kept(&mut self, name: &str) -> &mut Kept {
+        self.data.projections.entry(name.to_owned()).or_default()
+    }
+}
+
+impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
+    type Connection = T;
+    type Transaction = InMemoryTransaction<T>;
+
+    async fn begin(&self) -> Result<InMemoryTransaction<T>, StoreError> {
+        let writing = Arc::clone(&self.shared.writing).lock_owned().await;
+        Ok(InMemoryTransaction { data: self.committed().clone(), _writing: writing })
+    }
+
+    async fn commit(&self, transaction: InMemoryTransaction<T>) -> Result<(), StoreError> {
+        let fault = self.faults().pop_front().unwrap_or(Fault::None);
+        match fault {
+            Fault::FailBefore => return Err(lost("before")),
+            Fault::Delay(duration) => tokio::time::sleep(duration).await,
+            _ => {}
+        }
+        *self.committed() = transaction.data;
+        if fault == Fault::FailAfter { Err(lost("after")) } else { Ok(()) }
+    }
+
+    async fn load(&self, name: &str) -> Result<(Vec<Checkpoint>, ProjectionState), StoreError> {
+        let kept = self.committed().projections.get(name).cloned().unwrap_or_default();
+        Ok((kept.checkpoints.into_values().map(|(at, _)| at).collect(), kept.state))
+    }
+
+    async fn advance(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+        epoch: u64,
+        moves: &[(u64, Checkpoint)],
+    ) -> Result<bool, StoreError> {
+        let checkpoints = &mut transaction.kept(name).checkpoints;
+        let at = |partition| checkpoints.get(&partition).map_or(0, |(at, _)| at.offset);
+        let fenced = checkpoints.values().any(|(_, written)| *written > epoch);
+        if fenced || moves.iter().any(|(from, to)| at(to.partition) != *from) {
+            return Ok(false);
+        }
+        checkpoints.extend(moves.iter().map(|(_, to)| (to.partition, (*to, epoch))));
+        Ok(true)
+    }
+
+    async fn forget(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let state = ProjectionState::Rebuilding;
+        *transaction.kept(name) = Kept { state, ..Kept::default() };
+        Ok(())
+    }
+
+    async fn set_state(
+        &self,
+        name: &str,
+        from: Option<&ProjectionState>,
+        to: &ProjectionState,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let state = &mut transaction.kept(name).state;
+        if from.is_some_and(|from| from != state) {
+            return Ok(false);
+        }
+        state.clone_from(to);
+        *self.committed() = transaction.data;
+        Ok(true)
+    }
+
+    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
+        let committed = self.committed();
+        let kept = committed.projections.get(name);
+        Ok(kept.map(|kept| kept.waiting.values().cloned().collect()).unwrap_or_default())
+    }
+
+    async fn find_waiting(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+        stream: &StreamId,
+    ) -> Result<Option<WaitingStream>, StoreError> {
+        Ok(transaction.kept(name).waiting.get(stream).cloned())
+    }
+
+    async fn set_waiting(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+        waiting: &WaitingStream,
+    ) -> Result<(), StoreError> {
+        transaction.kept(name).waiting.insert(waiting.stream.clone(), waiting.clone());
+        Ok(())
+    }
+
+    async fn end_waiting(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+        stream: &StreamId,
+    ) -> Result<(), StoreError> {
+        transaction.kept(name).waiting.remove(stream);
+        Ok(())
+    }
+}
+
+fn lost(when: &str) -> StoreError {
+    StoreError::unavailable(format!("injected fault: failed {when} the commit"))
+}

@@ -1,0 +1,41 @@
+//! One suite of cases that every read model passes.
+//!
+//! A crate of read models implements [`ReadModelBackend`], writes a factory, and calls
+//! [`read_model_conformance!`](crate::read_model_conformance!):
+//!
+//! ```
+//! use composable_rust_testing::InMemoryReadModel;
+//! use composable_rust_testing::read_model_conformance::ReadModelBackend;
+//!
+//! struct Memory(InMemoryReadModel<i64>);
+//!
+//! impl ReadModelBackend for Memory {
+//!     type Model = InMemoryReadModel<i64>;
+//!
+//!     async fn open(&self) -> InMemoryReadModel<i64> {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn add(&self, connection: &mut i64, amount: i64) {
+//!         *connection += amount;
+//!     }
+//!
+//!     async fn total(&self) -> i64 {
+//!         self.0.get()
+//!     }
+//! }
+//!
+//! async fn memory() -> Memory {
+//!     Memory(InMemoryReadModel::default())
+//! }
+//!
+//! composable_rust_testing::read_model_conformance!(memory);
+//! ```
+
+mod backend;
+#[doc(hidden)]
+pub mod cases;
+mod run;
+
+pub use backend::ReadModelBackend;
+pub use run::{check, run};
