@@ -17,7 +17,7 @@ use crate::shop::{self, seed, unique};
 use crate::topics;
 
 /// How many checkouts there are unless `CHAOS_CHECKOUTS` says otherwise.
-const CHECKOUTS: usize = 200;
+const CHECKOUTS: usize = 400;
 const MOST: Duration = Duration::from_secs(600);
 /// The shortest that a broker allows for a group's sessions.
 const LEASE: Duration = Duration::from_secs(6);
@@ -101,7 +101,8 @@ async fn everything_adds_up_whatever_dies() {
     let checkouts = apps.of(Service::Checkout);
 
     let mut six = Six::start(&program);
-    let args = ["start", "-n", &count.to_string(), "--in-flight", "150", "--wait"];
+    // Many at a time: each meets some of what dies, and waits.
+    let args = ["start", "-n", &count.to_string(), "--in-flight", "400", "--wait"];
     let mut starting = program.start("start", &args);
     let (began, mut watch) = (Instant::now(), Watch::new(checkouts));
     let mut outages = OUTAGES.into_iter().peekable();
