@@ -222,12 +222,8 @@ async fn what_is_for_an_instance_that_cannot_be_loaded_waits_for_it() {
     let stream = Actor::id("b").stream();
     let t = Act::Later { id: None, after: 10_000, act: Box::new(Act::Note(1)) };
     tell_to(&app, "b", t).await;
-    let bad = |bytes| Encoded {
-        name: "actor.did".into(),
-        version: 1,
-        codec: "bincode".into(),
-        bytes,
-    };
+    let bad =
+        |bytes| Encoded { name: "actor.did".into(), version: 1, codec: "bincode".into(), bytes };
     let id = EventId(uuid::Uuid::from_u128(9));
     let event = NewEvent { id, content: bad(vec![255; 9]), metadata: String::new() };
     let append = Append::new(stream.clone(), ExpectedVersion::Any).with_events(vec![event]);
