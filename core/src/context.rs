@@ -138,6 +138,8 @@ pub fn derive_id(kind: &str, log: Uuid, name: &[&str], cause: Uuid, n: u32) -> U
     hash.update(log.as_bytes());
     hash.update(cause.as_bytes());
     hash.update(&n.to_le_bytes());
-    name.iter().for_each(|part| hash.update(part.as_bytes()));
+    for part in name {
+        hash.update(part.as_bytes());
+    }
     uuid::Builder::from_custom_bytes(hash.digest128().to_be_bytes()).into_uuid()
 }
