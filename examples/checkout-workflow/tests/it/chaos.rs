@@ -16,7 +16,7 @@ use crate::shop::{self, seed, unique};
 use crate::topics;
 
 /// How many checkouts there are unless `CHAOS_CHECKOUTS` says otherwise.
-const CHECKOUTS: usize = 600;
+const CHECKOUTS: usize = 200;
 const MOST: Duration = Duration::from_secs(600);
 /// The shortest that a broker allows for a group's sessions.
 const LEASE: &str = "6000";
@@ -41,7 +41,7 @@ impl<'a> Six<'a> {
 
     fn process(program: &Program, n: usize) -> Process {
         let service = Service::ALL[n % 3].name();
-        program.start(NAMES[n], &["serve", service, "--lease", LEASE])
+        program.start(NAMES[n], &["serve", service, "--lease", LEASE, "--patience", "60000"])
     }
 
     fn kill(&mut self, n: usize) {
@@ -94,7 +94,7 @@ async fn everything_adds_up_whatever_dies() {
     let checkouts = apps.of(Service::Checkout);
 
     let mut six = Six::start(&program);
-    let args = ["start", "-n", &count.to_string(), "--in-flight", "200", "--wait"];
+    let args = ["start", "-n", &count.to_string(), "--in-flight", "150", "--wait"];
     let mut starting = program.start("start", &args);
     let (began, mut watch) = (Instant::now(), Watch::new(checkouts));
     let mut outages = OUTAGES.into_iter().peekable();
@@ -105,7 +105,7 @@ async fn everything_adds_up_whatever_dies() {
         six.supervise();
         if Instant::now() > next_kill {
             six.kill(rng.random_range(0..6));
-            next_kill = Instant::now() + Duration::from_millis(rng.random_range(2_000..6_000));
+            next_kill = Instant::now() + Duration::from_millis(rng.random_range(4_000..8_000));
         }
         // It may be away.
         let _ = watch.catch_up(checkouts).await;
@@ -118,6 +118,8 @@ async fn everything_adds_up_whatever_dies() {
                 Outage::BrokerStops => broker.stop().await,
                 Outage::PostgresCrashes => postgres.kill(),
             }
+            // One that is started meanwhile fails to, and is started again.
+            six.kill(rng.random_range(0..6));
             tokio::time::sleep(away).await;
             match outage {
                 Outage::PostgresCrashes => postgres.start_again().await,

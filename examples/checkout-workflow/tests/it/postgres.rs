@@ -38,9 +38,9 @@ impl Postgres {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let port = listener.local_addr().expect("it has an address").port();
         let mut server = Self { binaries, owner, folder, port, process: None };
-        let mut make = server.command("initdb");
-        make.args(["--username=postgres", "--auth=trust", "--no-sync", "--pgdata"]);
-        let made = make.arg(server.data()).status().expect("initdb is there");
+        let mut initdb = server.command("initdb");
+        initdb.args(["--username=postgres", "--auth=trust", "--no-sync", "--pgdata"]);
+        let made = initdb.arg(server.data()).status().expect("initdb is there");
         assert!(made.success(), "{}", server.log());
         drop(listener);
         server.start_again().await;
