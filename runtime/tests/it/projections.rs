@@ -720,7 +720,7 @@ fn totals_are_exact_after_crashes() {
             let app = App::builder(store.clone())
                 .aggregate::<Account>(())
                 .settings(|settings| {
-                    settings.lease = Duration::from_millis(60);
+                    settings.lease = Duration::from_millis(100);
                     settings.attempts.first_wait = Duration::from_millis(2);
                     settings.attempts.most = 1_000;
                 })
