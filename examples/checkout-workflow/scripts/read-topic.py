@@ -9,6 +9,7 @@ the payload. On a line: type, stream, version in the stream, correlation, payloa
 """
 
 import json
+import signal
 import sys
 import uuid
 
@@ -55,6 +56,8 @@ def main(brokers, topic="checkout-events"):
 
 
 if __name__ == "__main__":
+    # As behind `| head`.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: read-topic.py BROKERS [TOPIC]")
     main(*sys.argv[1:])

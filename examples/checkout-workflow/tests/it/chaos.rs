@@ -1,5 +1,6 @@
 //! Three services over a broker on PostgreSQL, two processes of each. One of the six is killed every
-//! few seconds, PostgreSQL crashes once and the broker twice; everything adds up all the same.
+//! few seconds, one is frozen for longer than its lease, PostgreSQL crashes once and the broker goes
+//! twice; everything adds up all the same.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::topics;
 const CHECKOUTS: usize = 200;
 const MOST: Duration = Duration::from_secs(600);
 /// The shortest that a broker allows for a group's sessions.
-const LEASE: &str = "6000";
+const LEASE: Duration = Duration::from_secs(6);
 
 /// The six processes.
 struct Six<'a> {
@@ -41,7 +42,8 @@ impl<'a> Six<'a> {
 
     fn process(program: &Program, n: usize) -> Process {
         let service = Service::ALL[n % 3].name();
-        program.start(NAMES[n], &["serve", service, "--lease", LEASE, "--patience", "60000"])
+        let lease = LEASE.as_millis().to_string();
+        program.start(NAMES[n], &["serve", service, "--lease", &lease, "--patience", "60000"])
     }
 
     fn kill(&mut self, n: usize) {
@@ -66,10 +68,15 @@ enum Outage {
     BrokerIsKilled,
     PostgresCrashes,
     BrokerStops,
+    ProcessFreezes,
 }
 
-const OUTAGES: [(usize, Outage); 3] =
-    [(15, Outage::BrokerIsKilled), (40, Outage::PostgresCrashes), (65, Outage::BrokerStops)];
+const OUTAGES: [(usize, Outage); 4] = [
+    (15, Outage::BrokerIsKilled),
+    (35, Outage::PostgresCrashes),
+    (55, Outage::BrokerStops),
+    (70, Outage::ProcessFreezes),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_adds_up_whatever_dies() {
@@ -113,13 +120,20 @@ async fn everything_adds_up_whatever_dies() {
         if let Some((_, outage)) = outages.next_if(|(share, _)| finished >= *share) {
             println!("{:?}: {finished} % finished", began.elapsed());
             let away = Duration::from_millis(rng.random_range(1_000..4_000));
+            let one = rng.random_range(0..6);
             match outage {
                 Outage::BrokerIsKilled => broker.kill().await,
                 Outage::BrokerStops => broker.stop().await,
                 Outage::PostgresCrashes => postgres.kill(),
+                Outage::ProcessFreezes => {
+                    six.processes[one].signal("-STOP");
+                    tokio::time::sleep(LEASE * 3 / 2).await;
+                    six.processes[one].signal("-CONT");
+                    continue;
+                }
             }
             // One that is started meanwhile fails to, and is started again.
-            six.kill(rng.random_range(0..6));
+            six.kill(one);
             tokio::time::sleep(away).await;
             match outage {
                 Outage::PostgresCrashes => postgres.start_again().await,

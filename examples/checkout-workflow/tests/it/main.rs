@@ -1,7 +1,9 @@
-//! Every path of the saga and of the aggregates under it, the simulated provider, and the audit.
+//! Every path of the saga and of the aggregates under it, the simulated provider, the audit; then the
+//! shop at work: together and as services, killed and frozen.
 
 mod audit;
 mod chaos;
+mod cli;
 mod inventory;
 mod kill;
 mod ledger;

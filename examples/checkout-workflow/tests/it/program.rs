@@ -21,6 +21,12 @@ impl Program {
         Self { places, folder }
     }
 
+    /// On a new file.
+    pub(crate) fn on_a_file() -> Self {
+        // It runs in its folder.
+        Self::new(["--store".to_owned(), "sqlite:checkout.db".to_owned()])
+    }
+
     pub(crate) fn ledger(&self) -> PathBuf {
         self.folder.path().join("ledger.jsonl")
     }
@@ -40,6 +46,15 @@ impl Program {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?} {}: {text}\n{errors}", output.status);
         text
+    }
+
+    /// Runs it to its end; gives its last line on stderr, if it failed with `status`.
+    #[track_caller]
+    pub(crate) fn fails(&self, args: &[&str], status: i32) -> String {
+        let output = self.command(args).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        errors.lines().last().unwrap_or_default().to_owned()
     }
 
     /// Starts it; what it says goes to a file called `name`.
@@ -68,11 +83,15 @@ impl Process {
     /// Has it stop as Ctrl-C does, and waits for it.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
-        let id = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(told.is_ok_and(|status| status.success()), "it can be told");
+        self.signal("-TERM");
         let status = self.child.wait().expect("it is ours");
         assert!(status.success(), "{status}: {}", self.said());
+    }
+
+    /// Sends a signal, such as `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it can be told");
     }
 
     /// Whether it is still running.

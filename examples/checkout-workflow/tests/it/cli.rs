@@ -1,0 +1,64 @@
+//! The command line.
+
+use crate::program::Program;
+
+#[test]
+fn a_run_that_is_repeated_starts_and_restocks_nothing_twice() {
+    let program = Program::on_a_file();
+    let run = ["run", "-n", "60", "--declines", "20", "--refund-refusals", "0"];
+    let first = program.run(&run);
+    assert!(first.contains("The audit balances"), "{first}");
+    assert_eq!(program.run(&run), first);
+    assert_eq!(program.run(&["audit"]), first);
+}
+
+#[test]
+fn services_on_files_of_their_own() {
+    let places = ["--store", "sqlite:checkout.db", "--as-services"].map(str::to_owned);
+    let program = Program::new(places);
+    let printed = program.run(&["run", "-n", "7"]);
+    assert_eq!(program.run(&["audit"]), printed);
+    insta::assert_snapshot!(program.run(&["status", "run-000007"]));
+    let history = program.run(&["history", "run-000007"]);
+    let lines: Vec<_> = history.lines().filter_map(|line| line.split_once("  ")).collect();
+    let lines: Vec<_> = lines.into_iter().map(|(_, event)| event.trim_start()).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn an_audit_that_does_not_balance_is_a_failure() {
+    let program = Program::on_a_file();
+    program.run(&["run", "-n", "20"]);
+    std::fs::remove_file(program.ledger()).unwrap();
+    assert_eq!(program.fails(&["audit"], 1), "error: the audit does not balance");
+}
+
+#[test]
+fn mistakes_are_told_in_one_line() {
+    let program = Program::on_a_file();
+    assert_eq!(program.fails(&["status", "x"], 1), "error: there is no checkout x");
+    let program = Program::new(["--as-services".to_owned()]);
+    assert_eq!(
+        program.fails(&["serve"], 1),
+        "error: services on stores of their own need a bus: add --brokers"
+    );
+    let program = Program::new(["--store=memory:", "--store=payments=memory:"].map(str::to_owned));
+    assert_eq!(
+        program.fails(&["audit"], 2),
+        "error: name one store for all services, or one for each: checkout=URL, payments=URL, …"
+    );
+}
+
+/// What the ledger says belongs to one store.
+#[test]
+fn a_ledger_of_another_store_is_refused() {
+    let program = Program::on_a_file();
+    program.run(&["run", "-n", "20"]);
+    for file in ["checkout.db", "checkout.db-wal", "checkout.db-shm"] {
+        let _ = std::fs::remove_file(program.ledger().with_file_name(file));
+    }
+    assert_eq!(
+        program.fails(&["run", "-n", "20"], 1),
+        "error: the ledger is of another store: remove it, or choose one with --ledger"
+    );
+}
