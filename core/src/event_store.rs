@@ -162,6 +162,11 @@ pub trait EventStore: WorkQueues {
     /// Overwrites payloads and metadata of every event of `stream` up to its present version with
     /// nothing, and what else is kept of it (overrides, snapshots, outbox, timers, answers).
     /// Versions and positions stay. Returns how many events were erased.
+    ///
+    /// If it was any, and the stream is not closed, one more event of type
+    /// [`ERASED`](crate::event::ERASED) without content is appended in the same transaction, with an
+    /// id of the store's choice: so followers learn of it that were past those events already, and
+    /// whoever holds a state of before loses on version.
     fn erase_stream(
         &self,
         stream: &StreamId,

@@ -49,8 +49,10 @@ pub trait Projection: Send + Sync + 'static {
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// An event that may have been projected before was erased with the others of its stream: what
-    /// the read model holds of the stream goes. By default, nothing.
+    /// The events of a stream up to some version were erased, some of which may have been projected
+    /// before: what the read model holds of the stream goes. Called in the order of the stream, like
+    /// `project`, and again for each event of it that was erased, in a rebuilding too. A stream that
+    /// was closed before it was erased is told of only in a rebuilding. By default, nothing is done.
     ///
     /// # Errors
     ///

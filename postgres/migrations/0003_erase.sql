@@ -54,13 +54,17 @@ begin
     where stream_id = p_stream and message_type <> '$erased';
 end $$;
 
--- Overwrites the content of all that is kept of a stream; answers how many events were overwritten.
--- Versions, positions, ids and marks stay, and so does the event that closed it. The old row
--- versions leave the disk with the next vacuum.
-create or replace function erase_stream(p_partition smallint, p_stream text) returns bigint
+-- Overwrites the content of all that is kept of a stream. Versions, positions, ids and marks stay,
+-- and so does the event that closed it. The old row versions leave the disk with the next vacuum. If
+-- there was any and the stream is open, appends an event that tells of it. Answers how many events
+-- were overwritten, and the offset of that one.
+create or replace function erase_stream(p_partition smallint, p_stream text) returns bigint[]
 language plpgsql volatile as $$
+#variable_conflict use_column
 declare
     erased bigint;
+    last record;
+    new_offset bigint;
 begin
     perform lock_partition(p_partition);
     update events set event_type = '$erased', codec = '', event_data = '', metadata = null
@@ -78,7 +82,24 @@ begin
     perform erase_parked(p_stream);
     -- What was re-driven in between.
     perform erase_queued(p_stream);
-    return erased;
+
+    select e.version, e.event_type into last from events e
+    where e.partition = p_partition and e.stream_id = p_stream
+    order by e.version desc limit 1;
+    if erased > 0 and last.event_type <> '$closed' then
+        insert into events (
+            version, log_offset, created_at, event_id, schema_version, partition,
+            stream_id, event_type, codec, event_data, metadata
+        )
+        select last.version + 1,
+            (
+                select e.log_offset from events e where e.partition = p_partition
+                order by e.log_offset desc limit 1
+            ) + 1,
+            clock_timestamp(), gen_random_uuid(), 1, p_partition, p_stream, '$erased', '', '', null
+        returning log_offset into new_offset;
+    end if;
+    return array[erased, new_offset];
 end $$;
 
 -- Saves a snapshot unless there is a newer one, or the last event that went into it is erased. That

@@ -10,19 +10,32 @@ const ERASE_STREAM: &str = "select erase_stream($1, $2)";
 const CLOSE_STREAM: &str = "select close_stream($1, $2, $3, $4)";
 const OVERRIDE_EVENT: &str = "select override_event($1, $2, $3, $4, $5, $6, $7)";
 
+fn number(answered: Option<i64>) -> Option<u64> {
+    answered.and_then(|number| u64::try_from(number).ok())
+}
+
 impl PostgresEventStore {
     pub(crate) async fn erase(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        let erased: i64 = self
+        let partition = self.log.partition_of(stream);
+        let answer: Vec<Option<i64>> = self
             .writers
             .run(async |writer| {
                 sqlx::query_scalar(ERASE_STREAM)
-                    .bind(smallint(self.log.partition_of(stream)))
+                    .bind(smallint(partition))
                     .bind(stream.as_str())
                     .fetch_one(writer)
                     .await
             })
             .await?;
-        Ok(u64::try_from(erased).unwrap_or(0))
+        let [erased, offset] = answer[..] else {
+            return Err(store_error(sqlx::Error::Protocol(
+                "erase_stream answers oddly".to_owned(),
+            )));
+        };
+        if let Some(offset) = number(offset) {
+            self.tail.committed(Position::new(partition, offset));
+        }
+        Ok(number(erased).unwrap_or(0))
     }
 
     pub(crate) async fn close(
@@ -44,7 +57,6 @@ impl PostgresEventStore {
                     .await
             })
             .await?;
-        let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
         let [closed, version, offset] = answer[..] else {
             return Err(store_error(sqlx::Error::Protocol(
                 "close_stream answers oddly".to_owned(),

@@ -184,7 +184,8 @@ impl AppBuilder {
     }
 
     /// Accepts the commands that other services send to instances of `A` over the bus, from the topic
-    /// `NAME-commands`. Whoever may write to that topic may send them.
+    /// `NAME-commands`. Whoever may write to that topic may send them. A command for a type that is not
+    /// served is answered [`Undelivered`](composable_rust_core::Reply::Undelivered).
     #[must_use]
     pub fn serve<A: Aggregate>(mut self) -> Self {
         self.served.insert(A::NAME);

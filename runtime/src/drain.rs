@@ -337,7 +337,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 .try_collect()
                 .await
                 .map_err(|source| unavailable(&instance.stream, source))?;
-            return instance.catch_up(&self.shared.codecs, &tail, fresh, generation);
+            if instance.catch_up(&self.shared.codecs, &tail, fresh, generation)? {
+                return Ok(());
+            }
         }
     }
 

@@ -155,9 +155,11 @@ impl<A: Aggregate> Handle<A> {
     /// good; versions and positions stay. Returns how many events were erased. The state is folded
     /// anew from what is left.
     ///
-    /// Another process that has the instance in memory keeps its state until the instance leaves
-    /// memory there, and may save it once more as a snapshot: stop those processes first, or erase
-    /// again after their `idle` time.
+    /// An event without content is appended, unless there was nothing to erase: so projections are
+    /// told ([`Projection::erase`](composable_rust_core::Projection::erase)), and another process that
+    /// has the instance in memory folds it anew before its next command or look. A closed stream ends
+    /// as it did: projections that were past its events are not told, and another process keeps the
+    /// state until the instance leaves memory there.
     ///
     /// # Errors
     ///

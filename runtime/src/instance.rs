@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{Aggregate, Codecs, Id, Receipt, RecordedEvent, StreamId, Version};
+use composable_rust_core::{
+    Aggregate, Codecs, Id, Receipt, RecordedEvent, StoredContent, StreamId, Version,
+};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::{LoadError, SendError};
@@ -104,18 +106,23 @@ impl<A: Aggregate> Instance<A> {
         }
     }
 
-    /// Applies the events that the committed state lacks. If one cannot be applied, the state is
-    /// dropped: it may be half-changed.
+    /// Applies the events that the committed state lacks, and says whether it has done so. If one
+    /// cannot be applied, the state is dropped: it may be half-changed. So it is if one of them is
+    /// erased, for the state may hold what was.
     pub(crate) fn catch_up(
         &self,
         codecs: &Codecs,
         events: &[RecordedEvent],
         fresh: u64,
         generation: u64,
-    ) -> Result<(), LoadError> {
+    ) -> Result<bool, LoadError> {
         let mut mailbox = self.lock();
         if mailbox.generation != generation {
-            return Ok(());
+            return Ok(true);
+        }
+        if events.iter().any(|event| event.content == StoredContent::Erased) {
+            mailbox.forget();
+            return Ok(false);
         }
         let mut moved = false;
         for event in events {
@@ -133,7 +140,7 @@ impl<A: Aggregate> Instance<A> {
         if moved {
             self.moved.notify_waiters();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes in the state that a drain has committed on top of `base`.

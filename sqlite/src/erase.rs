@@ -3,10 +3,11 @@
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{Encoded, EventId, Position, StoreError, StreamId, Verdict, Version};
 use sqlx::Row as _;
+use uuid::Uuid;
 
 use crate::connection::Transaction;
 use crate::error::store_error;
-use crate::sql::{int, uint};
+use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
 /// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
@@ -32,7 +33,8 @@ const ERASE: [&str; 7] = [
 const LAST: &str = "select version, log_offset, event_type from events \
     where partition = ? and stream_id = ? order by version desc limit 1";
 
-const CLOSE: &str = "insert into events (partition, stream_id, log_offset, version, event_id, \
+/// Appends an event without content.
+const END: &str = "insert into events (partition, stream_id, log_offset, version, event_id, \
     event_type, schema_version, codec, created_at, metadata, event_data) \
     select ?1, ?2, 1 + coalesce((select log_offset from events where partition = ?1 \
     order by log_offset desc limit 1), 0), ?3, ?4, ?5, 1, '', ?6, '', x'' returning log_offset";
@@ -57,7 +59,16 @@ impl SqliteEventStore {
             args.add(ERASED);
             erased += transaction.fetch(sql, args).await?.len();
         }
+        let (last, _, name) = self.last_event(&mut transaction, stream).await?;
+        let tells = erased > 0 && name != CLOSED;
+        if tells {
+            let args = self.end_args(stream, last, EventId(Uuid::new_v4()), ERASED);
+            transaction.fetch(END, args).await?;
+        }
         transaction.commit_and_then(FORGET).await?;
+        if tells {
+            self.wake();
+        }
         Ok(u64::try_from(erased).unwrap_or(u64::MAX))
     }
 
@@ -88,18 +99,30 @@ impl SqliteEventStore {
             transaction.rollback().await?;
             return Ok(Verdict::Conflict { actual });
         }
-        let mut args = self.args_of(stream);
-        args.add(int(actual.next().get()));
-        args.add(event_id.0);
-        args.add(CLOSED);
-        args.add(clock().as_micros());
-        let rows = transaction.fetch(CLOSE, args).await?;
+        let args = self.end_args(stream, actual, event_id, CLOSED);
+        let rows = transaction.fetch(END, args).await?;
         let offset = rows.first().map(|row| row.try_get_unchecked(0)).transpose()?.map(uint);
         let timers = "delete from timers where partition = ? and stream_id = ?; commit";
         transaction.commit_with(timers, self.args_of(stream)).await?;
         self.wake();
         let position = offset.map(|offset| Position::new(partition, offset));
         Ok(Verdict::Committed { version: actual.next(), position })
+    }
+
+    /// What [`END`] takes for an event after version `last`.
+    fn end_args(
+        &self,
+        stream: &StreamId,
+        last: Version,
+        id: EventId,
+        name: &'static str,
+    ) -> Args<'static> {
+        let mut args = self.args_of(stream);
+        args.add(int(last.next().get()));
+        args.add(id.0);
+        args.add(name);
+        args.add(clock().as_micros());
+        args
     }
 
     /// Version, offset and name of the last event; zeros and nothing if there is none.

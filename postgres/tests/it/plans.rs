@@ -71,7 +71,7 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
     store.load_mark(&order, MessageId(Uuid::from_u128(round))).await.unwrap();
     store.erase_stream(&order).await.unwrap();
     let end = EventId(Uuid::from_u128(round + 3));
-    store.close_stream(&order, Version::new(3), end).await.unwrap();
+    store.close_stream(&order, Version::new(4), end).await.unwrap();
 }
 
 async fn work_on_everything(store: &PostgresEventStore, round: u128) {

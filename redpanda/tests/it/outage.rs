@@ -108,7 +108,9 @@ async fn nothing_is_lost_when_the_broker_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn single_messages_wait_for_the_broker() {
     let mut broker = TestBroker::start().await;
-    let bus = builder(&broker.brokers()).connect().await.unwrap();
+    // A busy machine takes its time to start the broker again.
+    let settings = builder(&broker.brokers()).publish_timeout(Duration::from_secs(120));
+    let bus = settings.connect().await.unwrap();
     let topic = unique("orders");
     bus.publish(message(&topic, "k", 0)).await.unwrap();
     broker.kill().await;

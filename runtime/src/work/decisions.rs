@@ -58,7 +58,12 @@ fn answers_to(letter: &DeadLetter) -> Vec<QueuedRow> {
         OutboxKind::Call => ReplyOutcome::Exhausted,
         _ => ReplyOutcome::Undelivered,
     };
-    answer(&letter.queued, &letter.queue.target, outcome, None)
+    let from = match letter.queue.kind {
+        // Its queue is that of everything for other services.
+        OutboxKind::Send => letter.queued.row.recipient.split('-').next().unwrap_or_default(),
+        _ => &letter.queue.target,
+    };
+    answer(&letter.queued, from, outcome, None)
 }
 
 /// The answer to an effect, queued behind what its sender has sent.

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Advance, Checkpoint, EventStore as _, Position, QueuedRow, RecordedEvent, StoreError,
-    WorkQueues as _,
+    StoredContent, WorkQueues as _,
 };
 
 use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
 
-/// Events of one partition that are read at a time.
-const PAGE: usize = 1_000;
+/// Events of one partition that are read at first; then it depends on how large they are.
+const FIRST_PAGE: usize = 500;
+/// Bytes below which the next page may have twice as many events, and above which it has half.
+const SMALL_PAGE: usize = 4 << 20;
+const LARGE_PAGE: usize = 32 << 20;
 
 /// What is done with the events of the log.
 pub(crate) trait Follow: Send + Sync {
@@ -31,6 +34,11 @@ pub(crate) trait Follow: Send + Sync {
         &mut self,
         held: &Arc<Held>,
     ) -> impl Future<Output = Result<Option<u64>, Stop>> + Send;
+
+    /// Events of one partition that are handled at a time at most.
+    fn page(&self) -> usize {
+        1_000
+    }
 
     /// A partition was given up.
     fn give_up(&mut self, partition: u16);
@@ -76,12 +84,21 @@ pub(crate) struct Follower<F> {
     /// Partitions that are left alone for now, until when.
     resting: BTreeMap<u16, Duration>,
     failures: u32,
+    /// The only partition that it takes; all, if none.
+    only: Option<u16>,
+    page: usize,
 }
 
 impl<F: Follow> Follower<F> {
     pub(crate) fn new(work: Arc<Work>, follow: F) -> Self {
         let (partitions, resting) = (BTreeMap::new(), BTreeMap::new());
-        Self { work, follow, partitions, resting, failures: 0 }
+        Self { work, follow, partitions, resting, failures: 0, only: None, page: FIRST_PAGE }
+    }
+
+    /// The same for one partition, where each is to go its own way.
+    pub(crate) fn of_partition(mut self, partition: u16) -> Self {
+        self.only = Some(partition);
+        self
     }
 
     pub(crate) async fn run(mut self) {
@@ -136,14 +153,15 @@ impl<F: Follow> Follower<F> {
         if after.is_empty() {
             return Ok(false);
         }
-        let events = self.work.store().read_log(&after, PAGE).await?;
+        let events = self.work.store().read_log(&after, self.page).await?;
+        self.size_pages(&events);
         let mut pages: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
         for event in events {
             pages.entry(event.position.partition).or_default().push(event);
         }
         let mut any = false;
         for (partition, events) in pages {
-            match self.page(partition, &events).await {
+            match self.take_page(partition, &events).await {
                 Ok(()) => any = true,
                 Err(stop) => self.stop(partition, stop),
             }
@@ -151,7 +169,22 @@ impl<F: Follow> Follower<F> {
         Ok(any)
     }
 
-    async fn page(&mut self, partition: u16, events: &[RecordedEvent]) -> Result<(), Stop> {
+    /// Small events come in large pages, so that what a page costs is shared by many; large ones must
+    /// not fill the memory.
+    fn size_pages(&mut self, events: &[RecordedEvent]) {
+        let size = |event: &RecordedEvent| match &event.content {
+            StoredContent::Present(content) => content.bytes.len() + event.metadata.len(),
+            _ => 0,
+        };
+        let bytes: usize = events.iter().map(size).sum();
+        if bytes > LARGE_PAGE {
+            self.page = (self.page / 2).max(1);
+        } else if bytes < SMALL_PAGE && events.len() >= self.page {
+            self.page = (self.page * 2).min(self.follow.page());
+        }
+    }
+
+    async fn take_page(&mut self, partition: u16, events: &[RecordedEvent]) -> Result<(), Stop> {
         let Some(following) = self.partitions.get(&partition) else { return Ok(()) };
         let held = Arc::clone(&following.held);
         if !held.admits(self.work.clock(), Duration::ZERO) {
@@ -178,7 +211,8 @@ impl<F: Follow> Follower<F> {
     }
 
     async fn take_partitions(&mut self) {
-        let held = self.work.leases.of(self.follow.name());
+        let mut held = self.work.leases.of(self.follow.name());
+        held.retain(|held| self.only.is_none_or(|only| held.lease.partition == only));
         let gone: Vec<u16> = self
             .partitions
             .iter()

@@ -148,8 +148,12 @@ impl Plans {
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
         workers.spawn(Sender::new(Arc::clone(work)).run());
         if !self.published.is_empty() {
-            let relay = Relay::new(Arc::clone(work), Arc::clone(&self.published));
-            workers.spawn(Follower::new(Arc::clone(work), relay).run());
+            // Each partition waits for its own transactions.
+            for partition in 0..work.shared.log.partitions {
+                let relay = Relay::new(Arc::clone(work), Arc::clone(&self.published));
+                let follower = Follower::new(Arc::clone(work), relay).of_partition(partition);
+                workers.spawn(follower.run());
+            }
         }
         let asks_elsewhere = |name: &&str| {
             let replies = work.registry.replies(name);

@@ -163,16 +163,17 @@ async fn erased_events_are_skipped_and_closed_streams_refuse() {
 
     // This process and a fresh one see only what is left.
     for account in [account.clone(), app(&store).handle(&Account::id("1"))] {
-        assert_eq!(account.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 3));
+        assert_eq!(account.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 4));
     }
 
+    assert_eq!(store.events(&stream)[2].content, StoredContent::Erased, "tells of the others");
     let end = composable_rust_core::EventId(uuid::Uuid::from_u128(7));
-    store.close_stream(&stream, Version::new(3), end).await.unwrap();
+    store.close_stream(&stream, Version::new(4), end).await.unwrap();
     for account in [account, app(&store).handle(&Account::id("1"))] {
         let refused = account.send(In::Deposit { cents: 1 }).await.unwrap_err();
         assert!(matches!(refused, SendError::Closed), "{refused:?}");
     }
-    assert_eq!(store.events(&stream)[3].content, StoredContent::Closed);
+    assert_eq!(store.events(&stream)[4].content, StoredContent::Closed);
 }
 
 #[tokio::test]
@@ -224,4 +225,21 @@ async fn everything_by_name() {
     let unknown = "cart-1".parse().unwrap();
     let unknown = app.registry().send(&unknown, "cart.add", &content).await.unwrap_err();
     assert_eq!(unknown.to_string(), "no aggregate is called `cart`; there are: account");
+}
+
+#[tokio::test]
+async fn a_process_that_holds_an_instance_forgets_what_another_erases() {
+    let store = InMemoryEventStore::new();
+    let [eraser, looker, sender] = [0, 1, 2].map(|_| app(&store).handle(&Account::id("1")));
+    eraser.send(In::Split(vec![1, 2])).await.unwrap();
+    for account in [&looker, &sender] {
+        assert_eq!(account.state(|own| own.cents).await.unwrap(), 3);
+    }
+    eraser.erase().await.unwrap();
+    assert_eq!(looker.state(|own| own.cents).await.unwrap(), 0);
+    // It is decided on what is left.
+    let refused = sender.send(In::Withdraw { cents: 3 }).await.unwrap_err();
+    assert!(matches!(refused, SendError::Rejected(_)), "{refused:?}");
+    sender.send(In::Deposit { cents: 4 }).await.unwrap();
+    assert_eq!(sender.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 4));
 }

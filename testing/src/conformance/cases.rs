@@ -106,6 +106,8 @@ macro_rules! __conformance_cases {
                 overwrites_content_and_nothing_else,
                 takes_snapshots_and_answers_along,
                 is_asked_again_without_effect,
+                followers_are_told,
+                whoever_was_before_it_loses_on_version,
                 leaves_other_streams_alone,
                 a_stream_goes_on_after_it,
                 an_erased_append_is_not_appended_again,

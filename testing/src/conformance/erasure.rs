@@ -18,6 +18,15 @@ async fn close(on: &Subject, stream: &StreamId, expected: u64) -> Verdict {
     closing.await.expect("the store is available")
 }
 
+/// What an erasure has appended.
+async fn assert_told(on: &Subject, stream: &StreamId, version: u64) {
+    let told = on.events(stream).await.pop().expect("the stream has events");
+    assert_eq!((told.version, &told.content), (Version::new(version), &StoredContent::Erased));
+    assert_eq!(told.metadata, "");
+    let head = on.partition(on.log().partition_of(stream)).await.pop();
+    assert_eq!(head, Some(told), "it is the last of its partition");
+}
+
 /// What an event must have become.
 fn erased(event: &RecordedEvent) -> RecordedEvent {
     RecordedEvent { content: StoredContent::Erased, metadata: String::new(), ..event.clone() }
@@ -34,8 +43,9 @@ pub(super) async fn overwrites_content_and_nothing_else(on: Subject) {
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
     assert_eq!(erase(&on, &thing).await, 3);
+    assert_told(&on, &thing, 4).await;
     let after = on.events(&thing).await;
-    assert_eq!(after, before.iter().map(erased).collect::<Vec<_>>());
+    assert_eq!(after[..3], before.iter().map(erased).collect::<Vec<_>>());
     assert!(after.iter().all(|event| event.name() == ERASED && event.metadata().is_none()));
     assert_log_agrees(&on, &thing).await;
 }
@@ -52,17 +62,19 @@ pub(super) async fn takes_snapshots_and_answers_along(on: Subject) {
     for print in [1, 2].map(Fingerprint) {
         assert_eq!(on.snapshot(&thing, print).await, None);
         let (found, events) = on.load(&thing, print).await;
-        assert_eq!((found, events.len()), (None, 2));
+        assert_eq!((found, events.len()), (None, 3));
     }
     let stands = on.mark(&thing, mark.message_id).await.expect("the mark outlives its answer");
     assert_eq!(stands.answer, b"");
     assert_eq!((stands.receipt, stands.digest), (stood.receipt, stood.digest));
     let print = Fingerprint(1);
-    on.save(&thing, &snapshot(2, print)).await;
-    assert_eq!(on.snapshot(&thing, print).await, None, "its save was under way");
-    on.commit(&append(&thing, 2, 1)).await;
-    on.save(&thing, &snapshot(3, print)).await;
-    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)), "it is a later one");
+    for version in [2, 3] {
+        on.save(&thing, &snapshot(version, print)).await;
+        assert_eq!(on.snapshot(&thing, print).await, None, "its save was under way");
+    }
+    on.commit(&append(&thing, 3, 1)).await;
+    on.save(&thing, &snapshot(4, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(4, print)), "it is a later one");
 }
 
 pub(super) async fn is_asked_again_without_effect(on: Subject) {
@@ -71,6 +83,41 @@ pub(super) async fn is_asked_again_without_effect(on: Subject) {
     on.commit(&append(&thing, 0, 2)).await;
     assert_eq!(erase(&on, &thing).await, 2);
     assert_eq!(erase(&on, &thing).await, 0, "it is erased already");
+    assert_eq!(on.events(&thing).await.len(), 3, "there is nothing to tell");
+}
+
+pub(super) async fn followers_are_told(on: Subject) {
+    let thing = stream("thing-1");
+    let other = on.another_process().await;
+    on.commit(&append(&thing, 0, 2)).await;
+    let heads = on.store.heads().await.expect("the store is available");
+    let waiting = [&on, &other].map(|on| {
+        let (store, heads) = (on.store.clone(), heads.clone());
+        tokio::spawn(async move {
+            store.wait_for_events(&heads).await.expect("the store is available");
+            store.read_log(&heads, 10).await.expect("the store is available")
+        })
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    erase(&on, &thing).await;
+    let told = on.events(&thing).await.pop();
+    for waiting in waiting {
+        let mut seen = waiting.await.expect("it does not panic");
+        // Waiting may end early.
+        if seen.is_empty() {
+            seen = other.store.read_log(&heads, 10).await.expect("the store is available");
+        }
+        assert_eq!(seen.len(), 1, "what comes after the erased events");
+        assert_eq!(seen.pop(), told);
+    }
+}
+
+pub(super) async fn whoever_was_before_it_loses_on_version(on: Subject) {
+    let thing = stream("thing-1");
+    on.commit(&append(&thing, 0, 2)).await;
+    erase(&on, &thing).await;
+    let verdict = on.append(&append(&thing, 2, 1)).await;
+    assert_eq!(verdict, Verdict::Conflict { actual: Version::new(3) });
 }
 
 pub(super) async fn leaves_other_streams_alone(on: Subject) {
@@ -90,11 +137,12 @@ pub(super) async fn a_stream_goes_on_after_it(on: Subject) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     erase(&on, &thing).await;
-    let (version, _) = on.commit(&append(&thing, 2, 1)).await;
-    assert_eq!(version, Version::new(3));
+    let (version, _) = on.commit(&append(&thing, 3, 1)).await;
+    assert_eq!(version, Version::new(4));
     let names: Vec<_> = on.events(&thing).await.iter().map(|e| e.name().to_owned()).collect();
-    assert_eq!(names, [ERASED, ERASED, "thing.happened"]);
-    assert_eq!(erase(&on, &thing).await, 1, "only the third still had content");
+    assert_eq!(names, [ERASED, ERASED, ERASED, "thing.happened"]);
+    assert_eq!(erase(&on, &thing).await, 1, "only the last still had content");
+    assert_told(&on, &thing, 5).await;
 }
 
 pub(super) async fn an_erased_append_is_not_appended_again(on: Subject) {
@@ -116,7 +164,7 @@ pub(super) async fn an_erased_append_is_not_appended_again(on: Subject) {
         let again = on.append(&unproven).await;
         assert!(matches!(again, Verdict::Duplicate(_)), "no event id tells: {again:?}");
     }
-    assert_eq!(on.events(&marked).await.len(), 2);
+    assert_eq!(on.events(&marked).await.len(), 3);
 }
 
 pub(super) async fn closing_ends_a_stream(on: Subject) {
@@ -239,8 +287,9 @@ pub(super) async fn overriding_needs_content_to_replace(on: Subject) {
     refuse(2, MAX_PAYLOAD_BYTES + 1, "the replacement is beyond the limit").await;
     erase(&on, &thing).await;
     refuse(2, 1, "the event is erased").await;
-    close(&on, &thing, 2).await;
-    refuse(3, 1, "the end of a stream has no content").await;
+    refuse(3, 1, "what tells of it has no content").await;
+    close(&on, &thing, 3).await;
+    refuse(4, 1, "the end of a stream has no content").await;
 }
 
 pub(super) async fn erasing_takes_overrides_along(on: Subject) {
@@ -252,5 +301,5 @@ pub(super) async fn erasing_takes_overrides_along(on: Subject) {
         .await
         .expect("the event is overridden");
     assert_eq!(erase(&on, &thing).await, 2);
-    assert_eq!(on.events(&thing).await, before.iter().map(erased).collect::<Vec<_>>());
+    assert_eq!(on.events(&thing).await[..2], before.iter().map(erased).collect::<Vec<_>>());
 }

@@ -1,5 +1,6 @@
 //! Snapshots, erasing, closing, overriding.
 
+use composable_rust_core::__private::derive_id;
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
     Encoded, EventId, Position, Snapshot, StoreError, StoredContent, StreamId, Verdict, Version,
@@ -22,6 +23,7 @@ impl State {
 
     pub(super) fn erase(&mut self, stream: &StreamId) -> u64 {
         self.erase_queued(stream);
+        let (now, log) = (self.time.now(), self.log.id);
         let partition = self.partition_of_mut(stream);
         let Some(mut data) = partition.streams.remove(stream) else { return 0 };
         let mut erased = 0;
@@ -41,7 +43,13 @@ impl State {
         for Armed { timer, .. } in data.timers.values_mut() {
             (timer.content, timer.metadata) = (nothing(), String::new());
         }
+        let last = data.offsets.last().and_then(|offset| partition.row(*offset));
+        let last = last.map(|row| row.original.id);
         partition.streams.insert(stream.clone(), data);
+        if let Some(EventId(last)) = last.filter(|_| erased > 0 && !partition.is_closed(stream)) {
+            let id = EventId(derive_id("erased", log, &[stream.as_str()], last, 0));
+            partition.push_row(stream, id, StoredContent::Erased, String::new(), now);
+        }
         erased
     }
 

@@ -240,7 +240,7 @@ impl EventStore for InMemoryEventStore {
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        Ok(self.locked().erase(stream))
+        Ok(self.commit(|state| state.erase(stream)))
     }
 
     async fn close_stream(

@@ -226,9 +226,10 @@ fn every_problem_of_an_app_is_told() {
         ),
         (
             whole()
+                .settings(|settings| settings.max_payload = 2_000)
                 .event_bus(InMemoryEventBus::new().with_max_payload_bytes(1_000))
                 .publish::<Actor>(Format::Json),
-            "payloads may have 4194304 bytes, but the bus takes only 1000: lower the setting \
+            "payloads may have 2000 bytes, but the bus takes only 1000: lower the setting \
              `max_payload`, or raise the limit of the bus and its broker",
         ),
         (

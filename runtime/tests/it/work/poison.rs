@@ -2,10 +2,11 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Codecs, DeadLetter, DeadLetterDecision, Encoded, EventStore as _, WorkQueues as _,
+    Append, Codecs, DeadLetter, DeadLetterDecision, Encoded, EventId, EventStore as _,
+    ExpectedVersion, NewEvent, Version, WorkQueues as _,
 };
 
-use super::actor::{Act, Actor, ActorCommand as In};
+use super::actor::{Act, Actor, ActorCommand as In, ActorEvent};
 use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, tell_to};
 
@@ -186,4 +187,62 @@ async fn an_error_is_cut_and_cleaned() {
     world.memory.enqueue(partition, &[row], None).await.unwrap();
     let letter = world.dead_letter().await;
     assert!(letter.error.unwrap().len() <= 4_096);
+}
+
+/// A name that only newer code knows is waited for, not parked; everything else goes on.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_only_newer_code_knows_waits() {
+    let world = World::new();
+    let app = world.app();
+    let content = Encoded {
+        name: "actor.future".into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes: Vec::new(),
+    };
+    let row = world.row("a", "b", content);
+    let partition = world.memory.log().partition_of(&row.stream);
+    world.memory.enqueue(partition, &[row], None).await.unwrap();
+    for n in 0..20 {
+        tokio::time::sleep(millis(2_500)).await;
+        let begun = tokio::time::Instant::now();
+        tell_to(&app, "a", Act::Ask { to: "c".into(), tag: n, act: Box::new(Act::Note(1)) }).await;
+        heard(&app, "a", &format!("{n}: note 1")).await;
+        assert!(begun.elapsed() < millis(500), "{:?}", begun.elapsed());
+    }
+    assert_eq!(world.memory.outbox().len(), 1);
+    assert!(world.dead_letters().await.is_empty());
+}
+
+/// While an instance's event cannot be read, what is sent to it waits, and its timers too.
+#[tokio::test(start_paused = true)]
+async fn what_is_for_an_instance_that_cannot_be_loaded_waits_for_it() {
+    let world = World::new();
+    let app = world.app();
+    let stream = Actor::id("b").stream();
+    let t = Act::Later { id: None, after: 10_000, act: Box::new(Act::Note(1)) };
+    tell_to(&app, "b", t).await;
+    let bad =
+        |bytes| Encoded { name: "actor.did".into(), version: 1, codec: "bincode".into(), bytes };
+    let id = EventId(uuid::Uuid::from_u128(9));
+    let event = NewEvent { id, content: bad(vec![255; 9]), metadata: String::new() };
+    let append = Append::new(stream.clone(), ExpectedVersion::Any).with_events(vec![event]);
+    let partition = world.memory.log().partition_of(&stream);
+    world.memory.append_events(partition, &[append]).await.unwrap();
+    drop(app);
+
+    let app = world.app();
+    tell_to(&app, "a", tell_b(Act::Note(2))).await;
+    tell_to(&app, "a", Act::Ask { to: "c".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    heard(&app, "a", "1: note 1").await;
+    tokio::time::sleep(millis(120_000)).await;
+    assert!(world.dead_letters().await.is_empty());
+    assert_eq!((world.memory.outbox().len(), world.memory.timers().len()), (1, 1));
+
+    let mended = Codecs::default().encode(&stream, &ActorEvent::Did(Act::Note(0))).unwrap();
+    world.memory.override_event(&stream, Version::new(2), &mended).await.unwrap();
+    world.quiet().await;
+    let mut log = log(&app, "b").await;
+    log.sort();
+    assert_eq!(log, ["later", "note 0", "note 1", "note 2"]);
 }

@@ -195,6 +195,29 @@ async fn what_only_newer_code_knows_is_neither_skipped_nor_parked() {
     drop(app);
 }
 
+/// Old and new binary on one store under load.
+#[tokio::test(start_paused = true)]
+async fn old_and_new_code_together_handle_everything() {
+    let world = World::new();
+    let older = old(world.builder(world.memory.clone()));
+    let newer = started(copying(world.builder(world.memory.clone())));
+    tokio::time::sleep(millis(20_000)).await;
+    for n in 0..60 {
+        for stream in ["a", "b", "c", "d"] {
+            tell_to(&older, stream, if n % 7 == 3 { Act::Keep } else { Act::Note(n) }).await;
+        }
+        tokio::time::sleep(millis(1_000)).await;
+    }
+    let notes: Vec<_> = (0..60).filter(|n| n % 7 != 3).map(|n| format!("note {n}")).collect();
+    for stream in ["a", "b", "c", "d"] {
+        let copy = format!("{stream}-copy");
+        heard(&newer, &copy, "note 58").await;
+        eventually("all", async || log(&newer, &copy).await.len() == notes.len()).await;
+        assert_eq!(log(&newer, &copy).await, notes);
+    }
+    assert!(world.dead_letters().await.is_empty());
+}
+
 /// Listens to what other services publish.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Listener(Vec<String>);

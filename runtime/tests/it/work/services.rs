@@ -1,7 +1,7 @@
 //! Two services, each with a store of its own, joined by a bus.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
@@ -125,11 +125,13 @@ fn told<T: Target>(reply: Reply<T>, text: impl Fn(&T::Event) -> String) -> Strin
 struct Line {
     bus: InMemoryEventBus,
     down: Arc<AtomicBool>,
+    /// The largest payload; 0: any.
+    most: Arc<AtomicUsize>,
 }
 
 impl Line {
     fn new() -> Self {
-        Self { bus: InMemoryEventBus::new(), down: Arc::default() }
+        Self { bus: InMemoryEventBus::new(), down: Arc::default(), most: Arc::default() }
     }
 
     fn check(&self) -> Result<(), BusError> {
@@ -184,7 +186,7 @@ impl EventBus for Line {
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {
-        None
+        Some(self.most.load(Ordering::SeqCst)).filter(|most| *most > 0)
     }
 }
 
@@ -349,6 +351,28 @@ async fn what_happens_while_the_bus_is_down_arrives_later_in_order() {
     assert_eq!(found.unwrap(), all);
     assert!(services.at_front.dead_letters().await.is_empty());
     versions_rise(&services.line.bus, 1 + 1 + 48).await;
+}
+
+/// The limit of the bus was lowered: what is too large is parked, with what follows it.
+#[tokio::test(start_paused = true)]
+async fn what_the_bus_does_not_take_is_parked_and_a_refusal_is_told() {
+    use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
+    let services = services(Line::new(), false);
+    services.line.most.store(1, Ordering::SeqCst);
+    for n in 1..=3 {
+        send(&services.front, "1", ask_back("1", n, Errand::Note(n))).await;
+    }
+    let world = &services.at_front;
+    eventually("all are parked", async || world.dead_letters().await.len() == 3).await;
+    let letters = world.dead_letters().await;
+    assert!(letters[0].error.as_ref().unwrap().contains("that the bus takes"));
+    assert!(world.decide(&letters[0], Refuse).await);
+    front_heard(&services.front, "1", "1: undelivered").await;
+    services.line.most.store(0, Ordering::SeqCst);
+    assert!(world.decide(&letters[1], Redrive).await);
+    front_heard(&services.front, "1", "3: note 3").await;
+    let back = services.back.handle(&Back::id("1"));
+    assert_eq!(back.state(|own| own.0.clone()).await.unwrap(), ["note 2", "note 3"]);
 }
 
 /// Waits for so many events of instance 1 on the topic, each version once and in order.

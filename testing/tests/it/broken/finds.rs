@@ -249,6 +249,8 @@ table! {
     ErasesNothing => [
         "erasure::overwrites_content_and_nothing_else",
         "erasure::is_asked_again_without_effect",
+        "erasure::followers_are_told",
+        "erasure::whoever_was_before_it_loses_on_version",
         "erasure::a_stream_goes_on_after_it",
     ];
     ErasesOnlyEvents => [

@@ -1,0 +1,3 @@
+//! Tests of everything together, on a real PostgreSQL server.
+
+mod rolling;
