@@ -34,6 +34,8 @@ mod book {
     mod composition {}
     #[doc = include_str!("../../docs/src/event-sourcing.md")]
     mod event_sourcing {}
+    #[doc = include_str!("../../docs/src/projections.md")]
+    mod projections {}
     #[doc = include_str!("../../docs/src/testing.md")]
     mod testing {}
 }

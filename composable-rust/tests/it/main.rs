@@ -1,0 +1,3 @@
+//! The parts together, on real databases.
+
+mod projections;
