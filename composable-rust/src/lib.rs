@@ -47,6 +47,8 @@ mod book {
     #[cfg(feature = "redpanda")]
     #[doc = include_str!("../../docs/src/kafka.md")]
     mod kafka {}
+    #[doc = include_str!("../../docs/src/projections.md")]
+    mod projections {}
     #[doc = include_str!("../../docs/src/testing.md")]
     mod testing {}
 }

@@ -110,13 +110,13 @@ impl SqliteEventStore {
     }
 
     /// What [`END`] takes for an event after version `last`.
-    fn end_args(
+    fn end_args<'a>(
         &self,
-        stream: &StreamId,
+        stream: &'a StreamId,
         last: Version,
         id: EventId,
         name: &'static str,
-    ) -> Args<'static> {
+    ) -> Args<'a> {
         let mut args = self.args_of(stream);
         args.add(int(last.next().get()));
         args.add(id.0);

@@ -1,3 +1,4 @@
-//! Tests of everything together, on a real PostgreSQL server.
+//! The parts together, on real databases.
 
+mod projections;
 mod rolling;

@@ -112,7 +112,8 @@ where
     M: ReadModel<Connection = P::Connection>,
 {
     tracing::error!(projection = P::NAME, reason, "it stops");
-    let failed = ProjectionState::Failed { reason };
+    // PostgreSQL keeps no NUL.
+    let failed = ProjectionState::Failed { reason: reason.replace('\0', "\u{fffd}") };
     for from in [ProjectionState::Running, ProjectionState::Rebuilding] {
         if let Err(error) = registered.model.set_state(P::NAME, Some(&from), &failed).await {
             tracing::warn!(projection = P::NAME, %error, "that it stops is not yet written");

@@ -1,0 +1,244 @@
+//! Projections on real databases, shared with the event store, under crashes and poison.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use composable_rust::prelude::*;
+use composable_rust::testing::TestDatabase;
+use composable_rust::{
+    EventStore, Poison, Projection, ProjectionError, ProjectionState, ReadModel, Recorded, StreamId,
+};
+use serde::{Deserialize, Serialize};
+
+const ACCOUNTS: u64 = 6;
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Account;
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum AccountCommand {
+    Deposit { cents: i64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum AccountEvent {
+    Deposited { cents: i64 },
+}
+
+impl Aggregate for Account {
+    const NAME: &'static str = "account";
+    type Command = AccountCommand;
+    type Event = AccountEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, command: AccountCommand, _: &Context<Self>) -> Decision<Self> {
+        let AccountCommand::Deposit { cents } = command;
+        record(AccountEvent::Deposited { cents })
+    }
+
+    fn apply(&mut self, _: AccountEvent) {}
+}
+
+/// Sums by account, and a sum over all, which every event writes.
+macro_rules! sums {
+    ($name:ident, $database:ident, $connection:ident, $one:literal, $two:literal) => {
+        struct $name(&'static AtomicBool);
+
+        impl Projection for $name {
+            const NAME: &'static str = "sums";
+            const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
+            type Event = AccountEvent;
+            type Connection = composable_rust::$database::$connection;
+
+            async fn project(
+                &self,
+                recorded: &Recorded<AccountEvent>,
+                connection: &mut Self::Connection,
+            ) -> Result<(), ProjectionError> {
+                use composable_rust::$database::sqlx;
+                let AccountEvent::Deposited { cents } = recorded.event;
+                for key in [recorded.stream.as_str(), "all"] {
+                    sqlx::query(concat!(
+                        "insert into sums (key, cents) values (",
+                        $one,
+                        ", ",
+                        $two,
+                        ") ",
+                        "on conflict (key) do update set cents = sums.cents + excluded.cents",
+                    ))
+                    .bind(key)
+                    .bind(cents)
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                if recorded.stream.id() == "0" && self.0.load(Ordering::SeqCst) {
+                    sqlx::query("insert into nowhere values (1)").execute(connection).await?;
+                }
+                Ok(())
+            }
+
+            async fn clear(
+                &self,
+                connection: &mut Self::Connection,
+            ) -> Result<(), ProjectionError> {
+                use composable_rust::$database::sqlx;
+                sqlx::query("delete from sums").execute(connection).await?;
+                Ok(())
+            }
+
+            async fn erase(
+                &self,
+                stream: &StreamId,
+                connection: &mut Self::Connection,
+            ) -> Result<(), ProjectionError> {
+                use composable_rust::$database::sqlx;
+                sqlx::query(concat!("delete from sums where key = ", $one))
+                    .bind(stream.as_str())
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            }
+        }
+    };
+}
+
+sums!(PostgresSums, postgres, PgConnection, "$1", "$2");
+sums!(SqliteSums, sqlite, SqliteConnection, "?1", "?2");
+
+fn app<P, M>(store: impl EventStore, projection: P, model: M) -> App
+where
+    P: Projection,
+    M: ReadModel<Connection = P::Connection>,
+{
+    let app = App::builder(store)
+        .aggregate::<Account>(())
+        .settings(|settings| {
+            settings.lease = Duration::from_millis(500);
+            settings.attempts.first_wait = Duration::from_millis(20);
+            settings.attempts.most = 1_000;
+        })
+        .projection_with(projection, model, |settings| settings.poison = Poison::Park)
+        .build()
+        .unwrap();
+    app.start();
+    app
+}
+
+async fn deposit(app: &App, rounds: i64) {
+    for n in 0..rounds {
+        for id in 0..ACCOUNTS {
+            let account = app.handle(&Account::id(id.to_string()));
+            let deposit = account.send(AccountCommand::Deposit { cents: 1 + n });
+            deposit.within(Duration::from_secs(60)).await.unwrap();
+        }
+    }
+}
+
+fn threads() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Processes that are killed at any moment while one account is poison at times; then all adds up,
+/// also after a rebuild.
+fn survives<P, M, S, Opening, Reading>(
+    poison: &AtomicBool,
+    open: impl Fn() -> Opening,
+    projection: impl Fn() -> P,
+    sums: impl Fn(M) -> Reading,
+) where
+    P: Projection,
+    M: ReadModel<Connection = P::Connection> + Clone,
+    S: EventStore,
+    Opening: Future<Output = (S, M)>,
+    Reading: Future<Output = Vec<(String, i64)>>,
+{
+    let rounds = 5;
+    for crash in 0..8_u64 {
+        let threads = threads();
+        threads.block_on(async {
+            let (store, model) = open().await;
+            poison.store(crash % 2 == 0, Ordering::SeqCst);
+            let app = app(store, projection(), model);
+            deposit(&app, rounds).await;
+            tokio::time::sleep(Duration::from_millis(crash * 83 % 700)).await;
+            std::mem::forget(app);
+        });
+        threads.shutdown_background();
+    }
+    let threads = threads();
+    threads.block_on(async {
+        poison.store(false, Ordering::SeqCst);
+        let (store, model) = open().await;
+        let app = app(store, projection(), model.clone());
+        let each = 8 * (1..=rounds).sum::<i64>();
+        let mut expected: Vec<_> = (0..ACCOUNTS)
+            .map(|id| (Account::id(id.to_string()).stream().to_string(), each))
+            .collect();
+        expected.push(("all".to_owned(), each * i64::try_from(ACCOUNTS).unwrap()));
+        for rebuilt in [false, true] {
+            if rebuilt {
+                app.projection::<P>().rebuild().await.unwrap();
+            }
+            let mut found = Vec::new();
+            for _ in 0..600 {
+                let status = app.projection::<P>().status().await.unwrap();
+                found = sums(model.clone()).await;
+                if status.state == ProjectionState::Running && found == expected {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert_eq!(found, expected, "rebuilt: {rebuilt}");
+        }
+        let erased = app.handle(&Account::id("1"));
+        erased.erase().await.unwrap();
+        for head in app.store().heads().await.unwrap().into_iter().filter(|head| head.offset > 0) {
+            app.projection::<P>().wait_for(head, Duration::from_secs(30)).await.unwrap();
+        }
+        let left = sums(model).await;
+        assert!(left.iter().all(|(key, _)| key != erased.id().stream().as_str()), "{left:?}");
+        assert!(app.shutdown(Duration::from_secs(10)).await);
+    });
+}
+
+#[test]
+fn everything_in_one_sqlite_file_adds_up() {
+    use composable_rust::sqlite::{SqliteEventStore, SqliteReadModel, sqlx};
+    static POISON: AtomicBool = AtomicBool::new(false);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bank.db");
+    let open = async || {
+        let store = SqliteEventStore::builder(&path).partitions(2).open().await.unwrap();
+        let model = SqliteReadModel::open(&path).await.unwrap();
+        let create = "create table if not exists sums (key text primary key, cents integer)";
+        sqlx::query(create).execute(model.pool()).await.unwrap();
+        (store, model)
+    };
+    let sums = async |model: SqliteReadModel| {
+        let all = "select key, cents from sums order by key";
+        sqlx::query_as(all).fetch_all(model.pool()).await.unwrap()
+    };
+    survives(&POISON, open, || SqliteSums(&POISON), sums);
+}
+
+#[test]
+fn everything_in_one_postgres_database_adds_up() {
+    use composable_rust::postgres::{PostgresEventStore, PostgresReadModel, sqlx};
+    static POISON: AtomicBool = AtomicBool::new(false);
+    let database = threads().block_on(TestDatabase::create());
+    let open = async || {
+        let store = PostgresEventStore::builder(&database.url()).partitions(2);
+        let store = store.connect().await.unwrap();
+        let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+        let create =
+            "create table if not exists sums (key text collate \"C\" primary key, cents bigint)";
+        sqlx::query(create).execute(model.pool()).await.unwrap();
+        (store, model)
+    };
+    let sums = async |model: PostgresReadModel| {
+        let all = "select key, cents from sums order by key";
+        sqlx::query_as(all).fetch_all(model.pool()).await.unwrap()
+    };
+    survives(&POISON, open, || PostgresSums(&POISON), sums);
+}
