@@ -49,7 +49,7 @@ pub(crate) enum Delivered {
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {
-    /// Has the instance handle a message, however long that takes.
+    /// Has the instance handle a message.
     pub(crate) async fn handle_carried(self: &Arc<Self>, message: &Carried) -> Delivered {
         let command = match self.command_of(message) {
             Ok(Some(command)) => command,
@@ -72,15 +72,25 @@ impl<A: Aggregate> AggregateRuntime<A> {
         // A row that comes again is the same to the byte, so its id tells all.
         let question = Question { command, incoming, digest: Some(0), expecting: None, fires };
         let instance = self.instances.get(&id, now);
-        let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
-            return Delivered::Waiting("the app is shutting down".to_owned());
+        let handled = async {
+            let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
+                return Delivered::Waiting("the app is shutting down".to_owned());
+            };
+            let (reply, outcome) = oneshot::channel();
+            self.deliver(&instance, Letter { question, reply, arrival: 0, _room: room });
+            match outcome.await {
+                Ok(outcome) => delivered(outcome.map(drop)),
+                Err(_) => Delivered::Failed("the drain failed".to_owned()),
+            }
         };
-        let (reply, outcome) = oneshot::channel();
-        self.deliver(&instance, Letter { question, reply, arrival: 0, _room: room });
-        drop(instance);
-        match outcome.await {
-            Ok(outcome) => delivered(outcome.map(drop)),
-            Err(_) => Delivered::Failed("the drain failed".to_owned()),
+        // One instance that cannot be had must not hold up the others: the message waits where it
+        // came from, and its id makes it safe to hand it over again.
+        tokio::select! {
+            biased;
+            handled = handled => handled,
+            () = self.shared.clock.sleep(self.shared.settings.deadline) => {
+                Delivered::Waiting("the instance has not answered within the deadline".to_owned())
+            }
         }
     }
 

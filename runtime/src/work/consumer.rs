@@ -41,7 +41,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         while !self.work.stop.is_cancelled() {
             match self.consume(&mut failures).await {

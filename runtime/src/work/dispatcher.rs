@@ -57,6 +57,11 @@ pub(crate) struct Dispatcher {
     /// Rows under way, by what executes them.
     busy: BTreeMap<(OutboxKind, String), usize>,
     breakers: BTreeMap<String, Breaker>,
+    /// What is to be written of each partition once what is being written of it is.
+    unsettled: BTreeMap<u16, Vec<(Finished, QueueChange)>>,
+    /// What is being written: of each partition one batch, while others go on.
+    settling: JoinSet<Settled>,
+    partitions_settling: BTreeSet<u16>,
     looked_for_decisions: Duration,
     /// Pairs of which it is not known whether their dead letters are back in their queues.
     doubtful: BTreeSet<LaneKey>,
@@ -76,6 +81,13 @@ struct Finished {
     row: OutboxRow,
     held: Arc<Held>,
     executed: Executed,
+}
+
+/// What was written about rows, and whether they were still this process's.
+struct Settled {
+    partition: u16,
+    ended: Vec<(Finished, QueueChange)>,
+    ours: Vec<bool>,
 }
 
 /// What came of a row.
@@ -112,6 +124,9 @@ impl Dispatcher {
             running: JoinSet::new(),
             busy: BTreeMap::new(),
             breakers,
+            unsettled: BTreeMap::new(),
+            settling: JoinSet::new(),
+            partitions_settling: BTreeSet::new(),
             looked_for_decisions: Duration::ZERO,
             doubtful: BTreeSet::new(),
         }
@@ -142,6 +157,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = work.stop.cancelled() => break,
+                Some(settled) = self.settling.join_next() => self.conclude(settled.ok()),
                 Some(finished) = self.running.join_next() => self.finish(finished.ok()).await,
                 _ = leases.changed() => {}
                 _ = wake.changed() => self.mark_more(),
@@ -151,6 +167,9 @@ impl Dispatcher {
         // What is under way ends; what it says is kept, so that it is not done twice.
         while let Some(finished) = self.running.join_next().await {
             self.finish(finished.ok()).await;
+        }
+        while let Some(settled) = self.settling.join_next().await {
+            self.conclude(settled.ok());
         }
     }
 
@@ -286,8 +305,7 @@ impl Dispatcher {
         self.lanes.next_in(now).unwrap_or(LOOK_FOR_DECISIONS).min(LOOK_FOR_DECISIONS)
     }
 
-    /// Says what became of everything that has ended, in as few transactions as there are
-    /// partitions.
+    /// Says what became of everything that has ended, in one transaction for each partition.
     async fn finish(&mut self, first: Option<Finished>) {
         let mut finished: Vec<Finished> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
@@ -302,7 +320,8 @@ impl Dispatcher {
             }
             self.record(&ended, now);
             // What it stood behind was decided about meanwhile: it is read anew.
-            if ended.row.behind_parked && !self.lanes.is_first(&ended.key, ended.serial) {
+            let is_first = self.lanes.is_first(&ended.key, ended.serial);
+            if ended.row.behind_parked && (!is_first || self.doubtful.contains(&ended.key)) {
                 continue;
             }
             match self.change(&mut ended) {
@@ -313,7 +332,31 @@ impl Dispatcher {
             }
         }
         for (partition, ended) in by_partition {
-            self.settle(partition, ended).await;
+            if ended.iter().any(|(_, change)| matches!(change, QueueChange::Parked { .. })) {
+                // Nothing may be read meanwhile: it would not be known that it stands behind.
+                self.park(partition, ended).await;
+            } else {
+                self.unsettled.entry(partition).or_default().extend(ended);
+            }
+        }
+        self.settle();
+    }
+
+    /// Writes what is to be written of those partitions of which nothing is being written.
+    fn settle(&mut self) {
+        for (partition, ended) in std::mem::take(&mut self.unsettled) {
+            if !self.partitions_settling.insert(partition) {
+                self.unsettled.insert(partition, ended);
+                continue;
+            }
+            let work = Arc::clone(&self.work);
+            self.settling.spawn(async move {
+                let settlements: Vec<_> = ended.iter().map(settlement).collect();
+                let written = AssertUnwindSafe(work.settled(partition, &settlements));
+                let ours = written.catch_unwind().await;
+                let ours = ours.unwrap_or_else(|_| vec![false; settlements.len()]);
+                Settled { partition, ended, ours }
+            });
         }
     }
 
@@ -371,39 +414,17 @@ impl Dispatcher {
         })
     }
 
-    async fn settle(&mut self, partition: u16, ended: Vec<(Finished, QueueChange)>) {
-        let mut settlements: Vec<Settlement> = Vec::with_capacity(ended.len());
-        for (ended, change) in &ended {
-            let settled = |row: &OutboxRow, change| Settlement {
-                lease: ended.held.lease.clone(),
-                queue: row.queue.clone(),
-                place: row.place,
-                change,
-            };
-            settlements.push(settled(&ended.row, change.clone()));
-        }
-        // Behind what is parked, everything of its lane is.
-        let behind: Vec<(Arc<Held>, OutboxRow)> = ended
-            .iter()
-            .filter(|(_, change)| matches!(change, QueueChange::Parked { .. }))
-            .filter(|(ended, _)| self.lanes.is_first(&ended.key, ended.serial))
-            .map(|(ended, _)| ended)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .flat_map(|ended| {
-                let rows = self.lanes.remove(&ended.key).into_iter().skip(1);
-                rows.map(|row| (Arc::clone(&ended.held), row)).collect::<Vec<_>>()
-            })
-            .collect();
-        settlements.extend(behind.iter().map(|(held, row)| Settlement {
-            lease: held.lease.clone(),
-            queue: row.queue.clone(),
-            place: row.place,
-            change: QueueChange::Parked { attempts: row.attempts, error: None },
-        }));
-        let settled = self.settled(partition, &settlements).await;
+    fn conclude(&mut self, settled: Option<Settled>) {
+        let Some(Settled { partition, ended, ours }) = settled else { return };
+        self.partitions_settling.remove(&partition);
+        self.go_on(ended, ours);
+        self.settle();
+    }
+
+    /// What was written decides what its lanes do next.
+    fn go_on(&mut self, ended: Vec<(Finished, QueueChange)>, ours: Vec<bool>) {
         let now = self.work.now();
-        for ((ended, change), ours) in ended.into_iter().zip(settled) {
+        for ((ended, change), ours) in ended.into_iter().zip(ours) {
             if !ours {
                 self.work.leases.lost(&ended.held);
                 continue;
@@ -418,22 +439,22 @@ impl Dispatcher {
         }
     }
 
-    /// Says it again until the store has heard.
-    async fn settled(&self, partition: u16, settlements: &[Settlement]) -> Vec<bool> {
-        let mut tries = 0;
-        loop {
-            match self.work.store().settle(partition, settlements).await {
-                Ok(settled) => return settled,
-                Err(error) => {
-                    tracing::warn!(%error, "what became of effects is not yet written");
-                    if !error.is_transient() || self.work.stop.is_cancelled() && tries > 5 {
-                        return vec![false; settlements.len()];
-                    }
-                    self.work.clock().sleep(wait_for_others(tries)).await;
-                    tries += 1;
-                }
+    /// Writes that rows are parked, and that everything of their lanes is parked behind them.
+    async fn park(&mut self, partition: u16, ended: Vec<(Finished, QueueChange)>) {
+        let mut settlements: Vec<_> = ended.iter().map(settlement).collect();
+        for (head, change) in &ended {
+            let parked = matches!(change, QueueChange::Parked { .. });
+            if !parked || !self.lanes.is_first(&head.key, head.serial) {
+                continue;
+            }
+            for row in self.lanes.remove(&head.key).into_iter().skip(1) {
+                let change = QueueChange::Parked { attempts: row.attempts, error: None };
+                let (lease, queue, place) = (head.held.lease.clone(), row.queue, row.place);
+                settlements.push(Settlement { lease, queue, place, change });
             }
         }
+        let ours = self.work.settled(partition, &settlements).await;
+        self.go_on(ended, ours);
     }
 
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
@@ -463,6 +484,15 @@ impl Dispatcher {
     }
 }
 
+fn settlement((ended, change): &(Finished, QueueChange)) -> Settlement {
+    Settlement {
+        lease: ended.held.lease.clone(),
+        queue: ended.row.queue.clone(),
+        place: ended.row.place,
+        change: change.clone(),
+    }
+}
+
 enum Begun {
     Running,
     /// Too much of its kind is under way.
@@ -487,6 +517,24 @@ fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
 }
 
 impl Work {
+    /// Says what became of rows, again and again until the store has heard.
+    async fn settled(&self, partition: u16, settlements: &[Settlement]) -> Vec<bool> {
+        let mut tries = 0;
+        loop {
+            match self.store().settle(partition, settlements).await {
+                Ok(settled) => return settled,
+                Err(error) => {
+                    tracing::warn!(%error, "what became of effects is not yet written");
+                    if !error.is_transient() || self.stop.is_cancelled() && tries > 5 {
+                        return vec![false; settlements.len()];
+                    }
+                    self.clock().sleep(wait_for_others(tries)).await;
+                    tries += 1;
+                }
+            }
+        }
+    }
+
     fn attempts_of(&self, queue: &Queue) -> Attempts {
         match self.gateways.get(queue.target.as_str()) {
             Some(gateway) if queue.kind == OutboxKind::Call => gateway.settings.attempts,

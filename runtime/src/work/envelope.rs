@@ -9,7 +9,7 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::policies::{ForeignRecord, PolicyError, is_trace, unreadable};
+use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable};
 use crate::plan::json;
 
 const BINCODE: &str = "application/x-bincode";
@@ -158,22 +158,28 @@ pub(super) fn recorded<S: Target>(
         other => return Err(PolicyError::Failed(format!("`{other}` is no known content type"))),
     };
     let schema = header("ce_schemaversion")?.parse().map_err(|_| invalid("ce_schemaversion"))?;
-    let event = S::Event::decode(header("ce_type")?, schema, format, &record.payload)
+    let name = header("ce_type")?;
+    // Upcasters are code of users.
+    let event = guarded(|| S::Event::decode(name, schema, format, &record.payload))?
         .map_err(|error| unreadable(&error))?;
     let version: u64 =
         header("ce_streamversion")?.parse().map_err(|_| invalid("ce_streamversion"))?;
     let uuid = |name: &str| header(name)?.parse::<Uuid>().map_err(|_| invalid(name));
     let position: Position = header("ce_position")?.parse().map_err(|_| invalid("ce_position"))?;
     let recorded_at: Timestamp = header("ce_time")?.parse().map_err(|_| invalid("ce_time"))?;
-    let metadata = Metadata {
-        correlation_id: CorrelationId(uuid("ce_correlationid")?),
-        causation_id: uuid("ce_causationid")?,
-        user: record.header("ce_user").map(str::to_owned),
-        traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
-        return_addresses: Vec::new(),
-        reply: None,
+    // An event that was appended without metadata has none here either.
+    let known = record.header("ce_correlationid").is_some();
+    let metadata = || -> Result<Metadata, PolicyError> {
+        Ok(Metadata {
+            correlation_id: CorrelationId(uuid("ce_correlationid")?),
+            causation_id: uuid("ce_causationid")?,
+            user: record.header("ce_user").map(str::to_owned),
+            traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
+            return_addresses: Vec::new(),
+            reply: None,
+        })
     };
-    let metadata = Some(metadata);
+    let metadata = known.then(metadata).transpose()?;
     let (id, version) = (EventId(uuid("ce_id")?), Version::new(version));
     Ok(Some(Recorded { event, id, stream, version, position, metadata, recorded_at }))
 }

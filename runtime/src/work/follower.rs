@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventStore as _, Position, QueuedRow, RecordedEvent, StoreError,
+    Advance, Checkpoint, EventId, EventStore as _, Position, QueuedRow, RecordedEvent, StoreError,
     StoredContent, WorkQueues as _,
 };
 
@@ -115,6 +115,7 @@ impl<F: Follow> Follower<F> {
                 Err(error) => {
                     tracing::warn!(follower = self.follow.name(), %error, "the log cannot be read");
                     self.failures += 1;
+                    self.begin_anew();
                     Some(wait_for_others(self.failures))
                 }
             };
@@ -126,12 +127,23 @@ impl<F: Follow> Follower<F> {
                 () = work.stop.cancelled() => break,
                 _ = leases.changed() => {}
                 waited = work.store().wait_for_events(&after), if wait.is_none() && !after.is_empty() => {
-                    if waited.is_err() && !work.pause(Duration::from_millis(500)).await {
-                        break;
+                    if waited.is_err() {
+                        self.begin_anew();
+                        if !work.pause(Duration::from_millis(500)).await {
+                            break;
+                        }
                     }
                 }
                 () = work.clock().sleep(pause) => {}
             }
+        }
+    }
+
+    /// A log that could not be reached may be another when it can: it is compared with the
+    /// checkpoints again.
+    fn begin_anew(&mut self) {
+        for partition in std::mem::take(&mut self.partitions).into_keys() {
+            self.follow.give_up(partition);
         }
     }
 
@@ -253,18 +265,14 @@ impl<F: Follow> Follower<F> {
             (None, None) if self.follow.begins_at_start() => 0,
             (None, None) => end,
         };
-        let event_id = match at.checked_sub(1) {
-            None => None,
-            Some(before) => {
-                let events = store.read_log(&[Position::new(partition, before)], 1).await?;
-                events.into_iter().find(|event| event.position.offset == at).map(|event| event.id)
+        let event_id = self.event_at(partition, at).await?;
+        let changed = match stored {
+            Some(Checkpoint { offset, event_id: Some(id), .. }) => {
+                self.event_at(partition, offset).await? != Some(id)
             }
+            _ => false,
         };
-        let known = stored.filter(|stored| stored.offset == at).and_then(|stored| stored.event_id);
-        if at > end
-            || (at > 0 && event_id.is_none())
-            || known.is_some_and(|id| Some(id) != event_id)
-        {
+        if at > end || (at > 0 && event_id.is_none()) || changed {
             let position = Position::new(partition, at);
             return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));
         }
@@ -273,6 +281,12 @@ impl<F: Follow> Follower<F> {
             self.save(held, at, &[]).await?;
         }
         Ok(at)
+    }
+
+    async fn event_at(&self, partition: u16, offset: u64) -> Result<Option<EventId>, StoreError> {
+        let Some(before) = offset.checked_sub(1) else { return Ok(None) };
+        let events = self.work.store().read_log(&[Position::new(partition, before)], 1).await?;
+        Ok(events.into_iter().find(|event| event.position.offset == offset).map(|event| event.id))
     }
 
     fn stop(&mut self, partition: u16, stop: Stop) {

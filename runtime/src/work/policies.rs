@@ -190,7 +190,7 @@ pub(super) fn unreadable(error: &composable_rust_core::DecodeError) -> PolicyErr
     if error.is_newer() { PolicyError::Newer(text) } else { PolicyError::Failed(text) }
 }
 
-fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {
+pub(super) fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|panic| PolicyError::Failed(format!("it panicked: {}", panic_text(&*panic))))
 }
@@ -218,9 +218,7 @@ fn rows<T: Target>(
             let name = command.kind().name;
             return Err(PolicyError::Failed(format!("`{name}` is internal: nobody may send it")));
         }
-        let content = shared
-            .codecs
-            .encode_any(&recipient, &command)
+        let content = guarded(|| shared.codecs.encode_any(&recipient, &command))?
             .map_err(|error| PolicyError::Failed(error.to_string()))?;
         let row = NewOutboxRow {
             id: derive_id("policy", shared.log.id, &[policy], cause, n),

@@ -20,6 +20,9 @@ use crate::plan::BUS;
 
 /// Messages of one partition that are published at a time.
 const PAGE: usize = 1_000;
+/// Bytes that one batch has at most, but for its last message.
+const BATCH_BYTES: usize = 8 << 20;
+const SMALL_METADATA: usize = 32 << 10;
 const PURPOSE: &str = "send";
 /// How often operators' decisions are looked for.
 const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
@@ -29,6 +32,7 @@ const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
 /// order, whatever happens.
 pub(crate) struct Sender {
     work: Arc<Work>,
+    partition: u16,
     partitions: BTreeMap<u16, Sending>,
     failures: u32,
     looked_for_decisions: Duration,
@@ -40,9 +44,9 @@ struct Sending {
 }
 
 impl Sender {
-    pub(crate) fn new(work: Arc<Work>) -> Self {
+    pub(crate) fn new(work: Arc<Work>, partition: u16) -> Self {
         let partitions = BTreeMap::new();
-        Self { work, partitions, failures: 0, looked_for_decisions: Duration::ZERO }
+        Self { work, partition, partitions, failures: 0, looked_for_decisions: Duration::ZERO }
     }
 
     pub(crate) async fn run(mut self) {
@@ -120,9 +124,17 @@ impl Sender {
         let mut settlements = Vec::with_capacity(rows.len());
         // Senders and recipients of which something is parked.
         let mut parked: Vec<(composable_rust_core::StreamId, String)> = Vec::new();
+        let mut bytes = 0;
         for row in rows {
+            // What is left is read again.
+            if bytes > BATCH_BYTES {
+                break;
+            }
             let pair = (row.queued.stream.clone(), row.queued.row.recipient.clone());
-            let size = row.queued.row.content.bytes.len();
+            // Small metadata is within what the bus leaves beside the payload.
+            let metadata = row.queued.row.metadata.len().saturating_sub(SMALL_METADATA);
+            let size = row.queued.row.content.bytes.len() + metadata;
+            bytes += size;
             let too_large = most.filter(|most| size > *most);
             let change = if row.behind_parked || parked.contains(&pair) {
                 QueueChange::Parked { attempts: row.attempts, error: None }
@@ -150,18 +162,24 @@ impl Sender {
     }
 
     async fn take_partitions(&mut self) -> Result<(), String> {
-        let held = self.work.leases.of(&worker_of(OutboxKind::Send, BUS));
+        let mut held = self.work.leases.of(&worker_of(OutboxKind::Send, BUS));
+        held.retain(|held| held.lease.partition == self.partition);
+        let mut failed = None;
         self.partitions.retain(|_, own| held.iter().any(|held| Arc::ptr_eq(held, &own.held)));
         for held in held {
             let partition = held.lease.partition;
             if self.partitions.contains_key(&partition) {
                 continue;
             }
-            let opened = open(&self.work, PURPOSE, partition).await;
-            let publisher = opened.map_err(|stop| format!("{stop:?}"))?;
-            self.partitions.insert(partition, Sending { held, publisher });
+            match open(&self.work, PURPOSE, partition).await {
+                Ok(publisher) => {
+                    self.partitions.insert(partition, Sending { held, publisher });
+                }
+                Err(stop) => failed = Some(format!("{stop:?}")),
+            }
         }
-        Ok(())
+        // The others go on; with none, there is nothing to go on with.
+        failed.filter(|_| self.partitions.is_empty()).map_or(Ok(()), Err)
     }
 
     async fn carry_out_decisions(&mut self) -> Result<(), String> {

@@ -1,9 +1,13 @@
 //! Starting and stopping the workers of an app.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use composable_rust_core::{OutboxKind, ReplySource, SharedEventBus};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +26,7 @@ use super::relay::{Published, RELAY, Relay};
 use super::sender::Sender;
 use super::timers::Timers;
 use crate::aggregate::Shared;
+use crate::error::panic_text;
 use crate::plan::BUS;
 use crate::registry::Registry;
 
@@ -130,14 +135,21 @@ impl Plans {
         });
         let (store, clock) = (shared.store.clone(), Arc::clone(&shared.clock));
         workers.spawn(wake(store, clock, ring, stop.clone()));
-        workers.spawn(Dispatcher::new(Arc::clone(&work), self.queues(registry)).run());
-        workers.spawn(Timers::new(Arc::clone(&work), registry.names().collect()).run());
-        workers.spawn(prune(Arc::clone(&work)));
+        let queues = self.queues(registry);
+        spawn(&workers, &work, "dispatcher", move |work| {
+            Dispatcher::new(work, queues.clone()).run()
+        });
+        let names: Vec<_> = registry.names().collect();
+        spawn(&workers, &work, "timers", move |work| Timers::new(work, names.clone()).run());
+        spawn(&workers, &work, "pruner", prune);
         for policy in &self.policies {
             start_policy(policy, &work, &workers);
         }
         for projection in self.projections.values() {
-            workers.spawn(projections::run(projection, &work));
+            let projection = Arc::clone(projection);
+            spawn(&workers, &work, projection.name(), move |work| {
+                projections::run(&projection, &work)
+            });
         }
         if self.bus.is_some() {
             self.start_bus(&work, &workers);
@@ -146,13 +158,17 @@ impl Plans {
     }
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
-        workers.spawn(Sender::new(Arc::clone(work)).run());
+        // Each partition waits for its own transactions.
+        for partition in 0..work.shared.log.partitions {
+            spawn(workers, work, "sender", move |work| Sender::new(work, partition).run());
+        }
         if !self.published.is_empty() {
-            // Each partition waits for its own transactions.
             for partition in 0..work.shared.log.partitions {
-                let relay = Relay::new(Arc::clone(work), Arc::clone(&self.published));
-                let follower = Follower::new(Arc::clone(work), relay).of_partition(partition);
-                workers.spawn(follower.run());
+                let published = Arc::clone(&self.published);
+                spawn(workers, work, RELAY, move |work| {
+                    let relay = Relay::new(Arc::clone(&work), Arc::clone(&published));
+                    Follower::new(work, relay).of_partition(partition).run()
+                });
             }
         }
         let asks_elsewhere = |name: &&str| {
@@ -177,14 +193,45 @@ impl Plans {
             topics,
             consumes: Consumes::Messages(self.served.clone()),
         };
-        workers.spawn(consumer.run());
+        consume(consumer, workers);
     }
+}
+
+/// Runs a worker. One that panics is reported and begun anew: its leases stay this process's.
+fn spawn<F>(
+    workers: &TaskTracker,
+    work: &Arc<Work>,
+    name: &str,
+    worker: impl Fn(Arc<Work>) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (work, name) = (Arc::clone(work), name.to_owned());
+    workers.spawn(async move {
+        loop {
+            let running = AssertUnwindSafe(worker(Arc::clone(&work))).catch_unwind();
+            let Err(panic) = running.await else { return };
+            tracing::error!(name, panic = panic_text(&*panic), "a worker panicked and begins anew");
+            if !work.pause(Duration::from_secs(1)).await {
+                return;
+            }
+        }
+    });
+}
+
+fn consume(consumer: Consumer, workers: &TaskTracker) {
+    let (work, name) = (Arc::clone(&consumer.work), consumer.group.clone());
+    let consumer = Arc::new(consumer);
+    spawn(workers, &work, &name, move |_| Arc::clone(&consumer).run());
 }
 
 fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
     if let Some(category) = followed(policy, &work.registry) {
-        let follow = PolicyFollower::new(Arc::clone(work), policy.clone(), category);
-        workers.spawn(Follower::new(Arc::clone(work), follow).run());
+        let of = policy.clone();
+        spawn(workers, work, &policy.name, move |work| {
+            let follow = PolicyFollower::new(Arc::clone(&work), of.clone(), category);
+            Follower::new(work, follow).run()
+        });
         return;
     }
     let topic = match &policy.source {
@@ -197,7 +244,7 @@ fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTrack
         topics: vec![topic],
         consumes: Consumes::Policy(Box::new(policy.clone())),
     };
-    workers.spawn(consumer.run());
+    consume(consumer, workers);
 }
 
 /// The category that a policy follows in this service's log.

@@ -170,7 +170,9 @@ impl Timers {
             }
             let change = match delivered {
                 Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
-                Delivered::Handled | Delivered::Void | Delivered::Closed => continue,
+                Delivered::Handled | Delivered::Void => continue,
+                // It was brought back after its stream was closed.
+                Delivered::Closed => QueueChange::Done(Vec::new()),
                 Delivered::Failed(error) => {
                     match self.work.shared.settings.attempts.wait_after(attempts) {
                         Some(retry_after) => {
