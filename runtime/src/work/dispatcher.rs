@@ -619,10 +619,11 @@ impl Work {
         };
         match projection.project_queued(&self.shared, &row.queued).await {
             Ok(()) => Executed::Done(Vec::new()),
-            Err(Fault::Unavailable(reason)) => Executed::Waiting(reason),
+            Err(Fault::Unavailable(reason) | Fault::LogWentBack(reason)) => {
+                Executed::Waiting(reason)
+            }
             Err(Fault::Newer(reason)) => Executed::Newer(reason),
             Err(Fault::Poison(_, error)) => Executed::Failed(error),
-            Err(Fault::LogWentBack(reason)) => Executed::Waiting(reason),
             Err(Fault::Fenced) => Executed::Waiting("it is another's".to_owned()),
         }
     }
