@@ -187,7 +187,7 @@ impl Lines {
                     Ok(()) => break,
                     Err((error, refused)) if is_full(&error) && Instant::now() < deadline => {
                         record = refused;
-                        self.producer.poll(Duration::from_millis(1));
+                        self.serve();
                     }
                     Err((error, _)) => return Err(error),
                 }
@@ -199,9 +199,18 @@ impl Lines {
                 let timed_out = RDKafkaErrorCode::OperationTimedOut;
                 return Err(KafkaError::MessageProduction(timed_out));
             }
-            self.producer.poll(Duration::from_millis(1));
+            self.serve();
         }
         self.voice.undelivered().map_or(Ok(()), Err)
+    }
+
+    /// Takes what the brokers have said, and gives them a moment to say more. Not by rdkafka's waiting:
+    /// what is left of it below a millisecond, it spends asking over and over.
+    fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+        if self.producer.in_flight_count() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Gives up what was begun, so that it holds nobody back. If that fails, the next holder does
