@@ -41,7 +41,7 @@ async fn main() {
         let schema = format!("relay_{}", Uuid::new_v4().simple());
         relayed.push(relay(&url, &schema, &brokers, &prefix, events).await);
         let messages = read(&brokers, &prefix, events).await;
-        bare.push(produce(&brokers, messages));
+        bare.push(produce(&brokers, &messages));
     }
     let (relayed, bare) = (median(relayed), median(bare));
     report("relay, 8 log partitions", relayed, "bare rdkafka producer, idempotent", bare, "0.7");
@@ -65,7 +65,6 @@ async fn relay(url: &str, schema: &str, brokers: &str, prefix: &str, events: usi
         .event_bus(bus)
         .build()
         .expect("a correct app");
-    let began = Instant::now();
     app.start();
     let mut first = None;
     loop {
@@ -78,7 +77,7 @@ async fn relay(url: &str, schema: &str, brokers: &str, prefix: &str, events: usi
             .map(|checkpoint| checkpoint.offset)
             .sum();
         if done > 0 && first.is_none() {
-            first = Some((began.elapsed(), done));
+            first = Some((Instant::now(), done));
         }
         if done >= events as u64 {
             break;
@@ -86,7 +85,7 @@ async fn relay(url: &str, schema: &str, brokers: &str, prefix: &str, events: usi
     }
     // Taking leases and opening eight producers is not relaying.
     let (start, before) = first.expect("something was relayed");
-    let rate = (events as u64 - before) as f64 / (began.elapsed() - start).as_secs_f64();
+    let rate = (events as u64 - before) as f64 / start.elapsed().as_secs_f64();
     app.shutdown(Duration::from_secs(5)).await;
     drop(app);
     drop(store);
@@ -140,7 +139,7 @@ async fn read(brokers: &str, prefix: &str, events: usize) -> Vec<BusMessage> {
     messages
 }
 
-fn produce(brokers: &str, messages: Vec<BusMessage>) -> f64 {
+fn produce(brokers: &str, messages: &[BusMessage]) -> f64 {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
@@ -154,7 +153,7 @@ fn produce(brokers: &str, messages: Vec<BusMessage>) -> f64 {
     producer.flush(Duration::from_secs(30)).expect("a topic");
     let count = messages.len();
     let began = Instant::now();
-    for message in &messages {
+    for message in messages {
         let headers = message.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         });

@@ -40,7 +40,7 @@ pub struct Chances {
     pub longest_delay: Duration,
 }
 
-/// What a [`FaultyEventStore`] was asked and what it did.
+/// What a [`FaultyEventStore`](super::FaultyEventStore) was asked and what it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FaultCounts {
     /// Calls that append.
