@@ -338,14 +338,7 @@ async fn old_and_new_code_work_together() {
     assert!(old.shutdown(Duration::from_secs(20)).await);
     drop(old);
     let asked = asked.load(Ordering::Relaxed);
-    let answered = async || {
-        let mut answered = 0;
-        for teller in 0..TELLERS {
-            let teller = new.handle(&new::Teller::id(teller.to_string()));
-            answered += teller.state(|teller| teller.answered).await.unwrap();
-        }
-        answered
-    };
+    let answered = async || answered(&new).await;
     let patience = Instant::now();
     while answered().await < asked {
         assert!(patience.elapsed() < Duration::from_secs(120), "{} of {asked}", answered().await);
@@ -354,14 +347,7 @@ async fn old_and_new_code_work_together() {
     assert_eq!(answered().await, asked, "each is answered once");
 
     // The policy's commands follow in their own time.
-    let noted = async || {
-        let mut notes = 0;
-        for account in 0..ACCOUNTS {
-            let log = new.handle(&log::Log::id(account.to_string()));
-            notes += log.state(|log| log.notes).await.unwrap();
-        }
-        notes
-    };
+    let noted = async || noted(&new).await;
     while noted().await < asked {
         assert!(patience.elapsed() < Duration::from_secs(120), "{} of {asked}", noted().await);
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -407,4 +393,24 @@ async fn caught_up(projection: &composable_rust::ProjectionHandle) {
         assert!(began.elapsed() < Duration::from_secs(120), "{status:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// How many payments the tellers know to be made.
+async fn answered(app: &App) -> u64 {
+    let mut answered = 0;
+    for teller in 0..TELLERS {
+        let teller = app.handle(&new::Teller::id(teller.to_string()));
+        answered += teller.state(|teller| teller.answered).await.unwrap();
+    }
+    answered
+}
+
+/// How many the policy has had noted.
+async fn noted(app: &App) -> u64 {
+    let mut notes = 0;
+    for account in 0..ACCOUNTS {
+        let log = app.handle(&log::Log::id(account.to_string()));
+        notes += log.state(|log| log.notes).await.unwrap();
+    }
+    notes
 }
