@@ -72,10 +72,10 @@ enum Outage {
 }
 
 const OUTAGES: [(usize, Outage); 4] = [
-    (15, Outage::BrokerIsKilled),
-    (35, Outage::PostgresCrashes),
-    (55, Outage::BrokerStops),
-    (70, Outage::ProcessFreezes),
+    (8, Outage::BrokerIsKilled),
+    (18, Outage::PostgresCrashes),
+    (28, Outage::BrokerStops),
+    (38, Outage::ProcessFreezes),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
