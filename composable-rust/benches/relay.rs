@@ -41,7 +41,8 @@ async fn main() {
         let schema = format!("relay_{}", Uuid::new_v4().simple());
         relayed.push(relay(&url, &schema, &brokers, &prefix, events).await);
         let messages = read(&brokers, &prefix, events).await;
-        bare.push(produce(&brokers, &messages));
+        let topic = topic(&brokers).await;
+        bare.push(produce(&brokers, &topic, &messages));
     }
     let (relayed, bare) = (median(relayed), median(bare));
     report("relay, 8 log partitions", relayed, "bare rdkafka producer, idempotent", bare, "0.7");
@@ -139,18 +140,23 @@ async fn read(brokers: &str, prefix: &str, events: usize) -> Vec<BusMessage> {
     messages
 }
 
-fn produce(brokers: &str, messages: &[BusMessage]) -> f64 {
+/// A topic of its own for the bare producer; the bus creates what it publishes to.
+async fn topic(brokers: &str) -> String {
+    let topic = format!("bare-{}", Uuid::new_v4());
+    let bus = RedpandaEventBus::builder(brokers).partitions(8).connect().await.expect("a broker");
+    let (key, headers, payload) = ("warm".to_owned(), Vec::new(), b"up".to_vec());
+    let message = BusMessage { topic: topic.clone(), key, headers, payload };
+    bus.publish(message).await.expect("a topic");
+    topic
+}
+
+fn produce(brokers: &str, topic: &str, messages: &[BusMessage]) -> f64 {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
         .set("queue.buffering.max.messages", "500000")
         .create()
         .expect("a producer");
-    let topic = format!("bare-{}", Uuid::new_v4());
-    // The first message creates the topic.
-    let warm = BaseRecord::to(&topic).key("warm").payload("up");
-    producer.send::<str, str>(warm).expect("sent");
-    producer.flush(Duration::from_secs(30)).expect("a topic");
     let count = messages.len();
     let began = Instant::now();
     for message in messages {
@@ -158,7 +164,7 @@ fn produce(brokers: &str, messages: &[BusMessage]) -> f64 {
             headers.insert(Header { key, value: Some(value) })
         });
         let mut record =
-            BaseRecord::to(&topic).key(&message.key).payload(&message.payload).headers(headers);
+            BaseRecord::to(topic).key(&message.key).payload(&message.payload).headers(headers);
         loop {
             match producer.send(record) {
                 Ok(()) => break,
