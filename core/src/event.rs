@@ -77,6 +77,19 @@ impl RecordedEvent {
     pub fn metadata(&self) -> Option<Metadata> {
         serde_json::from_str(&self.metadata).ok()
     }
+
+    /// The same with its content decoded to `event`.
+    pub fn decoded<E>(&self, event: E) -> Recorded<E> {
+        Recorded {
+            event,
+            id: self.id,
+            stream: self.stream.clone(),
+            version: self.version,
+            position: self.position,
+            metadata: self.metadata(),
+            recorded_at: self.recorded_at,
+        }
+    }
 }
 
 /// An event decoded to its type, with where and when it was recorded.

@@ -284,15 +284,7 @@ pub(crate) fn recorded<A: Aggregate>(
         .map(|content| codecs.decode::<A::Event>(&event.stream, content))
         .transpose()
         .map_err(|source| crate::load::undecodable(event, source))?;
-    Ok(Recorded {
-        event: decoded,
-        id: event.id,
-        stream: event.stream.clone(),
-        version: event.version,
-        position: event.position,
-        metadata: event.metadata(),
-        recorded_at: event.recorded_at,
-    })
+    Ok(event.decoded(decoded))
 }
 
 fn present<E>(recorded: Recorded<Option<E>>) -> Option<Recorded<E>> {

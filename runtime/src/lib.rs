@@ -20,6 +20,7 @@ mod plan;
 mod registry;
 mod send;
 mod settings;
+mod signal;
 mod store;
 mod system;
 mod work;
@@ -33,6 +34,7 @@ pub use handle::{Handle, WaitError};
 pub use registry::{Registry, RegistryError};
 pub use send::SendCommand;
 pub use settings::Settings;
+pub use signal::asked_to_stop;
 pub use store::{
     ActionError, EffectError, Lagged, Runnable, SendRejected, Sent, Store, StoreBuilder,
     StoreClosed, Subscription, UnsupportedEffect,

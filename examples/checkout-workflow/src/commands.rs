@@ -12,8 +12,8 @@ use composable_rust_redpanda::RedpandaEventBus;
 use crate::cli::{Brokers, Which};
 use crate::play::{self, Watch};
 use crate::progress::Progress;
-use crate::signal::asked_to_stop;
 use crate::{Apps, Audit, Books, Ledger, Service, Shop, Stores};
+use composable_rust::asked_to_stop;
 
 /// How long what was accepted may take to finish.
 const GRACE: Duration = Duration::from_secs(20);

@@ -19,7 +19,6 @@ mod service;
 mod shipping;
 mod shop;
 mod show;
-mod signal;
 mod storage;
 
 pub use audit::{Audit, Books, Histories};

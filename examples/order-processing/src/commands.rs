@@ -13,8 +13,8 @@ use crate::cdnow::Purchases;
 use crate::cli::Asking;
 use crate::import::{self, Habits, Imported, Reason, Stop};
 use crate::progress::Progress;
-use crate::signal::asked_to_stop;
 use crate::{Details, Order, OrderCommand, OrderEvent, OrderRejection, Report};
+use composable_rust::asked_to_stop;
 
 /// Sends a command and prints where it was recorded.
 pub(crate) async fn send(

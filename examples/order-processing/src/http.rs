@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::commands::say;
-use crate::signal::asked_to_stop;
+use composable_rust::asked_to_stop;
 
 /// How long requests that are being answered may take to end once the server was asked to stop,
 /// and then what they set in motion.

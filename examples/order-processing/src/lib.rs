@@ -12,7 +12,6 @@ mod import;
 mod order;
 mod progress;
 mod report;
-mod signal;
 mod storage;
 
 pub use cents::{Cents, InvalidCents};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
@@ -13,6 +14,9 @@ use composable_rust_core::{
 use super::context::{Work, metadata};
 use super::leases::Held;
 use crate::plan::reply_row;
+
+/// How often operators' decisions are looked for.
+pub(super) const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
 
 impl Work {
     /// Does what was decided about dead letters of these queues. Gives those that are resolved, or

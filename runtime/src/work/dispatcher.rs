@@ -1,4 +1,4 @@
-//! Executing the effects of the outbox.
+//! Working the queues of the outbox: reading, starting, writing what became of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -6,22 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    MessageId, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, ReplyOutcome,
-    Settlement, StoreError, WorkQueues as _, validate_rows,
+    OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StoreError,
+    WorkQueues as _, validate_rows,
 };
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::attempts::{Attempts, wait_for_others};
 use super::breaker::Breaker;
-use super::context::{Work, kept, metadata};
-use super::decisions::answer;
-use super::gateways::Called;
+use super::context::{Work, kept};
+use super::decisions::LOOK_FOR_DECISIONS;
+use super::execute::Executed;
 use super::lanes::{LaneKey, Lanes, Serial};
-use super::leases::Held;
-use super::policies::PolicyError;
-use super::projections::{Fault, WORKER};
-use crate::deliver::{Carried, Delivered};
+use super::leases::{Held, worker_of};
 use crate::error::panic_text;
 
 /// Rows of one queue that are in memory at most, those aside that wait for another try: they must
@@ -31,19 +28,10 @@ const BUFFER: usize = 1_000;
 const MOST: usize = 20_000;
 /// Rows of one queue that are read at a time.
 const PAGE: usize = 500;
-/// How often operators' decisions are looked for.
-const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
-/// The same, while it is not known whether one was carried out.
+/// How often decisions are looked for while it is not known whether one was carried out.
 const IN_DOUBT: Duration = Duration::from_millis(100);
 /// How often a queue is read from its beginning, though nothing should be there.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long others are given to take what only newer code knows.
-const FOR_NEWER: Duration = Duration::from_secs(30);
-
-/// The worker of a queue, as leases name it.
-pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
-    format!("{}/{target}", kind.as_str())
-}
 
 /// Reads the queues that this process has leases of, and executes their rows: those of one sender
 /// for one recipient in order, everything else side by side.
@@ -88,23 +76,6 @@ struct Settled {
     partition: u16,
     ended: Vec<(Finished, QueueChange)>,
     ours: Vec<bool>,
-}
-
-/// What came of a row.
-#[derive(Debug)]
-enum Executed {
-    /// It is done; these come instead.
-    Done(Vec<QueuedRow>),
-    /// The handler failed.
-    Failed(String),
-    /// The handler failed, and this was the last attempt of a call.
-    Exhausted(String, Vec<QueuedRow>),
-    /// No attempt can succeed.
-    Poison(String),
-    /// Something else is in the way.
-    Waiting(String),
-    /// Newer code knows it.
-    Newer(String),
 }
 
 impl Dispatcher {
@@ -408,7 +379,7 @@ impl Dispatcher {
             Executed::Newer(reason) => {
                 let worker = worker_of(row.queue.kind, &row.queue.target);
                 tracing::warn!(worker, reason, "newer code is needed; its process may take over");
-                self.work.leases.withdraw(&worker, FOR_NEWER);
+                self.work.leases.withdraw(&worker);
                 return None;
             }
         })
@@ -539,113 +510,6 @@ impl Work {
         match self.gateways.get(queue.target.as_str()) {
             Some(gateway) if queue.kind == OutboxKind::Call => gateway.settings.attempts,
             _ => self.shared.settings.attempts,
-        }
-    }
-
-    async fn execute(&self, row: &OutboxRow) -> Executed {
-        if row.behind_parked {
-            return Executed::Done(Vec::new());
-        }
-        match row.queue.kind {
-            OutboxKind::Dispatch => self.dispatch(row).await,
-            OutboxKind::Call => self.call(row).await,
-            OutboxKind::Policy => self.apply_policy(row).await,
-            OutboxKind::Send | OutboxKind::Timer => {
-                Executed::Poison("nothing executes this kind here".to_owned())
-            }
-        }
-    }
-
-    async fn dispatch(&self, row: &OutboxRow) -> Executed {
-        let queued = &row.queued.row;
-        let Some(metadata) = metadata(&queued.metadata) else {
-            // Erased with the stream that sent it.
-            return Executed::Done(Vec::new());
-        };
-        let stream = match queued.recipient.parse() {
-            Ok(stream) => stream,
-            Err(error) => return Executed::Poison(format!("{error}")),
-        };
-        let (id, content) = (MessageId(queued.id), queued.content.clone());
-        let message = Carried { stream, id, content, metadata, fires: None };
-        match self.registry.handle_carried(&message).await {
-            Delivered::Handled | Delivered::Void => Executed::Done(Vec::new()),
-            Delivered::Closed => {
-                let target = &row.queue.target;
-                Executed::Done(answer(&row.queued, target, ReplyOutcome::Undelivered, None))
-            }
-            Delivered::Failed(error) => Executed::Failed(error),
-            Delivered::Poison(error) => Executed::Poison(error),
-            Delivered::Waiting(reason) => Executed::Waiting(reason),
-            Delivered::Newer(reason) => Executed::Newer(reason),
-        }
-    }
-
-    async fn call(&self, row: &OutboxRow) -> Executed {
-        let Some(registered) = self.gateways.get(row.queue.target.as_str()) else {
-            return Executed::Newer(format!("no gateway is called `{}`", row.queue.target));
-        };
-        if row.queued.row.metadata.is_empty() {
-            return Executed::Done(Vec::new());
-        }
-        let limit = registered.settings.time_limit;
-        let called = tokio::select! {
-            biased;
-            called = registered.gateway.call(&self.shared.codecs, row) => called,
-            () = self.clock().sleep(limit) => Called::Retry(format!("no answer within {limit:?}")),
-        };
-        let target = &row.queue.target;
-        match called {
-            Called::Answered(outcome, content) => {
-                Executed::Done(answer(&row.queued, target, outcome, Some(content)))
-            }
-            Called::Retry(error) => {
-                let attempts = registered.settings.attempts;
-                if attempts.wait_after(row.attempts + 1).is_some() {
-                    return Executed::Failed(error);
-                }
-                let exhausted = answer(&row.queued, target, ReplyOutcome::Exhausted, None);
-                Executed::Exhausted(error, exhausted)
-            }
-            Called::Unreachable(reason) => Executed::Waiting(reason),
-            Called::Poison(error) => Executed::Poison(error),
-            Called::Newer(reason) => Executed::Newer(reason),
-        }
-    }
-
-    async fn project(&self, name: &str, row: &OutboxRow) -> Executed {
-        let Some(projection) = self.projections.get(name) else {
-            return Executed::Newer(format!("no projection is called `{name}`"));
-        };
-        match projection.project_queued(&self.shared, &row.queued).await {
-            Ok(()) => Executed::Done(Vec::new()),
-            Err(Fault::Unavailable(reason) | Fault::LogWentBack(reason)) => {
-                Executed::Waiting(reason)
-            }
-            Err(Fault::Newer(reason)) => Executed::Newer(reason),
-            Err(Fault::Poison(_, error)) => Executed::Failed(error),
-            Err(Fault::Fenced) => Executed::Waiting("it is another's".to_owned()),
-        }
-    }
-
-    async fn apply_policy(&self, row: &OutboxRow) -> Executed {
-        if let Some(name) = row.queue.target.strip_prefix(WORKER) {
-            return self.project(name, row).await;
-        }
-        let input = self.queued_input(&row.queued.row.content).await;
-        let Some(policy) = self.policies.get(&row.queue.target) else {
-            return Executed::Newer(format!("no policy is called `{}`", row.queue.target));
-        };
-        match input {
-            Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),
-            Err(error) => Executed::Poison(error.to_string()),
-            // Erased meanwhile.
-            Ok(None) => Executed::Done(Vec::new()),
-            Ok(Some(input)) => match policy.apply(&self.shared, &input) {
-                Ok(rows) => Executed::Done(rows),
-                Err(PolicyError::Newer(reason)) => Executed::Newer(reason),
-                Err(PolicyError::Failed(error)) => Executed::Failed(error),
-            },
         }
     }
 }

@@ -308,7 +308,7 @@ impl<F: Follow> Follower<F> {
             }
             Stop::Newer(reason) => {
                 tracing::warn!(follower = name, partition, reason, "newer code is needed");
-                self.work.leases.withdraw(&name, Duration::from_secs(30));
+                self.work.leases.withdraw(&name);
                 Duration::from_secs(5)
             }
             Stop::LogWentBack(reason) => {

@@ -6,11 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Clock, Lease, LeaseAction, LeaseRound, LeaseTable, SharedEventStore, WorkQueues as _,
+    Clock, Lease, LeaseAction, LeaseRound, LeaseTable, OutboxKind, SharedEventStore,
+    WorkQueues as _,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// How long others are given to take what only newer code knows.
+const WITHDRAWN_FOR: Duration = Duration::from_secs(30);
+
+/// The worker of a queue, as leases name it.
+pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
+    format!("{}/{target}", kind.as_str())
+}
 
 /// A lease that this process holds. Whoever works on what it gives the right to keeps a clone for
 /// as long; it is given up when nobody does.
@@ -92,8 +101,8 @@ impl Leases {
 
     /// Leaves a worker to others for a while, if there are any: they may know what this process does
     /// not. Alone, it goes on with whatever it knows.
-    pub(crate) fn withdraw(&self, worker: &str, duration: Duration) {
-        let until = self.0.clock.monotonic() + duration;
+    pub(crate) fn withdraw(&self, worker: &str) {
+        let until = self.0.clock.monotonic() + WITHDRAWN_FOR;
         let mut state = self.lock();
         if state.elsewhere.contains(worker) {
             state.withdrawn.insert(worker.to_owned(), until);

@@ -7,6 +7,7 @@ mod context;
 mod decisions;
 mod dispatcher;
 mod envelope;
+mod execute;
 mod follower;
 mod gateways;
 mod lanes;

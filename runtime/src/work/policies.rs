@@ -174,15 +174,7 @@ fn recorded<S: Target>(
     let Some(content) = content_of(&event.content) else { return Ok(None) };
     let decoded = guarded(|| shared.codecs.decode::<S::Event>(&event.stream, content))?;
     let decoded = decoded.map_err(|error| unreadable(&error))?;
-    Ok(Some(Recorded {
-        event: decoded,
-        id: event.id,
-        stream: event.stream.clone(),
-        version: event.version,
-        position: event.position,
-        metadata: event.metadata(),
-        recorded_at: event.recorded_at,
-    }))
+    Ok(Some(event.decoded(decoded)))
 }
 
 pub(super) fn unreadable(error: &composable_rust_core::DecodeError) -> PolicyError {

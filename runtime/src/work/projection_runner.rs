@@ -83,7 +83,7 @@ where
         }
         Fault::Newer(reason) => {
             tracing::warn!(projection = P::NAME, reason, "newer code is needed");
-            work.leases.withdraw(&projection_worker(P::NAME), Duration::from_secs(30));
+            work.leases.withdraw(&projection_worker(P::NAME));
             Duration::from_secs(1)
         }
         Fault::LogWentBack(reason) => {

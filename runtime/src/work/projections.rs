@@ -218,15 +218,7 @@ fn decode<P: Projection>(
     let Some(content) = content_of(&event.content) else { return Ok(None) };
     let decode = || shared.codecs.decode::<P::Event>(&event.stream, content);
     match std::panic::catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(Ok(decoded)) => Ok(Some(Recorded {
-            event: decoded,
-            id: event.id,
-            stream: event.stream.clone(),
-            version: event.version,
-            position: event.position,
-            metadata: event.metadata(),
-            recorded_at: event.recorded_at,
-        })),
+        Ok(Ok(decoded)) => Ok(Some(event.decoded(decoded))),
         Ok(Err(error)) if error.is_newer() => Err(Fault::Newer(describe(&error))),
         Ok(Err(error)) => Err(poison(event, describe(&error))),
         Err(panic) => Err(poison(event, format!("it panicked: {}", panic_text(&*panic)))),

@@ -63,15 +63,7 @@ where
         let Some(content) = content_of(&event.content) else { return Ok(None) };
         let decoded: E =
             codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
-        let recorded = Recorded {
-            event: decoded,
-            id: event.id,
-            stream: event.stream.clone(),
-            version: event.version,
-            position: event.position,
-            metadata: event.metadata(),
-            recorded_at: event.recorded_at,
-        };
+        let recorded = event.decoded(decoded);
         let mapped = catch_unwind(AssertUnwindSafe(|| (self.0)(&recorded))).map_err(|panic| {
             Stop::Unavailable(format!("the mapping panicked: {}", panic_text(&*panic)))
         })?;

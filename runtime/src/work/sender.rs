@@ -11,10 +11,10 @@ use composable_rust_core::{
 
 use super::attempts::wait_for_others;
 use super::context::Work;
-use super::dispatcher::worker_of;
+use super::decisions::LOOK_FOR_DECISIONS;
 use super::envelope::effect_message;
 use super::follower::Stop;
-use super::leases::Held;
+use super::leases::{Held, worker_of};
 use super::relay::{open, stop_of};
 use crate::plan::BUS;
 
@@ -24,8 +24,6 @@ const PAGE: usize = 1_000;
 const BATCH_BYTES: usize = 8 << 20;
 const SMALL_METADATA: usize = 32 << 10;
 const PURPOSE: &str = "send";
-/// How often operators' decisions are looked for.
-const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
 
 /// Publishes the messages of each partition in order, batch by batch; each partition has a publisher
 /// of its own, which fences whoever had the partition before. So what one sender sends stays in

@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use super::consumer::{Consumer, Consumes};
 use super::context::{RegisteredGateway, Work, wake};
-use super::dispatcher::{Dispatcher, worker_of};
+use super::dispatcher::Dispatcher;
 use super::envelope::{commands_topic, events_topic};
 use super::follower::Follower;
-use super::leases::Leases;
+use super::leases::{Leases, worker_of};
 use super::policies::{RegisteredPolicy, Source};
 use super::policy_follower::{PolicyFollower, policy_worker};
 use super::projections::{self, ErasedProjection, projection_worker};

@@ -13,22 +13,18 @@ use tokio::task::JoinSet;
 
 use super::attempts::wait_for_others;
 use super::context::{Work, kept, metadata};
-use super::dispatcher::worker_of;
-use super::leases::Held;
+use super::decisions::LOOK_FOR_DECISIONS;
+use super::leases::{Held, worker_of};
 use crate::deliver::{Carried, Delivered};
 
 /// Timers that are read and under way at a time.
 const PAGE: usize = 500;
 /// The least time between two looks: many commits wake it, and a look is a query.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
-/// How often operators' decisions are looked for.
-const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
 /// The longest wait for a timer that nobody announced.
 const MOST_WAIT: Duration = Duration::from_secs(30);
 /// The wait for what cannot be done at the moment.
 const NOT_YET: Duration = Duration::from_millis(500);
-/// How long others are given to take what only newer code knows.
-const FOR_NEWER: Duration = Duration::from_secs(30);
 
 type Key = (composable_rust_core::StreamId, composable_rust_core::Firing);
 
@@ -166,7 +162,7 @@ impl Timers {
             if let Delivered::Newer(reason) = &delivered {
                 let worker = &held.lease.worker;
                 tracing::warn!(worker, reason, "newer code is needed; its process may take over");
-                self.work.leases.withdraw(worker, FOR_NEWER);
+                self.work.leases.withdraw(worker);
             }
             let change = match delivered {
                 Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),

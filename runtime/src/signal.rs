@@ -1,7 +1,20 @@
 //! Being asked to stop.
 
-/// Completes on Ctrl-C or SIGTERM.
-pub(crate) async fn asked_to_stop() {
+/// Completes on Ctrl-C or SIGTERM: what [`App::run_until`](crate::App::run_until) is given in a program.
+/// Where a signal cannot be listened for, that is logged, and it never comes.
+///
+/// # Example: a service that ends when it is asked to
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use composable_rust_runtime::{App, asked_to_stop};
+///
+/// # async fn run(app: App) {
+/// app.run_until(asked_to_stop(), Duration::from_secs(20)).await;
+/// # }
+/// ```
+pub async fn asked_to_stop() {
     tokio::select! {
         () = interrupted() => {}
         () = terminated() => {}

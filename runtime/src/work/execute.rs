@@ -1,0 +1,135 @@
+//! Executing one effect of the outbox.
+
+use composable_rust_core::{MessageId, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome};
+
+use super::context::{Work, metadata};
+use super::decisions::answer;
+use super::gateways::Called;
+use super::policies::PolicyError;
+use super::projections::{Fault, WORKER};
+use crate::deliver::{Carried, Delivered};
+/// What came of a row.
+#[derive(Debug)]
+pub(super) enum Executed {
+    /// It is done; these come instead.
+    Done(Vec<QueuedRow>),
+    /// The handler failed.
+    Failed(String),
+    /// The handler failed, and this was the last attempt of a call.
+    Exhausted(String, Vec<QueuedRow>),
+    /// No attempt can succeed.
+    Poison(String),
+    /// Something else is in the way.
+    Waiting(String),
+    /// Newer code knows it.
+    Newer(String),
+}
+
+impl Work {
+    pub(super) async fn execute(&self, row: &OutboxRow) -> Executed {
+        if row.behind_parked {
+            return Executed::Done(Vec::new());
+        }
+        match row.queue.kind {
+            OutboxKind::Dispatch => self.dispatch(row).await,
+            OutboxKind::Call => self.call(row).await,
+            OutboxKind::Policy => self.apply_policy(row).await,
+            OutboxKind::Send | OutboxKind::Timer => {
+                Executed::Poison("nothing executes this kind here".to_owned())
+            }
+        }
+    }
+
+    async fn dispatch(&self, row: &OutboxRow) -> Executed {
+        let queued = &row.queued.row;
+        let Some(metadata) = metadata(&queued.metadata) else {
+            // Erased with the stream that sent it.
+            return Executed::Done(Vec::new());
+        };
+        let stream = match queued.recipient.parse() {
+            Ok(stream) => stream,
+            Err(error) => return Executed::Poison(format!("{error}")),
+        };
+        let (id, content) = (MessageId(queued.id), queued.content.clone());
+        let message = Carried { stream, id, content, metadata, fires: None };
+        match self.registry.handle_carried(&message).await {
+            Delivered::Handled | Delivered::Void => Executed::Done(Vec::new()),
+            Delivered::Closed => {
+                let target = &row.queue.target;
+                Executed::Done(answer(&row.queued, target, ReplyOutcome::Undelivered, None))
+            }
+            Delivered::Failed(error) => Executed::Failed(error),
+            Delivered::Poison(error) => Executed::Poison(error),
+            Delivered::Waiting(reason) => Executed::Waiting(reason),
+            Delivered::Newer(reason) => Executed::Newer(reason),
+        }
+    }
+
+    async fn call(&self, row: &OutboxRow) -> Executed {
+        let Some(registered) = self.gateways.get(row.queue.target.as_str()) else {
+            return Executed::Newer(format!("no gateway is called `{}`", row.queue.target));
+        };
+        if row.queued.row.metadata.is_empty() {
+            return Executed::Done(Vec::new());
+        }
+        let limit = registered.settings.time_limit;
+        let called = tokio::select! {
+            biased;
+            called = registered.gateway.call(&self.shared.codecs, row) => called,
+            () = self.clock().sleep(limit) => Called::Retry(format!("no answer within {limit:?}")),
+        };
+        let target = &row.queue.target;
+        match called {
+            Called::Answered(outcome, content) => {
+                Executed::Done(answer(&row.queued, target, outcome, Some(content)))
+            }
+            Called::Retry(error) => {
+                let attempts = registered.settings.attempts;
+                if attempts.wait_after(row.attempts + 1).is_some() {
+                    return Executed::Failed(error);
+                }
+                let exhausted = answer(&row.queued, target, ReplyOutcome::Exhausted, None);
+                Executed::Exhausted(error, exhausted)
+            }
+            Called::Unreachable(reason) => Executed::Waiting(reason),
+            Called::Poison(error) => Executed::Poison(error),
+            Called::Newer(reason) => Executed::Newer(reason),
+        }
+    }
+
+    async fn project(&self, name: &str, row: &OutboxRow) -> Executed {
+        let Some(projection) = self.projections.get(name) else {
+            return Executed::Newer(format!("no projection is called `{name}`"));
+        };
+        match projection.project_queued(&self.shared, &row.queued).await {
+            Ok(()) => Executed::Done(Vec::new()),
+            Err(Fault::Unavailable(reason) | Fault::LogWentBack(reason)) => {
+                Executed::Waiting(reason)
+            }
+            Err(Fault::Newer(reason)) => Executed::Newer(reason),
+            Err(Fault::Poison(_, error)) => Executed::Failed(error),
+            Err(Fault::Fenced) => Executed::Waiting("it is another's".to_owned()),
+        }
+    }
+
+    async fn apply_policy(&self, row: &OutboxRow) -> Executed {
+        if let Some(name) = row.queue.target.strip_prefix(WORKER) {
+            return self.project(name, row).await;
+        }
+        let input = self.queued_input(&row.queued.row.content).await;
+        let Some(policy) = self.policies.get(&row.queue.target) else {
+            return Executed::Newer(format!("no policy is called `{}`", row.queue.target));
+        };
+        match input {
+            Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),
+            Err(error) => Executed::Poison(error.to_string()),
+            // Erased meanwhile.
+            Ok(None) => Executed::Done(Vec::new()),
+            Ok(Some(input)) => match policy.apply(&self.shared, &input) {
+                Ok(rows) => Executed::Done(rows),
+                Err(PolicyError::Newer(reason)) => Executed::Newer(reason),
+                Err(PolicyError::Failed(error)) => Executed::Failed(error),
+            },
+        }
+    }
+}
