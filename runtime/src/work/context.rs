@@ -57,6 +57,9 @@ impl Work {
     }
 }
 
+/// How often the workers look though the store says nothing.
+const LOOK_WITHOUT_NEWS: Duration = Duration::from_secs(1);
+
 /// Wakes the workers when the store says that there may be work.
 pub(crate) async fn wake(
     store: SharedEventStore,
@@ -64,7 +67,7 @@ pub(crate) async fn wake(
     wake: watch::Sender<u64>,
     stop: CancellationToken,
 ) {
-    let mut seen = 0;
+    let (mut seen, mut rung) = (0, Duration::ZERO);
     loop {
         let woken = tokio::select! {
             biased;
@@ -72,9 +75,14 @@ pub(crate) async fn wake(
             woken = store.wait_for_work(seen) => woken,
         };
         match woken {
-            Ok(now) => {
-                seen = now;
-                wake.send_modify(|n| *n += 1);
+            Ok(count) => {
+                // Without news, a look now and then makes up for news that was lost.
+                let now = clock.monotonic();
+                if count != seen || now.saturating_sub(rung) >= LOOK_WITHOUT_NEWS {
+                    wake.send_modify(|n| *n += 1);
+                    rung = now;
+                }
+                seen = count;
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot wait for work");
