@@ -27,7 +27,8 @@ pub struct Settings {
     /// Whether each event, rejection and timer is decoded again and compared before it is stored:
     /// bincode writes what it cannot read. Default true; the cost is in the book's chapter on schema evolution.
     pub verify_encoding: bool,
-    /// How long a send waits for its outcome unless it says otherwise. Default 10 seconds.
+    /// How long a send waits for its outcome unless it says otherwise; a message that the runtime
+    /// carries waits as long for its instance, and is then put off. Default 10 seconds.
     pub deadline: Duration,
     /// Appends that may wait for one partition's writer. Default 1,024.
     pub writer_queue: usize,

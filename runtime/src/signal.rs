@@ -16,6 +16,7 @@
 /// ```
 pub async fn asked_to_stop() {
     tokio::select! {
+        biased;
         () = interrupted() => {}
         () = terminated() => {}
     }
