@@ -24,9 +24,9 @@ pub struct Append {
     /// Timers that this append fires: it requires exactly these armings and deletes them, before
     /// `timers` are changed.
     pub fires: Vec<Firing>,
-    /// Timers to be armed or cancelled, in order.
+    /// Timers to be armed or cancelled, in order; one of the id that is parked goes with it.
     pub timers: Vec<TimerChange>,
-    /// Whether the instance is finished: its timers go.
+    /// Whether the instance is finished: its timers go, parked ones too.
     pub finished: bool,
 }
 

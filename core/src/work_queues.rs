@@ -383,7 +383,7 @@ pub trait WorkQueues: Send + Sync + 'static {
 
     /// Carries a decision out, in one transaction. Re-driven, the dead letter and all that are
     /// parked behind it go back to their places in the queue without attempts (a timer is due at
-    /// once, unless it was armed anew since); refused, it goes, and `answers` are queued. False if
+    /// once); refused, it goes, and `answers` are queued. False if
     /// the lease is not at its epoch any more, or if there is no such decision.
     fn resolve_dead_letter(
         &self,

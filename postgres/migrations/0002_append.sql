@@ -298,6 +298,28 @@ begin
         ));
     end if;
 
+    -- What happens to a timer happens to one that is parked.
+    if (c_stream <> '{}' or t_id <> '{}') and exists (
+        select from dead_letters d where d.partition = p_partition and d.kind = 'timer' limit 1
+    ) then
+        delete from dead_letters where ctid = any (array(
+            select doomed.row
+            from (
+                select * from unnest(c_member, c_stream, c_id) c(member, stream, id)
+                union all
+                select * from unnest(t_member, t_stream, t_id) t(member, stream, id)
+            ) g,
+            lateral (
+                select d.ctid as row from dead_letters d
+                where d.partition = p_partition and d.kind = 'timer'
+                and d.target = split_part(g.stream, '-', 1) and d.stream_id = g.stream
+                and (g.id is null or d.recipient = g.id)
+                offset 0
+            ) doomed
+            where passed is null or passed[g.member]
+        ));
+    end if;
+
     if t_id <> '{}' then
         insert into timers as t (
             due, armed_at, id, armed_by, armed_index, schema_version, partition, category,

@@ -163,6 +163,8 @@ begin
         clock_timestamp(), p_event_id, 1, p_partition, p_stream, '$closed', '', '', null
     returning log_offset into new_offset;
     delete from timers where partition = p_partition and stream_id = p_stream;
+    delete from dead_letters where partition = p_partition and kind = 'timer'
+    and target = split_part(p_stream, '-', 1) and stream_id = p_stream;
     return array[1, p_expected + 1, new_offset];
 end $$;
 

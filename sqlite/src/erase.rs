@@ -102,7 +102,9 @@ impl SqliteEventStore {
         let args = self.end_args(stream, actual, event_id, CLOSED);
         let rows = transaction.fetch(END, args).await?;
         let offset = rows.first().map(|row| row.try_get_unchecked(0)).transpose()?.map(uint);
-        let timers = "delete from timers where partition = ? and stream_id = ?; commit";
+        let timers = "delete from timers where partition = ?1 and stream_id = ?2; \
+             delete from dead_letters where partition = ?1 and kind = 'timer' \
+             and target = substr(?2, 1, instr(?2, '-') - 1) and stream_id = ?2; commit";
         transaction.commit_with(timers, self.args_of(stream)).await?;
         self.wake();
         let position = offset.map(|offset| Position::new(partition, offset));

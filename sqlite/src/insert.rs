@@ -133,14 +133,21 @@ impl<'b> Rows<'b> {
             let insert = |s: &mut _| outbox::insert(s, self.partition, self.now, rows);
             statements.push((Box::new(insert), padded(rows.len())));
         }
+        // What happens to a timer happens to one that is parked.
         for rows in self.finished.chunks(CHUNK) {
             statements.push((Box::new(|s| self.delete_finished(s, rows)), padded(rows.len())));
+            statements.push((Box::new(|s| self.delete_parked_of(s, rows)), padded(rows.len())));
         }
         for rows in self.cancelled.chunks(CHUNK) {
             statements.push((Box::new(|s| self.delete_cancelled(s, rows)), padded(rows.len())));
+            let parked = |s: &mut _| self.delete_parked(s, rows.iter().copied());
+            statements.push((Box::new(parked), padded(rows.len())));
         }
         for rows in self.armed.chunks(CHUNK) {
             statements.push((Box::new(|s| self.insert_timers(s, rows)), padded(rows.len())));
+            let id = |row: &(&'b Append, &'b NewTimer)| (row.0.stream.as_str(), row.1.id.as_str());
+            let parked = move |s: &mut _| self.delete_parked(s, rows.iter().map(id));
+            statements.push((Box::new(parked), padded(rows.len())));
         }
         statements
     }
@@ -225,6 +232,45 @@ impl<'b> Rows<'b> {
                 for (stream, id) in rows {
                     args.add(*stream);
                     args.add(*id);
+                }
+            },
+        );
+    }
+
+    fn delete_parked_of<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
+        script.values(
+            (
+                "delete from dead_letters where rowid in (select d.rowid from \
+              (select ? as partition) p cross join (values ",
+                ") v cross join dead_letters d on d.partition = p.partition and d.kind = 'timer' \
+              and d.target = substr(v.column1, 1, instr(v.column1, '-') - 1) \
+              and d.stream_id = v.column1);",
+            ),
+            (1, rows.len()),
+            |args| args.add(i64::from(self.partition)),
+            |args| rows.iter().for_each(|stream| args.add(*stream)),
+        );
+    }
+
+    fn delete_parked<'s>(
+        &self,
+        script: &mut Script<'s>,
+        rows: impl ExactSizeIterator<Item = (&'s str, &'s str)>,
+    ) {
+        script.values(
+            (
+                "delete from dead_letters where rowid in (select d.rowid from \
+              (select ? as partition) p cross join (values ",
+                ") v cross join dead_letters d on d.partition = p.partition and d.kind = 'timer' \
+              and d.target = substr(v.column1, 1, instr(v.column1, '-') - 1) \
+              and d.stream_id = v.column1 and d.recipient = v.column2);",
+            ),
+            (2, rows.len()),
+            |args| args.add(i64::from(self.partition)),
+            |args| {
+                for (stream, id) in rows {
+                    args.add(stream);
+                    args.add(id);
                 }
             },
         );

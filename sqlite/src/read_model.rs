@@ -95,7 +95,6 @@ impl SqliteReadModel {
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             // On macOS a plain fsync does not reach the disk.
@@ -104,6 +103,7 @@ impl SqliteReadModel {
             // What is erased is zeroed in the file too.
             .pragma("secure_delete", "on")
             .disable_statement_logging();
+        write_ahead(options.clone().journal_mode(SqliteJournalMode::Wal)).await?;
         let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY_TIMEOUT);
         // The last of the pragmas: opening waits as long as it must.
         let slice = LOCK_SLICE.as_millis().to_string();
@@ -153,6 +153,20 @@ impl SqliteReadModel {
             )));
         }
         Ok(self)
+    }
+}
+
+/// Opens the file once, to change it to write-ahead logging: that does not wait for locks by itself.
+async fn write_ahead(options: SqliteConnectOptions) -> Result<(), StoreError> {
+    let asked = Instant::now();
+    loop {
+        match options.connect().await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_busy(&error) && asked.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => return Err(store_error(error)),
+        }
     }
 }
 

@@ -212,7 +212,7 @@ macro_rules! __conformance_cases {
                 refused_they_go_and_are_answered,
                 resolving_is_fenced_and_needs_a_decision,
                 timers_are_parked_and_due_again,
-                a_timer_armed_anew_stays,
+                parked_timers_go_as_armed_ones_do,
                 erasing_takes_content_of_all_that_waits,
                 one_that_is_parked_twice_is_one,
             }

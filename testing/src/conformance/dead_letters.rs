@@ -1,13 +1,14 @@
 //! Dead letters: what was parked, in order, until an operator decides.
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, EventStore as _, Lease, OutboxKind, Queue, QueueChange,
-    QueuePlace, QueuedRow, StreamId, TimerSettlement, WorkQueues as _,
+    DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, OutboxKind, Queue,
+    QueueChange, QueuePlace, QueuedRow, StreamId, TimerChange, TimerSettlement, Version,
+    WorkQueues as _,
 };
 use uuid::Uuid;
 
 use super::firing::{arming, at_once, firing_of};
-use super::make::{fresh_id, json, stream};
+use super::make::{append, fresh_id, json, stream};
 use super::subject::Subject;
 use super::workers::{Worker, armed, essence, essences, failed, ids, parked, queue, queued};
 
@@ -267,16 +268,35 @@ pub(super) async fn timers_are_parked_and_due_again(on: Subject) {
     }
 }
 
-pub(super) async fn a_timer_armed_anew_stays(on: Subject) {
+pub(super) async fn parked_timers_go_as_armed_ones_do(on: Subject) {
     let worker = on.worker("timers", 0).await;
-    let thing = on.streams_of(0, "thing", 1).remove(0);
-    let letter = park_timer(&on, &worker, &thing, 0).await;
+    let streams = on.streams_of(0, "thing", 5);
+    let mut parked = Vec::new();
+    for thing in &streams {
+        parked.push(park_timer(&on, &worker, thing, 0).await);
+    }
     let anew = at_once("t");
-    on.commit(&arming(&thing, 1, &[&anew])).await;
-    carry_out(&on, &worker, letter.queued.row.id, REDRIVE, &[]).await;
-    let due = armed(&on, &thing).await;
+    on.commit(&arming(&streams[0], 1, &[&anew])).await;
+    let mut cancelling = append(&streams[1], 1, 1);
+    cancelling.timers = vec![TimerChange::Cancel { id: "t".to_owned() }];
+    on.commit(&cancelling).await;
+    let mut finishing = append(&streams[2], 1, 1);
+    finishing.finished = true;
+    on.commit(&finishing).await;
+    let closing = on.store.close_stream(&streams[3], Version::new(1), EventId(fresh_id()));
+    closing.await.expect("it is closed");
+    let mut other = append(&streams[4], 1, 1);
+    other.timers = vec![TimerChange::Cancel { id: "other".to_owned() }];
+    on.commit(&other).await;
+
+    for letter in &parked[..4] {
+        let stream = &letter.queued.stream;
+        assert!(!decide(&on, letter.queued.row.id, REDRIVE).await, "that of {stream} is gone");
+    }
+    let left: Vec<_> = on.dead_letters(9).await.into_iter().map(|l| l.queued.stream).collect();
+    assert_eq!(left, streams[4..], "another timer's change leaves it alone");
+    let due = armed(&on, &streams[0]).await;
     assert_eq!(due.iter().map(|due| due.firing.clone()).collect::<Vec<_>>(), [firing_of(&anew)]);
-    assert_eq!(on.dead_letters(9).await, [], "it was replaced");
 }
 
 pub(super) async fn erasing_takes_content_of_all_that_waits(on: Subject) {

@@ -110,9 +110,29 @@ impl PartitionState {
             stream.marked_at.insert(mark.message_id, now);
         }
         stream.change_timers(append, now);
+        self.bury_no_more(append);
         let verdict = self.committed(&stream, base, append.events.len());
         self.streams.insert(append.stream.clone(), stream);
         verdict
+    }
+
+    /// What happens to a timer happens to one that is parked.
+    fn bury_no_more(&mut self, append: &Append) {
+        let changed = |id: &str| {
+            append.timers.iter().any(|change| match change {
+                TimerChange::Arm(timer) => timer.id == id,
+                TimerChange::Cancel { id: cancelled } => cancelled == id,
+            })
+        };
+        self.forget_parked_timers(&append.stream, |id| append.finished || changed(id));
+    }
+
+    /// Removes those parked timers of a stream whose ids are `gone`.
+    pub(super) fn forget_parked_timers(&mut self, stream: &StreamId, gone: impl Fn(&str) -> bool) {
+        self.dead.retain(|_, letter| {
+            let is_timer = letter.arming.is_some() && letter.queued.stream == *stream;
+            !(is_timer && gone(&letter.queued.row.recipient))
+        });
     }
 
     fn push(&mut self, stream: &StreamId, event: &NewEvent, now: Timestamp) {

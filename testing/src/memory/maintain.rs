@@ -87,8 +87,9 @@ impl State {
         }
         let data = partition.streams.entry(stream.clone()).or_default();
         data.timers.clear();
-        let (version, last) = (data.version(), data.offsets.last());
-        let position = last.map(|offset| Position::new(partition.partition, *offset));
+        let (version, last) = (data.version(), data.offsets.last().copied());
+        let position = last.map(|offset| Position::new(partition.partition, offset));
+        partition.forget_parked_timers(stream, |_| true);
         Verdict::Committed { version, position }
     }
 

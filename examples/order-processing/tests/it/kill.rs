@@ -39,11 +39,13 @@ async fn import_survives_kills(program: &Program) {
         moments.push(heads(&app).await);
     }
     println!("killed when so many orders were placed: {moments:?}");
-    let placed = program.run(&["import", "cdnow.txt"]).ok();
-    let there = moments[moments.len() - 1];
-    let missing = totals.orders as u64 - there;
-    assert!(missing > 0, "the last import had nothing to do");
-    assert_eq!(placed, format!("placed {missing}, {there} were there\n"));
+    let printed = program.run(&["import", "cdnow.txt"]).ok();
+    let (placed, there) = placed_and_there(&printed);
+    assert_eq!(placed + there, totals.orders as u64, "{printed}");
+    assert!(placed > 0, "the last import had nothing to do");
+    // More may be there than were counted: what a server was doing for a client that is killed, it
+    // does to the end.
+    assert!(there >= moments[moments.len() - 1], "orders are lost: {printed}");
     let report: Value = serde_json::from_str(&program.run(&["report", "--json"]).ok()).unwrap();
     assert_eq!(report, totals.json);
     let events = events(program.store()).await;
@@ -51,6 +53,14 @@ async fn import_survives_kills(program: &Program) {
     // One event an order: every stream ends at version 1.
     assert_eq!(events.len(), totals.orders);
     assert!(events.iter().all(|event| event.version.get() == 1));
+}
+
+/// The two numbers of `placed 4458, 1544 were there`.
+fn placed_and_there(printed: &str) -> (u64, u64) {
+    let numbers: Vec<u64> =
+        printed.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
+    let [placed, there] = numbers[..] else { panic!("not what an import prints: {printed}") };
+    (placed, there)
 }
 
 #[tokio::test]

@@ -284,7 +284,10 @@ table! {
         "outbox_timers::arming_replaces_and_cancelling_removes",
         "outbox_timers::changes_of_one_append_are_made_in_order",
     ];
-    KeepsTimersOfFinished => ["outbox_timers::finishing_takes_all_timers"];
+    KeepsTimersOfFinished => [
+        "outbox_timers::finishing_takes_all_timers",
+        "dead_letters::parked_timers_go_as_armed_ones_do",
+    ];
     KeepsEffectsOfLosers => ["outbox_timers::a_losing_append_stores_none"];
     TimersByIdOnly::default() => [
         "outbox_timers::timers_belong_to_one_stream",
@@ -376,7 +379,6 @@ table! {
     ];
     AnswersNobody => ["dead_letters::refused_they_go_and_are_answered"];
     DropsParked => ["dead_letters::timers_are_parked_and_due_again"];
-    RearmsAnyway => ["dead_letters::a_timer_armed_anew_stays"];
     ErasesNothing => ["dead_letters::erasing_takes_content_of_all_that_waits"];
 
     PrunesAll => [

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, DeadLetter, DeadLetterDecision, Due, DueTimers, EventStore as _, ExpectedVersion,
-    Lease, Mark, NewTimer, OutboxKind, OutboxRow, QueueChange, QueuedRow, Settlement, StoreError,
-    StreamId, TimerChange, TimerQueue, TimerSettlement, WorkQueues as _,
+    DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, Lease, Mark, OutboxRow,
+    QueueChange, QueuedRow, Settlement, StoreError, StreamId, TimerQueue, TimerSettlement,
+    WorkQueues as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -254,34 +254,6 @@ impl Defect for AnswersNobody {
         _: &[QueuedRow],
     ) -> bool {
         poll(store.resolve_dead_letter(lease, letter, &[])).expect("memory is available")
-    }
-}
-
-/// Arms a parked timer again whatever was armed since.
-pub(crate) struct RearmsAnyway;
-
-impl Defect for RearmsAnyway {
-    fn resolve(
-        &self,
-        store: &InMemoryEventStore,
-        lease: &Lease,
-        letter: &DeadLetter,
-        answers: &[QueuedRow],
-    ) -> bool {
-        let resolved = poll(store.resolve_dead_letter(lease, letter, answers));
-        if letter.queue.kind == OutboxKind::Timer {
-            let QueuedRow { stream, row } = letter.queued.clone();
-            let mut arming = Append::new(stream, ExpectedVersion::Any);
-            arming.timers = vec![TimerChange::Arm(NewTimer {
-                id: row.recipient,
-                arming: letter.arming.expect("it is a timer"),
-                due: Due::After(Duration::ZERO),
-                content: row.content,
-                metadata: row.metadata,
-            })];
-            poll(store.append_events(lease.partition, &[arming])).expect("memory is available");
-        }
-        resolved.expect("memory is available")
     }
 }
 
