@@ -130,7 +130,7 @@ async fn read(brokers: &str, prefix: &str, events: usize) -> Vec<BusMessage> {
     let bus = RedpandaEventBus::builder(brokers).topic_prefix(prefix).partitions(8);
     let bus = bus.connect().await.expect("a broker");
     let topics = ["ticket-events".to_owned()];
-    let mut deliveries = bus.subscribe("bench", &topics).await.expect("a subscription");
+    let mut deliveries = bus.subscribe("bench", &topics, &[]).await.expect("a subscription");
     let mut messages = Vec::with_capacity(events);
     while messages.len() < events {
         let delivery = deliveries.next().await.expect("a delivery").expect("a delivery");

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use futures_util::stream::Stream;
 use uuid::Uuid;
 
+use crate::Timestamp;
+
 /// A message on the bus: bytes under a key in a topic, with headers that any client can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusMessage {
@@ -36,6 +38,15 @@ pub struct BusPlace {
     pub offset: i64,
 }
 
+/// How far a group has come in one partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BusPosition {
+    /// The topic.
+    pub topic: String,
+    /// Where the last message stands that is done, as are all before it.
+    pub place: BusPlace,
+}
+
 /// A message as it is delivered, until it is acknowledged.
 pub trait Delivery: Send + Sync + 'static {
     /// The message.
@@ -43,6 +54,10 @@ pub trait Delivery: Send + Sync + 'static {
 
     /// Where it stands in its topic.
     fn place(&self) -> BusPlace;
+
+    /// When it was published, by the clock of whoever published it or that of the bus. `None` if the
+    /// bus does not say.
+    fn published_at(&self) -> Option<Timestamp>;
 
     /// Says that the message is handled. Deliveries may be acknowledged in any order; after a crash
     /// or a change of hands, everything from the lowest that is not acknowledged is delivered again.
@@ -118,9 +133,13 @@ pub trait EventBus: Send + Sync + 'static {
     /// A dropped call may still publish.
     fn publish(&self, message: BusMessage) -> impl Future<Output = Result<(), BusError>> + Send;
 
-    /// The messages of `topics` from their beginning on, shared among the subscribers of `group`:
+    /// The messages of `topics`, shared among the subscribers of `group`:
     /// each message goes to one of them, all messages of a key in order to the same. Topics that do
     /// not exist are created.
+    ///
+    /// A group begins where it stands in each topic partition. Where the bus keeps nothing of it, that
+    /// is behind what `known` says of the partition, or else its beginning: a bus may forget a group
+    /// that was away for long, so keep its positions elsewhere too.
     ///
     /// A subscriber that does not take its deliveries is given no more than a bounded number. When
     /// members join or leave, what is unfinished may be delivered again, to another member.
@@ -133,6 +152,7 @@ pub trait EventBus: Send + Sync + 'static {
         &self,
         group: &str,
         topics: &[String],
+        known: &[BusPosition],
     ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send;
 
     /// Opens the publisher of this name and fences earlier holders: when this returns, nothing of

@@ -63,7 +63,8 @@ pub use effect::{
 };
 pub use event::{Encoded, NewEvent, Recorded, RecordedEvent, StoredContent};
 pub use event_bus::{
-    BusError, BusMessage, BusPlace, Delivery, EventBus, PublishError, Publisher, PublisherName,
+    BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
+    PublisherName,
 };
 pub use event_sourced::EventSourced;
 pub use event_store::{

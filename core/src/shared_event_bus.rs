@@ -7,7 +7,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt as _};
 
 use crate::{
-    BusError, BusMessage, BusPlace, Delivery, EventBus, PublishError, Publisher, PublisherName,
+    BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
+    PublisherName, Timestamp,
 };
 
 /// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.
@@ -35,6 +36,7 @@ trait DynEventBus: Send + Sync {
         &'a self,
         group: &'a str,
         topics: &'a [String],
+        known: &'a [BusPosition],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
     fn publisher<'a>(
         &'a self,
@@ -46,6 +48,7 @@ trait DynEventBus: Send + Sync {
 trait DynDelivery: Send + Sync {
     fn message(&self) -> &BusMessage;
     fn place(&self) -> BusPlace;
+    fn published_at(&self) -> Option<Timestamp>;
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>>;
 }
 
@@ -67,9 +70,10 @@ impl<B: EventBus> DynEventBus for B {
         &'a self,
         group: &'a str,
         topics: &'a [String],
+        known: &'a [BusPosition],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>> {
         Box::pin(async move {
-            let deliveries = EventBus::subscribe(self, group, topics).await?;
+            let deliveries = EventBus::subscribe(self, group, topics, known).await?;
             let erased = deliveries.map(|delivery| Ok(SharedDelivery(Box::new(delivery?))));
             Ok(erased.boxed())
         })
@@ -96,6 +100,10 @@ impl<D: Delivery> DynDelivery for D {
 
     fn place(&self) -> BusPlace {
         Delivery::place(self)
+    }
+
+    fn published_at(&self) -> Option<Timestamp> {
+        Delivery::published_at(self)
     }
 
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>> {
@@ -126,8 +134,13 @@ impl EventBus for SharedEventBus {
         self.0.publish(message).await
     }
 
-    async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Deliveries, BusError> {
-        self.0.subscribe(group, topics).await
+    async fn subscribe(
+        &self,
+        group: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> Result<Deliveries, BusError> {
+        self.0.subscribe(group, topics, known).await
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<SharedPublisher, BusError> {
@@ -146,6 +159,10 @@ impl Delivery for SharedDelivery {
 
     fn place(&self) -> BusPlace {
         self.0.place()
+    }
+
+    fn published_at(&self) -> Option<Timestamp> {
+        self.0.published_at()
     }
 
     async fn acknowledge(self) -> Result<(), BusError> {

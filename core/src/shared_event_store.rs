@@ -124,7 +124,9 @@ erase! {
         fn load_leases(workers: borrowed [String]) -> LeaseTable;
         fn change_leases(round: borrowed LeaseRound) -> Vec<bool>;
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
+        fn keep_checkpoints(name: borrowed str, to: borrowed [Checkpoint]) -> ();
         fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;
+        fn park(partition: owned u16, rows: borrowed [QueuedRow], error: borrowed str) -> ();
         fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;

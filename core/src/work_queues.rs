@@ -302,6 +302,14 @@ pub trait WorkQueues: Send + Sync + 'static {
         name: &str,
     ) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
 
+    /// Keeps how far something has come that no lease guards, such as a consumer of a bus; the
+    /// partitions are those of what it reads. Each checkpoint only moves forwards.
+    fn keep_checkpoints(
+        &self,
+        name: &str,
+        to: &[Checkpoint],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Queues `rows` in `partition`, in order, under the partition's lock, and moves a follower's
     /// checkpoint in the same transaction. False, and nothing is written, if the lease is not at
     /// its epoch any more.
@@ -315,6 +323,15 @@ pub trait WorkQueues: Send + Sync + 'static {
         rows: &[QueuedRow],
         advance: Option<&Advance>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Puts `rows` among the dead letters of `partition` without an attempt, in order, at the ends of
+    /// their queues. One whose id is there already is the same message once more, and adds nothing.
+    fn park(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Of each queue, up to `limit` rows after the given place, in order of places. One short
     /// statement for all of them.

@@ -151,6 +151,40 @@ begin
     return true;
 end $$;
 
+-- Puts rows among the dead letters without an attempt, at the ends of their queues.
+create or replace function park_rows(
+    p_partition smallint, p_error text,
+    q_of integer[], q_stream text[], q_id uuid[], q_kind text[], q_target text[],
+    q_recipient text[], q_type text[], q_schema integer[], q_codec text[], q_data bytea[],
+    q_metadata text[]
+) returns void
+language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+    drawn bigint;
+begin
+    perform lock_partition(p_partition);
+    drawn := nextval('outbox_sequence');
+    insert into dead_letters (
+        sequence, index, attempts, parked_at, created_at, id, schema_version, partition, kind,
+        target, stream_id, recipient, message_type, codec, message_data, metadata, error
+    )
+    select drawn, q.nth, 0, clock_timestamp(), clock_timestamp(), q.id, q.schema, p_partition,
+        q.kind, q.target, q.stream, q.recipient, q.type, q.codec, q.data, q.metadata::jsonb,
+        p_error
+    from unnest(
+        q_stream, q_id, q_kind, q_target, q_recipient, q_type, q_schema, q_codec, q_data, q_metadata
+    ) with ordinality q(
+        stream, id, kind, target, recipient, type, schema, codec, data, metadata, nth
+    )
+    -- A row that was queued twice is one message, and one dead letter.
+    where coalesce((
+        select false from dead_letters d
+        where d.id = q.id and d.partition + 0 = p_partition limit 1
+    ), true)
+    and q.nth = (select min(s.nth) from unnest(q_id) with ordinality s(id, nth) where s.id = q.id);
+end $$;
+
 -- Says what became of rows of the outbox: s_change 0 done, 1 failed, 2 parked; q_ holds what comes
 -- instead of those that are done, q_of being the settlement's index from 1. Answers which leases
 -- had their epochs.

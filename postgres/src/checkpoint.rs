@@ -12,6 +12,17 @@ use crate::row::{bigint, smallint, unsigned, value};
 const LOAD_CHECKPOINTS: &str = "select partition, log_offset, event_id from checkpoints \
      where name = $1 order by partition";
 
+const KEEP_CHECKPOINTS: &str = "insert into checkpoints as c (partition, name, log_offset, event_id) \
+     select distinct on (k.partition) k.partition, $1, k.log_offset, k.event_id \
+     from unnest($2, $3, $4) k(partition, log_offset, event_id) \
+     order by k.partition, k.log_offset desc \
+     on conflict on constraint checkpoints_pkey do update set \
+         log_offset = excluded.log_offset, event_id = excluded.event_id, \
+         updated_at = excluded.updated_at \
+     where c.log_offset < excluded.log_offset";
+
+const PARK: &str = "select park_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
 const ENQUEUE: &str = "select enqueue_rows($1, $2, $3, $4, $5, $6, \
      $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
@@ -20,6 +31,36 @@ impl PostgresEventStore {
         let query = sqlx::query(LOAD_CHECKPOINTS).bind(name);
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         rows.iter().map(checkpoint).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn keep_positions(
+        &self,
+        name: &str,
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(KEEP_CHECKPOINTS)
+            .bind(name)
+            .bind(to.iter().map(|to| smallint(to.partition)).collect::<Vec<_>>())
+            .bind(to.iter().map(|to| bigint(to.offset)).collect::<Vec<_>>())
+            .bind(to.iter().map(|to| to.event_id.map(|id| id.0)).collect::<Vec<_>>());
+        self.writers.run(async |writer| query.execute(writer).await).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn park_rows(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        validate_enqueue(self.log, partition, rows, None)?;
+        let mut columns = OutboxRows::default();
+        columns.extend(0, rows);
+        // The server keeps no NUL in a text.
+        let error = error.replace('\0', "\u{FFFD}");
+        let query = sqlx::query_scalar(PARK).bind(smallint(partition)).bind(error);
+        let query = columns.bind(query);
+        self.writers.run(async |writer| query.fetch_one(writer).await).await
     }
 
     pub(crate) async fn queue(

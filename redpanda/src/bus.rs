@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use composable_rust_core::{BusError, BusMessage, EventBus, PublisherName};
+use composable_rust_core::{BusError, BusMessage, BusPosition, EventBus, PublisherName};
 
 use crate::delivery::{RedpandaDeliveries, RedpandaDelivery};
 use crate::error::{ConnectError, bus_error};
@@ -26,7 +26,7 @@ use crate::{RedpandaEventBusBuilder, RedpandaPublisher, reader};
 /// let bus = RedpandaEventBus::connect("localhost:9092").await?;
 /// bus.publish(message).await?;
 ///
-/// let mut deliveries = bus.subscribe("billing", &["order-events".to_owned()]).await?;
+/// let mut deliveries = bus.subscribe("billing", &["order-events".to_owned()], &[]).await?;
 /// while let Some(delivery) = deliveries.try_next().await? {
 ///     println!("{} at {:?}", delivery.message().key, delivery.place());
 ///     delivery.acknowledge().await?;
@@ -108,12 +108,17 @@ impl EventBus for RedpandaEventBus {
         &self,
         group: &str,
         topics: &[String],
+        known: &[BusPosition],
     ) -> Result<RedpandaDeliveries, BusError> {
         let settings = &self.inner.settings;
         let topics: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
         let names = topics.iter().map(String::as_str);
         self.inner.topics.ensure(settings, names, settings.partitions).await?;
-        reader::start(settings, group, topics)
+        let known = known.iter().map(|known| {
+            let BusPosition { topic, place } = known;
+            ((self.inner.wire_name(topic), place.partition), place.offset + 1)
+        });
+        reader::start(settings, group, topics, known.collect())
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<RedpandaPublisher, BusError> {

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery};
+use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery, Timestamp};
 use futures_util::stream::Stream;
 
+use crate::record::Arrived;
 use crate::shared::{Shared, Term};
 
 /// The deliveries of a subscription. They end with an error that only a new subscription can
@@ -32,9 +33,9 @@ impl Stream for RedpandaDeliveries {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.shared.poll(context).map(|next| {
             next.map(|next| {
-                let (term, place, message) = next?;
+                let (term, arrived) = next?;
                 let shared = Arc::clone(&self.shared);
-                Ok(RedpandaDelivery { shared, term, place, message, settled: false })
+                Ok(RedpandaDelivery { shared, term, arrived, settled: false })
             })
         })
     }
@@ -56,8 +57,7 @@ impl fmt::Debug for RedpandaDeliveries {
 pub struct RedpandaDelivery {
     shared: Arc<Shared>,
     term: Term,
-    place: BusPlace,
-    message: BusMessage,
+    arrived: Arrived,
     settled: bool,
 }
 
@@ -65,18 +65,22 @@ impl RedpandaDelivery {
     /// Whether that still counts.
     fn settle(&mut self, finished: bool) -> bool {
         self.settled = true;
-        let bytes = self.message.payload.len();
-        self.shared.settle(self.term, self.place.offset, bytes, finished)
+        let Arrived { place, message, .. } = &self.arrived;
+        self.shared.settle(self.term, place.offset, message.payload.len(), finished)
     }
 }
 
 impl Delivery for RedpandaDelivery {
     fn message(&self) -> &BusMessage {
-        &self.message
+        &self.arrived.message
     }
 
     fn place(&self) -> BusPlace {
-        self.place
+        self.arrived.place
+    }
+
+    fn published_at(&self) -> Option<Timestamp> {
+        self.arrived.published_at
     }
 
     /// Answers at once; the broker is told at the next commit.
@@ -100,8 +104,8 @@ impl Drop for RedpandaDelivery {
 impl fmt::Debug for RedpandaDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedpandaDelivery")
-            .field("place", &self.place)
-            .field("message", &self.message)
+            .field("place", &self.arrived.place)
+            .field("message", &self.arrived.message)
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use composable_rust_core::{BusMessage, BusPlace};
+use crate::record::Arrived;
 
 /// A topic partition in this subscription's hands.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Progress {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     /// Come from the broker and not given out.
-    waiting: VecDeque<(BusPlace, BusMessage)>,
+    waiting: VecDeque<Arrived>,
     waiting_bytes: usize,
     /// Come from the broker and not acknowledged, whether given out or not.
     unfinished: BTreeSet<i64>,
@@ -51,27 +51,29 @@ impl Progress {
         }
     }
 
-    pub(crate) fn arrived(&mut self, place: BusPlace, message: BusMessage) {
-        self.unfinished.insert(place.offset);
-        self.end = Some(place.offset + 1);
-        self.waiting_bytes += message.payload.len();
-        self.waiting.push_back((place, message));
+    pub(crate) fn arrived(&mut self, arrived: Arrived) {
+        let offset = arrived.place.offset;
+        self.unfinished.insert(offset);
+        self.end = Some(offset + 1);
+        self.waiting_bytes += arrived.message.payload.len();
+        self.waiting.push_back(arrived);
     }
 
     /// The next delivery, unless too much is in hand.
-    pub(crate) fn give(&mut self, bounds: Bounds) -> Option<(BusPlace, BusMessage)> {
+    pub(crate) fn give(&mut self, bounds: Bounds) -> Option<Arrived> {
         if !self.is_ready(bounds) {
             return None;
         }
-        let (place, message) = self.waiting.pop_front()?;
-        self.waiting_bytes -= message.payload.len();
+        let given = self.waiting.pop_front()?;
+        let bytes = given.message.payload.len();
+        self.waiting_bytes -= bytes;
         self.in_hand += 1;
-        self.in_hand_bytes += message.payload.len();
-        Some((place, message))
+        self.in_hand_bytes += bytes;
+        Some(given)
     }
 
     pub(crate) fn is_ready(&self, bounds: Bounds) -> bool {
-        let next = self.waiting.front().map(|(_, message)| message.payload.len());
+        let next = self.waiting.front().map(|next| next.message.payload.len());
         let fits = |next| self.in_hand == 0 || self.in_hand_bytes + next <= bounds.bytes;
         !self.leaving && self.in_hand < bounds.count && next.is_some_and(fits)
     }
@@ -115,6 +117,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use composable_rust_core::{BusMessage, BusPlace};
+
     use super::*;
 
     const BOUNDS: Bounds = Bounds { count: 4, bytes: 100 };
@@ -122,11 +126,12 @@ mod tests {
     fn arrive(progress: &mut Progress, offset: i64, bytes: usize) {
         let (topic, key) = (String::new(), String::new());
         let message = BusMessage { topic, key, headers: Vec::new(), payload: vec![0; bytes] };
-        progress.arrived(BusPlace { partition: 0, offset }, message);
+        let place = BusPlace { partition: 0, offset };
+        progress.arrived(Arrived { place, message, published_at: None });
     }
 
     fn given(progress: &mut Progress) -> Vec<i64> {
-        std::iter::from_fn(|| progress.give(BOUNDS)).map(|(place, _)| place.offset).collect()
+        std::iter::from_fn(|| progress.give(BOUNDS)).map(|given| given.place.offset).collect()
     }
 
     #[test]

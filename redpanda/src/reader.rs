@@ -1,5 +1,6 @@
 //! The thread of a subscription.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::client::{Voice, subscription};
 use crate::delivery::RedpandaDeliveries;
 use crate::error::bus_error;
 use crate::progress::Bounds;
-use crate::record::message;
+use crate::record::arrived;
 use crate::shared::Shared;
 use crate::{LostPosition, RedpandaEventBusBuilder};
 
@@ -36,12 +37,14 @@ pub(crate) fn start(
     settings: &RedpandaEventBusBuilder,
     group: &str,
     topics: Vec<String>,
+    known: BTreeMap<(String, i32), i64>,
 ) -> Result<RedpandaDeliveries, BusError> {
     let bounds = Bounds { count: settings.max_outstanding, bytes: settings.max_outstanding_bytes };
     let shared = Arc::new(Shared::new(bounds));
     let context = Member {
         voice: Voice::default(),
         shared: Arc::clone(&shared),
+        known,
         lost_position: settings.lost_position,
         timeout: settings.connect_timeout,
         drain_timeout: settings.drain_timeout,
@@ -120,9 +123,9 @@ impl Reader {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(record)) => {
                     empty = 0;
-                    let (place, message) = message(&record, &self.prefix);
-                    if self.shared.arrived(record.topic(), place, message) {
-                        self.pause(record.topic(), place.partition);
+                    let arrived = arrived(&record, &self.prefix);
+                    if self.shared.arrived(record.topic(), arrived) {
+                        self.pause(record.topic(), record.partition());
                     }
                 }
                 Some(Err(error)) => {
@@ -179,23 +182,28 @@ fn ends(error: &KafkaError) -> bool {
 pub(crate) struct Member {
     voice: Voice,
     shared: Arc<Shared>,
+    /// Where to begin, by topic and partition, if the broker knows nothing of the group.
+    known: BTreeMap<(String, i32), i64>,
     lost_position: LostPosition,
     timeout: Duration,
     drain_timeout: Duration,
 }
 
 impl Member {
-    /// A group that has no position begins at the beginning, whatever is to be done about one that
-    /// is gone.
+    /// A group of which the broker keeps no position begins behind what is known from elsewhere, or
+    /// at the beginning, whatever is to be done about a position that is gone.
     fn begin(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        if self.lost_position == LostPosition::Beginning {
+        if self.lost_position == LostPosition::Beginning && self.known.is_empty() {
             return;
         }
         match consumer.committed_offsets(list.clone(), self.timeout) {
             Ok(stored) => {
                 for place in stored.elements() {
                     let offset = match place.offset() {
-                        Offset::Invalid => Offset::Beginning,
+                        Offset::Invalid => {
+                            let at = (place.topic().to_owned(), place.partition());
+                            self.known.get(&at).map_or(Offset::Beginning, |at| Offset::Offset(*at))
+                        }
                         known => known,
                     };
                     let _ = list.set_partition_offset(place.topic(), place.partition(), offset);

@@ -1,8 +1,16 @@
 //! Between messages and records.
 
-use composable_rust_core::{BusError, BusMessage, BusPlace};
+use composable_rust_core::{BusError, BusMessage, BusPlace, Timestamp};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
+
+/// A message as it came from the broker.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) place: BusPlace,
+    pub(crate) message: BusMessage,
+    pub(crate) published_at: Option<Timestamp>,
+}
 
 /// A message on its way to the broker: its topic's name there, and its headers.
 pub(crate) fn record<'a>(topic: &'a str, message: &'a BusMessage) -> BaseRecord<'a, str, [u8], ()> {
@@ -41,7 +49,7 @@ pub(crate) fn admit<'a>(
 
 /// A message from the broker. What is no UTF-8 is read with replacement characters, and what is
 /// not there as empty.
-pub(crate) fn message(record: &BorrowedMessage<'_>, prefix: &str) -> (BusPlace, BusMessage) {
+pub(crate) fn arrived(record: &BorrowedMessage<'_>, prefix: &str) -> Arrived {
     let text =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let topic = record.topic();
@@ -53,7 +61,10 @@ pub(crate) fn message(record: &BorrowedMessage<'_>, prefix: &str) -> (BusPlace, 
         }),
         payload: record.payload().unwrap_or_default().to_vec(),
     };
-    (BusPlace { partition: record.partition(), offset: record.offset() }, message)
+    let place = BusPlace { partition: record.partition(), offset: record.offset() };
+    let millis = record.timestamp().to_millis().filter(|millis| *millis >= 0);
+    let published_at = millis.map(|millis| Timestamp::from_micros(millis.saturating_mul(1_000)));
+    Arrived { place, message, published_at }
 }
 
 #[cfg(test)]

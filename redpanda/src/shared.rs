@@ -5,10 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace};
+use composable_rust_core::BusError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::progress::{Bounds, Progress};
+use crate::record::Arrived;
 
 /// Tells one time of having a partition from the next.
 pub(crate) type Term = u64;
@@ -40,7 +41,7 @@ struct State {
 }
 
 /// A message that is given out.
-pub(crate) type Given = (Term, BusPlace, BusMessage);
+pub(crate) type Given = (Term, Arrived);
 
 /// More errors than this are not kept for a stream that is not polled.
 const MAX_ERRORS: usize = 16;
@@ -101,13 +102,14 @@ impl Shared {
     }
 
     /// A message came. Whether its partition is to be paused.
-    pub(crate) fn arrived(&self, topic: &str, place: BusPlace, message: BusMessage) -> bool {
+    pub(crate) fn arrived(&self, topic: &str, arrived: Arrived) -> bool {
         let mut state = self.locked();
-        let term = state.terms.get(topic).and_then(|of| of.get(&place.partition)).copied();
+        let partition = arrived.place.partition;
+        let term = state.terms.get(topic).and_then(|of| of.get(&partition)).copied();
         let progress = term.and_then(|term| state.partitions.get_mut(&term));
         // What came too late for its partition comes again, elsewhere.
         let Some(progress) = progress else { return false };
-        progress.arrived(place, message);
+        progress.arrived(arrived);
         let pause = !progress.paused && progress.is_full(self.bounds);
         progress.paused |= pause;
         let waker = state.waker.take();
@@ -217,8 +219,7 @@ impl State {
         let behind = self.partitions.range(self.last_given + 1..).find_map(ready);
         let term = behind.or_else(|| self.partitions.iter().find_map(ready))?;
         self.last_given = term;
-        let (place, message) = self.partitions.get_mut(&term)?.give(bounds)?;
-        Some((term, place, message))
+        Some((term, self.partitions.get_mut(&term)?.give(bounds)?))
     }
 
     fn take_commits(&mut self, of: impl Fn(Term) -> bool) -> TopicPartitionList {

@@ -7,8 +7,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::store_error;
-use crate::outbox::{insertions, place};
-use crate::script::{Script, commit_all};
+use crate::outbox::{burials, insertions, place};
+use crate::script::{Script, Statement, commit_all};
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
@@ -16,6 +16,11 @@ const LOAD: &str = "select partition, log_offset, event_id from checkpoints wher
     order by partition";
 
 const LOAD_ONE: &str = "select log_offset from checkpoints where partition = ? and name = ?";
+
+const KEEP: &str = "insert into checkpoints \
+    (partition, name, log_offset, event_id, updated_at) values (?, ?, ?, ?, ?) \
+    on conflict do update set log_offset = excluded.log_offset, event_id = excluded.event_id, \
+    updated_at = excluded.updated_at where log_offset < excluded.log_offset;";
 
 const SAVE: &str = "insert into checkpoints \
     (partition, name, log_offset, event_id, epoch, updated_at) values (?, ?, ?, ?, ?, ?) \
@@ -28,6 +33,34 @@ impl SqliteEventStore {
         args.add(name);
         let rows = self.readers().fetch(LOAD, args).await.map_err(store_error)?;
         rows.iter().map(checkpoint).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    pub(crate) async fn keep_positions(
+        &self,
+        name: &str,
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        let now = clock();
+        let keep = |to: &Checkpoint| -> (Statement<'_>, usize) {
+            let to = *to;
+            (Box::new(move |script| keep(script, name, to, now)), 1)
+        };
+        let transaction = self.writer().begin().await.map_err(store_error)?;
+        commit_all(transaction, to.iter().map(keep).collect()).await.map_err(store_error)
+    }
+
+    pub(crate) async fn park_rows(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        validate_enqueue(self.log_info(), partition, rows, None)?;
+        let fenced = self.begin_fenced(partition, std::iter::empty()).await;
+        let mut fenced = fenced.map_err(store_error)?;
+        let placed = place(&mut fenced.sequence, rows);
+        let statements = burials(partition, clock(), &placed, error);
+        commit_all(fenced.transaction, statements).await.map_err(store_error)
     }
 
     pub(crate) async fn queue(
@@ -74,6 +107,15 @@ impl SqliteEventStore {
         commit_all(fenced.transaction, statements).await?;
         Ok(true)
     }
+}
+
+fn keep<'s>(script: &mut Script<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
+    script.sql.push_str(KEEP);
+    script.args.add(i64::from(to.partition));
+    script.args.add(name);
+    script.args.add(int(to.offset));
+    script.args.add(to.event_id.map(|id| id.0));
+    script.args.add(now.as_micros());
 }
 
 fn save<'s>(script: &mut Script<'s>, advance: &'s Advance, now: Timestamp) {

@@ -66,20 +66,63 @@ pub(crate) fn insert<'s>(
             args.add(i64::from(partition));
             args.add(now.as_micros());
         },
-        |args| {
-            for row in rows {
-                args.add(row.sequence);
-                args.add(row.stream);
-                args.add(row.row.id);
-                args.add(row.row.kind.as_str());
-                args.add(row.row.target.as_str());
-                args.add(row.row.recipient.as_str());
-                args.add(row.row.metadata.as_str());
-                add_content(args, &row.row.content);
-            }
-        },
+        |args| bind_placed(args, rows),
     );
     draw(script, partition, rows.last().map_or(0, |row| row.sequence));
+}
+
+/// The statements that put rows among the dead letters instead.
+pub(crate) fn burials<'s>(
+    partition: u16,
+    now: Timestamp,
+    rows: &'s [Placed<'s>],
+    error: &'s str,
+) -> Vec<(Statement<'s>, usize)> {
+    let bury = |rows: &'s [Placed<'s>]| -> (Statement<'s>, usize) {
+        (Box::new(move |script| bury(script, partition, now, rows, error)), padded(rows.len()))
+    };
+    rows.chunks(CHUNK).map(bury).collect()
+}
+
+/// What is parked under an id already is the same message once more.
+fn bury<'s>(
+    script: &mut Script<'s>,
+    partition: u16,
+    now: Timestamp,
+    rows: &'s [Placed<'_>],
+    error: &'s str,
+) {
+    script.values(
+        (
+            "insert into dead_letters (partition, created_at, parked_at, attempts, error, \
+             sequence, stream_id, id, kind, target, recipient, metadata, message_type, \
+             schema_version, codec, message_data) \
+             select p.partition, p.now, p.now, 0, p.error, v.* \
+             from (select ? as partition, ? as now, ? as error) p cross join (values ",
+            ") v where v.column1 is not null on conflict (partition, id) do nothing;",
+        ),
+        (11, rows.len()),
+        |args| {
+            args.add(i64::from(partition));
+            args.add(now.as_micros());
+            args.add(error);
+        },
+        |args| bind_placed(args, rows),
+    );
+    draw(script, partition, rows.last().map_or(0, |row| row.sequence));
+}
+
+fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [Placed<'_>]) {
+    for row in rows {
+        args.add(row.sequence);
+        args.add(row.stream);
+        args.add(row.row.id);
+        args.add(row.row.kind.as_str());
+        args.add(row.row.target.as_str());
+        args.add(row.row.recipient.as_str());
+        args.add(row.row.metadata.as_str());
+        add_content(args, &row.row.content);
+    }
 }
 
 /// Keeps the last of the sequence numbers that were drawn.

@@ -24,6 +24,10 @@ impl WorkQueues for SqliteEventStore {
         self.checkpoints(name).await
     }
 
+    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.keep_positions(name, to).await
+    }
+
     async fn enqueue(
         &self,
         partition: u16,
@@ -31,6 +35,15 @@ impl WorkQueues for SqliteEventStore {
         advance: Option<&Advance>,
     ) -> Result<bool, StoreError> {
         self.queue(partition, rows, advance).await
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        self.park_rows(partition, rows, error).await
     }
 
     async fn read_outbox(

@@ -41,7 +41,7 @@ pub(crate) async fn subscribe(
     group: &str,
     topic: &str,
 ) -> RedpandaDeliveries {
-    bus.subscribe(group, &[topic.to_owned()]).await.unwrap()
+    bus.subscribe(group, &[topic.to_owned()], &[]).await.unwrap()
 }
 
 /// The next delivery; errors that are followed by one were overcome.

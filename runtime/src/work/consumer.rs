@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, Delivery as _, EventBus as _, QueuedRow, ReplyOutcome, SharedDelivery, StoreError,
-    WorkQueues as _, validate_rows,
+    BusError, BusPlace, BusPosition, Checkpoint, Delivery as _, EventBus as _, EventStore as _,
+    MessageId, QueuedRow, ReplyOutcome, SharedDelivery, StoreError, StreamId, WorkQueues as _,
+    validate_rows,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 
@@ -23,6 +24,10 @@ use crate::encode::describe;
 /// Messages that are queued at a time.
 const BATCH: usize = 500;
 
+/// Why a message is parked that was delivered again when nobody knows it any more.
+const LATE: &str = "it came over the bus again when what was known of it may have been pruned \
+    (`keep_marks`): re-drive it if it was never handled, otherwise refuse it";
+
 /// What is done with the messages of some topics.
 pub(crate) enum Consumes {
     /// Replies for instances here, and commands for those of the served types.
@@ -32,7 +37,10 @@ pub(crate) enum Consumes {
 }
 
 /// Queues what comes over the bus and acknowledges it after the commit. What comes twice is queued
-/// twice; the recipient's inbox absorbs it.
+/// twice; the recipient's inbox absorbs it, unless its mark may have been pruned by then.
+///
+/// How far the group has come is kept beside the log too: the broker forgets a group that is away
+/// for long, and what comes again from below that place is known not to be new.
 pub(crate) struct Consumer {
     pub(crate) work: Arc<Work>,
     pub(crate) group: String,
@@ -60,7 +68,9 @@ impl Consumer {
     async fn consume(&self, failures: &mut u32) -> Result<(), String> {
         let Some(bus) = &self.work.bus else { return Ok(()) };
         let text = |error: BusError| describe(&error);
-        let mut deliveries = bus.subscribe(&self.group, &self.topics).await.map_err(text)?;
+        let known = self.known().await.map_err(|error| describe(&error))?;
+        let subscribing = bus.subscribe(&self.group, &self.topics, &known);
+        let mut deliveries = subscribing.await.map_err(text)?;
         loop {
             let first = tokio::select! {
                 biased;
@@ -93,11 +103,7 @@ impl Consumer {
     async fn queue(&self, mut batch: Vec<SharedDelivery>) -> Result<(), String> {
         let mut tries = 0;
         while !batch.is_empty() {
-            let queued = match self.rows(&batch).await {
-                Ok((rows, done)) => self.enqueue(rows).await.map(|()| done).map_err(Stop::from),
-                Err(stop) => Err(stop),
-            };
-            match queued {
+            match self.take(&batch).await {
                 Ok(done) => {
                     for delivery in batch.drain(..done) {
                         if let Err(error) = delivery.acknowledge().await {
@@ -122,13 +128,116 @@ impl Consumer {
         Ok(())
     }
 
-    /// What is to be queued for the first messages of a batch, and how many these are.
-    async fn rows(&self, batch: &[SharedDelivery]) -> Result<(Vec<QueuedRow>, usize), Stop> {
+    /// Queues what is to be done about the first messages of a batch. Gives how many these are.
+    async fn take(&self, batch: &[SharedDelivery]) -> Result<usize, Stop> {
+        let late = self.late(batch).await?;
+        let which = |row: usize| late.get(row).copied().unwrap_or_default();
+        let (rows, done) = self.rows(batch).await?;
+        let (mut new, mut old) = (Vec::new(), Vec::new());
+        for (index, row) in rows {
+            if which(index) { &mut old } else { &mut new }.push(row);
+        }
+        self.park(old).await?;
+        self.enqueue(new).await?;
+        self.keep(batch.get(..done).unwrap_or_default()).await?;
+        Ok(done)
+    }
+
+    /// The name of the checkpoints in a topic's partitions.
+    fn checkpoints(&self, topic: &str) -> String {
+        format!("bus/{}/{topic}", self.group)
+    }
+
+    /// How far the group has come, as the store knows it.
+    async fn known(&self) -> Result<Vec<BusPosition>, StoreError> {
+        let mut known = Vec::new();
+        for topic in &self.topics {
+            let kept = self.work.store().load_checkpoints(&self.checkpoints(topic)).await?;
+            known.extend(kept.into_iter().map(|at| {
+                let offset = i64::try_from(at.offset).unwrap_or(i64::MAX);
+                let place = BusPlace { partition: i32::from(at.partition), offset };
+                BusPosition { topic: topic.clone(), place }
+            }));
+        }
+        Ok(known)
+    }
+
+    /// Keeps how far the group has come.
+    async fn keep(&self, done: &[SharedDelivery]) -> Result<(), StoreError> {
+        let mut ends: BTreeMap<&str, BTreeMap<u16, u64>> = BTreeMap::new();
+        for delivery in done {
+            let BusPlace { partition, offset } = delivery.place();
+            // Nobody has topics of more partitions than that.
+            let partition = i16::try_from(partition).ok().and_then(|p| u16::try_from(p).ok());
+            if let (Some(partition), Ok(offset)) = (partition, u64::try_from(offset)) {
+                let ends = ends.entry(&delivery.message().topic).or_default();
+                let end = ends.entry(partition).or_default();
+                *end = offset.max(*end);
+            }
+        }
+        for (topic, ends) in ends {
+            let at = |(partition, offset)| Checkpoint { partition, offset, event_id: None };
+            let to: Vec<_> = ends.into_iter().map(at).collect();
+            self.work.store().keep_checkpoints(&self.checkpoints(topic), &to).await?;
+        }
+        Ok(())
+    }
+
+    /// Of each message, whether it came before and is so old that its mark may be gone.
+    async fn late(&self, batch: &[SharedDelivery]) -> Result<Vec<bool>, StoreError> {
+        let (now, age) = (self.work.shared.clock.now(), self.work.shared.settings.keep_marks);
+        let is_old = |delivery: &SharedDelivery| {
+            delivery.published_at().is_some_and(|published| now.since(published) >= age)
+        };
+        if !batch.iter().any(is_old) {
+            return Ok(Vec::new());
+        }
+        let known = self.known().await?;
+        let came = |delivery: &SharedDelivery| {
+            let place = delivery.place();
+            known.iter().any(|known| {
+                known.topic == delivery.message().topic
+                    && known.place.partition == place.partition
+                    && known.place.offset >= place.offset
+            })
+        };
+        Ok(batch.iter().map(|delivery| is_old(delivery) && came(delivery)).collect())
+    }
+
+    /// Leaves it to an operator whether messages that are late were handled before, except where
+    /// the recipient still knows.
+    async fn park(&self, late: Vec<QueuedRow>) -> Result<(), StoreError> {
+        let mut unknown = Vec::new();
+        for late in late {
+            let recipient: Result<StreamId, _> = late.row.recipient.parse();
+            let mark = match recipient {
+                Ok(to) => self.work.store().load_mark(&to, MessageId(late.row.id)).await?,
+                Err(_) => None,
+            };
+            if mark.is_none() {
+                unknown.push(late);
+            }
+        }
+        for (partition, rows) in self.by_partition(unknown) {
+            tracing::error!(group = self.group, rows = rows.len(), "dead letters: {LATE}");
+            self.work.store().park(partition, &rows, LATE).await?;
+        }
+        Ok(())
+    }
+
+    /// What is to be queued for the first messages of a batch, each with the index of its message,
+    /// and how many these are.
+    async fn rows(
+        &self,
+        batch: &[SharedDelivery],
+    ) -> Result<(Vec<(usize, QueuedRow)>, usize), Stop> {
         let mut rows = Vec::with_capacity(batch.len());
         let mut behind = BTreeMap::new();
         for (index, delivery) in batch.iter().enumerate() {
             match &self.consumes {
-                Consumes::Messages(served) => rows.extend(self.message(served, delivery)),
+                Consumes::Messages(served) => {
+                    rows.extend(self.message(served, delivery).into_iter().map(|row| (index, row)));
+                }
                 Consumes::Policy(policy) => {
                     let record = record(delivery);
                     let sender = record.sender();
@@ -141,7 +250,7 @@ impl Consumer {
                     };
                     let input = Input::Message(record);
                     match rows_for(&self.work, policy, waits, &sender, &input) {
-                        Ok(more) => rows.extend(more),
+                        Ok(more) => rows.extend(more.into_iter().map(|row| (index, row))),
                         Err(stop) if index == 0 => return Err(stop),
                         Err(_) => return Ok((rows, index)),
                     }
@@ -184,15 +293,19 @@ impl Consumer {
     }
 
     async fn enqueue(&self, rows: Vec<QueuedRow>) -> Result<(), StoreError> {
+        for (partition, rows) in self.by_partition(rows) {
+            self.work.store().enqueue(partition, &rows, None).await?;
+        }
+        Ok(())
+    }
+
+    fn by_partition(&self, rows: Vec<QueuedRow>) -> BTreeMap<u16, Vec<QueuedRow>> {
         let mut by_partition: BTreeMap<u16, Vec<QueuedRow>> = BTreeMap::new();
         for row in rows {
             let partition = self.work.shared.log.partition_of(&row.stream);
             by_partition.entry(partition).or_default().push(row);
         }
-        for (partition, rows) in by_partition {
-            self.work.store().enqueue(partition, &rows, None).await?;
-        }
-        Ok(())
+        by_partition
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use composable_rust_core::{
-    Append, BusError, BusMessage, BusPlace, Clock as _, DbOperation, DbOutcome, Delivery, Encoded,
-    EventBus, EventId, ExpectedVersion, Fingerprint, NewEvent, PublishError, Publisher,
-    PublisherName, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version, after, at,
-    database, effects, future, parallel, publish,
+    Append, BusError, BusMessage, BusPlace, BusPosition, Clock as _, DbOperation, DbOutcome,
+    Delivery, Encoded, EventBus, EventId, ExpectedVersion, Fingerprint, NewEvent, PublishError,
+    Publisher, PublisherName, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version, after,
+    at, database, effects, future, parallel, publish,
 };
 use composable_rust_runtime::{EffectError, Store};
 use composable_rust_testing::InMemoryEventStore;
@@ -189,6 +189,10 @@ impl Delivery for Never {
         unreachable!("nothing is delivered")
     }
 
+    fn published_at(&self) -> Option<Timestamp> {
+        unreachable!("nothing is delivered")
+    }
+
     async fn acknowledge(self) -> Result<(), BusError> {
         Ok(())
     }
@@ -221,7 +225,12 @@ impl EventBus for Recording {
         Ok(())
     }
 
-    async fn subscribe(&self, _: &str, _: &[String]) -> Result<Self::Deliveries, BusError> {
+    async fn subscribe(
+        &self,
+        _: &str,
+        _: &[String],
+        _: &[BusPosition],
+    ) -> Result<Self::Deliveries, BusError> {
         Ok(futures_util::stream::empty())
     }
 

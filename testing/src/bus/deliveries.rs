@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery};
+use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery, Timestamp};
 use futures_util::stream::Stream;
 
 use super::InMemoryEventBus;
 use super::group::{MemberId, Origin};
+use super::state::Published;
 
 /// The deliveries of one member of a group, without end. Dropping it leaves the group.
 pub struct InMemoryDeliveries {
@@ -37,12 +38,12 @@ impl Stream for InMemoryDeliveries {
             return Poll::Pending;
         };
         let topic = state.topics.get(&origin.topic);
-        let Some(message) = topic.and_then(|topic| topic.message(origin.place)) else {
+        let Some(published) = topic.and_then(|topic| topic.message(origin.place)) else {
             return Poll::Ready(None);
         };
         let (bus, group) = (self.bus.clone(), Arc::clone(&self.group));
-        let message = Arc::clone(message);
-        Poll::Ready(Some(Ok(InMemoryDelivery { bus, group, origin, message, settled: false })))
+        let published = Arc::clone(published);
+        Poll::Ready(Some(Ok(InMemoryDelivery { bus, group, origin, published, settled: false })))
     }
 }
 
@@ -70,7 +71,7 @@ pub struct InMemoryDelivery {
     bus: InMemoryEventBus,
     group: Arc<str>,
     origin: Origin,
-    message: Arc<BusMessage>,
+    published: Arc<Published>,
     settled: bool,
 }
 
@@ -87,11 +88,15 @@ impl InMemoryDelivery {
 
 impl Delivery for InMemoryDelivery {
     fn message(&self) -> &BusMessage {
-        &self.message
+        &self.published.message
     }
 
     fn place(&self) -> BusPlace {
         self.origin.place
+    }
+
+    fn published_at(&self) -> Option<Timestamp> {
+        self.published.at
     }
 
     async fn acknowledge(mut self) -> Result<(), BusError> {
@@ -116,7 +121,7 @@ impl fmt::Debug for InMemoryDelivery {
         f.debug_struct("InMemoryDelivery")
             .field("group", &self.group)
             .field("place", &self.origin.place)
-            .field("message", &self.message)
+            .field("message", &self.published.message)
             .finish_non_exhaustive()
     }
 }

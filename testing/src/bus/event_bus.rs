@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{BusError, BusMessage, EventBus, PublisherName};
+use composable_rust_core::{BusError, BusMessage, BusPosition, Clock, EventBus, PublisherName};
 
 use super::deliveries::{InMemoryDeliveries, InMemoryDelivery};
+use super::group::Group;
 use super::publisher::InMemoryPublisher;
 use super::state::{Settings, State};
 
@@ -94,6 +95,24 @@ impl InMemoryEventBus {
         self
     }
 
+    /// The same bus, which says of what is published from now on when that was.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Clock) -> Self {
+        self.locked().clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Forgets a group, as a broker does when it was away for long. Its members must have left.
+    pub fn forget(&self, group: &str) {
+        self.change(|state| state.groups.remove(group));
+    }
+
+    /// Puts a group back to the beginning of its topics, as an operator may: everything is delivered
+    /// again.
+    pub fn rewind(&self, group: &str) {
+        self.change(|state| state.groups.get_mut(group).map(Group::rewind));
+    }
+
     pub(super) fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,13 +176,14 @@ impl EventBus for InMemoryEventBus {
         &self,
         group: &str,
         topics: &[String],
+        known: &[BusPosition],
     ) -> Result<InMemoryDeliveries, BusError> {
         let member = self.change(|state| {
             for topic in topics {
                 state.topic(topic);
             }
             let wanted: BTreeSet<_> = topics.iter().cloned().collect();
-            state.groups.entry(group.to_owned()).or_default().join(wanted, &state.topics)
+            state.groups.entry(group.to_owned()).or_default().join(wanted, known, &state.topics)
         });
         Ok(InMemoryDeliveries::new(self.clone(), group, member))
     }

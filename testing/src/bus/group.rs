@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use composable_rust_core::BusPlace;
+use composable_rust_core::{BusPlace, BusPosition};
 
 use super::assignment::spread;
 use super::state::Topic;
@@ -56,11 +56,17 @@ impl Group {
     pub(super) fn join(
         &mut self,
         wanted: BTreeSet<String>,
+        known: &[BusPosition],
         topics: &BTreeMap<String, Topic>,
     ) -> MemberId {
         self.joined += 1;
         for (name, topic) in topics.iter().filter(|(name, _)| wanted.contains(*name)) {
-            let new = || (0..topic.partitions()).map(|_| Progress::default()).collect();
+            let begin = |partition| {
+                let of = |at: &&BusPosition| at.topic == *name && at.place.partition == partition;
+                known.iter().filter(of).map(|at| at.place.offset + 1).max().unwrap_or(0)
+            };
+            let new =
+                || (0..topic.partitions()).map(|p| Progress::beginning_at(begin(p))).collect();
             self.topics.entry(name.clone()).or_insert_with(new);
         }
         self.members.insert(self.joined, Member { topics: wanted, waker: None, last: None });
@@ -71,6 +77,14 @@ impl Group {
     pub(super) fn leave(&mut self, member: MemberId) {
         self.members.remove(&member);
         self.rebalance();
+    }
+
+    /// Back to the beginning, with every partition in new hands.
+    pub(super) fn rewind(&mut self) {
+        for progress in self.topics.values_mut().flatten() {
+            progress.stored = 0;
+            progress.change_hands(progress.owner);
+        }
     }
 
     fn rebalance(&mut self) {
@@ -161,6 +175,10 @@ impl Group {
 }
 
 impl Progress {
+    fn beginning_at(stored: i64) -> Self {
+        Self { stored, next: stored, ..Self::default() }
+    }
+
     fn finish(&mut self, offset: i64) {
         self.finished.insert(offset);
         while self.finished.remove(&self.stored) {

@@ -16,7 +16,7 @@ impl InMemoryEventBus {
     pub fn placed_messages(&self, topic: &str) -> Vec<(BusPlace, BusMessage)> {
         let state = self.locked();
         let messages = state.topics.get(topic).map(Topic::messages).unwrap_or_default();
-        messages.iter().map(|(place, message)| (*place, message.as_ref().clone())).collect()
+        messages.iter().map(|(place, published)| (*place, published.message.clone())).collect()
     }
 
     /// The names of all topics, in order.

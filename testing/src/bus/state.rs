@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use composable_rust_core::{BusMessage, BusPlace, PublishError, PublisherName};
+use composable_rust_core::{BusMessage, BusPlace, Clock, PublishError, PublisherName, Timestamp};
 
 use super::group::Group;
 
 /// Everything on the bus; whoever looks at it holds its lock.
-#[derive(Debug)]
 pub(super) struct State {
     pub(super) settings: Settings,
+    pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) groups: BTreeMap<String, Group>,
     publishers: BTreeMap<(u128, String, u16), Holder>,
@@ -28,9 +28,16 @@ pub(super) struct Settings {
 pub(super) struct Topic {
     partitions: i32,
     /// In the order in which they were published.
-    messages: Vec<(BusPlace, Arc<BusMessage>)>,
+    messages: Vec<(BusPlace, Arc<Published>)>,
     /// Of each partition, the indexes of its messages by offset.
     offsets: Vec<Vec<usize>>,
+}
+
+/// A message and when it was published, if a clock says so.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) message: BusMessage,
+    pub(super) at: Option<Timestamp>,
 }
 
 /// Who holds a publisher, and what came with the last batch.
@@ -43,7 +50,7 @@ struct Holder {
 impl State {
     pub(super) fn new(settings: Settings) -> Self {
         let (topics, groups, publishers) = Default::default();
-        Self { settings, topics, groups, publishers }
+        Self { settings, clock: None, topics, groups, publishers }
     }
 
     /// The topic, made if it is not there.
@@ -54,7 +61,8 @@ impl State {
 
     pub(super) fn append(&mut self, message: BusMessage) {
         let name = message.topic.clone();
-        self.topic(&name).append(message);
+        let at = self.clock.as_ref().map(|clock| clock.now());
+        self.topic(&name).append(Published { message, at });
     }
 
     /// Opens a publisher; the epoch tells its holders apart.
@@ -96,23 +104,23 @@ impl Topic {
         Self { partitions, messages: Vec::new(), offsets }
     }
 
-    fn append(&mut self, message: BusMessage) {
-        let partition = partition_of(&message.key, self.partitions);
+    fn append(&mut self, published: Published) {
+        let partition = partition_of(&published.message.key, self.partitions);
         let Some(offsets) = self.offsets.get_mut(index(partition)) else { return };
         let offset = i64::try_from(offsets.len()).unwrap_or(i64::MAX);
         offsets.push(self.messages.len());
-        self.messages.push((BusPlace { partition, offset }, Arc::new(message)));
+        self.messages.push((BusPlace { partition, offset }, Arc::new(published)));
     }
 
     pub(super) fn partitions(&self) -> i32 {
         self.partitions
     }
 
-    pub(super) fn messages(&self) -> &[(BusPlace, Arc<BusMessage>)] {
+    pub(super) fn messages(&self) -> &[(BusPlace, Arc<Published>)] {
         &self.messages
     }
 
-    pub(super) fn message(&self, place: BusPlace) -> Option<&Arc<BusMessage>> {
+    pub(super) fn message(&self, place: BusPlace) -> Option<&Arc<Published>> {
         let offset = usize::try_from(place.offset).ok()?;
         let at = *self.offsets.get(index(place.partition))?.get(offset)?;
         Some(&self.messages.get(at)?.1)

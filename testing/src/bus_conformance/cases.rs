@@ -12,6 +12,7 @@ macro_rules! __bus_conformance_cases {
             $arguments
             content {
                 comes_back_as_it_went_in,
+                says_when_it_was_published,
                 may_be_empty,
                 may_be_as_large_as_the_limit,
                 larger_than_the_limit_is_refused,
@@ -19,6 +20,8 @@ macro_rules! __bus_conformance_cases {
             }
             groups {
                 begin_at_the_beginning,
+                begin_behind_what_is_known,
+                keep_where_they_stand,
                 each_get_everything,
                 get_each_key_in_order,
                 see_offsets_that_rise,

@@ -1,6 +1,9 @@
 //! What is published is what is delivered.
 
-use composable_rust_core::{BusMessage, Delivery as _, EventBus as _, SharedDelivery};
+use std::time::Duration;
+
+use composable_rust_core::{BusMessage, Clock as _, Delivery as _, EventBus as _, SharedDelivery};
+use composable_rust_runtime::SystemClock;
 
 use super::subject::{Subject, acknowledge, by_key};
 
@@ -23,6 +26,21 @@ pub(super) async fn comes_back_as_it_went_in(on: Subject) {
     };
     on.publish(vec![message.clone()]).await;
     assert_eq!(on.join("readers").await.next().await.message(), &message);
+}
+
+pub(super) async fn says_when_it_was_published(on: Subject) {
+    let before = SystemClock.now();
+    on.publish(on.numbered("k", 0, 1)).await;
+    let mut publisher = on.publisher().await;
+    super::subject::batch(&mut publisher, on.numbered("k", 1, 1), None).await;
+    let after = SystemClock.now();
+    let mut reader = on.join("readers").await;
+    for _ in 0..2 {
+        // It may be told in whole milliseconds, and not at all.
+        if let Some(at) = reader.next().await.published_at() {
+            assert!(at + Duration::from_millis(1) > before && at <= after, "{at}");
+        }
+    }
 }
 
 pub(super) async fn may_be_empty(on: Subject) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use composable_rust_core::Delivery as _;
+use composable_rust_core::{BusPlace, BusPosition, Delivery as _};
 
 use super::subject::{Member, Subject, acknowledge, by_key, numbers, places, text, texts};
 
@@ -45,6 +45,33 @@ pub(super) async fn begin_at_the_beginning(on: Subject) {
     on.publish(on.numbered("k", 0, 3)).await;
     let mut reader = on.join("readers").await;
     assert_eq!(texts(&reader.take(3).await), numbers(0, 3));
+}
+
+pub(super) async fn begin_behind_what_is_known(on: Subject) {
+    on.publish(on.numbered("k", 0, 6)).await;
+    let seen = places(&on.join("lookers").await.take(6).await);
+    let topic = on.topic("things");
+    let known = |place: BusPlace| BusPosition { topic: topic.clone(), place };
+    // Of a partition that is not there, and of another topic.
+    let elsewhere = BusPlace { partition: 10_000, offset: 0 };
+    let other = BusPosition { topic: on.topic("others"), place: seen[5] };
+    let known = [known(elsewhere), other, known(seen[3])];
+    let mut reader = on.join_behind("readers", &[topic.clone()], &known).await;
+    assert_eq!(texts(&reader.take(2).await), numbers(4, 6));
+}
+
+pub(super) async fn keep_where_they_stand(on: Subject) {
+    on.publish(on.numbered("k", 0, 6)).await;
+    let mut reader = on.join("readers").await;
+    let deliveries = reader.take(6).await;
+    let last = BusPosition { topic: on.topic("things"), place: deliveries[5].place() };
+    let mut deliveries = deliveries.into_iter();
+    acknowledge(deliveries.by_ref().take(2).collect()).await;
+    drop((deliveries, reader));
+    // What the bus keeps of a group counts, whatever else is known.
+    let topics = [on.topic("things")];
+    let mut reader = on.another_process().await.join_behind("readers", &topics, &[last]).await;
+    assert_eq!(texts(&reader.take(4).await), numbers(2, 6));
 }
 
 pub(super) async fn each_get_everything(on: Subject) {

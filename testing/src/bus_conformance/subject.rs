@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPlace, Delivery as _, EventBus as _, Publisher as _, PublisherName,
-    SharedDelivery, SharedEventBus, SharedPublisher,
+    BusError, BusMessage, BusPlace, BusPosition, Delivery as _, EventBus as _, Publisher as _,
+    PublisherName, SharedDelivery, SharedEventBus, SharedPublisher,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -85,8 +85,19 @@ impl Subject {
     }
 
     pub(super) async fn join_for(&self, group: &str, topics: &[String]) -> Member {
+        self.join_behind(group, topics, &[]).await
+    }
+
+    /// A new member of a group that is known from elsewhere to have come this far.
+    pub(super) async fn join_behind(
+        &self,
+        group: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> Member {
         let group = format!("{group}-{}", self.id.simple());
-        let deliveries = self.bus.subscribe(&group, topics).await.expect("a group is joined");
+        let deliveries = self.bus.subscribe(&group, topics, known).await;
+        let deliveries = deliveries.expect("a group is joined");
         Member { deliveries: deliveries.boxed(), silence: self.backend.silence() }
     }
 

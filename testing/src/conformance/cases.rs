@@ -162,6 +162,7 @@ macro_rules! __conformance_cases {
                 move_with_what_is_queued,
                 are_fenced,
                 the_same_again_adds_nothing,
+                without_a_lease_only_move_forwards,
                 belong_to_one_partition,
             }
             outbox {
@@ -206,6 +207,7 @@ macro_rules! __conformance_cases {
             }
             dead_letters {
                 hold_what_was_parked,
+                without_an_attempt_stand_at_the_end,
                 come_in_pages_and_in_order,
                 only_heads_are_decided,
                 redriven_they_are_where_they_were,

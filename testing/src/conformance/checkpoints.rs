@@ -89,6 +89,23 @@ pub(super) async fn the_same_again_adds_nothing(on: Subject) {
     assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows));
 }
 
+pub(super) async fn without_a_lease_only_move_forwards(on: Subject) {
+    let keep = async |name: &str, to: &[Checkpoint]| {
+        on.store.keep_checkpoints(name, to).await.expect("the checkpoints are kept");
+    };
+    // Its partitions are not the log's.
+    let (first, far) = (at(0, 0), at(3_000, 5));
+    keep("bus", &[far, first]).await;
+    assert_eq!(checkpoints(&on, "bus").await, [first, far]);
+    let further = at(0, 9);
+    keep("bus", &[further, at(3_000, 4)]).await;
+    keep("bus", &[at(0, 8), at(3_000, 5)]).await;
+    keep("another", &[at(0, 1)]).await;
+    assert_eq!(checkpoints(&on, "bus").await, [further, far], "none went back");
+    assert_eq!(checkpoints(&on.another_process().await, "bus").await, [further, far]);
+    keep("bus", &[]).await;
+}
+
 pub(super) async fn belong_to_one_partition(on: Subject) {
     let worker = on.worker("follow", 0).await;
     let elsewhere = Lease { partition: 1, ..worker.lease.clone() };

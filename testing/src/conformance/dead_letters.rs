@@ -2,8 +2,8 @@
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, OutboxKind, Queue,
-    QueueChange, QueuePlace, QueuedRow, StreamId, TimerChange, TimerSettlement, Version,
-    WorkQueues as _,
+    QueueChange, QueuePlace, QueuedRow, StoreError, StreamId, TimerChange, TimerSettlement,
+    Version, WorkQueues as _,
 };
 use uuid::Uuid;
 
@@ -84,6 +84,39 @@ pub(super) async fn hold_what_was_parked(on: Subject) {
     }
     let errors = [(5, Some("it's \"wrong\"\nä".to_owned())), (0, None)];
     assert_eq!([0, 1].map(|n| (letters[n].attempts, letters[n].error.clone())), errors);
+}
+
+pub(super) async fn without_an_attempt_stand_at_the_end(on: Subject) {
+    let park = async |partition: u16, rows: &[QueuedRow]| {
+        on.store.park(partition, rows, "it's \"late\"").await
+    };
+    let worker = on.worker("work", 0).await;
+    let thing = stream("thing-1");
+    let (first, other) = (queued(&thing, "a"), queued(&stream("thing-2"), "a"));
+    let earlier = on.store.now().await.expect("the clock is read");
+    for _ in 0..2 {
+        let rows = [first.clone(), other.clone(), first.clone()];
+        park(0, &rows).await.expect("the rows are parked");
+    }
+    let later = on.store.now().await.expect("the clock is read");
+    assert_eq!(on.waiting(&queue(0)).await, [], "none is to be executed");
+    let letters = on.dead_letters(9).await;
+    let rows = [first.clone(), other];
+    assert_eq!(letters.len(), rows.len(), "what is parked twice is one message");
+    for (letter, row) in letters.iter().zip(&rows) {
+        assert_eq!((&letter.queue, letter.attempts), (&queue(0), 0));
+        assert_eq!(essence(&letter.queued), essence(row));
+        assert_eq!(letter.error.as_deref(), Some("it's \"late\""));
+        assert!((earlier..=later).contains(&letter.parked_at), "{}", letter.parked_at);
+    }
+    let next = queued(&thing, "a");
+    on.enqueue(0, std::slice::from_ref(&next)).await;
+    assert!(on.waiting(&queue(0)).await[0].behind_parked);
+    carry_out(&on, &worker, first.row.id, REDRIVE, &[]).await;
+    let waiting = on.waiting(&queue(0)).await;
+    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&[first, next.clone()]));
+    let nowhere = park(on.partitions(), &[next]).await;
+    assert!(matches!(nowhere, Err(StoreError::Invalid(_))), "{nowhere:?}");
 }
 
 pub(super) async fn come_in_pages_and_in_order(on: Subject) {

@@ -24,6 +24,10 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.read(self.inner().load_checkpoints(name)).await
     }
 
+    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.write(self.inner().keep_checkpoints(name, to)).await
+    }
+
     async fn enqueue(
         &self,
         partition: u16,
@@ -31,6 +35,15 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         advance: Option<&Advance>,
     ) -> Result<bool, StoreError> {
         self.write(self.inner().enqueue(partition, rows, advance)).await
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        self.write(self.inner().park(partition, rows, error)).await
     }
 
     async fn read_outbox(

@@ -10,6 +10,15 @@ impl State {
         own.map(|(_, checkpoint)| *checkpoint).collect()
     }
 
+    pub(super) fn keep_checkpoints(&mut self, name: &str, to: &[Checkpoint]) {
+        for to in to {
+            let standing = self.checkpoints.entry((name.to_owned(), to.partition)).or_insert(*to);
+            if standing.offset < to.offset {
+                *standing = *to;
+            }
+        }
+    }
+
     pub(super) fn enqueue(
         &mut self,
         partition: u16,

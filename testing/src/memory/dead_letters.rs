@@ -41,6 +41,11 @@ impl State {
         decided.filter(|letter| queues.contains(&letter.queue)).cloned().collect()
     }
 
+    pub(super) fn park(&mut self, partition: u16, rows: &[QueuedRow], error: &str) {
+        let now = self.time.now();
+        self.partitions[usize::from(partition)].park(rows, error, now);
+    }
+
     pub(super) fn resolve(
         &mut self,
         lease: &Lease,
@@ -71,6 +76,27 @@ impl State {
 }
 
 impl PartitionState {
+    /// Puts rows among the dead letters, at the ends of their queues.
+    pub(super) fn park(&mut self, rows: &[QueuedRow], error: &str, now: Timestamp) {
+        let sequence = self.draw();
+        for (queued, index) in rows.iter().zip(0..) {
+            let place = QueuePlace { sequence, index };
+            let row = &queued.row;
+            let (partition, kind, target) = (self.partition, row.kind, row.target.clone());
+            let letter = DeadLetter {
+                queue: Queue { partition, kind, target },
+                place,
+                queued: queued.clone(),
+                arming: None,
+                attempts: 0,
+                error: Some(error.to_owned()),
+                parked_at: now,
+                decision: None,
+            };
+            self.bury(place, letter);
+        }
+    }
+
     /// Keeps a dead letter. One of an id that is there already is the same message once more.
     pub(super) fn bury(&mut self, place: QueuePlace, letter: DeadLetter) {
         if self.place_of(letter.queued.row.id).is_none() {

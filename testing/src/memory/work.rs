@@ -25,6 +25,11 @@ impl WorkQueues for InMemoryEventStore {
         Ok(self.locked().checkpoints(name))
     }
 
+    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.locked().keep_checkpoints(name, to);
+        Ok(())
+    }
+
     async fn enqueue(
         &self,
         partition: u16,
@@ -37,6 +42,17 @@ impl WorkQueues for InMemoryEventStore {
             self.has_work();
         }
         Ok(done)
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        validate_enqueue(self.log(), partition, rows, None)?;
+        self.locked().park(partition, rows, error);
+        Ok(())
     }
 
     async fn read_outbox(

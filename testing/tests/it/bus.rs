@@ -20,7 +20,7 @@ async fn published(bus: &InMemoryEventBus, key: &str, count: usize) {
 }
 
 async fn joined(bus: &InMemoryEventBus) -> InMemoryDeliveries {
-    bus.subscribe("billing", &[TOPIC.to_owned()]).await.unwrap()
+    bus.subscribe("billing", &[TOPIC.to_owned()], &[]).await.unwrap()
 }
 
 /// What is ready now.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPlace, Delivery, EventBus, PublishError, Publisher, PublisherName,
+    BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
+    PublisherName, Timestamp,
 };
+use composable_rust_runtime::SystemClock;
 use composable_rust_testing::bus_conformance::{BusBackend, CASES, run};
 use composable_rust_testing::conformance::Failure;
 use composable_rust_testing::{
@@ -30,7 +32,12 @@ impl BusBackend for Memory {
 }
 
 async fn memory() -> Memory {
-    Memory(InMemoryEventBus::new().with_max_outstanding(20).with_max_payload_bytes(100_000))
+    Memory(
+        InMemoryEventBus::new()
+            .with_clock(SystemClock)
+            .with_max_outstanding(20)
+            .with_max_payload_bytes(100_000),
+    )
 }
 
 composable_rust_testing::bus_conformance!(memory);
@@ -47,11 +54,14 @@ enum Defect {
     TearsBatches,
     ForgetsPositions,
     CountsPositionsOfEachHolder,
+    IgnoresWhatIsKnown,
+    LosesTime,
 }
 
 use Defect::{
     AcknowledgesNothing, AcknowledgesOnDelivery, CountsPositionsOfEachHolder, FencesNobody,
-    ForgetsPositions, HasNoBound, LosesHeaders, SpreadsKeys, TearsBatches,
+    ForgetsPositions, HasNoBound, IgnoresWhatIsKnown, LosesHeaders, LosesTime, SpreadsKeys,
+    TearsBatches,
 };
 
 #[derive(Clone)]
@@ -103,8 +113,14 @@ impl EventBus for Wrong {
         self.bus.publish(self.altered(message)).await
     }
 
-    async fn subscribe(&self, group: &str, topics: &[String]) -> Result<WrongDeliveries, BusError> {
-        Ok(WrongDeliveries(self.bus.subscribe(group, topics).await?, self.defect))
+    async fn subscribe(
+        &self,
+        group: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> Result<WrongDeliveries, BusError> {
+        let known = if self.defect == IgnoresWhatIsKnown { &[] } else { known };
+        Ok(WrongDeliveries(self.bus.subscribe(group, topics, known).await?, self.defect))
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<WrongPublisher, BusError> {
@@ -132,6 +148,7 @@ impl Stream for WrongDeliveries {
         self.0.poll_next_unpin(context).map(|next| {
             next.map(|delivery| {
                 let delivery = delivery?;
+                let published_at = delivery.published_at();
                 let (place, mut message) = (delivery.place(), delivery.message().clone());
                 if let Some((_, key)) = message.key.split_once('|') {
                     message.key = key.to_owned();
@@ -143,7 +160,7 @@ impl Stream for WrongDeliveries {
                 } else {
                     Some(delivery)
                 };
-                Ok(WrongDelivery { delivery, place, message, defect })
+                Ok(WrongDelivery { delivery, place, published_at, message, defect })
             })
         })
     }
@@ -152,6 +169,7 @@ impl Stream for WrongDeliveries {
 struct WrongDelivery {
     delivery: Option<InMemoryDelivery>,
     place: BusPlace,
+    published_at: Option<Timestamp>,
     message: BusMessage,
     defect: Defect,
 }
@@ -163,6 +181,10 @@ impl Delivery for WrongDelivery {
 
     fn place(&self) -> BusPlace {
         self.place
+    }
+
+    fn published_at(&self) -> Option<Timestamp> {
+        if self.defect == LosesTime { Some(Timestamp::EPOCH) } else { self.published_at }
     }
 
     async fn acknowledge(self) -> Result<(), BusError> {
@@ -232,6 +254,8 @@ async fn wrong_buses_do_not_pass() {
         (AcknowledgesNothing, "redelivery::begins_at_the_lowest_unfinished", "2 is not"),
         (HasNoBound, "bounds::hold_for_what_is_in_hand", "in hand"),
         (AcknowledgesOnDelivery, "bounds::hold_for_what_is_in_hand", "in hand"),
+        (IgnoresWhatIsKnown, "groups::begin_behind_what_is_known", ""),
+        (LosesTime, "content::says_when_it_was_published", "1970"),
         (FencesNobody, "publishers::fence_earlier_holders", "Ok(())"),
         (TearsBatches, "publishers::publish_all_or_nothing", "Some(4)"),
         (ForgetsPositions, "publishers::keep_the_position_without_a_new_one", "Some(0)"),

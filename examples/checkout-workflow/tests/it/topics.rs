@@ -41,7 +41,7 @@ pub(crate) async fn assert_complete(
     versions: BTreeMap<String, u64>,
 ) -> usize {
     let topics = EVENTS.map(str::to_owned);
-    let mut deliveries = bus.subscribe("look-at-events", &topics).await.unwrap();
+    let mut deliveries = bus.subscribe("look-at-events", &topics, &[]).await.unwrap();
     let (mut seen, mut repeated) = (BTreeMap::<String, u64>::new(), 0);
     while seen != versions {
         let next = tokio::time::timeout(QUIET * 3, deliveries.next()).await;
@@ -68,7 +68,7 @@ pub(crate) async fn assert_complete(
 /// How many commands and replies came twice over the bus: the inbox has absorbed them.
 pub(crate) async fn redeliveries(bus: &SharedEventBus) -> (usize, usize) {
     let topics = COMMANDS.map(str::to_owned);
-    let mut deliveries = bus.subscribe("look-at-commands", &topics).await.unwrap();
+    let mut deliveries = bus.subscribe("look-at-commands", &topics, &[]).await.unwrap();
     let (mut ids, mut count) = (BTreeSet::new(), 0);
     while let Ok(Some(delivery)) = tokio::time::timeout(QUIET, deliveries.next()).await {
         let Ok(delivery) = delivery else { continue };

@@ -279,6 +279,10 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("load_checkpoints", self.store.load_checkpoints(name)).await
     }
 
+    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.pass("keep_checkpoints", self.store.keep_checkpoints(name, to)).await
+    }
+
     async fn enqueue(
         &self,
         partition: u16,
@@ -286,6 +290,15 @@ impl<S: EventStore> WorkQueues for Node<S> {
         advance: Option<&Advance>,
     ) -> Result<bool, StoreError> {
         self.pass("enqueue", self.store.enqueue(partition, rows, advance)).await
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        self.pass("park", self.store.park(partition, rows, error)).await
     }
 
     async fn read_outbox(

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusError, BusMessage, EventBus, Format, PublishError, Publisher, PublisherName,
+    BusError, BusMessage, BusPosition, EventBus, Format, PublishError, Publisher, PublisherName,
 };
-use composable_rust_runtime::App;
+use composable_rust_runtime::{App, AppBuilder, Settings};
 use composable_rust_testing::{InMemoryEventBus, InMemoryPublisher};
 use serde::{Deserialize, Serialize};
 
 use super::node::Node;
-use super::world::{PATIENCE, World, eventually, millis, started};
+use super::world::{PATIENCE, Virtual, World, eventually, millis, started};
 
 /// What a front or back is told to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,7 +131,11 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        Self { bus: InMemoryEventBus::new(), down: Arc::default(), most: Arc::default() }
+        Self {
+            bus: InMemoryEventBus::new().with_clock(Virtual::new()),
+            down: Arc::default(),
+            most: Arc::default(),
+        }
     }
 
     fn check(&self) -> Result<(), BusError> {
@@ -175,9 +179,10 @@ impl EventBus for Line {
         &self,
         group: &str,
         topics: &[String],
+        known: &[BusPosition],
     ) -> Result<Self::Deliveries, BusError> {
         self.check()?;
-        self.bus.subscribe(group, topics).await
+        self.bus.subscribe(group, topics, known).await
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<LinePublisher, BusError> {
@@ -208,13 +213,17 @@ fn world_of(id: u128) -> World {
 fn services(line: Line, serves_front: bool) -> Services {
     let (at_front, at_back) = (world_of(1), world_of(2));
     let front = front(&at_front, at_front.memory.clone(), &line, serves_front);
-    let back = at_back
-        .bare_builder(at_back.memory.clone())
+    let back = started(back(&at_back, &line));
+    Services { front, back, line, at_front, at_back }
+}
+
+fn back(world: &World, line: &Line) -> AppBuilder {
+    world
+        .bare_builder(world.memory.clone())
         .event_bus(line.clone())
         .aggregate::<Back>(())
         .remote::<Front>()
-        .serve::<Back>();
-    Services { front, back: started(back), line, at_front, at_back }
+        .serve::<Back>()
 }
 
 fn front(
@@ -384,6 +393,70 @@ async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
     };
     eventually("they are published", async || versions().len() >= count).await;
     assert_eq!(versions(), (1..=count as u64).collect::<Vec<_>>());
+}
+
+/// How often instance 1 over there was told the same once more.
+async fn absorbed(back: &App, count: u64) {
+    eventually("they are absorbed", async || back.absorbed() == count).await;
+    let state = back.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
+    assert_eq!(state, ["note 1", "note 2", "note 3"]);
+}
+
+/// The group of the service with the second log.
+fn group_of_back() -> String {
+    format!("{}-commands", uuid::Uuid::from_u128(2))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_the_broker_forgot_goes_on_where_it_was() {
+    let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+    for n in 1..3 {
+        send(&front, "1", ask_back("1", n, Errand::Note(n))).await;
+        front_heard(&front, "1", &format!("{n}: note {n}")).await;
+    }
+    assert!(first.shutdown(PATIENCE).await);
+    line.bus.forget(&group_of_back());
+    let second = started(back(&at_back, &line));
+    send(&front, "1", ask_back("1", 3, Errand::Note(3))).await;
+    front_heard(&front, "1", "3: note 3").await;
+    absorbed(&second, 0).await;
+}
+
+/// What comes again is absorbed while its mark stands; then only an operator can know.
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_when_its_mark_is_gone_is_parked() {
+    use composable_rust_core::DeadLetterDecision::Refuse;
+    let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+    assert!(first.shutdown(PATIENCE).await);
+    let short = |settings: &mut Settings| settings.keep_marks = millis(120_000);
+    let back = started(back(&at_back, &line).settings(short));
+    for n in 1..=3 {
+        let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
+        send(&front, "1", tell).await;
+    }
+    absorbed(&back, 0).await;
+    line.bus.rewind(&group_of_back());
+    absorbed(&back, 3).await;
+    // Marks are looked at every ten minutes: these are old, but there.
+    tokio::time::sleep(millis(200_000)).await;
+    line.bus.rewind(&group_of_back());
+    eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
+    absorbed(&back, 3).await;
+    assert!(at_back.dead_letters().await.is_empty());
+    tokio::time::sleep(millis(1_200_000)).await;
+    line.bus.rewind(&group_of_back());
+    let letter = at_back.dead_letter().await;
+    let letters = at_back.dead_letters().await;
+    assert_eq!(letters.len(), 3, "each with its own");
+    assert!(letters.iter().all(|letter| letter.attempts == 0), "none was tried");
+    assert!(letter.error.as_ref().unwrap().contains("keep_marks"));
+    for letter in &letters {
+        assert!(at_back.decide(letter, Refuse).await);
+        let id = letter.queued.row.id;
+        let left = async || at_back.dead_letters().await.iter().all(|l| l.queued.row.id != id);
+        eventually("it goes", left).await;
+    }
+    absorbed(&back, 3).await;
 }
 
 /// A process crashes or freezes between publishing and writing down how far it is; its successor

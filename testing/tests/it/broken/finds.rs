@@ -310,6 +310,9 @@ table! {
         "checkpoints::come_back_in_order_of_partitions",
         "checkpoints::move_with_what_is_queued",
     ];
+    KeepsNoPositions => ["checkpoints::without_a_lease_only_move_forwards"];
+    GoesBack::default() => ["checkpoints::without_a_lease_only_move_forwards"];
+    TriesWhatIsParked => ["dead_letters::without_an_attempt_stand_at_the_end"];
     QueuesAgain => ["checkpoints::the_same_again_adds_nothing"];
     IgnoresEpochs => [
         "checkpoints::are_fenced",

@@ -24,6 +24,10 @@ impl<D: Defect> WorkQueues for Broken<D> {
         Ok(self.defect.checkpoints(self.store.load_checkpoints(name).await?))
     }
 
+    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.defect.keep_checkpoints(&self.store, name, to)
+    }
+
     async fn enqueue(
         &self,
         partition: u16,
@@ -31,6 +35,15 @@ impl<D: Defect> WorkQueues for Broken<D> {
         advance: Option<&Advance>,
     ) -> Result<bool, StoreError> {
         self.defect.enqueue(&self.store, partition, rows, advance)
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        self.defect.park(&self.store, partition, rows, error)
     }
 
     async fn read_outbox(

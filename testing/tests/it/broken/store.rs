@@ -129,6 +129,25 @@ pub(crate) trait Defect: Send + Sync + 'static {
         checkpoints
     }
 
+    fn keep_checkpoints(
+        &self,
+        store: &InMemoryEventStore,
+        name: &str,
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        poll(store.keep_checkpoints(name, to))
+    }
+
+    fn park(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        rows: &[QueuedRow],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        poll(store.park(partition, rows, error))
+    }
+
     fn enqueue(
         &self,
         store: &InMemoryEventStore,

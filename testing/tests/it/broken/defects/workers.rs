@@ -1,5 +1,7 @@
 //! Leases that are not kept, and fences that do not hold.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -89,6 +91,59 @@ pub(crate) struct ForgetsCheckpoints;
 impl Defect for ForgetsCheckpoints {
     fn checkpoints(&self, _: Vec<Checkpoint>) -> Vec<Checkpoint> {
         Vec::new()
+    }
+}
+
+/// Keeps no checkpoints without a lease.
+pub(crate) struct KeepsNoPositions;
+
+impl Defect for KeepsNoPositions {
+    fn keep_checkpoints(
+        &self,
+        _: &InMemoryEventStore,
+        _: &str,
+        _: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Gives the checkpoints that it was told last, however far it had come.
+#[derive(Default)]
+pub(crate) struct GoesBack(Mutex<BTreeMap<u16, Checkpoint>>);
+
+impl Defect for GoesBack {
+    fn keep_checkpoints(
+        &self,
+        store: &InMemoryEventStore,
+        name: &str,
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        self.0.lock().unwrap().extend(to.iter().map(|to| (to.partition, *to)));
+        poll(store.keep_checkpoints(name, to))
+    }
+
+    fn checkpoints(&self, mut checkpoints: Vec<Checkpoint>) -> Vec<Checkpoint> {
+        let last = self.0.lock().unwrap();
+        for checkpoint in &mut checkpoints {
+            *checkpoint = last.get(&checkpoint.partition).copied().unwrap_or(*checkpoint);
+        }
+        checkpoints
+    }
+}
+
+/// Puts what is to be parked in its queue.
+pub(crate) struct TriesWhatIsParked;
+
+impl Defect for TriesWhatIsParked {
+    fn park(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        rows: &[QueuedRow],
+        _: &str,
+    ) -> Result<(), StoreError> {
+        poll(store.enqueue(partition, rows, None)).map(drop)
     }
 }
 
