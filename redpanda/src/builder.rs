@@ -219,11 +219,12 @@ impl RedpandaEventBusBuilder {
     }
 
     /// What to do when the group's position is gone from the broker; [`LostPosition::Fail`] unless
-    /// said. A group that has no position begins at the beginning either way.
+    /// said. A group that has no position begins behind what is known of it from elsewhere, or at the
+    /// beginning, either way.
     ///
     /// Brokers forget the positions of a group that was away for a week (Kafka's
-    /// `offsets.retention.minutes`, Redpanda's `group_offset_retention_sec`). It then begins at the
-    /// beginning again, and whoever must not do its work twice has to recognise what it has done.
+    /// `offsets.retention.minutes`, Redpanda's `group_offset_retention_sec`). An app keeps them in its
+    /// store too; whoever subscribes by hand says what is known.
     pub fn lost_position(mut self, what: LostPosition) -> Self {
         self.lost_position = what;
         self

@@ -43,7 +43,8 @@
 //! moment for what is in hand ([`drain_timeout`](RedpandaEventBusBuilder::drain_timeout)), commits,
 //! and lets go; what is acknowledged later is refused and does no harm.
 //!
-//! A group that has no position begins at the beginning. If it has one and the broker no longer has
+//! A group that has no position at the broker begins behind the one that the subscriber knows, or
+//! else at the beginning. If it has one and the broker no longer has
 //! that message (retention has removed it, or the topic was made anew), events may be missing:
 //! see [`LostPosition`].
 //!
