@@ -17,16 +17,19 @@ use super::breaker::Breaker;
 use super::context::{Work, kept};
 use super::decisions::LOOK_FOR_DECISIONS;
 use super::execute::Executed;
-use super::lanes::{LaneKey, Lanes, Serial};
+use super::lanes::{self, LaneKey, Lanes, Serial};
 use super::leases::{Held, worker_of};
+use super::page::Page;
 use crate::error::panic_text;
 
 /// Rows of one queue that are in memory at most, those aside that wait for another try: they must
 /// not keep others from being read.
 const BUFFER: usize = 1_000;
-/// Rows of one queue that are in memory at most, whatever they wait for.
+/// Rows of one queue, and their bytes, at which room is made by letting go those that wait.
 const MOST: usize = 20_000;
-/// Rows of one queue that are read at a time.
+const MOST_BYTES: usize = 32 << 20;
+/// Rows of one queue that are read at a time: at first, and at most.
+const FIRST_PAGE: usize = 50;
 const PAGE: usize = 500;
 /// How often decisions are looked for while it is not known whether one was carried out.
 const IN_DOUBT: Duration = Duration::from_millis(100);
@@ -41,6 +44,7 @@ pub(crate) struct Dispatcher {
     kinds: Vec<(OutboxKind, String)>,
     queues: BTreeMap<Queue, Reading>,
     lanes: Lanes,
+    page: Page,
     running: JoinSet<Finished>,
     /// Rows under way, by what executes them.
     busy: BTreeMap<(OutboxKind, String), usize>,
@@ -92,6 +96,7 @@ impl Dispatcher {
             kinds,
             queues: BTreeMap::new(),
             lanes: Lanes::default(),
+            page: Page::new(FIRST_PAGE, PAGE),
             running: JoinSet::new(),
             busy: BTreeMap::new(),
             breakers,
@@ -189,6 +194,12 @@ impl Dispatcher {
             if now.saturating_sub(reading.swept) > SWEEP {
                 (reading.after, reading.more, reading.swept) = (QueuePlace::default(), true, now);
             }
+            if let Some(place) = self.lanes.rewound(queue) {
+                (reading.after, reading.more) = (reading.after.min(place), true);
+            }
+            if reading.more && is_full(&self.lanes, queue) {
+                self.lanes.let_go(queue);
+            }
             if reading.more && has_room(&self.lanes, queue) {
                 after.push((queue.clone(), reading.after));
             }
@@ -196,20 +207,26 @@ impl Dispatcher {
         if after.is_empty() {
             return Ok(());
         }
-        let rows = self.work.store().read_outbox(&after, PAGE).await?;
+        let rows = self.work.store().read_outbox(&after, self.page.rows()).await?;
+        let mut size = 0;
         let mut counts: BTreeMap<Queue, usize> = BTreeMap::new();
         for row in rows {
             *counts.entry(row.queue.clone()).or_default() += 1;
+            size += lanes::bytes(&row);
             if let Some(reading) = self.queues.get_mut(&row.queue) {
                 reading.after = reading.after.max(row.place);
             }
             self.lanes.push(row, now);
         }
+        let mut full = false;
         for (queue, _) in after {
             if let Some(reading) = self.queues.get_mut(&queue) {
-                reading.more = counts.get(&queue).is_some_and(|count| *count >= PAGE);
+                let count = counts.get(&queue);
+                reading.more = count.is_some_and(|count| *count >= self.page.rows());
+                full |= reading.more;
             }
         }
+        self.page.was_read(size, full);
         Ok(())
     }
 
@@ -473,7 +490,11 @@ enum Begun {
 
 /// Whether more rows of a queue are to be read.
 fn has_room(lanes: &Lanes, queue: &Queue) -> bool {
-    lanes.flowing(queue) < BUFFER && lanes.count(queue) < MOST
+    lanes.flowing(queue) < BUFFER && !is_full(lanes, queue)
+}
+
+fn is_full(lanes: &Lanes, queue: &Queue) -> bool {
+    lanes.count(queue) >= MOST || lanes.bytes(queue) >= MOST_BYTES
 }
 
 fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {

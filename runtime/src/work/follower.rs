@@ -13,12 +13,10 @@ use composable_rust_core::{
 use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
+use super::page::Page;
 
 /// Events of one partition that are read at first; then it depends on how large they are.
 const FIRST_PAGE: usize = 500;
-/// Bytes below which the next page may have twice as many events, and above which it has half.
-const SMALL_PAGE: usize = 4 << 20;
-const LARGE_PAGE: usize = 32 << 20;
 
 /// What is done with the events of the log.
 pub(crate) trait Follow: Send + Sync {
@@ -86,13 +84,14 @@ pub(crate) struct Follower<F> {
     failures: u32,
     /// The only partition that it takes; all, if none.
     only: Option<u16>,
-    page: usize,
+    page: Page,
 }
 
 impl<F: Follow> Follower<F> {
     pub(crate) fn new(work: Arc<Work>, follow: F) -> Self {
         let (partitions, resting) = (BTreeMap::new(), BTreeMap::new());
-        Self { work, follow, partitions, resting, failures: 0, only: None, page: FIRST_PAGE }
+        let page = Page::new(FIRST_PAGE, follow.page());
+        Self { work, follow, partitions, resting, failures: 0, only: None, page }
     }
 
     /// The same for one partition, where each is to go its own way.
@@ -165,8 +164,12 @@ impl<F: Follow> Follower<F> {
         if after.is_empty() {
             return Ok(false);
         }
-        let events = self.work.store().read_log(&after, self.page).await?;
-        self.size_pages(&events);
+        let events = self.work.store().read_log(&after, self.page.rows()).await?;
+        let size = |event: &RecordedEvent| match &event.content {
+            StoredContent::Present(content) => content.bytes.len() + event.metadata.len(),
+            _ => 0,
+        };
+        self.page.was_read(events.iter().map(size).sum(), events.len() >= self.page.rows());
         let mut pages: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
         for event in events {
             pages.entry(event.position.partition).or_default().push(event);
@@ -179,21 +182,6 @@ impl<F: Follow> Follower<F> {
             }
         }
         Ok(any)
-    }
-
-    /// Small events come in large pages, so that what a page costs is shared by many; large ones must
-    /// not fill the memory.
-    fn size_pages(&mut self, events: &[RecordedEvent]) {
-        let size = |event: &RecordedEvent| match &event.content {
-            StoredContent::Present(content) => content.bytes.len() + event.metadata.len(),
-            _ => 0,
-        };
-        let bytes: usize = events.iter().map(size).sum();
-        if bytes > LARGE_PAGE {
-            self.page = (self.page / 2).max(1);
-        } else if bytes < SMALL_PAGE && events.len() >= self.page {
-            self.page = (self.page * 2).min(self.follow.page());
-        }
     }
 
     async fn take_page(&mut self, partition: u16, events: &[RecordedEvent]) -> Result<(), Stop> {

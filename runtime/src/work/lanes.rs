@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use composable_rust_core::{OutboxRow, Queue, QueuePlace, StreamId};
 
+/// Rows that stay of a lane that does not get on, when there is no room for others.
+const KEPT: usize = 10;
+
 /// Names a lane: the queue, the sender, the recipient.
 pub(crate) type LaneKey = (Queue, StreamId, String);
 
@@ -18,10 +21,35 @@ pub(crate) struct Lanes {
     by_key: BTreeMap<LaneKey, Lane>,
     ready: VecDeque<LaneKey>,
     delayed: BTreeSet<(Duration, LaneKey)>,
-    places: BTreeMap<Queue, BTreeSet<QueuePlace>>,
-    /// How many rows stand in lanes that do not get on.
-    stuck: BTreeMap<Queue, usize>,
+    queues: BTreeMap<Queue, InMemory>,
     pushed: u64,
+}
+
+/// What is in memory of one queue.
+#[derive(Debug, Default)]
+struct InMemory {
+    places: BTreeSet<QueuePlace>,
+    bytes: usize,
+    /// How many rows stand in lanes that do not get on.
+    stuck: usize,
+    /// What stands behind this place is to be read again.
+    rewound: Option<QueuePlace>,
+}
+
+impl InMemory {
+    fn forget(&mut self, row: &OutboxRow) {
+        if self.places.remove(&row.place) {
+            self.bytes = self.bytes.saturating_sub(bytes(row));
+        }
+    }
+
+    fn rewind(&mut self, place: QueuePlace) {
+        self.rewound = Some(self.rewound.map_or(place, |rewound| rewound.min(place)));
+    }
+}
+
+pub(crate) fn bytes(row: &OutboxRow) -> usize {
+    row.queued.row.content.bytes.len() + row.queued.row.metadata.len()
 }
 
 /// Tells apart two times that the same row was read.
@@ -34,30 +62,61 @@ struct Lane {
     put_off: u32,
     /// Whether the first is to be tried again.
     is_stuck: bool,
+    /// Whether rows behind these were let go. Until these are gone, it takes no others.
+    let_go: bool,
 }
 
 impl Lanes {
     /// How many rows of a queue are in memory.
     pub(crate) fn count(&self, queue: &Queue) -> usize {
-        self.places.get(queue).map_or(0, BTreeSet::len)
+        self.queues.get(queue).map_or(0, |of| of.places.len())
+    }
+
+    /// How many bytes these are.
+    pub(crate) fn bytes(&self, queue: &Queue) -> usize {
+        self.queues.get(queue).map_or(0, |of| of.bytes)
     }
 
     /// How many rows of a queue are in lanes that get on.
     pub(crate) fn flowing(&self, queue: &Queue) -> usize {
-        self.count(queue) - self.stuck.get(queue).copied().unwrap_or(0)
+        self.queues.get(queue).map_or(0, |of| of.places.len() - of.stuck)
     }
 
-    /// Adds a row behind those of its lane, unless it is there already.
+    /// Where a queue is to be read again from, once.
+    pub(crate) fn rewound(&mut self, queue: &Queue) -> Option<QueuePlace> {
+        self.queues.get_mut(queue)?.rewound.take()
+    }
+
+    /// Makes room: of lanes that do not get on, most rows leave the memory, and are read again when
+    /// those that stay are gone.
+    pub(crate) fn let_go(&mut self, queue: &Queue) {
+        let Some(of) = self.queues.get_mut(queue) else { return };
+        for (_, lane) in self.by_key.iter_mut().filter(|(key, _)| key.0 == *queue) {
+            if lane.is_stuck && lane.rows.len() > KEPT {
+                lane.let_go = true;
+                for (_, row) in lane.rows.drain(KEPT..) {
+                    of.forget(&row);
+                    of.stuck = of.stuck.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// Adds a row behind those of its lane, unless it is there already, or behind one that was let
+    /// go.
     pub(crate) fn push(&mut self, row: OutboxRow, now: Duration) {
-        if !self.places.entry(row.queue.clone()).or_default().insert(row.place) {
+        let (key, wait) = (lane_of(&row), row.wait);
+        let of = self.queues.entry(row.queue.clone()).or_default();
+        if of.places.contains(&row.place) || self.by_key.get(&key).is_some_and(|l| l.let_go) {
             return;
         }
-        let (key, wait) = (lane_of(&row), row.wait);
+        of.places.insert(row.place);
+        of.bytes += bytes(&row);
         let lane = self.by_key.entry(key.clone()).or_default();
         self.pushed += 1;
         lane.rows.push_back((self.pushed, row));
         if lane.is_stuck {
-            *self.stuck.entry(key.0.clone()).or_default() += 1;
+            of.stuck += 1;
         }
         if lane.rows.len() == 1 {
             self.schedule(key, now, wait);
@@ -69,8 +128,8 @@ impl Lanes {
         if std::mem::replace(&mut lane.is_stuck, is_stuck) == is_stuck {
             return;
         }
-        let (count, rows) = (self.stuck.entry(key.0.clone()).or_default(), lane.rows.len());
-        *count = if is_stuck { *count + rows } else { count.saturating_sub(rows) };
+        let (of, rows) = (self.queues.entry(key.0.clone()).or_default(), lane.rows.len());
+        of.stuck = if is_stuck { of.stuck + rows } else { of.stuck.saturating_sub(rows) };
     }
 
     fn schedule(&mut self, key: LaneKey, now: Duration, wait: Duration) {
@@ -127,9 +186,10 @@ impl Lanes {
         self.set_stuck(key, false);
         let Some(lane) = self.by_key.get_mut(key) else { return };
         lane.put_off = 0;
-        if let Some((_, row)) = lane.rows.pop_front() {
-            if let Some(places) = self.places.get_mut(&row.queue) {
-                places.remove(&row.place);
+        if let (Some((_, row)), Some(of)) = (lane.rows.pop_front(), self.queues.get_mut(&key.0)) {
+            of.forget(&row);
+            if lane.rows.is_empty() && lane.let_go {
+                of.rewind(row.place);
             }
         }
         match lane.rows.front() {
@@ -191,9 +251,10 @@ impl Lanes {
         self.delayed.retain(|(_, of)| of != key);
         self.ready.retain(|of| of != key);
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
-        for row in &rows {
-            if let Some(places) = self.places.get_mut(&row.queue) {
-                places.remove(&row.place);
+        if let Some(of) = self.queues.get_mut(&key.0) {
+            rows.iter().for_each(|row| of.forget(row));
+            if lane.let_go {
+                of.rewind(rows.last().map(|row| row.place).unwrap_or_default());
             }
         }
         rows
@@ -202,9 +263,107 @@ impl Lanes {
     /// Takes out everything of a queue.
     pub(crate) fn remove_queue(&mut self, queue: &Queue) {
         self.by_key.retain(|(of, _, _), _| of != queue);
-        self.places.remove(queue);
-        self.stuck.remove(queue);
+        self.queues.remove(queue);
         self.delayed.retain(|(_, (of, _, _))| of != queue);
         self.ready.retain(|(of, _, _)| of != queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use composable_rust_core::{Encoded, NewOutboxRow, OutboxKind, QueuedRow};
+
+    use super::*;
+
+    fn queue() -> Queue {
+        Queue { partition: 0, kind: OutboxKind::Dispatch, target: "thing".to_owned() }
+    }
+
+    fn row(sequence: u64, recipient: &str) -> OutboxRow {
+        let content =
+            Encoded { name: "x".into(), version: 1, codec: "none".into(), bytes: vec![0; 10] };
+        let row = NewOutboxRow {
+            id: uuid::Uuid::from_u128(sequence.into()),
+            kind: OutboxKind::Dispatch,
+            target: "thing".to_owned(),
+            recipient: recipient.to_owned(),
+            content,
+            metadata: String::new(),
+        };
+        OutboxRow {
+            queue: queue(),
+            place: QueuePlace { sequence, index: 0 },
+            queued: QueuedRow { stream: "sender-1".parse().unwrap(), row },
+            attempts: 0,
+            wait: Duration::ZERO,
+            behind_parked: false,
+        }
+    }
+
+    /// Reads what stands behind a place, as the dispatcher does.
+    fn read(lanes: &mut Lanes, store: &[OutboxRow], after: &mut QueuePlace, limit: usize) {
+        if let Some(place) = lanes.rewound(&queue()) {
+            *after = place.min(*after);
+        }
+        let behind = store.iter().filter(|row| row.place > *after).take(limit);
+        for row in behind.cloned().collect::<Vec<_>>() {
+            *after = row.place;
+            lanes.push(row, Duration::ZERO);
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_was_let_go_comes_back_in_order() {
+        let mut store: Vec<_> = (1..=100).map(|n| row(n, "thing-a")).collect();
+        store.insert(50, row(1_000, "thing-b"));
+        store.sort_by_key(|row| row.place);
+        let (mut lanes, mut after) = (Lanes::default(), QueuePlace::default());
+        read(&mut lanes, &store, &mut after, 60);
+        let key = lanes.next(Duration::ZERO).unwrap();
+        let (serial, _) = lanes.first(&key).unwrap();
+        lanes.let_go(&queue());
+        assert_eq!(lanes.count(&queue()), 60, "it gets on");
+        lanes.put_off(&key, serial, Duration::ZERO, |_| MINUTE);
+        lanes.let_go(&queue());
+        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (KEPT, KEPT * 10));
+        assert_eq!(lanes.flowing(&queue()), 0);
+
+        // Others are read, and nothing of the lane overtakes what was let go.
+        read(&mut lanes, &store, &mut after, 200);
+        assert_eq!((lanes.count(&queue()), lanes.flowing(&queue())), (KEPT + 1, 1));
+        let other = lanes.next(Duration::ZERO).unwrap();
+        assert_eq!(other.2, "thing-b");
+        let (serial, _) = lanes.first(&other).unwrap();
+        store.retain(|row| row.queued.row.recipient != "thing-b");
+        lanes.advance(&other, serial, Duration::ZERO);
+
+        let mut done = Vec::new();
+        while !store.is_empty() {
+            read(&mut lanes, &store, &mut after, 7);
+            let Some(key) = lanes.next(MINUTE) else { continue };
+            let (serial, first) = lanes.first(&key).unwrap();
+            assert_eq!(store.remove(0).place, first.place);
+            done.push(first.place.sequence);
+            lanes.advance(&key, serial, MINUTE);
+        }
+        assert_eq!(done, (1..=100).collect::<Vec<_>>());
+        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (0, 0));
+    }
+
+    #[test]
+    fn a_lane_that_is_taken_out_is_read_again() {
+        let store: Vec<_> = (1..=30).map(|n| row(n, "thing-a")).collect();
+        let (mut lanes, mut after) = (Lanes::default(), QueuePlace::default());
+        read(&mut lanes, &store, &mut after, 30);
+        let key = lanes.next(Duration::ZERO).unwrap();
+        let (serial, _) = lanes.first(&key).unwrap();
+        lanes.retry(&key, serial, 1, Duration::ZERO, MINUTE);
+        lanes.let_go(&queue());
+        assert_eq!(lanes.remove(&key).len(), KEPT);
+        read(&mut lanes, &store, &mut after, 30);
+        let (_, first) = lanes.first(&key).unwrap();
+        assert_eq!((first.place.sequence, lanes.count(&queue())), (11, 20));
     }
 }

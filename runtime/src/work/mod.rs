@@ -12,6 +12,7 @@ mod follower;
 mod gateways;
 mod lanes;
 mod leases;
+mod page;
 mod policies;
 mod policy_follower;
 mod projection_handle;

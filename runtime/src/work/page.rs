@@ -1,0 +1,50 @@
+//! How much is read at a time.
+
+/// Bytes below which the next page may have twice as many rows, and above which it has half.
+const SMALL: usize = 4 << 20;
+const LARGE: usize = 32 << 20;
+
+/// How many rows are read at a time. Small ones come in large pages, so that what a page costs is
+/// shared by many; large ones must not fill the memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    rows: usize,
+    most: usize,
+}
+
+impl Page {
+    pub(crate) fn new(first: usize, most: usize) -> Self {
+        Self { rows: first.min(most), most }
+    }
+
+    pub(crate) fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// So much was read; `full` if there may be more.
+    pub(crate) fn was_read(&mut self, bytes: usize, full: bool) {
+        if bytes > LARGE {
+            self.rows = (self.rows / 2).max(1);
+        } else if bytes < SMALL && full {
+            self.rows = (self.rows * 2).min(self.most);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_small_rows_grow_and_those_of_large_ones_shrink() {
+        let mut page = Page::new(100, 350);
+        page.was_read(1_000, false);
+        assert_eq!(page.rows(), 100, "there was no more");
+        for (bytes, rows) in [(SMALL - 1, 200), (0, 350), (SMALL, 350), (LARGE + 1, 175)] {
+            page.was_read(bytes, true);
+            assert_eq!(page.rows(), rows);
+        }
+        (0..20).for_each(|_| page.was_read(LARGE + 1, false));
+        assert_eq!(page.rows(), 1);
+    }
+}
