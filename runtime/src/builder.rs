@@ -235,7 +235,7 @@ impl AppBuilder {
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
         let erased = Arc::new(OfEvents { name: name.clone(), policy, types });
-        self.policy(name, Source::Target(S::NAME), erased)
+        self.policy::<T>(name, Source::Target(S::NAME), erased)
     }
 
     /// Sends commands to instances of `T` for the messages of any topic, whoever writes it. A message
@@ -252,11 +252,17 @@ impl AppBuilder {
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> T>);
         let erased = Arc::new(OfRecords { name: name.clone(), policy, types });
-        self.policy(name, Source::Topic(topic.into()), erased)
+        self.policy::<T>(name, Source::Topic(topic.into()), erased)
     }
 
-    fn policy(mut self, name: String, source: Source, policy: Arc<dyn ErasedPolicy>) -> Self {
-        self.policies.push(RegisteredPolicy { name, source, from_start: false, policy });
+    fn policy<T: Target>(
+        mut self,
+        name: String,
+        source: Source,
+        policy: Arc<dyn ErasedPolicy>,
+    ) -> Self {
+        let target = T::NAME;
+        self.policies.push(RegisteredPolicy { name, source, target, from_start: false, policy });
         self
     }
 
@@ -346,7 +352,8 @@ impl AppBuilder {
     /// # Errors
     ///
     /// [`BuildError`] lists every problem: two things of one name, a reply that nothing registered
-    /// gives, a limit of 0, something for the bus where there is none.
+    /// gives, commands for a type that lives nowhere, a limit of 0, something for the bus where there is
+    /// none.
     pub fn build(self) -> Result<App, BuildError> {
         let problems = self.problems();
         if !problems.is_empty() {
@@ -527,9 +534,24 @@ impl AppBuilder {
         }
     }
 
+    fn is_elsewhere(&self, name: &'static str) -> bool {
+        self.elsewhere.contains(&ReplySource::Target(name))
+    }
+
     fn check_bus(&self, names: &BTreeMap<&'static str, &'static str>, problems: &mut Vec<String>) {
         for name in self.remote.iter().filter(|name| names.contains_key(*name)) {
             problems.push(format!("`{name}` is registered here and said to be remote"));
+        }
+        for name in names.keys().filter(|name| self.is_elsewhere(name)) {
+            problems.push(format!("`{name}` is registered here and said to be elsewhere"));
+        }
+        let published: BTreeSet<_> = self.published.iter().map(|of| of.category).collect();
+        let unknown = |name: &&'static str| !names.contains_key(name) && !self.is_elsewhere(name);
+        for name in published.into_iter().filter(unknown) {
+            problems.push(format!(
+                "events of `{name}` are published: register it with `.aggregate`, or say \
+                 `.elsewhere` (another process)"
+            ));
         }
         for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
             problems.push(format!("`{name}` is served but not registered"));
@@ -543,6 +565,16 @@ impl AppBuilder {
                          `.aggregate`, or say `.remote`"
                     ));
                 }
+            }
+            let target = policy.target;
+            let is_known = names.contains_key(target) || self.remote.contains(target);
+            if !is_known && !self.is_elsewhere(target) {
+                let policy = &policy.name;
+                problems.push(format!(
+                    "the policy `{policy}` sends commands to `{target}`: register it with \
+                     `.aggregate`, or say where it lives with `.remote` (another service) or \
+                     `.elsewhere` (another process)"
+                ));
             }
         }
         let Some(bus) = &self.bus else {

@@ -109,7 +109,7 @@ pub(crate) fn plan<A: Aggregate>(
                     Ruling::Refused(SendError::KeyReused)
                 }
             } else {
-                match guarded(|| draft.answer(question)).and_then(|answered| answered) {
+                match draft.guarded_answer(question) {
                     Ok(ruling) => ruling,
                     Err(error) => {
                         failed[index] = Some(error);
@@ -140,6 +140,19 @@ struct Draft<'a, A: Aggregate> {
 }
 
 impl<A: Aggregate> Draft<'_, A> {
+    /// The same, where a panic of the aggregate is an error too.
+    fn guarded_answer(
+        &mut self,
+        question: &Question<A::Command>,
+    ) -> Result<Ruling<A>, SendError<A::Rejection>> {
+        catch_unwind(AssertUnwindSafe(|| self.answer(question))).unwrap_or_else(|panic| {
+            let (text, stream) = (panic_text(&*panic), &self.rules.stream);
+            let id = question.incoming.message_id;
+            tracing::error!(%stream, message = %id, panic = text, "an aggregate panicked; its command fails");
+            Err(SendError::Panicked(text))
+        })
+    }
+
     /// Decides one message. An error means that it fails for reasons other than the domain's, and
     /// that the draft is spoilt.
     fn answer(
@@ -518,14 +531,6 @@ fn event_metadata<A: Aggregate>(ctx: &Context<'_, A>) -> String {
         ..ctx.metadata().clone()
     };
     json(&metadata)
-}
-
-fn guarded<T, R: Message>(work: impl FnOnce() -> T) -> Result<T, SendError<R>> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic_text(&*panic);
-        tracing::error!(panic = text, "an aggregate panicked; its command fails");
-        SendError::Panicked(text)
-    })
 }
 
 fn index(n: usize) -> u32 {

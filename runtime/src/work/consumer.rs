@@ -263,6 +263,14 @@ impl Consumer {
     /// The message as it is queued. A command for a type that is not served is answered.
     fn message(&self, served: &BTreeSet<&str>, delivery: &SharedDelivery) -> Vec<QueuedRow> {
         let message = delivery.message();
+        let own = format!("urn:uuid:{}", self.work.shared.log.id);
+        if message.header("ce_source") == Some(&*own) {
+            tracing::error!(
+                log = %self.work.shared.log.id,
+                "another service on the bus has a log of the same id, so that neither gets its \
+                 replies: give each a log of its own (in memory: `with_log_id`)"
+            );
+        }
         let queued = received(self.work.shared.log.id, message).and_then(|(sender, row)| {
             let stream = sender.parse().map_err(|_| "its sender is no stream".to_owned())?;
             if message.topic != commands_topic(&row.target) {

@@ -8,6 +8,8 @@ use super::gateways::Called;
 use super::policies::PolicyError;
 use super::projections::{Fault, WORKER};
 use crate::deliver::{Carried, Delivered};
+use crate::plan::BUS;
+
 /// What came of a row.
 #[derive(Debug)]
 pub(super) enum Executed {
@@ -25,12 +27,21 @@ pub(super) enum Executed {
     Newer(String),
 }
 
+/// What was queued before its target moved to another service goes there, behind what has gone there
+/// since.
+fn forward(row: &OutboxRow) -> Executed {
+    let mut queued = row.queued.clone();
+    (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS.to_owned());
+    Executed::Done(vec![queued])
+}
+
 impl Work {
     pub(super) async fn execute(&self, row: &OutboxRow) -> Executed {
         if row.behind_parked {
             return Executed::Done(Vec::new());
         }
         match row.queue.kind {
+            OutboxKind::Dispatch if self.shared.remote.contains(&*row.queue.target) => forward(row),
             OutboxKind::Dispatch => self.dispatch(row).await,
             OutboxKind::Call => self.call(row).await,
             OutboxKind::Policy => self.apply_policy(row).await,

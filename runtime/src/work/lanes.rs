@@ -20,9 +20,12 @@ pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
 pub(crate) struct Lanes {
     by_key: BTreeMap<LaneKey, Lane>,
     ready: VecDeque<LaneKey>,
-    delayed: BTreeSet<(Duration, LaneKey)>,
+    /// Until when, in the order in which they were put off: those that wait for the same moment, such
+    /// as the next probe of a gateway, take turns.
+    delayed: BTreeSet<(Duration, u64, LaneKey)>,
     queues: BTreeMap<Queue, InMemory>,
     pushed: u64,
+    put_off: u64,
 }
 
 /// What is in memory of one queue.
@@ -136,17 +139,18 @@ impl Lanes {
         if wait.is_zero() {
             self.ready.push_back(key);
         } else {
-            self.delayed.insert((now + wait, key));
+            self.put_off += 1;
+            self.delayed.insert((now + wait, self.put_off, key));
         }
     }
 
     /// The next lane whose first row can be worked on now.
     pub(crate) fn next(&mut self, now: Duration) -> Option<LaneKey> {
-        while let Some((until, _)) = self.delayed.first() {
+        while let Some((until, ..)) = self.delayed.first() {
             if *until > now {
                 break;
             }
-            if let Some((_, key)) = self.delayed.pop_first() {
+            if let Some((.., key)) = self.delayed.pop_first() {
                 self.ready.push_back(key);
             }
         }
@@ -163,7 +167,7 @@ impl Lanes {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.delayed.first().map(|(until, _)| until.saturating_sub(now))
+        self.delayed.first().map(|(until, ..)| until.saturating_sub(now))
     }
 
     /// The first row of a lane.
@@ -248,11 +252,13 @@ impl Lanes {
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);
         let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
-        self.delayed.retain(|(_, of)| of != key);
+        self.delayed.retain(|(.., of)| of != key);
         self.ready.retain(|of| of != key);
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
         if let Some(of) = self.queues.get_mut(&key.0) {
-            rows.iter().for_each(|row| of.forget(row));
+            for row in &rows {
+                of.forget(row);
+            }
             if lane.let_go {
                 of.rewind(rows.last().map(|row| row.place).unwrap_or_default());
             }
@@ -264,7 +270,7 @@ impl Lanes {
     pub(crate) fn remove_queue(&mut self, queue: &Queue) {
         self.by_key.retain(|(of, _, _), _| of != queue);
         self.queues.remove(queue);
-        self.delayed.retain(|(_, (of, _, _))| of != queue);
+        self.delayed.retain(|(.., (of, _, _))| of != queue);
         self.ready.retain(|(of, _, _)| of != queue);
     }
 }

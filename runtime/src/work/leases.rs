@@ -16,6 +16,11 @@ use uuid::Uuid;
 /// How long others are given to take what only newer code knows.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether leases are free to be given up.
+const HURRY: Duration = Duration::from_millis(50);
+/// How often it is looked for leases that come free, while this process has less than its share.
+const LOOK_FOR_SHARE: Duration = Duration::from_secs(1);
+
 /// The worker of a queue, as leases name it.
 pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
     format!("{}/{target}", kind.as_str())
@@ -68,6 +73,8 @@ struct State {
     withdrawn: BTreeMap<String, Duration>,
     /// Workers that other processes have announced too.
     elsewhere: BTreeSet<String>,
+    /// How many leases this process has too few, because others still hold them.
+    missing: usize,
 }
 
 impl Leases {
@@ -143,15 +150,23 @@ impl Leases {
                     }
                 }
             }
-            let leaving = stopping || self.lock().held.values().any(|held| held.is_leaving());
-            let pause =
-                if leaving { Duration::from_millis(50).min(inner.ttl / 3) } else { inner.ttl / 3 };
+            let pause = if stopping { HURRY } else { self.until_next() }.min(inner.ttl / 3);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {}
                 () = inner.hurry.notified() => {}
                 () = inner.clock.sleep(pause) => {}
             }
+        }
+    }
+
+    /// How long until the next turn, unless the leases want it earlier.
+    fn until_next(&self) -> Duration {
+        let state = self.lock();
+        match state.missing {
+            _ if state.held.values().any(|held| held.is_leaving()) => HURRY,
+            0 => self.0.ttl,
+            _ => LOOK_FOR_SHARE,
         }
     }
 
@@ -182,7 +197,7 @@ impl Leases {
         if some_leave {
             self.changed();
         }
-        let (holder, ttl) = (inner.holder, inner.ttl);
+        let (holder, ttl, announced) = (inner.holder, inner.ttl, workers.clone());
         let done = inner
             .store
             .change_leases(&LeaseRound { holder, workers, ttl, changes: changes.clone() })
@@ -217,6 +232,17 @@ impl Leases {
                 }
             }
         }
+        let missing = missing(inner.holder, &inner.workers, &announced, &table, &state.held);
+        if missing > 0 && state.missing == 0 {
+            let lapse = inner.ttl;
+            tracing::info!(
+                missing,
+                ?lapse,
+                "other processes hold part of this one's share of the work: they hand it over, or \
+                 their leases lapse if they are gone"
+            );
+        }
+        state.missing = missing;
         let count = state.held.len();
         drop(state);
         if moved {
@@ -238,14 +264,7 @@ fn plan(
     let mut changes = Vec::new();
     for worker in announced {
         let count = partitions.get(worker).copied().unwrap_or(0);
-        let others: BTreeSet<Uuid> = table
-            .members
-            .iter()
-            .filter(|(of, who)| of == worker && *who != holder)
-            .map(|(_, who)| *who)
-            .collect();
-        let members = u16::try_from(others.len() + 1).unwrap_or(u16::MAX);
-        let share = usize::from(count.div_ceil(members));
+        let share = usize::from(count.div_ceil(members(holder, worker, table)));
         let mut own = 0;
         for held in held.values().filter(|held| held.lease.worker == *worker) {
             own += usize::from(!held.is_leaving());
@@ -291,6 +310,29 @@ fn plan(
         changes.push((held.lease.clone(), action));
     }
     changes
+}
+
+/// How many processes share a worker, this one among them.
+fn members(holder: Uuid, worker: &str, table: &LeaseTable) -> u16 {
+    let others = table.members.iter().filter(|(of, who)| of == worker && *who != holder);
+    let others: BTreeSet<Uuid> = others.map(|(_, who)| *who).collect();
+    u16::try_from(others.len() + 1).unwrap_or(u16::MAX)
+}
+
+/// How many leases this process should have besides those that it holds, at the least.
+fn missing(
+    holder: Uuid,
+    partitions: &BTreeMap<String, u16>,
+    announced: &[String],
+    table: &LeaseTable,
+    held: &BTreeMap<(String, u16), Arc<Held>>,
+) -> usize {
+    let of_worker = |worker: &String| {
+        let count = partitions.get(worker).copied().unwrap_or(0);
+        let own = held.keys().filter(|(of, _)| of == worker).count();
+        usize::from(count / members(holder, worker, table)).saturating_sub(own)
+    };
+    announced.iter().map(of_worker).sum()
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -346,6 +388,22 @@ mod tests {
         assert_eq!(kinds(&changes, LeaseAction::Renew), [0, 1, 2, 3, 7]);
         assert_eq!(kinds(&changes, LeaseAction::Release), [4, 5, 6]);
         assert!(working.is_leaving());
+    }
+
+    #[test]
+    fn what_others_hold_of_its_share_is_missing() {
+        let me = Uuid::from_u128(1);
+        let partitions = BTreeMap::from([("w".to_owned(), 8), ("one".to_owned(), 1)]);
+        let announced = ["w".to_owned(), "one".to_owned()];
+        let other = |worker: &str, n| (worker.to_owned(), Uuid::from_u128(n));
+        let missing = |others: u128, own: u16| {
+            let members = (0..others).flat_map(|n| ["w", "one"].map(|w| other(w, 2 + n)));
+            let table = LeaseTable { leases: Vec::new(), members: members.collect() };
+            let held: BTreeMap<_, _> = (0..own).map(|p| held("w", p)).collect();
+            missing(me, &partitions, &announced, &table, &held)
+        };
+        assert_eq!([missing(1, 0), missing(1, 3), missing(1, 4)], [4, 1, 0]);
+        assert_eq!([missing(2, 1), missing(2, 2)], [1, 0], "three cannot all have three");
     }
 
     #[test]

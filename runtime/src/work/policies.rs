@@ -283,6 +283,8 @@ impl Work {
 pub(crate) struct RegisteredPolicy {
     pub(crate) name: String,
     pub(crate) source: Source,
+    /// Whom it sends commands to.
+    pub(crate) target: &'static str,
     pub(crate) from_start: bool,
     pub(crate) policy: Arc<dyn ErasedPolicy>,
 }

@@ -72,7 +72,7 @@ impl Plans {
     fn workers(&self, shared: &Shared, registry: &Registry) -> BTreeMap<String, u16> {
         let mut workers = BTreeMap::new();
         let mut add = |worker: String| workers.insert(worker, shared.log.partitions);
-        for (kind, target) in self.queues(registry) {
+        for (kind, target) in self.queues(shared, registry) {
             add(worker_of(kind, &target));
         }
         for name in registry.names() {
@@ -97,8 +97,10 @@ impl Plans {
     }
 
     /// The queues that the dispatcher works.
-    fn queues(&self, registry: &Registry) -> Vec<(OutboxKind, String)> {
-        let dispatches = registry.names().map(|name| (OutboxKind::Dispatch, name.to_owned()));
+    fn queues(&self, shared: &Shared, registry: &Registry) -> Vec<(OutboxKind, String)> {
+        // What was queued for a target before it moved to another service is forwarded.
+        let targets = registry.names().chain(shared.remote.iter().copied());
+        let dispatches = targets.map(|name| (OutboxKind::Dispatch, name.to_owned()));
         let calls = self.gateways.keys().map(|name| (OutboxKind::Call, (*name).to_owned()));
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
         let projections = self.projections.keys();
@@ -135,7 +137,7 @@ impl Plans {
         });
         let (store, clock) = (shared.store.clone(), Arc::clone(&shared.clock));
         workers.spawn(wake(store, clock, ring, stop.clone()));
-        let queues = self.queues(registry);
+        let queues = self.queues(shared, registry);
         spawn(&workers, &work, "dispatcher", move |work| {
             Dispatcher::new(work, queues.clone()).run()
         });

@@ -56,7 +56,7 @@ pub(super) async fn begin_behind_what_is_known(on: Subject) {
     let elsewhere = BusPlace { partition: 10_000, offset: 0 };
     let other = BusPosition { topic: on.topic("others"), place: seen[5] };
     let known = [known(elsewhere), other, known(seen[3])];
-    let mut reader = on.join_behind("readers", &[topic.clone()], &known).await;
+    let mut reader = on.join_behind("readers", std::slice::from_ref(&topic), &known).await;
     assert_eq!(texts(&reader.take(2).await), numbers(4, 6));
 }
 

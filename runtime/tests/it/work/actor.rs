@@ -235,6 +235,9 @@ pub(crate) enum Behaviour {
     Panics,
 }
 
+/// The request that can never be sent.
+pub(crate) const NOWHERE: &str = "nowhere";
+
 /// The outside world. It answers unless a script says otherwise. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Outside {
@@ -281,6 +284,9 @@ impl Gateway for Outside {
     ) -> Result<OutsideResponse, CallError<OutsideFailure>> {
         let OutsideRequest::Ask(text) = request;
         self.calls.lock().unwrap().push((text.clone(), key.to_owned()));
+        if text == NOWHERE {
+            return Err(CallError::unreachable("there is no such place"));
+        }
         let next = self.script.lock().unwrap().pop_front();
         match next.unwrap_or(Behaviour::Answers) {
             Behaviour::Answers => Ok(OutsideResponse::Said(text)),

@@ -1,6 +1,8 @@
 //! Calls: attempts, answers, time limits, the breaker.
 
-use super::actor::{Act, Behaviour};
+use composable_rust_core::prelude::*;
+
+use super::actor::{Act, Actor, Behaviour, NOWHERE};
 use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 use tokio::time::Instant;
@@ -105,6 +107,25 @@ async fn an_open_breaker_spends_no_attempts() {
     let took = opened.elapsed();
     assert!(took >= millis(60_000) && took < millis(65_000), "{took:?}");
     assert_eq!(world.outside.calls(), 31);
+}
+
+/// The breaker's probes go round: what can never be sent does not keep it open for others.
+#[tokio::test(start_paused = true)]
+async fn requests_that_cannot_be_sent_do_not_starve_others() {
+    let world = World::new();
+    let app = world.app();
+    for n in 0..12 {
+        let act = Act::Call { tag: 1, text: NOWHERE.to_owned() };
+        tell_to(&app, &format!("a{n:02}"), act).await;
+    }
+    eventually("it is open", async || world.outside.calls() >= 10).await;
+    let started = Instant::now();
+    tell_to(&app, "b", call(1)).await;
+    let b = app.handle(&Actor::id("b"));
+    b.wait(|b| (b.log.len() == 2).then_some(()), millis(3_600_000)).await.unwrap();
+    // Each of those that were there before has its probe at the most.
+    let took = started.elapsed();
+    assert!(took < millis(14 * 31_000), "{took:?}");
 }
 
 /// The answer is queued in the settlement of the call, so a lost one is made again under its key.

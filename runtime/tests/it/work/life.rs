@@ -210,6 +210,17 @@ fn every_problem_of_an_app_is_told() {
             "the policy `p` reads events of `elsewhere`: register it with `.aggregate`, or say \
              `.remote`",
         ),
+        (
+            whole().on::<Actor, Elsewhere, Vec<_>>("p", |_| Vec::new()),
+            "the policy `p` sends commands to `elsewhere`: register it with `.aggregate`, or say \
+             where it lives with `.remote` (another service) or `.elsewhere` (another process)",
+        ),
+        (
+            bare().event_bus(InMemoryEventBus::new()).publish::<Actor>(Format::Json),
+            "events of `actor` are published: register it with `.aggregate`, or say `.elsewhere` \
+             (another process)",
+        ),
+        (whole().elsewhere::<Actor>(), "`actor` is registered here and said to be elsewhere"),
         (whole().remote::<Elsewhere>(), "there are remote targets but no bus: add `.event_bus`"),
         (
             whole().publish::<Actor>(Format::Json),

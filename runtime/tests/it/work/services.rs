@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, EventBus, Format, PublishError, Publisher, PublisherName,
+    BusError, BusMessage, BusPosition, Codecs, EventBus, EventStore as _, Format, PublishError,
+    Publisher, PublisherName, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder, Settings};
 use composable_rust_testing::{InMemoryEventBus, InMemoryPublisher};
@@ -393,6 +394,27 @@ async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
     };
     eventually("they are published", async || versions().len() >= count).await;
     assert_eq!(versions(), (1..=count as u64).collect::<Vec<_>>());
+}
+
+/// What waits for a type that then moves to another service goes there.
+#[tokio::test(start_paused = true)]
+async fn what_was_queued_before_a_type_moved_away_follows_it() {
+    let (line, world) = (Line::new(), world_of(1));
+    let stream = Back::id("1").stream();
+    let content = Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(7))).unwrap();
+    let mut queued = world.row("1", "1", content);
+    queued.stream = Front::id("1").stream();
+    "back".clone_into(&mut queued.row.target);
+    queued.row.recipient = stream.to_string();
+    queued.row.metadata = queued.row.metadata.replace("actor", "front");
+    let partition = world.memory.log().partition_of(&queued.stream);
+    world.memory.enqueue(partition, &[queued], None).await.unwrap();
+    let _front = front(&world, world.memory.clone(), &line, false);
+    let back = started(back(&world_of(2), &line));
+    let back = back.handle(&Back::id("1"));
+    let found = back.wait(|own| (!own.0.is_empty()).then(|| own.0.clone()), PATIENCE).await;
+    assert_eq!(found.unwrap(), ["note 7"]);
+    eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
 }
 
 /// How often instance 1 over there was told the same once more.
