@@ -287,7 +287,11 @@ fn shape(fields: &Fields, read: &[MessageField]) -> Shape {
 
 /// The last part of the last field's type, such as `Reply<Payment>`.
 fn last_segment(variant: &Variant) -> Option<&PathSegment> {
-    match &variant.fields.iter().next_back()?.ty {
+    segment_of(&variant.fields.iter().next_back()?.ty)
+}
+
+fn segment_of(ty: &Type) -> Option<&PathSegment> {
+    match ty {
         Type::Path(path) => path.path.segments.last(),
         _ => None,
     }
@@ -320,6 +324,21 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
     if (reply || answer) && variant.fields.len() > MAX_TAG_FIELDS + 1 {
         let message = format!("a tag has at most {MAX_TAG_FIELDS} fields: make it a struct");
         errors.at(&variant.ident, message);
+    }
+    if !(reply || answer) && matches!(variant.fields, Fields::Unnamed(_)) {
+        for field in &variant.fields {
+            let Some(PathSegment { ident: name, arguments }) = segment_of(&field.ty) else {
+                continue;
+            };
+            let is_generic = matches!(arguments, PathArguments::AngleBracketed(_));
+            if is_generic && (name == "Reply" || name == "Answer") {
+                let message = format!(
+                    "a variant that takes replies or answers ends with them: put the tag before \
+                     the `{name}`"
+                );
+                errors.at(field, message);
+            }
+        }
     }
     match (reply, answer) {
         (true, _) => Role::Reply,
