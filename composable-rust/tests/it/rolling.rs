@@ -414,6 +414,7 @@ async fn old_and_new_code_work_together() {
 
     // New code finishes what there is.
     let new = start!(new, &database.url(), log);
+    assert_nothing_is_parked(&new).await;
     let answered = async || answered(&new).await;
     let patience = Instant::now();
     while answered().await < asked {
@@ -448,8 +449,7 @@ async fn old_and_new_code_work_together() {
     balances.rebuild().await.unwrap();
     caught_up(&balances).await;
     assert_eq!(read().await, before, "a rebuild gives the same");
-    let parked: Vec<_> = new.dead_letters().all().try_collect().await.unwrap();
-    assert_eq!(parked, [], "nothing is parked");
+    assert_nothing_is_parked(&new).await;
     let [first, second, corrections] = versions(&new).await;
     println!(
         "{asked} payments around {time:?}, {asked_of_old} asked of old code, which could not read an \
@@ -473,6 +473,11 @@ async fn versions(app: &App) -> [u64; 3] {
         }] += 1;
     }
     counts
+}
+
+async fn assert_nothing_is_parked(app: &App) {
+    let parked: Vec<_> = app.dead_letters().all().try_collect().await.unwrap();
+    assert!(parked.is_empty(), "{} are parked, the first: {:?}", parked.len(), parked[0]);
 }
 
 async fn caught_up(projection: &composable_rust::ProjectionHandle) {
