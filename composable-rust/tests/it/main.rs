@@ -1,4 +1,5 @@
 //! The parts together, on real databases.
 
+mod process;
 mod projections;
 mod rolling;

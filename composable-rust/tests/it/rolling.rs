@@ -1,17 +1,21 @@
-//! A rolling deploy: old and new code on one store, under load. The new code writes a new version of
-//! an event, an event and a command that the old code does not know.
+//! A rolling deploy: processes of old and of new code on one store, under load. The new code writes a
+//! new version of an event, an event and a command that the old code does not know.
 //!
-//! `ROLLING_SECONDS` is for how long.
+//! `ROLLING_SECONDS` is for how long old and new work together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel};
 use composable_rust::prelude::*;
-use composable_rust::{LoadError, Projection, ProjectionError, ProjectionState, Recorded};
+use composable_rust::{
+    LoadError, Projection, ProjectionError, ProjectionState, Recorded, asked_to_stop,
+};
 use composable_rust_testing::TestDatabase;
 use futures_util::TryStreamExt as _;
+
+use crate::process::Process;
 
 /// The code of both versions: accounts, tellers that pay into them, a policy and a projection.
 macro_rules! version {
@@ -284,6 +288,117 @@ mod log {
     }
 }
 
+/// How a process is told which code it is and where the store is.
+const CODE: &str = "ROLLING_CODE";
+const STORE: &str = "ROLLING_STORE";
+
+/// How many at a time ask a process.
+const CALLERS: u32 = 4;
+
+/// Works with one version's code, and asks it to, until the process is to stop. Says how much it
+/// has asked, and how often it could not read an account.
+macro_rules! work {
+    ($version:ident, $url:expr) => {{
+        let app = start!($version, $url, log);
+        let over = Arc::new(AtomicBool::new(false));
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..CALLERS {
+            let (app, over) = (app.clone(), Arc::clone(&over));
+            callers.spawn(async move {
+                let (mut n, mut asked, mut unreadable) = (caller, 0_u64, 0_u64);
+                while !over.load(Ordering::Relaxed) {
+                    n += CALLERS;
+                    let (account, cents) = (n % ACCOUNTS, i64::from(n % 99 + 1));
+                    let teller = $version::Teller::id((n % TELLERS).to_string());
+                    let pay = $version::TellerCommand::Pay { account, cents };
+                    app.handle(&teller).send(pay).await.unwrap();
+                    asked += 1;
+                    // What only newer code can read, old code says it cannot.
+                    let id = $version::Account::id(account.to_string());
+                    match app.handle(&id).state(|account| account.cents).await {
+                        Ok(_) => {}
+                        Err(LoadError::NewerSchema { .. }) => unreadable += 1,
+                        Err(error) => panic!("{error}"),
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                (asked, unreadable)
+            });
+        }
+        println!("{WORKING}");
+        asked_to_stop().await;
+        over.store(true, Ordering::Relaxed);
+        let counts = callers.join_all().await;
+        let asked: u64 = counts.iter().map(|(asked, _)| asked).sum();
+        let unreadable: u64 = counts.iter().map(|(_, unreadable)| unreadable).sum();
+        assert!(app.shutdown(Duration::from_secs(20)).await);
+        println!("{ASKED}{asked}");
+        println!("{UNREADABLE}{unreadable}");
+    }};
+}
+
+/// What a process says.
+const WORKING: &str = "it works";
+const ASKED: &str = "asked: ";
+const UNREADABLE: &str = "could not read: ";
+
+/// The process. As a test of its own, it does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process() {
+    let (Ok(code), Ok(url)) = (std::env::var(CODE), std::env::var(STORE)) else { return };
+    match &*code {
+        "old" => work!(old, &url),
+        "new" => work!(new, &url),
+        _ => panic!("there is no {code} code"),
+    }
+}
+
+/// The processes of a deploy on one store.
+struct Deploy {
+    url: String,
+    asked: u64,
+    asked_of_old: u64,
+    unreadable: u64,
+}
+
+impl Deploy {
+    async fn start(&self, code: &str) -> Process {
+        let variables = [(CODE, code), (STORE, &*self.url)];
+        let mut process = Process::start("rolling::one_process", &variables);
+        process.says(WORKING).await;
+        process
+    }
+
+    async fn stop(&mut self, code: &str, mut process: Process) {
+        process.stop();
+        let asked: u64 = process.says(ASKED).await.parse().unwrap();
+        let unreadable: u64 = process.says(UNREADABLE).await.parse().unwrap();
+        println!("{code} code was asked {asked} times and could not read {unreadable} times");
+        assert!(asked > 0 && (code == "old" || unreadable == 0));
+        self.asked += asked;
+        self.asked_of_old += if code == "old" { asked } else { 0 };
+        self.unreadable += unreadable;
+    }
+
+    /// Old and old, old and new for `time`, in the middle of which the old one starts anew, new and
+    /// new.
+    async fn roll(&mut self, time: Duration) {
+        let (first, second) = (self.start("old").await, self.start("old").await);
+        tokio::time::sleep(time / 4).await;
+        let third = self.start("new").await;
+        self.stop("old", first).await;
+        tokio::time::sleep(time / 2).await;
+        self.stop("old", second).await;
+        let second = self.start("old").await;
+        tokio::time::sleep(time / 2).await;
+        let fourth = self.start("new").await;
+        self.stop("old", second).await;
+        tokio::time::sleep(time / 4).await;
+        self.stop("new", third).await;
+        self.stop("new", fourth).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_and_new_code_work_together() {
     let seconds = std::env::var("ROLLING_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -293,51 +408,13 @@ async fn old_and_new_code_work_together() {
     let table = "create table balances (account text primary key, cents bigint, events bigint)";
     sqlx::query(table).execute(&pool).await.unwrap();
 
-    let old = start!(old, &database.url(), log);
+    let mut deploy = Deploy { url: database.url(), asked: 0, asked_of_old: 0, unreadable: 0 };
+    deploy.roll(time).await;
+    let Deploy { asked, asked_of_old, unreadable, .. } = deploy;
+
+    // New code finishes what there is.
     let new = start!(new, &database.url(), log);
-    let (asked, sent_to_old, unavailable) =
-        (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let began = Instant::now();
-    let mut callers = tokio::task::JoinSet::new();
-    for caller in 0..8_u32 {
-        let (old, new) = (old.clone(), new.clone());
-        let (asked, sent, unavailable) =
-            (Arc::clone(&asked), Arc::clone(&sent_to_old), Arc::clone(&unavailable));
-        callers.spawn(async move {
-            let mut n = caller;
-            while began.elapsed() < time {
-                n += 8;
-                let (account, cents) = (n % ACCOUNTS, i64::from(n % 100 + 1));
-                let teller = (n % TELLERS).to_string();
-                if n % 2 == 0 {
-                    let pay = old::TellerCommand::Pay { account, cents };
-                    old.handle(&old::Teller::id(&*teller)).send(pay).await.unwrap();
-                    sent.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    let pay = new::TellerCommand::Pay { account, cents };
-                    new.handle(&new::Teller::id(&*teller)).send(pay).await.unwrap();
-                }
-                asked.fetch_add(1, Ordering::Relaxed);
-                // What only newer code can read, old code says it cannot: another process can.
-                let id = old::Account::id(account.to_string());
-                match old.handle(&id).state(|account| account.cents).await {
-                    Ok(_) => {}
-                    Err(LoadError::NewerSchema { .. }) => {
-                        unavailable.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-    }
-    while let Some(ended) = callers.join_next().await {
-        ended.unwrap();
-    }
-    // The old process goes; the new one finishes what there is.
-    assert!(old.shutdown(Duration::from_secs(20)).await);
-    drop(old);
-    let asked = asked.load(Ordering::Relaxed);
+    assert_nothing_is_parked(&new).await;
     let answered = async || answered(&new).await;
     let patience = Instant::now();
     while answered().await < asked {
@@ -372,15 +449,35 @@ async fn old_and_new_code_work_together() {
     balances.rebuild().await.unwrap();
     caught_up(&balances).await;
     assert_eq!(read().await, before, "a rebuild gives the same");
-    let parked: Vec<_> = new.dead_letters().all().try_collect().await.unwrap();
-    assert_eq!(parked, [], "nothing is parked");
+    assert_nothing_is_parked(&new).await;
+    let [first, second, corrections] = versions(&new).await;
     println!(
-        "{asked} payments in {time:?}, {} asked of old code; it could not read an account {} times",
-        sent_to_old.load(Ordering::Relaxed),
-        unavailable.load(Ordering::Relaxed)
+        "{asked} payments around {time:?}, {asked_of_old} asked of old code, which could not read an \
+         account {unreadable} times; {first} events of the old version, {second} of the new one, \
+         {corrections} by the new command"
     );
-    assert!(unavailable.load(Ordering::Relaxed) > 0, "the new code has written what is new");
+    assert!(first > 0 && second > 0 && corrections > 0 && unreadable > 0, "both were at work");
     new.shutdown(Duration::from_secs(20)).await;
+}
+
+/// How many deposits are of the old version, how many of the new one, and how many corrections.
+async fn versions(app: &App) -> [u64; 3] {
+    let mut counts = [0; 3];
+    let events = app.events::<new::Account>(app.log().beginnings());
+    let events: Vec<_> = events.try_collect().await.unwrap();
+    for recorded in events {
+        counts[match recorded.event {
+            new::AccountEvent::Deposited { note, .. } if note != "new" => 0,
+            new::AccountEvent::Deposited { .. } => 1,
+            new::AccountEvent::Corrected { .. } => 2,
+        }] += 1;
+    }
+    counts
+}
+
+async fn assert_nothing_is_parked(app: &App) {
+    let parked: Vec<_> = app.dead_letters().all().try_collect().await.unwrap();
+    assert!(parked.is_empty(), "{} are parked, the first: {:?}", parked.len(), parked[0]);
 }
 
 async fn caught_up(projection: &composable_rust::ProjectionHandle) {

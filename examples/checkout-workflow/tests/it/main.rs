@@ -4,11 +4,14 @@
 mod audit;
 mod chaos;
 mod cli;
+mod freezer;
+mod frozen;
 mod inventory;
 mod kill;
 mod ledger;
 mod order;
 mod payment;
+mod plain_consumer;
 mod postgres;
 mod program;
 mod provider;

@@ -59,11 +59,7 @@ impl Program {
 
     /// Starts it; what it says goes to a file called `name`.
     pub(crate) fn start(&self, name: &str, args: &[&str]) -> Process {
-        let log = self.folder.path().join(name);
-        let open = || File::options().create(true).append(true).open(&log).expect("a log");
-        let mut command = self.command(args);
-        let child = command.stdout(open()).stderr(open()).spawn().expect("it starts");
-        Process { child, log }
+        Process::start(self.command(args), self.folder.path().join(name))
     }
 }
 
@@ -74,6 +70,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Starts it; what it says goes to the file `log`.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
+        let open = || File::options().create(true).append(true).open(&log).expect("a log");
+        let child = command.stdout(open()).stderr(open()).spawn().expect("it starts");
+        Self { child, log }
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it can be killed");

@@ -11,7 +11,7 @@ use crate::shop::{all_adds_up, shop, unique};
 const VARIABLE: &str = "KAFKA_BROKERS";
 
 /// Where the broker is that `cargo xtask test` starts.
-fn brokers() -> String {
+pub(crate) fn brokers() -> String {
     std::env::var(VARIABLE).ok().filter(|brokers| !brokers.is_empty()).unwrap_or_else(|| {
         panic!(
             "{VARIABLE} is not set: run `cargo xtask test`, which starts a broker, or set it to \

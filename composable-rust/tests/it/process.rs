@@ -1,0 +1,66 @@
+//! A test of this executable, run in a process of its own.
+
+use std::env::current_exe;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a process may take to say what it is waited for to say.
+const MOST: Duration = Duration::from_secs(60);
+
+/// The process; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Process {
+    /// Starts `test`, which finds `variables` in its environment. Without them it is to do nothing.
+    pub(crate) fn start(test: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = File::create(folder.path().join("log")).expect("a log");
+        let mut command = Command::new(current_exe().expect("it is known"));
+        command.args(["--exact", test, "--nocapture"]).envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        Self { child: command.spawn().expect("it starts"), folder }
+    }
+
+    /// Waits for a line that begins with `text`, and gives the rest of it.
+    pub(crate) async fn says(&mut self, text: &str) -> String {
+        let began = Instant::now();
+        loop {
+            // Before the log is read: what it said is there when it has ended.
+            let ended = self.child.try_wait().expect("it is ours");
+            let said = self.said();
+            let mut lines = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            if let Some(rest) = lines.find_map(|line| line.strip_prefix(text)) {
+                return rest.to_owned();
+            }
+            assert!(ended.is_none() && began.elapsed() < MOST, "no `{text}`, {ended:?}: {said}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Has it stop as an orchestrator does, and waits for it.
+    pub(crate) fn stop(&mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it can be told: {}", self.said());
+        let status = self.child.wait().expect("it is ours");
+        assert!(status.success(), "{status}: {}", self.said());
+    }
+
+    fn said(&self) -> String {
+        let log: PathBuf = self.folder.path().join("log");
+        std::fs::read_to_string(log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
