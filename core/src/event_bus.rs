@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::stream::Stream;
 use uuid::Uuid;
 
-use crate::Timestamp;
+use crate::{EventId, Timestamp};
 
 /// A message on the bus: bytes under a key in a topic, with headers that any client can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,15 @@ pub trait Delivery: Send + Sync + 'static {
     fn acknowledge(self) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
+/// How far a publisher has come in its partition of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumePosition {
+    /// The last offset that is published.
+    pub offset: u64,
+    /// The event there, if it is known: if the log has another, it went back.
+    pub event_id: Option<EventId>,
+}
+
 /// The only publisher of one log partition: whoever opened it last. What earlier holders still try
 /// to publish is refused.
 pub trait Publisher: Send + Sync + 'static {
@@ -80,8 +89,9 @@ pub trait Publisher: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`PublishError`]; each variant says what to do.
-    fn resume_position(&mut self)
-    -> impl Future<Output = Result<Option<u64>, PublishError>> + Send;
+    fn resume_position(
+        &mut self,
+    ) -> impl Future<Output = Result<Option<ResumePosition>, PublishError>> + Send;
 
     /// Publishes `messages` in order, all or nothing, together with `position` if given.
     ///
@@ -95,7 +105,7 @@ pub trait Publisher: Send + Sync + 'static {
     fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> impl Future<Output = Result<(), PublishError>> + Send;
 }
 

@@ -64,7 +64,7 @@ pub use effect::{
 pub use event::{Encoded, NewEvent, Recorded, RecordedEvent, StoredContent};
 pub use event_bus::{
     BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
-    PublisherName,
+    PublisherName, ResumePosition,
 };
 pub use event_sourced::EventSourced;
 pub use event_store::{

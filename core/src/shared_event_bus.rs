@@ -8,7 +8,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 
 use crate::{
     BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
-    PublisherName, Timestamp,
+    PublisherName, ResumePosition, Timestamp,
 };
 
 /// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.
@@ -53,11 +53,11 @@ trait DynDelivery: Send + Sync {
 }
 
 trait DynPublisher: Send + Sync {
-    fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<u64>, PublishError>>;
+    fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<ResumePosition>, PublishError>>;
     fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> BoxFuture<'_, Result<(), PublishError>>;
 }
 
@@ -112,14 +112,14 @@ impl<D: Delivery> DynDelivery for D {
 }
 
 impl<P: Publisher> DynPublisher for P {
-    fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<u64>, PublishError>> {
+    fn resume_position(&mut self) -> BoxFuture<'_, Result<Option<ResumePosition>, PublishError>> {
         Box::pin(Publisher::resume_position(self))
     }
 
     fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(Publisher::publish_batch(self, messages, position))
     }
@@ -171,14 +171,14 @@ impl Delivery for SharedDelivery {
 }
 
 impl Publisher for SharedPublisher {
-    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+    async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         self.0.resume_position().await
     }
 
     async fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         self.0.publish_batch(messages, position).await
     }

@@ -1,8 +1,8 @@
-//! The positions of publishers: offsets of a group without members.
+//! The positions of publishers: offsets of a group without members, with the event's id as metadata.
 
 use std::time::Duration;
 
-use composable_rust_core::{BusError, PublisherName};
+use composable_rust_core::{BusError, EventId, PublisherName, ResumePosition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -40,7 +40,7 @@ impl Positions {
     }
 
     /// The position that was committed last.
-    pub(crate) fn read(&self) -> Result<Option<u64>, KafkaError> {
+    pub(crate) fn read(&self) -> Result<Option<ResumePosition>, KafkaError> {
         let mut wanted = TopicPartitionList::with_capacity(1);
         wanted.add_partition(&self.topic, self.partition);
         let found = self.client.committed_offsets(wanted, self.limit)?;
@@ -50,18 +50,23 @@ impl Positions {
         };
         found.error()?;
         match found.offset() {
-            Offset::Offset(offset) => Ok(u64::try_from(offset).ok()),
+            Offset::Offset(offset) => {
+                let event_id = found.metadata().parse().ok().map(EventId);
+                let at = |offset| ResumePosition { offset, event_id };
+                Ok(u64::try_from(offset).ok().map(at))
+            }
             _ => Ok(None),
         }
     }
 
     /// A position as an offset, to be committed with a transaction.
-    pub(crate) fn offset(&self, position: u64) -> Result<TopicPartitionList, BusError> {
-        let offset = i64::try_from(position)
-            .map_err(|_| BusError::new(format!("the position {position} is no offset")))?;
+    pub(crate) fn offset(&self, at: ResumePosition) -> Result<TopicPartitionList, BusError> {
+        let offset = i64::try_from(at.offset)
+            .map_err(|_| BusError::new(format!("the position {} is no offset", at.offset)))?;
         let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(&self.topic, self.partition, Offset::Offset(offset))
-            .map_err(BusError::new)?;
+        let mut place = list.add_partition(&self.topic, self.partition);
+        place.set_offset(Offset::Offset(offset)).map_err(BusError::new)?;
+        place.set_metadata(at.event_id.map(|id| id.to_string()).unwrap_or_default());
         Ok(list)
     }
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{BusError, BusMessage, PublishError, Publisher, PublisherName};
+use composable_rust_core::{
+    BusError, BusMessage, PublishError, Publisher, PublisherName, ResumePosition,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
@@ -85,14 +87,14 @@ impl RedpandaPublisher {
 }
 
 impl Publisher for RedpandaPublisher {
-    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+    async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         self.on_a_thread(|lines| lines.positions.read().map_err(|error| lines.failed(error))).await
     }
 
     async fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         if matches!(self.state, State::Fenced) {
             return Err(PublishError::Fenced);
@@ -148,7 +150,7 @@ impl Lines {
     fn publish(
         &self,
         messages: &[(String, BusMessage)],
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         let offset = position.map(|position| self.positions.offset(position)).transpose()?;
         let deadline = Instant::now() + self.limit;

@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use uuid::Uuid;
 
 use crate::brokers::{brokers, builder};
-use crate::fixtures::{messages, number, relay, subscribe, take, unique};
+use crate::fixtures::{at, messages, number, relay, subscribe, take, unique};
 
 /// What a process that hangs in the middle of a batch has sent.
 fn hung(transactional_id: &str, topic: &str) -> BaseProducer {
@@ -35,17 +35,17 @@ async fn a_hung_holder_holds_nobody_back_and_publishes_nothing() {
     let bus = builder(&brokers()).connect().await.unwrap();
     let (topic, log) = (unique("orders"), Uuid::new_v4());
     let mut first = bus.publisher(&relay(log)).await.unwrap();
-    first.publish_batch(messages(&topic, "k", 1), Some(1)).await.unwrap();
+    first.publish_batch(messages(&topic, "k", 1), Some(at(1))).await.unwrap();
     let frozen = hung(&format!("{log}-relay-0"), &topic);
     assert!(matches!(
-        first.publish_batch(messages(&topic, "k", 1), Some(9)).await,
+        first.publish_batch(messages(&topic, "k", 1), Some(at(9))).await,
         Err(PublishError::Fenced)
     ));
 
     let mut next = bus.publisher(&relay(log)).await.unwrap();
-    assert_eq!(next.resume_position().await.unwrap(), Some(1));
+    assert_eq!(next.resume_position().await.unwrap(), Some(at(1)));
     let started = Instant::now();
-    next.publish_batch(messages(&topic, "k", 2)[1..].to_vec(), Some(2)).await.unwrap();
+    next.publish_batch(messages(&topic, "k", 2)[1..].to_vec(), Some(at(2))).await.unwrap();
     let mut reader = subscribe(&bus, &unique("billing"), &topic).await;
     let taken = take(&mut reader, 2).await;
     assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [0, 1]);
@@ -55,6 +55,6 @@ async fn a_hung_holder_holds_nobody_back_and_publishes_nothing() {
         frozen.commit_transaction(Duration::from_secs(10)).unwrap_err()
     });
     woken.await.unwrap();
-    next.publish_batch(messages(&topic, "k", 3)[2..].to_vec(), Some(3)).await.unwrap();
+    next.publish_batch(messages(&topic, "k", 3)[2..].to_vec(), Some(at(3))).await.unwrap();
     assert_eq!(number(&take(&mut reader, 1).await[0]), 2, "and not what the dead had sent");
 }

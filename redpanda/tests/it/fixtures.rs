@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, Delivery as _, EventBus as _, PublisherName};
+use composable_rust_core::{
+    BusMessage, Delivery as _, EventBus as _, PublisherName, ResumePosition,
+};
 use composable_rust_redpanda::{RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus};
 use futures_util::StreamExt as _;
 use uuid::Uuid;
@@ -11,6 +13,10 @@ use uuid::Uuid;
 /// A name that nobody else has.
 pub(crate) fn unique(name: &str) -> String {
     format!("{name}-{}", Uuid::new_v4().simple())
+}
+
+pub(crate) fn at(offset: u64) -> ResumePosition {
+    ResumePosition { offset, event_id: None }
 }
 
 pub(crate) fn message(topic: &str, key: &str, n: usize) -> BusMessage {

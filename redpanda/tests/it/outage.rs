@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::brokers::builder;
-use crate::fixtures::{assert_complete, by_key, message, next, number, relay, subscribe, unique};
+use crate::fixtures::{
+    assert_complete, at, by_key, message, next, number, relay, subscribe, unique,
+};
 
 const KEYS: usize = 8;
 const BATCHES: usize = 60;
@@ -24,7 +26,7 @@ async fn relay_all(bus: composable_rust_redpanda::RedpandaEventBus, topic: Strin
             continue;
         };
         let Ok(resumed) = publisher.resume_position().await else { continue };
-        position = resumed.unwrap_or(0);
+        position = resumed.map_or(0, |resumed| resumed.offset);
         while position < total {
             let from = usize::try_from(position).unwrap();
             let numbers = from..from + PER_BATCH;
@@ -33,7 +35,7 @@ async fn relay_all(bus: composable_rust_redpanda::RedpandaEventBus, topic: Strin
             });
             let batch = batch.collect();
             let to = position + PER_BATCH as u64;
-            if publisher.publish_batch(batch, Some(to)).await.is_err() {
+            if publisher.publish_batch(batch, Some(at(to))).await.is_err() {
                 continue 'open;
             }
             position = to;

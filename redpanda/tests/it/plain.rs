@@ -4,7 +4,7 @@ use composable_rust_core::{EventBus as _, Publisher as _};
 use uuid::Uuid;
 
 use crate::brokers::{brokers, builder};
-use crate::fixtures::{messages, relay, subscribe, take, unique};
+use crate::fixtures::{at, messages, relay, subscribe, take, unique};
 
 #[tokio::test]
 async fn without_transactions_batches_and_positions_still_arrive() {
@@ -12,13 +12,13 @@ async fn without_transactions_batches_and_positions_still_arrive() {
     let (topic, log) = (unique("orders"), Uuid::new_v4());
     let mut publisher = bus.publisher(&relay(log)).await.unwrap();
     assert_eq!(publisher.resume_position().await.unwrap(), None);
-    publisher.publish_batch(messages(&topic, "k", 2_000), Some(2_000)).await.unwrap();
+    publisher.publish_batch(messages(&topic, "k", 2_000), Some(at(2_000))).await.unwrap();
 
     let mut next = bus.publisher(&relay(log)).await.unwrap();
-    assert_eq!(next.resume_position().await.unwrap(), Some(2_000));
+    assert_eq!(next.resume_position().await.unwrap(), Some(at(2_000)));
     // What is lost, as the option's docs say.
-    publisher.publish_batch(messages(&topic, "k", 1), Some(1)).await.unwrap();
-    assert_eq!(next.resume_position().await.unwrap(), Some(1));
+    publisher.publish_batch(messages(&topic, "k", 1), Some(at(1))).await.unwrap();
+    assert_eq!(next.resume_position().await.unwrap(), Some(at(1)));
 
     let taken = take(&mut subscribe(&bus, &unique("billing"), &topic).await, 2_001).await;
     assert_eq!(taken[..2_000], messages(&topic, "k", 2_000));

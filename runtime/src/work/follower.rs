@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventId, EventStore as _, Position, QueuedRow, RecordedEvent, StoreError,
-    StoredContent, WorkQueues as _,
+    Advance, Checkpoint, EventId, EventStore as _, Position, QueuedRow, RecordedEvent,
+    ResumePosition, StoreError, StoredContent, WorkQueues as _,
 };
 
 use super::attempts::wait_for_others;
@@ -31,7 +31,7 @@ pub(crate) trait Follow: Send + Sync {
     fn take_over(
         &mut self,
         held: &Arc<Held>,
-    ) -> impl Future<Output = Result<Option<u64>, Stop>> + Send;
+    ) -> impl Future<Output = Result<Option<ResumePosition>, Stop>> + Send;
 
     /// Events of one partition that are handled at a time at most.
     fn page(&self) -> usize {
@@ -247,19 +247,19 @@ impl<F: Follow> Follower<F> {
         let ends = store.heads().await?;
         let end = ends.iter().find(|end| end.partition == partition).map_or(0, |end| end.offset);
         let at = match (stored, elsewhere) {
-            (Some(stored), Some(offset)) if offset > stored.offset => offset,
+            (Some(stored), Some(resume)) if resume.offset > stored.offset => resume.offset,
             (Some(stored), _) => stored.offset,
-            (None, Some(offset)) => offset,
+            (None, Some(resume)) => resume.offset,
             (None, None) if self.follow.begins_at_start() => 0,
             (None, None) => end,
         };
         let event_id = self.event_at(partition, at).await?;
-        let changed = match stored {
-            Some(Checkpoint { offset, event_id: Some(id), .. }) => {
-                self.event_at(partition, offset).await? != Some(id)
-            }
-            _ => false,
-        };
+        let stored_event = stored.and_then(|at| Some((at.offset, at.event_id?)));
+        let published_event = elsewhere.and_then(|at| Some((at.offset, at.event_id?)));
+        let mut changed = false;
+        for (offset, id) in stored_event.into_iter().chain(published_event) {
+            changed |= self.event_at(partition, offset).await? != Some(id);
+        }
         if at > end || (at > 0 && event_id.is_none()) || changed {
             let position = Position::new(partition, at);
             return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));

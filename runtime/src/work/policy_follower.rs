@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _, validate_rows,
+    OutboxKind, Queue, QueuedRow, RecordedEvent, ResumePosition, WorkQueues as _, validate_rows,
 };
 
 use super::context::Work;
@@ -84,7 +84,7 @@ impl Follow for PolicyFollower {
         self.policy.from_start
     }
 
-    async fn take_over(&mut self, held: &Arc<Held>) -> Result<Option<u64>, Stop> {
+    async fn take_over(&mut self, held: &Arc<Held>) -> Result<Option<ResumePosition>, Stop> {
         let partition = held.lease.partition;
         let waiting = waiting(&self.work, &self.policy.name, partition).await?;
         self.waiting.insert(partition, waiting);

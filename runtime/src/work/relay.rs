@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use composable_rust_core::{
     BusMessage, Codecs, EventBus as _, EventStore as _, Format, Message, PublishError,
-    Publisher as _, PublisherName, QueuedRow, Recorded, RecordedEvent, SharedPublisher,
+    Publisher as _, PublisherName, QueuedRow, Recorded, RecordedEvent, ResumePosition,
+    SharedPublisher,
 };
 
 use super::context::Work;
@@ -150,7 +151,7 @@ impl Follow for Relay {
         true
     }
 
-    async fn take_over(&mut self, held: &Arc<Held>) -> Result<Option<u64>, Stop> {
+    async fn take_over(&mut self, held: &Arc<Held>) -> Result<Option<ResumePosition>, Stop> {
         let partition = held.lease.partition;
         let mut publisher = open(&self.work, RELAY, partition).await?;
         let position = publisher.resume_position().await.map_err(|error| stop_of(&error))?;
@@ -185,12 +186,16 @@ impl Follow for Relay {
         let Some(publisher) = self.publishers.get_mut(&partition) else {
             return Err(Stop::Unavailable("it has no publisher".to_owned()));
         };
-        let position = events.get(done.wrapping_sub(1)).map(|event| event.position.offset);
+        let last = events.get(done.wrapping_sub(1));
+        let position = last.map(|event| ResumePosition {
+            offset: event.position.offset,
+            event_id: Some(event.id),
+        });
         if !messages.is_empty() {
             let outcome = publisher.publish_batch(messages, position).await;
             outcome.map_err(|error| stop_of(&error))?;
         }
-        if let Some(event) = events.get(done.wrapping_sub(1)) {
+        if let Some(event) = last {
             let lag = self.work.shared.clock.now().since(event.recorded_at).as_secs_f64();
             metrics::gauge!("composable_rust_relay_lag_seconds", "partition" => partition.to_string())
                 .set(lag);

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use composable_rust_core::{
     Append, BusError, BusMessage, BusPlace, BusPosition, Clock as _, DbOperation, DbOutcome,
     Delivery, Encoded, EventBus, EventId, ExpectedVersion, Fingerprint, NewEvent, PublishError,
-    Publisher, PublisherName, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version, after,
-    at, database, effects, future, parallel, publish,
+    Publisher, PublisherName, ResumePosition, Snapshot, StoreError, StreamId, Timestamp, Verdict,
+    Version, after, at, database, effects, future, parallel, publish,
 };
 use composable_rust_runtime::{EffectError, Store};
 use composable_rust_testing::InMemoryEventStore;
@@ -199,14 +199,14 @@ impl Delivery for Never {
 }
 
 impl Publisher for Never {
-    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+    async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         unreachable!("no publisher is opened")
     }
 
     async fn publish_batch(
         &mut self,
         _: Vec<BusMessage>,
-        _: Option<u64>,
+        _: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         unreachable!("no publisher is opened")
     }

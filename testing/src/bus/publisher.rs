@@ -1,6 +1,6 @@
 //! Publishers that fence each other.
 
-use composable_rust_core::{BusMessage, PublishError, Publisher, PublisherName};
+use composable_rust_core::{BusMessage, PublishError, Publisher, PublisherName, ResumePosition};
 
 use super::InMemoryEventBus;
 use super::event_bus::admit;
@@ -20,14 +20,14 @@ impl InMemoryPublisher {
 }
 
 impl Publisher for InMemoryPublisher {
-    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+    async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         self.bus.locked().position(&self.name, self.epoch)
     }
 
     async fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         self.bus.change(|state| {
             state.position(&self.name, self.epoch)?;

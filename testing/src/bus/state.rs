@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use composable_rust_core::{BusMessage, BusPlace, Clock, PublishError, PublisherName, Timestamp};
+use composable_rust_core::{
+    BusMessage, BusPlace, Clock, PublishError, PublisherName, ResumePosition, Timestamp,
+};
 
 use super::group::Group;
 
@@ -44,7 +46,7 @@ pub(super) struct Published {
 #[derive(Debug, Default)]
 struct Holder {
     epoch: u64,
-    position: Option<u64>,
+    position: Option<ResumePosition>,
 }
 
 impl State {
@@ -77,13 +79,13 @@ impl State {
         &self,
         name: &PublisherName,
         epoch: u64,
-    ) -> Result<Option<u64>, PublishError> {
+    ) -> Result<Option<ResumePosition>, PublishError> {
         let holder = self.publishers.get(&key(name)).filter(|holder| holder.epoch == epoch);
         holder.map(|holder| holder.position).ok_or(PublishError::Fenced)
     }
 
     /// Notes the position that comes with a batch.
-    pub(super) fn set_position(&mut self, name: &PublisherName, position: u64) {
+    pub(super) fn set_position(&mut self, name: &PublisherName, position: ResumePosition) {
         self.publishers.entry(key(name)).or_default().position = Some(position);
     }
 

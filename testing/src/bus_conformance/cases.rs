@@ -44,6 +44,7 @@ macro_rules! __bus_conformance_cases {
                 publish_all_or_nothing,
                 resume_where_the_last_holder_was,
                 keep_the_position_without_a_new_one,
+                keep_a_position_without_an_event,
                 move_the_position_without_messages,
                 fence_earlier_holders,
                 of_other_partitions_are_not_fenced,

@@ -1,8 +1,15 @@
 //! One publisher for each log partition, whoever opened it last.
 
-use composable_rust_core::{EventBus as _, PublishError, Publisher as _};
+use composable_rust_core::{EventBus as _, EventId, PublishError, Publisher as _, ResumePosition};
+use uuid::Uuid;
 
 use super::subject::{Subject, batch, by_key, numbers, text};
+
+/// A position with an event that nothing else has.
+fn at(offset: u64) -> ResumePosition {
+    let event_id = Some(EventId(Uuid::from_u128(u128::from(offset) + (7 << 64))));
+    ResumePosition { offset, event_id }
+}
 
 pub(super) async fn publish_in_order(on: Subject) {
     let mut publisher = on.publisher().await;
@@ -17,15 +24,15 @@ pub(super) async fn publish_in_order(on: Subject) {
 
 pub(super) async fn publish_all_or_nothing(on: Subject) {
     let mut publisher = on.publisher().await;
-    batch(&mut publisher, on.numbered("k", 0, 1), Some(1)).await;
+    batch(&mut publisher, on.numbered("k", 0, 1), Some(at(1))).await;
     let Some(limit) = on.bus.max_payload_bytes() else { return };
     let mut refused = on.numbered("k", 1, 3);
     refused[1].payload = vec![0; limit + 1];
-    let outcome = publisher.publish_batch(refused, Some(4)).await;
+    let outcome = publisher.publish_batch(refused, Some(at(4))).await;
     assert!(matches!(outcome, Err(PublishError::Unavailable(_))), "{outcome:?}");
 
     let mut publisher = on.publisher().await;
-    assert_eq!(publisher.resume_position().await.expect("a position"), Some(1));
+    assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(1)));
     batch(&mut publisher, on.numbered("k", 7, 1), None).await;
     let texts: Vec<_> = on.all(&["k"]).await.iter().map(text).collect();
     assert_eq!(texts, ["0", "7"], "nothing of the refused batch");
@@ -36,45 +43,52 @@ pub(super) async fn resume_where_the_last_holder_was(on: Subject) {
     assert_eq!(publisher.resume_position().await.expect("a position"), None);
     // Zero is a position too, and one may fall.
     for position in [0, 7, 1 << 40, 9] {
-        batch(&mut publisher, on.numbered("k", 0, 1), Some(position)).await;
-        assert_eq!(publisher.resume_position().await.expect("a position"), Some(position));
+        batch(&mut publisher, on.numbered("k", 0, 1), Some(at(position))).await;
+        assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(position)));
         publisher = on.another_process().await.publisher().await;
-        assert_eq!(publisher.resume_position().await.expect("a position"), Some(position));
+        assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(position)));
     }
 }
 
 pub(super) async fn keep_the_position_without_a_new_one(on: Subject) {
     let mut publisher = on.publisher().await;
-    batch(&mut publisher, on.numbered("k", 0, 1), Some(7)).await;
+    batch(&mut publisher, on.numbered("k", 0, 1), Some(at(7))).await;
     batch(&mut publisher, on.numbered("k", 1, 1), None).await;
-    assert_eq!(publisher.resume_position().await.expect("a position"), Some(7));
+    assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(7)));
     let mut next = on.publisher().await;
-    assert_eq!(next.resume_position().await.expect("a position"), Some(7));
+    assert_eq!(next.resume_position().await.expect("a position"), Some(at(7)));
+}
+
+pub(super) async fn keep_a_position_without_an_event(on: Subject) {
+    let position = Some(ResumePosition { offset: 4, event_id: None });
+    batch(&mut on.publisher().await, on.numbered("k", 0, 1), position).await;
+    let mut next = on.another_process().await.publisher().await;
+    assert_eq!(next.resume_position().await.expect("a position"), position);
 }
 
 pub(super) async fn move_the_position_without_messages(on: Subject) {
     let mut publisher = on.publisher().await;
     batch(&mut publisher, Vec::new(), None).await;
     assert_eq!(publisher.resume_position().await.expect("a position"), None);
-    batch(&mut publisher, Vec::new(), Some(3)).await;
+    batch(&mut publisher, Vec::new(), Some(at(3))).await;
     let mut next = on.publisher().await;
-    assert_eq!(next.resume_position().await.expect("a position"), Some(3));
+    assert_eq!(next.resume_position().await.expect("a position"), Some(at(3)));
 }
 
 pub(super) async fn fence_earlier_holders(on: Subject) {
     let there = on.another_process().await;
     let mut earlier = on.publisher().await;
-    batch(&mut earlier, on.numbered("k", 0, 1), Some(1)).await;
+    batch(&mut earlier, on.numbered("k", 0, 1), Some(at(1))).await;
     let mut later = there.publisher().await;
-    assert_eq!(later.resume_position().await.expect("a position"), Some(1));
+    assert_eq!(later.resume_position().await.expect("a position"), Some(at(1)));
     for _ in 0..2 {
-        let outcome = earlier.publish_batch(on.numbered("k", 100, 5), Some(100)).await;
+        let outcome = earlier.publish_batch(on.numbered("k", 100, 5), Some(at(100))).await;
         assert!(matches!(outcome, Err(PublishError::Fenced)), "{outcome:?}");
     }
-    batch(&mut later, on.numbered("k", 1, 1), Some(2)).await;
-    assert_eq!(later.resume_position().await.expect("a position"), Some(2));
+    batch(&mut later, on.numbered("k", 1, 1), Some(at(2))).await;
+    assert_eq!(later.resume_position().await.expect("a position"), Some(at(2)));
     drop(earlier);
-    batch(&mut later, on.numbered("k", 2, 1), Some(3)).await;
+    batch(&mut later, on.numbered("k", 2, 1), Some(at(3))).await;
     let texts: Vec<_> = on.all(&["k"]).await.iter().map(text).collect();
     assert_eq!(texts, ["0", "1", "2"], "nothing of the earlier holder");
 }
@@ -85,10 +99,10 @@ pub(super) async fn of_other_partitions_are_not_fenced(on: Subject) {
         publishers.push(on.publisher_of(partition).await);
     }
     for (n, publisher) in (0..).zip(&mut publishers) {
-        batch(publisher, on.numbered("k", 0, 1), Some(n)).await;
+        batch(publisher, on.numbered("k", 0, 1), Some(at(n))).await;
     }
     for (n, publisher) in (0..).zip(&mut publishers) {
-        assert_eq!(publisher.resume_position().await.expect("a position"), Some(n));
+        assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(n)));
     }
     assert_eq!(on.all(&["k"]).await.len(), 3);
 }
@@ -97,7 +111,7 @@ pub(super) async fn that_were_interrupted_published_all_or_nothing(on: Subject) 
     let mut sent = 0;
     for round in 1..=8_usize {
         let (mut interrupted, messages) = (on.publisher().await, on.numbered("k", sent, 30));
-        let position = Some(round as u64);
+        let position = Some(at(round as u64));
         let running =
             tokio::spawn(async move { interrupted.publish_batch(messages, position).await });
         tokio::time::sleep(std::time::Duration::from_millis(round as u64 * 2)).await;

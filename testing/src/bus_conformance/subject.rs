@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     BusError, BusMessage, BusPlace, BusPosition, Delivery as _, EventBus as _, Publisher as _,
-    PublisherName, SharedDelivery, SharedEventBus, SharedPublisher,
+    PublisherName, ResumePosition, SharedDelivery, SharedEventBus, SharedPublisher,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -218,7 +218,7 @@ pub(super) fn by_key<'a>(
 pub(super) async fn batch(
     publisher: &mut SharedPublisher,
     messages: Vec<BusMessage>,
-    position: Option<u64>,
+    position: Option<ResumePosition>,
 ) {
     publisher.publish_batch(messages, position).await.expect("the batch is published");
 }

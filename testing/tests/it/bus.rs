@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, Delivery as _, EventBus, PublishError, Publisher as _};
+use composable_rust_core::{
+    BusMessage, Delivery as _, EventBus, PublishError, Publisher as _, ResumePosition,
+};
 use composable_rust_testing::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 const TOPIC: &str = "order-events";
+
+fn at(offset: u64) -> ResumePosition {
+    ResumePosition { offset, event_id: None }
+}
 
 fn message(key: &str, n: usize) -> BusMessage {
     let (topic, key) = (TOPIC.to_owned(), key.to_owned());
@@ -121,8 +127,8 @@ async fn clones_are_the_same_bus() {
     };
     let mut first = bus.publisher(&name).await.unwrap();
     let mut second = bus.clone().publisher(&name).await.unwrap();
-    let fenced = first.publish_batch(vec![message("a", 0)], Some(1)).await;
+    let fenced = first.publish_batch(vec![message("a", 0)], Some(at(1))).await;
     assert!(matches!(fenced, Err(PublishError::Fenced)));
-    second.publish_batch(vec![message("a", 1)], Some(1)).await.unwrap();
+    second.publish_batch(vec![message("a", 1)], Some(at(1))).await.unwrap();
     assert_eq!(bus.messages(TOPIC), [message("a", 1)]);
 }

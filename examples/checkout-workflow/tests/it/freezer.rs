@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use checkout_workflow::{Service, Shop, StoreUrl, Stores};
 use composable_rust::{
-    BusError, BusMessage, EventBus, PublishError, Publisher, PublisherName, SharedEventBus,
-    asked_to_stop,
+    BusError, BusMessage, BusPosition, EventBus, PublishError, Publisher, PublisherName,
+    ResumePosition, SharedEventBus, asked_to_stop,
 };
 use composable_rust_redpanda::{
     RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus, RedpandaPublisher,
@@ -130,8 +130,9 @@ impl EventBus for Standing {
         &self,
         group: &str,
         topics: &[String],
+        known: &[BusPosition],
     ) -> Result<RedpandaDeliveries, BusError> {
-        self.bus.subscribe(group, topics).await
+        self.bus.subscribe(group, topics, known).await
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<StandingPublisher, BusError> {
@@ -165,14 +166,14 @@ impl StandingPublisher {
 }
 
 impl Publisher for StandingPublisher {
-    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+    async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         self.publisher.resume_position().await
     }
 
     async fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         self.stand(Moment::BeforePublishing).await;
         self.publisher.publish_batch(messages, position).await?;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     BusError, BusMessage, BusPosition, Codecs, EventBus, EventStore as _, Format, PublishError,
-    Publisher, PublisherName, WorkQueues as _,
+    Publisher, PublisherName, ResumePosition, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder, Settings};
-use composable_rust_testing::{InMemoryEventBus, InMemoryPublisher};
+use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, InMemoryPublisher};
 use serde::{Deserialize, Serialize};
 
 use super::node::Node;
@@ -151,7 +151,7 @@ impl Line {
 struct LinePublisher(InMemoryPublisher, Line);
 
 impl Publisher for LinePublisher {
-    async fn resume_position(&mut self) -> Result<Option<u64>, PublishError> {
+    async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         self.1.check()?;
         self.0.resume_position().await
     }
@@ -159,7 +159,7 @@ impl Publisher for LinePublisher {
     async fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
-        position: Option<u64>,
+        position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         self.1.check()?;
         self.0.publish_batch(messages, position).await
@@ -479,6 +479,30 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
         eventually("it goes", left).await;
     }
     absorbed(&back, 3).await;
+}
+
+/// A log that was restored from a backup holds other events where those stood that are published,
+/// however many it has by now: somebody must look.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_went_back_and_has_regrown_is_not_relayed() {
+    let (line, world) = (Line::new(), world_of(1));
+    let before = front(&world, world.memory.clone(), &line, false);
+    for n in 0..5 {
+        send(&before, "1", Errand::Note(n)).await;
+    }
+    versions_rise(&line.bus, 5).await;
+    assert!(before.shutdown(PATIENCE).await);
+    let restored = InMemoryEventStore::new().with_clock(world.clock);
+    let restored = restored.with_log_id(uuid::Uuid::from_u128(1));
+    let writer = world.bare_builder(restored.clone()).aggregate::<Front>(()).aggregate::<Back>(());
+    let writer = writer.build().unwrap();
+    for n in 0..9 {
+        send(&writer, "1", Errand::Note(n)).await;
+    }
+    let _after = front(&world, restored.clone(), &line, false);
+    tokio::time::sleep(millis(200_000)).await;
+    versions_rise(&line.bus, 5).await;
+    assert!(restored.load_checkpoints("relay").await.unwrap().iter().all(|at| at.offset == 0));
 }
 
 /// A process crashes or freezes between publishing and writing down how far it is; its successor
