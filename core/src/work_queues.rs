@@ -130,8 +130,8 @@ pub struct OutboxRow {
     pub attempts: u32,
     /// How long until it may be tried again, by the store's clock; zero: now.
     pub wait: Duration,
-    /// Whether something of the same sender for the same recipient is parked: this must be parked
-    /// behind it.
+    /// Whether something of the same sender for the same recipient is parked before it: this must be
+    /// parked behind it.
     pub behind_parked: bool,
 }
 
@@ -325,7 +325,8 @@ pub trait WorkQueues: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Puts `rows` among the dead letters of `partition` without an attempt, in order, at the ends of
-    /// their queues. One whose id is there already is the same message once more, and adds nothing.
+    /// their queues. One whose id is there already, or waits in its queue, is the same message once
+    /// more, and adds nothing.
     fn park(
         &self,
         partition: u16,
@@ -399,8 +400,8 @@ pub trait WorkQueues: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
     /// Carries a decision out, in one transaction. Re-driven, the dead letter and all that are
-    /// parked behind it go back to their places in the queue without attempts (a timer is due at
-    /// once); refused, it goes, and `answers` are queued. False if
+    /// parked behind it, up to the next that has an error of its own, go back to their places in the
+    /// queue without attempts (a timer is due at once); refused, it goes, and `answers` are queued. False if
     /// the lease is not at its epoch any more, or if there is no such decision.
     fn resolve_dead_letter(
         &self,

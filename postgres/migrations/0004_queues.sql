@@ -177,10 +177,15 @@ begin
     ) with ordinality q(
         stream, id, kind, target, recipient, type, schema, codec, data, metadata, nth
     )
-    -- A row that was queued twice is one message, and one dead letter.
+    -- A row that was queued twice is one message, and one dead letter; it waits still if it waits.
     where coalesce((
         select false from dead_letters d
         where d.id = q.id and d.partition + 0 = p_partition limit 1
+    ), true)
+    and coalesce((
+        select false from outbox o
+        where o.partition = p_partition and o.kind = q.kind and o.target = q.target
+        and o.id = q.id limit 1
     ), true)
     and q.nth = (select min(s.nth) from unnest(q_id) with ordinality s(id, nth) where s.id = q.id);
 end $$;
@@ -341,6 +346,7 @@ language plpgsql volatile as $$
 #variable_conflict use_column
 declare
     letter dead_letters;
+    next dead_letters;
 begin
     perform lock_partition(p_partition);
     if not true = any (hold_leases(p_partition, array[p_worker], array[p_epoch])) then
@@ -362,11 +368,20 @@ begin
         return true;
     end if;
 
+    -- Up to the next that did not come here for standing behind another: that is for an operator too.
+    select d.* into next from dead_letters d
+    where d.partition = p_partition and d.kind = letter.kind and d.target = letter.target
+    and d.stream_id = letter.stream_id and d.recipient = letter.recipient
+    and (d.sequence, d.index) > (letter.sequence, letter.index)
+    and d.kind <> 'timer' and d.error is not null
+    order by d.sequence, d.index limit 1;
+
     with behind as (
         delete from dead_letters d
         where d.partition = p_partition and d.kind = letter.kind and d.target = letter.target
         and d.stream_id = letter.stream_id and d.recipient = letter.recipient
         and (d.sequence, d.index) > (letter.sequence, letter.index)
+        and (next.sequence is null or (d.sequence, d.index) < (next.sequence, next.index))
         returning *
     ), pair as (
         select (letter).* union all select * from behind

@@ -43,8 +43,9 @@ const DEAD_LETTERS: &str = concat!(
 );
 
 /// The row is looked for by its id alone, here too.
+/// Under the partition's lock, since appends delete the letters of timers.
 const DECIDE: &str = "update dead_letters d set decision = $3 \
-     where d.id = $2 and d.partition + 0 = $1 and coalesce(( \
+     from (select lock_partition($1)) locked where d.id = $2 and d.partition + 0 = $1 and coalesce(( \
          select false from dead_letters b where b.partition = d.partition and b.kind = d.kind \
          and b.target = d.target and b.stream_id = d.stream_id and b.recipient = d.recipient \
          and (b.sequence, b.index) < (d.sequence, d.index) limit 1 \

@@ -31,7 +31,7 @@ const READ_OUTBOX: &str = concat!(
      coalesce(( \
          select true from dead_letters d where d.partition = o.partition and d.kind = o.kind \
          and d.target = o.target and d.stream_id = o.stream_id and d.recipient = o.recipient \
-         limit 1 \
+         and (d.sequence, d.index) < (o.sequence, o.index) limit 1 \
      ), false) \
      from unnest($1, $2, $3, $4, $5) \
          with ordinality q(of_partition, of_kind, of_target, after_sequence, after_index, nth) \

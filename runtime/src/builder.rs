@@ -542,6 +542,9 @@ impl AppBuilder {
         for name in self.remote.iter().filter(|name| names.contains_key(*name)) {
             problems.push(format!("`{name}` is registered here and said to be remote"));
         }
+        for name in self.remote.iter().filter(|name| self.is_elsewhere(name)) {
+            problems.push(format!("`{name}` is said to be remote and to be elsewhere: choose one"));
+        }
         for name in names.keys().filter(|name| self.is_elsewhere(name)) {
             problems.push(format!("`{name}` is registered here and said to be elsewhere"));
         }

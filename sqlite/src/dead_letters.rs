@@ -43,13 +43,20 @@ const DECIDE: &str = "update dead_letters as d set decision = ? where partition 
     and h.kind = d.kind and h.target = d.target and h.stream_id = d.stream_id \
     and h.recipient = d.recipient and h.sequence < d.sequence) returning 1;";
 
-const STANDING: &str = "select sequence, decision from dead_letters where partition = ? and id = ?";
+/// With the next of its pair that did not come here for standing behind another: that is for an
+/// operator too.
+const STANDING: &str = "select sequence, decision, (select min(n.sequence) from dead_letters n \
+    where n.partition = d.partition and n.kind = d.kind and n.target = d.target \
+    and n.stream_id = d.stream_id and n.recipient = d.recipient and n.sequence > d.sequence \
+    and n.kind <> 'timer' and n.error is not null) \
+    from dead_letters d where partition = ? and id = ?";
 
-/// The pair from a place on: the arguments are partition, kind, target, stream, recipient, sequence.
+/// The pair from a place on: the arguments are partition, kind, target, stream, recipient, and the
+/// sequences from which on and below which.
 macro_rules! pair {
     () => {
         "from dead_letters where partition = ? and kind = ? and target = ? and stream_id = ? \
-         and recipient = ? and sequence >= ?"
+         and recipient = ? and sequence >= ? and sequence < ?"
     };
 }
 
@@ -150,10 +157,11 @@ impl SqliteEventStore {
         let rows = fenced.transaction.fetch(STANDING, args).await?;
         let standing = rows.first().map(|row| -> Result<_, sqlx::Error> {
             let decision = decision(row.try_get_unchecked(1)?);
-            Ok((row.try_get_unchecked::<i64, _>(0)?, decision))
+            let next: Option<i64> = row.try_get_unchecked(2)?;
+            Ok(((row.try_get_unchecked::<i64, _>(0)?, next.unwrap_or(i64::MAX)), decision))
         });
-        let (sequence, decision) = match standing.transpose()? {
-            Some((sequence, Some(made))) if fenced.admits(lease) => (sequence, made),
+        let (range, decision) = match standing.transpose()? {
+            Some((range, Some(made))) if fenced.admits(lease) => (range, made),
             _ => return fenced.transaction.rollback().await.map(|()| false),
         };
         if letter.decision != Some(decision) || letter.queue.partition != partition {
@@ -164,7 +172,7 @@ impl SqliteEventStore {
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
         match decision {
             DeadLetterDecision::Redrive => {
-                statements.push((Box::new(move |s| redrive(s, letter, sequence, now)), 1));
+                statements.push((Box::new(move |s| redrive(s, letter, range, now)), 1));
             }
             DeadLetterDecision::Refuse => {
                 statements.push((Box::new(move |s| delete(s, letter)), 1));
@@ -176,16 +184,16 @@ impl SqliteEventStore {
     }
 }
 
-fn redrive<'s>(script: &mut Script<'s>, letter: &'s DeadLetter, sequence: i64, now: Timestamp) {
+fn redrive<'s>(script: &mut Script<'s>, letter: &'s DeadLetter, range: (i64, i64), now: Timestamp) {
     if letter.queue.kind == OutboxKind::Timer {
         script.sql.push_str(TO_TIMERS);
         script.args.add(now.as_micros());
     } else {
         script.sql.push_str(TO_OUTBOX);
     }
-    bind_pair(&mut script.args, letter, sequence);
+    bind_pair(&mut script.args, letter, range);
     script.sql.push_str(DELETE_PAIR);
-    bind_pair(&mut script.args, letter, sequence);
+    bind_pair(&mut script.args, letter, range);
 }
 
 fn delete<'s>(script: &mut Script<'s>, letter: &'s DeadLetter) {
@@ -194,11 +202,12 @@ fn delete<'s>(script: &mut Script<'s>, letter: &'s DeadLetter) {
     script.args.add(letter.queued.row.id);
 }
 
-fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, sequence: i64) {
+fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, (from, below): (i64, i64)) {
     crate::outbox::bind_queue(args, &letter.queue);
     args.add(letter.queued.stream.as_str());
     args.add(letter.queued.row.recipient.as_str());
-    args.add(sequence);
+    args.add(from);
+    args.add(below);
 }
 
 fn name(decision: DeadLetterDecision) -> &'static str {

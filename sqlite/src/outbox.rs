@@ -84,7 +84,7 @@ pub(crate) fn burials<'s>(
     rows.chunks(CHUNK).map(bury).collect()
 }
 
-/// What is parked under an id already is the same message once more.
+/// What is parked under an id already, or waits, is the same message once more.
 fn bury<'s>(
     script: &mut Script<'s>,
     partition: u16,
@@ -99,7 +99,9 @@ fn bury<'s>(
              schema_version, codec, message_data) \
              select p.partition, p.now, p.now, 0, p.error, v.* \
              from (select ? as partition, ? as now, ? as error) p cross join (values ",
-            ") v where v.column1 is not null on conflict (partition, id) do nothing;",
+            ") v where v.column1 is not null and not exists (select 1 from outbox o \
+             where o.partition = p.partition and o.kind = v.column4 and o.target = v.column5 \
+             and o.id = v.column3) on conflict (partition, id) do nothing;",
         ),
         (11, rows.len()),
         |args| {
@@ -142,7 +144,8 @@ fn push_page(sql: &mut String, number: usize) {
          message_type, schema_version, codec, message_data, metadata, attempts, \
          coalesce(next_attempt_at, 0), exists (select 1 from dead_letters d \
          where d.partition = o.partition and d.kind = o.kind and d.target = o.target \
-         and d.stream_id = o.stream_id and d.recipient = o.recipient) \
+         and d.stream_id = o.stream_id and d.recipient = o.recipient \
+         and d.sequence < o.sequence) \
          from outbox o where partition = ? and kind = ? and target = ? and sequence > ? \
          order by sequence limit coalesce(?, 0))",
         if number == 0 { "" } else { " union all" },

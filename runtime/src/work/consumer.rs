@@ -26,7 +26,7 @@ const BATCH: usize = 500;
 
 /// Why a message is parked that was delivered again when nobody knows it any more.
 const LATE: &str = "it came over the bus again when what was known of it may have been pruned \
-    (`keep_marks`): re-drive it if it was never handled, otherwise refuse it";
+    (`keep_marks`): re-drive it if it was never handled, otherwise refuse it; its sender is not told";
 
 /// What is done with the messages of some topics.
 pub(crate) enum Consumes {
@@ -102,9 +102,13 @@ impl Consumer {
     /// Queues a batch, however long that takes, and acknowledges it.
     async fn queue(&self, mut batch: Vec<SharedDelivery>) -> Result<(), String> {
         let mut tries = 0;
+        let mut late = None;
         while !batch.is_empty() {
-            match self.take(&batch).await {
+            match self.take(&batch, &mut late).await {
                 Ok(done) => {
+                    if let Some(late) = &mut late {
+                        late.drain(..done.min(late.len()));
+                    }
                     for delivery in batch.drain(..done) {
                         if let Err(error) = delivery.acknowledge().await {
                             tracing::debug!(error = describe(&error), "it is delivered again");
@@ -129,8 +133,17 @@ impl Consumer {
     }
 
     /// Queues what is to be done about the first messages of a batch. Gives how many these are.
-    async fn take(&self, batch: &[SharedDelivery]) -> Result<usize, Stop> {
-        let late = self.late(batch).await?;
+    ///
+    /// Which are late is found out once: a second try finds the first one's own traces.
+    async fn take(
+        &self,
+        batch: &[SharedDelivery],
+        late: &mut Option<Vec<bool>>,
+    ) -> Result<usize, Stop> {
+        let late = match late {
+            Some(late) => late,
+            None => late.insert(self.late(batch).await?),
+        };
         let which = |row: usize| late.get(row).copied().unwrap_or_default();
         let (rows, done) = self.rows(batch).await?;
         let (mut new, mut old) = (Vec::new(), Vec::new());

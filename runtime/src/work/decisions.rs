@@ -55,7 +55,9 @@ impl Work {
 /// What the sender of a refused dead letter is told.
 fn answers_to(letter: &DeadLetter) -> Vec<QueuedRow> {
     let refused = letter.decision == Some(DeadLetterDecision::Refuse);
-    if !refused || letter.queue.kind == OutboxKind::Timer {
+    // One that came too late to be tried may have been handled, and answered, long ago.
+    let was_late = letter.attempts == 0 && letter.error.is_some();
+    if !refused || was_late || letter.queue.kind == OutboxKind::Timer {
         return Vec::new();
     }
     let outcome = match letter.queue.kind {

@@ -25,9 +25,12 @@ use crate::error::panic_text;
 /// Rows of one queue that are in memory at most, those aside that wait for another try: they must
 /// not keep others from being read.
 const BUFFER: usize = 1_000;
-/// Rows of one queue, and their bytes, at which room is made by letting go those that wait.
+/// Rows of one queue that are in memory at most, whatever they wait for.
 const MOST: usize = 20_000;
+/// Bytes of one queue from which on no more is read, those aside that wait for another try.
 const MOST_BYTES: usize = 32 << 20;
+/// How often room is made by letting go what waits.
+const MAKE_ROOM: Duration = Duration::from_secs(1);
 /// Rows of one queue that are read at a time: at first, and at most.
 const FIRST_PAGE: usize = 50;
 const PAGE: usize = 500;
@@ -35,6 +38,8 @@ const PAGE: usize = 500;
 const IN_DOUBT: Duration = Duration::from_millis(100);
 /// How often a queue is read from its beginning, though nothing should be there.
 const SWEEP: Duration = Duration::from_secs(60);
+/// The same where rows were let go, which it reads in vain.
+const LONG_SWEEP: Duration = Duration::from_secs(600);
 
 /// Reads the queues that this process has leases of, and executes their rows: those of one sender
 /// for one recipient in order, everything else side by side.
@@ -65,6 +70,7 @@ struct Reading {
     /// Whether there may be rows that were not read.
     more: bool,
     swept: Duration,
+    made_room: Duration,
 }
 
 struct Finished {
@@ -177,6 +183,7 @@ impl Dispatcher {
                 after: QueuePlace::default(),
                 more: true,
                 swept: now,
+                made_room: Duration::ZERO,
             });
         }
     }
@@ -191,13 +198,16 @@ impl Dispatcher {
         let now = self.work.now();
         let mut after = Vec::new();
         for (queue, reading) in &mut self.queues {
-            if now.saturating_sub(reading.swept) > SWEEP {
+            let sweep = if self.lanes.has_let_go(queue) { LONG_SWEEP } else { SWEEP };
+            if now.saturating_sub(reading.swept) > sweep {
                 (reading.after, reading.more, reading.swept) = (QueuePlace::default(), true, now);
             }
             if let Some(place) = self.lanes.rewound(queue) {
                 (reading.after, reading.more) = (reading.after.min(place), true);
             }
-            if reading.more && is_full(&self.lanes, queue) {
+            let is_large = self.lanes.count(queue) >= MOST || self.lanes.bytes(queue) >= MOST_BYTES;
+            if reading.more && is_large && now.saturating_sub(reading.made_room) >= MAKE_ROOM {
+                reading.made_room = now;
                 self.lanes.let_go(queue);
             }
             if reading.more && has_room(&self.lanes, queue) {
@@ -490,11 +500,9 @@ enum Begun {
 
 /// Whether more rows of a queue are to be read.
 fn has_room(lanes: &Lanes, queue: &Queue) -> bool {
-    lanes.flowing(queue) < BUFFER && !is_full(lanes, queue)
-}
-
-fn is_full(lanes: &Lanes, queue: &Queue) -> bool {
-    lanes.count(queue) >= MOST || lanes.bytes(queue) >= MOST_BYTES
+    lanes.flowing(queue) < BUFFER
+        && lanes.flowing_bytes(queue) < MOST_BYTES
+        && lanes.count(queue) < MOST
 }
 
 fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {

@@ -1,6 +1,8 @@
 //! Executing one effect of the outbox.
 
-use composable_rust_core::{MessageId, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome};
+use composable_rust_core::{
+    EventStore as _, MessageId, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome,
+};
 
 use super::context::{Work, metadata};
 use super::decisions::answer;
@@ -27,27 +29,39 @@ pub(super) enum Executed {
     Newer(String),
 }
 
-/// What was queued before its target moved to another service goes there, behind what has gone there
-/// since.
-fn forward(row: &OutboxRow) -> Executed {
-    let mut queued = row.queued.clone();
-    (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS.to_owned());
-    Executed::Done(vec![queued])
-}
-
 impl Work {
     pub(super) async fn execute(&self, row: &OutboxRow) -> Executed {
         if row.behind_parked {
             return Executed::Done(Vec::new());
         }
         match row.queue.kind {
-            OutboxKind::Dispatch if self.shared.remote.contains(&*row.queue.target) => forward(row),
+            OutboxKind::Dispatch if self.shared.remote.contains(&*row.queue.target) => {
+                self.forward(row).await
+            }
             OutboxKind::Dispatch => self.dispatch(row).await,
             OutboxKind::Call => self.call(row).await,
             OutboxKind::Policy => self.apply_policy(row).await,
             OutboxKind::Send | OutboxKind::Timer => {
                 Executed::Poison("nothing executes this kind here".to_owned())
             }
+        }
+    }
+
+    /// What was queued before its target moved to another service goes there, behind what has gone
+    /// there since, unless it was handled here.
+    async fn forward(&self, row: &OutboxRow) -> Executed {
+        let mut queued = row.queued.clone();
+        let recipient = match queued.row.recipient.parse() {
+            Ok(recipient) => recipient,
+            Err(error) => return Executed::Poison(format!("{error}")),
+        };
+        match self.store().load_mark(&recipient, MessageId(queued.row.id)).await {
+            Ok(Some(_)) => Executed::Done(Vec::new()),
+            Ok(None) => {
+                (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS.to_owned());
+                Executed::Done(vec![queued])
+            }
+            Err(error) => Executed::Waiting(error.to_string()),
         }
     }
 

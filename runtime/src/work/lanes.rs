@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use composable_rust_core::{OutboxRow, Queue, QueuePlace, StreamId};
 
-/// Rows that stay of a lane that does not get on, when there is no room for others.
-const KEPT: usize = 10;
-
 /// Names a lane: the queue, the sender, the recipient.
 pub(crate) type LaneKey = (Queue, StreamId, String);
 
@@ -33,8 +30,11 @@ pub(crate) struct Lanes {
 struct InMemory {
     places: BTreeSet<QueuePlace>,
     bytes: usize,
-    /// How many rows stand in lanes that do not get on.
+    /// How many rows stand in lanes that do not get on, and their bytes.
     stuck: usize,
+    stuck_bytes: usize,
+    /// Lanes of which rows were let go.
+    let_go: usize,
     /// What stands behind this place is to be read again.
     rewound: Option<QueuePlace>,
 }
@@ -80,6 +80,16 @@ impl Lanes {
         self.queues.get(queue).map_or(0, |of| of.bytes)
     }
 
+    /// How many bytes the rows have that are in lanes that get on.
+    pub(crate) fn flowing_bytes(&self, queue: &Queue) -> usize {
+        self.queues.get(queue).map_or(0, |of| of.bytes.saturating_sub(of.stuck_bytes))
+    }
+
+    /// Whether rows of a queue were let go that wait still.
+    pub(crate) fn has_let_go(&self, queue: &Queue) -> bool {
+        self.queues.get(queue).is_some_and(|of| of.let_go > 0)
+    }
+
     /// How many rows of a queue are in lanes that get on.
     pub(crate) fn flowing(&self, queue: &Queue) -> usize {
         self.queues.get(queue).map_or(0, |of| of.places.len() - of.stuck)
@@ -90,16 +100,17 @@ impl Lanes {
         self.queues.get_mut(queue)?.rewound.take()
     }
 
-    /// Makes room: of lanes that do not get on, most rows leave the memory, and are read again when
-    /// those that stay are gone.
+    /// Makes room: of lanes that do not get on, all but the first row leave the memory, and are read
+    /// again when that is gone.
     pub(crate) fn let_go(&mut self, queue: &Queue) {
         let Some(of) = self.queues.get_mut(queue) else { return };
         for (_, lane) in self.by_key.iter_mut().filter(|(key, _)| key.0 == *queue) {
-            if lane.is_stuck && lane.rows.len() > KEPT {
-                lane.let_go = true;
-                for (_, row) in lane.rows.drain(KEPT..) {
+            if lane.is_stuck && lane.rows.len() > 1 {
+                of.let_go += usize::from(!std::mem::replace(&mut lane.let_go, true));
+                for (_, row) in lane.rows.drain(1..) {
                     of.forget(&row);
                     of.stuck = of.stuck.saturating_sub(1);
+                    of.stuck_bytes = of.stuck_bytes.saturating_sub(bytes(&row));
                 }
             }
         }
@@ -113,13 +124,15 @@ impl Lanes {
         if of.places.contains(&row.place) || self.by_key.get(&key).is_some_and(|l| l.let_go) {
             return;
         }
+        let bytes = bytes(&row);
         of.places.insert(row.place);
-        of.bytes += bytes(&row);
+        of.bytes += bytes;
         let lane = self.by_key.entry(key.clone()).or_default();
         self.pushed += 1;
         lane.rows.push_back((self.pushed, row));
         if lane.is_stuck {
             of.stuck += 1;
+            of.stuck_bytes += bytes;
         }
         if lane.rows.len() == 1 {
             self.schedule(key, now, wait);
@@ -132,7 +145,14 @@ impl Lanes {
             return;
         }
         let (of, rows) = (self.queues.entry(key.0.clone()).or_default(), lane.rows.len());
-        of.stuck = if is_stuck { of.stuck + rows } else { of.stuck.saturating_sub(rows) };
+        let size: usize = lane.rows.iter().map(|(_, row)| bytes(row)).sum();
+        if is_stuck {
+            of.stuck += rows;
+            of.stuck_bytes += size;
+        } else {
+            of.stuck = of.stuck.saturating_sub(rows);
+            of.stuck_bytes = of.stuck_bytes.saturating_sub(size);
+        }
     }
 
     fn schedule(&mut self, key: LaneKey, now: Duration, wait: Duration) {
@@ -193,6 +213,7 @@ impl Lanes {
         if let (Some((_, row)), Some(of)) = (lane.rows.pop_front(), self.queues.get_mut(&key.0)) {
             of.forget(&row);
             if lane.rows.is_empty() && lane.let_go {
+                of.let_go = of.let_go.saturating_sub(1);
                 of.rewind(row.place);
             }
         }
@@ -260,6 +281,7 @@ impl Lanes {
                 of.forget(row);
             }
             if lane.let_go {
+                of.let_go = of.let_go.saturating_sub(1);
                 of.rewind(rows.last().map(|row| row.place).unwrap_or_default());
             }
         }
@@ -333,12 +355,13 @@ mod tests {
         assert_eq!(lanes.count(&queue()), 60, "it gets on");
         lanes.put_off(&key, serial, Duration::ZERO, |_| MINUTE);
         lanes.let_go(&queue());
-        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (KEPT, KEPT * 10));
-        assert_eq!(lanes.flowing(&queue()), 0);
+        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (1, 10));
+        assert_eq!((lanes.flowing(&queue()), lanes.flowing_bytes(&queue())), (0, 0));
+        assert!(lanes.has_let_go(&queue()));
 
         // Others are read, and nothing of the lane overtakes what was let go.
         read(&mut lanes, &store, &mut after, 200);
-        assert_eq!((lanes.count(&queue()), lanes.flowing(&queue())), (KEPT + 1, 1));
+        assert_eq!((lanes.count(&queue()), lanes.flowing(&queue())), (2, 1));
         let other = lanes.next(Duration::ZERO).unwrap();
         assert_eq!(other.2, "thing-b");
         let (serial, _) = lanes.first(&other).unwrap();
@@ -356,6 +379,7 @@ mod tests {
         }
         assert_eq!(done, (1..=100).collect::<Vec<_>>());
         assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (0, 0));
+        assert!(!lanes.has_let_go(&queue()));
     }
 
     #[test]
@@ -367,9 +391,9 @@ mod tests {
         let (serial, _) = lanes.first(&key).unwrap();
         lanes.retry(&key, serial, 1, Duration::ZERO, MINUTE);
         lanes.let_go(&queue());
-        assert_eq!(lanes.remove(&key).len(), KEPT);
+        assert_eq!(lanes.remove(&key).len(), 1);
         read(&mut lanes, &store, &mut after, 30);
         let (_, first) = lanes.first(&key).unwrap();
-        assert_eq!((first.place.sequence, lanes.count(&queue())), (11, 20));
+        assert_eq!((first.place.sequence, lanes.count(&queue())), (2, 29));
     }
 }

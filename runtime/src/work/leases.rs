@@ -319,7 +319,8 @@ fn members(holder: Uuid, worker: &str, table: &LeaseTable) -> u16 {
     u16::try_from(others.len() + 1).unwrap_or(u16::MAX)
 }
 
-/// How many leases this process should have besides those that it holds, at the least.
+/// How many leases this process should have besides those that it holds, and will: they are free, or
+/// held by somebody who has more than a share.
 fn missing(
     holder: Uuid,
     partitions: &BTreeMap<String, u16>,
@@ -329,8 +330,17 @@ fn missing(
 ) -> usize {
     let of_worker = |worker: &String| {
         let count = partitions.get(worker).copied().unwrap_or(0);
+        let members = members(holder, worker, table);
         let own = held.keys().filter(|(of, _)| of == worker).count();
-        usize::from(count / members(holder, worker, table)).saturating_sub(own)
+        let mut theirs: BTreeMap<Uuid, usize> = BTreeMap::new();
+        let standing = table.leases.iter().filter(|s| s.lease.worker == *worker && !s.lapsed);
+        for who in standing.filter_map(|s| s.holder).filter(|who| *who != holder) {
+            *theirs.entry(who).or_default() += 1;
+        }
+        let free = usize::from(count).saturating_sub(own + theirs.values().sum::<usize>());
+        let share = usize::from(count.div_ceil(members));
+        let beyond: usize = theirs.values().map(|theirs| theirs.saturating_sub(share)).sum();
+        usize::from(count / members).saturating_sub(own).min(free + beyond)
     };
     announced.iter().map(of_worker).sum()
 }
@@ -398,7 +408,13 @@ mod tests {
         let other = |worker: &str, n| (worker.to_owned(), Uuid::from_u128(n));
         let missing = |others: u128, own: u16| {
             let members = (0..others).flat_map(|n| ["w", "one"].map(|w| other(w, 2 + n)));
-            let table = LeaseTable { leases: Vec::new(), members: members.collect() };
+            // The first of the others has all that this one does not.
+            let leases = (own..8).map(|partition| StandingLease {
+                lease: Lease { worker: "w".into(), partition, epoch: 1 },
+                holder: Some(Uuid::from_u128(2)),
+                lapsed: false,
+            });
+            let table = LeaseTable { leases: leases.collect(), members: members.collect() };
             let held: BTreeMap<_, _> = (0..own).map(|p| held("w", p)).collect();
             missing(me, &partitions, &announced, &table, &held)
         };

@@ -211,6 +211,7 @@ macro_rules! __conformance_cases {
                 come_in_pages_and_in_order,
                 only_heads_are_decided,
                 redriven_they_are_where_they_were,
+                those_with_errors_of_their_own_stay_behind,
                 refused_they_go_and_are_answered,
                 resolving_is_fenced_and_needs_a_decision,
                 timers_are_parked_and_due_again,

@@ -1,5 +1,7 @@
 //! Dead letters: what was parked, in order, until an operator decides.
 
+use std::collections::BTreeSet;
+
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, OutboxKind, Queue,
     QueueChange, QueuePlace, QueuedRow, StoreError, StreamId, TimerChange, TimerSettlement,
@@ -15,12 +17,14 @@ use super::workers::{Worker, armed, essence, essences, failed, ids, parked, queu
 const REDRIVE: DeadLetterDecision = DeadLetterDecision::Redrive;
 const REFUSE: DeadLetterDecision = DeadLetterDecision::Refuse;
 
-/// Queues rows in partition 0 and parks all that waits there.
+/// Queues rows in partition 0 and parks all that waits there: the first of each pair for a reason.
 async fn park(on: &Subject, worker: &Worker, rows: &[QueuedRow]) {
     on.enqueue(0, rows).await;
-    let mut settlements = Vec::new();
+    let (mut settlements, mut pairs) = (Vec::new(), BTreeSet::new());
     for row in on.waiting(&queue(0)).await {
-        let change = parked(3, (!row.behind_parked).then_some("it's \"wrong\""));
+        let pair = (row.queued.stream.clone(), row.queued.row.recipient.clone());
+        let is_head = pairs.insert(pair) && !row.behind_parked;
+        let change = parked(3, is_head.then_some("it's \"wrong\""));
         settlements.push(worker.settlement(&row, change));
     }
     assert!(on.settle(&settlements).await.iter().all(|settled| *settled));
@@ -205,6 +209,30 @@ pub(super) async fn redriven_they_are_where_they_were(on: Subject) {
     assert!(on.settle_one(&worker, &waiting[0], parked(1, Some("again"))).await);
     let waiting = on.waiting(&queue(0)).await;
     assert!(waiting[0].behind_parked && waiting[2].behind_parked);
+}
+
+pub(super) async fn those_with_errors_of_their_own_stay_behind(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let thing = stream("thing-1");
+    let rows: Vec<_> = (0..6).map(|_| queued(&thing, "a")).collect();
+    park(&on, &worker, &rows[..2]).await;
+    on.store.park(0, &rows[2..3], "late").await.expect("it is parked");
+    park(&on, &worker, &rows[3..4]).await;
+    carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
+    let waiting = on.waiting(&queue(0)).await;
+    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows[..2]));
+    assert!(waiting.iter().all(|row| !row.behind_parked), "what is parked stands behind them");
+    assert_eq!(letter_ids(&on.dead_letters(9).await), ids(&rows[2..4]));
+    on.enqueue(0, &rows[4..5]).await;
+    let behind: Vec<_> = on.waiting(&queue(0)).await.iter().map(|r| r.behind_parked).collect();
+    assert_eq!(behind, [false, false, true]);
+    // What waits is not parked as well.
+    let again = [rows[4].clone(), rows[5].clone()];
+    on.store.park(0, &again, "late").await.expect("they are parked");
+    assert_eq!(letter_ids(&on.dead_letters(9).await), ids([&rows[2], &rows[3], &rows[5]]));
+    carry_out(&on, &worker, rows[2].row.id, REDRIVE, &[]).await;
+    let waiting = on.waiting(&queue(0)).await;
+    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows[..5]));
 }
 
 pub(super) async fn refused_they_go_and_are_answered(on: Subject) {

@@ -82,6 +82,9 @@ impl PartitionState {
         for (queued, index) in rows.iter().zip(0..) {
             let place = QueuePlace { sequence, index };
             let row = &queued.row;
+            if self.waits(row.id) {
+                continue;
+            }
             let (partition, kind, target) = (self.partition, row.kind, row.target.clone());
             let letter = DeadLetter {
                 queue: Queue { partition, kind, target },
@@ -123,7 +126,14 @@ impl PartitionState {
     }
 
     fn redrive(&mut self, head: QueuePlace, now: Timestamp) {
+        // Up to the next that did not come here for standing behind another.
+        let failed = |place: &QueuePlace| {
+            self.dead.get(place).is_some_and(|letter| {
+                letter.queue.kind != OutboxKind::Timer && letter.error.is_some()
+            })
+        };
         let behind = self.pair(head).into_iter().filter(|place| *place >= head);
+        let behind = behind.take_while(|place| *place == head || !failed(place));
         // Of a timer's armings the last one counts.
         for place in behind.collect::<Vec<_>>().into_iter().rev() {
             match self.dead.remove(&place) {

@@ -8,6 +8,8 @@ use composable_rust_core::{
     Timestamp,
 };
 
+use uuid::Uuid;
+
 use super::state::{PartitionState, State};
 
 /// A row of the outbox.
@@ -35,7 +37,7 @@ impl State {
                 queued: waiting.queued.clone(),
                 attempts: waiting.attempts,
                 wait: waiting.not_before.since(now),
-                behind_parked: partition.has_parked(queue, &waiting.queued),
+                behind_parked: partition.has_parked(queue, *place, &waiting.queued),
             });
             Some(read.collect::<Vec<_>>())
         };
@@ -122,9 +124,15 @@ impl PartitionState {
         }
     }
 
-    fn has_parked(&self, queue: &Queue, queued: &QueuedRow) -> bool {
-        let mut dead = self.dead.values().filter(|letter| letter.queue == *queue);
-        dead.any(|letter| is_pair(&letter.queued, queued))
+    /// Whether a row of this id waits.
+    pub(super) fn waits(&self, id: Uuid) -> bool {
+        self.outbox.values().any(|waiting| waiting.queued.row.id == id)
+    }
+
+    /// Whether one of its pair is parked before it.
+    fn has_parked(&self, queue: &Queue, place: QueuePlace, queued: &QueuedRow) -> bool {
+        let mut dead = self.dead.range(..place).filter(|(_, letter)| letter.queue == *queue);
+        dead.any(|(_, letter)| is_pair(&letter.queued, queued))
     }
 }
 

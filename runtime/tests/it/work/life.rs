@@ -220,6 +220,10 @@ fn every_problem_of_an_app_is_told() {
             "events of `actor` are published: register it with `.aggregate`, or say `.elsewhere` \
              (another process)",
         ),
+        (
+            whole().elsewhere::<Elsewhere>().remote::<Elsewhere>(),
+            "`elsewhere` is said to be remote and to be elsewhere: choose one",
+        ),
         (whole().elsewhere::<Actor>(), "`actor` is registered here and said to be elsewhere"),
         (whole().remote::<Elsewhere>(), "there are remote targets but no bus: add `.event_bus`"),
         (

@@ -214,31 +214,37 @@ async fn a_command_that_only_newer_code_knows_waits() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// However much waits for an instance that cannot be loaded, others get theirs.
+/// However much waits for an instance that cannot be loaded, many messages or large ones, others get
+/// theirs.
 #[tokio::test(start_paused = true)]
 async fn more_than_fits_into_memory_waits_for_one_instance_and_others_go_on() {
-    let world = World::new();
-    let spoilt = Actor::id("b").stream();
-    let content =
-        Encoded { name: "actor.did".into(), version: 1, codec: "bincode".into(), bytes: vec![255] };
-    let id = EventId(uuid::Uuid::from_u128(9));
-    let event = NewEvent { id, content, metadata: String::new() };
-    let append = Append::new(spoilt.clone(), ExpectedVersion::EMPTY).with_events(vec![event]);
-    let partition = world.memory.log().partition_of(&spoilt);
-    world.memory.append_events(partition, &[append]).await.unwrap();
-    let note = |to: &str, n| {
-        let stream = Actor::id(to).stream();
-        let content = Codecs::default().encode(&stream, &In::Do(Act::Note(n))).unwrap();
-        world.row("a", to, content)
-    };
-    let mut rows: Vec<_> = (0..21_000).map(|n| note("b", n)).collect();
-    rows.extend((0..2_000).map(|n| note("c", n)));
-    rows.extend((0..100).map(|n| note("b", n)));
-    let partition = world.memory.log().partition_of(&rows[0].stream);
-    world.memory.enqueue(partition, &rows, None).await.unwrap();
-    let app = world.app();
-    heard(&app, "c", "note 1999").await;
-    assert!(world.dead_letters().await.is_empty());
+    let note = |n| Act::Note(n);
+    let large = |_| Act::Call { tag: 1, text: "x".repeat(3_300_000) };
+    let acts: [Vec<Act>; 2] = [(0..21_000).map(note).collect(), (0..30).map(large).collect()];
+    for acts in acts {
+        let world = World::new();
+        let spoilt = Actor::id("b").stream();
+        let (name, codec, bytes) = ("actor.did".into(), "bincode".into(), vec![255]);
+        let content = Encoded { name, version: 1, codec, bytes };
+        let id = EventId(uuid::Uuid::from_u128(9));
+        let event = NewEvent { id, content, metadata: String::new() };
+        let append = Append::new(spoilt.clone(), ExpectedVersion::EMPTY).with_events(vec![event]);
+        let partition = world.memory.log().partition_of(&spoilt);
+        world.memory.append_events(partition, &[append]).await.unwrap();
+        let send = |to: &str, act: Act| {
+            let stream = Actor::id(to).stream();
+            let content = Codecs::default().encode(&stream, &In::Do(act)).unwrap();
+            world.row("a", to, content)
+        };
+        let mut rows: Vec<_> = acts.into_iter().map(|act| send("b", act)).collect();
+        rows.extend((0..2_000).map(|n| send("c", Act::Note(n))));
+        rows.extend((0..100).map(|n| send("b", Act::Note(n))));
+        let partition = world.memory.log().partition_of(&rows[0].stream);
+        world.memory.enqueue(partition, &rows, None).await.unwrap();
+        let app = world.app();
+        heard(&app, "c", "note 1999").await;
+        assert!(world.dead_letters().await.is_empty());
+    }
 }
 
 /// While an instance's event cannot be read, what is sent to it waits, and its timers too.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     BusError, BusMessage, BusPosition, Codecs, EventBus, EventStore as _, Format, PublishError,
-    Publisher, PublisherName, ResumePosition, WorkQueues as _,
+    Publisher, PublisherName, QueuedRow, ResumePosition, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder, Settings};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, InMemoryPublisher};
@@ -396,17 +396,23 @@ async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
     assert_eq!(versions(), (1..=count as u64).collect::<Vec<_>>());
 }
 
-/// What waits for a type that then moves to another service goes there.
-#[tokio::test(start_paused = true)]
-async fn what_was_queued_before_a_type_moved_away_follows_it() {
-    let (line, world) = (Line::new(), world_of(1));
+/// What front 1 sends to back 1 while both live here.
+fn for_back_1(world: &World, n: u32) -> QueuedRow {
     let stream = Back::id("1").stream();
-    let content = Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(7))).unwrap();
+    let content = Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(n))).unwrap();
     let mut queued = world.row("1", "1", content);
     queued.stream = Front::id("1").stream();
     "back".clone_into(&mut queued.row.target);
     queued.row.recipient = stream.to_string();
     queued.row.metadata = queued.row.metadata.replace("actor", "front");
+    queued
+}
+
+/// What waits for a type that then moves to another service goes there.
+#[tokio::test(start_paused = true)]
+async fn what_was_queued_before_a_type_moved_away_follows_it() {
+    let (line, world) = (Line::new(), world_of(1));
+    let queued = for_back_1(&world, 7);
     let partition = world.memory.log().partition_of(&queued.stream);
     world.memory.enqueue(partition, &[queued], None).await.unwrap();
     let _front = front(&world, world.memory.clone(), &line, false);
@@ -415,6 +421,27 @@ async fn what_was_queued_before_a_type_moved_away_follows_it() {
     let found = back.wait(|own| (!own.0.is_empty()).then(|| own.0.clone()), PATIENCE).await;
     assert_eq!(found.unwrap(), ["note 7"]);
     eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
+}
+
+/// What was handled before its type moved away is not handled there again.
+#[tokio::test(start_paused = true)]
+async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
+    let (line, world) = (Line::new(), world_of(1));
+    let queued = for_back_1(&world, 7);
+    let partition = world.memory.log().partition_of(&queued.stream);
+    let row = [queued.clone()];
+    world.memory.enqueue(partition, &row, None).await.unwrap();
+    let here = started(
+        world.bare_builder(world.memory.clone()).aggregate::<Back>(()).elsewhere::<Front>(),
+    );
+    let back = here.handle(&Back::id("1"));
+    back.wait(|own| (!own.0.is_empty()).then_some(()), PATIENCE).await.unwrap();
+    assert!(here.shutdown(PATIENCE).await);
+    // The process died before it said so.
+    world.memory.enqueue(partition, &row, None).await.unwrap();
+    let _front = front(&world, world.memory.clone(), &line, false);
+    eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
+    assert!(line.bus.messages("back-commands").is_empty());
 }
 
 /// How often instance 1 over there was told the same once more.

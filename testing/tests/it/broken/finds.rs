@@ -380,6 +380,8 @@ table! {
         "dead_letters::redriven_they_are_where_they_were",
         "dead_letters::one_that_is_parked_twice_is_one",
     ];
+    RedrivesAll => ["dead_letters::those_with_errors_of_their_own_stay_behind"];
+    HoldsUpEarlierOnes => ["dead_letters::those_with_errors_of_their_own_stay_behind"];
     AnswersNobody => ["dead_letters::refused_they_go_and_are_answered"];
     DropsParked => ["dead_letters::timers_are_parked_and_due_again"];
     ErasesNothing => ["dead_letters::erasing_takes_content_of_all_that_waits"];

@@ -242,6 +242,44 @@ impl Defect for RedrivesToTheEnd {
     }
 }
 
+/// Tries again whatever stands behind, for whatever reason.
+pub(crate) struct RedrivesAll;
+
+impl Defect for RedrivesAll {
+    fn resolve(
+        &self,
+        store: &InMemoryEventStore,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[QueuedRow],
+    ) -> bool {
+        let done = poll(store.resolve_dead_letter(lease, letter, answers)).unwrap_or(true);
+        let behind = poll(store.dead_letters(None, usize::MAX)).expect("memory is available");
+        for mut next in behind.into_iter().filter(|next| next.queue == letter.queue) {
+            let (partition, redrive) = (lease.partition, DeadLetterDecision::Redrive);
+            let decided = poll(store.decide_dead_letter(partition, next.queued.row.id, redrive));
+            if decided.unwrap_or(false) {
+                next.decision = Some(redrive);
+                let _ = poll(store.resolve_dead_letter(lease, &next, &[]));
+            }
+        }
+        done
+    }
+}
+
+/// Says of a row that one behind it is parked before it.
+pub(crate) struct HoldsUpEarlierOnes;
+
+impl Defect for HoldsUpEarlierOnes {
+    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+        let any = rows.iter().any(|row| row.behind_parked);
+        for row in &mut rows {
+            row.behind_parked = any;
+        }
+        rows
+    }
+}
+
 /// Refuses without a word.
 pub(crate) struct AnswersNobody;
 
