@@ -45,6 +45,9 @@ pub struct BusPosition {
     pub topic: String,
     /// Where the last message stands that is done, as are all before it.
     pub place: BusPlace,
+    /// When that was published, if it is known: should another message stand there, the topic was made
+    /// anew, and nothing of it is done.
+    pub published_at: Option<Timestamp>,
 }
 
 /// A message as it is delivered, until it is acknowledged.
@@ -148,7 +151,8 @@ pub trait EventBus: Send + Sync + 'static {
     /// not exist are created.
     ///
     /// A group begins where it stands in each topic partition. Where the bus keeps nothing of it, that
-    /// is behind what `known` says of the partition, or else its beginning: a bus may forget a group
+    /// is behind what `known` says of the partition (unless the topic was made anew since), or else its
+    /// beginning: a bus may forget a group
     /// that was away for long, so keep its positions elsewhere too.
     ///
     /// A subscriber that does not take its deliveries is given no more than a bounded number. When

@@ -115,8 +115,8 @@ impl EventBus for RedpandaEventBus {
         let names = topics.iter().map(String::as_str);
         self.inner.topics.ensure(settings, names, settings.partitions).await?;
         let known = known.iter().map(|known| {
-            let BusPosition { topic, place } = known;
-            ((self.inner.wire_name(topic), place.partition), place.offset + 1)
+            let BusPosition { topic, place, published_at } = known;
+            ((self.inner.wire_name(topic), place.partition), (place.offset, *published_at))
         });
         reader::start(settings, group, topics, known.collect())
     }

@@ -112,6 +112,7 @@ mod progress;
 mod publisher;
 mod reader;
 mod record;
+mod resume;
 mod shared;
 mod topics;
 

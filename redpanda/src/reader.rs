@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::BusError;
+use composable_rust_core::{BusError, Timestamp};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
@@ -16,11 +16,12 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::client::{Voice, subscription};
+use crate::client::{Voice, positions, subscription};
 use crate::delivery::RedpandaDeliveries;
 use crate::error::bus_error;
 use crate::progress::Bounds;
 use crate::record::arrived;
+use crate::resume::Known;
 use crate::shared::Shared;
 use crate::{LostPosition, RedpandaEventBusBuilder};
 
@@ -37,14 +38,18 @@ pub(crate) fn start(
     settings: &RedpandaEventBusBuilder,
     group: &str,
     topics: Vec<String>,
-    known: BTreeMap<(String, i32), i64>,
+    done: BTreeMap<(String, i32), (i64, Option<Timestamp>)>,
 ) -> Result<RedpandaDeliveries, BusError> {
     let bounds = Bounds { count: settings.max_outstanding, bytes: settings.max_outstanding_bytes };
     let shared = Arc::new(Shared::new(bounds));
     let context = Member {
         voice: Voice::default(),
         shared: Arc::clone(&shared),
-        known,
+        known: Known {
+            done,
+            config: positions(settings, group),
+            timeout: settings.connect_timeout,
+        },
         lost_position: settings.lost_position,
         timeout: settings.connect_timeout,
         drain_timeout: settings.drain_timeout,
@@ -182,8 +187,7 @@ fn ends(error: &KafkaError) -> bool {
 pub(crate) struct Member {
     voice: Voice,
     shared: Arc<Shared>,
-    /// Where to begin, by topic and partition, if the broker knows nothing of the group.
-    known: BTreeMap<(String, i32), i64>,
+    known: Known,
     lost_position: LostPosition,
     timeout: Duration,
     drain_timeout: Duration,
@@ -193,17 +197,14 @@ impl Member {
     /// A group of which the broker keeps no position begins behind what is known from elsewhere, or
     /// at the beginning, whatever is to be done about a position that is gone.
     fn begin(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        if self.lost_position == LostPosition::Beginning && self.known.is_empty() {
+        if self.lost_position == LostPosition::Beginning && self.known.done.is_empty() {
             return;
         }
         match consumer.committed_offsets(list.clone(), self.timeout) {
             Ok(stored) => {
                 for place in stored.elements() {
                     let offset = match place.offset() {
-                        Offset::Invalid => {
-                            let at = (place.topic().to_owned(), place.partition());
-                            self.known.get(&at).map_or(Offset::Beginning, |at| Offset::Offset(*at))
-                        }
+                        Offset::Invalid => self.known.begin(place.topic(), place.partition()),
                         known => known,
                     };
                     let _ = list.set_partition_offset(place.topic(), place.partition(), offset);

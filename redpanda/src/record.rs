@@ -62,9 +62,13 @@ pub(crate) fn arrived(record: &BorrowedMessage<'_>, prefix: &str) -> Arrived {
         payload: record.payload().unwrap_or_default().to_vec(),
     };
     let place = BusPlace { partition: record.partition(), offset: record.offset() };
+    Arrived { place, message, published_at: published_at(record) }
+}
+
+/// When it was published, as the broker tells it.
+pub(crate) fn published_at(record: &BorrowedMessage<'_>) -> Option<Timestamp> {
     let millis = record.timestamp().to_millis().filter(|millis| *millis >= 0);
-    let published_at = millis.map(|millis| Timestamp::from_micros(millis.saturating_mul(1_000)));
-    Arrived { place, message, published_at }
+    millis.map(|millis| Timestamp::from_micros(millis.saturating_mul(1_000)))
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, BusPlace, BusPosition, Checkpoint, Delivery as _, EventBus as _, EventStore as _,
-    MessageId, QueuedRow, ReplyOutcome, SharedDelivery, StoreError, StreamId, WorkQueues as _,
-    validate_rows,
+    BusError, BusPlace, BusPosition, Checkpoint, Delivery as _, EventBus as _, EventId,
+    EventStore as _, MessageId, QueuedRow, ReplyOutcome, SharedDelivery, StoreError, StreamId,
+    Timestamp, WorkQueues as _, validate_rows,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
+use uuid::Uuid;
 
 use super::attempts::wait_for_others;
 use super::context::{Work, metadata};
@@ -169,7 +170,7 @@ impl Consumer {
             known.extend(kept.into_iter().map(|at| {
                 let offset = i64::try_from(at.offset).unwrap_or(i64::MAX);
                 let place = BusPlace { partition: i32::from(at.partition), offset };
-                BusPosition { topic: topic.clone(), place }
+                BusPosition { topic: topic.clone(), place, published_at: at.event_id.map(time) }
             }));
         }
         Ok(known)
@@ -177,20 +178,23 @@ impl Consumer {
 
     /// Keeps how far the group has come.
     async fn keep(&self, done: &[SharedDelivery]) -> Result<(), StoreError> {
-        let mut ends: BTreeMap<&str, BTreeMap<u16, u64>> = BTreeMap::new();
+        let mut ends: BTreeMap<&str, BTreeMap<u16, Checkpoint>> = BTreeMap::new();
         for delivery in done {
             let BusPlace { partition, offset } = delivery.place();
             // Nobody has topics of more partitions than that.
             let partition = i16::try_from(partition).ok().and_then(|p| u16::try_from(p).ok());
             if let (Some(partition), Ok(offset)) = (partition, u64::try_from(offset)) {
+                let event_id = delivery.published_at().map(id);
+                let at = Checkpoint { partition, offset, event_id };
                 let ends = ends.entry(&delivery.message().topic).or_default();
-                let end = ends.entry(partition).or_default();
-                *end = offset.max(*end);
+                let end = ends.entry(partition).or_insert(at);
+                if end.offset < offset {
+                    *end = at;
+                }
             }
         }
         for (topic, ends) in ends {
-            let at = |(partition, offset)| Checkpoint { partition, offset, event_id: None };
-            let to: Vec<_> = ends.into_iter().map(at).collect();
+            let to: Vec<_> = ends.into_values().collect();
             self.work.store().keep_checkpoints(&self.checkpoints(topic), &to).await?;
         }
         Ok(())
@@ -328,6 +332,16 @@ impl Consumer {
         }
         by_partition
     }
+}
+
+/// Checkpoints of the bus hold, instead of an event's id, when their message was published.
+fn id(time: Timestamp) -> EventId {
+    EventId(Uuid::from_u64_pair(0, time.as_micros().unsigned_abs()))
+}
+
+fn time(id: EventId) -> Timestamp {
+    let (_, micros) = id.0.as_u64_pair();
+    Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 fn record(delivery: &SharedDelivery) -> ForeignRecord {

@@ -62,8 +62,14 @@ impl Group {
         self.joined += 1;
         for (name, topic) in topics.iter().filter(|(name, _)| wanted.contains(*name)) {
             let begin = |partition| {
-                let of = |at: &&BusPosition| at.topic == *name && at.place.partition == partition;
-                known.iter().filter(of).map(|at| at.place.offset + 1).max().unwrap_or(0)
+                let is_done = |at: &&BusPosition| {
+                    let there = topic.message(at.place).map(|published| published.at);
+                    let same = there.is_some_and(|there| {
+                        there.zip(at.published_at).is_none_or(|(there, known)| there == known)
+                    });
+                    same && at.topic == *name && at.place.partition == partition
+                };
+                known.iter().filter(is_done).map(|at| at.place.offset + 1).max().unwrap_or(0)
             };
             let new =
                 || (0..topic.partitions()).map(|p| Progress::beginning_at(begin(p))).collect();

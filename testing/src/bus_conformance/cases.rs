@@ -21,6 +21,7 @@ macro_rules! __bus_conformance_cases {
             groups {
                 begin_at_the_beginning,
                 begin_behind_what_is_known,
+                begin_at_the_beginning_of_a_topic_made_anew,
                 keep_where_they_stand,
                 each_get_everything,
                 get_each_key_in_order,

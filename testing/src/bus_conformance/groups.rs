@@ -1,6 +1,7 @@
 //! Who gets what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use composable_rust_core::{BusPlace, BusPosition, Delivery as _};
 
@@ -49,22 +50,48 @@ pub(super) async fn begin_at_the_beginning(on: Subject) {
 
 pub(super) async fn begin_behind_what_is_known(on: Subject) {
     on.publish(on.numbered("k", 0, 6)).await;
-    let seen = places(&on.join("lookers").await.take(6).await);
+    let seen = on.join("lookers").await.take(6).await;
+    let (seen, time) = (places(&seen), seen[3].published_at());
     let topic = on.topic("things");
-    let known = |place: BusPlace| BusPosition { topic: topic.clone(), place };
+    let known = |place, published_at| BusPosition { topic: topic.clone(), place, published_at };
     // Of a partition that is not there, and of another topic.
     let elsewhere = BusPlace { partition: 10_000, offset: 0 };
-    let other = BusPosition { topic: on.topic("others"), place: seen[5] };
-    let known = [known(elsewhere), other, known(seen[3])];
-    let mut reader = on.join_behind("readers", std::slice::from_ref(&topic), &known).await;
-    assert_eq!(texts(&reader.take(2).await), numbers(4, 6));
+    let other = BusPosition { topic: on.topic("others"), ..known(seen[5], None) };
+    for (n, time) in [None, time].into_iter().enumerate() {
+        let known = [known(elsewhere, None), other.clone(), known(seen[3], time)];
+        let (group, topics) = (format!("readers-{n}"), std::slice::from_ref(&topic));
+        let mut reader = on.join_behind(&group, topics, &known).await;
+        assert_eq!(texts(&reader.take(2).await), numbers(4, 6));
+    }
+}
+
+pub(super) async fn begin_at_the_beginning_of_a_topic_made_anew(on: Subject) {
+    on.publish(on.numbered("k", 0, 6)).await;
+    let topic = on.topic("things");
+    let (last, time) = {
+        let seen = on.join("lookers").await.take(6).await;
+        (seen[5].place(), seen[5].published_at())
+    };
+    let beyond = BusPlace { offset: last.offset + 100, ..last };
+    let earlier = time.map(|time| time - Duration::from_secs(3_600));
+    for (n, (place, published_at)) in [(beyond, time), (last, earlier)].into_iter().enumerate() {
+        // A bus that does not tell the time has nothing to compare.
+        if n > 0 && published_at.is_none() {
+            continue;
+        }
+        let known = [BusPosition { topic: topic.clone(), place, published_at }];
+        let (group, topics) = (format!("readers-{n}"), std::slice::from_ref(&topic));
+        let mut reader = on.join_behind(&group, topics, &known).await;
+        assert_eq!(texts(&reader.take(6).await), numbers(0, 6));
+    }
 }
 
 pub(super) async fn keep_where_they_stand(on: Subject) {
     on.publish(on.numbered("k", 0, 6)).await;
     let mut reader = on.join("readers").await;
     let deliveries = reader.take(6).await;
-    let last = BusPosition { topic: on.topic("things"), place: deliveries[5].place() };
+    let (topic, place) = (on.topic("things"), deliveries[5].place());
+    let last = BusPosition { topic, place, published_at: None };
     let mut deliveries = deliveries.into_iter();
     acknowledge(deliveries.by_ref().take(2).collect()).await;
     drop((deliveries, reader));

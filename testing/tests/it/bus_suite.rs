@@ -57,12 +57,13 @@ enum Defect {
     IgnoresWhatIsKnown,
     LosesTime,
     ForgetsEvents,
+    BelievesWhatIsKnown,
 }
 
 use Defect::{
-    AcknowledgesNothing, AcknowledgesOnDelivery, CountsPositionsOfEachHolder, FencesNobody,
-    ForgetsEvents, ForgetsPositions, HasNoBound, IgnoresWhatIsKnown, LosesHeaders, LosesTime,
-    SpreadsKeys, TearsBatches,
+    AcknowledgesNothing, AcknowledgesOnDelivery, BelievesWhatIsKnown, CountsPositionsOfEachHolder,
+    FencesNobody, ForgetsEvents, ForgetsPositions, HasNoBound, IgnoresWhatIsKnown, LosesHeaders,
+    LosesTime, SpreadsKeys, TearsBatches,
 };
 
 #[derive(Clone)]
@@ -75,7 +76,7 @@ struct Wrong {
 impl Wrong {
     fn new(defect: Defect) -> Self {
         let bound = if defect == HasNoBound { 1_000 } else { 20 };
-        let bus = InMemoryEventBus::new().with_max_outstanding(bound);
+        let bus = InMemoryEventBus::new().with_clock(SystemClock).with_max_outstanding(bound);
         let bus = bus.with_max_payload_bytes(100_000);
         Self { bus, defect, published: Arc::default() }
     }
@@ -120,8 +121,13 @@ impl EventBus for Wrong {
         topics: &[String],
         known: &[BusPosition],
     ) -> Result<WrongDeliveries, BusError> {
-        let known = if self.defect == IgnoresWhatIsKnown { &[] } else { known };
-        Ok(WrongDeliveries(self.bus.subscribe(group, topics, known).await?, self.defect))
+        let mut known = known.to_vec();
+        match self.defect {
+            IgnoresWhatIsKnown => known.clear(),
+            BelievesWhatIsKnown => known.iter_mut().for_each(|known| known.published_at = None),
+            _ => {}
+        }
+        Ok(WrongDeliveries(self.bus.subscribe(group, topics, &known).await?, self.defect))
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<WrongPublisher, BusError> {
@@ -274,6 +280,14 @@ async fn wrong_buses_do_not_pass() {
         let found = found(case, defect).await;
         assert!(found.contains(says), "{defect:?}, {case}: {found}");
     }
+}
+
+/// A group that begins behind what it never saw waits for it in vain.
+#[tokio::test(start_paused = true)]
+async fn believing_what_is_known_of_another_topic_loses_messages() {
+    let case = "groups::begin_at_the_beginning_of_a_topic_made_anew";
+    let found = found(case, BelievesWhatIsKnown).await;
+    assert!(found.contains("no delivery came"), "{found}");
 }
 
 /// What is acknowledged too early is lost, and the case waits for it in vain.
