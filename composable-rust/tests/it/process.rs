@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a process may take to say what it is waited for to say.
-const MOST: Duration = Duration::from_secs(60);
+/// How long a process may take for what it is waited for.
+const MOST: Duration = Duration::from_secs(120);
 
 /// The process; killed when dropped.
 pub(crate) struct Process {
@@ -48,7 +48,14 @@ impl Process {
     pub(crate) fn stop(&mut self) {
         let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(told.is_ok_and(|status| status.success()), "it can be told: {}", self.said());
-        let status = self.child.wait().expect("it is ours");
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                break status;
+            }
+            assert!(began.elapsed() < MOST, "it does not stop: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        };
         assert!(status.success(), "{status}: {}", self.said());
     }
 

@@ -108,7 +108,7 @@ async fn warehouse() {
     let apps = shop.open(&[service], &stores, Some(&bus)).await.unwrap();
     apps.start();
     asked_to_stop().await;
-    assert!(apps.shutdown(Duration::from_secs(20)).await, "everything finishes");
+    assert!(apps.shutdown(Duration::from_secs(60)).await, "everything finishes");
 }
 
 /// A bus whose relays stand still where they are to be frozen.

@@ -21,10 +21,10 @@ use crate::services::brokers;
 use crate::shop::{self, unique};
 
 /// How long anything that is waited for may take.
-const MOST: Duration = Duration::from_secs(120);
+const MOST: Duration = Duration::from_secs(180);
 
 /// The load: so many senders, each with a send at a time and a pause between two.
-const SENDERS: u32 = 24;
+const SENDERS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(8);
 const ARTICLES: u32 = 150;
 
