@@ -2,6 +2,7 @@
 
 mod attempts;
 mod breaker;
+mod bus_positions;
 mod consumer;
 mod context;
 mod decisions;
