@@ -219,8 +219,12 @@ fn services(line: Line, serves_front: bool) -> Services {
 }
 
 fn back(world: &World, line: &Line) -> AppBuilder {
+    back_on(world, world.memory.clone(), line)
+}
+
+fn back_on(world: &World, store: impl composable_rust_core::EventStore, line: &Line) -> AppBuilder {
     world
-        .bare_builder(world.memory.clone())
+        .bare_builder(store)
         .event_bus(line.clone())
         .aggregate::<Back>(())
         .remote::<Front>()
@@ -506,6 +510,31 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
         eventually("it goes", left).await;
     }
     absorbed(&back, 3).await;
+}
+
+/// What waited on the bus for longer than marks are kept is new, though the answer to its queueing
+/// is lost.
+#[tokio::test(start_paused = true)]
+async fn an_old_backlog_is_handled_whatever_fails_meanwhile() {
+    use super::node::Mishap;
+    for mishap in [Mishap::FailsBefore, Mishap::FailsAfter] {
+        let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+        assert!(first.shutdown(PATIENCE).await);
+        for n in 1..=3 {
+            let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
+            send(&front, "1", tell).await;
+        }
+        tokio::time::sleep(millis(200_000)).await;
+        let node = Node::new(at_back.memory.clone());
+        node.next("keep_checkpoints", [mishap; 3]);
+        let short = |settings: &mut Settings| settings.keep_marks = millis(120_000);
+        let back = started(back_on(&at_back, node, &line).settings(short));
+        eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
+        let notes = |own: &Back| (own.0.len() == 3).then(|| own.0.clone());
+        let found = back.handle(&Back::id("1")).wait(notes, PATIENCE).await.unwrap();
+        assert_eq!(found, ["note 1", "note 2", "note 3"]);
+        assert!(at_back.dead_letters().await.is_empty());
+    }
 }
 
 /// A log that was restored from a backup holds other events where those stood that are published,
