@@ -146,14 +146,12 @@ pub trait EventBus: Send + Sync + 'static {
     /// A dropped call may still publish.
     fn publish(&self, message: BusMessage) -> impl Future<Output = Result<(), BusError>> + Send;
 
-    /// The messages of `topics`, shared among the subscribers of `group`:
-    /// each message goes to one of them, all messages of a key in order to the same. Topics that do
-    /// not exist are created.
+    /// The messages of `topics`, shared among the subscribers of `group`: each message goes to one of
+    /// them, all messages of a key in order to the same. Topics that do not exist are created.
     ///
     /// A group begins where it stands in each topic partition. Where the bus keeps nothing of it, that
     /// is behind what `known` says of the partition (unless the topic was made anew since), or else its
-    /// beginning: a bus may forget a group
-    /// that was away for long, so keep its positions elsewhere too.
+    /// beginning: a bus may forget a group that was away for long, so keep its positions elsewhere too.
     ///
     /// A subscriber that does not take its deliveries is given no more than a bounded number. When
     /// members join or leave, what is unfinished may be delivered again, to another member.

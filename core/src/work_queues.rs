@@ -399,9 +399,9 @@ pub trait WorkQueues: Send + Sync + 'static {
         queues: &[Queue],
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
-    /// Carries a decision out, in one transaction. Re-driven, the dead letter and all that are
-    /// parked behind it, up to the next that has an error of its own, go back to their places in the
-    /// queue without attempts (a timer is due at once); refused, it goes, and `answers` are queued. False if
+    /// Carries a decision out, in one transaction. Re-driven, the dead letter and all that are parked
+    /// behind it, up to the next that has an error of its own, go back to their places in the queue
+    /// without attempts (a timer is due at once); refused, it goes, and `answers` are queued. False if
     /// the lease is not at its epoch any more, or if there is no such decision.
     fn resolve_dead_letter(
         &self,

@@ -140,7 +140,7 @@ struct Draft<'a, A: Aggregate> {
 }
 
 impl<A: Aggregate> Draft<'_, A> {
-    /// The same, where a panic of the aggregate is an error too.
+    /// [`Draft::answer`], where a panic of the aggregate is an error too.
     fn guarded_answer(
         &mut self,
         question: &Question<A::Command>,

@@ -1,0 +1,210 @@
+//! What is wrong with an app before it is built.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
+
+use super::{AppBuilder, Registration};
+use crate::Settings;
+use crate::work::Source;
+
+/// A shorter lease would be renewed without pause.
+const LEAST_LEASE: Duration = Duration::from_millis(100);
+
+impl AppBuilder {
+    /// Everything that is wrong with the app as it was put together.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut names = BTreeMap::new();
+        for Registration { name, type_name, .. } in &self.aggregates {
+            if let Some(other) = names.insert(*name, *type_name) {
+                problems.push(if other == *type_name {
+                    format!("`{name}` is registered twice")
+                } else {
+                    format!("`{other}` and `{type_name}` are both called `{name}`")
+                });
+            }
+        }
+        self.check_names(&mut problems);
+        self.check_replies(&names, &mut problems);
+        self.check_bus(&names, &mut problems);
+        let Settings {
+            mailbox,
+            drain,
+            live_instances,
+            loads,
+            writer_queue,
+            batch_appends,
+            dispatches,
+            ..
+        } = self.settings;
+        let limits = [
+            ("mailbox", mailbox),
+            ("drain", drain),
+            ("live_instances", live_instances),
+            ("loads", loads),
+            ("writer_queue", writer_queue),
+            ("batch_appends", batch_appends),
+            ("dispatches", dispatches),
+        ];
+        for (name, limit) in limits {
+            if limit == 0 {
+                problems.push(format!("the setting `{name}` must be at least 1"));
+            }
+        }
+        if self.settings.lease < LEAST_LEASE {
+            problems.push(format!("the setting `lease` must be at least {LEAST_LEASE:?}"));
+        }
+        problems
+    }
+
+    fn check_names(&self, problems: &mut Vec<String>) {
+        let mut seen = BTreeSet::new();
+        for (name, gateway) in &self.gateways {
+            if !seen.insert(*name) {
+                problems.push(format!("the gateway `{name}` is registered twice"));
+            }
+            if gateway.settings.concurrency == 0 {
+                problems
+                    .push(format!("the concurrency of the gateway `{name}` must be at least 1"));
+            }
+            let (limit, lease) = (gateway.settings.time_limit, self.settings.lease);
+            if limit * 3 >= lease * 2 {
+                problems.push(format!(
+                    "the time limit of the gateway `{name}`, {limit:?}, must be shorter than two \
+                     thirds of the lease of {lease:?}"
+                ));
+            }
+        }
+        if self.policy_missing {
+            problems.push(
+                "`policy_from_start` stands before the first policy: it is said of the policy \
+                 before it"
+                    .to_owned(),
+            );
+        }
+        let mut seen = BTreeSet::new();
+        for projection in &self.projections {
+            if !seen.insert(projection.name()) {
+                problems.push(format!("two projections are called `{}`", projection.name()));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for policy in &self.policies {
+            if !seen.insert(policy.name.as_str()) {
+                problems.push(format!("two policies are called `{}`", policy.name));
+            }
+        }
+    }
+
+    /// Who sends requests must know somebody who answers.
+    fn check_replies(
+        &self,
+        names: &BTreeMap<&'static str, &'static str>,
+        problems: &mut Vec<String>,
+    ) {
+        for aggregate in &self.aggregates {
+            for source in aggregate.replies {
+                if self.elsewhere.contains(source) {
+                    continue;
+                }
+                let (asker, fault) = (
+                    aggregate.name,
+                    match source {
+                        ReplySource::Target(name) => {
+                            let known = names.contains_key(name) || self.remote.contains(name);
+                            (!known).then(|| format!(
+                            "of `{name}`: register it with `.aggregate`, or say where it lives with \
+                             `.remote` (another service) or `.elsewhere` (another process)"
+                        ))
+                        }
+                        ReplySource::Gateway(name) => {
+                            let known = self.gateways.iter().any(|(own, _)| own == name);
+                            (!known).then(|| {
+                                format!(
+                                    "of the gateway `{name}`: register it with `.gateway`, or say \
+                             `.gateway_elsewhere` (another process)"
+                                )
+                            })
+                        }
+                    },
+                );
+                if let Some(fault) = fault {
+                    problems.push(format!("`{asker}` takes answers {fault}"));
+                }
+            }
+        }
+    }
+
+    fn is_elsewhere(&self, name: &'static str) -> bool {
+        self.elsewhere.contains(&ReplySource::Target(name))
+    }
+
+    fn check_bus(&self, names: &BTreeMap<&'static str, &'static str>, problems: &mut Vec<String>) {
+        for name in self.remote.iter().filter(|name| names.contains_key(*name)) {
+            problems.push(format!("`{name}` is registered here and said to be remote"));
+        }
+        for name in self.remote.iter().filter(|name| self.is_elsewhere(name)) {
+            problems.push(format!("`{name}` is said to be remote and to be elsewhere: choose one"));
+        }
+        for name in names.keys().filter(|name| self.is_elsewhere(name)) {
+            problems.push(format!("`{name}` is registered here and said to be elsewhere"));
+        }
+        let published: BTreeSet<_> = self.published.iter().map(|of| of.category).collect();
+        let unknown = |name: &&'static str| !names.contains_key(name) && !self.is_elsewhere(name);
+        for name in published.into_iter().filter(unknown) {
+            problems.push(format!(
+                "events of `{name}` are published: register it with `.aggregate`, or say \
+                 `.elsewhere` (another process)"
+            ));
+        }
+        for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
+            problems.push(format!("`{name}` is served but not registered"));
+        }
+        for policy in &self.policies {
+            if let Source::Target(name) = &policy.source {
+                if !names.contains_key(name) && !self.remote.contains(name) {
+                    let policy = &policy.name;
+                    problems.push(format!(
+                        "the policy `{policy}` reads events of `{name}`: register it with \
+                         `.aggregate`, or say `.remote`"
+                    ));
+                }
+            }
+            let target = policy.target;
+            let is_known = names.contains_key(target) || self.remote.contains(target);
+            if !is_known && !self.is_elsewhere(target) {
+                let policy = &policy.name;
+                problems.push(format!(
+                    "the policy `{policy}` sends commands to `{target}`: register it with \
+                     `.aggregate`, or say where it lives with `.remote` (another service) or \
+                     `.elsewhere` (another process)"
+                ));
+            }
+        }
+        let Some(bus) = &self.bus else {
+            let topics = self.policies.iter().any(|p| matches!(p.source, Source::Topic(_)));
+            let wanted = [
+                (!self.remote.is_empty(), "remote targets"),
+                (!self.published.is_empty(), "published events"),
+                (!self.served.is_empty(), "served aggregates"),
+                (topics, "policies over topics"),
+            ];
+            for (_, what) in wanted.iter().filter(|(wanted, _)| *wanted) {
+                problems.push(format!("there are {what} but no bus: add `.event_bus`"));
+            }
+            return;
+        };
+        if let Some(most) = bus.max_payload_bytes() {
+            let largest = self.settings.max_payload;
+            let sends = !self.published.is_empty() || !self.remote.is_empty();
+            if sends && largest > most && largest != MAX_PAYLOAD_BYTES {
+                problems.push(format!(
+                    "payloads may have {largest} bytes, but the bus takes only {most}: lower the \
+                     setting `max_payload`, or raise the limit of the bus and its broker"
+                ));
+            }
+        }
+    }
+}
