@@ -1,0 +1,148 @@
+//! What is delivered again, what was forgotten, what moved away.
+
+use composable_rust_core::DeadLetterDecision::Refuse;
+use composable_rust_core::prelude::*;
+use composable_rust_core::{Codecs, EventStore as _, QueuedRow, WorkQueues as _};
+use composable_rust_runtime::{App, Settings};
+
+use super::super::node::{Mishap, Node};
+use super::super::world::{PATIENCE, World, eventually, millis, started};
+use super::{
+    Back, BackCommand, Errand, Front, Line, Services, ask_back, back, back_on, front, front_heard,
+    send, services, world_of,
+};
+
+/// What front 1 sends to back 1 while both live here.
+fn for_back_1(world: &World, n: u32) -> QueuedRow {
+    let stream = Back::id("1").stream();
+    let content = Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(n))).unwrap();
+    let mut queued = world.row("1", "1", content);
+    queued.stream = Front::id("1").stream();
+    "back".clone_into(&mut queued.row.target);
+    queued.row.recipient = stream.to_string();
+    queued.row.metadata = queued.row.metadata.replace("actor", "front");
+    queued
+}
+
+/// What waits for a type that then moves to another service goes there.
+#[tokio::test(start_paused = true)]
+async fn what_was_queued_before_a_type_moved_away_follows_it() {
+    let (line, world) = (Line::new(), world_of(1));
+    let queued = for_back_1(&world, 7);
+    let partition = world.memory.log().partition_of(&queued.stream);
+    world.memory.enqueue(partition, &[queued], None).await.unwrap();
+    let _front = front(&world, world.memory.clone(), &line, false);
+    let back = started(back(&world_of(2), &line));
+    let back = back.handle(&Back::id("1"));
+    let found = back.wait(|own| (!own.0.is_empty()).then(|| own.0.clone()), PATIENCE).await;
+    assert_eq!(found.unwrap(), ["note 7"]);
+    eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
+}
+
+/// What was handled before its type moved away is not handled there again.
+#[tokio::test(start_paused = true)]
+async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
+    let (line, world) = (Line::new(), world_of(1));
+    let queued = for_back_1(&world, 7);
+    let partition = world.memory.log().partition_of(&queued.stream);
+    let row = [queued.clone()];
+    world.memory.enqueue(partition, &row, None).await.unwrap();
+    let here = started(
+        world.bare_builder(world.memory.clone()).aggregate::<Back>(()).elsewhere::<Front>(),
+    );
+    let back = here.handle(&Back::id("1"));
+    back.wait(|own| (!own.0.is_empty()).then_some(()), PATIENCE).await.unwrap();
+    assert!(here.shutdown(PATIENCE).await);
+    // The process died before it said so.
+    world.memory.enqueue(partition, &row, None).await.unwrap();
+    let _front = front(&world, world.memory.clone(), &line, false);
+    eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
+    assert!(line.bus.messages("back-commands").is_empty());
+}
+
+/// How often instance 1 over there was told the same once more.
+async fn absorbed(back: &App, count: u64) {
+    eventually("they are absorbed", async || back.absorbed() == count).await;
+    let state = back.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
+    assert_eq!(state, ["note 1", "note 2", "note 3"]);
+}
+
+/// The group of the service with the second log.
+fn group_of_back() -> String {
+    format!("{}-commands", uuid::Uuid::from_u128(2))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_the_broker_forgot_goes_on_where_it_was() {
+    let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+    for n in 1..3 {
+        send(&front, "1", ask_back("1", n, Errand::Note(n))).await;
+        front_heard(&front, "1", &format!("{n}: note {n}")).await;
+    }
+    assert!(first.shutdown(PATIENCE).await);
+    line.bus.forget(&group_of_back());
+    let second = started(back(&at_back, &line));
+    send(&front, "1", ask_back("1", 3, Errand::Note(3))).await;
+    front_heard(&front, "1", "3: note 3").await;
+    absorbed(&second, 0).await;
+}
+
+/// What comes again is absorbed while its mark stands; then only an operator can know.
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_when_its_mark_is_gone_is_parked() {
+    let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+    assert!(first.shutdown(PATIENCE).await);
+    let short = |settings: &mut Settings| settings.keep_marks = millis(120_000);
+    let back = started(back(&at_back, &line).settings(short));
+    for n in 1..=3 {
+        let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
+        send(&front, "1", tell).await;
+    }
+    absorbed(&back, 0).await;
+    line.bus.rewind(&group_of_back());
+    absorbed(&back, 3).await;
+    // Marks are looked at every ten minutes: these are old, but there.
+    tokio::time::sleep(millis(200_000)).await;
+    line.bus.rewind(&group_of_back());
+    eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
+    absorbed(&back, 3).await;
+    assert!(at_back.dead_letters().await.is_empty());
+    tokio::time::sleep(millis(1_200_000)).await;
+    line.bus.rewind(&group_of_back());
+    let letter = at_back.dead_letter().await;
+    let letters = at_back.dead_letters().await;
+    assert_eq!(letters.len(), 3, "each with its own");
+    assert!(letters.iter().all(|letter| letter.attempts == 0), "none was tried");
+    assert!(letter.error.as_ref().unwrap().contains("keep_marks"));
+    for letter in &letters {
+        assert!(at_back.decide(letter, Refuse).await);
+        let id = letter.queued.row.id;
+        let left = async || at_back.dead_letters().await.iter().all(|l| l.queued.row.id != id);
+        eventually("it goes", left).await;
+    }
+    absorbed(&back, 3).await;
+}
+
+/// What waited on the bus for longer than marks are kept is new, though the answer to its queueing
+/// is lost.
+#[tokio::test(start_paused = true)]
+async fn an_old_backlog_is_handled_whatever_fails_meanwhile() {
+    for mishap in [Mishap::FailsBefore, Mishap::FailsAfter] {
+        let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+        assert!(first.shutdown(PATIENCE).await);
+        for n in 1..=3 {
+            let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
+            send(&front, "1", tell).await;
+        }
+        tokio::time::sleep(millis(200_000)).await;
+        let node = Node::new(at_back.memory.clone());
+        node.next("keep_checkpoints", [mishap; 3]);
+        let short = |settings: &mut Settings| settings.keep_marks = millis(120_000);
+        let back = started(back_on(&at_back, node, &line).settings(short));
+        eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
+        let notes = |own: &Back| (own.0.len() == 3).then(|| own.0.clone());
+        let found = back.handle(&Back::id("1")).wait(notes, PATIENCE).await.unwrap();
+        assert_eq!(found, ["note 1", "note 2", "note 3"]);
+        assert!(at_back.dead_letters().await.is_empty());
+    }
+}
