@@ -152,16 +152,23 @@ impl Reader {
     fn pause(&self, topic: &str, partition: i32) {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(topic, partition);
-        if let Err(error) = self.consumer.pause(&list) {
-            tracing::debug!(%error, topic, partition, "a topic partition could not be paused");
+        match self.consumer.pause(&list) {
+            Ok(()) => self.shared.set_paused(&list, true),
+            Err(error) => {
+                let then = "retrying with its next message";
+                tracing::warn!(%error, topic, partition, "failed to pause a partition; {then}");
+            }
         }
     }
 
     fn resume(&self) {
         let list = self.shared.to_resume();
         if list.count() > 0 {
-            if let Err(error) = self.consumer.resume(&list) {
-                tracing::warn!(%error, ?list, "topic partitions could not be resumed");
+            match self.consumer.resume(&list) {
+                Ok(()) => self.shared.set_paused(&list, false),
+                Err(error) => {
+                    tracing::warn!(%error, ?list, "failed to resume partitions; retrying");
+                }
             }
         }
     }
@@ -222,7 +229,12 @@ impl Member {
             _ => consumer.assign(list),
         };
         if let Err(error) = assigned {
-            self.shared.failed(bus_error(error), false);
+            return self.shared.failed(bus_error(error), false);
+        }
+        // librdkafka keeps a partition paused over a change of hands.
+        if let Err(error) = consumer.resume(list) {
+            tracing::warn!(%error, ?list, "failed to resume assigned partitions; retrying");
+            self.shared.set_paused(list, true);
         }
     }
 

@@ -101,7 +101,7 @@ impl Shared {
         true
     }
 
-    /// A message came. Whether its partition is to be paused.
+    /// Takes a message that came. Returns `true` if its partition is to be paused.
     pub(crate) fn arrived(&self, topic: &str, arrived: Arrived) -> bool {
         let mut state = self.locked();
         let partition = arrived.place.partition;
@@ -111,7 +111,6 @@ impl Shared {
         let Some(progress) = progress else { return false };
         progress.arrived(arrived);
         let pause = !progress.paused && progress.is_full(self.bounds);
-        progress.paused |= pause;
         let waker = state.waker.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);
@@ -129,16 +128,25 @@ impl Shared {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// The paused partitions that have room again, which they are taken to be resumed.
+    /// The paused partitions that have room again.
     pub(crate) fn to_resume(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for progress in self.locked().partitions.values_mut() {
+        for progress in self.locked().partitions.values() {
             if progress.paused && progress.has_room(self.bounds) {
-                progress.paused = false;
                 list.add_partition(&progress.topic, progress.partition);
             }
         }
         list
+    }
+
+    /// Notes whether librdkafka has paused these partitions.
+    pub(crate) fn set_paused(&self, list: &TopicPartitionList, paused: bool) {
+        let mut state = self.locked();
+        for term in state.terms_of(list) {
+            if let Some(progress) = state.partitions.get_mut(&term) {
+                progress.paused = paused;
+            }
+        }
     }
 
     /// What the broker should be asked to keep, which it is taken to be.

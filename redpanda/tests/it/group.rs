@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use composable_rust_core::Delivery as _;
+use composable_rust_redpanda::{RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus};
+use composable_rust_testing::TestBroker;
 use futures_util::StreamExt as _;
 
 use crate::brokers::{brokers, builder};
-use crate::fixtures::{assert_complete, by_key, message, publish, subscribe, unique};
+use crate::fixtures::{assert_complete, by_key, message, next, number, publish, subscribe, unique};
 
 const KEYS: usize = 12;
 const EACH: usize = 150;
@@ -52,11 +54,67 @@ async fn nothing_is_lost_while_members_come_and_go() {
     while !missing.is_empty() {
         let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
         let message = next.expect("nothing is lost").expect("some stay");
-        missing.remove(&(message.key.clone(), crate::fixtures::number(&message)));
+        missing.remove(&(message.key.clone(), number(&message)));
         seen.push(message);
     }
     writer.await.unwrap();
     for (_, numbers) in by_key(&seen) {
         assert_complete(&numbers, EACH);
     }
+}
+
+/// Takes what comes until nothing has for two seconds.
+async fn take_until_silence(deliveries: &mut RedpandaDeliveries) -> Vec<RedpandaDelivery> {
+    let mut taken = vec![next(deliveries).await];
+    while let Ok(next) = tokio::time::timeout(Duration::from_secs(2), deliveries.next()).await {
+        taken.extend(next.expect("the deliveries go on"));
+    }
+    taken
+}
+
+/// Acknowledges what comes until every one of `missing` has.
+async fn take_all(deliveries: &mut RedpandaDeliveries, missing: &mut BTreeSet<(String, usize)>) {
+    while !missing.is_empty() {
+        let next = tokio::time::timeout(Duration::from_secs(30), deliveries.next()).await;
+        let Ok(next) = next else { panic!("never delivered: {missing:?}") };
+        let Ok(delivery) = next.expect("the deliveries go on") else { continue };
+        let message = delivery.message();
+        missing.remove(&(message.key.clone(), number(message)));
+        let _ = delivery.acknowledge().await;
+    }
+}
+
+/// Publishes 100 messages under each of some keys, which lie in both partitions of the topic.
+async fn publish_to_both_partitions(
+    bus: &RedpandaEventBus,
+    topic: &str,
+) -> BTreeSet<(String, usize)> {
+    let keys = (0..6).map(|key| format!("k{key}"));
+    let all: BTreeSet<_> = keys.flat_map(|key| (0..100).map(move |n| (key.clone(), n))).collect();
+    publish(bus, all.iter().map(|(key, n)| message(topic, key, *n)).collect()).await;
+    all
+}
+
+/// The broker is away for longer than the session lasts, while a subscription is full. The member
+/// loses its partitions, gets them back, and reads them again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_were_lost_with_the_session_while_full_are_read_again() {
+    let mut broker = TestBroker::start().await;
+    let settings = builder(&broker.brokers()).partitions(2).max_outstanding(10);
+    let bus = settings.connect().await.unwrap();
+    let (topic, group) = (unique("orders"), unique("billing"));
+    let mut missing = publish_to_both_partitions(&bus, &topic).await;
+    let mut deliveries = subscribe(&bus, &group, &topic).await;
+    let held = take_until_silence(&mut deliveries).await;
+    assert_eq!(held.len(), 20, "both partitions are full");
+
+    broker.kill().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    broker.start_again().await;
+    for delivery in held {
+        missing.remove(&(delivery.message().key.clone(), number(delivery.message())));
+        drop(delivery);
+    }
+    take_all(&mut deliveries, &mut missing).await;
+    broker.stop().await;
 }

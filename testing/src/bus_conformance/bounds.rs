@@ -1,6 +1,11 @@
 //! Nobody is flooded.
 
-use super::subject::{Subject, acknowledge, numbers, texts};
+use std::collections::BTreeSet;
+
+use composable_rust_core::{Delivery as _, SharedDelivery};
+
+use super::groups::keys;
+use super::subject::{Subject, acknowledge, numbers, text, texts};
 
 pub(super) async fn hold_for_what_is_in_hand(on: Subject) {
     let bound = on.max_outstanding();
@@ -24,4 +29,30 @@ pub(super) async fn leave_out_what_was_dropped(on: Subject) {
     // A bus may wait until there is room for several.
     held.truncate(1);
     assert_eq!(texts(&reader.take(1).await), numbers(bound, bound + 1));
+}
+
+/// A member whose partitions are full loses some of them and gets them back.
+pub(super) async fn do_not_outlast_a_change_of_hands(on: Subject) {
+    let bound = on.max_outstanding();
+    let keys = keys();
+    for n in 0..bound {
+        on.publish(on.of_each(&keys, &n.to_string())).await;
+    }
+    let mut stays = on.join("readers").await;
+    let held = stays.take_until_silence().await;
+    assert!(held.len() < bound * keys.len(), "its partitions are full");
+    let mut leaves = on.another_process().await.join("readers").await;
+    drop(leaves.next().await);
+    drop(leaves);
+
+    let number =
+        |delivery: &SharedDelivery| (delivery.message().key.clone(), text(delivery.message()));
+    let mut seen: BTreeSet<_> = held.iter().map(number).collect();
+    drop(held);
+    while seen.len() < bound * keys.len() {
+        let delivery = stays.next().await;
+        seen.insert(number(&delivery));
+        // A late one is refused and comes again.
+        let _ = delivery.acknowledge().await;
+    }
 }

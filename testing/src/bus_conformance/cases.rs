@@ -39,6 +39,7 @@ macro_rules! __bus_conformance_cases {
             bounds {
                 hold_for_what_is_in_hand,
                 leave_out_what_was_dropped,
+                do_not_outlast_a_change_of_hands,
             }
             publishers {
                 publish_in_order,
