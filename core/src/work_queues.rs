@@ -44,7 +44,7 @@ pub struct LeaseTable {
 /// What happens to a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseAction {
-    /// Takes one that nobody holds or that has lapsed; its epoch rises by one.
+    /// Takes one that nobody holds or that has lapsed, under a higher epoch.
     Claim,
     /// Keeps it from lapsing.
     Renew,
@@ -60,8 +60,12 @@ pub struct LeaseRound {
     /// What it can work on; it counts for the sharing until `ttl` has passed. What it announced
     /// before and does not now, it has withdrawn.
     pub workers: Vec<String>,
-    /// How long what is claimed or renewed holds, by the store's clock.
+    /// The time to live of what is claimed or renewed, by the store's clock.
     pub ttl: Duration,
+    /// A claimed lease's epoch is at least this, and higher than its last. Processes give their
+    /// clock's microseconds: of two claims of which a failover lost one, or that stand before and
+    /// after a restore, no two then have the same epoch.
+    pub min_epoch: u64,
     /// Leases with the epochs that were read (0 for one that was never held), and what to do.
     pub changes: Vec<(Lease, LeaseAction)>,
 }
@@ -290,6 +294,10 @@ pub trait WorkQueues: Send + Sync + 'static {
     /// alone and succeeds if the lease has the given epoch, and its holder is the round's (for
     /// `Renew` and `Release`), or it has none or has lapsed (for `Claim`). Says which succeeded, in
     /// order.
+    ///
+    /// An expiry that lies further ahead than its time to live, as one does after the store's clock
+    /// was set back, is shortened to one time to live from now; so it holds for one more at most
+    /// once any process of the same workers has made its round.
     fn change_leases(
         &self,
         round: &LeaseRound,

@@ -131,6 +131,7 @@ create table if not exists leases (
     epoch bigint not null,
     holder uuid,
     expires_at timestamptz,
+    ttl interval,
     partition smallint not null,
     worker text collate "C" not null,
     constraint leases_pkey primary key (worker, partition)
@@ -140,6 +141,7 @@ create table if not exists leases (
 create table if not exists members (
     holder uuid not null,
     expires_at timestamptz not null,
+    ttl interval not null,
     worker text collate "C" not null,
     constraint members_pkey primary key (worker, holder)
 );

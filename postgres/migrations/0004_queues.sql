@@ -32,23 +32,41 @@ begin
 end $$;
 
 -- Announces what a holder can work on (m_), and changes leases (c_) from the epochs that it read:
--- c_action 0 claims, 1 renews, 2 releases. Answers which changes were made.
+-- c_action 0 claims, 1 renews, 2 releases. A claimed lease's epoch is at least p_min_epoch. Answers
+-- which changes were made.
 create or replace function change_leases(
-    p_holder uuid, p_ttl bigint, m_worker text[],
+    p_holder uuid, p_ttl bigint, p_min_epoch bigint, m_worker text[],
     c_worker text[], c_partition smallint[], c_epoch bigint[], c_action integer[]
 ) returns boolean[]
 language plpgsql volatile as $$
 #variable_conflict use_column
 declare
-    ttl interval := p_ttl * interval '1 microsecond';
+    time_to_live interval := p_ttl * interval '1 microsecond';
     made boolean[] := array_fill(false, array[cardinality(c_worker)]);
     c record;
 begin
+    -- An expiry further ahead than its time to live dates from before the clock was set back. The
+    -- second is for rounding; two processes that do this at once must not wait for each other.
+    update leases l set expires_at = clock_timestamp() + l.ttl
+    where l.ctid = any (array(
+        select l.ctid from leases l
+        where l.worker = any (m_worker)
+        and l.expires_at > clock_timestamp() + l.ttl + interval '1 second'
+        for update skip locked
+    ));
+    update members m set expires_at = clock_timestamp() + m.ttl
+    where m.ctid = any (array(
+        select m.ctid from members m
+        where m.worker = any (m_worker)
+        and m.expires_at > clock_timestamp() + m.ttl + interval '1 second'
+        for update skip locked
+    ));
     delete from members m where m.holder = p_holder and m.worker <> all (m_worker);
-    insert into members as m (worker, holder, expires_at)
-    select w.worker, p_holder, clock_timestamp() + ttl
+    insert into members as m (worker, holder, expires_at, ttl)
+    select w.worker, p_holder, clock_timestamp() + time_to_live, time_to_live
     from (select distinct w.worker from unnest(m_worker) w(worker) order by w.worker) w
-    on conflict on constraint members_pkey do update set expires_at = excluded.expires_at;
+    on conflict on constraint members_pkey do update set
+        expires_at = excluded.expires_at, ttl = excluded.ttl;
     -- Two who clean up at once must not wait for each other.
     delete from members where ctid = any (array(
         select m.ctid from members m
@@ -62,16 +80,21 @@ begin
         order by c.worker, c.partition, c.nth
     loop
         if c.action = 0 and c.epoch = 0 then
-            insert into leases (worker, partition, epoch, holder, expires_at)
-            values (c.worker, c.partition, 1, p_holder, clock_timestamp() + ttl)
+            insert into leases (worker, partition, epoch, holder, expires_at, ttl)
+            values (
+                c.worker, c.partition, greatest(1, p_min_epoch), p_holder,
+                clock_timestamp() + time_to_live, time_to_live
+            )
             on conflict on constraint leases_pkey do nothing;
         elsif c.action = 0 then
             update leases l set
-                epoch = l.epoch + 1, holder = p_holder, expires_at = clock_timestamp() + ttl
+                epoch = greatest(l.epoch + 1, p_min_epoch), holder = p_holder,
+                expires_at = clock_timestamp() + time_to_live, ttl = time_to_live
             where l.worker = c.worker and l.partition = c.partition and l.epoch = c.epoch
             and (l.holder is null or l.expires_at <= clock_timestamp());
         elsif c.action = 1 then
-            update leases l set expires_at = clock_timestamp() + ttl
+            update leases l set
+                expires_at = clock_timestamp() + time_to_live, ttl = time_to_live
             where l.worker = c.worker and l.partition = c.partition and l.epoch = c.epoch
             and l.holder = p_holder;
         else

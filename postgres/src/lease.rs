@@ -14,7 +14,7 @@ const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
      union all select m.worker, m.holder, null, null, null \
      from members m where m.worker = any ($1) and m.expires_at > statement_timestamp()";
 
-const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7)";
+const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
 
 impl PostgresEventStore {
     pub(crate) async fn lease_table(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
@@ -37,6 +37,7 @@ impl PostgresEventStore {
         let query = sqlx::query_scalar(CHANGE_LEASES)
             .bind(round.holder)
             .bind(micros(round.ttl))
+            .bind(bigint(round.min_epoch))
             .bind(&round.workers)
             .bind(leases().map(|lease| &*lease.worker).collect::<Vec<_>>())
             .bind(leases().map(|lease| smallint(lease.partition)).collect::<Vec<_>>())

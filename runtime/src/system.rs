@@ -1,13 +1,16 @@
 //! The ports as a production process has them.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use composable_rust_core::{Clock, IdGenerator, Rng, Timestamp};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 /// The system's clock, and tokio's timers.
+///
+/// Its monotonic time counts while the machine is suspended on Linux (`CLOCK_BOOTTIME`), so a virtual
+/// machine that is paused and resumed begins no work under leases that lapsed meanwhile. Elsewhere it
+/// is that of [`std::time::Instant`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -16,9 +19,16 @@ impl Clock for SystemClock {
         SystemTime::now().into()
     }
 
+    #[cfg(target_os = "linux")]
     fn monotonic(&self) -> Duration {
-        static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed()
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn monotonic(&self) -> Duration {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed()
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
@@ -43,5 +53,21 @@ pub struct SystemRng;
 impl Rng for SystemRng {
     fn next_u64(&self) -> u64 {
         rand::random()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// `/proc/uptime` counts suspended time, `Instant` does not.
+    #[test]
+    fn monotonic_time_counts_suspended_time() {
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            text.split(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        let (before, time, after) = (uptime(), SystemClock.monotonic().as_secs_f64(), uptime());
+        assert!(before - 0.1 <= time && time <= after + 0.1, "{before} {time} {after}");
     }
 }

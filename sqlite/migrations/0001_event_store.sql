@@ -121,6 +121,7 @@ create table leases (
     holder blob,
     epoch integer not null check (epoch > 0),
     expires_at integer not null,
+    ttl integer not null,
     primary key (partition, worker)
 ) strict, without rowid;
 
@@ -129,6 +130,7 @@ create table members (
     worker text not null,
     holder blob not null,
     expires_at integer not null,
+    ttl integer not null,
     primary key (worker, holder)
 ) strict, without rowid;
 

@@ -1,6 +1,7 @@
 //! Leases, and who can work.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use composable_rust_core::{
     Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, StoreError, Timestamp,
@@ -16,8 +17,8 @@ use crate::sql::{Args, CHUNK, int, padded, push_in, uint};
 use crate::store::{SqliteEventStore, clock};
 
 const LEASES: &str =
-    "select worker, partition, holder, expires_at, epoch from leases where worker ";
-const MEMBERS: &str = " union all select worker, null, holder, expires_at, null from members \
+    "select worker, partition, holder, expires_at, epoch, ttl from leases where worker ";
+const MEMBERS: &str = " union all select worker, null, holder, expires_at, null, null from members \
     where worker ";
 
 type Key = (String, u16);
@@ -27,6 +28,7 @@ type Key = (String, u16);
 struct Held {
     holder: Option<Uuid>,
     expires_at: Timestamp,
+    ttl: Duration,
     epoch: u64,
 }
 
@@ -90,8 +92,10 @@ impl SqliteEventStore {
 
         after.retain(|key, held| before.get(key) != Some(held));
         let written: Vec<_> = after.iter().collect();
-        let mut statements: Vec<(Statement<'_>, usize)> =
-            vec![(Box::new(|script| forget_members(script, round.holder, now)), 1)];
+        let mut statements: Vec<(Statement<'_>, usize)> = vec![
+            (Box::new(|script| shorten_expiries(script, now)), 1),
+            (Box::new(|script| forget_members(script, round.holder, now)), 1),
+        ];
         for workers in round.workers.chunks(CHUNK) {
             statements.push((
                 Box::new(move |s| insert_members(s, round, workers, now)),
@@ -125,11 +129,11 @@ fn change(
     if possible {
         let (epoch, until) = (lease.epoch, now + round.ttl);
         let (holder, expires_at, epoch) = match action {
-            LeaseAction::Claim => (Some(round.holder), until, epoch + 1),
+            LeaseAction::Claim => (Some(round.holder), until, round.min_epoch.max(epoch + 1)),
             LeaseAction::Renew => (Some(round.holder), until, epoch),
             LeaseAction::Release => (None, now, epoch),
         };
-        leases.insert(key, Held { holder, expires_at, epoch });
+        leases.insert(key, Held { holder, expires_at, ttl: round.ttl, epoch });
     }
     possible
 }
@@ -141,14 +145,30 @@ fn lease(row: &SqliteRow) -> Result<Option<(Key, Held)>, sqlx::Error> {
         holder: row.try_get_unchecked(2)?,
         expires_at: Timestamp::from_micros(row.try_get_unchecked(3)?),
         epoch: uint(row.try_get_unchecked(4)?),
+        ttl: Duration::from_micros(uint(row.try_get_unchecked(5)?)),
     };
     Ok(Some((key, held)))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn bind_workers<'q>(args: &mut Args<'q>, workers: impl ExactSizeIterator<Item = &'q str>) {
     let count = workers.len();
     workers.for_each(|worker| args.add(worker));
     args.add_nulls(padded(count) - count);
+}
+
+/// Believes an expiry that lies further ahead than its time to live, as one does after the clock was
+/// set back, for one more time to live.
+fn shorten_expiries(script: &mut Script<'_>, now: Timestamp) {
+    for table in ["leases", "members"] {
+        let sql = format!("update {table} set expires_at = ? + ttl where expires_at > ? + ttl;");
+        script.sql.push_str(&sql);
+        script.args.add(now.as_micros());
+        script.args.add(now.as_micros());
+    }
 }
 
 /// Withdraws what a process announced, and forgets those who have lapsed.
@@ -166,14 +186,15 @@ fn insert_members<'s>(
 ) {
     script.values(
         (
-            "insert or replace into members (holder, expires_at, worker) \
-             select ?, ?, v.column1 from (values ",
+            "insert or replace into members (holder, expires_at, ttl, worker) \
+             select ?, ?, ?, v.column1 from (values ",
             ") v where v.column1 is not null;",
         ),
         (1, workers.len()),
         |args| {
             args.add(round.holder);
             args.add((now + round.ttl).as_micros());
+            args.add(micros(round.ttl));
         },
         |args| workers.iter().for_each(|worker| args.add(worker.as_str())),
     );
@@ -182,11 +203,11 @@ fn insert_members<'s>(
 fn insert_leases<'s>(script: &mut Script<'s>, leases: &'s [(&'s Key, &'s Held)]) {
     script.values(
         (
-            "insert or replace into leases (worker, partition, holder, expires_at, epoch) \
+            "insert or replace into leases (worker, partition, holder, expires_at, epoch, ttl) \
              select v.* from (values ",
             ") v where v.column1 is not null;",
         ),
-        (5, leases.len()),
+        (6, leases.len()),
         |_| (),
         |args| {
             for ((worker, partition), held) in leases {
@@ -195,6 +216,7 @@ fn insert_leases<'s>(script: &mut Script<'s>, leases: &'s [(&'s Key, &'s Held)])
                 args.add(held.holder);
                 args.add(held.expires_at.as_micros());
                 args.add(int(held.epoch));
+                args.add(micros(held.ttl));
             }
         },
     );

@@ -84,6 +84,29 @@ async fn who_cannot_work_any_more_is_no_member() {
     assert_eq!(kept, 1, "what has lapsed goes");
 }
 
+/// As after the server's clock was set back by two hours.
+#[tokio::test]
+async fn expiries_beyond_their_time_to_live_hold_for_one_more() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let (short, minute) = (Duration::from_millis(300), Duration::from_secs(60));
+    let claim = |epoch| vec![(lease(0, epoch), LeaseAction::Claim)];
+    assert_eq!(store.change_leases(&round(1, short, claim(0))).await.unwrap(), [true]);
+    for table in ["leases", "members"] {
+        let ahead = format!("update {table} set expires_at = expires_at + interval '2 hours'");
+        store.pool().execute(&*ahead).await.unwrap();
+    }
+    assert_eq!(store.change_leases(&round(2, minute, claim(1))).await.unwrap(), [false]);
+    let members = async || store.load_leases(&[WORKER.to_owned()]).await.unwrap().members.len();
+    assert_eq!(members().await, 2);
+    let started = Instant::now();
+    while store.change_leases(&round(2, minute, claim(1))).await.unwrap() == [false] {
+        assert!(started.elapsed() < Duration::from_secs(30), "the lease does not lapse");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(members().await, 1);
+}
+
 /// The lease changes hands while the worker's write waits for it.
 #[tokio::test]
 async fn a_holder_that_loses_its_epoch_writes_nothing() {

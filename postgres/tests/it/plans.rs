@@ -84,7 +84,13 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
         _ => (lease.clone(), action),
     });
     let ttl = Duration::from_secs(60);
-    let turn = LeaseRound { holder, workers: vec![worker.clone()], ttl, changes: changes.to_vec() };
+    let turn = LeaseRound {
+        holder,
+        workers: vec![worker.clone()],
+        ttl,
+        min_epoch: 0,
+        changes: changes.to_vec(),
+    };
     store.change_leases(&turn).await.unwrap();
     store.load_leases(&[worker]).await.unwrap();
 

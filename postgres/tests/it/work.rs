@@ -38,7 +38,13 @@ pub(crate) fn queued(n: u128) -> QueuedRow {
 }
 
 pub(crate) fn round(holder: u128, ttl: Duration, changes: Vec<(Lease, LeaseAction)>) -> LeaseRound {
-    LeaseRound { holder: Uuid::from_u128(holder), workers: vec![WORKER.to_owned()], ttl, changes }
+    LeaseRound {
+        holder: Uuid::from_u128(holder),
+        workers: vec![WORKER.to_owned()],
+        ttl,
+        min_epoch: 0,
+        changes,
+    }
 }
 
 pub(crate) fn lease(partition: u16, epoch: u64) -> Lease {

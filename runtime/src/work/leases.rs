@@ -138,19 +138,25 @@ impl Leases {
     /// Keeps the leases until `stop`, then gives them up as they come free.
     pub(crate) async fn keep(&self, stop: CancellationToken) {
         let inner = &self.0;
+        let mut failures = 0;
         loop {
             let stopping = stop.is_cancelled();
             match self.round(stopping).await {
                 Ok(0) if stopping => return,
-                Ok(_) => {}
+                Ok(_) => failures = 0,
                 Err(error) => {
-                    tracing::warn!(%error, "leases cannot be kept; this is tried again");
+                    failures += 1;
+                    tracing::warn!(%error, failures, "failed to renew the leases; retrying");
                     if stopping {
                         return;
                     }
                 }
             }
-            let pause = if stopping { HURRY } else { self.until_next() }.min(inner.ttl / 3);
+            let pause = match failures {
+                0 if stopping => HURRY,
+                0 => self.until_next().min(inner.ttl / 3),
+                _ => retry_pause(inner.ttl, failures),
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {}
@@ -174,6 +180,7 @@ impl Leases {
     async fn round(&self, stopping: bool) -> Result<usize, composable_rust_core::StoreError> {
         let inner = &self.0;
         let started = inner.clock.monotonic();
+        let min_epoch = u64::try_from(inner.clock.now().as_micros()).unwrap_or(0);
         let workers: Vec<String> = {
             let mut state = self.lock();
             state.withdrawn.retain(|_, until| *until > started);
@@ -200,7 +207,13 @@ impl Leases {
         let (holder, ttl, announced) = (inner.holder, inner.ttl, workers.clone());
         let done = inner
             .store
-            .change_leases(&LeaseRound { holder, workers, ttl, changes: changes.clone() })
+            .change_leases(&LeaseRound {
+                holder,
+                workers,
+                ttl,
+                min_epoch,
+                changes: changes.clone(),
+            })
             .await?;
         let until = micros(started + ttl);
         let mut moved = false;
@@ -214,7 +227,7 @@ impl Leases {
                     }
                 }
                 (LeaseAction::Claim, true) => {
-                    let lease = Lease { epoch: lease.epoch + 1, ..lease };
+                    let lease = Lease { epoch: min_epoch.max(lease.epoch + 1), ..lease };
                     tracing::debug!(worker = %lease.worker, partition = lease.partition, "lease taken");
                     let (until, leaving) = (AtomicU64::new(until), AtomicBool::new(false));
                     state.held.insert(key, Arc::new(Held { lease, until, leaving }));
@@ -250,6 +263,13 @@ impl Leases {
         }
         Ok(count)
     }
+}
+
+/// The pause before a round that failed is repeated: a fifteenth of the leases' time to live, doubled
+/// with each failure up to a third. So one failed round costs no lease, also where the failure took a
+/// third itself, as waiting for a connection does.
+fn retry_pause(ttl: Duration, failures: u32) -> Duration {
+    (ttl / 15).saturating_mul(1 << (failures - 1).min(8)).min(ttl / 3)
 }
 
 /// What to do with the leases: renew those held, claim up to a fair share of what is free, give up

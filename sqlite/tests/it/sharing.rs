@@ -5,10 +5,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{EventStore, ExpectedVersion, Position, StoreError, Verdict, Version};
+use composable_rust_core::{
+    EventStore, ExpectedVersion, Lease, LeaseAction, LeaseRound, Position, StoreError, Verdict,
+    Version, WorkQueues as _,
+};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::future;
 use sqlx::Executor as _;
+use uuid::Uuid;
 
 use crate::files::plain;
 use crate::make::{append, commit, load, stream};
@@ -180,6 +184,39 @@ async fn waits(store: &SqliteEventStore) -> Duration {
     let started = Instant::now();
     store.wait_for_events(&Position::beginnings(8)).await.unwrap();
     started.elapsed()
+}
+
+/// As after the clock was set back by two hours.
+#[tokio::test]
+async fn expiries_beyond_their_time_to_live_hold_for_one_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let (store, mut file) = (open(&path).await, plain(&path).await);
+    let round = |holder, ttl, changes| LeaseRound {
+        holder: Uuid::from_u128(holder),
+        workers: vec!["work".to_owned()],
+        ttl: Duration::from_millis(ttl),
+        min_epoch: 0,
+        changes,
+    };
+    let claim = |epoch| {
+        let lease = Lease { worker: "work".to_owned(), partition: 0, epoch };
+        vec![(lease, LeaseAction::Claim)]
+    };
+    assert_eq!(store.change_leases(&round(1, 300, claim(0))).await.unwrap(), [true]);
+    for table in ["leases", "members"] {
+        let ahead = format!("update {table} set expires_at = expires_at + 7200000000");
+        sqlx::query(&ahead).execute(&mut file).await.unwrap();
+    }
+    assert_eq!(store.change_leases(&round(2, 60_000, claim(1))).await.unwrap(), [false]);
+    let members = async || store.load_leases(&["work".to_owned()]).await.unwrap().members.len();
+    assert_eq!(members().await, 2);
+    let started = Instant::now();
+    while store.change_leases(&round(2, 60_000, claim(1))).await.unwrap() == [false] {
+        assert!(started.elapsed() < Duration::from_secs(30), "the lease does not lapse");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(members().await, 1);
 }
 
 async fn open(path: &Path) -> SqliteEventStore {

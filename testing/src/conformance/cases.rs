@@ -149,6 +149,7 @@ macro_rules! __conformance_cases {
             leases {
                 a_free_one_is_claimed_once,
                 epochs_rise_with_every_claim,
+                epochs_are_at_least_what_the_claimer_gives,
                 a_lapsed_one_changes_hands,
                 a_renewed_one_does_not_lapse,
                 each_change_succeeds_or_fails_alone,

@@ -42,6 +42,18 @@ pub(super) async fn epochs_rise_with_every_claim(on: Subject) {
     }
 }
 
+pub(super) async fn epochs_are_at_least_what_the_claimer_gives(on: Subject) {
+    let claim = async |holder, epoch, min_epoch| {
+        let changes = vec![(lease("work", 0, epoch), LeaseAction::Claim)];
+        let round = LeaseRound { holder, workers: Vec::new(), ttl: SOON, min_epoch, changes };
+        eventually("a free lease", || async { on.change_leases(&round).await == [true] }).await;
+        on.lease("work", 0).await.map(|standing| standing.lease.epoch)
+    };
+    assert_eq!(claim(fresh_id(), 0, 1_000).await, Some(1_000));
+    assert_eq!(claim(fresh_id(), 1_000, 5).await, Some(1_001), "and higher than the last");
+    assert_eq!(claim(fresh_id(), 1_001, 5_000).await, Some(5_000));
+}
+
 pub(super) async fn a_lapsed_one_changes_hands(on: Subject) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
@@ -94,7 +106,7 @@ pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
         (lease("f", 0, 0), LeaseAction::Renew),
     ];
     let workers = vec!["d".to_owned()];
-    let round = LeaseRound { holder: one, workers, ttl: HOUR, changes };
+    let round = LeaseRound { holder: one, workers, ttl: HOUR, min_epoch: 0, changes };
     let succeeded = on.change_leases(&round).await;
     assert_eq!(succeeded, [true, true, false, false, true, true, false]);
     let table = on.leases(&["a", "b", "c", "d", "e", "f"]).await;
@@ -129,7 +141,14 @@ pub(super) async fn members_are_announced_and_withdrawn(on: Subject) {
     let (one, other) = (fresh_id(), fresh_id());
     let announce = async |holder, workers: &[&str]| {
         let workers = workers.iter().map(|&worker| worker.to_owned()).collect();
-        on.change_leases(&LeaseRound { holder, workers, ttl: HOUR, changes: Vec::new() }).await;
+        on.change_leases(&LeaseRound {
+            holder,
+            workers,
+            ttl: HOUR,
+            min_epoch: 0,
+            changes: Vec::new(),
+        })
+        .await;
     };
     let member = |worker: &str, holder| (worker.to_owned(), holder);
     announce(one, &["b", "a"]).await;
@@ -165,7 +184,7 @@ pub(super) async fn come_in_order_of_workers_and_partitions(on: Subject) {
     let partitions = (0..on.partitions()).rev();
     let changes: Vec<_> =
         partitions.flat_map(|p| ["b", "a/x", "c", "a"].map(|worker| free(worker, p))).collect();
-    let round = LeaseRound { holder, workers: Vec::new(), ttl: HOUR, changes };
+    let round = LeaseRound { holder, workers: Vec::new(), ttl: HOUR, min_epoch: 0, changes };
     assert!(on.change_leases(&round).await.iter().all(|claimed| *claimed));
     let workers = ["b", "nobody", "a", "a/x"];
     let found: Vec<_> = on.leases(&workers).await.leases.into_iter().map(|l| l.lease).collect();

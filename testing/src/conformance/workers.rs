@@ -131,7 +131,8 @@ impl Subject {
     ) -> bool {
         let workers = vec![lease.worker.clone()];
         let changes = vec![(lease.clone(), action)];
-        self.change_leases(&LeaseRound { holder, workers, ttl, changes }).await == [true]
+        self.change_leases(&LeaseRound { holder, workers, ttl, min_epoch: 0, changes }).await
+            == [true]
     }
 
     /// Somebody who holds a lease that nobody else does.

@@ -1,5 +1,7 @@
 //! Leases, and who can work.
 
+use std::time::Duration;
+
 use composable_rust_core::{Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, Timestamp};
 use uuid::Uuid;
 
@@ -10,6 +12,20 @@ pub(super) struct Held {
     epoch: u64,
     holder: Option<Uuid>,
     until: Timestamp,
+    ttl: Duration,
+}
+
+/// A process that announced a worker.
+#[derive(Debug)]
+pub(super) struct Member {
+    until: Timestamp,
+    ttl: Duration,
+}
+
+/// An expiry that lies further ahead than its time to live, as one does after the clock was set
+/// back, holds for one more time to live.
+fn shorten(until: &mut Timestamp, ttl: Duration, now: Timestamp) {
+    *until = (*until).min(now + ttl);
 }
 
 impl State {
@@ -30,7 +46,7 @@ impl State {
                 })
                 .collect(),
             members: members
-                .filter(|(_, until)| **until > now)
+                .filter(|(_, member)| member.until > now)
                 .map(|(member, _)| member.clone())
                 .collect(),
         }
@@ -38,9 +54,12 @@ impl State {
 
     pub(super) fn change_leases(&mut self, round: &LeaseRound) -> Vec<bool> {
         let now = self.time.now();
-        self.members.retain(|(_, holder), until| *holder != round.holder && *until > now);
+        self.leases.values_mut().for_each(|held| shorten(&mut held.until, held.ttl, now));
+        self.members.values_mut().for_each(|of| shorten(&mut of.until, of.ttl, now));
+        self.members.retain(|(_, holder), member| *holder != round.holder && member.until > now);
         for worker in &round.workers {
-            self.members.insert((worker.clone(), round.holder), now + round.ttl);
+            let member = Member { until: now + round.ttl, ttl: round.ttl };
+            self.members.insert((worker.clone(), round.holder), member);
         }
         let changes = round.changes.iter();
         changes.map(|(lease, action)| self.change_lease(round, lease, *action, now)).collect()
@@ -53,7 +72,7 @@ impl State {
         action: LeaseAction,
         now: Timestamp,
     ) -> bool {
-        let never = || Held { epoch: 0, holder: None, until: now };
+        let never = || Held { epoch: 0, holder: None, until: now, ttl: round.ttl };
         let key = (lease.worker.clone(), lease.partition);
         let is_known = self.leases.contains_key(&key);
         if !is_known && (lease.epoch > 0 || action != LeaseAction::Claim) {
@@ -66,11 +85,14 @@ impl State {
                 LeaseAction::Renew | LeaseAction::Release => held.holder == Some(round.holder),
             };
         if possible {
-            let (epoch, until) = (held.epoch, now + round.ttl);
+            let (epoch, holder, ttl) = (held.epoch, Some(round.holder), round.ttl);
+            let until = now + ttl;
             *held = match action {
-                LeaseAction::Claim => Held { epoch: epoch + 1, holder: Some(round.holder), until },
-                LeaseAction::Renew => Held { epoch, holder: Some(round.holder), until },
-                LeaseAction::Release => Held { epoch, holder: None, until: now },
+                LeaseAction::Claim => {
+                    Held { epoch: round.min_epoch.max(epoch + 1), holder, until, ttl }
+                }
+                LeaseAction::Renew => Held { epoch, holder, until, ttl },
+                LeaseAction::Release => Held { epoch, holder: None, until: now, ttl },
             };
         }
         possible

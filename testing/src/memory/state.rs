@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use super::StoredTimer;
-use super::lease::Held;
+use super::lease::{Held, Member};
 use super::outbox::Waiting;
 
 /// Everything that the clones of one store share.
@@ -21,8 +21,8 @@ pub(super) struct State {
     pub(super) log: LogInfo,
     pub(super) partitions: Vec<PartitionState>,
     pub(super) leases: BTreeMap<(String, u16), Held>,
-    /// Until when a process counts as one that can do a worker's work.
-    pub(super) members: BTreeMap<(String, Uuid), Timestamp>,
+    /// The processes that can do a worker's work.
+    pub(super) members: BTreeMap<(String, Uuid), Member>,
     pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
     pub(super) time: Time,
     /// Shuffles what [`read_log`](composable_rust_core::EventStore::read_log) delivers.

@@ -124,6 +124,7 @@ async fn writes_fail_before_or_after_they_are_done() {
         holder: uuid::Uuid::from_u128(2),
         workers: vec!["work".to_owned()],
         ttl: Duration::from_secs(60),
+        min_epoch: 0,
         changes: Vec::new(),
     };
     store.next_writes([Fault::FailAfter]);

@@ -1,13 +1,18 @@
 //! Who works on what.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use composable_rust_core::{Lease, LeaseAction, LeaseRound, WorkQueues as _};
+use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRound, Timestamp, WorkQueues as _};
+use composable_rust_testing::InMemoryEventStore;
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::actor::{Act, Behaviour};
 use super::node::{Mishap, Node};
-use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use super::world::{Virtual, World, eventually, heard, log, millis, started, tell_to};
 
 const WORKERS: [&str; 3] = ["dispatch/actor", "call/outside", "timer/actor"];
 
@@ -89,6 +94,69 @@ async fn leases_whose_answer_was_lost_are_soon_worked_under() {
     assert!(took <= millis(11_000), "{took:?}");
 }
 
+/// A round fails after six seconds, as one does that waits for a connection. It is repeated before
+/// the leases lapse, so that no other process takes them.
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_costs_no_lease() {
+    let world = World::new();
+    let nodes = [Node::new(world.memory.clone()), Node::new(world.memory.clone())];
+    let apps = nodes.clone().map(|node| world.start(node));
+    shared_as(&world, &[1, 2], 11_000).await;
+    let workers = WORKERS.map(str::to_owned);
+    let epochs = async || {
+        let table = world.memory.load_leases(&workers).await.unwrap();
+        table.leases.into_iter().map(|standing| standing.lease.epoch).collect::<Vec<_>>()
+    };
+    let before = epochs().await;
+    for node in &nodes {
+        node.next("load_leases", [Mishap::FailsIn(6_000)]);
+        tokio::time::sleep(millis(60_000)).await;
+    }
+    assert_eq!(epochs().await, before);
+    drop(apps);
+}
+
+/// A wall clock that a test sets.
+#[derive(Debug, Clone)]
+struct Wall {
+    time: Virtual,
+    set_back: Arc<AtomicU64>,
+}
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        let micros = i64::try_from(self.set_back.load(Ordering::SeqCst)).unwrap();
+        Timestamp::from_micros(self.time.now().as_micros() - micros)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.time.sleep(duration)
+    }
+}
+
+/// The store's clock is set back by two hours just after a process died: its leases, and its
+/// membership, are believed for one more time to live, not for two hours.
+#[tokio::test(start_paused = true)]
+async fn leases_from_before_the_clock_was_set_back_lapse() {
+    let mut world = World::new();
+    let wall = Wall { time: world.clock, set_back: Arc::default() };
+    // A day has passed, so that the clock can be set back.
+    tokio::time::sleep(millis(86_400_000)).await;
+    world.memory = InMemoryEventStore::new().with_clock(wall.clone());
+    let node = Node::new(world.memory.clone());
+    let first = world.start(node.clone());
+    shared_as(&world, &[3], 100).await;
+    node.crash();
+    wall.set_back.store(7_200_000_000, Ordering::SeqCst);
+    let second = world.app();
+    shared_as(&world, &[3], 21_000).await;
+    tell_to(&second, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    heard(&second, "a", "1: note 1").await;
+    let members = world.memory.load_leases(&[WORKERS[0].to_owned()]).await.unwrap().members;
+    assert_eq!(members.len(), 1, "the dead process is no member any more");
+    drop(first);
+}
+
 /// A process that slept through its lease settles nothing, and calls nobody.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_holder_says_nothing_when_it_wakes() {
@@ -137,6 +205,7 @@ async fn take_all(world: &World, worker: &str) {
         holder,
         workers: vec![worker.to_owned()],
         ttl: millis(45_000),
+        min_epoch: 0,
         changes: leases.iter().map(|lease| (lease.clone(), action)).collect(),
     };
     world.memory.change_leases(&of(holder, LeaseAction::Release, &leases)).await.unwrap();

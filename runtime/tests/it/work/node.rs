@@ -32,6 +32,8 @@ pub(crate) enum Mishap {
     FailsBefore,
     /// It is done and reported as unavailable.
     FailsAfter,
+    /// It is not done, and reported as unavailable after so many milliseconds.
+    FailsIn(u64),
     /// It is done, and the answer comes when the test says so.
     IsHeld,
     /// The process crashes, and it is not done.
@@ -142,6 +144,10 @@ impl<S: Send + Sync> Node<S> {
         if mishap == Some(Mishap::CrashesBefore) {
             self.crash();
             self.alive().await;
+        }
+        if let Some(Mishap::FailsIn(millis)) = mishap {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            return Err(StoreError::unavailable("failed after a while"));
         }
         if mishap == Some(Mishap::FailsBefore) {
             return Err(StoreError::unavailable("failed before"));

@@ -23,7 +23,7 @@ fn standing(store: &InMemoryEventStore, lease: &Lease) -> Option<StandingLease> 
 
 fn change(store: &InMemoryEventStore, holder: Uuid, lease: &Lease, action: LeaseAction) {
     let changes = vec![(lease.clone(), action)];
-    let round = LeaseRound { holder, workers: Vec::new(), ttl: DAY, changes };
+    let round = LeaseRound { holder, workers: Vec::new(), ttl: DAY, min_epoch: 0, changes };
     let _ = poll(store.change_leases(&round));
 }
 
