@@ -8,8 +8,8 @@ use futures_util::stream::{self, Stream, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Append, Encoded, Fingerprint, Mark, MessageId, Position, RecordedEvent, SharedEventStore,
-    Snapshot, StreamId, Timestamp, Verdict, Version, WorkQueues,
+    Append, Encoded, Fingerprint, LogSecret, Mark, MessageId, Position, RecordedEvent,
+    SharedEventStore, Snapshot, StreamId, Timestamp, Verdict, Version, WorkQueues,
 };
 
 /// What is fixed when a log is created, and only read from then on.
@@ -19,6 +19,8 @@ pub struct LogInfo {
     pub id: Uuid,
     /// How many partitions it has.
     pub partitions: u16,
+    /// The secret that authenticates what comes back from other services.
+    pub secret: LogSecret,
 }
 
 impl LogInfo {

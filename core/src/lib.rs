@@ -21,6 +21,7 @@ mod event_store;
 mod gateway;
 mod id;
 mod list;
+mod log_secret;
 mod message;
 mod metadata;
 mod ports;
@@ -74,6 +75,7 @@ pub use event_store::{
 pub use gateway::{Answer, CallError, Gateway, ReceivesAnswer};
 pub use id::Id;
 pub use list::{Item, List};
+pub use log_secret::LogSecret;
 pub use message::{AnyMessage, DecodeError, EncodeError, Format, Kind, Message};
 pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress};
 pub use ports::{Clock, IdGenerator, Rng};

@@ -276,7 +276,7 @@ fn check_size(what: &str, bytes: usize, limit: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventId, ExpectedVersion, MessageId, NewEvent};
+    use crate::{EventId, ExpectedVersion, LogSecret, MessageId, NewEvent};
     use uuid::Uuid;
 
     fn event(name: &'static str, payload: usize, metadata: impl Into<String>) -> NewEvent {
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_of_one_partition_and_different_streams() {
-        let log = LogInfo { id: Uuid::nil(), partitions: 3 };
+        let log = LogInfo { id: Uuid::nil(), partitions: 3, secret: LogSecret::new([0; 32]) };
         let append = append("a-1", event("x", 0, ""));
         let own = log.partition_of(&append.stream);
         validate_batch(log, own, std::slice::from_ref(&append)).unwrap();

@@ -13,6 +13,8 @@ create table if not exists log (
     log_id uuid not null,
     hash text not null check (hash = 'xxh3-64'),
     partition_count smallint not null check (partition_count > 0),
+    -- Authenticates what comes back from other services.
+    secret bytea not null check (length(secret) = 32),
     created_at timestamptz not null default now()
 );
 
@@ -198,12 +200,18 @@ create index if not exists dead_letters_decided
 create or replace function event_store_schema_version() returns integer
 language sql immutable as 'select 1';
 
+-- A secret for a log: 244 bits of the server's random numbers.
+create or replace function new_log_secret() returns bytea
+language sql volatile as $$
+    select uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+$$;
+
 -- Creates the log once: its id, and as many partitions as given. Later calls change nothing.
 create or replace function create_log(partition_count integer) returns void
 language plpgsql as $$
 begin
-    insert into log (log_id, hash, partition_count)
-    values (gen_random_uuid(), 'xxh3-64', create_log.partition_count)
+    insert into log (log_id, hash, partition_count, secret)
+    values (gen_random_uuid(), 'xxh3-64', create_log.partition_count, new_log_secret())
     on conflict do nothing;
     if found then
         insert into partitions (partition)

@@ -1,6 +1,6 @@
 //! Creating, migrating and reading the schema.
 
-use composable_rust_core::LogInfo;
+use composable_rust_core::{LogInfo, LogSecret};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
@@ -84,13 +84,13 @@ async fn migrate(
 }
 
 async fn read(connection: &mut PgConnection) -> Result<LogInfo, ConnectError> {
-    let log: Option<(Uuid, String, i16, i64)> = sqlx::query_as(
-        "select log_id, hash, partition_count, (select count(*) from partitions) from log",
+    let log: Option<(Uuid, String, i16, i64, Vec<u8>)> = sqlx::query_as(
+        "select log_id, hash, partition_count, (select count(*) from partitions), secret from log",
     )
     .fetch_optional(connection)
     .await
     .map_err(ConnectError::Schema)?;
-    let Some((id, hash, partitions, rows)) = log else {
+    let Some((id, hash, partitions, rows, secret)) = log else {
         return Err(ConnectError::Partitions(
             "the schema is there but the log is not: run `select create_log(8)`".to_owned(),
         ));
@@ -106,7 +106,10 @@ async fn read(connection: &mut PgConnection) -> Result<LogInfo, ConnectError> {
     let partitions = u16::try_from(partitions).map_err(|_| {
         ConnectError::Partitions(format!("a log cannot have {partitions} partitions"))
     })?;
-    Ok(LogInfo { id, partitions })
+    let secret = secret.try_into().map_err(|_| {
+        ConnectError::Partitions("the secret in the table `log` must have 32 bytes".to_owned())
+    })?;
+    Ok(LogInfo { id, partitions, secret: LogSecret::new(secret) })
 }
 
 /// An SQL identifier.

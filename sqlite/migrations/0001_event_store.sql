@@ -8,6 +8,8 @@ create table log (
     log_id blob not null check (length(log_id) = 16),
     hash text not null check (hash = 'xxh3-64'),
     partition_count integer not null check (partition_count > 0),
+    -- Authenticates what comes back from other services.
+    secret blob not null check (length(secret) = 32),
     created_at integer not null
 ) strict;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::LogInfo;
+use composable_rust_core::{LogInfo, LogSecret};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
@@ -136,12 +136,13 @@ async fn migrate(
 
 async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into log (only_row, log_id, hash, partition_count, created_at) \
-         values (1, ?, ?, ?, ?)",
+        "insert into log (only_row, log_id, hash, partition_count, secret, created_at) \
+         values (1, ?, ?, ?, ?, ?)",
     )
     .bind(Uuid::new_v4())
     .bind(HASH)
     .bind(i64::from(partitions))
+    .bind(new_secret())
     .bind(clock().as_micros())
     .execute(&mut *connection)
     .await?;
@@ -155,13 +156,23 @@ async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Resul
     Ok(())
 }
 
+/// 244 bits of the system's random numbers.
+fn new_secret() -> Vec<u8> {
+    [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat()
+}
+
 async fn read_log_info(connection: &mut SqliteConnection, path: &Path) -> Result<LogInfo, Failure> {
-    let row =
-        sqlx::query("select log_id, hash, partition_count from log").fetch_one(connection).await?;
+    let row = sqlx::query("select log_id, hash, partition_count, secret from log")
+        .fetch_one(connection)
+        .await?;
     let hash: &str = row.try_get(1)?;
     let partitions = u16::try_from(row.try_get::<i64, _>(2)?);
-    match (hash, partitions) {
-        (HASH, Ok(partitions)) => Ok(LogInfo { id: row.try_get(0)?, partitions }),
+    let secret = <[u8; 32]>::try_from(row.try_get::<Vec<u8>, _>(3)?);
+    match (hash, partitions, secret) {
+        (HASH, Ok(partitions), Ok(secret)) => {
+            let (id, secret) = (row.try_get(0)?, LogSecret::new(secret));
+            Ok(LogInfo { id, partitions, secret })
+        }
         _ => Err(Failure::Open(OpenError::NotALog {
             path: path.to_owned(),
             reason: "its log table does not say how streams are partitioned",

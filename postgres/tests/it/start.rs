@@ -18,7 +18,7 @@ async fn many_processes_may_start_at_once() {
     let logs: HashSet<_> = stores
         .into_iter()
         .map(|store| store.unwrap().log())
-        .map(|log| (log.id, log.partitions))
+        .map(|log| (log.id, log.partitions, log.secret.code("", &[])))
         .collect();
     assert_eq!(logs.len(), 1);
 }
@@ -32,6 +32,7 @@ async fn the_count_of_a_log_is_read() {
     let other = database.builder().schema("other").partitions(5).connect().await.unwrap();
     assert_eq!(other.log().partitions, 5);
     assert_ne!(other.log().id, first.log().id);
+    assert_ne!(other.log().secret, first.log().secret);
     commit(&other, &append("a-1", ExpectedVersion::Any, &[1])).await;
     assert!(load(&first, "a-1").await.is_empty());
     assert!(matches!(

@@ -63,6 +63,7 @@ async fn the_count_of_partitions_is_fixed_when_created() {
     let default = SqliteEventStore::open(folder.path().join("default.db")).await.unwrap();
     assert_eq!(default.log().partitions, DEFAULT_PARTITIONS);
     assert_ne!(default.log().id, created.log().id);
+    assert_ne!(default.log().secret, created.log().secret);
 }
 
 #[tokio::test]

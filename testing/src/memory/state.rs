@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Checkpoint, Clock, DeadLetter, Encoded, Fingerprint, LogInfo, Mark, MessageId, QueuePlace,
-    RecordedEvent, Snapshot, StoredContent, StreamId, Timestamp, Version,
+    Checkpoint, Clock, DeadLetter, Encoded, Fingerprint, LogInfo, LogSecret, Mark, MessageId,
+    QueuePlace, RecordedEvent, Snapshot, StoredContent, StreamId, Timestamp, Version,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -83,11 +83,20 @@ pub(super) struct Armed {
     pub(super) attempts: u32,
 }
 
+/// The secret of a log in memory: of its id, so that tests are deterministic.
+pub(super) fn secret_of(log: Uuid) -> LogSecret {
+    let code = |half| LogSecret::new([0; 32]).code("log", &[log.as_bytes(), &[half]]);
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&code(0));
+    bytes[16..].copy_from_slice(&code(1));
+    LogSecret::new(bytes)
+}
+
 impl State {
     pub(super) fn new(id: Uuid, partitions: u16, now: Timestamp) -> Self {
         let empty = |partition| PartitionState { partition, ..PartitionState::default() };
         Self {
-            log: LogInfo { id, partitions },
+            log: LogInfo { id, partitions, secret: secret_of(id) },
             partitions: (0..partitions).map(empty).collect(),
             leases: BTreeMap::new(),
             members: BTreeMap::new(),

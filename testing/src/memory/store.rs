@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::state::{State, Time};
+use super::state::{State, Time, secret_of};
 
 /// An event store in memory, for tests: the reference implementation of the [`EventStore`]
 /// contract, and inspectable.
@@ -89,10 +89,12 @@ impl InMemoryEventStore {
         Self { shared: Arc::new(Shared { state, committed, work }) }
     }
 
-    /// The same store with another log id, which derived ids hold.
+    /// The same store with another log id, which derived ids and the log's secret follow from.
     #[must_use]
     pub fn with_log_id(self, id: Uuid) -> Self {
-        self.locked().log.id = id;
+        let mut state = self.locked();
+        (state.log.id, state.log.secret) = (id, secret_of(id));
+        drop(state);
         self
     }
 
