@@ -44,6 +44,8 @@ mod book {
     mod policies {}
     #[doc = include_str!("../../docs/src/event-bus.md")]
     mod event_bus {}
+    #[doc = include_str!("../../docs/src/trust.md")]
+    mod trust {}
     #[cfg(feature = "redpanda")]
     #[doc = include_str!("../../docs/src/kafka.md")]
     mod kafka {}

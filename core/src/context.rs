@@ -91,9 +91,18 @@ impl<'a, A: Aggregate> Context<'a, A> {
         self.incoming.metadata.correlation_id
     }
 
-    /// Who asked, if the sender said.
+    /// The user who asked, if the sender said. `None` if another service named the user: see
+    /// [`foreign_user`](Self::foreign_user).
     pub fn user(&self) -> Option<&str> {
-        self.incoming.metadata.user.as_deref()
+        let Metadata { user, user_from, .. } = &self.incoming.metadata;
+        user.as_deref().filter(|_| user_from.is_none())
+    }
+
+    /// The user whom another service named, and the log of that service. It is that service's word,
+    /// and the word of everybody who may write to its topic: good for a record, not for a right.
+    pub fn foreign_user(&self) -> Option<(&str, Uuid)> {
+        let Metadata { user, user_from, .. } = &self.incoming.metadata;
+        user.as_deref().zip(*user_from)
     }
 
     /// All that is known about the message besides its content.

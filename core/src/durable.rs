@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::gateway::{Gateway, ReceivesAnswer};
 use crate::list::{Item, List};
 use crate::{
-    AnyMessage, Due, Effect, Id, Message, Receives, ReplyAddress, StreamId, Target, Timestamp,
+    AnyMessage, Due, Effect, Id, Message, Receives, ReplyAddress, StreamId, Tag, Target, Timestamp,
 };
 
 /// The durable follow-ups of an event: `effects![…]` of [`dispatch`], [`tell`], [`call`],
@@ -87,11 +87,11 @@ pub struct DispatchCommand {
 /// To whom the replies to a dispatch or call go.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Replies {
-    /// To the sender, with this tag as JSON text.
-    Tagged(String),
+    /// To the sender, with this tag.
+    Tagged(Tag),
     /// To the sender as well, but what the sender records because of them goes no further up the
     /// chain of requests.
-    Detached(String),
+    Detached(Tag),
     /// To nobody.
     Unwanted,
 }
@@ -270,18 +270,14 @@ impl<A> After<A> {
 #[must_use = "effects are values: they do nothing unless they are returned"]
 pub struct Cancel(EffectId);
 
-fn tagged(tag: &impl Serialize, detached: bool) -> Replies {
-    match serde_json::to_string(tag) {
-        Ok(text) if detached => Replies::Detached(text),
-        Ok(text) => Replies::Tagged(text),
-        Err(error) => panic!("a tag must be representable in JSON: {error}"),
-    }
+fn tagged(tag: Tag, detached: bool) -> Replies {
+    if detached { Replies::Detached(tag) } else { Replies::Tagged(tag) }
 }
 
-impl<T: Target, Tag: Serialize> Dispatch<T, Tag> {
-    fn erase(self) -> DispatchCommand {
+impl<T: Target, Of: Serialize> Dispatch<T, Of> {
+    fn erase<C: Receives<T>>(self) -> DispatchCommand {
         let command = AnyMessage::new(self.command);
-        let replies = tagged(&self.tag, self.detached);
+        let replies = tagged(Tag::new(C::KIND, C::FIELDS, &self.tag), self.detached);
         DispatchCommand { target: T::NAME, recipient: self.recipient, command, replies }
     }
 }
@@ -294,10 +290,11 @@ impl<T: Target> Tell<T> {
     }
 }
 
-impl<G: Gateway, Tag: Serialize> Call<G, Tag> {
-    fn erase(self) -> CallGateway {
+impl<G: Gateway, Of: Serialize> Call<G, Of> {
+    fn erase<C: ReceivesAnswer<G>>(self) -> CallGateway {
         let request = AnyMessage::new(self.request);
-        CallGateway { gateway: G::NAME, request, replies: tagged(&self.tag, self.detached) }
+        let replies = tagged(Tag::new(C::KIND, C::FIELDS, &self.tag), self.detached);
+        CallGateway { gateway: G::NAME, request, replies }
     }
 }
 
@@ -313,7 +310,7 @@ macro_rules! items {
     ($($list:ident),*) => { $(
         impl<C: Receives<T, Tag = Tag>, T: Target, Tag: Serialize> Item<$list<C>> for Dispatch<T, Tag> {
             fn item(self) -> $list<C> {
-                $list::DispatchCommand(Box::new(self.erase()))
+                $list::DispatchCommand(Box::new(self.erase::<C>()))
             }
         }
 
@@ -325,7 +322,7 @@ macro_rules! items {
 
         impl<C: ReceivesAnswer<G, Tag = Tag>, G: Gateway, Tag: Serialize> Item<$list<C>> for Call<G, Tag> {
             fn item(self) -> $list<C> {
-                $list::CallGateway(Box::new(self.erase()))
+                $list::CallGateway(Box::new(self.erase::<C>()))
             }
         }
 

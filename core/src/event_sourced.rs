@@ -26,6 +26,7 @@ impl<A: Aggregate> EventSourced<A> {
             correlation_id: CorrelationId(nil),
             causation_id: nil,
             user: None,
+            user_from: None,
             traceparent: None,
             return_addresses: Vec::new(),
             reply: None,

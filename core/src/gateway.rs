@@ -6,8 +6,8 @@ use std::future::Future;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Message;
 use crate::wire::Wire;
+use crate::{Kind, Message};
 
 /// A service outside that an aggregate asks with [`call`](crate::call), such as a payment provider.
 ///
@@ -67,6 +67,11 @@ pub enum Answer<G: Gateway> {
 pub trait ReceivesAnswer<G: Gateway>: Message {
     /// What travels with the return address and comes back with the answer.
     type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
+
+    /// The variant's name and version.
+    const KIND: &'static Kind;
+    /// The number of fields in the tag.
+    const FIELDS: u16;
 
     /// The command that delivers the answer.
     fn receive_answer(tag: Self::Tag, answer: Answer<G>) -> Self;

@@ -152,6 +152,17 @@ pub enum DecodeError {
         /// What the format says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The tag of a reply is not one of this code's, though the version of its variant is: a field
+    /// or an enum in it was changed without a new version. Deploy the code that sent the request.
+    #[error("the tag of a reply for `{name}` version {version} is unknown")]
+    UnknownTag {
+        /// The stored name of the reply variant.
+        name: String,
+        /// The stored version of the reply variant.
+        version: u16,
+        /// The error of the format.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No codec of this name is registered. Register the one that wrote the row.
     #[error("no codec is called `{codec}`")]
     UnknownCodec {
@@ -161,10 +172,11 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether newer code may know it: a name without a variant, or a version above the known one.
+    /// Returns `true` if newer code may know it: a name without a variant, a version above the known
+    /// one, an unknown tag.
     pub fn is_newer(&self) -> bool {
         match self {
-            Self::UnknownName { .. } => true,
+            Self::UnknownName { .. } | Self::UnknownTag { .. } => true,
             Self::UnknownVersion { version, known, .. } => version > known,
             _ => false,
         }

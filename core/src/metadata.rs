@@ -43,8 +43,22 @@ uuid_newtype!(
 impl MessageId {
     /// The message id of an idempotency key: SHA-256 of the key, cut to a version 8 UUID.
     pub fn from_key(key: &str) -> Self {
+        Self::hashed(&[key.as_bytes()])
+    }
+
+    /// The message id of what comes from elsewhere: SHA-256 of where it comes from and of its id
+    /// there, cut to a version 8 UUID.
+    ///
+    /// Nobody else can use it up: no other source, whatever ids it chooses, and no idempotency key,
+    /// because the hashed bytes are not UTF-8.
+    pub fn from_elsewhere(source: &str, id: &str) -> Self {
+        let length = (source.len() as u64).to_le_bytes();
+        Self::hashed(&[&[0xff], &length, source.as_bytes(), id.as_bytes()])
+    }
+
+    fn hashed(parts: &[&[u8]]) -> Self {
         use sha2::{Digest as _, Sha256};
-        let hash = Sha256::digest(key.as_bytes());
+        let hash = parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize();
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash[..16]);
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
@@ -58,12 +72,33 @@ pub struct ReturnAddress {
     pub stream: crate::StreamId,
     /// The asking command's reply variant, by its target's name.
     pub target: String,
-    /// The tag that the asker attached, as JSON text.
-    pub tag: String,
+    /// The tag that the asker attached.
+    pub tag: crate::Tag,
     /// The log of the service in which the asker lives, if that is not this one: the answer goes over
     /// the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Uuid>,
+    /// The asker's service's proof that it has asked, once the address has left that service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+}
+
+/// Proof that a return address was made by the service that it leads to.
+///
+/// The code is that of the service's [`LogSecret`](crate::LogSecret) over the address, the
+/// addresses below it, and the rest of the seal. Other services carry it and cannot make one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The id of the message that the address left with.
+    pub message: Uuid,
+    /// The user of that message, for whom the replies are handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The log of the service that named the user, if it was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_from: Option<Uuid>,
+    /// The authentication code, in hexadecimal digits.
+    pub code: String,
 }
 
 /// What is known about an event, a command or an effect besides its content.
@@ -80,6 +115,10 @@ pub struct Metadata {
     /// Who asked, as the application names its users; pseudonymous, since it is kept for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The log of the service that named the user, if it was another: this service has no more than
+    /// that service's word for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_from: Option<Uuid>,
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

@@ -1,10 +1,11 @@
 //! Replies on their way: what is answered, to whom, and how it becomes a command.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    Answer, CallError, DecodeError, Format, Gateway, Message, Receives, ReceivesAnswer, Reply,
-    ReturnAddress, Target,
+    Answer, CallError, DecodeError, Format, Gateway, Kind, Message, Receives, ReceivesAnswer,
+    Reply, ReturnAddress, Seal, Target,
 };
 
 /// Whose replies or answers a command type takes.
@@ -50,8 +51,68 @@ pub struct ReplyTo {
     pub from: String,
     /// How.
     pub outcome: ReplyOutcome,
-    /// The tag that the asker attached, as JSON text.
-    pub tag: String,
+    /// The tag that the asker attached.
+    pub tag: Tag,
+    /// The seal of the return address that is answered, if the address has left its service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+}
+
+/// The tag of a request: the fields of the asker's reply variant that stand before the reply, and
+/// that variant's name and version, so that a later version of the asker's code can read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// The stable name of the reply variant.
+    pub variant: String,
+    /// The version of the reply variant.
+    pub version: u16,
+    /// The number of fields in the tag.
+    pub fields: u16,
+    /// The tag as JSON text: `null` without fields, the field itself, or an array of several.
+    pub value: String,
+}
+
+impl Tag {
+    /// The tag of a request whose replies the variant `kind` takes; `fields` of its fields stand
+    /// before the reply.
+    ///
+    /// # Panics
+    ///
+    /// When `tag` cannot be represented in JSON.
+    pub(crate) fn new(kind: &Kind, fields: u16, tag: &impl Serialize) -> Self {
+        let value = serde_json::to_string(tag)
+            .unwrap_or_else(|error| panic!("a tag must be representable in JSON: {error}"));
+        Self { variant: kind.name.to_owned(), version: kind.version, fields, value }
+    }
+
+    fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        serde_json::from_str(&self.value).map_err(|error| DecodeError::UnknownTag {
+            name: self.variant.clone(),
+            version: self.version,
+            source: error.into(),
+        })
+    }
+
+    /// Reads the variant in a version that is not the current one, as [`Message::decode`] does.
+    fn decode<C: Message>(&self, reply: &impl Serialize) -> Result<C, DecodeError> {
+        let malformed = |error: serde_json::Error| DecodeError::Malformed {
+            name: self.variant.clone(),
+            version: self.version,
+            source: error.into(),
+        };
+        let reply = serde_json::to_string(reply).map_err(malformed)?;
+        let decode =
+            |json: &str| C::decode(&self.variant, self.version, Format::Json, json.as_bytes());
+        match self.fields {
+            // One unnamed field is the content; one named field stands in a struct.
+            0 => match decode(&reply) {
+                Err(DecodeError::Malformed { .. }) => decode(&format!("[{reply}]")),
+                decoded => decoded,
+            },
+            1 => decode(&format!("[{},{reply}]", self.value)),
+            _ => decode(&format!("{},{reply}]", self.value.trim_end().trim_end_matches(']'))),
+        }
+    }
 }
 
 /// A reply as it was stored, before it is a command.
@@ -74,12 +135,20 @@ impl RawReply<'_> {
         M::decode(self.name, self.version, self.format, self.bytes)
     }
 
-    fn tag<T: serde::de::DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        serde_json::from_str(&self.to.tag).map_err(|error| DecodeError::Malformed {
-            name: format!("the tag of a reply of {}", self.to.from),
-            version: 1,
-            source: error.into(),
-        })
+    /// The command that delivers `reply`: from the tag by itself in the variant's current version,
+    /// through its upcasters in an older one.
+    fn delivered<C: Message, Tag: DeserializeOwned, R: Serialize>(
+        &self,
+        kind: &Kind,
+        reply: R,
+        receive: impl FnOnce(Tag, R) -> C,
+    ) -> Result<C, DecodeError> {
+        let tag = &self.to.tag;
+        if tag.variant == kind.name && tag.version == kind.version {
+            Ok(receive(tag.read()?, reply))
+        } else {
+            tag.decode(&reply)
+        }
     }
 
     /// The command that delivers a reply of `T`; what the derive calls.
@@ -91,7 +160,7 @@ impl RawReply<'_> {
             ReplyOutcome::Unchanged => Reply::Unchanged,
             _ => Reply::Undelivered,
         };
-        Ok(C::receive(self.tag()?, reply))
+        self.delivered(C::KIND, reply, C::receive)
     }
 
     /// The command that delivers an answer of `G`; what the derive calls.
@@ -102,7 +171,7 @@ impl RawReply<'_> {
             ReplyOutcome::Failed => Answer::Failed(self.content()?),
             _ => Answer::Exhausted,
         };
-        Ok(C::receive_answer(self.tag()?, answer))
+        self.delivered(C::KIND, answer, C::receive_answer)
     }
 
     /// That nothing takes it; what the derive falls back to.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::Wire;
-use crate::{Aggregate, Id, InvalidId, Message};
+use crate::{Aggregate, Id, InvalidId, Kind, Message};
 
 /// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
 /// service's contract is one without being an aggregate here.
@@ -93,6 +93,11 @@ pub enum Reply<T: Target> {
 pub trait Receives<T: Target>: Message {
     /// What travels with the return address and comes back with every answer.
     type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
+
+    /// The variant's name and version.
+    const KIND: &'static Kind;
+    /// The number of fields in the tag.
+    const FIELDS: u16;
 
     /// The command that delivers the reply.
     fn receive(tag: Self::Tag, reply: Reply<T>) -> Self;

@@ -225,10 +225,14 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
     };
     let members = before.iter().map(MessageField::member);
     let (name, member, reply) = (&variant.ident, last.member(), last.local());
+    let index = message.variants.iter().position(|other| other.ident == variant.ident)?;
+    let fields = u16::try_from(before.len()).ok()?;
     Some(quote! {
         #[automatically_derived]
         impl #root::#receiver<#target> for #ident {
             type Tag = #tag;
+            const KIND: &'static #root::Kind = &<Self as #root::Message>::KINDS[#index];
+            const FIELDS: u16 = #fields;
 
             fn #method(#pattern: Self::Tag, #reply: #root::#taken<#target>) -> Self {
                 Self::#name { #(#members: #locals,)* #member: #reply }

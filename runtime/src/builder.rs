@@ -23,8 +23,8 @@ use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
 use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
 use crate::work::{
-    As, AsTheyAre, ErasedPolicy, ErasedProjection, ForeignRecord, GatewaySettings, OfEvents,
-    OfRecords, Plans, ProjectionSettings, Published, Registered, RegisteredGateway,
+    As, AsTheyAre, ErasedPolicy, ErasedProjection, ForeignRecord, GatewaySettings, OfErasures,
+    OfEvents, OfRecords, Plans, ProjectionSettings, Published, Registered, RegisteredGateway,
     RegisteredPolicy, Source,
 };
 use crate::{Settings, SystemClock, SystemIds, SystemRng};
@@ -183,8 +183,9 @@ impl AppBuilder {
     }
 
     /// Accepts the commands that other services send to instances of `A` over the bus, from the topic
-    /// `NAME-commands`. Whoever may write to that topic may send them. A command for a type that is not
-    /// served is answered [`Undelivered`](composable_rust_core::Reply::Undelivered).
+    /// `NAME-commands`. Whoever may write to that topic may send them, but neither internal commands
+    /// nor replies that were not asked for. A command for a type that no process of this service
+    /// serves is answered [`Undelivered`](composable_rust_core::Reply::Undelivered).
     #[must_use]
     pub fn serve<A: Aggregate>(mut self) -> Self {
         self.served.insert(A::NAME);
@@ -234,6 +235,27 @@ impl AppBuilder {
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
         let erased = Arc::new(OfEvents { name: name.clone(), policy, types });
+        self.policy::<T>(name, Source::Target(S::NAME), erased)
+    }
+
+    /// Sends commands to instances of `T` when the events of a stream of `S` are erased: in this
+    /// service's log, or, where `S` is [`remote`](Self::remote), in that of the service that publishes
+    /// them. So what this service keeps of somebody goes when it goes elsewhere.
+    ///
+    /// `policy` must expect to be asked about one stream several times: a policy that begins at the
+    /// start of the log is asked for each of its erased events. `name` is that of the policy's
+    /// checkpoint, as in [`on`](Self::on), and must differ from those of other policies.
+    #[must_use]
+    pub fn on_erased<S: Target, T: Target, C>(
+        self,
+        name: impl Into<String>,
+        policy: impl Fn(&Id<S>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(OfErasures { name: name.clone(), policy, types });
         self.policy::<T>(name, Source::Target(S::NAME), erased)
     }
 

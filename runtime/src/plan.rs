@@ -18,7 +18,7 @@ use crate::error::{SendError, panic_text};
 use crate::load::Folded;
 
 /// How deep a chain of dispatches may be nested.
-const MAX_RETURN_ADDRESSES: usize = 16;
+pub(crate) const MAX_RETURN_ADDRESSES: usize = 16;
 
 /// What deciding needs to know besides state and message.
 pub(crate) struct Rules<'a, A: Aggregate> {
@@ -451,6 +451,7 @@ impl<A: Aggregate> Draft<'_, A> {
                     target,
                     tag,
                     service: None,
+                    seal: None,
                 });
             }
         }
@@ -492,8 +493,8 @@ pub(crate) fn reply_row(
     content: Option<Encoded>,
     mut metadata: Metadata,
 ) -> Option<NewOutboxRow> {
-    let ReturnAddress { stream, tag, service, .. } = metadata.return_addresses.pop()?;
-    metadata.reply = Some(ReplyTo { from: from.to_owned(), outcome, tag });
+    let ReturnAddress { stream, tag, service, seal, .. } = metadata.return_addresses.pop()?;
+    metadata.reply = Some(ReplyTo { from: from.to_owned(), outcome, tag, seal });
     let (kind, target) = addressed(stream.category(), service.is_some());
     Some(NewOutboxRow {
         id,

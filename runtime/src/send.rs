@@ -145,6 +145,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
             correlation_id: self.correlation.unwrap_or_else(|| CorrelationId(begun())),
             causation_id: message_id.0,
             user: self.user.clone(),
+            user_from: None,
             traceparent: self.traceparent.clone(),
             return_addresses: Vec::new(),
             reply: None,

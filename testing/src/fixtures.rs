@@ -38,6 +38,7 @@ pub fn metadata() -> Metadata {
         correlation_id: CorrelationId(Uuid::nil()),
         causation_id: Uuid::nil(),
         user: None,
+        user_from: None,
         traceparent: None,
         return_addresses: Vec::new(),
         reply: None,

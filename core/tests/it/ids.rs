@@ -13,6 +13,7 @@ fn a_timer_delivers_under_the_id_of_the_effect_that_armed_it() {
         correlation_id: CorrelationId(Uuid::nil()),
         causation_id: Uuid::nil(),
         user: None,
+        user_from: None,
         traceparent: None,
         return_addresses: Vec::new(),
         reply: None,

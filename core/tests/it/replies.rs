@@ -137,3 +137,118 @@ fn the_schema_shows_who_is_heard() {
     visit.start 1: {}
     ");
 }
+
+mod older_tags {
+    use composable_rust_core::prelude::*;
+    use composable_rust_core::{Answer, DecodeError, Format, RawReply, ReplyOutcome, ReplyTo, Tag};
+    use serde::{Deserialize, Serialize};
+
+    use super::{Bell, Step};
+    use crate::door::{Door, DoorEvent, Gate};
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Place {
+        step: Step,
+        floor: u32,
+    }
+
+    /// As `VisitCommand` was, one release later.
+    #[derive(Debug, Clone, PartialEq, Message)]
+    #[message(prefix = "visit")]
+    enum LaterCommand {
+        #[message(version = 2, from(1 = DoorsV1))]
+        Doors(Place, Reply<Door>),
+        #[message(version = 2, from(1 = GatesV1))]
+        Gates(u8, Reply<Gate>),
+        #[message(version = 3, from(1 = RungV1, 2 = RungV2))]
+        Rung(Place, Answer<Bell>),
+    }
+
+    #[derive(Deserialize)]
+    struct DoorsV1(Step, u8, Reply<Door>);
+
+    impl From<DoorsV1> for LaterCommand {
+        fn from(DoorsV1(step, floor, reply): DoorsV1) -> Self {
+            Self::Doors(Place { step, floor: floor.into() }, reply)
+        }
+    }
+
+    #[derive(Deserialize)]
+    struct GatesV1 {
+        reply: Reply<Gate>,
+    }
+
+    impl From<GatesV1> for LaterCommand {
+        fn from(old: GatesV1) -> Self {
+            Self::Gates(0, old.reply)
+        }
+    }
+
+    #[derive(Deserialize)]
+    struct RungV1(Answer<Bell>);
+
+    #[derive(Deserialize)]
+    struct RungV2 {
+        step: Step,
+        answer: Answer<Bell>,
+    }
+
+    impl From<RungV1> for RungV2 {
+        fn from(RungV1(answer): RungV1) -> Self {
+            Self { step: Step::First, answer }
+        }
+    }
+
+    impl From<RungV2> for LaterCommand {
+        fn from(RungV2 { step, answer }: RungV2) -> Self {
+            Self::Rung(Place { step, floor: 0 }, answer)
+        }
+    }
+
+    fn received(
+        from: &str,
+        outcome: ReplyOutcome,
+        tag: (&str, u16, u16, &str),
+    ) -> Result<LaterCommand, DecodeError> {
+        let (variant, version, fields, value) = tag;
+        let tag = Tag { variant: variant.into(), version, fields, value: value.into() };
+        let to = ReplyTo { from: from.into(), outcome, tag, seal: None };
+        let opened = DoorEvent::Opened { by: "ä\"".into() };
+        let bytes = opened.encode(Format::Binary).unwrap();
+        let (name, format) = (opened.kind().name, Format::Binary);
+        LaterCommand::receive_raw(&RawReply { to: &to, name, version: 1, format, bytes: &bytes })
+    }
+
+    #[test]
+    fn a_tag_of_an_older_version_goes_through_the_upcasters() {
+        use ReplyOutcome::{Exhausted, Recorded, Unchanged};
+        let place = |step, floor| Place { step, floor };
+        let opened = Reply::Recorded(DoorEvent::Opened { by: "ä\"".into() });
+        let second = r#"{"Second":2}"#;
+        let doors = received("door", Recorded, ("visit.doors", 1, 2, &format!("[{second},7]")));
+        assert_eq!(doors.unwrap(), LaterCommand::Doors(place(Step::Second(2), 7), opened));
+        let gates = received("gate", Unchanged, ("visit.gates", 1, 0, "null"));
+        assert_eq!(gates.unwrap(), LaterCommand::Gates(0, Reply::Unchanged));
+        let first = received("bell", Exhausted, ("visit.rung", 1, 0, "null"));
+        assert_eq!(first.unwrap(), LaterCommand::Rung(place(Step::First, 0), Answer::Exhausted));
+        let rung = received("bell", Exhausted, ("visit.rung", 2, 1, second));
+        assert_eq!(rung.unwrap(), LaterCommand::Rung(place(Step::Second(2), 0), Answer::Exhausted));
+        let current = r#"{"step":"First","floor":9}"#;
+        let rung = received("bell", Exhausted, ("visit.rung", 3, 1, current));
+        assert_eq!(rung.unwrap(), LaterCommand::Rung(place(Step::First, 9), Answer::Exhausted));
+    }
+
+    #[test]
+    fn what_this_code_does_not_know_is_newer() {
+        use ReplyOutcome::{Exhausted, Unchanged};
+        let unknown = [
+            received("door", Unchanged, ("visit.doors", 3, 2, "[1,2]")),
+            received("door", Unchanged, ("visit.windows", 1, 1, "1")),
+            received("bell", Exhausted, ("visit.rung", 3, 1, "\"Third\"")),
+            received("window", Unchanged, ("visit.doors", 2, 1, "1")),
+        ];
+        for error in unknown.map(Result::unwrap_err) {
+            assert!(error.is_newer(), "{error:?}");
+        }
+    }
+}

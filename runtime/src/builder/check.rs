@@ -12,6 +12,9 @@ use crate::work::Source;
 /// A shorter lease would be renewed without pause.
 const LEAST_LEASE: Duration = Duration::from_millis(100);
 
+/// How the names of senders in other services begin.
+const BUS_PREFIX: &str = "bus_";
+
 impl AppBuilder {
     /// Everything that is wrong with the app as it was put together.
     pub(super) fn problems(&self) -> Vec<String> {
@@ -25,6 +28,11 @@ impl AppBuilder {
                     format!("`{other}` and `{type_name}` are both called `{name}`")
                 });
             }
+        }
+        for name in names.keys().filter(|name| name.starts_with(BUS_PREFIX)) {
+            problems.push(format!(
+                "`{name}` begins with `{BUS_PREFIX}`, as the names of senders in other services do"
+            ));
         }
         self.check_names(&mut problems);
         self.check_replies(&names, &mut problems);

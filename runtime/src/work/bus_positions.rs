@@ -23,7 +23,7 @@ impl Consumer {
     /// How far the group has come, as the store knows it.
     pub(super) async fn known(&self) -> Result<Vec<BusPosition>, StoreError> {
         let mut known = Vec::new();
-        for topic in &self.topics {
+        for topic in self.topics.iter().chain(&self.once_read) {
             let kept = self.work.store().load_checkpoints(&self.checkpoints(topic)).await?;
             known.extend(kept.into_iter().map(|at| {
                 let offset = i64::try_from(at.offset).unwrap_or(i64::MAX);
@@ -32,6 +32,23 @@ impl Consumer {
             }));
         }
         Ok(known)
+    }
+
+    /// The topics to be read. Those that must be are kept as read, so that what is still on its way
+    /// to them is taken by later code too.
+    pub(super) async fn subscribed(&self) -> Result<Vec<String>, StoreError> {
+        let mark = |topic: &String| format!("bus/{}/{topic}/read", self.group);
+        let beginning = Checkpoint { partition: 0, offset: 0, event_id: None };
+        for topic in &self.topics {
+            self.work.store().keep_checkpoints(&mark(topic), &[beginning]).await?;
+        }
+        let mut topics = self.topics.clone();
+        for topic in &self.once_read {
+            if !self.work.store().load_checkpoints(&mark(topic)).await?.is_empty() {
+                topics.push(topic.clone());
+            }
+        }
+        Ok(topics)
     }
 
     /// Keeps how far the group has come.

@@ -1,23 +1,24 @@
 //! Taking what other services put on the bus.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, Delivery as _, EventBus as _, QueuedRow, ReplyOutcome, SharedDelivery, StoreError,
-    WorkQueues as _, validate_rows,
+    BusError, BusPlace, Delivery as _, EventBus as _, EventStore as _, QueuedRow, SharedDelivery,
+    StoreError, WorkQueues as _,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::Mutex;
 
 use super::attempts::wait_for_others;
-use super::context::{Work, metadata};
-use super::decisions::answer;
-use super::envelope::{commands_topic, received};
+use super::context::{Work, kept};
+use super::envelope::{Refusal, erased_senders, is_erasure};
 use super::follower::Stop;
-use super::policies::{ForeignRecord, Input, RegisteredPolicy};
+use super::policies::{ForeignRecord, Input, RegisteredPolicy, Waiting};
 use super::policy_follower::{rows_for, waiting};
+use super::received::{RECEIVED, lane_of, refused_row, waiting_row};
 use crate::encode::describe;
 
 /// Messages that are queued at a time.
@@ -26,7 +27,7 @@ const BATCH: usize = 500;
 /// What is done with the messages of some topics.
 pub(crate) enum Consumes {
     /// Replies for instances here, and commands for those of the served types.
-    Messages(BTreeSet<&'static str>),
+    Messages,
     /// A policy.
     Policy(Box<RegisteredPolicy>),
 }
@@ -41,6 +42,29 @@ pub(crate) struct Consumer {
     pub(crate) group: String,
     pub(crate) topics: Vec<String>,
     pub(crate) consumes: Consumes,
+    /// Topics to which replies may still come, though nothing is asked any more that is answered
+    /// there: they are read too if they ever were.
+    pub(crate) once_read: Vec<String>,
+    /// The lanes of [`RECEIVED`] in which something waits, of the partitions looked at so far.
+    pub(crate) lanes: Mutex<Lanes>,
+}
+
+/// Lanes in which something waits, and when they were looked up.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    looked_up: Duration,
+    waiting: BTreeMap<u16, Waiting>,
+}
+
+/// How long what was looked up is used. Another process adds lanes only after a rebalance.
+const LANES_FOR: Duration = Duration::from_secs(1);
+
+/// What is to be done about the first messages of a batch; each with the index of its message.
+#[derive(Default)]
+struct Found {
+    rows: Vec<(usize, QueuedRow)>,
+    /// Messages that nobody can take, and why.
+    refused: Vec<(QueuedRow, String)>,
 }
 
 impl Consumer {
@@ -64,7 +88,11 @@ impl Consumer {
         let Some(bus) = &self.work.bus else { return Ok(()) };
         let text = |error: BusError| describe(&error);
         let known = self.known().await.map_err(|error| describe(&error))?;
-        let subscribing = bus.subscribe(&self.group, &self.topics, &known);
+        let topics = self.subscribed().await.map_err(|error| describe(&error))?;
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let subscribing = bus.subscribe(&self.group, &topics, &known);
         let mut deliveries = subscribing.await.map_err(text)?;
         loop {
             let first = tokio::select! {
@@ -140,10 +168,14 @@ impl Consumer {
             None => late.insert(self.late(batch).await?),
         };
         let which = |row: usize| late.get(row).copied().unwrap_or_default();
-        let (rows, done) = self.rows(batch).await?;
+        let (Found { rows, refused }, done) = self.found(batch).await?;
         let (mut new, mut old) = (Vec::new(), Vec::new());
         for (index, row) in rows {
             if which(index) { &mut old } else { &mut new }.push(row);
+        }
+        for (row, reason) in refused {
+            let partition = self.work.shared.log.partition_of(&row.stream);
+            self.work.store().park(partition, &[row], &kept(reason)).await?;
         }
         self.park(old).await?;
         self.enqueue(new).await?;
@@ -151,79 +183,113 @@ impl Consumer {
         Ok(done)
     }
 
-    /// What is to be queued for the first messages of a batch, each with the index of its message,
-    /// and how many these are.
-    async fn rows(
-        &self,
-        batch: &[SharedDelivery],
-    ) -> Result<(Vec<(usize, QueuedRow)>, usize), Stop> {
-        let mut rows = Vec::with_capacity(batch.len());
+    /// What is to be done about the first messages of a batch, and how many these are.
+    async fn found(&self, batch: &[SharedDelivery]) -> Result<(Found, usize), Stop> {
+        let mut found = Found::default();
         let mut behind = BTreeMap::new();
+        let mut lanes = self.lanes.lock().await;
+        let now = self.work.now();
+        if now.saturating_sub(lanes.looked_up) >= LANES_FOR {
+            *lanes = Lanes { looked_up: now, waiting: BTreeMap::new() };
+        }
         for (index, delivery) in batch.iter().enumerate() {
-            match &self.consumes {
-                Consumes::Messages(served) => {
-                    rows.extend(self.message(served, delivery).into_iter().map(|row| (index, row)));
+            let done = match &self.consumes {
+                Consumes::Messages => {
+                    self.message(index, delivery, &mut lanes.waiting, &mut found).await
                 }
                 Consumes::Policy(policy) => {
-                    let record = record(delivery);
-                    let sender = record.sender();
-                    let partition = self.work.shared.log.partition_of(&sender);
-                    let waits = match behind.entry(partition) {
-                        Entry::Occupied(known) => known.into_mut(),
-                        Entry::Vacant(unknown) => {
-                            unknown.insert(waiting(&self.work, &policy.name, partition).await?)
-                        }
-                    };
-                    let input = Input::Message(record);
-                    match rows_for(&self.work, policy, waits, &sender, &input) {
-                        Ok(more) => rows.extend(more.into_iter().map(|row| (index, row))),
-                        Err(stop) if index == 0 => return Err(stop),
-                        Err(_) => return Ok((rows, index)),
-                    }
+                    self.input(index, delivery, policy, &mut behind, &mut found).await
                 }
+            };
+            match done {
+                Ok(()) => {}
+                Err(stop) if index == 0 => return Err(stop),
+                Err(_) => return Ok((found, index)),
             }
         }
-        Ok((rows, batch.len()))
+        Ok((found, batch.len()))
     }
 
-    /// The message as it is queued. A command for a type that is not served is answered.
-    fn message(&self, served: &BTreeSet<&str>, delivery: &SharedDelivery) -> Vec<QueuedRow> {
-        let message = delivery.message();
-        let own = format!("urn:uuid:{}", self.work.shared.log.id);
-        if message.header("ce_source") == Some(&*own) {
+    /// Adds what is to be done about a message that a policy reads.
+    async fn input(
+        &self,
+        index: usize,
+        delivery: &SharedDelivery,
+        policy: &RegisteredPolicy,
+        behind: &mut BTreeMap<u16, Waiting>,
+        found: &mut Found,
+    ) -> Result<(), Stop> {
+        let record = record(delivery);
+        if is_erasure(&record) {
+            // What waits here of the stream goes, as it does over there.
+            for sender in erased_senders(&record) {
+                self.work.store().erase_stream(&sender).await?;
+            }
+        }
+        let sender = record.sender();
+        let partition = self.work.shared.log.partition_of(&sender);
+        let waits = self.waiting(&policy.name, partition, behind).await?;
+        let rows = rows_for(&self.work, policy, waits, &sender, &Input::Message(record))?;
+        found.rows.extend(rows.into_iter().map(|row| (index, row)));
+        Ok(())
+    }
+
+    /// Adds what is to be done about a message: its row, or itself as it came.
+    async fn message(
+        &self,
+        index: usize,
+        delivery: &SharedDelivery,
+        behind: &mut BTreeMap<u16, Waiting>,
+        found: &mut Found,
+    ) -> Result<(), Stop> {
+        let log = self.work.shared.log;
+        if delivery.message().header("ce_source") == Some(&*format!("urn:uuid:{}", log.id)) {
             tracing::error!(
-                log = %self.work.shared.log.id,
-                "another service on the bus has a log of the same id, so that neither gets its \
-                 replies: give each a log of its own (in memory: `with_log_id`)"
+                log = %log.id,
+                "another service on the bus has a log of the same id, so that neither is believed: \
+                 give each a log of its own (in memory: `with_log_id`)"
             );
         }
-        let queued = received(self.work.shared.log.id, message).and_then(|(sender, row)| {
-            let stream = sender.parse().map_err(|_| "its sender is no stream".to_owned())?;
-            if message.topic != commands_topic(&row.target) {
-                return Err(format!("it is for {}, which has another topic", row.recipient));
+        let lane = lane_of(delivery.message());
+        if self.waiting(RECEIVED, log.partition_of(&lane), behind).await?.contains(&lane) {
+            found.rows.push((index, waiting_row(&record(delivery), &lane)));
+            return Ok(());
+        }
+        match self.work.receive(delivery.message()).await? {
+            Ok(row) => found.rows.push((index, row)),
+            Err(Refusal::Newer(reason)) => {
+                tracing::warn!(sender = %lane, reason, "a message waits for newer code");
+                found.rows.push((index, waiting_row(&record(delivery), &lane)));
+                behind.entry(log.partition_of(&lane)).or_default().insert(lane);
             }
-            let queued = [QueuedRow { stream, row }];
-            validate_rows(&queued).map_err(|error| error.to_string())?;
-            Ok(Vec::from(queued))
-        });
-        let queued = queued.unwrap_or_else(|reason| {
-            // Nobody can be told, and nothing of this framework's writes such a message.
-            let (topic, place) = (&message.topic, delivery.place());
-            tracing::error!(topic, ?place, reason, "a message cannot be taken and is left out");
-            Vec::new()
-        });
-        let refused = |queued: &&QueuedRow| {
-            let is_reply = metadata(&queued.row.metadata).is_some_and(|of| of.reply.is_some());
-            !is_reply && !served.contains(&*queued.row.target)
-        };
-        match queued.first().filter(refused) {
-            None => queued,
-            Some(command) => {
-                let (target, sender) = (&command.row.target, &command.stream);
-                tracing::error!(target, %sender, "a command came over the bus, but its type is not served");
-                answer(command, target, ReplyOutcome::Undelivered, None)
+            Err(Refusal::Never(reason)) => {
+                let (topic, place) = (&delivery.message().topic, delivery.place());
+                let BusPlace { partition, offset } = place;
+                tracing::error!(
+                    topic,
+                    partition,
+                    offset,
+                    reason,
+                    "a message cannot be taken; parking it as it came"
+                );
+                let reason = format!("{topic}, partition {partition}, offset {offset}: {reason}");
+                found.refused.push((refused_row(&record(delivery)), reason));
             }
         }
+        Ok(())
+    }
+
+    /// The streams of which something waits in a queue of the kind of policies'.
+    async fn waiting<'a>(
+        &self,
+        queue: &str,
+        partition: u16,
+        known: &'a mut BTreeMap<u16, Waiting>,
+    ) -> Result<&'a mut Waiting, Stop> {
+        Ok(match known.entry(partition) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(waiting(&self.work, queue, partition).await?),
+        })
     }
 
     async fn enqueue(&self, rows: Vec<QueuedRow>) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! What all workers of an app share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(crate) struct Work {
     pub(crate) policies: BTreeMap<String, Arc<dyn ErasedPolicy>>,
     pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
     pub(crate) bus: Option<SharedEventBus>,
+    /// Aggregates whose commands other services may send.
+    pub(crate) served: BTreeSet<&'static str>,
     pub(crate) leases: Leases,
     /// Rises when there may be work in the queues.
     pub(crate) wake: watch::Receiver<u64>,

@@ -3,14 +3,17 @@
 //! (CloudEvents 1.0.2, "Kafka Protocol Binding", section 3.2: attributes are headers `ce_…`, the
 //! data's type is the header `content-type`.)
 
+use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    BusMessage, CorrelationId, Encoded, EventId, Format, Message, Metadata, NewOutboxRow, Position,
-    Recorded, RecordedEvent, StreamId, Target, Timestamp, Version,
+    BusMessage, CorrelationId, Encoded, EventId, Format, LogInfo, MAX_METADATA_BYTES, Message,
+    MessageId, Metadata, NewOutboxRow, OutboxKind, Position, QueuedRow, Recorded, RecordedEvent,
+    Seal, StreamId, Target, Timestamp, Version, validate_rows,
 };
 use uuid::Uuid;
 
 use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable};
-use crate::plan::json;
+use super::seal::{id_on_bus, seal, verified};
+use crate::plan::{MAX_RETURN_ADDRESSES, json};
 
 const BINCODE: &str = "application/x-bincode";
 const JSON: &str = "application/json";
@@ -46,7 +49,7 @@ pub(crate) fn event_message(
     let mut headers = vec![
         ("ce_specversion", "1.0".to_owned()),
         ("ce_id", event.id.to_string()),
-        ("ce_source", format!("urn:uuid:{log}")),
+        ("ce_source", urn(log)),
         ("ce_type", name.to_owned()),
         ("ce_subject", event.stream.to_string()),
         ("ce_time", event.recorded_at.to_string()),
@@ -69,20 +72,32 @@ pub(crate) fn event_message(
     }
 }
 
+/// The version of what commands and replies consist of on the bus. A message of a later one waits for
+/// newer code.
+const ENVELOPE: u32 = 1;
+
+/// The largest metadata on the bus, in bytes: what a recipient adds must fit beside it.
+const MAX_METADATA_ON_BUS: usize = MAX_METADATA_BYTES - 1_024;
+
+/// What the bus leaves beside the payload.
+const SMALL_METADATA: usize = 32 << 10;
+
 /// A command or reply for the topic of its recipient's type.
-pub(crate) fn effect_message(log: Uuid, sender: &StreamId, row: &NewOutboxRow) -> BusMessage {
+pub(crate) fn effect_message(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> BusMessage {
     let category = row.recipient.split('-').next().unwrap_or_default();
+    let Leaving { id, source, sender, metadata } = leaving(log, sender, row);
     let headers = vec![
         ("ce_specversion", "1.0".to_owned()),
-        ("ce_id", row.id.to_string()),
-        ("ce_source", format!("urn:uuid:{log}")),
+        ("ce_envelope", ENVELOPE.to_string()),
+        ("ce_id", id.to_string()),
+        ("ce_source", urn(source)),
         ("ce_type", row.content.name.to_string()),
         ("ce_subject", row.recipient.clone()),
         ("content-type", "application/octet-stream".to_owned()),
         ("ce_schemaversion", row.content.version.to_string()),
         ("ce_codec", row.content.codec.to_string()),
-        ("ce_sender", sender.to_string()),
-        ("ce_metadata", leaving(log, &row.metadata)),
+        ("ce_sender", sender),
+        ("ce_metadata", metadata),
     ];
     BusMessage {
         topic: commands_topic(category),
@@ -92,55 +107,212 @@ pub(crate) fn effect_message(log: Uuid, sender: &StreamId, row: &NewOutboxRow) -
     }
 }
 
-/// Metadata as other services read it: they must know where the askers of this one live.
-fn leaving(log: Uuid, metadata: &str) -> String {
-    let Ok(mut metadata) = serde_json::from_str::<Metadata>(metadata) else {
-        return metadata.to_owned();
-    };
-    for address in &mut metadata.return_addresses {
-        address.service.get_or_insert(log);
+/// Why a command or reply is too large for the bus, or for its recipient.
+pub(crate) fn excess(message: &BusMessage, most: Option<usize>) -> Option<String> {
+    let metadata = message.header("ce_metadata").map_or(0, str::len);
+    if metadata > MAX_METADATA_ON_BUS {
+        return Some(format!(
+            "its metadata has {metadata} bytes on the bus, {MAX_METADATA_ON_BUS} are allowed"
+        ));
     }
-    json(&metadata)
+    let size = message.payload.len() + metadata.saturating_sub(SMALL_METADATA);
+    let most = most.filter(|most| size > *most)?;
+    Some(format!("{size} bytes are more than the {most} that the bus takes"))
 }
 
-/// Metadata as this service reads it: its own askers live here.
-fn arriving(log: Uuid, mut metadata: Metadata) -> String {
+/// What a message is known by on the bus.
+struct Leaving {
+    id: Uuid,
+    source: Uuid,
+    sender: String,
+    metadata: String,
+}
+
+/// The message as other services read it: they must know where the askers of this one live, and send
+/// back the proof that this service has asked.
+fn leaving(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> Leaving {
+    let (id, source) = (id_on_bus(log, row.id), log.id);
+    let mut leaving = Leaving { id, source, sender: sender.to_string(), metadata: String::new() };
+    let Ok(mut metadata) = serde_json::from_str::<Metadata>(&row.metadata) else {
+        leaving.metadata.clone_from(&row.metadata);
+        return leaving;
+    };
     for address in &mut metadata.return_addresses {
-        if address.service == Some(log) {
-            address.service = None;
+        address.service.get_or_insert(log.id);
+    }
+    let nearest = metadata.return_addresses.last().filter(|_| metadata.reply.is_none());
+    if let Some(nearest) = nearest {
+        match (nearest.service, &nearest.seal) {
+            // Another service's request, which is passed on, is still that service's.
+            (Some(service), Some(seal)) if service != log.id => {
+                (leaving.id, leaving.source) = (seal.message, service);
+                let named = sender.as_str().strip_prefix(&*foreign_prefix(service));
+                named.unwrap_or(sender.as_str()).clone_into(&mut leaving.sender);
+            }
+            _ => seal(log, id, &mut metadata),
         }
     }
-    json(&metadata)
+    leaving.metadata = json(&metadata);
+    leaving
 }
 
 fn named(headers: Vec<(&str, String)>) -> Vec<(String, String)> {
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What came over the bus for an instance here: its sender, and the effect as the outbox holds it.
-pub(crate) fn received(log: Uuid, message: &BusMessage) -> Result<(String, NewOutboxRow), String> {
-    let header = |name: &str| {
-        message.header(name).map(str::to_owned).ok_or_else(|| format!("it has no header `{name}`"))
-    };
+const URN: &str = "urn:uuid:";
+
+fn urn(log: Uuid) -> String {
+    format!("{URN}{log}")
+}
+
+fn foreign_prefix(service: Uuid) -> String {
+    format!("bus_{}-", service.simple())
+}
+
+/// The name here of a sender in another service: no stream of this log, and no sender of a third
+/// service, has it.
+pub(super) fn foreign_sender(service: Uuid, stream: &StreamId) -> StreamId {
+    let prefix = foreign_prefix(service);
+    let id = |id: &str| format!("{prefix}{id}").parse::<StreamId>();
+    id(stream.as_str()).unwrap_or_else(|_| {
+        let short = MessageId::from_elsewhere(&prefix, stream.as_str());
+        id(&short.to_string()).unwrap_or_else(|_| unreachable!("a category and a UUID"))
+    })
+}
+
+/// The sender that a message names, which may be anybody.
+pub(super) fn claimed_sender(message: &BusMessage) -> Option<StreamId> {
+    let service = message.header("ce_source")?.strip_prefix(URN)?.parse().ok()?;
+    Some(foreign_sender(service, &message.header("ce_sender")?.parse().ok()?))
+}
+
+/// Why a message of another service is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Newer code can take it.
+    Newer(String),
+    /// Nobody can, or may.
+    Never(String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Never(reason)
+    }
+}
+
+/// A command or reply that came over the bus, with its sender, as the outbox holds it.
+///
+/// # Errors
+///
+/// [`Refusal::Never`] for a message that cannot be read, and for one that claims what its sender
+/// cannot know: see [`believed`].
+pub(crate) fn received(log: &LogInfo, message: &BusMessage) -> Result<QueuedRow, Refusal> {
+    let header =
+        |name: &str| message.header(name).ok_or_else(|| format!("it has no header `{name}`"));
     let invalid = |name: &str| format!("its header `{name}` cannot be read");
+    let envelope: u32 = header("ce_envelope")?.parse().map_err(|_| invalid("ce_envelope"))?;
+    if envelope > ENVELOPE {
+        return Err(Refusal::Newer(format!(
+            "its envelope has version {envelope}, this code knows {ENVELOPE}"
+        )));
+    }
     let recipient: StreamId = header("ce_subject")?.parse().map_err(|_| invalid("ce_subject"))?;
-    let metadata = serde_json::from_str(&header("ce_metadata")?);
-    let metadata = arriving(log, metadata.map_err(|_| invalid("ce_metadata"))?);
+    if message.topic != commands_topic(recipient.category()) {
+        return Err(format!("it is for {recipient}, which has another topic").into());
+    }
+    let source = header("ce_source")?.strip_prefix(URN).and_then(|log| log.parse().ok());
+    let source: Uuid = source.ok_or_else(|| invalid("ce_source"))?;
+    let sender: StreamId = header("ce_sender")?.parse().map_err(|_| invalid("ce_sender"))?;
+    let id: Uuid = header("ce_id")?.parse().map_err(|_| invalid("ce_id"))?;
+    let metadata = serde_json::from_str(header("ce_metadata")?);
+    let metadata = metadata.map_err(|_| invalid("ce_metadata"))?;
+    let metadata = believed(log, &recipient, source, id, metadata)?;
     let content = Encoded {
-        name: header("ce_type")?.into(),
+        name: header("ce_type")?.to_owned().into(),
         version: header("ce_schemaversion")?.parse().map_err(|_| invalid("ce_schemaversion"))?,
-        codec: header("ce_codec")?.into(),
+        codec: header("ce_codec")?.to_owned().into(),
         bytes: message.payload.clone(),
     };
     let row = NewOutboxRow {
-        id: header("ce_id")?.parse().map_err(|_| invalid("ce_id"))?,
-        kind: composable_rust_core::OutboxKind::Dispatch,
+        id: MessageId::from_elsewhere(&urn(source), &id.to_string()).0,
+        kind: OutboxKind::Dispatch,
         target: recipient.category().to_owned(),
         recipient: recipient.to_string(),
         content,
-        metadata,
+        metadata: json(&metadata),
     };
-    Ok((header("ce_sender")?, row))
+    let row = QueuedRow { stream: foreign_sender(source, &sender), row };
+    validate_rows(std::slice::from_ref(&row)).map_err(|error| error.to_string())?;
+    Ok(row)
+}
+
+/// The metadata of another service's message as this service keeps it: its own askers live here, and
+/// users named elsewhere are marked.
+///
+/// A reply must bear the seal of the address that it answers. A request must come from the service
+/// that its answer goes to, under the id that the address was sealed for: otherwise somebody sends
+/// on what is not theirs, to have it answered by this service in its own name.
+fn believed(
+    log: &LogInfo,
+    recipient: &StreamId,
+    source: Uuid,
+    id: Uuid,
+    mut metadata: Metadata,
+) -> Result<Metadata, String> {
+    let depth = metadata.return_addresses.len();
+    if depth > MAX_RETURN_ADDRESSES {
+        return Err(format!("it has {depth} return addresses, {MAX_RETURN_ADDRESSES} are allowed"));
+    }
+    if source == log.id {
+        return Err("it claims to come from this service".to_owned());
+    }
+    metadata.user_from = metadata.user.is_some().then_some(source);
+    if let Some(reply) = &mut metadata.reply {
+        if reply.outcome.is_gateways() {
+            return Err(format!("no gateway answers over the bus, as `{}` would", reply.from));
+        }
+        let seal = verified(log, recipient, reply, &metadata.return_addresses);
+        let Some(Seal { user, user_from, .. }) = seal.cloned() else {
+            return Err(format!(
+                "it claims to be a reply of `{}`, but {recipient} has not asked so",
+                reply.from
+            ));
+        };
+        reply.seal = None;
+        (metadata.user, metadata.user_from) = (user, user_from);
+    } else if let Some(nearest) = metadata.return_addresses.last() {
+        let sealed_for = nearest.seal.as_ref().map(|seal| seal.message);
+        if nearest.service != Some(source) || sealed_for != Some(id) {
+            return Err(format!(
+                "its answer would go to {}, which has not sent it",
+                nearest.stream
+            ));
+        }
+    }
+    for address in &mut metadata.return_addresses {
+        if address.service == Some(log.id) {
+            address.service = None;
+        }
+    }
+    Ok(metadata)
+}
+
+/// Whether a record says that the events of its stream were erased over there.
+pub(super) fn is_erasure(record: &ForeignRecord) -> bool {
+    record.header("ce_type") == Some(ERASED)
+}
+
+/// The senders here of what an erased stream of another service has sent: events and commands.
+pub(super) fn erased_senders(record: &ForeignRecord) -> Vec<StreamId> {
+    let subject = || record.header("ce_subject")?.parse::<StreamId>().ok();
+    let service = || record.header("ce_source")?.strip_prefix(URN)?.parse().ok();
+    // Whoever writes the events of one category does not erase another's.
+    let own = |stream: &StreamId| record.topic == events_topic(stream.category());
+    let commands = subject().filter(own).zip(service());
+    let commands = commands.map(|(stream, service)| foreign_sender(service, &stream));
+    std::iter::once(record.sender()).chain(commands).collect()
 }
 
 /// An event of another service's target.
@@ -150,6 +322,9 @@ pub(super) fn recorded<S: Target>(
     let header = |name: &str| {
         record.header(name).ok_or_else(|| PolicyError::Failed(format!("it has no header `{name}`")))
     };
+    if is_erasure(record) {
+        return Ok(None);
+    }
     let invalid = |name: &str| PolicyError::Failed(format!("its header `{name}` cannot be read"));
     let stream: StreamId = header("ce_subject")?.parse().map_err(|_| invalid("ce_subject"))?;
     let format = match header("content-type")? {
@@ -169,11 +344,15 @@ pub(super) fn recorded<S: Target>(
     let recorded_at: Timestamp = header("ce_time")?.parse().map_err(|_| invalid("ce_time"))?;
     // An event that was appended without metadata has none here either.
     let known = record.header("ce_correlationid").is_some();
+    let user = record.header("ce_user");
+    let source = header("ce_source")?.strip_prefix(URN).and_then(|log| log.parse().ok());
+    let source = Some(source.ok_or_else(|| invalid("ce_source"))?);
     let metadata = || -> Result<Metadata, PolicyError> {
         Ok(Metadata {
             correlation_id: CorrelationId(uuid("ce_correlationid")?),
             causation_id: uuid("ce_causationid")?,
-            user: record.header("ce_user").map(str::to_owned),
+            user: user.map(str::to_owned),
+            user_from: user.and(source),
             traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
             return_addresses: Vec::new(),
             reply: None,

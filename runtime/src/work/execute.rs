@@ -1,7 +1,8 @@
 //! Executing one effect of the outbox.
 
 use composable_rust_core::{
-    EventStore as _, MessageId, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome,
+    Append, ExpectedVersion, MessageId, NewMark, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome,
+    StreamId, Verdict,
 };
 
 use super::context::{Work, metadata};
@@ -9,8 +10,13 @@ use super::decisions::answer;
 use super::gateways::Called;
 use super::policies::PolicyError;
 use super::projections::{Fault, WORKER};
+use super::received::RECEIVED;
 use crate::deliver::{Carried, Delivered};
 use crate::plan::BUS;
+
+/// The digest of the mark of a message that has left for another service. Commands that are
+/// dispatched have 0.
+const FORWARDED: u128 = 1;
 
 /// What came of a row.
 #[derive(Debug)]
@@ -49,19 +55,33 @@ impl Work {
 
     /// What was queued before its target moved to another service goes there, behind what has gone
     /// there since, unless it was handled here.
+    ///
+    /// A mark is made under the partition's lock, so that a process that is taken for dead and still
+    /// commits finds that the message has gone.
     async fn forward(&self, row: &OutboxRow) -> Executed {
         let mut queued = row.queued.clone();
-        let recipient = match queued.row.recipient.parse() {
+        let recipient: StreamId = match queued.row.recipient.parse() {
             Ok(recipient) => recipient,
             Err(error) => return Executed::Poison(format!("{error}")),
         };
-        match self.store().load_mark(&recipient, MessageId(queued.row.id)).await {
-            Ok(Some(_)) => Executed::Done(Vec::new()),
-            Ok(None) => {
+        let gone = NewMark {
+            message_id: MessageId(queued.row.id),
+            digest: FORWARDED,
+            first_event: 0,
+            event_count: 0,
+            answer: Vec::new(),
+        };
+        let append = Append::new(recipient, ExpectedVersion::Any).with_marks(vec![gone]);
+        match self.shared.writer.append(append).await {
+            // The same mark stands already: it was made by an attempt to forward.
+            Ok(Verdict::Committed { .. } | Verdict::Closed) => {
                 (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS.to_owned());
                 Executed::Done(vec![queued])
             }
-            Err(error) => Executed::Waiting(error.to_string()),
+            Ok(Verdict::Duplicate(_)) => Executed::Done(Vec::new()),
+            Ok(verdict) => Executed::Waiting(format!("the inbox said {verdict:?}")),
+            Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),
+            Err(error) => Executed::Poison(error.to_string()),
         }
     }
 
@@ -140,6 +160,9 @@ impl Work {
     async fn apply_policy(&self, row: &OutboxRow) -> Executed {
         if let Some(name) = row.queue.target.strip_prefix(WORKER) {
             return self.project(name, row).await;
+        }
+        if row.queue.target == RECEIVED {
+            return self.receive_again(&row.queued).await;
         }
         let input = self.queued_input(&row.queued.row.content).await;
         let Some(policy) = self.policies.get(&row.queue.target) else {

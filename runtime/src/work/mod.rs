@@ -20,7 +20,9 @@ mod projection_handle;
 mod projection_runner;
 mod projections;
 mod pruner;
+mod received;
 mod relay;
+mod seal;
 mod sender;
 mod start;
 mod timers;
@@ -30,7 +32,9 @@ pub use breaker::BreakerSettings;
 pub(crate) use context::RegisteredGateway;
 pub use gateways::GatewaySettings;
 pub use policies::ForeignRecord;
-pub(crate) use policies::{ErasedPolicy, OfEvents, OfRecords, RegisteredPolicy, Source};
+pub(crate) use policies::{
+    ErasedPolicy, OfErasures, OfEvents, OfRecords, RegisteredPolicy, Source,
+};
 pub use projection_handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
 pub(crate) use projections::{ErasedProjection, Registered};
 pub use projections::{Poison, ProjectionSettings};

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    AnyMessage, Encoded, EventStore as _, Format, Id, Metadata, NewOutboxRow, OutboxKind, Position,
-    QueuedRow, Recorded, RecordedEvent, StoreError, StreamId, Target, validate_rows,
+    AnyMessage, Encoded, EventStore as _, Format, Id, MessageId, Metadata, NewOutboxRow,
+    OutboxKind, Position, QueuedRow, Recorded, RecordedEvent, StoreError, StoredContent, StreamId,
+    Target, validate_rows,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -44,21 +45,30 @@ impl ForeignRecord {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// What the message is known by: its CloudEvents source and id, or else where it stands.
+    /// What the message is known by: its CloudEvents source and id, or else where it stands. No
+    /// message of another source can be made to have the same.
     fn cause(&self) -> Uuid {
-        let (partition, offset) = (self.partition.to_string(), self.offset.to_string());
-        let parts = match (self.header("ce_source"), self.header("ce_id")) {
-            (Some(source), Some(id)) => ["cloudevents", "\0", source, "\0", id],
-            _ => [&self.topic, "\0", &partition, "\0", &offset],
-        };
-        derive_id("foreign", Uuid::nil(), &parts, Uuid::nil(), 0)
+        let event = self.header("ce_source").zip(self.header("ce_id"));
+        let id = event.map_or_else(
+            || {
+                let place = format!("{}:{}", self.partition, self.offset);
+                MessageId::from_elsewhere(&format!("topic:{}", self.topic), &place)
+            },
+            |(source, id)| MessageId::from_elsewhere(&format!("cloudevents:{source}"), id),
+        );
+        id.0
     }
 
     /// A stream that stands for its key among the senders of effects.
     pub(crate) fn sender(&self) -> StreamId {
-        let key = derive_id("key", Uuid::nil(), &[&self.topic, "\0", &self.key], Uuid::nil(), 0);
-        format!("topic-{key}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
+        sender_by_key(&self.topic, &self.key)
     }
+}
+
+/// A stream that stands for a key of a topic among the senders of effects.
+pub(super) fn sender_by_key(topic: &str, key: &str) -> StreamId {
+    let key = MessageId::from_elsewhere(&format!("key:{topic}"), key);
+    format!("bus_topic-{key}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
 /// What a policy is given.
@@ -104,6 +114,54 @@ pub(crate) struct OfRecords<T, F> {
     pub(crate) types: PhantomData<fn() -> T>,
 }
 
+/// A policy over the erasures of streams of `S`.
+pub(crate) struct OfErasures<S, T, F> {
+    pub(crate) name: String,
+    pub(crate) policy: F,
+    pub(crate) types: PhantomData<fn() -> (S, T)>,
+}
+
+impl<S, T, F, C> ErasedPolicy for OfErasures<S, T, F>
+where
+    S: Target,
+    T: Target,
+    C: IntoIterator<Item = (Id<T>, T::Command)>,
+    F: Fn(&Id<S>) -> C + Send + Sync,
+{
+    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
+        let (stream, sender, cause) = match input {
+            Input::Event(event) if event.content == StoredContent::Erased => {
+                (event.stream.clone(), event.stream.clone(), event.id.0)
+            }
+            Input::Message(record) if envelope::is_erasure(record) => {
+                let stream = record.header("ce_subject").and_then(|stream| stream.parse().ok());
+                let unnamed =
+                    || PolicyError::Failed("its header `ce_subject` names no stream".into());
+                (stream.ok_or_else(unnamed)?, record.sender(), record.cause())
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let other = || PolicyError::Failed(format!("{stream} is not of `{}`", S::NAME));
+        let id = Id::<S>::of_stream(&stream).ok_or_else(other)?;
+        let commands = guarded(|| (self.policy)(&id).into_iter().collect::<Vec<_>>())?;
+        let metadata = begun_by(cause, None);
+        rows::<T>(shared, &self.name, &sender, cause, &metadata, commands)
+    }
+}
+
+/// The metadata of a workflow that `cause` begins.
+fn begun_by(cause: Uuid, traceparent: Option<String>) -> Metadata {
+    Metadata {
+        correlation_id: composable_rust_core::CorrelationId(cause),
+        causation_id: cause,
+        user: None,
+        user_from: None,
+        traceparent,
+        return_addresses: Vec::new(),
+        reply: None,
+    }
+}
+
 impl<S, T, F, C> ErasedPolicy for OfEvents<S, T, F>
 where
     S: Target,
@@ -123,20 +181,16 @@ where
             Input::Message(record) => record.sender(),
         };
         let (cause, none) = (recorded.id.0, Vec::new());
-        let correlation_id = composable_rust_core::CorrelationId(cause);
         let metadata = match recorded.metadata {
             Some(of) => Metadata { causation_id: cause, return_addresses: none, reply: None, ..of },
             // The event's was erased: a workflow of its own begins.
-            None => Metadata {
-                correlation_id,
-                causation_id: cause,
-                user: None,
-                traceparent: None,
-                return_addresses: none,
-                reply: None,
-            },
+            None => begun_by(cause, None),
         };
-        rows::<T>(shared, &self.name, &sender, recorded.id.0, &metadata, commands)
+        let known_by = match input {
+            Input::Event(event) => event.id.0,
+            Input::Message(record) => record.cause(),
+        };
+        rows::<T>(shared, &self.name, &sender, known_by, &metadata, commands)
     }
 }
 
@@ -150,14 +204,8 @@ where
         let Input::Message(record) = input else { return Ok(Vec::new()) };
         let commands = guarded(|| (self.policy)(record).into_iter().collect::<Vec<_>>())?;
         let cause = record.cause();
-        let metadata = Metadata {
-            correlation_id: composable_rust_core::CorrelationId(cause),
-            causation_id: cause,
-            user: None,
-            traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
-            return_addresses: Vec::new(),
-            reply: None,
-        };
+        let trace = record.header("traceparent").filter(is_trace).map(str::to_owned);
+        let metadata = begun_by(cause, trace);
         rows::<T>(shared, &self.name, &record.sender(), cause, &metadata, commands)
     }
 }
@@ -231,23 +279,36 @@ const INPUT: &str = "input";
 
 /// The effect that tries an input again, in order with what comes from the same sender.
 pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow {
-    let (sender, cause, content, metadata) = match input {
+    let id = |cause| derive_id("queued", shared.log.id, &[policy], cause, 0);
+    match input {
         Input::Event(event) => {
-            let at = Queued::Event(event.position.to_string());
-            (event.stream.clone(), event.id.0, at, event.metadata.clone())
+            let content = Queued::Event(event.position.to_string());
+            let metadata = event.metadata.clone();
+            waits(policy, event.stream.clone(), id(event.id.0), &content, metadata)
         }
-        Input::Message(record) => {
-            (record.sender(), record.cause(), Queued::Message(record.clone()), String::new())
-        }
-    };
-    let bytes = encode_value(Format::Binary, &content)
+        Input::Message(record) => queued_for(policy, record.sender(), id(record.cause()), record),
+    }
+}
+
+/// The effect that holds a message until the worker of a queue tries it again.
+pub(crate) fn queued_for(
+    queue: &str,
+    sender: StreamId,
+    id: Uuid,
+    record: &ForeignRecord,
+) -> QueuedRow {
+    waits(queue, sender, id, &Queued::Message(record.clone()), String::new())
+}
+
+fn waits(queue: &str, sender: StreamId, id: Uuid, content: &Queued, metadata: String) -> QueuedRow {
+    let bytes = encode_value(Format::Binary, content)
         .unwrap_or_else(|_| unreachable!("texts, numbers and bytes"));
     let content = Encoded { name: INPUT.into(), version: 1, codec: "bincode".into(), bytes };
     QueuedRow {
         row: NewOutboxRow {
-            id: derive_id("queued", shared.log.id, &[policy], cause, 0),
+            id,
             kind: OutboxKind::Policy,
-            target: policy.to_owned(),
+            target: queue.to_owned(),
             recipient: sender.to_string(),
             content,
             metadata,

@@ -12,7 +12,7 @@ use composable_rust_core::{
 use super::attempts::wait_for_others;
 use super::context::Work;
 use super::decisions::LOOK_FOR_DECISIONS;
-use super::envelope::effect_message;
+use super::envelope::{effect_message, excess};
 use super::follower::Stop;
 use super::leases::{Held, worker_of};
 use super::relay::{open, stop_of};
@@ -22,7 +22,6 @@ use crate::plan::BUS;
 const PAGE: usize = 1_000;
 /// Bytes that one batch has at most, but for its last message.
 const BATCH_BYTES: usize = 8 << 20;
-const SMALL_METADATA: usize = 32 << 10;
 const PURPOSE: &str = "send";
 
 /// Publishes the messages of each partition in order, batch by batch; each partition has a publisher
@@ -117,7 +116,7 @@ impl Sender {
         if !sending.held.admits(self.work.clock(), Duration::ZERO) {
             return Err(Stop::Unavailable("the lease has lapsed".to_owned()));
         }
-        let log = self.work.shared.log.id;
+        let log = self.work.shared.log;
         let mut messages = Vec::with_capacity(rows.len());
         let mut settlements = Vec::with_capacity(rows.len());
         // Senders and recipients of which something is parked.
@@ -129,22 +128,18 @@ impl Sender {
                 break;
             }
             let pair = (row.queued.stream.clone(), row.queued.row.recipient.clone());
-            // Small metadata is within what the bus leaves beside the payload.
-            let metadata = row.queued.row.metadata.len().saturating_sub(SMALL_METADATA);
-            let size = row.queued.row.content.bytes.len() + metadata;
-            bytes += size;
-            let too_large = most.filter(|most| size > *most);
+            let message = effect_message(&log, &row.queued.stream, &row.queued.row);
+            bytes += message.payload.len() + row.queued.row.metadata.len();
             let change = if row.behind_parked || parked.contains(&pair) {
                 QueueChange::Parked { attempts: row.attempts, error: None }
-            } else if let Some(most) = too_large {
-                let error = format!("{size} bytes are more than the {most} that the bus takes");
+            } else if let Some(error) = excess(&message, most) {
                 tracing::error!(sender = %pair.0, recipient = pair.1, error, "a message is parked");
                 parked.push(pair);
                 QueueChange::Parked { attempts: 1, error: Some(error) }
             } else {
                 // An erased message has nothing to say.
                 if !row.queued.row.metadata.is_empty() {
-                    messages.push(effect_message(log, &row.queued.stream, &row.queued.row));
+                    messages.push(message);
                 }
                 QueueChange::Done(Vec::new())
             };

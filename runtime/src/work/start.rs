@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use composable_rust_core::{OutboxKind, ReplySource, SharedEventBus};
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,7 @@ use super::policies::{RegisteredPolicy, Source};
 use super::policy_follower::{PolicyFollower, policy_worker};
 use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
+use super::received::{RECEIVED, serve_worker};
 use super::relay::{Published, RELAY, Relay};
 use super::sender::Sender;
 use super::timers::Timers;
@@ -93,6 +94,8 @@ impl Plans {
         }
         // One worker over all partitions: two would wait for each other's locks on shared rows.
         workers.extend(projections.into_iter().map(|worker| (worker, 1)));
+        // Announced so that the others know; there is nothing to hold.
+        workers.extend(self.served.iter().map(|name| (serve_worker(name), 0)));
         workers
     }
 
@@ -105,7 +108,8 @@ impl Plans {
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
         let projections = self.projections.keys();
         let projections = projections.map(|p| (OutboxKind::Policy, projection_worker(p)));
-        dispatches.chain(calls).chain(policies).chain(projections).collect()
+        let received = self.bus.is_some().then(|| (OutboxKind::Policy, RECEIVED.to_owned()));
+        dispatches.chain(calls).chain(policies).chain(projections).chain(received).collect()
     }
 
     pub(crate) fn start(&self, shared: &Arc<Shared>, registry: &Registry) -> Working {
@@ -127,6 +131,7 @@ impl Plans {
             policies: policies.collect(),
             projections: self.projections.clone(),
             bus: self.bus.clone(),
+            served: self.served.clone(),
             leases: leases.clone(),
             wake: ringing,
             stop: stop.clone(),
@@ -180,20 +185,16 @@ impl Plans {
                 ReplySource::Gateway(_) => false,
             })
         };
-        let topics: Vec<String> = work
-            .registry
-            .names()
-            .filter(|name| self.served.contains(name) || asks_elsewhere(name))
-            .map(commands_topic)
-            .collect();
-        if topics.is_empty() {
-            return;
-        }
+        let is_read = |name: &&str| self.served.contains(name) || asks_elsewhere(name);
+        let (read, others): (Vec<_>, Vec<_>) = work.registry.names().partition(is_read);
+        let topics = |names: Vec<&str>| names.into_iter().map(commands_topic).collect();
         let consumer = Consumer {
             work: Arc::clone(work),
             group: format!("{}-commands", work.shared.log.id),
-            topics,
-            consumes: Consumes::Messages(self.served.clone()),
+            topics: topics(read),
+            once_read: topics(others),
+            consumes: Consumes::Messages,
+            lanes: Mutex::default(),
         };
         consume(consumer, workers);
     }
@@ -244,7 +245,9 @@ fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTrack
         work: Arc::clone(work),
         group: format!("{}-{}", work.shared.log.id, policy.name),
         topics: vec![topic],
+        once_read: Vec::new(),
         consumes: Consumes::Policy(Box::new(policy.clone())),
+        lanes: Mutex::default(),
     };
     consume(consumer, workers);
 }

@@ -22,7 +22,7 @@ async fn a_dispatch_is_stored_with_its_return_address() {
     assert_eq!(row.content.name, "account.withdraw");
     let metadata: Metadata = serde_json::from_str(&row.metadata).unwrap();
     assert_eq!(metadata.return_addresses[0].stream, account.id().stream());
-    assert_eq!(metadata.return_addresses[0].tag, "\"rent\"");
+    assert_eq!(metadata.return_addresses[0].tag.value, "\"rent\"");
     let event = &store.events(&account.id().stream())[0];
     assert_eq!(metadata.causation_id, event.id.0);
 }

@@ -27,6 +27,7 @@ pub(super) fn metadata() -> String {
         correlation_id: CorrelationId(fresh_id()),
         causation_id: fresh_id(),
         user: Some("user \"7\" äöü".to_owned()),
+        user_from: Some(Uuid::from_u128(9)),
         traceparent: None,
         return_addresses: Vec::new(),
         reply: None,

@@ -134,8 +134,8 @@ fn call_code(call: &CallGateway, tall: bool) -> String {
 fn tag(replies: &Replies) -> String {
     match replies {
         Replies::Unwanted => String::new(),
-        Replies::Tagged(tag) => tag_code(tag),
-        Replies::Detached(tag) => format!("{}.detached()", tag_code(tag)),
+        Replies::Tagged(tag) => tag_code(&tag.value),
+        Replies::Detached(tag) => format!("{}.detached()", tag_code(&tag.value)),
     }
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn code(value: &impl Debug, tall: bool) -> String {
 #[cfg(test)]
 mod tests {
     use composable_rust_core::prelude::*;
-    use composable_rust_core::{AnyMessage, StreamId};
+    use composable_rust_core::{AnyMessage, StreamId, Tag};
 
     use super::*;
 
@@ -205,11 +205,17 @@ mod tests {
 
     #[test]
     fn effects_print_as_the_code_that_makes_them() {
-        let tagged = || Replies::Tagged("\"First\"".to_owned());
+        let tag = |value: &str| Tag {
+            variant: "visit.paid".into(),
+            version: 1,
+            fields: 1,
+            value: value.into(),
+        };
+        let tagged = || Replies::Tagged(tag("\"First\""));
         let call = CallGateway { gateway: "stripe", request: charge(), replies: tagged() };
         let effects: Effects<u8> = effects![
             dispatched(Replies::Unwanted),
-            dispatched(Replies::Tagged("null".to_owned())),
+            dispatched(Replies::Tagged(tag("null"))),
             dispatched(tagged()),
             Effect::CallGateway(Box::new(call)),
             at(Timestamp::from_micros(1_500_000), 7).with_id("late"),

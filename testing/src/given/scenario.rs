@@ -159,6 +159,7 @@ impl<A: Aggregate> Scenario<A> {
                 correlation_id: CorrelationId(message),
                 causation_id: message,
                 user: self.user.clone(),
+                user_from: None,
                 traceparent: None,
                 return_addresses: Vec::new(),
                 reply: None,

@@ -90,6 +90,7 @@ impl<A: Aggregate> Instances<A> {
             correlation_id: CorrelationId(message.0),
             causation_id: message.0,
             user: None,
+            user_from: None,
             traceparent: None,
             return_addresses: Vec::new(),
             reply: None,
@@ -294,7 +295,7 @@ impl World {
                 Reaction::DispatchCommand(dispatch) => {
                     let mut returns = returns.to_vec();
                     if let Replies::Tagged(tag) = dispatch.replies {
-                        returns.push(Return { stream: stream.clone(), tag });
+                        returns.push(Return { stream: stream.clone(), tag: tag.value });
                     }
                     let message = addressed(&dispatch.recipient, &dispatch.command);
                     self.put(format!("{stream} > {}", dispatch.recipient), message, returns);
@@ -306,6 +307,7 @@ impl World {
                     let Replies::Tagged(tag) = call.replies else { panic!("no answer wanted") };
                     let request: &ProviderRequest = call.request.downcast_ref().unwrap();
                     let (request, asker) = (request.clone(), self::id(&stream));
+                    let tag = tag.value;
                     let message = Mail::Call { asker, request, tag, key, attempts: 0 };
                     self.put(lane, message, returns.to_vec());
                 }

@@ -3,7 +3,7 @@
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Append, Codecs, DeadLetter, DeadLetterDecision, Encoded, EventId, EventStore as _,
-    ExpectedVersion, NewEvent, Version, WorkQueues as _,
+    ExpectedVersion, Metadata, NewEvent, ReplyOutcome, ReplyTo, Tag, Version, WorkQueues as _,
 };
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent};
@@ -212,6 +212,33 @@ async fn a_command_that_only_newer_code_knows_waits() {
     }
     assert_eq!(world.memory.outbox().len(), 1);
     assert!(world.dead_letters().await.is_empty());
+}
+
+/// A reply whose tag only newer code knows is waited for, not parked.
+#[tokio::test(start_paused = true)]
+async fn a_reply_with_a_tag_that_only_newer_code_knows_waits() {
+    let unknown =
+        [("actor.heard", 1, "\"later\""), ("actor.heard", 2, "1"), ("actor.felt", 1, "1")];
+    for (variant, version, value) in unknown {
+        let world = World::new();
+        let app = world.app();
+        let command = Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(2)));
+        let mut row = world.row("b", "a", command.unwrap());
+        let mut metadata: Metadata = serde_json::from_str(&row.row.metadata).unwrap();
+        let tag = Tag { variant: variant.into(), version, fields: 1, value: value.into() };
+        let from = "actor".to_owned();
+        let outcome = ReplyOutcome::Unchanged;
+        metadata.reply = Some(ReplyTo { from, outcome, tag, seal: None });
+        metadata.return_addresses.clear();
+        row.row.metadata = serde_json::to_string(&metadata).unwrap();
+        let partition = world.memory.log().partition_of(&row.stream);
+        world.memory.enqueue(partition, &[row], None).await.unwrap();
+        tokio::time::sleep(millis(60_000)).await;
+        assert_eq!(world.memory.outbox().len(), 1, "{variant} {version}");
+        assert!(world.dead_letters().await.is_empty());
+        tell_to(&app, "a", Act::Ask { to: "c".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+        heard(&app, "a", "1: note 1").await;
+    }
 }
 
 /// However much waits for an instance that cannot be loaded, many messages or large ones, others get

@@ -1,6 +1,8 @@
 //! Two services, each with a store of its own, joined by a bus.
 
 mod comes_again;
+mod enemy;
+mod erased;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,8 +10,8 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, EventBus, Format, PublishError, Publisher, PublisherName,
-    ResumePosition, WorkQueues as _,
+    BusError, BusMessage, BusPosition, DeadLetter, EventBus, Format, Metadata, PublishError,
+    Publisher, PublisherName, ResumePosition, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, InMemoryPublisher};
@@ -312,7 +314,7 @@ async fn commands_for_a_type_that_is_not_served_are_undelivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_left_out() {
+async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_parked() {
     let services = services(Line::new(), true);
     send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
     front_heard(&services.front, "1", "1: note 5").await;
@@ -334,15 +336,28 @@ async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_left_out() 
         with("ce_sender", "-"),
         with("ce_codec", "\0"),
     ];
+    let count = rubbish.len();
     for message in rubbish {
         services.line.bus.publish(message).await.unwrap();
     }
+    let parked = async || services.at_back.dead_letters().await.len() == count;
+    eventually("rubbish is parked", parked).await;
     let mut internal = with("ce_type", "back.due");
     internal.headers.retain(|(header, _)| header != "ce_id");
     internal.headers.push(("ce_id".into(), uuid::Uuid::from_u128(5).to_string()));
+    for (name, value) in &mut internal.headers {
+        if name == "ce_metadata" {
+            let mut metadata: Metadata = serde_json::from_str(value).unwrap();
+            metadata.return_addresses.clear();
+            *value = serde_json::to_string(&metadata).unwrap();
+        }
+    }
     services.line.bus.publish(internal).await.unwrap();
-    let letter = services.at_back.dead_letter().await;
-    assert!(letter.error.unwrap().contains("internal"));
+    let parked = async || services.at_back.dead_letters().await.len() > count;
+    eventually("the internal command is parked", parked).await;
+    let letters = services.at_back.dead_letters().await;
+    let is_internal = |letter: &&DeadLetter| letter.error.as_ref().unwrap().contains("internal");
+    assert_eq!(letters.iter().filter(is_internal).count(), 1);
     // What follows is taken, from another sender.
     send(&services.front, "2", ask_back("1", 2, Errand::Note(6))).await;
     front_heard(&services.front, "2", "2: note 6").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Clock, CorrelationId, DeadLetter, DeadLetterDecision, Encoded, EventStore, IdGenerator,
-    Metadata, NewOutboxRow, OutboxKind, QueuedRow, ReturnAddress, Timestamp, WorkQueues as _,
+    Metadata, NewOutboxRow, OutboxKind, QueuedRow, ReturnAddress, Tag, Timestamp, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventStore, SeededRng, SequentialIds};
@@ -101,12 +101,19 @@ impl World {
             correlation_id: CorrelationId(id),
             causation_id: id,
             user: None,
+            user_from: None,
             traceparent: None,
             return_addresses: vec![ReturnAddress {
                 stream: Actor::id(from).stream(),
                 target: "actor".to_owned(),
-                tag: "0".to_owned(),
+                tag: Tag {
+                    variant: "actor.heard".to_owned(),
+                    version: 1,
+                    fields: 1,
+                    value: "0".to_owned(),
+                },
                 service: None,
+                seal: None,
             }],
             reply: None,
         };

@@ -2,14 +2,17 @@
 
 use composable_rust_core::DeadLetterDecision::Refuse;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Codecs, EventStore as _, QueuedRow, WorkQueues as _};
+use composable_rust_core::{
+    Append, Codecs, EventId, EventStore as _, ExpectedVersion, IdGenerator as _, MessageId,
+    NewEvent, NewMark, QueuedRow, Verdict, WorkQueues as _,
+};
 use composable_rust_runtime::{App, Settings};
 
 use super::super::node::{Mishap, Node};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
-    Back, BackCommand, Errand, Front, Line, Services, ask_back, back, back_on, front, front_heard,
-    send, services, world_of,
+    Back, BackCommand, BackEvent, Errand, Front, Line, Services, ask_back, back, back_on, front,
+    front_heard, send, services, world_of,
 };
 
 /// What front 1 sends to back 1 while both live here.
@@ -20,7 +23,9 @@ fn for_back_1(world: &World, n: u32) -> QueuedRow {
     queued.stream = Front::id("1").stream();
     "back".clone_into(&mut queued.row.target);
     queued.row.recipient = stream.to_string();
-    queued.row.metadata = queued.row.metadata.replace("actor", "front");
+    let metadata = queued.row.metadata.replace("actor.heard", "front.back");
+    queued.row.metadata = metadata.replace(r#""target":"actor""#, r#""target":"back""#);
+    queued.row.metadata = queued.row.metadata.replace("actor-1", "front-1");
     queued
 }
 
@@ -58,6 +63,33 @@ async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
     let _front = front(&world, world.memory.clone(), &line, false);
     eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
     assert!(line.bus.messages("back-commands").is_empty());
+}
+
+/// A process that is taken for dead may still commit what it has begun: by then it finds that the
+/// message has gone to the other service.
+#[tokio::test(start_paused = true)]
+async fn what_has_followed_its_type_is_not_handled_here_by_a_late_commit() {
+    let (line, world) = (Line::new(), world_of(1));
+    let queued = for_back_1(&world, 7);
+    let partition = world.memory.log().partition_of(&queued.stream);
+    world.memory.enqueue(partition, std::slice::from_ref(&queued), None).await.unwrap();
+    let _front = front(&world, world.memory.clone(), &line, false);
+    eventually("it has gone", async || line.bus.messages("back-commands").len() == 1).await;
+    let stream = Back::id("1").stream();
+    let content = Codecs::default().encode(&stream, &BackEvent::Did(Errand::Note(7))).unwrap();
+    let event = NewEvent { id: EventId(world.ids.new_id()), content, metadata: String::new() };
+    let mark = NewMark {
+        message_id: MessageId(queued.row.id),
+        digest: 0,
+        first_event: 0,
+        event_count: 1,
+        answer: Vec::new(),
+    };
+    let append = Append::new(stream.clone(), ExpectedVersion::EMPTY).with_events(vec![event]);
+    let append = append.with_marks(vec![mark]);
+    let partition = world.memory.log().partition_of(&stream);
+    let verdicts = world.memory.append_events(partition, &[append]).await.unwrap();
+    assert!(matches!(verdicts[..], [Verdict::Duplicate(_)]), "{verdicts:?}");
 }
 
 /// How often instance 1 over there was told the same once more.

@@ -1,0 +1,97 @@
+//! Commands and replies of other services.
+
+use composable_rust_core::{
+    BusMessage, MessageId, QueuedRow, ReplyOutcome, StoreError, StreamId, WorkQueues as _,
+};
+
+use super::context::{Work, metadata};
+use super::decisions::answer;
+use super::envelope::{Refusal, claimed_sender, received};
+use super::execute::Executed;
+use super::policies::{ForeignRecord, Input, queued_for, sender_by_key};
+
+/// The queue of messages as they came: those that only newer code can take wait in it, those that
+/// nobody can take are its dead letters.
+pub(crate) const RECEIVED: &str = "bus/received";
+
+/// The worker that a process announces if it serves a type, so that others know.
+pub(crate) fn serve_worker(target: &str) -> String {
+    format!("serve/{target}")
+}
+
+impl Work {
+    /// The rows to be queued for a message: itself, or the answer to a command that is not served.
+    pub(super) async fn receive(
+        &self,
+        message: &BusMessage,
+    ) -> Result<Result<QueuedRow, Refusal>, StoreError> {
+        let log = &self.shared.log;
+        let row = match received(log, message) {
+            Ok(row) => row,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let target = row.row.target.clone();
+        let is_reply = metadata(&row.row.metadata).is_some_and(|of| of.reply.is_some());
+        if is_reply || self.serves(&target).await? {
+            return Ok(Ok(row));
+        }
+        tracing::error!(
+            target, sender = %row.stream,
+            "a command came over the bus, but its type is not served; answering undelivered"
+        );
+        let answers = answer(&row, &target, ReplyOutcome::Undelivered, None);
+        let unasked = || Refusal::Never(format!("`{target}` is not served"));
+        Ok(answers.into_iter().next().ok_or_else(unasked))
+    }
+
+    /// Whether this process or another of the service serves a type. In a rolling deploy, old
+    /// processes receive what only new ones serve.
+    async fn serves(&self, target: &str) -> Result<bool, StoreError> {
+        if self.served.contains(target) {
+            return Ok(true);
+        }
+        let table = self.store().load_leases(&[serve_worker(target)]).await?;
+        Ok(!table.members.is_empty())
+    }
+
+    /// Takes a message that waited or was parked as it came.
+    pub(super) async fn receive_again(&self, row: &QueuedRow) -> Executed {
+        let record = match self.queued_input(&row.row.content).await {
+            Ok(Some(Input::Message(record))) => record,
+            Ok(_) => return Executed::Done(Vec::new()),
+            Err(error) if error.is_transient() => return Executed::Waiting(error.to_string()),
+            Err(error) => return Executed::Poison(error.to_string()),
+        };
+        let ForeignRecord { topic, key, headers, payload, .. } = record;
+        match self.receive(&BusMessage { topic, key, headers, payload }).await {
+            Ok(Ok(row)) => Executed::Done(vec![row]),
+            Ok(Err(Refusal::Newer(reason))) => Executed::Newer(reason),
+            Ok(Err(Refusal::Never(reason))) => Executed::Poison(reason),
+            Err(error) => Executed::Waiting(error.to_string()),
+        }
+    }
+}
+
+/// The lane of a message that waits as it came: that of its sender, as far as one can tell.
+pub(super) fn lane_of(message: &BusMessage) -> StreamId {
+    claimed_sender(message).unwrap_or_else(|| sender_by_key(&message.topic, &message.key))
+}
+
+/// The row of a message that waits as it came, in order with others of its lane.
+pub(super) fn waiting_row(record: &ForeignRecord, lane: &StreamId) -> QueuedRow {
+    queued_for(RECEIVED, lane.clone(), id_of(record), record)
+}
+
+/// The row of a message that nobody can take. It has a lane of its own, so that it holds up nothing.
+pub(super) fn refused_row(record: &ForeignRecord) -> QueuedRow {
+    let id = id_of(record);
+    let lane = format!("bus_refused-{id}");
+    let lane = lane.parse().unwrap_or_else(|_| unreachable!("a category and a UUID"));
+    queued_for(RECEIVED, lane, id, record)
+}
+
+fn id_of(record: &ForeignRecord) -> uuid::Uuid {
+    let ForeignRecord { topic, partition, offset, .. } = record;
+    let id = record.header("ce_id").unwrap_or_default();
+    MessageId::from_elsewhere(&format!("place:{topic}"), &format!("{partition}:{offset}:{id}")).0
+}

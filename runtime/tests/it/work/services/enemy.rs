@@ -1,0 +1,317 @@
+//! What somebody achieves who may write to a service's topics: nothing but commands of their own.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    BusMessage, DeadLetter, DeadLetterDecision, EventBus as _, EventStore as _, MessageId, StreamId,
+};
+use composable_rust_runtime::App;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::super::world::{PATIENCE, World, eventually, millis, started};
+use super::{
+    Back, BackCommand, Errand, Front, FrontCommand, Line, Services, ask_back, ask_front, back,
+    front, front_heard, send, services, world_of,
+};
+
+fn with(message: &BusMessage, name: &str, value: &str) -> BusMessage {
+    let mut message = message.clone();
+    message.headers.retain(|(header, _)| header != name);
+    message.headers.push((name.to_owned(), value.to_owned()));
+    message
+}
+
+/// A copy under an id that was never used, with other metadata.
+fn forged(message: &BusMessage, n: u128, change: impl FnOnce(&mut Value)) -> BusMessage {
+    let mut metadata = serde_json::from_str(message.header("ce_metadata").unwrap()).unwrap();
+    change(&mut metadata);
+    let message = with(message, "ce_metadata", &metadata.to_string());
+    with(&message, "ce_id", &Uuid::from_u128(n).to_string())
+}
+
+async fn publish(line: &Line, messages: impl IntoIterator<Item = BusMessage>) {
+    for message in messages {
+        line.bus.publish(message).await.unwrap();
+    }
+}
+
+async fn letters(world: &World, count: usize) -> Vec<DeadLetter> {
+    eventually("they are parked", async || world.dead_letters().await.len() >= count).await;
+    tokio::time::sleep(millis(60_000)).await;
+    let letters = world.dead_letters().await;
+    assert_eq!(letters.len(), count, "{letters:#?}");
+    letters
+}
+
+async fn front_state(app: &App, id: &str) -> Vec<String> {
+    app.handle(&Front::id(id)).state(|own| own.0.clone()).await.unwrap()
+}
+
+async fn back_state(app: &App, id: &str) -> Vec<String> {
+    app.handle(&Back::id(id)).state(|own| own.0.clone()).await.unwrap()
+}
+
+/// Front 1 has asked back 1 for a note, and has heard of it.
+async fn asked(serves_front: bool) -> Services {
+    let services = services(Line::new(), serves_front);
+    send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
+    front_heard(&services.front, "1", "1: note 5").await;
+    services
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_nobody_asked_for_is_not_heard() {
+    let Services { front, line, at_front, at_back, .. } = asked(false).await;
+    let good = line.bus.messages("front-commands").remove(0);
+    let forge = |n, change: fn(&mut Value)| forged(&good, n, change);
+    let elsewhere = json!([{
+        "stream": "front-9", "target": "front", "service": Uuid::from_u128(1),
+        "tag": {"variant": "front.front", "version": 1, "fields": 1, "value": "9"},
+    }]);
+    let forgeries = [
+        forge(1, |m| m["reply"]["tag"]["value"] = "7".into()),
+        forge(2, |m| m["reply"]["tag"]["variant"] = "front.front".into()),
+        forge(3, |m| m["reply"]["from"] = "front".into()),
+        forge(4, |m| m["reply"]["outcome"] = "done".into()),
+        forge(5, |m| m["reply"]["seal"]["code"] = "0".repeat(32).into()),
+        forge(6, |m| m["reply"]["seal"]["message"] = Uuid::from_u128(6).to_string().into()),
+        forge(7, |m| m["reply"]["seal"]["user"] = "root".into()),
+        forge(8, |m| drop(m["reply"].as_object_mut().unwrap().remove("seal"))),
+        forged(&good, 9, |m| m["return_addresses"] = elsewhere),
+        // To another instance.
+        with(&forge(10, |_| {}), "ce_subject", "front-2"),
+        // An answer of a gateway, under its seal.
+        forge(11, |m| m["reply"]["outcome"] = "exhausted".into()),
+    ];
+    let count = forgeries.len();
+    publish(&line, forgeries).await;
+    let letters = letters(&at_front, count).await;
+    assert!(letters.iter().all(|letter| letter.error.is_some()));
+    for id in ["2", "9"] {
+        assert!(front_state(&front, id).await.is_empty());
+    }
+    assert_eq!(front_state(&front, "1").await, ["asks", "1: note 5"]);
+    // The one that was asked may say more.
+    publish(&line, [forge(12, |_| {})]).await;
+    let twice = |own: &Front| (own.0.len() == 3).then(|| own.0.clone());
+    let heard = front.handle(&Front::id("1")).wait(twice, PATIENCE).await.unwrap();
+    assert_eq!(heard, ["asks", "1: note 5", "1: note 5"]);
+    // What is parked does not get better.
+    assert!(at_front.decide(&letters[0], DeadLetterDecision::Redrive).await);
+    tokio::time::sleep(millis(10_000)).await;
+    assert_eq!(at_front.dead_letters().await.len(), count);
+    assert!(at_back.dead_letters().await.is_empty());
+}
+
+/// A command whose answer would go to somebody who has not sent it makes its recipient say what the
+/// enemy may not say.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_made_to_answer_to_somebody_else() {
+    let Services { front, back, line, at_back, at_front } = asked(false).await;
+    let good = line.bus.messages("back-commands").remove(0);
+    let to = |stream: &str, service: Option<u128>| {
+        json!([{
+            "stream": stream, "target": "back", "service": service.map(Uuid::from_u128),
+            "tag": {"variant": "front.back", "version": 1, "fields": 1, "value": "7"},
+        }])
+    };
+    let address =
+        |n, addresses: Value| forged(&good, n, |metadata| metadata["return_addresses"] = addresses);
+    let deep = |m: &mut Value| {
+        let addresses = m["return_addresses"].as_array_mut().unwrap();
+        let top = addresses[0].clone();
+        addresses.splice(0..0, std::iter::repeat_n(top, 16));
+    };
+    let forgeries = [
+        // To instances of the recipient's service.
+        address(1, to("back-9", None)),
+        address(2, to("back-9", Some(2))),
+        // To instances of a third service, in its own name and in another.
+        address(3, to("front-9", Some(1))),
+        with(
+            &address(4, to("front-9", Some(1))),
+            "ce_source",
+            "urn:uuid:00000000-0000-0000-0000-000000000003",
+        ),
+        // Under the seal of a request that was seen on the topic.
+        forged(&good, 5, |_| {}),
+        with(&good, "ce_source", "urn:uuid:00000000-0000-0000-0000-000000000003"),
+        with(&forged(&good, 6, deep), "ce_id", good.header("ce_id").unwrap()),
+        with(&good, "ce_source", "urn:uuid:00000000-0000-0000-0000-000000000002"),
+    ];
+    let count = forgeries.len();
+    publish(&line, forgeries).await;
+    let letters = letters(&at_back, count).await;
+    assert!(letters.iter().all(|letter| letter.error.is_some()));
+    assert_eq!(back_state(&back, "1").await, ["note 5"]);
+    assert!(back_state(&back, "9").await.is_empty());
+    assert!(front_state(&front, "9").await.is_empty());
+    assert!(at_front.dead_letters().await.is_empty());
+}
+
+/// An honest service cannot be made to answer for another, even if it does not check.
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_an_address_that_was_never_given_is_not_heard() {
+    let Services { front, line, at_front, .. } = asked(false).await;
+    let good = line.bus.messages("front-commands").remove(0);
+    let unsealed = forged(&good, 1, |m| {
+        let reply = m["reply"].as_object_mut().unwrap();
+        reply["tag"]["value"] = "9".into();
+        reply.remove("seal");
+    });
+    publish(&line, [with(&unsealed, "ce_subject", "front-9")]).await;
+    let letter = letters(&at_front, 1).await.remove(0);
+    assert!(letter.error.unwrap().contains("has not asked so"));
+    assert!(front_state(&front, "9").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_of_others_cannot_be_used_up() {
+    let Services { front, back, line, .. } = asked(false).await;
+    let good = line.bus.messages("back-commands").remove(0);
+    let told = |n| forged(&good, n, |m| m["return_addresses"] = json!([]));
+    // The id of a key that will be used here, and one that another service has used.
+    let key = told(MessageId::from_key("k").0.as_u128());
+    let other = with(&told(1), "ce_id", good.header("ce_id").unwrap());
+    let third = "urn:uuid:00000000-0000-0000-0000-000000000003";
+    publish(&line, [key, with(&other, "ce_source", third)]).await;
+    let three = |own: &Back| (own.0.len() == 3).then_some(());
+    back.handle(&Back::id("1")).wait(three, PATIENCE).await.unwrap();
+    let note = BackCommand::Do(Errand::Note(6));
+    back.handle(&Back::id("1")).send(note).key("k").await.unwrap();
+    assert_eq!(back_state(&back, "1").await, ["note 5", "note 5", "note 5", "note 6"]);
+    // Nobody can foresee the ids of requests: they are not those that anybody can derive.
+    send(&front, "2", ask_back("2", 2, Errand::Note(7))).await;
+    front_heard(&front, "2", "2: note 7").await;
+    let request =
+        line.bus.messages("back-commands").into_iter().find(|m| m.key == "back-2").unwrap();
+    let reply =
+        line.bus.messages("front-commands").into_iter().find(|m| m.key == "front-2").unwrap();
+    let metadata: Value = serde_json::from_str(reply.header("ce_metadata").unwrap()).unwrap();
+    let sealed_for = metadata["reply"]["seal"]["message"].as_str().unwrap();
+    assert_eq!(sealed_for, request.header("ce_id").unwrap());
+}
+
+/// A user is known by this service's own word, or not known.
+#[tokio::test(start_paused = true)]
+async fn users_whom_another_service_names_are_marked() {
+    let services = services(Line::new(), true);
+    let asks = FrontCommand::Do(ask_back("1", 1, Errand::Note(5)));
+    services.front.handle(&Front::id("1")).send(asks).by("alice").await.unwrap();
+    front_heard(&services.front, "1", "1: note 5").await;
+    let of = |world: &World, stream: StreamId| {
+        let events = world.memory.events(&stream);
+        let metadata = events.iter().map(|event| event.metadata().unwrap());
+        metadata.map(|of| (of.user.unwrap(), of.user_from)).collect::<Vec<_>>()
+    };
+    let alice = |from: Option<u128>| ("alice".to_owned(), from.map(Uuid::from_u128));
+    assert_eq!(of(&services.at_back, Back::id("1").stream()), [alice(Some(1))]);
+    assert_eq!(of(&services.at_front, Front::id("1").stream()), [alice(None), alice(None)]);
+    // Further on, it is the word of the service in between.
+    let asks = FrontCommand::Do(ask_back("2", 2, ask_front("leaf", 3, Errand::Note(6))));
+    services.front.handle(&Front::id("2")).send(asks).by("alice").await.unwrap();
+    front_heard(&services.front, "2", "2: 3: note 6").await;
+    assert_eq!(of(&services.at_front, Front::id("leaf").stream()), [alice(Some(2))]);
+}
+
+/// Lanes, parking and erasure of this service's streams are not those of another's.
+#[tokio::test(start_paused = true)]
+async fn senders_of_other_services_have_names_of_their_own() {
+    let Services { front: _front, back: _back, line, at_back, .. } = asked(false).await;
+    let good = line.bus.messages("back-commands").remove(0);
+    let internal =
+        with(&forged(&good, 1, |m| m["return_addresses"] = json!([])), "ce_type", "back.due");
+    publish(&line, [internal]).await;
+    let letter = letters(&at_back, 1).await.remove(0);
+    let own = Front::id("1").stream();
+    assert!(letter.error.as_ref().unwrap().contains("internal"));
+    assert_ne!(letter.queued.stream, own);
+    assert_eq!(letter.queued.stream.id(), own.as_str());
+    at_back.memory.erase_stream(&own).await.unwrap();
+    assert_eq!(at_back.dead_letters().await, [letter]);
+}
+
+/// What cannot be taken is kept as it came, and taken once it can be.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_taken_is_parked_as_it_came() {
+    let Services { front: first, back, line, at_front, .. } = asked(false).await;
+    let good = line.bus.messages("back-commands").remove(0);
+    let told = forged(&good, 1, |m| m["return_addresses"] = json!([]));
+    let told = BusMessage { topic: "front-commands".into(), key: "front-3".into(), ..told };
+    let told = with(&with(&told, "ce_subject", "front-3"), "ce_type", "front.do");
+    publish(&line, [with(&told, "ce_source", "urn:uuid:00000000-0000-0000-0000-000000000003")])
+        .await;
+    let letter = letters(&at_front, 1).await.remove(0);
+    assert!(letter.error.as_ref().unwrap().contains("front-commands, partition"));
+    assert!(letter.error.as_ref().unwrap().contains("not served"));
+    assert!(first.shutdown(PATIENCE).await);
+    let second = front(&at_front, at_front.memory.clone(), &line, true);
+    assert!(at_front.decide(&letter, DeadLetterDecision::Redrive).await);
+    let note = |own: &Front| (!own.0.is_empty()).then(|| own.0.clone());
+    let found = second.handle(&Front::id("3")).wait(note, PATIENCE).await.unwrap();
+    assert_eq!(found, ["note 5"]);
+    drop(back);
+}
+
+/// A later envelope is waited for, and what its sender sends to the same recipient stays behind it.
+#[tokio::test(start_paused = true)]
+async fn a_later_envelope_waits_for_newer_code_in_order() {
+    let Services { front, back, line, at_back, .. } = asked(false).await;
+    let good = line.bus.messages("back-commands").remove(0);
+    let told = |n| forged(&good, n, |m| m["return_addresses"] = json!([]));
+    publish(&line, [with(&told(1), "ce_envelope", "2"), told(2)]).await;
+    eventually("both wait", async || at_back.memory.outbox().len() == 2).await;
+    send(&front, "2", ask_back("1", 2, Errand::Note(6))).await;
+    front_heard(&front, "2", "2: note 6").await;
+    tokio::time::sleep(millis(120_000)).await;
+    assert_eq!(at_back.memory.outbox().len(), 2);
+    assert!(at_back.dead_letters().await.is_empty());
+    assert_eq!(back_state(&back, "1").await, ["note 5", "note 6"]);
+}
+
+/// What grows on its way out is measured there, where its sender can hear of it.
+#[tokio::test(start_paused = true)]
+async fn metadata_that_does_not_fit_the_recipient_is_parked_before_it_leaves() {
+    let Services { front, line, at_front, at_back, .. } = asked(false).await;
+    let asks = FrontCommand::Do(ask_back("2", 2, Errand::Note(6)));
+    let user = "x".repeat(60_000);
+    front.handle(&Front::id("2")).send(asks).by(user).await.unwrap();
+    let letter = letters(&at_front, 1).await.remove(0);
+    assert!(letter.error.as_ref().unwrap().contains("on the bus"));
+    assert!(at_front.decide(&letter, DeadLetterDecision::Refuse).await);
+    front_heard(&front, "2", "2: undelivered").await;
+    assert!(at_back.dead_letters().await.is_empty());
+    assert_eq!(line.bus.messages("back-commands").len(), 1);
+}
+
+/// In a rolling deploy that adds `.serve`, processes of before receive what only later ones serve.
+#[tokio::test(start_paused = true)]
+async fn while_one_process_serves_a_type_no_other_refuses_its_commands() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let old = front(&at_front, at_front.memory.clone(), &line, false);
+    let _back = started(back(&at_back, &line));
+    let new = front(&at_front, at_front.memory.clone(), &line, true);
+    tokio::time::sleep(millis(60_000)).await;
+    for n in 0..20 {
+        let leaf = ask_front(&format!("leaf{n}"), 2, Errand::Note(n));
+        send(&new, "1", ask_back(&n.to_string(), n, leaf)).await;
+    }
+    for n in 0..20 {
+        front_heard(&old, "1", &format!("{n}: 2: note {n}")).await;
+    }
+}
+
+/// Replies to what was asked before are heard, though nothing is asked elsewhere any more.
+#[tokio::test(start_paused = true)]
+async fn replies_that_are_under_way_are_heard_by_code_that_asks_nobody_elsewhere() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let old = front(&at_front, at_front.memory.clone(), &line, false);
+    send(&old, "1", ask_back("1", 1, Errand::Note(5))).await;
+    eventually("it has left", async || line.bus.messages("back-commands").len() == 1).await;
+    assert!(old.shutdown(PATIENCE).await);
+    let new = at_front.bare_builder(at_front.memory.clone());
+    let new = new.event_bus(line.clone()).aggregate::<Front>(()).elsewhere::<Back>();
+    let new = started(new);
+    let _back = started(back(&at_back, &line));
+    front_heard(&new, "1", "1: note 5").await;
+}
