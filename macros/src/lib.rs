@@ -69,6 +69,9 @@ mod serde_attributes;
 /// with every reply: `()`, the only field's type, or a tuple. An enum has one such variant for each
 /// target.
 ///
+/// A request remembers the variant's name and version. When the tag changes, raise the version: the
+/// shape of the older one is a struct of its tag's fields and the reply, in their order.
+///
 /// # Example: a variant that has changed twice
 ///
 /// ```

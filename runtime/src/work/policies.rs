@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    AnyMessage, Encoded, EventStore as _, Format, Id, MessageId, Metadata, NewOutboxRow,
-    OutboxKind, Position, QueuedRow, Recorded, RecordedEvent, StoreError, StoredContent, StreamId,
-    Target, validate_rows,
+    AnyMessage, Encoded, EventStore as _, Format, Id, MAX_PAYLOAD_BYTES, MessageId, Metadata,
+    NewOutboxRow, OutboxKind, Position, QueuedRow, Recorded, RecordedEvent, StoreError,
+    StoredContent, StreamId, Target, validate_rows,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -85,6 +85,13 @@ pub(crate) enum Input {
 enum Queued {
     Event(String),
     Message(ForeignRecord),
+    /// A message that is larger than a row: where it stands.
+    Omitted {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        bytes: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -297,7 +304,14 @@ pub(crate) fn queued_for(
     id: Uuid,
     record: &ForeignRecord,
 ) -> QueuedRow {
-    waits(queue, sender, id, &Queued::Message(record.clone()), String::new())
+    let row = waits(queue, sender.clone(), id, &Queued::Message(record.clone()), String::new());
+    if row.row.content.bytes.len() <= MAX_PAYLOAD_BYTES {
+        return row;
+    }
+    let ForeignRecord { topic, partition, offset, payload, .. } = record;
+    let (topic, bytes) = (topic.clone(), payload.len());
+    let omitted = Queued::Omitted { topic, partition: *partition, offset: *offset, bytes };
+    waits(queue, sender, id, &omitted, String::new())
 }
 
 fn waits(queue: &str, sender: StreamId, id: Uuid, content: &Queued, metadata: String) -> QueuedRow {
@@ -330,6 +344,12 @@ impl Work {
         let queued = decode_value(Format::Binary, &content.bytes).map_err(|_| malformed())?;
         let at: Position = match queued {
             Queued::Message(record) => return Ok(Some(Input::Message(record))),
+            Queued::Omitted { topic, partition, offset, bytes } => {
+                return Err(StoreError::Invalid(format!(
+                    "a message of {bytes} bytes is too large to be kept here: it stands in the topic \
+                     `{topic}`, partition {partition}, offset {offset}"
+                )));
+            }
             Queued::Event(at) => at.parse().map_err(|_| malformed())?,
         };
         let before = Position::new(at.partition, at.offset.saturating_sub(1));

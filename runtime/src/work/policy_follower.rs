@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    OutboxKind, Queue, QueuedRow, RecordedEvent, ResumePosition, WorkQueues as _, validate_rows,
+    OutboxKind, Queue, QueuedRow, RecordedEvent, ResumePosition, WorkQueues as _,
 };
 
 use super::context::Work;
@@ -52,15 +52,7 @@ pub(crate) fn rows_for(
     sender: &composable_rust_core::StreamId,
     input: &Input,
 ) -> Result<Vec<QueuedRow>, Stop> {
-    let wait = || {
-        let row = [queued(&work.shared, &policy.name, input)];
-        if let Err(error) = validate_rows(&row) {
-            // What no store takes must not keep everything else from being read.
-            tracing::error!(policy = policy.name, %sender, %error, "an event is left out");
-            return Vec::new();
-        }
-        row.into()
-    };
+    let wait = || vec![queued(&work.shared, &policy.name, input)];
     if waiting.contains(sender) {
         return Ok(wait());
     }

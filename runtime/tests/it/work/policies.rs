@@ -333,6 +333,37 @@ async fn one_takes_any_topic_and_knows_its_messages() {
     assert_eq!(heard[6].len(), 2_000_000);
 }
 
+/// What does not fit into the queue of what waits is not left out: an operator learns where it stands.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_record_that_is_too_large_to_wait_is_parked_by_its_place() {
+    let (world, bus) = (World::new(), InMemoryEventBus::new());
+    let app = started(
+        world
+            .bare_builder(world.memory.clone())
+            .event_bus(bus.clone())
+            .aggregate::<Listener>(())
+            .on_topic::<Listener, Vec<_>>("legacy", "listen", |record| {
+            assert!(record.payload.len() < 1_000, "too much");
+            let text = String::from_utf8(record.payload.clone()).unwrap();
+            vec![(Listener::id("1"), ListenerCommand::Hear(text))]
+        }),
+    );
+    let large = "x".repeat(5_000_000);
+    for (key, text) in [("k", large.as_str()), ("k", "behind"), ("other", "beside")] {
+        bus.publish(foreign(key, None, text)).await.unwrap();
+    }
+    assert_eq!(listened(&app, 1).await, ["beside"]);
+    eventually("both are parked", async || world.dead_letters().await.len() == 2).await;
+    let letter = world.dead_letter().await;
+    let error = letter.error.as_ref().unwrap();
+    assert!(error.contains("5000000 bytes") && error.contains("legacy"), "{error}");
+    assert!(world.decide(&letter, DeadLetterDecision::Refuse).await);
+    eventually("it goes", async || world.dead_letters().await.len() == 1).await;
+    let next = world.dead_letter().await;
+    assert!(world.decide(&next, DeadLetterDecision::Redrive).await);
+    assert_eq!(listened(&app, 2).await, ["beside", "behind"]);
+}
+
 /// What a policy returns that nobody takes is the policy's fault, and stops only its stream.
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_returns_an_internal_command_is_parked() {

@@ -3,6 +3,7 @@
 mod comes_again;
 mod enemy;
 mod erased;
+mod releases;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

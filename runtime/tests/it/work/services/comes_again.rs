@@ -92,6 +92,31 @@ async fn what_has_followed_its_type_is_not_handled_here_by_a_late_commit() {
     assert!(matches!(verdicts[..], [Verdict::Duplicate(_)]), "{verdicts:?}");
 }
 
+/// A request of another service that is passed on is still that service's: it is answered there, and
+/// known to the recipient, who may have read it from the topic as well.
+#[tokio::test(start_paused = true)]
+async fn a_request_of_another_service_follows_its_type_and_is_handled_once() {
+    let (line, at_front, at_back, at_third) = (Line::new(), world_of(1), world_of(2), world_of(3));
+    let node = Node::new(at_back.memory.clone());
+    node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
+    let before = started(back_on(&at_back, node, &line));
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    send(&front, "1", ask_back("1", 1, Errand::Note(1))).await;
+    eventually("it waits", async || !at_back.memory.outbox().is_empty()).await;
+    drop(before);
+    let forwards = at_back.bare_builder(at_back.memory.clone()).event_bus(line.clone());
+    let _forwards = started(forwards.remote::<Back>());
+    eventually("it has gone", async || line.bus.messages("back-commands").len() == 2).await;
+    let after = started(back(&at_third, &line));
+    front_heard(&front, "1", "1: note 1").await;
+    eventually("the other is absorbed", async || after.absorbed() == 1).await;
+    let state = after.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
+    assert_eq!(state, ["note 1"]);
+    for world in [&at_front, &at_back, &at_third] {
+        assert!(world.dead_letters().await.is_empty());
+    }
+}
+
 /// How often instance 1 over there was told the same once more.
 async fn absorbed(back: &App, count: u64) {
     eventually("they are absorbed", async || back.absorbed() == count).await;

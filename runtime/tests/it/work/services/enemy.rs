@@ -315,3 +315,28 @@ async fn replies_that_are_under_way_are_heard_by_code_that_asks_nobody_elsewhere
     let _back = started(back(&at_back, &line));
     front_heard(&new, "1", "1: note 5").await;
 }
+
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+struct Posing;
+
+impl Aggregate for Posing {
+    const NAME: &'static str = "bus_topic";
+    type Command = BackCommand;
+    type Event = super::BackEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, _: BackCommand, _: &Context<Self>) -> Decision<Self> {
+        unchanged()
+    }
+
+    fn apply(&mut self, _: super::BackEvent) {}
+}
+
+#[test]
+fn no_aggregate_is_called_as_senders_elsewhere_are() {
+    let app = App::builder(composable_rust_testing::InMemoryEventStore::new());
+    let app = app.aggregate::<Posing>(()).elsewhere::<Front>().elsewhere::<Back>();
+    let error = app.build().unwrap_err().to_string();
+    assert!(error.contains("`bus_topic` begins with `bus_`"), "{error}");
+}
