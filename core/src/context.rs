@@ -138,17 +138,24 @@ pub(crate) fn effect_id(log: Uuid, stream: &StreamId, message: MessageId, n: u32
     derive_id("effect", log, &[stream.as_str()], message.0, n)
 }
 
-/// xxh3-128 of kind, log, cause, number and the parts of a name, as a version 8 UUID. The log keeps
+/// SHA-256 of kind, log, cause, number and the parts of a name, cut to a version 8 UUID. The log keeps
 /// apart what two services derive from one message, the name what two instances do.
+///
+/// Ids of instances come from outside, and derived ids are idempotency keys: nobody may find an
+/// instance whose ids are another's, so the hash is a cryptographic one.
 #[doc(hidden)]
 pub fn derive_id(kind: &str, log: Uuid, name: &[&str], cause: Uuid, n: u32) -> Uuid {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(kind.as_bytes());
-    hash.update(log.as_bytes());
-    hash.update(cause.as_bytes());
-    hash.update(&n.to_le_bytes());
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new()
+        .chain_update(log.as_bytes())
+        .chain_update(cause.as_bytes())
+        .chain_update(n.to_le_bytes())
+        .chain_update([u8::try_from(kind.len()).unwrap_or(u8::MAX)])
+        .chain_update(kind);
     for part in name {
-        hash.update(part.as_bytes());
+        hash.update(part);
     }
-    uuid::Builder::from_custom_bytes(hash.digest128().to_be_bytes()).into_uuid()
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }

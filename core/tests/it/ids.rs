@@ -26,3 +26,16 @@ fn a_timer_delivers_under_the_id_of_the_effect_that_armed_it() {
         assert_eq!(firing.message_id(log, &id.stream()).0, ctx.effect_id(number));
     }
 }
+
+/// Ids are idempotency keys, also of gateways: the values must not change while messages are under
+/// way.
+#[test]
+fn derived_ids_are_pinned() {
+    use composable_rust_core::__private::derive_id;
+    let id = derive_id("effect", Uuid::from_u128(1), &["door", "-", "1"], Uuid::from_u128(2), 3);
+    assert_eq!(id.to_string(), "bf1f5a7f-fc8a-8e4d-8422-1dc034c9af1a");
+    let elsewhere = MessageId::from_elsewhere("urn:uuid:1", "2");
+    assert_eq!(elsewhere.to_string(), "963e9e09-2cda-8736-a8dd-b4d1335b8603");
+    assert_ne!(elsewhere, MessageId::from_elsewhere("urn:uuid:12", ""));
+    assert_eq!(MessageId::from_key("k").to_string(), "8254c329-a928-80f6-9539-dd376f4816ee");
+}

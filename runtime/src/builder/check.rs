@@ -7,7 +7,7 @@ use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
 
 use super::{AppBuilder, Registration};
 use crate::Settings;
-use crate::work::Source;
+use crate::work::{RECEIVED, Source};
 
 /// A shorter lease would be renewed without pause.
 const LEAST_LEASE: Duration = Duration::from_millis(100);
@@ -102,6 +102,9 @@ impl AppBuilder {
         for policy in &self.policies {
             if !seen.insert(policy.name.as_str()) {
                 problems.push(format!("two policies are called `{}`", policy.name));
+            }
+            if policy.name == RECEIVED {
+                problems.push(format!("`{RECEIVED}` is no name for a policy: a queue has it"));
             }
         }
     }

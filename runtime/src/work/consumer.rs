@@ -221,6 +221,10 @@ impl Consumer {
     ) -> Result<(), Stop> {
         let record = record(delivery);
         if is_erasure(&record) {
+            // What came before it is queued first, so that it is erased too.
+            if index > 0 {
+                return Err(Stop::Unavailable("an erasure begins a batch".to_owned()));
+            }
             // What waits here of the stream goes, as it does over there.
             for sender in erased_senders(&record) {
                 self.work.store().erase_stream(&sender).await?;

@@ -38,5 +38,6 @@ pub(crate) use policies::{
 pub use projection_handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
 pub(crate) use projections::{ErasedProjection, Registered};
 pub use projections::{Poison, ProjectionSettings};
+pub(crate) use received::RECEIVED;
 pub(crate) use relay::{As, AsTheyAre, Published};
 pub(crate) use start::{Plans, Working};

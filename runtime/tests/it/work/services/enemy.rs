@@ -334,9 +334,11 @@ impl Aggregate for Posing {
 }
 
 #[test]
-fn no_aggregate_is_called_as_senders_elsewhere_are() {
+fn names_of_what_comes_from_elsewhere_are_reserved() {
     let app = App::builder(composable_rust_testing::InMemoryEventStore::new());
     let app = app.aggregate::<Posing>(()).elsewhere::<Front>().elsewhere::<Back>();
+    let app = app.on::<Posing, Back, Vec<_>>("bus/received", |_| Vec::new());
     let error = app.build().unwrap_err().to_string();
     assert!(error.contains("`bus_topic` begins with `bus_`"), "{error}");
+    assert!(error.contains("`bus/received` is no name for a policy"), "{error}");
 }
