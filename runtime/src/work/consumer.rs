@@ -16,7 +16,7 @@ use super::attempts::wait_for_others;
 use super::context::{Work, kept};
 use super::envelope::{Refusal, erased_senders, is_erasure};
 use super::follower::Stop;
-use super::policies::{ForeignRecord, Input, RegisteredPolicy, Waiting};
+use super::policies::{ForeignRecord, Input, RegisteredPolicy, Waiting, queued};
 use super::policy_follower::{rows_for, waiting};
 use super::received::{RECEIVED, lane_of, refused_row, waiting_row};
 use crate::encode::describe;
@@ -171,14 +171,13 @@ impl Consumer {
         let (Found { rows, refused }, done) = self.found(batch).await?;
         let (mut new, mut old) = (Vec::new(), Vec::new());
         for (index, row) in rows {
-            if which(index) { &mut old } else { &mut new }.push(row);
+            if which(index) { old.push(row) } else { new.push((index, row)) }
         }
         for (row, reason) in refused {
-            let partition = self.work.shared.log.partition_of(&row.stream);
-            self.work.store().park(partition, &[row], &kept(reason)).await?;
+            self.park_as_it_came(row, reason).await?;
         }
         self.park(old).await?;
-        self.enqueue(new).await?;
+        self.enqueue(new, batch).await?;
         self.keep(batch.get(..done).unwrap_or_default()).await?;
         Ok(done)
     }
@@ -296,11 +295,63 @@ impl Consumer {
         })
     }
 
-    async fn enqueue(&self, rows: Vec<QueuedRow>) -> Result<(), StoreError> {
-        for (partition, rows) in self.by_partition(rows) {
-            self.work.store().enqueue(partition, &rows, None).await?;
+    /// Queues rows, each with the index of its message. A message whose row the store refuses for good
+    /// is parked as it came, so that it does not hold up the others.
+    async fn enqueue(
+        &self,
+        rows: Vec<(usize, QueuedRow)>,
+        batch: &[SharedDelivery],
+    ) -> Result<(), StoreError> {
+        let mut by_partition: BTreeMap<u16, (Vec<usize>, Vec<QueuedRow>)> = BTreeMap::new();
+        for (index, row) in rows {
+            let partition = self.work.shared.log.partition_of(&row.stream);
+            let (indexes, rows) = by_partition.entry(partition).or_default();
+            indexes.push(index);
+            rows.push(row);
+        }
+        let store = self.work.store();
+        for (partition, (indexes, rows)) in by_partition {
+            match store.enqueue(partition, &rows, None).await {
+                Err(StoreError::Invalid(_)) => {}
+                other => {
+                    other?;
+                    continue;
+                }
+            }
+            for (index, row) in indexes.into_iter().zip(rows) {
+                match store.enqueue(partition, &[row], None).await {
+                    Err(StoreError::Invalid(reason)) => {
+                        let Some(delivery) = batch.get(index) else { continue };
+                        let (topic, place) = (&delivery.message().topic, delivery.place());
+                        tracing::error!(
+                            topic,
+                            ?place,
+                            reason,
+                            "the store refuses a message; parking it as it came"
+                        );
+                        self.park_as_it_came(self.raw(delivery), reason).await?;
+                    }
+                    other => drop(other?),
+                }
+            }
         }
         Ok(())
+    }
+
+    /// A message as it came, in a queue whose worker can try it again.
+    fn raw(&self, delivery: &SharedDelivery) -> QueuedRow {
+        let record = record(delivery);
+        match &self.consumes {
+            Consumes::Messages => refused_row(&record),
+            Consumes::Policy(policy) => {
+                queued(&self.work.shared, &policy.name, &Input::Message(record))
+            }
+        }
+    }
+
+    async fn park_as_it_came(&self, row: QueuedRow, reason: String) -> Result<(), StoreError> {
+        let partition = self.work.shared.log.partition_of(&row.stream);
+        self.work.store().park(partition, &[row], &kept(reason)).await
     }
 
     pub(super) fn by_partition(&self, rows: Vec<QueuedRow>) -> BTreeMap<u16, Vec<QueuedRow>> {

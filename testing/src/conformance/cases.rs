@@ -109,6 +109,7 @@ macro_rules! __conformance_cases {
                 followers_are_told,
                 whoever_was_before_it_loses_on_version,
                 leaves_other_streams_alone,
+                a_sender_without_events_is_erased_from_the_queues,
                 a_stream_goes_on_after_it,
                 an_erased_append_is_not_appended_again,
                 closing_ends_a_stream,

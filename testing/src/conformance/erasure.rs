@@ -8,6 +8,7 @@ use composable_rust_core::{
 
 use super::make::{append, content, events, exact, fresh_id, mark, snapshot, stream};
 use super::subject::{Subject, committed};
+use super::workers::{queue, queued};
 
 async fn erase(on: &Subject, stream: &StreamId) -> u64 {
     on.store.erase_stream(stream).await.expect("the stream is erased")
@@ -131,6 +132,19 @@ pub(super) async fn leaves_other_streams_alone(on: Subject) {
     erase(&on, &streams[1]).await;
     let after = (on.load(&streams[0], print).await, on.load(&streams[2], print).await);
     assert_eq!(after, before);
+}
+
+/// Senders in other services have no events here.
+pub(super) async fn a_sender_without_events_is_erased_from_the_queues(on: Subject) {
+    let sender = stream("bus_00000000000000000000000000000001-thing-1");
+    let rows = [queued(&sender, "a"), queued(&stream("thing-1"), "a")];
+    on.enqueue(0, &rows).await;
+    assert_eq!(erase(&on, &sender).await, 0);
+    let waiting = on.waiting(&queue(0)).await;
+    let contents: Vec<_> = waiting.iter().map(|row| &row.queued.row.content).collect();
+    assert_eq!((waiting.len(), &*contents[0].name, contents[0].bytes.len()), (2, ERASED, 0));
+    assert_eq!(*contents[1], rows[1].row.content);
+    assert!(on.events(&sender).await.is_empty());
 }
 
 pub(super) async fn a_stream_goes_on_after_it(on: Subject) {

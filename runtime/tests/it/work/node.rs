@@ -28,6 +28,8 @@ enum Is {
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
+    /// It is not done and refused for good.
+    IsRefused,
     /// It is not done and reported as unavailable.
     FailsBefore,
     /// It is done and reported as unavailable.
@@ -148,6 +150,9 @@ impl<S: Send + Sync> Node<S> {
         if let Some(Mishap::FailsIn(millis)) = mishap {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             return Err(StoreError::unavailable("failed after a while"));
+        }
+        if mishap == Some(Mishap::IsRefused) {
+            return Err(StoreError::Invalid("it is refused".to_owned()));
         }
         if mishap == Some(Mishap::FailsBefore) {
             return Err(StoreError::unavailable("failed before"));

@@ -8,10 +8,11 @@ use composable_rust_runtime::App;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::super::node::{Mishap, Node};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
     Back, BackCommand, Errand, Front, FrontCommand, Line, Services, ask_back, ask_front, back,
-    front, front_heard, send, services, world_of,
+    back_on, front, front_heard, send, services, world_of,
 };
 
 fn with(message: &BusMessage, name: &str, value: &str) -> BusMessage {
@@ -251,6 +252,23 @@ async fn a_message_that_cannot_be_taken_is_parked_as_it_came() {
     let found = second.handle(&Front::id("3")).wait(note, PATIENCE).await.unwrap();
     assert_eq!(found, ["note 5"]);
     drop(back);
+}
+
+/// Nor does one that the store refuses hold up what comes after it.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_store_refuses_is_parked_as_it_came() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    let node = Node::new(at_back.memory.clone());
+    node.next("enqueue", [Mishap::IsRefused; 2]);
+    let _back = started(back_on(&at_back, node, &line));
+    send(&front, "1", ask_back("1", 1, Errand::Note(5))).await;
+    let letter = letters(&at_back, 1).await.remove(0);
+    assert_eq!(letter.error.as_deref(), Some("it is refused"));
+    send(&front, "1", ask_back("1", 2, Errand::Note(6))).await;
+    front_heard(&front, "1", "2: note 6").await;
+    assert!(at_back.decide(&letter, DeadLetterDecision::Redrive).await);
+    front_heard(&front, "1", "1: note 5").await;
 }
 
 /// A later envelope is waited for, and what its sender sends to the same recipient stays behind it.
