@@ -276,7 +276,7 @@ impl Consumer {
                     "a message cannot be taken; parking it as it came"
                 );
                 let reason = format!("{topic}, partition {partition}, offset {offset}: {reason}");
-                found.refused.push((refused_row(&record(delivery)), reason));
+                found.refused.push((refused_row(&record(delivery), &lane), reason));
             }
         }
         Ok(())
@@ -342,7 +342,7 @@ impl Consumer {
     fn raw(&self, delivery: &SharedDelivery) -> QueuedRow {
         let record = record(delivery);
         match &self.consumes {
-            Consumes::Messages => refused_row(&record),
+            Consumes::Messages => refused_row(&record, &lane_of(delivery.message())),
             Consumes::Policy(policy) => {
                 queued(&self.work.shared, &policy.name, &Input::Message(record))
             }

@@ -12,6 +12,7 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable};
+use super::received::refused_of;
 use super::seal::{id_on_bus, seal, verified};
 use crate::plan::{MAX_RETURN_ADDRESSES, json};
 
@@ -312,7 +313,8 @@ pub(super) fn erased_senders(record: &ForeignRecord) -> Vec<StreamId> {
     let own = |stream: &StreamId| record.topic == events_topic(stream.category());
     let commands = subject().filter(own).zip(service());
     let commands = commands.map(|(stream, service)| foreign_sender(service, &stream));
-    std::iter::once(record.sender()).chain(commands).collect()
+    let refused = commands.as_ref().map(refused_of);
+    std::iter::once(record.sender()).chain(commands).chain(refused).collect()
 }
 
 /// An event of another service's target.

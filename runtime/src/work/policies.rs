@@ -291,9 +291,13 @@ pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow 
         Input::Event(event) => {
             let content = Queued::Event(event.position.to_string());
             let metadata = event.metadata.clone();
-            waits(policy, event.stream.clone(), id(event.id.0), &content, metadata)
+            let sender = &event.stream;
+            waits(policy, sender.clone(), sender.as_str(), id(event.id.0), &content, metadata)
         }
-        Input::Message(record) => queued_for(policy, record.sender(), id(record.cause()), record),
+        Input::Message(record) => {
+            let sender = record.sender();
+            queued_for(policy, sender.clone(), sender.as_str(), id(record.cause()), record)
+        }
     }
 }
 
@@ -301,20 +305,29 @@ pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow 
 pub(crate) fn queued_for(
     queue: &str,
     sender: StreamId,
+    recipient: &str,
     id: Uuid,
     record: &ForeignRecord,
 ) -> QueuedRow {
-    let row = waits(queue, sender.clone(), id, &Queued::Message(record.clone()), String::new());
+    let whole = Queued::Message(record.clone());
+    let row = waits(queue, sender.clone(), recipient, id, &whole, String::new());
     if row.row.content.bytes.len() <= MAX_PAYLOAD_BYTES {
         return row;
     }
     let ForeignRecord { topic, partition, offset, payload, .. } = record;
     let (topic, bytes) = (topic.clone(), payload.len());
     let omitted = Queued::Omitted { topic, partition: *partition, offset: *offset, bytes };
-    waits(queue, sender, id, &omitted, String::new())
+    waits(queue, sender, recipient, id, &omitted, String::new())
 }
 
-fn waits(queue: &str, sender: StreamId, id: Uuid, content: &Queued, metadata: String) -> QueuedRow {
+fn waits(
+    queue: &str,
+    sender: StreamId,
+    recipient: &str,
+    id: Uuid,
+    content: &Queued,
+    metadata: String,
+) -> QueuedRow {
     let bytes = encode_value(Format::Binary, content)
         .unwrap_or_else(|_| unreachable!("texts, numbers and bytes"));
     let content = Encoded { name: INPUT.into(), version: 1, codec: "bincode".into(), bytes };
@@ -323,7 +336,7 @@ fn waits(queue: &str, sender: StreamId, id: Uuid, content: &Queued, metadata: St
             id,
             kind: OutboxKind::Policy,
             target: queue.to_owned(),
-            recipient: sender.to_string(),
+            recipient: recipient.to_owned(),
             content,
             metadata,
         },

@@ -79,15 +79,20 @@ pub(super) fn lane_of(message: &BusMessage) -> StreamId {
 
 /// The row of a message that waits as it came, in order with others of its lane.
 pub(super) fn waiting_row(record: &ForeignRecord, lane: &StreamId) -> QueuedRow {
-    queued_for(RECEIVED, lane.clone(), id_of(record), record)
+    queued_for(RECEIVED, lane.clone(), lane.as_str(), id_of(record), record)
 }
 
-/// The row of a message that nobody can take. It has a lane of its own, so that it holds up nothing.
-pub(super) fn refused_row(record: &ForeignRecord) -> QueuedRow {
+/// The row of a message that nobody can take. It is alone with its recipient, so that it holds up
+/// nothing.
+pub(super) fn refused_row(record: &ForeignRecord, lane: &StreamId) -> QueuedRow {
     let id = id_of(record);
-    let lane = format!("bus_refused-{id}");
-    let lane = lane.parse().unwrap_or_else(|_| unreachable!("a category and a UUID"));
-    queued_for(RECEIVED, lane, id, record)
+    queued_for(RECEIVED, refused_of(lane), &id.to_string(), id, record)
+}
+
+/// The sender of what is refused of a lane: it is erased with the lane, and delays nothing of it.
+pub(super) fn refused_of(lane: &StreamId) -> StreamId {
+    let id = MessageId::from_elsewhere("refused", lane.as_str());
+    format!("bus_refused-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
 fn id_of(record: &ForeignRecord) -> uuid::Uuid {
