@@ -274,10 +274,10 @@ fn tagged(tag: Tag, detached: bool) -> Replies {
     if detached { Replies::Detached(tag) } else { Replies::Tagged(tag) }
 }
 
-impl<T: Target, Of: Serialize> Dispatch<T, Of> {
-    fn erase<C: Receives<T>>(self) -> DispatchCommand {
+impl<T: Target, Of> Dispatch<T, Of> {
+    fn erase<C: Receives<T, Tag = Of>>(self) -> DispatchCommand {
         let command = AnyMessage::new(self.command);
-        let replies = tagged(Tag::new(C::KIND, C::FIELDS, &self.tag), self.detached);
+        let replies = tagged(C::stored_tag(&self.tag), self.detached);
         DispatchCommand { target: T::NAME, recipient: self.recipient, command, replies }
     }
 }
@@ -290,10 +290,10 @@ impl<T: Target> Tell<T> {
     }
 }
 
-impl<G: Gateway, Of: Serialize> Call<G, Of> {
-    fn erase<C: ReceivesAnswer<G>>(self) -> CallGateway {
+impl<G: Gateway, Of> Call<G, Of> {
+    fn erase<C: ReceivesAnswer<G, Tag = Of>>(self) -> CallGateway {
         let request = AnyMessage::new(self.request);
-        let replies = tagged(Tag::new(C::KIND, C::FIELDS, &self.tag), self.detached);
+        let replies = tagged(C::stored_tag(&self.tag), self.detached);
         CallGateway { gateway: G::NAME, request, replies }
     }
 }

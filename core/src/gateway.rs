@@ -75,6 +75,12 @@ pub trait ReceivesAnswer<G: Gateway>: Message {
 
     /// The command that delivers the answer.
     fn receive_answer(tag: Self::Tag, answer: Answer<G>) -> Self;
+
+    /// The tag as it travels.
+    #[doc(hidden)]
+    fn stored_tag(tag: &Self::Tag) -> crate::Tag {
+        crate::Tag::new(Self::KIND, Self::FIELDS, tag)
+    }
 }
 
 /// What an answer variant's type says; lets the derive name the gateway whatever the type is called.

@@ -78,10 +78,19 @@ impl Tag {
     ///
     /// # Panics
     ///
-    /// When `tag` cannot be represented in JSON.
-    pub(crate) fn new(kind: &Kind, fields: u16, tag: &impl Serialize) -> Self {
+    /// When `tag` is not the same once it is written as JSON and read again: the replies would wait
+    /// for code that can read it.
+    pub(crate) fn new<T>(kind: &Kind, fields: u16, tag: &T) -> Self
+    where
+        T: Serialize + DeserializeOwned + PartialEq,
+    {
         let value = serde_json::to_string(tag)
             .unwrap_or_else(|error| panic!("a tag must be representable in JSON: {error}"));
+        match serde_json::from_str::<T>(&value) {
+            Ok(read) if read == *tag => {}
+            Ok(_) => panic!("a tag must be the same when it is read from JSON: {value}"),
+            Err(error) => panic!("a tag must be readable from JSON: {error}: {value}"),
+        }
         Self { variant: kind.name.to_owned(), version: kind.version, fields, value }
     }
 

@@ -101,6 +101,12 @@ pub trait Receives<T: Target>: Message {
 
     /// The command that delivers the reply.
     fn receive(tag: Self::Tag, reply: Reply<T>) -> Self;
+
+    /// The tag as it travels.
+    #[doc(hidden)]
+    fn stored_tag(tag: &Self::Tag) -> crate::Tag {
+        crate::Tag::new(Self::KIND, Self::FIELDS, tag)
+    }
 }
 
 /// What a reply variant's type says; lets the derive name the target whatever the type is called.

@@ -120,6 +120,23 @@ fn dispatches_and_calls_carry_their_tags() {
     insta::assert_debug_snapshot!(reactions);
 }
 
+#[derive(Debug, Clone, PartialEq, Message)]
+enum WeighCommand {
+    Doors(f64, Reply<Door>),
+}
+
+fn weighed(weight: f64) -> Reactions<WeighCommand> {
+    effects![dispatch(&Door::id("1"), crate::door::DoorCommand::Open).tag(weight)]
+}
+
+/// Its replies would wait for ever.
+#[test]
+#[should_panic(expected = "a tag must be readable from JSON")]
+fn a_tag_that_cannot_be_read_again_is_refused() {
+    assert_eq!(weighed(0.1 + 0.2).len(), 1);
+    drop(weighed(f64::NAN));
+}
+
 #[test]
 fn the_schema_shows_who_is_heard() {
     insta::assert_snapshot!(crate::schema::shapes::<VisitCommand>().unwrap(), @r"

@@ -2,7 +2,8 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusMessage, DeadLetter, DeadLetterDecision, EventBus as _, EventStore as _, MessageId, StreamId,
+    BusMessage, DeadLetter, DeadLetterDecision, EventBus as _, EventStore as _, MessageId,
+    Recorded, StreamId,
 };
 use composable_rust_runtime::App;
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use uuid::Uuid;
 use super::super::node::{Mishap, Node};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
-    Back, BackCommand, Errand, Front, FrontCommand, Line, Services, ask_back, ask_front, back,
-    back_on, front, front_heard, send, services, world_of,
+    Back, BackCommand, Errand, Front, FrontCommand, FrontEvent, Line, Services, ask_back,
+    ask_front, back, back_on, front, front_heard, send, services, world_of,
 };
 
 fn with(message: &BusMessage, name: &str, value: &str) -> BusMessage {
@@ -213,6 +214,25 @@ async fn users_whom_another_service_names_are_marked() {
     services.front.handle(&Front::id("2")).send(asks).by("alice").await.unwrap();
     front_heard(&services.front, "2", "2: 3: note 6").await;
     assert_eq!(of(&services.at_front, Front::id("leaf").stream()), [alice(Some(2))]);
+}
+
+/// So are those of events that policies read.
+#[tokio::test(start_paused = true)]
+async fn users_of_events_in_another_service_are_marked() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let policy = |recorded: &Recorded<FrontEvent>| {
+        assert_eq!(recorded.metadata.as_ref().unwrap().user_from, Some(Uuid::from_u128(1)));
+        [(Back::id("1"), BackCommand::Do(Errand::Note(1)))]
+    };
+    let _back = started(back(&at_back, &line).on::<Front, Back, _>("copies", policy));
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    let note = FrontCommand::Do(Errand::Note(5));
+    front.handle(&Front::id("1")).send(note).by("alice").await.unwrap();
+    let stream = Back::id("1").stream();
+    eventually("it is noted", async || !at_back.memory.events(&stream).is_empty()).await;
+    let metadata = at_back.memory.events(&stream)[0].metadata().unwrap();
+    let from = (metadata.user.as_deref(), metadata.user_from);
+    assert_eq!(from, (Some("alice"), Some(Uuid::from_u128(1))));
 }
 
 /// Lanes, parking and erasure of this service's streams are not those of another's.
