@@ -243,7 +243,9 @@ impl AppBuilder {
     /// them. So what this service keeps of somebody goes when it goes elsewhere.
     ///
     /// `policy` must expect to be asked about one stream several times: a policy that begins at the
-    /// start of the log is asked for each of its erased events. `name` is that of the policy's
+    /// start of the log is asked for each of its erased events. It is in no order with other policies,
+    /// so the recipient must remember that a stream is to be forgotten. A stream that was closed before
+    /// it was erased is told of only to a policy that begins at the start. `name` is that of the policy's
     /// checkpoint, as in [`on`](Self::on), and must differ from those of other policies.
     #[must_use]
     pub fn on_erased<S: Target, T: Target, C>(

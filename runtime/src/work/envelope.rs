@@ -11,7 +11,7 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable};
+use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, sender_by_key, unreadable};
 use super::received::refused_of;
 use super::seal::{id_on_bus, seal, verified};
 use crate::plan::{MAX_RETURN_ADDRESSES, json};
@@ -314,7 +314,8 @@ pub(super) fn erased_senders(record: &ForeignRecord) -> Vec<StreamId> {
     let commands = subject().filter(own).zip(service());
     let commands = commands.map(|(stream, service)| foreign_sender(service, &stream));
     let refused = commands.as_ref().map(refused_of);
-    std::iter::once(record.sender()).chain(commands).chain(refused).collect()
+    let events = sender_by_key(&record.topic, &record.key);
+    std::iter::once(events).chain(commands).chain(refused).collect()
 }
 
 /// An event of another service's target.

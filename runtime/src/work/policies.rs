@@ -61,8 +61,15 @@ impl ForeignRecord {
 
     /// A stream that stands for its key among the senders of effects.
     pub(crate) fn sender(&self) -> StreamId {
-        sender_by_key(&self.topic, &self.key)
+        let sender = sender_by_key(&self.topic, &self.key);
+        if envelope::is_erasure(self) { erasure_of(&sender) } else { sender }
     }
+}
+
+/// The sender of what follows from the erasure of a sender: it is not erased with it.
+fn erasure_of(sender: &StreamId) -> StreamId {
+    let id = MessageId::from_elsewhere("erasure", sender.as_str());
+    format!("bus_erasure-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
 /// A stream that stands for a key of a topic among the senders of effects.
@@ -138,7 +145,7 @@ where
     fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
         let (stream, sender, cause) = match input {
             Input::Event(event) if event.content == StoredContent::Erased => {
-                (event.stream.clone(), event.stream.clone(), event.id.0)
+                (event.stream.clone(), erasure_of(&event.stream), event.id.0)
             }
             Input::Message(record) if envelope::is_erasure(record) => {
                 let stream = record.header("ce_subject").and_then(|stream| stream.parse().ok());
@@ -291,7 +298,8 @@ pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow 
         Input::Event(event) => {
             let content = Queued::Event(event.position.to_string());
             let metadata = event.metadata.clone();
-            let sender = &event.stream;
+            let is_erased = event.content == StoredContent::Erased;
+            let sender = if is_erased { erasure_of(&event.stream) } else { event.stream.clone() };
             waits(policy, sender.clone(), sender.as_str(), id(event.id.0), &content, metadata)
         }
         Input::Message(record) => {

@@ -2,11 +2,13 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{BusMessage, EventBus as _, EventStore as _, Recorded};
-use composable_rust_runtime::App;
+use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
-use super::super::world::{PATIENCE, eventually, started};
-use super::{Back, BackCommand, Errand, Front, Line, back, front, send, world_of};
+use super::super::node::{Mishap, Node};
+use super::super::world::{PATIENCE, World, eventually, millis, started};
+use super::{Back, BackCommand, Errand, Front, Line, back, back_on, front, send, world_of};
 
 async fn note(app: &App, id: &str) {
     let noted = |own: &Back| own.0.contains(&"note 0".to_owned()).then_some(());
@@ -15,6 +17,23 @@ async fn note(app: &App, id: &str) {
 
 fn gone<S: Target>(id: &Id<S>) -> [(Id<Back>, BackCommand); 1] {
     [(Back::id(format!("gone-{id}")), BackCommand::Do(Errand::Note(0)))]
+}
+
+/// What tells of the erasure of front 1.
+fn erasure(n: u128) -> BusMessage {
+    let headers = [
+        ("ce_specversion", "1.0".to_owned()),
+        ("ce_id", Uuid::from_u128(n).to_string()),
+        ("ce_source", format!("urn:uuid:{}", Uuid::from_u128(1))),
+        ("ce_type", "$erased".to_owned()),
+        ("ce_subject", "front-1".to_owned()),
+    ];
+    BusMessage {
+        topic: "front-events".into(),
+        key: "front-1".into(),
+        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        payload: Vec::new(),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,20 +68,7 @@ async fn an_erasure_in_another_service_is_heard_and_erases_what_waits_of_it() {
     };
     eventually("both are parked", async || contents().await == 2).await;
 
-    let headers = [
-        ("ce_specversion", "1.0".to_owned()),
-        ("ce_id", Uuid::from_u128(2).to_string()),
-        ("ce_source", told.header("ce_source").unwrap().to_owned()),
-        ("ce_type", "$erased".to_owned()),
-        ("ce_subject", "front-1".to_owned()),
-    ];
-    let erased = BusMessage {
-        topic: "front-events".into(),
-        key: "front-1".into(),
-        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
-        payload: Vec::new(),
-    };
-    line.bus.publish(erased).await.unwrap();
+    line.bus.publish(erasure(2)).await.unwrap();
     note(&back, "gone-1").await;
     assert_eq!((contents().await, at_back.dead_letters().await.len()), (0, 2));
     // The policy goes on, over the same topic.
@@ -83,4 +89,42 @@ async fn an_erasure_in_the_same_log_is_heard() {
     world.quiet().await;
     let other = app.handle(&Back::id("gone-2")).state(|own| own.0.len()).await.unwrap();
     assert_eq!(other, 0);
+}
+
+/// What an erasure leads to is not erased with the stream, which may be erased again, or be heard of
+/// by another policy.
+#[tokio::test(start_paused = true)]
+async fn what_follows_from_an_erasure_survives_the_next() {
+    // A process that cannot append, and one after it that can.
+    let stuck = |world: &World| {
+        let node = Node::new(world.memory.clone());
+        node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
+        node
+    };
+    let (line, world) = (Line::new(), world_of(2));
+    let hears = |app: AppBuilder| started(app.on_erased::<Front, Back, _>("forget", gone));
+    let first = hears(back_on(&world, stuck(&world), &line));
+    for n in 1..=2_usize {
+        line.bus.publish(erasure(n as u128)).await.unwrap();
+        eventually("it waits", async || world.memory.outbox().len() == n).await;
+    }
+    drop(first);
+    let second = hears(back(&world, &line));
+    let both = |own: &Back| (own.0.len() == 2).then_some(());
+    second.handle(&Back::id("gone-1")).wait(both, PATIENCE).await.unwrap();
+
+    let world = world_of(3);
+    let builder = |store: Node<InMemoryEventStore>| {
+        world.bare_builder(store).aggregate::<Back>(()).aggregate::<Front>(())
+    };
+    let healthy = || Node::new(world.memory.clone());
+    send(&builder(healthy()).build().unwrap(), "1", Errand::Note(6)).await;
+    let first = hears(builder(stuck(&world)));
+    tokio::time::sleep(millis(10_000)).await;
+    let own = Front::id("1").stream();
+    world.memory.erase_stream(&own).await.unwrap();
+    eventually("it waits", async || !world.memory.outbox().is_empty()).await;
+    world.memory.erase_stream(&own).await.unwrap();
+    drop(first);
+    note(&hears(builder(healthy())), "gone-1").await;
 }
