@@ -78,13 +78,13 @@ pub trait EventStore: WorkQueues {
     /// Under the partition's lock, each append is looked at in this order:
     ///
     /// 1. If it has marks or events, all its marks stand just as it would write them (digest,
-    ///    receipt and answer), and its event ids are exactly those at
-    ///    `expected + 1 … expected + n`, it was committed by an earlier call: `Committed`, with
-    ///    the version and position of then. (An append without marks must be `Exact` and have
-    ///    events to be recognised. Of one with events, a stored answer that is empty is equal to
-    ///    any: [`erase_stream`](Self::erase_stream) empties answers.) Marks that only stand are not
-    ///    enough: a message that first recorded an event and is now refused would lose its first
-    ///    answer.
+    ///    receipt and answer), and the events at `expected + 1 … expected + n` are its own (id, name,
+    ///    version, codec and bytes), it was committed by an earlier call: `Committed`, with the version
+    ///    and position of then. An append without marks must be `Exact` and have events to be
+    ///    recognised. An erased event, and in an append with events an erased answer, are equal to
+    ///    any. An override does not count: the event is compared as it was appended. Neither marks
+    ///    nor ids suffice: a message that is decided again has the same ids but may lead to another
+    ///    answer or other events, and the writer must not believe those.
     /// 2. If any of its marks stands: `Duplicate` with those that do.
     /// 3. If the stream ends in [`CLOSED`](crate::event::CLOSED): `Closed`.
     /// 4. If a timer that it fires is not armed so: `Void`.

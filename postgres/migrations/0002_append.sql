@@ -2,8 +2,10 @@
 -- duplicate, 3 closed, 5 void, 4 conflict. Only called when some member does not pass.
 create or replace function judge_appends(
     p_partition smallint,
-    m_stream text[], m_expected bigint[], m_first integer[], m_events integer[],
-    actual bigint[], closed boolean[], e_id uuid[],
+    m_stream text[], m_expected bigint[], m_events integer[],
+    actual bigint[], closed boolean[],
+    e_member integer[], e_index integer[], e_id uuid[], e_type text[],
+    e_schema integer[], e_codec text[], e_data bytea[],
     k_member integer[], k_stream text[], k_id uuid[], k_digest uuid[], k_last integer[],
     k_count integer[], k_answer bytea[],
     f_member integer[], f_stream text[], f_id text[], f_armed_by uuid[], f_armed_index bigint[],
@@ -54,25 +56,34 @@ begin
             )) and min(version - last) = max(version - last) as same
         from mark group by member
     ), member as (
-        select m.nth, m.expected, m.first, m.events, m.actual, m.closed, k.any_stands,
+        select m.nth, m.expected, m.events, m.actual, m.closed, k.any_stands,
             case when m.expected >= 0 then m.expected else k.base end as base,
             case when k.member is null then m.expected >= 0 and m.events > 0
                 else k.same and (m.expected < 0 or m.expected = k.base) end as likely
-        from unnest(m_expected, m_first, m_events, actual, closed)
-            with ordinality m(expected, first, events, actual, closed, nth)
+        from unnest(m_expected, m_events, actual, closed)
+            with ordinality m(expected, events, actual, closed, nth)
         left join marks k on k.member = m.nth
+    ), differing as (
+        -- Members with an event that is not stored as it would be. Ids alone do not tell: a message
+        -- that is decided again gives other content under the same ids. An erased event is equal to
+        -- any; metadata is no part of a state.
+        select m.nth from member m
+        join unnest(e_member, e_index, e_id, e_type, e_schema, e_codec, e_data)
+            e(member, index, id, type, schema, codec, data) on e.member = m.nth
+        where m.likely and m.actual >= m.base + m.events and (
+            select v.event_id = e.id and (v.event_type = '$erased' or (
+                v.event_type = e.type and v.schema_version = e.schema
+                and v.codec = e.codec and v.event_data = e.data
+            ))
+            from events v
+            where v.partition = p_partition and v.stream_id = m_stream[m.nth]
+            and v.version = m.base + e.index
+            limit 1
+        ) is not true
     ), judged as (
         select m.*, case
-            when m.likely and m.actual >= m.base + m.events and not exists (
-                select from unnest(e_id[m.first + 1 : m.first + m.events])
-                    with ordinality e(id, index)
-                where e.id is distinct from (
-                    select v.event_id from events v
-                    where v.partition = p_partition and v.stream_id = m_stream[m.nth]
-                    and v.version = m.base + e.index
-                    limit 1
-                )
-            ) then 1
+            when m.likely and m.actual >= m.base + m.events
+                and not exists (select from differing d where d.nth = m.nth) then 1
             when m.any_stands then 2
             when m.closed then 3
             when m.nth = any (misfired) then 5
@@ -215,8 +226,9 @@ begin
 
     if pass is not true then
         select j.judgement, j.passed, j.shift into judgement, passed, shift from judge_appends(
-            p_partition, m_stream, m_expected, m_first, m_events, actual, closed,
-            e_id, k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer,
+            p_partition, m_stream, m_expected, m_events, actual, closed,
+            e_member, e_index, e_id, e_type, e_schema, e_codec, e_data,
+            k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer,
             f_member, f_stream, f_id, f_armed_by, f_armed_index
         ) j;
         if not true = any (passed) then

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Aggregate, Codecs, EventStore, Id, LogInfo, Position, Projection, Recorded, RecordedEvent,
-    SharedEventStore, StoreError,
+    SharedEventStore, StoreError, Version,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
@@ -144,6 +144,23 @@ impl App {
     #[track_caller]
     pub fn live_instances<A: Aggregate>(&self) -> usize {
         self.runtime::<A>().instances.len()
+    }
+
+    /// The states of `A` that are in memory, each with the version that it belongs to: what this
+    /// process decides on until it learns of newer events. For tests and operators' tools; all of
+    /// them are cloned.
+    ///
+    /// # Panics
+    ///
+    /// When the aggregate is not registered.
+    #[track_caller]
+    pub fn cached_states<A: Aggregate>(&self) -> Vec<(Id<A>, A, Version)> {
+        self.runtime::<A>().instances.states()
+    }
+
+    /// The codecs that messages and states are encoded with.
+    pub fn codecs(&self) -> &Codecs {
+        &self.0.shared.codecs
     }
 
     /// The events of all instances of `A` that are in the log after the given positions

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{Aggregate, Id, Timestamp};
+use composable_rust_core::{Aggregate, Id, Timestamp, Version};
 
 use crate::instance::Instance;
 
@@ -102,6 +102,20 @@ impl<A: Aggregate> Instances<A> {
             entry.last_use = live.retired;
             live.by_use.insert(live.retired, id);
         }
+    }
+
+    /// The states in memory.
+    pub(crate) fn states(&self) -> Vec<(Id<A>, A, Version)> {
+        let instances: Vec<_> = {
+            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            live.by_id.values().map(|entry| Arc::clone(&entry.instance)).collect()
+        };
+        let state = |instance: Arc<Instance<A>>| {
+            let mailbox = instance.lock();
+            let own = mailbox.committed.as_ref()?;
+            Some((instance.id.clone(), own.state.clone(), own.version))
+        };
+        instances.into_iter().filter_map(state).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

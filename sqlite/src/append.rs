@@ -1,7 +1,8 @@
 //! Appending: the order of checks that the port's contract lays down, then the writing.
 
 use composable_rust_core::{
-    Append, ExpectedVersion, NewMark, Position, StoreError, Verdict, Version, validate_batch,
+    Append, ExpectedVersion, NewEvent, NewMark, Position, StoreError, StoredContent, Verdict,
+    Version, validate_batch,
 };
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::insert::Rows;
+use crate::load::content;
 use crate::lookup::{self, StandingStream};
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
@@ -91,21 +93,21 @@ async fn earlier(
         return Ok(None);
     }
     let events = stored_events(transaction, partition, append, base).await?;
-    let ids_stand = events.len() == append.events.len()
-        && events.iter().zip(&append.events).all(|((id, _), event)| *id == event.id.0);
+    let events_stand = events.len() == append.events.len()
+        && events.iter().zip(&append.events).all(|(stored, event)| stored.is(event));
     let marks_stand = append.marks.iter().zip(&stream.marks).all(|(mark, standing)| {
         let last = last_event(mark);
         let index = usize::try_from(last).ok().filter(|_| mark.event_count > 0);
-        let offset = index.and_then(|i| events.get(i.checked_sub(1)?)).map(|(_, offset)| *offset);
+        let offset = index.and_then(|i| events.get(i.checked_sub(1)?)).map(|event| event.offset);
         standing.digest == mark.digest
             && standing.receipt.version == base.plus(last)
             && standing.receipt.position.map(|p| p.offset) == offset
             && (standing.answer == mark.answer
                 || (standing.answer.is_empty() && !append.events.is_empty()))
     });
-    Ok((ids_stand && marks_stand).then(|| Verdict::Committed {
+    Ok((events_stand && marks_stand).then(|| Verdict::Committed {
         version,
-        position: events.last().map(|(_, offset)| Position::new(partition, *offset)),
+        position: events.last().map(|event| Position::new(partition, event.offset)),
     }))
 }
 
@@ -129,13 +131,34 @@ fn last_event(mark: &NewMark) -> u64 {
     u64::from(mark.first_event) + u64::from(mark.event_count)
 }
 
-/// Ids and offsets of as many events after `base` as `append` has.
+/// An event of the log, beside one that is to be appended.
+struct StoredEvent {
+    id: Uuid,
+    offset: u64,
+    content: StoredContent,
+}
+
+impl StoredEvent {
+    /// `true` if `event` was stored as this. Ids alone do not tell: a message that is decided again
+    /// gives other content under the same ids. An erased event is equal to any; metadata is no part
+    /// of a state.
+    fn is(&self, event: &NewEvent) -> bool {
+        self.id == event.id.0
+            && match &self.content {
+                StoredContent::Present(content) => *content == event.content,
+                StoredContent::Erased => true,
+                StoredContent::Closed => false,
+            }
+    }
+}
+
+/// As many events after `base` as `append` has, as they were appended.
 async fn stored_events(
     transaction: &mut Transaction<'_>,
     partition: u16,
     append: &Append,
     base: Version,
-) -> Result<Vec<(Uuid, u64)>, sqlx::Error> {
+) -> Result<Vec<StoredEvent>, sqlx::Error> {
     if append.events.is_empty() {
         return Ok(Vec::new());
     }
@@ -144,10 +167,22 @@ async fn stored_events(
     args.add(append.stream.as_str());
     args.add(int(base.get()));
     args.add(int(base.plus(append.events.len() as u64).get()));
-    let sql = "select event_id, log_offset from events where partition = ? and stream_id = ? \
+    let sql = "select event_id, log_offset, event_type, schema_version, codec, event_data \
+               from events where partition = ? and stream_id = ? \
                and version > ? and version <= ? order by version";
     let rows = transaction.fetch(sql, args).await?;
     rows.iter()
-        .map(|row| Ok((row.try_get_unchecked(0)?, uint(row.try_get_unchecked(1)?))))
+        .map(|row| {
+            Ok(StoredEvent {
+                id: row.try_get_unchecked(0)?,
+                offset: uint(row.try_get_unchecked(1)?),
+                content: content(
+                    row.try_get_unchecked(2)?,
+                    row.try_get_unchecked(3)?,
+                    row.try_get_unchecked(4)?,
+                    row.try_get_unchecked(5)?,
+                ),
+            })
+        })
         .collect()
 }

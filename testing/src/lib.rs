@@ -29,6 +29,7 @@ mod memory;
 mod postgres_harness;
 mod read_model;
 pub mod read_model_conformance;
+mod states;
 mod test_store;
 
 pub use bus::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher};
@@ -48,4 +49,5 @@ pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 #[cfg(feature = "postgres")]
 pub use postgres_harness::TestDatabase;
 pub use read_model::{InMemoryReadModel, InMemoryTransaction};
+pub use states::assert_states_match_log;
 pub use test_store::{TestStore, any_future, recording, rejecting};

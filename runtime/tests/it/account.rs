@@ -1,5 +1,6 @@
 //! An account: the aggregate of these tests, which can be told to misbehave.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
@@ -11,6 +12,16 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Account {
     pub(crate) cents: i64,
     pub(crate) ended: bool,
+    pub(crate) seen: Option<Seen>,
+}
+
+/// All that a decision may know besides state and command, so that one that is taken again is
+/// another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) at: Timestamp,
+    pub(crate) by: Option<String>,
+    pub(crate) process: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -51,8 +62,8 @@ pub(crate) enum AccountCommand {
 
 #[derive(Debug, Clone, PartialEq, Message)]
 pub(crate) enum AccountEvent {
-    Deposited { cents: i64 },
-    Withdrawn { cents: i64 },
+    Deposited { cents: i64, seen: Seen },
+    Withdrawn { cents: i64, seen: Seen },
     Asked { other: String, cents: i64 },
     ReminderSet,
     ReminderDropped,
@@ -76,6 +87,18 @@ pub(crate) enum AccountError {
     Ended,
 }
 
+/// The number of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(pub(crate) u32);
+
+impl Process {
+    /// One that no other app of the tests has.
+    pub(crate) fn new() -> Self {
+        static PROCESSES: AtomicU32 = AtomicU32::new(0);
+        Self(PROCESSES.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 use AccountCommand as In;
 use AccountEvent as Out;
 
@@ -84,25 +107,28 @@ impl Aggregate for Account {
     type Command = AccountCommand;
     type Event = AccountEvent;
     type Rejection = AccountError;
-    type Environment = ();
+    type Environment = Process;
 
-    fn decide(&self, command: AccountCommand, _: &Context<Self>) -> Decision<Self> {
+    fn decide(&self, command: AccountCommand, ctx: &Context<Self>) -> Decision<Self> {
+        let by = ctx.user().map(str::to_owned);
+        let seen = Seen { at: ctx.now(), by, process: ctx.env().0 };
+        let deposited = |cents| Out::Deposited { cents, seen: seen.clone() };
         match command {
             _ if self.ended => reject(AccountError::Ended),
-            In::Deposit { cents } => record(Out::Deposited { cents }),
+            In::Deposit { cents } => record(deposited(cents)),
             In::Withdraw { cents } if cents > self.cents => {
                 reject(AccountError::Overdrawn { missing: cents - self.cents })
             }
-            In::Withdraw { cents } => record(Out::Withdrawn { cents }),
-            In::Split(parts) => record_all(parts.into_iter().map(|cents| Out::Deposited { cents })),
+            In::Withdraw { cents } => record(Out::Withdrawn { cents, seen }),
+            In::Split(parts) => record_all(parts.into_iter().map(deposited)),
             In::Touch | In::Paid(..) | In::Reminded => unchanged(),
-            In::Ask => repeat(Out::Deposited { cents: self.cents }),
+            In::Ask => repeat(deposited(self.cents)),
             In::PayFrom { other, cents } => record(Out::Asked { other, cents }),
             In::Nudge { other } => unchanged().with(effects![tell(&Account::id(other), In::Touch)]),
             In::Remind => record(Out::ReminderSet),
             In::Forget => record(Out::ReminderDropped),
             In::End => record(Out::Ended),
-            In::PanicFinishing => record(Out::Deposited { cents: i64::from(i32::MIN) }),
+            In::PanicFinishing => record(deposited(i64::from(i32::MIN))),
             In::PanicDeciding => panic!("decide does not like this"),
             In::PanicApplying => record(Out::Poison),
             In::Lossy => record(Out::Lossy(Lossy { note: None, cents: 1 })),
@@ -112,8 +138,14 @@ impl Aggregate for Account {
 
     fn apply(&mut self, event: AccountEvent) {
         match event {
-            Out::Deposited { cents } => self.cents += cents,
-            Out::Withdrawn { cents } => self.cents -= cents,
+            Out::Deposited { cents, seen } => {
+                self.cents += cents;
+                self.seen = Some(seen);
+            }
+            Out::Withdrawn { cents, seen } => {
+                self.cents -= cents;
+                self.seen = Some(seen);
+            }
             Out::Ended => self.ended = true,
             Out::Poison => {
                 self.cents = -1_000_000;
@@ -144,5 +176,5 @@ impl Aggregate for Account {
 }
 
 pub(crate) fn app(store: &(impl EventStore + Clone)) -> App {
-    App::builder(store.clone()).aggregate::<Account>(()).build().expect("a correct app")
+    App::builder(store.clone()).aggregate::<Account>(Process::new()).build().expect("a correct app")
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_runtime::WaitError;
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, assert_states_match_log};
 
 use crate::account::{Account, AccountCommand as In, app};
 
@@ -24,6 +24,9 @@ async fn a_conflict_is_decided_again_and_reaches_no_caller() {
         .collect();
     versions.sort_unstable();
     assert_eq!(versions, (1..=300).collect::<Vec<_>>());
+    for app in &apps {
+        assert_states_match_log::<Account>(app, &store).await;
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Version};
 use composable_rust_runtime::SendError;
-use composable_rust_testing::{Chances, Fault, FaultyEventStore, InMemoryEventStore};
+use composable_rust_testing::{
+    Chances, Fault, FaultyEventStore, InMemoryEventStore, assert_states_match_log,
+};
 
 use crate::account::{Account, AccountCommand as In, app};
 
@@ -98,6 +100,42 @@ async fn loads_that_fail_are_tried_again_for_senders_and_told_to_readers() {
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
 }
 
+/// Clients that give up soon and ask another process, with the same keys: what a process believes
+/// is what the log says, whatever it decided itself.
+#[tokio::test(start_paused = true)]
+async fn processes_believe_the_log_when_keys_come_again_in_a_storm() {
+    for seed in 0..20 {
+        let memory = InMemoryEventStore::new();
+        let chances = Chances {
+            fail_after: 0.3,
+            delay: 0.5,
+            longest_delay: Duration::from_millis(200),
+            ..Chances::default()
+        };
+        let stores = [0, 1]
+            .map(|n| FaultyEventStore::new(memory.clone()).with_chances(seed * 2 + n, chances));
+        let apps = [app(&stores[0]), app(&stores[1])];
+        let clients = (0..30_u32).map(|n| {
+            let id = Account::id((n % 3).to_string());
+            let accounts = [0, 1].map(|app: usize| apps[app].handle(&id));
+            tokio::spawn(async move {
+                for round in n as usize.. {
+                    let send = accounts[round % 2].send(In::Deposit { cents: 1 });
+                    let send = send.key(n.to_string()).by(format!("{n}, round {round}"));
+                    if send.within(Duration::from_millis(50)).await.is_ok() {
+                        return;
+                    }
+                }
+            })
+        });
+        futures_util::future::try_join_all(clients).await.unwrap();
+        assert_eq!(memory.all_events().len(), 30, "seed {seed}");
+        for app in &apps {
+            assert_states_match_log::<Account>(app, &memory).await;
+        }
+    }
+}
+
 /// Under a storm of faults every accepted command is recorded exactly once, in two processes.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_lost_or_doubled_in_a_storm() {
@@ -127,6 +165,9 @@ async fn nothing_is_lost_or_doubled_in_a_storm() {
         assert_eq!(memory.all_events().len(), 60, "seed {seed}");
         let heads = memory.heads().await.unwrap();
         assert_eq!(heads.iter().map(|head| head.offset).sum::<u64>(), 60, "seed {seed}");
+        for app in &apps {
+            assert_states_match_log::<Account>(app, &memory).await;
+        }
     }
 }
 

@@ -132,7 +132,7 @@ async fn history_and_past_states() {
     assert_eq!((newest.cents, version), (111, Version::new(3)));
 
     let history: Vec<_> = account.history().try_collect().await.unwrap();
-    assert_eq!(history[1].event, Some(Out::Deposited { cents: 10 }));
+    assert!(matches!(history[1].event, Some(Out::Deposited { cents: 10, .. })));
     assert_eq!(history[2].version, Version::new(3));
 }
 
@@ -217,9 +217,10 @@ async fn everything_by_name() {
     app.registry().send(&stream, "account.deposit", &content).await.unwrap();
 
     let (state, version) = app.registry().state(&stream, None).await.unwrap();
-    assert_eq!((state, version.get()), (serde_json::json!({ "cents": 5, "ended": false }), 1));
+    let balance = (&state["cents"], &state["ended"], version.get());
+    assert_eq!(balance, (&serde_json::json!(5), &serde_json::json!(false), 1));
     let event = app.registry().decode(&store.events(&stream)[0]).unwrap();
-    assert_eq!(event, Some(content.clone()));
+    assert_eq!(event.map(|event| event["cents"].clone()), Some(serde_json::json!(5)));
     let wrong = app.registry().send(&stream, "account.deposit", &serde_json::json!({})).await;
     assert!(wrong.unwrap_err().to_string().contains("account.deposit"));
     let unknown = "cart-1".parse().unwrap();

@@ -3,7 +3,7 @@
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Version};
 use composable_rust_runtime::SendError;
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, assert_states_match_log};
 
 use crate::account::{Account, AccountCommand as In, AccountError, app};
 
@@ -122,4 +122,24 @@ async fn an_erased_outcome_is_not_taken_for_another() {
     assert_eq!(account.send(In::Deposit { cents: 5 }).key("a").await.unwrap(), first);
     let erased = account.send(In::Withdraw { cents: 9 }).key("b").await;
     assert!(matches!(erased, Err(SendError::Erased)), "{erased:?}");
+}
+
+/// Each process decides for itself what time it is and what it was started with.
+#[tokio::test]
+async fn a_key_that_comes_again_elsewhere_leaves_the_state_that_the_log_has() {
+    let store = InMemoryEventStore::new();
+    let apps = [app(&store), app(&store)];
+    let [here, there] = [&apps[0], &apps[1]].map(|app| app.handle(&Account::id("1")));
+    // In memory, before anything happened.
+    there.state(|_| ()).await.unwrap();
+    let first = here.send(In::Deposit { cents: 1 }).key("k").by("first").await.unwrap();
+    let again = there.send(In::Deposit { cents: 1 }).key("k").by("again").await.unwrap();
+
+    assert_eq!(first, again);
+    let recorded = here.state(|own| own.seen.clone()).await.unwrap();
+    assert_eq!(there.state(|own| own.seen.clone()).await.unwrap(), recorded);
+    for app in &apps {
+        assert_states_match_log::<Account>(app, &store).await;
+    }
+    assert_eq!(store.all_events().len(), 1);
 }

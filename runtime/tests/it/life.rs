@@ -7,7 +7,7 @@ use composable_rust_core::{EventStore as _, Snapshot, Version};
 use composable_rust_runtime::{App, SendError};
 use composable_rust_testing::InMemoryEventStore;
 
-use crate::account::{Account, AccountCommand as In, app};
+use crate::account::{Account, AccountCommand as In, Process, app};
 
 #[tokio::test]
 async fn a_snapshot_is_saved_every_hundred_events_and_loaded() {
@@ -53,7 +53,7 @@ async fn account_is_now(store: &InMemoryEventStore, cents: i64) {
 async fn no_more_instances_stay_than_are_allowed() {
     let store = InMemoryEventStore::new();
     let app = App::builder(store)
-        .aggregate::<Account>(())
+        .aggregate::<Account>(Process::new())
         .settings(|settings| settings.live_instances = 10)
         .build()
         .unwrap();
@@ -70,8 +70,8 @@ async fn no_more_instances_stay_than_are_allowed() {
 #[test]
 fn a_wrong_app_lists_everything_that_is_wrong() {
     let error = App::builder(InMemoryEventStore::new())
-        .aggregate::<Account>(())
-        .aggregate::<Account>(())
+        .aggregate::<Account>(Process::new())
+        .aggregate::<Account>(Process::new())
         .settings(|settings| settings.mailbox = 0)
         .build()
         .unwrap_err();

@@ -15,7 +15,7 @@ use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMem
 use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::account::{Account, AccountCommand as In, AccountEvent};
+use crate::account::{Account, AccountCommand as In, AccountEvent, Process};
 
 /// What is written: the cents of each account, and every event that was projected.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,7 +76,7 @@ impl Projection for AddUp {
             assert!(!self.0.panics.load(Ordering::SeqCst), "project does not like this");
             return Err("this account is not liked".into());
         }
-        if let AccountEvent::Deposited { cents } = recorded.event {
+        if let AccountEvent::Deposited { cents, .. } = recorded.event {
             *totals.cents.entry(stream.id().to_owned()).or_default() += cents;
         }
         Ok(())
@@ -131,7 +131,7 @@ fn process_with(
     poison: Poison,
 ) -> App {
     let app = App::builder(store.clone())
-        .aggregate::<Account>(())
+        .aggregate::<Account>(Process::new())
         .clock(TokioClock)
         .projection_with(projection.clone(), model.clone(), |own| own.poison = poison)
         .build()
@@ -671,10 +671,11 @@ mod earlier {
     use composable_rust_core::{Projection, ProjectionError, Recorded};
 
     use super::Totals;
+    use crate::account::Seen;
 
     #[derive(Debug, Clone, PartialEq, Message)]
     pub(super) enum AccountEvent {
-        Deposited { cents: i64 },
+        Deposited { cents: i64, seen: Seen },
     }
 
     pub(super) struct AddUp;
@@ -690,7 +691,7 @@ mod earlier {
             recorded: &Recorded<AccountEvent>,
             totals: &mut Totals,
         ) -> Result<(), ProjectionError> {
-            let AccountEvent::Deposited { cents } = recorded.event;
+            let AccountEvent::Deposited { cents, .. } = recorded.event;
             let id = recorded.stream.id().to_owned();
             *totals.cents.entry(id).or_default() += cents;
             totals.seen.push((recorded.stream.clone(), recorded.version.get()));
@@ -744,7 +745,7 @@ fn totals_are_exact_after_crashes() {
         };
         let start = || {
             let app = App::builder(store.clone())
-                .aggregate::<Account>(())
+                .aggregate::<Account>(Process::new())
                 .settings(|settings| {
                     settings.lease = Duration::from_millis(100);
                     settings.attempts.first_wait = Duration::from_millis(2);

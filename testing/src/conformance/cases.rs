@@ -62,6 +62,8 @@ macro_rules! __conformance_cases {
                 it_is_recognised_after_the_stream_moved_on,
                 other_events_at_its_place_are_a_conflict,
                 marks_that_stand_with_other_events_are_a_duplicate,
+                other_content_under_the_same_ids_is_not_the_same_append,
+                other_content_is_told_apart_within_a_batch,
                 of_identical_appends_at_once_one_takes_effect,
                 a_dropped_append_is_resolved,
                 a_dropped_batch_is_resolved,

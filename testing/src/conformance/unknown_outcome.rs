@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Append, EventStore as _, ExpectedVersion, StreamId, Verdict, Version};
+use composable_rust_core::{
+    Append, Encoded, EventStore as _, ExpectedVersion, StoredContent, StreamId, Verdict, Version,
+};
 use rand::Rng as _;
 
 use super::chance::{self, joined};
@@ -94,6 +96,59 @@ pub(super) async fn marks_that_stand_with_other_events_are_a_duplicate(on: Subje
         assert_eq!(standing[0].receipt.version, Version::new(1));
     }
     assert_eq!(on.events(&thing).await.len(), 1);
+}
+
+/// A message that is decided again has the same ids, and may lead to something else.
+pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: Subject) {
+    let changes: [fn(&mut Encoded); 4] = [
+        |content| content.name = "thing.expired".into(),
+        |content| content.version += 1,
+        |content| content.codec = "other".into(),
+        |content| content.bytes[0] ^= 1,
+    ];
+    let there = on.another_process().await;
+    for (n, change) in changes.into_iter().enumerate() {
+        for expected in [super::make::exact(2), ExpectedVersion::Any] {
+            let thing = stream(&format!("thing-{n}-{}", expected == ExpectedVersion::Any));
+            on.commit(&append(&thing, 0, 2)).await;
+            let keyed = append(&thing, 2, 2).with_marks(vec![mark(0, 2)]);
+            let keyed = Append { expected, ..keyed };
+            let first = on.append(&keyed).await;
+            let mut decided_again = keyed.clone();
+            change(&mut decided_again.events[1].content);
+            let standing = duplicates(there.append(&decided_again).await);
+            assert_eq!(standing[0].message_id, keyed.marks[0].message_id);
+            assert_eq!(on.append(&keyed).await, first, "the first is still recognised");
+            assert_eq!(on.events(&thing).await.len(), 4);
+        }
+        let thing = stream(&format!("bare-{n}"));
+        let bare = append(&thing, 0, 2);
+        let first = on.append(&bare).await;
+        let mut decided_again = bare.clone();
+        change(&mut decided_again.events[0].content);
+        let conflict = Verdict::Conflict { actual: Version::new(2) };
+        assert_eq!(there.append(&decided_again).await, conflict);
+        let mut told_otherwise = bare.clone();
+        told_otherwise.events[0].metadata = super::make::metadata();
+        assert_eq!(there.append(&told_otherwise).await, first, "metadata is not compared");
+    }
+}
+
+/// In a batch, each is looked at by itself.
+pub(super) async fn other_content_is_told_apart_within_a_batch(on: Subject) {
+    let streams = on.streams_of(0, "thing", 4);
+    let batch: Vec<_> =
+        streams.iter().map(|s| append(s, 0, 2).with_marks(vec![mark(0, 2)])).collect();
+    let first = on.batch(0, &batch[..3]).await;
+    let mut again = batch.clone();
+    again[1].events[1].content.bytes.push(0);
+    let verdicts = on.batch(0, &again).await;
+    assert_eq!((&verdicts[0], &verdicts[2]), (&first[0], &first[2]));
+    assert_eq!(duplicates(verdicts[1].clone())[0].message_id, batch[1].marks[0].message_id);
+    assert_eq!(committed(&verdicts[3]).0, Version::new(2));
+    let stored = on.events(&streams[1]).await;
+    let contents = batch[1].events.iter().map(|e| StoredContent::Present(e.content.clone()));
+    assert!(stored.iter().map(|event| event.content.clone()).eq(contents));
 }
 
 pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: Subject) {

@@ -70,7 +70,7 @@ impl PartitionState {
         });
         let events_stand = append.events.iter().zip(1..).all(|(event, n)| {
             let offset = stream.offset(base.plus(n));
-            offset.and_then(|offset| self.row(offset)).is_some_and(|r| r.original.id == event.id)
+            offset.and_then(|offset| self.row(offset)).is_some_and(|row| row.was_appended_as(event))
         });
         (marks_stand && events_stand).then_some(base)
     }
@@ -162,6 +162,20 @@ impl PartitionState {
         };
         data.offsets.push(offset);
         self.rows.push(Row { original, replacement: None });
+    }
+}
+
+impl Row {
+    /// `true` if `event` was stored as this. Ids alone do not tell: a message that is decided again
+    /// gives other content under the same ids. An erased event is equal to any; metadata is no part
+    /// of a state.
+    fn was_appended_as(&self, event: &NewEvent) -> bool {
+        self.original.id == event.id
+            && match &self.original.content {
+                StoredContent::Present(content) => *content == event.content,
+                StoredContent::Erased => true,
+                StoredContent::Closed => false,
+            }
     }
 }
 

@@ -70,6 +70,16 @@ pub(crate) struct Actor {
     pub(crate) log: Vec<String>,
     pub(crate) kept: Option<ReplyAddress>,
     pub(crate) ended: bool,
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// All that a decision may know besides state and command, so that one that is taken again is
+/// another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) at: Timestamp,
+    pub(crate) by: Option<String>,
+    pub(crate) process: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -83,8 +93,8 @@ pub(crate) enum ActorCommand {
 
 #[derive(Debug, Clone, PartialEq, Message)]
 pub(crate) enum ActorEvent {
-    Did(Act),
-    Heard { tag: u32, text: String },
+    Did(Act, Seen),
+    Heard { tag: u32, text: String, seen: Seen },
     Kept(ReplyAddress),
 }
 
@@ -93,9 +103,18 @@ pub(crate) enum ActorError {
     Refused,
 }
 
-/// Whether fragile acts panic, and how often flaky ones do. Clones share it.
+/// Whether fragile acts panic, and how often flaky ones do. The environments of several processes
+/// share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Broken(Arc<AtomicBool>, Arc<Mutex<Option<(StdRng, f64)>>>);
+
+/// What an actor is registered with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Around {
+    pub(crate) broken: Broken,
+    /// The number of the process.
+    pub(crate) process: u32,
+}
 
 impl Broken {
     pub(crate) fn set(&self, broken: bool) {
@@ -123,12 +142,12 @@ use ActorEvent as Out;
 impl Out {
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Did(Act::Note(n)) => format!("note {n}"),
-            Self::Did(act) => {
+            Self::Did(Act::Note(n), _) => format!("note {n}"),
+            Self::Did(act, _) => {
                 let text = format!("{act:?}");
                 text.split([' ', '(']).next().unwrap_or_default().to_lowercase()
             }
-            Self::Heard { tag, text } => format!("{tag}: {text}"),
+            Self::Heard { tag, text, .. } => format!("{tag}: {text}"),
             Self::Kept(_) => "kept".to_owned(),
         }
     }
@@ -139,7 +158,7 @@ impl Aggregate for Actor {
     type Command = ActorCommand;
     type Event = ActorEvent;
     type Rejection = ActorError;
-    type Environment = Broken;
+    type Environment = Around;
 
     fn decide(&self, command: In, ctx: &Context<Self>) -> Decision<Self> {
         let (tag, text) = match command {
@@ -152,20 +171,23 @@ impl Aggregate for Actor {
             In::Answered(tag, Answer::Failed(_)) => (tag, "failed".to_owned()),
             In::Answered(tag, Answer::Exhausted) => (tag, "exhausted".to_owned()),
         };
-        record(Out::Heard { tag, text })
+        record(Out::Heard { tag, text, seen: seen(ctx) })
     }
 
     fn apply(&mut self, event: Out) {
         self.log.push(event.text());
         match event {
             Out::Kept(address) => self.kept = Some(address),
-            Out::Did(Act::End) => self.ended = true,
-            _ => {}
+            Out::Did(act, seen) => {
+                self.ended |= act == Act::End;
+                self.seen.push(seen);
+            }
+            Out::Heard { seen, .. } => self.seen.push(seen),
         }
     }
 
     fn react(&self, event: &Out, _: &Context<Self>) -> Reactions<In> {
-        let Out::Did(act) = event else { return effects![] };
+        let Out::Did(act, _) = event else { return effects![] };
         match act.clone() {
             Act::Ask { to, tag, act } => effects![ask(&to, tag, *act)],
             Act::AskAll(all) => all.into_iter().fold(Reactions::none(), |all, (to, tag, act)| {
@@ -193,33 +215,39 @@ impl Aggregate for Actor {
     }
 }
 
+fn seen(ctx: &Context<Actor>) -> Seen {
+    let by = ctx.user().map(str::to_owned);
+    Seen { at: ctx.now(), by, process: ctx.env().process }
+}
+
 fn ask(to: &str, tag: u32, act: Act) -> composable_rust_core::Dispatch<Actor, u32> {
     dispatch(&Actor::id(to), In::Do(act)).tag(tag)
 }
 
 impl Actor {
     fn act(&self, act: Act, ctx: &Context<Self>) -> Decision<Self> {
+        let did = |act| Out::Did(act, seen(ctx));
         match act {
             Act::Refuse => reject(ActorError::Refused),
             Act::Nothing => unchanged(),
-            Act::Repeat(n) => repeat(Out::Did(Act::Note(n))),
-            Act::Notes(all) => record_all(all.into_iter().map(|n| Out::Did(Act::Note(n)))),
+            Act::Repeat(n) => repeat(did(Act::Note(n))),
+            Act::Notes(all) => record_all(all.into_iter().map(|n| did(Act::Note(n)))),
             Act::Fragile(n) => {
-                assert!(!ctx.env().is_broken(), "it is broken");
-                record(Out::Did(Act::Note(n)))
+                assert!(!ctx.env().broken.is_broken(), "it is broken");
+                record(did(Act::Note(n)))
             }
             Act::Flaky(n) => {
-                let breaks = ctx.env().breaks();
+                let breaks = ctx.env().broken.breaks();
                 assert!(!breaks, "it is flaky");
-                record(Out::Did(Act::Note(n)))
+                record(did(Act::Note(n)))
             }
             Act::AskSilently { to, tag, act } => unchanged().with(effects![ask(&to, tag, *act)]),
             Act::Keep => record(Out::Kept(ctx.reply_address())),
             Act::AnswerKept(n) => {
                 let Some(kept) = &self.kept else { return unchanged() };
-                unchanged().with(effects![answer(kept, Out::Did(Act::Note(n)))])
+                unchanged().with(effects![answer(kept, did(Act::Note(n)))])
             }
-            act => record(Out::Did(act)),
+            act => record(did(act)),
         }
     }
 }

@@ -5,7 +5,7 @@ use composable_rust_core::{Format, Recorded};
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
-use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Broken, Outside};
+use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Around, Outside};
 use super::node::Node;
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
@@ -19,7 +19,7 @@ fn later(after: u64, act: Act) -> Act {
 
 fn copying(builder: AppBuilder) -> AppBuilder {
     let copy = |recorded: &Recorded<Out>| match recorded.event {
-        Out::Did(Act::Note(n)) if recorded.stream.id() == "b" => {
+        Out::Did(Act::Note(n), _) if recorded.stream.id() == "b" => {
             vec![(Actor::id("copy"), In::Do(Act::Note(n)))]
         }
         _ => Vec::new(),
@@ -85,6 +85,7 @@ async fn a_crash_at_any_call_loses_nothing_and_doubles_nothing() {
             tokio::time::sleep(millis(3_000)).await;
             let second = started(copying(world.builder(world.memory.clone())));
             end(&world, &writer, &what).await;
+            world.assert_states_match_log(&[&writer, &first, &second]).await;
             drop((first, second));
         }
     }
@@ -107,6 +108,7 @@ async fn a_shutdown_under_load_loses_nothing_and_doubles_nothing() {
         let started_at = tokio::time::Instant::now();
         let second = started(copying(world.builder(world.memory.clone())));
         end(&world, &writer, &format!("after {wait}")).await;
+        world.assert_states_match_log(&[&writer, &app, &second]).await;
         assert!(started_at.elapsed() < millis(3_000), "its leases were given up");
         drop(second);
     }
@@ -175,7 +177,7 @@ fn bare() -> AppBuilder {
 }
 
 fn whole() -> AppBuilder {
-    bare().aggregate::<Actor>(Broken::default()).gateway(Outside::default())
+    bare().aggregate::<Actor>(Around::default()).gateway(Outside::default())
 }
 
 fn nothing<E>(_: &Recorded<E>) -> Vec<(Id<Actor>, In)> {
@@ -187,14 +189,14 @@ fn every_problem_of_an_app_is_told() {
     assert!(whole().build().is_ok());
     let told = [
         (
-            bare().aggregate::<Actor>(Broken::default()),
+            bare().aggregate::<Actor>(Around::default()),
             "`actor` takes answers of the gateway `outside`: register it with `.gateway`, or say \
              `.gateway_elsewhere` (another process)",
         ),
         (whole().gateway(Outside::default()), "the gateway `outside` is registered twice"),
         (
             bare()
-                .aggregate::<Actor>(Broken::default())
+                .aggregate::<Actor>(Around::default())
                 .gateway_with(Outside::default(), |gateway| gateway.time_limit = millis(10_000)),
             "the time limit of the gateway `outside`, 10s, must be shorter than two thirds of the \
              lease of 15s",
@@ -253,7 +255,7 @@ fn every_problem_of_an_app_is_told() {
         ),
         (
             bare()
-                .aggregate::<Actor>(Broken::default())
+                .aggregate::<Actor>(Around::default())
                 .gateway_with(Outside::default(), |gateway| gateway.concurrency = 0),
             "the concurrency of the gateway `outside` must be at least 1",
         ),

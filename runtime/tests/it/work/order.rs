@@ -33,7 +33,7 @@ fn process(world: &World, seed: u64, chances: Chances) -> Process {
     let node = Node::new(faults.clone());
     let builder = world
         .bare_builder(node.clone())
-        .aggregate::<Actor>(world.broken.clone())
+        .aggregate::<Actor>(world.around())
         .gateway_with(world.outside.clone(), |gateway| gateway.time_limit = millis(300))
         .settings(|settings| {
             settings.lease = millis(1_500);
@@ -153,6 +153,9 @@ async fn run(seed: u64) {
             assert_eq!(own, all, "seed {seed}: from {sender} to {target}");
         }
     }
+    let apps: Vec<_> =
+        processes.lock().unwrap().iter().map(|process| process.app.clone()).collect();
+    world.assert_states_match_log(&apps.iter().chain([&reader]).collect::<Vec<_>>()).await;
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, Codecs, DeadLetter, DeadLetterDecision, Encoded, EventId, EventStore as _,
+    Append, Clock as _, Codecs, DeadLetter, DeadLetterDecision, Encoded, EventId, EventStore as _,
     ExpectedVersion, Metadata, NewEvent, ReplyOutcome, ReplyTo, Tag, Version, WorkQueues as _,
 };
 
-use super::actor::{Act, Actor, ActorCommand as In, ActorEvent};
+use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
 use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, tell_to};
 
@@ -299,7 +299,8 @@ async fn what_is_for_an_instance_that_cannot_be_loaded_waits_for_it() {
     assert!(world.dead_letters().await.is_empty());
     assert_eq!((world.memory.outbox().len(), world.memory.timers().len()), (1, 1));
 
-    let mended = Codecs::default().encode(&stream, &ActorEvent::Did(Act::Note(0))).unwrap();
+    let seen = Seen { at: world.clock.now(), by: None, process: 9 };
+    let mended = Codecs::default().encode(&stream, &ActorEvent::Did(Act::Note(0), seen)).unwrap();
     world.memory.override_event(&stream, Version::new(2), &mended).await.unwrap();
     world.quiet().await;
     let mut log = log(&app, "b").await;

@@ -10,7 +10,7 @@ use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::actor::{Act, Actor, ActorCommand as In, ActorError, ActorEvent as Out};
+use super::actor::{Act, Actor, ActorCommand as In, ActorError, ActorEvent as Out, Seen};
 use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
@@ -20,7 +20,7 @@ type Commands = Vec<(Id<Actor>, In)>;
 fn copies(recorded: &Recorded<Out>) -> Commands {
     let id = recorded.stream.id();
     match &recorded.event {
-        Out::Did(Act::Note(n)) if !id.contains("copy") => {
+        Out::Did(Act::Note(n), _) if !id.contains("copy") => {
             vec![(Actor::id(format!("{id}-copy")), In::Do(Act::Note(*n)))]
         }
         _ => Vec::new(),
@@ -39,7 +39,7 @@ async fn one_begins_at_the_head_unless_it_says_from_the_start() {
     let app = started(
         copying(world.builder(world.memory.clone()))
             .on::<Actor, Actor, Commands>("all", |recorded| match &recorded.event {
-                Out::Did(Act::Note(n)) if recorded.stream.id() == "a" => {
+                Out::Did(Act::Note(n), _) if recorded.stream.id() == "a" => {
                     vec![(Actor::id("all-copy"), In::Do(Act::Note(*n)))]
                 }
                 _ => Vec::new(),
@@ -64,7 +64,7 @@ async fn one_begins_at_the_head_unless_it_says_from_the_start() {
 #[tokio::test(start_paused = true)]
 async fn each_event_leads_to_its_commands_once_across_crashes() {
     let several = |recorded: &Recorded<Out>| -> Commands {
-        let Out::Did(Act::Note(n)) = recorded.event else { return Vec::new() };
+        let Out::Did(Act::Note(n), _) = recorded.event else { return Vec::new() };
         let ids = if recorded.stream.id() == "a" { &["x", "y", "x"][..] } else { &[] };
         let numbered = ids.iter().zip(0..);
         numbered.map(|(id, i)| (Actor::id(*id), In::Do(Act::Note(10 * n + i)))).collect()
@@ -104,7 +104,7 @@ async fn a_stream_waits_behind_an_event_that_its_policy_fails_on() {
     let app = started(world.builder(world.memory.clone()).on::<Actor, Actor, Commands>(
         "copy",
         move |recorded| {
-            let bad = matches!(recorded.event, Out::Did(Act::Note(13)));
+            let bad = matches!(recorded.event, Out::Did(Act::Note(13), _));
             assert!(!bad || !fails.load(std::sync::atomic::Ordering::SeqCst), "unlucky");
             copies(recorded)
         },
@@ -141,8 +141,8 @@ enum OldActor {}
 #[derive(Debug, Clone, PartialEq, Message)]
 #[message(prefix = "actor")]
 enum OldEvent {
-    Did(Act),
-    Heard { tag: u32, text: String },
+    Did(Act, Seen),
+    Heard { tag: u32, text: String, seen: Seen },
 }
 
 impl Target for OldActor {
@@ -156,7 +156,7 @@ fn old(builder: AppBuilder) -> App {
     started(builder.on::<OldActor, Actor, Commands>("copy", |recorded| {
         let id = recorded.stream.id();
         match &recorded.event {
-            OldEvent::Did(Act::Note(n)) if !id.contains("copy") => {
+            OldEvent::Did(Act::Note(n), _) if !id.contains("copy") => {
                 vec![(Actor::id(format!("{id}-copy")), In::Do(Act::Note(*n)))]
             }
             _ => Vec::new(),
@@ -371,7 +371,7 @@ async fn a_policy_that_returns_an_internal_command_is_parked() {
     let app = started(world.builder(world.memory.clone()).on::<Actor, Actor, Commands>(
         "copy",
         |recorded| {
-            let bad = matches!(recorded.event, Out::Did(Act::Note(13)));
+            let bad = matches!(recorded.event, Out::Did(Act::Note(13), _));
             if bad { vec![(Actor::id("x"), In::Due(Act::Nothing))] } else { copies(recorded) }
         },
     ));

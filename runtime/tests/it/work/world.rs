@@ -1,6 +1,7 @@
 //! Virtual time, apps, and waiting for what comes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
@@ -9,11 +10,13 @@ use composable_rust_core::{
     Metadata, NewOutboxRow, OutboxKind, QueuedRow, ReturnAddress, Tag, Timestamp, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
-use composable_rust_testing::{InMemoryEventStore, SeededRng, SequentialIds};
+use composable_rust_testing::{
+    InMemoryEventStore, SeededRng, SequentialIds, assert_states_match_log,
+};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::actor::{Act, Actor, ActorCommand, Broken, Outside};
+use super::actor::{Act, Actor, ActorCommand, Around, Broken, Outside};
 
 /// Tokio's clock, which a test may pause: it moves on when everybody sleeps.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,7 @@ pub(crate) struct World {
     pub(crate) broken: Broken,
     pub(crate) outside: Outside,
     pub(crate) ids: Ids,
+    pub(crate) processes: Arc<AtomicU32>,
 }
 
 /// Ids that all processes of a test draw from.
@@ -65,7 +69,14 @@ impl World {
             broken: Broken::default(),
             outside: Outside::default(),
             ids: Ids::default(),
+            processes: Arc::default(),
         }
+    }
+
+    /// What the actors of one more process are registered with.
+    pub(crate) fn around(&self) -> Around {
+        let process = self.processes.fetch_add(1, Ordering::Relaxed);
+        Around { broken: self.broken.clone(), process }
     }
 
     /// An app on `store` with the actor and the gateway.
@@ -74,9 +85,7 @@ impl World {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        self.bare_builder(store)
-            .aggregate::<Actor>(self.broken.clone())
-            .gateway(self.outside.clone())
+        self.bare_builder(store).aggregate::<Actor>(self.around()).gateway(self.outside.clone())
     }
 
     /// An app on `store` with nothing but the world's time and ids.
@@ -143,6 +152,13 @@ impl World {
     pub(crate) async fn decide(&self, letter: &DeadLetter, decision: DeadLetterDecision) -> bool {
         let (partition, id) = (letter.queue.partition, letter.queued.row.id);
         self.memory.decide_dead_letter(partition, id, decision).await.unwrap()
+    }
+
+    /// What the processes believe of their actors is what the log says.
+    pub(crate) async fn assert_states_match_log(&self, apps: &[&App]) {
+        for app in apps {
+            assert_states_match_log::<Actor>(app, &self.memory).await;
+        }
     }
 
     /// Waits until nothing waits any more: no effects, and no timers.

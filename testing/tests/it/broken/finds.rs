@@ -187,6 +187,10 @@ table! {
         "unknown_outcome::marks_that_stand_with_other_events_are_a_duplicate",
         "erasure::an_erased_append_is_not_appended_again",
     ];
+    ComparesIds => [
+        "unknown_outcome::other_content_under_the_same_ids_is_not_the_same_append",
+        "unknown_outcome::other_content_is_told_apart_within_a_batch",
+    ];
     ReportsOneDuplicate => ["marks::all_duplicates_are_reported"];
     ComparesVersionsFirst => ["marks::come_before_versions"];
     BlursMarks => [

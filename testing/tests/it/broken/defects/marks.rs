@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use composable_rust_core::{Append, EventStore as _, Mark, MessageId, StreamId, Verdict, Version};
+use composable_rust_core::{
+    Append, EventStore as _, Mark, MessageId, StoredContent, StreamId, Verdict, Version,
+};
 use composable_rust_testing::InMemoryEventStore;
 
 use super::super::store::{Defect, Verdicts, poll};
@@ -33,6 +35,30 @@ impl Defect for TrustsMarks {
             }
         }
         Ok(verdicts)
+    }
+}
+
+/// Compares events by their ids alone.
+pub(crate) struct ComparesIds;
+
+impl Defect for ComparesIds {
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        let mut batch = batch.to_vec();
+        for append in &mut batch {
+            let stored = store.events(&append.stream);
+            for event in &mut append.events {
+                let same = stored.iter().find(|stored| stored.id == event.id);
+                if let Some(StoredContent::Present(content)) = same.map(|same| &same.content) {
+                    event.content = content.clone();
+                }
+            }
+        }
+        store.append_events(partition, &batch).await
     }
 }
 
