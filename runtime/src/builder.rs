@@ -193,7 +193,7 @@ impl AppBuilder {
     }
 
     /// Publishes the events of `A` as they are to the topic `NAME-events`, from the beginning of the
-    /// log on. Erased events are left out.
+    /// log on. An erased event is published as one of type `$erased` without content.
     #[must_use]
     pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
         let map = Box::new(AsTheyAre::<A::Event>(PhantomData));

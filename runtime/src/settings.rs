@@ -41,6 +41,9 @@ pub struct Settings {
     pub max_payload: usize,
     /// How long a process that is gone keeps its share of the work from others. Whoever is frozen
     /// for longer finds it taken over. It is renewed three times as often. Default 15 seconds.
+    ///
+    /// Leases and timers go by the store's clock. Set back, it delays a takeover by at most one more
+    /// lease; set forward, it lets leases lapse and timers fire early. Keep it synchronised.
     pub lease: Duration,
     /// Commands of the outbox that are on their way to instances of one type at a time. Default 256.
     pub dispatches: usize,

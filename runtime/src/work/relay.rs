@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use composable_rust_core::event::ERASED;
 use composable_rust_core::{
     BusMessage, Codecs, EventBus as _, EventStore as _, Format, Message, PublishError,
     Publisher as _, PublisherName, QueuedRow, Recorded, RecordedEvent, ResumePosition,
-    SharedPublisher,
+    SharedPublisher, StoredContent,
 };
 
 use super::context::Work;
@@ -128,6 +129,12 @@ fn messages(
     let mut messages = Vec::with_capacity(events.len());
     for (index, event) in events.iter().enumerate() {
         for of in published.iter().filter(|of| of.category == event.stream.category()) {
+            if event.content == StoredContent::Erased {
+                // Other services forget what they made of the stream.
+                let (topic, log) = (&of.topic, shared.log.id);
+                messages.push(event_message(topic, log, event, ERASED, 1, of.format, Vec::new()));
+                continue;
+            }
             match of.map.map(&shared.codecs, event, of.format) {
                 Ok(None) => {}
                 Ok(Some((name, schema, bytes))) => {

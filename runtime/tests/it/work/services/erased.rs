@@ -78,6 +78,23 @@ async fn an_erasure_in_another_service_is_heard_and_erases_what_waits_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_relay_tells_other_services_of_an_erasure() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    let back = started(back(&at_back, &line).on_erased::<Front, Back, _>("forget", gone));
+    send(&front, "1", Errand::Note(6)).await;
+    eventually("an event", async || line.bus.messages("front-events").len() == 1).await;
+    front.handle(&Front::id("1")).erase().await.unwrap();
+    note(&back, "gone-1").await;
+    let told = line.bus.messages("front-events").remove(1);
+    assert_eq!(
+        (told.header("ce_type"), told.header("ce_subject")),
+        (Some("$erased"), Some("front-1"))
+    );
+    assert_eq!(told.payload, Vec::<u8>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_erasure_in_the_same_log_is_heard() {
     let world = world_of(2);
     let app = world.bare_builder(world.memory.clone()).aggregate::<Back>(()).aggregate::<Front>(());
