@@ -64,8 +64,18 @@ fn who_never_wakes_is_found_by_waiting() {
 fn the_order_test_says_what_is_missed() {
     quietly(async {
         let order = case("order::readers_at_the_tail_miss_nothing");
-        let Failure(found) = finding(order, OffsetsFromSequence::default).await.unwrap_err();
-        assert!(found.contains("missed") && found.contains("(version "), "{found}");
+        // Of one partition, so that the numbers have no gaps of their own. The order in which the
+        // writers overtake each other is the scheduler's, and may give another finding first.
+        let mut findings = Vec::new();
+        for _ in 0..20 {
+            let found = run(order, Broken::new(OffsetsFromSequence::default(), 1)).await;
+            let Err(Failure(found)) = found else { continue };
+            if found.contains("missed") && found.contains("(version ") {
+                return;
+            }
+            findings.push(found);
+        }
+        panic!("none of 20 runs says what is missed: {findings:#?}");
     });
 }
 
