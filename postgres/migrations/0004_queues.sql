@@ -356,6 +356,24 @@ begin
     end if;
 end $$;
 
+-- Keeps an operator's decision about a dead letter, if none stands before it in its pair. Answers
+-- whether it was kept.
+create or replace function decide_dead_letter(
+    p_partition smallint, p_id uuid, p_decision text
+) returns boolean
+language plpgsql volatile as $$
+begin
+    perform lock_partition(p_partition);
+    -- A statement of its own: it sees what the lock was waited for.
+    update dead_letters d set decision = p_decision
+    where d.id = p_id and d.partition + 0 = p_partition and coalesce((
+        select false from dead_letters b where b.partition = d.partition and b.kind = d.kind
+        and b.target = d.target and b.stream_id = d.stream_id and b.recipient = d.recipient
+        and (b.sequence, b.index) < (d.sequence, d.index) limit 1
+    ), true);
+    return found;
+end $$;
+
 -- Carries out what was decided about a dead letter; q_ holds the answers to one that is refused. One
 -- that is re-driven goes back with all that stand behind it.
 -- False, and nothing is done, if the lease has another epoch or nothing was decided so.

@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use std::fmt;
 use std::time::Duration;
 
 use composable_rust_core::DEFAULT_PARTITIONS;
@@ -9,6 +10,9 @@ use crate::{PostgresEventStore, connect};
 
 /// The most partitions a log can be created with.
 pub(crate) const MAX_PARTITIONS: u16 = 1_024;
+
+/// The longest name, in bytes; the server would cut a longer one.
+const MAX_NAME: usize = 63;
 
 /// How a [`PostgresEventStore`] is opened.
 ///
@@ -28,7 +32,7 @@ pub(crate) const MAX_PARTITIONS: u16 = 1_024;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "nothing is opened until `connect`"]
 pub struct PostgresEventStoreBuilder {
     pub(crate) url: String,
@@ -99,8 +103,9 @@ impl PostgresEventStoreBuilder {
         self
     }
 
-    /// Whether to create and migrate the tables; `true` unless said. With `false` a user that may
-    /// only read and write rows suffices.
+    /// Whether to create and migrate the tables; `true` unless said. A role that may only read and
+    /// write rows and call the functions suffices with `false`, and wherever nothing is left to
+    /// create or to migrate.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self
@@ -122,6 +127,47 @@ impl PostgresEventStoreBuilder {
                 self.partitions
             )));
         }
+        if let Some(schema) = &self.schema {
+            if !(1..=MAX_NAME).contains(&schema.len()) || schema.contains('\0') {
+                return Err(ConnectError::InvalidSchema(schema.clone()));
+            }
+        }
         connect::connect(self).await
+    }
+}
+
+/// Without the URL, which may hold a password.
+impl fmt::Debug for PostgresEventStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url: _,
+            partitions,
+            max_connections,
+            acquire_timeout,
+            statement_timeout,
+            poll_interval,
+            schema,
+            migrate,
+        } = self;
+        f.debug_struct("PostgresEventStoreBuilder")
+            .field("partitions", partitions)
+            .field("max_connections", max_connections)
+            .field("acquire_timeout", acquire_timeout)
+            .field("statement_timeout", statement_timeout)
+            .field("poll_interval", poll_interval)
+            .field("schema", schema)
+            .field("migrate", migrate)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_printed() {
+        let builder = PostgresEventStore::builder("postgres://user:secret@host/shop");
+        assert!(!format!("{builder:?}").contains("secret"));
     }
 }

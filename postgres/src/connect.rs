@@ -62,13 +62,18 @@ fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, Conn
         .options([("statement_timeout", timeout)])
         .disable_statement_logging();
     if let Some(schema) = &builder.schema {
-        let path = migrate::quoted(schema);
-        options = options.options([("search_path", path.replace('\\', r"\\").replace(' ', r"\ "))]);
+        options = options.options([("search_path", escaped(&migrate::quoted(schema)))]);
     }
     if options.get_application_name().is_none() {
         options = options.application_name("composable-rust");
     }
     Ok(options)
+}
+
+/// A value among the start-up options, which blanks of any kind separate.
+fn escaped(value: &str) -> String {
+    let needs_escape = |c: char| c == '\\' || c.is_ascii_whitespace() || c == '\x0b';
+    value.chars().flat_map(|c| needs_escape(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 async fn first_connection(
@@ -81,14 +86,18 @@ async fn first_connection(
         attempt.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?.map_err(unreachable)?;
     // No warnings about tables that are already there.
     connection.execute("set client_min_messages = warning").await.map_err(ConnectError::Schema)?;
-    let (number, text): (i32, String) = sqlx::query_as(
-        "select current_setting('server_version_num')::int, current_setting('server_version')",
+    let (number, text, encoding): (i32, String, String) = sqlx::query_as(
+        "select current_setting('server_version_num')::int, current_setting('server_version'), \
+             current_setting('server_encoding')",
     )
     .fetch_one(&mut connection)
     .await
     .map_err(ConnectError::Schema)?;
     if number < OLDEST_SERVER {
         return Err(ConnectError::ServerTooOld(text));
+    }
+    if encoding != "UTF8" {
+        return Err(ConnectError::Encoding(encoding));
     }
     Ok(connection)
 }

@@ -42,14 +42,7 @@ const DEAD_LETTERS: &str = concat!(
      ) d"
 );
 
-/// The row is looked for by its id alone, here too.
-/// Under the partition's lock, since appends delete the letters of timers.
-const DECIDE: &str = "update dead_letters d set decision = $3 \
-     from (select lock_partition($1)) locked where d.id = $2 and d.partition + 0 = $1 and coalesce(( \
-         select false from dead_letters b where b.partition = d.partition and b.kind = d.kind \
-         and b.target = d.target and b.stream_id = d.stream_id and b.recipient = d.recipient \
-         and (b.sequence, b.index) < (d.sequence, d.index) limit 1 \
-     ), true)";
+const DECIDE: &str = "select decide_dead_letter($1, $2, $3)";
 
 const DECIDED: &str = concat!(
     "select ",
@@ -84,10 +77,11 @@ impl PostgresEventStore {
         id: Uuid,
         decision: DeadLetterDecision,
     ) -> Result<bool, StoreError> {
-        let query =
-            sqlx::query(DECIDE).bind(smallint(partition)).bind(id).bind(decision_name(decision));
-        let done = self.writers.run(async |writer| query.execute(writer).await).await?;
-        let is_kept = done.rows_affected() > 0;
+        let query = sqlx::query_scalar(DECIDE)
+            .bind(smallint(partition))
+            .bind(id)
+            .bind(decision_name(decision));
+        let is_kept = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_kept {
             self.tail.has_work();
         }

@@ -23,6 +23,27 @@ pub enum ConnectError {
     /// The server is older than PostgreSQL 15. Upgrade it.
     #[error("the server is PostgreSQL {0}, at least 15 is needed")]
     ServerTooOld(String),
+    /// The database does not hold text as UTF-8. Create one with `encoding 'UTF8'`.
+    #[error("the database holds text as {0}, UTF8 is needed")]
+    Encoding(String),
+    /// A schema's name has from 1 to 63 bytes and no NUL; PostgreSQL would cut a longer one. Choose
+    /// another.
+    #[error("a schema cannot be called {0:?}: a name has from 1 to 63 bytes and no NUL")]
+    InvalidSchema(String),
+    /// There is no log in the schema, and it holds tables of other owners under the names that the
+    /// store needs. Give the store a schema of its own with [`schema`].
+    ///
+    /// [`schema`]: crate::PostgresEventStoreBuilder::schema
+    #[error(
+        "the schema {schema} has tables of other owners ({}): give the event store its own schema",
+        tables.join(", ")
+    )]
+    ForeignTables {
+        /// The schema.
+        schema: String,
+        /// The names of the tables.
+        tables: Vec<String>,
+    },
     /// The database was migrated by a newer version of this crate. Run that version.
     #[error("the database has schema version {found}, this program knows versions up to {known}")]
     SchemaNewer {

@@ -13,15 +13,19 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// Only one process migrates at a time. The number has no meaning.
 const MIGRATION_LOCK: i64 = 0x636f_6d70_6f73_6500;
 
-/// Brings the schema up to date if asked to, and reads what is fixed about the log.
+/// Brings the schema up to date if asked to, and reads what is fixed about the log. Where there is
+/// nothing to migrate, it only reads: the role of the service may have no other rights.
 pub(crate) async fn open(
     connection: &mut PgConnection,
     builder: &PostgresEventStoreBuilder,
 ) -> Result<LogInfo, ConnectError> {
     let known = known_version();
     let mut found = version(connection).await.map_err(ConnectError::Schema)?;
-    if found <= known && builder.migrate {
-        found = migrate(connection, builder).await.map_err(ConnectError::Schema)?;
+    if builder.migrate
+        && (found < known
+            || found == known && !has_log(connection).await.map_err(ConnectError::Schema)?)
+    {
+        found = migrate(connection, builder).await?;
     }
     if found > known {
         return Err(ConnectError::SchemaNewer { found, known });
@@ -50,36 +54,95 @@ async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar("select event_store_schema_version()").fetch_one(connection).await
 }
 
+async fn has_log(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select exists (select from log)").fetch_one(connection).await
+}
+
 /// Runs what the database has not seen yet; all of it or nothing. Several processes may do so at
 /// once. sqlx's own bookkeeping is not used: its table would be the application's as well, and
 /// migrations that were run by hand are not in it.
 async fn migrate(
     connection: &mut PgConnection,
     builder: &PostgresEventStoreBuilder,
-) -> Result<i32, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+) -> Result<i32, ConnectError> {
+    let mut transaction = connection.begin().await.map_err(ConnectError::Schema)?;
     // The schema is created before anything looks for a place to create tables in.
+    create_schema(&mut transaction, builder).await.map_err(ConnectError::Schema)?;
+    let found = version(&mut transaction).await.map_err(ConnectError::Schema)?;
+    if found == 0 {
+        refuse_foreign_tables(&mut transaction).await?;
+    }
+    let found = run(&mut transaction, found, builder).await.map_err(ConnectError::Schema)?;
+    transaction.commit().await.map_err(ConnectError::Schema)?;
+    Ok(found)
+}
+
+/// Creates the schema if it is missing: looking first needs no right to create any.
+async fn create_schema(
+    transaction: &mut PgConnection,
+    builder: &PostgresEventStoreBuilder,
+) -> Result<(), sqlx::Error> {
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(MIGRATION_LOCK)
         .execute(&mut *transaction)
         .await?;
-    if let Some(schema) = &builder.schema {
-        let create = format!("create schema if not exists {}", quoted(schema));
+    let Some(schema) = &builder.schema else { return Ok(()) };
+    let is_there: bool =
+        sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
+            .bind(schema)
+            .fetch_one(&mut *transaction)
+            .await?;
+    if !is_there {
+        let create = format!("create schema {}", quoted(schema));
         transaction.execute(create.as_str()).await?;
     }
-    let found = version(&mut transaction).await?;
+    Ok(())
+}
+
+/// The migrations would take tables of other owners for their own.
+async fn refuse_foreign_tables(transaction: &mut PgConnection) -> Result<(), ConnectError> {
+    let foreign: Vec<(String, String)> = sqlx::query_as(
+        "select n.nspname::text, c.relname::text from pg_class c \
+         join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = current_schema() and c.relname = any ($1) order by c.relname",
+    )
+    .bind(tables())
+    .fetch_all(transaction)
+    .await
+    .map_err(ConnectError::Schema)?;
+    match foreign.first() {
+        None => Ok(()),
+        Some((schema, _)) => Err(ConnectError::ForeignTables {
+            schema: schema.clone(),
+            tables: foreign.iter().map(|(_, table)| table.clone()).collect(),
+        }),
+    }
+}
+
+/// The names of the tables that the migrations create.
+fn tables() -> Vec<&'static str> {
+    let creations = MIGRATIONS
+        .iter()
+        .flat_map(|migration| migration.sql.split("create table if not exists ").skip(1));
+    creations.filter_map(|rest| rest.split_whitespace().next()).collect()
+}
+
+async fn run(
+    transaction: &mut PgConnection,
+    found: i32,
+    builder: &PostgresEventStoreBuilder,
+) -> Result<i32, sqlx::Error> {
     for migration in MIGRATIONS.iter().filter(|m| m.version > i64::from(found)) {
         tracing::info!(version = migration.version, "migrating the event store's schema");
         transaction.execute(sqlx::raw_sql(&migration.sql)).await?;
     }
-    let found = version(&mut transaction).await?;
+    let found = version(transaction).await?;
     if found <= known_version() {
         sqlx::query("select create_log($1)")
             .bind(i32::from(builder.partitions))
-            .execute(&mut *transaction)
+            .execute(transaction)
             .await?;
     }
-    transaction.commit().await?;
     Ok(found)
 }
 
@@ -115,4 +178,18 @@ async fn read(connection: &mut PgConnection) -> Result<LogInfo, ConnectError> {
 /// An SQL identifier.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tables;
+
+    #[test]
+    fn the_tables_are_read_from_the_migrations() {
+        let tables = tables();
+        assert_eq!(tables.len(), 12);
+        for name in ["log", "events", "outbox", "dead_letters"] {
+            assert!(tables.contains(&name), "{name} is not among {tables:?}");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! A database of its own for each test, and what opens it.
 
+use std::time::Duration;
+
 use composable_rust_postgres::{PostgresEventStore, PostgresEventStoreBuilder};
 use composable_rust_testing::TestDatabase;
 use sqlx::{Connection as _, PgConnection};
+use tokio::time::sleep;
 
 /// A database that is dropped when the test is done.
 pub(crate) struct Database(TestDatabase);
@@ -30,5 +33,15 @@ impl Database {
 
     pub(crate) async fn connection(&self) -> PgConnection {
         PgConnection::connect(&self.0.url()).await.unwrap()
+    }
+
+    /// Waits until a statement in this database waits for a lock.
+    pub(crate) async fn wait_for_lock(&self) {
+        let mut connection = self.connection().await;
+        let waits = "select exists (select from pg_stat_activity \
+                     where datname = current_database() and wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut connection).await.unwrap() {
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 }

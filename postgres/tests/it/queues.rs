@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    EventStore as _, ExpectedVersion, OutboxKind, Queue, QueueChange, QueuePlace, QueuedRow,
-    Settlement, WorkQueues as _,
+    DeadLetterDecision, EventStore as _, ExpectedVersion, OutboxKind, Queue, QueueChange,
+    QueuePlace, QueuedRow, Settlement, WorkQueues as _,
 };
-use sqlx::Connection as _;
+use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep};
 
 use crate::database::Database;
@@ -166,4 +166,29 @@ async fn dead_letters_are_listed_in_order_of_queues() {
         paged.extend(page);
     }
     assert_eq!(paged, all);
+}
+
+/// A letter that comes before it is parked while the decision waits for the partition.
+#[tokio::test]
+async fn a_decision_sees_what_it_waited_for() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    store.park(0, &[queued(8)], "no").await.unwrap();
+    let mut foreign = database.connection().await;
+    let mut parking = foreign.begin().await.unwrap();
+    parking.execute("select from partitions for update").await.unwrap();
+    let decision = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let id = row(8).id;
+            store.decide_dead_letter(0, id, DeadLetterDecision::Redrive).await.unwrap()
+        }
+    });
+    database.wait_for_lock().await;
+    // Of the same pair.
+    let first = "insert into dead_letters select (jsonb_populate_record(d, \
+                 jsonb_build_object('id', gen_random_uuid(), 'sequence', 0))).* from dead_letters d";
+    parking.execute(first).await.unwrap();
+    parking.commit().await.unwrap();
+    assert!(!decision.await.unwrap(), "it is not the first of its pair");
 }

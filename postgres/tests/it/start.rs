@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use composable_rust_core::{EventStore as _, ExpectedVersion};
-use composable_rust_postgres::{ConnectError, PostgresEventStore};
+use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use sqlx::Executor as _;
 
 use crate::database::Database;
@@ -97,4 +97,96 @@ async fn the_isolation_level_of_the_database_does_not_matter() {
         assert!(error.to_string().contains("READ COMMITTED"), "{error}");
     }
     assert_eq!(load(&store, "a-1").await.len(), 1);
+}
+
+/// A role that may log in, and nothing else; it is dropped with the database's contents.
+struct Role<'a> {
+    database: &'a Database,
+    name: String,
+}
+
+impl<'a> Role<'a> {
+    async fn create(database: &'a Database) -> Self {
+        let name = format!("{}_role", database.name());
+        let role = Self { database, name };
+        role.grant(&format!("create role {} login", role.name)).await;
+        role
+    }
+
+    async fn grant(&self, statement: &str) {
+        self.database.connection().await.execute(statement).await.unwrap();
+    }
+
+    fn builder(&self) -> PostgresEventStoreBuilder {
+        let url = self.database.url();
+        let at = url.find("://").unwrap() + 3;
+        let host = url[at..].split_once('@').map_or(&url[at..], |(_, host)| host);
+        PostgresEventStore::builder(&format!("postgres://{}@{host}", self.name)).schema("orders")
+    }
+
+    async fn drop(self) {
+        self.grant(&format!("drop owned by {0} cascade; drop role {0}", self.name)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_needs_no_right_that_is_not_used() {
+    let database = Database::create().await;
+    let role = Role::create(&database).await;
+    let name = &role.name;
+    role.grant("create schema orders").await;
+    role.grant(&format!("grant usage, create on schema orders to {name}")).await;
+    role.builder().connect().await.expect("it may create tables in the schema that is there");
+    role.grant(&format!("revoke create on schema orders from {name}")).await;
+    let store = role.builder().connect().await.expect("nothing is left to create");
+    commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
+    drop(store);
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn tables_of_others_are_left_alone() {
+    let database = Database::create().await;
+    let mut connection = database.connection().await;
+    connection.execute("create table events (id int); create view log as select 1").await.unwrap();
+    match database.builder().connect().await {
+        Err(ConnectError::ForeignTables { schema, tables }) => {
+            assert_eq!((schema.as_str(), tables), ("public", vec!["events".into(), "log".into()]));
+        }
+        other => panic!("{other:?}"),
+    }
+    let tables: i64 =
+        sqlx::query_scalar("select count(*) from pg_tables where schemaname = 'public'")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(tables, 1, "nothing was created");
+    database.builder().schema("orders").connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_schema_may_have_any_name_that_the_server_keeps() {
+    let database = Database::create().await;
+    for name in ["tab\tand \\", "line\nbreak", "a 'quote\", public", &"ö".repeat(31)] {
+        let store = database.builder().schema(name).connect().await.unwrap();
+        commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
+        assert_eq!(load(&store, "a-1").await.len(), 1, "{name:?} holds the log of another");
+    }
+    for name in ["", "nul\0", &"ö".repeat(32)] {
+        let refused = database.builder().schema(name).connect().await;
+        assert!(matches!(refused, Err(ConnectError::InvalidSchema(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_must_hold_unicode() {
+    let database = Database::create().await;
+    let mut connection = database.connection().await;
+    let name = format!("{}_ascii", database.name());
+    let create = format!("create database {name} template template0 encoding 'SQL_ASCII'");
+    connection.execute(create.as_str()).await.unwrap();
+    let url = database.url().replace(database.name(), &name);
+    let refused = PostgresEventStore::connect(&url).await;
+    connection.execute(format!("drop database {name} with (force)").as_str()).await.unwrap();
+    assert!(matches!(refused, Err(ConnectError::Encoding(_))), "{refused:?}");
 }
