@@ -71,7 +71,7 @@ async fn relay(url: &str, schema: &str, brokers: &str, prefix: &str, events: usi
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let done: u64 = store
-            .load_checkpoints("relay")
+            .load_checkpoints("relay/ticket-events/ticket")
             .await
             .expect("the checkpoints")
             .iter()

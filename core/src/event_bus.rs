@@ -112,12 +112,13 @@ pub trait Publisher: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), PublishError>> + Send;
 }
 
-/// Names a publisher: one per log partition and purpose.
+/// The name of a publisher: there is one for each log partition and purpose.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublisherName {
     /// The log.
     pub log: Uuid,
-    /// What it publishes, such as `relay`.
+    /// What it publishes, such as `relay/order-events/order`. Purposes that agree up to the first `/`
+    /// are of one kind, and may keep their positions in one place.
     pub purpose: String,
     /// The partition of the log.
     pub partition: u16,

@@ -19,9 +19,16 @@ pub(crate) struct Positions {
     limit: Duration,
 }
 
-/// The name of the topic, less the prefix, and of the group.
+/// The topic that the positions are offsets of, less the prefix: one for all purposes of a kind.
 pub(crate) fn topic(name: &PublisherName) -> String {
-    format!("{}-{}", name.log, name.purpose)
+    let kind = name.purpose.split('/').next().unwrap_or_default();
+    format!("{}-{kind}", name.log)
+}
+
+/// The publisher as groups and transactional ids call it, less the partition. Some brokers take
+/// letters, digits, `.`, `_` and `-` only.
+pub(crate) fn broker_name(name: &PublisherName) -> String {
+    format!("{}-{}", name.log, name.purpose.replace('/', "-"))
 }
 
 impl Positions {
@@ -29,11 +36,10 @@ impl Positions {
         settings: &RedpandaEventBusBuilder,
         name: &PublisherName,
     ) -> Result<Self, KafkaError> {
-        let group = topic(name);
-        let config = positions(settings, &group);
+        let config = positions(settings, &broker_name(name));
         Ok(Self {
             client: config.create_with_context(Quiet::new(Voice::default()))?,
-            topic: format!("{}{group}", settings.topic_prefix),
+            topic: format!("{}{}", settings.topic_prefix, topic(name)),
             partition: i32::from(name.partition),
             limit: settings.connect_timeout,
         })

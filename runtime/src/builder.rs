@@ -41,7 +41,7 @@ pub struct AppBuilder {
     gateways: Vec<(&'static str, RegisteredGateway)>,
     policies: Vec<RegisteredPolicy>,
     projections: Vec<Arc<dyn ErasedProjection>>,
-    published: Vec<Published>,
+    published: Vec<Arc<Published>>,
     /// Targets in another service, and those in another process on the same store.
     remote: BTreeSet<&'static str>,
     elsewhere: BTreeSet<ReplySource>,
@@ -198,7 +198,8 @@ impl AppBuilder {
     pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
         let map = Box::new(AsTheyAre::<A::Event>(PhantomData));
         let topic = format!("{}-events", A::NAME);
-        self.published.push(Published { category: A::NAME, topic, format, map });
+        let published = Published { category: A::NAME, topic, format, map };
+        self.published.push(Arc::new(published));
         self
     }
 
@@ -212,7 +213,8 @@ impl AppBuilder {
         map: impl Fn(&Recorded<A::Event>) -> Option<M> + Send + Sync + 'static,
     ) -> Self {
         let map = Box::new(As::<A::Event, M, _>(map, PhantomData));
-        self.published.push(Published { category: A::NAME, topic: topic.into(), format, map });
+        let published = Published { category: A::NAME, topic: topic.into(), format, map };
+        self.published.push(Arc::new(published));
         self
     }
 
@@ -427,7 +429,7 @@ impl AppBuilder {
             gateways: self.gateways.into_iter().collect(),
             policies: self.policies,
             projections: self.projections.into_iter().map(|p| (p.name(), p)).collect(),
-            published: Arc::new(self.published),
+            published: self.published,
             served: self.served,
             bus: self.bus,
         };

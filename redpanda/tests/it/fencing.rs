@@ -36,7 +36,7 @@ async fn a_hung_holder_holds_nobody_back_and_publishes_nothing() {
     let (topic, log) = (unique("orders"), Uuid::new_v4());
     let mut first = bus.publisher(&relay(log)).await.unwrap();
     first.publish_batch(messages(&topic, "k", 1), Some(at(1))).await.unwrap();
-    let frozen = hung(&format!("{log}-relay-0"), &topic);
+    let frozen = hung(&format!("{log}-relay-order-events-order-0"), &topic);
     assert!(matches!(
         first.publish_batch(messages(&topic, "k", 1), Some(at(9))).await,
         Err(PublishError::Fenced)

@@ -33,7 +33,12 @@ pub(crate) fn messages(topic: &str, key: &str, count: usize) -> Vec<BusMessage> 
 }
 
 pub(crate) fn relay(log: Uuid) -> PublisherName {
-    PublisherName { log, purpose: "relay".to_owned(), partition: 0, partitions: 1 }
+    PublisherName {
+        log,
+        purpose: "relay/order-events/order".to_owned(),
+        partition: 0,
+        partitions: 1,
+    }
 }
 
 pub(crate) async fn publish(bus: &RedpandaEventBus, messages: Vec<BusMessage>) {

@@ -170,6 +170,13 @@ impl AppBuilder {
                  `.elsewhere` (another process)"
             ));
         }
+        let mut relayed = BTreeSet::new();
+        for of in &self.published {
+            if !relayed.insert((of.category, &of.topic)) {
+                let (name, topic) = (of.category, &of.topic);
+                problems.push(format!("events of `{name}` are published to `{topic}` twice"));
+            }
+        }
         for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
             problems.push(format!("`{name}` is served but not registered"));
         }

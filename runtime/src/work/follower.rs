@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Advance, Checkpoint, EventId, EventStore as _, Position, QueuedRow, RecordedEvent,
-    ResumePosition, StoreError, StoredContent, WorkQueues as _,
+    SharedEventStore, StoreError, StoredContent, WorkQueues as _,
 };
 
 use super::attempts::wait_for_others;
@@ -26,17 +26,18 @@ pub(crate) trait Follow: Send + Sync {
     /// Whether it begins at the start of the log, not at its head.
     fn begins_at_start(&self) -> bool;
 
-    /// A partition was taken over. Gives how far it is known to be done elsewhere than in the
-    /// checkpoint, which is read only after this.
-    fn take_over(
-        &mut self,
-        held: &Arc<Held>,
-    ) -> impl Future<Output = Result<Option<ResumePosition>, Stop>> + Send;
+    /// A partition was taken over.
+    fn take_over(&mut self, _held: &Arc<Held>) -> impl Future<Output = Result<(), Stop>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Events of one partition that are handled at a time at most.
     fn page(&self) -> usize {
         1_000
     }
+
+    /// There was nothing to read.
+    fn idle(&mut self) {}
 
     /// A partition was given up.
     fn give_up(&mut self, partition: u16);
@@ -110,7 +111,10 @@ impl<F: Follow> Follower<F> {
                     self.failures = 0;
                     continue;
                 }
-                Ok(false) => None,
+                Ok(false) => {
+                    self.follow.idle();
+                    None
+                }
                 Err(error) => {
                     tracing::warn!(follower = self.follow.name(), %error, "the log cannot be read");
                     self.failures += 1;
@@ -240,41 +244,28 @@ impl<F: Follow> Follower<F> {
     /// Where to go on in a partition that was taken over.
     async fn begin(&mut self, held: &Arc<Held>) -> Result<Checkpoint, Stop> {
         let partition = held.lease.partition;
-        let elsewhere = self.follow.take_over(held).await?;
+        self.follow.take_over(held).await?;
         let store = self.work.store();
         let stored = store.load_checkpoints(self.follow.name()).await?;
         let stored = stored.into_iter().find(|checkpoint| checkpoint.partition == partition);
         let ends = store.heads().await?;
         let end = ends.iter().find(|end| end.partition == partition).map_or(0, |end| end.offset);
-        let at = match (stored, elsewhere) {
-            (Some(stored), Some(resume)) if resume.offset > stored.offset => resume.offset,
-            (Some(stored), _) => stored.offset,
-            (None, Some(resume)) => resume.offset,
-            (None, None) if self.follow.begins_at_start() => 0,
-            (None, None) => end,
+        let offset = match stored {
+            Some(stored) => stored.offset,
+            None if self.follow.begins_at_start() => 0,
+            None => end,
         };
-        let event_id = self.event_at(partition, at).await?;
-        let stored_event = stored.and_then(|at| Some((at.offset, at.event_id?)));
-        let published_event = elsewhere.and_then(|at| Some((at.offset, at.event_id?)));
-        let mut changed = false;
-        for (offset, id) in stored_event.into_iter().chain(published_event) {
-            changed |= self.event_at(partition, offset).await? != Some(id);
-        }
-        if at > end || (at > 0 && event_id.is_none()) || changed {
-            let position = Position::new(partition, at);
+        let position = Position::new(partition, offset);
+        let event_id = event_at(store, position).await?;
+        let changed = stored.is_some_and(|at| at.event_id.is_some() && at.event_id != event_id);
+        if offset > end || (offset > 0 && event_id.is_none()) || changed {
             return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));
         }
-        let at = Checkpoint { partition, offset: at, event_id };
-        if stored.is_none_or(|stored| stored.offset < at.offset) {
+        let at = Checkpoint { partition, offset, event_id };
+        if stored.is_none() && !self.follow.begins_at_start() {
             self.save(held, at, &[]).await?;
         }
         Ok(at)
-    }
-
-    async fn event_at(&self, partition: u16, offset: u64) -> Result<Option<EventId>, StoreError> {
-        let Some(before) = offset.checked_sub(1) else { return Ok(None) };
-        let events = self.work.store().read_log(&[Position::new(partition, before)], 1).await?;
-        Ok(events.into_iter().find(|event| event.position.offset == offset).map(|event| event.id))
     }
 
     fn stop(&mut self, partition: u16, stop: Stop) {
@@ -306,4 +297,14 @@ impl<F: Follow> Follower<F> {
         };
         self.resting.insert(partition, self.work.now() + rest);
     }
+}
+
+/// Returns the id of the event at a position.
+pub(crate) async fn event_at(
+    store: &SharedEventStore,
+    at: Position,
+) -> Result<Option<EventId>, StoreError> {
+    let Some(before) = at.offset.checked_sub(1) else { return Ok(None) };
+    let events = store.read_log(&[Position::new(at.partition, before)], 1).await?;
+    Ok(events.into_iter().find(|event| event.position == at).map(|event| event.id))
 }

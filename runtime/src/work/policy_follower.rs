@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use composable_rust_core::{
-    OutboxKind, Queue, QueuedRow, RecordedEvent, ResumePosition, WorkQueues as _,
-};
+use composable_rust_core::{OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _};
 
 use super::context::Work;
 use super::follower::{Follow, Stop};
@@ -76,11 +74,11 @@ impl Follow for PolicyFollower {
         self.policy.from_start
     }
 
-    async fn take_over(&mut self, held: &Arc<Held>) -> Result<Option<ResumePosition>, Stop> {
+    async fn take_over(&mut self, held: &Arc<Held>) -> Result<(), Stop> {
         let partition = held.lease.partition;
         let waiting = waiting(&self.work, &self.policy.name, partition).await?;
         self.waiting.insert(partition, waiting);
-        Ok(None)
+        Ok(())
     }
 
     fn give_up(&mut self, partition: u16) {

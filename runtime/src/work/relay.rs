@@ -1,27 +1,23 @@
 //! Publishing the events of the log to the bus.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    BusMessage, Codecs, EventBus as _, EventStore as _, Format, Message, PublishError,
+    BusMessage, Codecs, EventBus as _, EventStore as _, Format, Message, Position, PublishError,
     Publisher as _, PublisherName, QueuedRow, Recorded, RecordedEvent, ResumePosition,
     SharedPublisher, StoredContent,
 };
 
 use super::context::Work;
 use super::envelope::event_message;
-use super::follower::{Follow, Stop};
+use super::follower::{Follow, Stop, event_at};
 use super::leases::Held;
-use crate::aggregate::Shared;
 use crate::encode::describe;
 use crate::error::panic_text;
 use crate::handle::content_of;
-
-/// The worker of the relay, as leases and checkpoints name it.
-pub(crate) const RELAY: &str = "relay";
 
 /// What is published of the events of one aggregate type.
 pub(crate) struct Published {
@@ -85,17 +81,120 @@ fn unreadable(event: &RecordedEvent, error: &composable_rust_core::DecodeError) 
     if error.is_newer() { Stop::Newer(text) } else { Stop::Unavailable(text) }
 }
 
-/// Follows the log and publishes. Each partition has a publisher of its own, which fences whoever
-/// had the partition before.
+/// Follows one partition of the log and publishes the events of one category to one topic.
+///
+/// Its publisher fences whoever had the partition before. It is opened when there is something to
+/// publish, and closed when there was nothing for a while: a log has many partitions, and most
+/// topics are quiet.
 pub(crate) struct Relay {
     work: Arc<Work>,
-    published: Arc<Vec<Published>>,
-    publishers: BTreeMap<u16, SharedPublisher>,
+    published: Arc<Published>,
+    name: String,
+    open: Option<OpenPublisher>,
+}
+
+struct OpenPublisher {
+    publisher: SharedPublisher,
+    /// The offset up to which everything is on the topic.
+    published: u64,
+    /// The last use, in monotonic time.
+    used: Duration,
+}
+
+/// The time after which a publisher that is not used is closed.
+const CLOSE_AFTER: Duration = Duration::from_secs(60);
+
+/// Returns the worker of a topic and category, as leases, checkpoints and publishers name it. Each
+/// process publishes what it registers: one that does not know a type must not move the checkpoint
+/// past its events.
+pub(crate) fn relay_worker(published: &Published) -> String {
+    format!("relay/{}/{}", published.topic, published.category)
 }
 
 impl Relay {
-    pub(crate) fn new(work: Arc<Work>, published: Arc<Vec<Published>>) -> Self {
-        Self { work, published, publishers: BTreeMap::new() }
+    pub(crate) fn new(work: Arc<Work>, published: Arc<Published>) -> Self {
+        let name = relay_worker(&published);
+        Self { work, published, name, open: None }
+    }
+
+    /// The publisher, whose position is compared with the log when it is opened.
+    async fn open(&mut self, partition: u16) -> Result<&mut OpenPublisher, Stop> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.open_publisher(partition).await?,
+        };
+        Ok(self.open.insert(OpenPublisher { used: self.work.now(), ..open }))
+    }
+
+    async fn open_publisher(&self, partition: u16) -> Result<OpenPublisher, Stop> {
+        let mut publisher = open(&self.work, &self.name, partition).await?;
+        let resume = publisher.resume_position().await.map_err(|error| stop_of(&error))?;
+        let offset = resume.map_or(0, |resume| resume.offset);
+        if let Some(ResumePosition { offset: 1.., event_id }) = resume {
+            let position = Position::new(partition, offset);
+            let event = event_at(self.work.store(), position).await?;
+            if event.is_none() || (event_id.is_some() && event != event_id) {
+                return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));
+            }
+        }
+        Ok(OpenPublisher { publisher, published: offset, used: self.work.now() })
+    }
+
+    /// Publishes what is not on the topic yet, with the position of `last`.
+    async fn publish(
+        &mut self,
+        partition: u16,
+        mut messages: Vec<(u64, BusMessage)>,
+        last: &RecordedEvent,
+    ) -> Result<(), Stop> {
+        let open = self.open(partition).await?;
+        messages.retain(|(offset, _)| *offset > open.published);
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let messages = messages.into_iter().map(|(_, message)| message).collect();
+        let offset = last.position.offset;
+        let position = ResumePosition { offset, event_id: Some(last.id) };
+        let outcome = open.publisher.publish_batch(messages, Some(position)).await;
+        outcome.map_err(|error| stop_of(&error))?;
+        open.published = offset;
+        Ok(())
+    }
+
+    fn close_if_unused(&mut self) {
+        let now = self.work.now();
+        self.open.take_if(|open| now.saturating_sub(open.used) >= CLOSE_AFTER);
+    }
+
+    /// The messages for these events, with their offsets, and for how many events they are: up to the
+    /// first that is in the way.
+    #[allow(clippy::type_complexity, reason = "it is used once")]
+    fn messages(&self, events: &[RecordedEvent]) -> Result<(Vec<(u64, BusMessage)>, usize), Stop> {
+        let (shared, of) = (&self.work.shared, &self.published);
+        let message = |event: &RecordedEvent| {
+            if event.content == StoredContent::Erased {
+                // Other services forget what they made of the stream.
+                return Ok(Some((ERASED.to_owned(), 1, Vec::new())));
+            }
+            of.map.map(&shared.codecs, event, of.format)
+        };
+        let mut messages = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            if event.stream.category() != of.category {
+                continue;
+            }
+            match message(event) {
+                Ok(None) => {}
+                Ok(Some((name, schema, bytes))) => {
+                    let (topic, log) = (&of.topic, shared.log.id);
+                    let message = event_message(topic, log, event, &name, schema, of.format, bytes);
+                    messages.push((event.position.offset, message));
+                }
+                Err(stop) if index == 0 => return Err(stop),
+                Err(_) => return Ok((messages, index)),
+            }
+        }
+        Ok((messages, events.len()))
     }
 }
 
@@ -121,49 +220,13 @@ pub(crate) fn stop_of(error: &PublishError) -> Stop {
     }
 }
 
-fn messages(
-    shared: &Shared,
-    published: &[Published],
-    events: &[RecordedEvent],
-) -> Result<Vec<BusMessage>, (Stop, usize, Vec<BusMessage>)> {
-    let mut messages = Vec::with_capacity(events.len());
-    for (index, event) in events.iter().enumerate() {
-        for of in published.iter().filter(|of| of.category == event.stream.category()) {
-            if event.content == StoredContent::Erased {
-                // Other services forget what they made of the stream.
-                let (topic, log) = (&of.topic, shared.log.id);
-                messages.push(event_message(topic, log, event, ERASED, 1, of.format, Vec::new()));
-                continue;
-            }
-            match of.map.map(&shared.codecs, event, of.format) {
-                Ok(None) => {}
-                Ok(Some((name, schema, bytes))) => {
-                    let (log, format) = (shared.log.id, of.format);
-                    let topic = &of.topic;
-                    messages.push(event_message(topic, log, event, &name, schema, format, bytes));
-                }
-                Err(stop) => return Err((stop, index, messages)),
-            }
-        }
-    }
-    Ok(messages)
-}
-
 impl Follow for Relay {
     fn name(&self) -> &str {
-        RELAY
+        &self.name
     }
 
     fn begins_at_start(&self) -> bool {
         true
-    }
-
-    async fn take_over(&mut self, held: &Arc<Held>) -> Result<Option<ResumePosition>, Stop> {
-        let partition = held.lease.partition;
-        let mut publisher = open(&self.work, RELAY, partition).await?;
-        let position = publisher.resume_position().await.map_err(|error| stop_of(&error))?;
-        self.publishers.insert(partition, publisher);
-        Ok(position)
     }
 
     /// A transaction costs half at 1,000 messages, a fifth at 5,000.
@@ -171,8 +234,12 @@ impl Follow for Relay {
         5_000
     }
 
-    fn give_up(&mut self, partition: u16) {
-        self.publishers.remove(&partition);
+    fn idle(&mut self) {
+        self.close_if_unused();
+    }
+
+    fn give_up(&mut self, _: u16) {
+        self.open = None;
     }
 
     async fn handle(
@@ -181,32 +248,18 @@ impl Follow for Relay {
         events: &[RecordedEvent],
     ) -> Result<(Vec<QueuedRow>, usize), Stop> {
         let partition = held.lease.partition;
-        let (messages, done) = match messages(&self.work.shared, &self.published, events) {
-            Ok(messages) => (messages, events.len()),
-            Err((stop, 0, _)) => return Err(stop),
-            // Up to the event that is in the way; events of several topics are whole or not there.
-            Err((_, index, _)) => {
-                let before = self::messages(&self.work.shared, &self.published, &events[..index]);
-                (before.map_err(|(stop, _, _)| stop)?, index)
-            }
+        let (messages, done) = self.messages(events)?;
+        let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
+            return Ok((Vec::new(), 0));
         };
-        let Some(publisher) = self.publishers.get_mut(&partition) else {
-            return Err(Stop::Unavailable("it has no publisher".to_owned()));
-        };
-        let last = events.get(done.wrapping_sub(1));
-        let position = last.map(|event| ResumePosition {
-            offset: event.position.offset,
-            event_id: Some(event.id),
-        });
-        if !messages.is_empty() {
-            let outcome = publisher.publish_batch(messages, position).await;
-            outcome.map_err(|error| stop_of(&error))?;
+        if messages.is_empty() {
+            self.close_if_unused();
+        } else {
+            self.publish(partition, messages, last).await?;
         }
-        if let Some(event) = last {
-            let lag = self.work.shared.clock.now().since(event.recorded_at).as_secs_f64();
-            metrics::gauge!("composable_rust_relay_lag_seconds", "partition" => partition.to_string())
-                .set(lag);
-        }
+        let lag = self.work.shared.clock.now().since(last.recorded_at).as_secs_f64();
+        metrics::gauge!("composable_rust_relay_lag_seconds", "partition" => partition.to_string())
+            .set(lag);
         Ok((Vec::new(), done))
     }
 }

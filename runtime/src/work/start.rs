@@ -23,7 +23,7 @@ use super::policy_follower::{PolicyFollower, policy_worker};
 use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
 use super::received::{RECEIVED, serve_worker};
-use super::relay::{Published, RELAY, Relay};
+use super::relay::{Published, Relay, relay_worker};
 use super::sender::Sender;
 use super::timers::Timers;
 use crate::aggregate::Shared;
@@ -36,7 +36,7 @@ pub(crate) struct Plans {
     pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
     pub(crate) policies: Vec<RegisteredPolicy>,
     pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
-    pub(crate) published: Arc<Vec<Published>>,
+    pub(crate) published: Vec<Arc<Published>>,
     /// Aggregates whose commands other services may send.
     pub(crate) served: BTreeSet<&'static str>,
     pub(crate) bus: Option<SharedEventBus>,
@@ -88,8 +88,8 @@ impl Plans {
         let projections: Vec<_> = self.projections.keys().map(|p| projection_worker(p)).collect();
         if self.bus.is_some() {
             add(worker_of(OutboxKind::Send, BUS));
-            if !self.published.is_empty() {
-                add(RELAY.to_owned());
+            for published in &self.published {
+                add(relay_worker(published));
             }
         }
         // One worker over all partitions: two would wait for each other's locks on shared rows.
@@ -169,10 +169,11 @@ impl Plans {
         for partition in 0..work.shared.log.partitions {
             spawn(workers, work, "sender", move |work| Sender::new(work, partition).run());
         }
-        if !self.published.is_empty() {
+        for published in &self.published {
             for partition in 0..work.shared.log.partitions {
-                let published = Arc::clone(&self.published);
-                spawn(workers, work, RELAY, move |work| {
+                let published = Arc::clone(published);
+                let name = relay_worker(&published);
+                spawn(workers, work, &name, move |work| {
                     let relay = Relay::new(Arc::clone(&work), Arc::clone(&published));
                     Follower::new(work, relay).of_partition(partition).run()
                 });

@@ -102,7 +102,12 @@ impl Subject {
     }
 
     pub(super) fn publisher_name(&self, partition: u16) -> PublisherName {
-        PublisherName { log: self.id, purpose: "relay".to_owned(), partition, partitions: 3 }
+        PublisherName {
+            log: self.id,
+            purpose: "relay/order-events/order".to_owned(),
+            partition,
+            partitions: 3,
+        }
     }
 
     pub(super) async fn publisher(&self) -> SharedPublisher {

@@ -121,7 +121,7 @@ async fn clones_are_the_same_bus() {
     let bus = InMemoryEventBus::new();
     let name = composable_rust_core::PublisherName {
         log: uuid::Uuid::from_u128(1),
-        purpose: "relay".to_owned(),
+        purpose: "relay/order-events/order".to_owned(),
         partition: 0,
         partitions: 1,
     };

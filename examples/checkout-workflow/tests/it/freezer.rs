@@ -137,7 +137,7 @@ impl EventBus for Standing {
 
     async fn publisher(&self, name: &PublisherName) -> Result<StandingPublisher, BusError> {
         let publisher = self.bus.publisher(name).await?;
-        let folder = (name.purpose == "relay").then(|| Arc::clone(&self.folder));
+        let folder = name.purpose.starts_with("relay/").then(|| Arc::clone(&self.folder));
         Ok(StandingPublisher { publisher, folder })
     }
 

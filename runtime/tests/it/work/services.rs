@@ -4,9 +4,10 @@ mod comes_again;
 mod enemy;
 mod erased;
 mod releases;
+mod topics_of_events;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
@@ -133,6 +134,10 @@ struct Line {
     down: Arc<AtomicBool>,
     /// The largest payload; 0: any.
     most: Arc<AtomicUsize>,
+    /// The topic that is refused.
+    refused: Arc<Mutex<String>>,
+    /// The publishers of relays that are open.
+    relays: Arc<AtomicUsize>,
 }
 
 impl Line {
@@ -141,7 +146,17 @@ impl Line {
             bus: InMemoryEventBus::new().with_clock(Virtual::new()),
             down: Arc::default(),
             most: Arc::default(),
+            refused: Arc::default(),
+            relays: Arc::default(),
         }
+    }
+
+    fn refuse(&self, topic: &str) {
+        topic.clone_into(&mut self.refused.lock().unwrap());
+    }
+
+    fn open_relays(&self) -> usize {
+        self.relays.load(Ordering::SeqCst)
     }
 
     fn check(&self) -> Result<(), BusError> {
@@ -153,7 +168,13 @@ impl Line {
     }
 }
 
-struct LinePublisher(InMemoryPublisher, Line);
+struct LinePublisher(InMemoryPublisher, Line, bool);
+
+impl Drop for LinePublisher {
+    fn drop(&mut self) {
+        self.1.relays.fetch_sub(self.2.into(), Ordering::SeqCst);
+    }
+}
 
 impl Publisher for LinePublisher {
     async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
@@ -167,6 +188,10 @@ impl Publisher for LinePublisher {
         position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
         self.1.check()?;
+        let refused = self.1.refused.lock().unwrap().clone();
+        if messages.iter().any(|message| message.topic == refused) {
+            return Err(BusError::new("the topic is refused").into());
+        }
         self.0.publish_batch(messages, position).await
     }
 }
@@ -193,7 +218,10 @@ impl EventBus for Line {
 
     async fn publisher(&self, name: &PublisherName) -> Result<LinePublisher, BusError> {
         self.check()?;
-        Ok(LinePublisher(self.bus.publisher(name).await?, self.clone()))
+        let publisher = self.bus.publisher(name).await?;
+        let is_relay = name.purpose.starts_with("relay/");
+        self.relays.fetch_add(is_relay.into(), Ordering::SeqCst);
+        Ok(LinePublisher(publisher, self.clone(), is_relay))
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {
@@ -439,7 +467,8 @@ async fn a_log_that_went_back_and_has_regrown_is_not_relayed() {
     let _after = front(&world, restored.clone(), &line, false);
     tokio::time::sleep(millis(200_000)).await;
     versions_rise(&line.bus, 5).await;
-    assert!(restored.load_checkpoints("relay").await.unwrap().iter().all(|at| at.offset == 0));
+    let checkpoints = restored.load_checkpoints("relay/front-events/front").await.unwrap();
+    assert!(checkpoints.iter().all(|at| at.offset == 0));
 }
 
 /// A process crashes or freezes between publishing and writing down how far it is; its successor

@@ -1,0 +1,118 @@
+//! Each topic of events has a relay of its own.
+
+use super::*;
+
+/// An app of this world in which both types live.
+fn both(world: &World, line: &Line) -> AppBuilder {
+    both_on(world, world.memory.clone(), line)
+}
+
+fn both_on(world: &World, store: impl composable_rust_core::EventStore, line: &Line) -> AppBuilder {
+    let builder = world.bare_builder(store).event_bus(line.clone());
+    builder.aggregate::<Front>(()).aggregate::<Back>(())
+}
+
+async fn note_both(app: &App, n: u32) {
+    send(app, &n.to_string(), Errand::Note(n)).await;
+    let back = app.handle(&Back::id(n.to_string()));
+    back.send(BackCommand::Do(Errand::Note(n))).await.unwrap();
+}
+
+async fn published(line: &Line, topic: &str, count: usize) {
+    let what = format!("{count} events on {topic}");
+    eventually(&what, async || line.bus.messages(topic).len() >= count).await;
+    let ids: std::collections::BTreeSet<_> =
+        line.bus.messages(topic).iter().map(|m| m.header("ce_id").unwrap().to_owned()).collect();
+    assert_eq!((ids.len(), line.bus.messages(topic).len()), (count, count), "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_is_published_later_begins_at_the_start_of_the_log() {
+    let (line, world) = (Line::new(), world_of(1));
+    let first = started(both(&world, &line).publish::<Front>(Format::Json));
+    for n in 0..20 {
+        note_both(&first, n).await;
+    }
+    published(&line, "front-events", 20).await;
+    assert!(first.shutdown(PATIENCE).await);
+    let then = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
+    let then = started(then);
+    published(&line, "back-events", 20).await;
+    note_both(&then, 20).await;
+    published(&line, "back-events", 21).await;
+    published(&line, "front-events", 21).await;
+}
+
+/// As in a rolling deploy, or where each process publishes what it registers.
+#[tokio::test(start_paused = true)]
+async fn processes_that_publish_different_types_do_not_pass_over_each_others() {
+    let (line, world) = (Line::new(), world_of(1));
+    let front = started(both(&world, &line).publish::<Front>(Format::Json));
+    let back = started(both(&world, &line).publish::<Back>(Format::Json));
+    for n in 0..50 {
+        note_both(if n % 2 == 0 { &front } else { &back }, n).await;
+    }
+    published(&line, "front-events", 50).await;
+    published(&line, "back-events", 50).await;
+    // Each goes on alone.
+    assert!(front.shutdown(PATIENCE).await);
+    note_both(&back, 50).await;
+    published(&line, "back-events", 51).await;
+    let front = started(both(&world, &line).publish::<Front>(Format::Json));
+    published(&line, "front-events", 51).await;
+    drop(front);
+}
+
+/// The broker may lack a topic, or deny it.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_refused_does_not_stop_another() {
+    let (line, world) = (Line::new(), world_of(1));
+    line.refuse("front-events");
+    let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
+    let app = started(app);
+    for n in 0..20 {
+        note_both(&app, n).await;
+    }
+    published(&line, "back-events", 20).await;
+    line.refuse("nothing");
+    published(&line, "front-events", 20).await;
+}
+
+/// A publisher costs connections and threads.
+#[tokio::test(start_paused = true)]
+async fn a_publisher_is_open_only_while_there_is_something_to_publish() {
+    let (line, world) = (Line::new(), world_of(1));
+    let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
+    let app = started(app);
+    for n in 0..20 {
+        send(&app, "1", Errand::Note(n)).await;
+    }
+    published(&line, "front-events", 20).await;
+    assert_eq!(line.open_relays(), 1, "one stream, one log partition");
+    eventually("it is closed", async || line.open_relays() == 0).await;
+    send(&app, "1", Errand::Note(20)).await;
+    published(&line, "front-events", 21).await;
+    assert_eq!(line.open_relays(), 1);
+}
+
+/// The broker knows better than the checkpoint, and is asked when there is something to publish.
+#[tokio::test(start_paused = true)]
+async fn what_a_process_published_before_it_crashed_is_not_published_again() {
+    use crate::work::node::Mishap;
+    let (line, world) = (Line::new(), world_of(1));
+    let node = Node::new(world.memory.clone());
+    let first = both_on(&world, node.clone(), &line).publish::<Front>(Format::Json);
+    let first = started(first);
+    let writer = both(&world, &line).build().unwrap();
+    send(&writer, "1", Errand::Note(0)).await;
+    let checkpoints = async || world.memory.load_checkpoints("relay/front-events/front").await;
+    eventually("a checkpoint", async || checkpoints().await.unwrap().len() == 1).await;
+    node.next("enqueue", [Mishap::CrashesBefore]);
+    send(&writer, "1", Errand::Note(1)).await;
+    published(&line, "front-events", 2).await;
+    assert_eq!(checkpoints().await.unwrap()[0].offset, 1);
+    let second = started(both(&world, &line).publish::<Front>(Format::Json));
+    send(&second, "1", Errand::Note(2)).await;
+    published(&line, "front-events", 3).await;
+    drop(first);
+}
