@@ -137,13 +137,21 @@ pub trait EventStore: WorkQueues {
 
     /// Saves a snapshot. One that is not newer than what is there for its fingerprint is ignored.
     ///
-    /// So is one whose last event is erased (the event at its version, or the one before
+    /// So is one of a version that the stream has no event of: a server that takes over may lack the
+    /// last events of the one before. And so is one whose last event is erased (the event at its version, or the one before
     /// [`CLOSED`](crate::event::CLOSED)), whichever comes first: a save that was under way while the
     /// stream was erased does not bring content back.
     fn save_snapshot(
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Deletes the snapshots of `stream` above a version: of states that the log has lost.
+    fn delete_snapshots(
+        &self,
+        stream: &StreamId,
+        above: Version,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The latest snapshot of `stream` with this fingerprint.

@@ -113,6 +113,7 @@ erase! {
         fn heads() -> Vec<Position>;
         fn wait_for_events(after: borrowed [Position]) -> ();
         fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot) -> ();
+        fn delete_snapshots(stream: borrowed StreamId, above: owned Version) -> ();
         fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
         fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;
         fn erase_stream(stream: borrowed StreamId) -> u64;

@@ -102,7 +102,8 @@ begin
     return array[erased, new_offset];
 end $$;
 
--- Saves a snapshot unless there is a newer one, or the last event that went into it is erased. That
+-- Saves a snapshot unless there is a newer one, the stream has no event of its version (the server
+-- before may have had), or the last event that went into it is erased. That
 -- event is locked instead of the partition: an erasure waits for the save and takes the snapshot
 -- along, a save waits for the erasure and sees it, and appends wait for neither.
 create or replace function save_snapshot(
@@ -114,6 +115,12 @@ language plpgsql volatile as $$
 declare
     last_type text;
 begin
+    if not exists (
+        select from events e
+        where e.partition = p_partition and e.stream_id = p_stream and e.version = p_version
+    ) then
+        return;
+    end if;
     select e.event_type into last_type from events e
     where e.partition = p_partition and e.stream_id = p_stream and e.version <= p_version
     and e.event_type <> '$closed'

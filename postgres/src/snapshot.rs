@@ -9,6 +9,9 @@ use crate::row::{bigint, smallint, unsigned};
 
 const SAVE_SNAPSHOT: &str = "select save_snapshot($1, $2, $3, $4, $5, $6)";
 
+const DELETE_SNAPSHOTS: &str = "delete from snapshots \
+     where partition = $1 and stream_id = $2 and version > $3";
+
 const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
      where partition = $1 and stream_id = $2 and fingerprint = $3";
 
@@ -30,6 +33,19 @@ impl PostgresEventStore {
             .bind(bigint(snapshot.version.get()))
             .bind(&snapshot.codec)
             .bind(&snapshot.bytes);
+        self.readers.run(async |reader| query.execute(reader).await).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn remove_snapshots(
+        &self,
+        stream: &StreamId,
+        above: Version,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(DELETE_SNAPSHOTS)
+            .bind(smallint(self.log.partition_of(stream)))
+            .bind(stream.as_str())
+            .bind(bigint(above.get()));
         self.readers.run(async |reader| query.execute(reader).await).await?;
         Ok(())
     }

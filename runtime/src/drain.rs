@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Append, EventStore as _, Mark, Position, Receipt, Snapshot, StoreError, Verdict,
-    Version,
+    Aggregate, Append, EventStore as _, Mark, Position, Receipt, StoreError, Verdict, Version,
 };
 use futures_util::TryStreamExt as _;
 
@@ -93,7 +92,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 base = self.committed(instance) => base,
                 () = callers_left(&mut letters) => return,
             };
-            let base = match base {
+            let (base, fresh) = match base {
                 Ok(base) => base,
                 Err(error) if error.is_transient() => {
                     tracing::warn!(stream = %instance.stream, %error, "loading is tried again");
@@ -110,7 +109,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
                 continue;
             }
-            match self.attempt(instance, base, &mut letters).await {
+            match self.attempt(instance, (base, fresh), &mut letters).await {
                 Tried::Done => return,
                 Tried::Again => {}
                 Tried::Abandoned => instance.forget(),
@@ -144,7 +143,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     async fn attempt(
         &self,
         instance: &Arc<Instance<A>>,
-        base: Folded<A>,
+        (base, fresh): (Folded<A>, u64),
         letters: &mut Vec<Letter<A>>,
     ) -> Tried {
         let rules = Rules {
@@ -171,15 +170,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 return if letters.is_empty() { Tried::Done } else { Tried::Behind };
             }
         }
-        let (fresh, now) = {
-            let mailbox = instance.lock();
-            (mailbox.fresh, mailbox.clock)
-        };
-        // Nothing to store, and the state was read after every letter arrived: it is the truth.
+        // Nothing to store, and the state it was decided on was read after every letter arrived: it
+        // is the truth.
         if plan.stores_nothing() && letters.iter().all(|letter| letter.arrival < fresh) {
             answer(std::mem::take(letters), &plan.rulings, base.version, None);
             return Tried::Done;
         }
+        let now = instance.lock().clock;
         let Plan { append, after, rulings } = plan;
         let fired = append.fires.clone();
         let finished = after.state.is_finished() && !append.events.is_empty();
@@ -211,6 +208,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                         stream = %instance.stream, had = %base.version, %actual,
                         "the log went back; the state is loaded anew"
                     );
+                    self.delete_snapshots(instance, actual).await;
                     instance.forget();
                 }
                 Tried::Behind
@@ -290,15 +288,19 @@ impl<A: Aggregate> AggregateRuntime<A> {
         true
     }
 
-    /// The last committed state, loaded if it is not in memory.
-    pub(crate) async fn committed(&self, instance: &Instance<A>) -> Result<Folded<A>, LoadError> {
+    /// The last committed state, loaded if it is not in memory, and how fresh it is: see
+    /// [`Mailbox::fresh`](crate::instance::Mailbox::fresh).
+    pub(crate) async fn committed(
+        &self,
+        instance: &Instance<A>,
+    ) -> Result<(Folded<A>, u64), LoadError> {
         loop {
             let shared = &self.shared;
             let _turn = shared.loads.acquire().await;
             let (fresh, generation) = {
                 let mailbox = instance.lock();
                 if let Some(committed) = &mailbox.committed {
-                    return Ok(committed.clone());
+                    return Ok((committed.clone(), mailbox.fresh));
                 }
                 (mailbox.clock, mailbox.generation)
             };
@@ -341,52 +343,6 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 return Ok(());
             }
         }
-    }
-
-    /// Saves a snapshot in the background when the stream has passed a multiple of the interval.
-    fn save_snapshot(&self, instance: &Arc<Instance<A>>) {
-        let every = self.shared.settings.snapshot_every;
-        let due = {
-            let mut mailbox = instance.lock();
-            let due = mailbox.committed.as_ref().is_some_and(|own| {
-                every > 0 && own.version.get() / every > own.snapshot.get() / every
-            });
-            if !due || mailbox.saving {
-                return;
-            }
-            mailbox.saving = true;
-            mailbox.committed.as_mut().map(|own| {
-                own.snapshot = own.version;
-                (own.state.clone(), own.version, own.generation)
-            })
-        };
-        let Some((state, version, generation)) = due else { return };
-        let (shared, fingerprint) = (Arc::clone(&self.shared), self.fingerprint);
-        let instance = Arc::clone(instance);
-        self.shared.tasks.spawn(async move {
-            let _saved = Saved(&instance);
-            let stream = &instance.stream;
-            let saved = match shared.codecs.encode_state(stream, &state) {
-                Ok(_) if instance.lock().generation != generation => Ok(()),
-                Ok((codec, bytes)) => {
-                    let snapshot = Snapshot { version, fingerprint, codec, bytes };
-                    shared.store.save_snapshot(stream, &snapshot).await.map_err(|e| e.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = saved {
-                tracing::warn!(%stream, %version, error, "a snapshot was not saved");
-            }
-        });
-    }
-}
-
-/// Says, however it ends, that no snapshot is being saved.
-struct Saved<'a, A: Aggregate>(&'a Instance<A>);
-
-impl<A: Aggregate> Drop for Saved<'_, A> {
-    fn drop(&mut self) {
-        self.0.lock().saving = false;
     }
 }
 

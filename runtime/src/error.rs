@@ -50,6 +50,15 @@ pub enum LoadError {
         /// Why.
         source: Arc<DecodeError>,
     },
+    /// An event is missing: the stream goes on after it. It was deleted by hand, or the server is not
+    /// the primary. Restore it.
+    #[error("event {version} of {stream} is missing from the log: restore it")]
+    Missing {
+        /// The stream.
+        stream: StreamId,
+        /// The event.
+        version: Version,
+    },
     /// `apply` panicked on an event that is in the log. Mend `apply`, or override the event.
     #[error("event {version} of {stream} cannot be applied: {panic}")]
     Unapplicable {

@@ -42,6 +42,8 @@ pub(crate) struct Mailbox<A: Aggregate> {
     pub(crate) draining: bool,
     /// Whether a task is saving a snapshot.
     pub(crate) saving: bool,
+    /// How many snapshots were unfit to be saved since one was saved.
+    pub(crate) unfit_snapshots: u32,
     /// Counts arrivals.
     pub(crate) clock: u64,
     /// Letters that arrived before this are younger than nothing that the state lacks: the state
@@ -71,6 +73,7 @@ impl<A: Aggregate> Instance<A> {
                 waiting: VecDeque::new(),
                 draining: false,
                 saving: false,
+                unfit_snapshots: 0,
                 clock: 0,
                 fresh: 0,
                 generation: 0,
@@ -127,7 +130,8 @@ impl<A: Aggregate> Instance<A> {
         let mut moved = false;
         for event in events {
             let Some(own) = mailbox.committed.as_mut() else { break };
-            if event.version == own.version.next() {
+            // What is not above it, somebody else has read meanwhile.
+            if event.version > own.version {
                 if let Err(error) = own.fold(codecs, event) {
                     mailbox.forget();
                     return Err(error);

@@ -21,6 +21,7 @@ mod registry;
 mod send;
 mod settings;
 mod signal;
+mod snapshots;
 mod store;
 mod system;
 mod work;

@@ -7,7 +7,7 @@ use composable_rust_core::{
     Aggregate, Codecs, DecodeError, EventStore as _, Fingerprint, Loaded, RecordedEvent,
     SharedEventStore, Snapshot, StoreError, StoredContent, StreamId, Version,
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{Stream, TryStreamExt as _};
 
 use crate::error::{LoadError, panic_text};
 
@@ -18,6 +18,8 @@ pub(crate) struct Folded<A> {
     pub(crate) version: Version,
     pub(crate) snapshot: Version,
     pub(crate) closed: bool,
+    /// Whether the state holds what an erasure would take out of it.
+    pub(crate) has_content: bool,
     /// Which time the instance's state was loaded for; see [`crate::instance::Mailbox`].
     pub(crate) generation: u64,
 }
@@ -25,16 +27,27 @@ pub(crate) struct Folded<A> {
 impl<A: Aggregate> Folded<A> {
     pub(crate) fn empty() -> Self {
         let (version, snapshot) = (Version::ZERO, Version::ZERO);
-        Self { state: A::default(), version, snapshot, closed: false, generation: 0 }
+        Self {
+            state: A::default(),
+            version,
+            snapshot,
+            closed: false,
+            has_content: false,
+            generation: 0,
+        }
     }
 
     /// Applies the next event of the stream.
     pub(crate) fn fold(&mut self, codecs: &Codecs, event: &RecordedEvent) -> Result<(), LoadError> {
-        debug_assert_eq!(event.version, self.version.next(), "events come in order");
+        if event.version != self.version.next() {
+            let (stream, version) = (event.stream.clone(), self.version.next());
+            return Err(LoadError::Missing { stream, version });
+        }
         match &event.content {
             StoredContent::Erased => {}
             StoredContent::Closed => self.closed = true,
             StoredContent::Present(content) => {
+                self.has_content = true;
                 let state = &mut self.state;
                 // Decoding runs code of users too: their upcasters and codecs.
                 let applied = catch_unwind(AssertUnwindSafe(|| {
@@ -69,6 +82,20 @@ pub(crate) fn undecodable(event: &RecordedEvent, source: DecodeError) -> LoadErr
     }
 }
 
+/// Times that a load begins again because the stream was erased under it.
+const MAX_ERASURES: usize = 8;
+
+/// What reading a stream gave.
+enum Reading<A> {
+    Done(Folded<A>),
+    /// Its snapshot cannot be decoded.
+    Undecodable,
+    /// It was erased while it was read: what was read first had content, what was read then had not.
+    /// An erasure takes all events so far and the snapshots, so it does not look so from any one
+    /// moment.
+    Erased,
+}
+
 /// Loads the state of a stream: its snapshot and the events after it, in one round trip.
 pub(crate) async fn load<A: Aggregate>(
     store: &SharedEventStore,
@@ -76,21 +103,15 @@ pub(crate) async fn load<A: Aggregate>(
     stream: &StreamId,
     fingerprint: Fingerprint,
 ) -> Result<Folded<A>, LoadError> {
-    let mut folded = Folded::empty();
-    let mut rows = std::pin::pin!(store.load_with_snapshot(stream, fingerprint));
-    while let Some(row) = rows.try_next().await.map_err(|source| unavailable(stream, source))? {
-        match row {
-            Loaded::Event(event) => folded.fold(codecs, &event)?,
-            Loaded::Snapshot(snapshot) => match decode_snapshot(codecs, stream, &snapshot) {
-                Some(state) => {
-                    let Snapshot { version, .. } = snapshot;
-                    folded = Folded { state, version, snapshot: version, ..Folded::empty() };
-                }
-                None => return load_events(store, codecs, stream, None).await,
-            },
+    for _ in 0..MAX_ERASURES {
+        let rows = store.load_with_snapshot(stream, fingerprint);
+        match read(codecs, stream, rows, None).await? {
+            Reading::Done(folded) => return Ok(folded),
+            Reading::Undecodable => return load_events(store, codecs, stream, None).await,
+            Reading::Erased => {}
         }
     }
-    Ok(folded)
+    Err(erased(stream))
 }
 
 /// Loads the state of a stream from its events alone; as it was at `until`, if given.
@@ -100,33 +121,69 @@ pub(crate) async fn load_events<A: Aggregate>(
     stream: &StreamId,
     until: Option<Version>,
 ) -> Result<Folded<A>, LoadError> {
-    let mut folded = Folded::empty();
-    let mut events = std::pin::pin!(store.load_events(stream, Version::ZERO));
-    while until.is_none_or(|until| folded.version < until) {
-        match events.try_next().await.map_err(|source| unavailable(stream, source))? {
-            Some(event) => folded.fold(codecs, &event)?,
-            None => break,
+    for _ in 0..MAX_ERASURES {
+        let rows = store.load_events(stream, Version::ZERO).map_ok(Loaded::Event);
+        if let Reading::Done(folded) = read(codecs, stream, rows, until).await? {
+            return Ok(folded);
         }
     }
-    Ok(folded)
+    Err(erased(stream))
 }
 
-fn decode_snapshot<A: Aggregate>(
+/// Folds what a load gives. The rows, which hold a connection, are given back before it returns.
+async fn read<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
-    snapshot: &Snapshot,
-) -> Option<A> {
-    let decode = || codecs.decode_state(stream, &snapshot.codec, &snapshot.bytes);
-    let decoded = catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|panic| Err(panic_text(&*panic).into()));
-    match decoded {
-        Ok(state) => Some(state),
-        Err(error) => {
-            let version = snapshot.version.get();
-            tracing::warn!(%stream, version, error, "a snapshot cannot be decoded and is ignored");
-            None
+    rows: impl Stream<Item = Result<Loaded, StoreError>>,
+    until: Option<Version>,
+) -> Result<Reading<A>, LoadError> {
+    let mut folded = Folded::empty();
+    let mut rows = std::pin::pin!(rows);
+    while until.is_none_or(|until| folded.version < until) {
+        let row = rows.try_next().await.map_err(|source| unavailable(stream, source))?;
+        match row {
+            None => break,
+            Some(Loaded::Event(event)) => {
+                if folded.has_content && event.content == StoredContent::Erased {
+                    return Ok(Reading::Erased);
+                }
+                folded.fold(codecs, &event)?;
+            }
+            Some(Loaded::Snapshot(Snapshot { version, codec, bytes, .. })) => {
+                let state = match decode_state(codecs, stream, &codec, &bytes) {
+                    Ok(state) => state,
+                    Err(error) => {
+                        let version = version.get();
+                        tracing::warn!(
+                            %stream, version, error,
+                            "a snapshot cannot be decoded and is ignored"
+                        );
+                        return Ok(Reading::Undecodable);
+                    }
+                };
+                let snapshot = version;
+                folded = Folded { state, version, snapshot, has_content: true, ..Folded::empty() };
+            }
         }
     }
+    Ok(Reading::Done(folded))
+}
+
+/// Decodes the state of a snapshot.
+pub(crate) fn decode_state<A: Aggregate>(
+    codecs: &Codecs,
+    stream: &StreamId,
+    codec: &str,
+    bytes: &[u8],
+) -> Result<A, String> {
+    let decode = || codecs.decode_state(stream, codec, bytes);
+    catch_unwind(AssertUnwindSafe(decode))
+        .map_err(|panic| panic_text(&*panic))?
+        .map_err(|error| error.to_string())
+}
+
+fn erased(stream: &StreamId) -> LoadError {
+    unavailable(stream, StoreError::unavailable("the stream was erased while it was read"))
 }
 
 pub(crate) fn unavailable(stream: &StreamId, source: StoreError) -> LoadError {

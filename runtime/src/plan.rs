@@ -121,7 +121,8 @@ pub(crate) fn plan<A: Aggregate>(
         }
         let Draft { append, state, version, .. } = draft;
         let Folded { snapshot, closed, generation, .. } = *base;
-        let after = Folded { state, version, snapshot, closed, generation };
+        let has_content = base.has_content || version > base.version;
+        let after = Folded { state, version, snapshot, closed, has_content, generation };
         return Plan { append, after, rulings };
     }
 }

@@ -24,7 +24,7 @@ pub struct Settings {
     pub idle: Duration,
     /// A snapshot is saved when a stream passes a multiple of this; 0 saves none. Default 100.
     pub snapshot_every: u64,
-    /// Whether each event, rejection and timer is decoded again and compared before it is stored:
+    /// Whether each message and snapshot is decoded again and compared before it is stored:
     /// bincode writes what it cannot read. Default true; the cost is in the book's chapter on schema evolution.
     pub verify_encoding: bool,
     /// How long a send waits for its outcome unless it says otherwise; a message that the runtime

@@ -13,10 +13,14 @@ const SAVE: &str = "insert into snapshots \
     (partition, stream_id, fingerprint, version, codec, state_data, created_at) \
     select ?1, ?2, ?3, ?4, ?5, ?6, ?7 where coalesce((select event_type from events e \
     where e.partition = ?1 and e.stream_id = ?2 and e.version <= ?4 and event_type <> '$closed' \
-    order by e.version desc limit 1), '') <> '$erased' \
+    order by e.version desc limit 1), '') <> '$erased' and exists (select 1 from events e \
+    where e.partition = ?1 and e.stream_id = ?2 and e.version = ?4) \
     on conflict do update set version = excluded.version, codec = excluded.codec, \
     state_data = excluded.state_data, created_at = excluded.created_at \
     where excluded.version > version;";
+
+const DELETE: &str = "delete from snapshots \
+    where partition = ?1 and stream_id = ?2 and version > ?3; commit";
 
 const LOAD: &str = "select version, codec, state_data from snapshots \
     where partition = ? and stream_id = ? and fingerprint = ?";
@@ -46,6 +50,17 @@ impl SqliteEventStore {
         let saved = self.writer().begin_reading(&sql, args).await;
         let (transaction, _) = saved.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)
+    }
+
+    pub(crate) async fn remove_snapshots(
+        &self,
+        stream: &StreamId,
+        above: Version,
+    ) -> Result<(), StoreError> {
+        let transaction = self.writer().begin().await.map_err(store_error)?;
+        let mut args = self.args_of(stream);
+        args.add(int(above.get()));
+        transaction.commit_with(DELETE, args).await.map_err(store_error)
     }
 
     pub(crate) async fn snapshot(

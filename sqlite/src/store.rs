@@ -223,6 +223,10 @@ impl EventStore for SqliteEventStore {
         self.save(stream, snapshot).await
     }
 
+    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
+        self.remove_snapshots(stream, above).await
+    }
+
     async fn load_snapshot(
         &self,
         stream: &StreamId,

@@ -7,6 +7,7 @@ mod follow_ups;
 mod handle;
 mod keys;
 mod life;
+mod loads;
 mod projections;
 mod store_cancel;
 mod store_composition;

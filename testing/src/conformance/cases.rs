@@ -86,6 +86,8 @@ macro_rules! __conformance_cases {
                 are_kept_by_fingerprint,
                 shorten_a_load,
                 the_highest_of_concurrent_saves_stays,
+                stand_only_where_their_event_does,
+                above_a_version_are_deleted,
             }
             limits {
                 payloads_of_every_size_come_back,

@@ -81,3 +81,38 @@ pub(super) async fn the_highest_of_concurrent_saves_stays(on: Subject) {
     }
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(20, print)));
 }
+
+pub(super) async fn stand_only_where_their_event_does(on: Subject) {
+    let thing = stream("thing-1");
+    let print = Fingerprint(7);
+    on.save(&thing, &snapshot(1, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, None);
+    on.commit(&append(&thing, 0, 3)).await;
+    on.save(&thing, &snapshot(2, print)).await;
+    for ahead in [4, 10] {
+        on.save(&thing, &snapshot(ahead, print)).await;
+        assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(2, print)), "at {ahead}");
+    }
+    let (found, tail) = on.load(&thing, print).await;
+    assert_eq!((found, tail.len()), (Some(snapshot(2, print)), 1));
+    on.save(&thing, &snapshot(3, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)));
+}
+
+pub(super) async fn above_a_version_are_deleted(on: Subject) {
+    let (thing, other) = (stream("thing-1"), stream("thing-2"));
+    for stream in [&thing, &other] {
+        on.commit(&append(stream, 0, 5)).await;
+        for (print, version) in PRINTS.into_iter().zip([3, 4, 5]) {
+            on.save(stream, &snapshot(version, print)).await;
+        }
+    }
+    on.delete_snapshots(&thing, 3).await;
+    assert_eq!(on.snapshot(&thing, PRINTS[0]).await, Some(snapshot(3, PRINTS[0])));
+    assert_eq!(on.snapshot(&thing, PRINTS[1]).await, None);
+    assert_eq!(on.snapshot(&thing, PRINTS[2]).await, None);
+    assert_eq!(on.snapshot(&other, PRINTS[2]).await, Some(snapshot(5, PRINTS[2])));
+    // What comes then is saved as ever.
+    on.save(&thing, &snapshot(4, PRINTS[1])).await;
+    assert_eq!(on.snapshot(&thing, PRINTS[1]).await, Some(snapshot(4, PRINTS[1])));
+}

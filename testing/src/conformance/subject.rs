@@ -127,6 +127,11 @@ impl Subject {
         self.store.save_snapshot(stream, snapshot).await.expect("the snapshot is saved");
     }
 
+    pub(super) async fn delete_snapshots(&self, stream: &StreamId, above: u64) {
+        let deleted = self.store.delete_snapshots(stream, Version::new(above)).await;
+        deleted.expect("the snapshots are deleted");
+    }
+
     pub(super) async fn mark(&self, stream: &StreamId, message: MessageId) -> Option<Mark> {
         self.store.load_mark(stream, message).await.expect("the mark loads")
     }

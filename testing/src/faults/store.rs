@@ -243,6 +243,10 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         self.store.save_snapshot(stream, snapshot).await
     }
 
+    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
+        self.store.delete_snapshots(stream, above).await
+    }
+
     async fn load_snapshot(
         &self,
         stream: &StreamId,

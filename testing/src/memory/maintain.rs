@@ -14,10 +14,17 @@ impl State {
         if partition.is_erased_at(stream, snapshot.version) {
             return;
         }
-        let snapshots = &mut partition.streams.entry(stream.clone()).or_default().snapshots;
-        let present = snapshots.get(&snapshot.fingerprint);
-        if present.is_none_or(|present| present.version < snapshot.version) {
-            snapshots.insert(snapshot.fingerprint, snapshot.clone());
+        let Some(data) = partition.streams.get_mut(stream) else { return };
+        let present = data.snapshots.get(&snapshot.fingerprint);
+        let is_newer = present.is_none_or(|present| present.version < snapshot.version);
+        if is_newer && data.offset(snapshot.version).is_some() {
+            data.snapshots.insert(snapshot.fingerprint, snapshot.clone());
+        }
+    }
+
+    pub(super) fn delete_snapshots(&mut self, stream: &StreamId, above: Version) {
+        if let Some(data) = self.partition_of_mut(stream).streams.get_mut(stream) {
+            data.snapshots.retain(|_, snapshot| snapshot.version <= above);
         }
     }
 

@@ -224,6 +224,11 @@ impl EventStore for InMemoryEventStore {
         Ok(())
     }
 
+    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
+        self.locked().delete_snapshots(stream, above);
+        Ok(())
+    }
+
     async fn load_snapshot(
         &self,
         stream: &StreamId,

@@ -4,7 +4,7 @@ mod actor;
 mod gateways;
 mod leases;
 mod life;
-mod node;
+pub(crate) mod node;
 mod order;
 mod poison;
 mod policies;

@@ -1,6 +1,7 @@
 //! One process's way to the store: it can freeze, crash, lose answers and hold them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use composable_rust_core::{
     OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement, Snapshot,
     StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues,
 };
-use futures_util::stream::{self, Stream, TryStreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -61,12 +62,46 @@ struct Plan {
     calls: u64,
     /// At which call it crashes, and whether that is done.
     crash_at: Option<(u64, bool)>,
+    /// What becomes of the rows of the next loads.
+    rewrites: VecDeque<Rewrite>,
+    /// Loads whose rows are not all read, now and at most.
+    open: (u32, u32),
+}
+
+struct Rewrite(Box<dyn FnOnce(Vec<Loaded>) -> Vec<Loaded> + Send>);
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewrite")
+    }
+}
+
+/// A load whose rows are being read.
+struct Open(Arc<Mutex<Plan>>);
+
+impl Open {
+    fn new(plan: &Arc<Mutex<Plan>>) -> Self {
+        let mut open = plan.lock().unwrap();
+        open.open.0 += 1;
+        open.open.1 = open.open.1.max(open.open.0);
+        Self(Arc::clone(plan))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().open.0 -= 1;
+    }
 }
 
 impl<S: Send + Sync> Node<S> {
     pub(crate) fn new(store: S) -> Self {
         let (is, held) = (watch::Sender::new(Is::Running), watch::Sender::new(true));
         Self { store, is, held, plan: Arc::default() }
+    }
+
+    pub(crate) fn inner(&self) -> &S {
+        &self.store
     }
 
     /// Nothing of the process reaches the store from now on.
@@ -97,6 +132,19 @@ impl<S: Send + Sync> Node<S> {
     /// What happens to the next calls of the method.
     pub(crate) fn next(&self, method: &'static str, mishaps: impl IntoIterator<Item = Mishap>) {
         self.plan().mishaps.entry(method).or_default().extend(mishaps);
+    }
+
+    /// What the next load gives is changed so, after those that were already told.
+    pub(crate) fn next_load(
+        &self,
+        rewrite: impl FnOnce(Vec<Loaded>) -> Vec<Loaded> + Send + 'static,
+    ) {
+        self.plan().rewrites.push_back(Rewrite(Box::new(rewrite)));
+    }
+
+    /// How many loads were being read at a time, at most.
+    pub(crate) fn most_open(&self) -> u32 {
+        self.plan().open.1
     }
 
     /// Whether an answer is being held.
@@ -173,6 +221,34 @@ impl<S: Send + Sync> Node<S> {
     }
 }
 
+impl<S: EventStore> Node<S> {
+    fn rows<'a, R>(
+        &'a self,
+        method: &'static str,
+        rows: impl FnOnce() -> R + Send + 'a,
+    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a
+    where
+        R: Stream<Item = Result<Loaded, StoreError>> + Send + 'a,
+    {
+        let rows = async move {
+            self.pass(method, std::future::ready(Ok(()))).await?;
+            let open = Open::new(&self.plan);
+            let rewrite = self.plan().rewrites.pop_front();
+            let rows = match rewrite {
+                None => rows().boxed(),
+                Some(Rewrite(rewrite)) => {
+                    let rows = rewrite(rows().try_collect().await?);
+                    stream::iter(rows.into_iter().map(Ok)).boxed()
+                }
+            };
+            Ok(rows.inspect(move |_| {
+                let _ = &open;
+            }))
+        };
+        stream::once(rows).try_flatten()
+    }
+}
+
 impl<S: EventStore> EventStore for Node<S> {
     fn log(&self) -> LogInfo {
         self.store.log()
@@ -191,11 +267,11 @@ impl<S: EventStore> EventStore for Node<S> {
         stream: &'a StreamId,
         after: Version,
     ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
-        let rows = async move {
-            self.pass("load_events", std::future::ready(Ok(()))).await?;
-            Ok(self.store.load_events(stream, after))
-        };
-        stream::once(rows).try_flatten()
+        let rows = move || self.store.load_events(stream, after).map_ok(Loaded::Event);
+        self.rows("load_events", rows).try_filter_map(async |row| match row {
+            Loaded::Event(event) => Ok(Some(event)),
+            Loaded::Snapshot(_) => Ok(None),
+        })
     }
 
     fn load_with_snapshot<'a>(
@@ -203,11 +279,8 @@ impl<S: EventStore> EventStore for Node<S> {
         stream: &'a StreamId,
         fingerprint: Fingerprint,
     ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
-        let rows = async move {
-            self.pass("load_with_snapshot", std::future::ready(Ok(()))).await?;
-            Ok(self.store.load_with_snapshot(stream, fingerprint))
-        };
-        stream::once(rows).try_flatten()
+        let rows = move || self.store.load_with_snapshot(stream, fingerprint);
+        self.rows("load_with_snapshot", rows)
     }
 
     async fn read_log(
@@ -232,6 +305,10 @@ impl<S: EventStore> EventStore for Node<S> {
         snapshot: &Snapshot,
     ) -> Result<(), StoreError> {
         self.pass("save_snapshot", self.store.save_snapshot(stream, snapshot)).await
+    }
+
+    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
+        self.pass("delete_snapshots", self.store.delete_snapshots(stream, above)).await
     }
 
     async fn load_snapshot(

@@ -233,7 +233,9 @@ table! {
     LastSnapshotWins::default() => [
         "snapshots::older_ones_never_replace_newer_ones",
         "snapshots::are_kept_by_fingerprint",
+        "snapshots::stand_only_where_their_event_does",
     ];
+    KeepsLostSnapshots => ["snapshots::above_a_version_are_deleted"];
     ForgetsSnapshots => [
         "snapshots::come_back_as_they_went_in",
         "snapshots::shorten_a_load",

@@ -63,6 +63,10 @@ pub(crate) trait Defect: Send + Sync + 'static {
         let _ = poll(store.save_snapshot(stream, snapshot));
     }
 
+    fn delete_snapshots(&self, store: &InMemoryEventStore, stream: &StreamId, above: Version) {
+        let _ = poll(store.delete_snapshots(stream, above));
+    }
+
     fn snapshot(&self, _stream: &StreamId, snapshot: Option<Snapshot>) -> Option<Snapshot> {
         snapshot
     }
@@ -334,6 +338,11 @@ impl<D: Defect> EventStore for Broken<D> {
         snapshot: &Snapshot,
     ) -> Result<(), StoreError> {
         self.defect.save(&self.store, stream, snapshot);
+        Ok(())
+    }
+
+    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
+        self.defect.delete_snapshots(&self.store, stream, above);
         Ok(())
     }
 

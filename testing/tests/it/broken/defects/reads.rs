@@ -162,3 +162,10 @@ pub(crate) struct ForgetsSnapshots;
 impl Defect for ForgetsSnapshots {
     fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot) {}
 }
+
+/// Deletes no snapshots that the log has lost.
+pub(crate) struct KeepsLostSnapshots;
+
+impl Defect for KeepsLostSnapshots {
+    fn delete_snapshots(&self, _: &InMemoryEventStore, _: &StreamId, _: Version) {}
+}

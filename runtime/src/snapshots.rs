@@ -1,0 +1,112 @@
+//! Saving snapshots, and deleting those that the log does not bear out.
+
+use std::sync::Arc;
+
+use composable_rust_core::{Aggregate, EventStore as _, Snapshot, StoreError, Version};
+
+use crate::aggregate::{AggregateRuntime, Shared};
+use crate::instance::Instance;
+use crate::load::{Folded, decode_state};
+
+/// After so many doublings the pause between two tries at a snapshot grows no more.
+const MAX_DOUBLINGS: u32 = 10;
+
+/// Why a snapshot was not saved.
+enum Unsaved {
+    /// The store could not be asked; the next one may be saved.
+    Unavailable(StoreError),
+    /// It cannot be stored, or cannot be read again; the next one is likely to be as this one.
+    Unfit(String),
+}
+
+impl<A: Aggregate> AggregateRuntime<A> {
+    /// Saves a snapshot in the background when the stream has passed a multiple of the interval. The
+    /// pause doubles with each snapshot that is unfit to be saved.
+    pub(crate) fn save_snapshot(&self, instance: &Arc<Instance<A>>) {
+        let every = self.shared.settings.snapshot_every;
+        let due = {
+            let mut mailbox = instance.lock();
+            let pause = match mailbox.unfit_snapshots {
+                0 => 0,
+                unfit => every.saturating_mul(1 << unfit.min(MAX_DOUBLINGS)),
+            };
+            let due = mailbox.committed.as_ref().is_some_and(|own| {
+                let (version, last) = (own.version.get(), own.snapshot.get());
+                every > 0 && version / every > last / every && version - last >= pause
+            });
+            if !due || mailbox.saving {
+                return;
+            }
+            mailbox.saving = true;
+            mailbox.committed.as_mut().map(|own| {
+                own.snapshot = own.version;
+                own.clone()
+            })
+        };
+        let Some(folded) = due else { return };
+        let (shared, fingerprint) = (Arc::clone(&self.shared), self.fingerprint);
+        let instance = Arc::clone(instance);
+        self.shared.tasks.spawn(async move {
+            let _saved = Saved(&instance);
+            let (stream, version) = (&instance.stream, folded.version);
+            let saved = match snapshot(&shared, &instance, &folded) {
+                Ok(_) if instance.lock().generation != folded.generation => Ok(()),
+                Ok((codec, bytes)) => {
+                    let snapshot = Snapshot { version, fingerprint, codec, bytes };
+                    shared.store.save_snapshot(stream, &snapshot).await.map_err(|error| match error {
+                        StoreError::Invalid(reason) => Unsaved::Unfit(reason),
+                        error @ StoreError::Unavailable(_) => Unsaved::Unavailable(error),
+                    })
+                }
+                Err(reason) => Err(Unsaved::Unfit(reason)),
+            };
+            match saved {
+                Ok(()) => instance.lock().unfit_snapshots = 0,
+                Err(Unsaved::Unavailable(error)) => {
+                    tracing::warn!(%stream, %version, %error, "failed to save a snapshot; the next one is saved after the interval");
+                }
+                Err(Unsaved::Unfit(reason)) => {
+                    metrics::counter!("composable_rust_unfit_snapshots_total", "aggregate" => A::NAME)
+                        .increment(1);
+                    instance.lock().unfit_snapshots += 1;
+                    tracing::warn!(%stream, %version, reason, "a snapshot is unfit to be saved; loads fold more events, and it is tried again after twice the interval");
+                }
+            }
+        });
+    }
+
+    /// Deletes the snapshots of states that the log has lost.
+    pub(crate) async fn delete_snapshots(&self, instance: &Instance<A>, above: Version) {
+        let stream = &instance.stream;
+        if let Err(error) = self.shared.store.delete_snapshots(stream, above).await {
+            tracing::warn!(%stream, %above, %error, "failed to delete snapshots that the log has lost; it is tried at the next conflict");
+        }
+    }
+}
+
+/// The state as it is stored; a reason if it cannot be stored, or is not read back as it was.
+fn snapshot<A: Aggregate>(
+    shared: &Shared,
+    instance: &Instance<A>,
+    folded: &Folded<A>,
+) -> Result<(String, Vec<u8>), String> {
+    let (codecs, stream) = (&shared.codecs, &instance.stream);
+    let (codec, bytes) =
+        codecs.encode_state(stream, &folded.state).map_err(|error| error.to_string())?;
+    if shared.settings.verify_encoding {
+        let again: A = decode_state(codecs, stream, &codec, &bytes)?;
+        if again != folded.state {
+            return Err("it reads back as another state".to_owned());
+        }
+    }
+    Ok((codec, bytes))
+}
+
+/// Says, however it ends, that no snapshot is being saved.
+struct Saved<'a, A: Aggregate>(&'a Instance<A>);
+
+impl<A: Aggregate> Drop for Saved<'_, A> {
+    fn drop(&mut self) {
+        self.0.lock().saving = false;
+    }
+}
