@@ -49,6 +49,8 @@ mod book {
     #[cfg(feature = "redpanda")]
     #[doc = include_str!("../../docs/src/kafka.md")]
     mod kafka {}
+    #[doc = include_str!("../../docs/src/postgres.md")]
+    mod postgres {}
     #[doc = include_str!("../../docs/src/projections.md")]
     mod projections {}
     #[doc = include_str!("../../docs/src/testing.md")]

@@ -1,4 +1,7 @@
 -- What an operator does to one stream. Each is one call in autocommit, as an append is.
+--
+-- Whatever is no append gives up when it has waited for a lock for five seconds: it holds one of few
+-- connections, and its caller tries again.
 
 -- Locks a partition until the transaction ends. What the caller's later statements read is younger
 -- than the lock, which needs READ COMMITTED.
@@ -59,7 +62,9 @@ end $$;
 -- there was any and the stream is open, appends an event that tells of it. Answers how many events
 -- were overwritten, and the offset of that one.
 create or replace function erase_stream(p_partition smallint, p_stream text) returns bigint[]
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     erased bigint;
@@ -110,7 +115,9 @@ create or replace function save_snapshot(
     p_partition smallint, p_stream text, p_fingerprint bigint, p_version bigint, p_codec text,
     p_data bytea
 ) returns void
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     last_type text;
@@ -142,7 +149,9 @@ end $$;
 create or replace function close_stream(
     p_partition smallint, p_stream text, p_expected bigint, p_event_id uuid
 ) returns bigint[]
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     last record;
@@ -181,7 +190,9 @@ create or replace function override_event(
     p_partition smallint, p_stream text, p_version bigint,
     p_type text, p_schema integer, p_codec text, p_data bytea
 ) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 begin
     perform lock_partition(p_partition);

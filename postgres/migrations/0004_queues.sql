@@ -38,7 +38,9 @@ create or replace function change_leases(
     p_holder uuid, p_ttl bigint, p_min_epoch bigint, m_worker text[],
     c_worker text[], c_partition smallint[], c_epoch bigint[], c_action integer[]
 ) returns boolean[]
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '3s'
+as $$
 #variable_conflict use_column
 declare
     time_to_live interval := p_ttl * interval '1 microsecond';
@@ -145,7 +147,9 @@ create or replace function enqueue_rows(
     q_recipient text[], q_type text[], q_schema integer[], q_codec text[], q_data bytea[],
     q_metadata text[]
 ) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 begin
     if q_id <> '{}' then
@@ -181,7 +185,9 @@ create or replace function park_rows(
     q_recipient text[], q_type text[], q_schema integer[], q_codec text[], q_data bytea[],
     q_metadata text[]
 ) returns void
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     drawn bigint;
@@ -228,7 +234,9 @@ create or replace function settle_rows(
     q_schema integer[] = '{}', q_codec text[] = '{}', q_data bytea[] = '{}',
     q_metadata text[] = '{}'
 ) returns boolean[]
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     held boolean[];
@@ -309,7 +317,9 @@ create or replace function settle_timers(
     q_schema integer[] = '{}', q_codec text[] = '{}', q_data bytea[] = '{}',
     q_metadata text[] = '{}'
 ) returns void
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     held boolean[];
@@ -361,7 +371,9 @@ end $$;
 create or replace function decide_dead_letter(
     p_partition smallint, p_id uuid, p_decision text
 ) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 begin
     perform lock_partition(p_partition);
     -- A statement of its own: it sees what the lock was waited for.
@@ -383,7 +395,9 @@ create or replace function resolve_dead_letter(
     q_recipient text[], q_type text[], q_schema integer[], q_codec text[], q_data bytea[],
     q_metadata text[]
 ) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     letter dead_letters;
@@ -456,7 +470,9 @@ create or replace function prune_marks(
     p_partition smallint, p_age bigint, p_limit bigint, p_page bigint,
     out pruned bigint, out page bigint
 )
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
 #variable_conflict use_column
 declare
     step constant bigint := 64;

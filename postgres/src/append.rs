@@ -43,7 +43,7 @@ impl PostgresEventStore {
         }
         let log = self.log.id;
         let send = async |writer: &mut PgConnection| send(writer, log, partition, batch).await;
-        let answer = self.writers.run(send).await?;
+        let answer = self.writers.append(send).await?;
         let verdicts = Verdicts { partition, batch, answer };
         self.tail.committed(Position::new(partition, verdicts.head_after()?));
         if verdicts.make_work() {

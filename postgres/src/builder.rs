@@ -39,6 +39,7 @@ pub struct PostgresEventStoreBuilder {
     pub(crate) partitions: u16,
     pub(crate) max_connections: u32,
     pub(crate) acquire_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     pub(crate) statement_timeout: Duration,
     pub(crate) poll_interval: Duration,
     pub(crate) schema: Option<String>,
@@ -52,6 +53,7 @@ impl PostgresEventStoreBuilder {
             partitions: DEFAULT_PARTITIONS,
             max_connections: 16,
             acquire_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(60),
             poll_interval: Duration::from_millis(250),
             schema: None,
@@ -77,6 +79,14 @@ impl PostgresEventStoreBuilder {
     /// How long to wait for a connection, 5 seconds unless said; then the answer is `Unavailable`.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
+        self
+    }
+
+    /// How long a connection that is not in use is kept. Default: 30 seconds. It must be shorter than
+    /// what lies between remembers a connection that says nothing: load balancers and address
+    /// translation of the clouds forget it after 4 to 6 minutes, some after one, and tell nobody.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 
@@ -115,7 +125,8 @@ impl PostgresEventStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what to do in each case; only `Unreachable` is worth another attempt.
+    /// [`ConnectError`] says what to do in each case; only `Unreachable` and
+    /// `ReadOnly` are worth another attempt.
     ///
     /// # Cancel safety
     ///
@@ -144,6 +155,7 @@ impl fmt::Debug for PostgresEventStoreBuilder {
             partitions,
             max_connections,
             acquire_timeout,
+            idle_timeout,
             statement_timeout,
             poll_interval,
             schema,
@@ -153,6 +165,7 @@ impl fmt::Debug for PostgresEventStoreBuilder {
             .field("partitions", partitions)
             .field("max_connections", max_connections)
             .field("acquire_timeout", acquire_timeout)
+            .field("idle_timeout", idle_timeout)
             .field("statement_timeout", statement_timeout)
             .field("poll_interval", poll_interval)
             .field("schema", schema)

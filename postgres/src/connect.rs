@@ -1,110 +1,139 @@
 //! Opening connections.
 
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::sync::Arc;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _};
 
 use crate::error::ConnectError;
-use crate::limit::{MAX_IDLE, answer_limit};
+use crate::limit::{LEASE_LIMIT, answer_limit};
 use crate::notify::Tail;
-use crate::readers::Readers;
+use crate::pool::{Pool, PoolSettings};
+use crate::session::{Session, SessionError, Sessions};
 use crate::writers::Writers;
 use crate::{PostgresEventStore, PostgresEventStoreBuilder, migrate};
 
 /// The oldest server that is tested against, as `server_version_num` has it.
 const OLDEST_SERVER: i32 = 150_000;
 
+const SERVER: &str = "select current_setting('server_version_num')::int, \
+     current_setting('server_version'), current_setting('server_encoding'), \
+     coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)";
+
 pub(crate) async fn connect(
     builder: PostgresEventStoreBuilder,
 ) -> Result<PostgresEventStore, ConnectError> {
-    let options = options(&builder)?;
-    let mut connection = first_connection(&options, builder.acquire_timeout).await?;
-    let log = migrate::open(&mut connection, &builder).await?;
+    let (options, wait) = (options(&builder)?, builder.acquire_timeout);
+    let sessions = Arc::new(Sessions::new(options, settings(&builder), wait));
+    let (mut first, second) = first_sessions(&sessions).await?;
+    let log = migrate::open(&mut first.connection, &builder).await?;
 
     let writers = (builder.max_connections / 2).min(u32::from(log.partitions));
-    let pool = PgPoolOptions::new()
-        .max_connections(builder.max_connections - writers)
-        .acquire_timeout(builder.acquire_timeout)
-        // Waiting for one's turn is how a burst of loads is held back, not a fault.
-        .acquire_slow_threshold(builder.acquire_timeout)
-        .idle_timeout(MAX_IDLE)
-        .test_before_acquire(false)
-        .connect_lazy_with(options.clone());
     let limit = answer_limit(builder.statement_timeout);
-    let tail = Tail::new(log, options.clone(), builder.poll_interval);
-    let writers = Writers::new(options, writers, builder.acquire_timeout, limit, connection);
-    Ok(PostgresEventStore::new(log, Readers::new(pool, limit), writers, tail))
+    let settings = PoolSettings { connections: 1, wait, limit, idle: builder.idle_timeout };
+    let single = || {
+        let limit = Some(limit.map_or(LEASE_LIMIT, |limit| limit.min(LEASE_LIMIT)));
+        Pool::new(Arc::clone(&sessions), PoolSettings { limit, ..settings })
+    };
+    let readers = PoolSettings { connections: builder.max_connections - writers, ..settings };
+    let readers = Pool::new(Arc::clone(&sessions), readers);
+    readers.put(second);
+    let writers = PoolSettings { connections: writers, ..settings };
+    let writers = Writers::new(Arc::clone(&sessions), writers);
+    writers.put(first);
+    let (leases, notifier) = (single(), single());
+    let tail = Tail::new(log, sessions, notifier, builder.poll_interval);
+    Ok(PostgresEventStore::new(log, readers, writers, leases, tail))
 }
 
-/// What every connection of the store has in common.
-///
-/// A prepared plan is kept for as long as the connection lives, and it may have been made when the
-/// tables were empty. So the planner is held to the plans that are right for full tables: an index
-/// for every look-up. Rows arrive in the order of one process, hence no parallel workers.
 fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, ConnectError> {
     // sqlx would take any scheme.
     if !["postgres://", "postgresql://"].iter().any(|scheme| builder.url.starts_with(scheme)) {
         let source = sqlx::Error::Configuration("it does not start with postgres://".into());
         return Err(ConnectError::InvalidUrl(source));
     }
-    let mut options: PgConnectOptions = builder.url.parse().map_err(ConnectError::InvalidUrl)?;
+    let options: PgConnectOptions = builder.url.parse().map_err(ConnectError::InvalidUrl)?;
+    Ok(options.disable_statement_logging())
+}
+
+/// What every session of the store has in common.
+///
+/// A prepared plan is kept for as long as the connection lives, and it may have been made when the
+/// tables were empty. So the planner is held to the plans that are right for full tables: an index
+/// for every look-up. Rows arrive in the order of one process, hence no parallel workers.
+fn settings(builder: &PostgresEventStoreBuilder) -> Vec<(&'static str, String)> {
     let timeout = builder.statement_timeout.as_millis().min(2_147_483_647);
-    options = options
-        .options([
-            ("default_transaction_isolation", r"read\ committed"),
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_bitmapscan", "off"),
-            ("max_parallel_workers_per_gather", "0"),
-            ("jit", "off"),
-        ])
-        .options([("statement_timeout", timeout)])
-        .disable_statement_logging();
+    let mut settings: Vec<(&str, String)> = [
+        ("default_transaction_isolation", "read committed"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("max_parallel_workers_per_gather", "0"),
+        ("jit", "off"),
+        // No notes about tables that are already there.
+        ("client_min_messages", "warning"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into();
+    settings.push(("statement_timeout", timeout.to_string()));
     if let Some(schema) = &builder.schema {
-        options = options.options([("search_path", escaped(&migrate::quoted(schema)))]);
+        settings.push(("search_path", migrate::quoted(schema)));
     }
-    if options.get_application_name().is_none() {
-        options = options.application_name("composable-rust");
-    }
-    Ok(options)
+    settings
 }
 
-/// A value among the start-up options, which blanks of any kind separate.
-fn escaped(value: &str) -> String {
-    let needs_escape = |c: char| c == '\\' || c.is_ascii_whitespace() || c == '\x0b';
-    value.chars().flat_map(|c| needs_escape(c).then_some('\\').into_iter().chain([c])).collect()
+/// Two sessions, at once, so that a pooler that shares one among its clients gives itself away.
+async fn first_sessions(sessions: &Sessions) -> Result<(Session, Session), ConnectError> {
+    let open = async || {
+        let mut first = sessions.open().await?;
+        let second = sessions.open().await?;
+        first.check_now(sessions).await?;
+        Ok((first, second))
+    };
+    let (mut first, second) = open().await.map_err(|error| connect_error(sessions, error))?;
+    judge_server(&mut first.connection, sessions).await?;
+    Ok((first, second))
 }
 
-async fn first_connection(
-    options: &PgConnectOptions,
-    limit: Duration,
-) -> Result<PgConnection, ConnectError> {
-    let attempt = tokio::time::timeout(limit, PgConnection::connect_with(options)).await;
-    let unreachable = |source| ConnectError::Unreachable { address: address(options), source };
-    let mut connection =
-        attempt.map_err(|_| unreachable(sqlx::Error::PoolTimedOut))?.map_err(unreachable)?;
-    // No warnings about tables that are already there.
-    connection.execute("set client_min_messages = warning").await.map_err(ConnectError::Schema)?;
-    let (number, text, encoding): (i32, String, String) = sqlx::query_as(
-        "select current_setting('server_version_num')::int, current_setting('server_version'), \
-             current_setting('server_encoding')",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .map_err(ConnectError::Schema)?;
-    if number < OLDEST_SERVER {
-        return Err(ConnectError::ServerTooOld(text));
+fn connect_error(sessions: &Sessions, error: SessionError) -> ConnectError {
+    let address = sessions.address();
+    match error {
+        SessionError::Driver(source) if is_about_encryption(&source) => {
+            ConnectError::Tls { address, source }
+        }
+        SessionError::Driver(source) => ConnectError::Unreachable { address, source },
+        SessionError::ReadOnly(address) => ConnectError::ReadOnly { address },
+        SessionError::Shared(address) => ConnectError::SharedSession { address },
     }
-    if encoding != "UTF8" {
-        return Err(ConnectError::Encoding(encoding));
-    }
-    Ok(connection)
 }
 
-fn address(options: &PgConnectOptions) -> String {
-    match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
+/// A certificate that is not trusted comes as invalid data.
+fn is_about_encryption(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.kind() == ErrorKind::InvalidData,
+        _ => false,
     }
+}
+
+async fn judge_server(
+    connection: &mut PgConnection,
+    sessions: &Sessions,
+) -> Result<(), ConnectError> {
+    let row = connection.fetch_one(SERVER).await.map_err(ConnectError::Schema)?;
+    let text = |column: usize| row.try_get::<String, _>(column).map_err(ConnectError::Schema);
+    if row.try_get::<i32, _>(0).map_err(ConnectError::Schema)? < OLDEST_SERVER {
+        return Err(ConnectError::ServerTooOld(text(1)?));
+    }
+    if text(2)? != "UTF8" {
+        return Err(ConnectError::Encoding(text(2)?));
+    }
+    if sessions.may_be_overheard() && !row.try_get::<bool, _>(3).map_err(ConnectError::Schema)? {
+        tracing::warn!(
+            server = %sessions.address(),
+            "the connection to PostgreSQL is not encrypted; set sslmode=verify-full in its URL"
+        );
+    }
+    Ok(())
 }

@@ -20,6 +20,34 @@ pub enum ConnectError {
         /// What the attempt ended with.
         source: sqlx::Error,
     },
+    /// The connection cannot be encrypted as `sslmode` in the URL asks: the program was built without
+    /// the feature `postgres-tls` (`tls` of this crate), the server does not encrypt, or its
+    /// certificate is not trusted.
+    #[error("cannot encrypt the connection to the PostgreSQL server at {address}")]
+    Tls {
+        /// Host and port, or the socket's directory.
+        address: String,
+        /// What the attempt ended with.
+        source: sqlx::Error,
+    },
+    /// The server takes no writes: it is a standby, or was the primary before a failover, or is
+    /// configured so. Name the primary in the URL; during a failover, try again.
+    #[error("the PostgreSQL server at {address} is read-only")]
+    ReadOnly {
+        /// Host and port, or the socket's directory.
+        address: String,
+    },
+    /// A connection pooler lends the same session to several clients, so that settings and prepared
+    /// statements get lost. Put it into session mode (`PgBouncer`: `pool_mode = session`, with
+    /// `server_reset_query = DISCARD ALL`), or connect to the server directly.
+    #[error(
+        "a connection pooler at {address} shares sessions among its clients: put it into session \
+         mode or connect to the server directly"
+    )]
+    SharedSession {
+        /// Host and port, or the socket's directory.
+        address: String,
+    },
     /// The server is older than PostgreSQL 15. Upgrade it.
     #[error("the server is PostgreSQL {0}, at least 15 is needed")]
     ServerTooOld(String),

@@ -19,7 +19,7 @@ const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8
 impl PostgresEventStore {
     pub(crate) async fn lease_table(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
         let query = sqlx::query(LOAD_LEASES).bind(workers);
-        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let rows = self.leases.run(async |connection| query.fetch_all(connection).await).await?;
         let mut table = LeaseTable::default();
         rows.iter().try_for_each(|row| read(row, &mut table)).map_err(store_error)?;
         table.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
@@ -43,7 +43,7 @@ impl PostgresEventStore {
             .bind(leases().map(|lease| smallint(lease.partition)).collect::<Vec<_>>())
             .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
             .bind(round.changes.iter().map(action).collect::<Vec<i32>>());
-        self.writers.run(async |writer| query.fetch_one(writer).await).await
+        self.leases.run(async |connection| query.fetch_one(connection).await).await
     }
 }
 

@@ -32,9 +32,10 @@
 //!
 //! # What it asks of the server
 //!
-//! At most [`max_connections`](PostgresEventStoreBuilder::max_connections) connections, and two more
-//! once the process appends (to notify) and waits for events or work (to listen). A connection pooler in
-//! front must be in session mode.
+//! At most [`max_connections`](PostgresEventStoreBuilder::max_connections) connections, and three more
+//! once the process appends (to notify), waits for events or work (to listen) and works (to keep its
+//! leases). Each must be a session of its own with a server that takes writes: a standby is refused,
+//! and so is a connection pooler that is not in session mode.
 
 mod append;
 mod builder;
@@ -52,9 +53,11 @@ mod log;
 mod migrate;
 mod notify;
 mod outbox;
+mod pool;
 mod read_model;
 mod readers;
 mod row;
+mod session;
 mod snapshot;
 mod store;
 mod timers;

@@ -4,8 +4,16 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// A connection that was idle for longer may have been forgotten by what lies between.
-pub(crate) const MAX_IDLE: Duration = Duration::from_secs(300);
+/// A connection is not used for longer, so that a change of address reaches all of them.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+/// The server is asked about a connection before it is used, if it was not for so long.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the server may take for the answer to that.
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long to read rows that nobody wants, to keep their connection.
+pub(crate) const REST_LIMIT: Duration = Duration::from_secs(1);
+/// How long the answer about leases may take: they lapse soon.
+pub(crate) const LEASE_LIMIT: Duration = Duration::from_secs(5);
 /// How much longer than the server's own limit to wait for its answer.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -28,10 +36,12 @@ pub(crate) async fn within<T>(
 }
 
 /// Whether the server's answer was this error, so that the connection goes on. 57P0x: it is about
-/// to close it.
+/// to close it; 25006: it is read-only, as a former primary is after a failover.
 pub(crate) fn is_whole(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => !error.code().is_some_and(|c| c.starts_with("57P")),
+        sqlx::Error::Database(error) => {
+            !error.code().is_some_and(|code| code.starts_with("57P") || code == "25006")
+        }
         sqlx::Error::RowNotFound => true,
         _ => false,
     }

@@ -66,6 +66,9 @@ async fn migrate(
     builder: &PostgresEventStoreBuilder,
 ) -> Result<i32, ConnectError> {
     let mut transaction = connection.begin().await.map_err(ConnectError::Schema)?;
+    // An index on a full table takes its time.
+    let no_limit = "set local statement_timeout = 0";
+    transaction.execute(no_limit).await.map_err(ConnectError::Schema)?;
     // The schema is created before anything looks for a place to create tables in.
     create_schema(&mut transaction, builder).await.map_err(ConnectError::Schema)?;
     let found = version(&mut transaction).await.map_err(ConnectError::Schema)?;

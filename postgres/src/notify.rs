@@ -7,19 +7,26 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{LogInfo, Position};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::Executor as _;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::limit::CHECK_INTERVAL;
+use crate::pool::Pool;
+use crate::session::{CHECK, Sessions};
+
 /// The least time between two notifications of a process.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+/// A notification is not worth a flush of the write-ahead log.
+const NOTIFY: &str = "select set_config('synchronous_commit', 'off', true), pg_notify($1, part) \
+     from unnest($2) part";
 /// The part of a payload that says that there is work, before who says so.
 const WORK: &str = "work@";
 /// How long to leave a server alone that did not answer.
@@ -30,12 +37,36 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Tail {
     ends: Arc<Ends>,
     channel: String,
-    options: PgConnectOptions,
+    sessions: Arc<Sessions>,
+    notifying: Arc<Pool>,
     pub(crate) poll_interval: Duration,
     /// When the heads were last read; held while they are.
     pub(crate) last_look: Mutex<Option<Instant>>,
-    notifier: OnceLock<AbortHandle>,
-    listener: OnceLock<AbortHandle>,
+    notifier: Task,
+    listener: Task,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug, Default)]
+struct Task(StdMutex<Option<AbortHandle>>);
+
+impl Task {
+    /// Starts it unless it runs. It may have ended with the tokio runtime that it ran on.
+    fn ensure<F: Future<Output = ()> + Send + 'static>(&self, start: impl FnOnce() -> F) {
+        let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if handle.as_ref().is_none_or(AbortHandle::is_finished) {
+            *handle = Some(tokio::spawn(start()).abort_handle());
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let handle = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = handle {
+            handle.abort();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -58,16 +89,21 @@ struct Ends {
 }
 
 impl Tail {
-    pub(crate) fn new(log: LogInfo, options: PgConnectOptions, poll_interval: Duration) -> Self {
+    pub(crate) fn new(
+        log: LogInfo,
+        sessions: Arc<Sessions>,
+        notifying: Arc<Pool>,
+        poll_interval: Duration,
+    ) -> Self {
         Self {
             ends: Arc::new(Ends::new(log.partitions)),
             channel: format!("events_{}", log.id.simple()),
-            // A notification is not worth a flush of the write-ahead log.
-            options: options.options([("synchronous_commit", "off")]),
+            sessions,
+            notifying,
             poll_interval,
             last_look: Mutex::new(None),
-            notifier: OnceLock::new(),
-            listener: OnceLock::new(),
+            notifier: Task::default(),
+            listener: Task::default(),
         }
     }
 
@@ -89,9 +125,8 @@ impl Tail {
     }
 
     fn tell_others(&self) {
-        self.notifier.get_or_init(|| {
-            let notify = notify(Arc::clone(&self.ends), self.channel.clone(), self.options.clone());
-            tokio::spawn(notify).abort_handle()
+        self.notifier.ensure(|| {
+            notify(Arc::clone(&self.ends), self.channel.clone(), Arc::clone(&self.notifying))
         });
         self.ends.committing.notify_one();
     }
@@ -126,9 +161,8 @@ impl Tail {
 
     /// Starts to listen to other processes.
     pub(crate) fn listen(&self) {
-        self.listener.get_or_init(|| {
-            let listen = listen(Arc::clone(&self.ends), self.channel.clone(), self.options.clone());
-            tokio::spawn(listen).abort_handle()
+        self.listener.ensure(|| {
+            listen(Arc::clone(&self.ends), self.channel.clone(), Arc::clone(&self.sessions))
         });
     }
 
@@ -140,14 +174,6 @@ impl Tail {
     /// Whether events after any of these positions are known.
     pub(crate) fn is_beyond(&self, after: &[Position]) -> bool {
         after.iter().any(|position| self.known(position.partition) > position.offset)
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        for task in [self.notifier.get(), self.listener.get()].into_iter().flatten() {
-            task.abort();
-        }
     }
 }
 
@@ -206,8 +232,7 @@ impl Ends {
 }
 
 /// Tells other processes what this one commits.
-async fn notify(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
-    let mut connection = None;
+async fn notify(ends: Arc<Ends>, channel: String, pool: Arc<Pool>) {
     let mut told = Told::new(ends.committed.len());
     loop {
         ends.committing.notified().await;
@@ -215,11 +240,11 @@ async fn notify(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
         if news.is_empty() {
             continue;
         }
-        match tell(&mut connection, &options, &channel, &news).await {
-            Ok(()) => sleep(NOTIFY_INTERVAL).await,
+        let query = sqlx::query(NOTIFY).bind(&channel).bind(&news);
+        match pool.run(async |connection| query.execute(connection).await).await {
+            Ok(_) => sleep(NOTIFY_INTERVAL).await,
             Err(error) => {
-                tracing::debug!(%error, "cannot notify other processes of new events");
-                connection = None;
+                tracing::debug!(%error, "failed to notify other processes of new events; they poll");
                 sleep(RETRY_INTERVAL).await;
             }
         }
@@ -257,42 +282,42 @@ impl Told {
     }
 }
 
-async fn tell(
-    connection: &mut Option<PgConnection>,
-    options: &PgConnectOptions,
-    channel: &str,
-    news: &[String],
-) -> Result<(), sqlx::Error> {
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(PgConnection::connect_with(options).await?),
-    };
-    sqlx::query("select pg_notify($1, part) from unnest($2) part")
-        .bind(channel)
-        .bind(news)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
 /// Hears what other processes commit, for ever.
-async fn listen(ends: Arc<Ends>, channel: String, options: PgConnectOptions) {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+async fn listen(ends: Arc<Ends>, channel: String, sessions: Arc<Sessions>) {
+    let options = sessions.options().clone();
+    let set_up = Arc::clone(&sessions);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .after_connect(move |connection, _| {
+            let sessions = Arc::clone(&set_up);
+            Box::pin(async move {
+                sessions.set_up(connection).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options);
     loop {
-        if let Err(error) = hear(&ends, &channel, &pool).await {
-            tracing::debug!(%error, "cannot listen for new events");
+        if let Err(error) = hear(&ends, &channel, &pool, &sessions).await {
+            tracing::debug!(%error, "failed to listen for new events; polling, listening again");
         }
         sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn hear(ends: &Ends, channel: &str, pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+async fn hear(
+    ends: &Ends,
+    channel: &str,
+    pool: &sqlx::PgPool,
+    sessions: &Sessions,
+) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(channel).await?;
     // What is said while the connection is lost, a waiter's next look at the log makes up for.
     loop {
-        let notification = listener.recv().await?;
-        notification.payload().split(' ').for_each(|part| ends.hear(part));
+        match timeout(CHECK_INTERVAL, listener.recv()).await {
+            Ok(heard) => heard?.payload().split(' ').for_each(|part| ends.hear(part)),
+            Err(_) => sessions.check(listener.fetch_one(CHECK), None).await?,
+        }
     }
 }
 

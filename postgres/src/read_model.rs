@@ -1,6 +1,7 @@
 //! Read models in PostgreSQL: transactions, checkpoints, states.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -10,7 +11,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use crate::error::{is_unavailable, store_error};
+use crate::limit::MAX_AGE;
 use crate::row::{bigint, unsigned};
+use crate::session::{CHECK, Sessions};
 
 /// The migration at index n leads to version n + 1. Those that were released never change.
 const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")];
@@ -24,6 +27,9 @@ const BEGIN: &str = "begin isolation level read committed";
 /// After so long between two statements of a transaction, the server takes the process for frozen,
 /// and lets go of what it holds.
 const FROZEN_AFTER: &str = "30s";
+
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const LOCK: &str = "select from projection_states where name = $1 for update";
 const ADD: &str = "insert into projection_states (name) values ($1) on conflict do nothing";
@@ -95,17 +101,11 @@ impl PostgresReadModel {
         let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
             StoreError::Invalid(format!("not a PostgreSQL URL: {error}"))
         })?;
-        let mut options = options.options([("idle_in_transaction_session_timeout", FROZEN_AFTER)]);
-        if options.get_application_name().is_none() {
-            options = options.application_name("composable-rust");
-        }
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await
-            .map_err(store_error)?;
-        Self::with_pool(pool).await
+        let settings = vec![("idle_in_transaction_session_timeout", FROZEN_AFTER.to_owned())];
+        let sessions = Arc::new(Sessions::new(options, settings, ACQUIRE_TIMEOUT));
+        // The pool would not say why there is no connection.
+        sessions.open().await?;
+        Self::with_pool(pool(&sessions)).await
     }
 
     /// Uses connections that are there; at least two, for whoever waits looks while another writes.
@@ -153,6 +153,32 @@ impl PostgresReadModel {
         }
         Ok(())
     }
+}
+
+/// Connections that are asked before each use whether they serve: a statement of a projection that
+/// fails says nothing about that.
+fn pool(sessions: &Arc<Sessions>) -> PgPool {
+    let (opened, asked) = (Arc::clone(sessions), Arc::clone(sessions));
+    PgPoolOptions::new()
+        .max_connections(8)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_lifetime(MAX_AGE)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let sessions = Arc::clone(&opened);
+            Box::pin(async move {
+                sessions.set_up(connection).await?;
+                Ok(())
+            })
+        })
+        .before_acquire(move |connection, _| {
+            let sessions = Arc::clone(&asked);
+            Box::pin(
+                async move { Ok(sessions.check(connection.fetch_one(CHECK), None).await.is_ok()) },
+            )
+        })
+        .connect_lazy_with(sessions.options().clone())
 }
 
 /// The version of the tables; 0 if there are none.

@@ -8,13 +8,12 @@ use composable_rust_core::{
     RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
 };
 use futures_util::stream::Stream;
-use sqlx::PgPool;
 
 use crate::PostgresEventStoreBuilder;
 use crate::error::ConnectError;
 use crate::inbox::Pruning;
 use crate::notify::Tail;
-use crate::readers::Readers;
+use crate::pool::Pool;
 use crate::writers::Writers;
 
 /// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
@@ -37,8 +36,10 @@ use crate::writers::Writers;
 #[derive(Clone)]
 pub struct PostgresEventStore {
     pub(crate) log: LogInfo,
-    pub(crate) readers: Arc<Readers>,
+    pub(crate) readers: Arc<Pool>,
     pub(crate) writers: Arc<Writers>,
+    /// Of their own, so that whatever else waits does not let the leases lapse.
+    pub(crate) leases: Arc<Pool>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) pruning: Arc<Pruning>,
 }
@@ -49,7 +50,8 @@ impl PostgresEventStore {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what to do in each case; only `Unreachable` is worth another attempt.
+    /// [`ConnectError`] says what to do in each case; only `Unreachable` and
+    /// `ReadOnly` are worth another attempt.
     ///
     /// # Cancel safety
     ///
@@ -63,18 +65,16 @@ impl PostgresEventStore {
         PostgresEventStoreBuilder::new(url)
     }
 
-    /// The connections that the store reads with, for tests and operators.
-    ///
-    /// They are set up for the store's own statements: the planner avoids sequential scans and keeps
-    /// plans. Use a pool of your own for anything of your own.
-    pub fn pool(&self) -> &PgPool {
-        &self.readers.pool
-    }
-
-    pub(crate) fn new(log: LogInfo, readers: Readers, writers: Writers, tail: Tail) -> Self {
-        let (readers, writers, tail) = (Arc::new(readers), Arc::new(writers), Arc::new(tail));
+    pub(crate) fn new(
+        log: LogInfo,
+        readers: Arc<Pool>,
+        writers: Writers,
+        leases: Arc<Pool>,
+        tail: Tail,
+    ) -> Self {
+        let (writers, tail) = (Arc::new(writers), Arc::new(tail));
         let pruning = Arc::new(Pruning::new(log));
-        Self { log, readers, writers, tail, pruning }
+        Self { log, readers, writers, leases, tail, pruning }
     }
 }
 

@@ -1,94 +1,55 @@
 //! The connections that write.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use composable_rust_core::StoreError;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::error::store_error;
-use crate::limit::{MAX_IDLE, is_whole, within};
+use crate::pool::{Pool, PoolSettings};
+use crate::session::Sessions;
 
-/// A few connections for appends and what workers write, so that long reads never hold them up.
-///
-/// Not an sqlx pool: that one asks the server about each connection it takes back, a second round
-/// trip that costs as much as a small append. Here a connection goes back only after an answer has
-/// arrived whole, and one whose caller gave up is closed.
+/// Connections for appends and what workers write, so that long reads never hold them up. Workers
+/// have at most half of them at once: those that wait for a partition must not hold up the appends
+/// of the others.
 #[derive(Debug)]
 pub(crate) struct Writers {
-    options: PgConnectOptions,
-    wait: Duration,
-    /// How long a statement may take; `None`: for ever.
-    limit: Option<Duration>,
-    permits: Semaphore,
-    idle: Mutex<Vec<(PgConnection, Instant)>>,
+    pool: Arc<Pool>,
+    settings: PoolSettings,
+    workers: Semaphore,
 }
 
 impl Writers {
-    pub(crate) fn new(
-        options: PgConnectOptions,
-        count: u32,
-        wait: Duration,
-        limit: Option<Duration>,
-        first: PgConnection,
-    ) -> Self {
-        Self {
-            options,
-            wait,
-            limit,
-            permits: Semaphore::new(usize::try_from(count).unwrap_or(1)),
-            idle: Mutex::new(vec![(first, Instant::now())]),
-        }
+    pub(crate) fn new(sessions: Arc<Sessions>, settings: PoolSettings) -> Self {
+        let half = usize::try_from(settings.connections.div_ceil(2)).unwrap_or(1);
+        let pool = Pool::new(sessions, settings);
+        Self { pool, settings, workers: Semaphore::new(half) }
     }
 
-    /// Runs `statement` on a connection of its own.
+    /// Runs the statement of an append.
+    pub(crate) async fn append<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        self.pool.run(statement).await
+    }
+
+    /// Runs a statement that is no append.
     pub(crate) async fn run<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
-        let busy = |_| store_error(sqlx::Error::PoolTimedOut);
-        let _permit = match self.permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => timeout(self.wait, self.permits.acquire())
-                .await
-                .map_err(busy)?
-                .map_err(StoreError::unavailable)?,
-        };
-        let mut connection = match self.take() {
-            Some(connection) => connection,
-            None => timeout(self.wait, PgConnection::connect_with(&self.options))
-                .await
-                .map_err(busy)?
-                .map_err(store_error)?,
-        };
-        let answer = within(self.limit, statement(&mut connection)).await;
-        if answer.as_ref().err().is_none_or(is_whole) {
-            self.put(connection);
-        } else {
-            // The others were opened to the same server: most likely they are gone too.
-            self.clear();
-        }
-        answer.map_err(store_error)
+        let _turn = timeout(self.settings.wait, self.workers.acquire())
+            .await
+            .map_err(|_| store_error(sqlx::Error::PoolTimedOut))?
+            .map_err(StoreError::unavailable)?;
+        self.pool.run(statement).await
     }
 
-    fn take(&self) -> Option<PgConnection> {
-        let mut idle = self.idle();
-        idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
-        idle.pop().map(|(connection, _)| connection)
-    }
-
-    fn put(&self, connection: PgConnection) {
-        self.idle().push((connection, Instant::now()));
-    }
-
-    fn clear(&self) {
-        self.idle().clear();
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps a session to write with.
+    pub(crate) fn put(&self, session: crate::session::Session) {
+        self.pool.put(session);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) struct PackageManager {
     install: &'static [&'static str],
     postgres: &'static [&'static str],
     java: &'static [&'static str],
+    pooler: &'static [&'static str],
     needs_root: bool,
 }
 
@@ -29,6 +30,8 @@ pub(crate) enum Need {
     Postgres,
     /// Java, to run a Kafka broker, and Maven, to fetch it.
     Java,
+    /// `PgBouncer`, which some tests put before the server.
+    Pooler,
 }
 
 const ALL: [PackageManager; 5] = [
@@ -38,6 +41,7 @@ const ALL: [PackageManager; 5] = [
         install: &["install", "--yes", "--quiet", "--no-install-recommends"],
         postgres: &["postgresql"],
         java: &["default-jre-headless", "maven"],
+        pooler: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -46,6 +50,7 @@ const ALL: [PackageManager; 5] = [
         install: &["install", "--assumeyes"],
         postgres: &["postgresql-server", "postgresql-contrib"],
         java: &["java-21-openjdk-headless", "maven"],
+        pooler: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -54,6 +59,7 @@ const ALL: [PackageManager; 5] = [
         install: &["--sync", "--refresh", "--needed", "--noconfirm"],
         postgres: &["postgresql"],
         java: &["jre21-openjdk-headless", "maven"],
+        pooler: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -62,6 +68,7 @@ const ALL: [PackageManager; 5] = [
         install: &["add", "--update-cache"],
         postgres: &["postgresql"],
         java: &["openjdk21-jre-headless", "maven"],
+        pooler: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -70,6 +77,7 @@ const ALL: [PackageManager; 5] = [
         install: &["install"],
         postgres: &["postgresql@17"],
         java: &["openjdk@21", "maven"],
+        pooler: &["pgbouncer"],
         needs_root: false,
     },
 ];
@@ -109,6 +117,7 @@ impl PackageManager {
         let packages = match need {
             Need::Postgres => self.postgres,
             Need::Java => self.java,
+            Need::Pooler => self.pooler,
         };
         [self.install, packages].concat()
     }
@@ -135,6 +144,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Self::Postgres => "PostgreSQL",
             Self::Java => "Java and Maven",
+            Self::Pooler => "PgBouncer",
         })
     }
 }

@@ -177,7 +177,7 @@ async fn effects_commit_with_their_events() {
     next.outbox = vec![effect(15)];
     commit(&store, &next).await;
     let rows = sqlx::query("select id, kind, stream_id from outbox order by sequence, index")
-        .fetch_all(store.pool())
+        .fetch_all(&database.pool())
         .await
         .unwrap();
     let ids: Vec<(u128, String, String)> =
@@ -192,15 +192,17 @@ async fn effects_commit_with_their_events() {
             row(15, "call", "a-1")
         ]
     );
-    let timers: i64 =
-        sqlx::query_scalar("select count(*) from timers").fetch_one(store.pool()).await.unwrap();
+    let timers: i64 = sqlx::query_scalar("select count(*) from timers")
+        .fetch_one(&database.pool())
+        .await
+        .unwrap();
     assert_eq!(timers, 0);
 }
 
-async fn timers(store: &composable_rust_postgres::PostgresEventStore) -> Vec<(String, i64)> {
+async fn timers(database: &Database) -> Vec<(String, i64)> {
     let sql = "select timer_id, (extract(epoch from due - armed_at) * 1000000)::bigint \
                from timers order by timer_id";
-    sqlx::query_as(sql).fetch_all(store.pool()).await.unwrap()
+    sqlx::query_as(sql).fetch_all(&database.pool()).await.unwrap()
 }
 
 #[tokio::test]
@@ -216,15 +218,15 @@ async fn timers_are_replaced_cancelled_and_finished() {
     commit(&store, &change(vec![arm("x", seconds(1)), arm("y", seconds(2))], false)).await;
     commit(&store, &change(vec![cancel("y"), arm("x", seconds(5)), arm("x", seconds(3))], false))
         .await;
-    assert_eq!(timers(&store).await, [("x".to_owned(), 3_000_000)]);
+    assert_eq!(timers(&database).await, [("x".to_owned(), 3_000_000)]);
     let changes = vec![arm("z", seconds(1)), cancel("z"), arm("y", Due::After(Duration::MAX))];
     commit(&store, &change(changes, false)).await;
-    assert_eq!(timers(&store).await.len(), 2);
+    assert_eq!(timers(&database).await.len(), 2);
     let moment = Timestamp::from_micros(1_740_830_400_500_001);
     commit(&store, &change(vec![arm("x", Due::At(moment)), cancel("y")], false)).await;
     let due: i64 =
         sqlx::query_scalar("select (extract(epoch from due) * 1000000)::bigint from timers")
-            .fetch_one(store.pool())
+            .fetch_one(&database.pool())
             .await
             .unwrap();
     assert_eq!(due, moment.as_micros());
@@ -232,7 +234,7 @@ async fn timers_are_replaced_cancelled_and_finished() {
     let changes = vec![arm("p", extremes[0]), arm("q", extremes[1])];
     commit(&store, &change(changes, false)).await;
     commit(&store, &change(vec![arm("r", seconds(1))], true)).await;
-    assert!(timers(&store).await.is_empty());
+    assert!(timers(&database).await.is_empty());
 }
 
 #[tokio::test]

@@ -101,9 +101,9 @@ async fn a_foreign_transaction_on_the_log_holds_nobody_up() {
 }
 
 /// Where the row of partition 0 lies, and which transaction wrote it.
-async fn row_version(store: &PostgresEventStore) -> (String, String) {
+async fn row_version(database: &Database) -> (String, String) {
     sqlx::query_as("select ctid::text, xmin::text from partitions where partition = 0")
-        .fetch_one(store.pool())
+        .fetch_one(&database.pool())
         .await
         .unwrap()
 }
@@ -124,7 +124,7 @@ async fn rate(store: &PostgresEventStore, first: u128, time: Duration) -> f64 {
 async fn an_old_snapshot_does_not_slow_appends() {
     let database = Database::create().await;
     let store = database.store(1).await;
-    let row_before = row_version(&store).await;
+    let row_before = row_version(&database).await;
     rate(&store, 1, Duration::from_millis(300)).await;
     let before = rate(&store, 1 << 32, Duration::from_secs(1)).await;
     let mut foreign = database.connection().await;
@@ -137,7 +137,7 @@ async fn an_old_snapshot_does_not_slow_appends() {
         rates.push(rate(&store, round << 32, Duration::from_secs(1)).await);
     }
     idle.rollback().await.unwrap();
-    let row_after = row_version(&store).await;
+    let row_after = row_version(&database).await;
     assert_eq!(row_after, row_before, "the partition's row is locked, never updated");
     let worst_of_last = rates[2].max(rates[3]);
     assert!(worst_of_last > before / 5.0, "{before:.0}/s, then {rates:.0?}");

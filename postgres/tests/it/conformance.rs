@@ -95,7 +95,7 @@ impl StoreBackend for Postgres {
              coalesce(metadata::text, ''), stream_id, id, kind, target, recipient \
              from outbox order by partition, sequence, index",
         )
-        .fetch_all(self.store.pool())
+        .fetch_all(&self.database.pool())
         .await
         .unwrap();
         let stored = |row: &PgRow| StoredOutboxRow {
@@ -118,7 +118,7 @@ impl StoreBackend for Postgres {
              coalesce(metadata::text, ''), stream_id, timer_id, armed_by, armed_index, \
              (extract(epoch from due) * 1000000)::bigint from timers",
         )
-        .fetch_all(self.store.pool())
+        .fetch_all(&self.database.pool())
         .await
         .unwrap();
         let stored = |row: &PgRow| StoredTimer {

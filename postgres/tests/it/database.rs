@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use composable_rust_postgres::{PostgresEventStore, PostgresEventStoreBuilder};
 use composable_rust_testing::TestDatabase;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::sleep;
 
 /// A database that is dropped when the test is done.
@@ -33,6 +34,11 @@ impl Database {
 
     pub(crate) async fn connection(&self) -> PgConnection {
         PgConnection::connect(&self.0.url()).await.unwrap()
+    }
+
+    /// A connection as whoever else works in the database has it, opened when it is used.
+    pub(crate) fn pool(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(1).connect_lazy(&self.0.url()).unwrap()
     }
 
     /// Waits until a statement in this database waits for a lock.

@@ -17,11 +17,11 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
     let fill = "insert into inbox select 0, null, now() - make_interval(days => 40 - n / 1000, hours => -1), \
         ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(), n % 2, \
         'a-' || n, '' from generate_series(1, 20000) n";
-    store.pool().execute(fill).await.unwrap();
+    database.pool().execute(fill).await.unwrap();
     let mut two = [queued(2), queued(4)];
     two[1].row.recipient = "payment-9".to_owned();
     store.enqueue(0, &two, None).await.unwrap();
-    store
+    database
         .pool()
         .execute("update outbox set created_at = now() - interval '50 days'")
         .await
@@ -43,7 +43,7 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
     assert!(counts[..counts.len() - 1].iter().all(|pruned| *pruned == 700), "{counts:?}");
     let left: Vec<(i16, i64)> =
         sqlx::query_as("select partition, count(*) from inbox group by 1 order by 1")
-            .fetch_all(store.pool())
+            .fetch_all(&database.pool())
             .await
             .unwrap();
     assert_eq!(left, [(0, 10_000 - 4_997), (1, 10_000)]);

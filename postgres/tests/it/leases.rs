@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetterDecision, Due, Lease, LeaseAction, LeaseRound, QueueChange,
-    TimerSettlement, WorkQueues as _,
+    Advance, Checkpoint, DeadLetterDecision, Due, EventStore as _, Lease, LeaseAction, LeaseRound,
+    QueueChange, TimerSettlement, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
@@ -79,8 +79,10 @@ async fn who_cannot_work_any_more_is_no_member() {
     let withdrawn = LeaseRound { workers: Vec::new(), ..round(1, minute, Vec::new()) };
     store.change_leases(&withdrawn).await.unwrap();
     assert_eq!(members(store.clone()).await, [member(3)]);
-    let kept: i64 =
-        sqlx::query_scalar("select count(*) from members").fetch_one(store.pool()).await.unwrap();
+    let kept: i64 = sqlx::query_scalar("select count(*) from members")
+        .fetch_one(&database.pool())
+        .await
+        .unwrap();
     assert_eq!(kept, 1, "what has lapsed goes");
 }
 
@@ -94,7 +96,7 @@ async fn expiries_beyond_their_time_to_live_hold_for_one_more() {
     assert_eq!(store.change_leases(&round(1, short, claim(0))).await.unwrap(), [true]);
     for table in ["leases", "members"] {
         let ahead = format!("update {table} set expires_at = expires_at + interval '2 hours'");
-        store.pool().execute(&*ahead).await.unwrap();
+        database.pool().execute(&*ahead).await.unwrap();
     }
     assert_eq!(store.change_leases(&round(2, minute, claim(1))).await.unwrap(), [false]);
     let members = async || store.load_leases(&[WORKER.to_owned()]).await.unwrap().members.len();
@@ -177,7 +179,7 @@ async fn a_write_that_is_under_way_holds_its_lease() {
     let store = database.store(1).await;
     let lease = hold(&store).await;
     store.enqueue(0, &[queued(1)], None).await.unwrap();
-    store.pool().execute("update leases set expires_at = '2000-01-01'").await.unwrap();
+    database.pool().execute("update leases set expires_at = '2000-01-01'").await.unwrap();
     let place = read(&store).await[0].place;
     let mut foreign = database.connection().await;
     let mut settling = foreign.begin().await.unwrap();
@@ -202,4 +204,62 @@ async fn a_write_that_is_under_way_holds_its_lease() {
     assert!(!takeover.is_finished(), "the lease was taken under a write");
     settling.commit().await.unwrap();
     assert_eq!(takeover.await.unwrap(), [true]);
+}
+
+/// Something holds the only partition: an erasure, an operator, a backup.
+#[tokio::test]
+async fn leases_are_kept_while_everything_else_waits() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let lease = hold(&store).await;
+    let mut foreign = database.connection().await;
+    let mut holder = foreign.begin().await.unwrap();
+    holder.execute("select from partitions for update").await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.append_events(0, &[append("order-1", exact(0), &[1])]).await }
+    });
+    database.wait_for_lock().await;
+    let tasks: Vec<_> = (1..6)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.enqueue(0, &[queued(n)], None).await })
+        })
+        .collect();
+    let renew = vec![(lease, LeaseAction::Renew)];
+    let made = store.change_leases(&round(1, Duration::from_secs(60), renew)).await;
+    assert_eq!(made.unwrap(), [true]);
+    assert_eq!(store.load_leases(&[WORKER.to_owned()]).await.unwrap().leases.len(), 1);
+    for task in tasks {
+        let given_up = task.await.unwrap().unwrap_err();
+        assert!(given_up.is_transient(), "{given_up:?}");
+    }
+    assert!(!waiting.is_finished(), "an append waits for as long as a statement may");
+    holder.rollback().await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert!(store.enqueue(0, &[queued(9)], None).await.unwrap());
+}
+
+/// Workers of one partition wait: the appends of others do not.
+#[tokio::test]
+async fn a_partition_that_is_held_does_not_hold_up_others() {
+    let database = Database::create().await;
+    let store = database.builder().partitions(4).max_connections(8).connect().await.unwrap();
+    let mut foreign = database.connection().await;
+    let mut holder = foreign.begin().await.unwrap();
+    holder.execute("select from partitions where partition = 0 for update").await.unwrap();
+    let tasks: Vec<_> = (1..12)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.enqueue(0, &[queued(n)], None).await })
+        })
+        .collect();
+    database.wait_for_lock().await;
+    let other = (0..).map(|n| format!("order-{n}"));
+    let other = other.into_iter().find(|name| store.log().partition_of(&stream(name)) != 0);
+    commit(&store, &append(&other.unwrap(), exact(0), &[1])).await;
+    assert!(tasks.iter().any(|task| !task.is_finished()), "nobody waited");
+    for task in tasks {
+        assert!(task.await.unwrap().unwrap_err().is_transient());
+    }
 }

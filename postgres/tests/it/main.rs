@@ -12,6 +12,7 @@ mod load;
 mod operator;
 mod outage;
 mod plans;
+mod pooler;
 mod queues;
 mod read_model;
 mod start;

@@ -58,7 +58,7 @@ async fn an_erased_stream_keeps_only_its_shape() {
          1, partition, kind, target, stream_id, recipient, message_type, codec, message_data, \
          metadata, last_error from outbox",
     ] {
-        sqlx::query(failed).execute(store.pool()).await.unwrap();
+        sqlx::query(failed).execute(&database.pool()).await.unwrap();
     }
 
     assert_eq!(store.erase_stream(&order).await.unwrap(), 2);
@@ -77,7 +77,7 @@ async fn an_erased_stream_keeps_only_its_shape() {
         let sql =
             format!("select message_type, message_data, metadata::text, {error} from {table}");
         let row: (String, Vec<u8>, Option<String>, Option<String>) =
-            sqlx::query_as(&sql).fetch_one(store.pool()).await.unwrap();
+            sqlx::query_as(&sql).fetch_one(&database.pool()).await.unwrap();
         assert_eq!(row, (ERASED.to_owned(), Vec::new(), None, None));
     }
     let refused =
@@ -162,7 +162,7 @@ async fn a_replacement_is_read_everywhere() {
     let missing = store.override_event(&order, Version::new(4), &content("x", b"")).await;
     assert!(matches!(missing, Err(StoreError::Invalid(_))));
     let original: Vec<u8> = sqlx::query_scalar("select event_data from events where version = 2")
-        .fetch_one(store.pool())
+        .fetch_one(&database.pool())
         .await
         .unwrap();
     assert_eq!(original, 2_u128.to_be_bytes());

@@ -3,19 +3,24 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventStore as _, Fingerprint, Position, Snapshot, StoreError, Version,
+    Append, EventStore as _, Fingerprint, Position, Snapshot, StoreError, Version, WorkQueues as _,
 };
-use composable_rust_postgres::PostgresEventStore;
+use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{self, Instant, sleep, timeout};
 
 use crate::database::Database;
 use crate::fixtures::{append, commit, committed, exact, load, mark, stream};
+use crate::work::round;
+
+/// Ends all sessions of the database but this one.
+const TERMINATE: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
+     where datname = current_database() and pid <> pg_backend_pid()";
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_unavailable() {
@@ -45,13 +50,7 @@ async fn a_lost_connection_is_unavailable_once() {
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1])).await;
     let mut foreign = database.connection().await;
-    foreign
-        .execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity \
-             where datname = current_database() and pid <> pg_backend_pid()",
-        )
-        .await
-        .unwrap();
+    foreign.execute(TERMINATE).await.unwrap();
     sleep(Duration::from_millis(200)).await;
     let one = append("a-1", exact(1), &[2]);
     let error = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
@@ -93,7 +92,8 @@ async fn everything_is_unavailable_while_the_server_is() {
     timeout(Duration::from_secs(30), store.wait_for_events(&heads)).await.unwrap().unwrap();
 }
 
-/// What lies between a store and its server, until it forwards nothing more, in silence.
+/// What lies between a store and its server. When it falls silent it forgets all connections without
+/// telling anybody; those that are opened once it is not silent any more go through.
 struct Network {
     url: String,
     silent: watch::Sender<bool>,
@@ -124,27 +124,36 @@ impl Network {
         });
         Self { url, silent }
     }
+
+    fn builder(&self) -> PostgresEventStoreBuilder {
+        PostgresEventStore::builder(&self.url)
+            .statement_timeout(Duration::from_millis(200))
+            .poll_interval(Duration::from_millis(50))
+    }
+
+    /// Forgets the connections that are open.
+    async fn forget(&self) {
+        self.silent.send(true).unwrap();
+        // All of them see it before it is over.
+        sleep(Duration::from_millis(200)).await;
+        self.silent.send(false).unwrap();
+    }
 }
 
 async fn fallen(silence: &mut watch::Receiver<bool>) {
     silence.wait_for(|silent| *silent).await.unwrap();
 }
 
-/// Asks a store whose server falls silent; the answer must be `Unavailable`, and in time.
+/// Asks a store whose server falls silent; the answer must be `Unavailable`, and in time. When the
+/// server answers again, so does the store: no connection was kept.
 async fn assert_unavailable<T: std::fmt::Debug>(
     what: &str,
     network: &Network,
     ask: impl AsyncFnOnce(&PostgresEventStore) -> Result<T, StoreError>,
 ) {
-    let store = PostgresEventStore::builder(&network.url)
-        .statement_timeout(Duration::from_millis(200))
-        .poll_interval(Duration::from_millis(50))
-        .connect()
-        .await
-        .unwrap();
+    let store = network.builder().connect().await.unwrap();
     // So that there is a connection to read with.
     store.heads().await.unwrap();
-    sleep(Duration::from_millis(100)).await;
     let mut silence = network.silent.subscribe();
     fallen(&mut silence).await;
     let answer = timeout(Duration::from_secs(15), ask(&store)).await;
@@ -152,8 +161,8 @@ async fn assert_unavailable<T: std::fmt::Debug>(
     let error = answer.expect_err(what);
     assert!(error.is_transient(), "{what}: {error:?}");
     assert!(!format!("{error:?}").contains("PoolTimedOut"), "{what} found no connection");
-    // The connection is not kept, nor is one that nobody used.
-    assert_eq!(store.pool().size(), 0, "{what}");
+    silence.wait_for(|silent| !*silent).await.unwrap();
+    store.heads().await.unwrap_or_else(|error| panic!("{what} left a dead connection: {error:?}"));
 }
 
 #[tokio::test]
@@ -173,6 +182,8 @@ async fn a_server_that_falls_silent_is_unavailable_to_readers() {
     let falls_silent = async {
         sleep(Duration::from_secs(2)).await;
         network.silent.send(true).unwrap();
+        sleep(Duration::from_secs(16)).await;
+        network.silent.send(false).unwrap();
     };
     tokio::join!(
         falls_silent,
@@ -200,4 +211,92 @@ async fn a_server_that_falls_silent_is_unavailable_to_readers() {
         }),
         assert_unavailable("the time", &network, async |store| store.now().await),
     );
+}
+
+/// As Azure's load balancers and the address translation of other clouds do.
+#[tokio::test]
+async fn a_connection_that_the_network_forgot_is_not_used() {
+    let database = Database::create().await;
+    let network = Network::before(&database.url()).await;
+    let store = network.builder().partitions(1).connect().await.unwrap();
+    let renewal = round(1, Duration::from_secs(60), Vec::new());
+    let renew = || store.change_leases(&renewal);
+    for n in 0..3_u64 {
+        commit(&store, &append("a-1", exact(n), &[u128::from(n) + 1])).await;
+        load(&store, "a-1").await;
+        renew().await.unwrap();
+        network.forget().await;
+        // Beyond the interval at which connections are asked about, then beyond the idle timeout.
+        time::pause();
+        time::advance(Duration::from_secs(if n == 0 { 11 } else { 31 })).await;
+        time::resume();
+    }
+    commit(&store, &append("a-1", exact(3), &[9])).await;
+    assert_eq!(load(&store, "a-1").await.len(), 4);
+    renew().await.unwrap();
+}
+
+/// As an address that leads to the former primary for a while after a failover.
+#[tokio::test]
+async fn a_server_that_takes_writes_again_is_written_to() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    commit(&store, &append("a-1", exact(0), &[1])).await;
+    let mut foreign = database.connection().await;
+    let read_only =
+        format!("alter database {} set default_transaction_read_only = on", database.name());
+    for statement in [read_only.as_str(), TERMINATE] {
+        foreign.execute(statement).await.unwrap();
+    }
+    let one = append("a-1", exact(1), &[2]);
+    for _ in 0..3 {
+        let refused = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
+        assert!(refused.is_transient(), "{refused:?}");
+        // What it reads may be old.
+        let refused = store.heads().await.unwrap_err();
+        assert!(refused.is_transient(), "{refused:?}");
+    }
+    let refused = database.builder().connect().await.unwrap_err();
+    assert!(matches!(refused, ConnectError::ReadOnly { .. }), "{refused:?}");
+    foreign.execute("set default_transaction_read_only = off").await.unwrap();
+    let again = format!("alter database {} reset default_transaction_read_only", database.name());
+    foreign.execute(again.as_str()).await.unwrap();
+    assert_eq!(commit(&store, &one).await, committed(2, 0, 2));
+    assert_eq!(load(&store, "a-1").await.len(), 2);
+}
+
+/// The server becomes read-only under the sessions that are open: they are not kept.
+#[tokio::test]
+async fn sessions_that_have_become_read_only_are_replaced() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    commit(&store, &append("a-1", exact(0), &[1])).await;
+    load(&store, "a-1").await;
+    let mut foreign = database.connection().await;
+    // A trigger stands for a server that has been demoted.
+    foreign
+        .execute(
+            "create function demoted() returns trigger language plpgsql as $$ begin \
+                 raise exception 'demoted' using errcode = '25006'; \
+             end $$; \
+             create trigger demoted before insert on events execute function demoted()",
+        )
+        .await
+        .unwrap();
+    let sessions = "select array_agg(pid order by pid) from pg_stat_activity \
+                    where datname = current_database() and pid <> pg_backend_pid()";
+    let before: Vec<i32> = sqlx::query_scalar(sessions).fetch_one(&mut foreign).await.unwrap();
+    let one = append("a-1", exact(1), &[2]);
+    let refused = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused:?}");
+    foreign.execute("drop trigger demoted on events").await.unwrap();
+    assert_eq!(commit(&store, &one).await, committed(2, 0, 2));
+    load(&store, "a-1").await;
+    loop {
+        let after: Vec<i32> = sqlx::query_scalar(sessions).fetch_one(&mut foreign).await.unwrap();
+        if after.iter().all(|pid| !before.contains(pid)) {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -61,7 +61,7 @@ async fn a_commit_here_wakes_at_once_and_one_elsewhere_in_an_interval() {
     let stream = append("a-1", ExpectedVersion::Any, &[]).stream;
     let call = "select append_event($1, 'a-1', -1, gen_random_uuid(), 'x', 1, 'c', '', null)";
     let partition = i16::try_from(store.log().partition_of(&stream)).unwrap();
-    sqlx::query(call).bind(partition).execute(store.pool()).await.unwrap();
+    sqlx::query(call).bind(partition).execute(&database.pool()).await.unwrap();
     timeout(Duration::from_secs(20), store.wait_for_events(&heads)).await.unwrap().unwrap();
 }
 
@@ -75,7 +75,7 @@ async fn what_is_not_there_is_not_waited_for_in_circles() {
     let tell = "select pg_notify('events_' || replace(log_id::text, '-', ''), '0:99') from log";
     let lie = async {
         loop {
-            sqlx::query(tell).execute(store.pool()).await.unwrap();
+            sqlx::query(tell).execute(&database.pool()).await.unwrap();
             sleep(Duration::from_millis(20)).await;
         }
     };

@@ -169,13 +169,12 @@ pub(super) async fn members_lapse(on: Subject) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     assert!(on.change(other, &lease("more", 0, 0), LeaseAction::Claim, HOUR).await);
-    eventually("the member's end", || async {
-        on.leases(&["more", "work"]).await.members == [("more".to_owned(), other)]
+    eventually("the end of the member and of what it held", || async {
+        let table = on.leases(&["more", "work"]).await;
+        let lapsed: Vec<_> = table.leases.iter().map(|standing| standing.lapsed).collect();
+        table.members == [("more".to_owned(), other)] && lapsed == [false, true]
     })
     .await;
-    let table = on.leases(&["more", "work"]).await;
-    let lapsed: Vec<_> = table.leases.iter().map(|standing| standing.lapsed).collect();
-    assert_eq!(lapsed, [false, true], "with what it held");
 }
 
 pub(super) async fn come_in_order_of_workers_and_partitions(on: Subject) {

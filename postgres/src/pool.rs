@@ -1,0 +1,161 @@
+//! A few sessions that are lent and given back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use composable_rust_core::StoreError;
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use crate::error::store_error;
+use crate::limit::{MAX_AGE, REST_LIMIT, is_whole, within};
+use crate::session::{Session, SessionError, Sessions};
+
+/// Sessions for statements of one kind.
+///
+/// Not an sqlx pool: that one asks the server about each connection it takes back, a second round
+/// trip that costs as much as a small append, and hides why there is none. Here a connection goes
+/// back only after an answer has arrived whole; one that was not asked about for ten seconds is
+/// asked before it is used.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    sessions: Arc<Sessions>,
+    settings: PoolSettings,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// How a pool lends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolSettings {
+    pub(crate) connections: u32,
+    /// The acquire timeout.
+    pub(crate) wait: Duration,
+    /// The longest that an answer, or the next row of one, may take; `None`: for ever.
+    pub(crate) limit: Option<Duration>,
+    /// The idle timeout.
+    pub(crate) idle: Duration,
+}
+
+impl Pool {
+    pub(crate) fn new(sessions: Arc<Sessions>, settings: PoolSettings) -> Arc<Self> {
+        let permits = usize::try_from(settings.connections).unwrap_or(1);
+        let permits = Arc::new(Semaphore::new(permits));
+        Arc::new(Self { sessions, settings, permits, idle: Mutex::default() })
+    }
+
+    /// The longest that an answer may take.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.settings.limit
+    }
+
+    /// Runs `statement` on a connection of its own.
+    pub(crate) async fn run<T>(
+        self: &Arc<Self>,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let mut lent = self.lend().await?;
+        let (connection, _) = lent.parts().map_err(store_error)?;
+        let answer = within(self.limit(), statement(connection)).await;
+        lent.end(answer.as_ref().err());
+        answer.map_err(store_error)
+    }
+
+    /// A session, when it is one's turn.
+    pub(crate) async fn lend(self: &Arc<Self>) -> Result<Lent, SessionError> {
+        let permits = Arc::clone(&self.permits);
+        let permit = match Arc::clone(&permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => timeout(self.settings.wait, permits.acquire_owned())
+                .await
+                .map_err(|_| sqlx::Error::PoolTimedOut)?
+                .map_err(|_| sqlx::Error::PoolClosed)?,
+        };
+        let session = match self.checked().await {
+            Some(session) => session,
+            None => self.sessions.open().await?,
+        };
+        let (pool, session) = (Arc::clone(self), Some(session));
+        Ok(Lent { pool, permit: Some(permit), session, is_reading: false })
+    }
+
+    /// The session that was used last, if it still serves.
+    async fn checked(&self) -> Option<Session> {
+        let mut session = self.take()?;
+        match session.check(&self.sessions).await {
+            Ok(()) => Some(session),
+            Err(error) => {
+                self.sessions.distrust(&session, &error);
+                None
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Session> {
+        let mut idle = self.idle();
+        idle.retain(|session| {
+            session.used.elapsed() < self.settings.idle
+                && session.opened.elapsed() < MAX_AGE
+                && self.sessions.trusts(session)
+        });
+        idle.pop()
+    }
+
+    /// Keeps a session for the next.
+    pub(crate) fn put(&self, mut session: Session) {
+        if self.sessions.trusts(&session) {
+            session.used = Instant::now();
+            self.idle().push(session);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session in use. Dropped before its end, it is closed, unless only rows were left to read and
+/// they are few.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pool: Arc<Pool>,
+    permit: Option<OwnedSemaphorePermit>,
+    session: Option<Session>,
+    is_reading: bool,
+}
+
+impl Lent {
+    /// The connection, and where to say that rows are being read from it.
+    pub(crate) fn parts(&mut self) -> Result<(&mut PgConnection, &mut bool), sqlx::Error> {
+        let session = self.session.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        Ok((&mut session.connection, &mut self.is_reading))
+    }
+
+    /// Gives it back if the answer, which ended so, has arrived whole.
+    pub(crate) fn end(mut self, error: Option<&sqlx::Error>) {
+        let Some(session) = self.session.take() else { return };
+        match error {
+            Some(error) if !is_whole(error) => self.pool.sessions.distrust(&session, error),
+            _ => self.pool.put(session),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.is_reading {
+            return;
+        }
+        let pool = Arc::clone(&self.pool);
+        let permit = self.permit.take();
+        runtime.spawn(async move {
+            if within(Some(REST_LIMIT), session.connection.ping()).await.is_ok() {
+                pool.put(session);
+            }
+            drop(permit);
+        });
+    }
+}

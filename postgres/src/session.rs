@@ -1,0 +1,267 @@
+//! Sessions: connections that are all set up alike, to a server that takes writes.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use composable_rust_core::StoreError;
+use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::error::store_error;
+use crate::limit::{PROBE_LIMIT, within};
+
+/// The setting by which a session is recognised.
+const MARKER: &str = "composable_rust.session";
+
+/// What a session is asked before it is used.
+pub(crate) const CHECK: &str = "select coalesce(current_setting('composable_rust.session', true), ''), \
+     current_setting('transaction_read_only')";
+
+/// The server finds out within a minute that a process is gone, and a connection that is not used
+/// stays known to what lies between. They are without effect on a socket of the same machine.
+const KEEPALIVE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "45000"),
+];
+
+/// How sessions are opened.
+pub(crate) struct Sessions {
+    options: PgConnectOptions,
+    /// The names and values of settings.
+    settings: Vec<(&'static str, String)>,
+    /// The acquire timeout, within which a session must be open.
+    wait: Duration,
+    /// Rises when a session was found to be lost or to be read-only. Most likely those that were
+    /// opened before it are too.
+    generation: AtomicU64,
+}
+
+/// A connection and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) connection: PgConnection,
+    marker: String,
+    generation: u64,
+    pub(crate) opened: Instant,
+    pub(crate) used: Instant,
+    checked: Instant,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("cannot connect to the PostgreSQL server")]
+    Driver(#[from] sqlx::Error),
+    #[error("the PostgreSQL server at {0} is read-only")]
+    ReadOnly(String),
+    #[error("a connection pooler at {0} shares sessions among clients; it must be in session mode")]
+    Shared(String),
+}
+
+impl From<SessionError> for StoreError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Driver(error) => store_error(error),
+            other => Self::unavailable(other),
+        }
+    }
+}
+
+impl From<SessionError> for sqlx::Error {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Driver(error) => error,
+            other => Self::Configuration(Box::new(other)),
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        options: PgConnectOptions,
+        settings: Vec<(&'static str, String)>,
+        wait: Duration,
+    ) -> Self {
+        // Poolers know few start-up parameters and refuse the others, or drop them in silence: what
+        // they need not know is set after connecting.
+        let mut options = options.extra_float_digits(None);
+        if options.get_application_name().is_none() {
+            options = options.application_name("composable-rust");
+        }
+        let keepalive = KEEPALIVE.map(|(name, value)| (name, value.to_owned()));
+        let settings = settings.into_iter().chain(keepalive).collect();
+        Self { options, settings, wait, generation: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// Host and port, or the socket.
+    pub(crate) fn address(&self) -> String {
+        match self.options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        }
+    }
+
+    /// Opens a session.
+    pub(crate) async fn open(&self) -> Result<Session, SessionError> {
+        let generation = self.generation();
+        let opening = async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            let set_up = self.set_up(&mut connection).await;
+            Ok(set_up.map(|marker| (connection, marker)))
+        };
+        let (connection, marker) = within(Some(self.wait), opening).await??;
+        let now = Instant::now();
+        Ok(Session { connection, marker, generation, opened: now, used: now, checked: now })
+    }
+
+    /// Sets up a connection, in one round trip and one message: a pooler cannot tear it apart.
+    /// Answers what marks the session.
+    pub(crate) async fn set_up(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<String, SessionError> {
+        let marker = Uuid::new_v4().simple().to_string();
+        let own = [(MARKER, marker.clone())];
+        let settings = own.iter().chain(&self.settings).map(|(name, value)| {
+            format!(", set_config({}, {}, false)", literal(name), literal(value))
+        });
+        let sql = format!("{CHECK}{}", settings.collect::<String>());
+        let row = connection.fetch_one(sql.as_str()).await?;
+        self.judge(&row, "")?;
+        Ok(marker)
+    }
+
+    /// Judges by the server's answer to [`CHECK`] whether a session is what it was when it was opened;
+    /// without a marker, only whether it takes writes.
+    pub(crate) async fn check(
+        &self,
+        answer: impl Future<Output = Result<PgRow, sqlx::Error>>,
+        marker: Option<&str>,
+    ) -> Result<(), SessionError> {
+        let row = within(Some(PROBE_LIMIT), answer).await?;
+        let found: String = row.try_get(0)?;
+        self.judge(&row, marker.unwrap_or(&found))
+    }
+
+    fn judge(&self, row: &PgRow, marker: &str) -> Result<(), SessionError> {
+        // In the hands of another client, or once were and were not cleared.
+        if row.try_get::<&str, _>(0)? != marker {
+            return Err(SessionError::Shared(self.address()));
+        }
+        // So it is on a standby too.
+        if row.try_get::<&str, _>(1)? == "on" {
+            return Err(SessionError::ReadOnly(self.address()));
+        }
+        Ok(())
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Whether no session of its age was found to be lost.
+    pub(crate) fn trusts(&self, session: &Session) -> bool {
+        session.generation == self.generation()
+    }
+
+    /// A session was found to be lost or read-only: those that are as old are not used again.
+    pub(crate) fn distrust(&self, session: &Session, reason: &dyn fmt::Display) {
+        let next = session.generation + 1;
+        let raised = self.generation.compare_exchange(
+            session.generation,
+            next,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        // Once for all that were lost with it.
+        if raised.is_ok() {
+            tracing::warn!(
+                server = %self.address(),
+                %reason,
+                "lost a connection to PostgreSQL; replacing all that were opened before"
+            );
+        }
+    }
+
+    /// Whether the server is another machine and the connection may be in plain text.
+    pub(crate) fn may_be_overheard(&self) -> bool {
+        let host = self.options.get_host();
+        let is_local = self.options.get_socket().is_some()
+            || host.starts_with('/')
+            || host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        // Whoever says `disable` knows.
+        !is_local && matches!(self.options.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer)
+    }
+}
+
+/// Without the options, which may hold a password.
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Asks the server about the session unless it did so a short while ago.
+    pub(crate) async fn check(&mut self, sessions: &Sessions) -> Result<(), SessionError> {
+        if self.checked.elapsed() >= crate::limit::CHECK_INTERVAL {
+            self.check_now(sessions).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn check_now(&mut self, sessions: &Sessions) -> Result<(), SessionError> {
+        sessions.check(self.connection.fetch_one(CHECK), Some(&self.marker)).await?;
+        self.checked = Instant::now();
+        Ok(())
+    }
+}
+
+/// A string constant of SQL, whatever `standard_conforming_strings` is.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_is_quoted() {
+        assert_eq!(literal(r"it's a \"), r"E'it''s a \\'");
+    }
+
+    #[test]
+    fn no_password_is_printed() {
+        let options = "postgres://user:secret@host/shop".parse().unwrap();
+        let sessions = Sessions::new(options, Vec::new(), Duration::from_secs(1));
+        assert!(!format!("{sessions:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_connection_to_another_machine_may_be_overheard() {
+        for (url, expected) in [
+            ("postgres://db.internal/shop", true),
+            ("postgres://10.0.0.3/shop?sslmode=allow", true),
+            ("postgres://db.internal/shop?sslmode=require", false),
+            ("postgres://db.internal/shop?sslmode=disable", false),
+            ("postgres://localhost/shop", false),
+            ("postgres://127.0.0.2/shop", false),
+            ("postgres:///shop?host=/run/postgresql", false),
+        ] {
+            let sessions = Sessions::new(url.parse().unwrap(), Vec::new(), Duration::ZERO);
+            assert_eq!(sessions.may_be_overheard(), expected, "{url}");
+        }
+    }
+}
