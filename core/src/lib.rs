@@ -80,7 +80,9 @@ pub use message::{AnyMessage, DecodeError, EncodeError, Format, Kind, Message};
 pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress, Seal};
 pub use ports::{Clock, IdGenerator, Rng};
 pub use position::{InvalidPosition, Position};
-pub use projection::{Projection, ProjectionError, ProjectionState, ReadModel, WaitingStream};
+pub use projection::{
+    Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel, WaitingStream,
+};
 pub use reducer::Reducer;
 pub use reply::{RawReply, ReplyAddress, ReplyOutcome, ReplySource, ReplyTo, Tag};
 pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};

@@ -95,13 +95,33 @@ pub struct WaitingStream {
     pub ticket: Uuid,
 }
 
+/// What a read model keeps of a projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionRecord {
+    /// The id of the log that it is made of.
+    pub log: Uuid,
+    /// How it does.
+    pub state: ProjectionState,
+    /// Its checkpoints, in order of partitions.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The highest lease epoch that one of the checkpoints was written under; 0 without any.
+    pub epoch: u64,
+}
+
 /// The database of a read model, and what it keeps of its projections.
 ///
-/// The checkpoints lie in the same database as the read model, so that both commit together. Whoever
-/// projects takes the projection's lock first, in [`advance`](Self::advance),
-/// [`forget`](Self::forget) or [`find_waiting`](Self::find_waiting), and holds it to the end of the
-/// transaction: of two processes that both believe to be at work, one waits for the other and then
-/// finds that it is late.
+/// The checkpoints lie in the same database as the read model, so that both commit together. A
+/// transaction that writes takes the projection's lock first, with [`lock`](Self::lock), and holds it
+/// to its end: of two processes that both believe to be at work, one waits for the other, and finds
+/// in the record that it is late.
+///
+/// The checkpoints are written last, just before the commit. A transaction that can only be rolled
+/// back, because a projection ignored the error of a statement, must fail there.
+///
+/// # Errors
+///
+/// [`StoreError::Unavailable`]: the same may succeed later. [`StoreError::Invalid`]: the database
+/// refuses what was written, also in the commit; the event that was projected is at fault.
 ///
 /// # Cancel safety
 ///
@@ -116,46 +136,52 @@ pub trait ReadModel: Send + Sync + 'static {
     /// Begins a transaction.
     fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
 
-    /// Commits a transaction. An error leaves the outcome open: look at the checkpoints.
+    /// Commits a transaction. `Unavailable` leaves the outcome open: look at the checkpoints.
     fn commit(
         &self,
         transaction: Self::Transaction,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The checkpoints of a projection, in order of partitions, and its state. Empty and `Running`
-    /// for one that is not known. Does not wait for transactions.
+    /// The record of a projection; `None` for one that is not known. Does not wait for transactions.
     fn load(
         &self,
         name: &str,
-    ) -> impl Future<Output = Result<(Vec<Checkpoint>, ProjectionState), StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<ProjectionRecord>, StoreError>> + Send;
 
-    /// Takes the projection's lock and moves checkpoints, each from the offset given first (0 for
-    /// one that there is not). False, and the transaction must be dropped, if one of them is
-    /// elsewhere, or if any of the projection's was written under a higher epoch.
+    /// Takes the projection's lock and returns its record, as it is once the lock is had. One that is
+    /// not known becomes that of `log`, and `Running`.
+    fn lock(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> impl Future<Output = Result<ProjectionRecord, StoreError>> + Send;
+
+    /// Writes checkpoints under `epoch`. The caller holds the lock.
     fn advance(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
         epoch: u64,
-        moves: &[(u64, Checkpoint)],
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+        to: &[Checkpoint],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes the projection's lock, deletes its checkpoints and waiting streams, and makes its state
-    /// `Rebuilding`.
+    /// Changes the state of a projection. The caller holds the lock.
+    fn set_state(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        to: &ProjectionState,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Deletes the checkpoints and waiting streams of a projection, makes its state `Rebuilding`, and
+    /// makes it that of `log`. The caller holds the lock.
     fn forget(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
+        log: Uuid,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Changes the state of a projection to `to`; with `from`, only if it is that now. Says whether
-    /// it did.
-    fn set_state(
-        &self,
-        name: &str,
-        from: Option<&ProjectionState>,
-        to: &ProjectionState,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The waiting streams of a projection, in order.
     fn waiting(
@@ -163,7 +189,7 @@ pub trait ReadModel: Send + Sync + 'static {
         name: &str,
     ) -> impl Future<Output = Result<Vec<WaitingStream>, StoreError>> + Send;
 
-    /// Takes the projection's lock and looks whether a stream waits.
+    /// Looks whether a stream waits. The caller holds the lock.
     fn find_waiting(
         &self,
         transaction: &mut Self::Transaction,
@@ -171,7 +197,7 @@ pub trait ReadModel: Send + Sync + 'static {
         stream: &StreamId,
     ) -> impl Future<Output = Result<Option<WaitingStream>, StoreError>> + Send;
 
-    /// Keeps that a stream waits, in place of what is kept of it.
+    /// Keeps that a stream waits, in place of what is kept of it. The caller holds the lock.
     fn set_waiting(
         &self,
         transaction: &mut Self::Transaction,
@@ -179,7 +205,7 @@ pub trait ReadModel: Send + Sync + 'static {
         waiting: &WaitingStream,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// A stream does not wait any more.
+    /// A stream does not wait any more. The caller holds the lock.
     fn end_waiting(
         &self,
         transaction: &mut Self::Transaction,

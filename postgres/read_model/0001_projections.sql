@@ -14,6 +14,8 @@ create table projection_checkpoints (
 -- How they do. The row is also a projection's lock.
 create table projection_states (
     name text collate "C" primary key,
+    -- The log that it is made of.
+    log_id uuid not null,
     state text not null default 'running'
         check (state in ('running', 'rebuilding', 'paused', 'failed')),
     reason text not null default ''

@@ -139,12 +139,17 @@ impl PostgresEventStoreBuilder {
             )));
         }
         if let Some(schema) = &self.schema {
-            if !(1..=MAX_NAME).contains(&schema.len()) || schema.contains('\0') {
+            if !is_name(schema) {
                 return Err(ConnectError::InvalidSchema(schema.clone()));
             }
         }
         connect::connect(self).await
     }
+}
+
+/// Whether PostgreSQL takes the whole of a name.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.contains('\0')
 }
 
 /// Without the URL, which may hold a password.

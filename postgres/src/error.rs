@@ -123,6 +123,27 @@ pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// What a failed statement of a read model's transaction means: whatever does not pass by itself is
+/// refused, for it comes from what the projection wrote.
+pub(crate) fn model_error(error: sqlx::Error) -> StoreError {
+    if is_unavailable(&error) {
+        return StoreError::unavailable(error);
+    }
+    match error.as_database_error() {
+        Some(database) if database.code().as_deref() == Some(ABORTED) => {
+            StoreError::Invalid(IGNORED_ERROR.to_owned())
+        }
+        Some(database) => StoreError::Invalid(database.message().to_owned()),
+        None => StoreError::Invalid(error.to_string()),
+    }
+}
+
+/// `in_failed_sql_transaction`
+const ABORTED: &str = "25P02";
+
+const IGNORED_ERROR: &str = "a statement of the projection failed and its error was ignored, which \
+    has aborted the transaction: return the error, or prevent it (`on conflict do nothing`)";
+
 /// Whether the server will refuse the same statement every time.
 fn is_refusal(sqlstate: Option<&str>, constraint: Option<&str>) -> bool {
     match constraint {

@@ -66,7 +66,7 @@ mod writers;
 
 pub use builder::PostgresEventStoreBuilder;
 pub use error::ConnectError;
-pub use read_model::PostgresReadModel;
+pub use read_model::{PostgresReadModel, PostgresReadModelBuilder};
 /// The driver: what projections write with, and what reads what they wrote.
 pub use sqlx;
 pub use sqlx::PgConnection;

@@ -89,15 +89,25 @@ async fn create_schema(
         .bind(MIGRATION_LOCK)
         .execute(&mut *transaction)
         .await?;
-    let Some(schema) = &builder.schema else { return Ok(()) };
+    match &builder.schema {
+        Some(schema) => ensure_schema(transaction, schema).await,
+        None => Ok(()),
+    }
+}
+
+/// Creates a schema if it is missing.
+pub(crate) async fn ensure_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<(), sqlx::Error> {
     let is_there: bool =
         sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
             .bind(schema)
-            .fetch_one(&mut *transaction)
+            .fetch_one(&mut *connection)
             .await?;
     if !is_there {
         let create = format!("create schema {}", quoted(schema));
-        transaction.execute(create.as_str()).await?;
+        connection.execute(create.as_str()).await?;
     }
     Ok(())
 }

@@ -1,17 +1,22 @@
 //! Read models in PostgreSQL: transactions, checkpoints, states.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, EventId, ProjectionState, ReadModel, StoreError, StreamId, Version, WaitingStream,
+    Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
+    Version, WaitingStream,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
+use uuid::Uuid;
 
-use crate::error::{is_unavailable, store_error};
+use crate::builder::is_name;
+use crate::error::{is_unavailable, model_error, store_error};
 use crate::limit::MAX_AGE;
+use crate::migrate::{ensure_schema, quoted};
 use crate::row::{bigint, unsigned};
 use crate::session::{CHECK, Sessions};
 
@@ -32,14 +37,12 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const LOCK: &str = "select from projection_states where name = $1 for update";
-const ADD: &str = "insert into projection_states (name) values ($1) on conflict do nothing";
+const ADD: &str =
+    "insert into projection_states (name, log_id) values ($1, $2) on conflict do nothing";
 
-const LOAD: &str = "select s.state, s.reason, c.partition, c.log_offset, c.event_id \
-    from projection_states s left join projection_checkpoints c on c.name = s.name \
+const LOAD: &str = "select s.state, s.reason, s.log_id, c.partition, c.log_offset, c.event_id, \
+    c.epoch from projection_states s left join projection_checkpoints c on c.name = s.name \
     where s.name = $1 order by c.partition";
-
-const KNOWN: &str =
-    "select partition, log_offset, epoch from projection_checkpoints where name = $1";
 
 const MOVE: &str = "insert into projection_checkpoints as c \
     (name, partition, log_offset, event_id, epoch) \
@@ -48,8 +51,10 @@ const MOVE: &str = "insert into projection_checkpoints as c \
     on conflict (name, partition) do update set log_offset = excluded.log_offset, \
     event_id = excluded.event_id, epoch = excluded.epoch, updated_at = excluded.updated_at";
 
-const SET_STATE: &str = "update projection_states set state = $2, reason = $3 \
-    where name = $1 and ($4::text is null or (state = $4 and reason = $5))";
+const SET_STATE: &str = "update projection_states set state = $2, reason = $3 where name = $1";
+
+const FORGET: &str = "update projection_states set state = 'rebuilding', reason = '', \
+    log_id = $2 where name = $1";
 
 const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
     where name = $1 and ($2::text is null or stream_id = $2) order by stream_id";
@@ -85,15 +90,50 @@ pub struct PostgresReadModel {
     pool: PgPool,
 }
 
-impl PostgresReadModel {
-    /// Connects, with up to 8 connections. A transaction that is left alone for 30 seconds is ended
-    /// by the server: its process is frozen, and holds up others.
+/// How a [`PostgresReadModel`] is opened.
+#[derive(Clone)]
+#[must_use = "nothing is opened until `connect`"]
+pub struct PostgresReadModelBuilder {
+    url: String,
+    schema: Option<String>,
+    max_connections: u32,
+}
+
+/// Without the URL, which may hold a password.
+impl fmt::Debug for PostgresReadModelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresReadModelBuilder")
+            .field("schema", &self.schema)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresReadModelBuilder {
+    /// The schema that holds the tables of projections, and first that which unqualified names in
+    /// projections mean; created if it is missing. Default: where the user's `search_path` leads.
+    /// Services that share a database keep their projections apart this way.
+    pub fn schema(mut self, name: &str) -> Self {
+        self.schema = Some(name.to_owned());
+        self
+    }
+
+    /// The most connections; at least 2. Default: 8.
+    pub fn max_connections(mut self, count: u32) -> Self {
+        self.max_connections = count.max(2);
+        self
+    }
+
+    /// Connects. A transaction that is left alone for 30 seconds is ended by the server: its process
+    /// is frozen, and holds up others.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: nobody answers, or the tables cannot be created.
-    /// [`StoreError::Invalid`]: the URL is wrong, or newer code has migrated the tables.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+    /// [`StoreError::Invalid`]: the URL or the schema's name is wrong, or newer code has migrated the
+    /// tables.
+    pub async fn connect(self) -> Result<PostgresReadModel, StoreError> {
+        let url = &self.url;
         // sqlx would take any scheme.
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(StoreError::Invalid("the URL does not start with postgres://".to_owned()));
@@ -101,11 +141,35 @@ impl PostgresReadModel {
         let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
             StoreError::Invalid(format!("not a PostgreSQL URL: {error}"))
         })?;
-        let settings = vec![("idle_in_transaction_session_timeout", FROZEN_AFTER.to_owned())];
+        let mut settings = vec![("idle_in_transaction_session_timeout", FROZEN_AFTER.to_owned())];
+        if let Some(schema) = &self.schema {
+            if !is_name(schema) {
+                let reason = "a schema's name has from 1 to 63 bytes and no NUL";
+                return Err(StoreError::Invalid(reason.to_owned()));
+            }
+            settings.push(("search_path", quoted(schema)));
+        }
         let sessions = Arc::new(Sessions::new(options, settings, ACQUIRE_TIMEOUT));
         // The pool would not say why there is no connection.
         sessions.open().await?;
-        Self::with_pool(pool(&sessions)).await
+        let pool = pool(&sessions, self.max_connections);
+        PostgresReadModel { pool }.migrated(self.schema.as_deref()).await
+    }
+}
+
+impl PostgresReadModel {
+    /// Begins opening the database at `url`.
+    pub fn builder(url: &str) -> PostgresReadModelBuilder {
+        PostgresReadModelBuilder { url: url.to_owned(), schema: None, max_connections: 8 }
+    }
+
+    /// Connects with all defaults; see [`PostgresReadModelBuilder`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresReadModelBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder(url).connect().await
     }
 
     /// Uses connections that are there; at least two, for whoever waits looks while another writes.
@@ -116,9 +180,7 @@ impl PostgresReadModel {
     ///
     /// As [`PostgresReadModel::connect`].
     pub async fn with_pool(pool: PgPool) -> Result<Self, StoreError> {
-        let model = Self { pool };
-        model.migrate().await?;
-        Ok(model)
+        Self { pool }.migrated(None).await
     }
 
     /// The connections, to read with and to create tables with.
@@ -126,7 +188,7 @@ impl PostgresReadModel {
         &self.pool
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrated(self, schema: Option<&str>) -> Result<Self, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(store_error)?;
         let mut found = version(&mut connection).await.map_err(store_error)?;
         drop(connection);
@@ -137,6 +199,9 @@ impl PostgresReadModel {
                 .execute(&mut *transaction)
                 .await
                 .map_err(store_error)?;
+            if let Some(schema) = schema {
+                ensure_schema(&mut transaction, schema).await.map_err(store_error)?;
+            }
             found = version(&mut transaction).await.map_err(store_error)?;
             for sql in MIGRATIONS.iter().skip(found) {
                 transaction.execute(sqlx::raw_sql(sql)).await.map_err(store_error)?;
@@ -151,16 +216,16 @@ impl PostgresReadModel {
                  {known}; upgrade it"
             )));
         }
-        Ok(())
+        Ok(self)
     }
 }
 
 /// Connections that are asked before each use whether they serve: a statement of a projection that
 /// fails says nothing about that.
-fn pool(sessions: &Arc<Sessions>) -> PgPool {
+fn pool(sessions: &Arc<Sessions>, max_connections: u32) -> PgPool {
     let (opened, asked) = (Arc::clone(sessions), Arc::clone(sessions));
     PgPoolOptions::new()
-        .max_connections(8)
+        .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .max_lifetime(MAX_AGE)
@@ -194,60 +259,53 @@ async fn version(connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
-/// Locks a projection for the rest of the transaction.
-async fn lock(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    while sqlx::query(LOCK).bind(name).fetch_optional(&mut *connection).await?.is_none() {
-        sqlx::query(ADD).bind(name).execute(&mut *connection).await?;
+async fn try_lock(
+    connection: &mut PgConnection,
+    name: &str,
+    log: Uuid,
+) -> Result<ProjectionRecord, sqlx::Error> {
+    loop {
+        if sqlx::query(LOCK).bind(name).fetch_optional(&mut *connection).await?.is_some() {
+            // A statement of its own: it sees what the lock was waited for.
+            let rows = sqlx::query(LOAD).bind(name).fetch_all(&mut *connection).await?;
+            return record(&rows)?.ok_or(sqlx::Error::RowNotFound);
+        }
+        sqlx::query(ADD).bind(name).bind(log).execute(&mut *connection).await?;
     }
-    Ok(())
 }
 
 async fn try_advance(
     connection: &mut PgConnection,
     name: &str,
     epoch: u64,
-    moves: &[(u64, Checkpoint)],
-) -> Result<bool, sqlx::Error> {
-    lock(connection, name).await?;
-    // A statement of its own: it sees what the lock was waited for.
-    let known = sqlx::query(KNOWN).bind(name).fetch_all(&mut *connection).await?;
-    let mut offsets = std::collections::BTreeMap::new();
-    for row in &known {
-        let (partition, offset) = (unsigned::<i32, u16>(row, 0)?, unsigned::<i64, u64>(row, 1)?);
-        if unsigned::<i64, u64>(row, 2)? > epoch {
-            return Ok(false);
-        }
-        offsets.insert(partition, offset);
-    }
-    let at = |partition| offsets.get(&partition).copied().unwrap_or(0);
-    if moves.iter().any(|(from, to)| at(to.partition) != *from) {
-        return Ok(false);
-    }
-    if !moves.is_empty() {
-        let partitions: Vec<i32> = moves.iter().map(|(_, to)| i32::from(to.partition)).collect();
-        let offsets: Vec<i64> = moves.iter().map(|(_, to)| bigint(to.offset)).collect();
-        let ids: Vec<_> = moves.iter().map(|(_, to)| to.event_id.map(|id| id.0)).collect();
-        sqlx::query(MOVE)
-            .bind(name)
-            .bind(bigint(epoch))
-            .bind(partitions)
-            .bind(offsets)
-            .bind(ids)
-            .execute(connection)
-            .await?;
-    }
-    Ok(true)
+    to: &[Checkpoint],
+) -> Result<(), sqlx::Error> {
+    let partitions: Vec<i32> = to.iter().map(|to| i32::from(to.partition)).collect();
+    let offsets: Vec<i64> = to.iter().map(|to| bigint(to.offset)).collect();
+    let ids: Vec<_> = to.iter().map(|to| to.event_id.map(|id| id.0)).collect();
+    sqlx::query(MOVE)
+        .bind(name)
+        .bind(bigint(epoch))
+        .bind(partitions)
+        .bind(offsets)
+        .bind(ids)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
-async fn try_forget(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    lock(connection, name).await?;
+async fn try_forget(
+    connection: &mut PgConnection,
+    name: &str,
+    log: Uuid,
+) -> Result<(), sqlx::Error> {
     for sql in [
         "delete from projection_checkpoints where name = $1",
         "delete from projection_waiting where name = $1",
-        "update projection_states set state = 'rebuilding', reason = '' where name = $1",
     ] {
         sqlx::query(sql).bind(name).execute(&mut *connection).await?;
     }
+    sqlx::query(FORGET).bind(name).bind(log).execute(connection).await?;
     Ok(())
 }
 
@@ -271,19 +329,21 @@ fn state(row: &PgRow) -> Result<ProjectionState, sqlx::Error> {
     })
 }
 
-fn loaded(rows: &[PgRow]) -> Result<(Vec<Checkpoint>, ProjectionState), sqlx::Error> {
-    let state = rows.first().map(state).transpose()?.unwrap_or_default();
-    let mut checkpoints = Vec::with_capacity(rows.len());
+fn record(rows: &[PgRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (state, log) = (state(first)?, first.try_get(2)?);
+    let (mut checkpoints, mut epoch) = (Vec::with_capacity(rows.len()), 0);
     for row in rows {
-        if row.try_get::<Option<i32>, _>(2)?.is_some() {
+        if row.try_get::<Option<i32>, _>(3)?.is_some() {
             checkpoints.push(Checkpoint {
-                partition: unsigned::<i32, u16>(row, 2)?,
-                offset: unsigned::<i64, u64>(row, 3)?,
-                event_id: row.try_get::<Option<_>, _>(4)?.map(EventId),
+                partition: unsigned::<i32, u16>(row, 3)?,
+                offset: unsigned::<i64, u64>(row, 4)?,
+                event_id: row.try_get::<Option<_>, _>(5)?.map(EventId),
             });
+            epoch = epoch.max(unsigned::<i64, u64>(row, 6)?);
         }
     }
-    Ok((checkpoints, state))
+    Ok(Some(ProjectionRecord { log, state, checkpoints, epoch }))
 }
 
 fn waiting(row: &PgRow) -> Result<WaitingStream, sqlx::Error> {
@@ -301,16 +361,25 @@ impl ReadModel for PostgresReadModel {
     type Transaction = Transaction<'static, Postgres>;
 
     async fn begin(&self) -> Result<Self::Transaction, StoreError> {
-        self.pool.begin_with(BEGIN).await.map_err(store_error)
+        self.pool.begin_with(BEGIN).await.map_err(model_error)
     }
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
-        transaction.commit().await.map_err(store_error)
+        transaction.commit().await.map_err(model_error)
     }
 
-    async fn load(&self, name: &str) -> Result<(Vec<Checkpoint>, ProjectionState), StoreError> {
-        let rows = sqlx::query(LOAD).bind(name).fetch_all(&self.pool).await.map_err(store_error)?;
-        loaded(&rows).map_err(store_error)
+    async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
+        let rows = sqlx::query(LOAD).bind(name).fetch_all(&self.pool).await.map_err(model_error)?;
+        record(&rows).map_err(model_error)
+    }
+
+    async fn lock(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> Result<ProjectionRecord, StoreError> {
+        try_lock(transaction, name, log).await.map_err(model_error)
     }
 
     async fn advance(
@@ -318,43 +387,36 @@ impl ReadModel for PostgresReadModel {
         transaction: &mut Self::Transaction,
         name: &str,
         epoch: u64,
-        moves: &[(u64, Checkpoint)],
-    ) -> Result<bool, StoreError> {
-        try_advance(transaction, name, epoch, moves).await.map_err(store_error)
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        try_advance(transaction, name, epoch, to).await.map_err(model_error)
+    }
+
+    async fn set_state(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        to: &ProjectionState,
+    ) -> Result<(), StoreError> {
+        let (state, reason) = columns(to);
+        let query = sqlx::query(SET_STATE).bind(name).bind(state).bind(reason);
+        query.execute(&mut **transaction).await.map_err(model_error)?;
+        Ok(())
     }
 
     async fn forget(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
+        log: Uuid,
     ) -> Result<(), StoreError> {
-        try_forget(transaction, name).await.map_err(store_error)
-    }
-
-    async fn set_state(
-        &self,
-        name: &str,
-        from: Option<&ProjectionState>,
-        to: &ProjectionState,
-    ) -> Result<bool, StoreError> {
-        let (to, from) = (columns(to), from.map(columns));
-        sqlx::query(ADD).bind(name).execute(&self.pool).await.map_err(store_error)?;
-        let changed = sqlx::query(SET_STATE)
-            .bind(name)
-            .bind(to.0)
-            .bind(to.1)
-            .bind(from.map(|from| from.0))
-            .bind(from.map(|from| from.1))
-            .execute(&self.pool)
-            .await
-            .map_err(store_error)?;
-        Ok(changed.rows_affected() > 0)
+        try_forget(transaction, name, log).await.map_err(model_error)
     }
 
     async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
-        let rows = query.fetch_all(&self.pool).await.map_err(store_error)?;
-        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(store_error)
+        let rows = query.fetch_all(&self.pool).await.map_err(model_error)?;
+        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(model_error)
     }
 
     async fn find_waiting(
@@ -363,10 +425,9 @@ impl ReadModel for PostgresReadModel {
         name: &str,
         stream: &StreamId,
     ) -> Result<Option<WaitingStream>, StoreError> {
-        lock(transaction, name).await.map_err(store_error)?;
         let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
-        let row = query.fetch_optional(&mut **transaction).await.map_err(store_error)?;
-        row.as_ref().map(waiting).transpose().map_err(store_error)
+        let row = query.fetch_optional(&mut **transaction).await.map_err(model_error)?;
+        row.as_ref().map(waiting).transpose().map_err(model_error)
     }
 
     async fn set_waiting(
@@ -382,7 +443,7 @@ impl ReadModel for PostgresReadModel {
             .bind(waiting.ticket)
             .execute(&mut **transaction)
             .await
-            .map_err(store_error)?;
+            .map_err(model_error)?;
         Ok(())
     }
 
@@ -397,7 +458,7 @@ impl ReadModel for PostgresReadModel {
             .bind(stream.as_str())
             .execute(&mut **transaction)
             .await
-            .map_err(store_error)?;
+            .map_err(model_error)?;
         Ok(())
     }
 

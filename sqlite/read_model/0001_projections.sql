@@ -15,6 +15,8 @@ create table projection_checkpoints (
 -- How they do.
 create table projection_states (
     name text not null primary key,
+    -- The log that it is made of.
+    log_id blob not null,
     state text not null check (state in ('running', 'rebuilding', 'paused', 'failed')),
     reason text not null
 ) strict, without rowid;

@@ -99,6 +99,16 @@ pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// What a failed statement of a read model's transaction means: whatever does not pass by itself is
+/// refused, for it comes from what the projection wrote.
+pub(crate) fn model_error(error: sqlx::Error) -> StoreError {
+    if is_unavailable(&error) {
+        StoreError::unavailable(error)
+    } else {
+        StoreError::Invalid(error.to_string())
+    }
+}
+
 /// Whether another connection holds the lock.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(SQLITE_BUSY)

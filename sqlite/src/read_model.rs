@@ -1,22 +1,23 @@
 //! Read models in SQLite: transactions, checkpoints, states.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
-    Checkpoint, EventId, ProjectionState, ReadModel, StoreError, StreamId, Version, WaitingStream,
+    Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
+    Version, WaitingStream,
 };
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Executor as _, Row as _, Sqlite, Transaction};
+use uuid::Uuid;
 
 use crate::builder::checked;
 use crate::connection::LOCK_SLICE;
-use crate::error::{is_busy, is_unavailable, store_error};
+use crate::error::{is_busy, is_unavailable, model_error, store_error};
 use crate::sql::{int, uint};
 use crate::store::clock;
 
@@ -26,20 +27,19 @@ const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")
 /// How long a transaction waits for the lock of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const ADD: &str = "insert or ignore into projection_states values (?, 'running', '')";
+const ADD: &str = "insert or ignore into projection_states values (?, ?, 'running', '')";
 
-const LOAD: &str = "select s.state, s.reason, c.partition, c.log_offset, c.event_id \
-    from projection_states s left join projection_checkpoints c on c.name = s.name \
+const LOAD: &str = "select s.state, s.reason, s.log_id, c.partition, c.log_offset, c.event_id, \
+    c.epoch from projection_states s left join projection_checkpoints c on c.name = s.name \
     where s.name = ? order by c.partition";
-
-const KNOWN: &str =
-    "select partition, log_offset, epoch from projection_checkpoints where name = ?";
 
 const MOVE: &str = "insert or replace into projection_checkpoints \
     (name, partition, log_offset, event_id, epoch, updated_at) values (?, ?, ?, ?, ?, ?)";
 
-const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3 \
-    where name = ?1 and (?4 is null or (state = ?4 and reason = ?5))";
+const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3 where name = ?1";
+
+const FORGET: &str = "update projection_states set state = 'rebuilding', reason = '', \
+    log_id = ?2 where name = ?1";
 
 const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
     where name = ?1 and (?2 is null or stream_id = ?2) order by stream_id";
@@ -184,25 +184,23 @@ async fn version(connection: &mut SqliteConnection) -> Result<usize, sqlx::Error
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
+async fn try_lock(
+    connection: &mut SqliteConnection,
+    name: &str,
+    log: Uuid,
+) -> Result<ProjectionRecord, sqlx::Error> {
+    sqlx::query(ADD).bind(name).bind(log).execute(&mut *connection).await?;
+    let rows = sqlx::query(LOAD).bind(name).fetch_all(connection).await?;
+    record(&rows)?.ok_or(sqlx::Error::RowNotFound)
+}
+
 async fn try_advance(
     connection: &mut SqliteConnection,
     name: &str,
     epoch: u64,
-    moves: &[(u64, Checkpoint)],
-) -> Result<bool, sqlx::Error> {
-    let mut offsets = BTreeMap::new();
-    for row in sqlx::query(KNOWN).bind(name).fetch_all(&mut *connection).await? {
-        if uint(row.try_get(2)?) > epoch {
-            return Ok(false);
-        }
-        offsets.insert(partition(&row, 0)?, uint(row.try_get(1)?));
-    }
-    let at = |partition| offsets.get(&partition).copied().unwrap_or(0);
-    if moves.iter().any(|(from, to)| at(to.partition) != *from) {
-        return Ok(false);
-    }
-    sqlx::query(ADD).bind(name).execute(&mut *connection).await?;
-    for (_, to) in moves {
+    to: &[Checkpoint],
+) -> Result<(), sqlx::Error> {
+    for to in to {
         sqlx::query(MOVE)
             .bind(name)
             .bind(i64::from(to.partition))
@@ -213,37 +211,22 @@ async fn try_advance(
             .execute(&mut *connection)
             .await?;
     }
-    Ok(true)
-}
-
-async fn try_forget(connection: &mut SqliteConnection, name: &str) -> Result<(), sqlx::Error> {
-    for sql in [
-        "delete from projection_checkpoints where name = ?",
-        "delete from projection_waiting where name = ?",
-        "insert or replace into projection_states values (?, 'rebuilding', '')",
-    ] {
-        sqlx::query(sql).bind(name).execute(&mut *connection).await?;
-    }
     Ok(())
 }
 
-async fn try_set_state(
+async fn try_forget(
     connection: &mut SqliteConnection,
     name: &str,
-    from: Option<&ProjectionState>,
-    to: &ProjectionState,
-) -> Result<bool, sqlx::Error> {
-    let (to, from) = (columns(to), from.map(columns));
-    sqlx::query(ADD).bind(name).execute(&mut *connection).await?;
-    let changed = sqlx::query(SET_STATE)
-        .bind(name)
-        .bind(to.0)
-        .bind(to.1)
-        .bind(from.map(|from| from.0))
-        .bind(from.map(|from| from.1))
-        .execute(connection)
-        .await?;
-    Ok(changed.rows_affected() > 0)
+    log: Uuid,
+) -> Result<(), sqlx::Error> {
+    for sql in [
+        "delete from projection_checkpoints where name = ?",
+        "delete from projection_waiting where name = ?",
+    ] {
+        sqlx::query(sql).bind(name).execute(&mut *connection).await?;
+    }
+    sqlx::query(FORGET).bind(name).bind(log).execute(connection).await?;
+    Ok(())
 }
 
 fn partition(row: &SqliteRow, index: usize) -> Result<u16, sqlx::Error> {
@@ -274,19 +257,21 @@ fn state(row: &SqliteRow) -> Result<ProjectionState, sqlx::Error> {
     })
 }
 
-fn loaded(rows: &[SqliteRow]) -> Result<(Vec<Checkpoint>, ProjectionState), sqlx::Error> {
-    let state = rows.first().map(state).transpose()?.unwrap_or_default();
-    let mut checkpoints = Vec::with_capacity(rows.len());
+fn record(rows: &[SqliteRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (state, log) = (state(first)?, first.try_get(2)?);
+    let (mut checkpoints, mut epoch) = (Vec::with_capacity(rows.len()), 0);
     for row in rows {
-        if row.try_get::<Option<i64>, _>(2)?.is_some() {
+        if row.try_get::<Option<i64>, _>(3)?.is_some() {
             checkpoints.push(Checkpoint {
-                partition: partition(row, 2)?,
-                offset: uint(row.try_get(3)?),
-                event_id: row.try_get::<Option<_>, _>(4)?.map(EventId),
+                partition: partition(row, 3)?,
+                offset: uint(row.try_get(4)?),
+                event_id: row.try_get::<Option<_>, _>(5)?.map(EventId),
             });
+            epoch = epoch.max(uint(row.try_get(6)?));
         }
     }
-    Ok((checkpoints, state))
+    Ok(Some(ProjectionRecord { log, state, checkpoints, epoch }))
 }
 
 fn waiting(row: &SqliteRow) -> Result<WaitingStream, sqlx::Error> {
@@ -318,12 +303,21 @@ impl ReadModel for SqliteReadModel {
     }
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
-        transaction.commit().await.map_err(store_error)
+        transaction.commit().await.map_err(model_error)
     }
 
-    async fn load(&self, name: &str) -> Result<(Vec<Checkpoint>, ProjectionState), StoreError> {
+    async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
         let rows = sqlx::query(LOAD).bind(name).fetch_all(&self.readers).await;
-        loaded(&rows.map_err(store_error)?).map_err(store_error)
+        record(&rows.map_err(model_error)?).map_err(model_error)
+    }
+
+    async fn lock(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> Result<ProjectionRecord, StoreError> {
+        try_lock(transaction, name, log).await.map_err(model_error)
     }
 
     async fn advance(
@@ -331,35 +325,36 @@ impl ReadModel for SqliteReadModel {
         transaction: &mut Self::Transaction,
         name: &str,
         epoch: u64,
-        moves: &[(u64, Checkpoint)],
-    ) -> Result<bool, StoreError> {
-        try_advance(transaction, name, epoch, moves).await.map_err(store_error)
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        try_advance(transaction, name, epoch, to).await.map_err(model_error)
+    }
+
+    async fn set_state(
+        &self,
+        transaction: &mut Self::Transaction,
+        name: &str,
+        to: &ProjectionState,
+    ) -> Result<(), StoreError> {
+        let (state, reason) = columns(to);
+        let query = sqlx::query(SET_STATE).bind(name).bind(state).bind(reason);
+        query.execute(&mut **transaction).await.map_err(model_error)?;
+        Ok(())
     }
 
     async fn forget(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
+        log: Uuid,
     ) -> Result<(), StoreError> {
-        try_forget(transaction, name).await.map_err(store_error)
-    }
-
-    async fn set_state(
-        &self,
-        name: &str,
-        from: Option<&ProjectionState>,
-        to: &ProjectionState,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        let changed = try_set_state(&mut transaction, name, from, to).await.map_err(store_error)?;
-        self.commit(transaction).await?;
-        Ok(changed)
+        try_forget(transaction, name, log).await.map_err(model_error)
     }
 
     async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
-        let rows = query.fetch_all(&self.readers).await.map_err(store_error)?;
-        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(store_error)
+        let rows = query.fetch_all(&self.readers).await.map_err(model_error)?;
+        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(model_error)
     }
 
     async fn find_waiting(
@@ -369,8 +364,8 @@ impl ReadModel for SqliteReadModel {
         stream: &StreamId,
     ) -> Result<Option<WaitingStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
-        let row = query.fetch_optional(&mut **transaction).await.map_err(store_error)?;
-        row.as_ref().map(waiting).transpose().map_err(store_error)
+        let row = query.fetch_optional(&mut **transaction).await.map_err(model_error)?;
+        row.as_ref().map(waiting).transpose().map_err(model_error)
     }
 
     async fn set_waiting(
@@ -386,7 +381,7 @@ impl ReadModel for SqliteReadModel {
             .bind(waiting.ticket)
             .execute(&mut **transaction)
             .await
-            .map_err(store_error)?;
+            .map_err(model_error)?;
         Ok(())
     }
 
@@ -401,7 +396,7 @@ impl ReadModel for SqliteReadModel {
             .bind(stream.as_str())
             .execute(&mut **transaction)
             .await
-            .map_err(store_error)?;
+            .map_err(model_error)?;
         Ok(())
     }
 

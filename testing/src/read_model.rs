@@ -6,9 +6,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Checkpoint, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
+    Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
 };
 use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
 
 use crate::Fault;
 
@@ -53,10 +54,22 @@ struct Data<T> {
 /// What is kept of one projection.
 #[derive(Debug, Clone, Default)]
 struct Kept {
+    log: Uuid,
     /// With the epochs that they were written under.
     checkpoints: BTreeMap<u16, (Checkpoint, u64)>,
     state: ProjectionState,
     waiting: BTreeMap<StreamId, WaitingStream>,
+}
+
+impl Kept {
+    fn record(&self) -> ProjectionRecord {
+        ProjectionRecord {
+            log: self.log,
+            state: self.state.clone(),
+            checkpoints: self.checkpoints.values().map(|(at, _)| *at).collect(),
+            epoch: self.checkpoints.values().map(|(_, epoch)| *epoch).max().unwrap_or(0),
+        }
+    }
 }
 
 /// A transaction of an [`InMemoryReadModel`]: a copy of its `T`.
@@ -156,9 +169,19 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
         if fault == Fault::FailAfter { Err(lost("after")) } else { Ok(()) }
     }
 
-    async fn load(&self, name: &str) -> Result<(Vec<Checkpoint>, ProjectionState), StoreError> {
-        let kept = self.committed().projections.get(name).cloned().unwrap_or_default();
-        Ok((kept.checkpoints.into_values().map(|(at, _)| at).collect(), kept.state))
+    async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
+        Ok(self.committed().projections.get(name).map(Kept::record))
+    }
+
+    async fn lock(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+        log: Uuid,
+    ) -> Result<ProjectionRecord, StoreError> {
+        let unknown = || Kept { log, ..Kept::default() };
+        let projections = &mut transaction.data.projections;
+        Ok(projections.entry(name.to_owned()).or_insert_with(unknown).record())
     }
 
     async fn advance(
@@ -166,42 +189,32 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
         transaction: &mut InMemoryTransaction<T>,
         name: &str,
         epoch: u64,
-        moves: &[(u64, Checkpoint)],
-    ) -> Result<bool, StoreError> {
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
         let checkpoints = &mut transaction.kept(name).checkpoints;
-        let at = |partition| checkpoints.get(&partition).map_or(0, |(at, _)| at.offset);
-        let fenced = checkpoints.values().any(|(_, written)| *written > epoch);
-        if fenced || moves.iter().any(|(from, to)| at(to.partition) != *from) {
-            return Ok(false);
-        }
-        checkpoints.extend(moves.iter().map(|(_, to)| (to.partition, (*to, epoch))));
-        Ok(true)
+        checkpoints.extend(to.iter().map(|to| (to.partition, (*to, epoch))));
+        Ok(())
+    }
+
+    async fn set_state(
+        &self,
+        transaction: &mut InMemoryTransaction<T>,
+        name: &str,
+        to: &ProjectionState,
+    ) -> Result<(), StoreError> {
+        transaction.kept(name).state = to.clone();
+        Ok(())
     }
 
     async fn forget(
         &self,
         transaction: &mut InMemoryTransaction<T>,
         name: &str,
+        log: Uuid,
     ) -> Result<(), StoreError> {
         let state = ProjectionState::Rebuilding;
-        *transaction.kept(name) = Kept { state, ..Kept::default() };
+        *transaction.kept(name) = Kept { log, state, ..Kept::default() };
         Ok(())
-    }
-
-    async fn set_state(
-        &self,
-        name: &str,
-        from: Option<&ProjectionState>,
-        to: &ProjectionState,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        let state = &mut transaction.kept(name).state;
-        if from.is_some_and(|from| from != state) {
-            return Ok(false);
-        }
-        state.clone_from(to);
-        *self.committed() = transaction.data;
-        Ok(true)
     }
 
     async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {

@@ -242,3 +242,174 @@ fn everything_in_one_postgres_database_adds_up() {
     };
     survives(&POISON, open, || PostgresSums(&POISON), sums);
 }
+
+mod on_postgres {
+    //! What PostgreSQL does when a statement or a commit fails, and when a database is shared.
+
+    use composable_rust::ProjectionStatus;
+    use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel, sqlx};
+
+    use super::*;
+
+    /// Runs a statement for each event, with its stream as `$1`.
+    struct Runs {
+        statement: &'static str,
+        clear: &'static str,
+        ignores_errors: bool,
+    }
+
+    impl Projection for Runs {
+        const NAME: &'static str = "orders";
+        const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
+        type Event = AccountEvent;
+        type Connection = PgConnection;
+
+        async fn project(
+            &self,
+            recorded: &Recorded<AccountEvent>,
+            connection: &mut PgConnection,
+        ) -> Result<(), ProjectionError> {
+            let query = sqlx::query(self.statement).bind(recorded.stream.as_str());
+            match query.execute(connection).await {
+                Err(error) if !self.ignores_errors => Err(error.into()),
+                _ => Ok(()),
+            }
+        }
+
+        async fn clear(&self, connection: &mut PgConnection) -> Result<(), ProjectionError> {
+            match sqlx::query(self.clear).execute(connection).await {
+                Err(error) if !self.ignores_errors => Err(error.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn app(store: PostgresEventStore, projection: Runs, model: PostgresReadModel) -> App {
+        let app = App::builder(store)
+            .aggregate::<Account>(())
+            .settings(|settings| {
+                settings.attempts.first_wait = Duration::from_millis(20);
+                settings.attempts.most = 3;
+            })
+            .projection(projection, model)
+            .build()
+            .unwrap();
+        app.start();
+        app
+    }
+
+    async fn one_deposit(app: &App, id: &str) -> composable_rust::Position {
+        let account = app.handle(&Account::id(id));
+        account.send(AccountCommand::Deposit { cents: 1 }).await.unwrap().position.unwrap()
+    }
+
+    /// Waits until it has failed or has done everything.
+    async fn settled(app: &App) -> ProjectionStatus {
+        for _ in 0..600 {
+            let status = app.projection::<Runs>().status().await.unwrap();
+            let failed = matches!(status.state, ProjectionState::Failed { .. });
+            if failed || (status.done == status.of && status.state == ProjectionState::Running) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it neither goes on nor fails: {:?}", app.projection::<Runs>().status().await)
+    }
+
+    async fn execute(model: &PostgresReadModel, sql: &str) {
+        sqlx::raw_sql(sql).execute(model.pool()).await.unwrap();
+    }
+
+    async fn rows(model: &PostgresReadModel, table: &str) -> i64 {
+        let count = format!("select count(*) from {table}");
+        sqlx::query_scalar(&count).fetch_one(model.pool()).await.unwrap()
+    }
+
+    /// An error that the projection ignores aborts the transaction all the same, and one that is
+    /// deferred comes with the commit: neither is taken for a commit or tried again for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_database_refuses_fails_the_projection() {
+        let cases = [
+            ("create table names (name text primary key)", true),
+            ("create table names (name text primary key deferrable initially deferred)", false),
+        ];
+        for (create, ignores_errors) in cases {
+            let database = TestDatabase::create().await;
+            let store = PostgresEventStore::builder(&database.url()).partitions(1);
+            let store = store.connect().await.unwrap();
+            let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+            execute(&model, create).await;
+            let runs = Runs {
+                statement: "insert into names values ($1)",
+                clear: "delete from nothing",
+                ignores_errors,
+            };
+            let writer = App::builder(store.clone()).aggregate::<Account>(()).build().unwrap();
+            for id in ["a", "b"] {
+                one_deposit(&writer, id).await;
+            }
+            let twice = one_deposit(&writer, "a").await;
+            for id in ["c", "d"] {
+                one_deposit(&writer, id).await;
+            }
+            let app = app(store, runs, model.clone());
+            let status = settled(&app).await;
+            let ProjectionState::Failed { reason } = status.state else {
+                panic!("{create}: {status:?}")
+            };
+            assert!(reason.contains(&twice.to_string()), "{create}: {reason}");
+            assert_eq!((status.done, rows(&model, "names").await), (2, 2), "{create}");
+            let rebuilt = app.projection::<Runs>().rebuild().await;
+            assert!(rebuilt.is_err(), "{create}: `clear` has failed");
+            execute(&model, "alter table names drop constraint names_pkey").await;
+            app.projection::<Runs>().resume().await.unwrap();
+            let status = settled(&app).await;
+            assert_eq!((status.state, status.done), (ProjectionState::Running, 5), "{create}");
+            assert_eq!(rows(&model, "names").await, 5, "{create}");
+            assert!(app.shutdown(Duration::from_secs(10)).await);
+        }
+    }
+
+    /// Two services with one read model, whose projections have the same name.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_logs_do_not_share_a_projection() {
+        let database = TestDatabase::create().await;
+        let store = async |schema| {
+            let store = PostgresEventStore::builder(&database.url()).partitions(2).schema(schema);
+            store.connect().await.unwrap()
+        };
+        let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+        execute(&model, "create table rows_a (name text)").await;
+        execute(&model, "create table rows_b (name text)").await;
+        let first = Runs {
+            statement: "insert into rows_a values ($1)",
+            clear: "delete from rows_a",
+            ignores_errors: false,
+        };
+        let second = Runs {
+            statement: "insert into rows_b values ($1)",
+            clear: "delete from rows_b",
+            ignores_errors: false,
+        };
+        let first = app(store("a").await, first, model.clone());
+        for n in 0..20 {
+            one_deposit(&first, &(n % 5).to_string()).await;
+        }
+        settled(&first).await;
+        let second = app(store("b").await, second, model.clone());
+        for n in 0..20 {
+            one_deposit(&first, &(n % 5).to_string()).await;
+            one_deposit(&second, &(n % 5).to_string()).await;
+        }
+        let status = settled(&second).await;
+        let belongs = format!("belongs to the log {}", first.log().id);
+        let failed = matches!(&status.state, ProjectionState::Failed { reason }
+            if reason.contains(&belongs));
+        assert!(failed, "{status:?}");
+        let refused = second.projection::<Runs>().rebuild().await.unwrap_err().to_string();
+        assert!(refused.contains(&belongs), "{refused}");
+        let status = settled(&first).await;
+        assert_eq!((status.state, status.done), (ProjectionState::Running, 40));
+        assert_eq!((rows(&model, "rows_a").await, rows(&model, "rows_b").await), (40, 0));
+    }
+}

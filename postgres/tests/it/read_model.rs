@@ -6,6 +6,7 @@ use composable_rust_core::{Checkpoint, ReadModel as _, StoreError};
 use composable_rust_postgres::{PgConnection, PostgresReadModel};
 use composable_rust_testing::read_model_conformance::ReadModelBackend;
 use sqlx::Executor as _;
+use uuid::Uuid;
 
 use crate::database::Database;
 
@@ -54,7 +55,7 @@ async fn many_may_open_it_at_once_beside_an_event_store() {
         database.builder().partitions(2).connect()
     );
     let model = opened.unwrap().pop().unwrap();
-    assert_eq!(model.load("totals").await.unwrap().0, []);
+    assert_eq!(model.load("totals").await.unwrap(), None);
     model.pool().execute("update projection_schema set version = 1000").await.unwrap();
     let newer = PostgresReadModel::connect(&url).await;
     assert!(matches!(newer, Err(StoreError::Invalid(_))), "{newer:?}");
@@ -97,12 +98,56 @@ async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
     let mut frozen = model.begin().await.unwrap();
     frozen.execute("set local idle_in_transaction_session_timeout = 200").await.unwrap();
     let to = Checkpoint { partition: 0, offset: 1, event_id: None };
-    assert!(model.advance(&mut frozen, "totals", 1, &[(0, to)]).await.unwrap());
+    model.lock(&mut frozen, "totals", Uuid::nil()).await.unwrap();
+    model.advance(&mut frozen, "totals", 1, &[to]).await.unwrap();
     let mut next = model.begin().await.unwrap();
-    let moves = [(0, to)];
-    let advancing = model.advance(&mut next, "totals", 2, &moves);
-    let advanced = tokio::time::timeout(Duration::from_secs(10), advancing).await;
-    assert!(advanced.expect("it waits for 200 ms").unwrap());
+    let locking = model.lock(&mut next, "totals", Uuid::nil());
+    let locked = tokio::time::timeout(Duration::from_secs(10), locking).await;
+    assert_eq!(locked.expect("it waits for 200 ms").unwrap().checkpoints, []);
     model.commit(next).await.unwrap();
     assert!(model.commit(frozen).await.is_err());
+}
+
+/// PostgreSQL answers the commit of an aborted transaction with a rollback and no error.
+#[tokio::test]
+async fn a_transaction_with_an_ignored_error_does_not_commit() {
+    let database = Database::create().await;
+    let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+    let to = Checkpoint { partition: 0, offset: 1, event_id: None };
+    let mut transaction = model.begin().await.unwrap();
+    model.lock(&mut transaction, "totals", Uuid::nil()).await.unwrap();
+    let _ignored = transaction.execute("select 1 / 0").await.unwrap_err();
+    let advanced = model.advance(&mut transaction, "totals", 1, &[to]).await;
+    assert!(matches!(&advanced, Err(StoreError::Invalid(reason)) if reason.contains("ignored")));
+    drop(transaction);
+    assert_eq!(model.load("totals").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_refused_at_the_commit_is_refused_for_good() {
+    let database = Database::create().await;
+    let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+    let create = "create table names (name text unique deferrable initially deferred)";
+    model.pool().execute(create).await.unwrap();
+    let mut transaction = model.begin().await.unwrap();
+    transaction.execute("insert into names values ('a'), ('a')").await.unwrap();
+    let committed = model.commit(transaction).await;
+    assert!(matches!(committed, Err(StoreError::Invalid(_))), "{committed:?}");
+}
+
+#[tokio::test]
+async fn schemas_keep_read_models_apart() {
+    let database = Database::create().await;
+    for (n, schema) in (1..).zip(["first", r#"an "odd\ one"#]) {
+        let builder = PostgresReadModel::builder(&database.url()).schema(schema);
+        let opening = (0..3).map(|_| builder.clone().connect());
+        let model = futures_util::future::try_join_all(opening).await.unwrap().pop().unwrap();
+        model.pool().execute("create table names (name text)").await.unwrap();
+        let mut transaction = model.begin().await.unwrap();
+        let record = model.lock(&mut transaction, "totals", Uuid::from_u128(n)).await.unwrap();
+        assert_eq!(record.log, Uuid::from_u128(n));
+        model.commit(transaction).await.unwrap();
+    }
+    let elsewhere = PostgresReadModel::connect(&database.url()).await.unwrap();
+    assert_eq!(elsewhere.load("totals").await.unwrap(), None);
 }

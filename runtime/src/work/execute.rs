@@ -148,12 +148,12 @@ impl Work {
         };
         match projection.project_queued(&self.shared, &row.queued).await {
             Ok(()) => Executed::Done(Vec::new()),
-            Err(Fault::Unavailable(reason) | Fault::LogWentBack(reason)) => {
-                Executed::Waiting(reason)
-            }
+            Err(
+                Fault::Unavailable(reason) | Fault::LogWentBack(reason) | Fault::Outranked(reason),
+            ) => Executed::Waiting(reason),
             Err(Fault::Newer(reason)) => Executed::Newer(reason),
             Err(Fault::Poison(_, error)) => Executed::Failed(error),
-            Err(Fault::Fenced) => Executed::Waiting("it is another's".to_owned()),
+            Err(Fault::Moved) => Executed::Waiting("it is another's".to_owned()),
         }
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, Position, ProjectionState, StoreError};
+use composable_rust_core::{
+    EventStore as _, Position, ProjectionRecord, ProjectionState, StoreError,
+};
 
 use super::projections::ErasedProjection;
 use crate::aggregate::Shared;
@@ -64,13 +66,17 @@ impl ProjectionHandle {
         Self { projection, shared }
     }
 
-    /// How far it has come, and how it does.
+    async fn load(&self) -> Result<ProjectionRecord, StoreError> {
+        self.projection.load(self.shared.log.id).await
+    }
+
+    /// How far it has come, and how it does. One that belongs to another log has failed.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: the read model or the log cannot be reached.
     pub async fn status(&self) -> Result<ProjectionStatus, StoreError> {
-        let (checkpoints, state) = self.projection.load().await?;
+        let ProjectionRecord { checkpoints, state, .. } = self.load().await?;
         let heads = self.shared.store.heads().await?;
         let done = checkpoints.iter().map(|checkpoint| checkpoint.offset).sum();
         let of = heads.iter().map(|head| head.offset).sum();
@@ -98,7 +104,7 @@ impl ProjectionHandle {
         let watch = async {
             loop {
                 moved.mark_unchanged();
-                let (checkpoints, state) = self.projection.load().await?;
+                let ProjectionRecord { checkpoints, state, .. } = self.load().await?;
                 let is_behind = checkpoints.iter().any(|checkpoint| {
                     checkpoint.partition == position.partition
                         && checkpoint.offset >= position.offset
@@ -144,10 +150,21 @@ impl ProjectionHandle {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]: it may have been emptied; rebuild again.
-    /// [`StoreError::Invalid`]: it was not, [`clear`](composable_rust_core::Projection::clear)
-    /// failed.
+    /// [`StoreError::Invalid`]: it was not, since [`clear`](composable_rust_core::Projection::clear)
+    /// failed, or since the projection belongs to another log; nothing of that one is touched.
     pub async fn rebuild(&self) -> Result<(), StoreError> {
-        self.projection.rebuild().await
+        self.projection.rebuild(self.shared.log.id, false).await
+    }
+
+    /// Rebuilds a projection that belongs to another log, which is gone: from now on it belongs to
+    /// this one. If the other log is still in use, its projection fails from then on, and what it had
+    /// in common with this one is emptied; give this one another name, or a schema of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProjectionHandle::rebuild`].
+    pub async fn adopt(&self) -> Result<(), StoreError> {
+        self.projection.rebuild(self.shared.log.id, true).await
     }
 
     /// Stops it where it is, in all processes, within a second or so.
@@ -156,7 +173,7 @@ impl ProjectionHandle {
     ///
     /// [`StoreError`]: it may go on; pause it again.
     pub async fn pause(&self) -> Result<(), StoreError> {
-        self.projection.set_state(None, ProjectionState::Paused).await?;
+        self.projection.set_state(self.shared.log.id, None, ProjectionState::Paused).await?;
         Ok(())
     }
 
@@ -169,11 +186,12 @@ impl ProjectionHandle {
     pub async fn resume(&self) -> Result<(), StoreError> {
         use ProjectionState::{Failed, Paused, Rebuilding, Running};
         loop {
-            let (_, state) = self.projection.load().await?;
+            let state = self.load().await?.state;
             match state {
                 Running | Rebuilding => return Ok(()),
                 Paused | Failed { .. } => {
-                    if self.projection.set_state(Some(&state), Running).await? {
+                    let log = self.shared.log.id;
+                    if self.projection.set_state(log, Some(&state), Running).await? {
                         return Ok(());
                     }
                 }

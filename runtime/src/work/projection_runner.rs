@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionState, Queue,
-    QueuedRow, ReadModel, RecordedEvent, StreamId, WaitingStream, WorkQueues as _,
+    Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionRecord,
+    ProjectionState, Queue, QueuedRow, ReadModel, RecordedEvent, StreamId, WaitingStream,
+    WorkQueues as _,
 };
+use futures_util::TryFutureExt as _;
 use uuid::Uuid;
 
 use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
-use super::projections::{Fault, Poison, Registered, before, projection_worker, queued};
+use super::projections::{
+    ErasedProjection as _, Fault, Poison, Registered, before, projection_worker, queued, refused,
+};
 
 /// Events of one partition that are read at a time.
 const PAGE: usize = 500;
@@ -26,10 +30,14 @@ const FIRST_BATCH: usize = 64;
 /// Events of a transaction at most.
 const MOST_BATCH: usize = 4_096;
 
+/// How often in a row the lease is claimed anew, because it was outranked, before it fails.
+const MAX_OUTRANKED: u32 = 5;
+
 /// What went wrong since something went well.
 #[derive(Default)]
 struct Failures {
     others: u32,
+    outranked: u32,
     poison: Option<(Position, u32)>,
 }
 
@@ -51,77 +59,15 @@ where
             }
         };
         let mut runner = Runner::new(registered, work, held, &mut failures);
-        let ended = runner.follow().await;
-        drop(runner);
-        let pause = match ended {
-            Ok(()) | Err(Fault::Fenced) => Duration::from_millis(100),
-            Err(fault) => failed(registered, work, &mut failures, fault).await,
+        let pause = match runner.follow().await {
+            Ok(()) | Err(Fault::Moved) => Duration::from_millis(100),
+            Err(fault) => runner.failed(fault).await,
         };
+        drop(runner);
         if !work.pause(pause).await {
             return;
         }
     }
-}
-
-/// Does what a fault asks for, and gives how long to wait then.
-async fn failed<P, M>(
-    registered: &Registered<P, M>,
-    work: &Work,
-    failures: &mut Failures,
-    fault: Fault,
-) -> Duration
-where
-    P: Projection,
-    M: ReadModel<Connection = P::Connection>,
-{
-    match fault {
-        Fault::Fenced => Duration::ZERO,
-        Fault::Unavailable(reason) => {
-            tracing::warn!(projection = P::NAME, reason, "it is tried again");
-            failures.others += 1;
-            wait_for_others(failures.others)
-        }
-        Fault::Newer(reason) => {
-            tracing::warn!(projection = P::NAME, reason, "newer code is needed");
-            work.leases.withdraw(&projection_worker(P::NAME));
-            Duration::from_secs(1)
-        }
-        Fault::LogWentBack(reason) => {
-            stop(registered, reason).await;
-            LOOK_AT_STATE
-        }
-        Fault::Poison(at, reason) => {
-            let before = failures.poison.filter(|(of, _)| *of == at).map_or(0, |(_, n)| n);
-            failures.poison = Some((at, before + 1));
-            if let Some(wait) = work.shared.settings.attempts.wait_after(before + 1) {
-                tracing::warn!(projection = P::NAME, %at, reason, "it is tried again");
-                return wait;
-            }
-            if stop(registered, format!("the event at {at}: {reason}")).await {
-                failures.poison = None;
-            }
-            LOOK_AT_STATE
-        }
-    }
-}
-
-/// Lets the projection fail, unless an operator was first. Says whether it has stopped.
-async fn stop<P, M>(registered: &Registered<P, M>, reason: String) -> bool
-where
-    P: Projection,
-    M: ReadModel<Connection = P::Connection>,
-{
-    tracing::error!(projection = P::NAME, reason, "it stops");
-    // PostgreSQL keeps no NUL.
-    let failed = ProjectionState::Failed { reason: reason.replace('\0', "\u{fffd}") };
-    for from in [ProjectionState::Running, ProjectionState::Rebuilding] {
-        if let Err(error) = registered.model.set_state(P::NAME, Some(&from), &failed).await {
-            tracing::warn!(projection = P::NAME, %error, "that it stops is not yet written");
-            return false;
-        }
-    }
-    registered.has_moved();
-    true
 }
 
 /// A projection under one holding of its lease.
@@ -166,6 +112,119 @@ where
         }
     }
 
+    /// Does what a fault asks for. Returns the pause before the next try.
+    async fn failed(&mut self, fault: Fault) -> Duration {
+        match fault {
+            Fault::Moved => Duration::ZERO,
+            Fault::Unavailable(reason) => {
+                tracing::warn!(projection = P::NAME, reason, "failed to project; retrying");
+                self.failures.others += 1;
+                wait_for_others(self.failures.others)
+            }
+            Fault::Newer(reason) => {
+                tracing::warn!(projection = P::NAME, reason, "newer code is needed");
+                self.work.leases.withdraw(&projection_worker(P::NAME));
+                Duration::from_secs(1)
+            }
+            Fault::LogWentBack(reason) => {
+                self.stop(reason, false).await;
+                LOOK_AT_STATE
+            }
+            Fault::Outranked(reason) => self.outranked(reason).await,
+            Fault::Poison(at, reason) => {
+                let before = self.failures.poison.filter(|(of, _)| *of == at).map_or(0, |(_, n)| n);
+                self.failures.poison = Some((at, before + 1));
+                if let Some(wait) = self.work.shared.settings.attempts.wait_after(before + 1) {
+                    tracing::warn!(projection = P::NAME, %at, reason, "failed to project; retrying");
+                    return wait;
+                }
+                if self.stop(format!("the event at {at}: {reason}"), false).await {
+                    self.failures.poison = None;
+                }
+                LOOK_AT_STATE
+            }
+        }
+    }
+
+    /// Claims the lease anew, so that its epoch rises; fails when that does not help.
+    async fn outranked(&mut self, reason: String) -> Duration {
+        self.failures.outranked += 1;
+        if self.failures.outranked < MAX_OUTRANKED {
+            tracing::warn!(projection = P::NAME, reason, "outranked; claiming the lease anew");
+            self.work.leases.lost(&self.held);
+        } else {
+            let reason = format!(
+                "{reason}, also after the lease was claimed anew: see to it that no other \
+                 deployment writes to this read model, then rebuild the projection"
+            );
+            if self.stop(reason, true).await {
+                self.failures.outranked = 0;
+            }
+        }
+        LOOK_AT_STATE
+    }
+
+    /// Lets the projection fail, unless an operator or another process was first; if `outranked`,
+    /// whatever the epoch is. Says whether that is settled.
+    async fn stop(&self, reason: String, outranked: bool) -> bool {
+        if !self.may_go_on() {
+            return false;
+        }
+        tracing::error!(projection = P::NAME, reason, "the projection stops");
+        let epoch = if outranked { u64::MAX } else { self.held.lease.epoch };
+        // PostgreSQL keeps no NUL.
+        let failed = ProjectionState::Failed { reason: reason.replace('\0', "\u{fffd}") };
+        let from = [ProjectionState::Running, ProjectionState::Rebuilding];
+        match self.change_state(epoch, &from, &failed).await {
+            Ok(()) | Err(Fault::Moved) => true,
+            Err(fault) => {
+                let projection = P::NAME;
+                tracing::warn!(projection, ?fault, "failed to write that it stops; retrying");
+                false
+            }
+        }
+    }
+
+    /// Changes the state if it is one of `from`, under the lock and the epoch.
+    async fn change_state(
+        &self,
+        epoch: u64,
+        from: &[ProjectionState],
+        to: &ProjectionState,
+    ) -> Result<(), Fault> {
+        let (registered, clock) = (self.registered, self.work.clock());
+        let model = &registered.model;
+        let mut transaction = registered.within(clock, model.begin()).await?;
+        let record = self.lock(&mut transaction, epoch).await?;
+        if from.contains(&record.state) {
+            registered.within(clock, model.set_state(&mut transaction, P::NAME, to)).await?;
+            registered.within(clock, model.commit(transaction)).await?;
+        }
+        registered.has_moved();
+        Ok(())
+    }
+
+    /// Takes the projection's lock. It is this process's turn if nobody has written under a higher
+    /// epoch, and if the checkpoints are where this process left them.
+    async fn lock(
+        &self,
+        transaction: &mut M::Transaction,
+        epoch: u64,
+    ) -> Result<ProjectionRecord, Fault> {
+        let locking = self.registered.lock(transaction, self.work.shared.log.id);
+        let record = self.registered.within(self.work.clock(), locking).await?;
+        if record.epoch > epoch {
+            return Err(Fault::Outranked(format!(
+                "its checkpoints were written under epoch {}, this lease has {epoch}",
+                record.epoch
+            )));
+        }
+        match &self.at {
+            Some(at) if !at.values().eq(&record.checkpoints) => Err(Fault::Moved),
+            _ => Ok(record),
+        }
+    }
+
     /// Follows the log until the lease goes, it is to stop, or it fails.
     async fn follow(&mut self) -> Result<(), Fault> {
         let work = self.work;
@@ -197,11 +256,8 @@ where
     }
 
     fn offset(&self, partition: u16) -> u64 {
-        self.checkpoint(partition).map_or(0, |checkpoint| checkpoint.offset)
-    }
-
-    fn checkpoint(&self, partition: u16) -> Option<Checkpoint> {
-        self.at.as_ref()?.get(&partition).copied()
+        let at = self.at.as_ref().and_then(|at| at.get(&partition));
+        at.map_or(0, |checkpoint| checkpoint.offset)
     }
 
     /// Looks at what operators change, once in a while.
@@ -210,14 +266,19 @@ where
         if self.looked.is_some_and(|looked| now.saturating_sub(looked) < LOOK_AT_STATE) {
             return Ok(());
         }
-        let loading = self.registered.model.load(P::NAME);
-        let (checkpoints, state) = self.registered.within(self.work.clock(), loading).await?;
-        (self.state, self.looked) = (state, Some(now));
-        let loaded = checkpoints.into_iter().map(|c| (c.partition, c)).collect();
+        let loading = self.registered.load(self.work.shared.log.id);
+        let record = self.registered.within(self.work.clock(), loading).await?;
+        if let ProjectionState::Failed { reason } = &record.state
+            && record.state != self.state
+        {
+            tracing::error!(projection = P::NAME, reason, "the projection has failed and waits");
+        }
+        (self.state, self.looked) = (record.state, Some(now));
+        let loaded = record.checkpoints.into_iter().map(|c| (c.partition, c)).collect();
         match &self.at {
             Some(at) if *at == loaded => Ok(()),
             // Begun anew, or another process is at work.
-            Some(_) => Err(Fault::Fenced),
+            Some(_) => Err(Fault::Moved),
             None if matches!(
                 self.state,
                 ProjectionState::Running | ProjectionState::Rebuilding
@@ -232,6 +293,7 @@ where
     /// Compares the checkpoints with the log.
     async fn begin(&mut self, checkpoints: BTreeMap<u16, Checkpoint>) -> Result<(), Fault> {
         let store = self.work.store();
+        let checkpoints = self.at.insert(checkpoints);
         for checkpoint in checkpoints.values().filter(|checkpoint| checkpoint.offset > 0) {
             let at = Position::new(checkpoint.partition, checkpoint.offset);
             let events = if at.partition < self.work.shared.log.partitions {
@@ -249,27 +311,23 @@ where
         let waiting = self.registered.model.waiting(P::NAME);
         let waiting = self.registered.within(self.work.clock(), waiting).await?;
         self.waiting = waiting.into_iter().map(|w| (w.stream, w.ticket)).collect();
-        self.at = Some(checkpoints);
         Ok(())
     }
 
     /// Says that it has, if it was being rebuilt.
     async fn caught_up(&mut self) -> Result<(), Fault> {
-        self.went_well();
         lag::<P>(0.0);
-        let (from, to) = (ProjectionState::Rebuilding, ProjectionState::Running);
-        if self.state == from {
-            let model = &self.registered.model;
-            let setting = model.set_state(P::NAME, Some(&from), &to);
-            self.registered.within(self.work.clock(), setting).await?;
+        let (from, to) = ([ProjectionState::Rebuilding], ProjectionState::Running);
+        if from.contains(&self.state) {
+            self.change_state(self.held.lease.epoch, &from, &to).await?;
             self.looked = None;
-            self.registered.has_moved();
         }
+        self.went_well();
         Ok(())
     }
 
     fn went_well(&mut self) {
-        self.failures.others = 0;
+        (self.failures.others, self.failures.outranked) = (0, 0);
     }
 
     async fn wait(&self, after: &[Position]) -> Result<(), Fault> {
@@ -287,10 +345,7 @@ where
     async fn take(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
         self.look_at_queue().await?;
         let mut rest = events;
-        while !rest.is_empty() && !self.work.stop.is_cancelled() {
-            if !self.held.admits(self.work.clock(), Duration::ZERO) {
-                return Err(Fault::Fenced);
-            }
+        while !rest.is_empty() && self.may_go_on() {
             let count = rest.len().min(self.batch);
             let started = self.work.now();
             match self.transaction(&rest[..count]).await {
@@ -299,9 +354,9 @@ where
                     self.pace(self.work.now().saturating_sub(started));
                 }
                 Err((Fault::Poison(..) | Fault::Newer(_), Some(index))) if index > 0 => {
-                    // Those before it first. Then it comes again, alone in front.
-                    self.transaction(&rest[..index]).await.map_err(|(fault, _)| fault)?;
-                    rest = &rest[index..];
+                    // Those before it first. What an ignored error or the commit makes fail is found
+                    // by halves.
+                    self.batch = index.min(count / 2);
                 }
                 Err((Fault::Poison(at, reason), _))
                     if self.registered.settings.poison == Poison::Park =>
@@ -350,12 +405,8 @@ where
         let (registered, work) = (self.registered, self.work);
         let (model, clock, other) = (&registered.model, work.clock(), |fault| (fault, None));
         let mut transaction = registered.within(clock, model.begin()).await.map_err(other)?;
-        let moves = self.moves(events);
         let epoch = self.held.lease.epoch;
-        let advancing = model.advance(&mut transaction, P::NAME, epoch, &moves);
-        if !registered.within(clock, advancing).await.map_err(other)? {
-            return Err((Fault::Fenced, None));
-        }
+        self.lock(&mut transaction, epoch).await.map_err(other)?;
         let mut ended = Vec::new();
         for (index, event) in events.iter().enumerate() {
             let stream = &event.stream;
@@ -375,8 +426,15 @@ where
             let projecting = registered.project(&work.shared, event, &mut transaction);
             projecting.await.map_err(|fault| (fault, Some(index)))?;
         }
-        registered.within(clock, model.commit(transaction)).await.map_err(other)?;
-        for (_, to) in moves {
+        let Some((index, last)) = events.iter().enumerate().next_back() else { return Ok(()) };
+        let to = reached(events);
+        let ending = async {
+            model.advance(&mut transaction, P::NAME, epoch, &to).await?;
+            model.commit(transaction).await
+        };
+        let ending = ending.map_err(|error| refused(last, error));
+        registered.within(clock, ending).await.map_err(|fault| (fault, Some(index)))?;
+        for to in to {
             self.at.get_or_insert_default().insert(to.partition, to);
         }
         for stream in ended {
@@ -385,16 +443,6 @@ where
         self.went_well();
         registered.has_moved();
         Ok(())
-    }
-
-    fn moves(&self, events: &[RecordedEvent]) -> Vec<(u64, Checkpoint)> {
-        let mut moves = BTreeMap::new();
-        for event in events {
-            let Position { partition, offset } = event.position;
-            let to = Checkpoint { partition, offset, event_id: Some(event.id) };
-            moves.entry(partition).or_insert((self.offset(partition), to)).1 = to;
-        }
-        moves.into_values().collect()
     }
 
     /// Queues those events whose streams wait.
@@ -417,12 +465,7 @@ where
         let (registered, clock) = (self.registered, self.work.clock());
         let model = &registered.model;
         let mut transaction = registered.within(clock, model.begin()).await?;
-        let stays = self.checkpoint(event.position.partition).map(|at| (at.offset, at));
-        let (epoch, stays) = (self.held.lease.epoch, stays.as_slice());
-        let advancing = model.advance(&mut transaction, P::NAME, epoch, stays);
-        if !registered.within(clock, advancing).await? {
-            return Err(Fault::Fenced);
-        }
+        self.lock(&mut transaction, self.held.lease.epoch).await?;
         let (stream, ticket) = (event.stream.clone(), self.work.shared.ids.new_id());
         let waiting = WaitingStream { stream, version: before(event), ticket };
         let setting = model.set_waiting(&mut transaction, P::NAME, &waiting);
@@ -432,6 +475,15 @@ where
         self.queued.insert(waiting.stream);
         Ok(())
     }
+}
+
+/// The checkpoints after events in order.
+fn reached(events: &[RecordedEvent]) -> Vec<Checkpoint> {
+    let checkpoint = |event: &RecordedEvent| {
+        let Position { partition, offset } = event.position;
+        (partition, Checkpoint { partition, offset, event_id: Some(event.id) })
+    };
+    events.iter().map(checkpoint).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 fn lag<P: Projection>(seconds: f64) {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
-    Checkpoint, Clock, Encoded, EventStore as _, NewOutboxRow, OutboxKind, Position, Projection,
-    ProjectionError, ProjectionState, QueuedRow, ReadModel, Recorded, RecordedEvent, StoreError,
-    StoredContent, Version, WaitingStream,
+    Clock, Encoded, EventStore as _, NewOutboxRow, OutboxKind, Position, Projection,
+    ProjectionError, ProjectionRecord, ProjectionState, QueuedRow, ReadModel, Recorded,
+    RecordedEvent, StoreError, StoredContent, Version, WaitingStream,
 };
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
@@ -71,15 +71,18 @@ pub(crate) trait ErasedProjection: Send + Sync {
         shared: &'a Shared,
         queued: &'a QueuedRow,
     ) -> BoxFuture<'a, Result<(), Fault>>;
-    fn load(&self) -> BoxFuture<'_, Result<(Vec<Checkpoint>, ProjectionState), StoreError>>;
+    /// The record of the projection as the log sees it: if it belongs to another log, it has failed.
+    fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>>;
     fn waiting(&self) -> BoxFuture<'_, Result<Vec<WaitingStream>, StoreError>>;
     /// Changes the state if it is `from`. Says whether it did.
     fn set_state<'a>(
         &'a self,
+        log: Uuid,
         from: Option<&'a ProjectionState>,
         to: ProjectionState,
     ) -> BoxFuture<'a, Result<bool, StoreError>>;
-    fn rebuild(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Empties the read model; that of another log only if `adopts`.
+    fn rebuild(&self, log: Uuid, adopts: bool) -> BoxFuture<'_, Result<(), StoreError>>;
     fn moved(&self) -> watch::Receiver<u64>;
 }
 
@@ -94,8 +97,10 @@ pub(crate) enum Fault {
     Poison(Position, String),
     /// The log does not hold what was projected.
     LogWentBack(String),
-    /// Somebody else has taken over, or begun anew.
-    Fenced,
+    /// The checkpoints were written under a higher epoch, for this reason.
+    Outranked(String),
+    /// Another process has moved the checkpoints, or the projection has begun anew.
+    Moved,
 }
 
 impl From<StoreError> for Fault {
@@ -140,6 +145,20 @@ where
             () = clock.sleep(limit) => {
                 Err(Fault::Unavailable(format!("there is no answer after {limit:?}")))
             }
+        }
+    }
+
+    /// Takes the projection's lock, unless the projection belongs to another log.
+    pub(super) async fn lock(
+        &self,
+        transaction: &mut M::Transaction,
+        log: Uuid,
+    ) -> Result<ProjectionRecord, StoreError> {
+        let record = self.model.lock(transaction, P::NAME, log).await?;
+        if record.log == log {
+            Ok(record)
+        } else {
+            Err(StoreError::Invalid(belongs_elsewhere(P::NAME, record.log, log)))
         }
     }
 
@@ -189,6 +208,7 @@ where
         let _one_at_a_time = self.queued.lock().await;
         let clock = &*shared.clock;
         let mut transaction = self.within(clock, self.model.begin()).await?;
+        self.within(clock, self.lock(&mut transaction, shared.log.id)).await?;
         let finding = self.model.find_waiting(&mut transaction, P::NAME, &event.stream);
         let found = self.within(clock, finding).await?;
         let is_due = |w: &WaitingStream| w.ticket == ticket && w.version < event.version;
@@ -198,11 +218,29 @@ where
         self.project(shared, event, &mut transaction).await?;
         let (stream, version) = (event.stream.clone(), event.version);
         let done = WaitingStream { stream, version, ticket };
-        let keeping = self.model.set_waiting(&mut transaction, P::NAME, &done);
-        self.within(clock, keeping).await?;
-        self.within(clock, self.model.commit(transaction)).await?;
+        let ending = async {
+            self.model.set_waiting(&mut transaction, P::NAME, &done).await?;
+            self.model.commit(transaction).await
+        };
+        self.within(clock, ending.map_err(|error| refused(event, error))).await?;
         self.has_moved();
         Ok(())
+    }
+}
+
+/// Why a projection does not run for `own`.
+fn belongs_elsewhere(name: &str, log: Uuid, own: Uuid) -> String {
+    format!(
+        "the projection `{name}` of this read model belongs to the log {log}, not to {own}: give it \
+         another name, or a database or schema of its own; if that log is gone, adopt the projection"
+    )
+}
+
+/// What it means that the database refuses to keep what came of an event.
+pub(super) fn refused(event: &RecordedEvent, error: StoreError) -> Fault {
+    match error {
+        StoreError::Invalid(reason) => poison(event, reason),
+        StoreError::Unavailable(_) => error.into(),
     }
 }
 
@@ -297,8 +335,19 @@ where
         })
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<(Vec<Checkpoint>, ProjectionState), StoreError>> {
-        Box::pin(self.model.load(P::NAME))
+    fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>> {
+        Box::pin(async move {
+            let unknown =
+                |state| ProjectionRecord { log, state, checkpoints: Vec::new(), epoch: 0 };
+            Ok(match self.model.load(P::NAME).await? {
+                None => unknown(ProjectionState::default()),
+                Some(record) if record.log == log => record,
+                Some(other) => {
+                    let reason = belongs_elsewhere(P::NAME, other.log, log);
+                    unknown(ProjectionState::Failed { reason })
+                }
+            })
+        })
     }
 
     fn waiting(&self) -> BoxFuture<'_, Result<Vec<WaitingStream>, StoreError>> {
@@ -307,30 +356,51 @@ where
 
     fn set_state<'a>(
         &'a self,
+        log: Uuid,
         from: Option<&'a ProjectionState>,
         to: ProjectionState,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            let changed = self.model.set_state(P::NAME, from, &to).await?;
-            self.has_moved();
-            Ok(changed)
+            let mut transaction = self.model.begin().await?;
+            let record = self.lock(&mut transaction, log).await?;
+            let changes = from.is_none_or(|from| *from == record.state);
+            if changes {
+                self.model.set_state(&mut transaction, P::NAME, &to).await?;
+                self.model.commit(transaction).await?;
+                self.has_moved();
+            }
+            Ok(changes)
         })
     }
 
-    fn rebuild(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn rebuild(&self, log: Uuid, adopts: bool) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut transaction = self.model.begin().await?;
-            // First, for its lock: nobody projects while the tables are emptied.
-            self.model.forget(&mut transaction, P::NAME).await?;
+            // Nobody projects while the tables are emptied.
+            if adopts {
+                self.model.lock(&mut transaction, P::NAME, log).await?;
+            } else {
+                self.lock(&mut transaction, log).await?;
+            }
+            let not_emptied =
+                |reason| StoreError::Invalid(format!("the read model was not emptied: {reason}"));
             self.projection.clear(&mut transaction).await.map_err(|error| {
                 let reason = describe(&*error);
                 if self.model.is_unavailable(&*error) {
                     StoreError::unavailable(reason)
                 } else {
-                    StoreError::Invalid(format!("the read model was not emptied: {reason}"))
+                    not_emptied(reason)
                 }
             })?;
-            self.model.commit(transaction).await?;
+            // Last: it fails if `clear` has ignored an error that aborted the transaction.
+            let ending = async {
+                self.model.forget(&mut transaction, P::NAME, log).await?;
+                self.model.commit(transaction).await
+            };
+            ending.await.map_err(|error| match error {
+                StoreError::Invalid(reason) => not_emptied(reason),
+                error @ StoreError::Unavailable(_) => error,
+            })?;
             self.has_moved();
             Ok(())
         })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Clock, DeadLetter, EventStore, Position, Projection, ProjectionError, ProjectionState,
-    ReadModel as _, Recorded, StreamId, Timestamp,
+    ReadModel as _, Recorded, StoreError, StreamId, Timestamp,
 };
 use composable_rust_runtime::{App, Poison, ProjectionHandle, ProjectionWaitError};
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMemoryReadModel};
@@ -554,23 +554,98 @@ async fn who_is_late_writes_nothing() {
     drop(first);
 }
 
-/// One that was overtaken in the middle of a transaction finds the checkpoints moved.
+/// Writes the checkpoints that are there again, under another epoch.
+async fn written_under(model: &Model, epoch: u64) {
+    let mut transaction = model.begin().await.unwrap();
+    let log = InMemoryEventStore::new().log().id;
+    let record = model.lock(&mut transaction, AddUp::NAME, log).await.unwrap();
+    model.advance(&mut transaction, AddUp::NAME, epoch, &record.checkpoints).await.unwrap();
+    model.commit(transaction).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
-async fn checkpoints_that_moved_fence_the_transaction() {
+async fn a_lease_that_is_outranked_is_claimed_anew() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     deposit(&app, "1", 1).await;
     settle(&app).await;
-    let at = model.load(AddUp::NAME).await.unwrap().0[0];
-    let mut transaction = model.begin().await.unwrap();
-    let higher = u64::MAX / 2;
-    assert!(
-        model.advance(&mut transaction, AddUp::NAME, higher, &[(at.offset, at)]).await.unwrap()
-    );
-    model.commit(transaction).await.unwrap();
-    deposit(&app, "1", 2).await;
-    pass(60).await;
-    assert_eq!(model.get().cents["1"], 1, "a higher epoch was here");
+    let soon = TokioClock.now() + Duration::from_secs(2);
+    written_under(&model, u64::try_from(soon.as_micros()).unwrap()).await;
+    let position = deposit(&app, "1", 2).await;
+    handle(&app).wait_for(position, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(state(&app).await, ProjectionState::Running);
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_outranked_fails() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    for _ in 0..2 {
+        written_under(&model, u64::MAX / 2).await;
+        deposit(&app, "1", 2).await;
+        let reason = failure(&app).await;
+        assert!(reason.contains("epoch") && reason.contains("rebuild"), "{reason}");
+        assert_eq!(model.get().cents["1"], 1, "a higher epoch was here");
+        handle(&app).resume().await.unwrap();
+    }
+    failure(&app).await;
+    handle(&app).rebuild().await.unwrap();
+    pass(5).await;
+    settle(&app).await;
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_rebuilt_runs_only_when_it_has_caught_up() {
+    let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let app = process(&store, &add_up, &model);
+    for n in 1..=3 {
+        deposit(&app, "1", n).await;
+    }
+    settle(&app).await;
+    for n in 0..40 {
+        // A second one begins while the end of the first is found.
+        store.next_reads([Fault::Delay(Duration::from_millis(300)); 8]);
+        handle(&app).rebuild().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(n * 50)).await;
+        handle(&app).rebuild().await.unwrap();
+        while state(&app).await == ProjectionState::Rebuilding {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(model.get().seen.len(), 3, "after {n}");
+        store.recover();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_belongs_to_another_log_is_left_alone() {
+    let (one, model, add_up) = (store(), Model::default(), AddUp::default());
+    let two = store().with_log_id(uuid::Uuid::from_u128(2));
+    let first = process(&one, &add_up, &model);
+    deposit(&first, "1", 1).await;
+    settle(&first).await;
+    let second = process(&two, &add_up, &model);
+    deposit(&second, "2", 2).await;
+    let reason = failure(&second).await;
+    assert!(reason.contains("belongs to the log"), "{reason}");
+    let others = handle(&second);
+    let refused = [others.rebuild().await, others.pause().await, others.resume().await];
+    assert!(refused.iter().all(|r| matches!(r, Err(StoreError::Invalid(_)))), "{refused:?}");
+    deposit(&first, "1", 4).await;
+    settle(&first).await;
+    assert_exact(&one, &model);
+    drop(first);
+    // Its log is gone.
+    others.adopt().await.unwrap();
+    pass(5).await;
+    settle(&second).await;
+    assert_exact(&two, &model);
+    let first = process(&one, &add_up, &model);
+    assert!(failure(&first).await.contains("belongs to the log"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -605,7 +680,10 @@ async fn a_log_that_went_back_stops_it() {
         drop(app);
         pass(60).await;
         if events != 9 {
-            model.set_state(AddUp::NAME, None, &ProjectionState::Running).await.unwrap();
+            let mut transaction = model.begin().await.unwrap();
+            let running = ProjectionState::Running;
+            model.set_state(&mut transaction, AddUp::NAME, &running).await.unwrap();
+            model.commit(transaction).await.unwrap();
         }
     }
 }

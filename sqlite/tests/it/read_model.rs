@@ -107,3 +107,16 @@ async fn a_file_that_is_locked_is_no_fault_of_the_projection() {
     let locked = reader.execute("begin immediate").await.unwrap_err();
     assert!(model.is_unavailable(&locked), "{locked:?}");
 }
+
+#[tokio::test]
+async fn what_is_refused_at_the_commit_is_refused_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = SqliteReadModel::open(folder.path().join("model.db")).await.unwrap();
+    let create = "create table names (name text primary key, \
+        parent text references names deferrable initially deferred)";
+    model.pool().execute(create).await.unwrap();
+    let mut transaction = model.begin().await.unwrap();
+    transaction.execute("insert into names values ('a', 'b')").await.unwrap();
+    let committed = model.commit(transaction).await;
+    assert!(matches!(committed, Err(StoreError::Invalid(_))), "{committed:?}");
+}

@@ -5,13 +5,15 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, EventId, ProjectionState, ReadModel, StreamId, Version, WaitingStream,
+    Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StreamId, Version,
+    WaitingStream,
 };
 use uuid::Uuid;
 
 use super::ReadModelBackend;
 
 const NAME: &str = "totals";
+const LOG: Uuid = Uuid::from_u128(u128::MAX - 7);
 
 fn at(partition: u16, offset: u64) -> Checkpoint {
     let event_id = Some(EventId(Uuid::from_u64_pair(u64::from(partition), offset)));
@@ -35,13 +37,28 @@ async fn commit<M: ReadModel>(model: &M, transaction: M::Transaction) {
     model.commit(transaction).await.expect("the transaction commits");
 }
 
+async fn lock<M: ReadModel>(model: &M, transaction: &mut M::Transaction) -> ProjectionRecord {
+    model.lock(transaction, NAME, LOG).await.expect("the database is there")
+}
+
+/// Moves checkpoints from the offsets given first, as a process under `epoch` does. Gives whether it
+/// could.
 async fn advance<M: ReadModel>(
     model: &M,
     transaction: &mut M::Transaction,
     epoch: u64,
     moves: &[(u64, Checkpoint)],
 ) -> bool {
-    model.advance(transaction, NAME, epoch, moves).await.expect("the database is there")
+    let record = lock(model, transaction).await;
+    let of = |partition| record.checkpoints.iter().find(|at| at.partition == partition);
+    let at = |partition| of(partition).map_or(0, |at| at.offset);
+    let is_late = moves.iter().any(|(from, to)| at(to.partition) != *from);
+    if is_late || record.epoch > epoch {
+        return false;
+    }
+    let to: Vec<_> = moves.iter().map(|(_, to)| *to).collect();
+    model.advance(transaction, NAME, epoch, &to).await.expect("the database is there");
+    true
 }
 
 /// Moves in a transaction of its own. Gives whether it could.
@@ -55,32 +72,69 @@ async fn advanced<M: ReadModel>(model: &M, epoch: u64, moves: &[(u64, Checkpoint
 }
 
 async fn load<M: ReadModel>(model: &M) -> (Vec<Checkpoint>, ProjectionState) {
-    model.load(NAME).await.expect("the database is there")
+    let record = model.load(NAME).await.expect("the database is there");
+    record.map(|record| (record.checkpoints, record.state)).unwrap_or_default()
 }
 
 async fn checkpoints<M: ReadModel>(model: &M) -> Vec<Checkpoint> {
     load(model).await.0
 }
 
-async fn set<M: ReadModel>(
-    model: &M,
-    from: Option<&ProjectionState>,
-    to: &ProjectionState,
-) -> bool {
-    model.set_state(NAME, from, to).await.expect("the database is there")
+async fn set<M: ReadModel>(model: &M, to: &ProjectionState) {
+    let mut transaction = begin(model).await;
+    lock(model, &mut transaction).await;
+    model.set_state(&mut transaction, NAME, to).await.expect("the database is there");
+    commit(model, transaction).await;
 }
 
+/// Takes the lock and forgets.
 async fn forget<M: ReadModel>(model: &M, transaction: &mut M::Transaction) {
-    model.forget(transaction, NAME).await.expect("the database is there");
+    lock(model, transaction).await;
+    model.forget(transaction, NAME, LOG).await.expect("the database is there");
+}
+
+async fn keep_waiting<M: ReadModel>(
+    model: &M,
+    transaction: &mut M::Transaction,
+    waiting: &WaitingStream,
+) {
+    lock(model, transaction).await;
+    model.set_waiting(transaction, NAME, waiting).await.expect("the database is there");
 }
 
 pub async fn nothing_is_known_of_an_unknown_projection(on: impl ReadModelBackend) {
     let model = on.open().await;
-    assert_eq!(load(&model).await, (Vec::new(), ProjectionState::Running));
+    assert_eq!(model.load(NAME).await.unwrap(), None);
     assert_eq!(model.waiting(NAME).await.unwrap(), []);
     let mut transaction = begin(&model).await;
+    let (state, checkpoints) = (ProjectionState::Running, Vec::new());
+    let new = ProjectionRecord { log: LOG, state, checkpoints, epoch: 0 };
+    assert_eq!(lock(&model, &mut transaction).await, new);
     let found = model.find_waiting(&mut transaction, NAME, &stream("thing-1")).await;
     assert_eq!(found.unwrap(), None);
+    drop(transaction);
+    assert_eq!(model.load(NAME).await.unwrap(), None, "nothing was committed");
+}
+
+pub async fn a_projection_belongs_to_the_log_that_it_was_first_locked_for(
+    on: impl ReadModelBackend,
+) {
+    let (model, other) = (on.open().await, Uuid::from_u128(8));
+    assert!(advanced(&model, 3, &[(0, at(0, 5))]).await);
+    let (state, checkpoints) = (ProjectionState::Running, vec![at(0, 5)]);
+    let kept = ProjectionRecord { log: LOG, state, checkpoints, epoch: 3 };
+    let mut transaction = begin(&model).await;
+    assert_eq!(model.lock(&mut transaction, NAME, other).await.unwrap(), kept);
+    commit(&model, transaction).await;
+    assert_eq!(model.load(NAME).await.unwrap(), Some(kept));
+
+    let mut transaction = begin(&model).await;
+    lock(&model, &mut transaction).await;
+    model.forget(&mut transaction, NAME, other).await.unwrap();
+    commit(&model, transaction).await;
+    let (state, checkpoints) = (ProjectionState::Rebuilding, Vec::new());
+    let adopted = ProjectionRecord { log: other, state, checkpoints, epoch: 0 };
+    assert_eq!(model.load(NAME).await.unwrap(), Some(adopted));
 }
 
 pub async fn a_dropped_transaction_leaves_nothing_behind(on: impl ReadModelBackend) {
@@ -202,7 +256,7 @@ pub async fn forgetting_begins_anew(on: impl ReadModelBackend) {
     let model = on.open().await;
     assert!(advanced(&model, 7, &[(0, at(0, 5)), (0, at(1, 5))]).await);
     let mut transaction = begin(&model).await;
-    model.set_waiting(&mut transaction, NAME, &waiting("thing-1", 1, 1)).await.unwrap();
+    keep_waiting(&model, &mut transaction, &waiting("thing-1", 1, 1)).await;
     commit(&model, transaction).await;
 
     let mut transaction = begin(&model).await;
@@ -226,20 +280,23 @@ pub async fn projections_are_apart(on: impl ReadModelBackend) {
     let names = ["Totals", "totals ", "to'tals", "tötals", "totals/2"];
     for (n, name) in (1..).zip(names) {
         let mut transaction = begin(&model).await;
-        let moves = [(0, at(0, n))];
-        assert!(model.advance(&mut transaction, name, n, &moves).await.unwrap(), "{name}");
+        model.lock(&mut transaction, name, LOG).await.unwrap();
+        model.advance(&mut transaction, name, n, &[at(0, n)]).await.unwrap();
         let thing = waiting("thing-1", n, u128::from(n));
         model.set_waiting(&mut transaction, name, &thing).await.unwrap();
         commit(&model, transaction).await;
     }
     let mut transaction = begin(&model).await;
-    model.forget(&mut transaction, names[1]).await.unwrap();
+    for name in &names[..3] {
+        model.lock(&mut transaction, name, LOG).await.unwrap();
+    }
+    model.forget(&mut transaction, names[1], LOG).await.unwrap();
     model.end_waiting(&mut transaction, names[2], &stream("thing-1")).await.unwrap();
+    model.set_state(&mut transaction, names[0], &ProjectionState::Paused).await.unwrap();
     commit(&model, transaction).await;
-    model.set_state(names[0], None, &ProjectionState::Paused).await.unwrap();
     let mut found = Vec::new();
     for name in names {
-        let (checkpoints, state) = model.load(name).await.unwrap();
+        let ProjectionRecord { checkpoints, state, .. } = model.load(name).await.unwrap().unwrap();
         found.push((checkpoints.len(), state, model.waiting(name).await.unwrap().len()));
     }
     let running = (1, ProjectionState::Running, 1);
@@ -263,28 +320,34 @@ pub async fn states_come_back_as_they_went_in(on: impl ReadModelBackend) {
         ProjectionState::Running,
     ];
     for state in states {
-        assert!(set(&model, None, &state).await);
+        set(&model, &state).await;
         assert_eq!(load(&other).await, (Vec::new(), state));
     }
     assert!(advanced(&model, 1, &[(0, at(0, 5))]).await);
-    assert!(set(&model, None, &ProjectionState::Paused).await);
+    set(&model, &ProjectionState::Paused).await;
     assert_eq!(load(&other).await, (vec![at(0, 5)], ProjectionState::Paused));
     assert!(advanced(&model, 1, &[(5, at(0, 6))]).await, "a state stops nobody");
     assert_eq!(load(&other).await, (vec![at(0, 6)], ProjectionState::Paused));
 }
 
-pub async fn a_state_changes_only_from_what_it_is(on: impl ReadModelBackend) {
-    use ProjectionState::{Failed, Paused, Rebuilding, Running};
-    let model = on.open().await;
-    let failed = |reason: &str| Failed { reason: reason.to_owned() };
-    assert!(!set(&model, Some(&Rebuilding), &Running).await);
-    assert!(set(&model, Some(&Running), &failed("a")).await, "an unknown one is running");
-    for from in [Running, Paused, failed("b")] {
-        assert!(!set(&model, Some(&from), &Rebuilding).await, "{from:?}");
+pub async fn of_two_that_change_the_state_one_is_late<B: ReadModelBackend>(on: B) {
+    use ProjectionState::{Paused, Running};
+    let models = (on.open().await, on.open().await);
+    for round in 0..20 {
+        let pausing = async |model: &B::Model| {
+            let mut transaction = begin(model).await;
+            if lock(model, &mut transaction).await.state != Running {
+                return false;
+            }
+            tokio::task::yield_now().await;
+            model.set_state(&mut transaction, NAME, &Paused).await.unwrap();
+            commit(model, transaction).await;
+            true
+        };
+        let done = futures_util::future::join(pausing(&models.0), pausing(&models.1)).await;
+        assert!(done.0 != done.1, "in round {round} {done:?} found it running");
+        set(&models.0, &Running).await;
     }
-    assert_eq!(load(&model).await.1, failed("a"));
-    assert!(set(&model, Some(&failed("a")), &Running).await);
-    assert_eq!(load(&model).await.1, Running);
 }
 
 pub async fn loading_does_not_wait(on: impl ReadModelBackend) {
@@ -311,7 +374,7 @@ pub async fn waiting_streams_come_back_as_they_went_in(on: impl ReadModelBackend
     ];
     for waiting in streams.iter().rev() {
         let mut transaction = begin(&model).await;
-        model.set_waiting(&mut transaction, NAME, waiting).await.unwrap();
+        keep_waiting(&model, &mut transaction, waiting).await;
         commit(&model, transaction).await;
     }
     assert_eq!(other.waiting(NAME).await.unwrap(), streams);
@@ -319,7 +382,7 @@ pub async fn waiting_streams_come_back_as_they_went_in(on: impl ReadModelBackend
     let later = waiting("thing-1", 1, 3);
     let mut transaction = begin(&model).await;
     for kept in [&streams[0], &later] {
-        model.set_waiting(&mut transaction, NAME, kept).await.unwrap();
+        keep_waiting(&model, &mut transaction, kept).await;
         let found = model.find_waiting(&mut transaction, NAME, &kept.stream).await.unwrap();
         assert_eq!(found.as_ref(), Some(kept));
     }
@@ -337,7 +400,7 @@ pub async fn waiting_streams_commit_with_the_rest<B: ReadModelBackend>(on: B) {
     let thing = waiting("thing-1", 4, 1);
     for commits in [false, true] {
         let mut transaction = begin(&model).await;
-        model.set_waiting(&mut transaction, NAME, &thing).await.unwrap();
+        keep_waiting(&model, &mut transaction, &thing).await;
         on.add(&mut transaction, 1).await;
         if commits {
             commit(&model, transaction).await;
@@ -351,6 +414,7 @@ pub async fn waiting_streams_commit_with_the_rest<B: ReadModelBackend>(on: B) {
     let other = on.open().await;
     let projecting = async |model: &B::Model| {
         let mut transaction = begin(model).await;
+        lock(model, &mut transaction).await;
         let found = model.find_waiting(&mut transaction, NAME, &thing.stream).await.unwrap();
         if found.is_some_and(|found| found.version < Version::new(5)) {
             on.add(&mut transaction, 10).await;

@@ -67,6 +67,7 @@ macro_rules! __read_model_cases {
         $($callback)*! {
             $arguments
             nothing_is_known_of_an_unknown_projection,
+            a_projection_belongs_to_the_log_that_it_was_first_locked_for,
             a_dropped_transaction_leaves_nothing_behind,
             writes_and_checkpoints_commit_together,
             checkpoints_come_back_as_they_went_in,
@@ -79,7 +80,7 @@ macro_rules! __read_model_cases {
             forgetting_begins_anew,
             projections_are_apart,
             states_come_back_as_they_went_in,
-            a_state_changes_only_from_what_it_is,
+            of_two_that_change_the_state_one_is_late,
             loading_does_not_wait,
             waiting_streams_come_back_as_they_went_in,
             waiting_streams_commit_with_the_rest,

@@ -1,11 +1,12 @@
 //! The suite of read models: the one in memory passes it, wrong ones do not.
 
 use composable_rust_core::{
-    Checkpoint, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
+    Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
 };
 use composable_rust_testing::conformance::Failure;
 use composable_rust_testing::read_model_conformance::{ReadModelBackend, cases, run};
 use composable_rust_testing::{InMemoryReadModel, InMemoryTransaction};
+use uuid::Uuid;
 
 struct Memory(InMemoryReadModel<i64>);
 
@@ -35,18 +36,18 @@ composable_rust_testing::read_model_conformance!(memory);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     MovesNothing,
-    ComparesNoOffsets,
-    FencesNobody,
-    FencesOnlyWhatMoves,
+    ReadsOldCheckpoints,
+    ReadsOldStates,
+    LosesEpochs,
+    BelongsToAnyLog,
     ForgetsNothing,
     LosesReasons,
-    ChangesAnyState,
     LosesWaiting,
 }
 
 use Defect::{
-    ChangesAnyState, ComparesNoOffsets, FencesNobody, FencesOnlyWhatMoves, ForgetsNothing,
-    LosesReasons, LosesWaiting, MovesNothing,
+    BelongsToAnyLog, ForgetsNothing, LosesEpochs, LosesReasons, LosesWaiting, MovesNothing,
+    ReadsOldCheckpoints, ReadsOldStates,
 };
 
 type Transaction = InMemoryTransaction<i64>;
@@ -69,8 +70,25 @@ impl ReadModel for Wrong {
         self.model.commit(transaction).await
     }
 
-    async fn load(&self, name: &str) -> Result<(Vec<Checkpoint>, ProjectionState), StoreError> {
+    async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
         self.model.load(name).await
+    }
+
+    async fn lock(
+        &self,
+        transaction: &mut Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> Result<ProjectionRecord, StoreError> {
+        let mut record = self.model.lock(transaction, name, log).await?;
+        match self.defect {
+            ReadsOldCheckpoints => record.checkpoints.clear(),
+            ReadsOldStates => record.state = ProjectionState::Running,
+            LosesEpochs => record.epoch = 0,
+            BelongsToAnyLog => record.log = log,
+            _ => {}
+        }
+        Ok(record)
     }
 
     async fn advance(
@@ -78,43 +96,38 @@ impl ReadModel for Wrong {
         transaction: &mut Transaction,
         name: &str,
         epoch: u64,
-        moves: &[(u64, Checkpoint)],
-    ) -> Result<bool, StoreError> {
-        let model = &self.model;
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
         match self.defect {
-            MovesNothing => Ok(true),
-            ComparesNoOffsets => {
-                let known = model.load(name).await?.0;
-                let at = |p| known.iter().find(|c| c.partition == p).map_or(0, |c| c.offset);
-                let moves: Vec<_> = moves.iter().map(|(_, to)| (at(to.partition), *to)).collect();
-                model.advance(transaction, name, epoch, &moves).await
-            }
-            FencesNobody => model.advance(transaction, name, u64::MAX, moves).await,
-            FencesOnlyWhatMoves if moves.is_empty() => Ok(true),
-            _ => model.advance(transaction, name, epoch, moves).await,
-        }
-    }
-
-    async fn forget(&self, transaction: &mut Transaction, name: &str) -> Result<(), StoreError> {
-        match self.defect {
-            ForgetsNothing => Ok(()),
-            _ => self.model.forget(transaction, name).await,
+            MovesNothing => Ok(()),
+            _ => self.model.advance(transaction, name, epoch, to).await,
         }
     }
 
     async fn set_state(
         &self,
+        transaction: &mut Transaction,
         name: &str,
-        from: Option<&ProjectionState>,
         to: &ProjectionState,
-    ) -> Result<bool, StoreError> {
-        let from = from.filter(|_| self.defect != ChangesAnyState);
+    ) -> Result<(), StoreError> {
         match to {
             ProjectionState::Failed { .. } if self.defect == LosesReasons => {
                 let to = ProjectionState::Failed { reason: String::new() };
-                self.model.set_state(name, from, &to).await
+                self.model.set_state(transaction, name, &to).await
             }
-            to => self.model.set_state(name, from, to).await,
+            to => self.model.set_state(transaction, name, to).await,
+        }
+    }
+
+    async fn forget(
+        &self,
+        transaction: &mut Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> Result<(), StoreError> {
+        match self.defect {
+            ForgetsNothing => Ok(()),
+            _ => self.model.forget(transaction, name, log).await,
         }
     }
 
@@ -186,13 +199,14 @@ macro_rules! finds {
 finds! {
     the_suite_finds_checkpoints_that_stay: MovesNothing, writes_and_checkpoints_commit_together;
     the_suite_finds_offsets_that_are_not_compared:
-        ComparesNoOffsets, checkpoints_move_only_from_where_they_are;
-    the_suite_finds_two_at_work: ComparesNoOffsets, of_two_at_once_one_is_late;
-    the_suite_finds_missing_fences: FencesNobody, a_lower_epoch_is_refused;
-    the_suite_finds_fences_of_single_partitions:
-        FencesOnlyWhatMoves, without_moves_the_epoch_is_looked_at;
+        ReadsOldCheckpoints, checkpoints_move_only_from_where_they_are;
+    the_suite_finds_two_at_work: ReadsOldCheckpoints, of_two_at_once_one_is_late;
+    the_suite_finds_missing_fences: LosesEpochs, a_lower_epoch_is_refused;
+    the_suite_finds_missing_fences_without_moves: LosesEpochs, without_moves_the_epoch_is_looked_at;
+    the_suite_finds_projections_without_a_log:
+        BelongsToAnyLog, a_projection_belongs_to_the_log_that_it_was_first_locked_for;
     the_suite_finds_what_is_not_forgotten: ForgetsNothing, forgetting_begins_anew;
     the_suite_finds_lost_reasons: LosesReasons, states_come_back_as_they_went_in;
-    the_suite_finds_lost_updates: ChangesAnyState, a_state_changes_only_from_what_it_is;
+    the_suite_finds_lost_updates: ReadsOldStates, of_two_that_change_the_state_one_is_late;
     the_suite_finds_lost_streams: LosesWaiting, waiting_streams_come_back_as_they_went_in;
 }
