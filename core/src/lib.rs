@@ -98,8 +98,8 @@ pub use validate::{
 pub use version::{ExpectedVersion, Version};
 pub use work_queues::{
     Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimer, DueTimers, Firing, Lease,
-    LeaseAction, LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow,
-    Settlement, StandingLease, TimerQueue, TimerSettlement, WorkQueues,
+    LeaseAction, LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueueSummary,
+    QueuedRow, Settlement, StandingLease, TimerQueue, TimerSettlement, WorkQueues,
 };
 
 /// Verbs, the traits that users implement, and few types.

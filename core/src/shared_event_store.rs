@@ -12,8 +12,9 @@ use uuid::Uuid;
 use crate::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement, Snapshot,
-    StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues,
+    OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
+    Snapshot, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
+    WorkQueues,
 };
 
 /// An [`EventStore`] whose type is erased: what an app holds. Cheap to clone.
@@ -129,6 +130,7 @@ erase! {
         fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;
         fn park(partition: owned u16, rows: borrowed [QueuedRow], error: borrowed str) -> ();
         fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;
+        fn summarize_queues(limit: owned usize) -> Vec<QueueSummary>;
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
         fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;

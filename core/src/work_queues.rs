@@ -46,6 +46,9 @@ pub struct LeaseTable {
 pub enum LeaseAction {
     /// Takes one that nobody holds or that has lapsed, under a higher epoch.
     Claim,
+    /// Takes one whoever holds it, under a higher epoch: what its holder writes from then on is
+    /// refused. For operators, who act on a queue that another works or nobody does.
+    Seize,
     /// Keeps it from lapsing.
     Renew,
     /// Gives it up.
@@ -110,6 +113,21 @@ pub struct Queue {
     pub kind: OutboxKind,
     /// The target's, gateway's or policy's name.
     pub target: String,
+}
+
+/// The state of a queue that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSummary {
+    /// The queue. Of timers, kind [`OutboxKind::Timer`] and the category.
+    pub queue: Queue,
+    /// The number of its rows, or of timers that are due.
+    pub rows: u64,
+    /// The age of its first row, by the store's clock; of timers, the time since the first was due.
+    pub oldest: Duration,
+    /// The last error of the first row that has one.
+    pub last_error: Option<String>,
+    /// The number of its dead letters.
+    pub dead_letters: u64,
 }
 
 /// The place of a row in its queue. Places rise in commit order.
@@ -292,8 +310,8 @@ pub trait WorkQueues: Send + Sync + 'static {
 
     /// Announces the holder's workers and makes the changes that are still possible: each is tried
     /// alone and succeeds if the lease has the given epoch, and its holder is the round's (for
-    /// `Renew` and `Release`), or it has none or has lapsed (for `Claim`). Says which succeeded, in
-    /// order.
+    /// `Renew` and `Release`), or it has none or has lapsed (for `Claim`), or whoever it is (for
+    /// `Seize`). Says which succeeded, in order.
     ///
     /// An expiry that lies further ahead than its time to live, as one does after the store's clock
     /// was set back, is shortened to one time to live from now; so it holds for one more at most
@@ -349,6 +367,13 @@ pub trait WorkQueues: Send + Sync + 'static {
         after: &[(Queue, QueuePlace)],
         limit: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+
+    /// All queues that have rows, timers that are due, or dead letters, in order; whoever works
+    /// them, or nobody. Counting, and looking for an error, ends at `limit` for each number.
+    fn summarize_queues(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<QueueSummary>, StoreError>> + Send;
 
     /// The streams that have rows in a queue or among its dead letters, each once, in order.
     fn queued_streams(

@@ -32,7 +32,7 @@ begin
 end $$;
 
 -- Announces what a holder can work on (m_), and changes leases (c_) from the epochs that it read:
--- c_action 0 claims, 1 renews, 2 releases. A claimed lease's epoch is at least p_min_epoch. Answers
+-- c_action 0 claims, 1 renews, 2 releases, 3 claims from whoever holds it. A claimed lease's epoch is at least p_min_epoch. Answers
 -- which changes were made.
 create or replace function change_leases(
     p_holder uuid, p_ttl bigint, p_min_epoch bigint, m_worker text[],
@@ -81,19 +81,19 @@ begin
             with ordinality c(worker, partition, epoch, action, nth)
         order by c.worker, c.partition, c.nth
     loop
-        if c.action = 0 and c.epoch = 0 then
+        if c.action in (0, 3) and c.epoch = 0 then
             insert into leases (worker, partition, epoch, holder, expires_at, ttl)
             values (
                 c.worker, c.partition, greatest(1, p_min_epoch), p_holder,
                 clock_timestamp() + time_to_live, time_to_live
             )
             on conflict on constraint leases_pkey do nothing;
-        elsif c.action = 0 then
+        elsif c.action in (0, 3) then
             update leases l set
                 epoch = greatest(l.epoch + 1, p_min_epoch), holder = p_holder,
                 expires_at = clock_timestamp() + time_to_live, ttl = time_to_live
             where l.worker = c.worker and l.partition = c.partition and l.epoch = c.epoch
-            and (l.holder is null or l.expires_at <= clock_timestamp());
+            and (c.action = 3 or l.holder is null or l.expires_at <= clock_timestamp());
         elsif c.action = 1 then
             update leases l set
                 expires_at = clock_timestamp() + time_to_live, ttl = time_to_live

@@ -33,6 +33,7 @@ impl PostgresEventStore {
             LeaseAction::Claim => 0,
             LeaseAction::Renew => 1,
             LeaseAction::Release => 2,
+            LeaseAction::Seize => 3,
         };
         let query = sqlx::query_scalar(CHANGE_LEASES)
             .bind(round.holder)

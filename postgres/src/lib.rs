@@ -60,6 +60,7 @@ mod row;
 mod session;
 mod snapshot;
 mod store;
+mod summary;
 mod timers;
 mod work;
 mod writers;

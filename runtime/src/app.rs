@@ -19,6 +19,7 @@ use crate::builder::AppBuilder;
 use crate::dead_letters::DeadLetters;
 use crate::error::LoadError;
 use crate::handle::{Handle, content_of};
+use crate::queues::Queues;
 use crate::registry::Registry;
 use crate::work::{Plans, ProjectionHandle, Working};
 
@@ -104,6 +105,11 @@ impl App {
     /// What could not be handled, and what stands behind it.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(&self.0.shared)
+    }
+
+    /// The queues of effects and timers, with what waits in them.
+    pub fn queues(&self) -> Queues {
+        Queues::new(&self.0.shared)
     }
 
     /// A projection of the app.

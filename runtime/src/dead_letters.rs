@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, SharedEventStore, StoreError, WorkQueues as _,
-};
+use composable_rust_core::{DeadLetter, DeadLetterDecision, StoreError, WorkQueues as _};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::aggregate::Shared;
+use crate::queues::under_seized_lease;
+use crate::work::{answers_to, worker_of};
 
 /// The dead letters of a log: see [`App::dead_letters`](crate::App::dead_letters).
-#[derive(Debug, Clone)]
-pub struct DeadLetters(SharedEventStore);
+#[derive(Clone)]
+pub struct DeadLetters(Arc<Shared>);
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("DeadLetters").field(&self.0.log.id).finish()
+    }
+}
 
 /// Why a decision about a dead letter was not kept.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,7 +33,7 @@ pub enum DecideError {
 
 impl DeadLetters {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self(shared.store.clone())
+        Self(Arc::clone(shared))
     }
 
     /// All of them, in order of partitions, then queues and places. Those with an
@@ -38,7 +44,7 @@ impl DeadLetters {
     /// The stream ends with a [`StoreError`] when the store cannot be read on.
     pub fn all(&self) -> impl Stream<Item = Result<DeadLetter, StoreError>> + Send + use<> {
         const PAGE: usize = 500;
-        let store = self.0.clone();
+        let store = self.0.store.clone();
         let pages = stream::try_unfold((store, None, false), |(store, after, ended)| async move {
             if ended {
                 return Ok::<_, StoreError>(None);
@@ -52,7 +58,7 @@ impl DeadLetters {
     }
 
     /// Lets a dead letter be tried again, and what stands behind it after it, in order. The worker of
-    /// its queue does it, within a second or so.
+    /// its queue does it, within a second or so; if no running process works the queue, this call.
     ///
     /// # Errors
     ///
@@ -63,7 +69,7 @@ impl DeadLetters {
 
     /// Gives a dead letter up for good: its sender is answered `Undelivered` (of a call,
     /// `Exhausted`). What stands behind it stays until it is decided about. The worker of its queue
-    /// does it, within a second or so.
+    /// does it, within a second or so; if no running process works the queue, this call.
     ///
     /// # Errors
     ///
@@ -78,7 +84,28 @@ impl DeadLetters {
         decision: DeadLetterDecision,
     ) -> Result<(), DecideError> {
         let (partition, id) = (letter.queue.partition, letter.queued.row.id);
-        let decided = self.0.decide_dead_letter(partition, id, decision).await?;
-        if decided { Ok(()) } else { Err(DecideError::NotAtHead) }
+        if !self.0.store.decide_dead_letter(partition, id, decision).await? {
+            return Err(DecideError::NotAtHead);
+        }
+        self.carry_out_alone(letter).await.map_err(DecideError::Store)
+    }
+
+    /// Carries a decision out if no running process works the letter's queue.
+    async fn carry_out_alone(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let (store, queue) = (&self.0.store, &letter.queue);
+        let worker = worker_of(queue.kind, &queue.target);
+        if !store.load_leases(&[worker]).await?.members.is_empty() {
+            return Ok(());
+        }
+        let decided = store.decided_dead_letters(std::slice::from_ref(queue)).await?;
+        let id = letter.queued.row.id;
+        let Some(letter) = decided.into_iter().find(|of| of.queued.row.id == id) else {
+            return Ok(());
+        };
+        under_seized_lease(&self.0, queue, async |lease| {
+            store.resolve_dead_letter(&lease, &letter, &answers_to(&letter)).await
+        })
+        .await?;
+        Ok(())
     }
 }

@@ -122,14 +122,16 @@ fn change(
     let held = leases.get(&key);
     let possible = held.map_or(0, |held| held.epoch) == lease.epoch
         && match (action, held) {
-            (LeaseAction::Claim, None) => true,
+            (LeaseAction::Seize, _) | (LeaseAction::Claim, None) => true,
             (LeaseAction::Claim, Some(held)) => held.holder.is_none() || held.expires_at <= now,
             (_, held) => held.is_some_and(|held| held.holder == Some(round.holder)),
         };
     if possible {
         let (epoch, until) = (lease.epoch, now + round.ttl);
         let (holder, expires_at, epoch) = match action {
-            LeaseAction::Claim => (Some(round.holder), until, round.min_epoch.max(epoch + 1)),
+            LeaseAction::Claim | LeaseAction::Seize => {
+                (Some(round.holder), until, round.min_epoch.max(epoch + 1))
+            }
             LeaseAction::Renew => (Some(round.holder), until, epoch),
             LeaseAction::Release => (None, now, epoch),
         };

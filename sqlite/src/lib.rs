@@ -36,6 +36,7 @@ mod settle;
 mod snapshot;
 mod sql;
 mod store;
+mod summary;
 mod timers;
 mod work;
 

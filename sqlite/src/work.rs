@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRound, LeaseTable,
-    OutboxRow, Queue, QueuePlace, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
-    TimerSettlement, WorkQueues,
+    OutboxRow, Queue, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError, StreamId,
+    TimerQueue, TimerSettlement, WorkQueues,
 };
 use uuid::Uuid;
 
@@ -52,6 +52,10 @@ impl WorkQueues for SqliteEventStore {
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.page_of_outbox(after, limit).await
+    }
+
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        self.queue_summaries(limit).await
     }
 
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {

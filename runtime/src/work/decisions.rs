@@ -53,23 +53,26 @@ impl Work {
 }
 
 /// What the sender of a refused dead letter is told.
-fn answers_to(letter: &DeadLetter) -> Vec<QueuedRow> {
+pub(crate) fn answers_to(letter: &DeadLetter) -> Vec<QueuedRow> {
     let refused = letter.decision == Some(DeadLetterDecision::Refuse);
     // One that came too late to be tried may have been handled, and answered, long ago.
     let was_late = letter.attempts == 0 && letter.error.is_some();
-    if !refused || was_late || letter.queue.kind == OutboxKind::Timer {
-        return Vec::new();
-    }
-    let outcome = match letter.queue.kind {
+    if refused && !was_late { refusal(&letter.queue, &letter.queued) } else { Vec::new() }
+}
+
+/// What the sender of a message that nobody will handle is told.
+pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Vec<QueuedRow> {
+    let outcome = match queue.kind {
+        OutboxKind::Timer => return Vec::new(),
         OutboxKind::Call => ReplyOutcome::Exhausted,
         _ => ReplyOutcome::Undelivered,
     };
-    let from = match letter.queue.kind {
+    let from = match queue.kind {
         // Its queue is that of everything for other services.
-        OutboxKind::Send => letter.queued.row.recipient.split('-').next().unwrap_or_default(),
-        _ => &letter.queue.target,
+        OutboxKind::Send => queued.row.recipient.split('-').next().unwrap_or_default(),
+        _ => &queue.target,
     };
-    answer(&letter.queued, from, outcome, None)
+    answer(queued, from, outcome, None)
 }
 
 /// The answer to an effect, queued behind what its sender has sent.

@@ -226,14 +226,14 @@ impl Leases {
                         held.until.store(until, Ordering::SeqCst);
                     }
                 }
-                (LeaseAction::Claim, true) => {
+                (LeaseAction::Claim | LeaseAction::Seize, true) => {
                     let lease = Lease { epoch: min_epoch.max(lease.epoch + 1), ..lease };
                     tracing::debug!(worker = %lease.worker, partition = lease.partition, "lease taken");
                     let (until, leaving) = (AtomicU64::new(until), AtomicBool::new(false));
                     state.held.insert(key, Arc::new(Held { lease, until, leaving }));
                     moved = true;
                 }
-                (LeaseAction::Claim, false) => {}
+                (LeaseAction::Claim | LeaseAction::Seize, false) => {}
                 (LeaseAction::Renew, false) | (LeaseAction::Release, _) => {
                     if let Some(held) = state.held.remove(&key) {
                         held.leaving.store(true, Ordering::SeqCst);

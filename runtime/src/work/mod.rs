@@ -26,11 +26,14 @@ mod seal;
 mod sender;
 mod start;
 mod timers;
+mod watch;
 
 pub use attempts::Attempts;
 pub use breaker::BreakerSettings;
 pub(crate) use context::RegisteredGateway;
+pub(crate) use decisions::{answers_to, refusal};
 pub use gateways::GatewaySettings;
+pub(crate) use leases::worker_of;
 pub use policies::ForeignRecord;
 pub(crate) use policies::{
     ErasedPolicy, OfErasures, OfEvents, OfRecords, RegisteredPolicy, Source,

@@ -26,6 +26,7 @@ use super::received::{RECEIVED, serve_worker};
 use super::relay::{Published, Relay, relay_worker};
 use super::sender::Sender;
 use super::timers::Timers;
+use super::watch::watch;
 use crate::aggregate::Shared;
 use crate::error::panic_text;
 use crate::plan::BUS;
@@ -149,6 +150,7 @@ impl Plans {
         let names: Vec<_> = registry.names().collect();
         spawn(&workers, &work, "timers", move |work| Timers::new(work, names.clone()).run());
         spawn(&workers, &work, "pruner", prune);
+        spawn(&workers, &work, "watch", watch);
         for policy in &self.policies {
             start_policy(policy, &work, &workers);
         }

@@ -4,7 +4,7 @@ use super::run::Case;
 use super::{
     batches, checkpoints, conflicts, dead_letters, erasure, firing, group_commit, leases, limits,
     marks, names, order, outbox, outbox_timers, partition_hash, pruning, reads, snapshots,
-    subscribe, timers, unknown_outcome, versions, waking,
+    subscribe, summaries, timers, unknown_outcome, versions, waking,
 };
 
 /// Hands the list of all cases to a macro.
@@ -157,6 +157,7 @@ macro_rules! __conformance_cases {
                 epochs_are_at_least_what_the_claimer_gives,
                 a_lapsed_one_changes_hands,
                 a_renewed_one_does_not_lapse,
+                a_held_one_is_seized,
                 each_change_succeeds_or_fails_alone,
                 of_many_claimers_one_wins,
                 members_are_announced_and_withdrawn,
@@ -186,6 +187,11 @@ macro_rules! __conformance_cases {
                 parked_ones_hold_their_pair,
                 streams_are_listed_once,
                 two_holders_settle_a_row_once,
+            }
+            summaries {
+                show_every_queue_with_its_counts,
+                count_timers_that_are_due,
+                end_at_the_limit,
             }
             firing {
                 takes_exactly_its_arming,

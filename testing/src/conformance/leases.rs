@@ -91,6 +91,23 @@ pub(super) async fn a_renewed_one_does_not_lapse(on: Subject) {
     assert!(!on.change(other, &held, LeaseAction::Claim, HOUR).await);
 }
 
+pub(super) async fn a_held_one_is_seized(on: Subject) {
+    let (one, other) = (fresh_id(), fresh_id());
+    assert!(on.change(other, &lease("new", 0, 0), LeaseAction::Seize, HOUR).await, "never held");
+    assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
+    assert!(!on.change(other, &lease("work", 0, 0), LeaseAction::Seize, HOUR).await, "its epoch");
+    assert!(on.change(other, &lease("work", 0, 1), LeaseAction::Seize, HOUR).await);
+    let standing = on.lease("work", 0).await.expect("it is held");
+    assert_eq!((standing.lease, standing.holder), (lease("work", 0, 2), Some(other)));
+    for epoch in [1, 2] {
+        for action in [LeaseAction::Renew, LeaseAction::Release, LeaseAction::Claim] {
+            assert!(!on.change(one, &lease("work", 0, epoch), action, HOUR).await, "{action:?}");
+        }
+    }
+    assert!(on.change(other, &lease("work", 0, 2), LeaseAction::Release, HOUR).await);
+    assert!(on.change(one, &lease("work", 0, 2), LeaseAction::Claim, HOUR).await);
+}
+
 pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
     let (one, other) = (fresh_id(), fresh_id());
     for (holder, worker) in [(one, "a"), (one, "b"), (other, "c")] {

@@ -56,6 +56,7 @@ mod pruning;
 mod reads;
 mod snapshots;
 mod subscribe;
+mod summaries;
 mod timers;
 mod unknown_outcome;
 mod versions;

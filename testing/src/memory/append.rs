@@ -197,7 +197,8 @@ impl StreamState {
             match change {
                 TimerChange::Arm(timer) => {
                     let timer = armed(&append.stream, timer, now);
-                    self.timers.insert(timer.id.clone(), Armed { timer, attempts: 0 });
+                    self.timers
+                        .insert(timer.id.clone(), Armed { timer, attempts: 0, last_error: None });
                 }
                 TimerChange::Cancel { id } => {
                     self.timers.remove(id);

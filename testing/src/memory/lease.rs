@@ -75,20 +75,23 @@ impl State {
         let never = || Held { epoch: 0, holder: None, until: now, ttl: round.ttl };
         let key = (lease.worker.clone(), lease.partition);
         let is_known = self.leases.contains_key(&key);
-        if !is_known && (lease.epoch > 0 || action != LeaseAction::Claim) {
+        if !is_known
+            && (lease.epoch > 0 || matches!(action, LeaseAction::Renew | LeaseAction::Release))
+        {
             return false;
         }
         let held = self.leases.entry(key).or_insert_with(never);
         let possible = held.epoch == lease.epoch
             && match action {
                 LeaseAction::Claim => held.holder.is_none() || held.until <= now,
+                LeaseAction::Seize => true,
                 LeaseAction::Renew | LeaseAction::Release => held.holder == Some(round.holder),
             };
         if possible {
             let (epoch, holder, ttl) = (held.epoch, Some(round.holder), round.ttl);
             let until = now + ttl;
             *held = match action {
-                LeaseAction::Claim => {
+                LeaseAction::Claim | LeaseAction::Seize => {
                     Held { epoch: round.min_epoch.max(epoch + 1), holder, until, ttl }
                 }
                 LeaseAction::Renew => Held { epoch, holder, until, ttl },

@@ -47,8 +47,9 @@ impl State {
         for mark in data.marks.values_mut() {
             mark.answer.clear();
         }
-        for Armed { timer, .. } in data.timers.values_mut() {
+        for Armed { timer, last_error, .. } in data.timers.values_mut() {
             (timer.content, timer.metadata) = (nothing(), String::new());
+            *last_error = None;
         }
         let last = data.offsets.last().and_then(|offset| partition.row(*offset));
         let last = last.map(|row| row.original.id);
@@ -68,8 +69,11 @@ impl State {
                 letter.error.iter_mut().for_each(String::clear);
                 &mut letter.queued
             });
-            let waiting = partition.outbox.values_mut().map(|waiting| &mut waiting.queued);
-            let waiting = waiting.filter(|queued| queued.stream == *stream);
+            let waiting = partition.outbox.values_mut();
+            let waiting = waiting.filter(|of| of.queued.stream == *stream).map(|waiting| {
+                waiting.last_error = None;
+                &mut waiting.queued
+            });
             for queued in waiting.chain(dead) {
                 (queued.row.content, queued.row.metadata) = (nothing(), String::new());
             }

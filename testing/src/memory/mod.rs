@@ -11,6 +11,7 @@ mod outbox;
 mod read;
 mod state;
 mod store;
+mod summary;
 mod timers;
 mod work;
 

@@ -18,6 +18,8 @@ pub(super) struct Waiting {
     pub(super) queued: QueuedRow,
     attempts: u32,
     not_before: Timestamp,
+    pub(super) queued_at: Timestamp,
+    pub(super) last_error: Option<String>,
 }
 
 impl State {
@@ -82,7 +84,9 @@ impl PartitionState {
 
     /// Puts a row that was never tried at a place.
     pub(super) fn put(&mut self, place: QueuePlace, queued: QueuedRow, now: Timestamp) {
-        self.outbox.insert(place, Waiting { queued, attempts: 0, not_before: now });
+        let waiting =
+            Waiting { queued, attempts: 0, not_before: now, queued_at: now, last_error: None };
+        self.outbox.insert(place, waiting);
     }
 
     /// The next sequence number.
@@ -102,9 +106,10 @@ impl PartitionState {
                 self.outbox.remove(place);
                 self.queue(rows.iter().cloned(), now);
             }
-            QueueChange::Failed { attempts, retry_after, .. } => {
+            QueueChange::Failed { attempts, retry_after, error } => {
                 waiting.attempts = *attempts;
                 waiting.not_before = now + *retry_after;
+                waiting.last_error = Some(error.clone());
             }
             QueueChange::Parked { attempts, error } => {
                 let queued = waiting.queued.clone();

@@ -81,6 +81,7 @@ pub(super) struct StreamState {
 pub(super) struct Armed {
     pub(super) timer: StoredTimer,
     pub(super) attempts: u32,
+    pub(super) last_error: Option<String>,
 }
 
 /// The secret of a log in memory: of its id, so that tests are deterministic.

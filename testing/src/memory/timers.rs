@@ -61,9 +61,10 @@ impl PartitionState {
                 data.timers.remove(&firing.id);
                 self.queue(rows.iter().cloned(), now);
             }
-            QueueChange::Failed { attempts, retry_after, .. } => {
+            QueueChange::Failed { attempts, retry_after, error } => {
                 armed.attempts = *attempts;
                 armed.timer.due = now + *retry_after;
+                armed.last_error = Some(error.clone());
             }
             QueueChange::Parked { attempts, error } => {
                 let Some(armed) = data.timers.remove(&firing.id) else { return };
@@ -95,6 +96,7 @@ impl PartitionState {
                 metadata: row.metadata,
             },
             attempts: 0,
+            last_error: None,
         });
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, Lease,
-    LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement,
-    StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues, validate_enqueue,
+    LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueueSummary, QueuedRow,
+    Settlement, StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues, validate_enqueue,
     validate_partition, validate_rows, validate_settlements, validate_timer_settlements,
 };
 use uuid::Uuid;
@@ -61,6 +61,10 @@ impl WorkQueues for InMemoryEventStore {
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(self.locked().read_outbox(after, limit))
+    }
+
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        Ok(self.locked().summarize_queues(limit))
     }
 
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {

@@ -9,6 +9,7 @@ mod order;
 mod poison;
 mod policies;
 mod purchase;
+mod queues;
 mod replies;
 mod services;
 mod timers;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use composable_rust_core::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, Queue, QueuePlace, QueuedRow, RecordedEvent, Settlement, Snapshot,
-    StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues,
+    OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
+    Snapshot, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
+    WorkQueues,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -395,6 +396,10 @@ impl<S: EventStore> WorkQueues for Node<S> {
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.pass("read_outbox", self.store.read_outbox(after, limit)).await
+    }
+
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        self.pass("summarize_queues", self.store.summarize_queues(limit)).await
     }
 
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {

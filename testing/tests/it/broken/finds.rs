@@ -321,6 +321,7 @@ table! {
         "leases::epochs_are_at_least_what_the_claimer_gives",
     ];
     NeverLapses => ["leases::a_lapsed_one_changes_hands", "leases::members_lapse"];
+    SeizesNothing => ["leases::a_held_one_is_seized"];
     ChangesTogether => ["leases::each_change_succeeds_or_fails_alone"];
     MixesLeases => [
         "leases::members_are_announced_and_withdrawn",
@@ -366,6 +367,11 @@ table! {
         "timers::many_queues_are_read_and_settled_at_once",
     ];
     PassesParked => ["outbox::parked_ones_hold_their_pair"];
+    HidesQueues => [
+        "summaries::show_every_queue_with_its_counts",
+        "summaries::count_timers_that_are_due",
+    ];
+    CountsToTwo => ["summaries::end_at_the_limit"];
     ListsTwice => ["outbox::streams_are_listed_once"];
 
     IgnoresFires => [

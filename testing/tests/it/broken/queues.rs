@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRound, LeaseTable,
-    OutboxRow, Queue, QueuePlace, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
-    TimerSettlement, WorkQueues,
+    OutboxRow, Queue, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError, StreamId,
+    TimerQueue, TimerSettlement, WorkQueues,
 };
 use uuid::Uuid;
 
@@ -53,6 +53,10 @@ impl<D: Defect> WorkQueues for Broken<D> {
     ) -> Result<Vec<OutboxRow>, StoreError> {
         tokio::task::yield_now().await;
         Ok(self.defect.rows(self.store.read_outbox(after, limit).await?, limit))
+    }
+
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        Ok(self.defect.summaries(self.store.summarize_queues(limit).await?))
     }
 
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {

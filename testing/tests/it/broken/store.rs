@@ -7,8 +7,8 @@ use std::time::Duration;
 use composable_rust_core::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, QueuedRow, RecordedEvent, Settlement, Snapshot, StoreError, StreamId,
-    TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues as _,
+    OutboxRow, Position, QueueSummary, QueuedRow, RecordedEvent, Settlement, Snapshot, StoreError,
+    StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues as _,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
@@ -165,6 +165,10 @@ pub(crate) trait Defect: Send + Sync + 'static {
     /// What a read of the outbox gives.
     fn rows(&self, rows: Vec<OutboxRow>, _limit: usize) -> Vec<OutboxRow> {
         rows
+    }
+
+    fn summaries(&self, summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
+        summaries
     }
 
     fn senders(&self, streams: Vec<StreamId>) -> Vec<StreamId> {

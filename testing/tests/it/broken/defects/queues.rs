@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, Lease, Mark, OutboxRow,
-    QueueChange, QueuedRow, Settlement, StoreError, StreamId, TimerQueue, TimerSettlement,
-    WorkQueues as _,
+    QueueChange, QueueSummary, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
+    TimerSettlement, WorkQueues as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -80,6 +80,31 @@ settling!(
         *change = QueueChange::Done(Vec::new());
     }
 );
+
+/// Shows only queues that have rows or timers, and nothing of their errors.
+pub(crate) struct HidesQueues;
+
+impl Defect for HidesQueues {
+    fn summaries(&self, mut summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
+        summaries.retain(|of| of.rows > 0);
+        for of in &mut summaries {
+            of.last_error = None;
+        }
+        summaries
+    }
+}
+
+/// Counts to two, whatever the limit is.
+pub(crate) struct CountsToTwo;
+
+impl Defect for CountsToTwo {
+    fn summaries(&self, mut summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
+        for of in &mut summaries {
+            of.rows = of.rows.min(2);
+        }
+        summaries
+    }
+}
 
 /// Queues what comes instead of a row even if that has gone already.
 pub(crate) struct AnswersTwice;

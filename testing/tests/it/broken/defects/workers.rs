@@ -44,6 +44,21 @@ impl Defect for StealsLeases {
     }
 }
 
+/// Gives up no lease to an operator.
+pub(crate) struct SeizesNothing;
+
+impl Defect for SeizesNothing {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+        let mut round = round.clone();
+        for (_, action) in &mut round.changes {
+            if *action == LeaseAction::Seize {
+                *action = LeaseAction::Claim;
+            }
+        }
+        poll(store.change_leases(&round)).expect("memory is available")
+    }
+}
+
 /// Shows the epoch of the first holding for ever.
 pub(crate) struct EpochsStandStill;
 

@@ -1,0 +1,74 @@
+//! Telling operators what waits in vain.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::StoreError;
+
+use super::context::Work;
+use super::leases::worker_of;
+use crate::queues::Queues;
+
+/// How often the queues are looked at.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What waits in a queue without a worker, over all partitions.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Unworked {
+    rows: u64,
+    dead_letters: u64,
+    oldest: Duration,
+}
+
+/// Warns about queues that no running process works, each once for as long as it is so.
+pub(super) async fn watch(work: Arc<Work>) {
+    let mut known: BTreeMap<String, Unworked> = BTreeMap::new();
+    // By then this process, and those that started with it, have announced what they work.
+    let mut pause = work.shared.settings.lease;
+    while work.pause(pause).await {
+        pause = LOOK;
+        let found = match unworked(&work).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(%error, "failed to look at the queues; looking again later");
+                continue;
+            }
+        };
+        for queue in known.keys().filter(|queue| !found.contains_key(*queue)) {
+            gauge(queue, 0);
+        }
+        for (queue, Unworked { rows, dead_letters, oldest }) in &found {
+            gauge(queue, rows + dead_letters);
+            if !known.contains_key(queue) {
+                tracing::warn!(
+                    queue,
+                    rows,
+                    dead_letters,
+                    ?oldest,
+                    "no running process works this queue, so its rows wait: deploy one that \
+                     registers it, or park or discard them (App::queues)"
+                );
+            }
+        }
+        known = found;
+    }
+}
+
+fn gauge(queue: &str, waiting: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "counting ends long before")]
+    metrics::gauge!("composable_rust_queue_without_worker", "queue" => queue.to_owned())
+        .set(waiting as f64);
+}
+
+async fn unworked(work: &Work) -> Result<BTreeMap<String, Unworked>, StoreError> {
+    let mut found: BTreeMap<String, Unworked> = BTreeMap::new();
+    let queues = Queues::new(&work.shared).all().await?;
+    for of in queues.into_iter().filter(|of| !of.has_worker) {
+        let unworked = found.entry(worker_of(of.queue.kind, &of.queue.target)).or_default();
+        unworked.rows += of.rows;
+        unworked.dead_letters += of.dead_letters;
+        unworked.oldest = unworked.oldest.max(of.oldest);
+    }
+    Ok(found)
+}

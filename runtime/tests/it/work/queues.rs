@@ -1,0 +1,219 @@
+//! What waits in queues, seen and decided about by operators.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Append, Codecs, Due, Encoded, EventStore as _, ExpectedVersion, MessageId, NewTimer,
+    OutboxKind, Queue, QueuedRow, TimerChange, WorkQueues as _,
+};
+use composable_rust_runtime::{App, QueueStatus, WaitingMessage};
+use futures_util::TryStreamExt as _;
+
+use super::actor::{Act, Actor, ActorCommand as In, Outside};
+use super::node::{Mishap, Node};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
+
+fn content(name: &'static str) -> Encoded {
+    Encoded { name: name.into(), version: 1, codec: "bincode".into(), bytes: Vec::new() }
+}
+
+async fn enqueue(world: &World, rows: &[QueuedRow]) -> u16 {
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    assert!(world.memory.enqueue(partition, rows, None).await.unwrap());
+    partition
+}
+
+async fn queues(app: &App) -> Vec<QueueStatus> {
+    app.queues().all().await.unwrap()
+}
+
+async fn messages(app: &App, queue: &Queue) -> Vec<WaitingMessage> {
+    app.queues().messages(queue).try_collect().await.unwrap()
+}
+
+async fn letters(app: &App) -> Vec<composable_rust_core::DeadLetter> {
+    app.dead_letters().all().try_collect().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_without_a_worker_is_shown() {
+    let world = World::new();
+    let app = world.app();
+    let mut row = world.row("a", "b", content("ghost.boo"));
+    (row.row.kind, row.row.target) = (OutboxKind::Call, "ghost".to_owned());
+    let partition = enqueue(&world, &[row.clone(), row]).await;
+    let waits = world.row("a", "b", content("actor.future"));
+    enqueue(&world, &[waits]).await;
+    tokio::time::sleep(millis(5_000)).await;
+    let found = queues(&app).await;
+    let shown: Vec<_> =
+        found.iter().map(|of| (of.queue.kind, &*of.queue.target, of.rows, of.has_worker)).collect();
+    let expected =
+        [(OutboxKind::Call, "ghost", 2, false), (OutboxKind::Dispatch, "actor", 1, true)];
+    assert_eq!(shown, expected);
+    assert!(found.iter().all(|of| of.queue.partition == partition && of.dead_letters == 0));
+    assert!(found.iter().all(|of| of.oldest >= millis(4_900) && of.oldest <= millis(5_100)));
+    // Once nobody runs, nothing has a worker.
+    app.shutdown(millis(1_000)).await;
+    assert!(queues(&app).await.iter().all(|of| !of.has_worker));
+}
+
+/// An app whose gateway is said to be in another process, which there is not.
+fn without_gateway(world: &World) -> App {
+    let builder = world.bare_builder(world.memory.clone()).aggregate::<Actor>(world.around());
+    started(builder.gateway_elsewhere::<Outside>())
+}
+
+/// Has actor `a` call the gateway so often, and gives the queue.
+async fn call_in_vain(app: &App, times: u32) -> Queue {
+    for tag in 0..times {
+        tell_to(app, "a", Act::Call { tag, text: "x".to_owned() }).await;
+    }
+    queues(app).await.remove(0).queue
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_executes_is_discarded_and_answered() {
+    let world = World::new();
+    let app = without_gateway(&world);
+    let queue = call_in_vain(&app, 1).await;
+    let waiting = messages(&app, &queue).await;
+    app.queues().discard(&waiting[0]).await.unwrap();
+    heard(&app, "a", "0: exhausted").await;
+    assert!(queues(&app).await.is_empty());
+    // What has gone is left alone.
+    let before = log(&app, "a").await;
+    app.queues().discard(&waiting[0]).await.unwrap();
+    app.queues().park(&waiting[0], "again").await.unwrap();
+    tokio::time::sleep(millis(10_000)).await;
+    assert_eq!(log(&app, "a").await, before);
+    assert!(queues(&app).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn decisions_about_dead_letters_that_nobody_works_are_carried_out_at_once() {
+    let world = World::new();
+    let app = without_gateway(&world);
+    let queue = call_in_vain(&app, 2).await;
+    let waiting = messages(&app, &queue).await;
+    let park = async || app.queues().park(&waiting[0], "the gateway is gone").await.unwrap();
+    park().await;
+    let letter = letters(&app).await.remove(0);
+    assert_eq!(letter.queued.row.id, waiting[0].queued.row.id);
+    assert_eq!((letter.attempts, letter.error.as_deref()), (1, Some("the gateway is gone")));
+    let of = queues(&app).await.remove(0);
+    assert_eq!((of.rows, of.dead_letters, of.has_worker), (1, 1, false));
+
+    app.dead_letters().redrive(&letter).await.unwrap();
+    assert!(letters(&app).await.is_empty());
+    assert_eq!(messages(&app, &queue).await, waiting, "it is back where it was");
+
+    park().await;
+    app.dead_letters().refuse(&letter).await.unwrap();
+    assert!(letters(&app).await.is_empty());
+    heard(&app, "a", "0: exhausted").await;
+    assert_eq!(messages(&app, &queue).await, waiting[1..]);
+}
+
+/// A process that works the queue finds its lease gone, and what is decided stands.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
+    let world = World::new();
+    let app = world.app();
+    let note = |n| {
+        let stream = Actor::id("b").stream();
+        world.row("a", "b", Codecs::default().encode(&stream, &In::Do(Act::Note(n))).unwrap())
+    };
+    let rows = [world.row("a", "b", content("actor.future")), note(1), note(2)];
+    enqueue(&world, &rows).await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(world.memory.outbox().len(), 3);
+    let queue = queues(&app).await.remove(0).queue;
+    let waiting = messages(&app, &queue).await.remove(0);
+    app.queues().park(&waiting, "it was taken out").await.unwrap();
+    eventually("the others are parked", async || letters(&app).await.len() == 3).await;
+    assert_eq!(log(&app, "b").await, [""; 0]);
+
+    let letter = letters(&app).await.remove(0);
+    app.dead_letters().refuse(&letter).await.unwrap();
+    eventually("it is refused", async || letters(&app).await.len() == 2).await;
+    app.dead_letters().redrive(&letters(&app).await[0]).await.unwrap();
+    heard(&app, "b", "note 2").await;
+    assert_eq!(log(&app, "b").await, ["note 1", "note 2"]);
+    heard(&app, "a", "0: undelivered").await;
+    world.assert_states_match_log(&[&app]).await;
+}
+
+/// What is under way while an operator discards the row ahead of it happens once.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_seized_goes_on_in_order() {
+    let world = World::new();
+    let process = Node::new(world.memory.clone());
+    let app = world.start(process.clone());
+    let notes: Vec<_> = (0..300)
+        .map(|n| {
+            let stream = Actor::id("b").stream();
+            let note = if n == 0 {
+                content("actor.future")
+            } else {
+                Codecs::default().encode(&stream, &In::Do(Act::Note(n))).unwrap()
+            };
+            world.row("a", "b", note)
+        })
+        .collect();
+    enqueue(&world, &notes).await;
+    tokio::time::sleep(millis(20_000)).await;
+    let queue = queues(&app).await.remove(0).queue;
+    let waiting = messages(&app, &queue).await;
+    process.next("settle", [Mishap::FailsAfter]);
+    app.queues().discard(&waiting[0]).await.unwrap_err();
+    heard(&app, "b", "note 3").await;
+    app.queues().discard(&waiting[0]).await.unwrap();
+    app.queues().discard(waiting.last().unwrap()).await.unwrap();
+    eventually("it is empty", async || world.memory.outbox().is_empty()).await;
+    let expected: Vec<_> = (1..299).map(|n| format!("note {n}")).collect();
+    let found = log(&app, "b").await;
+    assert_eq!(found[..expected.len()], expected, "the last may have been under way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_that_nobody_fires_are_listed_parked_and_discarded() {
+    let world = World::new();
+    let app = world.app();
+    let stream: composable_rust_core::StreamId = "ghost-1".parse().unwrap();
+    let mut append = Append::new(stream.clone(), ExpectedVersion::Any);
+    append.timers = ["s", "t"].map(timer).to_vec();
+    append.marks = vec![composable_rust_core::NewMark {
+        message_id: MessageId(uuid::Uuid::from_u128(1)),
+        digest: 1,
+        first_event: 0,
+        event_count: 0,
+        answer: Vec::new(),
+    }];
+    let partition = world.memory.log().partition_of(&stream);
+    world.memory.append_events(partition, &[append]).await.unwrap();
+    let of = queues(&app).await.remove(0);
+    assert_eq!((of.queue.kind, &*of.queue.target), (OutboxKind::Timer, "ghost"));
+    assert_eq!((of.rows, of.has_worker), (2, false));
+    let waiting = messages(&app, &of.queue).await;
+    assert_eq!(waiting[0].queued.row.recipient, "s");
+    app.queues().discard(&waiting[0]).await.unwrap();
+    app.queues().park(&waiting[1], "no more ghosts").await.unwrap();
+    let letter = letters(&app).await.remove(0);
+    assert_eq!((letter.attempts, &*letter.queued.row.recipient), (1, "t"));
+    app.dead_letters().redrive(&letter).await.unwrap();
+    assert_eq!(messages(&app, &of.queue).await.len(), 1);
+    app.queues().park(&waiting[1], "no more ghosts").await.unwrap();
+    app.dead_letters().refuse(&letter).await.unwrap();
+    assert!(queues(&app).await.is_empty());
+    assert!(world.memory.timers().is_empty());
+}
+
+fn timer(id: &str) -> TimerChange {
+    TimerChange::Arm(NewTimer {
+        id: id.to_owned(),
+        arming: (MessageId(uuid::Uuid::from_u128(1)), 0),
+        due: Due::After(millis(0)),
+        content: content("ghost.late"),
+        metadata: String::new(),
+    })
+}
