@@ -480,39 +480,27 @@ declare
     pages bigint := pg_relation_size('inbox') / current_setting('block_size')::bigint;
     cutoff timestamptz := clock_timestamp() - p_age * interval '1 microsecond';
     seen bigint := 0;
-    waiting uuid[];
+    waiting uuid[];     -- null until it is needed
     doomed tid[] := '{}';
 begin
-    -- A message's row was there before its mark. Only rows that have waited as long can be of marks
-    -- that are as old; the day is for clocks that were set back. Rows of a queue are in order of
-    -- age, so that the first of each queue tells whether there are any.
-    with recursive queue as (
-        (
-            select o.partition, o.kind, o.target, o.created_at from outbox o
-            order by o.partition, o.kind, o.target, o.sequence, o.index
-            limit 1
-        )
-        union all
-        select o.* from queue q cross join lateral (
-            select o.partition, o.kind, o.target, o.created_at from outbox o
-            where (o.partition, o.kind, o.target) > (q.partition, q.kind, q.target)
-            order by o.partition, o.kind, o.target, o.sequence, o.index
-            limit 1
-        ) o
-    )
-    select array_agg(o.id) into waiting
-    from queue q cross join lateral (
-        select o.id from outbox o
-        where o.partition = q.partition and o.kind = q.kind and o.target = q.target
-        and o.created_at < cutoff + interval '1 day'
-        offset 0
-    ) o
-    where q.created_at < cutoff + interval '1 day';
-
     page := p_page;
     while seen < least(pages, most) and cardinality(doomed) < p_limit loop
         if page >= pages then
             page := 0;
+        end if;
+        -- A row may be younger than the mark of its message: what comes over the bus comes again when
+        -- offsets are set back. So all rows count, read once for a call that finds old marks.
+        if waiting is null and exists (
+            select from inbox i
+            where i.ctid >= format('(%s,0)', page)::tid
+            and i.ctid < format('(%s,0)', page + step)::tid
+            and i.partition + 0 = p_partition and i.created_at < cutoff
+        ) then
+            waiting := array(
+                select o.id from partitions p cross join lateral (
+                    select o.id from outbox o where o.partition = p.partition offset 0
+                ) o
+            );
         end if;
         -- The pages are read in order.
         doomed := doomed || array(
@@ -520,7 +508,7 @@ begin
             where i.ctid >= format('(%s,0)', page)::tid
             and i.ctid < format('(%s,0)', page + step)::tid
             and i.partition + 0 = p_partition and i.created_at < cutoff
-            and (waiting is null or i.message_id <> all (waiting))
+            and i.message_id <> all (waiting)
             and coalesce((
                 select false from dead_letters d where d.id = i.message_id limit 1
             ), true)

@@ -50,3 +50,22 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
     // Marks of other ages wait for their turn.
     assert_eq!(store.prune_marks(1, Duration::from_secs(3600 * 24 * 365), 10).await.unwrap(), 0);
 }
+
+/// As when the offsets of a topic are set back: the mark is old, the row that waits is not.
+#[tokio::test]
+async fn a_message_that_waits_again_keeps_its_mark() {
+    let database = Database::create().await;
+    let store = database.store(2).await;
+    let fill = "insert into inbox select 0, null, now() - interval '31 days', \
+        ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(), 0, \
+        'a-' || n, '' from generate_series(1, 3) n";
+    database.pool().execute(fill).await.unwrap();
+    store.enqueue(1, &[queued(2)], None).await.unwrap();
+    let month = Duration::from_secs(30 * 24 * 3600);
+    assert_eq!(store.prune_marks(0, month, 10).await.unwrap(), 2);
+    let left: Vec<String> = sqlx::query_scalar("select stream_id from inbox")
+        .fetch_all(&database.pool())
+        .await
+        .unwrap();
+    assert_eq!(left, ["a-2"]);
+}

@@ -25,6 +25,9 @@ pub(crate) async fn prune(work: Arc<Work>) {
         let mut more = false;
         if now >= due {
             let age = work.shared.settings.keep_marks;
+            // What is older than `keep_marks` counts as late by the clock of who sent it, and what is
+            // not may wait for a while before it is handled.
+            let age = age.saturating_add(age / 8);
             for held in work.leases.of(PRUNE) {
                 match work.store().prune_marks(held.lease.partition, age, BATCH).await {
                     Ok(gone) => more |= gone >= BATCH as u64,
