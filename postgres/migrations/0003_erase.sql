@@ -24,37 +24,37 @@ end $$;
 -- in the order of the primary key, as workers do that meet them.
 create or replace function erase_queued(p_stream text) returns void
 language plpgsql volatile as $$
-begin
-    perform from partitions p
-    cross join lateral (
-        select from outbox o
-        where o.partition = p.partition and o.stream_id = p_stream and o.message_type <> '$erased'
-        order by o.kind, o.target, o.sequence, o.index
-        for update
-    ) o;
-    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null,
-        last_error = null
-    where ctid = any (array(
+declare
+    rows tid[] := array(
         select o.row from partitions p
         cross join lateral (
             select o.ctid as row from outbox o
             where o.partition = p.partition and o.stream_id = p_stream
             and o.message_type <> '$erased'
-            offset 0
+            order by o.kind, o.target, o.sequence, o.index
+            for update
         ) o
-    ));
+    );
+begin
+    update outbox set message_type = '$erased', codec = '', message_data = '', metadata = null,
+        last_error = null
+    where ctid = any (rows);
 end $$;
 
 -- That there was an error stays: a dead letter without one stands behind another.
 create or replace function erase_parked(p_stream text) returns void
 language plpgsql volatile as $$
+declare
+    rows tid[] := array(
+        select d.ctid from dead_letters d
+        where d.stream_id = p_stream and d.message_type <> '$erased'
+        order by d.partition, d.kind, d.target, d.stream_id, d.recipient, d.sequence, d.index
+        for update
+    );
 begin
-    perform from dead_letters where stream_id = p_stream and message_type <> '$erased'
-    order by partition, kind, target, stream_id, recipient, sequence, index
-    for update;
     update dead_letters set message_type = '$erased', codec = '', message_data = '',
         metadata = null, error = case when error is not null then '' end
-    where stream_id = p_stream and message_type <> '$erased';
+    where ctid = any (rows);
 end $$;
 
 -- Overwrites the content of all that is kept of a stream. Versions, positions, ids and marks stay,
