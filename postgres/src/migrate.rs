@@ -33,7 +33,30 @@ pub(crate) async fn open(
     if found < known {
         return Err(ConnectError::SchemaOlder { found, needed: known });
     }
+    raise_sequence(connection).await.map_err(ConnectError::Schema)?;
     read(connection).await
+}
+
+/// Sequences are no part of a logical replication: after a move to another server by it, places of
+/// queues would be drawn again, ahead of rows that wait.
+async fn raise_sequence(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let (drawn, highest): (i64, i64) = sqlx::query_as(
+        "select coalesce(pg_sequence_last_value('outbox_sequence'), 0), \
+         greatest( \
+             (select coalesce(max(sequence), 0) from outbox), \
+             (select coalesce(max(sequence), 0) from dead_letters) \
+         )",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if drawn < highest {
+        tracing::warn!(drawn, highest, "outbox_sequence is behind the rows of queues; raising it");
+        sqlx::query("select setval('outbox_sequence', greatest($1, nextval('outbox_sequence')))")
+            .bind(highest)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// The number of the last migration.

@@ -192,3 +192,19 @@ async fn a_decision_sees_what_it_waited_for() {
     parking.commit().await.unwrap();
     assert!(!decision.await.unwrap(), "it is not the first of its pair");
 }
+
+/// As after a move to another server by logical replication.
+#[tokio::test]
+async fn places_rise_when_the_sequence_was_lost() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    for n in 1..=3 {
+        store.enqueue(0, &[queued(n)], None).await.unwrap();
+    }
+    drop(store);
+    database.pool().execute("alter sequence outbox_sequence restart").await.unwrap();
+    let store = database.store(1).await;
+    store.enqueue(0, &[queued(4)], None).await.unwrap();
+    let ids: Vec<u128> = read(&store).await.iter().map(|r| r.queued.row.id.as_u128()).collect();
+    assert_eq!(ids, [1, 2, 3, 4]);
+}
