@@ -10,6 +10,8 @@ pub(crate) const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the server may take for the answer to that.
 pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long an answer may take before another session asks what became of it, and then again.
+pub(crate) const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to read rows that nobody wants, to keep their connection.
 pub(crate) const REST_LIMIT: Duration = Duration::from_secs(1);
 /// How long the answer about leases may take: they lapse soon.

@@ -45,9 +45,13 @@ impl Pool {
         Arc::new(Self { sessions, settings, permits, idle: Mutex::default() })
     }
 
-    /// The longest that an answer may take.
-    pub(crate) fn limit(&self) -> Option<Duration> {
-        self.settings.limit
+    /// Waits for an answer, or the next row of one.
+    pub(crate) async fn answer<T>(
+        &self,
+        process: i32,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        self.sessions.answer(process, self.settings.limit, answer).await
     }
 
     /// Runs `statement` on a connection of its own.
@@ -56,8 +60,9 @@ impl Pool {
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
         let mut lent = self.lend().await?;
+        let process = lent.process();
         let (connection, _) = lent.parts().map_err(store_error)?;
-        let answer = within(self.limit(), statement(connection)).await;
+        let answer = self.answer(process, statement(connection)).await;
         lent.end(answer.as_ref().err());
         answer.map_err(store_error)
     }
@@ -126,6 +131,11 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
+    /// The server's process.
+    pub(crate) fn process(&self) -> i32 {
+        self.session.as_ref().map_or(0, Session::process)
+    }
+
     /// The connection, and where to say that rows are being read from it.
     pub(crate) fn parts(&mut self) -> Result<(&mut PgConnection, &mut bool), sqlx::Error> {
         let session = self.session.as_mut().ok_or(sqlx::Error::PoolClosed)?;

@@ -9,7 +9,6 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use tokio::sync::mpsc;
 
-use crate::limit::within;
 use crate::pool::Pool;
 
 /// So many rows at most are handed over at once.
@@ -49,11 +48,12 @@ impl Pool {
         sender: &mut mpsc::Sender<Vec<Result<PgRow, sqlx::Error>>>,
     ) -> Result<(), sqlx::Error> {
         let mut lent = self.lend().await?;
+        let process = lent.process();
         let (connection, is_reading) = lent.parts()?;
         let mut rows = query.fetch(connection).ready_chunks(HANDED_OVER);
         let failed = loop {
             let next = async { Ok(rows.next().await) };
-            match within(self.limit(), next).await {
+            match self.answer(process, next).await {
                 Ok(None) => break None,
                 Ok(Some(mut chunk)) => {
                     *is_reading = true;

@@ -2,24 +2,29 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::error::store_error;
-use crate::limit::{PROBE_LIMIT, within};
+use crate::limit::{PROBE_LIMIT, WATCH_INTERVAL, within};
 
 /// The setting by which a session is recognised.
 const MARKER: &str = "composable_rust.session";
 
 /// What a session is asked before it is used.
 pub(crate) const CHECK: &str = "select coalesce(current_setting('composable_rust.session', true), ''), \
-     current_setting('transaction_read_only')";
+     current_setting('transaction_read_only'), pg_backend_pid()";
+
+/// Whether the server works on a statement of a session, or on sending the answer.
+const IS_WORKING: &str = "select exists (select from pg_stat_activity \
+     where state <> 'idle' and pid = ";
 
 /// The server finds out within a minute that a process is gone, and a connection that is not used
 /// stays known to what lies between. They are without effect on a socket of the same machine.
@@ -47,6 +52,8 @@ pub(crate) struct Sessions {
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
     marker: String,
+    /// The server's process.
+    process: i32,
     generation: u64,
     pub(crate) opened: Instant,
     pub(crate) used: Instant,
@@ -117,19 +124,28 @@ impl Sessions {
         let opening = async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
             let set_up = self.set_up(&mut connection).await;
-            Ok(set_up.map(|marker| (connection, marker)))
+            Ok(set_up.map(|(marker, process)| (connection, marker, process)))
         };
-        let (connection, marker) = within(Some(self.wait), opening).await??;
+        let (connection, marker, process) = within(Some(self.wait), opening).await??;
         let now = Instant::now();
-        Ok(Session { connection, marker, generation, opened: now, used: now, checked: now })
+        Ok(Session {
+            connection,
+            marker,
+            process,
+            generation,
+            opened: now,
+            used: now,
+            checked: now,
+        })
     }
 
     /// Sets up a connection, in one round trip and one message: a pooler cannot tear it apart.
-    /// Answers what marks the session.
+    /// Answers what marks the session, and the
+    /// server's process.
     pub(crate) async fn set_up(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<String, SessionError> {
+    ) -> Result<(String, i32), SessionError> {
         let marker = Uuid::new_v4().simple().to_string();
         let own = [(MARKER, marker.clone())];
         let settings = own.iter().chain(&self.settings).map(|(name, value)| {
@@ -138,7 +154,8 @@ impl Sessions {
         let sql = format!("{CHECK}{}", settings.collect::<String>());
         let row = connection.fetch_one(sql.as_str()).await?;
         self.judge(&row, "")?;
-        Ok(marker)
+        let process = row.try_get(2)?;
+        Ok((marker, process))
     }
 
     /// Judges by the server's answer to [`CHECK`] whether a session is what it was when it was opened;
@@ -151,6 +168,50 @@ impl Sessions {
         let row = within(Some(PROBE_LIMIT), answer).await?;
         let found: String = row.try_get(0)?;
         self.judge(&row, marker.unwrap_or(&found))
+    }
+
+    /// Waits for the answer to a statement of the session of `process`. The answer to a statement that
+    /// takes long may never come, because something between has forgotten the connection or the
+    /// server is gone: then another session asks whether the server still works on it.
+    pub(crate) async fn answer<T>(
+        &self,
+        process: i32,
+        limit: Option<Duration>,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let mut answer = pin!(within(limit, answer));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = sleep(WATCH_INTERVAL) => {}
+            }
+            let is_working = tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                is_working = self.is_working(process) => is_working,
+            };
+            if !is_working {
+                // It may be on its way.
+                return within(Some(PROBE_LIMIT), answer).await;
+            }
+        }
+    }
+
+    /// Whether the server works on a statement of the session of `process`.
+    async fn is_working(&self, process: i32) -> bool {
+        let ask = async {
+            let mut session = self.open().await?;
+            let sql = format!("{IS_WORKING}{process})");
+            let row = within(Some(PROBE_LIMIT), session.connection.fetch_one(sql.as_str())).await?;
+            Ok::<bool, SessionError>(row.try_get(0)?)
+        };
+        match ask.await {
+            Ok(is_working) => is_working,
+            // There are too many connections, say: it is not gone.
+            Err(SessionError::Driver(sqlx::Error::Database(_))) => true,
+            Err(_) => false,
+        }
     }
 
     fn judge(&self, row: &PgRow, marker: &str) -> Result<(), SessionError> {
@@ -213,6 +274,10 @@ impl fmt::Debug for Sessions {
 }
 
 impl Session {
+    pub(crate) fn process(&self) -> i32 {
+        self.process
+    }
+
     /// Asks the server about the session unless it did so a short while ago.
     pub(crate) async fn check(&mut self, sessions: &Sessions) -> Result<(), SessionError> {
         if self.checked.elapsed() >= crate::limit::CHECK_INTERVAL {

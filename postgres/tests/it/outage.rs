@@ -300,3 +300,37 @@ async fn sessions_that_have_become_read_only_are_replaced() {
         sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Two statements that take long: one is answered, the answer to the other gets lost.
+#[tokio::test]
+async fn an_answer_that_was_lost_is_not_waited_for() {
+    let database = Database::create().await;
+    let network = Network::before(&database.url()).await;
+    let far = PostgresEventStore::builder(&network.url).partitions(2).connect().await.unwrap();
+    let near = database.store(2).await;
+    let name = |partition| {
+        let names = (0..).map(|n| format!("a-{n}"));
+        names.into_iter().find(|name| near.log().partition_of(&stream(name)) == partition).unwrap()
+    };
+    let (lost, answered) = (append(&name(0), exact(0), &[1]), append(&name(1), exact(0), &[2]));
+    let mut foreign = database.connection().await;
+    let mut holder = foreign.begin().await.unwrap();
+    holder.execute("select from partitions for update").await.unwrap();
+    let (lost, answered) = tokio::join!(far.append_events(0, std::slice::from_ref(&lost)), async {
+        let commit = near.append_events(1, std::slice::from_ref(&answered));
+        let release = async {
+            sleep(Duration::from_millis(500)).await;
+            network.forget().await;
+            // Longer than both wait before they ask.
+            sleep(Duration::from_secs(8)).await;
+            holder.rollback().await.unwrap();
+        };
+        let (verdicts, ()) = tokio::join!(commit, release);
+        verdicts
+    });
+    assert_eq!(answered.unwrap(), [committed(1, 1, 1)]);
+    let error = lost.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    // The server had committed it.
+    assert_eq!(far.heads().await.unwrap()[0], Position::new(0, 1));
+}
