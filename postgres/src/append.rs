@@ -1,6 +1,8 @@
 //! Appending a batch: one call of the function `append_events`.
 
-use composable_rust_core::{Append, NewEvent, Position, StoreError, Verdict, Version};
+use composable_rust_core::{
+    Append, Due, NewEvent, Position, StoreError, TimerChange, Verdict, Version,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -47,6 +49,9 @@ impl PostgresEventStore {
         let verdicts = Verdicts { partition, batch, answer };
         self.tail.committed(Position::new(partition, verdicts.head_after()?));
         if verdicts.make_work() {
+            if batch.iter().any(arms_at) {
+                self.low_water.forget();
+            }
             self.tail.has_work();
         }
         let marks = self.standing_marks(partition, &verdicts).await?;
@@ -96,6 +101,12 @@ async fn send(
     let statement = if columns.has_effects() { APPEND_ALL } else { APPEND_EVENTS };
     let query = sqlx::query_scalar(statement).bind(partition);
     columns.bind(query).fetch_one(writer).await
+}
+
+/// Whether it arms a timer for a time that it names, which may have passed.
+fn arms_at(append: &Append) -> bool {
+    let is_at = |timer: &TimerChange| matches!(timer, TimerChange::Arm(timer) if matches!(timer.due, Due::At(_)));
+    append.timers.iter().any(is_at)
 }
 
 fn only_event(append: &Append) -> Option<&NewEvent> {

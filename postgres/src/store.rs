@@ -14,6 +14,7 @@ use crate::error::ConnectError;
 use crate::inbox::Pruning;
 use crate::notify::Tail;
 use crate::pool::Pool;
+use crate::timers::LowWater;
 use crate::writers::Writers;
 
 /// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
@@ -42,6 +43,7 @@ pub struct PostgresEventStore {
     pub(crate) leases: Arc<Pool>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) pruning: Arc<Pruning>,
+    pub(crate) low_water: Arc<LowWater>,
 }
 
 impl PostgresEventStore {
@@ -74,7 +76,8 @@ impl PostgresEventStore {
     ) -> Self {
         let (writers, tail) = (Arc::new(writers), Arc::new(tail));
         let pruning = Arc::new(Pruning::new(log));
-        Self { log, readers, writers, leases, tail, pruning }
+        let low_water = Arc::default();
+        Self { log, readers, writers, leases, tail, pruning, low_water }
     }
 }
 

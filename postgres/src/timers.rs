@@ -1,5 +1,7 @@
 //! Timers that are due, and those that could not be fired.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -7,6 +9,7 @@ use composable_rust_core::{
     validate_timer_settlements,
 };
 use sqlx::postgres::PgRow;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::PostgresEventStore;
@@ -14,14 +17,21 @@ use crate::error::store_error;
 use crate::outbox::Changes;
 use crate::row::{self, bigint, encoded, metadata, smallint, text, timestamp, unsigned, value};
 
+/// A look begins this much below where the last one found nothing: deadlines are set some time before
+/// their commit.
+const SLACK: i64 = 10_000_000;
+/// How often a look begins at the beginning, for deadlines in the past.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
 /// One more than is wanted shows whether there are more. The next deadline comes as a row without
-/// a stream.
+/// a stream, and the server's time as one without anything.
 const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.timer_id, \
          t.message_type, t.schema_version, t.codec, t.message_data, t.metadata, t.partition, \
          t.armed_by, t.armed_index, t.attempts \
-     from unnest($1, $2) q(partition, category) \
+     from unnest($1, $2, $4) q(partition, category, low) \
      cross join lateral ( \
          select * from timers t where t.partition = q.partition and t.category = q.category \
+         and t.due >= coalesce('epoch'::timestamptz + q.low * interval '1 us', '-infinity') \
          and t.due <= statement_timestamp() \
          order by t.due, t.stream_id, t.timer_id limit $3 \
      ) t order by t.due, t.stream_id, t.timer_id limit $3) \
@@ -31,7 +41,9 @@ const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.t
      cross join lateral ( \
          select t.due from timers t where t.partition = q.partition and t.category = q.category \
          and t.due > statement_timestamp() order by t.due limit 1 \
-     ) t order by t.due limit 1)";
+     ) t order by t.due limit 1) \
+     union all select null, statement_timestamp(), null, null, \
+         null, null, null, null, null, null, null, null, null";
 
 /// Without replacements.
 const SETTLE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
@@ -39,27 +51,115 @@ const SETTLE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $
 const SETTLE_AND_QUEUE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
      $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
 
+/// Below which deadlines there were no timers of a queue. Those that have fired stay in the index for
+/// as long as anybody holds a snapshot from before: nobody reads them twice.
+#[derive(Debug, Default)]
+pub(crate) struct LowWater(Mutex<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// The deadline in microseconds since 1970, and when a look last began at the beginning.
+    of: BTreeMap<TimerQueue, (i64, Instant)>,
+    /// Counts how often the marks were forgotten.
+    forgotten: u64,
+}
+
+/// Where a look begins, by queue; `None`: at the beginning.
+struct Look {
+    low: Vec<Option<i64>>,
+    began: Instant,
+    forgotten: u64,
+}
+
+/// What a look has found.
+#[derive(Default)]
+struct Found {
+    now: i64,
+    first: BTreeMap<TimerQueue, i64>,
+    last: i64,
+    /// Whether there is more that is due.
+    is_cut: bool,
+}
+
+impl Found {
+    fn note(&mut self, timer: &DueTimer, due: i64) {
+        let category = timer.stream.category().to_owned();
+        let queue = TimerQueue { partition: timer.partition, category };
+        self.first.entry(queue).or_insert(due);
+        self.last = due;
+    }
+}
+
+impl LowWater {
+    fn begin(&self, queues: &[TimerQueue]) -> Look {
+        let (marks, began) = (self.marks(), Instant::now());
+        let low = |queue: &TimerQueue| match marks.of.get(queue) {
+            Some((due, swept)) if swept.elapsed() < SWEEP_INTERVAL => Some(*due),
+            _ => None,
+        };
+        Look { low: queues.iter().map(low).collect(), began, forgotten: marks.forgotten }
+    }
+
+    fn end(&self, queues: &[TimerQueue], look: &Look, found: &Found) {
+        let mut marks = self.marks();
+        if marks.forgotten != look.forgotten {
+            return;
+        }
+        for (queue, low) in queues.iter().zip(&look.low) {
+            let otherwise = if found.is_cut { found.last } else { found.now };
+            let due = found.first.get(queue).copied().unwrap_or(otherwise) - SLACK;
+            let entry = marks.of.entry(queue.clone()).or_insert((due, look.began));
+            entry.0 = due;
+            if low.is_none() {
+                entry.1 = look.began;
+            }
+        }
+    }
+
+    /// A timer may have been armed for a time in the past.
+    pub(crate) fn forget(&self) {
+        let mut marks = self.marks();
+        marks.of.clear();
+        marks.forgotten += 1;
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl PostgresEventStore {
     pub(crate) async fn timers(
         &self,
         queues: &[TimerQueue],
         limit: usize,
     ) -> Result<DueTimers, StoreError> {
+        let look = self.low_water.begin(queues);
         let query = sqlx::query(DUE_TIMERS)
             .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| &*queue.category).collect::<Vec<_>>())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+            .bind(&look.low);
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         let mut due = DueTimers::default();
+        let mut found = Found::default();
         for row in &rows {
             let stream = value::<Option<&str>>(row, 2).map_err(store_error)?;
+            let Some(at) = deadline(row).map_err(store_error)? else {
+                found.now = timestamp(row, 1).map_err(store_error)?.as_micros();
+                continue;
+            };
             if stream.is_some() && due.timers.len() < limit {
-                due.timers.push(timer(row).map_err(store_error)?);
+                let timer = timer(row).map_err(store_error)?;
+                found.note(&timer, at);
+                due.timers.push(timer);
             } else {
+                found.is_cut |= stream.is_some();
                 let wait = wait(row).map_err(store_error)?;
                 due.next = Some(due.next.map_or(wait, |next| next.min(wait)));
             }
         }
+        self.low_water.end(queues, &look, &found);
         Ok(due)
     }
 
@@ -92,6 +192,14 @@ impl PostgresEventStore {
         }
         Ok(())
     }
+}
+
+/// `None` in the row that only tells the time.
+fn deadline(row: &PgRow) -> Result<Option<i64>, sqlx::Error> {
+    Ok(match value::<Option<i64>>(row, 0)? {
+        Some(_) => Some(timestamp(row, 0)?.as_micros()),
+        None => None,
+    })
 }
 
 fn wait(row: &PgRow) -> Result<Duration, sqlx::Error> {

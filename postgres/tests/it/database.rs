@@ -41,6 +41,15 @@ impl Database {
         PgPoolOptions::new().max_connections(1).connect_lazy(&self.0.url()).unwrap()
     }
 
+    /// Waits until all other backends are gone; then they have reported their counts.
+    pub(crate) async fn wait_for_end_of_others(&self, own: &mut PgConnection) {
+        let others = "select count(*) from pg_stat_activity \
+                      where datname = current_database() and pid <> pg_backend_pid()";
+        while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut *own).await.unwrap() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until a statement in this database waits for a lock.
     pub(crate) async fn wait_for_lock(&self) {
         let mut connection = self.connection().await;

@@ -10,7 +10,6 @@ use composable_rust_core::{
 };
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -20,11 +19,7 @@ use crate::fixtures::{append, commit, content, exact, mark, stream};
 async fn scans(database: &Database, store: PostgresEventStore) -> Vec<(String, i64)> {
     drop(store);
     let mut connection = database.connection().await;
-    let others = "select count(*) from pg_stat_activity \
-                  where datname = current_database() and pid <> pg_backend_pid()";
-    while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
-        sleep(Duration::from_millis(20)).await;
-    }
+    database.wait_for_end_of_others(&mut connection).await;
     sqlx::query_as(
         "select relname::text, seq_scan from pg_stat_user_tables \
          where relname not in ('log', 'partitions') order by relname",

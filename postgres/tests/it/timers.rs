@@ -1,10 +1,13 @@
 //! Timers that are fired, replaced and parked at once.
 
-use composable_rust_core::{TimerSettlement, Verdict, WorkQueues as _};
+use composable_rust_core::{
+    Append, Due, ExpectedVersion, TimerSettlement, Timestamp, Verdict, WorkQueues as _,
+};
+use sqlx::Executor as _;
 
 use crate::database::Database;
-use crate::fixtures::{commit, stream};
-use crate::work::{arming, fires, firing, hold, parked, timer_queue};
+use crate::fixtures::{append, commit, stream};
+use crate::work::{arm, arming, fires, firing, hold, parked, timer_queue};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timer_fires_once_or_is_replaced() {
@@ -70,4 +73,41 @@ async fn a_timer_fires_or_is_parked() {
         }
         assert_eq!(store.due_timers(&[timer_queue()], 10).await.unwrap().timers, []);
     }
+}
+
+/// As long as anybody holds a snapshot from before, timers that have fired stay in the index.
+#[tokio::test]
+async fn timers_that_have_fired_are_not_read_again() {
+    const COUNT: i64 = 3_000;
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let mut own = database.connection().await;
+    let fill = format!(
+        "insert into timers select now() - interval '1 minute', now(), gen_random_uuid(), \
+         gen_random_uuid(), 0, 0, 1, 0, 'order', 'order-' || n, 't', 'x', 'c', '' \
+         from generate_series(1, {COUNT}) n"
+    );
+    own.execute(fill.as_str()).await.unwrap();
+    let mut foreign = database.connection().await;
+    foreign.execute("begin isolation level repeatable read; select from timers").await.unwrap();
+    own.execute("delete from timers").await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(store.due_timers(&[timer_queue()], 10).await.unwrap().timers, []);
+    }
+    // One that is armed for the past is due at once.
+    let past = Due::At(Timestamp::from_micros(1));
+    let arm_late =
+        Append { timers: vec![arm(1, past)], ..append("order-1", ExpectedVersion::Any, &[]) };
+    commit(&store, &arm_late).await;
+    let due = store.due_timers(&[timer_queue()], 10).await.unwrap().timers;
+    assert_eq!(due.len(), 1);
+    drop((store, foreign));
+    database.wait_for_end_of_others(&mut own).await;
+    let read: i64 = sqlx::query_scalar(
+        "select idx_tup_read from pg_stat_user_indexes where indexrelname = 'timers_due'",
+    )
+    .fetch_one(&mut own)
+    .await
+    .unwrap();
+    assert!(read < 10 * COUNT, "{read} entries were read");
 }
