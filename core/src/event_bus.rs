@@ -16,7 +16,7 @@ pub struct BusMessage {
     pub topic: String,
     /// What keeps it in order: the stream.
     pub key: String,
-    /// Names and values. A foreign header that is not UTF-8 is read with replacement characters.
+    /// Names and values.
     pub headers: Vec<(String, String)>,
     /// The content.
     pub payload: Vec<u8>,
@@ -26,6 +26,29 @@ impl BusMessage {
     /// The value of the first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A message as its topic holds it. Any client may have written it, so parts of it may be missing or no
+/// text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusRecord {
+    /// The key; `None` if it has none.
+    pub key: Option<Vec<u8>>,
+    /// Names and values; `None` stands for a header without a value.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The content; `None` in a tombstone.
+    pub payload: Option<Vec<u8>>,
+}
+
+impl From<&BusMessage> for BusRecord {
+    fn from(message: &BusMessage) -> Self {
+        let headers = message.headers.iter();
+        Self {
+            key: Some(message.key.clone().into_bytes()),
+            headers: headers.map(|(n, v)| (n.clone(), Some(v.clone().into_bytes()))).collect(),
+            payload: Some(message.payload.clone()),
+        }
     }
 }
 
@@ -50,10 +73,46 @@ pub struct BusPosition {
     pub published_at: Option<Timestamp>,
 }
 
+/// The state of a topic, or of one of its partitions, for the subscribers of a group in this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicStatus {
+    /// The topic.
+    pub topic: String,
+    /// The partition; `None` stands for the whole topic.
+    pub partition: Option<i32>,
+    /// Its state.
+    pub state: TopicState,
+}
+
+/// See [`TopicStatus`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TopicState {
+    /// Its messages are delivered to this process.
+    Reading,
+    /// It cannot be read now; it is read once the reason has ceased.
+    Unavailable {
+        /// The reason.
+        reason: String,
+    },
+    /// The bus no longer has the message at the group's position, so messages may be missing.
+    /// Nothing more of this partition is delivered until an operator has moved the group's position.
+    LostPosition {
+        /// What the position was, and what the bus has.
+        reason: String,
+    },
+}
+
 /// A message as it is delivered, until it is acknowledged.
 pub trait Delivery: Send + Sync + 'static {
-    /// The message.
+    /// The message as text: what is not UTF-8 is read with replacement characters, what is missing as
+    /// empty. That suffices for messages of this framework.
     fn message(&self) -> &BusMessage;
+
+    /// The message as its topic holds it. Default: [`message`](Self::message), in bytes.
+    fn record(&self) -> BusRecord {
+        BusRecord::from(self.message())
+    }
 
     /// Where it stands in its topic.
     fn place(&self) -> BusPlace;
@@ -159,14 +218,44 @@ pub trait EventBus: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`BusError`]: nothing was subscribed; subscribe again. An error among the deliveries that is
-    /// followed by further deliveries was overcome.
+    /// [`BusError`]: nothing was subscribed; subscribe again. An error among the deliveries says what
+    /// the subscriber does not get, or did not get for a while; the subscription goes on with the rest
+    /// (see [`topic_status`](Self::topic_status)). If the deliveries end, subscribe again.
     fn subscribe(
         &self,
         group: &str,
         topics: &[String],
         known: &[BusPosition],
     ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send;
+
+    /// As [`subscribe`](Self::subscribe), to topics of others: they are neither created nor prefixed, and
+    /// are read once they exist. Default: `subscribe`, for a bus that does neither.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    fn subscribe_foreign(
+        &self,
+        group: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send {
+        self.subscribe(group, topics, known)
+    }
+
+    /// The topics and partitions that the subscribers of `group` in this process read, and those that
+    /// they cannot read. Default: none, for a bus that cannot tell.
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        let _ = group;
+        Vec::new()
+    }
+
+    /// The number of partitions of a topic that the subscribers of `group` in this process read. Default:
+    /// `None`, for a bus that cannot tell, or cannot yet.
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
+        let _ = (group, topic);
+        None
+    }
 
     /// Opens the publisher of this name and fences earlier holders: when this returns, nothing of
     /// theirs is still on its way.

@@ -64,8 +64,8 @@ pub use effect::{
 };
 pub use event::{Encoded, NewEvent, Recorded, RecordedEvent, StoredContent};
 pub use event_bus::{
-    BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
-    PublisherName, ResumePosition,
+    BusError, BusMessage, BusPlace, BusPosition, BusRecord, Delivery, EventBus, PublishError,
+    Publisher, PublisherName, ResumePosition, TopicState, TopicStatus,
 };
 pub use event_sourced::EventSourced;
 pub use event_store::{

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, StreamExt as _};
+use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::{
-    BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
-    PublisherName, ResumePosition, Timestamp,
+    BusError, BusMessage, BusPlace, BusPosition, BusRecord, Delivery, EventBus, PublishError,
+    Publisher, PublisherName, ResumePosition, Timestamp, TopicStatus,
 };
 
 /// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.
@@ -38,6 +38,14 @@ trait DynEventBus: Send + Sync {
         topics: &'a [String],
         known: &'a [BusPosition],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
+    fn subscribe_foreign<'a>(
+        &'a self,
+        group: &'a str,
+        topics: &'a [String],
+        known: &'a [BusPosition],
+    ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus>;
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16>;
     fn publisher<'a>(
         &'a self,
         name: &'a PublisherName,
@@ -47,6 +55,7 @@ trait DynEventBus: Send + Sync {
 
 trait DynDelivery: Send + Sync {
     fn message(&self) -> &BusMessage;
+    fn record(&self) -> BusRecord;
     fn place(&self) -> BusPlace;
     fn published_at(&self) -> Option<Timestamp>;
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>>;
@@ -61,6 +70,12 @@ trait DynPublisher: Send + Sync {
     ) -> BoxFuture<'_, Result<(), PublishError>>;
 }
 
+fn erased<D: Delivery>(
+    deliveries: impl Stream<Item = Result<D, BusError>> + Send + 'static,
+) -> Deliveries {
+    deliveries.map(|delivery| Ok(SharedDelivery(Box::new(delivery?)))).boxed()
+}
+
 impl<B: EventBus> DynEventBus for B {
     fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(EventBus::publish(self, message))
@@ -72,11 +87,26 @@ impl<B: EventBus> DynEventBus for B {
         topics: &'a [String],
         known: &'a [BusPosition],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>> {
+        Box::pin(async move { Ok(erased(EventBus::subscribe(self, group, topics, known).await?)) })
+    }
+
+    fn subscribe_foreign<'a>(
+        &'a self,
+        group: &'a str,
+        topics: &'a [String],
+        known: &'a [BusPosition],
+    ) -> BoxFuture<'a, Result<Deliveries, BusError>> {
         Box::pin(async move {
-            let deliveries = EventBus::subscribe(self, group, topics, known).await?;
-            let erased = deliveries.map(|delivery| Ok(SharedDelivery(Box::new(delivery?))));
-            Ok(erased.boxed())
+            Ok(erased(EventBus::subscribe_foreign(self, group, topics, known).await?))
         })
+    }
+
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        EventBus::topic_status(self, group)
+    }
+
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
+        EventBus::partition_count(self, group, topic)
     }
 
     fn publisher<'a>(
@@ -96,6 +126,10 @@ impl<B: EventBus> DynEventBus for B {
 impl<D: Delivery> DynDelivery for D {
     fn message(&self) -> &BusMessage {
         Delivery::message(self)
+    }
+
+    fn record(&self) -> BusRecord {
+        Delivery::record(self)
     }
 
     fn place(&self) -> BusPlace {
@@ -143,6 +177,23 @@ impl EventBus for SharedEventBus {
         self.0.subscribe(group, topics, known).await
     }
 
+    async fn subscribe_foreign(
+        &self,
+        group: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> Result<Deliveries, BusError> {
+        self.0.subscribe_foreign(group, topics, known).await
+    }
+
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        self.0.topic_status(group)
+    }
+
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
+        self.0.partition_count(group, topic)
+    }
+
     async fn publisher(&self, name: &PublisherName) -> Result<SharedPublisher, BusError> {
         self.0.publisher(name).await
     }
@@ -155,6 +206,10 @@ impl EventBus for SharedEventBus {
 impl Delivery for SharedDelivery {
     fn message(&self) -> &BusMessage {
         self.0.message()
+    }
+
+    fn record(&self) -> BusRecord {
+        self.0.record()
     }
 
     fn place(&self) -> BusPlace {

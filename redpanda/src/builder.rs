@@ -26,6 +26,8 @@ pub enum Compression {
     Snappy,
     /// Gzip: small.
     Gzip,
+    /// Zstandard: small, and faster than gzip.
+    Zstd,
 }
 
 /// What a subscription does when its group has a position and the broker no longer has the message
@@ -33,8 +35,9 @@ pub enum Compression {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LostPosition {
-    /// The deliveries end with an error (`auto.offset.reset=error`). Messages were lost, or others
-    /// stand in their place; somebody should look, and then reset the group's offsets.
+    /// Nothing more of that topic partition is delivered (`auto.offset.reset=error`), and the
+    /// deliveries say so each ten seconds; the others go on. Messages were lost, or others stand in
+    /// their place: look, stop the group, reset its offsets, and start it again.
     #[default]
     Fail,
     /// It begins at the oldest message that is there (`auto.offset.reset=earliest`): what was lost
@@ -164,8 +167,8 @@ impl RedpandaEventBusBuilder {
         self
     }
 
-    /// How long to wait for a broker's answer when the bus is opened, and whenever it is asked about
-    /// topics, positions and the like; 10 seconds unless said.
+    /// How long to wait for a broker's answer when it is asked about topics, positions and the like; 10
+    /// seconds unless said.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.max(Duration::from_millis(1));
         self
@@ -280,11 +283,13 @@ impl RedpandaEventBusBuilder {
         self
     }
 
-    /// Opens the bus.
+    /// Opens the bus. Settings are checked; brokers are connected to in the background, so they need
+    /// not answer yet: whatever is published or read waits for them, or fails and is to be repeated,
+    /// as when they go away later.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what to do in each case; only `Unreachable` is worth another attempt.
+    /// [`ConnectError::Setting`]: a setting is wrong, or contradicts another. Correct it.
     ///
     /// # Cancel safety
     ///

@@ -1,14 +1,18 @@
 //! The bus: what its methods promise stands at the port.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use composable_rust_core::{BusError, BusMessage, BusPosition, EventBus, PublisherName};
+use composable_rust_core::{
+    BusError, BusMessage, BusPosition, EventBus, PublisherName, TopicStatus,
+};
 
 use crate::delivery::{RedpandaDeliveries, RedpandaDelivery};
-use crate::error::{ConnectError, bus_error};
+use crate::error::ConnectError;
 use crate::producer::SingleProducer;
 use crate::record::admit;
+use crate::shared::Shared;
 use crate::topics::Topics;
 use crate::{RedpandaEventBusBuilder, RedpandaPublisher, reader};
 
@@ -44,9 +48,36 @@ pub(crate) struct Inner {
     pub(crate) settings: RedpandaEventBusBuilder,
     pub(crate) topics: Topics,
     producer: SingleProducer,
+    /// The subscriptions of each group.
+    subscriptions: Mutex<BTreeMap<String, Vec<Weak<Shared>>>>,
 }
 
 impl Inner {
+    /// Joins a group that reads topics whose names on the wire begin with `prefix`.
+    fn read(
+        &self,
+        group: &str,
+        prefix: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> Result<RedpandaDeliveries, BusError> {
+        let wire_name = |topic: &String| format!("{prefix}{topic}");
+        let known = known.iter().map(|known| {
+            let BusPosition { topic, place, published_at } = known;
+            ((wire_name(topic), place.partition), (place.offset, *published_at))
+        });
+        let names = topics.iter().map(wire_name).collect();
+        let settings = &self.settings;
+        let (deliveries, shared) = reader::start(settings, group, prefix, names, known.collect())?;
+        let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        subscriptions.retain(|_, of_group| {
+            of_group.retain(|shared| shared.strong_count() > 0);
+            !of_group.is_empty()
+        });
+        subscriptions.entry(group.to_owned()).or_default().push(Arc::downgrade(&shared));
+        Ok(deliveries)
+    }
+
     /// A topic's name on the wire.
     pub(crate) fn wire_name(&self, topic: &str) -> String {
         format!("{}{topic}", self.settings.topic_prefix)
@@ -59,7 +90,7 @@ impl RedpandaEventBus {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what to do in each case; only `Unreachable` is worth another attempt.
+    /// [`ConnectError::Setting`]: a setting is wrong, or contradicts another. Correct it.
     ///
     /// # Cancel safety
     ///
@@ -74,7 +105,14 @@ impl RedpandaEventBus {
     }
 
     pub(crate) fn new(settings: RedpandaEventBusBuilder, producer: SingleProducer) -> Self {
-        Self { inner: Arc::new(Inner { settings, topics: Topics::default(), producer }) }
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                topics: Topics::default(),
+                producer,
+                subscriptions: Mutex::default(),
+            }),
+        }
     }
 }
 
@@ -92,16 +130,13 @@ impl EventBus for RedpandaEventBus {
     type Publisher = RedpandaPublisher;
 
     async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
-        let Inner { settings, topics, producer } = &*self.inner;
+        let Inner { settings, topics, producer, .. } = &*self.inner;
         admit(settings.max_payload_bytes, [&message])?;
         let topic = self.inner.wire_name(&message.topic);
         topics.ensure(settings, [&*topic], settings.partitions).await?;
         let published = producer.publish(&topic, &message, settings.publish_timeout).await;
-        published.map_err(|error| {
-            // Should the topic be gone, it is made anew.
-            topics.forget(&topic);
-            bus_error(error)
-        })
+        // Should the topic be gone, it is made anew.
+        published.inspect_err(|_| topics.forget(&topic))
     }
 
     async fn subscribe(
@@ -110,15 +145,32 @@ impl EventBus for RedpandaEventBus {
         topics: &[String],
         known: &[BusPosition],
     ) -> Result<RedpandaDeliveries, BusError> {
-        let settings = &self.inner.settings;
-        let topics: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
-        let names = topics.iter().map(String::as_str);
-        self.inner.topics.ensure(settings, names, settings.partitions).await?;
-        let known = known.iter().map(|known| {
-            let BusPosition { topic, place, published_at } = known;
-            ((self.inner.wire_name(topic), place.partition), (place.offset, *published_at))
-        });
-        reader::start(settings, group, topics, known.collect())
+        let Inner { settings, topics: created, .. } = &*self.inner;
+        let names: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
+        let own = names.iter().map(String::as_str);
+        created.ensure(settings, own, settings.partitions).await?;
+        self.inner.read(group, &settings.topic_prefix, topics, known)
+    }
+
+    async fn subscribe_foreign(
+        &self,
+        group: &str,
+        topics: &[String],
+        known: &[BusPosition],
+    ) -> Result<RedpandaDeliveries, BusError> {
+        self.inner.read(group, "", topics, known)
+    }
+
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        let subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_group = subscriptions.get(group).into_iter().flatten().filter_map(Weak::upgrade);
+        of_group.flat_map(|shared| shared.status()).collect()
+    }
+
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
+        let subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_group = subscriptions.get(group).into_iter().flatten().filter_map(Weak::upgrade);
+        of_group.filter_map(|shared| shared.count(topic)).max()
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<RedpandaPublisher, BusError> {

@@ -40,6 +40,7 @@ fn producer(settings: &RedpandaEventBusBuilder, linger: Duration) -> ClientConfi
         Compression::Lz4 => "lz4",
         Compression::Snappy => "snappy",
         Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
     };
     let mut config = ClientConfig::new();
     config.set("compression.type", compression);
@@ -90,6 +91,8 @@ pub(crate) fn subscription(settings: &RedpandaEventBusBuilder, group: &str) -> C
     config.set("queued.max.messages.kbytes", (settings.fetch_queue_bytes >> 10).to_string());
     config.set("fetch.wait.max.ms", "100");
     config.set("fetch.error.backoff.ms", "100");
+    // Topics that come to be, and partitions that are added, are noticed within that time.
+    config.set("topic.metadata.refresh.interval.ms", "30000");
     set_common(&mut config, settings);
     config.set("group.id", group);
     config.set("isolation.level", isolation);
@@ -174,7 +177,12 @@ impl ClientContext for Voice {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: TARGET, %error, "{reason}");
+        // librdkafka does not repeat itself within half a minute.
+        if is_refusal(&error) {
+            tracing::warn!(target: TARGET, %error, "a broker refuses this client; retrying: {reason}");
+        } else {
+            tracing::debug!(target: TARGET, %error, "{reason}");
+        }
         self.note(error, reason);
     }
 }

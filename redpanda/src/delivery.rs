@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery, Timestamp};
+use composable_rust_core::{BusError, BusMessage, BusPlace, BusRecord, Delivery, Timestamp};
 use futures_util::stream::Stream;
 
 use crate::record::Arrived;
@@ -73,6 +73,10 @@ impl RedpandaDelivery {
 impl Delivery for RedpandaDelivery {
     fn message(&self) -> &BusMessage {
         &self.arrived.message
+    }
+
+    fn record(&self) -> BusRecord {
+        self.arrived.record()
     }
 
     fn place(&self) -> BusPlace {

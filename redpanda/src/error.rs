@@ -13,23 +13,6 @@ pub enum ConnectError {
     /// A setting is wrong, or contradicts another. Correct it.
     #[error("a setting of the bus is wrong")]
     Setting(#[source] Cause),
-    /// None of the brokers answers. Check that they run, then their addresses; trying again helps if
-    /// they are only starting.
-    #[error("cannot reach the brokers at {brokers}")]
-    Unreachable {
-        /// As they were given.
-        brokers: String,
-        /// What the attempt ended with.
-        source: Cause,
-    },
-    /// A broker answers and does not let us in: the certificate or the credentials are wrong.
-    #[error("the brokers at {brokers} refuse us")]
-    Refused {
-        /// As they were given.
-        brokers: String,
-        /// What the broker or librdkafka said.
-        source: Cause,
-    },
 }
 
 /// What librdkafka or a broker said.
@@ -49,6 +32,31 @@ impl fmt::Display for Cause {
 }
 
 impl Error for Cause {}
+
+/// Why the bus fails. The text does not vary while the reason lasts; what librdkafka adds does.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Failure {
+    what: String,
+    source: Option<Cause>,
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None }
+    }
+
+    /// With what librdkafka says of it.
+    pub(crate) fn with_detail(self, detail: Option<String>) -> Self {
+        Self { source: detail.map(Cause), ..self }
+    }
+}
+
+impl From<Failure> for BusError {
+    fn from(error: Failure) -> Self {
+        Self::new(error)
+    }
+}
 
 /// What a failed call means to whoever asked for it.
 pub(crate) fn bus_error(error: KafkaError) -> BusError {

@@ -46,7 +46,8 @@
 //! A group that has no position at the broker begins behind the one that the subscriber knows, or
 //! else at the beginning. If it has one and the broker no longer has
 //! that message (retention has removed it, or the topic was made anew), events may be missing:
-//! see [`LostPosition`].
+//! see [`LostPosition`]. What cannot be read is an error among the deliveries, and in
+//! [`topic_status`](composable_rust_core::EventBus::topic_status); the rest is read on.
 //!
 //! # Managed services
 //!

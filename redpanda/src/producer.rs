@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::BusMessage;
+use composable_rust_core::{BusError, BusMessage};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::apart::Apart;
-use crate::client::Voice;
+use crate::client::{Voice, is_refusal};
+use crate::error::{Failure, bus_error};
 use crate::record::headers;
 
 pub(crate) type Client = Apart<FutureProducer<Voice>>;
@@ -17,16 +18,15 @@ pub(crate) type Client = Apart<FutureProducer<Voice>>;
 /// The producer of single messages. One that broke for good is replaced.
 pub(crate) struct SingleProducer {
     config: ClientConfig,
+    voice: Voice,
     client: Mutex<Arc<Client>>,
 }
 
 impl SingleProducer {
-    pub(crate) fn open(config: &ClientConfig, voice: Voice) -> Result<Arc<Client>, KafkaError> {
-        Ok(Arc::new(Apart::new(config.create_with_context(voice)?)))
-    }
-
-    pub(crate) fn new(config: ClientConfig, client: Arc<Client>) -> Self {
-        Self { config, client: Mutex::new(client) }
+    pub(crate) fn open(config: ClientConfig) -> Result<Self, KafkaError> {
+        let voice = Voice::default();
+        let client = Mutex::new(client(&config, &voice)?);
+        Ok(Self { config, voice, client })
     }
 
     /// Publishes a message to the topic of that name on the wire.
@@ -35,7 +35,7 @@ impl SingleProducer {
         topic: &str,
         message: &BusMessage,
         limit: Duration,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<(), BusError> {
         let client = Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner));
         let record = FutureRecord::to(topic)
             .key(message.key.as_str())
@@ -45,8 +45,18 @@ impl SingleProducer {
             Ok(_) => Ok(()),
             Err((error, _)) => {
                 self.replace_if_broken(&client);
-                Err(error)
+                Err(self.explained(error))
             }
+        }
+    }
+
+    /// With the reason for which the brokers do not let this client in, if they do not.
+    fn explained(&self, error: KafkaError) -> BusError {
+        match self.voice.last_error() {
+            Some((refusal, reason)) if is_refusal(&refusal) => {
+                Failure::new(error.to_string()).with_detail(Some(reason)).into()
+            }
+            _ => bus_error(error),
         }
     }
 
@@ -57,9 +67,13 @@ impl SingleProducer {
             return;
         }
         tracing::warn!(%code, reason, "the producer broke and is replaced");
-        match Self::open(&self.config, Voice::default()) {
+        match self::client(&self.config, &self.voice) {
             Ok(new) => *client = new,
             Err(error) => tracing::error!(%error, "no producer can be made"),
         }
     }
+}
+
+fn client(config: &ClientConfig, voice: &Voice) -> Result<Arc<Client>, KafkaError> {
+    Ok(Arc::new(Apart::new(config.create_with_context(voice.clone())?)))
 }

@@ -17,6 +17,10 @@ pub(crate) struct Progress {
     unfinished: BTreeSet<i64>,
     /// Behind the last that came.
     end: Option<i64>,
+    /// The offset that was asked for first; `None` for the beginning.
+    begin: Option<i64>,
+    /// Nothing more comes: the message at the position is gone. Says what was found.
+    pub(crate) lost: Option<String>,
     /// What the broker was last asked to keep.
     committed: Option<i64>,
     /// Given out, neither acknowledged nor dropped.
@@ -35,7 +39,7 @@ pub(crate) struct Bounds {
 }
 
 impl Progress {
-    pub(crate) fn new(topic: &str, partition: i32) -> Self {
+    pub(crate) fn new(topic: &str, partition: i32, begin: Option<i64>) -> Self {
         Self {
             topic: topic.to_owned(),
             partition,
@@ -43,6 +47,8 @@ impl Progress {
             waiting_bytes: 0,
             unfinished: BTreeSet::new(),
             end: None,
+            begin,
+            lost: None,
             committed: None,
             in_hand: 0,
             in_hand_bytes: 0,
@@ -54,9 +60,22 @@ impl Progress {
     pub(crate) fn arrived(&mut self, arrived: Arrived) {
         let offset = arrived.place.offset;
         self.unfinished.insert(offset);
+        self.lost = None;
         self.end = Some(offset + 1);
         self.waiting_bytes += arrived.message.payload.len();
         self.waiting.push_back(arrived);
+    }
+
+    /// The offset that is read next; `None` for the beginning.
+    pub(crate) fn position(&self) -> Option<i64> {
+        self.end.or(self.begin)
+    }
+
+    /// What is lost, in words.
+    pub(crate) fn lost_text(&self) -> Option<String> {
+        let Self { topic, partition, .. } = self;
+        let found = self.lost.as_ref()?;
+        Some(format!("topic {topic}, partition {partition}: {found}"))
     }
 
     /// The next delivery, unless too much is in hand.
@@ -127,7 +146,7 @@ mod tests {
         let (topic, key) = (String::new(), String::new());
         let message = BusMessage { topic, key, headers: Vec::new(), payload: vec![0; bytes] };
         let place = BusPlace { partition: 0, offset };
-        progress.arrived(Arrived { place, message, published_at: None });
+        progress.arrived(Arrived::plain(place, message));
     }
 
     fn given(progress: &mut Progress) -> Vec<i64> {
@@ -136,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_lowest_unfinished_is_committed() {
-        let mut progress = Progress::new("t", 0);
+        let mut progress = Progress::new("t", 0, None);
         assert_eq!(progress.take_commit(), None);
         // Offsets have gaps where transactions ended.
         for offset in [10, 11, 13] {
@@ -156,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_unfinished_too() {
-        let mut progress = Progress::new("t", 0);
+        let mut progress = Progress::new("t", 0, None);
         (0..6).for_each(|offset| arrive(&mut progress, offset, 1));
         assert_eq!(given(&mut progress), [0, 1, 2, 3]);
         (0..4).for_each(|offset| progress.settle(offset, 1, true));
@@ -165,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_was_dropped_makes_room_and_stays_unfinished() {
-        let mut progress = Progress::new("t", 0);
+        let mut progress = Progress::new("t", 0, None);
         (0..5).for_each(|offset| arrive(&mut progress, offset, 1));
         assert_eq!(given(&mut progress), [0, 1, 2, 3]);
         progress.settle(1, 1, false);
@@ -178,7 +197,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_but_one_is_always_given() {
-        let mut progress = Progress::new("t", 0);
+        let mut progress = Progress::new("t", 0, None);
         for (offset, bytes) in [(0, 500), (1, 60), (2, 60)] {
             arrive(&mut progress, offset, bytes);
         }
@@ -195,7 +214,7 @@ mod tests {
 
     #[test]
     fn nothing_is_given_out_while_it_leaves() {
-        let mut progress = Progress::new("t", 0);
+        let mut progress = Progress::new("t", 0, None);
         arrive(&mut progress, 0, 1);
         progress.leaving = true;
         assert!(given(&mut progress).is_empty());

@@ -1,7 +1,8 @@
 //! The thread of a subscription.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, mpsc};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,13 @@ use rdkafka::consumer::{
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::client::{Voice, positions, subscription};
 use crate::delivery::RedpandaDeliveries;
-use crate::error::bus_error;
+use crate::error::{Failure, bus_error};
 use crate::progress::Bounds;
 use crate::record::arrived;
 use crate::resume::Known;
@@ -31,19 +33,24 @@ const TURN: usize = 1_000;
 /// too.
 const EMPTY_POLLS: usize = 3;
 
+/// How often to look again at what cannot be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// Joins the group and starts to read these topics, by their names on the wire.
 ///
 /// The thread is one of the runtime's, which waits when it is shut down until the group was left.
 pub(crate) fn start(
     settings: &RedpandaEventBusBuilder,
     group: &str,
+    prefix: &str,
     topics: Vec<String>,
     done: BTreeMap<(String, i32), (i64, Option<Timestamp>)>,
-) -> Result<RedpandaDeliveries, BusError> {
+) -> Result<(RedpandaDeliveries, Arc<Shared>), BusError> {
     let bounds = Bounds { count: settings.max_outstanding, bytes: settings.max_outstanding_bytes };
-    let shared = Arc::new(Shared::new(bounds));
+    let shared = Arc::new(Shared::new(bounds, prefix));
     let context = Member {
         voice: Voice::default(),
+        detail: Mutex::default(),
         shared: Arc::clone(&shared),
         known: Known {
             done,
@@ -61,18 +68,28 @@ pub(crate) fn start(
     consumer.set_nonempty_callback(move || bell.ring());
     let reader = Reader {
         consumer,
+        topics,
+        timeout: settings.connect_timeout,
+        unexplained: Cell::new(false),
+        unnamed: Cell::new(false),
         shared: Arc::clone(&shared),
-        prefix: settings.topic_prefix.clone(),
+        prefix: prefix.to_owned(),
         commit_interval: settings.commit_interval,
         leave_timeout: settings.drain_timeout.saturating_add(settings.connect_timeout),
     };
-    let deliveries = RedpandaDeliveries::new(shared, group);
-    tokio::task::spawn_blocking(move || reader.run(&topics));
-    Ok(deliveries)
+    let deliveries = RedpandaDeliveries::new(Arc::clone(&shared), group);
+    tokio::task::spawn_blocking(move || reader.run());
+    Ok((deliveries, shared))
 }
 
 struct Reader {
     consumer: BaseConsumer<Member>,
+    topics: Vec<String>,
+    timeout: Duration,
+    /// A position was lost, and the brokers have not yet said which.
+    unexplained: Cell<bool>,
+    /// A topic cannot be read, and the brokers have not yet said which.
+    unnamed: Cell<bool>,
     shared: Arc<Shared>,
     prefix: String,
     commit_interval: Duration,
@@ -80,8 +97,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(self, topics: &[String]) {
-        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+    fn run(self) {
+        let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             return self.shared.failed(bus_error(error), true);
         }
@@ -91,8 +108,13 @@ impl Reader {
 
     fn read_until_the_end(&self) {
         let mut committed = Instant::now();
+        let mut looked = Instant::now();
         while !self.shared.has_left() {
             let Some(more) = self.read() else { break };
+            if looked.elapsed() >= LOOK_AGAIN {
+                looked = Instant::now();
+                self.look_again();
+            }
             self.resume();
             if committed.elapsed() >= self.commit_interval {
                 committed = Instant::now();
@@ -134,9 +156,7 @@ impl Reader {
                     }
                 }
                 Some(Err(error)) => {
-                    let ends = ends(&error);
-                    self.shared.failed(bus_error(error), ends);
-                    if ends {
+                    if self.failed(&error) {
                         return None;
                     }
                 }
@@ -147,6 +167,100 @@ impl Reader {
             }
         }
         Some(true)
+    }
+
+    /// Tells of an error. Returns `true` if only a new subscription can overcome it.
+    ///
+    /// rdkafka does not say which topic or partition an error is of, so the brokers are asked.
+    fn failed(&self, error: &KafkaError) -> bool {
+        use RDKafkaErrorCode::{
+            AutoOffsetReset, TopicAuthorizationFailed, UnknownPartition, UnknownTopic,
+            UnknownTopicOrPartition,
+        };
+        let detail = self.consumer.context().take_detail();
+        let ends = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let told = match error.rdkafka_error_code() {
+            Some(AutoOffsetReset) => {
+                self.unexplained.set(true);
+                self.find_lost_positions() && self.shared.report()
+            }
+            Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition) => {
+                self.unnamed.set(true);
+                self.find_unavailable_topics();
+                // If all are there by now, they were not known to all brokers yet.
+                self.shared.report();
+                true
+            }
+            Some(TopicAuthorizationFailed) => {
+                self.find_unavailable_topics() && self.shared.report()
+            }
+            _ => false,
+        };
+        if ends || !told {
+            let what = match error.rdkafka_error_code() {
+                Some(code) => format!("topics {}: {code}", self.topics.join(", ")),
+                None => format!("topics {}: {error}", self.topics.join(", ")),
+            };
+            self.shared.failed(Failure::new(what).with_detail(detail).into(), ends);
+        }
+        ends
+    }
+
+    /// Looks whether what could not be read can be read now, and tells again of what cannot.
+    fn look_again(&self) {
+        if self.unexplained.get() {
+            self.find_lost_positions();
+        }
+        if self.unnamed.get() || self.shared.is_unavailable() {
+            self.find_unavailable_topics();
+        }
+        self.shared.report();
+    }
+
+    /// Finds the partitions whose position the broker no longer has: librdkafka reads nothing more of
+    /// them. Returns `false` if that cannot be found out now.
+    fn find_lost_positions(&self) -> bool {
+        let mut any = false;
+        for (topic, partition, position) in self.shared.positions() {
+            let Some(position) = position else { continue };
+            match self.consumer.fetch_watermarks(&topic, partition, self.timeout) {
+                Ok((low, high)) if position < low || position > high => {
+                    any = true;
+                    let found = format!(
+                        "the group's position {position} is gone, the topic has {low} to {high};                          nothing more is read of this partition until the group is stopped, its                          position set, and the group started again"
+                    );
+                    self.shared.lost(&topic, partition, found);
+                }
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        self.unexplained.set(!any);
+        any
+    }
+
+    /// Finds the topics that cannot be read. Returns `false` if there is none, as far as the brokers
+    /// say.
+    fn find_unavailable_topics(&self) -> bool {
+        let mut unavailable = BTreeMap::new();
+        for topic in &self.topics {
+            let Ok(metadata) = self.consumer.fetch_metadata(Some(topic), self.timeout) else {
+                return false;
+            };
+            let error = metadata.topics().iter().find_map(MetadataTopic::error);
+            if let Some(error) = error {
+                let code = RDKafkaErrorCode::from(error);
+                let then = match code {
+                    RDKafkaErrorCode::UnknownTopicOrPartition => "it is read once it exists",
+                    _ => "it is read once that is mended",
+                };
+                unavailable.insert(topic.clone(), format!("{code}; {then}"));
+            }
+        }
+        let any = !unavailable.is_empty();
+        self.unnamed.set(false);
+        self.shared.set_unavailable(unavailable);
+        any
     }
 
     fn pause(&self, topic: &str, partition: i32) {
@@ -183,16 +297,11 @@ impl Reader {
     }
 }
 
-/// Whether only a new subscription can overcome it.
-fn ends(error: &KafkaError) -> bool {
-    let code = error.rdkafka_error_code();
-    matches!(error, KafkaError::MessageConsumptionFatal(_))
-        || code == Some(RDKafkaErrorCode::AutoOffsetReset)
-}
-
 /// What librdkafka calls back when partitions come and go.
 pub(crate) struct Member {
     voice: Voice,
+    /// What librdkafka said of the error that is polled next.
+    detail: Mutex<Option<String>>,
     shared: Arc<Shared>,
     known: Known,
     lost_position: LostPosition,
@@ -201,6 +310,10 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    fn take_detail(&self) -> Option<String> {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// A group of which the broker keeps no position begins behind what is known from elsewhere, or
     /// at the beginning, whatever is to be done about a position that is gone.
     fn begin(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
@@ -221,8 +334,22 @@ impl Member {
         }
     }
 
+    /// Notes how many partitions the topics of these partitions have.
+    fn count(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let elements = list.elements();
+        let topics: BTreeSet<_> = elements.iter().map(TopicPartitionListElem::topic).collect();
+        for topic in topics {
+            let Ok(metadata) = consumer.fetch_metadata(Some(topic), self.timeout) else { return };
+            for found in metadata.topics() {
+                let count = u16::try_from(found.partitions().len()).unwrap_or(u16::MAX);
+                self.shared.set_count(topic, count);
+            }
+        }
+    }
+
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         self.begin(consumer, list);
+        self.count(consumer, list);
         self.shared.assigned(list);
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
@@ -267,7 +394,8 @@ impl ClientContext for Member {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(error, reason);
+        tracing::debug!(%error, "{reason}");
+        *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Between messages and records.
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, Timestamp};
+use composable_rust_core::{BusError, BusMessage, BusPlace, BusRecord, Timestamp};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
@@ -9,6 +9,8 @@ use rdkafka::producer::BaseRecord;
 pub(crate) struct Arrived {
     pub(crate) place: BusPlace,
     pub(crate) message: BusMessage,
+    /// What of the message is missing or no text, as it is.
+    odd: Option<Box<Odd>>,
     pub(crate) published_at: Option<Timestamp>,
 }
 
@@ -47,22 +49,54 @@ pub(crate) fn admit<'a>(
     Ok(())
 }
 
-/// A message from the broker. What is no UTF-8 is read with replacement characters, and what is
-/// not there as empty.
+/// A message that is not all text: its key and headers, and whether it has a payload.
+#[derive(Debug)]
+struct Odd {
+    key: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+    is_tombstone: bool,
+}
+
+impl Arrived {
+    #[cfg(test)]
+    pub(crate) fn plain(place: BusPlace, message: BusMessage) -> Self {
+        Self { place, message, odd: None, published_at: None }
+    }
+
+    /// The message as its topic holds it.
+    pub(crate) fn record(&self) -> BusRecord {
+        let whole = BusRecord::from(&self.message);
+        let Some(Odd { key, headers, is_tombstone }) = self.odd.as_deref() else { return whole };
+        let payload = whole.payload.filter(|_| !is_tombstone);
+        BusRecord { key: key.clone(), headers: headers.clone(), payload }
+    }
+}
+
+/// A message from the broker.
 pub(crate) fn arrived(record: &BorrowedMessage<'_>, prefix: &str) -> Arrived {
     let text =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let topic = record.topic();
+    let headers = || record.headers().into_iter().flat_map(|headers| headers.iter());
     let message = BusMessage {
         topic: topic.strip_prefix(prefix).unwrap_or(topic).to_owned(),
         key: text(record.key()),
-        headers: record.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
-        }),
+        headers: headers().map(|header| (header.key.to_owned(), text(header.value))).collect(),
         payload: record.payload().unwrap_or_default().to_vec(),
     };
+    let is_text = |bytes: Option<&[u8]>| bytes.is_some_and(|b| std::str::from_utf8(b).is_ok());
+    let is_plain = is_text(record.key()) && headers().all(|header| is_text(header.value));
+    let odd = (!is_plain || record.payload().is_none()).then(|| {
+        let owned =
+            |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+        Box::new(Odd {
+            key: record.key().map(<[u8]>::to_vec),
+            headers: headers().map(owned).collect(),
+            is_tombstone: record.payload().is_none(),
+        })
+    });
     let place = BusPlace { partition: record.partition(), offset: record.offset() };
-    Arrived { place, message, published_at: published_at(record) }
+    Arrived { place, message, odd, published_at: published_at(record) }
 }
 
 /// When it was published, as the broker tells it.

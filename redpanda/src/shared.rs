@@ -5,9 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use composable_rust_core::BusError;
+use composable_rust_core::{BusError, TopicState, TopicStatus};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::error::Failure;
 use crate::progress::{Bounds, Progress};
 use crate::record::Arrived;
 
@@ -18,6 +19,8 @@ pub(crate) type Term = u64;
 #[derive(Debug)]
 pub(crate) struct Shared {
     bounds: Bounds,
+    /// What the names of topics begin with on the wire.
+    prefix: String,
     state: Mutex<State>,
     settled: Condvar,
     bell: Bell,
@@ -33,6 +36,10 @@ struct State {
     /// keeps the others waiting.
     last_given: Term,
     errors: VecDeque<BusError>,
+    /// Topics that cannot be read, and why.
+    unavailable: BTreeMap<String, String>,
+    /// How many partitions each topic has.
+    counts: BTreeMap<String, u16>,
     /// No more will come.
     ended: bool,
     /// The stream is gone.
@@ -47,9 +54,9 @@ pub(crate) type Given = (Term, Arrived);
 const MAX_ERRORS: usize = 16;
 
 impl Shared {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds, prefix: &str) -> Self {
         let (state, settled, bell) = Default::default();
-        Self { bounds, state, settled, bell }
+        Self { bounds, prefix: prefix.to_owned(), state, settled, bell }
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -128,6 +135,78 @@ impl Shared {
         waker.into_iter().for_each(Waker::wake);
     }
 
+    /// The partitions, each with the offset that is read next.
+    pub(crate) fn positions(&self) -> Vec<(String, i32, Option<i64>)> {
+        let state = self.locked();
+        let partitions = state.partitions.values();
+        partitions.map(|p| (p.topic.clone(), p.partition, p.position())).collect()
+    }
+
+    /// The message at a partition's position is gone.
+    pub(crate) fn lost(&self, topic: &str, partition: i32, found: String) {
+        let mut state = self.locked();
+        let term = state.terms.get(topic).and_then(|of| of.get(&partition)).copied();
+        if let Some(progress) = term.and_then(|term| state.partitions.get_mut(&term)) {
+            progress.lost = Some(found);
+        }
+    }
+
+    pub(crate) fn set_count(&self, topic: &str, partitions: u16) {
+        self.locked().counts.insert(topic.to_owned(), partitions);
+    }
+
+    /// How many partitions a topic has, by its name without the prefix.
+    pub(crate) fn count(&self, topic: &str) -> Option<u16> {
+        self.locked().counts.get(&format!("{}{topic}", self.prefix)).copied()
+    }
+
+    /// Notes why these topics cannot be read.
+    pub(crate) fn set_unavailable(&self, topics: BTreeMap<String, String>) {
+        self.locked().unavailable = topics;
+    }
+
+    pub(crate) fn is_unavailable(&self) -> bool {
+        !self.locked().unavailable.is_empty()
+    }
+
+    /// Tells of everything that cannot be read. Returns `true` if there is anything.
+    pub(crate) fn report(&self) -> bool {
+        let (lost, unavailable) = {
+            let state = self.locked();
+            let lost =
+                state.partitions.values().filter_map(Progress::lost_text).collect::<Vec<_>>();
+            (lost, state.unavailable.clone())
+        };
+        let unavailable =
+            unavailable.iter().map(|(topic, reason)| format!("topic {topic}: {reason}"));
+        let errors: Vec<_> = lost.into_iter().chain(unavailable).collect();
+        for text in &errors {
+            self.failed(Failure::new(text).into(), false);
+        }
+        !errors.is_empty()
+    }
+
+    /// What is read and what cannot be.
+    pub(crate) fn status(&self) -> Vec<TopicStatus> {
+        let state = self.locked();
+        let name = |topic: &String| topic.strip_prefix(&self.prefix).unwrap_or(topic).to_owned();
+        let partition = |progress: &Progress| TopicStatus {
+            topic: name(&progress.topic),
+            partition: Some(progress.partition),
+            state: match &progress.lost {
+                Some(reason) => TopicState::LostPosition { reason: reason.clone() },
+                None => TopicState::Reading,
+            },
+        };
+        let topic = |(topic, reason): (&String, &String)| TopicStatus {
+            topic: name(topic),
+            partition: None,
+            state: TopicState::Unavailable { reason: reason.clone() },
+        };
+        let unavailable = state.unavailable.iter().map(topic);
+        unavailable.chain(state.partitions.values().map(partition)).collect()
+    }
+
     /// The paused partitions that have room again.
     pub(crate) fn to_resume(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
@@ -170,9 +249,14 @@ impl Shared {
     pub(crate) fn assigned(&self, list: &TopicPartitionList) {
         let mut state = self.locked();
         for element in list.elements() {
+            state.unavailable.remove(element.topic());
             state.last_term += 1;
             let (term, partition) = (state.last_term, element.partition());
-            let progress = Progress::new(element.topic(), partition);
+            let begin = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let progress = Progress::new(element.topic(), partition, begin);
             state.partitions.insert(term, progress);
             let of_topic = state.terms.entry(element.topic().to_owned()).or_default();
             if let Some(before) = of_topic.insert(partition, term) {

@@ -21,7 +21,7 @@ use crate::error::LoadError;
 use crate::handle::{Handle, content_of};
 use crate::queues::Queues;
 use crate::registry::Registry;
-use crate::work::{Plans, ProjectionHandle, Working};
+use crate::work::{Plans, ProjectionHandle, SubscriptionStatus, Working};
 
 /// The composition root: an event store, the aggregates that live in it, and what follows from their
 /// events. Cheap to clone.
@@ -110,6 +110,12 @@ impl App {
     /// The queues of effects and timers, with what waits in them.
     pub fn queues(&self) -> Queues {
         Queues::new(&self.0.shared)
+    }
+
+    /// The app's subscriptions to topics of the bus, and what they cannot read: missing topics, missing
+    /// rights, lost positions. Empty until [`App::start`], and without a bus.
+    pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        self.0.working().map(|working| working.subscriptions()).unwrap_or_default()
     }
 
     /// A projection of the app.

@@ -7,7 +7,7 @@ use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::aggregate::Shared;
 use crate::queues::under_seized_lease;
-use crate::work::{answers_to, worker_of};
+use crate::work::{answers_to, mark_refused, worker_of};
 
 /// The dead letters of a log: see [`App::dead_letters`](crate::App::dead_letters).
 #[derive(Clone)]
@@ -102,6 +102,9 @@ impl DeadLetters {
         let Some(letter) = decided.into_iter().find(|of| of.queued.row.id == id) else {
             return Ok(());
         };
+        if letter.decision == Some(DeadLetterDecision::Refuse) {
+            mark_refused(&self.0, &letter.queue, &letter.queued).await?;
+        }
         under_seized_lease(&self.0, queue, async |lease| {
             store.resolve_dead_letter(&lease, &letter, &answers_to(&letter)).await
         })

@@ -45,5 +45,5 @@ pub use store::{
 pub use system::{SystemClock, SystemIds, SystemRng};
 pub use work::{
     Attempts, BreakerSettings, ForeignRecord, GatewaySettings, Poison, ProjectionHandle,
-    ProjectionSettings, ProjectionStatus, ProjectionWaitError,
+    ProjectionSettings, ProjectionStatus, ProjectionWaitError, SubscriptionStatus,
 };

@@ -12,7 +12,7 @@ use composable_rust_core::{
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::aggregate::Shared;
-use crate::work::{refusal, worker_of};
+use crate::work::{mark_refused, refusal, worker_of};
 
 /// Counting the rows or dead letters of one queue ends here.
 pub(crate) const MAX_COUNTED: usize = 10_000;
@@ -150,6 +150,7 @@ impl Queues {
     /// [`StoreError`]: it may not be discarded. Try again.
     pub async fn discard(&self, message: &WaitingMessage) -> Result<(), StoreError> {
         let answers = refusal(&message.queue, &message.queued);
+        mark_refused(&self.0, &message.queue, &message.queued).await?;
         self.settle(message, QueueChange::Done(answers)).await
     }
 

@@ -1,5 +1,6 @@
 //! The parts together, on real databases.
 
+mod broker;
 mod process;
 mod projections;
 mod rolling;

@@ -27,7 +27,7 @@ pub(crate) async fn bus(brokers: &Brokers, shop: &Shop) -> anyhow::Result<Option
         // A dead process's open transaction holds readers back no longer than its lease.
         .transaction_timeout(shop.lease)
         .session_timeout(shop.lease);
-    let bus = bus.connect().await.with_context(|| format!("no broker answers at {list}"))?;
+    let bus = bus.connect().await.with_context(|| format!("the bus at {list} cannot be opened"))?;
     Ok(Some(SharedEventBus::new(bus)))
 }
 

@@ -130,3 +130,22 @@ async fn single_messages_wait_for_the_broker() {
     }
     broker.stop().await;
 }
+
+/// A bus opens while no broker answers; what is published and subscribed meanwhile begins when one
+/// does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_opens_before_its_broker() {
+    let mut broker = TestBroker::start().await;
+    broker.kill().await;
+    let settings = builder(&broker.brokers()).connect_timeout(Duration::from_secs(1));
+    let bus = settings.publish_timeout(Duration::from_secs(120)).connect().await.unwrap();
+    let topic = unique("orders");
+    assert!(bus.subscribe(&unique("billing"), std::slice::from_ref(&topic), &[]).await.is_err());
+    assert!(bus.publisher(&relay(Uuid::new_v4())).await.is_err());
+    broker.start_again().await;
+    let publishing = async { while bus.publish(message(&topic, "k", 0)).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(120), publishing).await.expect("it is published");
+    let mut reader = subscribe(&bus, &unique("billing"), &topic).await;
+    assert_eq!(number(next(&mut reader).await.message()), 0);
+    broker.stop().await;
+}

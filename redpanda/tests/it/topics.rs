@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::EventBus as _;
+use composable_rust_core::{BusRecord, Delivery as _, EventBus as _, TopicState};
 use composable_rust_redpanda::{ConnectError, RedpandaEventBus};
+use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::brokers::{brokers, builder};
-use crate::fixtures::{message, messages, publish, subscribe, take, unique};
+use crate::fixtures::{message, messages, next, publish, subscribe, take, unique};
 
 fn partitions(topic: &str) -> usize {
     let client: BaseProducer =
@@ -56,20 +58,93 @@ async fn a_topic_that_is_removed_is_made_again() {
 }
 
 #[tokio::test]
-async fn brokers_that_do_not_answer_are_named() {
-    let settings = RedpandaEventBus::builder("127.0.0.1:1");
-    let error = settings.connect_timeout(Duration::from_secs(1)).connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "cannot reach the brokers at 127.0.0.1:1");
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("refused"), "{source}");
-}
-
-#[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
     let settings = RedpandaEventBus::builder("127.0.0.1:1").set("no.such.setting", "1");
     let error = settings.connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Setting(_)), "{error:?}");
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("no.such.setting"), "{source}");
+}
+
+/// A producer as other programs have it.
+fn foreign_producer(settings: &[(&str, &str)]) -> BaseProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers());
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
+    config.create().unwrap()
+}
+
+async fn create(topic: &str, settings: &[(&str, &str)]) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+    let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+    admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+}
+
+/// The broker compresses this topic by zstd, as some are set up to, and so does the producer.
+#[tokio::test]
+async fn topics_compressed_by_zstd_are_read() {
+    let topic = unique("orders");
+    create(&topic, &[("compression.type", "zstd")]).await;
+    let producer = foreign_producer(&[("compression.type", "zstd")]);
+    let payload = "x".repeat(1_000);
+    for _ in 0..100 {
+        let record: BaseRecord<'_, str, str> = BaseRecord::to(&topic).key("k").payload(&payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+    let bus = builder(&brokers()).connect().await.unwrap();
+    let taken = take(&mut subscribe(&bus, &unique("billing"), &topic).await, 100).await;
+    assert!(taken.iter().all(|message| message.payload == payload.as_bytes()));
+}
+
+/// Topics of others are read under the names that they have, and are not created. What is in them is
+/// given as it is.
+#[tokio::test]
+async fn foreign_topics_are_read_as_they_are() {
+    let settings = builder(&brokers()).topic_prefix(&unique("staging."));
+    let settings = settings.set("topic.metadata.refresh.interval.ms", "200");
+    let bus = settings.connect().await.unwrap();
+    let (topic, group) = (unique("legacy"), unique("billing"));
+    let mut reader =
+        bus.subscribe_foreign(&group, std::slice::from_ref(&topic), &[]).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(60), reader.next()).await.unwrap();
+    assert!(told.unwrap().is_err(), "it is missing");
+    assert_eq!(partitions(&topic), 0);
+
+    create(&topic, &[]).await;
+    let producer = foreign_producer(&[]);
+    let header = |value| OwnedHeaders::new().insert(Header { key: "h", value });
+    let records: [BaseRecord<'_, [u8], [u8]>; 4] = [
+        BaseRecord::to(&topic).key(&[0xff, 1][..]).headers(header(None::<&[u8]>)),
+        BaseRecord::to(&topic).key(&[0xfe, 1][..]).payload(&[][..]).headers(header(Some(&[0xff]))),
+        BaseRecord::to(&topic).payload(&b"no key"[..]),
+        BaseRecord::to(&topic).key(&b"k"[..]).payload(&b"text"[..]),
+    ];
+    for record in records {
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+    let bytes = |bytes: &[u8]| Some(bytes.to_vec());
+    let record = |key, headers: Option<Option<Vec<u8>>>, payload| {
+        let headers = headers.into_iter().map(|value| ("h".to_owned(), value)).collect();
+        BusRecord { key, headers, payload }
+    };
+    for expected in [
+        record(bytes(&[0xff, 1]), Some(None), None),
+        record(bytes(&[0xfe, 1]), Some(bytes(&[0xff])), bytes(b"")),
+        record(None, None, bytes(b"no key")),
+        record(bytes(b"k"), None, bytes(b"text")),
+    ] {
+        let delivery = next(&mut reader).await;
+        assert_eq!(delivery.record(), expected);
+        assert_eq!(delivery.message().topic, topic);
+    }
+    let status = bus.topic_status(&group);
+    assert_eq!((status[0].topic.as_str(), &status[0].state), (&*topic, &TopicState::Reading));
 }

@@ -1,10 +1,10 @@
 //! How far a group has come on the bus, and what comes from below that place again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use composable_rust_core::{
-    BusPlace, BusPosition, Checkpoint, Delivery as _, EventId, EventStore as _, MessageId,
-    QueuedRow, SharedDelivery, StoreError, StreamId, Timestamp, WorkQueues as _,
+    BusPlace, BusPosition, Checkpoint, Delivery as _, EventBus as _, EventId, EventStore as _,
+    MessageId, QueuedRow, SharedDelivery, StoreError, StreamId, Timestamp, WorkQueues as _,
 };
 use uuid::Uuid;
 
@@ -75,6 +75,54 @@ impl Consumer {
         Ok(())
     }
 
+    /// How many partitions the topics had when they were last counted.
+    pub(super) async fn counted(&self) -> Result<BTreeMap<String, u16>, StoreError> {
+        let mut counted = BTreeMap::new();
+        for topic in self.topics.iter().chain(&self.once_read) {
+            let kept = self.work.store().load_checkpoints(&self.counts(topic)).await?;
+            let count = kept.first().map(|at| u16::try_from(at.offset).unwrap_or(u16::MAX));
+            counted.extend(count.map(|count| (topic.clone(), count)));
+        }
+        Ok(counted)
+    }
+
+    fn counts(&self, topic: &str) -> String {
+        format!("bus/{}/{topic}/partitions", self.group)
+    }
+
+    /// Counts the partitions of the topics of a batch, and reports if an operator has added some.
+    pub(super) async fn count(
+        &self,
+        batch: &[SharedDelivery],
+        counted: &mut BTreeMap<String, u16>,
+    ) -> Result<(), StoreError> {
+        let Some(bus) = &self.work.bus else { return Ok(()) };
+        let topics: BTreeSet<&str> = batch.iter().map(|d| &*d.message().topic).collect();
+        for topic in topics {
+            let before = counted.get(topic).copied();
+            let Some(now) = bus.partition_count(&self.group, topic) else { continue };
+            if before.is_some_and(|before| before >= now) {
+                continue;
+            }
+            let count = Checkpoint { partition: 0, offset: u64::from(now), event_id: None };
+            self.work.store().keep_checkpoints(&self.counts(topic), &[count]).await?;
+            counted.insert(topic.to_owned(), now);
+            if let Some(before) = before {
+                tracing::error!(
+                    group = self.group,
+                    topic,
+                    before,
+                    now,
+                    "a topic has more partitions than before, so keys have moved: what follows under a \
+                     key may be handled before what was published earlier and not read yet. To raise \
+                     them in order, stop whoever publishes, wait until the group has read everything, \
+                     raise them, and start again; compare the states of what was published meanwhile"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Of each message, whether it came before and is so old that its mark may be gone.
     pub(super) async fn late(&self, batch: &[SharedDelivery]) -> Result<Vec<bool>, StoreError> {
         let (now, age) = (self.work.shared.clock.now(), self.work.shared.settings.keep_marks);
@@ -100,13 +148,15 @@ impl Consumer {
     /// the recipient still knows.
     pub(super) async fn park(&self, late: Vec<QueuedRow>) -> Result<(), StoreError> {
         let mut unknown = Vec::new();
-        for late in late {
+        for mut late in late {
             let recipient: Result<StreamId, _> = late.row.recipient.parse();
             let mark = match recipient {
                 Ok(to) => self.work.store().load_mark(&to, MessageId(late.row.id)).await?,
                 Err(_) => None,
             };
             if mark.is_none() {
+                // By itself, it holds up nothing that its sender sends now.
+                late.stream = late_of(&late.stream);
                 unknown.push(late);
             }
         }
@@ -116,6 +166,12 @@ impl Consumer {
         }
         Ok(())
     }
+}
+
+/// The sender of what comes late of a sender: it is erased with it, and delays nothing of it.
+pub(super) fn late_of(sender: &StreamId) -> StreamId {
+    let id = MessageId::from_elsewhere("late", sender.as_str());
+    format!("bus_late-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
 /// Checkpoints of the bus hold, instead of an event's id, when their message was published.

@@ -16,7 +16,7 @@ use super::attempts::wait_for_others;
 use super::context::{Work, kept};
 use super::envelope::{Refusal, erased_senders, is_erasure};
 use super::follower::Stop;
-use super::policies::{ForeignRecord, Input, RegisteredPolicy, Waiting, queued};
+use super::policies::{ForeignRecord, Input, RegisteredPolicy, Source, Waiting, queued};
 use super::policy_follower::{rows_for, waiting};
 use super::received::{RECEIVED, lane_of, refused_row, waiting_row};
 use crate::encode::describe;
@@ -45,7 +45,8 @@ pub(crate) struct Consumer {
     /// Topics to which replies may still come, though nothing is asked any more that is answered
     /// there: they are read too if they ever were.
     pub(crate) once_read: Vec<String>,
-    /// The lanes of [`RECEIVED`] in which something waits, of the partitions looked at so far.
+    /// The lanes of [`RECEIVED`], or of the policy, in which something waits, of the partitions looked
+    /// at so far.
     pub(crate) lanes: Mutex<Lanes>,
 }
 
@@ -74,7 +75,8 @@ impl Consumer {
             match self.consume(&mut failures).await {
                 Ok(()) => return,
                 Err(reason) => {
-                    tracing::warn!(group = self.group, reason, "the bus is read anew");
+                    let (time, now) = (self.work.shared.clock.now(), self.work.now());
+                    self.work.subscriptions.ended(&self.group, time, now, reason);
                     failures += 1;
                     if !self.work.pause(wait_for_others(failures)).await {
                         return;
@@ -88,12 +90,20 @@ impl Consumer {
         let Some(bus) = &self.work.bus else { return Ok(()) };
         let text = |error: BusError| describe(&error);
         let known = self.known().await.map_err(|error| describe(&error))?;
+        let mut counted = self.counted().await.map_err(|error| describe(&error))?;
         let topics = self.subscribed().await.map_err(|error| describe(&error))?;
         if topics.is_empty() {
             return Ok(());
         }
-        let subscribing = bus.subscribe(&self.group, &topics, &known);
-        let mut deliveries = subscribing.await.map_err(text)?;
+        self.work.subscriptions.add(&self.group);
+        let subscribed = match &self.consumes {
+            Consumes::Policy(policy) if matches!(policy.source, Source::Topic(_)) => {
+                bus.subscribe_foreign(&self.group, &topics, &known).await
+            }
+            _ => bus.subscribe(&self.group, &topics, &known).await,
+        };
+        let mut deliveries = subscribed.map_err(text)?;
+        let mut last_error = None;
         loop {
             let first = tokio::select! {
                 biased;
@@ -104,18 +114,27 @@ impl Consumer {
             let mut next = Some(first);
             while let Some(delivery) = next.take() {
                 match delivery {
-                    None if batch.is_empty() => return Err("the subscription ended".to_owned()),
+                    None if batch.is_empty() => {
+                        return Err(last_error.map_or_else(|| "it ended".to_owned(), text));
+                    }
                     None => break,
                     Some(Err(error)) => {
-                        tracing::debug!(group = self.group, error = describe(&error), "the bus");
+                        let (time, now) = (self.work.shared.clock.now(), self.work.now());
+                        self.work.subscriptions.failed(&self.group, time, now, &error);
+                        last_error = Some(error);
                     }
-                    Some(Ok(delivery)) => batch.push(delivery),
+                    Some(Ok(delivery)) => {
+                        last_error = None;
+                        batch.push(delivery);
+                    }
                 }
                 if batch.len() < BATCH {
                     next = deliveries.next().now_or_never();
                 }
             }
             if !batch.is_empty() {
+                let counting = self.count(&batch, &mut counted).await;
+                counting.map_err(|error| describe(&error))?;
                 self.queue(batch).await?;
                 *failures = 0;
             }
@@ -185,7 +204,6 @@ impl Consumer {
     /// What is to be done about the first messages of a batch, and how many these are.
     async fn found(&self, batch: &[SharedDelivery]) -> Result<(Found, usize), Stop> {
         let mut found = Found::default();
-        let mut behind = BTreeMap::new();
         let mut lanes = self.lanes.lock().await;
         let now = self.work.now();
         if now.saturating_sub(lanes.looked_up) >= LANES_FOR {
@@ -197,7 +215,7 @@ impl Consumer {
                     self.message(index, delivery, &mut lanes.waiting, &mut found).await
                 }
                 Consumes::Policy(policy) => {
-                    self.input(index, delivery, policy, &mut behind, &mut found).await
+                    self.input(index, delivery, policy, &mut lanes.waiting, &mut found).await
                 }
             };
             match done {
@@ -218,7 +236,7 @@ impl Consumer {
         behind: &mut BTreeMap<u16, Waiting>,
         found: &mut Found,
     ) -> Result<(), Stop> {
-        let record = record(delivery);
+        let record = ForeignRecord::new(delivery);
         if is_erasure(&record) {
             // What came before it is queued first, so that it is erased too.
             if index > 0 {
@@ -246,37 +264,43 @@ impl Consumer {
         found: &mut Found,
     ) -> Result<(), Stop> {
         let log = self.work.shared.log;
-        if delivery.message().header("ce_source") == Some(&*format!("urn:uuid:{}", log.id)) {
+        let own = format!("urn:uuid:{}", log.id);
+        if delivery.message().header("ce_source") == Some(&*own) && self.work.logs(&own) {
             tracing::error!(
                 log = %log.id,
                 "another service on the bus has a log of the same id, so that neither is believed: \
                  give each a log of its own (in memory: `with_log_id`)"
             );
         }
-        let lane = lane_of(delivery.message());
+        let lane = lane_of(delivery);
         if self.waiting(RECEIVED, log.partition_of(&lane), behind).await?.contains(&lane) {
-            found.rows.push((index, waiting_row(&record(delivery), &lane)));
+            found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
             return Ok(());
         }
         match self.work.receive(delivery.message()).await? {
             Ok(row) => found.rows.push((index, row)),
             Err(Refusal::Newer(reason)) => {
-                tracing::warn!(sender = %lane, reason, "a message waits for newer code");
-                found.rows.push((index, waiting_row(&record(delivery), &lane)));
+                if self.work.logs(&reason) {
+                    tracing::warn!(sender = %lane, reason, "a message waits for newer code");
+                }
+                found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
                 behind.entry(log.partition_of(&lane)).or_default().insert(lane);
             }
             Err(Refusal::Never(reason)) => {
                 let (topic, place) = (&delivery.message().topic, delivery.place());
                 let BusPlace { partition, offset } = place;
-                tracing::error!(
-                    topic,
-                    partition,
-                    offset,
-                    reason,
-                    "a message cannot be taken; parking it as it came"
-                );
+                if self.work.logs(&format!("{topic} refused")) {
+                    tracing::error!(
+                        topic,
+                        partition,
+                        offset,
+                        reason,
+                        "a message cannot be taken; parking it as it came, and others of this topic \
+                         within a minute without a line of their own"
+                    );
+                }
                 let reason = format!("{topic}, partition {partition}, offset {offset}: {reason}");
-                found.refused.push((refused_row(&record(delivery), &lane), reason));
+                found.refused.push((refused_row(&ForeignRecord::new(delivery), &lane), reason));
             }
         }
         Ok(())
@@ -323,12 +347,15 @@ impl Consumer {
                     Err(StoreError::Invalid(reason)) => {
                         let Some(delivery) = batch.get(index) else { continue };
                         let (topic, place) = (&delivery.message().topic, delivery.place());
-                        tracing::error!(
-                            topic,
-                            ?place,
-                            reason,
-                            "the store refuses a message; parking it as it came"
-                        );
+                        if self.work.logs(&format!("{topic} not stored")) {
+                            tracing::error!(
+                                topic,
+                                ?place,
+                                reason,
+                                "the store refuses a message; parking it as it came, and others of \
+                                 this topic within a minute without a line of their own"
+                            );
+                        }
                         self.park_as_it_came(self.raw(delivery), reason).await?;
                     }
                     other => drop(other?),
@@ -340,9 +367,9 @@ impl Consumer {
 
     /// A message as it came, in a queue whose worker can try it again.
     fn raw(&self, delivery: &SharedDelivery) -> QueuedRow {
-        let record = record(delivery);
+        let record = ForeignRecord::new(delivery);
         match &self.consumes {
-            Consumes::Messages => refused_row(&record, &lane_of(delivery.message())),
+            Consumes::Messages => refused_row(&record, &lane_of(delivery)),
             Consumes::Policy(policy) => {
                 queued(&self.work.shared, &policy.name, &Input::Message(record))
             }
@@ -361,17 +388,5 @@ impl Consumer {
             by_partition.entry(partition).or_default().push(row);
         }
         by_partition
-    }
-}
-
-fn record(delivery: &SharedDelivery) -> ForeignRecord {
-    let (message, place) = (delivery.message(), delivery.place());
-    ForeignRecord {
-        topic: message.topic.clone(),
-        partition: place.partition,
-        offset: place.offset,
-        key: message.key.clone(),
-        headers: message.headers.clone(),
-        payload: message.payload.clone(),
     }
 }

@@ -1,7 +1,7 @@
 //! What all workers of an app share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{Clock, Metadata, SharedEventBus, SharedEventStore, WorkQueues as _};
@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::gateways::{ErasedGateway, GatewaySettings};
 use super::leases::Leases;
+use super::log_limit::LogLimit;
 use super::policies::ErasedPolicy;
 use super::projections::ErasedProjection;
+use super::subscriptions::Subscriptions;
 use crate::aggregate::Shared;
 use crate::registry::Registry;
 
@@ -22,6 +24,9 @@ pub(crate) struct Work {
     pub(crate) policies: BTreeMap<String, Arc<dyn ErasedPolicy>>,
     pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
     pub(crate) bus: Option<SharedEventBus>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    /// Of what is logged for each message that comes over the bus.
+    pub(crate) log_limit: Mutex<LogLimit>,
     /// Aggregates whose commands other services may send.
     pub(crate) served: BTreeSet<&'static str>,
     pub(crate) leases: Leases,
@@ -47,6 +52,12 @@ impl Work {
 
     pub(crate) fn now(&self) -> Duration {
         self.shared.clock.monotonic()
+    }
+
+    /// Returns `true` if something was not logged for this reason in the last minute.
+    pub(crate) fn logs(&self, reason: &str) -> bool {
+        let mut limit = self.log_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.admits(self.now(), reason)
     }
 
     /// Waits, unless it is time to stop. Gives whether to go on.

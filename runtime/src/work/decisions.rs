@@ -12,7 +12,9 @@ use composable_rust_core::{
 };
 
 use super::context::{Work, metadata};
+use super::execute::{DISPATCHED, mark};
 use super::leases::Held;
+use crate::aggregate::Shared;
 use crate::plan::reply_row;
 
 /// How often operators' decisions are looked for.
@@ -38,6 +40,13 @@ impl Work {
         for letter in letters {
             let Some(held) = held.get(&letter.queue) else { continue };
             let answers = answers_to(&letter);
+            if letter.decision == Some(DeadLetterDecision::Refuse) {
+                let marked = mark_refused(&self.shared, &letter.queue, &letter.queued).await;
+                if let Err(error) = marked {
+                    done = Err(error);
+                    continue;
+                }
+            }
             match self.store().resolve_dead_letter(&held.lease, &letter, &answers).await {
                 Ok(true) => {
                     let (id, decision) = (letter.queued.row.id, letter.decision);
@@ -49,6 +58,23 @@ impl Work {
             changed.push(letter);
         }
         (changed, done)
+    }
+}
+
+/// Marks a refused message as handled, so that it is absorbed if it comes again.
+pub(crate) async fn mark_refused(
+    shared: &Shared,
+    queue: &Queue,
+    queued: &QueuedRow,
+) -> Result<(), StoreError> {
+    if queue.kind != OutboxKind::Dispatch {
+        return Ok(());
+    }
+    // What has no recipient is not handled anyway.
+    let Ok(recipient) = queued.row.recipient.parse() else { return Ok(()) };
+    match mark(shared, recipient, queued.row.id, DISPATCHED).await {
+        Err(error) if error.is_transient() => Err(error),
+        _ => Ok(()),
     }
 }
 

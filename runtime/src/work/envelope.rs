@@ -11,7 +11,8 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, sender_by_key, unreadable};
+use super::bus_positions::late_of;
+use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable};
 use super::received::refused_of;
 use super::seal::{id_on_bus, seal, verified};
 use crate::plan::{MAX_RETURN_ADDRESSES, json};
@@ -314,8 +315,21 @@ pub(super) fn erased_senders(record: &ForeignRecord) -> Vec<StreamId> {
     let commands = subject().filter(own).zip(service());
     let commands = commands.map(|(stream, service)| foreign_sender(service, &stream));
     let refused = commands.as_ref().map(refused_of);
-    let events = sender_by_key(&record.topic, &record.key);
-    std::iter::once(events).chain(commands).chain(refused).collect()
+    let senders = std::iter::once(record.sender_by_key()).chain(commands);
+    senders.flat_map(|sender| [late_of(&sender), sender]).chain(refused).collect()
+}
+
+/// The format that a content type names. Other clients write it in capitals or with parameters, such as
+/// `charset=utf-8`.
+fn format_of(content_type: &str) -> Result<Format, PolicyError> {
+    let name = content_type.split(';').next().unwrap_or_default().trim();
+    if name.eq_ignore_ascii_case(BINCODE) {
+        Ok(Format::Binary)
+    } else if name.eq_ignore_ascii_case(JSON) {
+        Ok(Format::Json)
+    } else {
+        Err(PolicyError::Failed(format!("`{content_type}` is no known content type")))
+    }
 }
 
 /// An event of another service's target.
@@ -330,15 +344,12 @@ pub(super) fn recorded<S: Target>(
     }
     let invalid = |name: &str| PolicyError::Failed(format!("its header `{name}` cannot be read"));
     let stream: StreamId = header("ce_subject")?.parse().map_err(|_| invalid("ce_subject"))?;
-    let format = match header("content-type")? {
-        BINCODE => Format::Binary,
-        JSON => Format::Json,
-        other => return Err(PolicyError::Failed(format!("`{other}` is no known content type"))),
-    };
+    let format = format_of(header("content-type")?)?;
     let schema = header("ce_schemaversion")?.parse().map_err(|_| invalid("ce_schemaversion"))?;
     let name = header("ce_type")?;
+    let payload = record.payload.as_deref().unwrap_or_default();
     // Upcasters are code of users.
-    let event = guarded(|| S::Event::decode(name, schema, format, &record.payload))?
+    let event = guarded(|| S::Event::decode(name, schema, format, payload))?
         .map_err(|error| unreadable(&error))?;
     let version: u64 =
         header("ce_streamversion")?.parse().map_err(|_| invalid("ce_streamversion"))?;
@@ -364,4 +375,22 @@ pub(super) fn recorded<S: Target>(
     let metadata = known.then(metadata).transpose()?;
     let (id, version) = (EventId(uuid("ce_id")?), Version::new(version));
     Ok(Some(Recorded { event, id, stream, version, position, metadata, recorded_at }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types_may_have_parameters() {
+        let format = |text| format_of(text).ok();
+        for json in ["application/json", "application/json; charset=utf-8", "Application/JSON;a=b"]
+        {
+            assert_eq!(format(json), Some(Format::Json), "{json}");
+        }
+        assert_eq!(format("application/x-bincode ;v=2"), Some(Format::Binary));
+        for unknown in ["", "application/jsonl", "text/plain; application/json"] {
+            assert_eq!(format(unknown), None, "{unknown}");
+        }
+    }
 }

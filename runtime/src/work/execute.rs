@@ -2,7 +2,7 @@
 
 use composable_rust_core::{
     Append, ExpectedVersion, MessageId, NewMark, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome,
-    StreamId, Verdict,
+    StoreError, StreamId, Verdict,
 };
 
 use super::context::{Work, metadata};
@@ -11,11 +11,15 @@ use super::gateways::Called;
 use super::policies::PolicyError;
 use super::projections::{Fault, WORKER};
 use super::received::RECEIVED;
+use crate::aggregate::Shared;
 use crate::deliver::{Carried, Delivered};
 use crate::plan::BUS;
 
-/// The digest of the mark of a message that has left for another service. Commands that are
-/// dispatched have 0.
+/// The digest of the marks of messages that are dispatched: a row that comes again is the same to the
+/// byte, so its id tells all.
+pub(super) const DISPATCHED: u128 = 0;
+
+/// The digest of the mark of a message that has left for another service.
 const FORWARDED: u128 = 1;
 
 /// What came of a row.
@@ -33,6 +37,23 @@ pub(super) enum Executed {
     Waiting(String),
     /// Newer code knows it.
     Newer(String),
+}
+
+/// Keeps in the recipient's inbox that a message is not to be handled here.
+///
+/// A mark is made under the partition's lock, so that a process that is taken for dead and still
+/// commits finds it.
+pub(super) async fn mark(
+    shared: &Shared,
+    recipient: StreamId,
+    id: uuid::Uuid,
+    digest: u128,
+) -> Result<Verdict, StoreError> {
+    let (first_event, event_count, answer) = (0, 0, Vec::new());
+    let message_id = MessageId(id);
+    let mark = NewMark { message_id, digest, first_event, event_count, answer };
+    let append = Append::new(recipient, ExpectedVersion::Any).with_marks(vec![mark]);
+    shared.writer.append(append).await
 }
 
 impl Work {
@@ -56,23 +77,13 @@ impl Work {
     /// What was queued before its target moved to another service goes there, behind what has gone
     /// there since, unless it was handled here.
     ///
-    /// A mark is made under the partition's lock, so that a process that is taken for dead and still
-    /// commits finds that the message has gone.
     async fn forward(&self, row: &OutboxRow) -> Executed {
         let mut queued = row.queued.clone();
         let recipient: StreamId = match queued.row.recipient.parse() {
             Ok(recipient) => recipient,
             Err(error) => return Executed::Poison(format!("{error}")),
         };
-        let gone = NewMark {
-            message_id: MessageId(queued.row.id),
-            digest: FORWARDED,
-            first_event: 0,
-            event_count: 0,
-            answer: Vec::new(),
-        };
-        let append = Append::new(recipient, ExpectedVersion::Any).with_marks(vec![gone]);
-        match self.shared.writer.append(append).await {
+        match mark(&self.shared, recipient, queued.row.id, FORWARDED).await {
             // The same mark stands already: it was made by an attempt to forward.
             Ok(Verdict::Committed { .. } | Verdict::Closed) => {
                 (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS.to_owned());

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    AnyMessage, Encoded, EventStore as _, Format, Id, MAX_PAYLOAD_BYTES, MessageId, Metadata,
-    NewOutboxRow, OutboxKind, Position, QueuedRow, Recorded, RecordedEvent, StoreError,
-    StoredContent, StreamId, Target, validate_rows,
+    AnyMessage, BusMessage, BusPlace, BusRecord, Delivery as _, Encoded, EventStore as _, Format,
+    Id, MAX_PAYLOAD_BYTES, MessageId, Metadata, NewOutboxRow, OutboxKind, Position, QueuedRow,
+    Recorded, RecordedEvent, SharedDelivery, StoreError, StoredContent, StreamId, Target,
+    validate_rows,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -31,18 +32,44 @@ pub struct ForeignRecord {
     pub partition: i32,
     /// The offset in it.
     pub offset: i64,
-    /// The key; empty if it has none.
-    pub key: String,
-    /// Names and values.
-    pub headers: Vec<(String, String)>,
-    /// The content.
-    pub payload: Vec<u8>,
+    /// The key; `None` if it has none.
+    pub key: Option<Vec<u8>>,
+    /// Names and values; `None` stands for a header without a value.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The content; `None` in a tombstone, which says that what the key names is deleted.
+    pub payload: Option<Vec<u8>>,
 }
 
 impl ForeignRecord {
-    /// The value of the first header of this name.
+    pub(crate) fn new(delivery: &SharedDelivery) -> Self {
+        let (topic, place) = (delivery.message().topic.clone(), delivery.place());
+        let BusPlace { partition, offset } = place;
+        let BusRecord { key, headers, payload } = delivery.record();
+        Self { topic, partition, offset, key, headers, payload }
+    }
+
+    /// The value of the first header of this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        let (_, value) = self.headers.iter().find(|(n, _)| n == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// The key, if there is one and it is text.
+    pub fn key_text(&self) -> Option<&str> {
+        std::str::from_utf8(self.key.as_deref()?).ok()
+    }
+
+    /// The message as text.
+    pub(crate) fn into_message(self) -> BusMessage {
+        let text = |bytes: Option<Vec<u8>>| {
+            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        };
+        BusMessage {
+            topic: self.topic,
+            key: text(self.key),
+            headers: self.headers.into_iter().map(|(name, value)| (name, text(value))).collect(),
+            payload: self.payload.unwrap_or_default(),
+        }
     }
 
     /// What the message is known by: its CloudEvents source and id, or else where it stands. No
@@ -50,19 +77,33 @@ impl ForeignRecord {
     fn cause(&self) -> Uuid {
         let event = self.header("ce_source").zip(self.header("ce_id"));
         let id = event.map_or_else(
-            || {
-                let place = format!("{}:{}", self.partition, self.offset);
-                MessageId::from_elsewhere(&format!("topic:{}", self.topic), &place)
-            },
+            || MessageId::from_elsewhere(&format!("topic:{}", self.topic), &self.place()),
             |(source, id)| MessageId::from_elsewhere(&format!("cloudevents:{source}"), id),
         );
         id.0
     }
 
-    /// A stream that stands for its key among the senders of effects.
+    fn place(&self) -> String {
+        format!("{}:{}", self.partition, self.offset)
+    }
+
+    /// A stream that stands for its key among the senders of effects. A message without a key is in no
+    /// order with others, and has one of its own.
     pub(crate) fn sender(&self) -> StreamId {
-        let sender = sender_by_key(&self.topic, &self.key);
+        let sender = self.sender_by_key();
         if envelope::is_erasure(self) { erasure_of(&sender) } else { sender }
+    }
+
+    pub(super) fn sender_by_key(&self) -> StreamId {
+        let topic = &self.topic;
+        let id = match (&self.key, self.key_text()) {
+            (_, Some(text)) => MessageId::from_elsewhere(&format!("key:{topic}"), text),
+            (Some(bytes), None) => {
+                MessageId::from_elsewhere(&format!("bytes:{topic}"), &format!("{bytes:?}"))
+            }
+            (None, None) => MessageId::from_elsewhere(&format!("place:{topic}"), &self.place()),
+        };
+        format!("bus_topic-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
     }
 }
 
@@ -70,12 +111,6 @@ impl ForeignRecord {
 fn erasure_of(sender: &StreamId) -> StreamId {
     let id = MessageId::from_elsewhere("erasure", sender.as_str());
     format!("bus_erasure-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
-}
-
-/// A stream that stands for a key of a topic among the senders of effects.
-pub(super) fn sender_by_key(topic: &str, key: &str) -> StreamId {
-    let key = MessageId::from_elsewhere(&format!("key:{topic}"), key);
-    format!("bus_topic-{key}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
 /// What a policy is given.
@@ -323,7 +358,7 @@ pub(crate) fn queued_for(
         return row;
     }
     let ForeignRecord { topic, partition, offset, payload, .. } = record;
-    let (topic, bytes) = (topic.clone(), payload.len());
+    let (topic, bytes) = (topic.clone(), payload.as_ref().map_or(0, Vec::len));
     let omitted = Queued::Omitted { topic, partition: *partition, offset: *offset, bytes };
     waits(queue, sender, recipient, id, &omitted, String::new())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use composable_rust_core::{OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _};
 
@@ -21,13 +22,33 @@ pub(crate) struct PolicyFollower {
     policy: RegisteredPolicy,
     category: &'static str,
     name: String,
-    waiting: BTreeMap<u16, Waiting>,
+    waiting: BTreeMap<u16, LookedUp>,
 }
+
+/// The streams of which something waits, and when they were looked up.
+#[derive(Default)]
+struct LookedUp {
+    at: Duration,
+    waiting: Waiting,
+}
+
+/// How long what was looked up is used. A stream that is taken to wait when it no longer does is only
+/// slower.
+const WAITING_FOR: Duration = Duration::from_secs(1);
 
 impl PolicyFollower {
     pub(crate) fn new(work: Arc<Work>, policy: RegisteredPolicy, category: &'static str) -> Self {
         let name = policy_worker(&policy.name);
         Self { work, policy, category, name, waiting: BTreeMap::new() }
+    }
+}
+
+impl PolicyFollower {
+    async fn look_up(&mut self, partition: u16) -> Result<(), Stop> {
+        let at = self.work.now();
+        let waiting = waiting(&self.work, &self.policy.name, partition).await?;
+        self.waiting.insert(partition, LookedUp { at, waiting });
+        Ok(())
     }
 }
 
@@ -58,7 +79,13 @@ pub(crate) fn rows_for(
         Ok(rows) => Ok(rows),
         Err(PolicyError::Newer(reason)) => Err(Stop::Newer(reason)),
         Err(PolicyError::Failed(error)) => {
-            tracing::warn!(policy = policy.name, %sender, error, "a policy fails; the event waits");
+            if work.logs(&format!("policy {}", policy.name)) {
+                tracing::warn!(
+                    policy = policy.name, %sender, error,
+                    "a policy failed on an event; retrying it later, and others within a minute \
+                     without a line of their own"
+                );
+            }
             waiting.insert(sender.clone());
             Ok(wait())
         }
@@ -76,9 +103,7 @@ impl Follow for PolicyFollower {
 
     async fn take_over(&mut self, held: &Arc<Held>) -> Result<(), Stop> {
         let partition = held.lease.partition;
-        let waiting = waiting(&self.work, &self.policy.name, partition).await?;
-        self.waiting.insert(partition, waiting);
-        Ok(())
+        self.look_up(partition).await
     }
 
     fn give_up(&mut self, partition: u16) {
@@ -92,11 +117,14 @@ impl Follow for PolicyFollower {
     ) -> Result<(Vec<QueuedRow>, usize), Stop> {
         let partition = held.lease.partition;
         // What waited may have been done since.
-        if self.waiting.get(&partition).is_some_and(|waiting| !waiting.is_empty()) {
-            let now = waiting(&self.work, &self.policy.name, partition).await?;
-            self.waiting.insert(partition, now);
+        let now = self.work.now();
+        let is_old = |known: &LookedUp| {
+            !known.waiting.is_empty() && now.saturating_sub(known.at) >= WAITING_FOR
+        };
+        if self.waiting.get(&partition).is_some_and(is_old) {
+            self.look_up(partition).await?;
         }
-        let waiting = self.waiting.entry(partition).or_default();
+        let waiting = &mut self.waiting.entry(partition).or_default().waiting;
         let mut rows = Vec::new();
         for (index, event) in events.iter().enumerate() {
             if rows.len() >= ROWS {

@@ -1,14 +1,15 @@
 //! Commands and replies of other services.
 
 use composable_rust_core::{
-    BusMessage, MessageId, QueuedRow, ReplyOutcome, StoreError, StreamId, WorkQueues as _,
+    BusMessage, Delivery as _, MessageId, QueuedRow, ReplyOutcome, SharedDelivery, StoreError,
+    StreamId, WorkQueues as _,
 };
 
 use super::context::{Work, metadata};
 use super::decisions::answer;
 use super::envelope::{Refusal, claimed_sender, received};
 use super::execute::Executed;
-use super::policies::{ForeignRecord, Input, queued_for, sender_by_key};
+use super::policies::{ForeignRecord, Input, queued_for};
 
 /// The queue of messages as they came: those that only newer code can take wait in it, those that
 /// nobody can take are its dead letters.
@@ -35,10 +36,12 @@ impl Work {
         if is_reply || self.serves(&target).await? {
             return Ok(Ok(row));
         }
-        tracing::error!(
-            target, sender = %row.stream,
-            "a command came over the bus, but its type is not served; answering undelivered"
-        );
+        if self.logs(&format!("{target} is not served")) {
+            tracing::error!(
+                target, sender = %row.stream,
+                "a command came over the bus, but its type is not served; answering undelivered"
+            );
+        }
         let answers = answer(&row, &target, ReplyOutcome::Undelivered, None);
         let unasked = || Refusal::Never(format!("`{target}` is not served"));
         Ok(answers.into_iter().next().ok_or_else(unasked))
@@ -62,8 +65,7 @@ impl Work {
             Err(error) if error.is_transient() => return Executed::Waiting(error.to_string()),
             Err(error) => return Executed::Poison(error.to_string()),
         };
-        let ForeignRecord { topic, key, headers, payload, .. } = record;
-        match self.receive(&BusMessage { topic, key, headers, payload }).await {
+        match self.receive(&record.into_message()).await {
             Ok(Ok(row)) => Executed::Done(vec![row]),
             Ok(Err(Refusal::Newer(reason))) => Executed::Newer(reason),
             Ok(Err(Refusal::Never(reason))) => Executed::Poison(reason),
@@ -73,8 +75,9 @@ impl Work {
 }
 
 /// The lane of a message that waits as it came: that of its sender, as far as one can tell.
-pub(super) fn lane_of(message: &BusMessage) -> StreamId {
-    claimed_sender(message).unwrap_or_else(|| sender_by_key(&message.topic, &message.key))
+pub(super) fn lane_of(delivery: &SharedDelivery) -> StreamId {
+    let sender = claimed_sender(delivery.message());
+    sender.unwrap_or_else(|| ForeignRecord::new(delivery).sender_by_key())
 }
 
 /// The row of a message that waits as it came, in order with others of its lane.

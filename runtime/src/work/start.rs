@@ -25,6 +25,7 @@ use super::pruner::{PRUNE, prune};
 use super::received::{RECEIVED, serve_worker};
 use super::relay::{Published, Relay, relay_worker};
 use super::sender::Sender;
+use super::subscriptions::{SubscriptionStatus, Subscriptions};
 use super::timers::Timers;
 use super::watch::watch;
 use crate::aggregate::Shared;
@@ -49,6 +50,8 @@ pub(crate) struct Working {
     stop_keeping: CancellationToken,
     workers: TaskTracker,
     keeper: TaskTracker,
+    bus: Option<SharedEventBus>,
+    subscriptions: Arc<Subscriptions>,
 }
 
 impl Working {
@@ -60,6 +63,10 @@ impl Working {
         self.stop_keeping.cancel();
         self.keeper.close();
         self.keeper.wait().await;
+    }
+
+    pub(crate) fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        self.bus.as_ref().map(|bus| self.subscriptions.status(bus)).unwrap_or_default()
     }
 
     /// Ends everything at once, as a crash would.
@@ -132,6 +139,8 @@ impl Plans {
             policies: policies.collect(),
             projections: self.projections.clone(),
             bus: self.bus.clone(),
+            subscriptions: Arc::default(),
+            log_limit: std::sync::Mutex::default(),
             served: self.served.clone(),
             leases: leases.clone(),
             wake: ringing,
@@ -163,7 +172,8 @@ impl Plans {
         if self.bus.is_some() {
             self.start_bus(&work, &workers);
         }
-        Working { stop, stop_keeping, workers, keeper }
+        let (bus, subscriptions) = (work.bus.clone(), Arc::clone(&work.subscriptions));
+        Working { stop, stop_keeping, workers, keeper, bus, subscriptions }
     }
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {

@@ -8,6 +8,7 @@ mod handle;
 mod keys;
 mod life;
 mod loads;
+mod logged;
 mod projections;
 mod store_cancel;
 mod store_composition;

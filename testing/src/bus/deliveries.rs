@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, Delivery, Timestamp};
+use composable_rust_core::{BusError, BusMessage, BusPlace, BusRecord, Delivery, Timestamp};
 use futures_util::stream::Stream;
 
 use super::InMemoryEventBus;
@@ -89,6 +89,10 @@ impl InMemoryDelivery {
 impl Delivery for InMemoryDelivery {
     fn message(&self) -> &BusMessage {
         &self.published.message
+    }
+
+    fn record(&self) -> BusRecord {
+        self.published.record.clone().unwrap_or_else(|| BusRecord::from(self.message()))
     }
 
     fn place(&self) -> BusPlace {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{BusError, BusMessage, BusPosition, Clock, EventBus, PublisherName};
+use composable_rust_core::{
+    BusError, BusMessage, BusPosition, BusRecord, Clock, EventBus, PublisherName, TopicStatus,
+};
 
 use super::deliveries::{InMemoryDeliveries, InMemoryDelivery};
 use super::group::Group;
@@ -113,6 +115,36 @@ impl InMemoryEventBus {
         self.change(|state| state.groups.get_mut(group).map(Group::rewind));
     }
 
+    /// Gives a topic more partitions, as an operator may: keys move.
+    ///
+    /// # Panics
+    ///
+    /// When the topic is not there.
+    pub fn raise_partitions(&self, topic: &str, count: u16) {
+        self.change(|state| {
+            let of_topic = state.topics.get_mut(topic).expect("the topic is there");
+            of_topic.raise(i32::from(count));
+            for group in state.groups.values_mut() {
+                group.raise(topic, usize::from(count));
+            }
+        });
+    }
+
+    /// Publishes what a client that is not this framework may: no key or a binary one, headers without
+    /// values, tombstones.
+    pub fn publish_record(&self, topic: &str, record: BusRecord) {
+        let text = |bytes: &Option<Vec<u8>>| {
+            String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
+        };
+        let message = BusMessage {
+            topic: topic.to_owned(),
+            key: text(&record.key),
+            headers: record.headers.iter().map(|(name, v)| (name.clone(), text(v))).collect(),
+            payload: record.payload.clone().unwrap_or_default(),
+        };
+        self.change(|state| state.append_record(message, Some(record)));
+    }
+
     pub(super) fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,6 +218,15 @@ impl EventBus for InMemoryEventBus {
             state.groups.entry(group.to_owned()).or_default().join(wanted, known, &state.topics)
         });
         Ok(InMemoryDeliveries::new(self.clone(), group, member))
+    }
+
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        self.locked().groups.get(group).map(Group::status).unwrap_or_default()
+    }
+
+    fn partition_count(&self, _group: &str, topic: &str) -> Option<u16> {
+        let partitions = self.locked().topics.get(topic)?.partitions();
+        u16::try_from(partitions).ok()
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<InMemoryPublisher, BusError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use composable_rust_core::{BusPlace, BusPosition};
+use composable_rust_core::{BusPlace, BusPosition, TopicState, TopicStatus};
 
 use super::assignment::spread;
 use super::state::Topic;
@@ -93,6 +93,14 @@ impl Group {
         }
     }
 
+    /// A topic has more partitions.
+    pub(super) fn raise(&mut self, topic: &str, count: usize) {
+        if let Some(partitions) = self.topics.get_mut(topic) {
+            partitions.resize_with(count.max(partitions.len()), Progress::default);
+            self.rebalance();
+        }
+    }
+
     fn rebalance(&mut self) {
         let mut load = BTreeMap::new();
         for (topic, partitions) in &mut self.topics {
@@ -173,6 +181,20 @@ impl Group {
 
     pub(super) fn topics(&self) -> impl Iterator<Item = &String> {
         self.topics.keys()
+    }
+
+    /// The partitions that have an owner.
+    pub(super) fn status(&self) -> Vec<TopicStatus> {
+        let of_topic = |(topic, partitions): (&String, &Vec<Progress>)| {
+            let read = (0..).zip(partitions).filter(|(_, progress)| progress.owner.is_some());
+            let status = read.map(|(partition, _)| TopicStatus {
+                topic: topic.clone(),
+                partition: Some(partition),
+                state: TopicState::Reading,
+            });
+            status.collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of_topic).collect()
     }
 
     pub(super) fn members(&self) -> usize {

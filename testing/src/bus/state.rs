@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use composable_rust_core::{
-    BusMessage, BusPlace, Clock, PublishError, PublisherName, ResumePosition, Timestamp,
+    BusMessage, BusPlace, BusRecord, Clock, PublishError, PublisherName, ResumePosition, Timestamp,
 };
 
 use super::group::Group;
@@ -35,10 +35,12 @@ pub(super) struct Topic {
     offsets: Vec<Vec<usize>>,
 }
 
-/// A message and when it was published, if a clock says so.
+/// A message, and when it was published if a clock says so.
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) message: BusMessage,
+    /// What another client has written, if it was one.
+    pub(super) record: Option<BusRecord>,
     pub(super) at: Option<Timestamp>,
 }
 
@@ -62,9 +64,13 @@ impl State {
     }
 
     pub(super) fn append(&mut self, message: BusMessage) {
+        self.append_record(message, None);
+    }
+
+    pub(super) fn append_record(&mut self, message: BusMessage, record: Option<BusRecord>) {
         let name = message.topic.clone();
         let at = self.clock.as_ref().map(|clock| clock.now());
-        self.topic(&name).append(Published { message, at });
+        self.topic(&name).append(Published { message, record, at });
     }
 
     /// Opens a publisher; the epoch tells its holders apart.
@@ -112,6 +118,11 @@ impl Topic {
         let offset = i64::try_from(offsets.len()).unwrap_or(i64::MAX);
         offsets.push(self.messages.len());
         self.messages.push((BusPlace { partition, offset }, Arc::new(published)));
+    }
+
+    pub(super) fn raise(&mut self, partitions: i32) {
+        self.partitions = self.partitions.max(partitions);
+        self.offsets.resize_with(index(self.partitions), Vec::new);
     }
 
     pub(super) fn partitions(&self) -> i32 {

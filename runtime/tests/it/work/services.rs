@@ -4,6 +4,7 @@ mod comes_again;
 mod enemy;
 mod erased;
 mod releases;
+mod subscriptions;
 mod topics_of_events;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     BusError, BusMessage, BusPosition, DeadLetter, EventBus, Format, Metadata, PublishError,
-    Publisher, PublisherName, ResumePosition, WorkQueues as _,
+    Publisher, PublisherName, ResumePosition, TopicStatus, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, InMemoryPublisher};
@@ -31,6 +32,12 @@ enum Errand {
     AskBack(String, u32, Box<Errand>),
     TellBack(String, Box<Errand>),
     Later(u64, Box<Errand>),
+    /// Fails until the test's thread is [`MENDED`].
+    Fragile,
+}
+
+thread_local! {
+    static MENDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// The aggregates of both services do the same.
@@ -80,6 +87,7 @@ macro_rules! service {
             fn decide(&self, command: $command, _: &Context<Self>) -> Decision<Self> {
                 let (tag, text) = match command {
                     $command::Do(Errand::Refuse) => return reject($error::Refused),
+                    $command::Do(Errand::Fragile) if !MENDED.get() => panic!("it is broken"),
                     $command::Do(errand) | $command::Due(errand) => {
                         return record($event::Did(errand));
                     }
@@ -214,6 +222,14 @@ impl EventBus for Line {
     ) -> Result<Self::Deliveries, BusError> {
         self.check()?;
         self.bus.subscribe(group, topics, known).await
+    }
+
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        self.bus.topic_status(group)
+    }
+
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
+        self.bus.partition_count(group, topic)
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<LinePublisher, BusError> {

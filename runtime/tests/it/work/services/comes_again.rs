@@ -125,7 +125,7 @@ async fn absorbed(back: &App, count: u64) {
 }
 
 /// The group of the service with the second log.
-fn group_of_back() -> String {
+pub(super) fn group_of_back() -> String {
     format!("{}-commands", uuid::Uuid::from_u128(2))
 }
 
@@ -171,13 +171,43 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
     assert_eq!(letters.len(), 3, "each with its own");
     assert!(letters.iter().all(|letter| letter.attempts == 0), "none was tried");
     assert!(letter.error.as_ref().unwrap().contains("keep_marks"));
+    // They hold up nothing of the same sender for the same recipient.
+    let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(4)));
+    send(&front, "1", tell).await;
+    let told = async || back.handle(&Back::id("1")).state(|own| own.0.len()).await.unwrap() == 4;
+    eventually("what is new is handled", told).await;
     for letter in &letters {
         assert!(at_back.decide(letter, Refuse).await);
         let id = letter.queued.row.id;
         let left = async || at_back.dead_letters().await.iter().all(|l| l.queued.row.id != id);
         eventually("it goes", left).await;
     }
-    absorbed(&back, 3).await;
+    let state = back.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
+    assert_eq!(state, ["note 1", "note 2", "note 3", "note 4"]);
+}
+
+/// What an operator has refused was answered for: it is not handled when it comes again, though its
+/// handler is mended by then.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_is_absorbed_when_it_comes_again() {
+    let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
+    assert!(first.shutdown(PATIENCE).await);
+    let once = |settings: &mut Settings| settings.attempts.most = 1;
+    let before = started(back(&at_back, &line).settings(once));
+    for n in 1..=2 {
+        send(&front, "1", ask_back("1", n, Errand::Note(n))).await;
+        front_heard(&front, "1", &format!("{n}: note {n}")).await;
+    }
+    send(&front, "1", ask_back("1", 3, Errand::Fragile)).await;
+    let letter = at_back.dead_letter().await;
+    assert!(at_back.decide(&letter, Refuse).await);
+    front_heard(&front, "1", "3: undelivered").await;
+    super::MENDED.set(true);
+    line.bus.rewind(&group_of_back());
+    eventually("all three are absorbed", async || before.absorbed() == 3).await;
+    let state = before.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
+    assert_eq!(state, ["note 1", "note 2"]);
+    assert!(at_back.dead_letters().await.is_empty());
 }
 
 /// What waited on the bus for longer than marks are kept is new, though the answer to its queueing

@@ -1,0 +1,85 @@
+//! The state of what is read from the bus.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use composable_rust_core::{
+    BusError, EventBus as _, SharedEventBus, Timestamp, TopicState, TopicStatus,
+};
+
+use super::log_limit::LogLimit;
+use crate::encode::describe;
+
+/// A subscription of an app: see [`App::subscriptions`](crate::App::subscriptions).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionStatus {
+    /// The consumer group.
+    pub group: String,
+    /// The topics and partitions that this process reads, and those that it cannot read. Partitions
+    /// that other processes of the group read are not among them.
+    pub topics: Vec<TopicStatus>,
+    /// The last error and when it came, also if it was overcome since.
+    pub last_error: Option<(Timestamp, String)>,
+}
+
+impl SubscriptionStatus {
+    /// Returns `true` unless a topic or partition cannot be read.
+    pub fn is_reading(&self) -> bool {
+        self.topics.iter().all(|topic| topic.state == TopicState::Reading)
+    }
+}
+
+/// The subscriptions of an app, by group.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions(Mutex<BTreeMap<String, Errors>>);
+
+#[derive(Debug, Default)]
+struct Errors {
+    limit: LogLimit,
+    last: Option<(Timestamp, String)>,
+}
+
+impl Subscriptions {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Errors>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, group: &str) {
+        self.locked().entry(group.to_owned()).or_default();
+    }
+
+    /// Keeps and logs an error of a subscription that goes on.
+    pub(super) fn failed(&self, group: &str, time: Timestamp, now: Duration, error: &BusError) {
+        let text = describe(error);
+        let mut groups = self.locked();
+        let errors = groups.entry(group.to_owned()).or_default();
+        // The reason without details, which vary.
+        let reason = error.source().map_or_else(|| text.clone(), ToString::to_string);
+        if errors.limit.admits(now, &reason) {
+            tracing::warn!(group, error = text, "the bus reports an error; reading on");
+        }
+        errors.last = Some((time, text));
+    }
+
+    /// Keeps and logs the end of a subscription.
+    pub(super) fn ended(&self, group: &str, time: Timestamp, now: Duration, reason: String) {
+        let mut groups = self.locked();
+        let errors = groups.entry(group.to_owned()).or_default();
+        if errors.limit.admits(now, &reason) {
+            tracing::warn!(group, error = reason, "bus subscription failed; resubscribing");
+        }
+        errors.last = Some((time, reason));
+    }
+
+    pub(crate) fn status(&self, bus: &SharedEventBus) -> Vec<SubscriptionStatus> {
+        let groups = self.locked();
+        let of_group = groups.iter().map(|(group, errors)| SubscriptionStatus {
+            group: group.clone(),
+            topics: bus.topic_status(group),
+            last_error: errors.last.clone(),
+        });
+        of_group.collect()
+    }
+}
