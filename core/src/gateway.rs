@@ -55,6 +55,9 @@ pub enum Answer<G: Gateway> {
     Failed(G::Failure),
     /// Out of attempts: it may have happened.
     Exhausted,
+    /// It happened, or was refused for good, and what the service says cannot be stored: it is too
+    /// large, or does not survive encoding. The text says which and why.
+    Unstorable(String),
 }
 
 /// A command type with a variant for the answers of `G`; derived per variant that holds an
@@ -100,6 +103,7 @@ impl<G: Gateway> Clone for Answer<G> {
             Self::Done(response) => Self::Done(response.clone()),
             Self::Failed(failure) => Self::Failed(failure.clone()),
             Self::Exhausted => Self::Exhausted,
+            Self::Unstorable(reason) => Self::Unstorable(reason.clone()),
         }
     }
 }
@@ -110,6 +114,7 @@ impl<G: Gateway> PartialEq for Answer<G> {
             (Self::Done(a), Self::Done(b)) => a == b,
             (Self::Failed(a), Self::Failed(b)) => a == b,
             (Self::Exhausted, Self::Exhausted) => true,
+            (Self::Unstorable(a), Self::Unstorable(b)) => a == b,
             _ => false,
         }
     }
@@ -121,6 +126,7 @@ impl<G: Gateway> fmt::Debug for Answer<G> {
             Self::Done(response) => f.debug_tuple("Done").field(response).finish(),
             Self::Failed(failure) => f.debug_tuple("Failed").field(failure).finish(),
             Self::Exhausted => f.write_str("Exhausted"),
+            Self::Unstorable(reason) => f.debug_tuple("Unstorable").field(reason).finish(),
         }
     }
 }
@@ -130,6 +136,7 @@ enum Outcome {
     Done,
     Failed,
     Exhausted,
+    Unstorable,
 }
 
 impl<G: Gateway> Serialize for Answer<G> {
@@ -138,6 +145,7 @@ impl<G: Gateway> Serialize for Answer<G> {
             Self::Done(response) => Wire::of(Outcome::Done, response),
             Self::Failed(failure) => Wire::of(Outcome::Failed, failure),
             Self::Exhausted => Ok(Wire::empty(Outcome::Exhausted)),
+            Self::Unstorable(reason) => Ok(Wire::text(Outcome::Unstorable, reason)),
         };
         wire.map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
@@ -150,6 +158,7 @@ impl<'de, G: Gateway> Deserialize<'de> for Answer<G> {
             Outcome::Done => Self::Done(wire.message()?),
             Outcome::Failed => Self::Failed(wire.message()?),
             Outcome::Exhausted => Self::Exhausted,
+            Outcome::Unstorable => Self::Unstorable(wire.into_text()),
         })
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::MAX_PAYLOAD_BYTES;
 use crate::binary;
 use crate::schema::SchemaTracer;
-use crate::{RawReply, ReplySource};
+use crate::{Codecs, Encoded, RawReply, ReplySource, StreamId};
 
 /// One variant of a [`Message`]: its stable name and version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,6 +279,12 @@ pub struct AnyMessage(Box<dyn Erased>);
 trait Erased: Send + Sync {
     fn kind(&self) -> &'static Kind;
     fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError>;
+    fn decode_alike(
+        &self,
+        codecs: &Codecs,
+        stream: &StreamId,
+        content: &Encoded,
+    ) -> Result<AnyMessage, DecodeError>;
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn boxed(&self) -> Box<dyn Erased>;
     fn equals(&self, other: &dyn Any) -> bool;
@@ -292,6 +298,15 @@ impl<M: Message> Erased for M {
 
     fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError> {
         Message::encode(self, format)
+    }
+
+    fn decode_alike(
+        &self,
+        codecs: &Codecs,
+        stream: &StreamId,
+        content: &Encoded,
+    ) -> Result<AnyMessage, DecodeError> {
+        codecs.decode::<M>(stream, content).map(AnyMessage::new)
     }
 
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -329,6 +344,20 @@ impl AnyMessage {
     /// As [`Message::encode`].
     pub fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError> {
         self.0.encode(format)
+    }
+
+    /// Decodes another message of the same type, which was encoded for `stream`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codecs::decode`].
+    pub fn decode_alike(
+        &self,
+        codecs: &Codecs,
+        stream: &StreamId,
+        content: &Encoded,
+    ) -> Result<Self, DecodeError> {
+        self.0.decode_alike(codecs, stream, content)
     }
 
     /// The message, if it is an `M`.

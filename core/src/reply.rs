@@ -35,12 +35,14 @@ pub enum ReplyOutcome {
     Failed,
     /// [`Answer::Exhausted`].
     Exhausted,
+    /// [`Answer::Unstorable`]; the content is the reason as UTF-8 text.
+    Unstorable,
 }
 
 impl ReplyOutcome {
     /// Whether a gateway answers so, not a target.
     pub fn is_gateways(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Exhausted)
+        matches!(self, Self::Done | Self::Failed | Self::Exhausted | Self::Unstorable)
     }
 }
 
@@ -178,6 +180,9 @@ impl RawReply<'_> {
         let answer = match self.to.outcome {
             ReplyOutcome::Done => Answer::Done(self.content()?),
             ReplyOutcome::Failed => Answer::Failed(self.content()?),
+            ReplyOutcome::Unstorable => {
+                Answer::Unstorable(String::from_utf8_lossy(self.bytes).into_owned())
+            }
             _ => Answer::Exhausted,
         };
         self.delivered(C::KIND, answer, C::receive_answer)

@@ -26,6 +26,15 @@ impl<O> Wire<O> {
         Self { outcome, name: String::new(), version: 0, content: String::new() }
     }
 
+    /// A case that holds a text instead of a message.
+    pub(crate) fn text(outcome: O, text: &str) -> Self {
+        Self { content: text.to_owned(), ..Self::empty(outcome) }
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.content
+    }
+
     pub(crate) fn message<M: Message, E: de::Error>(&self) -> Result<M, E> {
         M::decode(&self.name, self.version, Format::Json, self.content.as_bytes())
             .map_err(de::Error::custom)

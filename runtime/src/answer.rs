@@ -4,7 +4,7 @@ use composable_rust_core::__private::decode_value;
 use composable_rust_core::{Aggregate, Codecs, Encoded, Format, Mark, Message, StreamId, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{describe, encoded, unstorable};
+use crate::encode::{describe, unstorable};
 use crate::error::SendError;
 use crate::instance::Answer;
 use crate::plan::Rules;
@@ -22,7 +22,7 @@ impl StoredAnswer {
         rules: &Rules<'_, A>,
         rejection: &A::Rejection,
     ) -> Result<Self, SendError<A::Rejection>> {
-        let Encoded { name, version, codec, bytes } = encoded(rules, rejection)?;
+        let Encoded { name, version, codec, bytes } = rules.encoded(rejection)?;
         let (name, codec) = (name.into_owned(), codec.into_owned());
         Ok(Self::Rejected { name, version, codec, bytes })
     }

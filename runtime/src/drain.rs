@@ -151,11 +151,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
             id: &instance.id,
             stream: &instance.stream,
             env: &self.env,
-            codecs: &self.shared.codecs,
-            verify_encoding: self.shared.settings.verify_encoding,
+            storage: self.shared.storage(),
             remote: &self.shared.remote,
             known: &self.shared.known,
-            max_payload: self.shared.settings.max_payload,
         };
         let plan = {
             let questions: Vec<_> = letters.iter().map(|letter| &letter.question).collect();

@@ -1,41 +1,82 @@
 //! From messages to bytes that can be stored.
 
-use composable_rust_core::{Aggregate, Encoded, Message};
+use composable_rust_core::{AnyMessage, Codecs, DecodeError, Encoded, Message, StreamId};
 
+use crate::aggregate::Shared;
 use crate::error::SendError;
-use crate::plan::Rules;
 
-/// Encodes a message and, unless told not to, checks that it can be read again.
-pub(crate) fn encoded<A: Aggregate, M: Message>(
-    rules: &Rules<'_, A>,
-    message: &M,
-) -> Result<Encoded, SendError<A::Rejection>> {
-    let Rules { codecs, stream, verify_encoding, max_payload, .. } = rules;
-    let content = codecs.encode(stream, message).map_err(unstorable)?;
-    if *verify_encoding {
-        let again = codecs.decode::<M>(stream, &content).map_err(unstorable)?;
-        if again != *message {
-            let name = &content.name;
-            return Err(SendError::Unstorable(format!(
-                "`{name}` reads back as {again:?}, which is not what it was: {message:?}"
-            )));
-        }
-    }
-    check_size(content, *max_payload)
+/// How messages are stored: with these codecs, read back unless told not to, and no larger than this.
+#[derive(Clone, Copy)]
+pub(crate) struct Storage<'a> {
+    pub(crate) codecs: &'a Codecs,
+    pub(crate) verify_encoding: bool,
+    pub(crate) max_payload: usize,
 }
 
-pub(crate) fn check_size<R: Message>(
-    content: Encoded,
-    most: usize,
-) -> Result<Encoded, SendError<R>> {
-    let size = content.bytes.len();
-    if size <= most {
-        return Ok(content);
+impl Shared {
+    pub(crate) fn storage(&self) -> Storage<'_> {
+        let (codecs, settings) = (&self.codecs, &self.settings);
+        let (verify_encoding, max_payload) = (settings.verify_encoding, settings.max_payload);
+        Storage { codecs, verify_encoding, max_payload }
     }
-    let name = &content.name;
-    Err(SendError::Unstorable(format!(
-        "`{name}` has {size} bytes, more than the {most} that a payload may have"
-    )))
+}
+
+impl Storage<'_> {
+    /// Encodes a message of `stream`; a reason if it cannot be stored, or is not read back as it was.
+    pub(crate) fn encoded<M: Message>(
+        &self,
+        stream: &StreamId,
+        message: &M,
+    ) -> Result<Encoded, String> {
+        let content = self.codecs.encode(stream, message).map_err(|error| describe(&*error))?;
+        let again = |content: &Encoded| {
+            self.codecs.decode::<M>(stream, content).map(|again| again == *message)
+        };
+        self.checked(content, again, || *message == message.clone())
+    }
+
+    /// As [`Storage::encoded`], of a message whose type is erased.
+    pub(crate) fn encoded_any(
+        &self,
+        stream: &StreamId,
+        message: &AnyMessage,
+    ) -> Result<Encoded, String> {
+        let content = self.codecs.encode_any(stream, message).map_err(|error| describe(&*error))?;
+        let again = |content: &Encoded| {
+            message.decode_alike(self.codecs, stream, content).map(|again| again == *message)
+        };
+        self.checked(content, again, || *message == message.clone())
+    }
+
+    /// Nothing of the content is told: the reason is logged and goes to callers.
+    fn checked(
+        &self,
+        content: Encoded,
+        reads_back: impl FnOnce(&Encoded) -> Result<bool, DecodeError>,
+        equals_itself: impl FnOnce() -> bool,
+    ) -> Result<Encoded, String> {
+        let name = &content.name;
+        if self.verify_encoding && !reads_back(&content).map_err(|error| describe(&error))? {
+            return Err(if equals_itself() {
+                format!(
+                    "`{name}` reads back as another message: a field is lost or changed on its way; \
+                     `assert_survives` of the testing crate shows which"
+                )
+            } else {
+                format!(
+                    "`{name}` is not equal to itself, so whether it reads back cannot be told: does \
+                     it hold a NaN?"
+                )
+            });
+        }
+        let (size, most) = (content.bytes.len(), self.max_payload);
+        if size > most {
+            return Err(format!(
+                "`{name}` has {size} bytes, more than the {most} that a payload may have"
+            ));
+        }
+        Ok(content)
+    }
 }
 
 pub(crate) fn unstorable<R: Message>(

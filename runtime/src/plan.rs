@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
-    Aggregate, AnyMessage, Append, CallGateway, Codecs, Context, Delay, DispatchCommand, Encoded,
+    Aggregate, AnyMessage, Append, CallGateway, Context, Delay, DispatchCommand, Encoded,
     ExpectedVersion, Firing, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark,
     NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplySource,
     ReplyTo, ReturnAddress, StreamId, TimerChange, Version,
@@ -13,7 +13,7 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use crate::answer::StoredAnswer;
-use crate::encode::{check_size, encoded, unstorable};
+use crate::encode::{Storage, unstorable};
 use crate::error::{SendError, panic_text};
 use crate::load::Folded;
 
@@ -26,13 +26,21 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     pub(crate) id: &'a Id<A>,
     pub(crate) stream: &'a StreamId,
     pub(crate) env: &'a A::Environment,
-    pub(crate) codecs: &'a Codecs,
-    pub(crate) verify_encoding: bool,
-    pub(crate) max_payload: usize,
+    pub(crate) storage: Storage<'a>,
     /// Targets that live in another service.
     pub(crate) remote: &'a BTreeSet<&'static str>,
     /// Targets and gateways of this service.
     pub(crate) known: &'a BTreeSet<ReplySource>,
+}
+
+impl<A: Aggregate> Rules<'_, A> {
+    /// A message of the instance as it is stored.
+    pub(crate) fn encoded<M: Message>(
+        &self,
+        message: &M,
+    ) -> Result<Encoded, SendError<A::Rejection>> {
+        self.storage.encoded(self.stream, message).map_err(SendError::Unstorable)
+    }
 }
 
 /// A message that waits to be decided.
@@ -273,7 +281,7 @@ impl<A: Aggregate> Draft<'_, A> {
         } else if !outcome.events.is_empty() {
             let metadata = event_metadata(ctx);
             for (n, event) in outcome.events.into_iter().enumerate() {
-                let content = encoded(self.rules, &event)?;
+                let content = self.rules.encoded(&event)?;
                 let id = ctx.event_id(index(n));
                 self.append.events.push(NewEvent { id, content, metadata: metadata.clone() });
                 self.state.apply(event.clone());
@@ -374,7 +382,7 @@ impl<A: Aggregate> Draft<'_, A> {
                         kind.name
                     )));
                 }
-                let content = encoded(self.rules, &action)?;
+                let content = self.rules.encoded(&action)?;
                 self.append.timers.push(TimerChange::Arm(NewTimer {
                     id: timer.map_or_else(|| id.to_string(), |timer| timer.as_str().to_owned()),
                     arming: (ctx.message_id(), number),
@@ -419,8 +427,7 @@ impl<A: Aggregate> Draft<'_, A> {
         stream: &StreamId,
         message: &AnyMessage,
     ) -> Result<Encoded, SendError<A::Rejection>> {
-        let content = self.rules.codecs.encode_any(stream, message).map_err(unstorable)?;
-        check_size(content, self.rules.max_payload)
+        self.rules.storage.encoded_any(stream, message).map_err(SendError::Unstorable)
     }
 
     /// The metadata of a follow-up: a timer keeps the return addresses, a request that wants

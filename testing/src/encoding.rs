@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use composable_rust_core::{Codecs, Encoded, JsonCodec, Message, StreamId};
+use composable_rust_core::{AnyMessage, Codecs, Encoded, JsonCodec, Message, StreamId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,8 +11,8 @@ use crate::failure::{Failure, code, pretty};
 
 /// Checks that a message reads back as what was written, in the default codec and in JSON.
 ///
-/// `given(…).when(…)` checks this for every event, command and rejection that it meets; use it for
-/// others, such as a gateway's requests.
+/// `given(…).when(…)` checks this for every event, command, rejection and effect that it meets; use it
+/// for others, such as a gateway's responses.
 ///
 /// # Panics
 ///
@@ -58,14 +58,20 @@ where
 
 /// What `what` (such as `The event`) lost on its way through a codec.
 pub(crate) fn message_failure<M: Message>(what: &str, message: &M) -> Option<Failure> {
+    any_failure(what, &AnyMessage::new(message.clone()))
+}
+
+/// As [`message_failure`], of a message whose type is erased.
+pub(crate) fn any_failure(what: &str, message: &AnyMessage) -> Option<Failure> {
     let stream = stream();
     codecs().into_iter().find_map(|(name, codecs)| {
-        let read = |content: Encoded| codecs.decode::<M>(&stream, &content);
-        let problem = match codecs.encode(&stream, message).map(read) {
+        let read = |content: Encoded| message.decode_alike(&codecs, &stream, &content);
+        let problem = match codecs.encode_any(&stream, message).map(read) {
             Err(error) => Problem::NotWritten(reasons(&*error)),
             Ok(Err(error)) => Problem::NotRead(reasons(&error)),
-            Ok(Ok(again)) if again != *message => Problem::Other(pretty(&again)),
-            Ok(Ok(_)) => return None,
+            Ok(Ok(again)) if again == *message => return None,
+            Ok(Ok(_)) if *message != message.clone() => Problem::Unequal,
+            Ok(Ok(again)) => Problem::Other(pretty(&again)),
         };
         Some(problem.failure(&format!("{what} `{}`", code(message, false)), name, &pretty(message)))
     })
@@ -83,8 +89,9 @@ where
         let problem = match codecs.encode_state(&stream, state).map(read) {
             Err(error) => Problem::NotWritten(reasons(&*error)),
             Ok(Err(error)) => Problem::NotRead(reasons(&*error)),
-            Ok(Ok(again)) if again != *state => Problem::Other(pretty(&again)),
-            Ok(Ok(_)) => return None,
+            Ok(Ok(again)) if again == *state => return None,
+            Ok(Ok(_)) if !equals_itself(state) => Problem::Unequal,
+            Ok(Ok(again)) => Problem::Other(pretty(&again)),
         };
         Some(problem.failure("The state's snapshot", name, &pretty(state)))
     })
@@ -96,9 +103,15 @@ pub(crate) fn read_back<M: Message>(message: &M) -> Option<M> {
     codecs.encode(&stream, message).ok().and_then(|content| codecs.decode(&stream, &content).ok())
 }
 
+fn equals_itself<S: PartialEq>(state: &S) -> bool {
+    let again = state;
+    again == state
+}
+
 enum Problem {
     NotWritten(String),
     NotRead(String),
+    Unequal,
     Other(String),
 }
 
@@ -121,6 +134,13 @@ impl Problem {
                          `serde_json::Value`. Remove the attribute, or keep such a value as a \
                          text.",
                     )
+            }
+            Self::Unequal => {
+                Failure::new(format!("{what} is not equal to itself.")).block(written).text(
+                    "So nobody can tell whether it is stored as it is, and an app refuses it. A \
+                     floating-point number that is NaN equals nothing: keep numbers finite, or \
+                     an `Option` instead.",
+                )
             }
             Self::Other(read) => {
                 Failure::new(format!("{what} does not come back from {codec} as it was written."))

@@ -150,7 +150,7 @@ fn the_schema_shows_who_is_heard() {
     visit.rung 1: { 0: Step, 1: Answered }
     Step = First | Second(u8)
     Answered { outcome: Outcome, name: str, version: u16, content: str }
-    Outcome = Done | Failed | Exhausted
+    Outcome = Done | Failed | Exhausted | Unstorable
     visit.start 1: {}
     ");
 }

@@ -213,7 +213,7 @@ impl Payment {
         match (self, answer) {
             (Self::Pending { cents }, Answer::Done(_)) => record(Out::Charged { cents: *cents }),
             (Self::Pending { .. }, Answer::Failed(_)) => record(Out::Declined),
-            (Self::Pending { .. }, Answer::Exhausted) => {
+            (Self::Pending { .. }, Answer::Exhausted | Answer::Unstorable(_)) => {
                 record(Out::RefundRequested { purpose: Purpose::Unanswered })
             }
             // The refund that was asked for meanwhile covers it.
@@ -230,7 +230,9 @@ impl Payment {
         match (self, answer) {
             (Self::Refunding { purpose: current, .. }, _) if *current != purpose => unchanged(),
             // Asked again until the provider says what became of the money.
-            (Self::Refunding { .. }, Answer::Exhausted) => unchanged().with(refund(ctx, purpose)),
+            (Self::Refunding { .. }, Answer::Exhausted | Answer::Unstorable(_)) => {
+                unchanged().with(refund(ctx, purpose))
+            }
             (Self::Refunding { cents, .. }, answer) => match (purpose, answer) {
                 (Purpose::Unanswered, Answer::Done(_)) => record(Out::Failed),
                 // It refuses to give back what it has: so the charge went through.

@@ -1,11 +1,11 @@
 //! Executing one effect of the outbox.
 
 use composable_rust_core::{
-    Append, ExpectedVersion, MessageId, NewMark, OutboxKind, OutboxRow, QueuedRow, ReplyOutcome,
-    StoreError, StreamId, Verdict,
+    Append, Encoded, ExpectedVersion, MessageId, NewMark, OutboxKind, OutboxRow, QueuedRow,
+    ReplyOutcome, StoreError, StreamId, Verdict,
 };
 
-use super::context::{Work, metadata};
+use super::context::{Work, kept, metadata};
 use super::decisions::answer;
 use super::gateways::Called;
 use super::policies::PolicyError;
@@ -21,6 +21,9 @@ pub(super) const DISPATCHED: u128 = 0;
 
 /// The digest of the mark of a message that has left for another service.
 const FORWARDED: u128 = 1;
+
+/// Names the content of an answer that says why the gateway's cannot be stored.
+const UNSTORABLE: &str = "unstorable";
 
 /// What came of a row.
 #[derive(Debug)]
@@ -131,12 +134,26 @@ impl Work {
         let limit = registered.settings.time_limit;
         let called = tokio::select! {
             biased;
-            called = registered.gateway.call(&self.shared.codecs, row) => called,
+            called = registered.gateway.call(self.shared.storage(), row) => called,
             () = self.clock().sleep(limit) => Called::Retry(format!("no answer within {limit:?}")),
         };
         let target = &row.queue.target;
         match called {
             Called::Answered(outcome, content) => {
+                Executed::Done(answer(&row.queued, target, outcome, Some(content)))
+            }
+            Called::Unstorable(reason) => {
+                tracing::error!(
+                    gateway = %target, id = %row.queued.row.id, sender = %row.queued.stream, reason,
+                    "the answer of a gateway cannot be stored; its caller is told so"
+                );
+                let content = Encoded {
+                    name: UNSTORABLE.into(),
+                    version: 1,
+                    codec: "json".into(),
+                    bytes: kept(reason).into_bytes(),
+                };
+                let outcome = ReplyOutcome::Unstorable;
                 Executed::Done(answer(&row.queued, target, outcome, Some(content)))
             }
             Called::Retry(error) => {

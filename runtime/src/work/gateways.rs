@@ -1,17 +1,17 @@
 //! The gateways of an app, their types erased.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use composable_rust_core::{
-    CallError, Codecs, DecodeError, Encoded, Gateway, OutboxRow, ReplyOutcome, StreamId,
+    CallError, DecodeError, Encoded, Gateway, OutboxRow, ReplyOutcome, StreamId,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::attempts::Attempts;
 use super::breaker::BreakerSettings;
-use crate::encode::describe;
+use crate::encode::{Storage, describe};
 use crate::error::panic_text;
 
 /// How the calls of one gateway are made.
@@ -45,6 +45,8 @@ impl Default for GatewaySettings {
 pub(crate) enum Called {
     /// The gateway answers, with this content.
     Answered(ReplyOutcome, Encoded),
+    /// The gateway answers, and the answer cannot be stored, for this reason.
+    Unstorable(String),
     /// It may have happened.
     Retry(String),
     /// Nothing was sent.
@@ -56,23 +58,24 @@ pub(crate) enum Called {
 }
 
 pub(crate) trait ErasedGateway: Send + Sync {
-    fn call<'a>(&'a self, codecs: &'a Codecs, row: &'a OutboxRow) -> BoxFuture<'a, Called>;
+    fn call<'a>(&'a self, storage: Storage<'a>, row: &'a OutboxRow) -> BoxFuture<'a, Called>;
 }
 
 impl<G: Gateway> ErasedGateway for G {
-    fn call<'a>(&'a self, codecs: &'a Codecs, row: &'a OutboxRow) -> BoxFuture<'a, Called> {
+    fn call<'a>(&'a self, storage: Storage<'a>, row: &'a OutboxRow) -> BoxFuture<'a, Called> {
         let stream = &row.queued.stream;
         let key = row.queued.row.id.to_string();
         Box::pin(async move {
-            let request = match codecs.decode::<G::Request>(stream, &row.queued.row.content) {
+            let request = match storage.codecs.decode::<G::Request>(stream, &row.queued.row.content)
+            {
                 Ok(request) => request,
                 Err(error) => return unreadable(&error),
             };
             let call = AssertUnwindSafe(Gateway::call(self, request, &key)).catch_unwind();
             match call.await {
-                Ok(Ok(response)) => answered(codecs, stream, ReplyOutcome::Done, &response),
+                Ok(Ok(response)) => answered(storage, stream, ReplyOutcome::Done, &response),
                 Ok(Err(CallError::Failed(failure))) => {
-                    answered(codecs, stream, ReplyOutcome::Failed, &failure)
+                    answered(storage, stream, ReplyOutcome::Failed, &failure)
                 }
                 Ok(Err(CallError::Retry(error))) => Called::Retry(describe(&*error)),
                 Ok(Err(CallError::Unreachable(error))) => Called::Unreachable(describe(&*error)),
@@ -87,15 +90,17 @@ fn unreadable(error: &DecodeError) -> Called {
     if error.is_newer() { Called::Newer(text) } else { Called::Poison(text) }
 }
 
-/// What cannot be encoded did happen, so it is an attempt that came to nothing.
+/// An answer that cannot be stored is one all the same: the call was made, and made again it would
+/// be answered so again.
 fn answered(
-    codecs: &Codecs,
+    storage: Storage<'_>,
     stream: &StreamId,
     outcome: ReplyOutcome,
     content: &impl composable_rust_core::Message,
 ) -> Called {
-    match codecs.encode(stream, content) {
+    let encode = AssertUnwindSafe(|| storage.encoded(stream, content));
+    match catch_unwind(encode).unwrap_or_else(|panic| Err(panic_text(&*panic))) {
         Ok(content) => Called::Answered(outcome, content),
-        Err(error) => Called::Retry(format!("its answer cannot be stored: {error}")),
+        Err(reason) => Called::Unstorable(reason),
     }
 }

@@ -307,8 +307,8 @@ fn rows<T: Target>(
             let name = command.kind().name;
             return Err(PolicyError::Failed(format!("`{name}` is internal: nobody may send it")));
         }
-        let content = guarded(|| shared.codecs.encode_any(&recipient, &command))?
-            .map_err(|error| PolicyError::Failed(error.to_string()))?;
+        let content = guarded(|| shared.storage().encoded_any(&recipient, &command))?
+            .map_err(PolicyError::Failed)?;
         let row = NewOutboxRow {
             id: derive_id("policy", shared.log.id, &[policy], cause, n),
             kind,

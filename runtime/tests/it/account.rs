@@ -53,6 +53,11 @@ pub(crate) enum AccountCommand {
     PanicApplying,
     /// An event that does not survive the bincode format.
     Lossy,
+    /// Tells another account what does not survive the bincode format.
+    TellLossy(String),
+    TakeLossy(Lossy),
+    /// An event that holds a NaN.
+    Weigh,
     /// An event of this many bytes.
     Large(u32),
     #[message(internal)]
@@ -70,11 +75,12 @@ pub(crate) enum AccountEvent {
     Ended,
     Poison,
     Lossy(Lossy),
+    Weighed(f64),
     Large(String),
 }
 
 /// Bincode leaves `note` out when it writes, and misses it when it reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Lossy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -121,7 +127,7 @@ impl Aggregate for Account {
             }
             In::Withdraw { cents } => record(Out::Withdrawn { cents, seen }),
             In::Split(parts) => record_all(parts.into_iter().map(deposited)),
-            In::Touch | In::Paid(..) | In::Reminded => unchanged(),
+            In::Touch | In::Paid(..) | In::Reminded | In::TakeLossy(_) => unchanged(),
             In::Ask => repeat(deposited(self.cents)),
             In::PayFrom { other, cents } => record(Out::Asked { other, cents }),
             In::Nudge { other } => unchanged().with(effects![tell(&Account::id(other), In::Touch)]),
@@ -131,7 +137,12 @@ impl Aggregate for Account {
             In::PanicFinishing => record(deposited(i64::from(i32::MIN))),
             In::PanicDeciding => panic!("decide does not like this"),
             In::PanicApplying => record(Out::Poison),
-            In::Lossy => record(Out::Lossy(Lossy { note: None, cents: 1 })),
+            In::Lossy => record(Out::Lossy(Lossy { note: None, cents: 12_345 })),
+            In::TellLossy(other) => {
+                let lossy = In::TakeLossy(Lossy::default());
+                unchanged().with(effects![tell(&Account::id(other), lossy)])
+            }
+            In::Weigh => record(Out::Weighed(f64::NAN)),
             In::Large(bytes) => record(Out::Large("x".repeat(bytes as usize))),
         }
     }

@@ -109,14 +109,26 @@ async fn a_panic_fails_its_own_command_and_nothing_else() {
 async fn what_cannot_be_read_again_is_not_stored() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
-    let (lossy, fine, large) = tokio::join!(
+    let (lossy, told, nan, fine, large) = tokio::join!(
         account.send(In::Lossy),
+        account.send(In::TellLossy("2".into())),
+        account.send(In::Weigh),
         account.send(In::Deposit { cents: 2 }),
         account.send(In::Large(5_000_000)),
     );
 
-    assert!(matches!(&lossy, Err(SendError::Unstorable(_))), "{lossy:?}");
-    assert!(matches!(&large, Err(SendError::Unstorable(_))), "{large:?}");
+    let reason = |sent| match sent {
+        Err(SendError::Unstorable(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let lossy = reason(lossy);
+    assert!(!lossy.contains("12345") && lossy.contains("account.lossy"), "{lossy}");
+    let told = reason(told);
+    assert!(told.contains("account.take_lossy"), "{told}");
+    assert_eq!(store.outbox(), []);
+    let nan = reason(nan);
+    assert!(nan.contains("does it hold a NaN?"), "{nan}");
+    reason(large);
     assert_eq!(fine.unwrap().version, Version::new(1));
 }
 

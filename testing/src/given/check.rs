@@ -6,7 +6,7 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use super::scenario::Scenario;
-use crate::encoding::{message_failure, read_back, state_failure};
+use crate::encoding::{any_failure, message_failure, read_back, state_failure};
 use crate::failure::{Failure, code, effects_block, pretty};
 
 /// One command, decided, applied, and reacted to.
@@ -161,6 +161,11 @@ fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
                  let it decide from there.",
             ),
         ),
+        Reaction::DispatchCommand(dispatch) => {
+            any_failure("The dispatched command", &dispatch.command)
+        }
+        Reaction::CallGateway(call) => any_failure("The gateway's request", &call.request),
+        Reaction::Answer(answer) => any_failure("The answer", &answer.event),
         _ => None,
     }
 }

@@ -42,7 +42,7 @@ impl<A: Aggregate> When<A> {
         let incoming = scenario.next_incoming();
         let run = Run::of(&scenario, &incoming, &env, command);
         let again = Run::of(&scenario, &incoming, &env, command);
-        if let Some(failure) = run.differs(&again, command).or_else(|| run.failure(command)) {
+        if let Some(failure) = run.failure(command).or_else(|| run.differs(&again, command)) {
             failure.raise();
         }
         let before = scenario.state.clone();

@@ -45,6 +45,10 @@ pub(crate) enum FaultyCommand {
     /// Dispatches what only the runtime may.
     Forge,
     Lost(Part),
+    /// Dispatches what the default codec cannot read.
+    Pass,
+    /// Records what equals nothing.
+    Weigh,
 }
 
 /// Is written without its note and cannot be read without it.
@@ -57,7 +61,7 @@ pub(crate) struct Part {
 
 pub(crate) const PART: Part = Part { note: None, more: 7 };
 
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, PartialEq, Message)]
 pub(crate) enum FaultyEvent {
     Skipped(Part),
     Mapped {
@@ -73,6 +77,9 @@ pub(crate) enum FaultyEvent {
     Reacted,
     Applied,
     Forgotten,
+    Weighed {
+        kg: f64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -105,6 +112,8 @@ impl Aggregate for Faulty {
                 unchanged().with(effects![tell(&Order::id("1"), expire)])
             }
             In::Lost(_) => unchanged(),
+            In::Pass => unchanged().with(effects![tell(&Self::id("2"), In::Lost(PART))]),
+            In::Weigh => record(Out::Weighed { kg: f64::NAN }),
         }
     }
 

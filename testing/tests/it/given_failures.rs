@@ -107,6 +107,8 @@ fn messages_that_do_not_survive() {
     assert_says!("given_given_event_not_read", || {
         let _ = given::<Faulty>([FaultyEvent::Skipped(PART)]);
     });
+    assert_says!("given_dispatch_not_read", || when(FaultyCommand::Pass));
+    assert_says!("given_event_unequal", || when(FaultyCommand::Weigh));
     assert_says!("given_state_not_kept", || when(FaultyCommand::Forget));
 }
 

@@ -11,6 +11,8 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
+use crate::account::Lossy;
+
 /// What an actor is told to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Act {
@@ -89,6 +91,8 @@ pub(crate) enum ActorCommand {
     Due(Act),
     Heard(u32, Reply<Actor>),
     Answered(u32, Answer<Outside>),
+    /// Cannot be stored.
+    Lost(Lossy),
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -168,8 +172,14 @@ impl Aggregate for Actor {
             In::Heard(tag, Reply::Unchanged) => (tag, "unchanged".to_owned()),
             In::Heard(tag, Reply::Undelivered) => (tag, "undelivered".to_owned()),
             In::Answered(tag, Answer::Done(OutsideResponse::Said(text))) => (tag, text),
+            In::Answered(tag, Answer::Done(OutsideResponse::Lossy(_))) => (tag, "lossy".to_owned()),
             In::Answered(tag, Answer::Failed(_)) => (tag, "failed".to_owned()),
             In::Answered(tag, Answer::Exhausted) => (tag, "exhausted".to_owned()),
+            In::Answered(tag, Answer::Unstorable(reason)) => {
+                assert!(reason.contains("outside_response."), "{reason}");
+                (tag, "unstorable".to_owned())
+            }
+            In::Lost(_) => return unchanged(),
         };
         record(Out::Heard { tag, text, seen: seen(ctx) })
     }
@@ -256,6 +266,10 @@ impl Actor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     Answers,
+    /// With what cannot be read again.
+    AnswersLossily,
+    /// With more than can be stored.
+    AnswersAtLength,
     Fails,
     Retries,
     IsUnreachable,
@@ -292,6 +306,7 @@ pub(crate) enum OutsideRequest {
 #[derive(Debug, Clone, PartialEq, Message)]
 pub(crate) enum OutsideResponse {
     Said(String),
+    Lossy(Lossy),
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -318,6 +333,8 @@ impl Gateway for Outside {
         let next = self.script.lock().unwrap().pop_front();
         match next.unwrap_or(Behaviour::Answers) {
             Behaviour::Answers => Ok(OutsideResponse::Said(text)),
+            Behaviour::AnswersLossily => Ok(OutsideResponse::Lossy(Lossy::default())),
+            Behaviour::AnswersAtLength => Ok(OutsideResponse::Said("x".repeat(5_000_000))),
             Behaviour::Fails => Err(CallError::Failed(OutsideFailure::No)),
             Behaviour::Retries => Err(CallError::retry("try again")),
             Behaviour::IsUnreachable => Err(CallError::unreachable("no route")),

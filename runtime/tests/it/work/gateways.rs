@@ -37,6 +37,21 @@ async fn a_failure_is_final() {
     assert_eq!(world.outside.calls(), 2);
 }
 
+/// The call was made, and another would be answered so again.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_stored_is_told_to_the_caller() {
+    let world = World::new();
+    let app = world.app();
+    world.outside.next([Behaviour::AnswersLossily, Behaviour::AnswersAtLength]);
+    for tag in [1, 2] {
+        tell_to(&app, "a", call(tag)).await;
+        heard(&app, "a", &format!("{tag}: unstorable")).await;
+        assert_eq!(world.outside.calls(), tag as usize);
+    }
+    world.quiet().await;
+    assert!(world.dead_letters().await.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_does_not_count() {
     let world = World::new();

@@ -135,6 +135,22 @@ async fn a_stream_waits_behind_an_event_that_its_policy_fails_on() {
     assert!(world.dead_letters().await.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_command_that_cannot_be_stored_fails_its_policy() {
+    let world = World::new();
+    let loses = |recorded: &Recorded<Out>| -> Commands {
+        let is_note = matches!(recorded.event, Out::Did(Act::Note(_), _));
+        let lost = (Actor::id("b"), In::Lost(crate::account::Lossy::default()));
+        is_note.then_some(lost).into_iter().collect()
+    };
+    let builder = world.builder(world.memory.clone());
+    let app = started(builder.on::<Actor, Actor, Commands>("lose", loses).policy_from_start());
+    tell_to(&app, "a", Act::Note(1)).await;
+    let letter = world.dead_letter().await;
+    assert_eq!((letter.queue.kind, &*letter.queue.target), (OutboxKind::Policy, "lose"));
+    assert!(letter.error.as_ref().unwrap().contains("actor.lost"), "{:?}", letter.error);
+}
+
 /// The actor as an older binary knows it: without `Kept`.
 enum OldActor {}
 
