@@ -1,11 +1,16 @@
 //! What the inbox keeps of an outcome, and how it is told again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
 use composable_rust_core::__private::decode_value;
-use composable_rust_core::{Aggregate, Codecs, Encoded, Format, Mark, Message, StreamId, Version};
+use composable_rust_core::{
+    Aggregate, Codecs, DecodeError, Encoded, Format, Mark, Message, StreamId, Version,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{describe, unstorable};
-use crate::error::SendError;
+use crate::encode::describe;
+use crate::error::{SendError, panic_text};
 use crate::instance::Answer;
 use crate::plan::Rules;
 
@@ -39,12 +44,27 @@ pub(crate) fn stored_answer<A: Aggregate>(
         let told = mark.receipt.position.is_some();
         return if told { Ok(mark.receipt) } else { Err(SendError::Erased) };
     }
-    match decode_value(Format::Binary, &mark.answer).map_err(unstorable)? {
+    // What the framework itself keeps, only newer code can have written in another way.
+    let answer = decode_value(Format::Binary, &mark.answer)
+        .map_err(|source| SendError::UnreadableOutcome { newer: true, source: source.into() })?;
+    match answer {
         StoredAnswer::Accepted => Ok(mark.receipt),
         StoredAnswer::Rejected { name, version, codec, bytes } => {
             let content = Encoded { name: name.into(), version, codec: codec.into(), bytes };
-            let rejection = codecs.decode(stream, &content).map_err(unstorable)?;
-            Err(SendError::Rejected(rejection))
+            let decode = AssertUnwindSafe(|| codecs.decode::<A::Rejection>(stream, &content));
+            // Upcasters and codecs are code of users.
+            let decoded = catch_unwind(decode).unwrap_or_else(|panic| {
+                let (name, version) = (content.name.to_string(), content.version);
+                let source = panic_text(&*panic).into();
+                Err(DecodeError::Malformed { name, version, source })
+            });
+            Err(match decoded {
+                Ok(rejection) => SendError::Rejected(rejection),
+                Err(source) => {
+                    let newer = source.is_newer();
+                    SendError::UnreadableOutcome { newer, source: Arc::new(source) }
+                }
+            })
         }
         StoredAnswer::UnexpectedVersion { expected, actual } => {
             Err(SendError::UnexpectedVersion { expected, actual })
@@ -52,16 +72,26 @@ pub(crate) fn stored_answer<A: Aggregate>(
     }
 }
 
-/// Of a command and what it expects: the same key with another request is another message.
+/// Tells messages of one key apart: 48 bits of the command's name and the expected version, 64 of its
+/// content, and 16 of the version that the content has.
+///
+/// 0 is every message that the runtime carries, for its id tells all: it comes again the same to the
+/// byte.
 pub(crate) fn digest(message: &impl Message, expecting: Option<Version>) -> Result<u128, String> {
     let bytes = message.encode(Format::Binary).map_err(|error| describe(&error))?;
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
     let kind = message.kind();
-    hash.update(kind.name.as_bytes());
-    hash.update(&kind.version.to_le_bytes());
-    hash.update(&bytes);
+    let mut what = xxhash_rust::xxh3::Xxh3::new();
+    what.update(kind.name.as_bytes());
     if let Some(version) = expecting {
-        hash.update(&version.get().to_le_bytes());
+        what.update(&version.get().to_le_bytes());
     }
-    Ok(hash.digest128())
+    let (what, content) = (u128::from(what.digest()), xxhash_rust::xxh3::xxh3_64(&bytes));
+    Ok((what >> 16 << 80) | (u128::from(content) << 16) | u128::from(kind.version))
+}
+
+/// Returns `true` if the messages of two digests are the same, as far as can be told: the contents of
+/// two versions of a command cannot be compared, and in a rolling deploy both come under one key.
+pub(crate) fn is_same(one: u128, other: u128) -> bool {
+    let (what, version) = (|digest: u128| digest >> 80, |digest: u128| digest & 0xFFFF);
+    one == other || what(one) == what(other) && version(one) != version(other)
 }

@@ -106,7 +106,7 @@ impl DeadLetters {
             mark_refused(&self.0, &letter.queue, &letter.queued).await?;
         }
         under_seized_lease(&self.0, queue, async |lease| {
-            store.resolve_dead_letter(&lease, &letter, &answers_to(&letter)).await
+            store.resolve_dead_letter(&lease, &letter, &answers_to(&letter)?).await
         })
         .await?;
         Ok(())

@@ -124,7 +124,11 @@ impl<A: Aggregate> AggregateRuntime<A> {
 
 fn delivered<R: composable_rust_core::Message>(outcome: Result<(), SendError<R>>) -> Delivered {
     let error = match outcome {
-        Ok(()) | Err(SendError::Rejected(_) | SendError::Erased) => return Delivered::Handled,
+        // A mark stands: it was handled, whether this code can read the answer or not.
+        Ok(())
+        | Err(SendError::Rejected(_) | SendError::Erased | SendError::UnreadableOutcome { .. }) => {
+            return Delivered::Handled;
+        }
         Err(error) => error,
     };
     let text = describe(&error);

@@ -10,7 +10,7 @@ use composable_rust_core::{
 use futures_util::TryStreamExt as _;
 
 use crate::aggregate::AggregateRuntime;
-use crate::answer::stored_answer;
+use crate::answer::{is_same, stored_answer};
 use crate::backoff::Backoff;
 use crate::error::{LoadError, SendError};
 use crate::instance::{Answer, Instance, Letter};
@@ -252,7 +252,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             self.shared.absorbed.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("composable_rust_absorbed_total", "aggregate" => A::NAME)
                 .increment(1);
-            let is_same = letter.question.digest.is_none_or(|digest| digest == mark.digest);
+            let is_same = letter.question.digest.is_none_or(|digest| is_same(digest, mark.digest));
             let answer = if is_same {
                 stored_answer::<A>(&self.shared.codecs, &instance.stream, mark)
             } else {

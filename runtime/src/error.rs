@@ -111,6 +111,16 @@ pub enum SendError<R: Message> {
     /// The command was handled before, and its outcome was erased with the stream.
     #[error("the outcome was erased")]
     Erased,
+    /// The command was handled before, and this code cannot read how: newer code decided it, or the
+    /// rejection was renamed or changed without an upcaster. It is not decided again. Ask newer code,
+    /// or look at the state.
+    #[error("the command was handled before; its outcome cannot be read")]
+    UnreadableOutcome {
+        /// `true` if newer code can read it.
+        newer: bool,
+        /// What cannot be read.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// The instance's stream is closed. Nothing will ever be recorded in it again.
     #[error("the stream is closed")]
     Closed,
@@ -147,6 +157,7 @@ impl<R: Message> SendError<R> {
             Self::DeadlinePassed => "deadline_passed",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Erased => "erased",
+            Self::UnreadableOutcome { .. } => "unreadable_outcome",
             Self::Closed => "closed",
             Self::Internal(_) => "internal",
             Self::Panicked(_) => "panicked",

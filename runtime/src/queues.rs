@@ -149,7 +149,7 @@ impl Queues {
     ///
     /// [`StoreError`]: it may not be discarded. Try again.
     pub async fn discard(&self, message: &WaitingMessage) -> Result<(), StoreError> {
-        let answers = refusal(&message.queue, &message.queued);
+        let answers = refusal(&message.queue, &message.queued)?;
         mark_refused(&self.0, &message.queue, &message.queued).await?;
         self.settle(message, QueueChange::Done(answers)).await
     }

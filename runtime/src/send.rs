@@ -59,8 +59,13 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     /// expected version, with the same key is refused with [`SendError::KeyReused`]. Keys are scoped
     /// to the instance.
     ///
-    /// Commands are told apart by their encoding: a key does not survive a change of the command's
-    /// version, and a command that holds a hash map does not encode the same twice; use ordered maps.
+    /// Commands are told apart by their encoding. A command that holds a hash map does not encode the
+    /// same twice; use ordered maps. Of two versions of a command only the names are compared, so that
+    /// a key may come again from older or newer code.
+    ///
+    /// A key is for one command, for good: ids of what follows derive from it. Used again after the
+    /// inbox has forgotten it ([`Settings::keep_marks`](crate::Settings::keep_marks)), it gives events
+    /// and effects the ids of then, and receivers that still know those ignore them.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self

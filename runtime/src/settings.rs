@@ -48,7 +48,7 @@ pub struct Settings {
     /// Commands of the outbox that are on their way to instances of one type at a time. Default 256.
     pub dispatches: usize,
     /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
-    /// may still be delivered is known for as long as that lasts. Default 30 days.
+    /// may still be delivered is known for as long as that lasts. At least an hour. Default 30 days.
     pub keep_marks: Duration,
     /// How often a dispatched command, a timer or a policy may fail before it is parked.
     pub attempts: Attempts,

@@ -12,6 +12,9 @@ use crate::work::{RECEIVED, Source};
 /// A shorter lease would be renewed without pause.
 const LEAST_LEASE: Duration = Duration::from_millis(100);
 
+/// An append whose outcome is unknown must be recognised when it is sent again.
+const LEAST_MARKS: Duration = Duration::from_secs(3_600);
+
 /// How the names of senders in other services begin.
 const BUS_PREFIX: &str = "bus_";
 
@@ -63,6 +66,9 @@ impl AppBuilder {
         }
         if self.settings.lease < LEAST_LEASE {
             problems.push(format!("the setting `lease` must be at least {LEAST_LEASE:?}"));
+        }
+        if self.settings.keep_marks < LEAST_MARKS {
+            problems.push(format!("the setting `keep_marks` must be at least {LEAST_MARKS:?}"));
         }
         problems
     }

@@ -120,7 +120,11 @@ pub(crate) fn kept(mut error: String) -> String {
     if error.contains('\0') { error.replace('\0', " ") } else { error }
 }
 
-/// What is stored beside a message. What cannot be read was erased.
-pub(crate) fn metadata(text: &str) -> Option<Metadata> {
-    serde_json::from_str(text).ok()
+/// What is stored beside a message; `None` if it was erased. What cannot be read, newer code wrote.
+pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = serde_json::from_str(text);
+    read.map(Some).map_err(|error| format!("the metadata of a message cannot be read: {error}"))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, OutboxKind, Queue, QueuedRow, ReplyOutcome, StoreError,
-    WorkQueues as _,
+    DeadLetter, DeadLetterDecision, Metadata, OutboxKind, Queue, QueuedRow, ReplyOutcome,
+    StoreError, WorkQueues as _,
 };
 
 use super::context::{Work, metadata};
@@ -39,7 +39,14 @@ impl Work {
         let mut done = Ok(());
         for letter in letters {
             let Some(held) = held.get(&letter.queue) else { continue };
-            let answers = answers_to(&letter);
+            let answers = match answers_to(&letter) {
+                Ok(answers) => answers,
+                Err(error) => {
+                    let id = letter.queued.row.id;
+                    tracing::debug!(%id, %error, "a dead letter waits for newer code to refuse it");
+                    continue;
+                }
+            };
             if letter.decision == Some(DeadLetterDecision::Refuse) {
                 let marked = mark_refused(&self.shared, &letter.queue, &letter.queued).await;
                 if let Err(error) = marked {
@@ -79,17 +86,20 @@ pub(crate) async fn mark_refused(
 }
 
 /// What the sender of a refused dead letter is told.
-pub(crate) fn answers_to(letter: &DeadLetter) -> Vec<QueuedRow> {
+pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<QueuedRow>, StoreError> {
     let refused = letter.decision == Some(DeadLetterDecision::Refuse);
     // One that came too late to be tried may have been handled, and answered, long ago.
     let was_late = letter.attempts == 0 && letter.error.is_some();
-    if refused && !was_late { refusal(&letter.queue, &letter.queued) } else { Vec::new() }
+    if refused && !was_late { refusal(&letter.queue, &letter.queued) } else { Ok(Vec::new()) }
 }
 
-/// What the sender of a message that nobody will handle is told.
-pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Vec<QueuedRow> {
+/// What the sender of a message that nobody will handle is told. An error says that newer code must
+/// tell it.
+pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow>, StoreError> {
+    let metadata = metadata(&queued.row.metadata).map_err(StoreError::Invalid)?;
+    let Some(metadata) = metadata else { return Ok(Vec::new()) };
     let outcome = match queue.kind {
-        OutboxKind::Timer => return Vec::new(),
+        OutboxKind::Timer => return Ok(Vec::new()),
         OutboxKind::Call => ReplyOutcome::Exhausted,
         _ => ReplyOutcome::Undelivered,
     };
@@ -98,17 +108,17 @@ pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Vec<QueuedRow> {
         OutboxKind::Send => queued.row.recipient.split('-').next().unwrap_or_default(),
         _ => &queue.target,
     };
-    answer(queued, from, outcome, None)
+    Ok(answer(queued, metadata, from, outcome, None))
 }
 
 /// The answer to an effect, queued behind what its sender has sent.
 pub(super) fn answer(
     of: &QueuedRow,
+    mut metadata: Metadata,
     from: &str,
     outcome: ReplyOutcome,
     content: Option<composable_rust_core::Encoded>,
 ) -> Vec<QueuedRow> {
-    let Some(mut metadata) = metadata(&of.row.metadata) else { return Vec::new() };
     // What could not be delivered as an answer is not answered itself.
     if metadata.reply.is_some() {
         return Vec::new();

@@ -20,7 +20,7 @@ use crate::plan::BUS;
 pub(super) const DISPATCHED: u128 = 0;
 
 /// The digest of the mark of a message that has left for another service.
-const FORWARDED: u128 = 1;
+const FORWARDED: u128 = 1 << 16;
 
 /// Names the content of an answer that says why the gateway's cannot be stored.
 const UNSTORABLE: &str = "unstorable";
@@ -101,21 +101,29 @@ impl Work {
 
     async fn dispatch(&self, row: &OutboxRow) -> Executed {
         let queued = &row.queued.row;
-        let Some(metadata) = metadata(&queued.metadata) else {
+        let metadata = match metadata(&queued.metadata) {
+            Ok(Some(metadata)) => metadata,
             // Erased with the stream that sent it.
-            return Executed::Done(Vec::new());
+            Ok(None) => return Executed::Done(Vec::new()),
+            Err(reason) => return Executed::Newer(reason),
         };
         let stream = match queued.recipient.parse() {
             Ok(stream) => stream,
             Err(error) => return Executed::Poison(format!("{error}")),
         };
         let (id, content) = (MessageId(queued.id), queued.content.clone());
-        let message = Carried { stream, id, content, metadata, fires: None };
+        let message = Carried { stream, id, content, metadata: metadata.clone(), fires: None };
         match self.registry.handle_carried(&message).await {
             Delivered::Handled | Delivered::Void => Executed::Done(Vec::new()),
             Delivered::Closed => {
                 let target = &row.queue.target;
-                Executed::Done(answer(&row.queued, target, ReplyOutcome::Undelivered, None))
+                Executed::Done(answer(
+                    &row.queued,
+                    metadata,
+                    target,
+                    ReplyOutcome::Undelivered,
+                    None,
+                ))
             }
             Delivered::Failed(error) => Executed::Failed(error),
             Delivered::Poison(error) => Executed::Poison(error),
@@ -128,9 +136,12 @@ impl Work {
         let Some(registered) = self.gateways.get(row.queue.target.as_str()) else {
             return Executed::Newer(format!("no gateway is called `{}`", row.queue.target));
         };
-        if row.queued.row.metadata.is_empty() {
-            return Executed::Done(Vec::new());
-        }
+        // Before the call is made: what cannot be read could not be answered.
+        let metadata = match metadata(&row.queued.row.metadata) {
+            Ok(Some(metadata)) => metadata,
+            Ok(None) => return Executed::Done(Vec::new()),
+            Err(reason) => return Executed::Newer(reason),
+        };
         let limit = registered.settings.time_limit;
         let called = tokio::select! {
             biased;
@@ -140,7 +151,7 @@ impl Work {
         let target = &row.queue.target;
         match called {
             Called::Answered(outcome, content) => {
-                Executed::Done(answer(&row.queued, target, outcome, Some(content)))
+                Executed::Done(answer(&row.queued, metadata, target, outcome, Some(content)))
             }
             Called::Unstorable(reason) => {
                 tracing::error!(
@@ -154,14 +165,15 @@ impl Work {
                     bytes: kept(reason).into_bytes(),
                 };
                 let outcome = ReplyOutcome::Unstorable;
-                Executed::Done(answer(&row.queued, target, outcome, Some(content)))
+                Executed::Done(answer(&row.queued, metadata, target, outcome, Some(content)))
             }
             Called::Retry(error) => {
                 let attempts = registered.settings.attempts;
                 if attempts.wait_after(row.attempts + 1).is_some() {
                     return Executed::Failed(error);
                 }
-                let exhausted = answer(&row.queued, target, ReplyOutcome::Exhausted, None);
+                let exhausted =
+                    answer(&row.queued, metadata, target, ReplyOutcome::Exhausted, None);
                 Executed::Exhausted(error, exhausted)
             }
             Called::Unreachable(reason) => Executed::Waiting(reason),

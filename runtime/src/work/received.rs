@@ -32,7 +32,11 @@ impl Work {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let target = row.row.target.clone();
-        let is_reply = metadata(&row.row.metadata).is_some_and(|of| of.reply.is_some());
+        let metadata = match metadata(&row.row.metadata) {
+            Ok(metadata) => metadata,
+            Err(reason) => return Ok(Err(Refusal::Newer(reason))),
+        };
+        let is_reply = metadata.as_ref().is_some_and(|of| of.reply.is_some());
         if is_reply || self.serves(&target).await? {
             return Ok(Ok(row));
         }
@@ -42,9 +46,10 @@ impl Work {
                 "a command came over the bus, but its type is not served; answering undelivered"
             );
         }
-        let answers = answer(&row, &target, ReplyOutcome::Undelivered, None);
+        let undelivered = ReplyOutcome::Undelivered;
+        let answers = metadata.map(|of| answer(&row, of, &target, undelivered, None));
         let unasked = || Refusal::Never(format!("`{target}` is not served"));
-        Ok(answers.into_iter().next().ok_or_else(unasked))
+        Ok(answers.into_iter().flatten().next().ok_or_else(unasked))
     }
 
     /// Whether this process or another of the service serves a type. In a rolling deploy, old

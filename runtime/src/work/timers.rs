@@ -230,14 +230,16 @@ fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
 
 /// Whether it was erased, so that no append takes it away.
 fn is_erased(timer: &DueTimer) -> bool {
-    metadata(&timer.metadata).is_none()
+    timer.metadata.is_empty()
 }
 
 impl Work {
     async fn fire(&self, timer: &DueTimer) -> Delivered {
-        let Some(metadata) = metadata(&timer.metadata) else {
+        let metadata = match metadata(&timer.metadata) {
+            Ok(Some(metadata)) => metadata,
             // Erased with its stream: there is nothing to be told.
-            return Delivered::Handled;
+            Ok(None) => return Delivered::Handled,
+            Err(reason) => return Delivered::Newer(reason),
         };
         let message = Carried {
             stream: timer.stream.clone(),

@@ -2,10 +2,11 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Version};
-use composable_rust_runtime::SendError;
+use composable_rust_runtime::{App, SendError};
 use composable_rust_testing::{InMemoryEventStore, assert_states_match_log};
 
 use crate::account::{Account, AccountCommand as In, AccountError, app};
+use crate::till::{NewTill, NewTillCommand, NewTillError, OldTill, OldTillCommand};
 
 #[tokio::test]
 async fn a_keyed_command_is_answered_as_the_first_time() {
@@ -142,4 +143,42 @@ async fn a_key_that_comes_again_elsewhere_leaves_the_state_that_the_log_has() {
         assert_states_match_log::<Account>(app, &store).await;
     }
     assert_eq!(store.all_events().len(), 1);
+}
+
+/// Both releases of a till on one store.
+fn releases() -> (App, App) {
+    let store = InMemoryEventStore::new();
+    let older = App::builder(store.clone()).aggregate::<OldTill>(()).build().unwrap();
+    (older, App::builder(store).aggregate::<NewTill>(()).build().unwrap())
+}
+
+/// Either may get the first try, and the other the next.
+#[tokio::test]
+async fn a_key_survives_a_new_version_of_its_command() {
+    let (older, newer) = releases();
+    let (older, newer) = (older.handle(&OldTill::id("1")), newer.handle(&NewTill::id("1")));
+    let old = |cents| OldTillCommand::Add { cents };
+    let new = |cents| NewTillCommand::Add { cents, note: "by hand".to_owned() };
+
+    let first = older.send(old(5)).key("a").await.unwrap();
+    assert_eq!(newer.send(new(5)).key("a").await.unwrap(), first);
+    let first = newer.send(new(5)).key("b").await.unwrap();
+    assert_eq!(older.send(old(5)).key("b").await.unwrap(), first);
+
+    let reused = newer.send(new(6)).key("b").await.unwrap_err();
+    assert!(matches!(reused, SendError::KeyReused), "{reused:?}");
+    let other = older.send(old(5)).key("a").expecting(Version::new(2)).await.unwrap_err();
+    assert!(matches!(other, SendError::KeyReused), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_only_newer_code_knows_is_told_as_one() {
+    let (older, newer) = releases();
+    let (older, newer) = (older.handle(&OldTill::id("1")), newer.handle(&NewTill::id("1")));
+    let much = NewTillCommand::Add { cents: 2_000, note: String::new() };
+    let refused = newer.send(much).key("a").await.unwrap_err();
+    assert_eq!(refused.rejection(), Some(&NewTillError::TooMuch));
+    let unknown = older.send(OldTillCommand::Add { cents: 2_000 }).key("a").await.unwrap_err();
+    assert!(matches!(unknown, SendError::UnreadableOutcome { newer: true, .. }), "{unknown:?}");
+    assert_eq!(unknown.code(), "unreadable_outcome");
 }

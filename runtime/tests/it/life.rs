@@ -72,10 +72,14 @@ fn a_wrong_app_lists_everything_that_is_wrong() {
     let error = App::builder(InMemoryEventStore::new())
         .aggregate::<Account>(Process::new())
         .aggregate::<Account>(Process::new())
-        .settings(|settings| settings.mailbox = 0)
+        .settings(|settings| {
+            settings.mailbox = 0;
+            settings.keep_marks = Duration::from_secs(60);
+        })
         .build()
         .unwrap_err();
-    assert_eq!(error.problems().len(), 2, "{error}");
+    assert_eq!(error.problems().len(), 3, "{error}");
+    assert!(error.to_string().contains("`keep_marks` must be at least 3600s"), "{error}");
     assert!(error.to_string().contains("`account` is registered twice"), "{error}");
 }
 

@@ -18,4 +18,5 @@ mod store_limits;
 mod store_script;
 mod store_sequence;
 mod store_shutdown;
+mod till;
 mod work;

@@ -8,7 +8,8 @@ use composable_rust_core::{
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
 use super::node::{Mishap, Node};
-use super::world::{World, eventually, heard, log, millis, tell_to};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use crate::till::{NewTill, OldTill, OldTillCommand};
 
 fn tell_b(act: Act) -> Act {
     Act::Tell { to: "b".into(), act: Box::new(act) }
@@ -210,6 +211,53 @@ async fn a_command_that_only_newer_code_knows_waits() {
         heard(&app, "a", &format!("{n}: note 1")).await;
         assert!(begun.elapsed() < millis(500), "{:?}", begun.elapsed());
     }
+    assert_eq!(world.memory.outbox().len(), 1);
+    assert!(world.dead_letters().await.is_empty());
+}
+
+/// Newer code refused it, and did not live to say so.
+#[tokio::test(start_paused = true)]
+async fn what_is_handled_needs_no_answer_that_can_be_read() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    node.next("settle", [Mishap::CrashesBefore]);
+    let newer = started(world.builder(node.clone()).aggregate::<NewTill>(()));
+    let recipient = NewTill::id("1").stream();
+    let command = OldTillCommand::Add { cents: 2_000 };
+    let mut row = world.row("a", "b", Codecs::default().encode(&recipient, &command).unwrap());
+    (row.row.target, row.row.recipient) = ("till".to_owned(), recipient.to_string());
+    let mut metadata: Metadata = serde_json::from_str(&row.row.metadata).unwrap();
+    metadata.return_addresses.clear();
+    row.row.metadata = serde_json::to_string(&metadata).unwrap();
+    let partition = world.memory.log().partition_of(&row.stream);
+    world.memory.enqueue(partition, &[row], None).await.unwrap();
+    eventually("it is handled", async || node.counts().contains_key("settle")).await;
+    assert_eq!(world.memory.outbox().len(), 1);
+
+    let older = started(world.builder(world.memory.clone()).aggregate::<OldTill>(()));
+    eventually("the row goes", async || world.memory.outbox().is_empty()).await;
+    assert!(world.dead_letters().await.is_empty());
+    drop((newer, older));
+}
+
+/// What newer code adds to the metadata is not taken for erased.
+#[tokio::test(start_paused = true)]
+async fn metadata_that_only_newer_code_knows_is_waited_for() {
+    let world = World::new();
+    let app = world.app();
+    let reply = Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(2)));
+    let mut row = world.row("b", "a", reply.unwrap());
+    let mut metadata: Metadata = serde_json::from_str(&row.row.metadata).unwrap();
+    let tag = Tag { variant: "actor.heard".into(), version: 1, fields: 1, value: "1".into() };
+    let (from, outcome) = ("actor".to_owned(), ReplyOutcome::Unchanged);
+    metadata.reply = Some(ReplyTo { from, outcome, tag, seal: None });
+    let text = serde_json::to_string(&metadata).unwrap();
+    row.row.metadata = text.replace("\"unchanged\"", "\"postponed\"");
+    let partition = world.memory.log().partition_of(&row.stream);
+    world.memory.enqueue(partition, &[row], None).await.unwrap();
+    tell_to(&app, "c", Act::Ask { to: "d".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    heard(&app, "c", "1: note 1").await;
+    tokio::time::sleep(millis(60_000)).await;
     assert_eq!(world.memory.outbox().len(), 1);
     assert!(world.dead_letters().await.is_empty());
 }

@@ -149,7 +149,7 @@ async fn a_group_that_the_broker_forgot_goes_on_where_it_was() {
 async fn what_comes_again_when_its_mark_is_gone_is_parked() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
     assert!(first.shutdown(PATIENCE).await);
-    let short = |settings: &mut Settings| settings.keep_marks = millis(120_000);
+    let short = |settings: &mut Settings| settings.keep_marks = millis(3_900_000);
     let back = started(back(&at_back, &line).settings(short));
     for n in 1..=3 {
         let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
@@ -159,7 +159,7 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
     line.bus.rewind(&group_of_back());
     absorbed(&back, 3).await;
     // Marks are looked at every ten minutes: these are old, but there.
-    tokio::time::sleep(millis(200_000)).await;
+    tokio::time::sleep(millis(3_950_000)).await;
     line.bus.rewind(&group_of_back());
     eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
     absorbed(&back, 3).await;
@@ -221,10 +221,10 @@ async fn an_old_backlog_is_handled_whatever_fails_meanwhile() {
             let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
             send(&front, "1", tell).await;
         }
-        tokio::time::sleep(millis(200_000)).await;
+        tokio::time::sleep(millis(3_950_000)).await;
         let node = Node::new(at_back.memory.clone());
         node.next("keep_checkpoints", [mishap; 3]);
-        let short = |settings: &mut Settings| settings.keep_marks = millis(120_000);
+        let short = |settings: &mut Settings| settings.keep_marks = millis(3_900_000);
         let back = started(back_on(&at_back, node, &line).settings(short));
         eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
         let notes = |own: &Back| (own.0.len() == 3).then(|| own.0.clone());
