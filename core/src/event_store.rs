@@ -43,6 +43,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// The largest metadata, in bytes of JSON text.
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 
+/// The largest append, in bytes of payloads, metadata and answers.
+pub const MAX_APPEND_BYTES: usize = 64 * 1024 * 1024;
+
 /// A row of a load: a state to start from, then the events after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loaded {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use crate::{
-    Advance, Append, Encoded, Firing, LogInfo, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
-    NewMark, NewOutboxRow, OutboxKind, QueueChange, QueuedRow, Settlement, StoreError, TimerChange,
-    TimerSettlement,
+    Advance, Append, Encoded, Firing, LogInfo, MAX_APPEND_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES,
+    MAX_PAYLOAD_BYTES, NewMark, NewOutboxRow, OutboxKind, QueueChange, QueuedRow, Settlement,
+    StoreError, TimerChange, TimerSettlement,
 };
 
 /// Checks what [`EventStore::append_events`](crate::EventStore::append_events) requires of a batch,
@@ -154,7 +154,7 @@ impl Append {
         for change in &self.timers {
             check_timer(change)?;
         }
-        Ok(())
+        check_size("append", self.size(), MAX_APPEND_BYTES)
     }
 }
 
@@ -306,6 +306,12 @@ mod tests {
         append("a-1", event("x", MAX_PAYLOAD_BYTES, text.clone())).validate().unwrap();
         assert!(refusal(&append("a-1", event("x", MAX_PAYLOAD_BYTES + 1, ""))).contains("payload"));
         assert!(refusal(&append("a-1", event("x", 0, text + " "))).contains("metadata"));
+        let full = MAX_APPEND_BYTES / MAX_PAYLOAD_BYTES;
+        let mut many = append("a-1", event("x", MAX_PAYLOAD_BYTES, ""));
+        many.events = vec![many.events.remove(0); full];
+        many.validate().unwrap();
+        many.events.push(event("x", 1, ""));
+        assert!(refusal(&many).contains("append"));
     }
 
     #[test]

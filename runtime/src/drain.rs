@@ -152,6 +152,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             stream: &instance.stream,
             env: &self.env,
             storage: self.shared.storage(),
+            max_bytes: self.shared.settings.batch_bytes,
             remote: &self.shared.remote,
             known: &self.shared.known,
         };
@@ -159,6 +160,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             let questions: Vec<_> = letters.iter().map(|letter| &letter.question).collect();
             plan(&rules, &base, &questions)
         };
+        instance.put_back(letters.split_off(plan.rulings.len()));
         // What fails now may have been recorded when it was sent first.
         let asked: Vec<_> = plan.rulings.iter().map(Ruling::is_failure).collect();
         if asked.contains(&true) {

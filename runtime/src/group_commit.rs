@@ -8,7 +8,7 @@ use std::time::Duration;
 use composable_rust_core::{
     Append, Clock, EventStore as _, LogInfo, Rng, SharedEventStore, StoreError, StreamId, Verdict,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::backoff::Backoff;
 use crate::{Settings, SystemClock, SystemRng};
@@ -16,8 +16,11 @@ use crate::{Settings, SystemClock, SystemRng};
 /// Appends to any event store, one writer per partition: a writer sends everything that waits as
 /// one batch, and what arrives meanwhile is the next batch.
 ///
-/// A batch whose outcome is unknown is sent again, the same, for as long as anybody waits for it.
-/// If a batch is refused, its appends are sent one by one, so that only the guilty one fails.
+/// A batch whose outcome is unknown is sent again for as long as anybody waits for it: the same at
+/// first, then in halves, so that an append that always fails holds up no other for long. If a batch
+/// is refused, its appends are sent one by one, so that only the guilty one fails.
+///
+/// Appends to one stream are sent in order, unless one before them fails again and again.
 #[derive(Clone)]
 pub struct GroupCommit(Arc<Inner>);
 
@@ -92,11 +95,14 @@ impl GroupCommit {
         }
         let (queue, waiting) = mpsc::channel(self.0.settings.writer_queue);
         let writer = Writer {
-            partition,
-            store: self.0.store.clone(),
+            sender: Sender {
+                partition,
+                store: self.0.store.clone(),
+                clock: Arc::clone(&self.0.clock),
+                rng: Arc::clone(&self.0.rng),
+            },
             settings: self.0.settings.clone(),
-            clock: Arc::clone(&self.0.clock),
-            rng: Arc::clone(&self.0.rng),
+            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
             waiting,
             held: VecDeque::new(),
             crowded: false,
@@ -107,12 +113,25 @@ impl GroupCommit {
     }
 }
 
-struct Writer {
+/// Tries of a batch, and of an append alone, before it is not one of many that fail.
+const TRIES: u32 = 3;
+/// Appends of one partition that are retried beside its writer, at most.
+const MAX_ASIDE: usize = 16;
+
+/// Sends batches to one partition.
+#[derive(Clone)]
+struct Sender {
     partition: u16,
     store: SharedEventStore,
-    settings: Settings,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
+}
+
+struct Writer {
+    sender: Sender,
+    settings: Settings,
+    /// Room for appends that are retried beside the writer.
+    aside: Arc<Semaphore>,
     waiting: mpsc::Receiver<Queued>,
     /// Appends whose stream was already in the batch when they came.
     held: VecDeque<Queued>,
@@ -137,6 +156,18 @@ impl Batch {
         self.replies.push(queued.reply);
     }
 
+    /// Its two halves, less what nobody waits for any more; those that hold nothing are left out.
+    fn halves(self) -> Vec<Self> {
+        let waited = self.appends.into_iter().zip(self.replies);
+        let waited: Vec<_> = waited.filter(|(_, reply)| !reply.is_closed()).collect();
+        let middle = waited.len().div_ceil(2);
+        let mut halves = [Self::default(), Self::default()];
+        for (index, (append, reply)) in waited.into_iter().enumerate() {
+            halves[usize::from(index >= middle)].add(Queued { append, reply });
+        }
+        halves.into_iter().filter(|half| !half.appends.is_empty()).collect()
+    }
+
     fn is_abandoned(&self) -> bool {
         self.replies.iter().all(oneshot::Sender::is_closed)
     }
@@ -145,7 +176,7 @@ impl Batch {
 impl Writer {
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            self.commit(batch).await;
+            self.commit(batch, TRIES).await;
         }
     }
 
@@ -184,49 +215,104 @@ impl Writer {
         }
     }
 
-    async fn commit(&self, batch: Batch) {
-        match self.decided(&batch).await {
-            None => {}
-            Some(Ok(verdicts)) => {
+    /// Sends a batch until its outcome is known or nobody waits for it any more.
+    ///
+    /// What fails again and again is sent in halves, for one append may be at fault for all: a damaged
+    /// page, a statement that takes too long. Such an append is then retried beside the writer, which
+    /// goes on.
+    async fn commit(&self, batch: Batch, tries: u32) {
+        let mut backoff = backoff();
+        for n in 1..=tries {
+            match self.sender.send(&batch).await {
+                Some(answer) => return self.answer(batch, answer).await,
+                None if batch.is_abandoned() => return,
+                None if n < tries => backoff.wait(&*self.sender.clock, &*self.sender.rng).await,
+                None => {}
+            }
+        }
+        if batch.appends.len() == 1 {
+            return self.set_aside(batch).await;
+        }
+        tracing::warn!(
+            partition = self.sender.partition,
+            appends = batch.appends.len(),
+            "a batch fails again and again; it is sent in halves"
+        );
+        for half in batch.halves() {
+            let tries = if half.appends.len() == 1 { TRIES } else { 1 };
+            Box::pin(self.commit(half, tries)).await;
+        }
+    }
+
+    async fn answer(&self, batch: Batch, answer: Result<Vec<Verdict>, StoreError>) {
+        match answer {
+            Ok(verdicts) => {
                 for (reply, verdict) in batch.replies.into_iter().zip(verdicts) {
                     let _ = reply.send(Ok(verdict));
                 }
             }
-            Some(Err(error)) if batch.appends.len() == 1 => {
+            Err(error) if batch.appends.len() == 1 => {
                 for reply in batch.replies {
                     let _ = reply.send(Err(error.clone()));
                 }
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 tracing::debug!(%error, "a batch was refused; its appends are sent one by one");
                 for (append, reply) in batch.appends.into_iter().zip(batch.replies) {
                     let mut alone = Batch::default();
                     alone.add(Queued { append, reply });
-                    Box::pin(self.commit(alone)).await;
+                    Box::pin(self.commit(alone, TRIES)).await;
                 }
             }
         }
     }
 
-    /// The store's answer; `None` once nobody waits for it any more.
-    async fn decided(&self, batch: &Batch) -> Option<Result<Vec<Verdict>, StoreError>> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-        loop {
-            match self.store.append_events(self.partition, &batch.appends).await {
-                Err(error) if error.is_transient() => {
-                    if batch.is_abandoned() {
-                        return None;
-                    }
-                    let cause = std::error::Error::source(&error);
-                    tracing::warn!(
-                        partition = self.partition,
-                        cause = cause.map(tracing::field::display),
-                        "the outcome of an append is unknown; it is sent again"
-                    );
-                    backoff.wait(&*self.clock, &*self.rng).await;
-                }
-                answer => return Some(answer),
+    /// Retries an append that fails by itself, beside the writer if not too many are retried so
+    /// already: when the server is away, all fail.
+    async fn set_aside(&self, batch: Batch) {
+        let Ok(room) = Arc::clone(&self.aside).try_acquire_owned() else {
+            return self.sender.retry(batch).await;
+        };
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let _room = room;
+            sender.retry(batch).await;
+        });
+    }
+}
+
+impl Sender {
+    /// Sends a batch of one until its outcome is known or nobody waits for it any more.
+    async fn retry(&self, batch: Batch) {
+        let mut backoff = backoff();
+        while !batch.is_abandoned() {
+            backoff.wait(&*self.clock, &*self.rng).await;
+            let Some(answer) = self.send(&batch).await else { continue };
+            let verdict = answer.map(|mut verdicts| verdicts.remove(0));
+            for reply in batch.replies {
+                let _ = reply.send(verdict.clone());
             }
+            return;
         }
     }
+
+    /// The store's answer; `None` if the outcome is unknown.
+    async fn send(&self, batch: &Batch) -> Option<Result<Vec<Verdict>, StoreError>> {
+        match self.store.append_events(self.partition, &batch.appends).await {
+            Err(error) if error.is_transient() => {
+                let cause = std::error::Error::source(&error);
+                tracing::warn!(
+                    partition = self.partition,
+                    cause = cause.map(tracing::field::display),
+                    "the outcome of an append is unknown; it is sent again"
+                );
+                None
+            }
+            answer => Some(answer),
+        }
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(2))
 }

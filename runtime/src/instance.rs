@@ -160,6 +160,14 @@ impl<A: Aggregate> Instance<A> {
         self.moved.notify_waiters();
     }
 
+    /// Puts letters that a drain has no room for back to where it took them from.
+    pub(crate) fn put_back(&self, letters: Vec<Letter<A>>) {
+        let mut mailbox = self.lock();
+        for letter in letters.into_iter().rev() {
+            mailbox.waiting.push_front(letter);
+        }
+    }
+
     /// Whether nothing waits, runs or is being saved.
     pub(crate) fn is_idle(&self) -> bool {
         let mailbox = self.lock();

@@ -27,6 +27,8 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     pub(crate) stream: &'a StreamId,
     pub(crate) env: &'a A::Environment,
     pub(crate) storage: Storage<'a>,
+    /// Bytes after which an append takes no further message.
+    pub(crate) max_bytes: usize,
     /// Targets that live in another service.
     pub(crate) remote: &'a BTreeSet<&'static str>,
     /// Targets and gateways of this service.
@@ -95,7 +97,8 @@ impl<A: Aggregate> Plan<A> {
     }
 }
 
-/// Decides every question in turn, each on the state that the one before left.
+/// Decides the questions in turn, each on the state that the one before left, until the append is
+/// large: there are as many rulings as questions were decided.
 pub(crate) fn plan<A: Aggregate>(
     rules: &Rules<'_, A>,
     base: &Folded<A>,
@@ -126,6 +129,9 @@ pub(crate) fn plan<A: Aggregate>(
                 }
             };
             rulings.push(ruling);
+            if draft.append.size() >= rules.max_bytes {
+                break;
+            }
         }
         let Draft { append, state, version, .. } = draft;
         let Folded { snapshot, closed, generation, .. } = *base;

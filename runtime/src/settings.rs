@@ -34,7 +34,8 @@ pub struct Settings {
     pub writer_queue: usize,
     /// Appends that one batch holds at most. Default 1,000.
     pub batch_appends: usize,
-    /// Bytes of payloads and metadata after which a batch takes nothing more. Default 4 MiB.
+    /// Bytes of payloads and metadata after which a batch, or a drain of a mailbox, takes nothing more.
+    /// Default 4 MiB.
     pub batch_bytes: usize,
     /// The largest payload, in bytes: of an event, a command, a timer. Default 4 MiB, which is also
     /// the most, or what the bus takes if that is less.

@@ -1,15 +1,17 @@
 //! Stores that fail: unknown outcomes, deadlines, reads while a commit is under way.
 
+use std::future::IntoFuture as _;
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Version};
-use composable_rust_runtime::SendError;
+use composable_rust_runtime::{App, SendError};
 use composable_rust_testing::{
     Chances, Fault, FaultyEventStore, InMemoryEventStore, assert_states_match_log,
 };
 
-use crate::account::{Account, AccountCommand as In, app};
+use crate::account::{Account, AccountCommand as In, Process, app};
+use crate::work::node::Node;
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_resolved_by_the_same_append_again() {
@@ -187,4 +189,41 @@ async fn erasing_is_not_undone_by_a_commit_that_was_under_way() {
     sending.await.unwrap().unwrap();
     assert_eq!(account.cached(|own| own.cents).await.unwrap(), 2);
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 2);
+}
+
+/// One whose page is damaged, or whose statement takes too long.
+#[tokio::test(start_paused = true)]
+async fn an_append_that_always_fails_holds_up_no_other() {
+    let node = Node::new(InMemoryEventStore::with_partitions(1));
+    let app = app(&node);
+    let poison = app.handle(&Account::id("poison"));
+    node.fail_appends_of(Some(poison.id().stream()));
+    let poison = tokio::spawn(async move {
+        poison.send(In::Deposit { cents: 1 }).within(Duration::from_secs(60)).await
+    });
+    for round in 0..3 {
+        let sends = (0..50).map(|n| {
+            let account = app.handle(&Account::id(n.to_string()));
+            async move { account.send(In::Deposit { cents: 1 }).await }
+        });
+        let sent = futures_util::future::try_join_all(sends);
+        let sent = tokio::time::timeout(Duration::from_secs(1), sent).await;
+        sent.unwrap_or_else(|_| panic!("round {round} is held up")).unwrap();
+    }
+    assert!(!poison.is_finished());
+    node.fail_appends_of(None);
+    assert_eq!(poison.await.unwrap().unwrap().version.get(), 1);
+}
+
+#[tokio::test]
+async fn a_drain_takes_no_more_messages_than_a_batch_has_bytes() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let app = App::builder(store.clone()).aggregate::<Account>(Process::new());
+    let app = app.settings(|settings| settings.batch_bytes = 10_000).build().unwrap();
+    let account = app.handle(&Account::id("1"));
+    let sends = (0..40).map(|_| account.send(In::Large(5_000)).into_future());
+    let sent = futures_util::future::try_join_all(sends).await.unwrap();
+    let versions: Vec<_> = sent.iter().map(|receipt| receipt.version.get()).collect();
+    assert_eq!(versions, (1..=40).collect::<Vec<_>>());
+    assert_eq!(store.counts().appends, 20);
 }

@@ -63,6 +63,8 @@ struct Plan {
     calls: u64,
     /// At which call it crashes, and whether that is done.
     crash_at: Option<(u64, bool)>,
+    /// Every batch that holds an append to it is not done and reported as unavailable.
+    failing: Option<StreamId>,
     /// What becomes of the rows of the next loads.
     rewrites: VecDeque<Rewrite>,
     /// Loads whose rows are not all read, now and at most.
@@ -133,6 +135,11 @@ impl<S: Send + Sync> Node<S> {
     /// What happens to the next calls of the method.
     pub(crate) fn next(&self, method: &'static str, mishaps: impl IntoIterator<Item = Mishap>) {
         self.plan().mishaps.entry(method).or_default().extend(mishaps);
+    }
+
+    /// Whatever holds an append to the stream fails from now on; nothing does without one.
+    pub(crate) fn fail_appends_of(&self, stream: Option<StreamId>) {
+        self.plan().failing = stream;
     }
 
     /// What the next load gives is changed so, after those that were already told.
@@ -260,6 +267,11 @@ impl<S: EventStore> EventStore for Node<S> {
         partition: u16,
         batch: &[Append],
     ) -> Result<Vec<Verdict>, StoreError> {
+        let failing = self.plan().failing.clone();
+        if batch.iter().any(|append| Some(&append.stream) == failing.as_ref()) {
+            let failed = std::future::ready(Err(StoreError::unavailable("a damaged page")));
+            return self.pass("append_events", failed).await;
+        }
         self.pass("append_events", self.store.append_events(partition, batch)).await
     }
 
