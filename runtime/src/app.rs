@@ -19,9 +19,10 @@ use crate::builder::AppBuilder;
 use crate::dead_letters::DeadLetters;
 use crate::error::LoadError;
 use crate::handle::{Handle, content_of};
+use crate::load::size;
 use crate::queues::Queues;
 use crate::registry::Registry;
-use crate::work::{Plans, ProjectionHandle, SubscriptionStatus, Working};
+use crate::work::{Page, Plans, ProjectionHandle, SubscriptionStatus, Working};
 
 /// The composition root: an event store, the aggregates that live in it, and what follows from their
 /// events. Cheap to clone.
@@ -266,16 +267,20 @@ impl App {
     }
 }
 
-/// How many events of each partition one page of the log has.
-const PAGE: usize = 1_000;
+/// Partitions that one page of the log is of, and its events of each, at first and at most.
+const PAGE_PARTITIONS: usize = 16;
+const FIRST_PAGE: usize = 32;
+const LARGEST_PAGE: usize = 1_000;
 
 /// The log after the given positions, up to where it stands now.
 fn log(
     shared: Arc<Shared>,
     after: Vec<Position>,
 ) -> impl Stream<Item = Result<RecordedEvent, LoadError>> + Send {
-    let pages =
-        stream::try_unfold((shared, after, None), |(shared, mut after, heads)| async move {
+    let pages = stream::try_unfold(
+        (shared, after, None, Page::new(FIRST_PAGE, LARGEST_PAGE)),
+        |state| async move {
+            let (shared, mut after, heads, mut page) = state;
             let heads = match heads {
                 Some(heads) => heads,
                 None => shared.store.heads().await.map_err(log_unavailable)?,
@@ -284,15 +289,19 @@ fn log(
             if after.is_empty() {
                 return Ok(None);
             }
-            let mut events = shared.store.read_log(&after, PAGE).await.map_err(log_unavailable)?;
-            for at in &mut after {
+            let some = after.len().min(PAGE_PARTITIONS);
+            let events = shared.store.read_log(&after[..some], page.rows()).await;
+            let mut events = events.map_err(log_unavailable)?;
+            page.was_read(events.iter().map(size).sum(), events.len() >= page.rows());
+            for at in &mut after[..some] {
                 let seen = events.iter().filter(|event| event.position.partition == at.partition);
                 at.offset = seen.map(|event| event.position.offset).max().unwrap_or(u64::MAX);
             }
             events
                 .retain(|event| event.position.offset <= head_of(&heads, event.position.partition));
-            Ok(Some((stream::iter(events.into_iter().map(Ok)), (shared, after, Some(heads)))))
-        });
+            Ok(Some((stream::iter(events.into_iter().map(Ok)), (shared, after, Some(heads), page))))
+        },
+    );
     pages.try_flatten().boxed()
 }
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 use composable_rust_core::{
     Aggregate, Append, EventStore as _, Mark, Position, Receipt, StoreError, Verdict, Version,
 };
-use futures_util::TryStreamExt as _;
 
 use crate::aggregate::AggregateRuntime;
 use crate::answer::{is_same, stored_answer};
 use crate::backoff::Backoff;
 use crate::error::{LoadError, SendError};
 use crate::instance::{Answer, Instance, Letter};
-use crate::load::{Folded, load, unavailable};
+use crate::load::{Folded, load, page};
 use crate::plan::{Plan, Rules, Ruling, plan};
 
 /// What became of one try at a drain.
@@ -332,14 +331,10 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             };
             let _turn = self.shared.loads.acquire().await;
-            let tail: Vec<_> = self
-                .shared
-                .store
-                .load_events(&instance.stream, after)
-                .try_collect()
-                .await
-                .map_err(|source| unavailable(&instance.stream, source))?;
-            if instance.catch_up(&self.shared.codecs, &tail, fresh, generation)? {
+            let (tail, is_all) = page(&self.shared.store, &instance.stream, after).await?;
+            // Part of the tail is not as the stream was when it was begun to be read.
+            let fresh = if is_all { fresh } else { 0 };
+            if instance.catch_up(&self.shared.codecs, &tail, fresh, generation)? && is_all {
                 return Ok(());
             }
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use composable_rust_core::{
     Aggregate, EventStore as _, Id, Position, Recorded, StoredContent, Version,
 };
-use futures_util::{Stream, TryStreamExt as _};
+use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::aggregate::AggregateRuntime;
 use crate::error::LoadError;
 use crate::instance::Instance;
-use crate::load::{load_events, unavailable};
+use crate::load::{load_events, page, unavailable};
 use crate::send::SendCommand;
 
 /// One durable instance of an aggregate: `app.handle(&Order::id("42"))`. Cheap to make and clone.
@@ -126,7 +126,8 @@ impl<A: Aggregate> Handle<A> {
         Ok((folded.state, folded.version))
     }
 
-    /// The events of the stream, in order; erased ones and the end of a closed stream are `None`.
+    /// The events of the stream, in order; erased ones and the end of a closed stream are `None`. They
+    /// are read as they are taken, in pages of at most 1,000 events and some 4 MiB.
     ///
     /// # Errors
     ///
@@ -135,20 +136,21 @@ impl<A: Aggregate> Handle<A> {
         &self,
     ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + Send + use<A> {
         let shared = Arc::clone(&self.runtime.shared);
-        let stream = self.id.stream();
-        futures_util::stream::once(async move {
-            let events: Vec<_> = shared
-                .store
-                .load_events(&stream, Version::ZERO)
-                .try_collect()
-                .await
-                .map_err(|source| unavailable(&stream, source))?;
-            let decoded = events
-                .into_iter()
-                .map(move |event| crate::app::recorded::<A>(&shared.codecs, &event));
-            Ok(futures_util::stream::iter(decoded))
-        })
-        .try_flatten()
+        let pages = stream::try_unfold(Some(Version::ZERO), {
+            let (shared, stream) = (Arc::clone(&shared), self.id.stream());
+            move |after| {
+                let (shared, stream) = (Arc::clone(&shared), stream.clone());
+                async move {
+                    let Some(after) = after else { return Ok(None) };
+                    let (events, are_all) = page(&shared.store, &stream, after).await?;
+                    let last = events.last().map(|event| event.version);
+                    let events = stream::iter(events.into_iter().map(Ok));
+                    Ok(Some((events, last.filter(|_| !are_all))))
+                }
+            }
+        });
+        let decode = move |event| crate::app::recorded::<A>(&shared.codecs, &event);
+        pages.try_flatten().and_then(move |event| std::future::ready(decode(event)))
     }
 
     /// Overwrites the payloads and metadata of all events so far, and what else is kept of them, for
@@ -199,7 +201,7 @@ impl<A: Aggregate> Handle<A> {
         let watch = async {
             let instance = self.runtime.instances.get(&self.id, shared.clock.now());
             loop {
-                let moved = instance.moved.notified();
+                let mut moved = std::pin::pin!(instance.moved.notified());
                 let heads = partition_head(shared, &self.id).await?;
                 self.runtime.catch_up(&instance).await?;
                 if let Some(found) =
@@ -209,10 +211,16 @@ impl<A: Aggregate> Handle<A> {
                 }
                 tokio::select! {
                     biased;
-                    () = moved => {}
+                    () = &mut moved => continue,
                     elsewhere = shared.store.wait_for_events(&heads) => {
                         elsewhere.map_err(|source| unavailable(&instance.stream, source))?;
                     }
+                }
+                // It was any stream of the partition.
+                tokio::select! {
+                    biased;
+                    () = moved => {}
+                    () = shared.clock.sleep(LOOK_INTERVAL) => {}
                 }
             }
         };
@@ -223,6 +231,9 @@ impl<A: Aggregate> Handle<A> {
         }
     }
 }
+
+/// The pause of a waiter between two looks at what other processes have committed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where the instance's partition stands.
 async fn partition_head<A: Aggregate>(

@@ -169,6 +169,38 @@ async fn read<A: Aggregate>(
     Ok(Reading::Done(folded))
 }
 
+/// Events after which a page of a stream takes no more, and their bytes.
+const PAGE_EVENTS: usize = 1_000;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Some events of a stream after a version, and whether they are all: who waits between events must
+/// hold no connection meanwhile, and not the whole stream.
+pub(crate) async fn page(
+    store: &SharedEventStore,
+    stream: &StreamId,
+    after: Version,
+) -> Result<(Vec<RecordedEvent>, bool), LoadError> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    let mut events = std::pin::pin!(store.load_events(stream, after));
+    while let Some(event) = events.try_next().await.map_err(|source| unavailable(stream, source))? {
+        bytes += size(&event);
+        page.push(event);
+        if page.len() == PAGE_EVENTS || bytes >= PAGE_BYTES {
+            return Ok((page, false));
+        }
+    }
+    Ok((page, true))
+}
+
+/// About how many bytes an event takes.
+pub(crate) fn size(event: &RecordedEvent) -> usize {
+    let content = match &event.content {
+        StoredContent::Present(content) => content.bytes.len(),
+        StoredContent::Erased | StoredContent::Closed => 0,
+    };
+    size_of::<RecordedEvent>() + event.stream.as_str().len() + event.metadata.len() + content
+}
+
 /// Decodes the state of a snapshot.
 pub(crate) fn decode_state<A: Aggregate>(
     codecs: &Codecs,

@@ -36,6 +36,7 @@ pub(crate) use context::RegisteredGateway;
 pub(crate) use decisions::{answers_to, mark_refused, refusal};
 pub use gateways::GatewaySettings;
 pub(crate) use leases::worker_of;
+pub(crate) use page::Page;
 pub use policies::ForeignRecord;
 pub(crate) use policies::{
     ErasedPolicy, OfErasures, OfEvents, OfRecords, RegisteredPolicy, Source,

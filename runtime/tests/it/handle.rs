@@ -1,9 +1,11 @@
 //! Sending, answering, reading.
 
+use std::time::Duration;
+
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Position, StoredContent, Version};
 use composable_rust_runtime::{LoadError, SendError};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{FaultyEventStore, InMemoryEventStore};
 use futures_util::TryStreamExt as _;
 
 use crate::account::{Account, AccountCommand as In, AccountError, AccountEvent as Out, app};
@@ -149,19 +151,61 @@ async fn history_and_past_states() {
 }
 
 #[tokio::test]
+async fn history_is_read_as_it_is_taken() {
+    let store = FaultyEventStore::new(InMemoryEventStore::new());
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Split(vec![1; 2_500])).await.unwrap();
+    let reads = store.counts().reads;
+    let mut history = std::pin::pin!(account.history());
+    assert_eq!(history.try_next().await.unwrap().unwrap().version, Version::new(1));
+    assert_eq!(store.counts().reads, reads + 1);
+    let rest: Vec<_> = history.map_ok(|event| event.version.get()).try_collect().await.unwrap();
+    assert_eq!(rest, (2..=2_500).collect::<Vec<_>>());
+    assert_eq!(store.counts().reads, reads + 3);
+    // So is what another process has recorded.
+    let there = app(&store).handle(&Account::id("1"));
+    there.send(In::Split(vec![1; 2_500])).await.unwrap();
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 5_000);
+}
+
+/// A waiter is woken by every event of its partition.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_does_not_look_at_every_event_of_others() {
+    let store = FaultyEventStore::new(InMemoryEventStore::with_partitions(1));
+    let (here, there) = (app(&store), app(&store));
+    let busy = there.handle(&Account::id("busy"));
+    busy.send(In::Deposit { cents: 1 }).await.unwrap();
+    let waits = here.handle(&Account::id("waits"));
+    let reads = store.counts().reads;
+    let waiting = tokio::spawn(async move {
+        let rich = |own: &Account| (own.cents > 0).then_some(());
+        waits.wait(rich, Duration::from_secs(600)).await
+    });
+    for _ in 0..200 {
+        busy.send(In::Deposit { cents: 1 }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let looks = store.counts().reads - reads;
+    assert!(looks < 60, "{looks} reads in 200 ms");
+    there.handle(&Account::id("waits")).send(In::Deposit { cents: 1 }).await.unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn the_log_is_read_by_type() {
-    let store = InMemoryEventStore::new();
+    let store = InMemoryEventStore::with_partitions(40);
     let app = app(&store);
-    for id in ["a", "b", "c"] {
-        app.handle(&Account::id(id)).send(In::Split(vec![1, 2])).await.unwrap();
+    let all: Vec<_> = (10..90).map(|id| Account::id(id.to_string())).collect();
+    for id in &all {
+        app.handle(id).send(In::Split(vec![1, 2])).await.unwrap();
     }
 
     let mut ids: Vec<_> = app.ids::<Account>().try_collect().await.unwrap();
     ids.sort();
-    assert_eq!(ids, ["a", "b", "c"].map(Account::id));
+    assert_eq!(ids, all);
     let beginnings = Position::beginnings(store.log().partitions);
     let events: Vec<_> = app.events::<Account>(beginnings).try_collect().await.unwrap();
-    assert_eq!(events.len(), 6);
+    assert_eq!(events.len(), 160);
 }
 
 #[tokio::test]
