@@ -8,7 +8,6 @@ use composable_rust_core::{
     Aggregate, Format, Id, Kind, Message as _, RecordedEvent, ReplySource, StreamId, Version,
 };
 use futures_util::future::BoxFuture;
-use serde_json::Value;
 
 use crate::aggregate::AggregateRuntime;
 use crate::deliver::{Carried, Delivered};
@@ -17,7 +16,8 @@ use crate::error::LoadError;
 use crate::handle::content_of;
 use crate::load::{load, load_events, undecodable};
 
-/// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON.
+/// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON text,
+/// so that every number is exact.
 #[derive(Clone)]
 pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);
 
@@ -88,16 +88,16 @@ impl Registry {
         Ok(self.find(aggregate)?.events())
     }
 
-    /// The content of a stored event as JSON, in its current version; `None` if it is erased.
+    /// The content of a stored event as JSON text, in its current version; `None` if it is erased.
     ///
     /// # Errors
     ///
     /// No aggregate has the stream's category, or the event cannot be decoded.
-    pub fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, RegistryError> {
+    pub fn decode(&self, event: &RecordedEvent) -> Result<Option<String>, RegistryError> {
         Ok(self.find(event.stream.category())?.decode(event)?)
     }
 
-    /// The state of a stream as JSON, and its version; as it was at `until`, if given.
+    /// The state of a stream as JSON text, and its version; as it was at `until`, if given.
     ///
     /// # Errors
     ///
@@ -106,11 +106,12 @@ impl Registry {
         &self,
         stream: &StreamId,
         until: Option<Version>,
-    ) -> Result<(Value, Version), RegistryError> {
+    ) -> Result<(String, Version), RegistryError> {
         Ok(self.find(stream.category())?.state(stream, until).await?)
     }
 
-    /// Sends the command called `name`, whose content is given as JSON, to the instance of a stream.
+    /// Sends the command called `name`, whose content is given as JSON text, to the instance of a
+    /// stream.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Registry {
         &self,
         stream: &StreamId,
         name: &str,
-        content: &Value,
+        content: &str,
     ) -> Result<composable_rust_core::Receipt, RegistryError> {
         self.find(stream.category())?.send(stream, name, content).await
     }
@@ -153,17 +154,17 @@ pub(crate) trait ErasedAggregate: Send + Sync {
     fn handle_carried<'a>(&'a self, message: &'a Carried) -> BoxFuture<'a, Delivered>;
     fn commands(&self) -> &'static [Kind];
     fn events(&self) -> &'static [Kind];
-    fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, LoadError>;
+    fn decode(&self, event: &RecordedEvent) -> Result<Option<String>, LoadError>;
     fn state<'a>(
         &'a self,
         stream: &'a StreamId,
         until: Option<Version>,
-    ) -> BoxFuture<'a, Result<(Value, Version), LoadError>>;
+    ) -> BoxFuture<'a, Result<(String, Version), LoadError>>;
     fn send<'a>(
         &'a self,
         stream: &'a StreamId,
         name: &'a str,
-        content: &'a Value,
+        content: &'a str,
     ) -> BoxFuture<'a, Result<Receipt, RegistryError>>;
 }
 
@@ -184,19 +185,23 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         A::Event::KINDS
     }
 
-    fn decode(&self, event: &RecordedEvent) -> Result<Option<Value>, LoadError> {
+    fn decode(&self, event: &RecordedEvent) -> Result<Option<String>, LoadError> {
         let Some(content) = content_of(&event.content) else { return Ok(None) };
         let failed = |source| undecodable(event, source);
         let decoded: A::Event =
             self.0.shared.codecs.decode(&event.stream, content).map_err(failed)?;
-        Ok(Some(json(&decoded)))
+        let text = decoded.encode(Format::Json);
+        Ok(Some(match text.map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            _ => debug(&decoded),
+        }))
     }
 
     fn state<'a>(
         &'a self,
         stream: &'a StreamId,
         until: Option<Version>,
-    ) -> BoxFuture<'a, Result<(Value, Version), LoadError>> {
+    ) -> BoxFuture<'a, Result<(String, Version), LoadError>> {
         Box::pin(async move {
             let shared = &self.0.shared;
             let folded = match until {
@@ -205,8 +210,8 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
                 }
                 Some(_) => load_events::<A>(&shared.store, &shared.codecs, stream, until).await?,
             };
-            let state = serde_json::to_value(&folded.state)
-                .unwrap_or_else(|error| Value::String(format!("{:?} ({error})", folded.state)));
+            let state = serde_json::to_string(&folded.state);
+            let state = state.unwrap_or_else(|_| debug(&folded.state));
             Ok((state, folded.version))
         })
     }
@@ -215,7 +220,7 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         &'a self,
         stream: &'a StreamId,
         name: &'a str,
-        content: &'a Value,
+        content: &'a str,
     ) -> BoxFuture<'a, Result<Receipt, RegistryError>> {
         Box::pin(async move {
             let invalid = |reason| RegistryError::InvalidCommand { name: name.to_owned(), reason };
@@ -224,8 +229,7 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
                     let known: Vec<_> = A::Command::KINDS.iter().map(|kind| kind.name).collect();
                     invalid(format!("there are: {}", known.join(", ")))
                 })?;
-            let bytes = content.to_string();
-            let command = A::Command::decode(name, kind.version, Format::Json, bytes.as_bytes())
+            let command = A::Command::decode(name, kind.version, Format::Json, content.as_bytes())
                 .map_err(|error| invalid(describe(&error)))?;
             let id = Id::<A>::parse(stream.id()).map_err(|error| invalid(error.to_string()))?;
             let handle = crate::Handle { id, runtime: Arc::clone(&self.0) };
@@ -240,9 +244,7 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
 /// An aggregate's runtime as the registry holds it.
 pub(crate) struct AggregateRuntimeRef<A: Aggregate>(pub(crate) Arc<AggregateRuntime<A>>);
 
-fn json(message: &impl composable_rust_core::Message) -> Value {
-    match message.encode(Format::Json) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        Err(_) => Value::String(format!("{message:?}")),
-    }
+/// What JSON cannot express, as a JSON text that shows it.
+fn debug(value: &impl fmt::Debug) -> String {
+    serde_json::Value::String(format!("{value:?}")).to_string()
 }

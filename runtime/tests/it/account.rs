@@ -13,6 +13,7 @@ pub(crate) struct Account {
     pub(crate) cents: i64,
     pub(crate) ended: bool,
     pub(crate) seen: Option<Seen>,
+    pub(crate) units: u128,
 }
 
 /// All that a decision may know besides state and command, so that one that is taken again is
@@ -56,6 +57,9 @@ pub(crate) enum AccountCommand {
     /// Tells another account what does not survive the bincode format.
     TellLossy(String),
     TakeLossy(Lossy),
+    Count {
+        units: u128,
+    },
     /// An event that holds a NaN.
     Weigh,
     /// An event of this many bytes.
@@ -75,6 +79,7 @@ pub(crate) enum AccountEvent {
     Ended,
     Poison,
     Lossy(Lossy),
+    Counted { units: u128 },
     Weighed(f64),
     Large(String),
 }
@@ -142,6 +147,7 @@ impl Aggregate for Account {
                 let lossy = In::TakeLossy(Lossy::default());
                 unchanged().with(effects![tell(&Account::id(other), lossy)])
             }
+            In::Count { units } => record(Out::Counted { units }),
             In::Weigh => record(Out::Weighed(f64::NAN)),
             In::Large(bytes) => record(Out::Large("x".repeat(bytes as usize))),
         }
@@ -157,6 +163,7 @@ impl Aggregate for Account {
                 self.cents -= cents;
                 self.seen = Some(seen);
             }
+            Out::Counted { units } => self.units += units,
             Out::Ended => self.ended = true,
             Out::Poison => {
                 self.cents = -1_000_000;

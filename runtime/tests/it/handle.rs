@@ -268,20 +268,34 @@ async fn everything_by_name() {
     let store = InMemoryEventStore::new();
     let app = app(&store);
     let stream = Account::id("1").stream();
-    let content = serde_json::json!({ "cents": 5 });
+    let content = r#"{ "cents": 5 }"#;
 
-    app.registry().send(&stream, "account.deposit", &content).await.unwrap();
+    app.registry().send(&stream, "account.deposit", content).await.unwrap();
 
     let (state, version) = app.registry().state(&stream, None).await.unwrap();
-    let balance = (&state["cents"], &state["ended"], version.get());
-    assert_eq!(balance, (&serde_json::json!(5), &serde_json::json!(false), 1));
+    assert!(state.starts_with(r#"{"cents":5,"ended":false,"#), "{state}");
+    assert_eq!(version.get(), 1);
     let event = app.registry().decode(&store.events(&stream)[0]).unwrap();
-    assert_eq!(event.map(|event| event["cents"].clone()), Some(serde_json::json!(5)));
-    let wrong = app.registry().send(&stream, "account.deposit", &serde_json::json!({})).await;
+    assert!(event.unwrap().starts_with(r#"{"cents":5,"#));
+    let wrong = app.registry().send(&stream, "account.deposit", "{}").await;
     assert!(wrong.unwrap_err().to_string().contains("account.deposit"));
     let unknown = "cart-1".parse().unwrap();
-    let unknown = app.registry().send(&unknown, "cart.add", &content).await.unwrap_err();
+    let unknown = app.registry().send(&unknown, "cart.add", content).await.unwrap_err();
     assert_eq!(unknown.to_string(), "no aggregate is called `cart`; there are: account");
+}
+
+/// A number beyond what a `u64` or a float holds.
+#[tokio::test]
+async fn numbers_are_exact_by_name_too() {
+    let store = InMemoryEventStore::new();
+    let app = app(&store);
+    let stream = Account::id("1").stream();
+    let content = r#"{"units":170141183460469231731687303715884105727}"#;
+    app.registry().send(&stream, "account.count", content).await.unwrap();
+    let event = app.registry().decode(&store.events(&stream)[0]).unwrap();
+    assert_eq!(event.as_deref(), Some(content));
+    let (state, _) = app.registry().state(&stream, None).await.unwrap();
+    assert!(state.contains(r#""units":170141183460469231731687303715884105727"#), "{state}");
 }
 
 #[tokio::test]
