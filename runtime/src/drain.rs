@@ -94,7 +94,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             let (base, fresh) = match base {
                 Ok(base) => base,
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(stream = %instance.stream, %error, "loading is tried again");
+                    tracing::warn!(stream = ?instance.stream, %error, "loading is tried again");
                     backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
                     continue;
                 }
@@ -130,7 +130,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                         () = callers_left(&mut letters) => return,
                     };
                     if let Err(error) = caught_up {
-                        tracing::debug!(stream = %instance.stream, %error, "the state is loaded anew");
+                        tracing::debug!(stream = ?instance.stream, %error, "the state is loaded anew");
                         instance.forget();
                     }
                 }
@@ -201,10 +201,10 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 if letters.is_empty() { Tried::Done } else { Tried::Behind }
             }
             Verdict::Conflict { actual } => {
-                tracing::debug!(stream = %instance.stream, at = %base.version, %actual, "conflict");
+                tracing::debug!(stream = ?instance.stream, at = %base.version, %actual, "conflict");
                 if actual < base.version {
                     tracing::error!(
-                        stream = %instance.stream, had = %base.version, %actual,
+                        stream = ?instance.stream, had = %base.version, %actual,
                         "the log went back; the state is loaded anew"
                     );
                     self.delete_snapshots(instance, actual).await;

@@ -9,7 +9,7 @@ use composable_rust_core::{DecodeError, Message, Position, StoreError, StreamId,
 #[non_exhaustive]
 pub enum LoadError {
     /// The store cannot be reached. Try again.
-    #[error("the state of {stream} cannot be loaded")]
+    #[error("the state of {stream:?} cannot be loaded")]
     Unavailable {
         /// The stream.
         stream: StreamId,
@@ -24,7 +24,7 @@ pub enum LoadError {
     },
     /// An event was written by newer code. Let a process of that version handle the instance.
     #[error(
-        "event {version} of {stream} (at {position}) was written by newer code, which must handle the instance"
+        "event {version} of {stream:?} (at {position}) was written by newer code, which must handle the instance"
     )]
     NewerSchema {
         /// The stream.
@@ -38,7 +38,7 @@ pub enum LoadError {
     },
     /// An event cannot be decoded. Add an upcaster, or override the event.
     #[error(
-        "event {version} of {stream} (at {position}) cannot be decoded: add an upcaster, or override the event"
+        "event {version} of {stream:?} (at {position}) cannot be decoded: add an upcaster, or override the event"
     )]
     Undecodable {
         /// The stream.
@@ -52,7 +52,7 @@ pub enum LoadError {
     },
     /// An event is missing: the stream goes on after it. It was deleted by hand, or the server is not
     /// the primary. Restore it.
-    #[error("event {version} of {stream} is missing from the log: restore it")]
+    #[error("event {version} of {stream:?} is missing from the log: restore it")]
     Missing {
         /// The stream.
         stream: StreamId,
@@ -60,7 +60,7 @@ pub enum LoadError {
         version: Version,
     },
     /// `apply` panicked on an event that is in the log. Mend `apply`, or override the event.
-    #[error("event {version} of {stream} cannot be applied: {panic}")]
+    #[error("event {version} of {stream:?} cannot be applied: {panic}")]
     Unapplicable {
         /// The stream.
         stream: StreamId,

@@ -155,7 +155,9 @@ async fn read<A: Aggregate>(
                     Err(error) => {
                         let version = version.get();
                         tracing::warn!(
-                            %stream, version, error,
+                            ?stream,
+                            version,
+                            error,
                             "a snapshot cannot be decoded and is ignored"
                         );
                         return Ok(Reading::Undecodable);

@@ -163,7 +163,7 @@ impl<A: Aggregate> Draft<'_, A> {
         catch_unwind(AssertUnwindSafe(|| self.answer(question))).unwrap_or_else(|panic| {
             let (text, stream) = (panic_text(&*panic), &self.rules.stream);
             let id = question.incoming.message_id;
-            tracing::error!(%stream, message = %id, panic = text, "an aggregate panicked; its command fails");
+            tracing::error!(?stream, message = %id, panic = text, "an aggregate panicked; its command fails");
             Err(SendError::Panicked(text))
         })
     }

@@ -63,13 +63,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
             match saved {
                 Ok(()) => instance.lock().unfit_snapshots = 0,
                 Err(Unsaved::Unavailable(error)) => {
-                    tracing::warn!(%stream, %version, %error, "failed to save a snapshot; the next one is saved after the interval");
+                    tracing::warn!(?stream, %version, %error, "failed to save a snapshot; the next one is saved after the interval");
                 }
                 Err(Unsaved::Unfit(reason)) => {
                     metrics::counter!("composable_rust_unfit_snapshots_total", "aggregate" => A::NAME)
                         .increment(1);
                     instance.lock().unfit_snapshots += 1;
-                    tracing::warn!(%stream, %version, reason, "a snapshot is unfit to be saved; loads fold more events, and it is tried again after twice the interval");
+                    tracing::warn!(?stream, %version, reason, "a snapshot is unfit to be saved; loads fold more events, and it is tried again after twice the interval");
                 }
             }
         });
@@ -79,7 +79,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     pub(crate) async fn delete_snapshots(&self, instance: &Instance<A>, above: Version) {
         let stream = &instance.stream;
         if let Err(error) = self.shared.store.delete_snapshots(stream, above).await {
-            tracing::warn!(%stream, %above, %error, "failed to delete snapshots that the log has lost; it is tried at the next conflict");
+            tracing::warn!(?stream, %above, %error, "failed to delete snapshots that the log has lost; it is tried at the next conflict");
         }
     }
 }

@@ -281,7 +281,7 @@ impl Consumer {
             Ok(row) => found.rows.push((index, row)),
             Err(Refusal::Newer(reason)) => {
                 if self.work.logs(&reason) {
-                    tracing::warn!(sender = %lane, reason, "a message waits for newer code");
+                    tracing::warn!(sender = ?lane, reason, "a message waits for newer code");
                 }
                 found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
                 behind.entry(log.partition_of(&lane)).or_default().insert(lane);

@@ -509,7 +509,7 @@ fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
     let error = kept(error);
     tracing::error!(
         queue = %worker_of(row.queue.kind, &row.queue.target),
-        id = %row.queued.row.id, sender = %row.queued.stream, recipient = row.queued.row.recipient,
+        id = %row.queued.row.id, sender = ?row.queued.stream, recipient = row.queued.row.recipient,
         attempts, error,
         "a message cannot be handled and is parked"
     );

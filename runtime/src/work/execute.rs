@@ -155,7 +155,7 @@ impl Work {
             }
             Called::Unstorable(reason) => {
                 tracing::error!(
-                    gateway = %target, id = %row.queued.row.id, sender = %row.queued.stream, reason,
+                    gateway = %target, id = %row.queued.row.id, sender = ?row.queued.stream, reason,
                     "the answer of a gateway cannot be stored; its caller is told so"
                 );
                 let content = Encoded {

@@ -362,7 +362,7 @@ where
                     if self.registered.settings.poison == Poison::Park =>
                 {
                     let stream = &rest[0].stream;
-                    tracing::warn!(projection = P::NAME, %stream, %at, reason, "an event waits");
+                    tracing::warn!(projection = P::NAME, ?stream, %at, reason, "an event waits");
                     self.set_aside(&rest[0]).await?;
                 }
                 Err((fault, _)) => return Err(fault),

@@ -42,7 +42,7 @@ impl Work {
         }
         if self.logs(&format!("{target} is not served")) {
             tracing::error!(
-                target, sender = %row.stream,
+                target, sender = ?row.stream,
                 "a command came over the bus, but its type is not served; answering undelivered"
             );
         }

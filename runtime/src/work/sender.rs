@@ -133,7 +133,7 @@ impl Sender {
             let change = if row.behind_parked || parked.contains(&pair) {
                 QueueChange::Parked { attempts: row.attempts, error: None }
             } else if let Some(error) = excess(&message, most) {
-                tracing::error!(sender = %pair.0, recipient = pair.1, error, "a message is parked");
+                tracing::error!(sender = ?pair.0, recipient = pair.1, error, "a message is parked");
                 parked.push(pair);
                 QueueChange::Parked { attempts: 1, error: Some(error) }
             } else {

@@ -224,7 +224,7 @@ impl Timers {
 fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
     let error = kept(error);
     let (stream, id) = (&timer.stream, &timer.firing.id);
-    tracing::error!(%stream, id, attempts, error, "a timer cannot be fired and is parked");
+    tracing::error!(?stream, id, attempts, error, "a timer cannot be fired and is parked");
     QueueChange::Parked { attempts, error: Some(error) }
 }
 

@@ -70,6 +70,12 @@ async fn an_event_that_is_missing_is_an_error_that_names_it() {
         other => panic!("{other:?}"),
     };
     let account = app(&node).handle(&Account::id("1"));
+    // An id from outside writes no line of its own.
+    let forged = LoadError::Missing {
+        stream: Account::id("1\nERROR all is lost").stream(),
+        version: Version::new(1),
+    };
+    assert!(!forged.to_string().contains('\n'), "{forged}");
     for gap in [0, 1] {
         node.next_load(move |mut rows| {
             rows.remove(gap);
