@@ -114,9 +114,7 @@ impl AppBuilder {
                     "its snapshots are told apart by name and FOLD only; raise FOLD when the state changes"
                 );
             }
-            let settings = &shared.settings;
-            let instances =
-                Instances::new(settings.live_instances, settings.idle, settings.mailbox);
+            let instances = Instances::new(&shared.settings);
             let runtime = Arc::new(AggregateRuntime::<A> { shared, env, fingerprint, instances });
             let erased = Arc::new(AggregateRuntimeRef(Arc::clone(&runtime)));
             (TypeId::of::<A>(), runtime as _, erased as _)

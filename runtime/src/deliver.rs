@@ -71,7 +71,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let fires = message.fires.clone();
         // A row that comes again is the same to the byte, so its id tells all.
         let question = Question { command, incoming, digest: Some(0), expecting: None, fires };
-        let instance = self.instances.get(&id, now);
+        let instance = self.instance(&id);
         let handled = async {
             let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
                 return Delivered::Waiting("the app is shutting down".to_owned());

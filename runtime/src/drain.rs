@@ -306,6 +306,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             let loaded =
                 load(&shared.store, &shared.codecs, &instance.stream, self.fingerprint).await?;
             instance.install(Folded { generation, ..loaded }, fresh);
+            self.instances.weigh(instance);
         }
     }
 

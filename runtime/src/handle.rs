@@ -87,7 +87,7 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// As [`Handle::state`].
     pub async fn versioned<T>(&self, look: impl FnOnce(&A, Version) -> T) -> Result<T, LoadError> {
-        let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        let instance = self.runtime.instance(&self.id);
         loop {
             self.runtime.catch_up(&instance).await?;
             let mailbox = instance.lock();
@@ -104,7 +104,7 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// As [`Handle::state`].
     pub async fn cached<T>(&self, look: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
-        let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        let instance = self.runtime.instance(&self.id);
         loop {
             if let Some(own) = &instance.lock().committed {
                 return Ok(look(&own.state));
@@ -173,7 +173,7 @@ impl<A: Aggregate> Handle<A> {
                 self.0.forget();
             }
         }
-        let instance = self.runtime.instances.get(&self.id, self.runtime.shared.clock.now());
+        let instance = self.runtime.instance(&self.id);
         // Afterwards too, also when this call is dropped: somebody may have loaded in between.
         let _afterwards = Forget(&instance);
         instance.forget();
@@ -199,7 +199,7 @@ impl<A: Aggregate> Handle<A> {
         let shared = &self.runtime.shared;
         let late = shared.clock.sleep(deadline);
         let watch = async {
-            let instance = self.runtime.instances.get(&self.id, shared.clock.now());
+            let instance = self.runtime.instance(&self.id);
             loop {
                 let mut moved = std::pin::pin!(instance.moved.notified());
                 let heads = partition_head(shared, &self.id).await?;

@@ -115,7 +115,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         let deadline = shared.clock.sleep(self.within.unwrap_or(shared.settings.deadline));
         let question = self.question()?;
         let delivered = async {
-            let instance = runtime.instances.get(&self.handle.id, question.incoming.now);
+            let instance = runtime.instance(&self.handle.id);
             let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
                 return Err(SendError::ShuttingDown);
             };

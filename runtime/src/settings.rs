@@ -17,10 +17,12 @@ pub struct Settings {
     /// Live instances per aggregate type; the longest unused go first. Instances in use are never
     /// dropped, so the cap may be passed for as long as they are. Default 100,000.
     pub live_instances: usize,
+    /// Bytes that the states in memory take per aggregate type, as they are encoded; beyond, the longest
+    /// unused go. They are weighed when they are loaded, and every ten seconds. Default 512 MiB.
+    pub live_bytes: usize,
     /// Loads that ask the store at a time; more wait. Default 16.
     pub loads: usize,
-    /// An instance unused for this long leaves memory when another of its type is next used.
-    /// Default 10 minutes.
+    /// An instance unused for this long leaves memory, within ten seconds. Default 10 minutes.
     pub idle: Duration,
     /// A snapshot is saved when a stream passes a multiple of this; 0 saves none. Default 100.
     pub snapshot_every: u64,
@@ -61,6 +63,7 @@ impl Default for Settings {
             mailbox: 1_024,
             drain: 256,
             live_instances: 100_000,
+            live_bytes: 512 * 1_024 * 1_024,
             loads: 16,
             idle: Duration::from_secs(600),
             snapshot_every: 100,

@@ -14,6 +14,7 @@ pub(crate) struct Account {
     pub(crate) ended: bool,
     pub(crate) seen: Option<Seen>,
     pub(crate) units: u128,
+    pub(crate) note: String,
 }
 
 /// All that a decision may know besides state and command, so that one that is taken again is
@@ -60,6 +61,8 @@ pub(crate) enum AccountCommand {
     Count {
         units: u128,
     },
+    /// Keeps a note in the state.
+    Keep(String),
     /// An event that holds a NaN.
     Weigh,
     /// An event of this many bytes.
@@ -80,6 +83,7 @@ pub(crate) enum AccountEvent {
     Poison,
     Lossy(Lossy),
     Counted { units: u128 },
+    Kept(String),
     Weighed(f64),
     Large(String),
 }
@@ -148,6 +152,7 @@ impl Aggregate for Account {
                 unchanged().with(effects![tell(&Account::id(other), lossy)])
             }
             In::Count { units } => record(Out::Counted { units }),
+            In::Keep(note) => record(Out::Kept(note)),
             In::Weigh => record(Out::Weighed(f64::NAN)),
             In::Large(bytes) => record(Out::Large("x".repeat(bytes as usize))),
         }
@@ -164,6 +169,7 @@ impl Aggregate for Account {
                 self.seen = Some(seen);
             }
             Out::Counted { units } => self.units += units,
+            Out::Kept(note) => self.note = note,
             Out::Ended => self.ended = true,
             Out::Poison => {
                 self.cents = -1_000_000;

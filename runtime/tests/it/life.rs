@@ -5,7 +5,7 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Snapshot, Version};
 use composable_rust_runtime::{App, SendError};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, MockClock};
 
 use crate::account::{Account, AccountCommand as In, Process, app};
 
@@ -64,6 +64,52 @@ async fn no_more_instances_stay_than_are_allowed() {
             assert_eq!(account.cached(|own| own.cents).await.unwrap(), round);
         }
         assert!(app.live_instances::<Account>() <= 11, "{}", app.live_instances::<Account>());
+    }
+}
+
+/// Also where none is used any more.
+#[tokio::test]
+async fn instances_that_are_idle_leave_memory_by_themselves() {
+    let clock = MockClock::new();
+    let app = App::builder(InMemoryEventStore::new()).aggregate::<Account>(Process::new());
+    let app = app.clock(clock.clone()).build().unwrap();
+    for round in 1..=2 {
+        for id in 0..50 {
+            let account = app.handle(&Account::id(id.to_string()));
+            account.send(In::Deposit { cents: 1 }).await.unwrap();
+        }
+        assert_eq!(app.live_instances::<Account>(), 50);
+        clock.elapse(Duration::from_secs(500)).await;
+        assert_eq!(app.live_instances::<Account>(), 50, "round {round}: not yet");
+        clock.elapse(Duration::from_secs(110)).await;
+        assert_eq!(app.live_instances::<Account>(), 0, "round {round}");
+    }
+    assert_eq!(clock.sleepers(), 0, "nothing is left to be swept");
+    let account = app.handle(&Account::id("7"));
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn states_in_memory_take_no_more_bytes_than_are_allowed() {
+    let store = InMemoryEventStore::new();
+    let clock = MockClock::new();
+    let start = || {
+        let app = App::builder(store.clone()).aggregate::<Account>(Process::new());
+        let app = app.settings(|settings| settings.live_bytes = 1_000_000).clock(clock.clone());
+        app.build().unwrap()
+    };
+    let app = start();
+    for id in 0..50 {
+        let account = app.handle(&Account::id(id.to_string()));
+        account.send(In::Keep("x".repeat(100_000))).await.unwrap();
+    }
+    clock.elapse(Duration::from_secs(10)).await;
+    assert!(app.live_instances::<Account>() < 10, "{}", app.live_instances::<Account>());
+    // States that are loaded are weighed at once.
+    let app = start();
+    for id in 0..50 {
+        app.handle(&Account::id(id.to_string())).state(|_| ()).await.unwrap();
+        assert!(app.live_instances::<Account>() < 12, "{}", app.live_instances::<Account>());
     }
 }
 
