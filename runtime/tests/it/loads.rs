@@ -1,10 +1,14 @@
 //! Loading states: what lies between snapshot and log.
 
-use std::sync::Mutex;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, Loaded, RecordedEvent, Snapshot, Version};
+use composable_rust_core::{
+    Codec, CodecError, EventStore as _, Format, Loaded, RecordedEvent, Snapshot, StreamId, Version,
+};
 use composable_rust_runtime::{App, LoadError};
 use composable_rust_testing::InMemoryEventStore;
 use serde::{Deserialize, Serialize};
@@ -246,4 +250,39 @@ async fn a_snapshot_that_reads_back_as_another_state_is_not_saved() {
     let fresh = app().handle(&Skipping::id("1"));
     assert_eq!(fresh.state(|own| own.list.clone()).await.unwrap(), [1, 9]);
     assert_eq!(store.snapshots(&list.id().stream()), []);
+}
+
+/// Counts the snapshots that are tried.
+#[derive(Default, Clone)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Codec for Counting {
+    fn name(&self) -> Cow<'static, str> {
+        "counting".into()
+    }
+
+    fn format(&self) -> Format {
+        Format::Binary
+    }
+
+    fn seal(&self, _: &StreamId, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+        self.0.fetch_add(usize::from(name == "$snapshot"), Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_makes_no_snapshot_is_tried_ever_more_rarely() {
+    let tried = Counting::default();
+    let app = App::builder(InMemoryEventStore::new()).aggregate::<Skipping>(());
+    let app = app.codec(tried.clone()).settings(|settings| settings.snapshot_every = 1);
+    let app = app.build().unwrap();
+    let list = app.handle(&Skipping::id("1"));
+    for _ in 0..64 {
+        list.send(ListCommand::Push(9)).await.unwrap();
+        // The try is made beside the next command.
+        tokio::task::yield_now().await;
+    }
+    let tried = tried.0.load(Ordering::Relaxed);
+    assert!((4..=7).contains(&tried), "{tried} tries in 64 events");
 }
