@@ -38,6 +38,10 @@ enum Command {
         services: Vec<Service>,
         #[command(flatten)]
         rates: ProviderArgs,
+        /// At the end, compare the state of every instance in memory with its events, and fail if
+        /// one differs
+        #[arg(long)]
+        check_states: bool,
     },
     /// Start checkouts that other processes work on; those that are there are not started again
     Start {
@@ -75,7 +79,7 @@ struct Places {
     #[arg(long, global = true)]
     as_services: bool,
     #[command(flatten)]
-    brokers: Brokers,
+    brokers: BusArgs,
     /// What the simulated payment provider has done, a file that processes share [default: beside
     /// the store's file, or checkout-postgres.ledger.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
@@ -84,7 +88,7 @@ struct Places {
 
 /// The bus.
 #[derive(Debug, Args)]
-pub(crate) struct Brokers {
+pub(crate) struct BusArgs {
     /// The Kafka-compatible brokers that join services on stores of their own [default for `run`:
     /// a bus in memory]
     #[arg(long, global = true, value_name = "HOST:PORT,…")]
@@ -92,6 +96,9 @@ pub(crate) struct Brokers {
     /// Put in front of the names of topics
     #[arg(long, global = true, value_name = "TEXT", default_value = "")]
     pub(crate) topic_prefix: String,
+    /// Messages of a topic partition in memory at a time
+    #[arg(long, global = true, value_name = "N", default_value_t = 1_000)]
+    pub(crate) max_outstanding: usize,
 }
 
 /// Which checkouts.
@@ -196,7 +203,7 @@ impl Command {
     async fn run(
         self,
         stores: &Stores,
-        brokers: &Brokers,
+        brokers: &BusArgs,
         ledger: Option<&Path>,
     ) -> anyhow::Result<()> {
         match self {
@@ -211,11 +218,12 @@ impl Command {
                 let bus = commands::bus(brokers, &shop).await?;
                 commands::run(&which, &shop, stores, bus).await
             }
-            Self::Serve { services, rates } => {
+            Self::Serve { services, rates, check_states } => {
                 let shop = rates.shop(ledger)?;
                 let bus = commands::bus(brokers, &shop).await?;
                 let apps = shop.open(&services, stores, bus.as_ref()).await?;
-                commands::serve(&services, &apps).await
+                commands::serve(&services, &apps).await?;
+                if check_states { commands::check_states(&services, &apps).await } else { Ok(()) }
             }
             Self::Start { which, wait } => {
                 let shop = ProviderArgs::default().shop(None)?;

@@ -9,21 +9,26 @@ use composable_rust::SharedEventBus;
 use composable_rust::testing::InMemoryEventBus;
 use composable_rust_redpanda::RedpandaEventBus;
 
-use crate::cli::{Brokers, Which};
+use crate::cli::{BusArgs, Which};
 use crate::play::{self, Watch};
 use crate::progress::Progress;
-use crate::{Apps, Audit, Books, Ledger, Service, Shop, Stores};
+use crate::{
+    Apps, Audit, Books, Checkout, Inventory, Ledger, Order, Payment, Service, Shipping, Shop,
+    Stores,
+};
 use composable_rust::asked_to_stop;
+use composable_rust::prelude::*;
 
 /// How long what was accepted may take to finish.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Joins services over a broker.
-pub(crate) async fn bus(brokers: &Brokers, shop: &Shop) -> anyhow::Result<Option<SharedEventBus>> {
+pub(crate) async fn bus(brokers: &BusArgs, shop: &Shop) -> anyhow::Result<Option<SharedEventBus>> {
     let Some(list) = &brokers.brokers else { return Ok(None) };
     let bus = RedpandaEventBus::builder(list)
         .client_id("checkout-workflow")
         .topic_prefix(&brokers.topic_prefix)
+        .max_outstanding(brokers.max_outstanding)
         // A dead process's open transaction holds readers back no longer than its lease.
         .transaction_timeout(shop.lease)
         .session_timeout(shop.lease);
@@ -107,6 +112,35 @@ pub(crate) async fn serve(services: &[Service], apps: &Apps) -> anyhow::Result<(
         bail!("not everything that was accepted has finished; the next process takes it up");
     }
     Ok(())
+}
+
+/// Compares the state of every instance in memory with the fold of its events.
+pub(crate) async fn check_states(services: &[Service], apps: &Apps) -> anyhow::Result<()> {
+    let mut checked = 0;
+    for service in services {
+        let app = apps.of(*service);
+        checked += match service {
+            Service::Checkout => {
+                states_of::<Checkout>(app).await? + states_of::<Order>(app).await?
+            }
+            Service::Payments => states_of::<Payment>(app).await?,
+            Service::Warehouse => {
+                states_of::<Inventory>(app).await? + states_of::<Shipping>(app).await?
+            }
+        };
+    }
+    say(&format!("{checked} states are what their events say"))
+}
+
+async fn states_of<A: Aggregate>(app: &App) -> anyhow::Result<usize> {
+    let states = app.cached_states::<A>();
+    for (id, state, version) in &states {
+        let (logged, _) = app.handle(id).state_at(*version).await?;
+        if logged != *state {
+            bail!("{} {id} at version {version} is {state:?}, the log says {logged:?}", A::NAME);
+        }
+    }
+    Ok(states.len())
 }
 
 /// Prints the audit. That it does not balance is a failure.

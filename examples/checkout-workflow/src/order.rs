@@ -1,5 +1,6 @@
 //! The order: placed, then confirmed, or cancelled.
 
+use composable_rust::Timestamp;
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub enum Order {
     Confirmed {
         /// What is ordered.
         cart: Cart,
+        /// When the promise was made.
+        at: Timestamp,
     },
     /// Cancelled, perhaps before it was placed.
     Cancelled,
@@ -54,7 +57,10 @@ pub enum OrderEvent {
     /// It was placed.
     Placed(Cart),
     /// It was promised to the customer.
-    Confirmed,
+    Confirmed {
+        /// When.
+        at: Timestamp,
+    },
     /// It was cancelled.
     Cancelled,
 }
@@ -87,29 +93,29 @@ impl Aggregate for Order {
     type Rejection = OrderRejection;
     type Environment = ();
 
-    fn decide(&self, command: OrderCommand, _: &Context<Self>) -> Decision<Self> {
+    fn decide(&self, command: OrderCommand, ctx: &Context<Self>) -> Decision<Self> {
         match (self, command) {
             (Order::Cancelled, In::Cancel) => repeat(Out::Cancelled),
             (_, In::Cancel) => record(Out::Cancelled),
             (Order::Cancelled, _) => reject(No::Cancelled),
             (_, In::Place(Cart { units: 0, .. })) => reject(No::NoUnits),
             (Order::New, In::Place(cart)) => record(Out::Placed(cart)),
-            (Order::Placed { cart } | Order::Confirmed { cart }, In::Place(again)) => {
+            (Order::Placed { cart } | Order::Confirmed { cart, .. }, In::Place(again)) => {
                 if *cart == again { repeat(Out::Placed(again)) } else { reject(No::OtherCart) }
             }
             (Order::New, In::Confirm) => reject(No::NotPlaced),
-            (Order::Placed { .. }, In::Confirm) => record(Out::Confirmed),
-            (Order::Confirmed { .. }, In::Confirm) => repeat(Out::Confirmed),
+            (Order::Placed { .. }, In::Confirm) => record(Out::Confirmed { at: ctx.now() }),
+            (Order::Confirmed { at, .. }, In::Confirm) => repeat(Out::Confirmed { at: *at }),
         }
     }
 
     fn apply(&mut self, event: OrderEvent) {
         *self = match (std::mem::take(self), event) {
             (_, Out::Placed(cart)) => Order::Placed { cart },
-            (Order::Placed { cart }, Out::Confirmed) => Order::Confirmed { cart },
+            (Order::Placed { cart }, Out::Confirmed { at }) => Order::Confirmed { cart, at },
             (_, Out::Cancelled) => Order::Cancelled,
             // No decision records another.
-            (state, Out::Confirmed) => state,
+            (state, Out::Confirmed { .. }) => state,
         };
     }
 

@@ -87,7 +87,9 @@ impl Aggregate for Checkout {
             In::Order(task, Recorded(_))
             | In::Stock(task, Recorded(_))
             | In::Paid(task, Recorded(Money::Charged { .. } | Money::Cancelled { .. }))
-            | In::Parcel(task, Recorded(Sent::Shipped | Sent::Cancelled)) => (task, Out::Done),
+            | In::Parcel(task, Recorded(Sent::Shipped { .. } | Sent::Cancelled)) => {
+                (task, Out::Done)
+            }
             In::Paid(
                 task,
                 Recorded(Declined | Failed | NotRefunded) | Rejected(_) | Undelivered,

@@ -1,5 +1,6 @@
 //! The parcel of one order.
 
+use composable_rust::Timestamp;
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub enum Shipping {
         sku: Id<Inventory>,
         /// How many pieces.
         units: u32,
+        /// When it left.
+        at: Timestamp,
     },
     /// The stock has no pieces for it.
     NotInStock,
@@ -61,7 +64,10 @@ pub enum ShippingEvent {
         units: u32,
     },
     /// It left.
-    Shipped,
+    Shipped {
+        /// When.
+        at: Timestamp,
+    },
     /// The stock refused to hand the pieces over.
     NotInStock,
     /// It was cancelled or called back.
@@ -96,7 +102,7 @@ impl Aggregate for Shipping {
     type Rejection = ShippingRejection;
     type Environment = ();
 
-    fn decide(&self, command: ShippingCommand, _: &Context<Self>) -> Decision<Self> {
+    fn decide(&self, command: ShippingCommand, ctx: &Context<Self>) -> Decision<Self> {
         match (self, command) {
             (Self::Cancelled, Ship { .. }) => reject(No::Cancelled),
             (_, Ship { units, .. }) if units > MOST_UNITS => reject(No::TooMany),
@@ -107,11 +113,11 @@ impl Aggregate for Shipping {
             {
                 reject(No::OtherContent)
             }
-            (Self::Shipped { .. }, Ship { .. }) => repeat(Out::Shipped),
+            (Self::Shipped { at, .. }, Ship { .. }) => repeat(Out::Shipped { at: *at }),
             (Self::Cancelled, Cancel) => repeat(Out::Cancelled),
             (_, Cancel) => record(Out::Cancelled),
             (Self::Packed { .. }, Stock(Reply::Recorded(InventoryEvent::HandedOver { .. }))) => {
-                record(Out::Shipped)
+                record(Out::Shipped { at: ctx.now() })
             }
             (Self::Packed { .. }, Stock(Reply::Rejected(_) | Reply::Undelivered)) => {
                 record(Out::NotInStock)
@@ -125,11 +131,11 @@ impl Aggregate for Shipping {
     fn apply(&mut self, event: ShippingEvent) {
         *self = match (std::mem::take(self), event) {
             (_, Out::Packed { sku, units }) => Self::Packed { sku, units },
-            (Self::Packed { sku, units }, Out::Shipped) => Self::Shipped { sku, units },
+            (Self::Packed { sku, units }, Out::Shipped { at }) => Self::Shipped { sku, units, at },
             (_, Out::NotInStock) => Self::NotInStock,
             (_, Out::Cancelled) => Self::Cancelled,
             // No decision records another.
-            (state, Out::Shipped) => state,
+            (state, Out::Shipped { .. }) => state,
         };
     }
 
@@ -139,7 +145,7 @@ impl Aggregate for Shipping {
                 let order = Order::id(ctx.id().as_str());
                 effects![dispatch(sku, InventoryCommand::HandOver { order })]
             }
-            Out::Shipped | Out::NotInStock | Out::Cancelled => effects![],
+            Out::Shipped { .. } | Out::NotInStock | Out::Cancelled => effects![],
         }
     }
 
@@ -151,7 +157,7 @@ impl Aggregate for Shipping {
 impl Shipping {
     fn content(&self) -> Option<(&Id<Inventory>, u32)> {
         match self {
-            Self::Packed { sku, units } | Self::Shipped { sku, units } => Some((sku, *units)),
+            Self::Packed { sku, units } | Self::Shipped { sku, units, .. } => Some((sku, *units)),
             Self::New | Self::NotInStock | Self::Cancelled => None,
         }
     }

@@ -9,7 +9,7 @@ use composable_rust::prelude::*;
 use Step::{Charge, Confirm, Place, Reserve, Ship};
 use Task::{Do, Undo};
 
-use crate::support::{cart, sku};
+use crate::support::{cart, noon, sku};
 
 fn restocked() -> Books {
     let mut books = Books::default();
@@ -35,13 +35,13 @@ fn complete(books: &mut Books, id: &str) {
     let done = [Place, Reserve, Charge, Ship, Confirm].map(|step| CheckoutEvent::Done(Do(step)));
     checkouts(books, id, [CheckoutEvent::Started(cart())].into_iter().chain(done));
     books.orders.push(order.clone(), OrderEvent::Placed(cart()));
-    books.orders.push(order.clone(), OrderEvent::Confirmed);
+    books.orders.push(order.clone(), OrderEvent::Confirmed { at: noon() });
     stock(books, InventoryEvent::Reserved { order: order.clone(), units: 2 });
     stock(books, InventoryEvent::HandedOver { order });
     books.payments.push(Payment::id(id), PaymentEvent::ChargeRequested { cents: 1_998 });
     books.payments.push(Payment::id(id), PaymentEvent::Charged { cents: 1_998 });
     books.parcels.push(Shipping::id(id), ShippingEvent::Packed { sku: sku(), units: 2 });
-    books.parcels.push(Shipping::id(id), ShippingEvent::Shipped);
+    books.parcels.push(Shipping::id(id), ShippingEvent::Shipped { at: noon() });
     books.ledger.push(entry(id, EntryKind::Capture, 1_998));
 }
 
@@ -140,9 +140,9 @@ fn units_that_stay_reserved_are_found() {
 #[test]
 fn a_parcel_that_leaves_twice_or_in_vain_is_found() {
     let found = problems(|books| {
-        books.parcels.push(Shipping::id("1"), ShippingEvent::Shipped);
+        books.parcels.push(Shipping::id("1"), ShippingEvent::Shipped { at: noon() });
         books.parcels.push(Shipping::id("2"), ShippingEvent::Packed { sku: sku(), units: 2 });
-        books.parcels.push(Shipping::id("2"), ShippingEvent::Shipped);
+        books.parcels.push(Shipping::id("2"), ShippingEvent::Shipped { at: noon() });
     });
     insta::assert_debug_snapshot!(found);
 }

@@ -1,6 +1,7 @@
-//! Three services over a broker on PostgreSQL, two processes of each. One of the six is killed every
-//! few seconds, one is frozen for longer than its lease, PostgreSQL crashes once and the broker goes
-//! twice; everything adds up all the same.
+//! Three services over a broker on PostgreSQL, two processes of each, with room for few messages. One
+//! of the six is killed or restarted every few seconds, one is frozen for longer than its lease,
+//! PostgreSQL crashes once and is read-only for a while, and the broker goes twice, once for longer
+//! than its sessions; everything adds up all the same.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,16 @@ const CHECKOUTS: usize = 400;
 const MOST: Duration = Duration::from_secs(600);
 /// The shortest that a broker allows for a group's sessions.
 const LEASE: Duration = Duration::from_secs(6);
+/// Messages of a topic partition in memory: so few that partitions are paused when they change
+/// hands.
+const MAX_OUTSTANDING: &str = "10";
 
 /// The six processes.
 struct Six<'a> {
     program: &'a Program,
     processes: Vec<Process>,
     kills: usize,
+    restarts: usize,
     /// They end by themselves when they are started while PostgreSQL or the broker is away.
     failed_starts: usize,
 }
@@ -37,18 +42,26 @@ const NAMES: [&str; 6] =
 impl<'a> Six<'a> {
     fn start(program: &'a Program) -> Self {
         let processes = (0..6).map(|n| Self::process(program, n)).collect();
-        Self { program, processes, kills: 0, failed_starts: 0 }
+        Self { program, processes, kills: 0, restarts: 0, failed_starts: 0 }
     }
 
     fn process(program: &Program, n: usize) -> Process {
         let service = Service::ALL[n % 3].name();
         let lease = LEASE.as_millis().to_string();
-        program.start(NAMES[n], &["serve", service, "--lease", &lease, "--patience", "60000"])
+        let serve = ["serve", service, "--check-states", "--lease", &lease, "--patience", "60000"];
+        program.start(NAMES[n], &[&serve[..], &["--max-outstanding", MAX_OUTSTANDING]].concat())
     }
 
     fn kill(&mut self, n: usize) {
         self.processes[n].kill();
         self.kills += 1;
+        self.processes[n] = Self::process(self.program, n);
+    }
+
+    /// Stops one as a rolling deploy does. Its states are what the log says, or it fails.
+    fn restart(&mut self, n: usize) {
+        self.processes[n].stop();
+        self.restarts += 1;
         self.processes[n] = Self::process(self.program, n);
     }
 
@@ -67,15 +80,19 @@ impl<'a> Six<'a> {
 enum Outage {
     BrokerIsKilled,
     PostgresCrashes,
+    /// For longer than the sessions of its consumers.
     BrokerStops,
     ProcessFreezes,
+    /// As after a failover: who connects now stays with a server that only reads.
+    PostgresReadsOnly,
 }
 
-const OUTAGES: [(usize, Outage); 4] = [
+const OUTAGES: [(usize, Outage); 5] = [
     (8, Outage::BrokerIsKilled),
     (18, Outage::PostgresCrashes),
     (28, Outage::BrokerStops),
     (38, Outage::ProcessFreezes),
+    (45, Outage::PostgresReadsOnly),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +129,12 @@ async fn everything_adds_up_whatever_dies() {
         tokio::time::sleep(Duration::from_millis(250)).await;
         six.supervise();
         if Instant::now() > next_kill {
-            six.kill(rng.random_range(0..6));
+            let one = rng.random_range(0..6);
+            if rng.random_bool(0.3) {
+                six.restart(one);
+            } else {
+                six.kill(one);
+            }
             next_kill = Instant::now() + Duration::from_millis(rng.random_range(4_000..8_000));
         }
         // It may be away.
@@ -120,12 +142,21 @@ async fn everything_adds_up_whatever_dies() {
         let finished = watch.finished() * 100 / count;
         if let Some((_, outage)) = outages.next_if(|(share, _)| finished >= *share) {
             println!("{:?}: {finished} % finished", began.elapsed());
-            let away = Duration::from_millis(rng.random_range(1_000..4_000));
+            let mut away = Duration::from_millis(rng.random_range(1_000..4_000));
             let one = rng.random_range(0..6);
             match outage {
                 Outage::BrokerIsKilled => broker.kill().await,
-                Outage::BrokerStops => broker.stop().await,
+                Outage::BrokerStops => {
+                    broker.stop().await;
+                    away += LEASE * 3 / 2;
+                }
                 Outage::PostgresCrashes => postgres.kill(),
+                Outage::PostgresReadsOnly => {
+                    postgres.read_only(true).await;
+                    tokio::time::sleep(away).await;
+                    postgres.read_only(false).await;
+                    continue;
+                }
                 Outage::ProcessFreezes => {
                     six.processes[one].signal("-STOP");
                     tokio::time::sleep(LEASE * 3 / 2).await;
@@ -142,9 +173,10 @@ async fn everything_adds_up_whatever_dies() {
             }
         }
     }
-    let Six { kills, failed_starts, .. } = six;
+    let Six { kills, restarts, failed_starts, .. } = six;
     println!(
-        "{count} checkouts in {:?}; {kills} kills, {failed_starts} failed starts",
+        "{count} checkouts in {:?}; {kills} kills, {restarts} restarts, {failed_starts} failed \
+         starts",
         began.elapsed()
     );
     assert!(outages.next().is_none(), "it ended before everything had been away");
@@ -152,6 +184,8 @@ async fn everything_adds_up_whatever_dies() {
     let audit = shop::audit(&apps, &Ledger::open(program.ledger()).unwrap()).await;
     assert_eq!(audit.completed + audit.compensated, count as u64, "{audit}");
     println!("{audit}");
+    let read = topics::assert_everything_is_read(&broker.brokers(), &prefix, &apps).await;
+    println!("{read} partitions of topics of commands are read to their ends");
     let bus = RedpandaEventBus::builder(&broker.brokers()).topic_prefix(&prefix).connect().await;
     let bus = SharedEventBus::new(bus.unwrap());
     let repeated = topics::assert_complete(&bus, topics::last_versions(&apps).await).await;

@@ -18,7 +18,7 @@ async fn two_processes_share_the_work_though_one_is_killed() {
     let mut rng = StdRng::seed_from_u64(seed());
     let database = TestDatabase::create().await;
     let program = Program::new(["--store".to_owned(), database.url()]);
-    let serve = |name: &str| program.start(name, &["serve", "--lease", "3000"]);
+    let serve = |name: &str| program.start(name, &["serve", "--check-states", "--lease", "3000"]);
     let mut servers = ["first", "second"].map(serve);
     let count = CHECKOUTS.to_string();
     let start = ["start", "-n", &count, "--in-flight", "256", "--wait"];

@@ -20,7 +20,6 @@ mod saga;
 mod services;
 mod shipping;
 mod shop;
-mod size;
 mod stored;
 mod support;
 mod topics;

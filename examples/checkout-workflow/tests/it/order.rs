@@ -6,24 +6,25 @@ use composable_rust::testing::given;
 use OrderCommand::{Cancel, Confirm, Place};
 use OrderEvent::{Cancelled, Confirmed, Placed};
 
-use crate::support::cart;
+use crate::support::{cart, noon};
 
 #[test]
 fn an_order_is_placed_and_confirmed() {
     given::<Order>([])
+        .at(noon())
         .when(Place(cart()))
         .then([Placed(cart())])
         .when(Confirm)
-        .then([Confirmed])
-        .then_state(Order::Confirmed { cart: cart() });
+        .then([Confirmed { at: noon() }])
+        .then_state(Order::Confirmed { cart: cart(), at: noon() });
 }
 
 #[test]
 fn asking_again_repeats_the_answer() {
     given::<Order>([Placed(cart())]).when(Place(cart())).then_repeated(Placed(cart()));
-    given::<Order>([Placed(cart()), Confirmed])
+    given::<Order>([Placed(cart()), Confirmed { at: noon() }])
         .when(Confirm)
-        .then_repeated(Confirmed)
+        .then_repeated(Confirmed { at: noon() })
         .when(Place(cart()))
         .then_repeated(Placed(cart()));
     given::<Order>([Cancelled]).when(Cancel).then_repeated(Cancelled);
@@ -31,7 +32,7 @@ fn asking_again_repeats_the_answer() {
 
 #[test]
 fn an_order_can_always_be_cancelled() {
-    for history in [vec![], vec![Placed(cart())], vec![Placed(cart()), Confirmed]] {
+    for history in [vec![], vec![Placed(cart())], vec![Placed(cart()), Confirmed { at: noon() }]] {
         given::<Order>(history).when(Cancel).then([Cancelled]).then_finished();
     }
 }

@@ -87,6 +87,28 @@ impl Postgres {
         }
     }
 
+    /// Ends all connections, and those made from then on only read; or those made from then on write
+    /// again, while those that are there stay as they are.
+    pub(crate) async fn read_only(&self, read_only: bool) {
+        let mut connection =
+            PgConnection::connect(&self.url("postgres")).await.expect("it answers");
+        let databases =
+            "select datname from pg_database where not datistemplate and datname <> 'postgres'";
+        let databases: Vec<String> =
+            sqlx::query_scalar(databases).fetch_all(&mut connection).await.expect("a list");
+        for database in databases {
+            let set = format!(
+                "alter database {database} set default_transaction_read_only = {read_only}"
+            );
+            connection.execute(&*set).await.expect("it is set");
+        }
+        if read_only {
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity
+                where datname <> 'postgres' and pid <> pg_backend_pid()";
+            connection.execute(end).await.expect("they end");
+        }
+    }
+
     fn command(&self, program: &str) -> Command {
         let log = || {
             let log = self.folder.path().join("log");

@@ -15,7 +15,7 @@ use Reply::{Recorded, Rejected, Unchanged, Undelivered};
 use Step::{Charge, Confirm, Place, Reserve, Ship};
 use Task::{Do, Undo};
 
-use crate::support::{cart, order, parcel, payment, sku};
+use crate::support::{cart, noon, order, parcel, payment, sku};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEPS: [Step; 5] = [Place, Reserve, Charge, Ship, Confirm];
@@ -88,8 +88,8 @@ fn done(task: Task) -> In {
             In::Stock(task, Recorded(event))
         }
         Do(Charge) => In::Paid(task, Recorded(PaymentEvent::Charged { cents: 1_998 })),
-        Do(Ship) => In::Parcel(task, Recorded(ShippingEvent::Shipped)),
-        Do(Confirm) => In::Order(task, Recorded(OrderEvent::Confirmed)),
+        Do(Ship) => In::Parcel(task, Recorded(ShippingEvent::Shipped { at: noon() })),
+        Do(Confirm) => In::Order(task, Recorded(OrderEvent::Confirmed { at: noon() })),
         Undo(Place | Confirm) => In::Order(task, Recorded(OrderEvent::Cancelled)),
         Undo(Reserve) => {
             let event = InventoryEvent::Released { order: order(), units: 2 };

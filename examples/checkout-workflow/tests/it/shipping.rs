@@ -10,7 +10,7 @@ use composable_rust::testing::given;
 use ShippingCommand::{Cancel, Ship, Stock};
 use ShippingEvent::{Cancelled, NotInStock, Packed, Shipped};
 
-use crate::support::{order, sku};
+use crate::support::{noon, order, sku};
 
 fn ship(units: u32) -> ShippingCommand {
     Ship { sku: sku(), units }
@@ -27,12 +27,13 @@ fn handed_over() -> ShippingCommand {
 #[test]
 fn a_parcel_leaves_when_the_stock_has_handed_it_over() {
     given::<Shipping>([])
+        .at(noon())
         .when(ship(2))
         .then([packed()])
         .reacts(effects![dispatch(&sku(), InventoryCommand::HandOver { order: order() })])
         .when(handed_over())
-        .then([Shipped])
-        .then_state(Shipping::Shipped { sku: sku(), units: 2 });
+        .then([Shipped { at: noon() }])
+        .then_state(Shipping::Shipped { sku: sku(), units: 2, at: noon() });
 }
 
 #[test]
@@ -51,16 +52,17 @@ fn without_its_pieces_it_does_not_leave() {
 #[test]
 fn asking_again_sends_nothing_twice() {
     given::<Shipping>([packed()])
+        .at(noon())
         .when(ship(2))
         .then_unchanged()
         .when(ship(3))
         .then_rejected(No::OtherContent)
         .when(handed_over())
-        .then([Shipped])
+        .then([Shipped { at: noon() }])
         .when(handed_over())
         .then_unchanged()
         .when(ship(2))
-        .then_repeated(Shipped)
+        .then_repeated(Shipped { at: noon() })
         .when(ship(3))
         .then_rejected(No::OtherContent)
         .when(Cancel)

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 use checkout_workflow::{Cart, Inventory, Order, Payment, Shipping};
+use composable_rust::Timestamp;
 use composable_rust::prelude::*;
 
 pub(crate) fn cart() -> Cart {
@@ -9,6 +10,11 @@ pub(crate) fn cart() -> Cart {
 
 pub(crate) fn sku() -> Id<Inventory> {
     Inventory::id("pencil")
+}
+
+/// The time of the tests without a clock.
+pub(crate) fn noon() -> Timestamp {
+    "2026-03-01T12:00:00Z".parse().expect("a time")
 }
 
 /// Of the instance that `given` has unless it is told another.

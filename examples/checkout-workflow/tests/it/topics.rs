@@ -1,12 +1,15 @@
 //! What stands on the topics, compared with the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use checkout_workflow::{Apps, Checkout, Inventory, Order, Payment, Service, Shipping};
 use composable_rust::prelude::*;
 use composable_rust::{Delivery as _, EventBus as _, SharedEventBus};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::groups::GroupInfo;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const EVENTS: [&str; 5] =
     ["checkout-events", "order-events", "payment-events", "inventory-events", "shipping-events"];
@@ -15,6 +18,10 @@ const COMMANDS: [&str; 4] =
 
 /// How long nothing comes at the end of a topic.
 const QUIET: Duration = Duration::from_secs(10);
+/// How long the broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long everything may take to be read.
+const MOST: Duration = Duration::from_secs(60);
 
 /// Each stream of the logs with its last version.
 pub(crate) async fn last_versions(apps: &Apps) -> BTreeMap<String, u64> {
@@ -77,6 +84,62 @@ pub(crate) async fn redeliveries(bus: &SharedEventBus) -> (usize, usize) {
         delivery.acknowledge().await.ok();
     }
     (count, count - ids.len())
+}
+
+/// Waits until each service has read the topics of its commands to their ends: none of their
+/// partitions is left alone. Gives how many partitions there are.
+pub(crate) async fn assert_everything_is_read(brokers: &str, prefix: &str, apps: &Apps) -> usize {
+    let mut partitions = 0;
+    for service in Service::ALL {
+        let log = apps.of(service).log().id.to_string();
+        let (brokers, prefix) = (brokers.to_owned(), prefix.to_owned());
+        let read = move || read_to_the_end(&brokers, &prefix, &log, topics_of(service));
+        partitions += tokio::task::spawn_blocking(read).await.unwrap();
+    }
+    partitions
+}
+
+fn topics_of(service: Service) -> &'static [&'static str] {
+    match service {
+        Service::Checkout => &COMMANDS[..1],
+        Service::Payments => &COMMANDS[1..2],
+        Service::Warehouse => &COMMANDS[2..],
+    }
+}
+
+fn read_to_the_end(brokers: &str, prefix: &str, log: &str, topics: &[&str]) -> usize {
+    let consumer = |group: &str| -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("group.id", group);
+        config.create().expect("librdkafka takes the settings")
+    };
+    let groups = consumer("look-at-groups").fetch_group_list(None, ANSWER).expect("a list");
+    let ours = |name: &&str| name.contains(log) && name.ends_with("-commands");
+    let names: Vec<_> = groups.groups().iter().map(GroupInfo::name).collect();
+    let group = names.iter().copied().find(ours).unwrap_or_else(|| panic!("{log}: {names:?}"));
+    let consumer = consumer(group);
+    let (began, mut partitions) = (Instant::now(), 0);
+    for topic in topics {
+        let topic = format!("{prefix}{topic}");
+        let metadata = consumer.fetch_metadata(Some(&topic), ANSWER).expect("it answers");
+        for partition in metadata.topics()[0].partitions() {
+            partitions += 1;
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition.id());
+            loop {
+                let (_, end) = consumer.fetch_watermarks(&topic, partition.id(), ANSWER).unwrap();
+                let committed = consumer.committed_offsets(list.clone(), ANSWER).unwrap();
+                let committed = committed.elements()[0].offset();
+                if end == 0 || committed == Offset::Offset(end) {
+                    break;
+                }
+                let place = format!("{topic} {}", partition.id());
+                assert!(began.elapsed() < MOST, "{place} is read to {committed:?} of {end}");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+    partitions
 }
 
 fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
