@@ -5,6 +5,7 @@
 
 extern crate self as composable_rust_core;
 
+mod adoption;
 mod aggregate;
 mod append;
 mod binary;
@@ -41,6 +42,7 @@ mod version;
 mod wire;
 mod work_queues;
 
+pub use adoption::Adoption;
 pub use aggregate::Aggregate;
 pub use append::{
     Append, Due, Mark, NewMark, NewOutboxRow, NewTimer, OutboxKind, Receipt, TimerChange, Verdict,

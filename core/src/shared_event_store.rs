@@ -125,6 +125,7 @@ erase! {
     WorkQueues {
         fn load_leases(workers: borrowed [String]) -> LeaseTable;
         fn change_leases(round: borrowed LeaseRound) -> Vec<bool>;
+        fn set_paused(paused: owned bool) -> ();
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
         fn keep_checkpoints(name: borrowed str, to: borrowed [Checkpoint]) -> ();
         fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;

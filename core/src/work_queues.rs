@@ -39,6 +39,8 @@ pub struct LeaseTable {
     pub leases: Vec<StandingLease>,
     /// Who has announced a worker and not lapsed, in order.
     pub members: Vec<(String, Uuid)>,
+    /// `true` while the log is paused: leases are not to be claimed.
+    pub paused: bool,
 }
 
 /// What happens to a lease.
@@ -320,6 +322,10 @@ pub trait WorkQueues: Send + Sync + 'static {
         &self,
         round: &LeaseRound,
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Pauses the log, or ends its pause, for all processes; they learn of it with their next
+    /// [`load_leases`](Self::load_leases), whatever workers that is about.
+    fn set_paused(&self, paused: bool) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The checkpoints of a follower, in order of partitions; a partition that it never began has
     /// none.

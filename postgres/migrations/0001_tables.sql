@@ -15,6 +15,10 @@ create table if not exists log (
     partition_count smallint not null check (partition_count > 0),
     -- Authenticates what comes back from other services.
     secret bytea not null check (length(secret) = 32),
+    -- The database that the log is at home in; elsewhere it is a copy. Null where that is not known.
+    home text,
+    -- While it is, no process claims leases.
+    paused boolean not null default false,
     created_at timestamptz not null default now()
 );
 
@@ -206,12 +210,46 @@ language sql volatile as $$
     select uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
 $$;
 
+-- The database: its cluster and its number there. Null where the server does not tell the cluster.
+-- A physical copy has the same.
+create or replace function log_home() returns text
+language plpgsql stable as $$
+begin
+    return (select system_identifier from pg_control_system()) || '/'
+        || (select oid from pg_database where datname = current_database());
+exception when insufficient_privilege or undefined_function then
+    return null;
+end $$;
+
+-- Says what the log of a copied database is: the one it was copied from, at home here from now on; or
+-- another one, with an id and a secret of its own, and paused.
+create or replace function adopt_log(as_copy boolean) returns void
+language plpgsql as $$
+declare
+    v_old uuid;
+    v_new uuid := gen_random_uuid();
+begin
+    select log_id into v_old from log where home <> log_home() for update;
+    if not found then
+        return;
+    end if;
+    update log set home = log_home();
+    if as_copy then
+        update log set log_id = v_new, secret = new_log_secret(), paused = true;
+        -- The processes of the original are not here, and what it has read of topics it has read.
+        delete from members;
+        update leases set holder = null;
+        update checkpoints set name = v_new::text || substr(name, 37)
+        where name like v_old::text || '-%';
+    end if;
+end $$;
+
 -- Creates the log once: its id, and as many partitions as given. Later calls change nothing.
 create or replace function create_log(partition_count integer) returns void
 language plpgsql as $$
 begin
-    insert into log (log_id, hash, partition_count, secret)
-    values (gen_random_uuid(), 'xxh3-64', create_log.partition_count, new_log_secret())
+    insert into log (log_id, hash, partition_count, secret, home)
+    values (gen_random_uuid(), 'xxh3-64', create_log.partition_count, new_log_secret(), log_home())
     on conflict do nothing;
     if found then
         insert into partitions (partition)

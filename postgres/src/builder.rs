@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use composable_rust_core::DEFAULT_PARTITIONS;
+use composable_rust_core::{Adoption, DEFAULT_PARTITIONS};
 
 use crate::error::ConnectError;
 use crate::{PostgresEventStore, connect};
@@ -44,6 +44,7 @@ pub struct PostgresEventStoreBuilder {
     pub(crate) poll_interval: Duration,
     pub(crate) schema: Option<String>,
     pub(crate) migrate: bool,
+    pub(crate) adopt: Option<Adoption>,
 }
 
 impl PostgresEventStoreBuilder {
@@ -58,6 +59,7 @@ impl PostgresEventStoreBuilder {
             poll_interval: Duration::from_millis(250),
             schema: None,
             migrate: true,
+            adopt: None,
         }
     }
 
@@ -121,6 +123,14 @@ impl PostgresEventStoreBuilder {
         self
     }
 
+    /// Says which log a copied database holds, where [`connect`](Self::connect) would refuse it with
+    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a program
+    /// that always says so adopts every copy.
+    pub fn adopt(mut self, adoption: Adoption) -> Self {
+        self.adopt = Some(adoption);
+        self
+    }
+
     /// Opens the store. Any number of processes may do so at once, also when the database is empty.
     ///
     /// # Errors
@@ -165,6 +175,7 @@ impl fmt::Debug for PostgresEventStoreBuilder {
             poll_interval,
             schema,
             migrate,
+            adopt,
         } = self;
         f.debug_struct("PostgresEventStoreBuilder")
             .field("partitions", partitions)
@@ -175,6 +186,7 @@ impl fmt::Debug for PostgresEventStoreBuilder {
             .field("poll_interval", poll_interval)
             .field("schema", schema)
             .field("migrate", migrate)
+            .field("adopt", adopt)
             .finish_non_exhaustive()
     }
 }

@@ -100,6 +100,26 @@ pub enum ConnectError {
     /// Streams are spread by a hash that this program does not know.
     #[error("the log spreads its streams by `{0}`, this program knows xxh3-64")]
     UnknownHash(String),
+    /// The database is a copy of the one that the log is at home in: a restored backup, a clone, an
+    /// upgraded or moved cluster. If the log goes on here, connect once with
+    /// [`adopt(Adoption::Successor)`]; if it goes on there, with [`adopt(Adoption::Copy)`].
+    ///
+    /// A physical copy (of a disk, or a standby that was promoted) looks like the original and is not
+    /// noticed.
+    ///
+    /// [`adopt(Adoption::Successor)`]: crate::PostgresEventStoreBuilder::adopt
+    /// [`adopt(Adoption::Copy)`]: crate::PostgresEventStoreBuilder::adopt
+    #[error(
+        "the log is at home in another database ({home}), this one ({here}) is a copy: connect once \
+         with adopt(Adoption::Successor) if the log goes on here, or with adopt(Adoption::Copy) if \
+         this is to be a log of its own"
+    )]
+    Copied {
+        /// The log's database: the cluster's system identifier and the database's number.
+        home: String,
+        /// This database.
+        here: String,
+    },
     /// A statement failed while the schema was read or migrated, for instance because the user may
     /// not create tables.
     #[error("cannot read or migrate the schema")]

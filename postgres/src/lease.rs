@@ -5,14 +5,16 @@ use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
-use crate::row::{bigint, micros, smallint, text, unsigned, value};
+use crate::row::{bigint, micros, smallint, unsigned, value};
 
-/// Members have no partition.
+/// Members have no partition; the row of a log that is paused has no worker either.
 const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
      coalesce(l.expires_at <= statement_timestamp(), true) \
      from leases l where l.worker = any ($1) \
      union all select m.worker, m.holder, null, null, null \
-     from members m where m.worker = any ($1) and m.expires_at > statement_timestamp()";
+     from members m where m.worker = any ($1) and m.expires_at > statement_timestamp() \
+     union all select null, null, null, null, true from log where log.paused";
+const PAUSE: &str = "update log set paused = $1";
 
 const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
 
@@ -25,6 +27,12 @@ impl PostgresEventStore {
         table.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
         table.members.sort_unstable();
         Ok(table)
+    }
+
+    pub(crate) async fn pause(&self, paused: bool) -> Result<(), StoreError> {
+        let query = sqlx::query(PAUSE).bind(paused);
+        self.writers.run(async |writer| query.execute(writer).await).await?;
+        Ok(())
     }
 
     pub(crate) async fn lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
@@ -49,7 +57,10 @@ impl PostgresEventStore {
 }
 
 fn read(row: &PgRow, table: &mut LeaseTable) -> Result<(), sqlx::Error> {
-    let worker = text(row, 0)?.to_owned();
+    let Some(worker) = value::<Option<String>>(row, 0)? else {
+        table.paused = true;
+        return Ok(());
+    };
     if value::<Option<i16>>(row, 2)?.is_none() {
         table.members.push((worker, value(row, 1)?));
         return Ok(());

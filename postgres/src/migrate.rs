@@ -1,6 +1,6 @@
 //! Creating, migrating and reading the schema.
 
-use composable_rust_core::{LogInfo, LogSecret};
+use composable_rust_core::{Adoption, LogInfo, LogSecret};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
@@ -33,6 +33,7 @@ pub(crate) async fn open(
     if found < known {
         return Err(ConnectError::SchemaOlder { found, needed: known });
     }
+    settle_home(connection, builder.adopt).await?;
     raise_sequence(connection).await.map_err(ConnectError::Schema)?;
     read(connection).await
 }
@@ -56,6 +57,27 @@ async fn raise_sequence(connection: &mut PgConnection) -> Result<(), sqlx::Error
             .execute(connection)
             .await?;
     }
+    Ok(())
+}
+
+/// Refuses the log of another database, unless it is to be adopted.
+async fn settle_home(
+    connection: &mut PgConnection,
+    adopt: Option<Adoption>,
+) -> Result<(), ConnectError> {
+    let strange = "select home, log_home() from log where home <> log_home()";
+    let strange: Option<(String, String)> = sqlx::query_as(strange)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(ConnectError::Schema)?;
+    let Some((home, here)) = strange else { return Ok(()) };
+    let Some(adoption) = adopt else { return Err(ConnectError::Copied { home, here }) };
+    tracing::warn!(home, here, ?adoption, "adopting the log of another database");
+    sqlx::query("select adopt_log($1)")
+        .bind(adoption == Adoption::Copy)
+        .execute(connection)
+        .await
+        .map_err(ConnectError::Schema)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Aggregate, Codecs, EventStore, Id, LogInfo, Position, Projection, Recorded, RecordedEvent,
-    SharedEventStore, StoreError, Version,
+    SharedEventStore, StoreError, Version, WorkQueues as _,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
@@ -101,6 +101,27 @@ impl App {
     /// built: redeliveries, and commands with a key that was used before.
     pub fn absorbed(&self) -> u64 {
         self.0.shared.absorbed.load(Ordering::Relaxed)
+    }
+
+    /// Pauses the log for all processes: queues, timers and followers rest, nothing is taken off the
+    /// bus, and what is under way comes to its end. Commands are handled; what they set in motion
+    /// waits. Each process notices within a third of [`Settings::lease`](crate::Settings::lease).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached; calling it again is safe.
+    pub async fn pause(&self) -> Result<(), StoreError> {
+        self.0.shared.store.set_paused(true).await
+    }
+
+    /// Ends a [`pause`](Self::pause), also that of a copy that was
+    /// [adopted](composable_rust_core::Adoption::Copy).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached; calling it again is safe.
+    pub async fn resume(&self) -> Result<(), StoreError> {
+        self.0.shared.store.set_paused(false).await
     }
 
     /// What could not be handled, and what stands behind it.

@@ -10,6 +10,11 @@ create table log (
     partition_count integer not null check (partition_count > 0),
     -- Authenticates what comes back from other services.
     secret blob not null check (length(secret) = 32),
+    -- The file that the log is at home in, as the system numbers it; elsewhere it is a copy. Null where
+    -- files have no numbers.
+    home text,
+    -- While it is 1, no process claims leases.
+    paused integer not null default 0 check (paused in (0, 1)),
     created_at integer not null
 ) strict;
 

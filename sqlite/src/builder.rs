@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use composable_rust_core::DEFAULT_PARTITIONS;
+use composable_rust_core::{Adoption, DEFAULT_PARTITIONS};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
 use crate::connection::{Readers, Watcher, Writer};
 use crate::error::OpenError;
-use crate::schema;
+use crate::schema::{self, Wanted};
 use crate::store::SqliteEventStore;
 
 /// The most partitions that a log in a file can have.
@@ -55,6 +55,7 @@ pub struct Builder {
     busy_timeout: Duration,
     read_connections: usize,
     synchronous: Synchronous,
+    adopt: Option<Adoption>,
 }
 
 impl Builder {
@@ -66,6 +67,7 @@ impl Builder {
             busy_timeout: Duration::from_secs(10),
             read_connections: 4,
             synchronous: Synchronous::Full,
+            adopt: None,
         }
     }
 
@@ -104,6 +106,14 @@ impl Builder {
         self
     }
 
+    /// Says which log a copied file holds, where [`open`](Self::open) would refuse it with
+    /// [`OpenError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a program that
+    /// always says so adopts every copy.
+    pub fn adopt(mut self, adoption: Adoption) -> Self {
+        self.adopt = Some(adoption);
+        self
+    }
+
     /// Opens the log, creating the file if there is none. Several processes may do so at once.
     ///
     /// # Errors
@@ -122,8 +132,8 @@ impl Builder {
         let options = self.options(&path);
         let opened = options.clone().create_if_missing(true).connect().await;
         let mut connection = opened.map_err(|error| schema::unavailable(&path, error))?;
-        let log =
-            schema::prepare(&mut connection, &path, self.partitions, self.busy_timeout).await?;
+        let wanted = Wanted { path: &path, partitions: self.partitions, adopt: self.adopt };
+        let log = schema::prepare(&mut connection, &wanted, self.busy_timeout).await?;
         let writer = Writer::new(
             options
                 .clone()

@@ -46,6 +46,29 @@ pub enum OpenError {
         /// The highest schema version that this code knows.
         known: i64,
     },
+    /// The file is a copy of the one that the log is at home in: a restored backup, a moved file. If
+    /// the log goes on here, open it once with [`adopt(Adoption::Successor)`]; if it goes on there,
+    /// with [`adopt(Adoption::Copy)`].
+    ///
+    /// Files are told apart by the numbers that Unix systems give them (inodes), so that a file which
+    /// was renamed is no copy, and one which was overwritten in place is not noticed.
+    ///
+    /// [`adopt(Adoption::Successor)`]: crate::Builder::adopt
+    /// [`adopt(Adoption::Copy)`]: crate::Builder::adopt
+    #[error(
+        "`{}` is a copy: its log is at home in another file ({home}, this is {here}). Open it once \
+         with adopt(Adoption::Successor) if the log goes on here, or with adopt(Adoption::Copy) if \
+         this is to be a log of its own",
+        path.display()
+    )]
+    Copied {
+        /// The file.
+        path: PathBuf,
+        /// The log's file, as the system numbers it.
+        home: String,
+        /// This file, as the system numbers it.
+        here: String,
+    },
     /// The file system cannot share memory between processes. Choose a local one.
     #[error(
         "`{}` is on a file system without the shared memory that write-ahead logging needs; use a local one",

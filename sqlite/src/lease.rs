@@ -20,6 +20,9 @@ const LEASES: &str =
     "select worker, partition, holder, expires_at, epoch, ttl from leases where worker ";
 const MEMBERS: &str = " union all select worker, null, holder, expires_at, null, null from members \
     where worker ";
+/// Neither a lease nor a member: it has no worker.
+const PAUSED: &str =
+    " union all select null, null, null, null, null, null from log where paused = 1";
 
 type Key = (String, u16);
 
@@ -42,6 +45,7 @@ impl SqliteEventStore {
         push_in(&mut sql, workers.len());
         sql.push_str(MEMBERS);
         push_in(&mut sql, workers.len());
+        sql.push_str(PAUSED);
         let mut args = Args::default();
         bind_workers(&mut args, workers.iter().map(String::as_str));
         bind_workers(&mut args, workers.iter().map(String::as_str));
@@ -49,7 +53,9 @@ impl SqliteEventStore {
         let now = clock();
         let mut table = LeaseTable::default();
         for row in &rows {
-            if let Some(((worker, partition), held)) = lease(row)? {
+            if row.try_get_unchecked::<Option<String>, _>(0)?.is_none() {
+                table.paused = true;
+            } else if let Some(((worker, partition), held)) = lease(row)? {
                 table.leases.push(StandingLease {
                     lease: Lease { worker, partition, epoch: held.epoch },
                     holder: held.holder,
@@ -64,6 +70,18 @@ impl SqliteEventStore {
         table.leases.sort_by_cached_key(place);
         table.members.sort();
         Ok(table)
+    }
+
+    pub(crate) async fn pause(&self, paused: bool) -> Result<(), StoreError> {
+        self.write_pause(paused).await.map_err(store_error)
+    }
+
+    async fn write_pause(&self, paused: bool) -> Result<(), sqlx::Error> {
+        let mut transaction = self.writer().begin().await?;
+        let mut args = Args::default();
+        args.add(i64::from(paused));
+        transaction.fetch("update log set paused = ?", args).await?;
+        transaction.commit().await
     }
 
     pub(crate) async fn lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{LogInfo, LogSecret};
+use composable_rust_core::{Adoption, LogInfo, LogSecret};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
@@ -20,19 +20,26 @@ const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_event_store.sql")
 /// How partitions are computed; see `StreamId::partition`.
 const HASH: &str = "xxh3-64";
 
+/// The log that is to be opened.
+pub(crate) struct Wanted<'a> {
+    pub(crate) path: &'a Path,
+    /// Its partitions, if it is created.
+    pub(crate) partitions: u16,
+    pub(crate) adopt: Option<Adoption>,
+}
+
 /// Brings the file to this code's schema, and reads what is fixed about the log.
 ///
 /// Any number of processes may do this at once: what is looked at is looked at again under the
 /// write lock.
 pub(crate) async fn prepare(
     connection: &mut SqliteConnection,
-    path: &Path,
-    partitions: u16,
+    wanted: &Wanted<'_>,
     busy_timeout: Duration,
 ) -> Result<LogInfo, OpenError> {
-    let asked = Instant::now();
+    let (asked, path) = (Instant::now(), wanted.path);
     loop {
-        match try_prepare(connection, path, partitions).await {
+        match try_prepare(connection, wanted).await {
             // Changing to write-ahead logging does not wait for locks by itself.
             Err(Failure::Sqlite(error)) if is_busy(&error) && asked.elapsed() < busy_timeout => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -67,9 +74,9 @@ impl From<sqlx::Error> for Failure {
 
 async fn try_prepare(
     connection: &mut SqliteConnection,
-    path: &Path,
-    partitions: u16,
+    wanted: &Wanted<'_>,
 ) -> Result<LogInfo, Failure> {
+    let path = wanted.path;
     let latest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let mut found = schema_version(connection, path).await?;
     if found == 0 {
@@ -82,7 +89,7 @@ async fn try_prepare(
     if found < latest {
         let mut transaction = connection.begin_with("begin immediate").await?;
         found = schema_version(&mut transaction, path).await?;
-        migrate(&mut transaction, found, partitions).await?;
+        migrate(&mut transaction, found, wanted).await?;
         transaction.commit().await?;
         found = schema_version(connection, path).await?;
     }
@@ -90,6 +97,7 @@ async fn try_prepare(
         let path = path.to_owned();
         return Err(Failure::Open(OpenError::Newer { path, found, known: latest }));
     }
+    settle_home(connection, wanted).await?;
     read_log_info(connection, path).await
 }
 
@@ -116,7 +124,7 @@ async fn schema_version(connection: &mut SqliteConnection, path: &Path) -> Resul
 async fn migrate(
     connection: &mut SqliteConnection,
     found: i64,
-    partitions: u16,
+    wanted: &Wanted<'_>,
 ) -> Result<(), sqlx::Error> {
     let known = usize::try_from(found).unwrap_or(0);
     for sql in MIGRATIONS.iter().skip(known) {
@@ -129,20 +137,25 @@ async fn migrate(
         connection.execute(&*sql).await?;
     }
     if known == 0 {
-        create_log(connection, partitions).await?;
+        create_log(connection, wanted).await?;
     }
     Ok(())
 }
 
-async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Result<(), sqlx::Error> {
+async fn create_log(
+    connection: &mut SqliteConnection,
+    wanted: &Wanted<'_>,
+) -> Result<(), sqlx::Error> {
+    let partitions = wanted.partitions;
     sqlx::query(
-        "insert into log (only_row, log_id, hash, partition_count, secret, created_at) \
-         values (1, ?, ?, ?, ?, ?)",
+        "insert into log (only_row, log_id, hash, partition_count, secret, home, created_at) \
+         values (1, ?, ?, ?, ?, ?, ?)",
     )
     .bind(Uuid::new_v4())
     .bind(HASH)
     .bind(i64::from(partitions))
     .bind(new_secret())
+    .bind(home_of(wanted.path))
     .bind(clock().as_micros())
     .execute(&mut *connection)
     .await?;
@@ -151,6 +164,62 @@ async fn create_log(connection: &mut SqliteConnection, partitions: u16) -> Resul
          insert into partitions (partition) select n from n",
     )
     .bind(i64::from(partitions))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The number of the file, where files have one.
+#[cfg(unix)]
+fn home_of(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|file| format!("inode {}", file.ino()))
+}
+
+#[cfg(not(unix))]
+fn home_of(_: &Path) -> Option<String> {
+    None
+}
+
+/// Refuses the log of another file, unless it is to be adopted.
+async fn settle_home(
+    connection: &mut SqliteConnection,
+    wanted: &Wanted<'_>,
+) -> Result<(), Failure> {
+    let home: Option<String> =
+        sqlx::query_scalar("select home from log").fetch_one(&mut *connection).await?;
+    let (Some(home), Some(here)) = (home, home_of(wanted.path)) else { return Ok(()) };
+    if home == here {
+        return Ok(());
+    }
+    let Some(adoption) = wanted.adopt else {
+        let path = wanted.path.to_owned();
+        return Err(Failure::Open(OpenError::Copied { path, home, here }));
+    };
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    let adopt = "update log set home = ? where home = ?";
+    let adopted = sqlx::query(adopt).bind(here).bind(home).execute(&mut *transaction).await?;
+    if adopted.rows_affected() > 0 && adoption == Adoption::Copy {
+        become_another(&mut transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Gives the log an id and a secret of its own, and pauses it.
+async fn become_another(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let old: Uuid =
+        sqlx::query_scalar("select log_id from log").fetch_one(&mut *connection).await?;
+    let new = Uuid::new_v4();
+    let update = "update log set log_id = ?, secret = ?, paused = 1";
+    sqlx::query(update).bind(new).bind(new_secret()).execute(&mut *connection).await?;
+    // The processes of the original are not here, and what it has read of topics it has read.
+    connection.execute("delete from members; update leases set holder = null").await?;
+    sqlx::query(
+        "update checkpoints set name = ? || substr(name, 37) where substr(name, 1, 37) = ? || '-'",
+    )
+    .bind(new.to_string())
+    .bind(old.to_string())
     .execute(connection)
     .await?;
     Ok(())

@@ -20,6 +20,10 @@ impl WorkQueues for SqliteEventStore {
         self.lease_round(round).await
     }
 
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.pause(paused).await
+    }
+
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         self.checkpoints(name).await
     }

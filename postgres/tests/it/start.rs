@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, ExpectedVersion};
+use composable_rust_core::{
+    Adoption, Checkpoint, EventStore as _, ExpectedVersion, WorkQueues as _,
+};
 use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
-use sqlx::Executor as _;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::database::Database;
 use crate::fixtures::{append, commit, load};
@@ -189,4 +191,53 @@ async fn a_database_must_hold_unicode() {
     let refused = PostgresEventStore::connect(&url).await;
     connection.execute(format!("drop database {name} with (force)").as_str()).await.unwrap();
     assert!(matches!(refused, Err(ConnectError::Encoding(_))), "{refused:?}");
+}
+
+/// A clone of the database, and what `adopt` makes of it.
+#[tokio::test]
+async fn a_copied_database_is_refused_until_it_is_adopted() {
+    let database = Database::create().await;
+    let store = database.store(2).await;
+    commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
+    let read = Checkpoint { partition: 0, offset: 7, event_id: None };
+    let name = format!("{}-commands/back-commands", store.log().id);
+    store.keep_checkpoints(&name, std::slice::from_ref(&read)).await.unwrap();
+    let log = store.log();
+    drop(store);
+    let admin = database.url().replace(database.name(), "postgres");
+    let mut connection = PgConnection::connect(&admin).await.unwrap();
+    let copies = ["copy", "moved"].map(|kind| format!("{}_{kind}", database.name()));
+    for copy in &copies {
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
+        sqlx::query(end).bind(database.name()).execute(&mut connection).await.unwrap();
+        let create = format!("create database {copy} template {}", database.name());
+        connection.execute(create.as_str()).await.unwrap();
+    }
+    let [copy, moved] = copies
+        .clone()
+        .map(|copy| PostgresEventStore::builder(&database.url().replace(database.name(), &copy)));
+    let refused = copy.clone().connect().await;
+    let own = copy.clone().adopt(Adoption::Copy).connect().await.unwrap();
+    let offset = {
+        let name = format!("{}-commands/back-commands", own.log().id);
+        own.load_checkpoints(&name).await.unwrap().first().map(|checkpoint| checkpoint.offset)
+    };
+    let paused = [own.load_leases(&[]).await.unwrap().paused, {
+        own.set_paused(false).await.unwrap();
+        own.load_leases(&[]).await.unwrap().paused
+    }];
+    let (own_log, again) = (own.log(), copy.connect().await.unwrap().log());
+    let successor = moved.adopt(Adoption::Successor).connect().await.unwrap();
+    let (moved_log, moved_paused) =
+        (successor.log(), successor.load_leases(&[]).await.unwrap().paused);
+    drop((own, successor));
+    for copy in &copies {
+        connection.execute(format!("drop database {copy} with (force)").as_str()).await.unwrap();
+    }
+    assert!(matches!(refused, Err(ConnectError::Copied { .. })), "{refused:?}");
+    assert_ne!(own_log.id, log.id);
+    assert_ne!(own_log.secret, log.secret);
+    assert_eq!((own_log, offset, paused), (again, Some(7), [true, false]));
+    assert_eq!((moved_log, moved_paused), (log, false));
+    assert_eq!(database.store(2).await.log(), log, "the original is at home");
 }

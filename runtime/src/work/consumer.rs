@@ -72,7 +72,13 @@ impl Consumer {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         while !self.work.stop.is_cancelled() {
-            match self.consume(&mut failures).await {
+            self.while_paused(true).await;
+            let consumed = tokio::select! {
+                biased;
+                () = self.while_paused(false) => continue,
+                consumed = self.consume(&mut failures) => consumed,
+            };
+            match consumed {
                 Ok(()) => return,
                 Err(reason) => {
                     let (time, now) = (self.work.shared.clock.now(), self.work.now());
@@ -82,6 +88,18 @@ impl Consumer {
                         return;
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits while the log is paused, or while it is not; before the first look it counts as paused.
+    async fn while_paused(&self, paused: bool) {
+        let mut changes = self.work.leases.changes();
+        while self.work.leases.may_take() != paused && !self.work.stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = self.work.stop.cancelled() => {}
+                _ = changes.changed() => {}
             }
         }
     }

@@ -75,6 +75,8 @@ struct State {
     elsewhere: BTreeSet<String>,
     /// How many leases this process has too few, because others still hold them.
     missing: usize,
+    /// Whether the log is paused; not known before the first round.
+    paused: Option<bool>,
 }
 
 impl Leases {
@@ -129,6 +131,26 @@ impl Leases {
         drop(state);
         self.changed();
         self.0.hurry.notify_one();
+    }
+
+    /// Whether the log is known not to be paused, so that what others send may be taken.
+    pub(crate) fn may_take(&self) -> bool {
+        self.lock().paused == Some(false)
+    }
+
+    /// Takes note of a pause, or of its end.
+    fn note_pause(&self, paused: bool) {
+        let before = self.lock().paused.replace(paused);
+        match (before, paused) {
+            (Some(true), false) => tracing::info!("the log is not paused any more"),
+            (None | Some(false), true) => tracing::warn!(
+                "the log is paused: queues, timers and followers rest until `App::resume`"
+            ),
+            _ => {}
+        }
+        if before != Some(paused) {
+            self.changed();
+        }
     }
 
     fn changed(&self) {
@@ -187,11 +209,15 @@ impl Leases {
             let announced = |worker: &&String| !stopping && !state.withdrawn.contains_key(*worker);
             inner.workers.keys().filter(announced).cloned().collect()
         };
-        let table = if workers.is_empty() {
+        let table = if stopping {
             LeaseTable::default()
         } else {
             inner.store.load_leases(&workers).await?
         };
+        if !stopping {
+            self.note_pause(table.paused);
+        }
+        let workers = if table.paused { Vec::new() } else { workers };
         let (changes, some_leave) = {
             let mut state = self.lock();
             let others = table.members.iter().filter(|(_, who)| *who != inner.holder);
@@ -398,7 +424,7 @@ mod tests {
         let other = Some(Uuid::from_u128(2));
         let leases =
             vec![standing(0, other, false), standing(1, other, true), standing(2, None, true)];
-        let table = LeaseTable { leases, members: Vec::new() };
+        let table = LeaseTable { leases, ..LeaseTable::default() };
         let partitions = BTreeMap::from([("w".to_owned(), 4)]);
         let changes = plan(me, &partitions, &["w".to_owned()], &table, &BTreeMap::new());
         assert_eq!(kinds(&changes, LeaseAction::Claim), [1, 2, 3]);
@@ -411,7 +437,7 @@ mod tests {
         let me = Uuid::from_u128(1);
         let own: BTreeMap<_, _> = (0..8).map(|p| held("w", p)).collect();
         let members = vec![("w".to_owned(), Uuid::from_u128(2)), ("w".to_owned(), me)];
-        let table = LeaseTable { leases: Vec::new(), members };
+        let table = LeaseTable { members, ..LeaseTable::default() };
         let partitions = BTreeMap::from([("w".to_owned(), 8)]);
         let working = Arc::clone(&own[&("w".to_owned(), 7)]);
         let changes = plan(me, &partitions, &["w".to_owned()], &table, &own);
@@ -434,7 +460,8 @@ mod tests {
                 holder: Some(Uuid::from_u128(2)),
                 lapsed: false,
             });
-            let table = LeaseTable { leases: leases.collect(), members: members.collect() };
+            let (leases, members) = (leases.collect(), members.collect());
+            let table = LeaseTable { leases, members, paused: false };
             let held: BTreeMap<_, _> = (0..own).map(|p| held("w", p)).collect();
             missing(me, &partitions, &announced, &table, &held)
         };

@@ -1,6 +1,7 @@
 //! The SQLite store: the suite that every store passes, and what only a file can get wrong.
 
 mod conformance;
+mod copies;
 mod crash;
 mod files;
 mod make;

@@ -160,6 +160,7 @@ macro_rules! __conformance_cases {
                 a_held_one_is_seized,
                 each_change_succeeds_or_fails_alone,
                 of_many_claimers_one_wins,
+                a_pause_is_shown_to_all,
                 members_are_announced_and_withdrawn,
                 members_lapse,
                 come_in_order_of_workers_and_partitions,

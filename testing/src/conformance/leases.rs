@@ -154,6 +154,17 @@ pub(super) async fn of_many_claimers_one_wins(on: Subject) {
     }
 }
 
+pub(super) async fn a_pause_is_shown_to_all(on: Subject) {
+    let one = fresh_id();
+    assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
+    for paused in [false, true, true, false] {
+        on.store.set_paused(paused).await.expect("it is written");
+        let (some, none) = (on.leases(&["work"]).await, on.leases(&[]).await);
+        assert_eq!((some.paused, none.paused), (paused, paused));
+        assert_eq!((some.leases.len(), none.leases.len()), (1, 0), "leases stay as they are");
+    }
+}
+
 pub(super) async fn members_are_announced_and_withdrawn(on: Subject) {
     let (one, other) = (fresh_id(), fresh_id());
     let announce = async |holder, workers: &[&str]| {

@@ -20,6 +20,10 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.write(self.inner().change_leases(round)).await
     }
 
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.write(self.inner().set_paused(paused)).await
+    }
+
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         self.read(self.inner().load_checkpoints(name)).await
     }

@@ -49,6 +49,7 @@ impl State {
                 .filter(|(_, member)| member.until > now)
                 .map(|(member, _)| member.clone())
                 .collect(),
+            paused: self.paused,
         }
     }
 

@@ -20,6 +20,8 @@ use super::outbox::Waiting;
 pub(super) struct State {
     pub(super) log: LogInfo,
     pub(super) partitions: Vec<PartitionState>,
+    /// `true` while leases are not to be claimed.
+    pub(super) paused: bool,
     pub(super) leases: BTreeMap<(String, u16), Held>,
     /// The processes that can do a worker's work.
     pub(super) members: BTreeMap<(String, Uuid), Member>,
@@ -99,6 +101,7 @@ impl State {
         Self {
             log: LogInfo { id, partitions, secret: secret_of(id) },
             partitions: (0..partitions).map(empty).collect(),
+            paused: false,
             leases: BTreeMap::new(),
             members: BTreeMap::new(),
             checkpoints: BTreeMap::new(),

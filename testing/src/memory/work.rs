@@ -21,6 +21,11 @@ impl WorkQueues for InMemoryEventStore {
         Ok(self.locked().change_leases(round))
     }
 
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.locked().paused = paused;
+        Ok(())
+    }
+
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         Ok(self.locked().checkpoints(name))
     }

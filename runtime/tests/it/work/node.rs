@@ -376,6 +376,10 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("change_leases", self.store.change_leases(round)).await
     }
 
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.pass("set_paused", self.store.set_paused(paused)).await
+    }
+
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         self.pass("load_checkpoints", self.store.load_checkpoints(name)).await
     }

@@ -3,6 +3,7 @@
 mod comes_again;
 mod enemy;
 mod erased;
+mod paused;
 mod releases;
 mod subscriptions;
 mod topics_of_events;

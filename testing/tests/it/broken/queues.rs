@@ -20,6 +20,10 @@ impl<D: Defect> WorkQueues for Broken<D> {
         Ok(self.defect.change_leases(&self.store, round))
     }
 
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.store.set_paused(paused).await
+    }
+
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         Ok(self.defect.checkpoints(self.store.load_checkpoints(name).await?))
     }

@@ -100,6 +100,16 @@ impl Defect for MixesLeases {
     }
 }
 
+/// Shows a pause only to those who ask about some worker.
+pub(crate) struct HidesPauses;
+
+impl Defect for HidesPauses {
+    fn leases(&self, mut table: LeaseTable) -> LeaseTable {
+        table.paused &= !table.leases.is_empty();
+        table
+    }
+}
+
 /// Keeps no checkpoints.
 pub(crate) struct ForgetsCheckpoints;
 

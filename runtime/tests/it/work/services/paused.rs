@@ -1,0 +1,32 @@
+//! A log that is paused: commands are handled, what follows from them rests.
+
+use composable_rust_core::WorkQueues as _;
+
+use super::super::world::{eventually, millis, started};
+use super::{Errand, Line, ask_back, back, front, front_heard, send, world_of};
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_rests_until_the_pause_ends() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let back = started(back(&at_back, &line));
+    back.pause().await.unwrap();
+    // A process that is there notices, and one that starts later does not begin.
+    tokio::time::sleep(millis(10_000)).await;
+    at_front.memory.set_paused(true).await.unwrap();
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    send(&front, "1", ask_back("2", 7, Errand::Note(1))).await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(at_front.memory.outbox().len(), 1, "the question is not sent");
+    assert!(line.bus.messages("front-events").is_empty());
+
+    front.resume().await.unwrap();
+    eventually("it is sent", async || at_front.memory.outbox().is_empty()).await;
+    eventually("its event is published", async || !line.bus.messages("front-events").is_empty())
+        .await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(line.bus.messages("back-commands").len(), 1);
+    assert!(at_back.memory.outbox().is_empty(), "it is not taken off the bus");
+
+    back.resume().await.unwrap();
+    front_heard(&front, "1", "7: note 1").await;
+}
