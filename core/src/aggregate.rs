@@ -72,7 +72,7 @@ use crate::{Context, Decision, Message, Reactions};
 pub trait Aggregate:
     Default + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The stream category, `[a-z][a-z0-9_]*`. It is stored: it must not change.
+    /// The stream category, `[a-z][a-z0-9_]*`, at most 64 bytes. It is stored: it must not change.
     const NAME: &'static str;
     /// What it is asked.
     type Command: Message;

@@ -73,7 +73,7 @@ impl<T: Target> Id<T> {
         const {
             assert!(
                 crate::stream::is_category(T::NAME),
-                "NAME must match [a-z][a-z0-9_]*: it is the category of the streams"
+                "NAME must match [a-z][a-z0-9_]* and have at most 64 bytes: it is the streams' category"
             );
         }
         StreamId::new(T::NAME, &self.0).unwrap_or_else(|_| unreachable!("both parts are checked"))

@@ -90,7 +90,7 @@ pub use reply::{RawReply, ReplyAddress, ReplyOutcome, ReplySource, ReplyTo, Tag}
 pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};
 pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};
-pub use stream::{InvalidId, MAX_ID_BYTES, StreamId};
+pub use stream::{InvalidId, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
 pub use target::{Identified, Receives, Reply, Target};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use validate::{

@@ -9,9 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The longest instance id, in bytes of UTF-8.
 pub const MAX_ID_BYTES: usize = 1_024;
 
+/// The longest category, in bytes.
+pub const MAX_CATEGORY_BYTES: usize = 64;
+
 /// The name of a stream: `category-id`, split at the first hyphen.
 ///
-/// The category is a [`Target::NAME`](crate::Target::NAME); the id is the rest, whatever it holds.
+/// The category is a [`Target::NAME`](crate::Target::NAME) of at most [`MAX_CATEGORY_BYTES`]; the id is
+/// the rest, whatever it holds.
 /// Stream ids are permanent and public, so they must not hold personal data.
 ///
 /// # Example: what may come from outside
@@ -67,10 +71,11 @@ impl StreamId {
     }
 }
 
-/// Checks what `NAME` may be: `[a-z][a-z0-9_]*`. Usable at compile time.
+/// Checks what `NAME` may be: `[a-z][a-z0-9_]*`, [`MAX_CATEGORY_BYTES`] at most. Usable at compile
+/// time.
 pub(crate) const fn is_category(name: &str) -> bool {
     let bytes = name.as_bytes();
-    if bytes.is_empty() || !bytes[0].is_ascii_lowercase() {
+    if bytes.is_empty() || bytes.len() > MAX_CATEGORY_BYTES || !bytes[0].is_ascii_lowercase() {
         return false;
     }
     let mut i = 1;
@@ -85,7 +90,13 @@ pub(crate) const fn is_category(name: &str) -> bool {
 }
 
 fn check_category(category: &str) -> Result<(), InvalidId> {
-    if is_category(category) { Ok(()) } else { Err(InvalidId::Category(category.to_owned())) }
+    if is_category(category) {
+        Ok(())
+    } else if category.len() > MAX_CATEGORY_BYTES {
+        Err(InvalidId::LongCategory(category.len()))
+    } else {
+        Err(InvalidId::Category(category.to_owned()))
+    }
 }
 
 pub(crate) fn check_id(id: &str) -> Result<(), InvalidId> {
@@ -113,6 +124,9 @@ pub enum InvalidId {
     /// Holds a NUL character, which PostgreSQL cannot store.
     #[error("an id must not hold a NUL character")]
     Nul,
+    /// The category is longer than [`MAX_CATEGORY_BYTES`].
+    #[error("a category may have {MAX_CATEGORY_BYTES} bytes, this one has {0}")]
+    LongCategory(usize),
     /// The category is not `[a-z][a-z0-9_]*`.
     #[error("a stream name is `category-id` and its category matches [a-z][a-z0-9_]*, not `{0}`")]
     Category(String),
@@ -188,5 +202,8 @@ mod tests {
         assert!(StreamId::new("order", &"x".repeat(1_024)).is_ok());
         assert!(matches!(StreamId::new("or-der", "1"), Err(InvalidId::Category(_))));
         assert!("order".parse::<StreamId>().is_err());
+        assert!(StreamId::new(&"c".repeat(MAX_CATEGORY_BYTES), "1").is_ok());
+        let long = format!("{}-1", "c".repeat(MAX_CATEGORY_BYTES + 1)).parse::<StreamId>();
+        assert_eq!(long, Err(InvalidId::LongCategory(65)));
     }
 }

@@ -220,6 +220,7 @@ macro_rules! __conformance_cases {
             }
             dead_letters {
                 hold_what_was_parked,
+                may_have_the_longest_names,
                 without_an_attempt_stand_at_the_end,
                 come_in_pages_and_in_order,
                 only_heads_are_decided,

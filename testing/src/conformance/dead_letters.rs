@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, OutboxKind, Queue,
-    QueueChange, QueuePlace, QueuedRow, StoreError, StreamId, TimerChange, TimerSettlement,
-    Version, WorkQueues as _,
+    DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, MAX_CATEGORY_BYTES,
+    MAX_ID_BYTES, OutboxKind, Queue, QueueChange, QueuePlace, QueuedRow, StoreError, StreamId,
+    TimerChange, TimerSettlement, Version, WorkQueues as _,
 };
 use uuid::Uuid;
 
@@ -88,6 +88,27 @@ pub(super) async fn hold_what_was_parked(on: Subject) {
     }
     let errors = [(5, Some("it's \"wrong\"\nä".to_owned())), (0, None)];
     assert_eq!([0, 1].map(|n| (letters[n].attempts, letters[n].error.clone())), errors);
+}
+
+pub(super) async fn may_have_the_longest_names(on: Subject) {
+    // Hardly compressible, so that an index on both names has to hold them.
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'!' + (state >> 24) as u8 % 90)
+    };
+    let mut longest = || {
+        let id: String = (0..MAX_ID_BYTES).map(|_| next()).collect();
+        StreamId::new(&"c".repeat(MAX_CATEGORY_BYTES), &id).expect("a permitted name")
+    };
+    let row = queued(&longest(), longest().as_str());
+    let worker = on.worker("work", 0).await;
+    park(&on, &worker, std::slice::from_ref(&row)).await;
+    let letters = on.dead_letters(9).await;
+    let [letter] = &*letters else { panic!("{letters:?}") };
+    assert_eq!(essence(&letter.queued), essence(&row));
+    on.enqueue(0, &[queued(&row.stream, &row.row.recipient)]).await;
+    assert!(on.waiting(&queue(0)).await[0].behind_parked);
 }
 
 pub(super) async fn without_an_attempt_stand_at_the_end(on: Subject) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::{Fingerprint, MAX_ID_BYTES, StreamId};
+use composable_rust_core::{Fingerprint, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
 
 use super::make::{append, mark, snapshot, stream};
 use super::subject::Subject;
@@ -80,7 +80,7 @@ pub(super) async fn long_ones_work(on: Subject) {
     use_stream(&on, &stream(&format!("thing-{thousand}y"))).await;
     use_stream(&on, &stream(&format!("thing-{}", "x".repeat(MAX_ID_BYTES)))).await;
     use_stream(&on, &stream(&format!("thing-{}", "🦀".repeat(MAX_ID_BYTES / 4)))).await;
-    let category = "c".repeat(60);
+    let category = "c".repeat(MAX_CATEGORY_BYTES);
     use_stream(&on, &StreamId::new(&category, &thousand).expect("a permitted id")).await;
     // Hardly compressible, so that an index on names has to hold them.
     let mixed: String = (0..250u32)
