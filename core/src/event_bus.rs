@@ -194,17 +194,35 @@ pub trait EventBus: Send + Sync + 'static {
     /// A fenced publisher.
     type Publisher: Publisher;
 
-    /// Publishes `message`; when it returns, the message survives.
+    /// Publishes `message`; when it returns, the message survives. A topic that is missing is created.
+    ///
+    /// Messages of one key that are published one after the other, each after the answer to the one
+    /// before, keep their order; what is published again after a failure may come again, later.
     ///
     /// # Errors
     ///
-    /// [`BusError`]: the message may have been published. Publish it again; consumers see
-    /// duplicates.
+    /// [`PublishError`]; each variant says what to do. It is never `Fenced`.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may still publish.
-    fn publish(&self, message: BusMessage) -> impl Future<Output = Result<(), BusError>> + Send;
+    fn publish(&self, message: BusMessage)
+    -> impl Future<Output = Result<(), PublishError>> + Send;
+
+    /// Publishes `message` as [`publish`](Self::publish) does, and creates no topic: for topics that
+    /// are named by others.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; `Refused` if the topic is missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may still publish.
+    fn publish_to_existing(
+        &self,
+        message: BusMessage,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send;
 
     /// The messages of `topics`, shared among the subscribers of `group`: each message goes to one of
     /// them, all messages of a key in order to the same. Topics that do not exist are created.
@@ -272,6 +290,16 @@ pub trait EventBus: Send + Sync + 'static {
     fn max_payload_bytes(&self) -> Option<usize>;
 }
 
+/// Returns `true` if brokers take `name` as a topic's: 1 to 249 of `[a-zA-Z0-9._-]`, and neither `.`
+/// nor `..`.
+pub fn is_topic_name(name: &str) -> bool {
+    const LONGEST: usize = 249;
+    let permitted = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=LONGEST).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(permitted)
+}
+
 /// The bus could not be reached, or refuses.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the bus is unavailable")]
@@ -284,15 +312,34 @@ impl BusError {
     }
 }
 
-/// Why a batch was not published.
+/// Why a message or a batch was not published.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
     /// Another holder has opened the publisher since. Nothing was published and nothing ever will be
     /// through this one: drop it and whatever gave the right to use it.
     #[error("another holder has opened the publisher")]
     Fenced,
-    /// Nothing was published, or all of it. Open the publisher anew, look at its
+    /// The bus can take no such message: it is too large, or a name in it is impossible. Nothing was
+    /// published. Change the message or the limit; repeating the call cannot succeed.
+    #[error("the bus takes no such message: {0}")]
+    Invalid(String),
+    /// The bus refuses what is meant for this topic: the topic is missing, a right to write is, or a
+    /// policy forbids it. Nothing was published. Repeat the call once an operator has seen to it; other
+    /// topics are not concerned.
+    #[error("the bus refuses the message: {0}")]
+    Refused(String),
+    /// A message may have been published: publish it again; consumers see duplicates. Of a batch,
+    /// nothing was published, or all of it: open the publisher anew, look at its
     /// [`resume_position`](Publisher::resume_position), and publish again.
     #[error(transparent)]
     Unavailable(#[from] BusError),
+}
+
+impl From<PublishError> for BusError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Unavailable(error) => error,
+            error => Self::new(error),
+        }
+    }
 }

@@ -118,6 +118,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::context::derive_id;
+    pub use crate::event_bus::is_topic_name;
     pub use crate::gateway::IsAnswer;
     pub use crate::list::put;
     pub use crate::message::{decode_content, decode_value, encode_content, encode_value, stored};

@@ -31,7 +31,8 @@ impl SharedEventBus {
 type Deliveries = BoxStream<'static, Result<SharedDelivery, BusError>>;
 
 trait DynEventBus: Send + Sync {
-    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>>;
+    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), PublishError>>;
+    fn publish_to_existing(&self, message: BusMessage) -> BoxFuture<'_, Result<(), PublishError>>;
     fn subscribe<'a>(
         &'a self,
         group: &'a str,
@@ -77,8 +78,12 @@ fn erased<D: Delivery>(
 }
 
 impl<B: EventBus> DynEventBus for B {
-    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), BusError>> {
+    fn publish(&self, message: BusMessage) -> BoxFuture<'_, Result<(), PublishError>> {
         Box::pin(EventBus::publish(self, message))
+    }
+
+    fn publish_to_existing(&self, message: BusMessage) -> BoxFuture<'_, Result<(), PublishError>> {
+        Box::pin(EventBus::publish_to_existing(self, message))
     }
 
     fn subscribe<'a>(
@@ -164,8 +169,12 @@ impl EventBus for SharedEventBus {
     type Deliveries = Deliveries;
     type Publisher = SharedPublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
         self.0.publish(message).await
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.0.publish_to_existing(message).await
     }
 
     async fn subscribe(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::ConnectError;
+use crate::topics::IfMissing;
 use crate::{RedpandaEventBus, connect};
 
 /// The largest payload, in bytes, unless another is chosen: with key and headers it stays below the
@@ -137,7 +138,8 @@ impl RedpandaEventBusBuilder {
     }
 
     /// Whether to create topics that are not there; `true` unless said. With `false` they must be
-    /// there, those of publishers included (`LOG-PURPOSE`, one partition for each of the log).
+    /// there, those of publishers included (`LOG-PURPOSE`, one partition for each of the log); what is
+    /// published to one that is missing is refused.
     pub fn create_topics(mut self, create: bool) -> Self {
         self.create_topics = create;
         self
@@ -281,6 +283,11 @@ impl RedpandaEventBusBuilder {
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.raw.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// What is done about topics that are missing.
+    pub(crate) fn if_missing(&self) -> IfMissing {
+        if self.create_topics { IfMissing::Create(self.partitions) } else { IfMissing::Refuse }
     }
 
     /// Opens the bus. Settings are checked; brokers are connected to in the background, so they need

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, EventBus, PublisherName, TopicStatus,
+    BusError, BusMessage, BusPosition, EventBus, PublishError, PublisherName, TopicStatus,
 };
 
 use crate::delivery::{RedpandaDeliveries, RedpandaDelivery};
@@ -13,7 +13,7 @@ use crate::error::ConnectError;
 use crate::producer::SingleProducer;
 use crate::record::admit;
 use crate::shared::Shared;
-use crate::topics::Topics;
+use crate::topics::{IfMissing, Topics};
 use crate::{RedpandaEventBusBuilder, RedpandaPublisher, reader};
 
 /// An event bus over Redpanda, Apache Kafka, or another broker that speaks their protocol. Clones
@@ -114,6 +114,20 @@ impl RedpandaEventBus {
             }),
         }
     }
+
+    async fn publish_one(
+        &self,
+        message: BusMessage,
+        if_missing: IfMissing,
+    ) -> Result<(), PublishError> {
+        let Inner { settings, topics, producer, .. } = &*self.inner;
+        admit(settings.max_payload_bytes, [&message])?;
+        let topic = self.inner.wire_name(&message.topic);
+        topics.ensure(settings, [&*topic], if_missing).await?;
+        let published = producer.publish(&topic, &message, settings.publish_timeout).await;
+        // Should the topic be gone, it is looked for anew.
+        published.inspect_err(|_| topics.forget(&topic))
+    }
 }
 
 impl fmt::Debug for RedpandaEventBus {
@@ -129,14 +143,13 @@ impl EventBus for RedpandaEventBus {
     type Deliveries = RedpandaDeliveries;
     type Publisher = RedpandaPublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
-        let Inner { settings, topics, producer, .. } = &*self.inner;
-        admit(settings.max_payload_bytes, [&message])?;
-        let topic = self.inner.wire_name(&message.topic);
-        topics.ensure(settings, [&*topic], settings.partitions).await?;
-        let published = producer.publish(&topic, &message, settings.publish_timeout).await;
-        // Should the topic be gone, it is made anew.
-        published.inspect_err(|_| topics.forget(&topic))
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
+        let if_missing = self.inner.settings.if_missing();
+        self.publish_one(message, if_missing).await
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.publish_one(message, IfMissing::Refuse).await
     }
 
     async fn subscribe(
@@ -148,7 +161,9 @@ impl EventBus for RedpandaEventBus {
         let Inner { settings, topics: created, .. } = &*self.inner;
         let names: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
         let own = names.iter().map(String::as_str);
-        created.ensure(settings, own, settings.partitions).await?;
+        if settings.create_topics {
+            created.ensure(settings, own, settings.if_missing()).await?;
+        }
         self.inner.read(group, &settings.topic_prefix, topics, known)
     }
 

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use composable_rust_core::BusError;
-use rdkafka::error::KafkaError;
+use composable_rust_core::{BusError, PublishError};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Why a bus could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,62 @@ pub(crate) fn bus_error(error: KafkaError) -> BusError {
     BusError::new(error)
 }
 
+/// The meaning of what a broker, or librdkafka, says of a message or its topic.
+pub(crate) fn publish_error(error: KafkaError) -> PublishError {
+    match refusal(error.rdkafka_error_code(), error.to_string()) {
+        Some(refusal) => refusal,
+        None => bus_error(error).into(),
+    }
+}
+
+/// The meaning of a code that concerns a message or its topic alone.
+pub(crate) fn refusal(code: Option<RDKafkaErrorCode>, text: String) -> Option<PublishError> {
+    use RDKafkaErrorCode::{
+        InvalidRecord, InvalidTopic, MessageSizeTooLarge, PolicyViolation,
+        TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition,
+    };
+    match code? {
+        MessageSizeTooLarge | InvalidTopic => Some(PublishError::Invalid(text)),
+        TopicAuthorizationFailed
+        | UnknownTopic
+        | UnknownTopicOrPartition
+        | PolicyViolation
+        | InvalidRecord => Some(PublishError::Refused(text)),
+        _ => None,
+    }
+}
+
 /// The call was given to a thread that did not live to finish it.
 pub(crate) fn join_error(error: tokio::task::JoinError) -> BusError {
     BusError::new(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_says_of_a_message_is_told_apart() {
+        use RDKafkaErrorCode::{
+            BrokerTransportFailure, ClusterAuthorizationFailed, InvalidRecord, InvalidTopic,
+            MessageSizeTooLarge, MessageTimedOut, NotLeaderForPartition, PolicyViolation,
+            TopicAuthorizationFailed, UnknownTopic,
+        };
+        let error = |code| publish_error(KafkaError::MessageProduction(code));
+        for code in [MessageSizeTooLarge, InvalidTopic] {
+            assert!(matches!(error(code), PublishError::Invalid(_)), "{code}");
+        }
+        for code in [TopicAuthorizationFailed, UnknownTopic, PolicyViolation, InvalidRecord] {
+            assert!(matches!(error(code), PublishError::Refused(_)), "{code}");
+        }
+        // These concern the connection, or all topics.
+        for code in [
+            MessageTimedOut,
+            BrokerTransportFailure,
+            NotLeaderForPartition,
+            ClusterAuthorizationFailed,
+        ] {
+            assert!(matches!(error(code), PublishError::Unavailable(_)), "{code}");
+        }
+    }
 }

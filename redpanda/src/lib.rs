@@ -24,7 +24,9 @@
 //! # Publishing
 //!
 //! `publish` goes through an idempotent producer with `acks=all`: librdkafka's own retries neither
-//! duplicate nor reorder, and an answer means that all in-sync replicas have the message.
+//! duplicate nor reorder, and an answer means that all in-sync replicas have the message. One producer
+//! serves the whole process. What a broker refuses for its topic (missing, not authorized, against a
+//! policy) is told apart from a broker that is away: see `PublishError`.
 //!
 //! A publisher is a transactional producer. Its `transactional.id` is `LOG-PURPOSE-PARTITION`, so
 //! that opening it fences earlier holders at the broker, also one that was frozen and wakes up. Each

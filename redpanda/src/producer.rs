@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{BusError, BusMessage};
+use composable_rust_core::{BusError, BusMessage, PublishError};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::apart::Apart;
 use crate::client::{Voice, is_refusal};
-use crate::error::{Failure, bus_error};
+use crate::error::{Failure, publish_error};
 use crate::record::headers;
 
 pub(crate) type Client = Apart<FutureProducer<Voice>>;
@@ -35,7 +35,7 @@ impl SingleProducer {
         topic: &str,
         message: &BusMessage,
         limit: Duration,
-    ) -> Result<(), BusError> {
+    ) -> Result<(), PublishError> {
         let client = Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner));
         let record = FutureRecord::to(topic)
             .key(message.key.as_str())
@@ -51,12 +51,12 @@ impl SingleProducer {
     }
 
     /// With the reason for which the brokers do not let this client in, if they do not.
-    fn explained(&self, error: KafkaError) -> BusError {
+    fn explained(&self, error: KafkaError) -> PublishError {
         match self.voice.last_error() {
             Some((refusal, reason)) if is_refusal(&refusal) => {
-                Failure::new(error.to_string()).with_detail(Some(reason)).into()
+                BusError::from(Failure::new(error.to_string()).with_detail(Some(reason))).into()
             }
-            _ => bus_error(error),
+            _ => publish_error(error),
         }
     }
 

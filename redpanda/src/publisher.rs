@@ -13,9 +13,10 @@ use rdkafka::producer::{BaseProducer, Producer};
 use crate::apart::Apart;
 use crate::bus::Inner;
 use crate::client::{BATCH_LINGER, Voice, idempotent_producer, transactional_producer};
-use crate::error::{bus_error, join_error};
+use crate::error::{bus_error, join_error, publish_error};
 use crate::position::{self, Positions};
 use crate::record::{admit, record};
+use crate::topics::IfMissing;
 
 /// The publisher of one log partition, until somebody else opens it.
 pub struct RedpandaPublisher {
@@ -46,7 +47,11 @@ impl RedpandaPublisher {
     /// Opens the publisher of this name.
     pub(crate) async fn open(bus: Arc<Inner>, name: PublisherName) -> Result<Self, BusError> {
         let topic = bus.wire_name(&position::topic(&name));
-        bus.topics.ensure(&bus.settings, [&*topic], name.partitions.max(1)).await?;
+        let if_missing = match bus.settings.if_missing() {
+            IfMissing::Create(_) => IfMissing::Create(name.partitions.max(1)),
+            IfMissing::Refuse => IfMissing::Refuse,
+        };
+        bus.topics.ensure(&bus.settings, [&*topic], if_missing).await?;
         let lines = {
             let (bus, name) = (Arc::clone(&bus), name.clone());
             let opening = tokio::task::spawn_blocking(move || Lines::open(&bus, &name));
@@ -80,7 +85,7 @@ impl RedpandaPublisher {
         self.state = match &outcome {
             Ok(_) => State::Open(lines),
             Err(PublishError::Fenced) => State::Fenced,
-            Err(PublishError::Unavailable(_)) => State::Broken,
+            Err(_) => State::Broken,
         };
         outcome
     }
@@ -104,14 +109,14 @@ impl Publisher for RedpandaPublisher {
             messages.into_iter().map(|m| (self.bus.wire_name(&m.topic), m)).collect();
         let names = messages.iter().map(|(topic, _)| &**topic);
         let settings = &self.bus.settings;
-        self.bus.topics.ensure(settings, names, settings.partitions).await?;
+        self.bus.topics.ensure(settings, names, settings.if_missing()).await?;
         if messages.is_empty() && position.is_none() {
             return Ok(());
         }
         let bus = Arc::clone(&self.bus);
         self.on_a_thread(move |lines| {
             let published = lines.publish(&messages, position);
-            if let Err(PublishError::Unavailable(_)) = published {
+            if published.as_ref().is_err_and(|error| !matches!(error, PublishError::Fenced)) {
                 // Should one of the topics be gone, it is made anew.
                 for (topic, _) in &messages {
                     bus.topics.forget(topic);
@@ -172,7 +177,7 @@ impl Lines {
         };
         transaction().map_err(|error| {
             let failed = self.failed(error);
-            if matches!(failed, PublishError::Unavailable(_)) {
+            if !matches!(failed, PublishError::Fenced) {
                 self.abort();
             }
             failed
@@ -228,7 +233,7 @@ impl Lines {
         if is_fencing(fatal) || is_fencing(error.rdkafka_error_code()) {
             return PublishError::Fenced;
         }
-        PublishError::Unavailable(bus_error(error))
+        publish_error(error)
     }
 }
 

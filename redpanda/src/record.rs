@@ -1,6 +1,6 @@
 //! Between messages and records.
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, BusRecord, Timestamp};
+use composable_rust_core::{BusMessage, BusPlace, BusRecord, PublishError, Timestamp};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
@@ -29,21 +29,22 @@ pub(crate) fn headers(message: &BusMessage) -> OwnedHeaders {
     })
 }
 
-/// Whether the bus takes these messages.
+/// Checks that the bus takes these messages.
 pub(crate) fn admit<'a>(
     limit: usize,
     messages: impl IntoIterator<Item = &'a BusMessage>,
-) -> Result<(), BusError> {
+) -> Result<(), PublishError> {
     for BusMessage { topic, headers, payload, .. } in messages {
         if payload.len() > limit {
             let bytes = payload.len();
             let what =
                 format!("a payload of {bytes} bytes for {topic}, where {limit} are the limit");
-            return Err(BusError::new(what));
+            return Err(PublishError::Invalid(what));
         }
         // Names end with a NUL where librdkafka hands them over.
         if let Some((name, _)) = headers.iter().find(|(name, _)| name.contains('\0')) {
-            return Err(BusError::new(format!("a header named {name:?} for {topic}")));
+            let what = format!("a header named {name:?} for {topic}");
+            return Err(PublishError::Invalid(what));
         }
     }
     Ok(())

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use composable_rust_core::BusError;
+use composable_rust_core::__private::is_topic_name;
+use composable_rust_core::{BusError, PublishError};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::error::RDKafkaErrorCode;
@@ -14,28 +15,39 @@ use crate::RedpandaEventBusBuilder;
 use crate::apart::Apart;
 use crate::builder::HEADROOM_BYTES;
 use crate::client::{Voice, common};
-use crate::error::{bus_error, join_error};
+use crate::error::{bus_error, join_error, refusal};
 
 /// What brokers take as one message unless they are told otherwise.
 const DEFAULT_MESSAGE_BYTES: usize = 1 << 20;
+
+/// How long the brokers' list of topics counts before it is read again.
+const LIST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The topics that are known to be there, by their names on the wire.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     known: Mutex<BTreeSet<String>>,
+    /// All topics that the brokers show us, and when they did.
+    listed: tokio::sync::Mutex<Option<(Instant, BTreeSet<String>)>>,
+}
+
+/// What is done about a topic that is missing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum IfMissing {
+    /// It is created with so many partitions.
+    Create(u16),
+    /// The call is refused.
+    Refuse,
 }
 
 impl Topics {
-    /// Sees to it that these topics are there, by their names on the wire.
+    /// Makes sure that these topics are there, by their names on the wire.
     pub(crate) async fn ensure<'a>(
         &self,
         settings: &RedpandaEventBusBuilder,
         topics: impl IntoIterator<Item = &'a str>,
-        partitions: u16,
-    ) -> Result<(), BusError> {
-        if !settings.create_topics {
-            return Ok(());
-        }
+        if_missing: IfMissing,
+    ) -> Result<(), PublishError> {
         let missing: Vec<String> = {
             let known = self.known();
             let missing = topics.into_iter().filter(|topic| !known.contains(*topic));
@@ -44,14 +56,49 @@ impl Topics {
         if missing.is_empty() {
             return Ok(());
         }
-        let admin = common(settings).create_with_context(Voice::default()).map_err(bus_error)?;
-        let admin = Apart::new(admin);
-        let made = create(&admin, settings, &missing, partitions).await?;
-        if !made.is_empty() {
-            wait_for_leaders(admin, made, settings.connect_timeout).await?;
+        if let Some(topic) = missing.iter().find(|topic| !is_topic_name(topic)) {
+            return Err(PublishError::Invalid(format!("no topic can be called `{topic}`")));
+        }
+        match if_missing {
+            IfMissing::Create(partitions) => {
+                let admin = admin(settings)?;
+                let Creation { made, denied } =
+                    create(&admin, settings, &missing, partitions).await?;
+                if !made.is_empty() {
+                    wait_for_leaders(admin, made, settings.connect_timeout).await?;
+                }
+                // The right to create one is asked for even where it is there.
+                self.require(settings, &denied).await?;
+            }
+            IfMissing::Refuse => self.require(settings, &missing).await?,
         }
         self.known().extend(missing);
         Ok(())
+    }
+
+    /// Refuses topics that the brokers do not have.
+    async fn require(
+        &self,
+        settings: &RedpandaEventBusBuilder,
+        topics: &[String],
+    ) -> Result<(), PublishError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let mut listed = self.listed.lock().await;
+        let there = match &mut *listed {
+            Some((at, there)) if at.elapsed() < LIST_INTERVAL => there,
+            listed => {
+                let there = list(admin(settings)?, settings.connect_timeout).await?;
+                &mut listed.insert((Instant::now(), there)).1
+            }
+        };
+        match topics.iter().find(|topic| !there.contains(*topic)) {
+            None => Ok(()),
+            Some(topic) => Err(PublishError::Refused(format!(
+                "the topic {topic} is missing, or the right to see it is; create it or grant it"
+            ))),
+        }
     }
 
     /// The broker does not know this topic after all.
@@ -64,13 +111,37 @@ impl Topics {
     }
 }
 
-/// Creates those that are not there and gives their names.
+fn admin(settings: &RedpandaEventBusBuilder) -> Result<Apart<AdminClient<Voice>>, BusError> {
+    let admin = common(settings).create_with_context(Voice::default()).map_err(bus_error)?;
+    Ok(Apart::new(admin))
+}
+
+/// The names of all topics that the brokers show us. Asking for one by name may create it.
+async fn list(
+    admin: Apart<AdminClient<Voice>>,
+    limit: Duration,
+) -> Result<BTreeSet<String>, BusError> {
+    let listing = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, limit).map_err(bus_error)?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    });
+    listing.await.map_err(join_error)?
+}
+
+/// What came of creating topics: those that were made, and those for which the right is missing.
+#[derive(Default)]
+struct Creation {
+    made: Vec<String>,
+    denied: Vec<String>,
+}
+
+/// Creates those that are not there.
 async fn create(
     admin: &AdminClient<Voice>,
     settings: &RedpandaEventBusBuilder,
     topics: &[String],
     partitions: u16,
-) -> Result<Vec<String>, BusError> {
+) -> Result<Creation, PublishError> {
     let max = settings.max_payload_bytes.saturating_add(HEADROOM_BYTES);
     let max_bytes = (max > DEFAULT_MESSAGE_BYTES).then(|| max.to_string());
     let replication = settings.replication.map_or(-1, i32::from);
@@ -85,20 +156,27 @@ async fn create(
     }
     let limit = Timeout::After(settings.connect_timeout);
     let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
-    let mut made = Vec::new();
+    let mut creation = Creation::default();
     for outcome in admin.create_topics(&new, &options).await.map_err(bus_error)? {
         match outcome {
             Ok(name) => {
                 tracing::info!(topic = name, partitions, "created a topic");
-                made.push(name);
+                creation.made.push(name);
             }
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((
+                name,
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => creation.denied.push(name),
             Err((name, code)) => {
-                return Err(BusError::new(format!("cannot create the topic {name}: {code}")));
+                let text = format!("cannot create the topic {name}: {code}");
+                let refusal = refusal(Some(code), text.clone());
+                return Err(refusal.unwrap_or_else(|| BusError::new(text).into()));
             }
         }
     }
-    Ok(made)
+    Ok(creation)
 }
 
 /// A topic that was just made is not known to all brokers at once.

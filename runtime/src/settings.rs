@@ -48,7 +48,8 @@ pub struct Settings {
     /// Leases and timers go by the store's clock. Set back, it delays a takeover by at most one more
     /// lease; set forward, it lets leases lapse and timers fire early. Keep it synchronised.
     pub lease: Duration,
-    /// Commands of the outbox that are on their way to instances of one type at a time. Default 256.
+    /// Commands of the outbox that are on their way to instances of one type at a time, and messages on
+    /// their way to one topic of another service. Default 256.
     pub dispatches: usize,
     /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
     /// may still be delivered is known for as long as that lasts. At least an hour. Default 30 days.

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use composable_rust_core::{AnyMessage, BusError, Message};
+use composable_rust_core::{AnyMessage, Message, PublishError};
 
 /// Why an action that was sent did not take effect.
 ///
@@ -136,7 +136,7 @@ pub enum EffectError {
         /// Where it was to go.
         topic: String,
         /// What the bus says.
-        source: Arc<BusError>,
+        source: Arc<PublishError>,
     },
     /// An action that an effect brought back was not reduced; never
     /// [`Rejected`](ActionError::Rejected), which is a regular outcome.

@@ -12,6 +12,7 @@ use composable_rust_core::{
 };
 
 use super::context::{Work, metadata};
+use super::envelope::category_of;
 use super::execute::{DISPATCHED, mark};
 use super::leases::Held;
 use crate::aggregate::Shared;
@@ -105,7 +106,7 @@ pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow
     };
     let from = match queue.kind {
         // Its queue is that of everything for other services.
-        OutboxKind::Send => queued.row.recipient.split('-').next().unwrap_or_default(),
+        OutboxKind::Send => category_of(&queued.row.recipient),
         _ => &queue.target,
     };
     Ok(answer(queued, metadata, from, outcome, None))

@@ -1,5 +1,6 @@
 //! Working the queues of the outbox: reading, starting, writing what became of it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::attempts::{Attempts, wait_for_others};
 use super::breaker::Breaker;
 use super::context::{Work, kept};
 use super::decisions::LOOK_FOR_DECISIONS;
+use super::envelope::category_of;
 use super::execute::Executed;
 use super::lanes::{self, LaneKey, Lanes, Serial};
 use super::leases::{Held, worker_of};
@@ -40,6 +42,9 @@ const IN_DOUBT: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(60);
 /// The same where rows were let go, which it reads in vain.
 const LONG_SWEEP: Duration = Duration::from_secs(600);
+/// How long a full window stands still before what waits for it no longer keeps others from being
+/// read.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// Reads the queues that this process has leases of, and executes their rows: those of one sender
 /// for one recipient in order, everything else side by side.
@@ -52,7 +57,7 @@ pub(crate) struct Dispatcher {
     page: Page,
     running: JoinSet<Finished>,
     /// Rows under way, by what executes them.
-    busy: BTreeMap<(OutboxKind, String), usize>,
+    windows: BTreeMap<(OutboxKind, String), Window>,
     breakers: BTreeMap<String, Breaker>,
     /// What is to be written of each partition once what is being written of it is.
     unsettled: BTreeMap<u16, Vec<(Finished, QueueChange)>>,
@@ -71,6 +76,13 @@ struct Reading {
     more: bool,
     swept: Duration,
     made_room: Duration,
+}
+
+/// The rows that one aggregate type, gateway, policy or topic has under way.
+struct Window {
+    busy: usize,
+    /// When one was last begun while there was none, or ended.
+    moved: Duration,
 }
 
 struct Finished {
@@ -104,7 +116,7 @@ impl Dispatcher {
             lanes: Lanes::default(),
             page: Page::new(FIRST_PAGE, PAGE),
             running: JoinSet::new(),
-            busy: BTreeMap::new(),
+            windows: BTreeMap::new(),
             breakers,
             unsettled: BTreeMap::new(),
             settling: JoinSet::new(),
@@ -265,26 +277,30 @@ impl Dispatcher {
             return Begun::Later(IN_DOUBT);
         }
         let (held, row) = (Arc::clone(&reading.held), row.clone());
-        let what = (key.0.kind, key.0.target.clone());
         let settings = &self.work.shared.settings;
-        let (limit, most) = match self.work.gateways.get(what.1.as_str()) {
-            Some(gateway) if what.0 == OutboxKind::Call => {
+        let (limit, most) = match self.work.gateways.get(key.0.target.as_str()) {
+            Some(gateway) if key.0.kind == OutboxKind::Call => {
                 (gateway.settings.time_limit, gateway.settings.concurrency)
             }
             _ => (Duration::ZERO, settings.dispatches),
         };
-        if self.busy.get(&what).is_some_and(|busy| *busy >= most) {
+        let window = window_of(key);
+        if let Some(full) = self.windows.get(&window).filter(|window| window.busy >= most) {
+            if key.0.kind == OutboxKind::Send && now.saturating_sub(full.moved) > STALLED {
+                // What is for other topics must be read.
+                self.lanes.set_stuck(key, true);
+            }
             return Begun::Full;
         }
         if !held.admits(self.work.clock(), limit) {
             return Begun::Later(Duration::from_millis(100));
         }
-        if what.0 == OutboxKind::Call && !row.behind_parked {
-            if let Some(Err(until)) = self.breakers.get_mut(&what.1).map(|b| b.admit(now)) {
+        if key.0.kind == OutboxKind::Call && !row.behind_parked {
+            if let Some(Err(until)) = self.breakers.get_mut(&key.0.target).map(|b| b.admit(now)) {
                 return Begun::Later(until.saturating_sub(now));
             }
         }
-        *self.busy.entry(what).or_default() += 1;
+        self.windows.entry(window).or_insert(Window { busy: 0, moved: now }).busy += 1;
         let (work, key) = (Arc::clone(&self.work), key.clone());
         self.running.spawn(async move {
             let executed = AssertUnwindSafe(work.execute(&row)).catch_unwind().await;
@@ -312,9 +328,12 @@ impl Dispatcher {
         let now = self.work.now();
         let mut by_partition: BTreeMap<u16, Vec<(Finished, QueueChange)>> = BTreeMap::new();
         for mut ended in finished {
-            let what = (ended.key.0.kind, ended.key.0.target.clone());
-            if let Some(busy) = self.busy.get_mut(&what) {
-                *busy = busy.saturating_sub(1);
+            if let Entry::Occupied(mut window) = self.windows.entry(window_of(&ended.key)) {
+                window.get_mut().moved = now;
+                window.get_mut().busy = window.get().busy.saturating_sub(1);
+                if window.get().busy == 0 {
+                    window.remove();
+                }
             }
             self.record(&ended, now);
             // What it stood behind was decided about meanwhile: it is read anew.
@@ -489,6 +508,16 @@ fn settlement((ended, change): &(Finished, QueueChange)) -> Settlement {
         place: ended.row.place,
         change: change.clone(),
     }
+}
+
+/// What a lane's rows share their bound with: those of its target, or, for other services, those of
+/// its recipient's topic.
+fn window_of((queue, _, recipient): &LaneKey) -> (OutboxKind, String) {
+    let target = match queue.kind {
+        OutboxKind::Send => category_of(recipient),
+        _ => &*queue.target,
+    };
+    (queue.kind, target.to_owned())
 }
 
 enum Begun {

@@ -84,9 +84,13 @@ const MAX_METADATA_ON_BUS: usize = MAX_METADATA_BYTES - 1_024;
 /// What the bus leaves beside the payload.
 const SMALL_METADATA: usize = 32 << 10;
 
+/// The target type of a recipient, which names its topic.
+pub(super) fn category_of(recipient: &str) -> &str {
+    recipient.split('-').next().unwrap_or_default()
+}
+
 /// A command or reply for the topic of its recipient's type.
 pub(crate) fn effect_message(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> BusMessage {
-    let category = row.recipient.split('-').next().unwrap_or_default();
     let Leaving { id, source, sender, metadata } = leaving(log, sender, row);
     let headers = vec![
         ("ce_specversion", "1.0".to_owned()),
@@ -102,7 +106,7 @@ pub(crate) fn effect_message(log: &LogInfo, sender: &StreamId, row: &NewOutboxRo
         ("ce_metadata", metadata),
     ];
     BusMessage {
-        topic: commands_topic(category),
+        topic: commands_topic(category_of(&row.recipient)),
         key: row.recipient.clone(),
         headers: named(headers),
         payload: row.content.bytes.clone(),

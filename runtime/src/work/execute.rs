@@ -71,9 +71,8 @@ impl Work {
             OutboxKind::Dispatch => self.dispatch(row).await,
             OutboxKind::Call => self.call(row).await,
             OutboxKind::Policy => self.apply_policy(row).await,
-            OutboxKind::Send | OutboxKind::Timer => {
-                Executed::Poison("nothing executes this kind here".to_owned())
-            }
+            OutboxKind::Send => self.send(row).await,
+            OutboxKind::Timer => Executed::Poison("timers do not wait in the outbox".to_owned()),
         }
     }
 

@@ -139,7 +139,8 @@ impl Lanes {
         }
     }
 
-    fn set_stuck(&mut self, key: &LaneKey, is_stuck: bool) {
+    /// Says whether a lane gets on.
+    pub(crate) fn set_stuck(&mut self, key: &LaneKey, is_stuck: bool) {
         let Some(lane) = self.by_key.get_mut(key) else { return };
         if std::mem::replace(&mut lane.is_stuck, is_stuck) == is_stuck {
             return;

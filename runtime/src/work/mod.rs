@@ -24,7 +24,7 @@ mod pruner;
 mod received;
 mod relay;
 mod seal;
-mod sender;
+mod send;
 mod start;
 mod subscriptions;
 mod timers;

@@ -217,6 +217,9 @@ pub(crate) fn stop_of(error: &PublishError) -> Stop {
     match error {
         PublishError::Fenced => Stop::Fenced,
         PublishError::Unavailable(error) => Stop::Unavailable(describe(error)),
+        error @ (PublishError::Invalid(_) | PublishError::Refused(_)) => {
+            Stop::Unavailable(describe(error))
+        }
     }
 }
 

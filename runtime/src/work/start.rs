@@ -24,7 +24,6 @@ use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
 use super::received::{RECEIVED, serve_worker};
 use super::relay::{Published, Relay, relay_worker};
-use super::sender::Sender;
 use super::subscriptions::{SubscriptionStatus, Subscriptions};
 use super::timers::Timers;
 use super::watch::watch;
@@ -95,7 +94,6 @@ impl Plans {
         }
         let projections: Vec<_> = self.projections.keys().map(|p| projection_worker(p)).collect();
         if self.bus.is_some() {
-            add(worker_of(OutboxKind::Send, BUS));
             for published in &self.published {
                 add(relay_worker(published));
             }
@@ -116,8 +114,10 @@ impl Plans {
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
         let projections = self.projections.keys();
         let projections = projections.map(|p| (OutboxKind::Policy, projection_worker(p)));
-        let received = self.bus.is_some().then(|| (OutboxKind::Policy, RECEIVED.to_owned()));
-        dispatches.chain(calls).chain(policies).chain(projections).chain(received).collect()
+        let of_bus = [(OutboxKind::Policy, RECEIVED), (OutboxKind::Send, BUS)];
+        let of_bus = of_bus.into_iter().filter(|_| self.bus.is_some());
+        let of_bus = of_bus.map(|(kind, target)| (kind, target.to_owned()));
+        dispatches.chain(calls).chain(policies).chain(projections).chain(of_bus).collect()
     }
 
     pub(crate) fn start(&self, shared: &Arc<Shared>, registry: &Registry) -> Working {
@@ -177,10 +177,6 @@ impl Plans {
     }
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
-        // Each partition waits for its own transactions.
-        for partition in 0..work.shared.log.partitions {
-            spawn(workers, work, "sender", move |work| Sender::new(work, partition).run());
-        }
         for published in &self.published {
             for partition in 0..work.shared.log.partitions {
                 let published = Arc::clone(published);

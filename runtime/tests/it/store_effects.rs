@@ -217,12 +217,16 @@ impl EventBus for Recording {
     type Deliveries = futures_util::stream::Empty<Result<Never, BusError>>;
     type Publisher = Never;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
         if message.topic == "down" {
-            return Err(BusError::new("no broker"));
+            return Err(BusError::new("no broker").into());
         }
         self.0.lock().unwrap().push(message);
         Ok(())
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.publish(message).await
     }
 
     async fn subscribe(

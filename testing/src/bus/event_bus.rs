@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use composable_rust_core::__private::is_topic_name;
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, BusRecord, Clock, EventBus, PublisherName, TopicStatus,
+    BusError, BusMessage, BusPosition, BusRecord, Clock, EventBus, PublishError, PublisherName,
+    TopicStatus,
 };
 
 use super::deliveries::{InMemoryDeliveries, InMemoryDelivery};
@@ -61,6 +63,7 @@ impl InMemoryEventBus {
             partitions: i32::from(PARTITIONS),
             max_outstanding: MAX_OUTSTANDING,
             max_payload_bytes: None,
+            create_topics: true,
         };
         Self { state: Arc::new(Mutex::new(State::new(settings))) }
     }
@@ -104,6 +107,29 @@ impl InMemoryEventBus {
         self
     }
 
+    /// The same bus, which creates a topic for its subscribers only: what is published to one that is
+    /// missing is refused.
+    #[must_use]
+    pub fn without_creating_topics(self) -> Self {
+        self.locked().settings.create_topics = false;
+        self
+    }
+
+    /// Creates a topic, as an operator does.
+    pub fn create_topic(&self, topic: &str) {
+        self.change(|state| _ = state.topic(topic));
+    }
+
+    /// Refuses what is published to `topic` from now on, as a broker does that grants no right to.
+    pub fn deny(&self, topic: &str) {
+        self.change(|state| _ = state.denied.insert(topic.to_owned()));
+    }
+
+    /// Takes what is published to `topic` again.
+    pub fn grant(&self, topic: &str) {
+        self.change(|state| _ = state.denied.remove(topic));
+    }
+
     /// Forgets a group, as a broker does when it was away for long. Its members must have left.
     pub fn forget(&self, group: &str) {
         self.change(|state| state.groups.remove(group));
@@ -145,6 +171,14 @@ impl InMemoryEventBus {
         self.change(|state| state.append_record(message, Some(record)));
     }
 
+    fn publish_one(&self, message: BusMessage, creates: bool) -> Result<(), PublishError> {
+        self.change(|state| {
+            admit(state, std::slice::from_ref(&message), creates)?;
+            state.append(message);
+            Ok(())
+        })
+    }
+
     pub(super) fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,17 +194,30 @@ impl InMemoryEventBus {
     }
 }
 
-/// Whether the bus takes these messages.
-pub(super) fn admit(state: &State, messages: &[BusMessage]) -> Result<(), BusError> {
-    let Some(limit) = state.settings.max_payload_bytes else { return Ok(()) };
-    match messages.iter().find(|message| message.payload.len() > limit) {
-        None => Ok(()),
-        Some(message) => Err(BusError::new(format!(
-            "a payload of {} bytes for {}, where {limit} are the limit",
-            message.payload.len(),
-            message.topic
-        ))),
+/// Checks that the bus takes these messages; those for missing topics only if it `creates` them.
+pub(super) fn admit(
+    state: &State,
+    messages: &[BusMessage],
+    creates: bool,
+) -> Result<(), PublishError> {
+    for BusMessage { topic, payload, .. } in messages {
+        if !is_topic_name(topic) {
+            return Err(PublishError::Invalid(format!("no topic is called `{topic}`")));
+        }
+        let bytes = payload.len();
+        if let Some(limit) = state.settings.max_payload_bytes.filter(|limit| bytes > *limit) {
+            return Err(PublishError::Invalid(format!(
+                "a payload of {bytes} bytes for {topic}, where {limit} are the limit"
+            )));
+        }
+        if state.denied.contains(topic) {
+            return Err(PublishError::Refused(format!("writing to the topic {topic} is denied")));
+        }
+        if !(creates && state.settings.create_topics || state.topics.contains_key(topic)) {
+            return Err(PublishError::Refused(format!("the topic {topic} is missing")));
+        }
     }
+    Ok(())
 }
 
 impl Default for InMemoryEventBus {
@@ -196,12 +243,12 @@ impl EventBus for InMemoryEventBus {
     type Deliveries = InMemoryDeliveries;
     type Publisher = InMemoryPublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
-        self.change(|state| {
-            admit(state, std::slice::from_ref(&message))?;
-            state.append(message);
-            Ok(())
-        })
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.publish_one(message, true)
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.publish_one(message, false)
     }
 
     async fn subscribe(

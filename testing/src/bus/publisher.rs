@@ -31,7 +31,7 @@ impl Publisher for InMemoryPublisher {
     ) -> Result<(), PublishError> {
         self.bus.change(|state| {
             state.position(&self.name, self.epoch)?;
-            admit(state, &messages)?;
+            admit(state, &messages, true)?;
             for message in messages {
                 state.append(message);
             }

@@ -1,6 +1,6 @@
 //! What a bus holds: topics, groups and publishers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) groups: BTreeMap<String, Group>,
+    /// Topics to which nothing may be published.
+    pub(super) denied: BTreeSet<String>,
     publishers: BTreeMap<(u128, String, u16), Holder>,
 }
 
@@ -24,6 +26,7 @@ pub(super) struct Settings {
     pub(super) partitions: i32,
     pub(super) max_outstanding: usize,
     pub(super) max_payload_bytes: Option<usize>,
+    pub(super) create_topics: bool,
 }
 
 #[derive(Debug)]
@@ -53,8 +56,8 @@ struct Holder {
 
 impl State {
     pub(super) fn new(settings: Settings) -> Self {
-        let (topics, groups, publishers) = Default::default();
-        Self { settings, clock: None, topics, groups, publishers }
+        let (topics, groups, denied, publishers) = Default::default();
+        Self { settings, clock: None, topics, groups, denied, publishers }
     }
 
     /// The topic, made if it is not there.

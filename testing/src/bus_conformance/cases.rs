@@ -17,6 +17,8 @@ macro_rules! __bus_conformance_cases {
                 may_be_as_large_as_the_limit,
                 larger_than_the_limit_is_refused,
                 may_be_in_many_topics,
+                in_impossible_topics_is_invalid,
+                in_missing_topics_is_refused_unless_they_are_created,
             }
             groups {
                 begin_at_the_beginning,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, Clock as _, Delivery as _, EventBus as _, SharedDelivery};
+use composable_rust_core::{
+    BusMessage, Clock as _, Delivery as _, EventBus as _, PublishError, SharedDelivery,
+};
 use composable_rust_runtime::SystemClock;
 
 use super::subject::{Subject, acknowledge, by_key};
@@ -84,8 +86,10 @@ pub(super) async fn may_be_as_large_as_the_limit(on: Subject) {
 
 pub(super) async fn larger_than_the_limit_is_refused(on: Subject) {
     if let Some(limit) = on.bus.max_payload_bytes() {
-        let refused = on.bus.publish(large(&on, limit + 1)).await;
-        assert!(refused.is_err(), "{} bytes are more than the limit", limit + 1);
+        for _ in 0..2 {
+            let refused = on.bus.publish(large(&on, limit + 1)).await;
+            assert!(matches!(refused, Err(PublishError::Invalid(_))), "{limit} + 1: {refused:?}");
+        }
     }
     assert_eq!(on.all(&["k"]).await, [], "nothing was published");
 }
@@ -106,4 +110,38 @@ pub(super) async fn may_be_in_many_topics(on: Subject) {
     let keys = by_key(deliveries.iter().map(SharedDelivery::message));
     assert_eq!(keys.len(), 12);
     assert!(keys.values().all(|numbers| *numbers == ["0", "1", "2"]), "{keys:?}");
+}
+
+pub(super) async fn in_impossible_topics_is_invalid(on: Subject) {
+    let long = format!("things-{}", "x".repeat(300));
+    for topic in [&*long, "", ".", "things and more", "dinge-ä"] {
+        let mut message = on.message("k", "0");
+        topic.clone_into(&mut message.topic);
+        for outcome in [
+            on.bus.publish(message.clone()).await,
+            on.bus.publish_to_existing(message.clone()).await,
+        ] {
+            assert!(matches!(outcome, Err(PublishError::Invalid(_))), "`{topic}`: {outcome:?}");
+        }
+    }
+    on.publish(on.numbered("k", 0, 1)).await;
+    assert_eq!(on.join("readers").await.next().await.message(), &on.message("k", "0"));
+}
+
+pub(super) async fn in_missing_topics_is_refused_unless_they_are_created(on: Subject) {
+    let mut missing = on.message("k", "1");
+    missing.topic = on.topic("missing");
+    for _ in 0..2 {
+        let outcome = on.bus.publish_to_existing(missing.clone()).await;
+        assert!(matches!(outcome, Err(PublishError::Refused(_))), "{outcome:?}");
+    }
+    on.bus.publish_to_existing(on.message("k", "0")).await.expect_err("it is missing too");
+    on.publish(on.numbered("k", 0, 1)).await;
+    on.bus.publish_to_existing(on.message("k", "1")).await.expect("it is there");
+    let mut reader = on.join("readers").await;
+    assert_eq!(super::subject::texts(&reader.take(2).await), ["0", "1"]);
+    // Whoever subscribes creates it.
+    let mut reader = on.join_for("readers-of-the-missing", &[missing.topic.clone()]).await;
+    on.bus.publish_to_existing(missing.clone()).await.expect("it is there");
+    assert_eq!(reader.next().await.message(), &missing, "what was refused was not published");
 }

@@ -29,7 +29,7 @@ pub(super) async fn publish_all_or_nothing(on: Subject) {
     let mut refused = on.numbered("k", 1, 3);
     refused[1].payload = vec![0; limit + 1];
     let outcome = publisher.publish_batch(refused, Some(at(4))).await;
-    assert!(matches!(outcome, Err(PublishError::Unavailable(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(PublishError::Invalid(_))), "{outcome:?}");
 
     let mut publisher = on.publisher().await;
     assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(1)));

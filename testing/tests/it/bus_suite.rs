@@ -58,12 +58,14 @@ enum Defect {
     LosesTime,
     ForgetsEvents,
     BelievesWhatIsKnown,
+    AllIsUnavailable,
+    CreatesTopics,
 }
 
 use Defect::{
-    AcknowledgesNothing, AcknowledgesOnDelivery, BelievesWhatIsKnown, CountsPositionsOfEachHolder,
-    FencesNobody, ForgetsEvents, ForgetsPositions, HasNoBound, IgnoresWhatIsKnown, LosesHeaders,
-    LosesTime, SpreadsKeys, TearsBatches,
+    AcknowledgesNothing, AcknowledgesOnDelivery, AllIsUnavailable, BelievesWhatIsKnown,
+    CountsPositionsOfEachHolder, CreatesTopics, FencesNobody, ForgetsEvents, ForgetsPositions,
+    HasNoBound, IgnoresWhatIsKnown, LosesHeaders, LosesTime, SpreadsKeys, TearsBatches,
 };
 
 #[derive(Clone)]
@@ -111,8 +113,19 @@ impl EventBus for Wrong {
     type Deliveries = WrongDeliveries;
     type Publisher = WrongPublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
-        self.bus.publish(self.altered(message)).await
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
+        let published = self.bus.publish(self.altered(message)).await;
+        match self.defect {
+            AllIsUnavailable => published.map_err(|error| BusError::from(error).into()),
+            _ => published,
+        }
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        match self.defect {
+            CreatesTopics => self.publish(message).await,
+            _ => self.bus.publish_to_existing(self.altered(message)).await,
+        }
     }
 
     async fn subscribe(
@@ -271,6 +284,9 @@ async fn wrong_buses_do_not_pass() {
         (AcknowledgesOnDelivery, "bounds::hold_for_what_is_in_hand", "in hand"),
         (IgnoresWhatIsKnown, "groups::begin_behind_what_is_known", ""),
         (ForgetsEvents, "publishers::resume_where_the_last_holder_was", "event_id: None"),
+        (AllIsUnavailable, "content::larger_than_the_limit_is_refused", "Unavailable"),
+        (AllIsUnavailable, "content::in_impossible_topics_is_invalid", "Unavailable"),
+        (CreatesTopics, "content::in_missing_topics_is_refused_unless_they_are_created", "Ok(())"),
         (LosesTime, "content::says_when_it_was_published", "1970"),
         (FencesNobody, "publishers::fence_earlier_holders", "Ok(())"),
         (TearsBatches, "publishers::publish_all_or_nothing", "offset: 4"),

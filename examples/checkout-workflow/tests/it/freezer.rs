@@ -122,8 +122,12 @@ impl EventBus for Standing {
     type Deliveries = RedpandaDeliveries;
     type Publisher = StandingPublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
         self.bus.publish(message).await
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.bus.publish_to_existing(message).await
     }
 
     async fn subscribe(

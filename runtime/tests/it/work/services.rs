@@ -5,6 +5,7 @@ mod enemy;
 mod erased;
 mod paused;
 mod releases;
+mod sending;
 mod subscriptions;
 mod topics_of_events;
 
@@ -20,6 +21,7 @@ use composable_rust_core::{
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, InMemoryPublisher};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::node::Node;
 use super::world::{PATIENCE, Virtual, World, eventually, millis, started};
@@ -147,6 +149,10 @@ struct Line {
     refused: Arc<Mutex<String>>,
     /// The publishers of relays that are open.
     relays: Arc<AtomicUsize>,
+    /// A topic that never answers.
+    dead: Arc<Mutex<Option<String>>>,
+    /// Messages wait to be published until this is false.
+    frozen: watch::Sender<bool>,
 }
 
 impl Line {
@@ -157,6 +163,8 @@ impl Line {
             most: Arc::default(),
             refused: Arc::default(),
             relays: Arc::default(),
+            dead: Arc::default(),
+            frozen: watch::Sender::new(false),
         }
     }
 
@@ -166,6 +174,21 @@ impl Line {
 
     fn open_relays(&self) -> usize {
         self.relays.load(Ordering::SeqCst)
+    }
+
+    /// The same line as another process has it, which is frozen by itself.
+    fn of_another_process(&self) -> Self {
+        Self { frozen: watch::Sender::new(false), ..self.clone() }
+    }
+
+    /// Waits until a message can go out.
+    async fn pass(&self, topic: &str) -> Result<(), BusError> {
+        self.check()?;
+        if self.dead.lock().unwrap().as_deref() == Some(topic) {
+            std::future::pending::<()>().await;
+        }
+        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        Ok(())
     }
 
     fn check(&self) -> Result<(), BusError> {
@@ -210,9 +233,14 @@ impl EventBus for Line {
     type Deliveries = <InMemoryEventBus as EventBus>::Deliveries;
     type Publisher = LinePublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
-        self.check()?;
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.pass(&message.topic).await?;
         self.bus.publish(message).await
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.pass(&message.topic).await?;
+        self.bus.publish_to_existing(message).await
     }
 
     async fn subscribe(

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, EventBus, PublisherName, TopicState, TopicStatus,
+    BusError, BusMessage, BusPosition, EventBus, PublishError, PublisherName, TopicState,
+    TopicStatus,
 };
 use composable_rust_runtime::{AppBuilder, SubscriptionStatus};
 use composable_rust_testing::InMemoryDeliveries;
@@ -48,8 +49,12 @@ impl EventBus for Failing {
     type Deliveries = FailingDeliveries;
     type Publisher = LinePublisher;
 
-    async fn publish(&self, message: BusMessage) -> Result<(), BusError> {
+    async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
         self.line.publish(message).await
+    }
+
+    async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
+        self.line.publish_to_existing(message).await
     }
 
     async fn subscribe(
