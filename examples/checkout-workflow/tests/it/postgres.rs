@@ -39,7 +39,8 @@ impl Postgres {
         let port = listener.local_addr().expect("it has an address").port();
         let mut server = Self { binaries, owner, folder, port, process: None };
         let mut initdb = server.command("initdb");
-        initdb.args(["--username=postgres", "--auth=trust", "--no-sync", "--pgdata"]);
+        let args = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"];
+        initdb.args(args).arg("--pgdata");
         let made = initdb.arg(server.data()).status().expect("initdb is there");
         assert!(made.success(), "{}", server.log());
         drop(listener);
