@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::Settings;
 use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
+use crate::unknowns::Unknowns;
 
 /// What all aggregate types of an app share.
 pub(crate) struct Shared {
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) remote: BTreeSet<&'static str>,
     /// Targets and gateways of this service, in this process or another.
     pub(crate) known: BTreeSet<ReplySource>,
+    /// What waits for newer code.
+    pub(crate) unknowns: Unknowns,
     /// Messages that came again and changed nothing.
     pub(crate) absorbed: AtomicU64,
     pub(crate) settings: Settings,

@@ -22,6 +22,7 @@ use crate::handle::{Handle, content_of};
 use crate::load::size;
 use crate::queues::Queues;
 use crate::registry::Registry;
+use crate::unknowns::Unknown;
 use crate::work::{Page, Plans, ProjectionHandle, SubscriptionStatus, Working};
 
 /// The composition root: an event store, the aggregates that live in it, and what follows from their
@@ -138,6 +139,12 @@ impl App {
     /// rights, lost positions. Empty until [`App::start`], and without a bus.
     pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         self.0.working().map(|working| working.subscriptions()).unwrap_or_default()
+    }
+
+    /// What this process has come upon and does not know: names, versions, tags and targets that
+    /// wait for newer code, in order of workers. In its logs, and the gauge `composable_rust_unknown`.
+    pub fn unknown(&self) -> Vec<Unknown> {
+        self.0.shared.unknowns.all()
     }
 
     /// A projection of the app.

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
 use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
+use crate::unknowns::Unknowns;
 use crate::work::{
     As, AsTheyAre, ErasedPolicy, ErasedProjection, ForeignRecord, GatewaySettings, OfErasures,
     OfEvents, OfRecords, Plans, ProjectionSettings, Published, Registered, RegisteredGateway,
@@ -407,6 +408,7 @@ impl AppBuilder {
             codecs,
             remote: self.remote,
             known,
+            unknowns: Unknowns::default(),
             absorbed: AtomicU64::new(0),
             settings,
             clock,

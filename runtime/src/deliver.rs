@@ -15,6 +15,7 @@ use crate::encode::describe;
 use crate::error::{LoadError, SendError, panic_text};
 use crate::instance::Letter;
 use crate::plan::{NOTHING, Question};
+use crate::unknowns::Newer;
 
 /// A message on its way to an instance, as it is stored.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ pub(crate) enum Delivered {
     /// Something else is in the way, for as long as it lasts.
     Waiting(String),
     /// Newer code knows it.
-    Newer(String),
+    Newer(Newer),
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {
@@ -55,8 +56,10 @@ impl<A: Aggregate> AggregateRuntime<A> {
             Ok(Some(command)) => command,
             // Its content was erased with the stream that sent it.
             Ok(None) => return Delivered::Handled,
-            Err(error) if error.is_newer() => return Delivered::Newer(describe(&error)),
-            Err(error) => return Delivered::Poison(describe(&error)),
+            Err(error) => {
+                let poison = || Delivered::Poison(describe(&error));
+                return Newer::of(&error).map_or_else(poison, Delivered::Newer);
+            }
         };
         let is_runtimes = message.metadata.reply.is_some() || message.fires.is_some();
         if command.kind().internal && !is_runtimes {
@@ -135,7 +138,10 @@ fn delivered<R: composable_rust_core::Message>(outcome: Result<(), SendError<R>>
     match error {
         SendError::Closed => Delivered::Closed,
         SendError::Void => Delivered::Void,
-        SendError::Load(LoadError::NewerSchema { .. }) => Delivered::Newer(text),
+        SendError::Load(LoadError::NewerSchema { source, .. }) => match Newer::of(&source) {
+            Some(newer) => Delivered::Newer(Newer { reason: text, ..newer }),
+            None => Delivered::Waiting(text),
+        },
         SendError::Load(_) | SendError::OutcomeUnknown | SendError::ShuttingDown => {
             Delivered::Waiting(text)
         }

@@ -25,6 +25,7 @@ mod signal;
 mod snapshots;
 mod store;
 mod system;
+mod unknowns;
 mod work;
 
 pub use app::App;
@@ -43,6 +44,7 @@ pub use store::{
     StoreClosed, Subscription, UnsupportedEffect,
 };
 pub use system::{SystemClock, SystemIds, SystemRng};
+pub use unknowns::Unknown;
 pub use work::{
     Attempts, BreakerSettings, ForeignRecord, GatewaySettings, Poison, ProjectionHandle,
     ProjectionSettings, ProjectionStatus, ProjectionWaitError, SubscriptionStatus,

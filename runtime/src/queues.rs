@@ -172,7 +172,9 @@ impl Queues {
                 self.0.store.settle_timers(partition, &[settlement]).await
             }
         })
-        .await
+        .await?;
+        self.0.unknowns.gone(&worker(&message.queue), &message.queued.row.id);
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::encode::describe;
 use crate::error::LoadError;
 use crate::handle::content_of;
 use crate::load::{load, load_events, undecodable};
+use crate::unknowns::Newer;
 
 /// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON text,
 /// so that every number is exact.
@@ -135,7 +136,7 @@ impl Registry {
     pub(crate) async fn handle_carried(&self, message: &Carried) -> Delivered {
         match self.0.get(message.stream.category()) {
             Some(aggregate) => aggregate.handle_carried(message).await,
-            None => Delivered::Newer(format!("`{}` is not registered", message.stream.category())),
+            None => Delivered::Newer(Newer::unregistered("aggregate", message.stream.category())),
         }
     }
 

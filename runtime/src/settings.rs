@@ -54,6 +54,10 @@ pub struct Settings {
     /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
     /// may still be delivered is known for as long as that lasts. At least an hour. Default 30 days.
     pub keep_marks: Duration,
+    /// The time for which something unknown waits for newer code to be deployed. After it, no running
+    /// code knows it: a warning says so, [`App::unknown`](crate::App::unknown) shows it as overdue,
+    /// and a projection that has come upon it fails. Default: 10 minutes.
+    pub unknown_after: Duration,
     /// How often a dispatched command, a timer or a policy may fail before it is parked.
     pub attempts: Attempts,
 }
@@ -77,6 +81,7 @@ impl Default for Settings {
             lease: Duration::from_secs(15),
             dispatches: 256,
             keep_marks: Duration::from_secs(30 * 24 * 3_600),
+            unknown_after: Duration::from_secs(600),
             attempts: Attempts::default(),
         }
     }

@@ -175,10 +175,11 @@ impl Consumer {
                         }
                     }
                 }
-                Err(Stop::Newer(reason)) => {
+                Err(Stop::Newer(newer)) => {
+                    self.work.meet(&self.group, &newer, &"a message of the topic");
                     // Left unacknowledged, it goes to another member of the group.
                     self.work.pause(Duration::from_secs(5)).await;
-                    return Err(format!("newer code is needed: {reason}"));
+                    return Err(format!("newer code is needed: {}", newer.reason));
                 }
                 Err(stop) => {
                     tracing::warn!(group = self.group, ?stop, "what came is not yet queued");
@@ -297,10 +298,9 @@ impl Consumer {
         }
         match self.work.receive(delivery.message()).await? {
             Ok(row) => found.rows.push((index, row)),
-            Err(Refusal::Newer(reason)) => {
-                if self.work.logs(&reason) {
-                    tracing::warn!(sender = ?lane, reason, "a message waits for newer code");
-                }
+            Err(Refusal::Newer(newer)) => {
+                let reason = newer.reason;
+                tracing::debug!(sender = ?lane, reason, "a message waits for newer code");
                 found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
                 behind.entry(log.partition_of(&lane)).or_default().insert(lane);
             }

@@ -1,6 +1,7 @@
 //! What all workers of an app share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::projections::ErasedProjection;
 use super::subscriptions::Subscriptions;
 use crate::aggregate::Shared;
 use crate::registry::Registry;
+use crate::unknowns::{Meeting, Moment, Newer};
 
 pub(crate) struct Work {
     pub(crate) shared: Arc<Shared>,
@@ -58,6 +60,16 @@ impl Work {
     pub(crate) fn logs(&self, reason: &str) -> bool {
         let mut limit = self.log_limit.lock().unwrap_or_else(PoisonError::into_inner);
         limit.admits(self.now(), reason)
+    }
+
+    /// A worker has come upon something that this process does not know.
+    pub(crate) fn meet(&self, worker: &str, newer: &Newer, place: &dyn Display) -> Meeting {
+        let at = Moment {
+            now: self.clock().now(),
+            monotonic: self.now(),
+            overdue_after: self.shared.settings.unknown_after,
+        };
+        self.shared.unknowns.meet(worker, newer, place, at)
     }
 
     /// Waits, unless it is time to stop. Gives whether to go on.
@@ -121,10 +133,12 @@ pub(crate) fn kept(mut error: String) -> String {
 }
 
 /// What is stored beside a message; `None` if it was erased. What cannot be read, newer code wrote.
-pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, String> {
+pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, Newer> {
     if text.is_empty() {
         return Ok(None);
     }
-    let read = serde_json::from_str(text);
-    read.map(Some).map_err(|error| format!("the metadata of a message cannot be read: {error}"))
+    serde_json::from_str(text).map(Some).map_err(|error| Newer {
+        what: "metadata".to_owned(),
+        reason: format!("the metadata of a message cannot be read: {error}"),
+    })
 }

@@ -97,7 +97,8 @@ pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<QueuedRow>, StoreErr
 /// What the sender of a message that nobody will handle is told. An error says that newer code must
 /// tell it.
 pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow>, StoreError> {
-    let metadata = metadata(&queued.row.metadata).map_err(StoreError::Invalid)?;
+    let metadata = metadata(&queued.row.metadata);
+    let metadata = metadata.map_err(|newer| StoreError::Invalid(newer.reason))?;
     let Some(metadata) = metadata else { return Ok(Vec::new()) };
     let outcome = match queue.kind {
         OutboxKind::Timer => return Ok(Vec::new()),

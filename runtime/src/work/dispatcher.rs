@@ -422,11 +422,16 @@ impl Dispatcher {
                 tracing::debug!(target = %row.queue.target, reason, "an effect waits");
                 return None;
             }
-            Executed::Newer(reason) => {
+            Executed::Newer(newer) => {
                 let worker = worker_of(row.queue.kind, &row.queue.target);
-                tracing::warn!(worker, reason, "newer code is needed; its process may take over");
+                let meeting = self.work.meet(&worker, &newer, &row.queued.row.id);
                 self.work.leases.withdraw(&worker);
-                return None;
+                if !meeting.is_first {
+                    return None;
+                }
+                // Kept once, so that operators see it wherever they look.
+                let (attempts, retry_after) = (row.attempts, wait_for_others(5));
+                QueueChange::Failed { attempts, retry_after, error: kept(newer.reason) }
             }
         })
     }
@@ -445,6 +450,10 @@ impl Dispatcher {
             if !ours {
                 self.work.leases.lost(&ended.held);
                 continue;
+            }
+            if !matches!(change, QueueChange::Failed { .. }) {
+                let worker = &ended.held.lease.worker;
+                self.work.shared.unknowns.gone(worker, &ended.row.queued.row.id);
             }
             match change {
                 QueueChange::Failed { attempts, retry_after, .. } => {

@@ -16,6 +16,7 @@ use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable}
 use super::received::refused_of;
 use super::seal::{id_on_bus, seal, verified};
 use crate::plan::{MAX_RETURN_ADDRESSES, json};
+use crate::unknowns::Newer;
 
 const BINCODE: &str = "application/x-bincode";
 const JSON: &str = "application/json";
@@ -197,7 +198,7 @@ pub(super) fn claimed_sender(message: &BusMessage) -> Option<StreamId> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Newer code can take it.
-    Newer(String),
+    Newer(Newer),
     /// Nobody can, or may.
     Never(String),
 }
@@ -220,9 +221,10 @@ pub(crate) fn received(log: &LogInfo, message: &BusMessage) -> Result<QueuedRow,
     let invalid = |name: &str| format!("its header `{name}` cannot be read");
     let envelope: u32 = header("ce_envelope")?.parse().map_err(|_| invalid("ce_envelope"))?;
     if envelope > ENVELOPE {
-        return Err(Refusal::Newer(format!(
-            "its envelope has version {envelope}, this code knows {ENVELOPE}"
-        )));
+        return Err(Refusal::Newer(Newer {
+            what: format!("envelope version {envelope}"),
+            reason: format!("its envelope has version {envelope}, this code knows {ENVELOPE}"),
+        }));
     }
     let recipient: StreamId = header("ce_subject")?.parse().map_err(|_| invalid("ce_subject"))?;
     if message.topic != commands_topic(recipient.category()) {

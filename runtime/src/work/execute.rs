@@ -14,6 +14,7 @@ use super::received::RECEIVED;
 use crate::aggregate::Shared;
 use crate::deliver::{Carried, Delivered};
 use crate::plan::BUS;
+use crate::unknowns::Newer;
 
 /// The digest of the marks of messages that are dispatched: a row that comes again is the same to the
 /// byte, so its id tells all.
@@ -39,7 +40,7 @@ pub(super) enum Executed {
     /// Something else is in the way.
     Waiting(String),
     /// Newer code knows it.
-    Newer(String),
+    Newer(Newer),
 }
 
 /// Keeps in the recipient's inbox that a message is not to be handled here.
@@ -133,7 +134,7 @@ impl Work {
 
     async fn call(&self, row: &OutboxRow) -> Executed {
         let Some(registered) = self.gateways.get(row.queue.target.as_str()) else {
-            return Executed::Newer(format!("no gateway is called `{}`", row.queue.target));
+            return Executed::Newer(Newer::unregistered("gateway", &row.queue.target));
         };
         // Before the call is made: what cannot be read could not be answered.
         let metadata = match metadata(&row.queued.row.metadata) {
@@ -183,14 +184,14 @@ impl Work {
 
     async fn project(&self, name: &str, row: &OutboxRow) -> Executed {
         let Some(projection) = self.projections.get(name) else {
-            return Executed::Newer(format!("no projection is called `{name}`"));
+            return Executed::Newer(Newer::unregistered("projection", name));
         };
         match projection.project_queued(&self.shared, &row.queued).await {
             Ok(()) => Executed::Done(Vec::new()),
             Err(
                 Fault::Unavailable(reason) | Fault::LogWentBack(reason) | Fault::Outranked(reason),
             ) => Executed::Waiting(reason),
-            Err(Fault::Newer(reason)) => Executed::Newer(reason),
+            Err(Fault::Newer(_, newer)) => Executed::Newer(newer),
             Err(Fault::Poison(_, error)) => Executed::Failed(error),
             Err(Fault::Moved) => Executed::Waiting("it is another's".to_owned()),
         }
@@ -205,7 +206,7 @@ impl Work {
         }
         let input = self.queued_input(&row.queued.row.content).await;
         let Some(policy) = self.policies.get(&row.queue.target) else {
-            return Executed::Newer(format!("no policy is called `{}`", row.queue.target));
+            return Executed::Newer(Newer::unregistered("policy", &row.queue.target));
         };
         match input {
             Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),

@@ -14,6 +14,7 @@ use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
 use super::page::Page;
+use crate::unknowns::Newer;
 
 /// Events of one partition that are read at first; then it depends on how large they are.
 const FIRST_PAGE: usize = 500;
@@ -59,7 +60,7 @@ pub(crate) enum Stop {
     /// Somebody else has taken over.
     Fenced,
     /// Newer code is needed.
-    Newer(String),
+    Newer(Newer),
     /// The log has another event at the checkpoint, or ends before it: it was restored, or a
     /// failover lost commits. Somebody must look.
     LogWentBack(String),
@@ -198,12 +199,14 @@ impl<F: Follow> Follower<F> {
         let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
             return Ok(());
         };
+        let next = Position::new(partition, following.at.offset + 1);
         let offset = last.position.offset;
         let to = Checkpoint { partition, offset, event_id: Some(last.id) };
         self.save(&held, to, &rows).await?;
         if let Some(following) = self.partitions.get_mut(&partition) {
             following.at = to;
         }
+        self.work.shared.unknowns.gone(self.follow.name(), &next);
         Ok(())
     }
 
@@ -270,7 +273,9 @@ impl<F: Follow> Follower<F> {
 
     fn stop(&mut self, partition: u16, stop: Stop) {
         let name = self.follow.name().to_owned();
-        let held = self.partitions.remove(&partition).map(|following| following.held);
+        let following = self.partitions.remove(&partition);
+        let next = following.as_ref().map_or(1, |following| following.at.offset + 1);
+        let held = following.map(|following| following.held);
         self.follow.give_up(partition);
         let rest = match stop {
             Stop::Unavailable(reason) => {
@@ -285,8 +290,8 @@ impl<F: Follow> Follower<F> {
                 }
                 Duration::from_millis(100)
             }
-            Stop::Newer(reason) => {
-                tracing::warn!(follower = name, partition, reason, "newer code is needed");
+            Stop::Newer(newer) => {
+                self.work.meet(&name, &newer, &Position::new(partition, next));
                 self.work.leases.withdraw(&name);
                 Duration::from_secs(5)
             }

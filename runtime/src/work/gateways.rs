@@ -13,6 +13,7 @@ use super::attempts::Attempts;
 use super::breaker::BreakerSettings;
 use crate::encode::{Storage, describe};
 use crate::error::panic_text;
+use crate::unknowns::Newer;
 
 /// How the calls of one gateway are made.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ pub(crate) enum Called {
     /// The request cannot be read.
     Poison(String),
     /// Newer code knows the request.
-    Newer(String),
+    Newer(Newer),
 }
 
 pub(crate) trait ErasedGateway: Send + Sync {
@@ -86,8 +87,7 @@ impl<G: Gateway> ErasedGateway for G {
 }
 
 fn unreadable(error: &DecodeError) -> Called {
-    let text = describe(error);
-    if error.is_newer() { Called::Newer(text) } else { Called::Poison(text) }
+    Newer::of(error).map_or_else(|| Called::Poison(describe(error)), Called::Newer)
 }
 
 /// An answer that cannot be stored is one all the same: the call was made, and made again it would

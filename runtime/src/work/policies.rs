@@ -22,6 +22,7 @@ use crate::encode::describe;
 use crate::error::panic_text;
 use crate::handle::content_of;
 use crate::plan::BUS;
+use crate::unknowns::Newer;
 
 /// A message of a topic that is not this framework's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,7 +140,7 @@ enum Queued {
 #[derive(Debug)]
 pub(crate) enum PolicyError {
     /// Newer code knows the event.
-    Newer(String),
+    Newer(Newer),
     /// It cannot be read, or the policy panicked.
     Failed(String),
 }
@@ -275,8 +276,7 @@ fn recorded<S: Target>(
 }
 
 pub(super) fn unreadable(error: &composable_rust_core::DecodeError) -> PolicyError {
-    let text = describe(error);
-    if error.is_newer() { PolicyError::Newer(text) } else { PolicyError::Failed(text) }
+    Newer::of(error).map_or_else(|| PolicyError::Failed(describe(error)), PolicyError::Newer)
 }
 
 pub(super) fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {

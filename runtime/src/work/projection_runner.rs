@@ -18,6 +18,7 @@ use super::leases::Held;
 use super::projections::{
     ErasedProjection as _, Fault, Poison, Registered, before, projection_worker, queued, refused,
 };
+use crate::unknowns::Newer;
 
 /// Events of one partition that are read at a time.
 const PAGE: usize = 500;
@@ -82,6 +83,8 @@ struct Runner<'r, P, M> {
     waiting: BTreeMap<StreamId, Uuid>,
     /// Those of them that have something in the queue.
     queued: BTreeSet<StreamId>,
+    /// Partitions that wait for newer code, and when they are tried again.
+    unknown: BTreeMap<u16, Duration>,
     state: ProjectionState,
     looked: Option<Duration>,
     batch: usize,
@@ -106,6 +109,7 @@ where
             at: None,
             waiting: BTreeMap::new(),
             queued: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             state: ProjectionState::default(),
             looked: None,
             batch: FIRST_BATCH,
@@ -121,10 +125,13 @@ where
                 self.failures.others += 1;
                 wait_for_others(self.failures.others)
             }
-            Fault::Newer(reason) => {
-                tracing::warn!(projection = P::NAME, reason, "newer code is needed");
-                self.work.leases.withdraw(&projection_worker(P::NAME));
-                Duration::from_secs(1)
+            Fault::Newer(at, Newer { what, reason }) => {
+                let reason = format!(
+                    "no running code knows {what} (the event at {at}: {reason}): deploy code that \
+                     does, or override the event; then resume the projection"
+                );
+                self.stop(reason, false).await;
+                LOOK_AT_STATE
             }
             Fault::LogWentBack(reason) => {
                 self.stop(reason, false).await;
@@ -234,12 +241,20 @@ where
                 work.pause(LOOK_AT_STATE).await;
                 continue;
             }
+            self.unknown.retain(|_, until| *until > work.now());
             let after: Vec<Position> = (0..work.shared.log.partitions)
+                .filter(|partition| !self.unknown.contains_key(partition))
                 .map(|partition| Position::new(partition, self.offset(partition)))
                 .collect();
+            if after.is_empty() {
+                work.pause(LOOK_AT_STATE).await;
+                continue;
+            }
             let mut events = work.store().read_log(&after, PAGE).await?;
             if events.is_empty() {
-                self.caught_up().await?;
+                if self.unknown.is_empty() {
+                    self.caught_up().await?;
+                }
                 self.wait(&after).await?;
                 continue;
             }
@@ -353,7 +368,7 @@ where
                     rest = &rest[count..];
                     self.pace(self.work.now().saturating_sub(started));
                 }
-                Err((Fault::Poison(..) | Fault::Newer(_), Some(index))) if index > 0 => {
+                Err((Fault::Poison(..) | Fault::Newer(..), Some(index))) if index > 0 => {
                     // Those before it first. What an ignored error or the commit makes fail is found
                     // by halves.
                     self.batch = index.min(count / 2);
@@ -365,9 +380,25 @@ where
                     tracing::warn!(projection = P::NAME, ?stream, %at, reason, "an event waits");
                     self.set_aside(&rest[0]).await?;
                 }
+                Err((Fault::Newer(at, newer), _)) => {
+                    self.stop_before(at, newer)?;
+                    let others = |event: &RecordedEvent| event.position.partition != at.partition;
+                    rest = &rest[rest.iter().position(others).unwrap_or(rest.len())..];
+                }
                 Err((fault, _)) => return Err(fault),
             }
         }
+        Ok(())
+    }
+
+    /// Leaves a partition alone that goes on with an unknown event, unless no running code knows it.
+    fn stop_before(&mut self, at: Position, newer: Newer) -> Result<(), Fault> {
+        let worker = &self.held.lease.worker;
+        if self.work.meet(worker, &newer, &at).is_overdue {
+            return Err(Fault::Newer(at, newer));
+        }
+        self.work.leases.withdraw(worker);
+        self.unknown.insert(at.partition, self.work.now() + LOOK_AT_STATE);
         Ok(())
     }
 
@@ -435,6 +466,8 @@ where
         let ending = ending.map_err(|error| refused(last, error));
         registered.within(clock, ending).await.map_err(|fault| (fault, Some(index)))?;
         for to in to {
+            let next = Position::new(to.partition, self.offset(to.partition) + 1);
+            work.shared.unknowns.gone(&self.held.lease.worker, &next);
             self.at.get_or_insert_default().insert(to.partition, to);
         }
         for stream in ended {

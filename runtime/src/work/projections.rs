@@ -23,6 +23,7 @@ use crate::aggregate::Shared;
 use crate::encode::describe;
 use crate::error::panic_text;
 use crate::handle::content_of;
+use crate::unknowns::Newer;
 
 /// How a projection is run.
 #[derive(Debug, Clone)]
@@ -91,8 +92,8 @@ pub(crate) trait ErasedProjection: Send + Sync {
 pub(crate) enum Fault {
     /// The database or the store cannot be reached.
     Unavailable(String),
-    /// Newer code knows the event.
-    Newer(String),
+    /// Newer code knows the event at this position.
+    Newer(Position, Newer),
     /// The projection fails on the event at this position, or it cannot be read.
     Poison(Position, String),
     /// The log does not hold what was projected.
@@ -257,8 +258,10 @@ fn decode<P: Projection>(
     let decode = || shared.codecs.decode::<P::Event>(&event.stream, content);
     match std::panic::catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(decoded)) => Ok(Some(event.decoded(decoded))),
-        Ok(Err(error)) if error.is_newer() => Err(Fault::Newer(describe(&error))),
-        Ok(Err(error)) => Err(poison(event, describe(&error))),
+        Ok(Err(error)) => Err(match Newer::of(&error) {
+            Some(newer) => Fault::Newer(event.position, newer),
+            None => poison(event, describe(&error)),
+        }),
         Err(panic) => Err(poison(event, format!("it panicked: {}", panic_text(&*panic)))),
     }
 }

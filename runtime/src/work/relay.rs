@@ -18,6 +18,7 @@ use super::leases::Held;
 use crate::encode::describe;
 use crate::error::panic_text;
 use crate::handle::content_of;
+use crate::unknowns::Newer;
 
 /// What is published of the events of one aggregate type.
 pub(crate) struct Published {
@@ -78,7 +79,10 @@ fn encoded(message: &impl Message, format: Format) -> Result<(String, u16, Vec<u
 /// Order forbids leaving an event out, so the relay stops before it.
 fn unreadable(event: &RecordedEvent, error: &composable_rust_core::DecodeError) -> Stop {
     let text = format!("event {} at {}: {}", event.id, event.position, describe(error));
-    if error.is_newer() { Stop::Newer(text) } else { Stop::Unavailable(text) }
+    match Newer::of(error) {
+        Some(newer) => Stop::Newer(Newer { reason: text, ..newer }),
+        None => Stop::Unavailable(text),
+    }
 }
 
 /// Follows one partition of the log and publishes the events of one category to one topic.

@@ -16,6 +16,7 @@ use super::context::{Work, kept, metadata};
 use super::decisions::LOOK_FOR_DECISIONS;
 use super::leases::{Held, worker_of};
 use crate::deliver::{Carried, Delivered};
+use crate::unknowns::Newer;
 
 /// Timers that are read and under way at a time.
 const PAGE: usize = 500;
@@ -159,10 +160,13 @@ impl Timers {
         for Fired { timer, held, delivered } in fired {
             settled.push((timer.stream.clone(), timer.firing.clone()));
             let attempts = timer.attempts + 1;
-            if let Delivered::Newer(reason) = &delivered {
-                let worker = &held.lease.worker;
-                tracing::warn!(worker, reason, "newer code is needed; its process may take over");
+            let id = timer.firing.message_id(self.work.shared.log.id, &timer.stream).0;
+            let worker = &held.lease.worker;
+            if let Delivered::Newer(newer) = &delivered {
+                self.work.meet(worker, newer, &id);
                 self.work.leases.withdraw(worker);
+            } else {
+                self.work.shared.unknowns.gone(worker, &id);
             }
             let change = match delivered {
                 Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
@@ -178,7 +182,7 @@ impl Timers {
                     }
                 }
                 Delivered::Poison(error) => parked(&timer, attempts, error),
-                Delivered::Waiting(error) | Delivered::Newer(error) => {
+                Delivered::Waiting(error) | Delivered::Newer(Newer { reason: error, .. }) => {
                     let retry_after = wait_for_others(5);
                     QueueChange::Failed { attempts: timer.attempts, retry_after, error }
                 }

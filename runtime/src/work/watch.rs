@@ -28,6 +28,7 @@ pub(super) async fn watch(work: Arc<Work>) {
     let mut pause = work.shared.settings.lease;
     while work.pause(pause).await {
         pause = LOOK;
+        work.shared.unknowns.forget_stale(work.now());
         let found = match unworked(&work).await {
             Ok(found) => found,
             Err(error) => {

@@ -204,6 +204,9 @@ async fn what_only_newer_code_knows_is_neither_skipped_nor_parked() {
     tokio::time::sleep(millis(100_000)).await;
     assert_eq!(log(&app, "a-copy").await, ["note 1"]);
     assert!(world.dead_letters().await.is_empty());
+    let unknown = app.unknown();
+    assert_eq!((unknown.len(), unknown[0].waiting, unknown[0].is_overdue), (1, 1, false));
+    assert!(unknown[0].worker.starts_with("follow/"), "{unknown:?}");
     let newer = started(copying(world.builder(world.memory.clone())));
     heard(&newer, "a-copy", "note 2").await;
     assert_eq!(log(&newer, "a-copy").await, ["note 1", "note 2"]);

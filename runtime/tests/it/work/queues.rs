@@ -127,7 +127,16 @@ async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
     enqueue(&world, &rows).await;
     tokio::time::sleep(millis(60_000)).await;
     assert_eq!(world.memory.outbox().len(), 3);
-    let queue = queues(&app).await.remove(0).queue;
+    let of = queues(&app).await.remove(0);
+    assert_eq!(of.last_error.as_deref(), Some("no variant is called `actor.future`"));
+    let unknown = app.unknown();
+    assert_eq!((unknown.len(), &*unknown[0].what), (1, "`actor.future`"));
+    assert_eq!((&*unknown[0].worker, unknown[0].waiting), ("dispatch/actor", 1));
+    assert_eq!(unknown[0].example, rows[0].row.id.to_string());
+    assert!(!unknown[0].is_overdue);
+    tokio::time::sleep(millis(600_000)).await;
+    assert!(app.unknown()[0].is_overdue);
+    let queue = of.queue;
     let waiting = messages(&app, &queue).await.remove(0);
     app.queues().park(&waiting, "it was taken out").await.unwrap();
     eventually("the others are parked", async || letters(&app).await.len() == 3).await;
@@ -140,6 +149,7 @@ async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
     heard(&app, "b", "note 2").await;
     assert_eq!(log(&app, "b").await, ["note 1", "note 2"]);
     heard(&app, "a", "0: undelivered").await;
+    eventually("it is forgotten", async || app.unknown().is_empty()).await;
     world.assert_states_match_log(&[&app]).await;
 }
 
