@@ -204,6 +204,12 @@ create index if not exists dead_letters_decided
 create or replace function event_store_schema_version() returns integer
 language sql immutable as 'select 1';
 
+-- The oldest code that may use the schema, as the number of the last migration that it knows. A
+-- migration that older code cannot live with replaces it; one that only adds leaves it alone, so that
+-- old processes can be started again during a rollout, and after a rollback.
+create or replace function event_store_oldest_code() returns integer
+language sql immutable as 'select 1';
+
 -- A secret for a log: 244 bits of the server's random numbers.
 create or replace function new_log_secret() returns bytea
 language sql volatile as $$

@@ -538,3 +538,6 @@ end $$;
 
 create or replace function event_store_schema_version() returns integer
 language sql immutable as 'select 4';
+
+create or replace function event_store_oldest_code() returns integer
+language sql immutable as 'select 4';

@@ -72,11 +72,17 @@ pub enum ConnectError {
         /// The names of the tables.
         tables: Vec<String>,
     },
-    /// The database was migrated by a newer version of this crate. Run that version.
-    #[error("the database has schema version {found}, this program knows versions up to {known}")]
+    /// The database was migrated by a newer version of this crate, and older ones than it names may
+    /// not use it. Run that version.
+    #[error(
+        "the database has schema version {found}, which needs code that knows version {oldest}; this \
+         program knows versions up to {known}"
+    )]
     SchemaNewer {
         /// The database's version.
         found: i32,
+        /// The oldest code that may use it, as the highest version that it knows.
+        oldest: i32,
         /// The highest version that this program knows.
         known: i32,
     },

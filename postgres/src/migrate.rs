@@ -28,7 +28,16 @@ pub(crate) async fn open(
         found = migrate(connection, builder).await?;
     }
     if found > known {
-        return Err(ConnectError::SchemaNewer { found, known });
+        let oldest = oldest_code(connection).await.map_err(ConnectError::Schema)?;
+        if oldest > known {
+            return Err(ConnectError::SchemaNewer { found, oldest, known });
+        }
+        tracing::info!(
+            found,
+            oldest,
+            known,
+            "the schema is newer than this program, which may use it"
+        );
     }
     if found < known {
         return Err(ConnectError::SchemaOlder { found, needed: known });
@@ -101,6 +110,11 @@ async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
 
 async fn has_log(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select exists (select from log)").fetch_one(connection).await
+}
+
+/// The oldest code that may use the schema, as the number of the last migration that it knows.
+async fn oldest_code(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("select event_store_oldest_code()").fetch_one(connection).await
 }
 
 /// Runs what the database has not seen yet; all of it or nothing. Several processes may do so at

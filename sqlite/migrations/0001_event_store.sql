@@ -15,7 +15,10 @@ create table log (
     home text,
     -- While it is 1, no process claims leases.
     paused integer not null default 0 check (paused in (0, 1)),
-    created_at integer not null
+    created_at integer not null,
+    -- The oldest code that may use the file, as the highest schema version that it knows. A migration
+    -- that older code cannot live with raises it; one that only adds leaves it alone.
+    oldest_code integer not null default 1
 ) strict;
 
 -- `outbox_sequence` is the last one drawn; rows of the outbox vanish, so it cannot be read there.

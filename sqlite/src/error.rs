@@ -33,9 +33,11 @@ pub enum OpenError {
         /// What it seems to be.
         reason: &'static str,
     },
-    /// Newer code has created or migrated the file. Upgrade this program.
+    /// Newer code has created or migrated the file, and older code than it names may not use it.
+    /// Upgrade this program.
     #[error(
-        "the event log `{}` has schema version {found}, this program knows versions up to {known}; upgrade it",
+        "the event log `{}` has schema version {found}, which needs code that knows version {oldest}; \
+         this program knows versions up to {known}: upgrade it",
         path.display()
     )]
     Newer {
@@ -43,6 +45,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The schema version of the file.
         found: i64,
+        /// The oldest code that may use the file, as the highest schema version that it knows.
+        oldest: i64,
         /// The highest schema version that this code knows.
         known: i64,
     },

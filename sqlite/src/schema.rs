@@ -94,8 +94,12 @@ async fn try_prepare(
         found = schema_version(connection, path).await?;
     }
     if found > latest {
-        let path = path.to_owned();
-        return Err(Failure::Open(OpenError::Newer { path, found, known: latest }));
+        let oldest: i64 =
+            sqlx::query_scalar("select oldest_code from log").fetch_one(&mut *connection).await?;
+        if oldest > latest {
+            let path = path.to_owned();
+            return Err(Failure::Open(OpenError::Newer { path, found, oldest, known: latest }));
+        }
     }
     settle_home(connection, wanted).await?;
     read_log_info(connection, path).await

@@ -63,8 +63,15 @@ async fn migrations_can_be_run_by_hand() {
     let newer = "create or replace function event_store_schema_version() returns integer \
                  language sql immutable as 'select 1000'";
     connection.execute(newer).await.unwrap();
+    assert_eq!(database.builder().connect().await.unwrap().log(), store.log(), "it may be used");
+    let oldest = "create or replace function event_store_oldest_code() returns integer \
+                  language sql immutable as 'select 999'";
+    connection.execute(oldest).await.unwrap();
     let refused = database.builder().connect().await;
-    assert!(matches!(refused, Err(ConnectError::SchemaNewer { found: 1000, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ConnectError::SchemaNewer { found: 1000, oldest: 999, .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -121,16 +121,18 @@ async fn other_files_are_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused() {
+async fn a_newer_schema_is_refused_unless_it_admits_this_code() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     drop(SqliteEventStore::open(&path).await.unwrap());
     let mut connection = plain(&path).await;
     connection.execute("pragma user_version = 99").await.unwrap();
+    SqliteEventStore::open(&path).await.unwrap();
+    connection.execute("update log set oldest_code = 98").await.unwrap();
     connection.close().await.unwrap();
 
     let error = SqliteEventStore::open(&path).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 99, oldest: 98, .. }), "{error:?}");
     assert!(error.to_string().contains("schema version 99"), "{error}");
 }
 
