@@ -20,6 +20,8 @@ pub(crate) struct VariantAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<(u16, LitInt)>,
     pub(crate) upcasters: Vec<Upcaster>,
+    /// The older version that is written.
+    pub(crate) write: Option<(u16, LitInt)>,
     pub(crate) internal: bool,
     pub(crate) reply: bool,
     pub(crate) answer: bool,
@@ -67,6 +69,8 @@ impl VariantAttributes {
                 parsed.name = Some(text);
             } else if meta.path.is_ident("version") {
                 parsed.version = Some(version(&meta.value()?.parse()?)?);
+            } else if meta.path.is_ident("write") {
+                parsed.write = Some(version(&meta.value()?.parse()?)?);
             } else if meta.path.is_ident("from") {
                 parsed.upcasters = upcasters(meta)?;
             } else if meta.path.is_ident("internal") {
@@ -76,8 +80,8 @@ impl VariantAttributes {
             } else if meta.path.is_ident("answer") {
                 parsed.answer = true;
             } else {
-                let keys = "`name = \"…\"`, `version = N`, `from(1 = OldShape, …)`, `internal`, \
-                            `reply`, `answer`";
+                let keys = "`name = \"…\"`, `version = N`, `from(1 = OldShape, …)`, \
+                            `write = N`, `internal`, `reply`, `answer`";
                 return Err(unknown(meta, "a variant", keys));
             }
             Ok(())

@@ -11,7 +11,7 @@ use crate::model::{Message, MessageField, MessageVariant, Role, Shape};
 /// Everything the derive emits for an enum.
 pub(crate) fn message(message: &Message) -> TokenStream {
     let Message { ident, root, variants } = message;
-    let kinds = variants.iter().map(|variant| kind(root, variant, variant.version));
+    let kinds = variants.iter().map(|variant| kind(root, variant, variant.written_version()));
     let structs = hidden::structs(message);
     let kind = kind_of(message);
     let encode = encode(message);
@@ -80,6 +80,16 @@ fn encode(message: &Message) -> TokenStream {
 
 fn encode_variant(root: &TokenStream, variant: &MessageVariant) -> TokenStream {
     let (format, kind, ident) = (local("format"), local("kind"), &variant.ident);
+    if let Some(shape) = variant.written_shape() {
+        let of_enum = quote_spanned!(shape.span()=> Self);
+        return quote! {
+            Self::#ident { .. } => #root::__private::encode_content(
+                #kind,
+                #format,
+                &<#shape as ::core::convert::From<&#of_enum>>::from(self),
+            )
+        };
+    }
     let written: Vec<_> = hidden::written(variant).collect();
     let members = written.iter().map(|field| field.member());
     let locals: Vec<_> = written.iter().map(|field| field.local()).collect();

@@ -20,13 +20,16 @@ pub(crate) fn structs(message: &Message) -> TokenStream {
     for (i, variant) in message.variants.iter().enumerate() {
         if variant.shape != Shape::Unit && !variant.is_bare() {
             tokens.extend(read(message, variant));
-            if written(variant).next().is_some() {
+            let is_written = variant.write.is_none();
+            if is_written && written(variant).next().is_some() {
                 tokens.extend(write(message, i, variant, "Write"));
                 if packs(variant) {
                     tokens.extend(write(message, i, variant, "Pack"));
                 }
             }
-            tokens.extend(functions(message, i, variant));
+            if is_written {
+                tokens.extend(functions(message, i, variant));
+            }
         }
         if variant.has_opaque_fields() {
             tokens.extend(trace(message, i, variant));

@@ -52,6 +52,10 @@ mod serde_attributes;
 /// - `from(1 = PlacedV1, 2 = PlacedV2)`: the shapes of older versions, as structs that implement
 ///   `Deserialize`. Each is made into the next with `From`, the last into the enum:
 ///   `PlacedV2: From<PlacedV1>`, `OrderEvent: From<PlacedV2>`. The chain has no gap.
+/// - `write = N`: the older version, one of those in `from`, that is written for now, while both are
+///   read: for the release in which processes that do not know the current one still run. Its shape
+///   implements `Serialize` and is made from the enum: `PlacedV1: From<&OrderEvent>`. What it cannot
+///   express is refused when it is stored, since it does not read back equal.
 /// - `internal`: only the runtime may deliver it, as it must be for what `after` and `at` take;
 ///   reply and answer variants are internal without saying so.
 /// - `reply`, `answer`: the last field is a `Reply` or `Answer` under the name of a type alias.

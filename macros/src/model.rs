@@ -6,7 +6,8 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::ext::IdentExt;
 use syn::{
-    Data, DeriveInput, Field, Fields, Ident, Meta, PathArguments, PathSegment, Type, Variant,
+    Data, DeriveInput, Field, Fields, Ident, LitInt, Meta, PathArguments, PathSegment, Type,
+    Variant,
 };
 
 use crate::attributes::{EnumAttributes, FieldAttributes, Upcaster, VariantAttributes};
@@ -32,6 +33,8 @@ pub(crate) struct MessageVariant {
     pub(crate) internal: bool,
     /// In the order of their versions.
     pub(crate) upcasters: Vec<Upcaster>,
+    /// The older version that is written; none: the current one.
+    pub(crate) write: Option<u16>,
     pub(crate) shape: Shape,
     pub(crate) fields: Vec<MessageField>,
     pub(crate) role: Role,
@@ -178,6 +181,7 @@ impl MessageVariant {
             version: attributes.version.as_ref().map_or(1, |(version, _)| *version),
             internal: attributes.internal || role != Role::Plain,
             upcasters: attributes.upcasters,
+            write: attributes.write.as_ref().map(|(version, _)| *version),
             shape: shape(&variant.fields, &fields),
             fields,
             role,
@@ -185,6 +189,9 @@ impl MessageVariant {
             serde: serde_attributes::of_variant(&variant.attrs, errors),
         };
         read.check_upcasters(errors);
+        if let Some((version, literal)) = &attributes.write {
+            read.check_write(*version, literal, errors);
+        }
         read.sorted()
     }
 
@@ -219,6 +226,30 @@ impl MessageVariant {
                 errors.at(&first.literal, message);
             }
         }
+    }
+
+    fn check_write(&self, version: u16, literal: &LitInt, errors: &mut Errors) {
+        if self.role != Role::Plain {
+            errors.at(literal, "replies and answers are not written, their tags are: leave it out");
+        } else if !self.upcasters.iter().any(|upcaster| upcaster.version == version) {
+            let message = format!(
+                "`write` names the older version that is written for now: one of those in `from(…)` \
+                 of `{}`",
+                self.ident
+            );
+            errors.at(literal, message);
+        }
+    }
+
+    /// The version that is written.
+    pub(crate) fn written_version(&self) -> u16 {
+        self.write.unwrap_or(self.version)
+    }
+
+    /// The shape of the older version that is written.
+    pub(crate) fn written_shape(&self) -> Option<&Type> {
+        let version = self.write?;
+        self.upcasters.iter().find(|old| old.version == version).map(|old| &old.shape)
     }
 
     /// Every version that is read.

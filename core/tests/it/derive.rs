@@ -290,6 +290,60 @@ impl From<SentV2> for ParcelEvent {
     }
 }
 
+/// The release that reads version 2 and does not write it yet.
+#[derive(Debug, Clone, PartialEq, Message)]
+enum LetterEvent {
+    #[message(version = 2, from(1 = PostedV1), write = 1)]
+    Posted {
+        #[serde(with = "hex")]
+        stamp: [u8; 2],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    Lost,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PostedV1 {
+    stamp: u16,
+}
+
+impl From<PostedV1> for LetterEvent {
+    fn from(old: PostedV1) -> Self {
+        Self::Posted { stamp: old.stamp.to_be_bytes(), note: None }
+    }
+}
+
+impl From<&LetterEvent> for PostedV1 {
+    fn from(event: &LetterEvent) -> Self {
+        match event {
+            LetterEvent::Posted { stamp, .. } => Self { stamp: u16::from_be_bytes(*stamp) },
+            LetterEvent::Lost => unreachable!("it has one version"),
+        }
+    }
+}
+
+#[test]
+fn an_older_version_is_written_while_both_are_read() {
+    let posted = LetterEvent::Posted { stamp: [1, 2], note: None };
+    assert_eq!((posted.kind().name, posted.kind().version), ("letter.posted", 1));
+    assert_eq!(LetterEvent::KINDS[1].version, 1);
+    assert_eq!(posted.encode(Format::Json).unwrap(), br#"{"stamp":258}"#);
+    for format in [Format::Json, Format::Binary] {
+        let bytes = posted.encode(format).unwrap();
+        assert_eq!(LetterEvent::decode("letter.posted", 1, format, &bytes).unwrap(), posted);
+    }
+    let json = br#"{"stamp":"0102","note":"a"}"#;
+    let newer = LetterEvent::decode("letter.posted", 2, Format::Json, json).unwrap();
+    assert_eq!(newer, LetterEvent::Posted { stamp: [1, 2], note: Some("a".into()) });
+    // What the older version cannot express does not come back, which the runtime refuses.
+    let bytes = newer.encode(Format::Binary).unwrap();
+    assert_ne!(LetterEvent::decode("letter.posted", 1, Format::Binary, &bytes).unwrap(), newer);
+    let unknown = LetterEvent::decode("letter.posted", 3, Format::Json, b"{}");
+    assert!(matches!(unknown, Err(DecodeError::UnknownVersion { known: 2, .. })), "{unknown:?}");
+    assert_eq!(LetterEvent::Lost.kind().version, 1);
+}
+
 #[test]
 fn old_versions_are_read() {
     let golden: [(u16, &[u8], &[u8], u32); 2] =

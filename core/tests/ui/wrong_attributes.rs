@@ -17,6 +17,8 @@ enum OrderEvent {
     Twice,
     #[message(from(1 = Old))]
     Forgotten,
+    #[message(version = 3, from(2 = Old), write = 1)]
+    Unread,
     #[message(from())]
     Nothing,
     #[message(name = "$erased")]
