@@ -30,6 +30,7 @@ macro_rules! __bus_conformance_cases {
                 see_offsets_that_rise,
                 share_the_keys_among_their_members,
                 see_what_comes_while_they_wait,
+                tell_what_they_read,
             }
             redelivery {
                 begins_at_the_lowest_unfinished,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusMessage, Clock as _, Delivery as _, EventBus as _, PublishError, SharedDelivery,
+    BusMessage, BusRecord, Clock as _, Delivery as _, EventBus as _, PublishError, SharedDelivery,
 };
 use composable_rust_runtime::SystemClock;
 
@@ -27,7 +27,9 @@ pub(super) async fn comes_back_as_it_went_in(on: Subject) {
         payload: (0..=255).collect(),
     };
     on.publish(vec![message.clone()]).await;
-    assert_eq!(on.join("readers").await.next().await.message(), &message);
+    let delivery = on.join("readers").await.next().await;
+    assert_eq!(delivery.message(), &message);
+    assert_eq!(delivery.record(), BusRecord::from(&message));
 }
 
 pub(super) async fn says_when_it_was_published(on: Subject) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use composable_rust_core::{BusPlace, BusPosition, Delivery as _};
+use composable_rust_core::{
+    BusPlace, BusPosition, Delivery as _, EventBus as _, TopicState, TopicStatus,
+};
 
 use super::subject::{Member, Subject, acknowledge, by_key, numbers, places, text, texts};
 
@@ -180,4 +182,22 @@ pub(super) async fn see_what_comes_while_they_wait(on: Subject) {
         let (delivery, ()) = tokio::join!(reader.next(), on.publish(on.numbered("k", n, 1)));
         assert_eq!(texts(&[delivery]), numbers(n, n + 1));
     }
+}
+
+pub(super) async fn tell_what_they_read(on: Subject) {
+    on.publish(on.numbered("k", 0, 1)).await;
+    let mut reader = on.join("readers").await;
+    let partition = reader.next().await.place().partition;
+    let (group, topic) = (on.group("readers"), on.topic("things"));
+    let told = on.bus.topic_status(&group);
+    // A bus may be unable to tell.
+    if !told.is_empty() {
+        let (partition, state) = (Some(partition), TopicState::Reading);
+        let read = TopicStatus { topic: topic.clone(), partition, state };
+        assert!(told.contains(&read), "{read:?} is not told, only {told:?}");
+        assert!(told.iter().all(|status| status.topic == topic), "{told:?}");
+    }
+    let count = on.bus.partition_count(&group, &topic);
+    assert!(count.is_none_or(|count| partition < i32::from(count)), "{partition} of {count:?}");
+    assert_eq!(on.bus.topic_status(&on.group("others")), []);
 }

@@ -79,6 +79,11 @@ impl Subject {
         }
     }
 
+    /// The name of a group.
+    pub(super) fn group(&self, name: &str) -> String {
+        format!("{name}-{}", self.id.simple())
+    }
+
     /// A new member of a group that reads the topic of most cases.
     pub(super) async fn join(&self, group: &str) -> Member {
         self.join_for(group, &[self.topic("things")]).await
@@ -95,8 +100,7 @@ impl Subject {
         topics: &[String],
         known: &[BusPosition],
     ) -> Member {
-        let group = format!("{group}-{}", self.id.simple());
-        let deliveries = self.bus.subscribe(&group, topics, known).await;
+        let deliveries = self.bus.subscribe(&self.group(group), topics, known).await;
         let deliveries = deliveries.expect("a group is joined");
         Member { deliveries: deliveries.boxed(), silence: self.backend.silence() }
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use composable_rust_core::{
     BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
-    PublisherName, ResumePosition, Timestamp,
+    PublisherName, ResumePosition, Timestamp, TopicStatus,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::bus_conformance::{BusBackend, CASES, run};
@@ -60,12 +60,15 @@ enum Defect {
     BelievesWhatIsKnown,
     AllIsUnavailable,
     CreatesTopics,
+    MiscountsPartitions,
+    TellsOfOtherTopics,
 }
 
 use Defect::{
     AcknowledgesNothing, AcknowledgesOnDelivery, AllIsUnavailable, BelievesWhatIsKnown,
     CountsPositionsOfEachHolder, CreatesTopics, FencesNobody, ForgetsEvents, ForgetsPositions,
-    HasNoBound, IgnoresWhatIsKnown, LosesHeaders, LosesTime, SpreadsKeys, TearsBatches,
+    HasNoBound, IgnoresWhatIsKnown, LosesHeaders, LosesTime, MiscountsPartitions, SpreadsKeys,
+    TearsBatches, TellsOfOtherTopics,
 };
 
 #[derive(Clone)]
@@ -141,6 +144,21 @@ impl EventBus for Wrong {
             _ => {}
         }
         Ok(WrongDeliveries(self.bus.subscribe(group, topics, &known).await?, self.defect))
+    }
+
+    fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
+        let mut status = self.bus.topic_status(group);
+        if self.defect == TellsOfOtherTopics {
+            for status in &mut status {
+                status.topic.push_str("-other");
+            }
+        }
+        status
+    }
+
+    fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
+        let count = self.bus.partition_count(group, topic);
+        if self.defect == MiscountsPartitions { Some(0) } else { count }
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<WrongPublisher, BusError> {
@@ -287,6 +305,8 @@ async fn wrong_buses_do_not_pass() {
         (AllIsUnavailable, "content::larger_than_the_limit_is_refused", "Unavailable"),
         (AllIsUnavailable, "content::in_impossible_topics_is_invalid", "Unavailable"),
         (CreatesTopics, "content::in_missing_topics_is_refused_unless_they_are_created", "Ok(())"),
+        (TellsOfOtherTopics, "groups::tell_what_they_read", "is not told"),
+        (MiscountsPartitions, "groups::tell_what_they_read", "of Some(0)"),
         (LosesTime, "content::says_when_it_was_published", "1970"),
         (FencesNobody, "publishers::fence_earlier_holders", "Ok(())"),
         (TearsBatches, "publishers::publish_all_or_nothing", "offset: 4"),
