@@ -24,10 +24,11 @@ pub struct Append {
     /// Timers that this append fires: it requires exactly these armings and deletes them, before
     /// `timers` are changed.
     pub fires: Vec<Firing>,
+    /// `true` if all timers that were armed before go, parked ones too, before `timers` are changed: the
+    /// instance is finished, or was before a later message of the append.
+    pub clears_timers: bool,
     /// Timers to be armed or cancelled, in order; one of the id that is parked goes with it.
     pub timers: Vec<TimerChange>,
-    /// Whether the instance is finished: its timers go, parked ones too.
-    pub finished: bool,
 }
 
 impl Append {
@@ -41,7 +42,7 @@ impl Append {
             outbox: Vec::new(),
             fires: Vec::new(),
             timers: Vec::new(),
-            finished: false,
+            clears_timers: false,
         }
     }
 

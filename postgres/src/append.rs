@@ -110,10 +110,11 @@ fn arms_at(append: &Append) -> bool {
 }
 
 fn only_event(append: &Append) -> Option<&NewEvent> {
-    let Append { stream: _, expected: _, events, marks, outbox, fires, timers, finished } = append;
+    let Append { stream: _, expected: _, events, marks, outbox, fires, timers, clears_timers } =
+        append;
     let is_bare = marks.is_empty() && outbox.is_empty() && fires.is_empty() && timers.is_empty();
     match events.as_slice() {
-        [event] if is_bare && !finished => Some(event),
+        [event] if is_bare && !clears_timers => Some(event),
         _ => None,
     }
 }

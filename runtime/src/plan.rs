@@ -202,8 +202,12 @@ impl<A: Aggregate> Draft<'_, A> {
                     let (unchanged, cause) = (ReplyOutcome::Unchanged, ctx.message_id().0);
                     self.reply(unchanged, None, cause, &ctx, &mut effects)?;
                 }
-                self.append.finished = !self.append.events.is_empty() && self.state.is_finished();
                 let count = self.append.events.len() - first;
+                // Its timers go with these events, whatever a later message of the drain does.
+                if count > 0 && self.state.is_finished() {
+                    self.append.clears_timers = true;
+                    self.append.timers.clear();
+                }
                 let ruling = Ruling::Accepted { first: index(first), count: index(count) };
                 (ruling, StoredAnswer::Accepted)
             }
@@ -269,7 +273,7 @@ impl<A: Aggregate> Draft<'_, A> {
             TimerChange::Arm(armed) => armed.id == timer,
             TimerChange::Cancel { id } => id == timer,
         });
-        changed || self.append.finished || self.append.fires.iter().any(|f| f.id == timer)
+        changed || self.append.clears_timers || self.append.fires.iter().any(|f| f.id == timer)
     }
 
     fn accept(

@@ -24,7 +24,7 @@ pub(crate) struct Rows<'b> {
     outbox: Vec<Placed<'b>>,
     armed: Vec<(&'b Append, &'b NewTimer)>,
     cancelled: Vec<(&'b str, &'b str)>,
-    finished: Vec<&'b str>,
+    cleared: Vec<&'b str>,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<'b> Rows<'b> {
             outbox: Vec::new(),
             armed: Vec::new(),
             cancelled: Vec::new(),
-            finished: Vec::new(),
+            cleared: Vec::new(),
         }
     }
 
@@ -86,9 +86,8 @@ impl<'b> Rows<'b> {
 
     fn add_timers(&mut self, append: &'b Append) {
         let stream = append.stream.as_str();
-        if append.finished {
-            self.finished.push(stream);
-            return;
+        if append.clears_timers {
+            self.cleared.push(stream);
         }
         // Only the last change of an id has an effect; what is fired goes before all of them.
         let fired = append.fires.iter().map(|firing| (firing.id.as_str(), None));
@@ -134,8 +133,8 @@ impl<'b> Rows<'b> {
             statements.push((Box::new(insert), padded(rows.len())));
         }
         // What happens to a timer happens to one that is parked.
-        for rows in self.finished.chunks(CHUNK) {
-            statements.push((Box::new(|s| self.delete_finished(s, rows)), padded(rows.len())));
+        for rows in self.cleared.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.delete_cleared(s, rows)), padded(rows.len())));
             statements.push((Box::new(|s| self.delete_parked_of(s, rows)), padded(rows.len())));
         }
         for rows in self.cancelled.chunks(CHUNK) {
@@ -204,7 +203,7 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn delete_finished<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
+    fn delete_cleared<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
         script.values(
             (
                 "delete from timers where rowid in (select t.rowid from (select ? as partition) p \

@@ -116,13 +116,12 @@ impl<'a> Columns<'a> {
         self.push_timers(log, member, append);
     }
 
-    /// Only the last change of each timer has an effect, and one that finishes takes them all.
+    /// Only the last change of each timer has an effect. What is cancelled goes before others are armed.
     fn push_timers(&mut self, log: Uuid, member: i32, append: &'a Append) {
         let stream = append.stream.as_str();
-        if append.finished {
+        if append.clears_timers {
             self.cancelled.owner.push(member, stream);
             self.cancelled.id.push(None);
-            return;
         }
         let id = |change: &'a TimerChange| match change {
             TimerChange::Arm(timer) => timer.id.as_str(),

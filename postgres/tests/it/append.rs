@@ -206,12 +206,12 @@ async fn timers(database: &Database) -> Vec<(String, i64)> {
 }
 
 #[tokio::test]
-async fn timers_are_replaced_cancelled_and_finished() {
+async fn timers_are_replaced_cancelled_and_cleared() {
     let database = Database::create().await;
     let store = database.store(1).await;
-    let change = |timers: Vec<TimerChange>, finished| Append {
+    let change = |timers: Vec<TimerChange>, clears_timers| Append {
         timers,
-        finished,
+        clears_timers,
         ..append("a-1", ExpectedVersion::Any, &[])
     };
     let seconds = |n| Due::After(Duration::from_secs(n));
@@ -233,7 +233,10 @@ async fn timers_are_replaced_cancelled_and_finished() {
     let extremes = [i64::MIN, i64::MAX].map(|n| Due::At(Timestamp::from_micros(n)));
     let changes = vec![arm("p", extremes[0]), arm("q", extremes[1])];
     commit(&store, &change(changes, false)).await;
-    commit(&store, &change(vec![arm("r", seconds(1))], true)).await;
+    commit(&store, &change(vec![arm("r", seconds(1)), arm("q", seconds(2))], true)).await;
+    let left = [("q".to_owned(), 2_000_000), ("r".to_owned(), 1_000_000)];
+    assert_eq!(timers(&database).await, left);
+    commit(&store, &change(vec![], true)).await;
     assert!(timers(&database).await.is_empty());
 }
 

@@ -1,8 +1,13 @@
 //! Durable effects are stored with the events that cause them.
 
+use std::future::IntoFuture as _;
+use std::time::Duration;
+
 use composable_rust_core::prelude::*;
 use composable_rust_core::{Metadata, OutboxKind};
+use composable_rust_runtime::App;
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
+use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, AccountCommand as In, app};
 
@@ -56,4 +61,79 @@ async fn effects_without_an_event_are_stored_once_though_the_append_is_sent_agai
     account.send(In::Nudge { other: "2".into() }).await.unwrap();
     assert_eq!(memory.all_events(), []);
     assert_eq!(memory.outbox().len(), 1);
+}
+
+/// A shift that can begin again after its end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Shift {
+    is_over: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ShiftCommand {
+    Begin {
+        reminder: String,
+    },
+    End,
+    #[message(internal)]
+    Remind,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ShiftEvent {
+    Begun { reminder: String },
+    Ended,
+}
+
+impl Aggregate for Shift {
+    const NAME: &'static str = "shift";
+    type Command = ShiftCommand;
+    type Event = ShiftEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, command: ShiftCommand, _: &Context<Self>) -> Decision<Self> {
+        match command {
+            ShiftCommand::Begin { reminder } => record(ShiftEvent::Begun { reminder }),
+            ShiftCommand::End => record(ShiftEvent::Ended),
+            ShiftCommand::Remind => unchanged(),
+        }
+    }
+
+    fn apply(&mut self, event: ShiftEvent) {
+        self.is_over = event == ShiftEvent::Ended;
+    }
+
+    fn react(&self, event: &ShiftEvent, _: &Context<Self>) -> Reactions<ShiftCommand> {
+        match event {
+            ShiftEvent::Begun { reminder } => {
+                let soon = Duration::from_secs(60);
+                effects![after(soon, ShiftCommand::Remind).with_id(reminder.clone())]
+            }
+            ShiftEvent::Ended => effects![],
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_over
+    }
+}
+
+/// Whatever shares a drain with it.
+#[tokio::test]
+async fn the_timers_of_what_finished_go_though_it_begins_again() {
+    let store = InMemoryEventStore::new();
+    let app = App::builder(store.clone()).aggregate::<Shift>(()).build().unwrap();
+    let shift = app.handle(&Shift::id("1"));
+    let begin = |reminder: &str| shift.send(ShiftCommand::Begin { reminder: reminder.into() });
+    begin("first").await.unwrap();
+    let (second, end, third) = tokio::join!(
+        begin("second").into_future(),
+        shift.send(ShiftCommand::End).into_future(),
+        begin("third").into_future(),
+    );
+    assert_eq!(second.unwrap().version.get(), 2);
+    assert_eq!((end.unwrap().version.get(), third.unwrap().version.get()), (3, 4));
+    let timers = store.timers();
+    assert_eq!(timers.iter().map(|timer| &*timer.id).collect::<Vec<_>>(), ["third"]);
 }

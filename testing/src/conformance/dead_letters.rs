@@ -363,7 +363,7 @@ pub(super) async fn parked_timers_go_as_armed_ones_do(on: Subject) {
     cancelling.timers = vec![TimerChange::Cancel { id: "t".to_owned() }];
     on.commit(&cancelling).await;
     let mut finishing = append(&streams[2], 1, 1);
-    finishing.finished = true;
+    finishing.clears_timers = true;
     on.commit(&finishing).await;
     let closing = on.store.close_stream(&streams[3], Version::new(1), EventId(fresh_id()));
     closing.await.expect("it is closed");

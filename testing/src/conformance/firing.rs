@@ -184,7 +184,7 @@ pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: Subj
     let mut void = firing(&streams[1], 1, &[&timers[1], &timers[0]]);
     void.outbox = vec![row("a")];
     void.timers = vec![TimerChange::Arm(anew.clone()), TimerChange::Cancel { id: "b".to_owned() }];
-    void.finished = true;
+    void.clears_timers = true;
     let mut sound = firing(&streams[0], 1, &[&timers[0]]);
     sound.outbox = vec![row("b")];
     let batch =

@@ -135,7 +135,7 @@ pub(super) async fn a_losing_append_stores_none(on: Subject) {
 
     let mut losing = changing(&thing, 0, vec![arm("a"), cancel("b"), arm("c")]);
     losing.outbox = vec![effect(OutboxKind::Call)];
-    losing.finished = true;
+    losing.clears_timers = true;
     assert_eq!(on.append(&losing).await, Verdict::Conflict { actual: Version::new(1) });
     let duplicate = losing.clone().with_marks(vec![handled]);
     assert!(matches!(on.append(&duplicate).await, Verdict::Duplicate(_)));
@@ -218,13 +218,18 @@ pub(super) async fn finishing_takes_all_timers(on: Subject) {
     for stream in &streams {
         on.commit(&changing(stream, 0, vec![arm("t"), arm("u")])).await;
     }
-    let mut finishing = changing(&streams[0], 1, vec![arm("v")]);
-    finishing.finished = true;
+    let mut finishing = changing(&streams[0], 1, vec![]);
+    finishing.clears_timers = true;
     on.commit(&finishing).await;
     assert_timers(&on, &streams[0], &[]).await;
     assert_timers(&on, &streams[1], &["t", "u"]).await;
-    on.commit(&changing(&streams[0], 2, vec![arm("w")])).await;
-    assert_timers(&on, &streams[0], &["w"]).await;
+    on.commit(&changing(&streams[0], 2, vec![arm("u"), arm("w")])).await;
+    assert_timers(&on, &streams[0], &["u", "w"]).await;
+    // One that goes on after its end keeps what is armed since.
+    let mut reopened = changing(&streams[0], 3, vec![arm("v"), arm("u"), cancel("v")]);
+    reopened.clears_timers = true;
+    on.commit(&reopened).await;
+    assert_timers(&on, &streams[0], &["u"]).await;
 }
 
 pub(super) async fn closing_takes_all_timers(on: Subject) {

@@ -266,7 +266,7 @@ pub(super) async fn of_what_is_finished_or_closed_are_not_due(on: Subject) {
         on.commit(&arming(stream, 0, &[&at_once("t"), &timer("u", Due::After(HOUR))])).await;
     }
     let mut finishing = Append::new(streams[0].clone(), ExpectedVersion::Any);
-    finishing.finished = true;
+    finishing.clears_timers = true;
     on.commit(&finishing).await;
     let id = composable_rust_core::EventId(super::make::fresh_id());
     let closed = on.store.close_stream(&streams[1], composable_rust_core::Version::new(1), id);

@@ -124,7 +124,7 @@ impl PartitionState {
                 TimerChange::Cancel { id: cancelled } => cancelled == id,
             })
         };
-        self.forget_parked_timers(&append.stream, |id| append.finished || changed(id));
+        self.forget_parked_timers(&append.stream, |id| append.clears_timers || changed(id));
     }
 
     /// Removes those parked timers of a stream whose ids are `gone`.
@@ -193,6 +193,9 @@ impl StreamState {
         for firing in &append.fires {
             self.timers.remove(&firing.id);
         }
+        if append.clears_timers {
+            self.timers.clear();
+        }
         for change in &append.timers {
             match change {
                 TimerChange::Arm(timer) => {
@@ -204,9 +207,6 @@ impl StreamState {
                     self.timers.remove(id);
                 }
             }
-        }
-        if append.finished {
-            self.timers.clear();
         }
     }
 }

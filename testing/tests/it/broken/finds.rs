@@ -399,6 +399,7 @@ table! {
     ];
     IgnoresCategories => ["timers::queues_are_apart"];
     KeepsTimersOfFinished => ["timers::of_what_is_finished_or_closed_are_not_due"];
+    ClearsTimersLast => ["outbox_timers::finishing_takes_all_timers"];
 
     ForgetsErrors => ["dead_letters::hold_what_was_parked"];
     EndsWithPartition => ["dead_letters::come_in_pages_and_in_order"];

@@ -38,7 +38,15 @@ changing!(
 changing!(
     /// Never removes the timers of what is finished.
     KeepsTimersOfFinished,
-    |append| append.finished = false
+    |append| append.clears_timers = false
+);
+
+changing!(
+    /// Clears the timers after it has changed them.
+    ClearsTimersLast,
+    |append| if append.clears_timers {
+        append.timers.clear();
+    }
 );
 
 changing!(
