@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use uuid::Uuid;
@@ -53,6 +54,21 @@ pub enum Loaded {
     Snapshot(Snapshot),
     /// In order of versions, without a gap.
     Event(RecordedEvent),
+}
+
+/// Snapshots of one stream that are of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaleSnapshots {
+    /// Those above a version: of states that the log has lost.
+    Above(Version),
+    /// Those of other shapes of the state, saved at least so long ago by the store's clock: older code
+    /// no longer runs, or can do without.
+    Others {
+        /// The fingerprint whose snapshot stays.
+        than: Fingerprint,
+        /// The age from which the others go.
+        age: Duration,
+    },
 }
 
 /// Where events live: streams of them, in a partitioned log.
@@ -150,11 +166,11 @@ pub trait EventStore: WorkQueues {
         snapshot: &Snapshot,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Deletes the snapshots of `stream` above a version: of states that the log has lost.
+    /// Deletes snapshots of `stream` that are of no use any more.
     fn delete_snapshots(
         &self,
         stream: &StreamId,
-        above: Version,
+        which: StaleSnapshots,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The latest snapshot of `stream` with this fingerprint.

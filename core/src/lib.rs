@@ -72,7 +72,7 @@ pub use event_bus::{
 pub use event_sourced::EventSourced;
 pub use event_store::{
     DEFAULT_PARTITIONS, EventStore, Loaded, LogInfo, MAX_APPEND_BYTES, MAX_METADATA_BYTES,
-    MAX_PAYLOAD_BYTES, StoreError, subscribe,
+    MAX_PAYLOAD_BYTES, StaleSnapshots, StoreError, subscribe,
 };
 pub use gateway::{Answer, CallError, Gateway, ReceivesAnswer};
 pub use id::Id;

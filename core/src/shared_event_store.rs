@@ -13,8 +13,8 @@ use crate::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
     OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
-    Snapshot, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
-    WorkQueues,
+    Snapshot, StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp,
+    Verdict, Version, WorkQueues,
 };
 
 /// An [`EventStore`] whose type is erased: what an app holds. Cheap to clone.
@@ -114,7 +114,7 @@ erase! {
         fn heads() -> Vec<Position>;
         fn wait_for_events(after: borrowed [Position]) -> ();
         fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot) -> ();
-        fn delete_snapshots(stream: borrowed StreamId, above: owned Version) -> ();
+        fn delete_snapshots(stream: borrowed StreamId, which: owned StaleSnapshots) -> ();
         fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
         fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;
         fn erase_stream(stream: borrowed StreamId) -> u64;

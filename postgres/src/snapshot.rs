@@ -1,6 +1,8 @@
 //! Saved states.
 
-use composable_rust_core::{Fingerprint, Snapshot, StoreError, StreamId, Version};
+use std::time::Duration;
+
+use composable_rust_core::{Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamId, Version};
 use sqlx::Row as _;
 
 use crate::PostgresEventStore;
@@ -9,8 +11,14 @@ use crate::row::{bigint, smallint, unsigned};
 
 const SAVE_SNAPSHOT: &str = "select save_snapshot($1, $2, $3, $4, $5, $6)";
 
-const DELETE_SNAPSHOTS: &str = "delete from snapshots \
+const DELETE_ABOVE: &str = "delete from snapshots \
      where partition = $1 and stream_id = $2 and version > $3";
+const DELETE_OTHERS: &str = "delete from snapshots \
+     where partition = $1 and stream_id = $2 and fingerprint <> $3 \
+     and created_at <= clock_timestamp() - $4 * interval '1 second'";
+
+/// The longest age that a server can subtract from its time.
+const LONGEST_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
      where partition = $1 and stream_id = $2 and fingerprint = $3";
@@ -40,12 +48,19 @@ impl PostgresEventStore {
     pub(crate) async fn remove_snapshots(
         &self,
         stream: &StreamId,
-        above: Version,
+        which: StaleSnapshots,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(DELETE_SNAPSHOTS)
-            .bind(smallint(self.log.partition_of(stream)))
-            .bind(stream.as_str())
-            .bind(bigint(above.get()));
+        let of_stream = |statement| {
+            sqlx::query(statement)
+                .bind(smallint(self.log.partition_of(stream)))
+                .bind(stream.as_str())
+        };
+        let query = match which {
+            StaleSnapshots::Above(version) => of_stream(DELETE_ABOVE).bind(bigint(version.get())),
+            StaleSnapshots::Others { than, age } => {
+                of_stream(DELETE_OTHERS).bind(column(than)).bind(age.min(LONGEST_AGE).as_secs_f64())
+            }
+        };
         self.readers.run(async |reader| query.execute(reader).await).await?;
         Ok(())
     }

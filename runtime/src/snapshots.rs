@@ -1,12 +1,18 @@
 //! Saving snapshots, and deleting those that the log does not bear out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use composable_rust_core::{Aggregate, EventStore as _, Snapshot, StoreError, Version};
+use composable_rust_core::{
+    Aggregate, EventStore as _, Snapshot, StaleSnapshots, StoreError, Version,
+};
 
 use crate::aggregate::{AggregateRuntime, Shared};
 use crate::instance::Instance;
 use crate::load::{Folded, decode_state};
+
+/// How long snapshots of other code are kept, for a deploy that is rolled back.
+const OTHERS_STAY: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// After so many doublings the pause between two tries at a snapshot grows no more.
 const MAX_DOUBLINGS: u32 = 10;
@@ -61,7 +67,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Err(reason) => Err(Unsaved::Unfit(reason)),
             };
             match saved {
-                Ok(()) => instance.lock().unfit_snapshots = 0,
+                Ok(()) => {
+                    instance.lock().unfit_snapshots = 0;
+                    let others = StaleSnapshots::Others { than: fingerprint, age: OTHERS_STAY };
+                    if let Err(error) = shared.store.delete_snapshots(stream, others).await {
+                        tracing::debug!(?stream, %error, "failed to delete snapshots of other code; it is tried with the next snapshot");
+                    }
+                }
                 Err(Unsaved::Unavailable(error)) => {
                     tracing::warn!(?stream, %version, %error, "failed to save a snapshot; the next one is saved after the interval");
                 }
@@ -78,7 +90,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
     /// Deletes the snapshots of states that the log has lost.
     pub(crate) async fn delete_snapshots(&self, instance: &Instance<A>, above: Version) {
         let stream = &instance.stream;
-        if let Err(error) = self.shared.store.delete_snapshots(stream, above).await {
+        if let Err(error) =
+            self.shared.store.delete_snapshots(stream, StaleSnapshots::Above(above)).await
+        {
             tracing::warn!(?stream, %above, %error, "failed to delete snapshots that the log has lost; it is tried at the next conflict");
         }
     }

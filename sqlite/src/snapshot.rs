@@ -1,6 +1,8 @@
 //! Snapshots, and what the inbox knows of one message.
 
-use composable_rust_core::{Fingerprint, Mark, MessageId, Snapshot, StoreError, StreamId, Version};
+use composable_rust_core::{
+    Fingerprint, Mark, MessageId, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
+};
 use sqlx::Row as _;
 
 use crate::connection::BEGIN;
@@ -19,8 +21,10 @@ const SAVE: &str = "insert into snapshots \
     state_data = excluded.state_data, created_at = excluded.created_at \
     where excluded.version > version;";
 
-const DELETE: &str = "delete from snapshots \
+const DELETE_ABOVE: &str = "delete from snapshots \
     where partition = ?1 and stream_id = ?2 and version > ?3; commit";
+const DELETE_OTHERS: &str = "delete from snapshots where partition = ?1 and stream_id = ?2 \
+    and fingerprint <> ?3 and created_at <= ?4; commit";
 
 const LOAD: &str = "select version, codec, state_data from snapshots \
     where partition = ? and stream_id = ? and fingerprint = ?";
@@ -55,12 +59,22 @@ impl SqliteEventStore {
     pub(crate) async fn remove_snapshots(
         &self,
         stream: &StreamId,
-        above: Version,
+        which: StaleSnapshots,
     ) -> Result<(), StoreError> {
         let transaction = self.writer().begin().await.map_err(store_error)?;
         let mut args = self.args_of(stream);
-        args.add(int(above.get()));
-        transaction.commit_with(DELETE, args).await.map_err(store_error)
+        let delete = match which {
+            StaleSnapshots::Above(version) => {
+                args.add(int(version.get()));
+                DELETE_ABOVE
+            }
+            StaleSnapshots::Others { than, age } => {
+                args.add(bits(than.0));
+                args.add((clock() - age).as_micros());
+                DELETE_OTHERS
+            }
+        };
+        transaction.commit_with(delete, args).await.map_err(store_error)
     }
 
     pub(crate) async fn snapshot(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use composable_rust_core::{
     Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+    RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict, Version,
 };
 use futures_util::stream::Stream;
 use tokio::sync::watch;
@@ -223,8 +223,12 @@ impl EventStore for SqliteEventStore {
         self.save(stream, snapshot).await
     }
 
-    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
-        self.remove_snapshots(stream, above).await
+    async fn delete_snapshots(
+        &self,
+        stream: &StreamId,
+        which: StaleSnapshots,
+    ) -> Result<(), StoreError> {
+        self.remove_snapshots(stream, which).await
     }
 
     async fn load_snapshot(

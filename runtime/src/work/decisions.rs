@@ -97,9 +97,6 @@ pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<QueuedRow>, StoreErr
 /// What the sender of a message that nobody will handle is told. An error says that newer code must
 /// tell it.
 pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow>, StoreError> {
-    let metadata = metadata(&queued.row.metadata);
-    let metadata = metadata.map_err(|newer| StoreError::Invalid(newer.reason))?;
-    let Some(metadata) = metadata else { return Ok(Vec::new()) };
     let outcome = match queue.kind {
         OutboxKind::Timer => return Ok(Vec::new()),
         OutboxKind::Call => ReplyOutcome::Exhausted,
@@ -110,7 +107,9 @@ pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow
         OutboxKind::Send => category_of(&queued.row.recipient),
         _ => &queue.target,
     };
-    Ok(answer(queued, metadata, from, outcome, None))
+    let metadata = metadata(&queued.row.metadata);
+    let metadata = metadata.map_err(|newer| StoreError::Invalid(newer.reason))?;
+    Ok(metadata.map_or_else(Vec::new, |of| answer(queued, of, from, outcome, None)))
 }
 
 /// The answer to an effect, queued behind what its sender has sent.

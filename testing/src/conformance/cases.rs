@@ -88,6 +88,7 @@ macro_rules! __conformance_cases {
                 the_highest_of_concurrent_saves_stays,
                 stand_only_where_their_event_does,
                 above_a_version_are_deleted,
+                of_other_shapes_are_deleted_when_they_are_old,
             }
             limits {
                 payloads_of_every_size_come_back,

@@ -1,6 +1,8 @@
 //! Saved states.
 
-use composable_rust_core::{Fingerprint, Snapshot, Version};
+use std::time::Duration;
+
+use composable_rust_core::{Fingerprint, Snapshot, StaleSnapshots, Version};
 
 use super::make::{append, snapshot, stream};
 use super::subject::Subject;
@@ -107,7 +109,7 @@ pub(super) async fn above_a_version_are_deleted(on: Subject) {
             on.save(stream, &snapshot(version, print)).await;
         }
     }
-    on.delete_snapshots(&thing, 3).await;
+    on.delete_snapshots(&thing, StaleSnapshots::Above(Version::new(3))).await;
     assert_eq!(on.snapshot(&thing, PRINTS[0]).await, Some(snapshot(3, PRINTS[0])));
     assert_eq!(on.snapshot(&thing, PRINTS[1]).await, None);
     assert_eq!(on.snapshot(&thing, PRINTS[2]).await, None);
@@ -115,4 +117,26 @@ pub(super) async fn above_a_version_are_deleted(on: Subject) {
     // What comes then is saved as ever.
     on.save(&thing, &snapshot(4, PRINTS[1])).await;
     assert_eq!(on.snapshot(&thing, PRINTS[1]).await, Some(snapshot(4, PRINTS[1])));
+}
+
+pub(super) async fn of_other_shapes_are_deleted_when_they_are_old(on: Subject) {
+    let (thing, other) = (stream("thing-1"), stream("thing-2"));
+    for stream in [&thing, &other] {
+        on.commit(&append(stream, 0, 5)).await;
+        for (print, version) in PRINTS.into_iter().zip([3, 4, 5]) {
+            on.save(stream, &snapshot(version, print)).await;
+        }
+    }
+    let than = PRINTS[1];
+    for age in [Duration::from_secs(3_600), Duration::MAX] {
+        on.delete_snapshots(&thing, StaleSnapshots::Others { than, age }).await;
+        for print in PRINTS {
+            assert!(on.snapshot(&thing, print).await.is_some(), "none is so old");
+        }
+    }
+    on.delete_snapshots(&thing, StaleSnapshots::Others { than, age: Duration::ZERO }).await;
+    assert_eq!(on.snapshot(&thing, PRINTS[0]).await, None);
+    assert_eq!(on.snapshot(&thing, PRINTS[1]).await, Some(snapshot(4, PRINTS[1])));
+    assert_eq!(on.snapshot(&thing, PRINTS[2]).await, None);
+    assert_eq!(on.snapshot(&other, PRINTS[0]).await, Some(snapshot(3, PRINTS[0])));
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Append, EventStore as _, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, SharedEventStore, Snapshot, StoreError, StreamId, Verdict, Version,
+    RecordedEvent, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StreamId, Verdict,
+    Version,
 };
 use futures_util::TryStreamExt as _;
 
@@ -127,8 +128,8 @@ impl Subject {
         self.store.save_snapshot(stream, snapshot).await.expect("the snapshot is saved");
     }
 
-    pub(super) async fn delete_snapshots(&self, stream: &StreamId, above: u64) {
-        let deleted = self.store.delete_snapshots(stream, Version::new(above)).await;
+    pub(super) async fn delete_snapshots(&self, stream: &StreamId, which: StaleSnapshots) {
+        let deleted = self.store.delete_snapshots(stream, which).await;
         deleted.expect("the snapshots are deleted");
     }
 

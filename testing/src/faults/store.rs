@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
     Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
-    Position, RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
+    Position, RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict,
+    Version,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use rand::SeedableRng as _;
@@ -243,8 +244,12 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         self.store.save_snapshot(stream, snapshot).await
     }
 
-    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
-        self.store.delete_snapshots(stream, above).await
+    async fn delete_snapshots(
+        &self,
+        stream: &StreamId,
+        which: StaleSnapshots,
+    ) -> Result<(), StoreError> {
+        self.store.delete_snapshots(stream, which).await
     }
 
     async fn load_snapshot(

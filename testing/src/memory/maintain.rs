@@ -3,13 +3,15 @@
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    Encoded, EventId, Position, Snapshot, StoreError, StoredContent, StreamId, Verdict, Version,
+    Encoded, EventId, Position, Snapshot, StaleSnapshots, StoreError, StoredContent, StreamId,
+    Verdict, Version,
 };
 
 use super::state::{Armed, State};
 
 impl State {
     pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot) {
+        let now = self.time.now();
         let partition = self.partition_of_mut(stream);
         if partition.is_erased_at(stream, snapshot.version) {
             return;
@@ -19,13 +21,20 @@ impl State {
         let is_newer = present.is_none_or(|present| present.version < snapshot.version);
         if is_newer && data.offset(snapshot.version).is_some() {
             data.snapshots.insert(snapshot.fingerprint, snapshot.clone());
+            data.snapshots_saved_at.insert(snapshot.fingerprint, now);
         }
     }
 
-    pub(super) fn delete_snapshots(&mut self, stream: &StreamId, above: Version) {
-        if let Some(data) = self.partition_of_mut(stream).streams.get_mut(stream) {
-            data.snapshots.retain(|_, snapshot| snapshot.version <= above);
-        }
+    pub(super) fn delete_snapshots(&mut self, stream: &StreamId, which: StaleSnapshots) {
+        let now = self.time.now();
+        let Some(data) = self.partition_of_mut(stream).streams.get_mut(stream) else { return };
+        let saved_at = &data.snapshots_saved_at;
+        data.snapshots.retain(|fingerprint, snapshot| match which {
+            StaleSnapshots::Above(version) => snapshot.version <= version,
+            StaleSnapshots::Others { than, age } => {
+                *fingerprint == than || saved_at.get(fingerprint).is_none_or(|at| *at > now - age)
+            }
+        });
     }
 
     pub(super) fn erase(&mut self, stream: &StreamId) -> u64 {

@@ -75,6 +75,7 @@ pub(super) struct StreamState {
     pub(super) marks: BTreeMap<MessageId, Mark>,
     pub(super) marked_at: BTreeMap<MessageId, Timestamp>,
     pub(super) snapshots: BTreeMap<Fingerprint, Snapshot>,
+    pub(super) snapshots_saved_at: BTreeMap<Fingerprint, Timestamp>,
     pub(super) timers: BTreeMap<String, Armed>,
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
     Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
-    Position, RecordedEvent, Snapshot, StoreError, StreamId, Timestamp, Verdict, Version,
-    validate_batch,
+    Position, RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict,
+    Version, validate_batch,
 };
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rand::SeedableRng as _;
@@ -224,8 +224,12 @@ impl EventStore for InMemoryEventStore {
         Ok(())
     }
 
-    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
-        self.locked().delete_snapshots(stream, above);
+    async fn delete_snapshots(
+        &self,
+        stream: &StreamId,
+        which: StaleSnapshots,
+    ) -> Result<(), StoreError> {
+        self.locked().delete_snapshots(stream, which);
         Ok(())
     }
 

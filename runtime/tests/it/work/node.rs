@@ -10,8 +10,8 @@ use composable_rust_core::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
     OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
-    Snapshot, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
-    WorkQueues,
+    Snapshot, StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp,
+    Verdict, Version, WorkQueues,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -320,8 +320,12 @@ impl<S: EventStore> EventStore for Node<S> {
         self.pass("save_snapshot", self.store.save_snapshot(stream, snapshot)).await
     }
 
-    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
-        self.pass("delete_snapshots", self.store.delete_snapshots(stream, above)).await
+    async fn delete_snapshots(
+        &self,
+        stream: &StreamId,
+        which: StaleSnapshots,
+    ) -> Result<(), StoreError> {
+        self.pass("delete_snapshots", self.store.delete_snapshots(stream, which)).await
     }
 
     async fn load_snapshot(

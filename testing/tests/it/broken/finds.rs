@@ -235,7 +235,10 @@ table! {
         "snapshots::are_kept_by_fingerprint",
         "snapshots::stand_only_where_their_event_does",
     ];
-    KeepsLostSnapshots => ["snapshots::above_a_version_are_deleted"];
+    KeepsStaleSnapshots => [
+        "snapshots::above_a_version_are_deleted",
+        "snapshots::of_other_shapes_are_deleted_when_they_are_old",
+    ];
     ForgetsSnapshots => [
         "snapshots::come_back_as_they_went_in",
         "snapshots::shorten_a_load",

@@ -7,8 +7,9 @@ use std::time::Duration;
 use composable_rust_core::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, QueueSummary, QueuedRow, RecordedEvent, Settlement, Snapshot, StoreError,
-    StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version, WorkQueues as _,
+    OutboxRow, Position, QueueSummary, QueuedRow, RecordedEvent, Settlement, Snapshot,
+    StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
+    WorkQueues as _,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
@@ -63,8 +64,13 @@ pub(crate) trait Defect: Send + Sync + 'static {
         let _ = poll(store.save_snapshot(stream, snapshot));
     }
 
-    fn delete_snapshots(&self, store: &InMemoryEventStore, stream: &StreamId, above: Version) {
-        let _ = poll(store.delete_snapshots(stream, above));
+    fn delete_snapshots(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+        which: StaleSnapshots,
+    ) {
+        let _ = poll(store.delete_snapshots(stream, which));
     }
 
     fn snapshot(&self, _stream: &StreamId, snapshot: Option<Snapshot>) -> Option<Snapshot> {
@@ -345,8 +351,12 @@ impl<D: Defect> EventStore for Broken<D> {
         Ok(())
     }
 
-    async fn delete_snapshots(&self, stream: &StreamId, above: Version) -> Result<(), StoreError> {
-        self.defect.delete_snapshots(&self.store, stream, above);
+    async fn delete_snapshots(
+        &self,
+        stream: &StreamId,
+        which: StaleSnapshots,
+    ) -> Result<(), StoreError> {
+        self.defect.delete_snapshots(&self.store, stream, which);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use composable_rust_core::{
     Append, EventId, EventStore as _, Mark, MessageId, Position, Receipt, RecordedEvent, Snapshot,
-    StoreError, StoredContent, StreamId, Timestamp, Version,
+    StaleSnapshots, StoreError, StoredContent, StreamId, Timestamp, Version,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -163,9 +163,9 @@ impl Defect for ForgetsSnapshots {
     fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot) {}
 }
 
-/// Deletes no snapshots that the log has lost.
-pub(crate) struct KeepsLostSnapshots;
+/// Deletes no stale snapshots.
+pub(crate) struct KeepsStaleSnapshots;
 
-impl Defect for KeepsLostSnapshots {
-    fn delete_snapshots(&self, _: &InMemoryEventStore, _: &StreamId, _: Version) {}
+impl Defect for KeepsStaleSnapshots {
+    fn delete_snapshots(&self, _: &InMemoryEventStore, _: &StreamId, _: StaleSnapshots) {}
 }
