@@ -130,8 +130,9 @@ impl RedpandaEventBusBuilder {
         self
     }
 
-    /// Put in front of every topic's name on the wire, and taken off again; nothing unless said.
-    /// Several environments can share a cluster this way. Groups are not prefixed.
+    /// Puts a prefix in front of the names of topics, groups and transactional ids on the wire, so that
+    /// several environments can share a cluster, also where one began as a copy of another's database.
+    /// Default: none. An environment that changes its prefix begins with new topics and groups.
     pub fn topic_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.topic_prefix);
         self

@@ -68,7 +68,9 @@ impl Inner {
         });
         let names = topics.iter().map(wire_name).collect();
         let settings = &self.settings;
-        let (deliveries, shared) = reader::start(settings, group, prefix, names, known.collect())?;
+        let on_wire = self.wire_name(group);
+        let known = known.collect();
+        let (deliveries, shared) = reader::start(settings, &on_wire, prefix, names, known)?;
         let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         subscriptions.retain(|_, of_group| {
             of_group.retain(|shared| shared.strong_count() > 0);
@@ -78,9 +80,9 @@ impl Inner {
         Ok(deliveries)
     }
 
-    /// A topic's name on the wire.
-    pub(crate) fn wire_name(&self, topic: &str) -> String {
-        format!("{}{topic}", self.settings.topic_prefix)
+    /// The name of a topic or a group on the wire.
+    pub(crate) fn wire_name(&self, name: &str) -> String {
+        format!("{}{name}", self.settings.topic_prefix)
     }
 }
 

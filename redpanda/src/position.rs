@@ -27,8 +27,8 @@ pub(crate) fn topic(name: &PublisherName) -> String {
 
 /// The publisher as groups and transactional ids call it, less the partition. Some brokers take
 /// letters, digits, `.`, `_` and `-` only.
-pub(crate) fn broker_name(name: &PublisherName) -> String {
-    format!("{}-{}", name.log, name.purpose.replace('/', "-"))
+pub(crate) fn broker_name(settings: &RedpandaEventBusBuilder, name: &PublisherName) -> String {
+    format!("{}{}-{}", settings.topic_prefix, name.log, name.purpose.replace('/', "-"))
 }
 
 impl Positions {
@@ -36,7 +36,7 @@ impl Positions {
         settings: &RedpandaEventBusBuilder,
         name: &PublisherName,
     ) -> Result<Self, KafkaError> {
-        let config = positions(settings, &broker_name(name));
+        let config = positions(settings, &broker_name(settings, name));
         Ok(Self {
             client: config.create_with_context(Quiet::new(Voice::default()))?,
             topic: format!("{}{}", settings.topic_prefix, topic(name)),

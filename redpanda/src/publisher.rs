@@ -133,7 +133,7 @@ impl Lines {
         let settings = &bus.settings;
         let voice = Voice::default();
         let config = if settings.transactions {
-            let id = format!("{}-{}", position::broker_name(name), name.partition);
+            let id = format!("{}-{}", position::broker_name(settings, name), name.partition);
             transactional_producer(settings, &id)
         } else {
             idempotent_producer(settings, BATCH_LINGER)

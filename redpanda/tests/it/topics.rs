@@ -2,15 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{BusRecord, Delivery as _, EventBus as _, TopicState};
+use composable_rust_core::{
+    BusRecord, Delivery as _, EventBus as _, Publisher as _, TopicState,
+};
 use composable_rust_redpanda::{ConnectError, RedpandaEventBus};
 use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use uuid::Uuid;
 
 use crate::brokers::{brokers, builder};
-use crate::fixtures::{message, messages, next, publish, subscribe, take, unique};
+use crate::fixtures::{at, message, messages, next, publish, relay, subscribe, take, unique};
 
 fn partitions(topic: &str) -> usize {
     let client: BaseProducer =
@@ -29,6 +33,33 @@ async fn prefixes_are_on_the_wire_alone() {
     let taken = take(&mut subscribe(&bus, &unique("billing"), &topic).await, 2).await;
     assert_eq!(taken, messages(&topic, "k", 2));
     assert_eq!((partitions(&format!("{prefix}{topic}")), partitions(&topic)), (3, 0));
+}
+
+/// As where staging is made of a copy of production's database, whose log id it keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_one_id_do_not_meet_under_different_prefixes() {
+    let (log, group, topic) = (Uuid::new_v4(), unique("billing"), unique("orders"));
+    let mut environments = Vec::new();
+    for (n, prefix) in (1..).zip([unique("production."), unique("staging.")]) {
+        let bus = builder(&brokers()).topic_prefix(&prefix).connect().await.unwrap();
+        let mut publisher = bus.publisher(&relay(log)).await.unwrap();
+        assert_eq!(publisher.resume_position().await.unwrap(), None);
+        publisher.publish_batch(messages(&topic, "k", n), Some(at(5))).await.unwrap();
+        environments.push((bus, publisher, n));
+    }
+    let mut readers = Vec::new();
+    for (bus, publisher, n) in &mut environments {
+        publisher.publish_batch(messages(&topic, "k", *n), Some(at(9))).await.unwrap();
+        readers.push(subscribe(bus, &group, &topic).await);
+    }
+    for ((_, _, n), reader) in environments.iter().zip(&mut readers) {
+        assert_eq!(take(reader, n * 2).await.len(), n * 2);
+    }
+    let groups: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
+    let groups = groups.fetch_group_list(None, Duration::from_secs(10)).unwrap();
+    let names: Vec<_> = groups.groups().iter().map(|own| own.name()).collect();
+    assert_eq!(names.iter().filter(|name| name.ends_with(&group)).count(), 2, "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
