@@ -117,7 +117,8 @@ pub enum OutboxKind {
     Call,
     /// A command for another instance.
     Dispatch,
-    /// An event that a policy could not turn into commands when it came.
+    /// An event that a policy could not turn into commands when it came, or a stream that a relay could
+    /// not publish on.
     Policy,
     /// A message for another service, to be put on the bus; its target is `bus`.
     Send,

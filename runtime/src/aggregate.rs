@@ -14,6 +14,7 @@ use crate::Settings;
 use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
 use crate::unknowns::Unknowns;
+use crate::work::Published;
 
 /// What all aggregate types of an app share.
 pub(crate) struct Shared {
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) known: BTreeSet<ReplySource>,
     /// What waits for newer code.
     pub(crate) unknowns: Unknowns,
+    /// The publications of this process.
+    pub(crate) published: Vec<Arc<Published>>,
     /// Messages that came again and changed nothing.
     pub(crate) absorbed: AtomicU64,
     pub(crate) settings: Settings,

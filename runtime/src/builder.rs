@@ -42,7 +42,7 @@ pub struct AppBuilder {
     gateways: Vec<(&'static str, RegisteredGateway)>,
     policies: Vec<RegisteredPolicy>,
     projections: Vec<Arc<dyn ErasedProjection>>,
-    published: Vec<Arc<Published>>,
+    published: Vec<Published>,
     /// Targets in another service, and those in another process on the same store.
     remote: BTreeSet<&'static str>,
     elsewhere: BTreeSet<ReplySource>,
@@ -193,12 +193,16 @@ impl AppBuilder {
 
     /// Publishes the events of `A` as they are to the topic `NAME-events`, from the beginning of the
     /// log on. An erased event is published as one of type `$erased` without content.
+    ///
+    /// An event that cannot be published in this format, or is larger in it than the bus takes, is refused
+    /// when it is recorded: [`SendError::Unstorable`](crate::SendError::Unstorable). One that is in the log
+    /// already parks its stream on this topic: see [`App::dead_letters`](crate::App::dead_letters).
     #[must_use]
     pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
         let map = Box::new(AsTheyAre::<A::Event>(PhantomData));
         let topic = format!("{}-events", A::NAME);
-        let published = Published { category: A::NAME, topic, format, map };
-        self.published.push(Arc::new(published));
+        let published = Published { category: A::NAME, topic, format, map, limit: None };
+        self.published.push(published);
         self
     }
 
@@ -212,8 +216,8 @@ impl AppBuilder {
         map: impl Fn(&Recorded<A::Event>) -> Option<M> + Send + Sync + 'static,
     ) -> Self {
         let map = Box::new(As::<A::Event, M, _>(map, PhantomData));
-        let published = Published { category: A::NAME, topic: topic.into(), format, map };
-        self.published.push(Arc::new(published));
+        let (category, topic) = (A::NAME, topic.into());
+        self.published.push(Published { category, topic, format, map, limit: None });
         self
     }
 
@@ -398,6 +402,9 @@ impl AppBuilder {
             Arc::clone(&clock),
             Arc::clone(&rng),
         );
+        let published = self.published.into_iter();
+        let published: Vec<_> =
+            published.map(|of| Arc::new(Published { limit: most, ..of })).collect();
         let log = store.log();
         let tasks = TaskTracker::new();
         let loads = Semaphore::new(settings.loads);
@@ -409,6 +416,7 @@ impl AppBuilder {
             remote: self.remote,
             known,
             unknowns: Unknowns::default(),
+            published: published.clone(),
             absorbed: AtomicU64::new(0),
             settings,
             clock,
@@ -429,7 +437,7 @@ impl AppBuilder {
             gateways: self.gateways.into_iter().collect(),
             policies: self.policies,
             projections: self.projections.into_iter().map(|p| (p.name(), p)).collect(),
-            published: self.published,
+            published,
             served: self.served,
             bus: self.bus,
         };

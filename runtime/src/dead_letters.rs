@@ -68,8 +68,9 @@ impl DeadLetters {
     }
 
     /// Gives a dead letter up for good: its sender is answered `Undelivered` (of a call,
-    /// `Exhausted`). What stands behind it stays until it is decided about. The worker of its queue
-    /// does it, within a second or so; if no running process works the queue, this call.
+    /// `Exhausted`); of a stream that is not published on, the event in the way is left out. What
+    /// stands behind it stays until it is decided about. The worker of its queue does it, within a second
+    /// or so; if no running process works the queue, this call.
     ///
     /// # Errors
     ///

@@ -154,6 +154,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             max_bytes: self.shared.settings.batch_bytes,
             remote: &self.shared.remote,
             known: &self.shared.known,
+            published: &self.shared.published,
         };
         let plan = {
             let questions: Vec<_> = letters.iter().map(|letter| &letter.question).collect();

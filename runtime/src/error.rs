@@ -130,8 +130,8 @@ pub enum SendError<R: Message> {
     /// `decide`, `apply` or `react` panicked. Nothing was recorded; the instance lives on.
     #[error("the aggregate panicked: {0}")]
     Panicked(String),
-    /// What the aggregate decided cannot be stored: it does not survive encoding, is too large, or
-    /// holds what a store refuses. Nothing was recorded; the aggregate or the command is at fault.
+    /// What the aggregate decided cannot be stored: it does not survive encoding, in the store or on a
+    /// topic that it is published to, is too large, or holds what a store refuses. Nothing was recorded; the aggregate or the command is at fault.
     #[error("the decision cannot be stored: {0}")]
     Unstorable(String),
     /// The instance's state cannot be loaded.

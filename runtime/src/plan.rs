@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
@@ -16,6 +17,7 @@ use crate::answer::StoredAnswer;
 use crate::encode::{Storage, unstorable};
 use crate::error::{SendError, panic_text};
 use crate::load::Folded;
+use crate::work::Published;
 
 /// How deep a chain of dispatches may be nested.
 pub(crate) const MAX_RETURN_ADDRESSES: usize = 16;
@@ -33,6 +35,8 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     pub(crate) remote: &'a BTreeSet<&'static str>,
     /// Targets and gateways of this service.
     pub(crate) known: &'a BTreeSet<ReplySource>,
+    /// The publications of all types.
+    pub(crate) published: &'a [Arc<Published>],
 }
 
 impl<A: Aggregate> Rules<'_, A> {
@@ -42,6 +46,13 @@ impl<A: Aggregate> Rules<'_, A> {
         message: &M,
     ) -> Result<Encoded, SendError<A::Rejection>> {
         self.storage.encoded(self.stream, message).map_err(SendError::Unstorable)
+    }
+
+    /// Checks that an event can be published to every topic that this process publishes it to.
+    fn check_publication(&self, event: &A::Event) -> Result<(), SendError<A::Rejection>> {
+        let mut published = self.published.iter().filter(|of| of.category == A::NAME);
+        let checked = published.try_for_each(|of| of.check(event, self.storage.verify_encoding));
+        checked.map_err(SendError::Unstorable)
     }
 }
 
@@ -292,6 +303,7 @@ impl<A: Aggregate> Draft<'_, A> {
             let metadata = event_metadata(ctx);
             for (n, event) in outcome.events.into_iter().enumerate() {
                 let content = self.rules.encoded(&event)?;
+                self.rules.check_publication(&event)?;
                 let id = ctx.event_id(index(n));
                 self.append.events.push(NewEvent { id, content, metadata: metadata.clone() });
                 self.state.apply(event.clone());

@@ -15,6 +15,7 @@ use super::context::{Work, metadata};
 use super::envelope::category_of;
 use super::execute::{DISPATCHED, mark};
 use super::leases::Held;
+use super::parked_streams;
 use crate::aggregate::Shared;
 use crate::plan::reply_row;
 
@@ -86,9 +87,13 @@ pub(crate) async fn mark_refused(
     }
 }
 
-/// What the sender of a refused dead letter is told.
+/// What is queued when a decision is carried out: what the sender of a refused dead letter is told, or
+/// the rest of a stream that is not published on.
 pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<QueuedRow>, StoreError> {
     let refused = letter.decision == Some(DeadLetterDecision::Refuse);
+    if refused && parked_streams::is_of_relay(&letter.queue) {
+        return Ok(vec![parked_streams::without_its_first(&letter.queued)]);
+    }
     // One that came too late to be tried may have been handled, and answered, long ago.
     let was_late = letter.attempts == 0 && letter.error.is_some();
     if refused && !was_late { refusal(&letter.queue, &letter.queued) } else { Ok(Vec::new()) }

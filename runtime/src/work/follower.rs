@@ -18,6 +18,8 @@ use crate::unknowns::Newer;
 
 /// Events of one partition that are read at first; then it depends on how large they are.
 const FIRST_PAGE: usize = 500;
+/// The longest pause between two looks at a log without news, unless a follower wants a shorter one.
+pub(crate) const IDLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is done with the events of the log.
 pub(crate) trait Follow: Send + Sync {
@@ -37,8 +39,19 @@ pub(crate) trait Follow: Send + Sync {
         1_000
     }
 
-    /// There was nothing to read.
-    fn idle(&mut self) {}
+    /// The longest pause between two looks at a log without news.
+    fn pause(&self) -> Duration {
+        IDLE_PAUSE
+    }
+
+    /// Called before each page, with the last offset that is done, and when there is none.
+    fn between_pages(
+        &mut self,
+        _held: &Arc<Held>,
+        _at: u64,
+    ) -> impl Future<Output = Result<(), Stop>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// A partition was given up.
     fn give_up(&mut self, partition: u16);
@@ -112,10 +125,7 @@ impl<F: Follow> Follower<F> {
                     self.failures = 0;
                     continue;
                 }
-                Ok(false) => {
-                    self.follow.idle();
-                    None
-                }
+                Ok(false) => None,
                 Err(error) => {
                     tracing::warn!(follower = self.follow.name(), %error, "the log cannot be read");
                     self.failures += 1;
@@ -124,7 +134,7 @@ impl<F: Follow> Follower<F> {
                 }
             };
             let after: Vec<_> = self.positions();
-            let idle = self.resting.is_empty().then_some(Duration::from_secs(5));
+            let idle = self.resting.is_empty().then(|| self.follow.pause());
             let pause = wait.or(idle).unwrap_or(Duration::from_millis(100));
             tokio::select! {
                 biased;
@@ -165,6 +175,13 @@ impl<F: Follow> Follower<F> {
         let now = self.work.now();
         self.resting.retain(|_, until| *until > now);
         self.take_partitions().await;
+        for Position { partition, offset } in self.positions() {
+            let Some(following) = self.partitions.get(&partition) else { continue };
+            let held = Arc::clone(&following.held);
+            if let Err(stop) = self.follow.between_pages(&held, offset).await {
+                self.stop(partition, stop);
+            }
+        }
         let after = self.positions();
         if after.is_empty() {
             return Ok(false);
@@ -174,17 +191,25 @@ impl<F: Follow> Follower<F> {
             StoredContent::Present(content) => content.bytes.len() + event.metadata.len(),
             _ => 0,
         };
-        self.page.was_read(events.iter().map(size).sum(), events.len() >= self.page.rows());
+        let (count, bytes) = (events.len(), events.iter().map(size).sum());
         let mut pages: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
         for event in events {
             pages.entry(event.position.partition).or_default().push(event);
         }
-        let mut any = false;
+        let (mut any, mut failed) = (false, false);
         for (partition, events) in pages {
             match self.take_page(partition, &events).await {
                 Ok(()) => any = true,
-                Err(stop) => self.stop(partition, stop),
+                Err(stop) => {
+                    failed |= matches!(stop, Stop::Unavailable(_));
+                    self.stop(partition, stop);
+                }
             }
+        }
+        if failed {
+            self.page.failed(count);
+        } else {
+            self.page.was_read(bytes, count >= self.page.rows());
         }
         Ok(any)
     }

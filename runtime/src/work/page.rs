@@ -21,7 +21,13 @@ impl Page {
         self.rows
     }
 
-    /// So much was read; `full` if there may be more.
+    /// These rows could not be handled: the next page has half of them, so that what fails because it
+    /// is too much at a time goes through.
+    pub(crate) fn failed(&mut self, rows: usize) {
+        self.rows = (self.rows.min(rows) / 2).max(1);
+    }
+
+    /// So much was read and handled; `full` if there may be more.
     pub(crate) fn was_read(&mut self, bytes: usize, full: bool) {
         if bytes > LARGE {
             self.rows = (self.rows / 2).max(1);
@@ -46,5 +52,16 @@ mod tests {
         }
         (0..20).for_each(|_| page.was_read(LARGE + 1, false));
         assert_eq!(page.rows(), 1);
+    }
+
+    #[test]
+    fn what_fails_is_halved() {
+        let mut page = Page::new(100, 350);
+        for (read, rows) in [(100, 50), (40, 20), (20, 10), (3, 1), (1, 1), (0, 1)] {
+            page.failed(read);
+            assert_eq!(page.rows(), rows);
+        }
+        page.was_read(0, true);
+        assert_eq!(page.rows(), 2);
     }
 }

@@ -1,89 +1,23 @@
 //! Publishing the events of the log to the bus.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    BusMessage, Codecs, EventBus as _, EventStore as _, Format, Message, Position, PublishError,
-    Publisher as _, PublisherName, QueuedRow, Recorded, RecordedEvent, ResumePosition,
-    SharedPublisher, StoredContent,
+    BusMessage, EventBus as _, EventStore as _, OutboxRow, Position,
+    PublishError, Publisher as _, PublisherName, QueueChange, QueuePlace, QueuedRow, RecordedEvent,
+    ResumePosition, Settlement, SharedPublisher, StoredContent, Version, WorkQueues as _,
 };
+use futures_util::TryStreamExt as _;
 
-use super::context::Work;
-use super::envelope::event_message;
-use super::follower::{Follow, Stop, event_at};
+use super::context::{Work, kept};
+use super::decisions::LOOK_FOR_DECISIONS;
+use super::follower::{Follow, IDLE_PAUSE, Stop, event_at};
 use super::leases::Held;
+use super::parked_streams::{ParkedStreams, version_of};
+use super::published::{Published, Unpublishable};
 use crate::encode::describe;
-use crate::error::panic_text;
-use crate::handle::content_of;
-use crate::unknowns::Newer;
-
-/// What is published of the events of one aggregate type.
-pub(crate) struct Published {
-    pub(crate) category: &'static str,
-    pub(crate) topic: String,
-    pub(crate) format: Format,
-    pub(crate) map: Box<dyn Mapping>,
-}
-
-/// From an event to what stands on the topic: name, version, bytes. `None` is left out.
-pub(crate) type Mapped = Option<(String, u16, Vec<u8>)>;
-
-pub(crate) trait Mapping: Send + Sync {
-    fn map(&self, codecs: &Codecs, event: &RecordedEvent, format: Format) -> Result<Mapped, Stop>;
-}
-
-/// The events as they are.
-pub(crate) struct AsTheyAre<E>(pub(crate) std::marker::PhantomData<fn() -> E>);
-
-impl<E: Message> Mapping for AsTheyAre<E> {
-    fn map(&self, codecs: &Codecs, event: &RecordedEvent, format: Format) -> Result<Mapped, Stop> {
-        let Some(content) = content_of(&event.content) else { return Ok(None) };
-        let failed = |error| unreadable(event, &error);
-        let (stored, bytes) = codecs.open(&event.stream, content).map_err(failed)?;
-        if stored == format {
-            return Ok(Some((content.name.to_string(), content.version, bytes.into_owned())));
-        }
-        let decoded: E = codecs.decode(&event.stream, content).map_err(failed)?;
-        encoded(&decoded, format).map(Some)
-    }
-}
-
-/// The events as a function maps them.
-pub(crate) struct As<E, M, F>(pub(crate) F, pub(crate) std::marker::PhantomData<fn() -> (E, M)>);
-
-impl<E: Message, M: Message, F> Mapping for As<E, M, F>
-where
-    F: Fn(&Recorded<E>) -> Option<M> + Send + Sync,
-{
-    fn map(&self, codecs: &Codecs, event: &RecordedEvent, format: Format) -> Result<Mapped, Stop> {
-        let Some(content) = content_of(&event.content) else { return Ok(None) };
-        let decoded: E =
-            codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
-        let recorded = event.decoded(decoded);
-        let mapped = catch_unwind(AssertUnwindSafe(|| (self.0)(&recorded))).map_err(|panic| {
-            Stop::Unavailable(format!("the mapping panicked: {}", panic_text(&*panic)))
-        })?;
-        mapped.map(|message| encoded(&message, format)).transpose()
-    }
-}
-
-fn encoded(message: &impl Message, format: Format) -> Result<(String, u16, Vec<u8>), Stop> {
-    let bytes = message.encode(format).map_err(|error| Stop::Unavailable(describe(&error)))?;
-    let kind = message.kind();
-    Ok((kind.name.to_owned(), kind.version, bytes))
-}
-
-/// Order forbids leaving an event out, so the relay stops before it.
-fn unreadable(event: &RecordedEvent, error: &composable_rust_core::DecodeError) -> Stop {
-    let text = format!("event {} at {}: {}", event.id, event.position, describe(error));
-    match Newer::of(error) {
-        Some(newer) => Stop::Newer(Newer { reason: text, ..newer }),
-        None => Stop::Unavailable(text),
-    }
-}
 
 /// Follows one partition of the log and publishes the events of one category to one topic.
 ///
@@ -95,6 +29,7 @@ pub(crate) struct Relay {
     published: Arc<Published>,
     name: String,
     open: Option<OpenPublisher>,
+    parked: ParkedStreams,
 }
 
 struct OpenPublisher {
@@ -107,6 +42,11 @@ struct OpenPublisher {
 
 /// The time after which a publisher that is not used is closed.
 const CLOSE_AFTER: Duration = Duration::from_secs(60);
+/// Rows of parked streams that are read at a time.
+const ROWS: usize = 100;
+/// Messages of a parked stream that are published at a time, and their bytes.
+const CATCH_UP: usize = 1_000;
+const CATCH_UP_BYTES: usize = 8 << 20;
 
 /// Returns the worker of a topic and category, as leases, checkpoints and publishers name it. Each
 /// process publishes what it registers: one that does not know a type must not move the checkpoint
@@ -118,7 +58,8 @@ pub(crate) fn relay_worker(published: &Published) -> String {
 impl Relay {
     pub(crate) fn new(work: Arc<Work>, published: Arc<Published>) -> Self {
         let name = relay_worker(&published);
-        Self { work, published, name, open: None }
+        let parked = ParkedStreams::new(&name, &published.topic);
+        Self { work, published, name, open: None, parked }
     }
 
     /// The publisher, whose position is compared with the log when it is opened.
@@ -144,19 +85,54 @@ impl Relay {
         Ok(OpenPublisher { publisher, published: offset, used: self.work.now() })
     }
 
-    /// Publishes what is not on the topic yet, with the position of `last`.
+    /// The messages for those of these events that are not on the topic yet.
+    ///
+    /// An event that cannot be published parks its stream, but not while earlier events of the stream
+    /// are in the same batch: the batch ends before it.
+    fn batch(&self, events: &[RecordedEvent]) -> Result<Batch, Stop> {
+        let shared = &self.work.shared;
+        let after = self.open.as_ref().map_or(0, |open| open.published);
+        let mut batch = Batch::default();
+        let (mut in_batch, mut parked) = (BTreeSet::new(), BTreeSet::new());
+        for event in events {
+            let is_parked = self.parked.contains(&event.stream) || parked.contains(&event.stream);
+            let goes = event.stream.category() == self.published.category
+                && event.position.offset > after
+                // An erasure is told whatever happens.
+                && (!is_parked || event.content == StoredContent::Erased);
+            if goes {
+                match self.published.message(&shared.codecs, shared.log.id, event) {
+                    Ok(None) => {}
+                    Ok(Some(message)) => {
+                        in_batch.insert(&event.stream);
+                        batch.messages.push(message);
+                    }
+                    Err(Unpublishable::Newer(reason)) if batch.done == 0 => {
+                        return Err(Stop::Newer(reason));
+                    }
+                    Err(Unpublishable::Newer(_)) => break,
+                    Err(Unpublishable::AsItIs(_)) if in_batch.contains(&event.stream) => break,
+                    Err(Unpublishable::AsItIs(error)) => {
+                        report(&self.published, event, &error);
+                        parked.insert(&event.stream);
+                        let row = self.parked.row(shared.log.id, &event.stream, event.version);
+                        batch.parked.push((row, kept(error)));
+                    }
+                }
+            }
+            batch.done += 1;
+        }
+        Ok(batch)
+    }
+
+    /// Publishes the events of a batch with the position of the last.
     async fn publish(
         &mut self,
         partition: u16,
-        mut messages: Vec<(u64, BusMessage)>,
+        messages: Vec<BusMessage>,
         last: &RecordedEvent,
     ) -> Result<(), Stop> {
         let open = self.open(partition).await?;
-        messages.retain(|(offset, _)| *offset > open.published);
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let messages = messages.into_iter().map(|(_, message)| message).collect();
         let offset = last.position.offset;
         let position = ResumePosition { offset, event_id: Some(last.id) };
         let outcome = open.publisher.publish_batch(messages, Some(position)).await;
@@ -165,41 +141,111 @@ impl Relay {
         Ok(())
     }
 
+    /// Carries out what was decided about streams that are parked.
+    async fn redrive(&mut self, held: &Arc<Held>, at: u64) -> Result<(), Stop> {
+        let work = Arc::clone(&self.work);
+        let store = work.store();
+        let queue = self.parked.queue(held.lease.partition);
+        work.carry_out_decisions(&[(queue.clone(), Arc::clone(held))].into()).await.1?;
+        let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], ROWS).await?;
+        for row in rows {
+            let change = self.catch_up(held, at, &row).await?;
+            let (lease, queue, place) = (held.lease.clone(), row.queue, row.place);
+            let settlement = Settlement { lease, queue, place, change };
+            if store.settle(held.lease.partition, &[settlement]).await?.contains(&false) {
+                return Err(Stop::Fenced);
+            }
+        }
+        self.parked.load(&work, held.lease.partition).await
+    }
+
+    /// Publishes a stream on from the event it was parked at, as far as the relay has come, which is
+    /// `at` or the position at the broker. Gives what becomes of the row that stands for it.
+    async fn catch_up(
+        &mut self,
+        held: &Arc<Held>,
+        at: u64,
+        row: &OutboxRow,
+    ) -> Result<QueueChange, Stop> {
+        let attempts = row.attempts;
+        if row.behind_parked {
+            return Ok(QueueChange::Parked { attempts, error: None });
+        }
+        let work = Arc::clone(&self.work);
+        let (log, stream) = (work.shared.log.id, &row.queued.stream);
+        let at = at.max(self.open(held.lease.partition).await?.published);
+        let first = version_of(&row.queued.row);
+        let (mut next, mut bytes, mut messages) = (first, 0, Vec::new());
+        let (mut stuck, mut has_more) = (None, false);
+        {
+            let after = Version::new(first.get().saturating_sub(1));
+            let mut events = std::pin::pin!(work.store().load_events(stream, after));
+            while let Some(event) = events.try_next().await? {
+                if event.position.offset > at {
+                    break;
+                }
+                has_more = messages.len() >= CATCH_UP || bytes > CATCH_UP_BYTES;
+                if has_more {
+                    break;
+                }
+                match self.published.message(&work.shared.codecs, log, &event) {
+                    Ok(message) => {
+                        bytes += message.as_ref().map_or(0, |message| message.payload.len());
+                        messages.extend(message);
+                    }
+                    Err(Unpublishable::Newer(reason)) => return Err(Stop::Newer(reason)),
+                    Err(Unpublishable::AsItIs(error)) => {
+                        stuck = Some((event, error));
+                        break;
+                    }
+                }
+                next = event.version.next();
+            }
+        }
+        if let Some((event, error)) = stuck.take_if(|_| next == first) {
+            report(&self.published, &event, &error);
+            return Ok(QueueChange::Parked { attempts: attempts + 1, error: Some(kept(error)) });
+        }
+        if !messages.is_empty() {
+            let open = self.open(held.lease.partition).await?;
+            let outcome = open.publisher.publish_batch(messages, None).await;
+            outcome.map_err(|error| stop_of(&error))?;
+        }
+        let rest = (has_more || stuck.is_some()).then(|| self.parked.row(log, stream, next));
+        Ok(QueueChange::Done(rest.into_iter().collect()))
+    }
+
     fn close_if_unused(&mut self) {
         let now = self.work.now();
         self.open.take_if(|open| now.saturating_sub(open.used) >= CLOSE_AFTER);
     }
+}
 
-    /// The messages for these events, with their offsets, and for how many events they are: up to the
-    /// first that is in the way.
-    #[allow(clippy::type_complexity, reason = "it is used once")]
-    fn messages(&self, events: &[RecordedEvent]) -> Result<(Vec<(u64, BusMessage)>, usize), Stop> {
-        let (shared, of) = (&self.work.shared, &self.published);
-        let message = |event: &RecordedEvent| {
-            if event.content == StoredContent::Erased {
-                // Other services forget what they made of the stream.
-                return Ok(Some((ERASED.to_owned(), 1, Vec::new())));
-            }
-            of.map.map(&shared.codecs, event, of.format)
-        };
-        let mut messages = Vec::new();
-        for (index, event) in events.iter().enumerate() {
-            if event.stream.category() != of.category {
-                continue;
-            }
-            match message(event) {
-                Ok(None) => {}
-                Ok(Some((name, schema, bytes))) => {
-                    let (topic, log) = (&of.topic, shared.log.id);
-                    let message = event_message(topic, log, event, &name, schema, of.format, bytes);
-                    messages.push((event.position.offset, message));
-                }
-                Err(stop) if index == 0 => return Err(stop),
-                Err(_) => return Ok((messages, index)),
-            }
-        }
-        Ok((messages, events.len()))
+/// What is done with one page of the log.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<BusMessage>,
+    /// The streams that are parked from now on, and why.
+    parked: Vec<(QueuedRow, String)>,
+    /// The number of events that it covers.
+    done: usize,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.parked.is_empty()
     }
+}
+
+fn report(published: &Published, event: &RecordedEvent, error: &str) {
+    let (topic, format) = (&published.topic, published.format);
+    let RecordedEvent { stream, version, id, .. } = event;
+    tracing::error!(
+        topic, ?format, %stream, %version, %id, error,
+        "an event cannot be published; its stream is parked on this topic. Override the event, raise \
+         the limit of the bus or deploy code that can publish it, and redrive the dead letter; or refuse \
+         the dead letter to publish on without the event"
+    );
 }
 
 /// Opens the only publisher of a partition.
@@ -236,13 +282,25 @@ impl Follow for Relay {
         true
     }
 
+    async fn take_over(&mut self, held: &Arc<Held>) -> Result<(), Stop> {
+        self.parked.load(&self.work, held.lease.partition).await
+    }
+
     /// A transaction costs half at 1,000 messages, a fifth at 5,000.
     fn page(&self) -> usize {
         5_000
     }
 
-    fn idle(&mut self) {
+    fn pause(&self) -> Duration {
+        if self.parked.is_empty() { IDLE_PAUSE } else { LOOK_FOR_DECISIONS }
+    }
+
+    async fn between_pages(&mut self, held: &Arc<Held>, at: u64) -> Result<(), Stop> {
         self.close_if_unused();
+        if self.parked.is_due(self.work.now()) {
+            self.redrive(held, at).await?;
+        }
+        Ok(())
     }
 
     fn give_up(&mut self, _: u16) {
@@ -255,13 +313,22 @@ impl Follow for Relay {
         events: &[RecordedEvent],
     ) -> Result<(Vec<QueuedRow>, usize), Stop> {
         let partition = held.lease.partition;
-        let (messages, done) = self.messages(events)?;
+        let mut batch = self.batch(events)?;
+        if self.open.is_none() && !batch.is_empty() {
+            // What is on the topic already is known only now.
+            self.open(partition).await?;
+            batch = self.batch(events)?;
+        }
+        let Batch { messages, parked, done } = batch;
         let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
             return Ok((Vec::new(), 0));
         };
-        if messages.is_empty() {
-            self.close_if_unused();
-        } else {
+        // Before the position moves.
+        for (row, error) in parked {
+            self.work.store().park(partition, std::slice::from_ref(&row), &error).await?;
+            self.parked.insert(row.stream);
+        }
+        if !messages.is_empty() {
             self.publish(partition, messages, last).await?;
         }
         let lag = self.work.shared.clock.now().since(last.recorded_at).as_secs_f64();

@@ -8,6 +8,7 @@ mod releases;
 mod sending;
 mod subscriptions;
 mod topics_of_events;
+mod unpublishable;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -147,6 +148,8 @@ struct Line {
     most: Arc<AtomicUsize>,
     /// The topic that is refused.
     refused: Arc<Mutex<String>>,
+    /// The most messages that it takes at a time; 0: any number.
+    largest_batch: Arc<AtomicUsize>,
     /// The publishers of relays that are open.
     relays: Arc<AtomicUsize>,
     /// A topic that never answers.
@@ -162,6 +165,7 @@ impl Line {
             down: Arc::default(),
             most: Arc::default(),
             refused: Arc::default(),
+            largest_batch: Arc::default(),
             relays: Arc::default(),
             dead: Arc::default(),
             frozen: watch::Sender::new(false),
@@ -223,6 +227,10 @@ impl Publisher for LinePublisher {
         let refused = self.1.refused.lock().unwrap().clone();
         if messages.iter().any(|message| message.topic == refused) {
             return Err(BusError::new("the topic is refused").into());
+        }
+        let largest = self.1.largest_batch.load(Ordering::SeqCst);
+        if largest > 0 && messages.len() > largest {
+            return Err(BusError::new("it takes too long").into());
         }
         self.0.publish_batch(messages, position).await
     }

@@ -78,6 +78,19 @@ async fn a_topic_that_is_refused_does_not_stop_another() {
     published(&line, "front-events", 20).await;
 }
 
+/// A broker that is slow takes no large batch within its time.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_is_too_much_for_one_batch_goes_out_in_smaller_ones() {
+    let (line, world) = (Line::new(), world_of(1));
+    let writer = both(&world, &line).build().unwrap();
+    for n in 0..300 {
+        send(&writer, "1", Errand::Note(n)).await;
+    }
+    line.largest_batch.store(20, Ordering::SeqCst);
+    let _app = started(both(&world, &line).publish::<Front>(Format::Json));
+    versions_rise(&line.bus, 300).await;
+}
+
 /// A publisher costs connections and threads.
 #[tokio::test(start_paused = true)]
 async fn a_publisher_is_open_only_while_there_is_something_to_publish() {

@@ -1,0 +1,172 @@
+//! What is published of an aggregate type, and in which form.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use composable_rust_core::event::ERASED;
+use composable_rust_core::{
+    BusMessage, Codecs, DecodeError, Format, Message, Recorded, RecordedEvent, StoredContent,
+};
+use uuid::Uuid;
+
+use super::envelope::event_message;
+use crate::encode::describe;
+use crate::error::panic_text;
+use crate::handle::content_of;
+use crate::unknowns::Newer;
+
+/// The publication of one aggregate type's events to one topic.
+pub(crate) struct Published {
+    pub(crate) category: &'static str,
+    pub(crate) topic: String,
+    pub(crate) format: Format,
+    pub(crate) map: Box<dyn Mapping>,
+    /// The largest payload that the bus takes, in bytes.
+    pub(crate) limit: Option<usize>,
+}
+
+/// Why an event is not published.
+#[derive(Debug)]
+pub(crate) enum Unpublishable {
+    /// Newer code is needed.
+    Newer(Newer),
+    /// It cannot be, as it stands in the log.
+    AsItIs(String),
+}
+
+/// From an event to what stands on the topic: name, version, bytes. `None` is left out.
+pub(crate) type Mapped = Option<(String, u16, Vec<u8>)>;
+
+pub(crate) trait Mapping: Send + Sync {
+    fn map(
+        &self,
+        codecs: &Codecs,
+        event: &RecordedEvent,
+        format: Format,
+    ) -> Result<Mapped, Unpublishable>;
+
+    /// Encodes an event that is to be appended as it will be published, and reads it back if
+    /// `verify` says so. Returns the number of bytes.
+    fn check(&self, event: &dyn Any, format: Format, verify: bool) -> Result<usize, String>;
+}
+
+/// The events as they are.
+pub(crate) struct AsTheyAre<E>(pub(crate) PhantomData<fn() -> E>);
+
+impl<E: Message> Mapping for AsTheyAre<E> {
+    fn map(
+        &self,
+        codecs: &Codecs,
+        event: &RecordedEvent,
+        format: Format,
+    ) -> Result<Mapped, Unpublishable> {
+        let Some(content) = content_of(&event.content) else { return Ok(None) };
+        let failed = |error| unreadable(event, &error);
+        let (stored, bytes) = codecs.open(&event.stream, content).map_err(failed)?;
+        if stored == format {
+            return Ok(Some((content.name.to_string(), content.version, bytes.into_owned())));
+        }
+        let decoded: E = codecs.decode(&event.stream, content).map_err(failed)?;
+        encoded(&decoded, format).map(Some)
+    }
+
+    fn check(&self, event: &dyn Any, format: Format, verify: bool) -> Result<usize, String> {
+        let Some(event) = event.downcast_ref::<E>() else { return Ok(0) };
+        let bytes = event.encode(format).map_err(|error| describe(&error))?;
+        if verify {
+            let kind = event.kind();
+            let again = E::decode(kind.name, kind.version, format, &bytes);
+            let again = again.map_err(|error| describe(&error))?;
+            if again != *event {
+                return Err("it reads back as another event".to_owned());
+            }
+        }
+        Ok(bytes.len())
+    }
+}
+
+/// The events as a function maps them.
+pub(crate) struct As<E, M, F>(pub(crate) F, pub(crate) PhantomData<fn() -> (E, M)>);
+
+impl<E: Message, M: Message, F> Mapping for As<E, M, F>
+where
+    F: Fn(&Recorded<E>) -> Option<M> + Send + Sync,
+{
+    fn map(
+        &self,
+        codecs: &Codecs,
+        event: &RecordedEvent,
+        format: Format,
+    ) -> Result<Mapped, Unpublishable> {
+        let Some(content) = content_of(&event.content) else { return Ok(None) };
+        let decoded: E =
+            codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
+        let recorded = event.decoded(decoded);
+        let mapped = catch_unwind(AssertUnwindSafe(|| (self.0)(&recorded))).map_err(|panic| {
+            Unpublishable::AsItIs(format!("the mapping panicked: {}", panic_text(&*panic)))
+        })?;
+        mapped.map(|message| encoded(&message, format)).transpose()
+    }
+
+    /// The function may look at what only the append decides, such as the time.
+    fn check(&self, _: &dyn Any, _: Format, _: bool) -> Result<usize, String> {
+        Ok(0)
+    }
+}
+
+fn encoded(
+    message: &impl Message,
+    format: Format,
+) -> Result<(String, u16, Vec<u8>), Unpublishable> {
+    let bytes = message.encode(format).map_err(|error| Unpublishable::AsItIs(describe(&error)))?;
+    let kind = message.kind();
+    Ok((kind.name.to_owned(), kind.version, bytes))
+}
+
+fn unreadable(event: &RecordedEvent, error: &DecodeError) -> Unpublishable {
+    let text = format!("event {} at {}: {}", event.id, event.position, describe(error));
+    match Newer::of(error) {
+        Some(newer) => Unpublishable::Newer(Newer { reason: text, ..newer }),
+        None => Unpublishable::AsItIs(text),
+    }
+}
+
+impl Published {
+    /// The message for an event; `None` if it is left out.
+    pub(crate) fn message(
+        &self,
+        codecs: &Codecs,
+        log: Uuid,
+        event: &RecordedEvent,
+    ) -> Result<Option<BusMessage>, Unpublishable> {
+        let (topic, format) = (&self.topic, self.format);
+        if event.content == StoredContent::Erased {
+            // Other services forget what they made of the stream.
+            return Ok(Some(event_message(topic, log, event, ERASED, 1, format, Vec::new())));
+        }
+        let Some((name, version, bytes)) = self.map.map(codecs, event, format)? else {
+            return Ok(None);
+        };
+        self.check_size(bytes.len()).map_err(Unpublishable::AsItIs)?;
+        Ok(Some(event_message(topic, log, event, &name, version, format, bytes)))
+    }
+
+    /// Checks that an event which is to be appended can be published.
+    pub(crate) fn check<E: Message>(&self, event: &E, verify: bool) -> Result<(), String> {
+        let checked = self.map.check(event, self.format, verify);
+        checked.and_then(|bytes| self.check_size(bytes)).map_err(|reason| {
+            let (name, topic, format) = (event.kind().name, &self.topic, self.format);
+            format!("`{name}` cannot be published to `{topic}` in {format:?} format: {reason}")
+        })
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<(), String> {
+        match self.limit {
+            Some(limit) if bytes > limit => {
+                Err(format!("it has {bytes} bytes there, more than the {limit} that the bus takes"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

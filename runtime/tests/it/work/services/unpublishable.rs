@@ -1,0 +1,194 @@
+//! Events that a topic cannot have.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
+use composable_rust_core::{Codecs, EventStore as _, Version};
+use composable_rust_runtime::SendError;
+
+use super::*;
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Grid(usize);
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum GridCommand {
+    Record(GridEvent),
+}
+
+#[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
+enum GridEvent {
+    Cleared,
+    /// JSON has only texts as keys.
+    Mapped(BTreeMap<(u32, u32), i64>),
+    /// JSON has no infinity.
+    Weighed(f64),
+    /// Four bytes in JSON for one.
+    Filled(Vec<u8>),
+}
+
+impl Aggregate for Grid {
+    const NAME: &'static str = "grid";
+    type Command = GridCommand;
+    type Event = GridEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, GridCommand::Record(event): GridCommand, _: &Context<Self>) -> Decision<Self> {
+        record(event)
+    }
+
+    fn apply(&mut self, _: GridEvent) {
+        self.0 += 1;
+    }
+}
+
+fn mapped() -> GridEvent {
+    GridEvent::Mapped([((1, 2), 3)].into())
+}
+
+fn filled() -> GridEvent {
+    GridEvent::Filled(vec![255; 400])
+}
+
+/// Records events of grids where nobody publishes them.
+async fn recorded<'a>(world: &World, events: impl IntoIterator<Item = (&'a str, GridEvent)>) {
+    let writer = world.bare_builder(world.memory.clone()).aggregate::<Grid>(()).build().unwrap();
+    for (id, event) in events {
+        writer.handle(&Grid::id(id)).send(GridCommand::Record(event)).await.unwrap();
+    }
+}
+
+fn publishing(world: &World, line: &Line) -> App {
+    let app = world.bare_builder(world.memory.clone()).event_bus(line.clone());
+    started(app.aggregate::<Grid>(()).publish::<Grid>(Format::Json))
+}
+
+/// Waits until exactly these versions of a grid are on the topic, in this order.
+async fn versions(line: &Line, id: &str, expected: &[u64]) {
+    let found = || -> Vec<u64> {
+        let messages = line.bus.messages("grid-events");
+        let own = messages.iter().filter(|message| message.key == format!("grid-{id}"));
+        own.map(|message| message.header("ce_streamversion").unwrap().parse().unwrap()).collect()
+    };
+    eventually(&format!("versions of {id}"), async || found().len() >= expected.len()).await;
+    tokio::time::sleep(millis(20_000)).await;
+    assert_eq!(found(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_topic_cannot_have_is_refused_when_it_is_recorded() {
+    let (line, world) = (Line::new(), world_of(1));
+    line.most.store(1_000, Ordering::SeqCst);
+    let app = publishing(&world, &line);
+    let grid = app.handle(&Grid::id("1"));
+    for (event, reason) in [
+        (mapped(), "`grid.mapped` cannot be published to `grid-events` in Json format: "),
+        (GridEvent::Weighed(f64::INFINITY), "invalid type: null"),
+        (filled(), "it has 1601 bytes there, more than the 1000 that the bus takes"),
+    ] {
+        let refused = grid.send(GridCommand::Record(event)).await.unwrap_err();
+        let SendError::Unstorable(text) = &refused else { panic!("{refused:?}") };
+        assert!(text.contains(reason), "{text}");
+    }
+    grid.send(GridCommand::Record(GridEvent::Weighed(1.5))).await.unwrap();
+    versions(&line, "1", &[1]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_at_an_event_that_cannot_be_published_and_others_go_on() {
+    let (line, world) = (Line::new(), world_of(1));
+    let cleared = GridEvent::Cleared;
+    let all = [("1", cleared.clone()), ("1", mapped()), ("1", cleared.clone()), ("2", cleared)];
+    recorded(&world, all).await;
+    let app = publishing(&world, &line);
+    versions(&line, "2", &[1]).await;
+    versions(&line, "1", &[1]).await;
+    let letter = world.dead_letter().await;
+    assert_eq!(letter.queued.stream, Grid::id("1").stream());
+    assert_eq!(letter.queue.target, "relay/grid-events/grid");
+    assert_eq!(letter.queued.row.content.bytes, br#"{"from_version":2}"#);
+    assert!(letter.error.as_ref().unwrap().contains("`grid.mapped` cannot be encoded"));
+
+    // It waits also in the next process, and where it is tried again in vain.
+    assert!(app.shutdown(PATIENCE).await);
+    let app = publishing(&world, &line);
+    recorded(&world, [("1", GridEvent::Cleared), ("2", GridEvent::Cleared)]).await;
+    versions(&line, "2", &[1, 2]).await;
+    assert!(world.decide(&letter, Redrive).await);
+    let tried = async || world.dead_letters().await.first().is_some_and(|l| l.attempts == 1);
+    eventually("it is tried again", tried).await;
+    versions(&line, "1", &[1]).await;
+
+    // An operator puts another event in its place.
+    let stream = Grid::id("1").stream();
+    let instead = Codecs::default().encode(&stream, &GridEvent::Weighed(0.5)).unwrap();
+    world.memory.override_event(&stream, Version::new(2), &instead).await.unwrap();
+    assert!(world.decide(&world.dead_letter().await, Redrive).await);
+    versions(&line, "1", &[1, 2, 3, 4]).await;
+    assert!(world.dead_letters().await.is_empty() && world.memory.outbox().is_empty());
+    recorded(&world, [("1", GridEvent::Cleared)]).await;
+    versions(&line, "1", &[1, 2, 3, 4, 5]).await;
+    drop(app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_left_out_of_the_topic() {
+    let (line, world) = (Line::new(), world_of(1));
+    let cleared = || ("1", GridEvent::Cleared);
+    let bad = || ("1", mapped());
+    recorded(&world, [cleared(), bad(), cleared(), bad(), cleared()]).await;
+    let _app = publishing(&world, &line);
+    for expected in [&[1][..], &[1, 3], &[1, 3, 5]] {
+        versions(&line, "1", expected).await;
+        if expected.len() < 3 {
+            assert!(world.decide(&world.dead_letter().await, Refuse).await);
+        }
+    }
+    assert!(world.dead_letters().await.is_empty() && world.memory.outbox().is_empty());
+    recorded(&world, [cleared()]).await;
+    versions(&line, "1", &[1, 3, 5, 6]).await;
+}
+
+/// The limit was lowered, or the event is from before the bus.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_large_goes_when_the_limit_is_raised() {
+    let (line, world) = (Line::new(), world_of(1));
+    line.most.store(1_000, Ordering::SeqCst);
+    recorded(&world, [("1", filled()), ("1", GridEvent::Cleared), ("2", GridEvent::Cleared)]).await;
+    let app = publishing(&world, &line);
+    versions(&line, "2", &[1]).await;
+    let letter = world.dead_letter().await;
+    assert!(letter.error.as_ref().unwrap().contains("1601 bytes"));
+    assert!(app.shutdown(PATIENCE).await);
+    line.most.store(2_000, Ordering::SeqCst);
+    let _app = publishing(&world, &line);
+    assert!(world.decide(&letter, Redrive).await);
+    versions(&line, "1", &[1, 2]).await;
+}
+
+/// What a mapping fails on is like what cannot be encoded; a stream that is erased is told of.
+#[tokio::test(start_paused = true)]
+async fn an_erasure_is_published_though_its_stream_waits() {
+    let (line, world) = (Line::new(), world_of(1));
+    recorded(&world, [("1", mapped()), ("1", GridEvent::Cleared), ("2", mapped())]).await;
+    let app = world.bare_builder(world.memory.clone()).event_bus(line.clone());
+    let app = app.aggregate::<Grid>(()).publish_as::<Grid, GridEvent>(
+        "grid-events",
+        Format::Json,
+        |recorded| {
+            assert_eq!(recorded.event, GridEvent::Cleared, "nothing else");
+            Some(GridEvent::Cleared)
+        },
+    );
+    let app = started(app);
+    eventually("both wait", async || world.dead_letters().await.len() == 2).await;
+    assert_eq!(app.handle(&Grid::id("1")).erase().await.unwrap(), 2);
+    versions(&line, "1", &[3]).await;
+    let letters = world.dead_letters().await;
+    let of_1 = letters.iter().find(|l| l.queued.stream == Grid::id("1").stream()).unwrap();
+    assert!(world.decide(of_1, Redrive).await);
+    eventually("one is left", async || world.dead_letters().await.len() == 1).await;
+    versions(&line, "1", &[3, 1, 2, 3]).await;
+    versions(&line, "2", &[]).await;
+}
