@@ -25,6 +25,7 @@ mod pruner;
 mod published;
 mod received;
 mod relay;
+mod relay_lag;
 mod seal;
 mod send;
 mod start;

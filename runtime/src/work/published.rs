@@ -11,6 +11,7 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use super::envelope::event_message;
+use super::parked_streams::RELAY_PREFIX;
 use crate::encode::describe;
 use crate::error::panic_text;
 use crate::handle::content_of;
@@ -133,6 +134,12 @@ fn unreadable(event: &RecordedEvent, error: &DecodeError) -> Unpublishable {
 }
 
 impl Published {
+    /// The name of the relay's lease, checkpoint and publisher. Each process publishes what it
+    /// registers: one that does not know a type must not move the checkpoint past its events.
+    pub(crate) fn worker(&self) -> String {
+        format!("{RELAY_PREFIX}{}/{}", self.topic, self.category)
+    }
+
     /// The message for an event; `None` if it is left out.
     pub(crate) fn message(
         &self,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusMessage, EventBus as _, EventStore as _, OutboxRow, Position,
-    PublishError, Publisher as _, PublisherName, QueueChange, QueuePlace, QueuedRow, RecordedEvent,
-    ResumePosition, Settlement, SharedPublisher, StoredContent, Version, WorkQueues as _,
+    BusMessage, EventBus as _, EventStore as _, OutboxRow, Position, PublishError, Publisher as _,
+    PublisherName, QueueChange, QueuePlace, QueuedRow, RecordedEvent, ResumePosition, Settlement,
+    SharedPublisher, StoredContent, Version, WorkQueues as _,
 };
 use futures_util::TryStreamExt as _;
 
@@ -48,16 +48,9 @@ const ROWS: usize = 100;
 const CATCH_UP: usize = 1_000;
 const CATCH_UP_BYTES: usize = 8 << 20;
 
-/// Returns the worker of a topic and category, as leases, checkpoints and publishers name it. Each
-/// process publishes what it registers: one that does not know a type must not move the checkpoint
-/// past its events.
-pub(crate) fn relay_worker(published: &Published) -> String {
-    format!("relay/{}/{}", published.topic, published.category)
-}
-
 impl Relay {
     pub(crate) fn new(work: Arc<Work>, published: Arc<Published>) -> Self {
-        let name = relay_worker(&published);
+        let name = published.worker();
         let parked = ParkedStreams::new(&name, &published.topic);
         Self { work, published, name, open: None, parked }
     }
@@ -331,9 +324,6 @@ impl Follow for Relay {
         if !messages.is_empty() {
             self.publish(partition, messages, last).await?;
         }
-        let lag = self.work.shared.clock.now().since(last.recorded_at).as_secs_f64();
-        metrics::gauge!("composable_rust_relay_lag_seconds", "partition" => partition.to_string())
-            .set(lag);
         Ok((Vec::new(), done))
     }
 }

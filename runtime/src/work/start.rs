@@ -24,7 +24,8 @@ use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
 use super::published::Published;
 use super::received::{RECEIVED, serve_worker};
-use super::relay::{Relay, relay_worker};
+use super::relay::Relay;
+use super::relay_lag::report_lag;
 use super::subscriptions::{SubscriptionStatus, Subscriptions};
 use super::timers::Timers;
 use super::watch::watch;
@@ -96,7 +97,7 @@ impl Plans {
         let projections: Vec<_> = self.projections.keys().map(|p| projection_worker(p)).collect();
         if self.bus.is_some() {
             for published in &self.published {
-                add(relay_worker(published));
+                add(published.worker());
             }
         }
         // One worker over all partitions: two would wait for each other's locks on shared rows.
@@ -179,9 +180,11 @@ impl Plans {
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
         for published in &self.published {
+            let of = Arc::clone(published);
+            spawn(workers, work, "relay lag", move |work| report_lag(work, Arc::clone(&of)));
             for partition in 0..work.shared.log.partitions {
                 let published = Arc::clone(published);
-                let name = relay_worker(&published);
+                let name = published.worker();
                 spawn(workers, work, &name, move |work| {
                     let relay = Relay::new(Arc::clone(&work), Arc::clone(&published));
                     Follower::new(work, relay).of_partition(partition).run()

@@ -3,6 +3,7 @@
 mod comes_again;
 mod enemy;
 mod erased;
+mod lag;
 mod paused;
 mod releases;
 mod sending;

@@ -1,0 +1,84 @@
+//! The lag of a relay, as gauges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{EventStore as _, Position, StoreError, WorkQueues as _};
+
+use super::context::Work;
+use super::published::Published;
+
+/// The time between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The events of a log partition that a relay has not passed, and the age of the oldest in seconds.
+type Lag = (f64, f64);
+
+/// Sets the gauges of the partitions that this process relays, also while the relay is stuck. Those of
+/// a partition that it gives up become 0.
+pub(crate) async fn report_lag(work: Arc<Work>, published: Arc<Published>) {
+    let worker = published.worker();
+    let mut shown = BTreeSet::new();
+    loop {
+        let held = work.leases.of(&worker);
+        let held: BTreeSet<u16> = held.iter().map(|held| held.lease.partition).collect();
+        for gone in shown.difference(&held) {
+            set(&published, *gone, (0.0, 0.0));
+        }
+        match lags(&work, &worker, &held).await {
+            Ok(lags) => {
+                for (partition, lag) in lags {
+                    set(&published, partition, lag);
+                }
+            }
+            Err(error) => tracing::debug!(worker, %error, "failed to read the lag; retrying"),
+        }
+        shown = held;
+        if !work.pause(LOOK_EVERY).await {
+            break;
+        }
+    }
+    for partition in shown {
+        set(&published, partition, (0.0, 0.0));
+    }
+}
+
+async fn lags(
+    work: &Work,
+    worker: &str,
+    held: &BTreeSet<u16>,
+) -> Result<BTreeMap<u16, Lag>, StoreError> {
+    let mut lags = BTreeMap::new();
+    if held.is_empty() {
+        return Ok(lags);
+    }
+    let done = work.store().load_checkpoints(worker).await?;
+    let done: BTreeMap<_, _> = done.into_iter().map(|at| (at.partition, at.offset)).collect();
+    for head in work.store().heads().await? {
+        let Position { partition, offset } = head;
+        if !held.contains(&partition) {
+            continue;
+        }
+        let at = done.get(&partition).copied().unwrap_or(0);
+        let behind = offset.saturating_sub(at);
+        let oldest = match behind {
+            0 => None,
+            _ => work.store().read_log(&[Position::new(partition, at)], 1).await?.pop(),
+        };
+        let age = oldest.map(|event| work.clock().now().since(event.recorded_at).as_secs_f64());
+        #[allow(clippy::cast_precision_loss, reason = "a gauge need not be exact")]
+        lags.insert(partition, (behind as f64, age.unwrap_or(0.0)));
+    }
+    Ok(lags)
+}
+
+fn set(published: &Published, partition: u16, (events, seconds): Lag) {
+    let labels = [
+        ("topic", published.topic.clone()),
+        ("aggregate", published.category.to_owned()),
+        ("partition", partition.to_string()),
+    ];
+    metrics::gauge!("composable_rust_relay_lag_events", &labels).set(events);
+    metrics::gauge!("composable_rust_relay_lag_seconds", &labels).set(seconds);
+}
