@@ -98,10 +98,14 @@ fn known_version() -> i32 {
 
 /// The number of the last migration that the database has seen; 0 if none.
 async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    let there: bool =
-        sqlx::query_scalar("select to_regproc('event_store_schema_version') is not null")
-            .fetch_one(&mut *connection)
-            .await?;
+    // Not `to_regproc`: it may answer from a cache that does not know what another process has just
+    // committed.
+    let there: bool = sqlx::query_scalar(
+        "select exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+         where p.proname = 'event_store_schema_version' and n.nspname = any (current_schemas(false)))",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     if !there {
         return Ok(0);
     }

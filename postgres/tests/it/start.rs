@@ -14,15 +14,18 @@ use crate::fixtures::{append, commit, load};
 
 #[tokio::test]
 async fn many_processes_may_start_at_once() {
-    let database = Database::create().await;
-    let starts = (1..=12).map(|n| database.builder().schema("shop's").partitions(n).connect());
-    let stores = futures_util::future::join_all(starts).await;
-    let logs: HashSet<_> = stores
-        .into_iter()
-        .map(|store| store.unwrap().log())
-        .map(|log| (log.id, log.partitions, log.secret.code("", &[])))
-        .collect();
-    assert_eq!(logs.len(), 1);
+    for schema in [Some("shop's"), None] {
+        let database = Database::create().await;
+        let builder = || schema.map_or(database.builder(), |name| database.builder().schema(name));
+        let starts = (1..=12).map(|n| builder().partitions(n).connect());
+        let stores = futures_util::future::join_all(starts).await;
+        let logs: HashSet<_> = stores
+            .into_iter()
+            .map(|store| store.unwrap().log())
+            .map(|log| (log.id, log.partitions, log.secret.code("", &[])))
+            .collect();
+        assert_eq!(logs.len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -43,22 +43,26 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 /// Something of each log partition.
 type Each<T> = BTreeMap<i16, T>;
 
-/// What the store says of the relay.
+/// What the store says of the relay of stocks, which passes over the other events of the log.
 struct Relay(PgPool);
+
+/// Its name among leases and checkpoints.
+const NAME: &str = "relay/inventory-events/inventory";
 
 impl Relay {
     /// Who holds each partition, and the epoch.
     async fn leases(&self) -> Each<(Option<String>, i64)> {
-        let rows = "select partition, holder::text, epoch from leases where worker = 'relay'";
+        let rows = "select partition, holder::text, epoch from leases where worker = $1";
         let rows: Vec<(i16, Option<String>, i64)> =
-            sqlx::query_as(rows).fetch_all(&self.0).await.unwrap();
+            sqlx::query_as(rows).bind(NAME).fetch_all(&self.0).await.unwrap();
         rows.into_iter().map(|(partition, holder, epoch)| (partition, (holder, epoch))).collect()
     }
 
     /// How far each partition is published, and in which epoch that was written.
     async fn checkpoints(&self) -> Each<(i64, i64)> {
-        let rows = "select partition, log_offset, epoch from checkpoints where name = 'relay'";
-        let rows: Vec<(i16, i64, i64)> = sqlx::query_as(rows).fetch_all(&self.0).await.unwrap();
+        let rows = "select partition, log_offset, epoch from checkpoints where name = $1";
+        let rows: Vec<(i16, i64, i64)> =
+            sqlx::query_as(rows).bind(NAME).fetch_all(&self.0).await.unwrap();
         rows.into_iter().map(|(partition, offset, epoch)| (partition, (offset, epoch))).collect()
     }
 
