@@ -6,6 +6,7 @@
 //! the log at intervals.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -310,12 +311,17 @@ async fn hear(
     pool: &sqlx::PgPool,
     sessions: &Sessions,
 ) -> Result<(), sqlx::Error> {
+    // The pool would try for long, and log each attempt as an error.
+    sessions.open().await?;
     let mut listener = PgListener::connect_with(pool).await?;
+    listener.eager_reconnect(false);
     listener.listen(channel).await?;
     // What is said while the connection is lost, a waiter's next look at the log makes up for.
     loop {
-        match timeout(CHECK_INTERVAL, listener.recv()).await {
-            Ok(heard) => heard?.payload().split(' ').for_each(|part| ends.hear(part)),
+        match timeout(CHECK_INTERVAL, listener.try_recv()).await {
+            Ok(Ok(Some(heard))) => heard.payload().split(' ').for_each(|part| ends.hear(part)),
+            Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
+            Ok(Err(error)) => return Err(error),
             Err(_) => sessions.check(listener.fetch_one(CHECK), None).await?,
         }
     }

@@ -1,7 +1,7 @@
 //! Loads, pages of the log, snapshots.
 
 use composable_rust_core::{EventStore as _, Fingerprint, Loaded, Position, Snapshot, Version};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::database::Database;
 use crate::fixtures::{append, bytes, commit, exact, load, stream};
@@ -90,4 +90,27 @@ async fn a_load_can_start_late_and_end_early() {
         assert_eq!(bytes(&first), 11_u128.to_be_bytes());
     }
     assert_eq!(load(&store, "order-1").await.len(), 5_000);
+}
+
+/// A state as it was, or an event that cannot be decoded.
+#[tokio::test]
+async fn a_load_that_ends_early_keeps_its_connection() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let ids: Vec<u128> = (1..=200).collect();
+    commit(&store, &append("a-1", exact(0), &ids)).await;
+    let mut foreign = database.connection().await;
+    let sessions = "select coalesce(array_agg(pid), '{}') from pg_stat_activity \
+                    where datname = current_database() and pid <> pg_backend_pid()";
+    let before: Vec<i32> = sqlx::query_scalar(sessions).fetch_one(&mut foreign).await.unwrap();
+    for _ in 0..10 {
+        let stream = stream("a-1");
+        let mut events = Box::pin(store.load_events(&stream, Version::ZERO));
+        assert!(events.next().await.is_some());
+        drop(events);
+        assert_eq!(load(&store, "a-1").await.len(), 200);
+    }
+    let after: Vec<i32> = sqlx::query_scalar(sessions).fetch_one(&mut foreign).await.unwrap();
+    let closed: Vec<&i32> = before.iter().filter(|pid| !after.contains(pid)).collect();
+    assert!(closed.is_empty(), "of {before:?}, {closed:?} were closed; there are {after:?}");
 }

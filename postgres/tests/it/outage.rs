@@ -292,13 +292,14 @@ async fn sessions_that_have_become_read_only_are_replaced() {
     foreign.execute("drop trigger demoted on events").await.unwrap();
     assert_eq!(commit(&store, &one).await, committed(2, 0, 2));
     load(&store, "a-1").await;
-    loop {
-        let after: Vec<i32> = sqlx::query_scalar(sessions).fetch_one(&mut foreign).await.unwrap();
-        if after.iter().all(|pid| !before.contains(pid)) {
-            break;
+    let replaced = async {
+        let mut after = before.clone();
+        while after.iter().any(|pid| before.contains(pid)) {
+            sleep(Duration::from_millis(20)).await;
+            after = sqlx::query_scalar(sessions).fetch_one(&mut foreign).await.unwrap();
         }
-        sleep(Duration::from_millis(20)).await;
-    }
+    };
+    timeout(Duration::from_secs(30), replaced).await.expect("old sessions are kept");
 }
 
 /// Two statements that take long: one is answered, the answer to the other gets lost.
@@ -316,20 +317,23 @@ async fn an_answer_that_was_lost_is_not_waited_for() {
     let mut foreign = database.connection().await;
     let mut holder = foreign.begin().await.unwrap();
     holder.execute("select from partitions for update").await.unwrap();
-    let (lost, answered) = tokio::join!(far.append_events(0, std::slice::from_ref(&lost)), async {
-        let commit = near.append_events(1, std::slice::from_ref(&answered));
-        let release = async {
-            sleep(Duration::from_millis(500)).await;
-            network.forget().await;
-            // Longer than both wait before they ask.
-            sleep(Duration::from_secs(8)).await;
-            holder.rollback().await.unwrap();
-        };
-        let (verdicts, ()) = tokio::join!(commit, release);
-        verdicts
-    });
+    let (lost, answered) = tokio::join!(
+        timeout(Duration::from_secs(50), far.append_events(0, std::slice::from_ref(&lost))),
+        async {
+            let commit = near.append_events(1, std::slice::from_ref(&answered));
+            let release = async {
+                sleep(Duration::from_millis(500)).await;
+                network.forget().await;
+                // Longer than both wait before they ask.
+                sleep(Duration::from_secs(8)).await;
+                holder.rollback().await.unwrap();
+            };
+            let (verdicts, ()) = tokio::join!(commit, release);
+            verdicts
+        }
+    );
     assert_eq!(answered.unwrap(), [committed(1, 1, 1)]);
-    let error = lost.unwrap_err();
+    let error = lost.expect("it was not asked for").unwrap_err();
     assert!(error.is_transient(), "{error:?}");
     // The server had committed it.
     assert_eq!(far.heads().await.unwrap()[0], Position::new(0, 1));

@@ -86,6 +86,22 @@ async fn a_connection_that_is_lost_is_no_fault_of_the_projection() {
     assert!(model.load("totals").await.is_ok(), "another connection is opened");
 }
 
+/// As a former primary after a failover.
+#[tokio::test]
+async fn a_connection_that_has_become_read_only_is_not_used_again() {
+    let database = Database::create().await;
+    let model = PostgresReadModel::connect(&database.url()).await.unwrap();
+    let all = (0..8).map(|_| model.pool().acquire());
+    for mut connection in futures_util::future::try_join_all(all).await.unwrap() {
+        connection.execute("set default_transaction_read_only = on").await.unwrap();
+        connection.return_to_pool().await;
+    }
+    assert_eq!(model.pool().num_idle(), 8);
+    let mut transaction = model.begin().await.unwrap();
+    transaction.execute("create table totals (cents bigint)").await.unwrap();
+    model.commit(transaction).await.unwrap();
+}
+
 #[tokio::test]
 async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
     let database = Database::create().await;
