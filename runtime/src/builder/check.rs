@@ -7,13 +7,20 @@ use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
 
 use super::{AppBuilder, Registration};
 use crate::Settings;
-use crate::work::{RECEIVED, Source};
+use crate::work::Source;
 
 /// A shorter lease would be renewed without pause.
 const LEAST_LEASE: Duration = Duration::from_millis(100);
 
 /// An append whose outcome is unknown must be recognised when it is sent again.
 const LEAST_MARKS: Duration = Duration::from_secs(3_600);
+
+/// A longer one would keep the work of a process that is gone from the others for too long.
+const MOST_LEASE: Duration = Duration::from_secs(3_600);
+
+/// Names and beginnings of names that the framework's own queues, leases and consumer groups have.
+const RESERVED_NAMES: [&str; 3] = ["commands", "relay", "send"];
+const RESERVED_PREFIXES: [&str; 3] = ["bus/", "project/", "relay/"];
 
 /// How the names of senders in other services begin.
 const BUS_PREFIX: &str = "bus_";
@@ -47,6 +54,8 @@ impl AppBuilder {
             loads,
             writer_queue,
             batch_appends,
+            batch_bytes,
+            max_payload,
             dispatches,
             ..
         } = self.settings;
@@ -57,6 +66,8 @@ impl AppBuilder {
             ("loads", loads),
             ("writer_queue", writer_queue),
             ("batch_appends", batch_appends),
+            ("batch_bytes", batch_bytes),
+            ("max_payload", max_payload),
             ("dispatches", dispatches),
         ];
         for (name, limit) in limits {
@@ -64,8 +75,13 @@ impl AppBuilder {
                 problems.push(format!("the setting `{name}` must be at least 1"));
             }
         }
-        if self.settings.lease < LEAST_LEASE {
-            problems.push(format!("the setting `lease` must be at least {LEAST_LEASE:?}"));
+        if !(LEAST_LEASE..=MOST_LEASE).contains(&self.settings.lease) {
+            problems.push(format!(
+                "the setting `lease` must be between {LEAST_LEASE:?} and {MOST_LEASE:?}"
+            ));
+        }
+        if self.settings.deadline.is_zero() {
+            problems.push("the setting `deadline` must be longer than zero".to_owned());
         }
         if self.settings.keep_marks < LEAST_MARKS {
             problems.push(format!("the setting `keep_marks` must be at least {LEAST_MARKS:?}"));
@@ -109,8 +125,13 @@ impl AppBuilder {
             if !seen.insert(policy.name.as_str()) {
                 problems.push(format!("two policies are called `{}`", policy.name));
             }
-            if policy.name == RECEIVED {
-                problems.push(format!("`{RECEIVED}` is no name for a policy: a queue has it"));
+            let name = policy.name.as_str();
+            let begins = RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            if begins || RESERVED_NAMES.contains(&name) || name.is_empty() {
+                problems.push(format!(
+                    "a policy cannot be called `{name}`: the framework uses the name for a queue, a \
+                     lease or a consumer group of its own"
+                ));
             }
         }
     }

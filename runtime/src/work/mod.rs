@@ -48,6 +48,5 @@ pub use projection_handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitEr
 pub(crate) use projections::{ErasedProjection, Registered};
 pub use projections::{Poison, ProjectionSettings};
 pub(crate) use published::{As, AsTheyAre, Published};
-pub(crate) use received::RECEIVED;
 pub(crate) use start::{Plans, Working};
 pub use subscriptions::SubscriptionStatus;

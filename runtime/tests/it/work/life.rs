@@ -261,7 +261,7 @@ fn every_problem_of_an_app_is_told() {
         ),
         (
             whole().settings(|settings| settings.lease = std::time::Duration::ZERO),
-            "the setting `lease` must be at least 100ms",
+            "the setting `lease` must be between 100ms and 3600s",
         ),
         (
             whole().policy_from_start(),
@@ -276,4 +276,31 @@ fn every_problem_of_an_app_is_told() {
     assert_eq!(problems(several).len(), 4);
     let error = bare().event_bus(InMemoryEventBus::new()).serve::<Actor>().build().unwrap_err();
     assert_eq!(error.to_string(), "the app cannot be built: `actor` is served but not registered");
+}
+
+#[test]
+fn names_and_settings_that_cannot_work_are_refused() {
+    let told = [
+        (
+            whole().settings(|settings| settings.deadline = std::time::Duration::ZERO),
+            "the setting `deadline` must be longer than zero",
+        ),
+        (
+            whole().settings(|settings| settings.batch_bytes = 0),
+            "the setting `batch_bytes` must be at least 1",
+        ),
+        (
+            whole().on::<Actor, Actor, Vec<_>>("project/x", nothing),
+            "a policy cannot be called `project/x`: the framework uses the name for a queue, a lease \
+             or a consumer group of its own",
+        ),
+        (
+            whole().on::<Actor, Actor, Vec<_>>("commands", nothing),
+            "a policy cannot be called `commands`: the framework uses the name for a queue, a lease \
+             or a consumer group of its own",
+        ),
+    ];
+    for (builder, text) in told {
+        assert!(problems(builder).contains(&text.to_owned()), "{text}");
+    }
 }

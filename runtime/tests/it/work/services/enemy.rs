@@ -378,5 +378,5 @@ fn names_of_what_comes_from_elsewhere_are_reserved() {
     let app = app.on::<Posing, Back, Vec<_>>("bus/received", |_| Vec::new());
     let error = app.build().unwrap_err().to_string();
     assert!(error.contains("`bus_topic` begins with `bus_`"), "{error}");
-    assert!(error.contains("`bus/received` is no name for a policy"), "{error}");
+    assert!(error.contains("a policy cannot be called `bus/received`"), "{error}");
 }
