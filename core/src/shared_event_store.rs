@@ -136,7 +136,7 @@ erase! {
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
         fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;
         fn settle_timers(partition: owned u16, settlements: borrowed [TimerSettlement]) -> ();
-        fn dead_letters(after: owned Option<(u16, Uuid)>, limit: owned usize) -> Vec<DeadLetter>;
+        fn dead_letters(after: owned Option<(Queue, QueuePlace)>, limit: owned usize) -> Vec<DeadLetter>;
         fn decide_dead_letter(partition: owned u16, id: owned Uuid, decision: owned DeadLetterDecision) -> bool;
         fn decided_dead_letters(queues: borrowed [Queue]) -> Vec<DeadLetter>;
         fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, answers: borrowed [QueuedRow]) -> bool;

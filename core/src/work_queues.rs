@@ -276,7 +276,7 @@ pub enum DeadLetterDecision {
 pub struct DeadLetter {
     /// What it waited in. Of a timer, kind [`OutboxKind::Timer`] and the category.
     pub queue: Queue,
-    /// Its place there, which it keeps; zero for a timer.
+    /// Its place there, which it keeps; of a timer, drawn when it was parked.
     pub place: QueuePlace,
     /// The effect and its sender. Of a timer, the message that would be delivered and its stream;
     /// its recipient is the timer's id.
@@ -287,6 +287,8 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// Why; `None`: it stands behind another.
     pub error: Option<String>,
+    /// `true` if nothing of its pair is parked before it: it can be decided about.
+    pub is_head: bool,
     /// When it was parked, by the store's clock.
     pub parked_at: Timestamp,
     /// What was decided and is not yet done.
@@ -413,12 +415,11 @@ pub trait WorkQueues: Send + Sync + 'static {
         settlements: &[TimerSettlement],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The dead letters of the whole log after a place (partition, id of the row), up to `limit`, in
-    /// order of partitions, then queues and places. If that row has gone, from the beginning of its
-    /// partition.
+    /// The dead letters of the whole log after a queue and a place in it, up to `limit`, in order of
+    /// partitions, then queues and places.
     fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 

@@ -1,14 +1,14 @@
 //! Messages that could not be handled, and what is decided about them.
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, Queue, QueuePlace, QueuedRow,
-    StoreError, validate_partition, validate_rows,
+    DeadLetter, DeadLetterDecision, Lease, MessageId, Queue, QueuePlace, QueuedRow, StoreError,
+    validate_partition, validate_rows,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::PostgresEventStore;
-use crate::columns::OutboxRows;
+use crate::columns::{OutboxRows, count};
 use crate::error::store_error;
 use crate::outbox::{queued, queued_columns};
 use crate::row::{bigint, decode_error, smallint, text, timestamp, unsigned, value};
@@ -18,28 +18,25 @@ macro_rules! letter_columns {
         concat!(
             queued_columns!(),
             ", d.partition, d.sequence, d.index, d.armed_by, d.armed_index, d.attempts, d.error, \
-             d.parked_at, d.decision"
+             d.parked_at, d.decision, coalesce(( \
+                 select false from dead_letters b where b.partition = d.partition \
+                 and b.kind = d.kind and b.target = d.target and b.stream_id = d.stream_id \
+                 and b.recipient = d.recipient \
+                 and (b.sequence, b.index) < (d.sequence, d.index) limit 1 \
+             ), true)"
         )
     };
 }
 
-/// A row is looked for by its id alone: `partition + 0` has no index. Every name comes after the
-/// empty one, and every place after one below 0.
+/// Every name comes after the empty one, and every place after one below 0.
 const DEAD_LETTERS: &str = concat!(
     "select ",
     letter_columns!(),
-    " from (select) here \
-     left join lateral ( \
-         select a.kind as after_kind, a.target as after_target, a.sequence as after_sequence, \
-             a.index as after_index \
-         from dead_letters a where a.id = $2 and a.partition + 0 = $1 limit 1 \
-     ) a on true \
-     cross join lateral ( \
+    " from ( \
          select * from dead_letters d where (d.partition, d.kind, d.target, d.sequence, d.index) > \
-             ($1, coalesce(a.after_kind, ''), coalesce(a.after_target, ''), \
-              coalesce(a.after_sequence, -1), coalesce(a.after_index, -1)) \
-         order by d.partition, d.kind, d.target, d.sequence, d.index limit $3 \
-     ) d"
+             ($1, $2, $3, $4, $5) \
+         order by d.partition, d.kind, d.target, d.sequence, d.index limit $6 \
+     ) d order by d.partition, d.kind, d.target, d.sequence, d.index"
 );
 
 const DECIDE: &str = "select decide_dead_letter($1, $2, $3)";
@@ -60,12 +57,17 @@ const RESOLVE: &str = "select resolve_dead_letter($1, $2, $3, $4, $5, \
 impl PostgresEventStore {
     pub(crate) async fn letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
+        let queue = after.as_ref().map(|(queue, _)| queue);
+        let place = after.as_ref().map(|(_, place)| place);
         let query = sqlx::query(DEAD_LETTERS)
-            .bind(after.map_or(0, |(partition, _)| smallint(partition)))
-            .bind(after.map(|(_, id)| id))
+            .bind(queue.map_or(0, |queue| smallint(queue.partition)))
+            .bind(queue.map_or("", |queue| queue.kind.as_str()))
+            .bind(queue.map_or("", |queue| &*queue.target))
+            .bind(place.map_or(-1, |place| bigint(place.sequence)))
+            .bind(place.map_or(-1, |place| count(place.index)))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
@@ -144,12 +146,9 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         Some("refuse") => Some(DeadLetterDecision::Refuse),
         Some(other) => return Err(decode_error(18, format!("an unknown decision `{other}`"))),
     };
-    let place = match queued.row.kind {
-        OutboxKind::Timer => QueuePlace::default(),
-        _ => QueuePlace {
-            sequence: unsigned::<i64, u64>(row, 11)?,
-            index: unsigned::<i32, u32>(row, 12)?,
-        },
+    let place = QueuePlace {
+        sequence: unsigned::<i64, u64>(row, 11)?,
+        index: unsigned::<i32, u32>(row, 12)?,
     };
     Ok(DeadLetter {
         queue: Queue {
@@ -162,6 +161,7 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         arming,
         attempts: unsigned::<i32, u32>(row, 15)?,
         error: value::<Option<String>>(row, 16)?,
+        is_head: value(row, 19)?,
         parked_at: timestamp(row, 17)?,
         decision,
     })

@@ -92,7 +92,7 @@ impl WorkQueues for PostgresEventStore {
 
     async fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.letters(after, limit).await

@@ -36,8 +36,9 @@ impl DeadLetters {
         Self(Arc::clone(shared))
     }
 
-    /// All of them, in order of partitions, then queues and places. Those with an
-    /// [`error`](DeadLetter::error) are at the head of what stands behind them.
+    /// All of them, in order of partitions, then queues and places. Those that can be decided about
+    /// are at the [head](DeadLetter::is_head) of what stands behind them. The listing ends, whatever is
+    /// decided meanwhile; what becomes a head behind it is for the next one.
     ///
     /// # Errors
     ///
@@ -51,7 +52,7 @@ impl DeadLetters {
             }
             let page = store.dead_letters(after, PAGE).await?;
             let ended = page.len() < PAGE;
-            let after = page.last().map(|l| (l.queue.partition, l.queued.row.id)).or(after);
+            let after = page.last().map(|letter| (letter.queue.clone(), letter.place));
             Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, after, ended))))
         });
         pages.try_flatten()

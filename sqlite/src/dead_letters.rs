@@ -20,18 +20,17 @@ macro_rules! columns {
     () => {
         "select partition, kind, target, sequence, id, stream_id, recipient, message_type, \
          schema_version, codec, message_data, metadata, armed_by, armed_index, attempts, error, \
-         parked_at, decision from dead_letters "
+         parked_at, decision, not exists (select 1 from dead_letters h \
+         where h.partition = d.partition and h.kind = d.kind and h.target = d.target \
+         and h.stream_id = d.stream_id and h.recipient = d.recipient \
+         and h.sequence < d.sequence) from dead_letters d "
     };
 }
 
-// After the row of partition and id; if that has gone, after the beginning of the partition.
 const PAGE: &str = concat!(
-    "with last as (select kind, target, sequence from dead_letters \
-     where partition = ?1 and id = ?2) ",
     columns!(),
-    "where (partition, kind, target, sequence) > (?1, coalesce((select kind from last), ''), \
-     coalesce((select target from last), ''), coalesce((select sequence from last), 0)) \
-     order by partition, kind, target, sequence limit ?3"
+    "where (partition, kind, target, sequence) > (?, ?, ?, ?) \
+     order by partition, kind, target, sequence limit ?"
 );
 
 const DECIDED: &str =
@@ -84,12 +83,14 @@ const DELETE_PAIR: &str = concat!("delete ", pair!(), ";");
 impl SqliteEventStore {
     pub(crate) async fn page_of_dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let mut args = Args::default();
-        args.add(after.map_or(-1, |(partition, _)| i64::from(partition)));
-        args.add(after.map(|(_, id)| id));
+        args.add(after.as_ref().map_or(-1, |(queue, _)| i64::from(queue.partition)));
+        args.add(after.as_ref().map_or("", |(queue, _)| queue.kind.as_str()));
+        args.add(after.as_ref().map_or("", |(queue, _)| queue.target.as_str()));
+        args.add(after.as_ref().map_or(0, |(_, place)| int(place.sequence)));
         args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
         let rows = self.readers().fetch(PAGE, args).await.map_err(store_error)?;
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
@@ -236,10 +237,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
         Some(message) => Some((MessageId(message), number(row, 13)?)),
         None => None,
     };
-    let sequence = match kind {
-        OutboxKind::Timer => 0,
-        _ => uint(row.try_get_unchecked(3)?),
-    };
+    let sequence = uint(row.try_get_unchecked(3)?);
     Ok(DeadLetter {
         queue: Queue { partition: u16::try_from(partition).unwrap_or(u16::MAX), kind, target },
         place: QueuePlace { sequence, index: 0 },
@@ -247,6 +245,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
         arming,
         attempts: number(row, 14)?,
         error: row.try_get_unchecked(15)?,
+        is_head: row.try_get_unchecked(18)?,
         parked_at: Timestamp::from_micros(row.try_get_unchecked(16)?),
         decision: decision(row.try_get_unchecked(17)?),
     })

@@ -92,7 +92,7 @@ impl WorkQueues for SqliteEventStore {
 
     async fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.page_of_dead_letters(after, limit).await

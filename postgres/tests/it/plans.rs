@@ -152,7 +152,8 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
     store.settle_timers(0, &settlements).await.unwrap();
 
     let letters = store.dead_letters(None, 10).await.unwrap();
-    store.dead_letters(Some((0, letters[0].queued.row.id)), 10).await.unwrap();
+    let first = &letters[0];
+    store.dead_letters(Some((first.queue.clone(), first.place)), 10).await.unwrap();
     let all = letters.iter().map(|letter| letter.queue.clone()).collect::<Vec<_>>();
     for (letter, decision) in
         letters.iter().zip([DeadLetterDecision::Redrive, DeadLetterDecision::Refuse].iter().cycle())

@@ -162,7 +162,7 @@ async fn dead_letters_are_listed_in_order_of_queues() {
     loop {
         let page = store.dead_letters(after, 5).await.unwrap();
         let Some(last) = page.last() else { break };
-        after = Some((0, last.queued.row.id));
+        after = Some((last.queue.clone(), last.place));
         paged.extend(page);
     }
     assert_eq!(paged, all);

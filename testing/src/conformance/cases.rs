@@ -224,6 +224,7 @@ macro_rules! __conformance_cases {
                 may_have_the_longest_names,
                 without_an_attempt_stand_at_the_end,
                 come_in_pages_and_in_order,
+                go_on_behind_one_that_has_gone,
                 only_heads_are_decided,
                 redriven_they_are_where_they_were,
                 those_with_errors_of_their_own_stay_behind,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, MAX_CATEGORY_BYTES,
-    MAX_ID_BYTES, OutboxKind, Queue, QueueChange, QueuePlace, QueuedRow, StoreError, StreamId,
-    TimerChange, TimerSettlement, Version, WorkQueues as _,
+    MAX_ID_BYTES, OutboxKind, Queue, QueueChange, QueuedRow, StoreError, StreamId, TimerChange,
+    TimerSettlement, Version, WorkQueues as _,
 };
 use uuid::Uuid;
 
@@ -84,6 +84,7 @@ pub(super) async fn hold_what_was_parked(on: Subject) {
         assert_eq!((&letter.queue, letter.place), (&row.queue, row.place));
         assert_eq!(essence(&letter.queued), essence(&row.queued));
         assert_eq!((letter.arming, letter.decision), (None, None));
+        assert_eq!(letter.is_head, letter.error.is_some());
         assert!((earlier..=later).contains(&letter.parked_at), "{}", letter.parked_at);
     }
     let errors = [(5, Some("it's \"wrong\"\nä".to_owned())), (0, None)];
@@ -170,6 +171,26 @@ pub(super) async fn come_in_pages_and_in_order(on: Subject) {
     assert!(places.is_sorted(), "{places:?}");
 }
 
+/// An operator decides while listing: what is listed goes under the reader's feet.
+pub(super) async fn go_on_behind_one_that_has_gone(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let rows: Vec<_> = (0..6).map(|_| queued(&stream("thing-1"), "a")).collect();
+    park(&on, &worker, &rows).await;
+    let (mut seen, mut last) = (Vec::new(), None);
+    loop {
+        let page = on.store.dead_letters(last, 2).await.expect("the page is read");
+        let Some(end) = page.last() else { break };
+        last = Some((end.queue.clone(), end.place));
+        seen.extend(letter_ids(&page));
+        assert!(seen.len() <= rows.len(), "nothing comes twice");
+        for id in letter_ids(&page) {
+            carry_out(&on, &worker, id, REFUSE, &[]).await;
+        }
+    }
+    assert_eq!(seen, ids(&rows));
+    assert_eq!(on.dead_letters(9).await, []);
+}
+
 pub(super) async fn only_heads_are_decided(on: Subject) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
@@ -189,6 +210,8 @@ pub(super) async fn only_heads_are_decided(on: Subject) {
         }
     }
     assert_eq!(decided(&on, &[queue(0)]).await, []);
+    let heads: Vec<_> = on.dead_letters(9).await.iter().map(|letter| letter.is_head).collect();
+    assert_eq!(heads, [true, true, false, true, false]);
     assert!(decide(&on, ids[3], REFUSE).await);
     assert!(decide(&on, ids[0], REFUSE).await);
     assert!(decide(&on, ids[0], REDRIVE).await, "a later decision replaces it");
@@ -318,7 +341,7 @@ async fn park_timer(on: &Subject, worker: &Worker, thing: &StreamId, version: u6
     assert_eq!(armed(on, thing).await, []);
     let letter = on.dead_letters(9).await.pop().expect("it is parked");
     assert_eq!(letter.queue, timer_queue());
-    assert_eq!((letter.arming, letter.place), (Some(timer.arming), QueuePlace::default()));
+    assert_eq!((letter.arming, letter.is_head), (Some(timer.arming), true));
     assert_eq!((letter.attempts, letter.error.as_deref()), (5, Some("no")));
     let QueuedRow { stream, row } = &letter.queued;
     assert_eq!((stream, row.kind, &*row.target), (thing, OutboxKind::Timer, "thing"));

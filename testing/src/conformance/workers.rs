@@ -210,7 +210,7 @@ impl Subject {
     pub(super) async fn dead_letters(&self, limit: usize) -> Vec<DeadLetter> {
         let mut all: Vec<DeadLetter> = Vec::new();
         loop {
-            let last = all.last().map(|last| (last.queue.partition, last.queued.row.id));
+            let last = all.last().map(|last| (last.queue.clone(), last.place));
             let page = self.store.dead_letters(last, limit).await.expect("the page is read");
             assert!(page.len() <= limit, "a page of {limit}");
             if page.is_empty() {

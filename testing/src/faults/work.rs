@@ -92,7 +92,7 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
 
     async fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.read(self.inner().dead_letters(after, limit)).await

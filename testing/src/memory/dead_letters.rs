@@ -1,5 +1,7 @@
 //! Messages that could not be handled, and what is decided about them.
 
+use std::collections::BTreeSet;
+
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, Lease, OutboxKind, Queue, QueuePlace, QueuedRow, Timestamp,
 };
@@ -9,17 +11,19 @@ use super::outbox::is_pair;
 use super::state::{PartitionState, State};
 
 impl State {
-    pub(super) fn dead_letters(&self, after: Option<(u16, Uuid)>, limit: usize) -> Vec<DeadLetter> {
-        let first = after.map_or(0, |(partition, _)| partition);
-        let partitions = self.partitions.iter().filter(|p| p.partition >= first);
-        let in_order = partitions.flat_map(|partition| {
-            let mut letters: Vec<_> = partition.dead.values().collect();
-            letters.sort_by_key(|letter| &letter.queue);
-            let seen = after.filter(|(of, _)| *of == partition.partition);
-            let last = seen.and_then(|(_, id)| letters.iter().position(|l| l.queued.row.id == id));
-            letters.split_off(last.map_or(0, |last| last + 1))
+    pub(super) fn dead_letters(
+        &self,
+        after: Option<&(Queue, QueuePlace)>,
+        limit: usize,
+    ) -> Vec<DeadLetter> {
+        let mut letters: Vec<_> =
+            self.partitions.iter().flat_map(PartitionState::letters).collect();
+        letters.retain(|letter| {
+            after.is_none_or(|(queue, place)| (&letter.queue, &letter.place) > (queue, place))
         });
-        in_order.take(limit).cloned().collect()
+        letters.sort_by(|a, b| (&a.queue, a.place).cmp(&(&b.queue, b.place)));
+        letters.truncate(limit);
+        letters
     }
 
     pub(super) fn decide(&mut self, partition: u16, id: Uuid, made: DeadLetterDecision) -> bool {
@@ -36,9 +40,20 @@ impl State {
     }
 
     pub(super) fn decided(&self, queues: &[Queue]) -> Vec<DeadLetter> {
-        let letters = self.partitions.iter().flat_map(|partition| partition.dead.values());
-        let decided = letters.filter(|letter| letter.decision.is_some());
-        decided.filter(|letter| queues.contains(&letter.queue)).cloned().collect()
+        let of_partition = |partition: &PartitionState| {
+            let decided = partition
+                .dead
+                .iter()
+                .filter(|(_, letter)| letter.decision.is_some() && queues.contains(&letter.queue));
+            // Only heads are decided about.
+            let shown = |(place, letter): (&QueuePlace, &DeadLetter)| DeadLetter {
+                place: *place,
+                is_head: true,
+                ..letter.clone()
+            };
+            decided.map(shown).collect::<Vec<_>>()
+        };
+        self.partitions.iter().flat_map(of_partition).collect()
     }
 
     pub(super) fn park(&mut self, partition: u16, rows: &[QueuedRow], error: &str) {
@@ -76,6 +91,16 @@ impl State {
 }
 
 impl PartitionState {
+    /// All dead letters, in order of places.
+    fn letters(&self) -> impl Iterator<Item = DeadLetter> {
+        let mut pairs = BTreeSet::new();
+        self.dead.iter().map(move |(place, letter)| {
+            let QueuedRow { stream, row } = &letter.queued;
+            let is_head = pairs.insert((&letter.queue, stream, &row.recipient));
+            DeadLetter { place: *place, is_head, ..letter.clone() }
+        })
+    }
+
     /// Puts rows among the dead letters, at the ends of their queues.
     pub(super) fn park(&mut self, rows: &[QueuedRow], error: &str, now: Timestamp) {
         let sequence = self.draw();
@@ -93,6 +118,7 @@ impl PartitionState {
                 arming: None,
                 attempts: 0,
                 error: Some(error.to_owned()),
+                is_head: false,
                 parked_at: now,
                 decision: None,
             };

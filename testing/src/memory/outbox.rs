@@ -121,6 +121,7 @@ impl PartitionState {
                     arming: None,
                     attempts: *attempts,
                     error: error.clone(),
+                    is_head: false,
                     parked_at: now,
                     decision: None,
                 };

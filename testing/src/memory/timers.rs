@@ -123,6 +123,7 @@ fn parked(partition: u16, log: Uuid, timer: StoredTimer) -> DeadLetter {
         arming: Some(timer.arming),
         attempts: 0,
         error: None,
+        is_head: false,
         parked_at: timer.due,
         decision: None,
     }

@@ -112,10 +112,10 @@ impl WorkQueues for InMemoryEventStore {
 
     async fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(self.locked().dead_letters(after, limit))
+        Ok(self.locked().dead_letters(after.as_ref(), limit))
     }
 
     async fn decide_dead_letter(

@@ -452,7 +452,7 @@ impl<S: EventStore> WorkQueues for Node<S> {
 
     async fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.pass("dead_letters", self.store.dead_letters(after, limit)).await

@@ -406,6 +406,8 @@ table! {
 
     ForgetsErrors => ["dead_letters::hold_what_was_parked"];
     EndsWithPartition => ["dead_letters::come_in_pages_and_in_order"];
+    EndsAfterAPage => ["dead_letters::go_on_behind_one_that_has_gone"];
+    ShowsAllAsHeads => ["dead_letters::only_heads_are_decided"];
     DecidesAnything => ["dead_letters::only_heads_are_decided"];
     RedrivesToTheEnd => [
         "dead_letters::redriven_they_are_where_they_were",

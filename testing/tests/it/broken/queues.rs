@@ -94,11 +94,12 @@ impl<D: Defect> WorkQueues for Broken<D> {
 
     async fn dead_letters(
         &self,
-        after: Option<(u16, Uuid)>,
+        after: Option<(Queue, QueuePlace)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
+        let partition = after.as_ref().map(|(queue, _)| queue.partition);
         let letters = self.store.dead_letters(after, limit).await?;
-        Ok(self.defect.letters(letters, after.map(|(partition, _)| partition)))
+        Ok(self.defect.letters(letters, partition))
     }
 
     async fn decide_dead_letter(

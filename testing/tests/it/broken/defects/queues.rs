@@ -236,6 +236,28 @@ impl Defect for EndsWithPartition {
     }
 }
 
+/// Shows nothing behind the first page.
+pub(crate) struct EndsAfterAPage;
+
+impl Defect for EndsAfterAPage {
+    fn letters(&self, mut letters: Vec<DeadLetter>, after: Option<u16>) -> Vec<DeadLetter> {
+        letters.retain(|_| after.is_none());
+        letters
+    }
+}
+
+/// Shows every dead letter as one that can be decided about.
+pub(crate) struct ShowsAllAsHeads;
+
+impl Defect for ShowsAllAsHeads {
+    fn letters(&self, mut letters: Vec<DeadLetter>, _: Option<u16>) -> Vec<DeadLetter> {
+        for letter in &mut letters {
+            letter.is_head = true;
+        }
+        letters
+    }
+}
+
 /// Takes every decision.
 pub(crate) struct DecidesAnything;
 
