@@ -120,7 +120,9 @@ pub fn validate_timer_settlements(
 fn validate_change(change: &QueueChange) -> Result<(), StoreError> {
     match change {
         QueueChange::Done(rows) => validate_rows(rows),
-        QueueChange::Failed { .. } | QueueChange::Parked { .. } => Ok(()),
+        QueueChange::Begun { .. } | QueueChange::Failed { .. } | QueueChange::Parked { .. } => {
+            Ok(())
+        }
     }
 }
 

@@ -152,6 +152,9 @@ pub struct OutboxRow {
     pub queued: QueuedRow,
     /// How often it was tried in vain.
     pub attempts: u32,
+    /// `true` if the last of the attempts is on record as [begun](QueueChange::Begun), but not how
+    /// it ended: it goes on, or its process has died.
+    pub begun: bool,
     /// How long until it may be tried again, by the store's clock; zero: now.
     pub wait: Duration,
     /// Whether something of the same sender for the same recipient is parked before it: this must be
@@ -177,6 +180,12 @@ pub struct Settlement {
 pub enum QueueChange {
     /// It is executed and goes; these come instead, at the end of their queues.
     Done(Vec<QueuedRow>),
+    /// An attempt begins. It counts until another change says how it ended, so it is on record even
+    /// if it kills the process.
+    Begun {
+        /// The attempts, this one included.
+        attempts: u32,
+    },
     /// It failed and is tried again.
     Failed {
         /// How often it has failed by now.
@@ -237,6 +246,9 @@ pub struct DueTimer {
     pub metadata: String,
     /// How often it was tried in vain.
     pub attempts: u32,
+    /// `true` if the last of the attempts is on record as [begun](QueueChange::Begun), but not how
+    /// it ended.
+    pub begun: bool,
 }
 
 /// What is due, and when there will be more.
@@ -249,7 +261,7 @@ pub struct DueTimers {
     pub next: Option<Duration>,
 }
 
-/// What became of a timer that could not be fired.
+/// What becomes of a timer that is not fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimerSettlement {
     /// The right to say so.
@@ -407,7 +419,7 @@ pub trait WorkQueues: Send + Sync + 'static {
     ) -> impl Future<Output = Result<DueTimers, StoreError>> + Send;
 
     /// Says what became of timers of one partition that were not fired, in one transaction: a
-    /// failed one is due again after its wait, a parked one is a dead letter. One whose lease is
+    /// failed one is due again after its wait, a begun one is due now, a parked one is a dead letter. One whose lease is
     /// not at its epoch any more, or that is armed otherwise by now, is left alone.
     fn settle_timers(
         &self,

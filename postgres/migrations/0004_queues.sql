@@ -219,7 +219,8 @@ begin
     and q.nth = (select min(s.nth) from unnest(q_id) with ordinality s(id, nth) where s.id = q.id);
 end $$;
 
--- Says what became of rows of the outbox: s_change 0 done, 1 failed, 2 parked; q_ holds what comes
+-- Says what became of rows of the outbox: s_change 0 done, 1 failed (or, without an error, begun),
+-- 2 parked; q_ holds what comes
 -- instead of those that are done, q_of being the settlement's index from 1. Answers which leases
 -- had their epochs.
 --

@@ -32,7 +32,7 @@ const READ_OUTBOX: &str = concat!(
          select true from dead_letters d where d.partition = o.partition and d.kind = o.kind \
          and d.target = o.target and d.stream_id = o.stream_id and d.recipient = o.recipient \
          and (d.sequence, d.index) < (o.sequence, o.index) limit 1 \
-     ), false) \
+     ), false), o.attempts > 0 and o.last_error is null \
      from unnest($1, $2, $3, $4, $5) \
          with ordinality q(of_partition, of_kind, of_target, after_sequence, after_index, nth) \
      cross join lateral ( \
@@ -140,6 +140,7 @@ impl<'a> Changes<'a> {
                     columns.push(0, 0, 0, None);
                     columns.instead.extend(nth, rows);
                 }
+                QueueChange::Begun { attempts } => columns.push(1, *attempts, 0, None),
                 QueueChange::Failed { attempts, retry_after, error } => {
                     columns.push(1, *attempts, micros(*retry_after), Some(error));
                 }
@@ -210,6 +211,7 @@ fn outbox_row(
         },
         queued: queued(row)?,
         attempts: unsigned::<i32, u32>(row, 13)?,
+        begun: value(row, 17)?,
         wait,
         behind_parked: value(row, 16)?,
     };

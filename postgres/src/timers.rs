@@ -27,7 +27,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// a stream, and the server's time as one without anything.
 const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.timer_id, \
          t.message_type, t.schema_version, t.codec, t.message_data, t.metadata, t.partition, \
-         t.armed_by, t.armed_index, t.attempts \
+         t.armed_by, t.armed_index, t.attempts, t.attempts > 0 and t.last_error is null \
      from unnest($1, $2, $4) q(partition, category, low) \
      cross join lateral ( \
          select * from timers t where t.partition = q.partition and t.category = q.category \
@@ -36,7 +36,7 @@ const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.t
          order by t.due, t.stream_id, t.timer_id limit $3 \
      ) t order by t.due, t.stream_id, t.timer_id limit $3) \
      union all (select t.due, statement_timestamp(), null, null, \
-         null, null, null, null, null, null, null, null, null \
+         null, null, null, null, null, null, null, null, null, null \
      from unnest($1, $2) q(partition, category) \
      cross join lateral ( \
          select t.due from timers t where t.partition = q.partition and t.category = q.category \
@@ -215,5 +215,6 @@ fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
         content: encoded(row, 4)?,
         metadata: metadata(row, 8)?,
         attempts: unsigned::<i32, u32>(row, 12)?,
+        begun: value(row, 13)?,
     })
 }

@@ -43,6 +43,8 @@ pub(crate) enum Delivered {
     Failed(String),
     /// No attempt can succeed.
     Poison(String),
+    /// The process died at every attempt, and there were enough.
+    Killed,
     /// Something else is in the way, for as long as it lasts.
     Waiting(String),
     /// Newer code knows it.

@@ -145,7 +145,7 @@ fn push_page(sql: &mut String, number: usize) {
          coalesce(next_attempt_at, 0), exists (select 1 from dead_letters d \
          where d.partition = o.partition and d.kind = o.kind and d.target = o.target \
          and d.stream_id = o.stream_id and d.recipient = o.recipient \
-         and d.sequence < o.sequence) \
+         and d.sequence < o.sequence), attempts > 0 and last_error is null \
          from outbox o where partition = ? and kind = ? and target = ? and sequence > ? \
          order by sequence limit coalesce(?, 0))",
         if number == 0 { "" } else { " union all" },
@@ -227,6 +227,7 @@ fn waiting(queue: &Queue, row: &SqliteRow, now: Timestamp) -> Result<OutboxRow, 
         place: QueuePlace { sequence: uint(row.try_get_unchecked(1)?), index: 0 },
         queued: queued(row, 2, queue.kind, &queue.target)?,
         attempts: number(row, 10)?,
+        begun: row.try_get_unchecked(13)?,
         wait,
         behind_parked: row.try_get_unchecked(12)?,
     })

@@ -60,8 +60,13 @@ impl SqliteEventStore {
                     parts.gone.push(settlement);
                     more.extend(rows);
                 }
+                QueueChange::Begun { attempts } => {
+                    let attempts = *attempts;
+                    parts.failed.push(Failed { settlement, attempts, next: now, error: None });
+                }
                 QueueChange::Failed { attempts, retry_after, error } => {
                     let (attempts, next) = (*attempts, now + *retry_after);
+                    let error = Some(&**error);
                     parts.failed.push(Failed { settlement, attempts, next, error });
                 }
                 QueueChange::Parked { attempts, error } => {
@@ -83,14 +88,17 @@ pub(crate) fn queues_more(change: &QueueChange) -> bool {
     matches!(change, QueueChange::Done(rows) if !rows.is_empty())
 }
 
+/// Whether the row is there after it.
+fn stays(change: &QueueChange) -> bool {
+    matches!(change, QueueChange::Begun { .. } | QueueChange::Failed { .. })
+}
+
 /// Of several settlements of one row the one that takes it away, or else the last.
 fn last_of_each<'b>(settlements: impl Iterator<Item = &'b Settlement>) -> Vec<&'b Settlement> {
     let mut of_rows: BTreeMap<(&Queue, QueuePlace), (usize, &Settlement)> = BTreeMap::new();
     for (n, settlement) in settlements.enumerate() {
         let key = (&settlement.queue, settlement.place);
-        let is_gone = of_rows
-            .get(&key)
-            .is_some_and(|(_, earlier)| !matches!(earlier.change, QueueChange::Failed { .. }));
+        let is_gone = of_rows.get(&key).is_some_and(|(_, earlier)| !stays(&earlier.change));
         if !is_gone {
             of_rows.insert(key, (n, settlement));
         }
@@ -127,12 +135,12 @@ async fn standing<'b>(
     Ok(found)
 }
 
-/// A row that waits for another attempt.
+/// A row that waits for another attempt, or whose attempt begins: it has no error then.
 struct Failed<'b> {
     settlement: &'b Settlement,
     attempts: u32,
     next: Timestamp,
-    error: &'b str,
+    error: Option<&'b str>,
 }
 
 impl Failed<'_> {

@@ -25,12 +25,12 @@ fn push_due(sql: &mut String, number: usize) {
     let _ = write!(
         sql,
         "{} select * from (select {number} as n, due, stream_id, timer_id, armed_by, armed_index, \
-         message_type, schema_version, codec, message_data, metadata, attempts from timers \
+         message_type, schema_version, codec, message_data, metadata, attempts, attempts > 0 and last_error is null from timers \
          where partition = ? and category = ? and due <= ? \
          order by due, stream_id, timer_id limit coalesce(?, 0)) \
          union all select {number}, (select due from timers where partition = ? and category = ? \
          and due > ? order by due limit 1), null, null, null, null, null, null, null, null, null, \
-         null",
+         null, null",
         if number == 0 { "" } else { " union all" },
     );
 }
@@ -131,8 +131,13 @@ impl SqliteEventStore {
                     parts.gone.push(settlement);
                     more.extend(rows);
                 }
+                QueueChange::Begun { attempts } => {
+                    let attempts = *attempts;
+                    parts.failed.push(Failed { settlement, attempts, due: now, error: None });
+                }
                 QueueChange::Failed { attempts, retry_after, error } => {
                     let (attempts, due) = (*attempts, now + *retry_after);
+                    let error = Some(&**error);
                     parts.failed.push(Failed { settlement, attempts, due, error });
                 }
                 QueueChange::Parked { attempts, error } => {
@@ -158,12 +163,12 @@ impl SqliteEventStore {
     }
 }
 
-/// A timer that is due again later.
+/// A timer that is due again later, or whose attempt begins: it has no error then.
 struct Failed<'b> {
     settlement: &'b TimerSettlement,
     attempts: u32,
     due: Timestamp,
-    error: &'b str,
+    error: Option<&'b str>,
 }
 
 impl Failed<'_> {
@@ -334,6 +339,7 @@ fn deadline(
         content: content(row, 6)?,
         metadata: row.try_get_unchecked(10)?,
         attempts: number(row, 11)?,
+        begun: row.try_get_unchecked(12)?,
     };
     Ok(Some((due, Some(timer))))
 }

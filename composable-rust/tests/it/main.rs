@@ -1,6 +1,7 @@
 //! The parts together, on real databases.
 
 mod broker;
+mod deadly;
 mod process;
 mod projections;
 mod rolling;

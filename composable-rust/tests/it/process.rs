@@ -59,6 +59,20 @@ impl Process {
         assert!(status.success(), "{status}: {}", self.said());
     }
 
+    /// Waits for its end, and gives whether it ended well.
+    pub(crate) async fn ends(&mut self) -> bool {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                // A panic is a failure of the test, not the death that it is about.
+                assert!(status.code() != Some(101), "{status}: {}", self.said());
+                return status.success();
+            }
+            assert!(began.elapsed() < MOST, "it does not end: {}", self.said());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn said(&self) -> String {
         let log: PathBuf = self.folder.path().join("log");
         std::fs::read_to_string(log).unwrap_or_default()

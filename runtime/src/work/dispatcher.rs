@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StoreError,
-    WorkQueues as _, validate_rows,
+    OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, ReplyOutcome, Settlement,
+    StoreError, WorkQueues as _, validate_rows,
 };
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
@@ -16,13 +16,13 @@ use tokio::task::JoinSet;
 use super::attempts::{Attempts, wait_for_others};
 use super::breaker::Breaker;
 use super::context::{Work, kept};
-use super::decisions::LOOK_FOR_DECISIONS;
+use super::decisions::{LOOK_FOR_DECISIONS, answer};
 use super::envelope::category_of;
 use super::execute::Executed;
 use super::lanes::{self, LaneKey, Lanes, Serial};
 use super::leases::{Held, worker_of};
 use super::page::Page;
-use crate::error::panic_text;
+use super::quarantine::{EVERYWHERE, Quarantine, Suspicion, wait_of_begun};
 
 /// Rows of one queue that are in memory at most, those aside that wait for another try: they must
 /// not keep others from being read.
@@ -58,6 +58,7 @@ pub(crate) struct Dispatcher {
     running: JoinSet<Finished>,
     /// Rows under way, by what executes them.
     windows: BTreeMap<(OutboxKind, String), Window>,
+    quarantine: Quarantine,
     breakers: BTreeMap<String, Breaker>,
     /// What is to be written of each partition once what is being written of it is.
     unsettled: BTreeMap<u16, Vec<(Finished, QueueChange)>>,
@@ -74,6 +75,8 @@ struct Reading {
     after: QueuePlace,
     /// Whether there may be rows that were not read.
     more: bool,
+    /// Rows up to here waited when a process died that may have worked on them.
+    waited_to: QueuePlace,
     swept: Duration,
     made_room: Duration,
 }
@@ -90,6 +93,9 @@ struct Finished {
     serial: Serial,
     row: OutboxRow,
     held: Arc<Held>,
+    suspicion: Option<Suspicion>,
+    /// Whether the attempt was on record before it was made.
+    is_recorded: bool,
     executed: Executed,
 }
 
@@ -117,6 +123,7 @@ impl Dispatcher {
             page: Page::new(FIRST_PAGE, PAGE),
             running: JoinSet::new(),
             windows: BTreeMap::new(),
+            quarantine: Quarantine::default(),
             breakers,
             unsettled: BTreeMap::new(),
             settling: JoinSet::new(),
@@ -191,6 +198,7 @@ impl Dispatcher {
         let now = self.work.now();
         for (queue, held) in held {
             self.queues.entry(queue).or_insert_with(|| Reading {
+                waited_to: if held.is_from_dead() { EVERYWHERE } else { QueuePlace::default() },
                 held,
                 after: QueuePlace::default(),
                 more: true,
@@ -232,11 +240,15 @@ impl Dispatcher {
         let rows = self.work.store().read_outbox(&after, self.page.rows()).await?;
         let mut size = 0;
         let mut counts: BTreeMap<Queue, usize> = BTreeMap::new();
-        for row in rows {
+        for mut row in rows {
             *counts.entry(row.queue.clone()).or_default() += 1;
             size += lanes::bytes(&row);
             if let Some(reading) = self.queues.get_mut(&row.queue) {
                 reading.after = reading.after.max(row.place);
+            }
+            if row.begun {
+                let wait = wait_of_begun(self.work.attempts_of(&row.queue), row.attempts);
+                row.wait = row.wait.max(wait.unwrap_or_default());
             }
             self.lanes.push(row, now);
         }
@@ -246,6 +258,9 @@ impl Dispatcher {
                 let count = counts.get(&queue);
                 reading.more = count.is_some_and(|count| *count >= self.page.rows());
                 full |= reading.more;
+                if !reading.more && reading.waited_to == EVERYWHERE {
+                    reading.waited_to = reading.after;
+                }
             }
         }
         self.page.was_read(size, full);
@@ -277,6 +292,7 @@ impl Dispatcher {
             return Begun::Later(IN_DOUBT);
         }
         let (held, row) = (Arc::clone(&reading.held), row.clone());
+        let suspicion = Suspicion::of(&row, reading.waited_to);
         let settings = &self.work.shared.settings;
         let (limit, most) = match self.work.gateways.get(key.0.target.as_str()) {
             Some(gateway) if key.0.kind == OutboxKind::Call => {
@@ -292,6 +308,9 @@ impl Dispatcher {
             }
             return Begun::Full;
         }
+        if suspicion.is_some_and(|suspicion| !self.quarantine.admits(suspicion, &window)) {
+            return Begun::Full;
+        }
         if !held.admits(self.work.clock(), limit) {
             return Begun::Later(Duration::from_millis(100));
         }
@@ -300,12 +319,14 @@ impl Dispatcher {
                 return Begun::Later(until.saturating_sub(now));
             }
         }
+        if let Some(suspicion) = suspicion {
+            self.quarantine.begin(suspicion, &window);
+        }
         self.windows.entry(window).or_insert(Window { busy: 0, moved: now }).busy += 1;
         let (work, key) = (Arc::clone(&self.work), key.clone());
         self.running.spawn(async move {
-            let executed = AssertUnwindSafe(work.execute(&row)).catch_unwind().await;
-            let executed = executed.unwrap_or_else(|panic| Executed::Failed(panic_text(&*panic)));
-            Finished { key, serial, row, held, executed }
+            let (executed, is_recorded) = work.attempt(&held, &row, limit, suspicion).await;
+            Finished { key, serial, row, held, suspicion, is_recorded, executed }
         });
         Begun::Running
     }
@@ -334,6 +355,9 @@ impl Dispatcher {
                 if window.get().busy == 0 {
                     window.remove();
                 }
+            }
+            if let Some(suspicion) = ended.suspicion {
+                self.quarantine.end(suspicion, &window_of(&ended.key));
             }
             self.record(&ended, now);
             // What it stood behind was decided about meanwhile: it is read anew.
@@ -385,7 +409,10 @@ impl Dispatcher {
         let failed = match &ended.executed {
             Executed::Done(_) => false,
             Executed::Failed(_) | Executed::Exhausted(..) | Executed::Waiting(_) => true,
-            Executed::Poison(_) | Executed::Newer(_) => return breaker.withdraw(),
+            Executed::Poison(_)
+            | Executed::Killed(_)
+            | Executed::NotBegun(_)
+            | Executed::Newer(_) => return breaker.withdraw(),
         };
         if breaker.record(failed, now) {
             tracing::warn!(gateway = %ended.key.0.target, "a gateway fails and is left alone");
@@ -418,15 +445,24 @@ impl Dispatcher {
                 }
             }
             Executed::Poison(error) => parked(row, failures, error),
-            Executed::Waiting(reason) => {
+            Executed::Killed(error) if row.queue.kind == OutboxKind::Call => {
+                tracing::error!(
+                    gateway = %row.queue.target, id = %row.queued.row.id, error,
+                    "a call is answered `Exhausted`"
+                );
+                let target = &row.queue.target;
+                QueueChange::Done(answer(&row.queued, target, ReplyOutcome::Exhausted, None))
+            }
+            Executed::Killed(error) => parked(row, row.attempts, error),
+            Executed::Waiting(reason) | Executed::NotBegun(reason) => {
                 tracing::debug!(target = %row.queue.target, reason, "an effect waits");
-                return None;
+                return taken_back(ended, reason);
             }
             Executed::Newer(newer) => {
                 let worker = worker_of(row.queue.kind, &row.queue.target);
                 let meeting = self.work.meet(&worker, &newer, &row.queued.row.id);
                 self.work.leases.withdraw(&worker);
-                if !meeting.is_first {
+                if !meeting.is_first && !ended.is_recorded {
                     return None;
                 }
                 // Kept once, so that operators see it wherever they look.
@@ -456,11 +492,16 @@ impl Dispatcher {
                 self.work.shared.unknowns.gone(worker, &ended.row.queued.row.id);
             }
             match change {
+                QueueChange::Failed { attempts, .. } if attempts == ended.row.attempts => {
+                    self.lanes.has_ended(&ended.key, ended.serial);
+                    self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
+                }
                 QueueChange::Failed { attempts, retry_after, .. } => {
+                    self.lanes.has_ended(&ended.key, ended.serial);
                     self.lanes.retry(&ended.key, ended.serial, attempts, now, retry_after);
                 }
                 QueueChange::Done(_) => self.lanes.advance(&ended.key, ended.serial, now),
-                QueueChange::Parked { .. } => {}
+                QueueChange::Begun { .. } | QueueChange::Parked { .. } => {}
             }
         }
     }
@@ -529,6 +570,13 @@ fn window_of((queue, _, recipient): &LaneKey) -> (OutboxKind, String) {
     (queue.kind, target.to_owned())
 }
 
+/// What is to be written about an attempt that does not count: nothing, unless it is on record.
+fn taken_back(ended: &Finished, reason: String) -> Option<QueueChange> {
+    let (attempts, retry_after) = (ended.row.attempts, Duration::ZERO);
+    let error = kept(reason);
+    ended.is_recorded.then_some(QueueChange::Failed { attempts, retry_after, error })
+}
+
 enum Begun {
     Running,
     /// Too much of its kind is under way.
@@ -573,7 +621,8 @@ impl Work {
         }
     }
 
-    fn attempts_of(&self, queue: &Queue) -> Attempts {
+    /// The attempts that rows of a queue have.
+    pub(super) fn attempts_of(&self, queue: &Queue) -> Attempts {
         match self.gateways.get(queue.target.as_str()) {
             Some(gateway) if queue.kind == OutboxKind::Call => gateway.settings.attempts,
             _ => self.shared.settings.attempts,

@@ -10,6 +10,7 @@ use super::decisions::answer;
 use super::gateways::Called;
 use super::policies::PolicyError;
 use super::projections::{Fault, WORKER};
+use super::quarantine::killed;
 use super::received::RECEIVED;
 use crate::aggregate::Shared;
 use crate::deliver::{Carried, Delivered};
@@ -37,8 +38,12 @@ pub(super) enum Executed {
     Exhausted(String, Vec<QueuedRow>),
     /// No attempt can succeed.
     Poison(String),
+    /// The process died at every attempt, and there were enough.
+    Killed(String),
     /// Something else is in the way.
     Waiting(String),
+    /// It was not begun.
+    NotBegun(String),
     /// Newer code knows it.
     Newer(Newer),
 }
@@ -127,6 +132,7 @@ impl Work {
             }
             Delivered::Failed(error) => Executed::Failed(error),
             Delivered::Poison(error) => Executed::Poison(error),
+            Delivered::Killed => Executed::Killed(killed(row.attempts)),
             Delivered::Waiting(reason) => Executed::Waiting(reason),
             Delivered::Newer(reason) => Executed::Newer(reason),
         }

@@ -246,6 +246,14 @@ impl Lanes {
         }
     }
 
+    /// How an attempt at the first row ended is on record.
+    pub(crate) fn has_ended(&mut self, key: &LaneKey, serial: Serial) {
+        let first = self.by_key.get_mut(key).and_then(|lane| lane.rows.front_mut());
+        if let Some((_, row)) = first.filter(|(first, _)| *first == serial) {
+            row.begun = false;
+        }
+    }
+
     /// A lane whose first row could not begin has its turn again after `wait`.
     pub(crate) fn defer(&mut self, key: LaneKey, now: Duration, wait: Duration) {
         self.schedule(key, now, wait.max(Duration::from_millis(1)));
@@ -324,6 +332,7 @@ mod tests {
             place: QueuePlace { sequence, index: 0 },
             queued: QueuedRow { stream: "sender-1".parse().unwrap(), row },
             attempts: 0,
+            begun: false,
             wait: Duration::ZERO,
             behind_parked: false,
         }

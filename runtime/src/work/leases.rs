@@ -35,6 +35,10 @@ pub(crate) struct Held {
     until: AtomicU64,
     /// Whether it is to be given up: no new work begins under it.
     leaving: AtomicBool,
+    /// When it was taken (monotonic).
+    taken: Duration,
+    /// `true` if its last holder did not give it up: that process is dead, or was cut off.
+    from_dead: bool,
 }
 
 impl Held {
@@ -46,6 +50,16 @@ impl Held {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// When it was taken (monotonic).
+    pub(crate) fn taken(&self) -> Duration {
+        self.taken
+    }
+
+    /// Whether its last holder did not give it up, so that what it worked on may have killed it.
+    pub(crate) fn is_from_dead(&self) -> bool {
+        self.from_dead
     }
 }
 
@@ -242,7 +256,7 @@ impl Leases {
             })
             .await?;
         let until = micros(started + ttl);
-        let mut moved = false;
+        let (mut moved, mut left) = (false, 0);
         let mut state = self.lock();
         for ((lease, action), done) in changes.into_iter().zip(done) {
             let key = (lease.worker.clone(), lease.partition);
@@ -255,8 +269,11 @@ impl Leases {
                 (LeaseAction::Claim | LeaseAction::Seize, true) => {
                     let lease = Lease { epoch: min_epoch.max(lease.epoch + 1), ..lease };
                     tracing::debug!(worker = %lease.worker, partition = lease.partition, "lease taken");
+                    let from_dead = was_left(inner.holder, &table, &lease);
+                    left += usize::from(from_dead);
                     let (until, leaving) = (AtomicU64::new(until), AtomicBool::new(false));
-                    state.held.insert(key, Arc::new(Held { lease, until, leaving }));
+                    let held = Held { lease, until, leaving, taken: started, from_dead };
+                    state.held.insert(key, Arc::new(held));
                     moved = true;
                 }
                 (LeaseAction::Claim | LeaseAction::Seize, false) => {}
@@ -279,6 +296,13 @@ impl Leases {
                 ?lapse,
                 "other processes hold part of this one's share of the work: they hand it over, or \
                  their leases lapse if they are gone"
+            );
+        }
+        if left > 0 {
+            tracing::warn!(
+                leases = left,
+                "leases were taken over that their holder did not give up: it died, or was cut off; \
+                 attempts at what it may have worked on are recorded before they are made"
             );
         }
         state.missing = missing;
@@ -358,6 +382,13 @@ fn plan(
     changes
 }
 
+/// Whether another process held a lease last and did not give it up.
+fn was_left(holder: Uuid, table: &LeaseTable, lease: &Lease) -> bool {
+    let is_it = |of: &Lease| of.worker == lease.worker && of.partition == lease.partition;
+    let standing = table.leases.iter().find(|standing| is_it(&standing.lease));
+    standing.and_then(|standing| standing.holder).is_some_and(|last| last != holder)
+}
+
 /// How many processes share a worker, this one among them.
 fn members(holder: Uuid, worker: &str, table: &LeaseTable) -> u16 {
     let others = table.members.iter().filter(|(of, who)| of == worker && *who != holder);
@@ -403,7 +434,9 @@ mod tests {
     fn held(worker: &str, partition: u16) -> ((String, u16), Arc<Held>) {
         let lease = Lease { worker: worker.to_owned(), partition, epoch: 1 };
         let (until, leaving) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        ((worker.to_owned(), partition), Arc::new(Held { lease, until, leaving }))
+        let (taken, from_dead) = (Duration::ZERO, false);
+        let held = Held { lease, until, leaving, taken, from_dead };
+        ((worker.to_owned(), partition), Arc::new(held))
     }
 
     fn kinds(changes: &[(Lease, LeaseAction)], action: LeaseAction) -> Vec<u16> {

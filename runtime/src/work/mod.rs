@@ -23,6 +23,7 @@ mod projection_runner;
 mod projections;
 mod pruner;
 mod published;
+mod quarantine;
 mod received;
 mod relay;
 mod relay_lag;

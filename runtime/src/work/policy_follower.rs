@@ -23,6 +23,9 @@ pub(crate) struct PolicyFollower {
     category: &'static str,
     name: String,
     waiting: BTreeMap<u16, LookedUp>,
+    /// Offsets up to which events may have been in hand when a process died; where it is not known
+    /// yet where they begin, 0.
+    suspect: BTreeMap<u16, u64>,
 }
 
 /// The streams of which something waits, and when they were looked up.
@@ -39,7 +42,8 @@ const WAITING_FOR: Duration = Duration::from_secs(1);
 impl PolicyFollower {
     pub(crate) fn new(work: Arc<Work>, policy: RegisteredPolicy, category: &'static str) -> Self {
         let name = policy_worker(&policy.name);
-        Self { work, policy, category, name, waiting: BTreeMap::new() }
+        let (waiting, suspect) = (BTreeMap::new(), BTreeMap::new());
+        Self { work, policy, category, name, waiting, suspect }
     }
 }
 
@@ -103,11 +107,15 @@ impl Follow for PolicyFollower {
 
     async fn take_over(&mut self, held: &Arc<Held>) -> Result<(), Stop> {
         let partition = held.lease.partition;
+        if held.is_from_dead() {
+            self.suspect.insert(partition, 0);
+        }
         self.look_up(partition).await
     }
 
     fn give_up(&mut self, partition: u16) {
         self.waiting.remove(&partition);
+        self.suspect.remove(&partition);
     }
 
     async fn handle(
@@ -124,7 +132,16 @@ impl Follow for PolicyFollower {
         if self.waiting.get(&partition).is_some_and(is_old) {
             self.look_up(partition).await?;
         }
+        // The holder that died read no further than a page.
+        let page = u64::try_from(self.page()).unwrap_or(u64::MAX);
+        let first = events.first().map_or(0, |event| event.position.offset);
         let waiting = &mut self.waiting.entry(partition).or_default().waiting;
+        let suspect = self.suspect.get_mut(&partition).map_or(0, |suspect| {
+            if *suspect == 0 {
+                *suspect = first + page;
+            }
+            *suspect
+        });
         let mut rows = Vec::new();
         for (index, event) in events.iter().enumerate() {
             if rows.len() >= ROWS {
@@ -134,6 +151,10 @@ impl Follow for PolicyFollower {
                 continue;
             }
             let input = Input::Event(Box::new(event.clone()));
+            if event.position.offset < suspect {
+                // Its queue counts the attempts, also those that kill.
+                waiting.insert(event.stream.clone());
+            }
             match rows_for(&self.work, &self.policy, waiting, &event.stream, &input) {
                 Ok(more) => rows.extend(more),
                 Err(stop) if index == 0 => return Err(stop),

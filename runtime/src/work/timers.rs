@@ -15,6 +15,7 @@ use super::attempts::wait_for_others;
 use super::context::{Work, kept, metadata};
 use super::decisions::LOOK_FOR_DECISIONS;
 use super::leases::{Held, worker_of};
+use super::quarantine::{Quarantine, Suspicion, killed, wait_of_begun};
 use crate::deliver::{Carried, Delivered};
 use crate::unknowns::Newer;
 
@@ -36,12 +37,16 @@ pub(crate) struct Timers {
     held: BTreeMap<(String, u16), Arc<Held>>,
     running: JoinSet<Fired>,
     under_way: BTreeSet<Key>,
+    quarantine: Quarantine,
+    /// The epochs of leases of which everything has begun that was due when their last holder died.
+    cleared: BTreeMap<(String, u16), u64>,
     looked_for_decisions: Duration,
 }
 
 struct Fired {
     timer: DueTimer,
     held: Arc<Held>,
+    suspicion: Option<Suspicion>,
     delivered: Delivered,
 }
 
@@ -53,6 +58,8 @@ impl Timers {
             held: BTreeMap::new(),
             running: JoinSet::new(),
             under_way: BTreeSet::new(),
+            quarantine: Quarantine::default(),
+            cleared: BTreeMap::new(),
             looked_for_decisions: Duration::ZERO,
         }
     }
@@ -119,6 +126,7 @@ impl Timers {
             })
             .collect();
         let mut longest = MOST_WAIT;
+        let mut held_back = BTreeSet::new();
         let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
         for timer in due.timers {
             let key = (timer.stream.clone(), timer.firing.clone());
@@ -128,16 +136,30 @@ impl Timers {
                 longest = NOT_YET;
                 continue;
             }
-            if !self.under_way.insert(key) {
+            if self.under_way.contains(&key) {
                 continue;
+            }
+            let suspicion = self.suspicion(&timer, &of, &held);
+            if let Some(wait) = suspicion.and_then(|s| self.holds_back(s, &timer, &held)) {
+                held_back.insert(of);
+                longest = longest.min(wait);
+                continue;
+            }
+            self.under_way.insert(key);
+            if let Some(suspicion) = suspicion {
+                self.quarantine.begin(suspicion, &executor(&timer));
             }
             let work = Arc::clone(&self.work);
             self.running.spawn(async move {
-                let fired = std::panic::AssertUnwindSafe(work.fire(&timer)).catch_unwind().await;
-                let delivered = fired
-                    .unwrap_or_else(|panic| Delivered::Failed(crate::error::panic_text(&*panic)));
-                Fired { timer, held, delivered }
+                let delivered = work.fire_with_caution(&held, &timer, suspicion).await;
+                Fired { timer, held, suspicion, delivered }
             });
+        }
+        if due.next.is_none_or(|next| !next.is_zero()) {
+            // All that was due was seen.
+            let epochs = self.held.iter().map(|(of, held)| (of.clone(), held.lease.epoch));
+            let cleared = epochs.filter(|(of, _)| !held_back.contains(of));
+            self.cleared.extend(cleared.collect::<Vec<_>>());
         }
         // What is due and under way is not waited for.
         let next = match due.next {
@@ -146,6 +168,27 @@ impl Timers {
             Some(next) => next,
         };
         Ok(next.min(longest))
+    }
+
+    fn suspicion(&self, timer: &DueTimer, of: &(String, u16), held: &Held) -> Option<Suspicion> {
+        let is_cleared = self.cleared.get(of) == Some(&held.lease.epoch);
+        match timer.begun {
+            true => Some(Suspicion::Begun),
+            false => (held.is_from_dead() && !is_cleared).then_some(Suspicion::Waited),
+        }
+    }
+
+    /// How long a suspect is not to begin, if it is not.
+    fn holds_back(&self, suspicion: Suspicion, timer: &DueTimer, held: &Held) -> Option<Duration> {
+        if !self.quarantine.admits(suspicion, &executor(timer)) {
+            return Some(MOST_WAIT);
+        }
+        if suspicion == Suspicion::Waited {
+            return None;
+        }
+        let wait = wait_of_begun(self.work.shared.settings.attempts, timer.attempts)?;
+        let waited = self.work.now().saturating_sub(held.taken());
+        wait.checked_sub(waited).filter(|left| !left.is_zero())
     }
 
     /// Gives how long none of what has failed is due again.
@@ -157,7 +200,11 @@ impl Timers {
         let mut by_partition: BTreeMap<u16, Vec<TimerSettlement>> = BTreeMap::new();
         let mut settled = Vec::new();
         let mut again = MOST_WAIT;
-        for Fired { timer, held, delivered } in fired {
+        for Fired { timer, held, suspicion, delivered } in fired {
+            if let Some(suspicion) = suspicion {
+                self.quarantine.end(suspicion, &executor(&timer));
+                again = Duration::ZERO;
+            }
             settled.push((timer.stream.clone(), timer.firing.clone()));
             let attempts = timer.attempts + 1;
             let id = timer.firing.message_id(self.work.shared.log.id, &timer.stream).0;
@@ -182,6 +229,7 @@ impl Timers {
                     }
                 }
                 Delivered::Poison(error) => parked(&timer, attempts, error),
+                Delivered::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
                 Delivered::Waiting(error) | Delivered::Newer(Newer { reason: error, .. }) => {
                     let retry_after = wait_for_others(5);
                     QueueChange::Failed { attempts: timer.attempts, retry_after, error }
@@ -225,6 +273,10 @@ impl Timers {
     }
 }
 
+fn executor(timer: &DueTimer) -> (OutboxKind, String) {
+    (OutboxKind::Timer, timer.stream.category().to_owned())
+}
+
 fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
     let error = kept(error);
     let (stream, id) = (&timer.stream, &timer.firing.id);
@@ -238,6 +290,35 @@ fn is_erased(timer: &DueTimer) -> bool {
 }
 
 impl Work {
+    /// Fires a timer. An attempt at a suspect is on record before it is made.
+    async fn fire_with_caution(
+        &self,
+        held: &Held,
+        timer: &DueTimer,
+        suspicion: Option<Suspicion>,
+    ) -> Delivered {
+        let attempts = self.shared.settings.attempts;
+        if timer.begun && wait_of_begun(attempts, timer.attempts).is_none() {
+            return Delivered::Killed;
+        }
+        if suspicion.is_some() {
+            let settlement = TimerSettlement {
+                lease: held.lease.clone(),
+                stream: timer.stream.clone(),
+                firing: timer.firing.clone(),
+                change: QueueChange::Begun { attempts: timer.attempts + 1 },
+            };
+            if let Err(error) = self.store().settle_timers(timer.partition, &[settlement]).await {
+                return Delivered::Waiting(error.to_string());
+            }
+        }
+        if !held.admits(self.clock(), Duration::ZERO) {
+            return Delivered::Waiting("the lease lapses".to_owned());
+        }
+        let fired = std::panic::AssertUnwindSafe(self.fire(timer)).catch_unwind().await;
+        fired.unwrap_or_else(|panic| Delivered::Failed(crate::error::panic_text(&*panic)))
+    }
+
     async fn fire(&self, timer: &DueTimer) -> Delivered {
         let metadata = match metadata(&timer.metadata) {
             Ok(Some(metadata)) => metadata,

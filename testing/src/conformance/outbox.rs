@@ -315,6 +315,30 @@ pub(super) async fn failed_ones_wait(on: Subject) {
     assert_eq!((again[0].attempts, again[0].wait), (2, Duration::ZERO));
 }
 
+pub(super) async fn begun_ones_are_known(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
+    on.enqueue(0, &rows).await;
+    let before = on.waiting(&queue(0)).await;
+    let begun = |attempts| QueueChange::Begun { attempts };
+    assert!(on.settle_one(&worker, &before[0], failed(3, HOUR)).await);
+    for (row, attempts) in [(&before[0], 4), (&before[1], 1)] {
+        assert!(on.settle_one(&worker, row, begun(attempts)).await);
+    }
+    let waiting = assert_waiting(&on.another_process().await, &rows).await;
+    let known = |row: &OutboxRow| (row.attempts, row.begun, row.wait);
+    let none = Duration::ZERO;
+    let all: Vec<_> = waiting.iter().map(known).collect();
+    assert_eq!(all, [(4, true, none), (1, true, none), (0, false, none)]);
+    assert!(on.settle_one(&worker, &before[0], failed(4, Duration::ZERO)).await);
+    assert!(on.settle_one(&worker, &before[1], failed(0, Duration::ZERO)).await);
+    let all: Vec<_> = on.waiting(&queue(0)).await.iter().map(known).collect();
+    assert_eq!(all, [(4, false, none), (0, false, none), (0, false, none)]);
+    assert!(on.settle_one(&worker, &before[0], begun(5)).await);
+    assert!(on.settle_one(&worker, &before[0], QueueChange::Done(Vec::new())).await);
+    assert_waiting(&on, &rows[1..]).await;
+}
+
 pub(super) async fn parked_ones_hold_their_pair(on: Subject) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));

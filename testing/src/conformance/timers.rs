@@ -193,6 +193,26 @@ pub(super) async fn failed_ones_are_due_again(on: Subject) {
     assert_eq!(armed(&on, &thing).await[0].attempts, 0, "it is another arming");
 }
 
+pub(super) async fn begun_ones_are_known(on: Subject) {
+    let thing = on.streams_of(0, "thing", 1).remove(0);
+    let worker = on.worker("timers", 0).await;
+    let timers = ["a", "b", "c"].map(at_once);
+    on.commit(&arming(&thing, 0, &timers.each_ref())).await;
+    let begun = |n: usize, attempts| {
+        settlement(&worker, &thing, &timers[n], QueueChange::Begun { attempts })
+    };
+    settle(&on, &[begun(0, 1), begun(1, 4)]).await;
+    let known = async || -> Vec<_> {
+        let timers = armed(&on, &thing).await;
+        timers.iter().map(|timer| (timer.attempts, timer.begun)).collect()
+    };
+    assert_eq!(known().await, [(1, true), (4, true), (0, false)]);
+    settle(&on, &[settlement(&worker, &thing, &timers[1], failed(4, Duration::ZERO))]).await;
+    assert_eq!(known().await, [(1, true), (4, false), (0, false)]);
+    on.commit(&arming(&thing, 1, &[&at_once("a")])).await;
+    assert_eq!(known().await[0], (0, false), "it is another arming");
+}
+
 pub(super) async fn done_ones_go(on: Subject) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;

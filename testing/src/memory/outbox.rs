@@ -38,6 +38,7 @@ impl State {
                 place: *place,
                 queued: waiting.queued.clone(),
                 attempts: waiting.attempts,
+                begun: waiting.attempts > 0 && waiting.last_error.is_none(),
                 wait: waiting.not_before.since(now),
                 behind_parked: partition.has_parked(queue, *place, &waiting.queued),
             });
@@ -105,6 +106,10 @@ impl PartitionState {
             QueueChange::Done(rows) => {
                 self.outbox.remove(place);
                 self.queue(rows.iter().cloned(), now);
+            }
+            QueueChange::Begun { attempts } => {
+                (waiting.attempts, waiting.last_error) = (*attempts, None);
+                waiting.not_before = now;
             }
             QueueChange::Failed { attempts, retry_after, error } => {
                 waiting.attempts = *attempts;

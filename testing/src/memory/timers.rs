@@ -31,6 +31,7 @@ impl State {
             content: armed.timer.content.clone(),
             metadata: armed.timer.metadata.clone(),
             attempts: armed.attempts,
+            begun: armed.attempts > 0 && armed.last_error.is_none(),
         };
         DueTimers {
             timers: armed[..due].iter().map(read).collect(),
@@ -60,6 +61,10 @@ impl PartitionState {
             QueueChange::Done(rows) => {
                 data.timers.remove(&firing.id);
                 self.queue(rows.iter().cloned(), now);
+            }
+            QueueChange::Begun { attempts } => {
+                (armed.attempts, armed.last_error) = (*attempts, None);
+                armed.timer.due = now;
             }
             QueueChange::Failed { attempts, retry_after, error } => {
                 armed.attempts = *attempts;

@@ -370,6 +370,7 @@ table! {
         "timers::failed_ones_are_due_again",
         "timers::many_queues_are_read_and_settled_at_once",
     ];
+    TakesBegunForFailed => ["outbox::begun_ones_are_known", "timers::begun_ones_are_known"];
     PassesParked => ["outbox::parked_ones_hold_their_pair"];
     HidesQueues => [
         "summaries::show_every_queue_with_its_counts",

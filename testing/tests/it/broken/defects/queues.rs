@@ -74,6 +74,15 @@ settling!(
 );
 
 settling!(
+    /// Does not know an attempt that has begun from one that has failed.
+    TakesBegunForFailed,
+    |change| if let QueueChange::Begun { attempts } = *change {
+        let error = "none".to_owned();
+        *change = QueueChange::Failed { attempts, retry_after: Duration::ZERO, error };
+    }
+);
+
+settling!(
     /// Deletes what it should park.
     DropsParked,
     |change| if let QueueChange::Parked { .. } = change {

@@ -1,0 +1,335 @@
+//! A message that kills the process which handles it: a supervisor starts the process again and
+//! again, the message runs out of attempts, and the others are handled meanwhile.
+
+use std::time::Duration;
+
+use composable_rust::postgres::PostgresEventStore;
+use composable_rust::prelude::*;
+use composable_rust::sqlite::SqliteEventStore;
+use composable_rust::{Answer, CallError, DeadLetter, Gateway, Settings};
+use composable_rust_testing::TestDatabase;
+use futures_util::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::process::Process;
+
+/// How many jobs there are, and which of them kills.
+const JOBS: u32 = 150;
+const DEADLY: u32 = 40;
+/// How often the supervisor starts the process at most.
+const STARTS: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a job reaches the code that kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Way {
+    Command,
+    Timer,
+    Call,
+    Policy,
+}
+
+/// How that kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Death {
+    Abort,
+    StackOverflow,
+}
+
+#[allow(unconditional_recursion, reason = "it is to overflow the stack")]
+fn overflow(depth: u64) -> u64 {
+    std::hint::black_box(overflow(std::hint::black_box(depth + 1))) + 1
+}
+
+fn work(of: Option<Death>) {
+    match of {
+        None => {}
+        Some(Death::Abort) => std::process::abort(),
+        Some(Death::StackOverflow) => {
+            std::hint::black_box(overflow(0));
+        }
+    }
+}
+
+/// Gives out all jobs with one message.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Foreman;
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ForemanCommand {
+    Begin { way: Way, death: Death },
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ForemanEvent {
+    Began { way: Way, death: Death },
+}
+
+impl Aggregate for Foreman {
+    const NAME: &'static str = "foreman";
+    type Command = ForemanCommand;
+    type Event = ForemanEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, command: ForemanCommand, _: &Context<Self>) -> Decision<Self> {
+        let ForemanCommand::Begin { way, death } = command;
+        record(ForemanEvent::Began { way, death })
+    }
+
+    fn apply(&mut self, _: ForemanEvent) {}
+
+    fn react(&self, event: &ForemanEvent, _: &Context<Self>) -> Reactions<ForemanCommand> {
+        let ForemanEvent::Began { way, death } = *event;
+        (0..JOBS).fold(effects![], |all, n| {
+            let kills = (n == DEADLY).then_some(death);
+            let command = match way {
+                Way::Command => JobCommand::Work { kills },
+                _ => JobCommand::Take { way, kills },
+            };
+            all.merge(effects![tell(&Job::id(n.to_string()), command)])
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Job {
+    done: bool,
+    given_up: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum JobCommand {
+    Take {
+        way: Way,
+        kills: Option<Death>,
+    },
+    Work {
+        kills: Option<Death>,
+    },
+    #[message(internal)]
+    Expire {
+        kills: Option<Death>,
+    },
+    Called(Answer<Tool>),
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum JobEvent {
+    Taken { way: Way, kills: Option<Death> },
+    Done,
+    GivenUp,
+}
+
+impl Aggregate for Job {
+    const NAME: &'static str = "job";
+    type Command = JobCommand;
+    type Event = JobEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, command: JobCommand, _: &Context<Self>) -> Decision<Self> {
+        match command {
+            JobCommand::Take { way, kills } => record(JobEvent::Taken { way, kills }),
+            JobCommand::Work { kills } | JobCommand::Expire { kills } => {
+                work(kills);
+                record(JobEvent::Done)
+            }
+            JobCommand::Called(Answer::Exhausted) => record(JobEvent::GivenUp),
+            JobCommand::Called(_) => record(JobEvent::Done),
+        }
+    }
+
+    fn apply(&mut self, event: JobEvent) {
+        match event {
+            JobEvent::Taken { .. } => {}
+            JobEvent::Done => self.done = true,
+            JobEvent::GivenUp => self.given_up = true,
+        }
+    }
+
+    fn react(&self, event: &JobEvent, _: &Context<Self>) -> Reactions<JobCommand> {
+        match *event {
+            JobEvent::Taken { way: Way::Timer, kills } => {
+                effects![after(Duration::ZERO, JobCommand::Expire { kills })]
+            }
+            JobEvent::Taken { way: Way::Call, kills } => {
+                effects![call::<Tool>(ToolRequest::Use { kills })]
+            }
+            _ => effects![],
+        }
+    }
+}
+
+struct Tool;
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ToolRequest {
+    Use { kills: Option<Death> },
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum ToolResponse {
+    Used,
+}
+
+impl Gateway for Tool {
+    const NAME: &'static str = "tool";
+    type Request = ToolRequest;
+    type Response = ToolResponse;
+    type Failure = std::convert::Infallible;
+
+    async fn call(
+        &self,
+        request: ToolRequest,
+        _: &str,
+    ) -> Result<ToolResponse, CallError<std::convert::Infallible>> {
+        let ToolRequest::Use { kills } = request;
+        work(kills);
+        Ok(ToolResponse::Used)
+    }
+}
+
+fn settings(settings: &mut Settings) {
+    settings.lease = Duration::from_secs(1);
+    settings.attempts.first_wait = Duration::from_millis(100);
+}
+
+async fn app(url: &str) -> App {
+    let builder = match url.strip_prefix("file:") {
+        Some(path) => App::builder(SqliteEventStore::open(path).await.unwrap()),
+        None => App::builder(PostgresEventStore::connect(url).await.unwrap()),
+    };
+    builder
+        .aggregate::<Foreman>(())
+        .aggregate::<Job>(())
+        .gateway_with(Tool, |tool| {
+            tool.time_limit = Duration::from_millis(500);
+            tool.attempts.first_wait = Duration::from_millis(100);
+        })
+        .on::<Job, Job, _>("worker", |recorded| match recorded.event {
+            JobEvent::Taken { way: Way::Policy, kills } => {
+                work(kills);
+                Some((Job::id(recorded.stream.id()), JobCommand::Work { kills: None }))
+            }
+            _ => None,
+        })
+        .policy_from_start()
+        .settings(settings)
+        .build()
+        .unwrap()
+}
+
+/// Where a process finds its store, and what it is to do.
+const STORE: &str = "DEADLY_STORE";
+const WAY: &str = "DEADLY_WAY";
+const ENDED: &str = "all is done";
+
+/// The process. As a test of its own, it does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process() {
+    let (Ok(url), Ok(way)) = (std::env::var(STORE), std::env::var(WAY)) else { return };
+    let (way, death) = serde_json::from_str(&way).unwrap();
+    let app = app(&url).await;
+    app.start();
+    let foreman = app.handle(&Foreman::id("1"));
+    foreman.send(ForemanCommand::Begin { way, death }).key("begin").await.unwrap();
+    while !is_over(&app).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("{ENDED}");
+    assert!(app.shutdown(PATIENCE).await);
+}
+
+async fn jobs(app: &App) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for n in 0..JOBS {
+        jobs.push(app.handle(&Job::id(n.to_string())).state(Job::clone).await.unwrap());
+    }
+    jobs
+}
+
+async fn letters(app: &App) -> Vec<DeadLetter> {
+    app.dead_letters().all().try_collect().await.unwrap()
+}
+
+async fn is_over(app: &App) -> bool {
+    let jobs = jobs(app).await;
+    let done = jobs.iter().filter(|job| job.done).count();
+    done + 1 == jobs.len()
+        && (jobs.iter().any(|job| job.given_up) || !letters(app).await.is_empty())
+}
+
+/// Starts the process until it ends well. Looks at what is done after each death.
+async fn supervise(url: &str, way: Way, death: Death) {
+    let task = serde_json::to_string(&(way, death)).unwrap();
+    let (mut start, mut done) = (1, Vec::new());
+    loop {
+        let mut process = Process::start("deadly::one_process", &[(STORE, url), (WAY, &task)]);
+        if process.ends().await {
+            break;
+        }
+        let jobs = jobs(&app(url).await).await;
+        done.push(jobs.iter().filter(|job| job.done).count());
+        start += 1;
+        assert!(start <= STARTS, "{way:?}, {death:?}: it still dies; done at each death: {done:?}");
+    }
+    println!("{way:?}, {death:?}: {start} starts; done at each death: {done:?}");
+    let others = usize::try_from(JOBS - 1).unwrap();
+    assert_eq!(done.last(), Some(&others), "others are handled meanwhile: {done:?}");
+
+    let app = app(url).await;
+    let jobs = jobs(&app).await;
+    let undone: Vec<_> =
+        (0..JOBS).zip(&jobs).filter(|(_, job)| !job.done).map(|(n, _)| n).collect();
+    assert_eq!(undone, [DEADLY]);
+    let letters = letters(&app).await;
+    if way == Way::Call {
+        assert!(letters.is_empty() && jobs[usize::try_from(DEADLY).unwrap()].given_up);
+        return;
+    }
+    let letter = letters.first().unwrap();
+    let error = letter.error.as_deref().unwrap_or_default();
+    assert_eq!((letters.len(), letter.attempts), (1, 5), "{letters:?}");
+    assert!(error.contains("the process died while it was handled"), "{error}");
+}
+
+async fn on_sqlite(way: Way, death: Death) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    supervise(&format!("file:{}", path.display()), way, death).await;
+}
+
+async fn on_postgres(way: Way, death: Death) {
+    supervise(&TestDatabase::create().await.url(), way, death).await;
+}
+
+#[tokio::test]
+async fn a_command_that_aborts_is_parked_on_sqlite() {
+    on_sqlite(Way::Command, Death::Abort).await;
+}
+
+#[tokio::test]
+async fn a_command_that_overflows_the_stack_is_parked_on_postgres() {
+    on_postgres(Way::Command, Death::StackOverflow).await;
+}
+
+#[tokio::test]
+async fn a_timer_that_overflows_the_stack_is_parked_on_sqlite() {
+    on_sqlite(Way::Timer, Death::StackOverflow).await;
+}
+
+#[tokio::test]
+async fn a_timer_that_aborts_is_parked_on_postgres() {
+    on_postgres(Way::Timer, Death::Abort).await;
+}
+
+#[tokio::test]
+async fn a_call_that_aborts_is_answered_on_sqlite() {
+    on_sqlite(Way::Call, Death::Abort).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_aborts_has_its_event_parked_on_sqlite() {
+    on_sqlite(Way::Policy, Death::Abort).await;
+}
