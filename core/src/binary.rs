@@ -6,10 +6,13 @@
 //! can take its place here.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use std::marker::PhantomData;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::MAX_PAYLOAD_BYTES;
+use crate::bounded::{Bounded, Bounds};
 
 /// Bincode counts an integer at its full width, which may be 16 times what it takes on the wire.
 /// Some limit must stay: the decoder believes a length before it has seen the bytes.
@@ -26,7 +29,9 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error>
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let (value, read) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
+    let bounds = Bounds::of(bytes.len());
+    let seed = Bounded::<PhantomData<T>>::seed(&bounds);
+    let (value, read) = bincode::serde::seed_decode_from_slice(seed, bytes, CONFIG)?;
     if read == bytes.len() {
         Ok(value)
     } else {
@@ -75,5 +80,51 @@ mod tests {
         assert!(decode::<u8>(&[1, 2]).is_err());
         // A length of 2^40 must not be believed.
         assert!(decode::<Vec<u8>>(&[253, 0, 0, 0, 0, 0, 1, 0, 0]).is_err());
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Link(Option<Box<Link>>);
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Node {
+        name: u8,
+        next: Option<Box<Node>>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Tree {
+        Leaf,
+        Branch(Vec<Tree>),
+    }
+
+    fn chain(length: usize) -> Option<Box<Node>> {
+        (0..length).fold(None, |next, _| Some(Box::new(Node { name: 1, next })))
+    }
+
+    #[test]
+    fn refuses_what_would_overflow_the_stack() {
+        let deep = vec![1; 1_000_000];
+        let nested = |error: Error| error.to_string().contains("nests too deeply");
+        assert!(decode::<Link>(&deep).is_err_and(nested));
+        assert!(decode::<Node>(&deep).is_err_and(nested));
+        assert!(decode::<Tree>(&deep).is_err_and(nested));
+        // As deep as JSON goes.
+        let deepest = Node { name: 0, next: chain(127) };
+        let json = serde_json::to_string(&deepest).unwrap();
+        assert_eq!(serde_json::from_str::<Node>(&json).unwrap(), deepest);
+        assert_eq!(decode::<Node>(&encode(&deepest).unwrap()).unwrap(), deepest);
+        let deeper = encode(&Node { name: 0, next: chain(128) }).unwrap();
+        assert!(decode::<Node>(&deeper).is_err_and(nested));
+        let wide = Tree::Branch((0..1_000).map(|_| Tree::Branch(vec![Tree::Leaf])).collect());
+        assert_eq!(decode::<Tree>(&encode(&wide).unwrap()).unwrap(), wide);
+    }
+
+    #[test]
+    fn refuses_elements_without_end() {
+        let many = vec![(); 60_000];
+        assert_eq!(decode::<Vec<()>>(&encode(&many).unwrap()).unwrap(), many);
+        let endless = [253, 0, 0, 0, 0, 0, 0, 0, 16];
+        assert!(decode::<Vec<()>>(&endless).is_err());
+        assert!(decode::<std::collections::BTreeMap<(), ()>>(&endless).is_err());
     }
 }

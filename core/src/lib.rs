@@ -9,6 +9,7 @@ mod adoption;
 mod aggregate;
 mod append;
 mod binary;
+mod bounded;
 mod codec;
 mod composition;
 mod context;
