@@ -138,7 +138,7 @@ erase! {
         fn settle_timers(partition: owned u16, settlements: borrowed [TimerSettlement]) -> ();
         fn dead_letters(after: owned Option<(Queue, QueuePlace)>, limit: owned usize) -> Vec<DeadLetter>;
         fn decide_dead_letter(partition: owned u16, id: owned Uuid, decision: owned DeadLetterDecision) -> bool;
-        fn decided_dead_letters(queues: borrowed [Queue]) -> Vec<DeadLetter>;
+        fn decided_dead_letters(queues: borrowed [Queue], limit: owned usize) -> Vec<DeadLetter>;
         fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, answers: borrowed [QueuedRow]) -> bool;
         fn prune_marks(partition: owned u16, age: owned Duration, limit: owned usize) -> u64;
         fn wait_for_work(seen: owned u64) -> u64;

@@ -445,10 +445,11 @@ pub trait WorkQueues: Send + Sync + 'static {
         decision: DeadLetterDecision,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// The dead letters of these queues that a decision was made about.
+    /// Up to `limit` dead letters of these queues that a decision was made about.
     fn decided_dead_letters(
         &self,
         queues: &[Queue],
+        limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
     /// Carries a decision out, in one transaction. Re-driven, the dead letter and all that are parked

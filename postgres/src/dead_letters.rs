@@ -47,8 +47,9 @@ const DECIDED: &str = concat!(
     " from unnest($1, $2, $3) with ordinality q(of_partition, of_kind, of_target, nth) \
      cross join lateral ( \
          select * from dead_letters d where d.partition = q.of_partition and d.kind = q.of_kind \
-         and d.target = q.of_target and d.decision is not null offset 0 \
-     ) d order by d.partition, q.nth, d.sequence, d.index"
+         and d.target = q.of_target and d.decision is not null \
+         order by d.sequence, d.index limit $4 \
+     ) d order by d.partition, q.nth, d.sequence, d.index limit $4"
 );
 
 const RESOLVE: &str = "select resolve_dead_letter($1, $2, $3, $4, $5, \
@@ -93,11 +94,13 @@ impl PostgresEventStore {
     pub(crate) async fn decided_letters(
         &self,
         queues: &[Queue],
+        limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let query = sqlx::query(DECIDED)
             .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
-            .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>());
+            .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>())
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
     }

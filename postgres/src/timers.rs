@@ -43,7 +43,7 @@ const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.t
          and t.due > statement_timestamp() order by t.due limit 1 \
      ) t order by t.due limit 1) \
      union all select null, statement_timestamp(), null, null, \
-         null, null, null, null, null, null, null, null, null";
+         null, null, null, null, null, null, null, null, null, null";
 
 /// Without replacements.
 const SETTLE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";

@@ -107,8 +107,12 @@ impl WorkQueues for PostgresEventStore {
         self.decide_letter(partition, id, decision).await
     }
 
-    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        self.decided_letters(queues).await
+    async fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.decided_letters(queues, limit).await
     }
 
     async fn resolve_dead_letter(

@@ -99,7 +99,7 @@ impl DeadLetters {
         if !store.load_leases(&[worker]).await?.members.is_empty() {
             return Ok(());
         }
-        let decided = store.decided_dead_letters(std::slice::from_ref(queue)).await?;
+        let decided = store.decided_dead_letters(std::slice::from_ref(queue), usize::MAX).await?;
         let id = letter.queued.row.id;
         let Some(letter) = decided.into_iter().find(|of| of.queued.row.id == id) else {
             return Ok(());

@@ -33,8 +33,11 @@ const PAGE: &str = concat!(
      order by partition, kind, target, sequence limit ?"
 );
 
-const DECIDED: &str =
-    concat!(columns!(), "where decision is not null order by partition, kind, target, sequence");
+const DECIDED: &str = concat!(
+    columns!(),
+    "where decision is not null and (partition, kind, target, sequence) > (?, ?, ?, ?) \
+         order by partition, kind, target, sequence limit ?"
+);
 
 /// Only of what does not stand behind another of its pair.
 const DECIDE: &str = "update dead_letters as d set decision = ? where partition = ? and id = ? \
@@ -121,12 +124,29 @@ impl SqliteEventStore {
         Ok(true)
     }
 
-    pub(crate) async fn decided(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        let rows = self.readers().fetch(DECIDED, Args::default()).await.map_err(store_error)?;
-        let letters: Result<Vec<_>, _> = rows.iter().map(letter).collect();
-        let mut letters = letters.map_err(store_error)?;
-        letters.retain(|letter| queues.contains(&letter.queue));
-        Ok(letters)
+    pub(crate) async fn decided(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let mut found = Vec::new();
+        let mut after = (-1_i64, String::new(), String::new(), 0_i64);
+        while found.len() < limit {
+            let mut args = Args::default();
+            args.add(after.0);
+            args.add(after.1.as_str());
+            args.add(after.2.as_str());
+            args.add(after.3);
+            args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
+            let rows = self.readers().fetch(DECIDED, args).await.map_err(store_error)?;
+            let letters: Result<Vec<_>, _> = rows.iter().map(letter).collect();
+            let letters = letters.map_err(store_error)?;
+            found.extend(letters.into_iter().filter(|letter| queues.contains(&letter.queue)));
+            let Some(last) = rows.last().filter(|_| rows.len() == limit) else { break };
+            after = place_of(last).map_err(store_error)?;
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     pub(crate) async fn resolve(
@@ -209,6 +229,16 @@ fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, (from, below): (i6
     args.add(letter.queued.row.recipient.as_str());
     args.add(from);
     args.add(below);
+}
+
+/// Partition, kind, target and sequence.
+fn place_of(row: &SqliteRow) -> Result<(i64, String, String, i64), sqlx::Error> {
+    Ok((
+        row.try_get_unchecked(0)?,
+        row.try_get_unchecked(1)?,
+        row.try_get_unchecked(2)?,
+        row.try_get_unchecked(3)?,
+    ))
 }
 
 fn name(decision: DeadLetterDecision) -> &'static str {

@@ -134,7 +134,7 @@ impl Worker {
                 [DeadLetterDecision::Redrive, DeadLetterDecision::Refuse][usize::from(n % 4 == 0)];
             self.store.decide_dead_letter(0, letter.queued.row.id, decision).await.unwrap();
         }
-        for letter in self.store.decided_dead_letters(&queues).await.unwrap() {
+        for letter in self.store.decided_dead_letters(&queues, 100).await.unwrap() {
             self.store.resolve_dead_letter(&self.lease, &letter, &[queued(1)]).await.unwrap();
         }
     }

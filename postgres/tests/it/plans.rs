@@ -160,7 +160,7 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
     {
         store.decide_dead_letter(0, letter.queued.row.id, *decision).await.unwrap();
     }
-    for letter in store.decided_dead_letters(&all).await.unwrap() {
+    for letter in store.decided_dead_letters(&all, 100).await.unwrap() {
         store.resolve_dead_letter(&lease, &letter, &[queued(5)]).await.unwrap();
     }
     store.prune_marks(0, Duration::ZERO, 1).await.unwrap();

@@ -19,25 +19,35 @@ use super::parked_streams;
 use crate::aggregate::Shared;
 use crate::plan::reply_row;
 
+/// Decisions that are carried out at a time.
+const DECISIONS: usize = 50;
 /// How often operators' decisions are looked for.
 pub(super) const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
 
 impl Work {
-    /// Does what was decided about dead letters of these queues. Gives those that are resolved, or
-    /// may be, and what went wrong.
-    pub(super) async fn carry_out_decisions(
+    /// The next dead letters of these queues that a decision was made about. Gives also whether there
+    /// may be more.
+    pub(super) async fn decided(
         &self,
         held: &BTreeMap<Queue, Arc<Held>>,
-    ) -> (Vec<DeadLetter>, Result<(), StoreError>) {
+    ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
         let queues: Vec<Queue> = held.keys().cloned().collect();
-        let mut changed = Vec::new();
         if queues.is_empty() {
-            return (changed, Ok(()));
+            return Ok((Vec::new(), false));
         }
-        let letters = match self.store().decided_dead_letters(&queues).await {
-            Ok(letters) => letters,
-            Err(error) => return (changed, Err(error)),
-        };
+        let letters = self.store().decided_dead_letters(&queues, DECISIONS).await?;
+        let more = letters.len() >= DECISIONS;
+        Ok((letters, more))
+    }
+
+    /// Does what was decided about dead letters of these queues. Gives those that are resolved, or
+    /// may be, and what went wrong.
+    pub(super) async fn carry_out(
+        &self,
+        held: &BTreeMap<Queue, Arc<Held>>,
+        letters: Vec<DeadLetter>,
+    ) -> (Vec<DeadLetter>, Result<(), StoreError>) {
+        let mut changed = Vec::new();
         let mut done = Ok(());
         for letter in letters {
             let Some(held) = held.get(&letter.queue) else { continue };

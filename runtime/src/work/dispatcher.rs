@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::attempts::{Attempts, wait_for_others};
 use super::breaker::Breaker;
-use super::context::{Work, kept};
+use super::context::{Work, kept, metadata};
 use super::decisions::{LOOK_FOR_DECISIONS, answer};
 use super::envelope::category_of;
 use super::execute::Executed;
@@ -66,8 +66,13 @@ pub(crate) struct Dispatcher {
     settling: JoinSet<Settled>,
     partitions_settling: BTreeSet<u16>,
     looked_for_decisions: Duration,
-    /// Pairs of which it is not known whether their dead letters are back in their queues.
-    doubtful: BTreeSet<LaneKey>,
+    /// Decisions that are being carried out, while others go on.
+    deciding: JoinSet<Decided>,
+    /// Pairs of which it is not known whether their dead letters are back in their queues, and the
+    /// places of these.
+    doubtful: BTreeMap<LaneKey, QueuePlace>,
+    /// Pairs of which a row is under way: it may have been read anew meanwhile.
+    executing: BTreeSet<LaneKey>,
 }
 
 struct Reading {
@@ -97,6 +102,14 @@ struct Finished {
     /// Whether the attempt was on record before it was made.
     is_recorded: bool,
     executed: Executed,
+}
+
+/// How far decisions were carried out.
+#[derive(Default)]
+struct Decided {
+    /// Whether it is known what came of all of them.
+    is_done: bool,
+    more: bool,
 }
 
 /// What was written about rows, and whether they were still this process's.
@@ -129,7 +142,9 @@ impl Dispatcher {
             settling: JoinSet::new(),
             partitions_settling: BTreeSet::new(),
             looked_for_decisions: Duration::ZERO,
-            doubtful: BTreeSet::new(),
+            deciding: JoinSet::new(),
+            doubtful: BTreeMap::new(),
+            executing: BTreeSet::new(),
         }
     }
 
@@ -150,8 +165,8 @@ impl Dispatcher {
                     break;
                 }
             }
-            if let Err(error) = self.carry_out_decisions().await {
-                tracing::debug!(%error, "decisions about dead letters cannot be read");
+            if let Err(error) = self.look_for_decisions().await {
+                tracing::debug!(%error, "failed to read decisions about dead letters; retrying");
             }
             self.start();
             let next = self.until_next();
@@ -159,6 +174,7 @@ impl Dispatcher {
                 biased;
                 () = work.stop.cancelled() => break,
                 Some(settled) = self.settling.join_next() => self.conclude(settled.ok()),
+                Some(decided) = self.deciding.join_next() => self.take_back(&decided.unwrap_or_default()),
                 Some(finished) = self.running.join_next() => self.finish(finished.ok()).await,
                 _ = leases.changed() => {}
                 _ = wake.changed() => self.mark_more(),
@@ -288,7 +304,7 @@ impl Dispatcher {
         else {
             return Begun::Later(Duration::from_millis(100));
         };
-        if self.doubtful.contains(key) {
+        if self.doubtful.contains_key(key) || self.executing.contains(key) {
             return Begun::Later(IN_DOUBT);
         }
         let (held, row) = (Arc::clone(&reading.held), row.clone());
@@ -323,6 +339,7 @@ impl Dispatcher {
             self.quarantine.begin(suspicion, &window);
         }
         self.windows.entry(window).or_insert(Window { busy: 0, moved: now }).busy += 1;
+        self.executing.insert(key.clone());
         let (work, key) = (Arc::clone(&self.work), key.clone());
         self.running.spawn(async move {
             let (executed, is_recorded) = work.attempt(&held, &row, limit, suspicion).await;
@@ -362,14 +379,15 @@ impl Dispatcher {
             self.record(&ended, now);
             // What it stood behind was decided about meanwhile: it is read anew.
             let is_first = self.lanes.is_first(&ended.key, ended.serial);
-            if ended.row.behind_parked && (!is_first || self.doubtful.contains(&ended.key)) {
+            if ended.row.behind_parked && (!is_first || self.doubtful.contains_key(&ended.key)) {
+                self.executing.remove(&ended.key);
                 continue;
             }
-            match self.change(&mut ended) {
-                Some(change) => {
-                    by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
-                }
-                None => self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others),
+            if let Some(change) = self.change(&mut ended) {
+                by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
+            } else {
+                self.executing.remove(&ended.key);
+                self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
             }
         }
         for (partition, ended) in by_partition {
@@ -450,8 +468,11 @@ impl Dispatcher {
                     gateway = %row.queue.target, id = %row.queued.row.id, error,
                     "a call is answered `Exhausted`"
                 );
-                let target = &row.queue.target;
-                QueueChange::Done(answer(&row.queued, target, ReplyOutcome::Exhausted, None))
+                let (target, outcome) = (&row.queue.target, ReplyOutcome::Exhausted);
+                // What was erased is not answered.
+                let metadata = metadata(&row.queued.row.metadata).ok().flatten();
+                let answers = metadata.map(|of| answer(&row.queued, of, target, outcome, None));
+                QueueChange::Done(answers.unwrap_or_default())
             }
             Executed::Killed(error) => parked(row, row.attempts, error),
             Executed::Waiting(reason) | Executed::NotBegun(reason) => {
@@ -482,7 +503,14 @@ impl Dispatcher {
     /// What was written decides what its lanes do next.
     fn go_on(&mut self, ended: Vec<(Finished, QueueChange)>, ours: Vec<bool>) {
         let now = self.work.now();
-        for ((ended, change), ours) in ended.into_iter().zip(ours) {
+        for ((mut ended, change), ours) in ended.into_iter().zip(ours) {
+            self.executing.remove(&ended.key);
+            // It may have been read anew.
+            if let Some((serial, row)) = self.lanes.first(&ended.key) {
+                if row.place == ended.row.place {
+                    ended.serial = serial;
+                }
+            }
             if !ours {
                 self.work.leases.lost(&ended.held);
                 continue;
@@ -524,7 +552,11 @@ impl Dispatcher {
         self.go_on(ended, ours);
     }
 
-    async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
+    /// Begins to carry out what was decided. The pairs wait until it is known what came of it.
+    async fn look_for_decisions(&mut self) -> Result<(), StoreError> {
+        if !self.deciding.is_empty() {
+            return Ok(());
+        }
         let now = self.work.now();
         let pause = if self.doubtful.is_empty() { LOOK_FOR_DECISIONS } else { IN_DOUBT };
         if now.saturating_sub(self.looked_for_decisions) < pause {
@@ -533,21 +565,44 @@ impl Dispatcher {
         self.looked_for_decisions = now;
         let held = self.queues.iter().map(|(queue, r)| (queue.clone(), Arc::clone(&r.held)));
         let held: BTreeMap<_, _> = held.collect();
-        let (letters, done) = self.work.carry_out_decisions(&held).await;
-        let pairs = letters.into_iter().map(|letter| {
-            let QueuedRow { stream, row } = letter.queued;
-            (letter.queue, stream, row.recipient)
+        let (letters, more) = self.work.decided(&held).await?;
+        if letters.is_empty() && self.doubtful.is_empty() {
+            return Ok(());
+        }
+        for letter in &letters {
+            let QueuedRow { stream, row } = &letter.queued;
+            let pair = (letter.queue.clone(), stream.clone(), row.recipient.clone());
+            let place = self.doubtful.entry(pair).or_insert(letter.place);
+            *place = letter.place.min(*place);
+        }
+        let work = Arc::clone(&self.work);
+        self.deciding.spawn(async move {
+            let carried_out = AssertUnwindSafe(work.carry_out(&held, letters)).catch_unwind().await;
+            let is_done = carried_out.is_ok_and(|(_, done)| done.is_ok());
+            Decided { is_done, more }
         });
-        self.doubtful.extend(pairs);
-        done?;
-        for pair in std::mem::take(&mut self.doubtful) {
+        Ok(())
+    }
+
+    /// Takes back into the queues what was decided about.
+    fn take_back(&mut self, decided: &Decided) {
+        if !decided.is_done {
+            return;
+        }
+        if decided.more {
+            self.looked_for_decisions = Duration::ZERO;
+        }
+        for (pair, mut place) in std::mem::take(&mut self.doubtful) {
             // What went back stands before what was read, and nothing is behind it any more.
-            self.lanes.remove(&pair);
+            if let Some(first) = self.lanes.remove(&pair).first() {
+                place = place.min(first.place);
+            }
             if let Some(reading) = self.queues.get_mut(&pair.0) {
-                (reading.after, reading.more) = (QueuePlace::default(), true);
+                let before =
+                    QueuePlace { sequence: place.sequence.saturating_sub(1), index: u32::MAX };
+                (reading.after, reading.more) = (reading.after.min(before), true);
             }
         }
-        Ok(())
     }
 }
 

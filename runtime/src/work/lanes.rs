@@ -16,13 +16,14 @@ pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     by_key: BTreeMap<LaneKey, Lane>,
-    ready: VecDeque<LaneKey>,
+    /// With the turns that they have; a lane that was taken out, or has another by now, has none.
+    ready: VecDeque<(u64, LaneKey)>,
     /// Until when, in the order in which they were put off: those that wait for the same moment, such
     /// as the next probe of a gateway, take turns.
     delayed: BTreeSet<(Duration, u64, LaneKey)>,
     queues: BTreeMap<Queue, InMemory>,
     pushed: u64,
-    put_off: u64,
+    turns: u64,
 }
 
 /// What is in memory of one queue.
@@ -61,6 +62,8 @@ pub(crate) type Serial = u64;
 #[derive(Debug, Default)]
 struct Lane {
     rows: VecDeque<(Serial, OutboxRow)>,
+    /// Its next turn.
+    turn: u64,
     /// How often the first was put off for reasons that are not its own.
     put_off: u32,
     /// Whether the first is to be tried again.
@@ -157,11 +160,13 @@ impl Lanes {
     }
 
     fn schedule(&mut self, key: LaneKey, now: Duration, wait: Duration) {
+        let Some(lane) = self.by_key.get_mut(&key) else { return };
+        self.turns += 1;
+        lane.turn = self.turns;
         if wait.is_zero() {
-            self.ready.push_back(key);
+            self.ready.push_back((self.turns, key));
         } else {
-            self.put_off += 1;
-            self.delayed.insert((now + wait, self.put_off, key));
+            self.delayed.insert((now + wait, self.turns, key));
         }
     }
 
@@ -171,13 +176,13 @@ impl Lanes {
             if *until > now {
                 break;
             }
-            if let Some((.., key)) = self.delayed.pop_first() {
-                self.ready.push_back(key);
+            if let Some((_, turn, key)) = self.delayed.pop_first() {
+                self.ready.push_back((turn, key));
             }
         }
         loop {
-            let key = self.ready.pop_front()?;
-            if self.by_key.contains_key(&key) {
+            let (turn, key) = self.ready.pop_front()?;
+            if self.by_key.get(&key).is_some_and(|lane| lane.turn == turn) {
                 return Some(key);
             }
         }
@@ -282,8 +287,6 @@ impl Lanes {
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);
         let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
-        self.delayed.retain(|(.., of)| of != key);
-        self.ready.retain(|of| of != key);
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
         if let Some(of) = self.queues.get_mut(&key.0) {
             for row in &rows {
@@ -302,7 +305,7 @@ impl Lanes {
         self.by_key.retain(|(of, _, _), _| of != queue);
         self.queues.remove(queue);
         self.delayed.retain(|(.., (of, _, _))| of != queue);
-        self.ready.retain(|(of, _, _)| of != queue);
+        self.ready.retain(|(_, (of, _, _))| of != queue);
     }
 }
 

@@ -139,7 +139,9 @@ impl Relay {
         let work = Arc::clone(&self.work);
         let store = work.store();
         let queue = self.parked.queue(held.lease.partition);
-        work.carry_out_decisions(&[(queue.clone(), Arc::clone(held))].into()).await.1?;
+        let queues = [(queue.clone(), Arc::clone(held))].into();
+        let (letters, _) = work.decided(&queues).await?;
+        work.carry_out(&queues, letters).await.1?;
         let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], ROWS).await?;
         for row in rows {
             let change = self.catch_up(held, at, &row).await?;

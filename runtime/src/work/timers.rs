@@ -172,10 +172,10 @@ impl Timers {
 
     fn suspicion(&self, timer: &DueTimer, of: &(String, u16), held: &Held) -> Option<Suspicion> {
         let is_cleared = self.cleared.get(of) == Some(&held.lease.epoch);
-        match timer.begun {
-            true => Some(Suspicion::Begun),
-            false => (held.is_from_dead() && !is_cleared).then_some(Suspicion::Waited),
+        if timer.begun {
+            return Some(Suspicion::Begun);
         }
+        (held.is_from_dead() && !is_cleared).then_some(Suspicion::Waited)
     }
 
     /// How long a suspect is not to begin, if it is not.
@@ -269,7 +269,11 @@ impl Timers {
         };
         let held = self.held.iter().map(|((c, p), held)| (queue(c, *p), Arc::clone(held)));
         let held: BTreeMap<_, _> = held.collect();
-        self.work.carry_out_decisions(&held).await.1
+        let (letters, more) = self.work.decided(&held).await?;
+        if more {
+            self.looked_for_decisions = Duration::ZERO;
+        }
+        self.work.carry_out(&held, letters).await.1
     }
 }
 

@@ -35,7 +35,7 @@ async fn decide(on: &Subject, id: Uuid, decision: DeadLetterDecision) -> bool {
 }
 
 async fn decided(on: &Subject, queues: &[Queue]) -> Vec<DeadLetter> {
-    on.store.decided_dead_letters(queues).await.expect("the dead letters are read")
+    on.store.decided_dead_letters(queues, 100).await.expect("the dead letters are read")
 }
 
 async fn resolve(on: &Subject, worker: &Worker, letter: &DeadLetter, more: &[QueuedRow]) -> bool {
@@ -221,6 +221,10 @@ pub(super) async fn only_heads_are_decided(on: Subject) {
     found.sort_by_key(|letter| letter.place);
     let found: Vec<_> = found.iter().map(|l| (l.queued.row.id, l.decision)).collect();
     assert_eq!(found, [(ids[0], Some(REDRIVE)), (ids[3], Some(REFUSE))]);
+    for (limit, count) in [(0, 0), (1, 1), (2, 2)] {
+        let some = on.store.decided_dead_letters(&[queue(0)], limit).await;
+        assert_eq!(some.expect("the dead letters are read").len(), count, "limit {limit}");
+    }
     let shown: Vec<_> = on.dead_letters(9).await.iter().map(|letter| letter.decision).collect();
     assert_eq!(shown, [Some(REDRIVE), None, None, Some(REFUSE), None]);
 }

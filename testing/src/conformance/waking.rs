@@ -68,7 +68,7 @@ pub(super) async fn decisions_wake(on: Subject) {
         let kept = on.store.decide_dead_letter(0, queued.row.id, redrive).await;
         assert!(kept.expect("the store is available"));
         joined(woken).await;
-        let letter = on.store.decided_dead_letters(&[queue(0)]).await;
+        let letter = on.store.decided_dead_letters(&[queue(0)], 9).await;
         let letter = letter.expect("the dead letters are read").remove(0);
         let woken = waiting(&there).await;
         let resolved = on.store.resolve_dead_letter(&worker.lease, &letter, &[]).await;

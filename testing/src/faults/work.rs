@@ -107,8 +107,12 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.write(self.inner().decide_dead_letter(partition, id, decision)).await
     }
 
-    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(self.inner().decided_dead_letters(queues)).await
+    async fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(self.inner().decided_dead_letters(queues, limit)).await
     }
 
     async fn resolve_dead_letter(

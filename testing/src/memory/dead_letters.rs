@@ -39,7 +39,7 @@ impl State {
         true
     }
 
-    pub(super) fn decided(&self, queues: &[Queue]) -> Vec<DeadLetter> {
+    pub(super) fn decided(&self, queues: &[Queue], limit: usize) -> Vec<DeadLetter> {
         let of_partition = |partition: &PartitionState| {
             let decided = partition
                 .dead
@@ -53,7 +53,7 @@ impl State {
             };
             decided.map(shown).collect::<Vec<_>>()
         };
-        self.partitions.iter().flat_map(of_partition).collect()
+        self.partitions.iter().flat_map(of_partition).take(limit).collect()
     }
 
     pub(super) fn park(&mut self, partition: u16, rows: &[QueuedRow], error: &str) {

@@ -131,8 +131,12 @@ impl WorkQueues for InMemoryEventStore {
         Ok(is_kept)
     }
 
-    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(self.locked().decided(queues))
+    async fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.locked().decided(queues, limit))
     }
 
     async fn resolve_dead_letter(

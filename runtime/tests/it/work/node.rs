@@ -58,6 +58,7 @@ pub(crate) struct Node<S> {
 #[derive(Debug, Default)]
 struct Plan {
     mishaps: BTreeMap<&'static str, VecDeque<Mishap>>,
+    slow: BTreeMap<&'static str, Duration>,
     counts: BTreeMap<&'static str, u64>,
     holding: u32,
     calls: u64,
@@ -155,6 +156,11 @@ impl<S: Send + Sync> Node<S> {
         self.plan().open.1
     }
 
+    /// Each call of the method takes so long from now on.
+    pub(crate) fn slow(&self, method: &'static str, time: Duration) {
+        self.plan().slow.insert(method, time);
+    }
+
     /// Whether an answer is being held.
     pub(crate) fn holds(&self) -> bool {
         self.plan().holding > 0
@@ -212,6 +218,10 @@ impl<S: Send + Sync> Node<S> {
         }
         if mishap == Some(Mishap::FailsBefore) {
             return Err(StoreError::unavailable("failed before"));
+        }
+        let slow = self.plan().slow.get(method).copied();
+        if let Some(time) = slow {
+            tokio::time::sleep(time).await;
         }
         let answer = call.await;
         match mishap {
@@ -468,8 +478,12 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("decide_dead_letter", decided).await
     }
 
-    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        self.pass("decided_dead_letters", self.store.decided_dead_letters(queues)).await
+    async fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.pass("decided_dead_letters", self.store.decided_dead_letters(queues, limit)).await
     }
 
     async fn resolve_dead_letter(

@@ -122,6 +122,77 @@ async fn nothing_is_parked_behind_what_was_re_driven() {
     }
 }
 
+/// Thousands of decisions, made one after the other, do not keep others waiting.
+#[tokio::test(start_paused = true)]
+async fn others_go_on_while_thousands_of_dead_letters_are_re_driven() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    let content =
+        Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(1))).unwrap();
+    let rows: Vec<_> =
+        (0..1_000).map(|n| world.row("a", &format!("b{n}"), content.clone())).collect();
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    world.memory.park(partition, &rows, "it is broken").await.unwrap();
+    node.slow("resolve_dead_letter", millis(20));
+    for letter in world.dead_letters().await {
+        assert!(world.decide(&letter, DeadLetterDecision::Redrive).await);
+    }
+    let begun = tokio::time::Instant::now();
+    for n in 0..10 {
+        let asked = tokio::time::Instant::now();
+        tell_to(&app, "x", Act::Ask { to: "c".into(), tag: n, act: Box::new(Act::Note(1)) }).await;
+        heard(&app, "x", &format!("{n}: note 1")).await;
+        assert!(asked.elapsed() < millis(500), "{n}: {:?}", asked.elapsed());
+        tokio::time::sleep(millis(300)).await;
+    }
+    assert!(!world.dead_letters().await.is_empty(), "it takes 20 seconds");
+    eventually("all are", async || world.dead_letters().await.is_empty()).await;
+    // A portion follows the other without a pause.
+    assert!(begun.elapsed() < millis(30_000), "{:?}", begun.elapsed());
+    world.quiet().await;
+    for n in [0, 1, 500, 999] {
+        assert_eq!(log(&app, &format!("b{n}")).await, ["note 1"], "b{n}");
+    }
+}
+
+/// A pair is read anew when its next dead letter is re-driven, also while a row of it is executed.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_executed_is_not_executed_beside_itself() {
+    let world = World::new();
+    let _app = world.app();
+    let broken = |n| Encoded {
+        name: "outside.ask".into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes: vec![255; n],
+    };
+    let asked = Codecs::default()
+        .encode(&Actor::id("a").stream(), &super::actor::OutsideRequest::Ask("one".into()))
+        .unwrap();
+    let call = |content: Encoded| {
+        let mut row = world.row("a", "b", content);
+        row.row.kind = composable_rust_core::OutboxKind::Call;
+        row.row.target = "outside".to_owned();
+        row
+    };
+    let rows = [call(asked), call(broken(3))];
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    world.memory.park(partition, &rows[..1], "it is broken").await.unwrap();
+    world.memory.park(partition, &rows[1..], "it is broken too").await.unwrap();
+    let letters = world.dead_letters().await;
+    world.outside.next([super::actor::Behaviour::Hangs]);
+    assert!(world.decide(&letters[0], DeadLetterDecision::Redrive).await);
+    eventually("it is called", async || world.outside.calls() == 1).await;
+    assert!(world.decide(&letters[1], DeadLetterDecision::Redrive).await);
+    tokio::time::sleep(millis(3_000)).await;
+    assert_eq!(world.outside.calls(), 1);
+    // It ran into its time limit and is tried again.
+    eventually("it is called again", async || world.outside.calls() == 2).await;
+    tokio::time::sleep(millis(3_000)).await;
+    assert_eq!(world.outside.calls(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_internal_command_is_refused_whoever_queued_it() {
     let world = World::new();

@@ -112,8 +112,12 @@ impl<D: Defect> WorkQueues for Broken<D> {
         Ok(self.defect.decided(decision, is_kept))
     }
 
-    async fn decided_dead_letters(&self, queues: &[Queue]) -> Result<Vec<DeadLetter>, StoreError> {
-        self.store.decided_dead_letters(queues).await
+    async fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        self.store.decided_dead_letters(queues, limit).await
     }
 
     async fn resolve_dead_letter(
