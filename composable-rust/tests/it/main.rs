@@ -5,3 +5,4 @@ mod deadly;
 mod process;
 mod projections;
 mod rolling;
+mod sending;

@@ -44,10 +44,15 @@ impl Process {
         }
     }
 
+    /// Freezes it (`-STOP`), wakes it (`-CONT`), or has it stop (`-TERM`).
+    pub(crate) fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it can be told: {}", self.said());
+    }
+
     /// Has it stop as an orchestrator does, and waits for it.
     pub(crate) fn stop(&mut self) {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(told.is_ok_and(|status| status.success()), "it can be told: {}", self.said());
+        self.signal("-TERM");
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is ours") {

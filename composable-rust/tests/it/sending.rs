@@ -1,0 +1,224 @@
+//! Two processes send to another service over a broker, and each is frozen in turn for longer than its
+//! lease: what it has in hand when it wakes comes again, and first occurrences keep the order of each
+//! pair.
+
+use std::collections::BTreeMap;
+use std::env::var;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use composable_rust::postgres::PostgresEventStore;
+use composable_rust::prelude::*;
+use composable_rust::redpanda::RedpandaEventBus;
+use composable_rust::testing::InMemoryEventStore;
+use composable_rust::{Delivery as _, EventBus as _, asked_to_stop};
+use composable_rust_testing::TestDatabase;
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::process::Process;
+
+/// Tells sinks in the other service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Source;
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum SourceCommand {
+    Tell { sink: u32, n: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum SourceEvent {
+    Told { sink: u32, n: u32 },
+}
+
+impl Aggregate for Source {
+    const NAME: &'static str = "source";
+    type Command = SourceCommand;
+    type Event = SourceEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, command: SourceCommand, _: &Context<Self>) -> Decision<Self> {
+        let SourceCommand::Tell { sink, n } = command;
+        record(SourceEvent::Told { sink, n })
+    }
+
+    fn apply(&mut self, _: SourceEvent) {}
+
+    fn react(&self, event: &SourceEvent, ctx: &Context<Self>) -> Reactions<SourceCommand> {
+        let SourceEvent::Told { sink, n } = event;
+        let by = ctx.id().as_str().to_owned();
+        effects![tell(&Sink::id(sink.to_string()), SinkCommand::Note { by, n: *n })]
+    }
+}
+
+/// What each source has said, in the order in which it was heard.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Sink(BTreeMap<String, Vec<u32>>);
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum SinkCommand {
+    Note { by: String, n: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum SinkEvent {
+    Noted { by: String, n: u32 },
+}
+
+impl Aggregate for Sink {
+    const NAME: &'static str = "sink";
+    type Command = SinkCommand;
+    type Event = SinkEvent;
+    type Rejection = std::convert::Infallible;
+    type Environment = ();
+
+    fn decide(&self, command: SinkCommand, _: &Context<Self>) -> Decision<Self> {
+        let SinkCommand::Note { by, n } = command;
+        record(SinkEvent::Noted { by, n })
+    }
+
+    fn apply(&mut self, event: SinkEvent) {
+        let SinkEvent::Noted { by, n } = event;
+        self.0.entry(by).or_default().push(n);
+    }
+}
+
+const SOURCES: u32 = 12;
+const SINKS: u32 = 6;
+const LEASE: Duration = Duration::from_secs(3);
+/// The time for anything that is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a process is told where its store is, and what its topics begin with.
+const STORE: &str = "SENDING_STORE";
+const PREFIX: &str = "SENDING_PREFIX";
+
+fn brokers() -> String {
+    var("KAFKA_BROKERS").expect("KAFKA_BROKERS is set; `cargo xtask test` starts a broker")
+}
+
+async fn bus(prefix: &str) -> RedpandaEventBus {
+    let bus = RedpandaEventBus::builder(&brokers()).topic_prefix(prefix).partitions(3);
+    bus.connect().await.unwrap()
+}
+
+async fn sources(url: &str, prefix: &str) -> App {
+    App::builder(PostgresEventStore::connect(url).await.unwrap())
+        .aggregate::<Source>(())
+        .remote::<Sink>()
+        .event_bus(bus(prefix).await)
+        .settings(|settings| settings.lease = LEASE)
+        .build()
+        .unwrap()
+}
+
+/// The process. As a test of its own, it does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sender() {
+    let (Ok(url), Ok(prefix)) = (var(STORE), var(PREFIX)) else { return };
+    let app = sources(&url, &prefix).await;
+    app.start();
+    println!("started");
+    asked_to_stop().await;
+    assert!(app.shutdown(PATIENCE).await);
+}
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "it never came: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How many partitions each process holds of what is sent, by the names of the processes.
+async fn holders(pool: &sqlx::PgPool) -> BTreeMap<String, i64> {
+    let rows = "select holder::text, count(*) from leases \
+                where worker = 'send/bus' and holder is not null group by holder";
+    sqlx::query_as(rows).fetch_all(pool).await.unwrap().into_iter().collect()
+}
+
+/// Freezes `process` while it sends, until the other has everything and goes on, and wakes it.
+async fn sleep_through_the_lease(pool: &sqlx::PgPool, process: &Process) {
+    until("both have work", async || holders(pool).await.len() == 2).await;
+    process.signal("-STOP");
+    until("the other has all of it", async || holders(pool).await.len() == 1).await;
+    let newest = "select coalesce(max(log_offset), 0) from events";
+    let newest: i64 = sqlx::query_scalar(newest).fetch_one(pool).await.unwrap();
+    until("the log grows", async || {
+        let rows = sqlx::query_scalar::<_, i64>("select coalesce(max(log_offset), 0) from events");
+        rows.fetch_one(pool).await.unwrap() > newest + 20
+    })
+    .await;
+    process.signal("-CONT");
+    until("it has work again", async || holders(pool).await.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
+    let (database, prefix) = (TestDatabase::create().await, format!("{}.", Uuid::new_v4()));
+    let (url, bus) = (database.url(), bus(&prefix).await);
+    let sinks = App::builder(InMemoryEventStore::new().with_log_id(Uuid::new_v4()))
+        .aggregate::<Sink>(())
+        .serve::<Sink>()
+        .event_bus(bus.clone())
+        .build()
+        .unwrap();
+    sinks.start();
+    let writer = Arc::new(sources(&url, &prefix).await);
+    let variables = [(STORE, &*url), (PREFIX, &*prefix)];
+    let mut processes = [0, 1].map(|_| Process::start("sending::sender", &variables));
+    for process in &mut processes {
+        process.says("started").await;
+    }
+
+    let (over, is_over) = tokio::sync::watch::channel(false);
+    let mut writing = tokio::task::JoinSet::new();
+    for source in 0..SOURCES {
+        let (writer, is_over) = (Arc::clone(&writer), is_over.clone());
+        writing.spawn(async move {
+            let source = writer.handle(&Source::id(source.to_string()));
+            let mut n = 0;
+            while !*is_over.borrow() {
+                for sink in 0..SINKS {
+                    source.send(SourceCommand::Tell { sink, n }).await.unwrap();
+                }
+                n += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            n
+        });
+    }
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    for round in 0..4 {
+        sleep_through_the_lease(&pool, &processes[round % 2]).await;
+    }
+    over.send_replace(true);
+    let told: Vec<u32> = writing.join_all().await;
+
+    let all = usize::try_from(told.iter().sum::<u32>()).unwrap();
+    for sink in 0..SINKS {
+        let sink = sinks.handle(&Sink::id(sink.to_string()));
+        let heard = |sink: &Sink| {
+            (sink.0.values().map(Vec::len).sum::<usize>() >= all).then(|| sink.0.clone())
+        };
+        for (source, notes) in sink.wait(heard, PATIENCE).await.unwrap() {
+            assert!(notes.iter().zip(0..).all(|(n, next)| *n == next), "{source}: {notes:?}");
+        }
+    }
+    processes.iter_mut().for_each(Process::stop);
+
+    // On the topic itself, repeats aside.
+    let topics = ["sink-commands".to_owned()];
+    let mut deliveries = bus.subscribe("audit", &topics, &[]).await.unwrap();
+    let (mut ids, mut repeats) = (std::collections::BTreeSet::new(), 0);
+    while ids.len() < all * usize::try_from(SINKS).unwrap() {
+        let delivery = deliveries.next().await.unwrap().unwrap();
+        repeats += usize::from(!ids.insert(delivery.message().header("ce_id").unwrap().to_owned()));
+        delivery.acknowledge().await.unwrap();
+    }
+    println!("{} messages, {repeats} came again; {} absorbed", ids.len(), sinks.absorbed());
+}
