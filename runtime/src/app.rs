@@ -266,18 +266,20 @@ impl App {
         self.shutdown(grace).await
     }
 
-    /// Refuses new commands and lets those that were accepted finish, for at most `grace`. Returns
-    /// whether all of them did; what did not may or may not be recorded.
+    /// Refuses new commands at once and lets those that were accepted finish, for at most `grace`.
+    /// Returns whether all of them did; what did not may or may not be recorded. A projection does
+    /// not end its transaction: the next process projects those events. When the grace is over, the
+    /// leases are given up, which takes up to a second more.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         let shared = &self.0.shared;
         let late = shared.clock.sleep(grace);
         let working = self.0.working();
+        // From now on commands are refused; what the workers deliver still goes through the instances.
+        shared.tasks.close();
         let done = async {
-            // Workers first: what they have under way goes through the instances.
             if let Some(working) = &working {
                 working.stop().await;
             }
-            shared.tasks.close();
             shared.tasks.wait().await;
         };
         let ended = tokio::select! {
@@ -285,11 +287,8 @@ impl App {
             () = done => true,
             () = late => false,
         };
-        if !ended {
-            shared.tasks.close();
-            if let Some(working) = working {
-                working.abandon();
-            }
+        if !ended && let Some(working) = working {
+            working.give_up().await;
         }
         ended
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Clock, Lease, LeaseAction, LeaseRound, LeaseTable, OutboxKind, SharedEventStore,
+    Clock, Lease, LeaseAction, LeaseRound, LeaseTable, OutboxKind, SharedEventStore, StandingLease,
     WorkQueues as _,
 };
 use tokio::sync::watch;
@@ -167,6 +167,21 @@ impl Leases {
         }
     }
 
+    /// Gives up all leases in one statement, also those that something still works under: whoever
+    /// claims them next is not held up, and what is written under the old ones is refused.
+    pub(crate) async fn give_up(&self) -> Result<(), composable_rust_core::StoreError> {
+        let held = std::mem::take(&mut self.lock().held);
+        for held in held.values() {
+            held.leaving.store(true, Ordering::SeqCst);
+        }
+        let changes = held.values().map(|held| (held.lease.clone(), LeaseAction::Release));
+        let (holder, ttl) = (self.0.holder, self.0.ttl);
+        let changes = changes.collect();
+        let round = LeaseRound { holder, workers: Vec::new(), ttl, min_epoch: 0, changes };
+        self.0.store.change_leases(&round).await?;
+        Ok(())
+    }
+
     fn changed(&self) {
         self.0.changes.send_modify(|n| *n += 1);
     }
@@ -322,6 +337,61 @@ fn retry_pause(ttl: Duration, failures: u32) -> Duration {
     (ttl / 15).saturating_mul(1 << (failures - 1).min(8)).min(ttl / 3)
 }
 
+/// The leases that the same processes share evenly: those of a worker with several partitions, or
+/// those of all workers with a single one that the same processes have announced.
+struct Pool {
+    leases: Vec<(String, u16)>,
+    /// How many of them the other processes hold each.
+    others: BTreeMap<Uuid, usize>,
+}
+
+impl Pool {
+    /// Each process's share; some have one less.
+    fn share(&self) -> usize {
+        self.leases.len().div_ceil(self.others.len() + 1)
+    }
+
+    /// What no process must have less of.
+    fn least(&self) -> usize {
+        self.leases.len() / (self.others.len() + 1)
+    }
+
+    /// How many leases this process may hold: another that has too few comes first.
+    fn limit(&self) -> usize {
+        let least = self.least();
+        if self.others.values().any(|theirs| *theirs < least) { least } else { self.share() }
+    }
+}
+
+fn pools(
+    holder: Uuid,
+    partitions: &BTreeMap<String, u16>,
+    announced: &[String],
+    table: &LeaseTable,
+) -> Vec<Pool> {
+    let mut shared = Vec::new();
+    let mut single: BTreeMap<BTreeSet<Uuid>, Vec<(String, u16)>> = BTreeMap::new();
+    for worker in announced {
+        let others = table.members.iter().filter(|(of, who)| of == worker && *who != holder);
+        let others: BTreeSet<Uuid> = others.map(|(_, who)| *who).collect();
+        match partitions.get(worker).copied().unwrap_or(0) {
+            0 => {}
+            1 => single.entry(others).or_default().push((worker.clone(), 0)),
+            count => shared.push((others, (0..count).map(|p| (worker.clone(), p)).collect())),
+        }
+    }
+    let pool = |(others, leases): (BTreeSet<Uuid>, Vec<(String, u16)>)| {
+        let theirs = |who: &Uuid| {
+            let standing = table.leases.iter().filter(|s| s.holder == Some(*who) && !s.lapsed);
+            let key = |s: &StandingLease| (s.lease.worker.clone(), s.lease.partition);
+            standing.filter(|s| leases.contains(&key(s))).count()
+        };
+        let others = others.iter().map(|who| (*who, theirs(who))).collect();
+        Pool { leases, others }
+    };
+    shared.into_iter().chain(single).map(pool).collect()
+}
+
 /// What to do with the leases: renew those held, claim up to a fair share of what is free, give up
 /// what is beyond it once nobody works under it.
 fn plan(
@@ -332,30 +402,28 @@ fn plan(
     held: &BTreeMap<(String, u16), Arc<Held>>,
 ) -> Vec<(Lease, LeaseAction)> {
     let mut changes = Vec::new();
-    for worker in announced {
-        let count = partitions.get(worker).copied().unwrap_or(0);
-        let share = usize::from(count.div_ceil(members(holder, worker, table)));
+    for pool in pools(holder, partitions, announced, table) {
+        let (limit, count) = (pool.limit(), pool.leases.len());
         let mut own = 0;
-        for held in held.values().filter(|held| held.lease.worker == *worker) {
+        for held in pool.leases.iter().filter_map(|key| held.get(key)) {
             own += usize::from(!held.is_leaving());
-            if own > share {
+            if own > limit {
                 held.leaving.store(true, Ordering::SeqCst);
             }
         }
         // Whoever claims at the same time begins elsewhere.
-        let first = u16::try_from(holder.as_u128() % u128::from(count.max(1))).unwrap_or(0);
-        for n in 0..count {
-            let partition = (first + n) % count;
-            if own >= share {
+        let first = usize::try_from(holder.as_u128() % count.max(1) as u128).unwrap_or(0);
+        for (worker, partition) in pool.leases.iter().cycle().skip(first).take(count) {
+            if own >= limit {
                 break;
             }
-            if held.contains_key(&(worker.clone(), partition)) {
+            if held.contains_key(&(worker.clone(), *partition)) {
                 continue;
             }
             let standing = table
                 .leases
                 .iter()
-                .find(|s| s.lease.worker == *worker && s.lease.partition == partition);
+                .find(|s| s.lease.worker == *worker && s.lease.partition == *partition);
             // The answer to a claim was lost, or somebody gave it up who still worked under it.
             if let Some(own) = standing.filter(|s| s.holder == Some(holder) && !s.lapsed) {
                 changes.push((own.lease.clone(), LeaseAction::Release));
@@ -363,7 +431,7 @@ fn plan(
             let free = standing.is_none_or(|s| s.holder.is_none() || s.lapsed);
             if free {
                 let epoch = standing.map_or(0, |s| s.lease.epoch);
-                let lease = Lease { worker: worker.clone(), partition, epoch };
+                let lease = Lease { worker: worker.clone(), partition: *partition, epoch };
                 changes.push((lease, LeaseAction::Claim));
                 own += 1;
             }
@@ -389,13 +457,6 @@ fn was_left(holder: Uuid, table: &LeaseTable, lease: &Lease) -> bool {
     standing.and_then(|standing| standing.holder).is_some_and(|last| last != holder)
 }
 
-/// How many processes share a worker, this one among them.
-fn members(holder: Uuid, worker: &str, table: &LeaseTable) -> u16 {
-    let others = table.members.iter().filter(|(of, who)| of == worker && *who != holder);
-    let others: BTreeSet<Uuid> = others.map(|(_, who)| *who).collect();
-    u16::try_from(others.len() + 1).unwrap_or(u16::MAX)
-}
-
 /// How many leases this process should have besides those that it holds, and will: they are free, or
 /// held by somebody who has more than a share.
 fn missing(
@@ -405,21 +466,20 @@ fn missing(
     table: &LeaseTable,
     held: &BTreeMap<(String, u16), Arc<Held>>,
 ) -> usize {
-    let of_worker = |worker: &String| {
-        let count = partitions.get(worker).copied().unwrap_or(0);
-        let members = members(holder, worker, table);
-        let own = held.keys().filter(|(of, _)| of == worker).count();
-        let mut theirs: BTreeMap<Uuid, usize> = BTreeMap::new();
-        let standing = table.leases.iter().filter(|s| s.lease.worker == *worker && !s.lapsed);
-        for who in standing.filter_map(|s| s.holder).filter(|who| *who != holder) {
-            *theirs.entry(who).or_default() += 1;
-        }
-        let free = usize::from(count).saturating_sub(own + theirs.values().sum::<usize>());
-        let share = usize::from(count.div_ceil(members));
-        let beyond: usize = theirs.values().map(|theirs| theirs.saturating_sub(share)).sum();
-        usize::from(count / members).saturating_sub(own).min(free + beyond)
+    let of_pool = |pool: &Pool| {
+        let own = pool.leases.iter().filter(|key| held.contains_key(key)).count();
+        let elsewhere = |s: &&StandingLease| {
+            !s.lapsed
+                && s.holder.is_some_and(|who| who != holder)
+                && pool.leases.iter().any(|(w, p)| *w == s.lease.worker && *p == s.lease.partition)
+        };
+        let theirs = table.leases.iter().filter(elsewhere).count();
+        let free = pool.leases.len().saturating_sub(own + theirs);
+        let least = pool.least();
+        let beyond: usize = pool.others.values().map(|theirs| theirs.saturating_sub(least)).sum();
+        least.saturating_sub(own).min(free + beyond)
     };
-    announced.iter().map(of_worker).sum()
+    pools(holder, partitions, announced, table).iter().map(of_pool).sum()
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -429,7 +489,6 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use composable_rust_core::StandingLease;
 
     fn held(worker: &str, partition: u16) -> ((String, u16), Arc<Held>) {
         let lease = Lease { worker: worker.to_owned(), partition, epoch: 1 };
@@ -509,5 +568,96 @@ mod tests {
         let partitions = BTreeMap::from([("old".to_owned(), 1)]);
         let changes = plan(me, &partitions, &[], &LeaseTable::default(), &own);
         assert_eq!(kinds(&changes, LeaseAction::Release), [0]);
+    }
+
+    /// Processes whose rounds come in turn, until nothing changes any more.
+    #[derive(Default)]
+    struct Processes {
+        held: BTreeMap<Uuid, BTreeMap<(String, u16), Arc<Held>>>,
+        workers: BTreeMap<Uuid, BTreeMap<String, u16>>,
+    }
+
+    impl Processes {
+        fn join(&mut self, who: u128, workers: &[&str]) {
+            let workers = workers.iter().map(|worker| ((*worker).to_owned(), 1));
+            self.workers.insert(Uuid::from_u128(who), workers.collect());
+            self.held.insert(Uuid::from_u128(who), BTreeMap::new());
+        }
+
+        fn leave(&mut self, who: u128) {
+            self.workers.remove(&Uuid::from_u128(who));
+            self.held.remove(&Uuid::from_u128(who));
+        }
+
+        fn table(&self) -> LeaseTable {
+            let standing = |who: Uuid, held: &Arc<Held>| StandingLease {
+                lease: held.lease.clone(),
+                holder: Some(who),
+                lapsed: false,
+            };
+            let of = |(who, held): (&Uuid, &BTreeMap<_, Arc<Held>>)| {
+                held.values().map(|held| standing(*who, held)).collect::<Vec<_>>()
+            };
+            let members = |(who, workers): (&Uuid, &BTreeMap<String, u16>)| {
+                workers.keys().map(|worker| (worker.clone(), *who)).collect::<Vec<_>>()
+            };
+            LeaseTable {
+                leases: self.held.iter().flat_map(of).collect(),
+                members: self.workers.iter().flat_map(members).collect(),
+                ..LeaseTable::default()
+            }
+        }
+
+        /// How many leases each has when nothing changes any more.
+        fn settled(&mut self) -> Vec<usize> {
+            for _ in 0..20 {
+                let mut is_at_rest = true;
+                for who in self.workers.keys().copied().collect::<Vec<_>>() {
+                    let workers = &self.workers[&who];
+                    let announced: Vec<_> = workers.keys().cloned().collect();
+                    let changes = plan(who, workers, &announced, &self.table(), &self.held[&who]);
+                    let own = self.held.entry(who).or_default();
+                    for (lease, action) in changes {
+                        let key = (lease.worker.clone(), lease.partition);
+                        is_at_rest &= action == LeaseAction::Renew;
+                        match action {
+                            LeaseAction::Claim | LeaseAction::Seize => {
+                                own.insert(key.clone(), held(&key.0, 0).1);
+                            }
+                            LeaseAction::Release => {
+                                own.remove(&key);
+                            }
+                            LeaseAction::Renew => {}
+                        }
+                    }
+                }
+                if is_at_rest {
+                    return self.held.values().map(BTreeMap::len).collect();
+                }
+            }
+            panic!("they do not come to rest: {:?}", self.held)
+        }
+    }
+
+    #[test]
+    fn single_leases_are_shared_evenly() {
+        let workers = ["a", "b", "c", "d"];
+        let mut processes = Processes::default();
+        processes.join(1, &workers);
+        assert_eq!(processes.settled(), [4]);
+        processes.join(2, &workers);
+        assert_eq!(processes.settled(), [2, 2]);
+        processes.join(3, &workers);
+        let mut three = processes.settled();
+        three.sort_unstable();
+        assert_eq!(three, [1, 1, 2]);
+        processes.leave(1);
+        assert_eq!(processes.settled(), [2, 2]);
+        // A newer one does more, which only it can do; what both do is shared.
+        processes.leave(2);
+        processes.join(4, &["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(processes.settled(), [2, 4]);
+        processes.leave(3);
+        assert_eq!(processes.settled(), [6]);
     }
 }

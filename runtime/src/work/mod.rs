@@ -18,6 +18,7 @@ mod page;
 mod parked_streams;
 mod policies;
 mod policy_follower;
+mod projection_gauges;
 mod projection_handle;
 mod projection_runner;
 mod projections;

@@ -60,9 +60,11 @@ where
             }
         };
         let mut runner = Runner::new(registered, work, held, &mut failures);
-        let pause = match runner.follow().await {
-            Ok(()) | Err(Fault::Moved) => Duration::from_millis(100),
-            Err(fault) => runner.failed(fault).await,
+        let pause = tokio::select! {
+            biased;
+            // A transaction that is dropped leaves nothing behind; another process begins it anew.
+            () = work.stop.cancelled() => return,
+            pause = runner.turn() => pause,
         };
         drop(runner);
         if !work.pause(pause).await {
@@ -113,6 +115,14 @@ where
             state: ProjectionState::default(),
             looked: None,
             batch: FIRST_BATCH,
+        }
+    }
+
+    /// Follows the log for as long as it can. Returns the pause before the next try.
+    async fn turn(&mut self) -> Duration {
+        match self.follow().await {
+            Ok(()) | Err(Fault::Moved) => Duration::from_millis(100),
+            Err(fault) => self.failed(fault).await,
         }
     }
 
@@ -260,8 +270,6 @@ where
             }
             events.sort_by_key(|event| event.position);
             self.take(&events).await?;
-            let last = events.iter().map(|event| event.recorded_at).max();
-            lag::<P>(last.map_or(0.0, |at| work.shared.clock.now().since(at).as_secs_f64()));
         }
         Ok(())
     }
@@ -331,7 +339,6 @@ where
 
     /// Says that it has, if it was being rebuilt.
     async fn caught_up(&mut self) -> Result<(), Fault> {
-        lag::<P>(0.0);
         let (from, to) = ([ProjectionState::Rebuilding], ProjectionState::Running);
         if from.contains(&self.state) {
             self.change_state(self.held.lease.epoch, &from, &to).await?;
@@ -517,8 +524,4 @@ fn reached(events: &[RecordedEvent]) -> Vec<Checkpoint> {
         (partition, Checkpoint { partition, offset, event_id: Some(event.id) })
     };
     events.iter().map(checkpoint).collect::<BTreeMap<_, _>>().into_values().collect()
-}
-
-fn lag<P: Projection>(seconds: f64) {
-    metrics::gauge!("composable_rust_projection_lag_seconds", "projection" => P::NAME).set(seconds);
 }

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, ReplySource, SharedEventBus};
+use composable_rust_core::{Clock, OutboxKind, ReplySource, SharedEventBus};
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use super::follower::Follower;
 use super::leases::{Leases, worker_of};
 use super::policies::{RegisteredPolicy, Source};
 use super::policy_follower::{PolicyFollower, policy_worker};
+use super::projection_gauges;
 use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
 use super::published::Published;
@@ -45,6 +46,9 @@ pub(crate) struct Plans {
     pub(crate) bus: Option<SharedEventBus>,
 }
 
+/// How long giving up the leases may take once the grace is over.
+const GIVE_UP_LIMIT: Duration = Duration::from_secs(1);
+
 /// The workers of an app, at work.
 pub(crate) struct Working {
     stop: CancellationToken,
@@ -53,6 +57,8 @@ pub(crate) struct Working {
     keeper: TaskTracker,
     bus: Option<SharedEventBus>,
     subscriptions: Arc<Subscriptions>,
+    leases: Leases,
+    clock: Arc<dyn Clock>,
 }
 
 impl Working {
@@ -68,6 +74,21 @@ impl Working {
 
     pub(crate) fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         self.bus.as_ref().map(|bus| self.subscriptions.status(bus)).unwrap_or_default()
+    }
+
+    /// Ends everything at once, and gives up the leases so that another process need not wait until
+    /// they lapse.
+    pub(crate) async fn give_up(&self) {
+        self.abandon();
+        tokio::select! {
+            biased;
+            given_up = self.leases.give_up() => if let Err(error) = given_up {
+                tracing::warn!(%error, "failed to give up the leases; they lapse");
+            },
+            () = self.clock.sleep(GIVE_UP_LIMIT) => {
+                tracing::warn!("failed to give up the leases in time; they lapse");
+            }
+        }
     }
 
     /// Ends everything at once, as a crash would.
@@ -149,7 +170,7 @@ impl Plans {
             stop: stop.clone(),
         });
         keeper.spawn({
-            let stop = stop_keeping.clone();
+            let (leases, stop) = (leases.clone(), stop_keeping.clone());
             async move { leases.keep(stop).await }
         });
         let (store, clock) = (shared.store.clone(), Arc::clone(&shared.clock));
@@ -166,16 +187,20 @@ impl Plans {
             start_policy(policy, &work, &workers);
         }
         for projection in self.projections.values() {
-            let projection = Arc::clone(projection);
+            let (projection, measured) = (Arc::clone(projection), Arc::clone(projection));
             spawn(&workers, &work, projection.name(), move |work| {
                 projections::run(&projection, &work)
+            });
+            spawn(&workers, &work, measured.name(), move |work| {
+                projection_gauges::measure(Arc::clone(&measured), work)
             });
         }
         if self.bus.is_some() {
             self.start_bus(&work, &workers);
         }
         let (bus, subscriptions) = (work.bus.clone(), Arc::clone(&work.subscriptions));
-        Working { stop, stop_keeping, workers, keeper, bus, subscriptions }
+        let clock = Arc::clone(&shared.clock);
+        Working { stop, stop_keeping, workers, keeper, bus, subscriptions, leases, clock }
     }
 
     fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {

@@ -1,7 +1,7 @@
 //! Projections: following, rebuilding, poison, waiting, taking over.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use composable_rust_runtime::{App, Poison, ProjectionHandle, ProjectionWaitError
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMemoryReadModel};
 use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 
 use crate::account::{Account, AccountCommand as In, AccountEvent, Process};
 
@@ -931,4 +932,178 @@ fn totals_are_exact_after_crashes() {
             assert_eq!(model.get().cents.values().sum::<i64>(), 500, "seed {seed}");
         });
     }
+}
+
+/// Gauges as they were set last.
+#[derive(Default)]
+struct Gauges(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Gauges {
+    fn get(&self, name: &str) -> f64 {
+        let gauges = self.0.lock().unwrap();
+        let bits = gauges.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", gauges.keys()));
+        f64::from_bits(bits.load(Ordering::SeqCst))
+    }
+
+    fn lag(&self) -> (f64, f64) {
+        let seconds = self.get("composable_rust_projection_lag_seconds projection=totals");
+        (seconds, self.get("composable_rust_projection_lag_events projection=totals"))
+    }
+
+    fn is(&self, state: &str) -> bool {
+        let states = ["running", "rebuilding", "paused", "failed"].map(|state| {
+            let gauge = "composable_rust_projection_state projection=totals,state=";
+            (state, self.get(&format!("{gauge}{state}")) > 0.0)
+        });
+        states.iter().all(|(name, is)| (*name == state) == *is)
+    }
+}
+
+impl Recorder for Gauges {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &metrics::Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &metrics::Metadata<'_>) -> Gauge {
+        let labels: Vec<_> =
+            key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let name = format!("{} {}", key.name(), labels.join(","));
+        Gauge::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &metrics::Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_gauges_rise_while_it_does_not_get_on() {
+    let gauges = Gauges::default();
+    let _recording = metrics::set_default_local_recorder(&gauges);
+    let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    pass(10).await;
+    assert!(gauges.lag() == (0.0, 0.0) && gauges.is("running"), "{:?}", gauges.lag());
+
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    failure(&app).await;
+    for seconds in [100.0, 1_000.0] {
+        pass(1_000).await;
+        let lag = gauges.lag();
+        assert!(lag.0 >= seconds && lag.1 >= 1.0 && gauges.is("failed"), "{lag:?}");
+    }
+    add_up.poison(&[]);
+    handle(&app).resume().await.unwrap();
+    settle(&app).await;
+    pass(10).await;
+    assert!(gauges.lag() == (0.0, 0.0) && gauges.is("running"), "{:?}", gauges.lag());
+
+    handle(&app).pause().await.unwrap();
+    pass(10).await;
+    deposit(&app, "1", 1).await;
+    pass(100).await;
+    assert!(gauges.lag().0 >= 90.0 && gauges.lag().1 >= 1.0 && gauges.is("paused"));
+    handle(&app).resume().await.unwrap();
+    pass(10).await;
+    assert_eq!(gauges.lag(), (0.0, 0.0));
+
+    // Nothing is known of the log, so it may be behind.
+    store.next_reads(std::iter::repeat_n(Fault::FailBefore, 10_000));
+    pass(100).await;
+    assert!(gauges.lag().0 >= 90.0, "{:?}", gauges.lag());
+    store.recover();
+    pass(10).await;
+    assert_eq!(gauges.lag(), (0.0, 0.0));
+
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    pass(10).await;
+    assert!(gauges.lag().0 > 0.0);
+    assert!(app.shutdown(Duration::from_secs(20)).await);
+    assert!(gauges.lag() == (0.0, 0.0) && gauges.is(""), "another process tells");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_a_slow_event() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    add_up.takes(Duration::from_secs(25));
+    deposit(&app, "1", 1).await;
+    pass(5).await;
+    assert!(app.shutdown(Duration::from_secs(10)).await);
+    assert_eq!(model.get(), Totals::default());
+    add_up.takes(Duration::ZERO);
+    let next = process(&store, &add_up, &model);
+    settle(&next).await;
+    assert_exact(&store, &model);
+}
+
+/// One of several projections; it counts the events that its process is asked for.
+struct Counts<const N: usize>(Arc<AtomicU64>);
+
+impl<const N: usize> Projection for Counts<N> {
+    const NAME: &'static str = ["a", "b", "c", "d"][N];
+    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
+    type Event = AccountEvent;
+    type Connection = Totals;
+
+    async fn project(
+        &self,
+        _: &Recorded<AccountEvent>,
+        _: &mut Totals,
+    ) -> Result<(), ProjectionError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn clear(&self, _: &mut Totals) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_share_the_projections() {
+    let (store, model) = (store(), Model::default());
+    let process = |count: &Arc<AtomicU64>| {
+        let app = App::builder(store.clone())
+            .aggregate::<Account>(Process::new())
+            .clock(TokioClock)
+            .projection(Counts::<0>(Arc::clone(count)), model.clone())
+            .projection(Counts::<1>(Arc::clone(count)), model.clone())
+            .projection(Counts::<2>(Arc::clone(count)), model.clone())
+            .projection(Counts::<3>(Arc::clone(count)), model.clone())
+            .build()
+            .unwrap();
+        app.start();
+        app
+    };
+    let counts = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
+    let first = process(&counts[0]);
+    pass(10).await;
+    let second = process(&counts[1]);
+    pass(30).await;
+    deposit(&first, "1", 1).await;
+    pass(5).await;
+    let counted = || counts.each_ref().map(|count| count.swap(0, Ordering::SeqCst));
+    assert_eq!(counted(), [2, 2, 0]);
+    let third = process(&counts[2]);
+    pass(30).await;
+    deposit(&first, "1", 1).await;
+    pass(5).await;
+    let shares = counted();
+    assert!(shares.iter().all(|share| (1..=2).contains(share)), "{shares:?}");
+    assert!(first.shutdown(Duration::from_secs(20)).await);
+    pass(30).await;
+    deposit(&second, "1", 1).await;
+    pass(5).await;
+    assert_eq!(counted(), [0, 2, 2]);
+    drop((second, third));
 }

@@ -2,7 +2,7 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{Format, Recorded};
-use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_runtime::{App, AppBuilder, SendError};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Around, Outside};
@@ -123,10 +123,18 @@ async fn a_shutdown_waits_for_what_is_under_way_and_no_longer_than_it_may() {
     tell_to(&app, "a", Act::Call { tag: 1, text: "x".into() }).await;
     eventually("the call", async || world.outside.calls() == 1).await;
     let begun = tokio::time::Instant::now();
-    assert!(!app.shutdown(millis(1_000)).await);
+    let shutdown = tokio::spawn({
+        let app = app.clone();
+        async move { app.shutdown(millis(1_000)).await }
+    });
+    tokio::time::sleep(millis(100)).await;
+    let late = app.handle(&Actor::id("b")).send(In::Do(Act::Note(1))).await;
+    assert!(matches!(late, Err(SendError::ShuttingDown)), "{late:?}");
+    assert!(!shutdown.await.unwrap());
     assert!(begun.elapsed() < millis(1_100));
     let other = world.app();
     heard(&other, "a", "1: x").await;
+    assert!(begun.elapsed() < millis(5_000), "its leases were given up");
 }
 
 #[tokio::test(start_paused = true)]
