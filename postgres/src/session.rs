@@ -1,6 +1,7 @@
 //! Sessions: connections that are all set up alike, to a server that takes writes.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,7 +173,9 @@ impl Sessions {
 
     /// Waits for the answer to a statement of the session of `process`. The answer to a statement that
     /// takes long may never come, because something between has forgotten the connection or the
-    /// server is gone: then another session asks whether the server still works on it.
+    /// server is gone: then another session asks whether the server still works on it. It is asked
+    /// twice, since a statement has more than one message, and a server that is merely busy may take
+    /// no other session for a while.
     pub(crate) async fn answer<T>(
         &self,
         process: i32,
@@ -180,7 +183,8 @@ impl Sessions {
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
         let mut answer = pin!(within(limit, answer));
-        loop {
+        let mut missed = 0;
+        while missed < 2 {
             tokio::select! {
                 biased;
                 answer = &mut answer => return answer,
@@ -191,11 +195,9 @@ impl Sessions {
                 answer = &mut answer => return answer,
                 is_working = self.is_working(process) => is_working,
             };
-            if !is_working {
-                // It may be on its way.
-                return within(Some(PROBE_LIMIT), answer).await;
-            }
+            missed = if is_working { 0 } else { missed + 1 };
         }
+        Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))
     }
 
     /// Whether the server works on a statement of the session of `process`.
