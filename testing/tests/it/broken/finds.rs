@@ -408,6 +408,7 @@ table! {
     ForgetsErrors => ["dead_letters::hold_what_was_parked"];
     EndsWithPartition => ["dead_letters::come_in_pages_and_in_order"];
     EndsAfterAPage => ["dead_letters::go_on_behind_one_that_has_gone"];
+    LosesLongNames => ["dead_letters::may_have_the_longest_names"];
     ShowsAllAsHeads => ["dead_letters::only_heads_are_decided"];
     DecidesAnything => ["dead_letters::only_heads_are_decided"];
     RedrivesToTheEnd => [
