@@ -1,6 +1,8 @@
 //! How far followers have come, and what they queue.
 
-use composable_rust_core::{Advance, Checkpoint, EventId, QueuedRow, StoreError, validate_enqueue};
+use composable_rust_core::{
+    Advance, Checkpoint, EventId, QueuedRow, StoreError, validate_enqueue, validate_partition,
+};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
@@ -20,6 +22,8 @@ const KEEP_CHECKPOINTS: &str = "insert into checkpoints as c (partition, name, l
          log_offset = excluded.log_offset, event_id = excluded.event_id, \
          updated_at = excluded.updated_at \
      where c.log_offset < excluded.log_offset";
+
+const REWIND: &str = "select rewind_follower($1, $2)";
 
 const PARK: &str = "select park_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
@@ -43,6 +47,17 @@ impl PostgresEventStore {
             .bind(to.iter().map(|to| smallint(to.partition)).collect::<Vec<_>>())
             .bind(to.iter().map(|to| bigint(to.offset)).collect::<Vec<_>>())
             .bind(to.iter().map(|to| to.event_id.map(|id| id.0)).collect::<Vec<_>>());
+        self.writers.run(async |writer| query.execute(writer).await).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn rewind_follower(
+        &self,
+        worker: &str,
+        partition: u16,
+    ) -> Result<(), StoreError> {
+        validate_partition(self.log, partition)?;
+        let query = sqlx::query(REWIND).bind(smallint(partition)).bind(worker);
         self.writers.run(async |writer| query.execute(writer).await).await?;
         Ok(())
     }

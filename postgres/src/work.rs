@@ -32,6 +32,10 @@ impl WorkQueues for PostgresEventStore {
         self.keep_positions(name, to).await
     }
 
+    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
+        self.rewind_follower(worker, partition).await
+    }
+
     async fn enqueue(
         &self,
         partition: u16,

@@ -75,6 +75,10 @@ impl App {
         Self(Arc::new(Parts { shared, aggregates, registry, plans, working }))
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
     /// The durable instance `id`; it need not have any event yet.
     ///
     /// # Panics

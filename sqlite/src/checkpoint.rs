@@ -2,6 +2,7 @@
 
 use composable_rust_core::{
     Advance, Checkpoint, EventId, QueuedRow, StoreError, Timestamp, validate_enqueue,
+    validate_partition,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -27,6 +28,13 @@ const SAVE: &str = "insert into checkpoints \
     on conflict do update set log_offset = excluded.log_offset, event_id = excluded.event_id, \
     epoch = excluded.epoch, updated_at = excluded.updated_at;";
 
+const END_LEASE: &str = "update leases set epoch = epoch + 1, holder = null \
+    where partition = ? and worker = ?;";
+
+const REWIND: &str = "insert into checkpoints (partition, name, log_offset, updated_at) \
+    values (?, ?, 0, ?) on conflict do update set log_offset = 0, event_id = null, \
+    updated_at = excluded.updated_at;";
+
 impl SqliteEventStore {
     pub(crate) async fn checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         let mut args = Args::default();
@@ -47,6 +55,26 @@ impl SqliteEventStore {
         };
         let transaction = self.writer().begin().await.map_err(store_error)?;
         commit_all(transaction, to.iter().map(keep).collect()).await.map_err(store_error)
+    }
+
+    pub(crate) async fn rewind_follower(
+        &self,
+        worker: &str,
+        partition: u16,
+    ) -> Result<(), StoreError> {
+        validate_partition(self.log_info(), partition)?;
+        let now = clock();
+        let rewind: Statement<'_> = Box::new(move |script| {
+            script.sql.push_str(END_LEASE);
+            script.args.add(i64::from(partition));
+            script.args.add(worker);
+            script.sql.push_str(REWIND);
+            script.args.add(i64::from(partition));
+            script.args.add(worker);
+            script.args.add(now.as_micros());
+        });
+        let transaction = self.writer().begin().await.map_err(store_error)?;
+        commit_all(transaction, vec![(rewind, 1)]).await.map_err(store_error)
     }
 
     pub(crate) async fn park_rows(

@@ -29,8 +29,12 @@ pub(crate) trait Follow: Send + Sync {
     /// Whether it begins at the start of the log, not at its head.
     fn begins_at_start(&self) -> bool;
 
-    /// A partition was taken over.
-    fn take_over(&mut self, _held: &Arc<Held>) -> impl Future<Output = Result<(), Stop>> + Send {
+    /// A partition was taken over, with the checkpoint that is stored.
+    fn take_over(
+        &mut self,
+        _held: &Arc<Held>,
+        _stored: Option<Checkpoint>,
+    ) -> impl Future<Output = Result<(), Stop>> + Send {
         std::future::ready(Ok(()))
     }
 
@@ -272,10 +276,11 @@ impl<F: Follow> Follower<F> {
     /// Where to go on in a partition that was taken over.
     async fn begin(&mut self, held: &Arc<Held>) -> Result<Checkpoint, Stop> {
         let partition = held.lease.partition;
-        self.follow.take_over(held).await?;
         let store = self.work.store();
         let stored = store.load_checkpoints(self.follow.name()).await?;
         let stored = stored.into_iter().find(|checkpoint| checkpoint.partition == partition);
+        self.follow.take_over(held, stored).await?;
+        let store = self.work.store();
         let ends = store.heads().await?;
         let end = ends.iter().find(|end| end.partition == partition).map_or(0, |end| end.offset);
         let offset = match stored {

@@ -42,6 +42,7 @@ pub(crate) use decisions::{answers_to, mark_refused, refusal};
 pub use gateways::GatewaySettings;
 pub(crate) use leases::worker_of;
 pub(crate) use page::Page;
+pub(crate) use parked_streams::ParkedStreams;
 pub use policies::ForeignRecord;
 pub(crate) use policies::{
     ErasedPolicy, OfErasures, OfEvents, OfRecords, RegisteredPolicy, Source,

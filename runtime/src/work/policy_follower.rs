@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _};
+use composable_rust_core::{
+    Checkpoint, OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _,
+};
 
 use super::context::Work;
 use super::follower::{Follow, Stop};
@@ -105,7 +107,7 @@ impl Follow for PolicyFollower {
         self.policy.from_start
     }
 
-    async fn take_over(&mut self, held: &Arc<Held>) -> Result<(), Stop> {
+    async fn take_over(&mut self, held: &Arc<Held>, _: Option<Checkpoint>) -> Result<(), Stop> {
         let partition = held.lease.partition;
         if held.is_from_dead() {
             self.suspect.insert(partition, 0);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusMessage, EventBus as _, EventStore as _, OutboxRow, Position, PublishError, Publisher as _,
-    PublisherName, QueueChange, QueuePlace, QueuedRow, RecordedEvent, ResumePosition, Settlement,
-    SharedPublisher, StoredContent, Version, WorkQueues as _,
+    BusMessage, Checkpoint, EventBus as _, EventStore as _, OutboxRow, Position, PublishError,
+    Publisher as _, PublisherName, QueueChange, QueuePlace, QueuedRow, RecordedEvent,
+    ResumePosition, Settlement, SharedPublisher, StoredContent, Version, WorkQueues as _,
 };
 use futures_util::TryStreamExt as _;
 
@@ -210,6 +210,17 @@ impl Relay {
         Ok(QueueChange::Done(rest.into_iter().collect()))
     }
 
+    /// Moves the position at the broker to before the first event.
+    async fn rewind(&mut self, partition: u16) -> Result<(), Stop> {
+        let mut publisher = open(&self.work, &self.name, partition).await?;
+        let start = ResumePosition { offset: 0, event_id: None };
+        let rewound = publisher.publish_batch(Vec::new(), Some(start)).await;
+        rewound.map_err(|error| stop_of(&error))?;
+        tracing::info!(relay = self.name, partition, "publishing from the start of the log again");
+        self.open = Some(OpenPublisher { publisher, published: 0, used: self.work.now() });
+        Ok(())
+    }
+
     fn close_if_unused(&mut self) {
         let now = self.work.now();
         self.open.take_if(|open| now.saturating_sub(open.used) >= CLOSE_AFTER);
@@ -277,8 +288,17 @@ impl Follow for Relay {
         true
     }
 
-    async fn take_over(&mut self, held: &Arc<Held>) -> Result<(), Stop> {
-        self.parked.load(&self.work, held.lease.partition).await
+    async fn take_over(
+        &mut self,
+        held: &Arc<Held>,
+        stored: Option<Checkpoint>,
+    ) -> Result<(), Stop> {
+        let partition = held.lease.partition;
+        // The only checkpoint at the start is one that was rewound.
+        if stored.is_some_and(|stored| stored.offset == 0) {
+            self.rewind(partition).await?;
+        }
+        self.parked.load(&self.work, partition).await
     }
 
     /// A transaction costs half at 1,000 messages, a fifth at 5,000.

@@ -173,6 +173,7 @@ macro_rules! __conformance_cases {
                 the_same_again_adds_nothing,
                 without_a_lease_only_move_forwards,
                 belong_to_one_partition,
+                rewound_ones_begin_anew_under_another_epoch,
             }
             outbox {
                 rows_come_in_the_order_of_commits,

@@ -106,6 +106,29 @@ pub(super) async fn without_a_lease_only_move_forwards(on: Subject) {
     keep("bus", &[]).await;
 }
 
+pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: Subject) {
+    let first = on.worker("follow", 0).await;
+    let moves = async |lease: &Lease, offset| {
+        let (name, lease, to) = (lease.worker.clone(), lease.clone(), at(0, offset));
+        queue_and_move(&on, &[], &Advance { name, lease, to }).await
+    };
+    let rewind = async |name: &str| on.store.rewind(name, 0).await.expect("it is rewound");
+    let start = Checkpoint { event_id: None, ..at(0, 0) };
+    assert!(moves(&first.lease, 7).await);
+    rewind("follow").await;
+    assert_eq!(checkpoints(&on, "follow").await, [start]);
+    assert!(!moves(&first.lease, 8).await, "its holder is fenced");
+    assert_eq!(checkpoints(&on, "follow").await, [start]);
+    let second = on.worker("follow", 0).await;
+    assert!(second.lease.epoch > first.lease.epoch);
+    assert!(moves(&second.lease, 3).await);
+    assert_eq!(checkpoints(&on, "follow").await[0].offset, 3);
+    // What never began is there too.
+    rewind("never").await;
+    assert_eq!(checkpoints(&on, "never").await, [start]);
+    on.worker("never", 0).await;
+}
+
 pub(super) async fn belong_to_one_partition(on: Subject) {
     let worker = on.worker("follow", 0).await;
     let elsewhere = Lease { partition: 1, ..worker.lease.clone() };

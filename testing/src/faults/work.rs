@@ -32,6 +32,10 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.write(self.inner().keep_checkpoints(name, to)).await
     }
 
+    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
+        self.write(self.inner().rewind(worker, partition)).await
+    }
+
     async fn enqueue(
         &self,
         partition: u16,

@@ -19,6 +19,12 @@ impl State {
         }
     }
 
+    pub(super) fn rewind(&mut self, worker: &str, partition: u16) {
+        let key = (worker.to_owned(), partition);
+        self.end_lease(&key);
+        self.checkpoints.insert(key, Checkpoint { partition, offset: 0, event_id: None });
+    }
+
     pub(super) fn enqueue(
         &mut self,
         partition: u16,

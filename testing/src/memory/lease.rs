@@ -102,6 +102,14 @@ impl State {
         possible
     }
 
+    /// Takes a lease from whoever holds it.
+    pub(super) fn end_lease(&mut self, key: &(String, u16)) {
+        if let Some(held) = self.leases.get_mut(key) {
+            held.epoch += 1;
+            held.holder = None;
+        }
+    }
+
     /// Whether the lease is at its epoch.
     pub(super) fn is_at_epoch(&self, lease: &Lease) -> bool {
         let held = self.leases.get(&(lease.worker.clone(), lease.partition));

@@ -35,6 +35,12 @@ impl WorkQueues for InMemoryEventStore {
         Ok(())
     }
 
+    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
+        validate_partition(self.log(), partition)?;
+        self.locked().rewind(worker, partition);
+        Ok(())
+    }
+
     async fn enqueue(
         &self,
         partition: u16,

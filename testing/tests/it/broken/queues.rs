@@ -32,6 +32,10 @@ impl<D: Defect> WorkQueues for Broken<D> {
         self.defect.keep_checkpoints(&self.store, name, to)
     }
 
+    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
+        self.defect.rewind(&self.store, worker, partition)
+    }
+
     async fn enqueue(
         &self,
         partition: u16,

@@ -148,6 +148,15 @@ pub(crate) trait Defect: Send + Sync + 'static {
         poll(store.keep_checkpoints(name, to))
     }
 
+    fn rewind(
+        &self,
+        store: &InMemoryEventStore,
+        worker: &str,
+        partition: u16,
+    ) -> Result<(), StoreError> {
+        poll(store.rewind(worker, partition))
+    }
+
     fn park(
         &self,
         store: &InMemoryEventStore,

@@ -91,6 +91,40 @@ async fn a_backlog_that_is_too_much_for_one_batch_goes_out_in_smaller_ones() {
     versions_rise(&line.bus, 300).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_published_anew() {
+    use composable_rust_runtime::RepublishError;
+    let (line, world) = (Line::new(), world_of(1));
+    let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
+    let app = started(app);
+    for n in 0..20 {
+        note_both(&app, n).await;
+    }
+    published(&line, "front-events", 20).await;
+    published(&line, "back-events", 20).await;
+    let unknown = app.republish("nothing").await.unwrap_err();
+    assert!(matches!(unknown, RepublishError::NotPublished(topic) if topic == "nothing"));
+    app.republish("front-events").await.unwrap();
+    let front = async || line.bus.messages("front-events").len() >= 40;
+    eventually("each comes again", front).await;
+    send(&app, "1", Errand::Note(20)).await;
+    // Also where the process that was at it is replaced at once.
+    eventually("and once only", async || line.bus.messages("front-events").len() == 41).await;
+    app.republish("front-events").await.unwrap();
+    assert!(app.shutdown(PATIENCE).await);
+    let _next = started(both(&world, &line).publish::<Front>(Format::Json));
+    let all = |bus: &InMemoryEventBus| -> Vec<_> {
+        let messages = bus.messages("front-events");
+        messages.iter().map(|message| message.header("ce_id").unwrap().to_owned()).collect()
+    };
+    eventually("each comes again", async || all(&line.bus).len() >= 62).await;
+    tokio::time::sleep(millis(20_000)).await;
+    let ids = all(&line.bus);
+    let distinct = |ids: &[String]| ids.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!((ids.len(), distinct(&ids[41..]), distinct(&ids)), (62, 21, 21));
+    published(&line, "back-events", 20).await;
+}
+
 /// A publisher costs connections and threads.
 #[tokio::test(start_paused = true)]
 async fn a_publisher_is_open_only_while_there_is_something_to_publish() {

@@ -133,6 +133,15 @@ impl Defect for KeepsNoPositions {
     }
 }
 
+/// Leaves checkpoints where they are.
+pub(crate) struct NeverRewinds;
+
+impl Defect for NeverRewinds {
+    fn rewind(&self, _: &InMemoryEventStore, _: &str, _: u16) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 /// Gives the checkpoints that it was told last, however far it had come.
 #[derive(Default)]
 pub(crate) struct GoesBack(Mutex<BTreeMap<u16, Checkpoint>>);
