@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How long the broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long everything may take to be read.
-const MOST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_secs(180);
 
 /// Each stream of the logs with its last version.
 pub(crate) async fn last_versions(apps: &Apps) -> BTreeMap<String, u64> {
