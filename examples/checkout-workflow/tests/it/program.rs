@@ -91,6 +91,13 @@ impl Process {
         assert!(status.success(), "{status}: {}", self.said());
     }
 
+    /// Has it stop as Ctrl-C does, however it ends. Gives the end of what it said.
+    pub(crate) fn terminate(&mut self) -> String {
+        self.signal("-TERM");
+        self.child.wait().expect("it is ours");
+        self.said()
+    }
+
     /// Sends a signal, such as `-STOP`.
     pub(crate) fn signal(&self, signal: &str) {
         let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
