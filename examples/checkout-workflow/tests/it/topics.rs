@@ -88,9 +88,13 @@ pub(crate) async fn redeliveries(bus: &SharedEventBus) -> (usize, usize) {
     (count, count - ids.len())
 }
 
-/// Waits until each service has read the topics of its commands to their ends: none of their
-/// partitions is left alone. Gives how many partitions there are.
-pub(crate) async fn assert_everything_is_read(brokers: &str, prefix: &str, apps: &Apps) -> usize {
+/// Waits until the groups of all services have committed the topics of their commands to the ends,
+/// and prints what is outstanding after a minute. Gives how many partitions there are.
+pub(crate) async fn look_whether_everything_is_read(
+    brokers: &str,
+    prefix: &str,
+    apps: &Apps,
+) -> usize {
     let mut partitions = 0;
     for service in Service::ALL {
         let log = apps.of(service).log().id.to_string();
@@ -132,7 +136,7 @@ fn read_to_the_end(brokers: &str, prefix: &str, log: &str, topics: &[&str]) -> u
                 let (_, end) = consumer.fetch_watermarks(&topic, partition.id(), ANSWER).unwrap();
                 let committed = consumer.committed_offsets(list.clone(), ANSWER).unwrap();
                 let committed = committed.elements()[0].offset();
-                // A commit that a rebalance refused is repeated with the next message only.
+                // Rebalances refuse commits; these need not be made again yet.
                 let is_read = |offset| offset + UNCOMMITTED >= end;
                 if end == 0 || committed.to_raw().is_some_and(is_read) {
                     break;
