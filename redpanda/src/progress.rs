@@ -128,7 +128,7 @@ impl Progress {
         (self.committed.replace(stored) != Some(stored)).then_some(stored)
     }
 
-    /// The broker did not keep it.
+    /// The broker did not keep it, or may not have.
     pub(crate) fn not_committed(&mut self) {
         self.committed = None;
     }

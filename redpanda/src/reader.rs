@@ -12,7 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol,
 };
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
@@ -33,7 +33,9 @@ const TURN: usize = 1_000;
 /// too.
 const EMPTY_POLLS: usize = 3;
 
-/// How often to look again at what cannot be read.
+/// How often to look again at what cannot be read, and to commit again what was: librdkafka tells nobody
+/// of commits that a broker refused, as it does those that cross a rebalance, since rdkafka asks for
+/// them as events and librdkafka gives them to callbacks only.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Joins the group and starts to read these topics, by their names on the wire.
@@ -114,6 +116,7 @@ impl Reader {
             if looked.elapsed() >= LOOK_AGAIN {
                 looked = Instant::now();
                 self.look_again();
+                self.shared.commit_again();
             }
             self.resume();
             if committed.elapsed() >= self.commit_interval {
@@ -291,7 +294,8 @@ impl Reader {
         let list = self.shared.take_commits();
         if list.count() > 0 {
             if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-                self.consumer.context().commit_callback(Err(error), &list);
+                tracing::debug!(%error, "offsets were not committed; they will be again");
+                self.shared.not_committed(&list);
             }
         }
     }
@@ -411,15 +415,6 @@ impl ConsumerContext for Member {
             _ => self.revoke(consumer, list),
         }
         tracing::debug!(?what, ?list, "topic partitions changed hands");
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset) {
-                tracing::debug!(%error, "offsets were not committed; they will be again");
-                self.shared.not_committed(offsets);
-            }
-        }
     }
 }
 

@@ -233,6 +233,11 @@ impl Shared {
         self.locked().take_commits(|_| true)
     }
 
+    /// The broker may not have kept what it was asked to.
+    pub(crate) fn commit_again(&self) {
+        self.locked().partitions.values_mut().for_each(Progress::not_committed);
+    }
+
     /// The broker did not keep it.
     pub(crate) fn not_committed(&self, offsets: &TopicPartitionList) {
         let mut state = self.locked();

@@ -195,10 +195,10 @@ async fn everything_adds_up_whatever_dies() {
     assert_eq!(audit.completed + audit.compensated, count as u64, "{audit}");
     println!("{audit}");
     let brokers = broker.brokers();
-    let reading = topics::look_whether_everything_is_read(&brokers, &prefix, &apps);
+    let reading = topics::assert_everything_is_read(&brokers, &prefix, &apps);
     let reading = AssertUnwindSafe(reading).catch_unwind().await;
     let read = reading.unwrap_or_else(|_| panic!("{}", six.said()));
-    println!("{read} partitions of topics of commands were looked at");
+    println!("{read} partitions of topics of commands are read to their ends");
     let bus = RedpandaEventBus::builder(&broker.brokers()).topic_prefix(&prefix).connect().await;
     let bus = SharedEventBus::new(bus.unwrap());
     let repeated = topics::assert_complete(&bus, topics::last_versions(&apps).await).await;

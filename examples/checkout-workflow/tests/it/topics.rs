@@ -9,7 +9,7 @@ use composable_rust::{Delivery as _, EventBus as _, SharedEventBus};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::groups::GroupInfo;
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const EVENTS: [&str; 5] =
     ["checkout-events", "order-events", "payment-events", "inventory-events", "shipping-events"];
@@ -21,9 +21,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How long the broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long everything may take to be read.
-const MOST: Duration = Duration::from_secs(60);
-/// Messages of a partition whose commit may be outstanding: as many as a member holds at a time.
-const UNCOMMITTED: i64 = 10;
+const MOST: Duration = Duration::from_secs(120);
 
 /// Each stream of the logs with its last version.
 pub(crate) async fn last_versions(apps: &Apps) -> BTreeMap<String, u64> {
@@ -88,13 +86,9 @@ pub(crate) async fn redeliveries(bus: &SharedEventBus) -> (usize, usize) {
     (count, count - ids.len())
 }
 
-/// Waits until the groups of all services have committed the topics of their commands to the ends,
-/// and prints what is outstanding after a minute. Gives how many partitions there are.
-pub(crate) async fn look_whether_everything_is_read(
-    brokers: &str,
-    prefix: &str,
-    apps: &Apps,
-) -> usize {
+/// Waits until each service has read the topics of its commands to their ends: none of their
+/// partitions is left alone. Gives how many partitions there are.
+pub(crate) async fn assert_everything_is_read(brokers: &str, prefix: &str, apps: &Apps) -> usize {
     let mut partitions = 0;
     for service in Service::ALL {
         let log = apps.of(service).log().id.to_string();
@@ -136,16 +130,11 @@ fn read_to_the_end(brokers: &str, prefix: &str, log: &str, topics: &[&str]) -> u
                 let (_, end) = consumer.fetch_watermarks(&topic, partition.id(), ANSWER).unwrap();
                 let committed = consumer.committed_offsets(list.clone(), ANSWER).unwrap();
                 let committed = committed.elements()[0].offset();
-                // Rebalances refuse commits; these need not be made again yet.
-                let is_read = |offset| offset + UNCOMMITTED >= end;
-                if end == 0 || committed.to_raw().is_some_and(is_read) {
+                if end == 0 || committed == Offset::Offset(end) {
                     break;
                 }
                 let place = format!("{topic} {}", partition.id());
-                if began.elapsed() > MOST {
-                    println!("{place} is committed to {committed:?} of {end}");
-                    break;
-                }
+                assert!(began.elapsed() < MOST, "{place} is read to {committed:?} of {end}");
                 std::thread::sleep(Duration::from_millis(200));
             }
         }
