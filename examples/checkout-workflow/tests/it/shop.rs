@@ -10,12 +10,13 @@ use futures_util::TryStreamExt as _;
 /// How many checkouts are under way at a time.
 const IN_FLIGHT: usize = 256;
 /// How long a test waits for its checkouts.
-const MOST: Duration = Duration::from_secs(120);
+const MOST: Duration = Duration::from_secs(300);
 
 /// A shop whose provider declines, hangs and fails, with a ledger in memory.
 pub(crate) fn shop() -> Shop {
     let rates = Rates { declines: 10, hangs: 5, failures: 5, refund_refusals: 0 };
-    let patience = Duration::from_secs(30);
+    // Longer than a step takes beside everything else that is tested.
+    let patience = Duration::from_secs(90);
     Shop { patience, ..Shop::new(provider(rates)) }
 }
 
