@@ -109,11 +109,11 @@ mod tests {
         assert!(decode::<Node>(&deep).is_err_and(nested));
         assert!(decode::<Tree>(&deep).is_err_and(nested));
         // As deep as JSON goes.
-        let deepest = Node { name: 0, next: chain(127) };
+        let deepest = Node { name: 0, next: chain(126) };
         let json = serde_json::to_string(&deepest).unwrap();
         assert_eq!(serde_json::from_str::<Node>(&json).unwrap(), deepest);
         assert_eq!(decode::<Node>(&encode(&deepest).unwrap()).unwrap(), deepest);
-        let deeper = encode(&Node { name: 0, next: chain(128) }).unwrap();
+        let deeper = encode(&Node { name: 0, next: chain(127) }).unwrap();
         assert!(decode::<Node>(&deeper).is_err_and(nested));
         let wide = Tree::Branch((0..1_000).map(|_| Tree::Branch(vec![Tree::Leaf])).collect());
         assert_eq!(decode::<Tree>(&encode(&wide).unwrap()).unwrap(), wide);

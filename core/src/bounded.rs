@@ -11,7 +11,7 @@ use serde::de::{
 };
 
 /// Levels of structs, enums, tuples, sequences and maps: as many as `serde_json` takes.
-const LEVELS: u32 = 128;
+const LEVELS: u32 = 127;
 /// The same with options and newtypes, which are no levels in JSON.
 const STEPS: u32 = 2 * LEVELS;
 /// Elements of sequences and maps that may take no bytes.
@@ -43,7 +43,7 @@ impl Bounds {
         let (level, step) = (self.levels.get(), self.steps.get());
         let inner = level.checked_sub(levels).zip(step.checked_sub(1));
         let Some((inner_level, inner_step)) = inner else {
-            return Err(E::custom("it nests too deeply: at most 128 levels are decoded"));
+            return Err(E::custom("it nests too deeply: at most 127 levels are decoded"));
         };
         self.levels.set(inner_level);
         self.steps.set(inner_step);

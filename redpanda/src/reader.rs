@@ -230,7 +230,9 @@ impl Reader {
                 Ok((low, high)) if position < low || position > high => {
                     any = true;
                     let found = format!(
-                        "the group's position {position} is gone, the topic has {low} to {high};                          nothing more is read of this partition until the group is stopped, its                          position set, and the group started again"
+                        "the group's position {position} is gone, the topic has {low} to {high}; \
+                         nothing more is read of this partition until the group is stopped, its \
+                         position set, and the group started again"
                     );
                     self.shared.lost(&topic, partition, found);
                 }
