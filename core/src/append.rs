@@ -113,9 +113,12 @@ pub struct Receipt {
 /// What executes an outbox row. In order of names, by which stores keep and order them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OutboxKind {
+    /// A command that a policy sends or that came over the bus, or a reply that did. What instances
+    /// send to each other does not wait behind such a backlog.
+    Bulk,
     /// A request to a gateway.
     Call,
-    /// A command for another instance.
+    /// A command or reply for another instance.
     Dispatch,
     /// An event that a policy could not turn into commands when it came, or a stream that a relay could
     /// not publish on.
@@ -130,6 +133,7 @@ impl OutboxKind {
     /// The name that stores keep.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Bulk => "bulk",
             Self::Call => "call",
             Self::Dispatch => "dispatch",
             Self::Policy => "policy",
@@ -140,7 +144,7 @@ impl OutboxKind {
 
     /// The kind of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Call, Self::Dispatch, Self::Policy, Self::Send, Self::Timer]
+        [Self::Bulk, Self::Call, Self::Dispatch, Self::Policy, Self::Send, Self::Timer]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }

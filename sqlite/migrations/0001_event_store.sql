@@ -86,7 +86,7 @@ create table inbox (
 -- within a partition, and within an append in the order of its effects.
 create table outbox (
     partition integer not null,
-    kind text not null check (kind in ('dispatch', 'call', 'send', 'policy')),
+    kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'send')),
     target text not null,
     sequence integer not null,
     id blob not null,
@@ -161,7 +161,7 @@ create table checkpoints (
 -- `target` is the category, `recipient` the timer's id, and `sequence` was drawn when it was parked.
 create table dead_letters (
     partition integer not null,
-    kind text not null check (kind in ('dispatch', 'call', 'send', 'policy', 'timer')),
+    kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'send', 'timer')),
     target text not null,
     sequence integer not null,
     id blob not null,

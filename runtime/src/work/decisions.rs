@@ -86,7 +86,7 @@ pub(crate) async fn mark_refused(
     queue: &Queue,
     queued: &QueuedRow,
 ) -> Result<(), StoreError> {
-    if queue.kind != OutboxKind::Dispatch {
+    if !matches!(queue.kind, OutboxKind::Dispatch | OutboxKind::Bulk) {
         return Ok(());
     }
     // What has no recipient is not handled anyway.

@@ -245,7 +245,7 @@ pub(crate) fn received(log: &LogInfo, message: &BusMessage) -> Result<QueuedRow,
     };
     let row = NewOutboxRow {
         id: MessageId::from_elsewhere(&urn(source), &id.to_string()).0,
-        kind: OutboxKind::Dispatch,
+        kind: OutboxKind::Bulk,
         target: recipient.category().to_owned(),
         recipient: recipient.to_string(),
         content,

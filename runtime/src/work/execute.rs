@@ -71,10 +71,12 @@ impl Work {
             return Executed::Done(Vec::new());
         }
         match row.queue.kind {
-            OutboxKind::Dispatch if self.shared.remote.contains(&*row.queue.target) => {
+            OutboxKind::Dispatch | OutboxKind::Bulk
+                if self.shared.remote.contains(&*row.queue.target) =>
+            {
                 self.forward(row).await
             }
-            OutboxKind::Dispatch => self.dispatch(row).await,
+            OutboxKind::Dispatch | OutboxKind::Bulk => self.dispatch(row).await,
             OutboxKind::Call => self.call(row).await,
             OutboxKind::Policy => self.apply_policy(row).await,
             OutboxKind::Send => self.send(row).await,

@@ -21,8 +21,10 @@ const HURRY: Duration = Duration::from_millis(50);
 /// How often it is looked for leases that come free, while this process has less than its share.
 const LOOK_FOR_SHARE: Duration = Duration::from_secs(1);
 
-/// The worker of a queue, as leases name it.
+/// The worker of a queue, as leases name it. Whoever executes commands of a type works both of their
+/// queues.
 pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
+    let kind = if kind == OutboxKind::Bulk { OutboxKind::Dispatch } else { kind };
     format!("{}/{target}", kind.as_str())
 }
 

@@ -297,8 +297,7 @@ fn rows<T: Target>(
     let metadata =
         serde_json::to_string(metadata).map_err(|e| PolicyError::Failed(describe(&e)))?;
     let remote = shared.remote.contains(T::NAME);
-    let (kind, target) =
-        if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Dispatch, T::NAME) };
+    let (kind, target) = if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Bulk, T::NAME) };
     let mut rows = Vec::with_capacity(commands.len());
     for (n, (id, command)) in (0..).zip(commands) {
         let recipient = id.stream();

@@ -132,7 +132,8 @@ impl Plans {
     fn queues(&self, shared: &Shared, registry: &Registry) -> Vec<(OutboxKind, String)> {
         // What was queued for a target before it moved to another service is forwarded.
         let targets = registry.names().chain(shared.remote.iter().copied());
-        let dispatches = targets.map(|name| (OutboxKind::Dispatch, name.to_owned()));
+        let kinds = [OutboxKind::Dispatch, OutboxKind::Bulk];
+        let dispatches = targets.flat_map(|name| kinds.map(|kind| (kind, name.to_owned())));
         let calls = self.gateways.keys().map(|name| (OutboxKind::Call, (*name).to_owned()));
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
         let projections = self.projections.keys();

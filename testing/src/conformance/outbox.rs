@@ -71,7 +71,13 @@ pub(super) async fn rows_of_a_losing_append_do_not_come(on: Subject) {
 
 pub(super) async fn queues_are_apart(on: Subject) {
     let mut queues = Vec::new();
-    let kinds = [OutboxKind::Dispatch, OutboxKind::Call, OutboxKind::Send, OutboxKind::Policy];
+    let kinds = [
+        OutboxKind::Dispatch,
+        OutboxKind::Bulk,
+        OutboxKind::Call,
+        OutboxKind::Send,
+        OutboxKind::Policy,
+    ];
     for partition in 0..on.partitions() {
         for kind in kinds {
             for target in ["one", "two"] {

@@ -17,7 +17,7 @@ use crate::StoredTimer;
 fn effect(kind: OutboxKind) -> NewOutboxRow {
     let id = fresh_id();
     let (target, recipient) = match kind {
-        OutboxKind::Dispatch => ("other", "other-it's \"ä\""),
+        OutboxKind::Bulk | OutboxKind::Dispatch => ("other", "other-it's \"ä\""),
         OutboxKind::Call => ("gateway", ""),
         OutboxKind::Send => ("bus", "topic"),
         OutboxKind::Policy | OutboxKind::Timer => ("name", "thing-1"),

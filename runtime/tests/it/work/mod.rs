@@ -1,6 +1,7 @@
 //! What follows from commits, on the real runtime: on virtual time unless a test says otherwise.
 
 mod actor;
+mod backlogs;
 mod gateways;
 mod leases;
 mod life;
