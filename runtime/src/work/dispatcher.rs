@@ -112,11 +112,21 @@ struct Decided {
     more: bool,
 }
 
-/// What was written about rows, and whether they were still this process's.
+/// A batch of settlements, and the outcome of writing each.
 struct Settled {
     partition: u16,
     ended: Vec<(Finished, QueueChange)>,
-    ours: Vec<bool>,
+    outcomes: Vec<SettleOutcome>,
+}
+
+/// The outcome of writing a settlement.
+#[derive(Clone)]
+enum SettleOutcome {
+    Written,
+    /// The row is another process's, or the outcome is unknown.
+    NotOurs,
+    /// The store cannot hold the settlement.
+    Invalid(String),
 }
 
 impl Dispatcher {
@@ -173,7 +183,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = work.stop.cancelled() => break,
-                Some(settled) = self.settling.join_next() => self.conclude(settled.ok()),
+                Some(settled) = self.settling.join_next() => self.conclude(settled.ok()).await,
                 Some(decided) = self.deciding.join_next() => self.take_back(&decided.unwrap_or_default()),
                 Some(finished) = self.running.join_next() => self.finish(finished.ok()).await,
                 _ = leases.changed() => {}
@@ -186,7 +196,7 @@ impl Dispatcher {
             self.finish(finished.ok()).await;
         }
         while let Some(settled) = self.settling.join_next().await {
-            self.conclude(settled.ok());
+            self.conclude(settled.ok()).await;
         }
     }
 
@@ -410,11 +420,12 @@ impl Dispatcher {
             }
             let work = Arc::clone(&self.work);
             self.settling.spawn(async move {
-                let settlements: Vec<_> = ended.iter().map(settlement).collect();
+                let settlements: Vec<_> = ended.iter().map(|of| vec![settlement(of)]).collect();
                 let written = AssertUnwindSafe(work.settled(partition, &settlements));
-                let ours = written.catch_unwind().await;
-                let ours = ours.unwrap_or_else(|_| vec![false; settlements.len()]);
-                Settled { partition, ended, ours }
+                let outcomes = written.catch_unwind().await;
+                let outcomes =
+                    outcomes.unwrap_or_else(|_| vec![SettleOutcome::NotOurs; settlements.len()]);
+                Settled { partition, ended, outcomes }
             });
         }
     }
@@ -493,17 +504,24 @@ impl Dispatcher {
         })
     }
 
-    fn conclude(&mut self, settled: Option<Settled>) {
-        let Some(Settled { partition, ended, ours }) = settled else { return };
+    async fn conclude(&mut self, settled: Option<Settled>) {
+        let Some(Settled { partition, ended, outcomes }) = settled else { return };
         self.partitions_settling.remove(&partition);
-        self.go_on(ended, ours);
+        let invalid = self.go_on(ended, outcomes);
+        self.park(partition, invalid).await;
         self.settle();
     }
 
-    /// What was written decides what its lanes do next.
-    fn go_on(&mut self, ended: Vec<(Finished, QueueChange)>, ours: Vec<bool>) {
+    /// What was written decides what its lanes do next. Gives the rows whose settlements the store
+    /// cannot hold, to be parked instead.
+    fn go_on(
+        &mut self,
+        ended: Vec<(Finished, QueueChange)>,
+        outcomes: Vec<SettleOutcome>,
+    ) -> Vec<(Finished, QueueChange)> {
         let now = self.work.now();
-        for ((mut ended, change), ours) in ended.into_iter().zip(ours) {
+        let mut invalid = Vec::new();
+        for ((mut ended, change), outcome) in ended.into_iter().zip(outcomes) {
             self.executing.remove(&ended.key);
             // It may have been read anew.
             if let Some((serial, row)) = self.lanes.first(&ended.key) {
@@ -511,9 +529,27 @@ impl Dispatcher {
                     ended.serial = serial;
                 }
             }
-            if !ours {
-                self.work.leases.lost(&ended.held);
-                continue;
+            match outcome {
+                SettleOutcome::Written => {}
+                SettleOutcome::NotOurs => {
+                    self.work.leases.lost(&ended.held);
+                    continue;
+                }
+                SettleOutcome::Invalid(error) if matches!(change, QueueChange::Parked { .. }) => {
+                    tracing::error!(
+                        queue = %worker_of(ended.row.queue.kind, &ended.row.queue.target),
+                        id = %ended.row.queued.row.id, sender = ?ended.row.queued.stream, error,
+                        "failed to park a message; it and those behind it wait until the lease changes"
+                    );
+                    self.lanes.set_aside(&ended.key, ended.serial);
+                    continue;
+                }
+                SettleOutcome::Invalid(error) => {
+                    let error = format!("its settlement cannot be stored: {error}");
+                    let change = parked(&ended.row, ended.row.attempts + 1, error);
+                    invalid.push((ended, change));
+                    continue;
+                }
             }
             if !matches!(change, QueueChange::Failed { .. }) {
                 let worker = &ended.held.lease.worker;
@@ -529,27 +565,40 @@ impl Dispatcher {
                     self.lanes.retry(&ended.key, ended.serial, attempts, now, retry_after);
                 }
                 QueueChange::Done(_) => self.lanes.advance(&ended.key, ended.serial, now),
-                QueueChange::Begun { .. } | QueueChange::Parked { .. } => {}
+                QueueChange::Parked { .. } => {
+                    if self.lanes.is_first(&ended.key, ended.serial) {
+                        self.lanes.remove(&ended.key);
+                    }
+                }
+                QueueChange::Begun { .. } => {}
             }
         }
+        invalid
     }
 
     /// Writes that rows are parked, and that everything of their lanes is parked behind them.
-    async fn park(&mut self, partition: u16, ended: Vec<(Finished, QueueChange)>) {
-        let mut settlements: Vec<_> = ended.iter().map(settlement).collect();
-        for (head, change) in &ended {
-            let parked = matches!(change, QueueChange::Parked { .. });
-            if !parked || !self.lanes.is_first(&head.key, head.serial) {
-                continue;
-            }
-            for row in self.lanes.remove(&head.key).into_iter().skip(1) {
+    async fn park(&mut self, partition: u16, mut ended: Vec<(Finished, QueueChange)>) {
+        while !ended.is_empty() {
+            let settlements: Vec<_> = ended.iter().map(|of| self.with_lane(of)).collect();
+            let outcomes = self.work.settled(partition, &settlements).await;
+            ended = self.go_on(ended, outcomes);
+        }
+    }
+
+    /// The settlement of a row and, if it is parked, of what is in memory behind it.
+    fn with_lane(&self, of: &(Finished, QueueChange)) -> Vec<Settlement> {
+        let (head, change) = of;
+        let mut settlements = vec![settlement(of)];
+        if matches!(change, QueueChange::Parked { .. })
+            && self.lanes.is_first(&head.key, head.serial)
+        {
+            for row in self.lanes.behind_first(&head.key) {
                 let change = QueueChange::Parked { attempts: row.attempts, error: None };
-                let (lease, queue, place) = (head.held.lease.clone(), row.queue, row.place);
-                settlements.push(Settlement { lease, queue, place, change });
+                let (lease, queue) = (head.held.lease.clone(), row.queue.clone());
+                settlements.push(Settlement { lease, queue, place: row.place, change });
             }
         }
-        let ours = self.work.settled(partition, &settlements).await;
-        self.go_on(ended, ours);
+        settlements
     }
 
     /// Begins to carry out what was decided. The pairs wait until it is known what came of it.
@@ -606,6 +655,15 @@ impl Dispatcher {
     }
 }
 
+impl SettleOutcome {
+    /// The row's own comes first; those behind it may be gone. Reads all.
+    fn of(ours: &mut dyn Iterator<Item = bool>) -> Self {
+        let own = ours.next();
+        ours.for_each(drop);
+        if own == Some(true) { Self::Written } else { Self::NotOurs }
+    }
+}
+
 fn settlement((ended, change): &(Finished, QueueChange)) -> Settlement {
     Settlement {
         lease: ended.held.lease.clone(),
@@ -658,16 +716,46 @@ fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
 }
 
 impl Work {
-    /// Says what became of rows, again and again until the store has heard.
-    async fn settled(&self, partition: u16, settlements: &[Settlement]) -> Vec<bool> {
+    /// Writes settlements, each with those that belong to it. If the store cannot hold all of them,
+    /// each is written by itself, so that only the invalid are left out.
+    async fn settled(&self, partition: u16, settlements: &[Vec<Settlement>]) -> Vec<SettleOutcome> {
+        match self.write(partition, &settlements.concat()).await {
+            Ok(ours) => {
+                let mut ours = ours.into_iter();
+                let mut take = |count| SettleOutcome::of(&mut ours.by_ref().take(count));
+                settlements.iter().map(|of_one| take(of_one.len())).collect()
+            }
+            Err(error) if settlements.len() == 1 => vec![SettleOutcome::Invalid(error)],
+            Err(error) => {
+                tracing::warn!(error, "a batch of settlements is invalid; writing them one by one");
+                let mut outcomes = Vec::with_capacity(settlements.len());
+                for of_one in settlements {
+                    outcomes.push(match self.write(partition, of_one).await {
+                        Ok(ours) => SettleOutcome::of(&mut ours.into_iter()),
+                        Err(error) => SettleOutcome::Invalid(error),
+                    });
+                }
+                outcomes
+            }
+        }
+    }
+
+    /// Writes settlements in one transaction, again and again until the outcome is known. Gives which
+    /// were this process's.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot hold one of them; none is written.
+    async fn write(&self, partition: u16, settlements: &[Settlement]) -> Result<Vec<bool>, String> {
         let mut tries = 0;
         loop {
             match self.store().settle(partition, settlements).await {
-                Ok(settled) => return settled,
+                Ok(settled) => return Ok(settled),
+                Err(StoreError::Invalid(error)) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "what became of effects is not yet written");
-                    if !error.is_transient() || self.stop.is_cancelled() && tries > 5 {
-                        return vec![false; settlements.len()];
+                    if self.stop.is_cancelled() && tries > 5 {
+                        return Ok(vec![false; settlements.len()]);
                     }
                     self.clock().sleep(wait_for_others(tries)).await;
                     tries += 1;

@@ -283,6 +283,19 @@ impl Lanes {
         }
     }
 
+    /// The rows behind the first of a lane.
+    pub(crate) fn behind_first(&self, key: &LaneKey) -> impl Iterator<Item = &OutboxRow> {
+        let rows = self.by_key.get(key).into_iter().flat_map(|lane| lane.rows.iter().skip(1));
+        rows.map(|(_, row)| row)
+    }
+
+    /// The first row has no further turn, and nothing overtakes it, while it is in memory.
+    pub(crate) fn set_aside(&mut self, key: &LaneKey, serial: Serial) {
+        if self.is_first(key, serial) {
+            self.set_stuck(key, true);
+        }
+    }
+
     /// Takes a lane out with all its rows.
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);

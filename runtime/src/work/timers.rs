@@ -232,7 +232,11 @@ impl Timers {
                 Delivered::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
                 Delivered::Waiting(error) | Delivered::Newer(Newer { reason: error, .. }) => {
                     let retry_after = wait_for_others(5);
-                    QueueChange::Failed { attempts: timer.attempts, retry_after, error }
+                    QueueChange::Failed {
+                        attempts: timer.attempts,
+                        retry_after,
+                        error: kept(error),
+                    }
                 }
             };
             if let QueueChange::Failed { retry_after, .. } = &change {
@@ -244,9 +248,9 @@ impl Timers {
             by_partition.entry(timer.partition).or_default().push(settlement);
         }
         for (partition, settlements) in by_partition {
-            if let Err(error) = self.work.store().settle_timers(partition, &settlements).await {
+            if let Err(error) = self.work.settle_timers(partition, &settlements).await {
                 // They are still due and will be fired again.
-                tracing::warn!(%error, "what became of timers is not written");
+                tracing::warn!(%error, "failed to settle timers; firing them again");
                 again = again.min(NOT_YET);
             }
         }
@@ -321,6 +325,25 @@ impl Work {
         }
         let fired = std::panic::AssertUnwindSafe(self.fire(timer)).catch_unwind().await;
         fired.unwrap_or_else(|panic| Delivered::Failed(crate::error::panic_text(&*panic)))
+    }
+
+    /// Writes settlements of timers, each by itself if the store cannot hold all of them.
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        let settled = self.store().settle_timers(partition, settlements).await;
+        if settlements.len() == 1 || !matches!(settled, Err(StoreError::Invalid(_))) {
+            return settled;
+        }
+        let mut last = Ok(());
+        for settlement in settlements {
+            let settled =
+                self.store().settle_timers(partition, std::slice::from_ref(settlement)).await;
+            last = last.and(settled);
+        }
+        last
     }
 
     async fn fire(&self, timer: &DueTimer) -> Delivered {

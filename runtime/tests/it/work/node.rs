@@ -30,6 +30,8 @@ enum Is {
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
+    /// None: the call is done.
+    None,
     /// It is not done and refused for good.
     IsRefused,
     /// It is not done and reported as unavailable.

@@ -7,11 +7,12 @@ use composable_rust_core::{
     BusMessage, Codecs, EventBus as _, EventStore as _, OutboxKind, Queue, QueuePlace, QueuedRow,
     WorkQueues as _,
 };
+use composable_rust_testing::InMemoryEventStore;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::node::{Mishap, Node};
-use super::super::world::{PATIENCE, World, eventually, started};
+use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
     Back, BackCommand, Errand, Front, Line, Services, ask_back, back, front, front_heard, send,
     services, world_of,
@@ -160,6 +161,56 @@ async fn a_message_whose_settlement_fails_is_published_once() {
     eventually("all are settled", async || world.memory.outbox().is_empty()).await;
     assert!(node.counts()["settle"] > 20);
     assert_eq!(notes(&line, "back-commands"), [1, 2, 3]);
+}
+
+/// Of six messages of one sender for six recipients, the settlement of the second is invalid; the
+/// others' are written, and none of the six is published again.
+async fn one_of_six_cannot_be_settled(is_parked: bool) -> (World, Line, Node<InMemoryEventStore>) {
+    let (line, world) = (Line::new(), world_of(1));
+    line.bus.create_topic("back-commands");
+    let node = Node::new(world.memory.clone());
+    // Once with the others, and then by itself.
+    node.next("settle", [Mishap::IsHeld, Mishap::IsRefused, Mishap::IsRefused]);
+    node.next("settle", [Mishap::None; 4]);
+    node.next("settle", (!is_parked).then_some(Mishap::IsRefused));
+    let app = front(&world, node.clone(), &line, false);
+    let rows: Vec<_> = (1..=6).map(|n| leaving(&world, "1", &format!("back-{n}"), n)).collect();
+    enqueue(&world, &rows[..1]).await;
+    eventually("the first is being settled", async || node.holds()).await;
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    world.memory.enqueue(partition, &rows[1..], None).await.unwrap();
+    eventually("all are out", async || notes(&line, "back-commands").len() == 6).await;
+    node.release();
+    let left = usize::from(!is_parked);
+    eventually("the others are settled", async || world.memory.outbox().len() == left).await;
+    tokio::time::sleep(millis(300_000)).await;
+    assert_eq!(notes(&line, "back-commands"), [1, 2, 3, 4, 5, 6], "each once");
+    assert_eq!(world.memory.outbox().len(), left);
+    // Its queue goes on.
+    enqueue(&world, &[leaving(&world, "1", "back-7", 7)]).await;
+    eventually("one more is settled", async || world.memory.outbox().len() == left).await;
+    assert!(app.shutdown(PATIENCE).await);
+    (world, line, node)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_settlement_is_invalid_is_parked_alone() {
+    let (world, ..) = one_of_six_cannot_be_settled(true).await;
+    let letters = world.dead_letters().await;
+    let [letter] = &*letters else { panic!("{letters:?}") };
+    assert_eq!(letter.queued.row.recipient, "back-2");
+    let error = letter.error.as_deref().unwrap();
+    assert!(error.contains("its settlement cannot be stored"), "{error}");
+}
+
+/// It waits until another process has the lease.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_parked_is_set_aside() {
+    let (world, line, _) = one_of_six_cannot_be_settled(false).await;
+    assert!(world.dead_letters().await.is_empty());
+    let _next = front(&world, world.memory.clone(), &line, false);
+    eventually("it is settled", async || world.memory.outbox().is_empty()).await;
+    assert_eq!(notes(&line, "back-commands"), [1, 2, 3, 4, 5, 6, 7, 2]);
 }
 
 /// A process freezes with a message on its way; its successor goes on, and what the first one still
