@@ -162,9 +162,8 @@ impl EventBus for RedpandaEventBus {
     ) -> Result<RedpandaDeliveries, BusError> {
         let Inner { settings, topics: created, .. } = &*self.inner;
         let names: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
-        let own = names.iter().map(String::as_str);
-        if settings.create_topics {
-            created.ensure(settings, own, settings.if_missing()).await?;
+        if let IfMissing::Create(partitions) = settings.if_missing() {
+            created.create_if_possible(settings, &names, partitions).await?;
         }
         self.inner.read(group, &settings.topic_prefix, topics, known)
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,6 +61,7 @@ pub(crate) fn start(
             timeout: settings.connect_timeout,
         },
         lost_position: settings.lost_position,
+        is_unsure: AtomicBool::new(false),
         timeout: settings.connect_timeout,
         drain_timeout: settings.drain_timeout,
     };
@@ -181,10 +183,11 @@ impl Reader {
             UnknownTopicOrPartition,
         };
         let detail = self.consumer.context().take_detail();
-        let ends = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let mut ends = matches!(error, KafkaError::MessageConsumptionFatal(_));
         let told = match error.rdkafka_error_code() {
             Some(AutoOffsetReset) => {
                 self.unexplained.set(true);
+                ends |= self.consumer.context().is_unsure.swap(false, Ordering::SeqCst);
                 self.find_lost_positions() && self.shared.report()
             }
             Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition) => {
@@ -311,6 +314,9 @@ pub(crate) struct Member {
     shared: Arc<Shared>,
     known: Known,
     lost_position: LostPosition,
+    /// Partitions were assigned without a position: librdkafka asks for those of the group itself, and
+    /// reads nothing of a partition that has none.
+    is_unsure: AtomicBool,
     timeout: Duration,
     drain_timeout: Duration,
 }
@@ -322,22 +328,27 @@ impl Member {
 
     /// A group of which the broker keeps no position begins behind what is known from elsewhere, or
     /// at the beginning, whatever is to be done about a position that is gone.
-    fn begin(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+    ///
+    /// # Errors
+    ///
+    /// The coordinator does not tell the group's positions.
+    fn begin(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &mut TopicPartitionList,
+    ) -> Result<(), KafkaError> {
         if self.lost_position == LostPosition::Beginning && self.known.done.is_empty() {
-            return;
+            return Ok(());
         }
-        match consumer.committed_offsets(list.clone(), self.timeout) {
-            Ok(stored) => {
-                for place in stored.elements() {
-                    let offset = match place.offset() {
-                        Offset::Invalid => self.known.begin(place.topic(), place.partition()),
-                        known => known,
-                    };
-                    let _ = list.set_partition_offset(place.topic(), place.partition(), offset);
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the positions of a group cannot be read"),
+        let stored = consumer.committed_offsets(list.clone(), self.timeout)?;
+        for place in stored.elements() {
+            let offset = match place.offset() {
+                Offset::Invalid => self.known.begin(place.topic(), place.partition()),
+                known => known,
+            };
+            let _ = list.set_partition_offset(place.topic(), place.partition(), offset);
         }
+        Ok(())
     }
 
     /// Notes how many partitions the topics of these partitions have.
@@ -354,9 +365,23 @@ impl Member {
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        self.begin(consumer, list);
-        self.count(consumer, list);
-        self.shared.assigned(list);
+        match self.begin(consumer, list) {
+            Ok(()) => {
+                self.count(consumer, list);
+                self.shared.assigned(list);
+            }
+            // They would be read from the beginning, past what is known.
+            Err(error) if self.lost_position == LostPosition::Beginning => {
+                let failure = Failure::new("failed to read the group's positions");
+                self.shared.failed(failure.with_detail(Some(error.to_string())).into(), true);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to read the group's positions; retrying");
+                self.is_unsure.store(true, Ordering::SeqCst);
+                self.count(consumer, list);
+                self.shared.assigned(list);
+            }
+        }
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
             _ => consumer.assign(list),

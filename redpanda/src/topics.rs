@@ -62,10 +62,15 @@ impl Topics {
         match if_missing {
             IfMissing::Create(partitions) => {
                 let admin = admin(settings)?;
-                let Creation { made, denied } =
+                let Creation { made, denied, failed } =
                     create(&admin, settings, &missing, partitions).await?;
                 if !made.is_empty() {
                     wait_for_leaders(admin, made, settings.connect_timeout).await?;
+                }
+                if let Some((topic, code)) = failed.into_iter().next() {
+                    let text = format!("cannot create the topic {topic}: {code}");
+                    let refusal = refusal(Some(code), text.clone());
+                    return Err(refusal.unwrap_or_else(|| BusError::new(text).into()));
                 }
                 // The right to create one is asked for even where it is there.
                 self.require(settings, &denied).await?;
@@ -73,6 +78,39 @@ impl Topics {
             IfMissing::Refuse => self.require(settings, &missing).await?,
         }
         self.known().extend(missing);
+        Ok(())
+    }
+
+    /// Creates those of these topics that are missing and can be created, for a group that reads what
+    /// is there, whatever becomes of the others.
+    pub(crate) async fn create_if_possible(
+        &self,
+        settings: &RedpandaEventBusBuilder,
+        topics: &[String],
+        partitions: u16,
+    ) -> Result<(), BusError> {
+        let missing: Vec<_> = {
+            let known = self.known();
+            topics.iter().filter(|topic| !known.contains(*topic)).cloned().collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let admin = admin(settings)?;
+        let Creation { made, denied, failed } =
+            create(&admin, settings, &missing, partitions).await?;
+        if !made.is_empty() {
+            if let Err(error) = wait_for_leaders(admin, made, settings.connect_timeout).await {
+                tracing::warn!(%error, "failed to wait for created topics; reading them once they are there");
+            }
+        }
+        for (topic, code) in &failed {
+            tracing::warn!(topic, %code, "failed to create a topic; reading it once it exists");
+        }
+        let unsure = |topic: &String| {
+            denied.contains(topic) || failed.iter().any(|(failed, _)| failed == topic)
+        };
+        self.known().extend(missing.into_iter().filter(|topic| !unsure(topic)));
         Ok(())
     }
 
@@ -128,11 +166,13 @@ async fn list(
     listing.await.map_err(join_error)?
 }
 
-/// What came of creating topics: those that were made, and those for which the right is missing.
+/// What came of creating topics that may have been there.
 #[derive(Default)]
 struct Creation {
     made: Vec<String>,
+    /// Those for which the right to create them is missing.
     denied: Vec<String>,
+    failed: Vec<(String, RDKafkaErrorCode)>,
 }
 
 /// Creates those that are not there.
@@ -141,7 +181,7 @@ async fn create(
     settings: &RedpandaEventBusBuilder,
     topics: &[String],
     partitions: u16,
-) -> Result<Creation, PublishError> {
+) -> Result<Creation, BusError> {
     let max = settings.max_payload_bytes.saturating_add(HEADROOM_BYTES);
     let max_bytes = (max > DEFAULT_MESSAGE_BYTES).then(|| max.to_string());
     let replication = settings.replication.map_or(-1, i32::from);
@@ -169,11 +209,7 @@ async fn create(
                 RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::ClusterAuthorizationFailed,
             )) => creation.denied.push(name),
-            Err((name, code)) => {
-                let text = format!("cannot create the topic {name}: {code}");
-                let refusal = refusal(Some(code), text.clone());
-                return Err(refusal.unwrap_or_else(|| BusError::new(text).into()));
-            }
+            Err(failed) => creation.failed.push(failed),
         }
     }
     Ok(creation)

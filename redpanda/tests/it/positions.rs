@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{BusPlace, Delivery as _, EventBus as _, TopicState};
+use composable_rust_core::{BusPlace, Delivery as _, EventBus as _, TopicState, TopicStatus};
 use composable_rust_redpanda::{LostPosition, RedpandaDeliveries, RedpandaEventBus};
 use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;
@@ -113,6 +113,29 @@ async fn a_group_that_is_new_begins_where_the_topic_begins() {
     assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [6, 7, 8, 9]);
 }
 
+/// Otherwise librdkafka would read nothing of its partitions, without a word.
+#[tokio::test]
+async fn a_new_group_whose_positions_cannot_be_read_is_told_so_by_the_end_of_its_deliveries() {
+    let settings = builder(&brokers()).partitions(1);
+    let bus = settings.clone().connect().await.unwrap();
+    let (topic, group) = (unique("orders"), unique("new"));
+    publish(&bus, messages(&topic, "k", 3)).await;
+    // Hardly any broker answers as fast.
+    let hasty = settings.create_topics(false).connect_timeout(Duration::from_millis(1));
+    let mut reader = subscribe(&hasty.connect().await.unwrap(), &group, &topic).await;
+    let ends = async {
+        loop {
+            match reader.next().await {
+                Some(Err(_)) => {}
+                Some(Ok(_)) | None => return,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), ends).await.expect("they end, or are read");
+    drop(reader);
+    assert_eq!(take(&mut subscribe(&bus, &group, &topic).await, 3).await.len(), 3);
+}
+
 /// What is to be read need not be there yet, but somebody should know.
 #[tokio::test]
 async fn a_missing_topic_is_told_and_read_once_it_is_there() {
@@ -131,4 +154,26 @@ async fn a_missing_topic_is_told_and_read_once_it_is_there() {
     assert_eq!(take(&mut reader, 1).await, messages(&topic, "k", 1));
     let status = bus.topic_status(&group);
     assert!(status.iter().all(|status| status.state == TopicState::Reading), "{status:?}");
+}
+
+#[tokio::test]
+async fn topics_are_read_though_another_cannot_be_created() {
+    let settings = builder(&brokers()).set("topic.metadata.refresh.interval.ms", "200");
+    let bus = settings.clone().connect().await.unwrap();
+    let (there, missing, group) = (unique("there"), unique("missing"), unique("billing"));
+    publish(&bus, messages(&there, "k", 1)).await;
+    // There are not as many brokers.
+    let picky = settings.replication(1_000).connect().await.unwrap();
+    let mut reader = picky.subscribe(&group, &[missing.clone(), there.clone()], &[]).await.unwrap();
+    assert_eq!(take(&mut reader, 1).await, messages(&there, "k", 1));
+    let is_told = async {
+        let unavailable = |s: &TopicStatus| matches!(s.state, TopicState::Unavailable { .. });
+        while !picky.topic_status(&group).iter().any(|s| s.topic == missing && unavailable(s)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_told).await.expect("it is told of");
+
+    publish(&bus, messages(&missing, "k", 1)).await;
+    assert_eq!(take(&mut reader, 1).await, messages(&missing, "k", 1));
 }
