@@ -286,6 +286,12 @@ pub trait EventBus: Send + Sync + 'static {
         name: &PublisherName,
     ) -> impl Future<Output = Result<Self::Publisher, BusError>> + Send;
 
+    /// The largest number of publishers that one process may have open at a time; opening another waits
+    /// until one was dropped, or fails. Default: `None`, for a bus without such a limit.
+    fn max_publishers(&self) -> Option<usize> {
+        None
+    }
+
     /// The largest payload that the bus takes, in bytes; `None` if it has no limit.
     fn max_payload_bytes(&self) -> Option<usize>;
 }

@@ -51,6 +51,7 @@ trait DynEventBus: Send + Sync {
         &'a self,
         name: &'a PublisherName,
     ) -> BoxFuture<'a, Result<SharedPublisher, BusError>>;
+    fn max_publishers(&self) -> Option<usize>;
     fn max_payload_bytes(&self) -> Option<usize>;
 }
 
@@ -121,6 +122,10 @@ impl<B: EventBus> DynEventBus for B {
         Box::pin(
             async move { Ok(SharedPublisher(Box::new(EventBus::publisher(self, name).await?))) },
         )
+    }
+
+    fn max_publishers(&self) -> Option<usize> {
+        EventBus::max_publishers(self)
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {
@@ -205,6 +210,10 @@ impl EventBus for SharedEventBus {
 
     async fn publisher(&self, name: &PublisherName) -> Result<SharedPublisher, BusError> {
         self.0.publisher(name).await
+    }
+
+    fn max_publishers(&self) -> Option<usize> {
+        self.0.max_publishers()
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {

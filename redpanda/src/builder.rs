@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::error::ConnectError;
 use crate::topics::IfMissing;
 use crate::{RedpandaEventBus, connect};
@@ -80,6 +82,7 @@ pub struct RedpandaEventBusBuilder {
     pub(crate) publish_timeout: Duration,
     pub(crate) transactions: bool,
     pub(crate) transaction_timeout: Duration,
+    pub(crate) max_publishers: usize,
     pub(crate) compression: Compression,
     pub(crate) linger: Duration,
     pub(crate) read_committed: bool,
@@ -109,6 +112,7 @@ impl RedpandaEventBusBuilder {
             publish_timeout: Duration::from_secs(30),
             transactions: true,
             transaction_timeout: Duration::from_secs(10),
+            max_publishers: 64,
             compression: Compression::default(),
             linger: Duration::from_millis(5),
             read_committed: true,
@@ -202,6 +206,16 @@ impl RedpandaEventBusBuilder {
     /// whoever publishes: for so long can a dead one's transaction hold readers back.
     pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
         self.transaction_timeout = timeout.max(Duration::from_secs(1));
+        self
+    }
+
+    /// The largest number of publishers that are open at a time. Default: 64. At least 1.
+    ///
+    /// Each is a client of librdkafka with about four threads, and one more for each further broker.
+    /// The relays of an app, one for each published type and log partition, take turns of a second
+    /// where there are more of them with something to publish; unused publishers are closed.
+    pub fn max_publishers(mut self, count: usize) -> Self {
+        self.max_publishers = count.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 

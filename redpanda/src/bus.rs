@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use composable_rust_core::{
     BusError, BusMessage, BusPosition, EventBus, PublishError, PublisherName, TopicStatus,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::{RedpandaDeliveries, RedpandaDelivery};
 use crate::error::ConnectError;
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) settings: RedpandaEventBusBuilder,
     pub(crate) topics: Topics,
     producer: SingleProducer,
+    /// The publishers that may still be opened.
+    publishers: Arc<Semaphore>,
     /// The subscriptions of each group.
     subscriptions: Mutex<BTreeMap<String, Vec<Weak<Shared>>>>,
 }
@@ -80,6 +83,17 @@ impl Inner {
         Ok(deliveries)
     }
 
+    /// Waits until a publisher may be opened.
+    pub(crate) async fn publisher_slot(&self) -> Result<OwnedSemaphorePermit, BusError> {
+        let limit = self.settings.connect_timeout;
+        let slot = tokio::time::timeout(limit, Arc::clone(&self.publishers).acquire_owned());
+        let slot = slot.await.map_err(|_| {
+            let most = self.settings.max_publishers;
+            BusError::new(format!("{most} publishers are open, and no more may be: close one"))
+        })?;
+        slot.map_err(BusError::new)
+    }
+
     /// The name of a topic or a group on the wire.
     pub(crate) fn wire_name(&self, name: &str) -> String {
         format!("{}{name}", self.settings.topic_prefix)
@@ -107,11 +121,13 @@ impl RedpandaEventBus {
     }
 
     pub(crate) fn new(settings: RedpandaEventBusBuilder, producer: SingleProducer) -> Self {
+        let max_publishers = settings.max_publishers;
         Self {
             inner: Arc::new(Inner {
                 settings,
                 topics: Topics::default(),
                 producer,
+                publishers: Arc::new(Semaphore::new(max_publishers)),
                 subscriptions: Mutex::default(),
             }),
         }
@@ -191,6 +207,10 @@ impl EventBus for RedpandaEventBus {
 
     async fn publisher(&self, name: &PublisherName) -> Result<RedpandaPublisher, BusError> {
         RedpandaPublisher::open(Arc::clone(&self.inner), name.clone()).await
+    }
+
+    fn max_publishers(&self) -> Option<usize> {
+        Some(self.inner.settings.max_publishers)
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {

@@ -98,9 +98,11 @@
 //!
 //! # Threads
 //!
-//! librdkafka has threads of its own: about three for each producer and each subscription, and one
-//! more for each broker it talks to. Whatever blocks runs there, on the subscription's thread or on
-//! tokio's threads for blocking work.
+//! librdkafka has threads of its own: about three for each producer, each open publisher and each
+//! subscription, and one more for each broker it talks to. At most
+//! [`max_publishers`](RedpandaEventBusBuilder::max_publishers) publishers are open at a time. The client
+//! that reads a publisher's position is closed as soon as it has read. Whatever blocks runs on these
+//! threads, on the subscription's, or on tokio's threads for blocking work.
 
 mod apart;
 mod builder;

@@ -11,11 +11,16 @@ use crate::RedpandaEventBusBuilder;
 use crate::client::{Voice, positions};
 use crate::reader::Quiet;
 
-/// Where the positions of one log and purpose are kept. Its calls block.
-pub(crate) struct Positions {
-    client: BaseConsumer<Quiet>,
+/// Where the position of one publisher is kept.
+pub(crate) struct Place {
     topic: String,
     partition: i32,
+}
+
+/// A client that reads the position of one publisher and commits it. Its calls block.
+pub(crate) struct Positions {
+    client: BaseConsumer<Quiet>,
+    place: Place,
     limit: Duration,
 }
 
@@ -31,6 +36,24 @@ pub(crate) fn broker_name(settings: &RedpandaEventBusBuilder, name: &PublisherNa
     format!("{}{}-{}", settings.topic_prefix, name.log, name.purpose.replace('/', "-"))
 }
 
+impl Place {
+    pub(crate) fn new(settings: &RedpandaEventBusBuilder, name: &PublisherName) -> Self {
+        let topic = format!("{}{}", settings.topic_prefix, topic(name));
+        Self { topic, partition: i32::from(name.partition) }
+    }
+
+    /// A position as an offset to be committed.
+    pub(crate) fn offset(&self, at: ResumePosition) -> Result<TopicPartitionList, BusError> {
+        let offset = i64::try_from(at.offset)
+            .map_err(|_| BusError::new(format!("the position {} is no offset", at.offset)))?;
+        let mut list = TopicPartitionList::with_capacity(1);
+        let mut place = list.add_partition(&self.topic, self.partition);
+        place.set_offset(Offset::Offset(offset)).map_err(BusError::new)?;
+        place.set_metadata(at.event_id.map(|id| id.to_string()).unwrap_or_default());
+        Ok(list)
+    }
+}
+
 impl Positions {
     pub(crate) fn open(
         settings: &RedpandaEventBusBuilder,
@@ -39,19 +62,19 @@ impl Positions {
         let config = positions(settings, &broker_name(settings, name));
         Ok(Self {
             client: config.create_with_context(Quiet::new(Voice::default()))?,
-            topic: format!("{}{}", settings.topic_prefix, topic(name)),
-            partition: i32::from(name.partition),
+            place: Place::new(settings, name),
             limit: settings.connect_timeout,
         })
     }
 
     /// The position that was committed last.
     pub(crate) fn read(&self) -> Result<Option<ResumePosition>, KafkaError> {
+        let Place { topic, partition } = &self.place;
         let mut wanted = TopicPartitionList::with_capacity(1);
-        wanted.add_partition(&self.topic, self.partition);
+        wanted.add_partition(topic, *partition);
         let found = self.client.committed_offsets(wanted, self.limit)?;
         self.listen();
-        let Some(found) = found.find_partition(&self.topic, self.partition) else {
+        let Some(found) = found.find_partition(topic, *partition) else {
             return Ok(None);
         };
         found.error()?;
@@ -63,17 +86,6 @@ impl Positions {
             }
             _ => Ok(None),
         }
-    }
-
-    /// A position as an offset, to be committed with a transaction.
-    pub(crate) fn offset(&self, at: ResumePosition) -> Result<TopicPartitionList, BusError> {
-        let offset = i64::try_from(at.offset)
-            .map_err(|_| BusError::new(format!("the position {} is no offset", at.offset)))?;
-        let mut list = TopicPartitionList::with_capacity(1);
-        let mut place = list.add_partition(&self.topic, self.partition);
-        place.set_offset(Offset::Offset(offset)).map_err(BusError::new)?;
-        place.set_metadata(at.event_id.map(|id| id.to_string()).unwrap_or_default());
-        Ok(list)
     }
 
     pub(crate) fn group(&self) -> Result<ConsumerGroupMetadata, BusError> {

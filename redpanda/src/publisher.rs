@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use composable_rust_core::{
     BusError, BusMessage, PublishError, Publisher, PublisherName, ResumePosition,
 };
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::apart::Apart;
 use crate::bus::Inner;
 use crate::client::{BATCH_LINGER, Voice, idempotent_producer, transactional_producer};
 use crate::error::{bus_error, join_error, publish_error};
-use crate::position::{self, Positions};
+use crate::position::{self, Place, Positions};
 use crate::record::{admit, record};
 use crate::topics::IfMissing;
 
@@ -22,11 +24,13 @@ use crate::topics::IfMissing;
 pub struct RedpandaPublisher {
     bus: Arc<Inner>,
     name: PublisherName,
+    /// The position of the last batch, by any holder before this one, or by this one.
+    position: Option<ResumePosition>,
     state: State,
 }
 
 enum State {
-    Open(Apart<Lines>),
+    Open(Box<Apart<Lines>>),
     /// A call is under way or was dropped.
     Away,
     Fenced,
@@ -34,13 +38,23 @@ enum State {
     Broken,
 }
 
-/// The two clients of a publisher. Their calls block.
+/// The clients of a publisher. Their calls block.
 struct Lines {
     producer: BaseProducer<Voice>,
     voice: Voice,
-    positions: Positions,
-    transactions: bool,
+    place: Place,
+    commits: Commits,
     limit: Duration,
+    /// One of those that the bus allows, until the clients have ended.
+    _slot: OwnedSemaphorePermit,
+}
+
+/// The way in which positions are committed.
+enum Commits {
+    /// With the messages, in a transaction, as offsets of this group.
+    InTransactions(ConsumerGroupMetadata),
+    /// After the messages, by a client of their own.
+    Apart(Positions),
 }
 
 impl RedpandaPublisher {
@@ -52,12 +66,13 @@ impl RedpandaPublisher {
             IfMissing::Refuse => IfMissing::Refuse,
         };
         bus.topics.ensure(&bus.settings, [&*topic], if_missing).await?;
-        let lines = {
+        let slot = bus.publisher_slot().await?;
+        let (lines, position) = {
             let (bus, name) = (Arc::clone(&bus), name.clone());
-            let opening = tokio::task::spawn_blocking(move || Lines::open(&bus, &name));
+            let opening = tokio::task::spawn_blocking(move || Lines::open(&bus, &name, slot));
             opening.await.map_err(join_error)??
         };
-        Ok(Self { bus, name, state: State::Open(Apart::new(lines)) })
+        Ok(Self { bus, name, position, state: State::Open(Box::new(Apart::new(lines))) })
     }
 
     /// Does something with the clients on a thread that may block.
@@ -93,7 +108,13 @@ impl RedpandaPublisher {
 
 impl Publisher for RedpandaPublisher {
     async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
-        self.on_a_thread(|lines| lines.positions.read().map_err(|error| lines.failed(error))).await
+        let position = self.position;
+        self.on_a_thread(move |lines| match &lines.commits {
+            // Nobody else has published under this name, for that would have fenced this holder.
+            Commits::InTransactions(_) => Ok(position),
+            Commits::Apart(positions) => positions.read().map_err(|error| lines.failed(error)),
+        })
+        .await
     }
 
     async fn publish_batch(
@@ -124,12 +145,20 @@ impl Publisher for RedpandaPublisher {
             }
             published
         })
-        .await
+        .await?;
+        self.position = position.or(self.position);
+        Ok(())
     }
 }
 
 impl Lines {
-    fn open(bus: &Inner, name: &PublisherName) -> Result<Self, BusError> {
+    /// Opens the clients and reads the position. The client that reads it is closed again: with
+    /// transactions, all that is needed of it later is its group.
+    fn open(
+        bus: &Inner,
+        name: &PublisherName,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(Self, Option<ResumePosition>), BusError> {
         let settings = &bus.settings;
         let voice = Voice::default();
         let config = if settings.transactions {
@@ -146,10 +175,16 @@ impl Lines {
             producer.init_transactions(limit).map_err(bus_error)?;
         }
         let positions = Positions::open(settings, name).map_err(bus_error)?;
-        let transactions = settings.transactions;
-        let limit =
-            if transactions { settings.transaction_timeout } else { settings.publish_timeout };
-        Ok(Self { producer, voice, positions, transactions, limit })
+        let position = positions.read().map_err(bus_error)?;
+        let (commits, limit) = if settings.transactions {
+            let group = positions.group()?;
+            drop(Apart::new(positions));
+            (Commits::InTransactions(group), settings.transaction_timeout)
+        } else {
+            (Commits::Apart(positions), settings.publish_timeout)
+        };
+        let place = Place::new(settings, name);
+        Ok((Self { producer, voice, place, commits, limit, _slot: slot }, position))
     }
 
     fn publish(
@@ -157,20 +192,20 @@ impl Lines {
         messages: &[(String, BusMessage)],
         position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
-        let offset = position.map(|position| self.positions.offset(position)).transpose()?;
+        let offset = position.map(|position| self.place.offset(position)).transpose()?;
         let deadline = Instant::now() + self.limit;
-        if !self.transactions {
-            self.send(messages, deadline).map_err(|error| self.failed(error))?;
-            if let Some(offset) = offset {
-                self.positions.commit(&offset).map_err(|error| self.failed(error))?;
+        let group = match &self.commits {
+            Commits::InTransactions(group) => group,
+            Commits::Apart(positions) => {
+                self.send(messages, deadline).map_err(|error| self.failed(error))?;
+                let commit = |offset| positions.commit(&offset);
+                return offset.map_or(Ok(()), commit).map_err(|error| self.failed(error));
             }
-            return Ok(());
-        }
-        let group = offset.is_some().then(|| self.positions.group()).transpose()?;
+        };
         let transaction = || {
             self.producer.begin_transaction()?;
             self.send(messages, deadline)?;
-            if let (Some(offset), Some(group)) = (&offset, &group) {
+            if let Some(offset) = &offset {
                 self.producer.send_offsets_to_transaction(offset, group, left(deadline))?;
             }
             self.producer.commit_transaction(left(deadline))

@@ -1,6 +1,8 @@
 //! The bus against a real broker.
 
 mod brokers;
+#[cfg(target_os = "linux")]
+mod clients;
 mod conformance;
 mod fencing;
 mod fixtures;

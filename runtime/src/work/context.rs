@@ -14,6 +14,7 @@ use super::leases::Leases;
 use super::log_limit::LogLimit;
 use super::policies::ErasedPolicy;
 use super::projections::ErasedProjection;
+use super::publishers::Publishers;
 use super::subscriptions::Subscriptions;
 use crate::aggregate::Shared;
 use crate::registry::Registry;
@@ -26,6 +27,7 @@ pub(crate) struct Work {
     pub(crate) policies: BTreeMap<String, Arc<dyn ErasedPolicy>>,
     pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
     pub(crate) bus: Option<SharedEventBus>,
+    pub(crate) publishers: Publishers,
     pub(crate) subscriptions: Arc<Subscriptions>,
     /// Of what is logged for each message that comes over the bus.
     pub(crate) log_limit: Mutex<LogLimit>,

@@ -24,6 +24,7 @@ mod projection_runner;
 mod projections;
 mod pruner;
 mod published;
+mod publishers;
 mod quarantine;
 mod received;
 mod relay;

@@ -17,31 +17,22 @@ use super::follower::{Follow, IDLE_PAUSE, Stop, event_at};
 use super::leases::Held;
 use super::parked_streams::{ParkedStreams, version_of};
 use super::published::{Published, Unpublishable};
+use super::publishers::{OpenPublisher, PublisherKey, PublisherSlot};
 use crate::encode::describe;
 
 /// Follows one partition of the log and publishes the events of one category to one topic.
 ///
 /// Its publisher fences whoever had the partition before. It is opened when there is something to
-/// publish, and closed when there was nothing for a while: a log has many partitions, and most
-/// topics are quiet.
+/// publish, and closed when there was nothing for a while, or when other relays need the slot: a log
+/// has many partitions, and most topics are quiet.
 pub(crate) struct Relay {
     work: Arc<Work>,
     published: Arc<Published>,
     name: String,
-    open: Option<OpenPublisher>,
+    key: PublisherKey,
     parked: ParkedStreams,
 }
 
-struct OpenPublisher {
-    publisher: SharedPublisher,
-    /// The offset up to which everything is on the topic.
-    published: u64,
-    /// The last use, in monotonic time.
-    used: Duration,
-}
-
-/// The time after which a publisher that is not used is closed.
-const CLOSE_AFTER: Duration = Duration::from_secs(60);
 /// Rows of parked streams that are read at a time.
 const ROWS: usize = 100;
 /// Messages of a parked stream that are published at a time, and their bytes.
@@ -49,23 +40,29 @@ const CATCH_UP: usize = 1_000;
 const CATCH_UP_BYTES: usize = 8 << 20;
 
 impl Relay {
-    pub(crate) fn new(work: Arc<Work>, published: Arc<Published>) -> Self {
+    pub(crate) fn new(work: Arc<Work>, published: Arc<Published>, partition: u16) -> Self {
         let name = published.worker();
         let parked = ParkedStreams::new(&name, &published.topic);
-        Self { work, published, name, open: None, parked }
+        let key = (name.clone(), partition);
+        Self { work, published, name, key, parked }
     }
 
-    /// The publisher, whose position is compared with the log when it is opened.
-    async fn open(&mut self, partition: u16) -> Result<&mut OpenPublisher, Stop> {
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => self.open_publisher(partition).await?,
-        };
-        Ok(self.open.insert(OpenPublisher { used: self.work.now(), ..open }))
+    /// Takes the publisher, or opens it and compares its position with the log. It is put back after
+    /// its use, and closed where that failed.
+    async fn publisher(&self, held: &Held) -> Result<OpenPublisher, Stop> {
+        match self.work.publishers.take(&self.key) {
+            Some(open) => Ok(open),
+            None => self.open(held).await,
+        }
     }
 
-    async fn open_publisher(&self, partition: u16) -> Result<OpenPublisher, Stop> {
-        let mut publisher = open(&self.work, &self.name, partition).await?;
+    fn put_back(&self, open: OpenPublisher) {
+        self.work.publishers.put_back(&self.key, open);
+    }
+
+    async fn open(&self, held: &Held) -> Result<OpenPublisher, Stop> {
+        let partition = held.lease.partition;
+        let (slot, mut publisher) = self.open_alone(held).await?;
         let resume = publisher.resume_position().await.map_err(|error| stop_of(&error))?;
         let offset = resume.map_or(0, |resume| resume.offset);
         if let Some(ResumePosition { offset: 1.., event_id }) = resume {
@@ -75,16 +72,37 @@ impl Relay {
                 return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));
             }
         }
-        Ok(OpenPublisher { publisher, published: offset, used: self.work.now() })
+        Ok(OpenPublisher { publisher, published: offset, used: self.work.now(), slot })
     }
 
-    /// The messages for those of these events that are not on the topic yet.
+    /// Opens the only publisher of the partition, once there may be another.
+    async fn open_alone(&self, held: &Held) -> Result<(PublisherSlot, SharedPublisher), Stop> {
+        let work = &self.work;
+        let Some(bus) = &work.bus else {
+            return Err(Stop::Unavailable("the app has no bus".to_owned()));
+        };
+        let slot = tokio::select! {
+            biased;
+            () = work.stop.cancelled() => return Err(Stop::Unavailable("the app stops".to_owned())),
+            slot = work.publishers.slot(work.clock()) => slot,
+        };
+        if !held.admits(work.clock(), Duration::ZERO) {
+            return Err(Stop::Unavailable("the lease has lapsed".to_owned()));
+        }
+        let log = work.store().log();
+        let (purpose, partition) = (self.name.clone(), held.lease.partition);
+        let name = PublisherName { log: log.id, purpose, partition, partitions: log.partitions };
+        let opened = bus.publisher(&name).await;
+        Ok((slot, opened.map_err(|error| Stop::Unavailable(describe(&error)))?))
+    }
+
+    /// The messages for those of these events that are not on the topic yet, as are none after the
+    /// offset `after`.
     ///
     /// An event that cannot be published parks its stream, but not while earlier events of the stream
     /// are in the same batch: the batch ends before it.
-    fn batch(&self, events: &[RecordedEvent]) -> Result<Batch, Stop> {
+    fn batch(&self, events: &[RecordedEvent], after: u64) -> Result<Batch, Stop> {
         let shared = &self.work.shared;
-        let after = self.open.as_ref().map_or(0, |open| open.published);
         let mut batch = Batch::default();
         let (mut in_batch, mut parked) = (BTreeSet::new(), BTreeSet::new());
         for event in events {
@@ -120,17 +138,16 @@ impl Relay {
 
     /// Publishes the events of a batch with the position of the last.
     async fn publish(
-        &mut self,
-        partition: u16,
+        &self,
+        open: &mut OpenPublisher,
         messages: Vec<BusMessage>,
         last: &RecordedEvent,
     ) -> Result<(), Stop> {
-        let open = self.open(partition).await?;
         let offset = last.position.offset;
         let position = ResumePosition { offset, event_id: Some(last.id) };
         let outcome = open.publisher.publish_batch(messages, Some(position)).await;
         outcome.map_err(|error| stop_of(&error))?;
-        open.published = offset;
+        (open.published, open.used) = (offset, self.work.now());
         Ok(())
     }
 
@@ -168,7 +185,8 @@ impl Relay {
         }
         let work = Arc::clone(&self.work);
         let (log, stream) = (work.shared.log.id, &row.queued.stream);
-        let at = at.max(self.open(held.lease.partition).await?.published);
+        let mut open = self.publisher(held).await?;
+        let at = at.max(open.published);
         let first = version_of(&row.queued.row);
         let (mut next, mut bytes, mut messages) = (first, 0, Vec::new());
         let (mut stuck, mut has_more) = (None, false);
@@ -199,31 +217,35 @@ impl Relay {
         }
         if let Some((event, error)) = stuck.take_if(|_| next == first) {
             report(&self.published, &event, &error);
+            self.put_back(open);
             return Ok(QueueChange::Parked { attempts: attempts + 1, error: Some(kept(error)) });
         }
         if !messages.is_empty() {
-            let open = self.open(held.lease.partition).await?;
             let outcome = open.publisher.publish_batch(messages, None).await;
             outcome.map_err(|error| stop_of(&error))?;
+            open.used = work.now();
         }
+        self.put_back(open);
         let rest = (has_more || stuck.is_some()).then(|| self.parked.row(log, stream, next));
         Ok(QueueChange::Done(rest.into_iter().collect()))
     }
 
     /// Moves the position at the broker to before the first event.
-    async fn rewind(&mut self, partition: u16) -> Result<(), Stop> {
-        let mut publisher = open(&self.work, &self.name, partition).await?;
+    async fn rewind(&self, held: &Held) -> Result<(), Stop> {
+        let partition = held.lease.partition;
+        let (slot, mut publisher) = self.open_alone(held).await?;
         let start = ResumePosition { offset: 0, event_id: None };
         let rewound = publisher.publish_batch(Vec::new(), Some(start)).await;
         rewound.map_err(|error| stop_of(&error))?;
         tracing::info!(relay = self.name, partition, "publishing from the start of the log again");
-        self.open = Some(OpenPublisher { publisher, published: 0, used: self.work.now() });
+        self.put_back(OpenPublisher { publisher, published: 0, used: self.work.now(), slot });
         Ok(())
     }
+}
 
-    fn close_if_unused(&mut self) {
-        let now = self.work.now();
-        self.open.take_if(|open| now.saturating_sub(open.used) >= CLOSE_AFTER);
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.work.publishers.close(&self.key);
     }
 }
 
@@ -254,22 +276,7 @@ fn report(published: &Published, event: &RecordedEvent, error: &str) {
     );
 }
 
-/// Opens the only publisher of a partition.
-pub(crate) async fn open(
-    work: &Work,
-    purpose: &str,
-    partition: u16,
-) -> Result<SharedPublisher, Stop> {
-    let Some(bus) = &work.bus else {
-        return Err(Stop::Unavailable("the app has no bus".to_owned()));
-    };
-    let log = work.store().log();
-    let (purpose, partitions) = (purpose.to_owned(), log.partitions);
-    let name = PublisherName { log: log.id, purpose, partition, partitions };
-    bus.publisher(&name).await.map_err(|error| Stop::Unavailable(describe(&error)))
-}
-
-pub(crate) fn stop_of(error: &PublishError) -> Stop {
+fn stop_of(error: &PublishError) -> Stop {
     match error {
         PublishError::Fenced => Stop::Fenced,
         PublishError::Unavailable(error) => Stop::Unavailable(describe(error)),
@@ -296,7 +303,7 @@ impl Follow for Relay {
         let partition = held.lease.partition;
         // The only checkpoint at the start is one that was rewound.
         if stored.is_some_and(|stored| stored.offset == 0) {
-            self.rewind(partition).await?;
+            self.rewind(held).await?;
         }
         self.parked.load(&self.work, partition).await
     }
@@ -311,7 +318,7 @@ impl Follow for Relay {
     }
 
     async fn between_pages(&mut self, held: &Arc<Held>, at: u64) -> Result<(), Stop> {
-        self.close_if_unused();
+        self.work.publishers.close_if_unused(&self.key, self.work.now());
         if self.parked.is_due(self.work.now()) {
             self.redrive(held, at).await?;
         }
@@ -319,7 +326,7 @@ impl Follow for Relay {
     }
 
     fn give_up(&mut self, _: u16) {
-        self.open = None;
+        self.work.publishers.close(&self.key);
     }
 
     async fn handle(
@@ -328,11 +335,13 @@ impl Follow for Relay {
         events: &[RecordedEvent],
     ) -> Result<(Vec<QueuedRow>, usize), Stop> {
         let partition = held.lease.partition;
-        let mut batch = self.batch(events)?;
-        if self.open.is_none() && !batch.is_empty() {
+        let mut open = self.work.publishers.take(&self.key);
+        let mut batch = self.batch(events, open.as_ref().map_or(0, |open| open.published))?;
+        if open.is_none() && !batch.is_empty() {
             // What is on the topic already is known only now.
-            self.open(partition).await?;
-            batch = self.batch(events)?;
+            let opened = self.open(held).await?;
+            batch = self.batch(events, opened.published)?;
+            open = Some(opened);
         }
         let Batch { messages, parked, done } = batch;
         let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
@@ -343,8 +352,11 @@ impl Follow for Relay {
             self.work.store().park(partition, std::slice::from_ref(&row), &error).await?;
             self.parked.insert(row.stream);
         }
-        if !messages.is_empty() {
-            self.publish(partition, messages, last).await?;
+        if let Some(mut open) = open {
+            if !messages.is_empty() {
+                self.publish(&mut open, messages, last).await?;
+            }
+            self.put_back(open);
         }
         Ok((Vec::new(), done))
     }

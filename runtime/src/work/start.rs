@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Clock, OutboxKind, ReplySource, SharedEventBus};
+use composable_rust_core::{Clock, EventBus, OutboxKind, ReplySource, SharedEventBus};
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::projection_gauges;
 use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
 use super::published::Published;
+use super::publishers::Publishers;
 use super::received::{RECEIVED, serve_worker};
 use super::relay::Relay;
 use super::relay_lag::report_lag;
@@ -163,6 +164,7 @@ impl Plans {
             policies: policies.collect(),
             projections: self.projections.clone(),
             bus: self.bus.clone(),
+            publishers: Publishers::new(self.bus.as_ref().and_then(EventBus::max_publishers)),
             subscriptions: Arc::default(),
             log_limit: std::sync::Mutex::default(),
             served: self.served.clone(),
@@ -212,7 +214,7 @@ impl Plans {
                 let published = Arc::clone(published);
                 let name = published.worker();
                 spawn(workers, work, &name, move |work| {
-                    let relay = Relay::new(Arc::clone(&work), Arc::clone(&published));
+                    let relay = Relay::new(Arc::clone(&work), Arc::clone(&published), partition);
                     Follower::new(work, relay).of_partition(partition).run()
                 });
             }

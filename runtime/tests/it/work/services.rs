@@ -153,6 +153,10 @@ struct Line {
     largest_batch: Arc<AtomicUsize>,
     /// The publishers of relays that are open.
     relays: Arc<AtomicUsize>,
+    /// The most of them that were open at a time.
+    peak: Arc<AtomicUsize>,
+    /// The most of them that may be; 0: any number.
+    max_publishers: Arc<AtomicUsize>,
     /// A topic that never answers.
     dead: Arc<Mutex<Option<String>>>,
     /// Messages wait to be published until this is false.
@@ -168,6 +172,8 @@ impl Line {
             refused: Arc::default(),
             largest_batch: Arc::default(),
             relays: Arc::default(),
+            peak: Arc::default(),
+            max_publishers: Arc::default(),
             dead: Arc::default(),
             frozen: watch::Sender::new(false),
         }
@@ -274,8 +280,13 @@ impl EventBus for Line {
         self.check()?;
         let publisher = self.bus.publisher(name).await?;
         let is_relay = name.purpose.starts_with("relay/");
-        self.relays.fetch_add(is_relay.into(), Ordering::SeqCst);
+        let open = self.relays.fetch_add(is_relay.into(), Ordering::SeqCst) + 1;
+        self.peak.fetch_max(open, Ordering::SeqCst);
         Ok(LinePublisher(publisher, self.clone(), is_relay))
+    }
+
+    fn max_publishers(&self) -> Option<usize> {
+        Some(self.max_publishers.load(Ordering::SeqCst)).filter(|most| *most > 0)
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {

@@ -142,6 +142,49 @@ async fn a_publisher_is_open_only_while_there_is_something_to_publish() {
     assert_eq!(line.open_relays(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_more_publishers_are_open_than_the_bus_allows() {
+    let (line, world) = (Line::new(), world_of(1));
+    line.max_publishers.store(2, Ordering::SeqCst);
+    let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
+    let app = started(app);
+    for n in 0..40 {
+        note_both(&app, n).await;
+    }
+    published(&line, "front-events", 40).await;
+    published(&line, "back-events", 40).await;
+    assert_eq!(line.peak.load(Ordering::SeqCst), 2);
+    assert!(app.shutdown(PATIENCE).await);
+    assert_eq!(line.open_relays(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_always_busy_shares_the_only_publisher() {
+    let (line, world) = (Line::new(), world_of(1));
+    line.max_publishers.store(1, Ordering::SeqCst);
+    let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
+    let app = started(app);
+    let busy = async {
+        for n in 0.. {
+            send(&app, "1", Errand::Note(n)).await;
+            tokio::time::sleep(millis(100)).await;
+        }
+    };
+    let other = async {
+        eventually("one", async || !line.bus.messages("front-events").is_empty()).await;
+        let back = app.handle(&Back::id("1"));
+        back.send(BackCommand::Do(Errand::Note(1))).await.unwrap();
+        published(&line, "back-events", 1).await;
+        let count = line.bus.messages("front-events").len();
+        eventually("more", async || line.bus.messages("front-events").len() > count + 20).await;
+    };
+    tokio::select! {
+        () = busy => {}
+        () = other => {}
+    }
+    assert_eq!(line.peak.load(Ordering::SeqCst), 1);
+}
+
 /// The broker knows better than the checkpoint, and is asked when there is something to publish.
 #[tokio::test(start_paused = true)]
 async fn what_a_process_published_before_it_crashed_is_not_published_again() {
