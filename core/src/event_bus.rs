@@ -325,7 +325,8 @@ pub enum PublishError {
     /// through this one: drop it and whatever gave the right to use it.
     #[error("another holder has opened the publisher")]
     Fenced,
-    /// The bus can take no such message: it is too large, or a name in it is impossible. Nothing was
+    /// The bus can take no such message: it is too large, or a name in it is impossible. Of a batch, a
+    /// message may be too large, or all of them together: publish fewer at a time. Nothing was
     /// published. Change the message or the limit; repeating the call cannot succeed.
     #[error("the bus takes no such message: {0}")]
     Invalid(String),

@@ -56,7 +56,11 @@ impl SingleProducer {
             Some((refusal, reason)) if is_refusal(&refusal) => {
                 BusError::from(Failure::new(error.to_string()).with_detail(Some(reason))).into()
             }
-            _ => publish_error(error),
+            // Messages are sent together: another may be the one that is too large.
+            _ => match publish_error(error) {
+                PublishError::Invalid(text) => PublishError::Refused(text),
+                error => error,
+            },
         }
     }
 

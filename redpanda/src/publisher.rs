@@ -231,7 +231,8 @@ impl Lines {
                         record = refused;
                         self.serve();
                     }
-                    Err((error, _)) => return Err(error),
+                    // The transaction may have failed by an earlier message.
+                    Err((error, _)) => return Err(self.voice.undelivered().unwrap_or(error)),
                 }
             }
         }

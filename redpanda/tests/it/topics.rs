@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{BusRecord, Delivery as _, EventBus as _, Publisher as _, TopicState};
-use composable_rust_redpanda::{ConnectError, RedpandaEventBus};
+use composable_rust_core::{
+    BusMessage, BusRecord, Delivery as _, EventBus as _, PublishError, Publisher as _, TopicState,
+};
+use composable_rust_redpanda::{Compression, ConnectError, RedpandaEventBus};
 use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -176,4 +178,27 @@ async fn foreign_topics_are_read_as_they_are() {
     }
     let status = bus.topic_status(&group);
     assert_eq!((status[0].topic.as_str(), &status[0].state), (&*topic, &TopicState::Reading));
+}
+
+/// A topic may take less than the bus, and counts what comes together.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_its_topic_is_told_apart() {
+    let topic = unique("orders");
+    create(&topic, &[("max.message.bytes", "2000")]).await;
+    let bus = builder(&brokers()).compression(Compression::None).connect().await.unwrap();
+    let of = |bytes| BusMessage { payload: vec![b'x'; bytes], ..message(&topic, "k", 0) };
+    let refused = bus.publish(of(3_000)).await;
+    assert!(matches!(refused, Err(PublishError::Refused(_))), "{refused:?}");
+    bus.publish(of(1_000)).await.unwrap();
+
+    let log = Uuid::new_v4();
+    for batch in [vec![of(3_000)], vec![of(1_000), of(3_000)], vec![of(1_000); 3]] {
+        let mut publisher = bus.publisher(&relay(log)).await.unwrap();
+        let refused = publisher.publish_batch(batch, Some(at(9))).await;
+        assert!(matches!(refused, Err(PublishError::Invalid(_))), "{refused:?}");
+    }
+    let mut publisher = bus.publisher(&relay(log)).await.unwrap();
+    assert_eq!(publisher.resume_position().await.unwrap(), None);
+    publisher.publish_batch(vec![of(1_000)], Some(at(1))).await.unwrap();
+    assert_eq!(take(&mut subscribe(&bus, &unique("billing"), &topic).await, 2).await.len(), 2);
 }

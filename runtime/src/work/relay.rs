@@ -31,8 +31,14 @@ pub(crate) struct Relay {
     name: String,
     key: PublisherKey,
     parked: ParkedStreams,
+    /// The largest number of events that are published at a time: fewer for a while after the bus has
+    /// refused a batch. A broker may take messages one by one and not together.
+    most: usize,
 }
 
+/// Events that are published at a time at most. A transaction costs half at 1,000 messages, a fifth at
+/// 5,000.
+const PAGE: usize = 5_000;
 /// Rows of parked streams that are read at a time.
 const ROWS: usize = 100;
 /// Messages of a parked stream that are published at a time, and their bytes.
@@ -44,7 +50,7 @@ impl Relay {
         let name = published.worker();
         let parked = ParkedStreams::new(&name, &published.topic);
         let key = (name.clone(), partition);
-        Self { work, published, name, key, parked }
+        Self { work, published, name, key, parked, most: PAGE }
     }
 
     /// Takes the publisher, or opens it and compares its position with the log. It is put back after
@@ -115,6 +121,7 @@ impl Relay {
                 match self.published.message(&shared.codecs, shared.log.id, event) {
                     Ok(None) => {}
                     Ok(Some(message)) => {
+                        batch.first.get_or_insert(batch.done);
                         in_batch.insert(&event.stream);
                         batch.messages.push(message);
                     }
@@ -124,10 +131,8 @@ impl Relay {
                     Err(Unpublishable::Newer(_)) => break,
                     Err(Unpublishable::AsItIs(_)) if in_batch.contains(&event.stream) => break,
                     Err(Unpublishable::AsItIs(error)) => {
-                        report(&self.published, event, &error);
                         parked.insert(&event.stream);
-                        let row = self.parked.row(shared.log.id, &event.stream, event.version);
-                        batch.parked.push((row, kept(error)));
+                        batch.parked.push((batch.done, error));
                     }
                 }
             }
@@ -136,18 +141,41 @@ impl Relay {
         Ok(batch)
     }
 
-    /// Publishes the events of a batch with the position of the last.
+    /// Publishes messages, with a position if given. If the bus takes no such messages, the next batch
+    /// is smaller, and the outcome is `Refused` once it is a single message.
     async fn publish(
-        &self,
-        open: &mut OpenPublisher,
+        &mut self,
+        mut open: OpenPublisher,
         messages: Vec<BusMessage>,
-        last: &RecordedEvent,
-    ) -> Result<(), Stop> {
-        let offset = last.position.offset;
-        let position = ResumePosition { offset, event_id: Some(last.id) };
-        let outcome = open.publisher.publish_batch(messages, Some(position)).await;
-        outcome.map_err(|error| stop_of(&error))?;
-        (open.published, open.used) = (offset, self.work.now());
+        position: Option<ResumePosition>,
+    ) -> Result<Publication, Stop> {
+        let count = messages.len();
+        match open.publisher.publish_batch(messages, position).await {
+            Ok(()) => {
+                let offset = position.map(|position| position.offset);
+                open.published = offset.unwrap_or(open.published);
+                open.used = self.work.now();
+                self.work.publishers.put_back(&self.key, open);
+                self.most = self.most.saturating_mul(2).min(PAGE);
+                Ok(Publication::Done)
+            }
+            Err(error @ PublishError::Invalid(_)) => {
+                let (name, reason) = (&self.name, describe(&error));
+                tracing::info!(relay = name, count, reason, "the bus refused a batch; dividing it");
+                self.most = count.div_ceil(2);
+                Ok(if count > 1 { Publication::TooMuch } else { Publication::Refused(reason) })
+            }
+            Err(error) => Err(stop_of(&error)),
+        }
+    }
+
+    /// Parks a stream from an event on.
+    async fn park(&mut self, event: &RecordedEvent, error: String) -> Result<(), Stop> {
+        report(&self.published, event, &error);
+        let row = self.parked.row(self.work.shared.log.id, &event.stream, event.version);
+        let rows = std::slice::from_ref(&row);
+        self.work.store().park(event.position.partition, rows, &kept(error)).await?;
+        self.parked.insert(row.stream);
         Ok(())
     }
 
@@ -161,7 +189,11 @@ impl Relay {
         work.carry_out(&queues, letters).await.1?;
         let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], ROWS).await?;
         for row in rows {
-            let change = self.catch_up(held, at, &row).await?;
+            let change = loop {
+                if let Some(change) = self.catch_up(held, at, &row).await? {
+                    break change;
+                }
+            };
             let (lease, queue, place) = (held.lease.clone(), row.queue, row.place);
             let settlement = Settlement { lease, queue, place, change };
             if store.settle(held.lease.partition, &[settlement]).await?.contains(&false) {
@@ -172,24 +204,25 @@ impl Relay {
     }
 
     /// Publishes a stream on from the event it was parked at, as far as the relay has come, which is
-    /// `at` or the position at the broker. Gives what becomes of the row that stands for it.
+    /// `at` or the position at the broker. Gives what becomes of the row that stands for it; `None` if
+    /// fewer events are to be tried.
     async fn catch_up(
         &mut self,
         held: &Arc<Held>,
         at: u64,
         row: &OutboxRow,
-    ) -> Result<QueueChange, Stop> {
+    ) -> Result<Option<QueueChange>, Stop> {
         let attempts = row.attempts;
         if row.behind_parked {
-            return Ok(QueueChange::Parked { attempts, error: None });
+            return Ok(Some(QueueChange::Parked { attempts, error: None }));
         }
         let work = Arc::clone(&self.work);
         let (log, stream) = (work.shared.log.id, &row.queued.stream);
-        let mut open = self.publisher(held).await?;
+        let open = self.publisher(held).await?;
         let at = at.max(open.published);
         let first = version_of(&row.queued.row);
         let (mut next, mut bytes, mut messages) = (first, 0, Vec::new());
-        let (mut stuck, mut has_more) = (None, false);
+        let (mut stuck, mut has_more, mut first_message) = (None, false, None);
         {
             let after = Version::new(first.get().saturating_sub(1));
             let mut events = std::pin::pin!(work.store().load_events(stream, after));
@@ -197,14 +230,18 @@ impl Relay {
                 if event.position.offset > at {
                     break;
                 }
-                has_more = messages.len() >= CATCH_UP || bytes > CATCH_UP_BYTES;
+                let count = messages.len();
+                has_more = count >= CATCH_UP.min(self.most) || bytes > CATCH_UP_BYTES;
                 if has_more {
                     break;
                 }
                 match self.published.message(&work.shared.codecs, log, &event) {
                     Ok(message) => {
-                        bytes += message.as_ref().map_or(0, |message| message.payload.len());
-                        messages.extend(message);
+                        if let Some(message) = message {
+                            bytes += message.payload.len();
+                            messages.push(message);
+                            first_message.get_or_insert_with(|| event.clone());
+                        }
                     }
                     Err(Unpublishable::Newer(reason)) => return Err(Stop::Newer(reason)),
                     Err(Unpublishable::AsItIs(error)) => {
@@ -218,16 +255,27 @@ impl Relay {
         if let Some((event, error)) = stuck.take_if(|_| next == first) {
             report(&self.published, &event, &error);
             self.put_back(open);
-            return Ok(QueueChange::Parked { attempts: attempts + 1, error: Some(kept(error)) });
+            let error = Some(kept(error));
+            return Ok(Some(QueueChange::Parked { attempts: attempts + 1, error }));
         }
-        if !messages.is_empty() {
-            let outcome = open.publisher.publish_batch(messages, None).await;
-            outcome.map_err(|error| stop_of(&error))?;
-            open.used = work.now();
+        match first_message {
+            None => self.put_back(open),
+            Some(event) => match self.publish(open, messages, None).await? {
+                Publication::Done => {}
+                Publication::TooMuch => return Ok(None),
+                Publication::Refused(error) if event.version == first => {
+                    report(&self.published, &event, &error);
+                    let error = Some(kept(error));
+                    return Ok(Some(QueueChange::Parked { attempts: attempts + 1, error }));
+                }
+                Publication::Refused(_) => {
+                    let rest = self.parked.row(log, stream, event.version);
+                    return Ok(Some(QueueChange::Done(vec![rest])));
+                }
+            },
         }
-        self.put_back(open);
         let rest = (has_more || stuck.is_some()).then(|| self.parked.row(log, stream, next));
-        Ok(QueueChange::Done(rest.into_iter().collect()))
+        Ok(Some(QueueChange::Done(rest.into_iter().collect())))
     }
 
     /// Moves the position at the broker to before the first event.
@@ -253,8 +301,10 @@ impl Drop for Relay {
 #[derive(Default)]
 struct Batch {
     messages: Vec<BusMessage>,
-    /// The streams that are parked from now on, and why.
-    parked: Vec<(QueuedRow, String)>,
+    /// The place of the event of the first message.
+    first: Option<usize>,
+    /// The places of the events from which on streams are parked, and why.
+    parked: Vec<(usize, String)>,
     /// The number of events that it covers.
     done: usize,
 }
@@ -265,14 +315,23 @@ impl Batch {
     }
 }
 
+/// What became of messages that were to be published.
+enum Publication {
+    Done,
+    /// The bus does not take them together.
+    TooMuch,
+    /// The bus does not take the message.
+    Refused(String),
+}
+
 fn report(published: &Published, event: &RecordedEvent, error: &str) {
     let (topic, format) = (&published.topic, published.format);
     let RecordedEvent { stream, version, id, .. } = event;
     tracing::error!(
         topic, ?format, %stream, %version, %id, error,
         "an event cannot be published; its stream is parked on this topic. Override the event, raise \
-         the limit of the bus or deploy code that can publish it, and redrive the dead letter; or refuse \
-         the dead letter to publish on without the event"
+         the limit of the bus or of the topic, or deploy code that can publish it, and redrive the dead \
+         letter; or refuse the dead letter to publish on without the event"
     );
 }
 
@@ -308,9 +367,8 @@ impl Follow for Relay {
         self.parked.load(&self.work, partition).await
     }
 
-    /// A transaction costs half at 1,000 messages, a fifth at 5,000.
     fn page(&self) -> usize {
-        5_000
+        PAGE
     }
 
     fn pause(&self) -> Duration {
@@ -334,7 +392,7 @@ impl Follow for Relay {
         held: &Arc<Held>,
         events: &[RecordedEvent],
     ) -> Result<(Vec<QueuedRow>, usize), Stop> {
-        let partition = held.lease.partition;
+        let events = &events[..events.len().min(self.most)];
         let mut open = self.work.publishers.take(&self.key);
         let mut batch = self.batch(events, open.as_ref().map_or(0, |open| open.published))?;
         if open.is_none() && !batch.is_empty() {
@@ -343,21 +401,30 @@ impl Follow for Relay {
             batch = self.batch(events, opened.published)?;
             open = Some(opened);
         }
-        let Batch { messages, parked, done } = batch;
+        let Batch { messages, first, parked, done } = batch;
         let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
             return Ok((Vec::new(), 0));
         };
         // Before the position moves.
-        for (row, error) in parked {
-            self.work.store().park(partition, std::slice::from_ref(&row), &error).await?;
-            self.parked.insert(row.stream);
+        for (place, error) in parked {
+            self.park(&events[place], error).await?;
         }
-        if let Some(mut open) = open {
-            if !messages.is_empty() {
-                self.publish(&mut open, messages, last).await?;
-            }
+        let Some(open) = open else { return Ok((Vec::new(), done)) };
+        let Some(first) = first.map(|first| &events[first]) else {
             self.put_back(open);
+            return Ok((Vec::new(), done));
+        };
+        let position = ResumePosition { offset: last.position.offset, event_id: Some(last.id) };
+        match self.publish(open, messages, Some(position)).await? {
+            Publication::Done => Ok((Vec::new(), done)),
+            Publication::TooMuch => Ok((Vec::new(), 0)),
+            Publication::Refused(error) if first.content == StoredContent::Erased => {
+                Err(Stop::Unavailable(error))
+            }
+            Publication::Refused(error) => {
+                self.park(first, error).await?;
+                Ok((Vec::new(), 0))
+            }
         }
-        Ok((Vec::new(), done))
     }
 }

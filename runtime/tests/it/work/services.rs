@@ -147,6 +147,8 @@ struct Line {
     down: Arc<AtomicBool>,
     /// The largest payload; 0: any.
     most: Arc<AtomicUsize>,
+    /// The largest batch that the broker takes, in bytes of payload; 0: any.
+    broker_limit: Arc<AtomicUsize>,
     /// The topic that is refused.
     refused: Arc<Mutex<String>>,
     /// The most messages that it takes at a time; 0: any number.
@@ -169,6 +171,7 @@ impl Line {
             bus: InMemoryEventBus::new().with_clock(Virtual::new()),
             down: Arc::default(),
             most: Arc::default(),
+            broker_limit: Arc::default(),
             refused: Arc::default(),
             largest_batch: Arc::default(),
             relays: Arc::default(),
@@ -238,6 +241,11 @@ impl Publisher for LinePublisher {
         let largest = self.1.largest_batch.load(Ordering::SeqCst);
         if largest > 0 && messages.len() > largest {
             return Err(BusError::new("it takes too long").into());
+        }
+        let limit = self.1.broker_limit.load(Ordering::SeqCst);
+        let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
+        if limit > 0 && bytes > limit {
+            return Err(PublishError::Invalid(format!("{bytes} bytes")));
         }
         self.0.publish_batch(messages, position).await
     }

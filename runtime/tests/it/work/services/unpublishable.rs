@@ -64,6 +64,11 @@ fn publishing(world: &World, line: &Line) -> App {
     started(app.aggregate::<Grid>(()).publish::<Grid>(Format::Json))
 }
 
+fn has(line: &Line, id: &str) -> bool {
+    let key = format!("grid-{id}");
+    line.bus.messages("grid-events").iter().any(|message| message.key == key)
+}
+
 /// Waits until exactly these versions of a grid are on the topic, in this order.
 async fn versions(line: &Line, id: &str, expected: &[u64]) {
     let found = || -> Vec<u64> {
@@ -165,6 +170,40 @@ async fn an_event_that_is_too_large_goes_when_the_limit_is_raised() {
     let _app = publishing(&world, &line);
     assert!(world.decide(&letter, Redrive).await);
     versions(&line, "1", &[1, 2]).await;
+}
+
+/// A topic may take less than the bus says, and counts what comes together.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_broker_refuses_for_its_size_parks_its_stream_alone() {
+    let (line, world) = (Line::new(), world_of(1));
+    line.broker_limit.store(40, Ordering::SeqCst);
+    let ids: Vec<_> = (2..100).map(|n: u32| n.to_string()).collect();
+    let cleared = || GridEvent::Cleared;
+    recorded(&world, [("1", cleared()), ("1", filled()), ("1", cleared()), ("1", filled())]).await;
+    recorded(&world, ids.iter().map(|id| (&**id, cleared()))).await;
+    let _app = publishing(&world, &line);
+    for id in &ids {
+        eventually("others", async || has(&line, id)).await;
+    }
+    versions(&line, "1", &[1]).await;
+    let letter = world.dead_letter().await;
+    assert_eq!(letter.queued.row.content.bytes, br#"{"from_version":2}"#);
+    let error = "the bus takes no such message: 1601 bytes";
+    assert_eq!(letter.error.as_deref(), Some(error));
+
+    // It waits also where it is tried again in vain.
+    assert!(world.decide(&letter, Redrive).await);
+    let tried = async || world.dead_letters().await.first().is_some_and(|l| l.attempts == 1);
+    eventually("it is tried again", tried).await;
+    assert!(world.decide(&world.dead_letter().await, Refuse).await);
+    versions(&line, "1", &[1, 3]).await;
+    let letter = world.dead_letter().await;
+    assert_eq!(letter.queued.row.content.bytes, br#"{"from_version":4}"#);
+    line.broker_limit.store(2_000, Ordering::SeqCst);
+    assert!(world.decide(&letter, Redrive).await);
+    versions(&line, "1", &[1, 3, 4]).await;
+    recorded(&world, [("1", cleared())]).await;
+    versions(&line, "1", &[1, 3, 4, 5]).await;
 }
 
 /// What a mapping fails on is like what cannot be encoded; a stream that is erased is told of.
