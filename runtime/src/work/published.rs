@@ -66,6 +66,13 @@ impl<E: Message> Mapping for AsTheyAre<E> {
         let failed = |error| unreadable(event, &error);
         let (stored, bytes) = codecs.open(&event.stream, content).map_err(failed)?;
         if stored == format {
+            if format == Format::Json && has_null(&bytes) {
+                let read: Result<E, _> = codecs.decode(&event.stream, content);
+                // What newer code recorded goes out as it is.
+                if let Err(error @ Unpublishable::AsItIs(_)) = read.map_err(failed) {
+                    return Err(error);
+                }
+            }
             return Ok(Some((content.name.to_string(), content.version, bytes.into_owned())));
         }
         let decoded: E = codecs.decode(&event.stream, content).map_err(failed)?;
@@ -116,13 +123,27 @@ where
     }
 }
 
-fn encoded(
-    message: &impl Message,
+fn encoded<E: Message>(
+    message: &E,
     format: Format,
 ) -> Result<(String, u16, Vec<u8>), Unpublishable> {
     let bytes = message.encode(format).map_err(|error| Unpublishable::AsItIs(describe(&error)))?;
     let kind = message.kind();
+    if format == Format::Json && has_null(&bytes) {
+        let again = E::decode(kind.name, kind.version, format, &bytes);
+        if again.ok().as_ref() != Some(message) {
+            return Err(Unpublishable::AsItIs(format!(
+                "`{}` does not read back from JSON as it was: JSON has no infinity and no NaN",
+                kind.name
+            )));
+        }
+    }
     Ok((kind.name.to_owned(), kind.version, bytes))
+}
+
+/// `true` if JSON may have a `null`, as which numbers are written that JSON does not have.
+fn has_null(json: &[u8]) -> bool {
+    json.windows(4).any(|bytes| bytes == b"null")
 }
 
 fn unreadable(event: &RecordedEvent, error: &DecodeError) -> Unpublishable {

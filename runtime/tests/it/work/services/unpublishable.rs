@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
-use composable_rust_core::{Codecs, EventStore as _, Version};
+use composable_rust_core::{Codecs, Encoded, EventStore as _, Version};
 use composable_rust_runtime::SendError;
 
 use super::*;
@@ -170,6 +170,32 @@ async fn an_event_that_is_too_large_goes_when_the_limit_is_raised() {
     let _app = publishing(&world, &line);
     assert!(world.decide(&letter, Redrive).await);
     versions(&line, "1", &[1, 2]).await;
+}
+
+/// An older version may have recorded it, also as JSON.
+#[tokio::test(start_paused = true)]
+async fn a_number_that_json_does_not_have_is_not_published_as_null() {
+    let (line, world) = (Line::new(), world_of(1));
+    let weighed = |n| GridEvent::Weighed(n);
+    recorded(&world, [("1", weighed(1.5)), ("1", weighed(f64::INFINITY)), ("1", weighed(2.5))])
+        .await;
+    recorded(&world, [("2", weighed(1.5)), ("2", weighed(2.5)), ("3", weighed(1.5))]).await;
+    let null = Encoded {
+        name: "grid.weighed".into(),
+        version: 1,
+        codec: "json".into(),
+        bytes: b"null".to_vec(),
+    };
+    world.memory.override_event(&Grid::id("2").stream(), Version::new(2), &null).await.unwrap();
+    let _app = publishing(&world, &line);
+    versions(&line, "3", &[1]).await;
+    versions(&line, "1", &[1]).await;
+    versions(&line, "2", &[1]).await;
+    let mut errors: Vec<_> =
+        world.dead_letters().await.into_iter().map(|letter| letter.error.unwrap()).collect();
+    errors.sort();
+    assert!(errors[0].starts_with("`grid.weighed` does not read back from JSON"), "{errors:?}");
+    assert!(errors[1].contains("invalid type: null"), "{errors:?}");
 }
 
 /// A topic may take less than the bus says, and counts what comes together.
