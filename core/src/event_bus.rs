@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::stream::Stream;
 use uuid::Uuid;
 
+use crate::event::ERASED;
 use crate::{EventId, Timestamp};
 
 /// A message on the bus: bytes under a key in a topic, with headers that any client can read.
@@ -26,6 +27,12 @@ impl BusMessage {
     /// The value of the first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `true` if it says that a stream was erased. The bus then holds a record without a payload, so that
+    /// a compacted topic deletes what it has under the key.
+    pub fn is_tombstone(&self) -> bool {
+        self.payload.is_empty() && self.header("ce_type") == Some(ERASED)
     }
 }
 
@@ -47,7 +54,7 @@ impl From<&BusMessage> for BusRecord {
         Self {
             key: Some(message.key.clone().into_bytes()),
             headers: headers.map(|(n, v)| (n.clone(), Some(v.clone().into_bytes()))).collect(),
-            payload: Some(message.payload.clone()),
+            payload: (!message.is_tombstone()).then(|| message.payload.clone()),
         }
     }
 }

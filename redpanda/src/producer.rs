@@ -11,7 +11,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use crate::apart::Apart;
 use crate::client::{Voice, is_refusal};
 use crate::error::{Failure, publish_error};
-use crate::record::headers;
+use crate::record::{headers, payload};
 
 pub(crate) type Client = Apart<FutureProducer<Voice>>;
 
@@ -37,10 +37,9 @@ impl SingleProducer {
         limit: Duration,
     ) -> Result<(), PublishError> {
         let client = Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner));
-        let record = FutureRecord::to(topic)
-            .key(message.key.as_str())
-            .payload(message.payload.as_slice())
-            .headers(headers(message));
+        let mut record =
+            FutureRecord::to(topic).key(message.key.as_str()).headers(headers(message));
+        record.payload = payload(message);
         match client.send(record, limit).await {
             Ok(_) => Ok(()),
             Err((error, _)) => {

@@ -16,10 +16,16 @@ pub(crate) struct Arrived {
 
 /// A message on its way to the broker: its topic's name there, and its headers.
 pub(crate) fn record<'a>(topic: &'a str, message: &'a BusMessage) -> BaseRecord<'a, str, [u8], ()> {
-    BaseRecord::to(topic)
-        .key(message.key.as_str())
-        .payload(message.payload.as_slice())
-        .headers(headers(message))
+    let record = BaseRecord::to(topic).key(message.key.as_str()).headers(headers(message));
+    match payload(message) {
+        Some(payload) => record.payload(payload),
+        None => record,
+    }
+}
+
+/// The value of a message's record; `None` for a tombstone.
+pub(crate) fn payload(message: &BusMessage) -> Option<&[u8]> {
+    (!message.is_tombstone()).then_some(message.payload.as_slice())
 }
 
 pub(crate) fn headers(message: &BusMessage) -> OwnedHeaders {

@@ -14,6 +14,7 @@ macro_rules! __bus_conformance_cases {
                 comes_back_as_it_went_in,
                 says_when_it_was_published,
                 may_be_empty,
+                of_an_erasure_is_a_tombstone,
                 may_be_as_large_as_the_limit,
                 larger_than_the_limit_is_refused,
                 may_be_in_many_topics,

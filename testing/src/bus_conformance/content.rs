@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use composable_rust_core::event::ERASED;
 use composable_rust_core::{
     BusMessage, BusRecord, Clock as _, Delivery as _, EventBus as _, PublishError, SharedDelivery,
 };
@@ -56,6 +57,25 @@ pub(super) async fn may_be_empty(on: Subject) {
     };
     on.publish(vec![message.clone()]).await;
     assert_eq!(on.join("readers").await.next().await.message(), &message);
+}
+
+pub(super) async fn of_an_erasure_is_a_tombstone(on: Subject) {
+    let erasure = BusMessage {
+        topic: on.topic("things"),
+        key: "k".to_owned(),
+        headers: vec![("ce_type".to_owned(), ERASED.to_owned())],
+        payload: Vec::new(),
+    };
+    on.publish(vec![erasure.clone()]).await;
+    let mut publisher = on.publisher().await;
+    super::subject::batch(&mut publisher, vec![erasure.clone()], None).await;
+    let mut reader = on.join("readers").await;
+    for _ in 0..2 {
+        let delivery = reader.next().await;
+        assert_eq!(delivery.message(), &erasure);
+        assert_eq!(delivery.record().payload, None, "it has no payload");
+        acknowledge(vec![delivery]).await;
+    }
 }
 
 fn large(on: &Subject, bytes: usize) -> BusMessage {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPlace, BusPosition, Delivery, EventBus, PublishError, Publisher,
-    PublisherName, ResumePosition, Timestamp, TopicStatus,
+    BusError, BusMessage, BusPlace, BusPosition, BusRecord, Delivery, EventBus, PublishError,
+    Publisher, PublisherName, ResumePosition, Timestamp, TopicStatus,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::bus_conformance::{BusBackend, CASES, run};
@@ -62,13 +62,14 @@ enum Defect {
     CreatesTopics,
     MiscountsPartitions,
     TellsOfOtherTopics,
+    KeepsErased,
 }
 
 use Defect::{
     AcknowledgesNothing, AcknowledgesOnDelivery, AllIsUnavailable, BelievesWhatIsKnown,
     CountsPositionsOfEachHolder, CreatesTopics, FencesNobody, ForgetsEvents, ForgetsPositions,
-    HasNoBound, IgnoresWhatIsKnown, LosesHeaders, LosesTime, MiscountsPartitions, SpreadsKeys,
-    TearsBatches, TellsOfOtherTopics,
+    HasNoBound, IgnoresWhatIsKnown, KeepsErased, LosesHeaders, LosesTime, MiscountsPartitions,
+    SpreadsKeys, TearsBatches, TellsOfOtherTopics,
 };
 
 #[derive(Clone)]
@@ -217,6 +218,14 @@ impl Delivery for WrongDelivery {
         &self.message
     }
 
+    fn record(&self) -> BusRecord {
+        let record = BusRecord::from(&self.message);
+        match self.defect {
+            KeepsErased => BusRecord { payload: Some(self.message.payload.clone()), ..record },
+            _ => record,
+        }
+    }
+
     fn place(&self) -> BusPlace {
         self.place
     }
@@ -307,6 +316,7 @@ async fn wrong_buses_do_not_pass() {
         (CreatesTopics, "content::in_missing_topics_is_refused_unless_they_are_created", "Ok(())"),
         (TellsOfOtherTopics, "groups::tell_what_they_read", "is not told"),
         (MiscountsPartitions, "groups::tell_what_they_read", "of Some(0)"),
+        (KeepsErased, "content::of_an_erasure_is_a_tombstone", "it has no payload"),
         (LosesTime, "content::says_when_it_was_published", "1970"),
         (FencesNobody, "publishers::fence_earlier_holders", "Ok(())"),
         (TearsBatches, "publishers::publish_all_or_nothing", "offset: 4"),
