@@ -128,7 +128,7 @@ erase! {
         fn set_paused(paused: owned bool) -> ();
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
         fn keep_checkpoints(name: borrowed str, to: borrowed [Checkpoint]) -> ();
-        fn rewind(worker: borrowed str, partition: owned u16) -> ();
+        fn rewind(worker: borrowed str, to: owned Checkpoint) -> ();
         fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;
         fn park(partition: owned u16, rows: borrowed [QueuedRow], error: borrowed str) -> ();
         fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;

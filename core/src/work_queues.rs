@@ -356,13 +356,13 @@ pub trait WorkQueues: Send + Sync + 'static {
         to: &[Checkpoint],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Sets the checkpoint of the follower `worker` in one partition to before the first event, and ends
-    /// the lease of that name, whose epoch rises: whoever worked under it moves the checkpoint no more.
-    /// The checkpoint is kept as one of offset 0, also where there was none.
+    /// Sets the checkpoint of the follower `worker` in one partition, also backwards, and ends the lease
+    /// of that name, whose epoch rises: whoever worked under it moves the checkpoint no more. One of
+    /// offset 0 is kept too, also where there was none.
     fn rewind(
         &self,
         worker: &str,
-        partition: u16,
+        to: Checkpoint,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Queues `rows` in `partition`, in order, under the partition's lock, and moves a follower's

@@ -179,7 +179,9 @@ begin
 end $$;
 
 -- Sets the checkpoint of a follower to before the first event, and ends its lease.
-create or replace function rewind_follower(p_partition smallint, p_worker text) returns void
+create or replace function rewind_follower(
+    p_partition smallint, p_worker text, p_offset bigint, p_event uuid
+) returns void
 language plpgsql volatile
 set lock_timeout = '5s'
 as $$
@@ -187,9 +189,11 @@ as $$
 begin
     update leases l set epoch = l.epoch + 1, holder = null, expires_at = null
     where l.partition = p_partition and l.worker = p_worker;
-    insert into checkpoints (partition, name, log_offset) values (p_partition, p_worker, 0)
+    insert into checkpoints (partition, name, log_offset, event_id)
+    values (p_partition, p_worker, p_offset, p_event)
     on conflict on constraint checkpoints_pkey do update set
-        log_offset = 0, event_id = null, updated_at = excluded.updated_at;
+        log_offset = excluded.log_offset, event_id = excluded.event_id,
+        updated_at = excluded.updated_at;
 end $$;
 
 -- Puts rows among the dead letters without an attempt, at the ends of their queues.

@@ -23,7 +23,7 @@ const KEEP_CHECKPOINTS: &str = "insert into checkpoints as c (partition, name, l
          updated_at = excluded.updated_at \
      where c.log_offset < excluded.log_offset";
 
-const REWIND: &str = "select rewind_follower($1, $2)";
+const REWIND: &str = "select rewind_follower($1, $2, $3, $4)";
 
 const PARK: &str = "select park_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
@@ -54,10 +54,14 @@ impl PostgresEventStore {
     pub(crate) async fn rewind_follower(
         &self,
         worker: &str,
-        partition: u16,
+        to: Checkpoint,
     ) -> Result<(), StoreError> {
-        validate_partition(self.log, partition)?;
-        let query = sqlx::query(REWIND).bind(smallint(partition)).bind(worker);
+        validate_partition(self.log, to.partition)?;
+        let query = sqlx::query(REWIND)
+            .bind(smallint(to.partition))
+            .bind(worker)
+            .bind(bigint(to.offset))
+            .bind(to.event_id.map(|id| id.0));
         self.writers.run(async |writer| query.execute(writer).await).await?;
         Ok(())
     }

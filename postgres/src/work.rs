@@ -32,8 +32,8 @@ impl WorkQueues for PostgresEventStore {
         self.keep_positions(name, to).await
     }
 
-    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
-        self.rewind_follower(worker, partition).await
+    async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
+        self.rewind_follower(worker, to).await
     }
 
     async fn enqueue(

@@ -75,6 +75,11 @@ impl App {
         Self(Arc::new(Parts { shared, aggregates, registry, plans, working }))
     }
 
+    /// `true` if a policy of this name follows the log of this service.
+    pub(crate) fn follows_log(&self, policy: &str) -> bool {
+        self.0.plans.follows_log(policy, &self.0.registry)
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
     }

@@ -1,6 +1,6 @@
 //! Publishing a topic anew.
 
-use composable_rust_core::{Queue, StoreError, WorkQueues as _};
+use composable_rust_core::{Checkpoint, Queue, StoreError, WorkQueues as _};
 
 use crate::app::App;
 use crate::work::ParkedStreams;
@@ -48,7 +48,8 @@ impl App {
         }
         for worker in &workers {
             for partition in 0..shared.log.partitions {
-                shared.store.rewind(worker, partition).await?;
+                let to = Checkpoint { partition, offset: 0, event_id: None };
+                shared.store.rewind(worker, to).await?;
             }
         }
         Ok(())

@@ -31,9 +31,9 @@ const SAVE: &str = "insert into checkpoints \
 const END_LEASE: &str = "update leases set epoch = epoch + 1, holder = null \
     where partition = ? and worker = ?;";
 
-const REWIND: &str = "insert into checkpoints (partition, name, log_offset, updated_at) \
-    values (?, ?, 0, ?) on conflict do update set log_offset = 0, event_id = null, \
-    updated_at = excluded.updated_at;";
+const REWIND: &str = "insert into checkpoints (partition, name, log_offset, event_id, updated_at) \
+    values (?, ?, ?, ?, ?) on conflict do update set log_offset = excluded.log_offset, \
+    event_id = excluded.event_id, updated_at = excluded.updated_at;";
 
 impl SqliteEventStore {
     pub(crate) async fn checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
@@ -60,18 +60,16 @@ impl SqliteEventStore {
     pub(crate) async fn rewind_follower(
         &self,
         worker: &str,
-        partition: u16,
+        to: Checkpoint,
     ) -> Result<(), StoreError> {
-        validate_partition(self.log_info(), partition)?;
+        validate_partition(self.log_info(), to.partition)?;
         let now = clock();
         let rewind: Statement<'_> = Box::new(move |script| {
             script.sql.push_str(END_LEASE);
-            script.args.add(i64::from(partition));
+            script.args.add(i64::from(to.partition));
             script.args.add(worker);
             script.sql.push_str(REWIND);
-            script.args.add(i64::from(partition));
-            script.args.add(worker);
-            script.args.add(now.as_micros());
+            add(script, worker, to, now);
         });
         let transaction = self.writer().begin().await.map_err(store_error)?;
         commit_all(transaction, vec![(rewind, 1)]).await.map_err(store_error)
@@ -139,6 +137,10 @@ impl SqliteEventStore {
 
 fn keep<'s>(script: &mut Script<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
     script.sql.push_str(KEEP);
+    add(script, name, to, now);
+}
+
+fn add<'s>(script: &mut Script<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
     script.args.add(i64::from(to.partition));
     script.args.add(name);
     script.args.add(int(to.offset));

@@ -40,6 +40,7 @@ pub use attempts::Attempts;
 pub use breaker::BreakerSettings;
 pub(crate) use context::RegisteredGateway;
 pub(crate) use decisions::{answers_to, mark_refused, refusal};
+pub(crate) use follower::event_at;
 pub use gateways::GatewaySettings;
 pub(crate) use leases::worker_of;
 pub(crate) use page::Page;
@@ -48,6 +49,7 @@ pub use policies::ForeignRecord;
 pub(crate) use policies::{
     ErasedPolicy, OfErasures, OfEvents, OfRecords, RegisteredPolicy, Source,
 };
+pub(crate) use policy_follower::policy_worker;
 pub use projection_handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
 pub(crate) use projections::{ErasedProjection, Registered};
 pub use projections::{Poison, ProjectionSettings};

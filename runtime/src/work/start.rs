@@ -269,6 +269,14 @@ fn consume(consumer: Consumer, workers: &TaskTracker) {
     spawn(workers, &work, &name, move |_| Arc::clone(&consumer).run());
 }
 
+impl Plans {
+    /// `true` if a policy of this name follows the log of this service.
+    pub(crate) fn follows_log(&self, policy: &str, registry: &Registry) -> bool {
+        let mut named = self.policies.iter().filter(|own| own.name == policy);
+        named.any(|own| followed(own, registry).is_some())
+    }
+}
+
 fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
     if let Some(category) = followed(policy, &work.registry) {
         let of = policy.clone();

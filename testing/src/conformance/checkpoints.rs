@@ -112,8 +112,8 @@ pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: Subject) {
         let (name, lease, to) = (lease.worker.clone(), lease.clone(), at(0, offset));
         queue_and_move(&on, &[], &Advance { name, lease, to }).await
     };
-    let rewind = async |name: &str| on.store.rewind(name, 0).await.expect("it is rewound");
     let start = Checkpoint { event_id: None, ..at(0, 0) };
+    let rewind = async |name: &str| on.store.rewind(name, start).await.expect("it is rewound");
     assert!(moves(&first.lease, 7).await);
     rewind("follow").await;
     assert_eq!(checkpoints(&on, "follow").await, [start]);
@@ -123,6 +123,12 @@ pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: Subject) {
     assert!(second.lease.epoch > first.lease.epoch);
     assert!(moves(&second.lease, 3).await);
     assert_eq!(checkpoints(&on, "follow").await[0].offset, 3);
+    // Or to any other place, backwards and forwards.
+    for to in [at(0, 2), at(0, 9)] {
+        on.store.rewind("follow", to).await.expect("it is moved");
+        assert_eq!(checkpoints(&on, "follow").await, [to], "it is where it was moved to");
+    }
+    assert!(!moves(&second.lease, 10).await, "its holder is fenced");
     // What never began is there too.
     rewind("never").await;
     assert_eq!(checkpoints(&on, "never").await, [start]);

@@ -32,8 +32,8 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.write(self.inner().keep_checkpoints(name, to)).await
     }
 
-    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
-        self.write(self.inner().rewind(worker, partition)).await
+    async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
+        self.write(self.inner().rewind(worker, to)).await
     }
 
     async fn enqueue(

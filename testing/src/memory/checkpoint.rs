@@ -19,10 +19,10 @@ impl State {
         }
     }
 
-    pub(super) fn rewind(&mut self, worker: &str, partition: u16) {
-        let key = (worker.to_owned(), partition);
+    pub(super) fn rewind(&mut self, worker: &str, to: Checkpoint) {
+        let key = (worker.to_owned(), to.partition);
         self.end_lease(&key);
-        self.checkpoints.insert(key, Checkpoint { partition, offset: 0, event_id: None });
+        self.checkpoints.insert(key, to);
     }
 
     pub(super) fn enqueue(

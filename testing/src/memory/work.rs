@@ -35,9 +35,9 @@ impl WorkQueues for InMemoryEventStore {
         Ok(())
     }
 
-    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
-        validate_partition(self.log(), partition)?;
-        self.locked().rewind(worker, partition);
+    async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
+        validate_partition(self.log(), to.partition)?;
+        self.locked().rewind(worker, to);
         Ok(())
     }
 

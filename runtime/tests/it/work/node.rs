@@ -404,8 +404,8 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("keep_checkpoints", self.store.keep_checkpoints(name, to)).await
     }
 
-    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
-        self.pass("rewind", self.store.rewind(worker, partition)).await
+    async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
+        self.pass("rewind", self.store.rewind(worker, to)).await
     }
 
     async fn enqueue(

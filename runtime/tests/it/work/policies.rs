@@ -324,6 +324,37 @@ fn text(record: &ForeignRecord) -> String {
     String::from_utf8(record.payload.clone().unwrap()).unwrap()
 }
 
+/// As after a restore: the checkpoint is ahead of the log.
+#[tokio::test(start_paused = true)]
+async fn one_that_stopped_since_the_log_went_back_goes_on_where_it_is_told_to() {
+    use composable_rust_core::{Checkpoint, WorkQueues as _};
+    use composable_rust_runtime::{PolicyPosition, ResetPolicyError};
+    let world = World::new();
+    let app = world.builder(world.memory.clone()).build().unwrap();
+    tell_to(&app, "a", Act::Note(1)).await;
+    for partition in 0..world.memory.log().partitions {
+        let ahead = Checkpoint { partition, offset: 1_000, event_id: Some(EventId(Uuid::nil())) };
+        world.memory.rewind("follow/copy", ahead).await.unwrap();
+    }
+    let app = started(copying(world.builder(world.memory.clone())));
+    tell_to(&app, "a", Act::Note(2)).await;
+    world.quiet().await;
+    assert!(log(&app, "a-copy").await.is_empty(), "it does not go on by itself");
+
+    let unknown = app.reset_policy("nothing", PolicyPosition::End).await.unwrap_err();
+    assert!(matches!(unknown, ResetPolicyError::Unknown(name) if name == "nothing"));
+    app.reset_policy("copy", PolicyPosition::End).await.unwrap();
+    tell_to(&app, "a", Act::Note(3)).await;
+    heard(&app, "a-copy", "note 3").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a-copy").await, ["note 3"]);
+
+    app.reset_policy("copy", PolicyPosition::Beginning).await.unwrap();
+    heard(&app, "a-copy", "note 2").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a-copy").await, ["note 3", "note 1", "note 2"], "each once");
+}
+
 /// Records without a key are in no order: one that fails holds up no other.
 #[tokio::test(start_paused = true)]
 async fn records_without_a_key_are_independent() {

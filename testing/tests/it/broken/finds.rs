@@ -337,6 +337,7 @@ table! {
     ];
     KeepsNoPositions => ["checkpoints::without_a_lease_only_move_forwards"];
     NeverRewinds => ["checkpoints::rewound_ones_begin_anew_under_another_epoch"];
+    RewindsToTheBeginning => ["checkpoints::rewound_ones_begin_anew_under_another_epoch"];
     GoesBack::default() => ["checkpoints::without_a_lease_only_move_forwards"];
     TriesWhatIsParked => ["dead_letters::without_an_attempt_stand_at_the_end"];
     QueuesAgain => ["checkpoints::the_same_again_adds_nothing"];

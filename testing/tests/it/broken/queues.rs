@@ -32,8 +32,8 @@ impl<D: Defect> WorkQueues for Broken<D> {
         self.defect.keep_checkpoints(&self.store, name, to)
     }
 
-    async fn rewind(&self, worker: &str, partition: u16) -> Result<(), StoreError> {
-        self.defect.rewind(&self.store, worker, partition)
+    async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
+        self.defect.rewind(&self.store, worker, to)
     }
 
     async fn enqueue(

@@ -152,9 +152,9 @@ pub(crate) trait Defect: Send + Sync + 'static {
         &self,
         store: &InMemoryEventStore,
         worker: &str,
-        partition: u16,
+        to: Checkpoint,
     ) -> Result<(), StoreError> {
-        poll(store.rewind(worker, partition))
+        poll(store.rewind(worker, to))
     }
 
     fn park(

@@ -137,8 +137,22 @@ impl Defect for KeepsNoPositions {
 pub(crate) struct NeverRewinds;
 
 impl Defect for NeverRewinds {
-    fn rewind(&self, _: &InMemoryEventStore, _: &str, _: u16) -> Result<(), StoreError> {
+    fn rewind(&self, _: &InMemoryEventStore, _: &str, _: Checkpoint) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+/// Moves checkpoints to the beginning, wherever they are to be.
+pub(crate) struct RewindsToTheBeginning;
+
+impl Defect for RewindsToTheBeginning {
+    fn rewind(
+        &self,
+        store: &InMemoryEventStore,
+        worker: &str,
+        to: Checkpoint,
+    ) -> Result<(), StoreError> {
+        poll(store.rewind(worker, Checkpoint { offset: 0, event_id: None, ..to }))
     }
 }
 
