@@ -493,7 +493,7 @@ impl Dispatcher {
             Executed::Newer(newer) => {
                 let worker = worker_of(row.queue.kind, &row.queue.target);
                 let meeting = self.work.meet(&worker, &newer, &row.queued.row.id);
-                self.work.leases.withdraw(&worker);
+                self.work.leases.withdraw(&worker, meeting.is_first);
                 if !meeting.is_first && !ended.is_recorded {
                     return None;
                 }

@@ -321,8 +321,9 @@ impl<F: Follow> Follower<F> {
                 Duration::from_millis(100)
             }
             Stop::Newer(newer) => {
-                self.work.meet(&name, &newer, &Position::new(partition, next));
-                self.work.leases.withdraw(&name);
+                let at = Position::new(partition, next);
+                let meeting = self.work.meet(&name, &newer, &at);
+                self.work.leases.withdraw(&name, meeting.is_first);
                 Duration::from_secs(5)
             }
             Stop::LogWentBack(reason) => {

@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 /// How long others are given to take what only newer code knows.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(30);
+/// The time after which a worker is left to others again for what it was left for before: a process
+/// that knows it may not have come to it.
+const WITHDRAWN_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether leases are free to be given up.
 const HURRY: Duration = Duration::from_millis(50);
@@ -87,12 +90,45 @@ struct State {
     held: BTreeMap<(String, u16), Arc<Held>>,
     /// Workers that others should take for now, until when (monotonic).
     withdrawn: BTreeMap<String, Duration>,
+    /// When each worker was last left to others (monotonic).
+    left: BTreeMap<String, Duration>,
     /// Workers that other processes have announced too.
     elsewhere: BTreeSet<String>,
+    /// The other processes that have ever announced a worker.
+    processes: BTreeSet<Uuid>,
+    /// When the last of them was met first (monotonic).
+    joined: Duration,
+    /// When the leases were last renewed (monotonic).
+    renewed: Option<Duration>,
+    /// The workers that the store has as this process's.
+    announced: Option<Vec<String>>,
     /// How many leases this process has too few, because others still hold them.
     missing: usize,
     /// Whether the log is paused; not known before the first round.
     paused: Option<bool>,
+}
+
+impl State {
+    /// Takes note of the processes that have announced workers. A withdrawal stands for as long as
+    /// one of them works instead: two that withdraw at the same time do not leave the work to nobody.
+    fn note_members(&mut self, holder: Uuid, table: &LeaseTable, now: Duration) {
+        self.elsewhere.clear();
+        for (worker, process) in table.members.iter().filter(|(_, who)| *who != holder) {
+            self.elsewhere.insert(worker.clone());
+            if self.processes.insert(*process) {
+                self.joined = now;
+            }
+        }
+        let (elsewhere, left) = (&self.elsewhere, &mut self.left);
+        self.withdrawn.retain(|worker, until| {
+            let is_due = *until <= now;
+            if !is_due && !elsewhere.contains(worker) {
+                left.remove(worker);
+                return false;
+            }
+            !is_due
+        });
+    }
 }
 
 impl Leases {
@@ -126,14 +162,22 @@ impl Leases {
 
     /// Leaves a worker to others for a while, if there are any: they may know what this process does
     /// not. Alone, it goes on with whatever it knows.
-    pub(crate) fn withdraw(&self, worker: &str) {
-        let until = self.0.clock.monotonic() + WITHDRAWN_FOR;
+    ///
+    /// For what was met before, `is_first` is `false`: the others have had it, so that it is left to
+    /// them again only if a process has joined, or after [`WITHDRAWN_AGAIN_AFTER`].
+    pub(crate) fn withdraw(&self, worker: &str, is_first: bool) {
+        let now = self.0.clock.monotonic();
         let mut state = self.lock();
-        if state.elsewhere.contains(worker) {
-            state.withdrawn.insert(worker.to_owned(), until);
-            drop(state);
-            self.0.hurry.notify_one();
+        let had_it = |left: &Duration| *left >= state.joined && now < *left + WITHDRAWN_AGAIN_AFTER;
+        if !state.elsewhere.contains(worker)
+            || (!is_first && state.left.get(worker).is_some_and(had_it))
+        {
+            return;
         }
+        state.left.insert(worker.to_owned(), now);
+        state.withdrawn.insert(worker.to_owned(), now + WITHDRAWN_FOR);
+        drop(state);
+        self.0.hurry.notify_one();
     }
 
     /// A lease was found to be another's by now.
@@ -224,7 +268,8 @@ impl Leases {
         let state = self.lock();
         match state.missing {
             _ if state.held.values().any(|held| held.is_leaving()) => HURRY,
-            0 => self.0.ttl,
+            // The others may withdraw too.
+            0 if state.withdrawn.is_empty() => self.0.ttl,
             _ => LOOK_FOR_SHARE,
         }
     }
@@ -234,47 +279,47 @@ impl Leases {
         let inner = &self.0;
         let started = inner.clock.monotonic();
         let min_epoch = u64::try_from(inner.clock.now().as_micros()).unwrap_or(0);
-        let workers: Vec<String> = {
-            let mut state = self.lock();
-            state.withdrawn.retain(|_, until| *until > started);
-            let announced = |worker: &&String| !stopping && !state.withdrawn.contains_key(*worker);
-            inner.workers.keys().filter(announced).cloned().collect()
-        };
-        let table = if stopping {
-            LeaseTable::default()
-        } else {
-            inner.store.load_leases(&workers).await?
-        };
+        // A turn in between, to give something up or to claim more, leaves the others as they are.
+        let renewed = self.lock().renewed;
+        let is_renewal =
+            renewed.is_none_or(|renewed| started.saturating_sub(renewed) >= inner.ttl / 6);
+        let mut table = LeaseTable::default();
         if !stopping {
+            let workers: Vec<String> = inner.workers.keys().cloned().collect();
+            table = inner.store.load_leases(&workers).await?;
             self.note_pause(table.paused);
         }
-        let workers = if table.paused { Vec::new() } else { workers };
-        let (changes, some_leave) = {
+        let (workers, changes, some_leave) = {
             let mut state = self.lock();
-            let others = table.members.iter().filter(|(_, who)| *who != inner.holder);
-            state.elsewhere = others.map(|(worker, _)| worker.clone()).collect();
+            state.note_members(inner.holder, &table, started);
+            let is_announced = |worker: &&String| {
+                !stopping && !table.paused && !state.withdrawn.contains_key(*worker)
+            };
+            let workers: Vec<String> = inner.workers.keys().filter(is_announced).cloned().collect();
             let leaving = |state: &State| state.held.values().filter(|h| h.is_leaving()).count();
             let before = leaving(&state);
-            let changes = plan(inner.holder, &inner.workers, &workers, &table, &state.held);
-            (changes, leaving(&state) > before)
+            let mut changes = plan(inner.holder, &inner.workers, &workers, &table, &state.held);
+            if !is_renewal {
+                changes.retain(|(_, action)| *action != LeaseAction::Renew);
+            }
+            (workers, changes, leaving(&state) > before)
         };
         if some_leave {
             self.changed();
         }
-        let (holder, ttl, announced) = (inner.holder, inner.ttl, workers.clone());
-        let done = inner
-            .store
-            .change_leases(&LeaseRound {
-                holder,
-                workers,
-                ttl,
-                min_epoch,
-                changes: changes.clone(),
-            })
-            .await?;
-        let until = micros(started + ttl);
+        let announced = self.lock().announced.take();
+        let mut done = Vec::new();
+        if is_renewal || !changes.is_empty() || announced.as_ref() != Some(&workers) {
+            let (holder, ttl, changes) = (inner.holder, inner.ttl, changes.clone());
+            let round = LeaseRound { holder, workers: workers.clone(), ttl, min_epoch, changes };
+            done = inner.store.change_leases(&round).await?;
+        }
+        let until = micros(started + inner.ttl);
         let (mut moved, mut left) = (false, 0);
         let mut state = self.lock();
+        if is_renewal {
+            state.renewed = Some(started);
+        }
         for ((lease, action), done) in changes.into_iter().zip(done) {
             let key = (lease.worker.clone(), lease.partition);
             match (action, done) {
@@ -305,7 +350,8 @@ impl Leases {
                 }
             }
         }
-        let missing = missing(inner.holder, &inner.workers, &announced, &table, &state.held);
+        let missing = missing(inner.holder, &inner.workers, &workers, &table, &state.held);
+        state.announced = Some(workers);
         if missing > 0 && state.missing == 0 {
             let lapse = inner.ttl;
             tracing::info!(

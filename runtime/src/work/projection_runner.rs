@@ -401,10 +401,11 @@ where
     /// Leaves a partition alone that goes on with an unknown event, unless no running code knows it.
     fn stop_before(&mut self, at: Position, newer: Newer) -> Result<(), Fault> {
         let worker = &self.held.lease.worker;
-        if self.work.meet(worker, &newer, &at).is_overdue {
+        let meeting = self.work.meet(worker, &newer, &at);
+        if meeting.is_overdue {
             return Err(Fault::Newer(at, newer));
         }
-        self.work.leases.withdraw(worker);
+        self.work.leases.withdraw(worker, meeting.is_first);
         self.unknown.insert(at.partition, self.work.now() + LOOK_AT_STATE);
         Ok(())
     }

@@ -210,8 +210,8 @@ impl Timers {
             let id = timer.firing.message_id(self.work.shared.log.id, &timer.stream).0;
             let worker = &held.lease.worker;
             if let Delivered::Newer(newer) = &delivered {
-                self.work.meet(worker, newer, &id);
-                self.work.leases.withdraw(worker);
+                let meeting = self.work.meet(worker, newer, &id);
+                self.work.leases.withdraw(worker, meeting.is_first);
             } else {
                 self.work.shared.unknowns.gone(worker, &id);
             }

@@ -286,6 +286,38 @@ async fn a_command_that_only_newer_code_knows_waits() {
     assert!(world.dead_letters().await.is_empty());
 }
 
+/// Two processes that both meet messages that neither knows do not leave the queue to each other:
+/// one of them works it at any time.
+#[tokio::test(start_paused = true)]
+async fn two_processes_with_unknown_messages_work_all_others() {
+    let world = World::new();
+    let apps = [world.app(), world.app()];
+    tokio::time::sleep(millis(20_000)).await;
+    for sender in 0..12 {
+        let content = Encoded {
+            name: format!("actor.future{sender}").into(),
+            version: 1,
+            codec: "bincode".into(),
+            bytes: Vec::new(),
+        };
+        let row = world.row(&format!("x{sender}"), "b", content);
+        let partition = world.memory.log().partition_of(&row.stream);
+        world.memory.enqueue(partition, &[row], None).await.unwrap();
+    }
+    for n in 0..100 {
+        tokio::time::sleep(millis(2_500)).await;
+        for sender in ["a", "c", "d", "e"] {
+            let begun = tokio::time::Instant::now();
+            let act = Act::Ask { to: "y".into(), tag: n, act: Box::new(Act::Note(1)) };
+            tell_to(&apps[0], sender, act).await;
+            heard(&apps[0], sender, &format!("{n}: note 1")).await;
+            assert!(begun.elapsed() < millis(10_000), "{n} {sender}: {:?}", begun.elapsed());
+        }
+    }
+    assert_eq!(world.memory.outbox().len(), 12);
+    assert!(world.dead_letters().await.is_empty());
+}
+
 /// Newer code refused it, and did not live to say so.
 #[tokio::test(start_paused = true)]
 async fn what_is_handled_needs_no_answer_that_can_be_read() {
