@@ -1,6 +1,6 @@
 //! What no code that this process runs knows, and what waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,10 @@ use crate::encode::describe;
 
 /// Places of one name that are remembered at most; further ones wait without being counted.
 const MAX_PLACES: usize = 10_000;
+/// Names that a process tells apart at most, since it was started: anybody may send new ones.
+const MAX_NAMES: usize = 200;
+/// What all further names are called together.
+const FURTHER_NAMES: &str = "further names";
 /// A place that was not met for so long is another process's by now, or gone.
 const STALE: Duration = Duration::from_secs(900);
 
@@ -51,7 +55,8 @@ impl Newer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unknown {
-    /// The name, with the version if only that is unknown, such as "`order.held`".
+    /// The name, with the version if only that is unknown, such as "`order.held`". A process tells 200
+    /// names apart; what has another is shown under `further names`.
     pub what: String,
     /// The worker that met it, such as `dispatch/order`, `follow/audit` or `project/orders`.
     pub worker: String,
@@ -76,9 +81,27 @@ pub(crate) struct Meeting {
     pub(crate) is_overdue: bool,
 }
 
-/// Everything unknown that waits, by worker and name.
+/// Everything unknown that waits.
 #[derive(Debug, Default)]
-pub(crate) struct Unknowns(Mutex<BTreeMap<(String, String), Waiting>>);
+pub(crate) struct Unknowns(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By worker and name.
+    waiting: BTreeMap<(String, String), Waiting>,
+    /// All names that are told apart.
+    names: BTreeSet<String>,
+}
+
+impl Known {
+    /// The name under which something is kept.
+    fn name(&mut self, what: &str) -> String {
+        if self.names.len() < MAX_NAMES && !self.names.contains(what) {
+            self.names.insert(what.to_owned());
+        }
+        if self.names.contains(what) { what.to_owned() } else { FURTHER_NAMES.to_owned() }
+    }
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -98,7 +121,7 @@ pub(crate) struct Moment {
 }
 
 impl Unknowns {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,9 +134,11 @@ impl Unknowns {
         place: &dyn std::fmt::Display,
         at: Moment,
     ) -> Meeting {
-        let (Newer { what, reason }, place) = (newer, place.to_string());
+        let (reason, place) = (&newer.reason, place.to_string());
         let mut unknown = self.lock();
-        let of = unknown.entry((worker.to_owned(), what.clone())).or_insert_with(|| {
+        let what = &unknown.name(&newer.what);
+        let key = (worker.to_owned(), what.clone());
+        let of = unknown.waiting.entry(key).or_insert_with(|| {
             tracing::warn!(worker, what, place, reason, "it waits for newer code");
             Waiting { since: at.now, places: BTreeMap::new(), is_overdue: false }
         });
@@ -140,9 +165,22 @@ impl Unknowns {
         Meeting { is_first, is_overdue }
     }
 
+    /// Returns the time for which a worker has known that something waits at a place.
+    pub(crate) fn waited(
+        &self,
+        worker: &str,
+        place: &dyn std::fmt::Display,
+        now: Duration,
+    ) -> Option<Duration> {
+        let (unknown, place) = (self.lock(), place.to_string());
+        let mut of_worker = unknown.waiting.iter().filter(|((of, _), _)| of == worker);
+        let (first, _) = of_worker.find_map(|(_, waiting)| waiting.places.get(&place))?;
+        Some(now.saturating_sub(*first))
+    }
+
     /// What waited at a place does so no more.
     pub(crate) fn gone(&self, worker: &str, place: &dyn std::fmt::Display) {
-        let mut unknown = self.lock();
+        let unknown = &mut self.lock().waiting;
         if unknown.is_empty() {
             return;
         }
@@ -157,7 +195,7 @@ impl Unknowns {
 
     /// Forgets what was not met for a while.
     pub(crate) fn forget_stale(&self, now: Duration) {
-        self.lock().retain(|(worker, what), of| {
+        self.lock().waiting.retain(|(worker, what), of| {
             let before = of.places.len();
             of.places.retain(|_, (_, last)| now.saturating_sub(*last) < STALE);
             if of.places.len() < before {
@@ -169,7 +207,7 @@ impl Unknowns {
 
     pub(crate) fn all(&self) -> Vec<Unknown> {
         let unknown = self.lock();
-        let all = unknown.iter().map(|((worker, what), of)| Unknown {
+        let all = unknown.waiting.iter().map(|((worker, what), of)| Unknown {
             what: what.clone(),
             worker: worker.clone(),
             waiting: of.places.len() as u64,
@@ -186,4 +224,29 @@ fn gauge(worker: &str, what: &str, waiting: usize) {
     #[expect(clippy::cast_precision_loss, reason = "counting ends long before")]
     metrics::gauge!("composable_rust_unknown", "worker" => worker, "what" => what)
         .set(waiting as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_end_are_shown_together() {
+        let unknowns = Unknowns::default();
+        let overdue_after = Duration::from_secs(600);
+        let at = Moment { now: Timestamp::EPOCH, monotonic: Duration::ZERO, overdue_after };
+        for n in 0..1_000 {
+            let newer = Newer { what: format!("`{n}`"), reason: String::new() };
+            assert!(unknowns.meet("w", &newer, &n, at).is_first);
+            assert!(!unknowns.meet("w", &newer, &n, at).is_first);
+        }
+        let all = unknowns.all();
+        assert_eq!(all.len(), MAX_NAMES + 1);
+        let further = all.iter().find(|of| of.what == FURTHER_NAMES).unwrap();
+        assert_eq!(further.waiting, 1_000 - MAX_NAMES as u64);
+        for n in 0..1_000 {
+            unknowns.gone("w", &n);
+        }
+        assert!(unknowns.all().is_empty());
+    }
 }

@@ -74,6 +74,13 @@ impl Work {
         self.shared.unknowns.meet(worker, newer, place, at)
     }
 
+    /// Returns `true` if something that a worker has come upon has waited for so long that no running
+    /// process knows it.
+    pub(crate) fn is_overdue(&self, worker: &str, place: &dyn Display) -> bool {
+        let waited = self.shared.unknowns.waited(worker, place, self.now());
+        waited.is_some_and(|waited| waited >= self.shared.settings.unknown_after)
+    }
+
     /// Waits, unless it is time to stop. Gives whether to go on.
     pub(crate) async fn pause(&self, duration: Duration) -> bool {
         tokio::select! {
