@@ -104,11 +104,14 @@ impl DeadLetters {
         let Some(letter) = decided.into_iter().find(|of| of.queued.row.id == id) else {
             return Ok(());
         };
-        if letter.decision == Some(DeadLetterDecision::Refuse) {
-            mark_refused(&self.0, &letter.queue, &letter.queued).await?;
+        let mut answers = answers_to(&letter)?;
+        if letter.decision == Some(DeadLetterDecision::Refuse)
+            && !mark_refused(&self.0, &letter.queue, &letter.queued).await?
+        {
+            answers.clear();
         }
         under_seized_lease(&self.0, queue, async |lease| {
-            store.resolve_dead_letter(&lease, &letter, &answers_to(&letter)?).await
+            store.resolve_dead_letter(&lease, &letter, &answers).await
         })
         .await?;
         Ok(())

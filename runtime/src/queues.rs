@@ -140,7 +140,8 @@ impl Queues {
     }
 
     /// Gives a message up for good, whether or not anything works its queue: its sender is answered
-    /// `Undelivered` (of a call, `Exhausted`). One that has gone meanwhile is left alone.
+    /// `Undelivered` (of a call, `Exhausted`), unless it was handled meanwhile. One that has gone is
+    /// left alone. Of a stream that is to be published on, the event in the way is left out.
     ///
     /// The queue's worker loses its lease of the partition and takes it up again within seconds; what
     /// it has under way is handled again, as after a crash.
@@ -149,8 +150,10 @@ impl Queues {
     ///
     /// [`StoreError`]: it may not be discarded. Try again.
     pub async fn discard(&self, message: &WaitingMessage) -> Result<(), StoreError> {
-        let answers = refusal(&message.queue, &message.queued)?;
-        mark_refused(&self.0, &message.queue, &message.queued).await?;
+        let mut answers = refusal(&message.queue, &message.queued)?;
+        if !mark_refused(&self.0, &message.queue, &message.queued).await? {
+            answers.clear();
+        }
         self.settle(message, QueueChange::Done(answers)).await
     }
 

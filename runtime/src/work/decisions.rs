@@ -8,14 +8,14 @@ use std::time::Duration;
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, Metadata, OutboxKind, Queue, QueuedRow, ReplyOutcome,
-    StoreError, WorkQueues as _,
+    StoreError, Verdict, WorkQueues as _,
 };
 
 use super::context::{Work, metadata};
 use super::envelope::category_of;
-use super::execute::{DISPATCHED, mark};
+use super::execute::{FORWARDED, REFUSED, mark};
 use super::leases::Held;
-use super::parked_streams;
+use super::parked_streams::{is_of_relay, without_its_first};
 use crate::aggregate::Shared;
 use crate::plan::reply_row;
 
@@ -51,7 +51,7 @@ impl Work {
         let mut done = Ok(());
         for letter in letters {
             let Some(held) = held.get(&letter.queue) else { continue };
-            let answers = match answers_to(&letter) {
+            let mut answers = match answers_to(&letter) {
                 Ok(answers) => answers,
                 Err(error) => {
                     let id = letter.queued.row.id;
@@ -60,10 +60,13 @@ impl Work {
                 }
             };
             if letter.decision == Some(DeadLetterDecision::Refuse) {
-                let marked = mark_refused(&self.shared, &letter.queue, &letter.queued).await;
-                if let Err(error) = marked {
-                    done = Err(error);
-                    continue;
+                match mark_refused(&self.shared, &letter.queue, &letter.queued).await {
+                    Ok(true) => {}
+                    Ok(false) => answers.clear(),
+                    Err(error) => {
+                        done = Err(error);
+                        continue;
+                    }
                 }
             }
             match self.store().resolve_dead_letter(&held.lease, &letter, &answers).await {
@@ -80,20 +83,23 @@ impl Work {
     }
 }
 
-/// Marks a refused message as handled, so that it is absorbed if it comes again.
+/// Marks a refused message as handled, so that it is absorbed if it comes again. Returns `false` if it
+/// was handled before: its sender is not to be told otherwise.
 pub(crate) async fn mark_refused(
     shared: &Shared,
     queue: &Queue,
     queued: &QueuedRow,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     if !matches!(queue.kind, OutboxKind::Dispatch | OutboxKind::Bulk) {
-        return Ok(());
+        return Ok(true);
     }
     // What has no recipient is not handled anyway.
-    let Ok(recipient) = queued.row.recipient.parse() else { return Ok(()) };
-    match mark(shared, recipient, queued.row.id, DISPATCHED).await {
+    let Ok(recipient) = queued.row.recipient.parse() else { return Ok(true) };
+    match mark(shared, recipient, queued.row.id, REFUSED).await {
         Err(error) if error.is_transient() => Err(error),
-        _ => Ok(()),
+        // What was to be forwarded and is still here has not left.
+        Ok(Verdict::Duplicate(marks)) => Ok(marks.iter().any(|mark| mark.digest == FORWARDED)),
+        _ => Ok(true),
     }
 }
 
@@ -101,17 +107,17 @@ pub(crate) async fn mark_refused(
 /// the rest of a stream that is not published on.
 pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<QueuedRow>, StoreError> {
     let refused = letter.decision == Some(DeadLetterDecision::Refuse);
-    if refused && parked_streams::is_of_relay(&letter.queue) {
-        return Ok(vec![parked_streams::without_its_first(&letter.queued)]);
-    }
     // One that came too late to be tried may have been handled, and answered, long ago.
-    let was_late = letter.attempts == 0 && letter.error.is_some();
+    let was_late = letter.attempts == 0 && letter.error.is_some() && !is_of_relay(&letter.queue);
     if refused && !was_late { refusal(&letter.queue, &letter.queued) } else { Ok(Vec::new()) }
 }
 
-/// What the sender of a message that nobody will handle is told. An error says that newer code must
-/// tell it.
+/// What is queued instead of a message that nobody will handle: what its sender is told, or the rest
+/// of a stream that is not published on. An error says that newer code must tell it.
 pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow>, StoreError> {
+    if is_of_relay(queue) {
+        return Ok(vec![without_its_first(queued)]);
+    }
     let outcome = match queue.kind {
         OutboxKind::Timer => return Ok(Vec::new()),
         OutboxKind::Call => ReplyOutcome::Exhausted,

@@ -17,12 +17,12 @@ use crate::deliver::{Carried, Delivered};
 use crate::plan::BUS;
 use crate::unknowns::Newer;
 
-/// The digest of the marks of messages that are dispatched: a row that comes again is the same to the
-/// byte, so its id tells all.
-pub(super) const DISPATCHED: u128 = 0;
-
 /// The digest of the mark of a message that has left for another service.
-const FORWARDED: u128 = 1 << 16;
+pub(super) const FORWARDED: u128 = 1 << 16;
+
+/// The digest of the mark of a message that was refused. It differs from that of a message that was
+/// handled, 0, as the digests of two versions do: the message is absorbed if it comes again.
+pub(super) const REFUSED: u128 = 1;
 
 /// Names the content of an answer that says why the gateway's cannot be stored.
 const UNSTORABLE: &str = "unstorable";
@@ -86,9 +86,14 @@ impl Work {
 
     /// What was queued before its target moved to another service goes there, behind what has gone
     /// there since, unless it was handled here.
-    ///
     async fn forward(&self, row: &OutboxRow) -> Executed {
         let mut queued = row.queued.clone();
+        match metadata(&queued.row.metadata) {
+            Ok(Some(_)) => {}
+            // Erased with the stream that sent it.
+            Ok(None) => return Executed::Done(Vec::new()),
+            Err(reason) => return Executed::Newer(reason),
+        }
         let recipient: StreamId = match queued.row.recipient.parse() {
             Ok(recipient) => recipient,
             Err(error) => return Executed::Poison(format!("{error}")),

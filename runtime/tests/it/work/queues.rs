@@ -185,6 +185,28 @@ async fn a_queue_that_is_seized_goes_on_in_order() {
     assert_eq!(found[..expected.len()], expected, "the last may have been under way");
 }
 
+/// Nor is its sender told that it was not delivered.
+#[tokio::test(start_paused = true)]
+async fn what_was_handled_before_it_is_discarded_is_not_refused() {
+    let world = World::new();
+    let process = Node::new(world.memory.clone());
+    let app = world.start(process.clone());
+    process.next("settle", vec![Mishap::FailsBefore; 10_000]);
+    tell_to(&app, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(6)) }).await;
+    heard(&app, "a", "1: note 6").await;
+    process.crash();
+    let operator = world.builder(world.memory.clone()).build().unwrap();
+    for of in queues(&operator).await {
+        for waiting in messages(&operator, &of.queue).await {
+            operator.queues().discard(&waiting).await.unwrap();
+        }
+    }
+    let app = world.app();
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(log(&app, "a").await, ["ask", "1: note 6"]);
+    assert!(queues(&app).await.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn timers_that_nobody_fires_are_listed_parked_and_discarded() {
     let world = World::new();

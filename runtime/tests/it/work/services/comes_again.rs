@@ -117,6 +117,26 @@ async fn a_request_of_another_service_follows_its_type_and_is_handled_once() {
     }
 }
 
+/// What was erased while it waited is not passed on.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_erased_does_not_follow_its_type() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let node = Node::new(at_back.memory.clone());
+    node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
+    let before = started(back_on(&at_back, node, &line));
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    send(&front, "1", ask_back("1", 1, Errand::Note(1))).await;
+    eventually("it waits", async || !at_back.memory.outbox().is_empty()).await;
+    drop(before);
+    let sender = at_back.memory.outbox()[0].stream.clone();
+    at_back.memory.erase_stream(&sender).await.unwrap();
+    let forwards = at_back.bare_builder(at_back.memory.clone()).event_bus(line.clone());
+    let _forwards = started(forwards.remote::<Back>());
+    eventually("it is gone", async || at_back.memory.outbox().is_empty()).await;
+    assert!(at_back.dead_letters().await.is_empty());
+    assert_eq!(line.bus.messages("back-commands").len(), 1);
+}
+
 /// How often instance 1 over there was told the same once more.
 async fn absorbed(back: &App, count: u64) {
     eventually("they are absorbed", async || back.absorbed() == count).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
 use composable_rust_core::{Codecs, Encoded, EventStore as _, Version};
 use composable_rust_runtime::SendError;
+use futures_util::TryStreamExt as _;
 
 use super::*;
 
@@ -153,6 +154,27 @@ async fn what_is_refused_is_left_out_of_the_topic() {
     assert!(world.dead_letters().await.is_empty() && world.memory.outbox().is_empty());
     recorded(&world, [cleared()]).await;
     versions(&line, "1", &[1, 3, 5, 6]).await;
+}
+
+/// So is an event whose redriven stream an operator discards before it is tried again: what follows
+/// of the stream is published.
+#[tokio::test(start_paused = true)]
+async fn what_is_discarded_of_a_redriven_stream_is_left_out_of_the_topic() {
+    let (line, world) = (Line::new(), world_of(1));
+    let cleared = || ("1", GridEvent::Cleared);
+    recorded(&world, [cleared(), ("1", mapped()), cleared(), ("2", GridEvent::Cleared)]).await;
+    let app = publishing(&world, &line);
+    let letter = world.dead_letter().await;
+    assert!(app.shutdown(PATIENCE).await);
+    let operator = world.bare_builder(world.memory.clone()).event_bus(line.clone());
+    let operator = operator.aggregate::<Grid>(()).publish::<Grid>(Format::Json).build().unwrap();
+    operator.dead_letters().redrive(&letter).await.unwrap();
+    let queues = operator.queues();
+    let waiting: Vec<_> = queues.messages(&letter.queue).try_collect().await.unwrap();
+    queues.discard(&waiting[0]).await.unwrap();
+    let _app = publishing(&world, &line);
+    versions(&line, "1", &[1, 3]).await;
+    assert!(world.dead_letters().await.is_empty() && world.memory.outbox().is_empty());
 }
 
 /// The limit was lowered, or the event is from before the bus.
