@@ -8,7 +8,8 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Consumes};
+use super::received::served_mark;
 
 /// Why a message is parked that was delivered again when nobody knows it any more.
 const LATE: &str = "it came over the bus again when what was known of it may have been pruned \
@@ -35,10 +36,17 @@ impl Consumer {
     }
 
     /// The topics to be read. Those that must be are kept as read, so that what is still on its way
-    /// to them is taken by later code too.
+    /// to them is taken by later code too, and the types that are served as served, so that their
+    /// commands wait while no process that serves them runs.
     pub(super) async fn subscribed(&self) -> Result<Vec<String>, StoreError> {
         let mark = |topic: &String| format!("bus/{}/{topic}/read", self.group);
         let beginning = Checkpoint { partition: 0, offset: 0, event_id: None };
+        if matches!(self.consumes, Consumes::Messages) {
+            for target in &self.work.served {
+                let mark = served_mark(self.work.shared.log.id, target);
+                self.work.store().keep_checkpoints(&mark, &[beginning]).await?;
+            }
+        }
         for topic in &self.topics {
             self.work.store().keep_checkpoints(&mark(topic), &[beginning]).await?;
         }

@@ -1,7 +1,7 @@
 //! Taking what other services put on the bus.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::attempts::wait_for_others;
 use super::context::{Work, kept};
-use super::envelope::{Refusal, erased_senders, is_erasure};
+use super::envelope::{Refusal, erased_senders, is_erasure, received};
 use super::follower::Stop;
 use super::policies::{ForeignRecord, Input, RegisteredPolicy, Source, Waiting, queued};
 use super::policy_follower::{rows_for, waiting};
@@ -55,9 +55,27 @@ pub(crate) struct Consumer {
 pub(crate) struct Lanes {
     looked_up: Duration,
     waiting: BTreeMap<u16, Waiting>,
+    /// The topics' partitions that were read since.
+    read: BTreeSet<(String, i32)>,
 }
 
-/// How long what was looked up is used. Another process adds lanes only after a rebalance.
+impl Lanes {
+    /// Forgets what was looked up once it is old, or this process reads a topic partition that another
+    /// may have read until now, and added lanes for.
+    fn refresh(&mut self, now: Duration, batch: &[SharedDelivery]) {
+        if now.saturating_sub(self.looked_up) >= LANES_FOR {
+            *self = Self { looked_up: now, ..Self::default() };
+        }
+        for delivery in batch {
+            let of = (delivery.message().topic.clone(), delivery.place().partition);
+            if self.read.insert(of) {
+                self.waiting.clear();
+            }
+        }
+    }
+}
+
+/// The time for which what was looked up is used.
 const LANES_FOR: Duration = Duration::from_secs(1);
 
 /// What is to be done about the first messages of a batch; each with the index of its message.
@@ -224,10 +242,7 @@ impl Consumer {
     async fn found(&self, batch: &[SharedDelivery]) -> Result<(Found, usize), Stop> {
         let mut found = Found::default();
         let mut lanes = self.lanes.lock().await;
-        let now = self.work.now();
-        if now.saturating_sub(lanes.looked_up) >= LANES_FOR {
-            *lanes = Lanes { looked_up: now, waiting: BTreeMap::new() };
-        }
+        lanes.refresh(self.work.now(), batch);
         for (index, delivery) in batch.iter().enumerate() {
             let done = match &self.consumes {
                 Consumes::Messages => {
@@ -291,18 +306,23 @@ impl Consumer {
                  give each a log of its own (in memory: `with_log_id`)"
             );
         }
-        let lane = lane_of(delivery);
-        if self.waiting(RECEIVED, log.partition_of(&lane), behind).await?.contains(&lane) {
+        let judged = received(&log, delivery.message());
+        // A reply bears a seal; the name of a command's sender is anybody's.
+        let is_reply = judged.as_ref().is_ok_and(|(_, metadata)| metadata.reply.is_some());
+        let lane =
+            judged.as_ref().map_or_else(|_| lane_of(delivery), |(row, _)| row.stream.clone());
+        let partition = log.partition_of(&lane);
+        if !is_reply && self.waiting(RECEIVED, partition, behind).await?.contains(&lane) {
             found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
             return Ok(());
         }
-        match self.work.receive(delivery.message()).await? {
+        match self.work.receive(judged, false).await? {
             Ok(row) => found.rows.push((index, row)),
             Err(Refusal::Newer(newer)) => {
                 let reason = newer.reason;
                 tracing::debug!(sender = ?lane, reason, "a message waits for newer code");
                 found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
-                behind.entry(log.partition_of(&lane)).or_default().insert(lane);
+                behind.entry(partition).or_default().insert(lane);
             }
             Err(Refusal::Never(reason)) => {
                 let (topic, place) = (&delivery.message().topic, delivery.place());

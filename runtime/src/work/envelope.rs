@@ -7,8 +7,9 @@ use composable_rust_core::event::ERASED;
 use composable_rust_core::{
     BusMessage, CorrelationId, Encoded, EventId, Format, LogInfo, MAX_METADATA_BYTES, Message,
     MessageId, Metadata, NewOutboxRow, OutboxKind, Position, QueuedRow, Recorded, RecordedEvent,
-    Seal, StreamId, Target, Timestamp, Version, validate_rows,
+    ReplyOutcome, Seal, StreamId, Target, Timestamp, Version, validate_rows,
 };
+use serde::Deserialize as _;
 use uuid::Uuid;
 
 use super::bus_positions::late_of;
@@ -180,18 +181,34 @@ fn foreign_prefix(service: Uuid) -> String {
 /// The name here of a sender in another service: no stream of this log, and no sender of a third
 /// service, has it.
 pub(super) fn foreign_sender(service: Uuid, stream: &StreamId) -> StreamId {
-    let prefix = foreign_prefix(service);
-    let id = |id: &str| format!("{prefix}{id}").parse::<StreamId>();
-    id(stream.as_str()).unwrap_or_else(|_| {
-        let short = MessageId::from_elsewhere(&prefix, stream.as_str());
-        id(&short.to_string()).unwrap_or_else(|_| unreachable!("a category and a UUID"))
+    named_sender(service, &foreign_prefix(service), stream)
+}
+
+/// The name here of a sender in another service, as one that answers for `target`. Replies that bear
+/// a seal have it, so that they wait for nothing that somebody sends in their sender's name.
+fn answerer(service: Uuid, target: &str, stream: &StreamId) -> StreamId {
+    named_sender(service, &format!("bus_{}_{target}-", service.simple()), stream)
+}
+
+fn named_sender(service: Uuid, prefix: &str, stream: &StreamId) -> StreamId {
+    format!("{prefix}{stream}").parse().unwrap_or_else(|_| {
+        let short = MessageId::from_elsewhere(prefix, stream.as_str());
+        let short = format!("{}{short}", foreign_prefix(service)).parse();
+        short.unwrap_or_else(|_| unreachable!("a category and a UUID"))
     })
 }
 
-/// The sender that a message names, which may be anybody.
+/// The sender that a message names, which may be anybody: of a reply, as the one that answers.
 pub(super) fn claimed_sender(message: &BusMessage) -> Option<StreamId> {
     let service = message.header("ce_source")?.strip_prefix(URN)?.parse().ok()?;
-    Some(foreign_sender(service, &message.header("ce_sender")?.parse().ok()?))
+    let sender = message.header("ce_sender")?.parse().ok()?;
+    let metadata = serde_json::from_str(message.header("ce_metadata").unwrap_or_default());
+    let metadata: serde_json::Value = metadata.unwrap_or_default();
+    let target = metadata["reply"]["from"].as_str();
+    Some(target.map_or_else(
+        || foreign_sender(service, &sender),
+        |target| answerer(service, target, &sender),
+    ))
 }
 
 /// Why a message of another service is not taken.
@@ -209,13 +226,17 @@ impl From<String> for Refusal {
     }
 }
 
-/// A command or reply that came over the bus, with its sender, as the outbox holds it.
+/// A command or reply that came over the bus, with its sender, as the outbox holds it, and its
+/// metadata. A reply is one that an instance here has asked for: see [`believed`].
 ///
 /// # Errors
 ///
 /// [`Refusal::Never`] for a message that cannot be read, and for one that claims what its sender
 /// cannot know: see [`believed`].
-pub(crate) fn received(log: &LogInfo, message: &BusMessage) -> Result<QueuedRow, Refusal> {
+pub(crate) fn received(
+    log: &LogInfo,
+    message: &BusMessage,
+) -> Result<(QueuedRow, Metadata), Refusal> {
     let header =
         |name: &str| message.header(name).ok_or_else(|| format!("it has no header `{name}`"));
     let invalid = |name: &str| format!("its header `{name}` cannot be read");
@@ -234,13 +255,17 @@ pub(crate) fn received(log: &LogInfo, message: &BusMessage) -> Result<QueuedRow,
     let source: Uuid = source.ok_or_else(|| invalid("ce_source"))?;
     let sender: StreamId = header("ce_sender")?.parse().map_err(|_| invalid("ce_sender"))?;
     let id: Uuid = header("ce_id")?.parse().map_err(|_| invalid("ce_id"))?;
-    let metadata = serde_json::from_str(header("ce_metadata")?);
-    let metadata = metadata.map_err(|_| invalid("ce_metadata"))?;
+    let metadata = header("ce_metadata")?;
+    let metadata = serde_json::from_str(metadata).map_err(|_| {
+        let newer = unknown_outcome(metadata).map(Refusal::Newer);
+        newer.unwrap_or_else(|| invalid("ce_metadata").into())
+    })?;
     let metadata = believed(log, &recipient, source, id, metadata)?;
+    let short = |name| header(name).and_then(|value| short(name, value));
     let content = Encoded {
-        name: header("ce_type")?.to_owned().into(),
+        name: short("ce_type")?.to_owned().into(),
         version: header("ce_schemaversion")?.parse().map_err(|_| invalid("ce_schemaversion"))?,
-        codec: header("ce_codec")?.to_owned().into(),
+        codec: short("ce_codec")?.to_owned().into(),
         bytes: message.payload.clone(),
     };
     let row = NewOutboxRow {
@@ -251,9 +276,39 @@ pub(crate) fn received(log: &LogInfo, message: &BusMessage) -> Result<QueuedRow,
         content,
         metadata: json(&metadata),
     };
-    let row = QueuedRow { stream: foreign_sender(source, &sender), row };
+    let stream = match &metadata.reply {
+        Some(reply) => answerer(source, &reply.from, &sender),
+        None => foreign_sender(source, &sender),
+    };
+    let row = QueuedRow { stream, row };
     validate_rows(std::slice::from_ref(&row)).map_err(|error| error.to_string())?;
-    Ok(row)
+    Ok((row, metadata))
+}
+
+/// The largest name that is taken from outside, in bytes: names that nothing here knows are kept, and
+/// shown.
+const MAX_NAME_BYTES: usize = 255;
+
+fn short<'a>(header: &str, name: &'a str) -> Result<&'a str, String> {
+    let size = name.len();
+    if size > MAX_NAME_BYTES {
+        return Err(format!(
+            "its header `{header}` has {size} bytes, {MAX_NAME_BYTES} are allowed"
+        ));
+    }
+    Ok(name)
+}
+
+/// The outcome of a reply whose metadata cannot be read for it: later versions of the framework know
+/// more.
+fn unknown_outcome(metadata: &str) -> Option<Newer> {
+    let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
+    let outcome = &metadata["reply"]["outcome"];
+    let name = outcome.as_str().filter(|name| name.len() <= MAX_NAME_BYTES)?;
+    ReplyOutcome::deserialize(outcome).is_err().then(|| Newer {
+        what: format!("the outcome `{name}` of a reply"),
+        reason: format!("no outcome of a reply is called `{name}`"),
+    })
 }
 
 /// The metadata of another service's message as this service keeps it: its own askers live here, and
@@ -318,11 +373,12 @@ pub(super) fn erased_senders(record: &ForeignRecord) -> Vec<StreamId> {
     let service = || record.header("ce_source")?.strip_prefix(URN)?.parse().ok();
     // Whoever writes the events of one category does not erase another's.
     let own = |stream: &StreamId| record.topic == events_topic(stream.category());
-    let commands = subject().filter(own).zip(service());
-    let commands = commands.map(|(stream, service)| foreign_sender(service, &stream));
-    let refused = commands.as_ref().map(refused_of);
-    let senders = std::iter::once(record.sender_by_key()).chain(commands);
-    senders.flat_map(|sender| [late_of(&sender), sender]).chain(refused).collect()
+    let names = |(stream, service): (StreamId, Uuid)| {
+        [foreign_sender(service, &stream), answerer(service, stream.category(), &stream)]
+    };
+    let names = subject().filter(own).zip(service()).map(names);
+    let senders = std::iter::once(record.sender_by_key()).chain(names.into_iter().flatten());
+    senders.flat_map(|sender| [late_of(&sender), refused_of(&sender), sender]).collect()
 }
 
 /// The format that a content type names. Other clients write it in capitals or with parameters, such as

@@ -1,15 +1,18 @@
 //! Commands and replies of other services.
 
 use composable_rust_core::{
-    BusMessage, Delivery as _, MessageId, QueuedRow, ReplyOutcome, SharedDelivery, StoreError,
-    StreamId, WorkQueues as _,
+    Delivery as _, MessageId, Metadata, OutboxKind, QueuedRow, ReplyOutcome, SharedDelivery,
+    StoreError, StreamId, WorkQueues as _,
 };
+use uuid::Uuid;
 
-use super::context::{Work, metadata};
+use super::context::Work;
 use super::decisions::answer;
-use super::envelope::{Refusal, claimed_sender, received};
+use super::envelope::{Refusal, claimed_sender, commands_topic, received};
 use super::execute::Executed;
+use super::leases::worker_of;
 use super::policies::{ForeignRecord, Input, queued_for};
+use crate::unknowns::Newer;
 
 /// The queue of messages as they came: those that only newer code can take wait in it, those that
 /// nobody can take are its dead letters.
@@ -20,25 +23,36 @@ pub(crate) fn serve_worker(target: &str) -> String {
     format!("serve/{target}")
 }
 
+/// The name under which the store keeps that a type's commands were served here.
+pub(super) fn served_mark(log: Uuid, target: &str) -> String {
+    format!("bus/{log}-commands/{}/served", commands_topic(target))
+}
+
 impl Work {
-    /// The rows to be queued for a message: itself, or the answer to a command that is not served.
+    /// Returns the row to be queued for a message as it was judged: itself, or the answer to a command
+    /// whose type is not served.
+    ///
+    /// A command whose type was served before waits for a process that serves it, as while the last
+    /// one is restarted, until it `is_overdue`.
     pub(super) async fn receive(
         &self,
-        message: &BusMessage,
+        judged: Result<(QueuedRow, Metadata), Refusal>,
+        is_overdue: bool,
     ) -> Result<Result<QueuedRow, Refusal>, StoreError> {
-        let log = &self.shared.log;
-        let row = match received(log, message) {
-            Ok(row) => row,
+        let (row, metadata) = match judged {
+            Ok(taken) => taken,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let target = row.row.target.clone();
-        let metadata = match metadata(&row.row.metadata) {
-            Ok(metadata) => metadata,
-            Err(reason) => return Ok(Err(Refusal::Newer(reason))),
-        };
-        let is_reply = metadata.as_ref().is_some_and(|of| of.reply.is_some());
-        if is_reply || self.serves(&target).await? {
+        if metadata.reply.is_some() || self.serves(&target).await? {
             return Ok(Ok(row));
+        }
+        let mark = served_mark(self.shared.log.id, &target);
+        if !is_overdue && !self.store().load_checkpoints(&mark).await?.is_empty() {
+            return Ok(Err(Refusal::Newer(Newer {
+                what: format!("serving `{target}`"),
+                reason: format!("no running process serves `{target}`"),
+            })));
         }
         if self.logs(&format!("{target} is not served")) {
             tracing::error!(
@@ -47,9 +61,9 @@ impl Work {
             );
         }
         let undelivered = ReplyOutcome::Undelivered;
-        let answers = metadata.map(|of| answer(&row, of, &target, undelivered, None));
+        let answers = answer(&row, metadata, &target, undelivered, None);
         let unasked = || Refusal::Never(format!("`{target}` is not served"));
-        Ok(answers.into_iter().flatten().next().ok_or_else(unasked))
+        Ok(answers.into_iter().next().ok_or_else(unasked))
     }
 
     /// Whether this process or another of the service serves a type. In a rolling deploy, old
@@ -70,7 +84,8 @@ impl Work {
             Err(error) if error.is_transient() => return Executed::Waiting(error.to_string()),
             Err(error) => return Executed::Poison(error.to_string()),
         };
-        match self.receive(&record.into_message()).await {
+        let is_overdue = self.is_overdue(&worker_of(OutboxKind::Policy, RECEIVED), &row.row.id);
+        match self.receive(received(&self.shared.log, &record.into_message()), is_overdue).await {
             Ok(Ok(row)) => Executed::Done(vec![row]),
             Ok(Err(Refusal::Newer(reason))) => Executed::Newer(reason),
             Ok(Err(Refusal::Never(reason))) => Executed::Poison(reason),
@@ -85,9 +100,11 @@ pub(super) fn lane_of(delivery: &SharedDelivery) -> StreamId {
     sender.unwrap_or_else(|| ForeignRecord::new(delivery).sender_by_key())
 }
 
-/// The row of a message that waits as it came, in order with others of its lane.
+/// The row of a message that waits as it came, in order with others of its lane and key: what bears
+/// its sender's name falsely holds up nothing that the sender sends to others.
 pub(super) fn waiting_row(record: &ForeignRecord, lane: &StreamId) -> QueuedRow {
-    queued_for(RECEIVED, lane.clone(), lane.as_str(), id_of(record), record)
+    let recipient = record.sender_by_key();
+    queued_for(RECEIVED, lane.clone(), recipient.as_str(), id_of(record), record)
 }
 
 /// The row of a message that nobody can take. It is alone with its recipient, so that it holds up
@@ -103,7 +120,7 @@ pub(super) fn refused_of(lane: &StreamId) -> StreamId {
     format!("bus_refused-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
-fn id_of(record: &ForeignRecord) -> uuid::Uuid {
+fn id_of(record: &ForeignRecord) -> Uuid {
     let ForeignRecord { topic, partition, offset, .. } = record;
     let id = record.header("ce_id").unwrap_or_default();
     MessageId::from_elsewhere(&format!("place:{topic}"), &format!("{partition}:{offset}:{id}")).0

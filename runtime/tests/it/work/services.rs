@@ -437,6 +437,8 @@ async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_parked() {
         with("ce_metadata", &format!("{{\"{long}\":1}}")),
         with("ce_sender", "-"),
         with("ce_codec", "\0"),
+        with("ce_type", &"x".repeat(256)),
+        with("ce_codec", &"x".repeat(256)),
     ];
     let count = rubbish.len();
     for message in rubbish {

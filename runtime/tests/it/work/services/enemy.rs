@@ -307,6 +307,103 @@ async fn a_later_envelope_waits_for_newer_code_in_order() {
     assert_eq!(back_state(&back, "1").await, ["note 5", "note 6"]);
 }
 
+/// Nobody who writes in another's name, as newer code would or as poison, keeps that other's replies
+/// from being heard.
+#[tokio::test(start_paused = true)]
+async fn replies_do_not_wait_behind_what_somebody_sends_in_the_name_of_their_sender() {
+    let Services { front, back: _back, line, at_front, .. } = asked(true).await;
+    // From back 1 to front 1, as anybody may write it.
+    let good = line.bus.messages("back-commands").remove(0);
+    let told = |n| {
+        let told = forged(&good, n, |m| m["return_addresses"] = json!([]));
+        let told = BusMessage { topic: "front-commands".into(), key: "front-1".into(), ..told };
+        let told = with(&with(&told, "ce_subject", "front-1"), "ce_sender", "back-1");
+        with(&told, "ce_source", "urn:uuid:00000000-0000-0000-0000-000000000002")
+    };
+    publish(&line, [with(&told(1), "ce_envelope", "2")]).await;
+    eventually("it waits", async || at_front.memory.outbox().len() == 1).await;
+    tokio::time::sleep(millis(2_000)).await;
+    send(&front, "1", ask_back("1", 2, Errand::Note(6))).await;
+    front_heard(&front, "1", "2: note 6").await;
+    // What waits is waited for by commands of that name to the same recipient only.
+    let other = with(&with(&told(2), "ce_type", "front.do"), "ce_subject", "front-3");
+    publish(&line, [BusMessage { key: "front-3".into(), ..other }]).await;
+    front_heard(&front, "3", "note 5").await;
+    publish(&line, [with(&told(3), "ce_type", "front.do")]).await;
+
+    send(&front, "2", ask_back("2", 3, Errand::Note(7))).await;
+    front_heard(&front, "2", "3: note 7").await;
+    let poison = |n, kind| {
+        let told = with(&with(&told(n), "ce_type", kind), "ce_subject", "front-2");
+        BusMessage { key: "front-2".into(), ..with(&told, "ce_sender", "back-2") }
+    };
+    publish(&line, [poison(4, "front.due")]).await;
+    let letter = letters(&at_front, 1).await.remove(0);
+    assert!(letter.error.unwrap().contains("internal"));
+    send(&front, "2", ask_back("2", 4, Errand::Note(8))).await;
+    front_heard(&front, "2", "4: note 8").await;
+    send(&front, "4", ask_back("4", 5, Errand::Note(9))).await;
+    publish(
+        &line,
+        [with(&with(&poison(5, "front.gone"), "ce_subject", "front-4"), "ce_sender", "back-4")],
+    )
+    .await;
+    send(&front, "4", ask_back("4", 6, Errand::Note(9))).await;
+    front_heard(&front, "4", "6: note 9").await;
+    assert_eq!(at_front.dead_letters().await.len(), 1);
+    let log = front_state(&front, "1").await;
+    assert_eq!(log, ["asks", "1: note 5", "asks", "2: note 6"], "what is behind still waits");
+}
+
+/// A reply whose outcome only newer code knows waits for it, as it would here.
+#[tokio::test(start_paused = true)]
+async fn a_reply_with_a_later_outcome_waits_for_newer_code() {
+    let Services { front, line, at_front, .. } = asked(false).await;
+    let good = line.bus.messages("front-commands").remove(0);
+    let later = |n, outcome: &str| forged(&good, n, |m| m["reply"]["outcome"] = outcome.into());
+    let named = |name: &str| forged(&good, 3, |m| m["reply"]["from"] = name.into());
+    let unreadable = named(&"x".repeat(1_000));
+    let messages =
+        [later(2, &"x".repeat(1_000)), later(1, "postponed"), unreadable, named("a\0b-")];
+    publish(&line, messages).await;
+    let letters = letters(&at_front, 3).await;
+    let mut errors = letters.iter().map(|letter| letter.error.as_ref().unwrap());
+    assert!(errors.any(|error| error.contains("`ce_metadata` cannot be read")));
+    assert_eq!(at_front.memory.outbox().len(), 1);
+    assert_eq!(front.unknown()[0].what, "the outcome `postponed` of a reply");
+    assert_eq!(front_state(&front, "1").await, ["asks", "1: note 5"]);
+}
+
+/// What one process let wait is not overtaken by what another reads as soon as it takes over.
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_not_overtaken_after_a_rebalance() {
+    let Services { front: _front, back: first, line, at_back, .. } = asked(false).await;
+    let good = line.bus.messages("back-commands").remove(0);
+    let told = |n: u128, key: u128| {
+        let told = forged(&good, n, |m| m["return_addresses"] = json!([]));
+        let (sender, recipient) = (format!("front-{key}"), format!("back-{key}"));
+        let told = with(&with(&told, "ce_sender", &sender), "ce_subject", &recipient);
+        BusMessage { key: recipient, ..told }
+    };
+    let second = started(back(&at_back, &line));
+    tokio::time::sleep(millis(60_000)).await;
+    // Both know what waits: nothing.
+    publish(&line, (10..26).map(|key| told(key, key))).await;
+    for key in 10..26 {
+        let id = key.to_string();
+        eventually("they are handled", async || back_state(&second, &id).await.len() == 1).await;
+    }
+    publish(&line, (10..26).map(|key| with(&told(100 + key, key), "ce_envelope", "2"))).await;
+    eventually("they wait", async || at_back.memory.outbox().len() == 16).await;
+    assert!(first.shutdown(PATIENCE).await);
+    publish(&line, (10..26).map(|key| told(200 + key, key))).await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert_eq!(at_back.memory.outbox().len(), 32);
+    for key in 10..26 {
+        assert_eq!(back_state(&second, &key.to_string()).await.len(), 1, "{key}");
+    }
+}
+
 /// What grows on its way out is measured there, where its sender can hear of it.
 #[tokio::test(start_paused = true)]
 async fn metadata_that_does_not_fit_the_recipient_is_parked_before_it_leaves() {
@@ -337,6 +434,42 @@ async fn while_one_process_serves_a_type_no_other_refuses_its_commands() {
     for n in 0..20 {
         front_heard(&old, "1", &format!("{n}: 2: note {n}")).await;
     }
+}
+
+/// Nor while none does for a while: its commands wait for the one that did to come back.
+#[tokio::test(start_paused = true)]
+async fn commands_wait_for_the_processes_that_serve_their_type_to_come_back() {
+    let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
+    let _back = started(back(&at_back, &line));
+    let serving = front(&at_front, at_front.memory.clone(), &line, true);
+    let ask =
+        |n: u32| ask_back(&n.to_string(), n, ask_front(&format!("leaf{n}"), n, Errand::Note(n)));
+    send(&serving, "1", ask(1)).await;
+    front_heard(&serving, "1", "1: 1: note 1").await;
+    assert!(serving.shutdown(PATIENCE).await);
+    let asking = front(&at_front, at_front.memory.clone(), &line, false);
+    for n in 2..5 {
+        send(&asking, "1", ask(n)).await;
+    }
+    tokio::time::sleep(millis(60_000)).await;
+    assert!(at_front.dead_letters().await.is_empty());
+    let serving = front(&at_front, at_front.memory.clone(), &line, true);
+    for n in 2..5 {
+        front_heard(&asking, "1", &format!("{n}: {n}: note {n}")).await;
+    }
+    // A pause takes its time to end everywhere.
+    serving.pause().await.unwrap();
+    send(&asking, "1", ask(5)).await;
+    tokio::time::sleep(millis(60_000)).await;
+    serving.resume().await.unwrap();
+    front_heard(&asking, "1", "5: 5: note 5").await;
+    // Not for ever: the type may be served no more.
+    assert!(serving.shutdown(PATIENCE).await);
+    send(&asking, "1", ask(6)).await;
+    tokio::time::sleep(millis(60_000)).await;
+    assert!(!front_state(&asking, "1").await.contains(&"6: 6: undelivered".to_owned()));
+    tokio::time::sleep(millis(600_000)).await;
+    front_heard(&asking, "1", "6: 6: undelivered").await;
 }
 
 /// Replies to what was asked before are heard, though nothing is asked elsewhere any more.
