@@ -212,6 +212,9 @@ pub enum Verdict {
         version: Version,
         /// The place in the log of its last event; `None` if it has none.
         position: Option<Position>,
+        /// The version at which the stream stands: above `version` if an earlier call committed the
+        /// append, and the stream has moved on since. The caller's state is then not the current one.
+        actual: Version,
     },
     /// Nothing of it was written: these of its messages were handled before.
     Duplicate(Vec<Mark>),

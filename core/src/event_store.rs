@@ -99,7 +99,7 @@ pub trait EventStore: WorkQueues {
     /// 1. If it has marks or events, all its marks stand just as it would write them (digest,
     ///    receipt and answer), and the events at `expected + 1 … expected + n` are its own (id, name,
     ///    version, codec and bytes), it was committed by an earlier call: `Committed`, with the version
-    ///    and position of then. An append without marks must be `Exact` and have events to be
+    ///    and position of then, and the version at which the stream stands now. An append without marks must be `Exact` and have events to be
     ///    recognised. An erased event, and in an append with events an erased answer, are equal to
     ///    any. An override does not count: the event is compared as it was appended. Neither marks
     ///    nor ids suffice: a message that is decided again has the same ids but may lead to another

@@ -181,11 +181,13 @@ impl Verdicts<'_> {
                     let events = append.events.len() as u64;
                     offset += events;
                     let position = (events > 0).then(|| Position::new(self.partition, offset));
-                    Verdict::Committed { version: actual.plus(events), position }
+                    let version = actual.plus(events);
+                    Verdict::Committed { version, position, actual: version }
                 }
                 COMMITTED => Verdict::Committed {
                     version: Version::new(self.of(2, member).ok_or_else(malformed)?),
                     position: self.of(3, member).map(|at| Position::new(self.partition, at)),
+                    actual,
                 },
                 DUPLICATE => Verdict::Duplicate(marks.take(member)?),
                 CLOSED => Verdict::Closed,

@@ -70,7 +70,7 @@ impl PostgresEventStore {
         if let Some(position) = position {
             self.tail.committed(position);
         }
-        Ok(Verdict::Committed { version, position })
+        Ok(Verdict::Committed { version, position, actual: version })
     }
 
     pub(crate) async fn replace(

@@ -173,12 +173,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
         // Nothing to store, and the state it was decided on was read after every letter arrived: it
         // is the truth.
         if plan.stores_nothing() && letters.iter().all(|letter| letter.arrival < fresh) {
-            answer(std::mem::take(letters), &plan.rulings, base.version, None);
+            answer(letters, &plan.rulings, base.version, None, |_, _| true);
             return Tried::Done;
         }
         let now = instance.lock().clock;
         let Plan { append, after, rulings } = plan;
         let fired = append.fires.clone();
+        let marked: Vec<_> = append.marks.iter().map(|mark| mark.message_id).collect();
         let finished = after.state.is_finished() && !append.events.is_empty();
         let verdict = match self.appended(append, letters).await {
             None => return Tried::Abandoned,
@@ -187,14 +188,22 @@ impl<A: Aggregate> AggregateRuntime<A> {
             Some(Err(_)) => return Tried::Lost,
         };
         match verdict {
+            Verdict::Committed { version, position, actual } if actual > version => {
+                // An earlier call committed it, maybe before these letters arrived, and the stream has
+                // moved on: answer those alone whose outcome is stored, and believe no state.
+                tracing::debug!(stream = ?instance.stream, %version, %actual, "the append was committed before, and the stream has moved on; deciding again what is not stored");
+                answer(letters, &rulings, base.version, position, |letter, ruling| {
+                    ruling.has_events() || marked.contains(&letter.question.incoming.message_id)
+                });
+                if letters.is_empty() { Tried::Done } else { Tried::Behind }
+            }
             Verdict::Committed { position, .. } => {
-                let before = base.version;
-                instance.commit(before, after, now);
+                instance.commit(after, now);
                 self.save_snapshot(instance);
                 if finished {
                     self.instances.retire(&instance.id);
                 }
-                answer(std::mem::take(letters), &rulings, before, position);
+                answer(letters, &rulings, base.version, position, |_, _| true);
                 Tried::Done
             }
             Verdict::Duplicate(marks) => {
@@ -350,12 +359,14 @@ async fn callers_left<A: Aggregate>(letters: &mut [Letter<A>]) {
     }
 }
 
-/// Tells every letter what the rulings say, the append having been committed on `before`.
+/// Tells those letters that are `asked` for what the rulings say, the append having been committed on
+/// `before`; the others are left.
 fn answer<A: Aggregate>(
-    letters: Vec<Letter<A>>,
+    letters: &mut Vec<Letter<A>>,
     rulings: &[Ruling<A>],
     before: Version,
     last: Option<Position>,
+    asked: impl Fn(&Letter<A>, &Ruling<A>) -> bool,
 ) {
     let total = rulings
         .iter()
@@ -382,8 +393,12 @@ fn answer<A: Aggregate>(
             Ruling::Same(_) => unreachable!("followed to its first"),
         }
     };
-    for (letter, ruling) in letters.into_iter().zip(rulings) {
-        let _ = letter.reply.send(told(ruling));
+    for (letter, ruling) in std::mem::take(letters).into_iter().zip(rulings) {
+        if asked(&letter, ruling) {
+            let _ = letter.reply.send(told(ruling));
+        } else {
+            letters.push(letter);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Aggregate, Codecs, Id, Receipt, RecordedEvent, StoredContent, StreamId, Version,
+    Aggregate, Codecs, Id, Receipt, RecordedEvent, StoredContent, StreamId,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -147,11 +147,12 @@ impl<A: Aggregate> Instance<A> {
         Ok(true)
     }
 
-    /// Takes in the state that a drain has committed on top of `base`.
-    pub(crate) fn commit(&self, base: Version, after: Folded<A>, fresh: u64) {
+    /// Takes in the state that a drain has committed, unless a newer one was read meanwhile. A read may
+    /// also have stopped between two of the drain's events.
+    pub(crate) fn commit(&self, after: Folded<A>, fresh: u64) {
         let mut mailbox = self.lock();
         if mailbox.generation == after.generation {
-            if mailbox.committed.as_ref().is_none_or(|own| own.version <= base) {
+            if mailbox.committed.as_ref().is_none_or(|own| own.version < after.version) {
                 mailbox.committed = Some(after);
             }
             mailbox.fresh = mailbox.fresh.max(fresh);

@@ -82,6 +82,11 @@ pub(crate) enum Ruling<A: Aggregate> {
 }
 
 impl<A: Aggregate> Ruling<A> {
+    /// `true` if the message caused events.
+    pub(crate) fn has_events(&self) -> bool {
+        matches!(self, Self::Accepted { count: 1.., .. })
+    }
+
     /// Whether the message fails for reasons other than the domain's, so that no mark is made.
     pub(crate) fn is_failure(&self) -> bool {
         let Self::Refused(error) = self else { return false };

@@ -40,11 +40,11 @@ impl SqliteEventStore {
         for (append, stream) in batch.iter().zip(standing.streams) {
             let verdict = match earlier(&mut transaction, partition, append, &stream).await? {
                 Some(verdict) => verdict,
-                None => decide(append, stream).unwrap_or_else(|actual| Verdict::Committed {
-                    version: actual.plus(append.events.len() as u64),
-                    position: rows
-                        .add(append, actual)
-                        .map(|offset| Position::new(partition, offset)),
+                None => decide(append, stream).unwrap_or_else(|before| {
+                    let version = before.plus(append.events.len() as u64);
+                    let offset = rows.add(append, before);
+                    let position = offset.map(|offset| Position::new(partition, offset));
+                    Verdict::Committed { version, position, actual: version }
                 }),
             };
             verdicts.push(verdict);
@@ -108,6 +108,7 @@ async fn earlier(
     Ok((events_stand && marks_stand).then(|| Verdict::Committed {
         version,
         position: events.last().map(|event| Position::new(partition, event.offset)),
+        actual: stream.version,
     }))
 }
 

@@ -93,7 +93,7 @@ impl SqliteEventStore {
         if name == CLOSED {
             transaction.rollback().await?;
             let position = Some(Position::new(partition, offset));
-            return Ok(Verdict::Committed { version: actual, position });
+            return Ok(Verdict::Committed { version: actual, position, actual });
         }
         if actual != expected {
             transaction.rollback().await?;
@@ -108,7 +108,8 @@ impl SqliteEventStore {
         transaction.commit_with(timers, self.args_of(stream)).await?;
         self.wake();
         let position = offset.map(|offset| Position::new(partition, offset));
-        Ok(Verdict::Committed { version: actual.next(), position })
+        let version = actual.next();
+        Ok(Verdict::Committed { version, position, actual: version })
     }
 
     /// What [`END`] takes for an event after version `last`.

@@ -10,7 +10,9 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::database::Database;
-use crate::fixtures::{append, commit, committed, conflict, content, event, exact, load, mark};
+use crate::fixtures::{
+    append, commit, committed, committed_before, conflict, content, event, exact, load, mark,
+};
 
 #[tokio::test]
 async fn a_single_event_gets_every_verdict() {
@@ -28,7 +30,8 @@ async fn a_single_event_gets_every_verdict() {
         committed(2, 0, 3)
     );
     // The same again: committed by then, with the receipt of then.
-    assert_eq!(commit(&store, &append("a-1", exact(0), &[1])).await, committed(1, 0, 1));
+    let again = commit(&store, &append("a-1", exact(0), &[1])).await;
+    assert_eq!(again, committed_before(1, 0, 1, 2));
     assert_eq!(load(&store, "a-1").await.len(), 2);
 }
 
@@ -85,7 +88,8 @@ async fn marks_come_before_versions() {
     assert_eq!(commit(&store, &first).await, committed(1, 0, 1));
     // A refusal stays one, also when its key is used for something else.
     let refusal = append("a-1", exact(1), &[]).with_marks(vec![mark(60, 0, 0)]);
-    let kept = Verdict::Committed { version: Version::new(1), position: None };
+    let version = Version::new(1);
+    let kept = Verdict::Committed { version, position: None, actual: version };
     assert_eq!(commit(&store, &refusal).await, kept);
     assert_eq!(commit(&store, &refusal).await, kept);
     let mut other_message = refusal.clone();
@@ -105,7 +109,7 @@ async fn an_append_that_required_nothing_is_known_by_its_marks() {
         .with_marks(vec![mark(50, 0, 1), mark(51, 1, 1)]);
     assert_eq!(commit(&store, &any).await, committed(4, 0, 4));
     commit(&store, &append("a-1", exact(4), &[5])).await;
-    assert_eq!(commit(&store, &any).await, committed(4, 0, 4));
+    assert_eq!(commit(&store, &any).await, committed_before(4, 0, 4, 5));
     assert_eq!(load(&store, "a-1").await.len(), 5);
 }
 
@@ -114,7 +118,8 @@ async fn an_append_without_events_checks_the_version() {
     let database = Database::create().await;
     let store = database.store(3).await;
     let nothing = |expected| append("a-1", expected, &[]);
-    let passed = Verdict::Committed { version: Version::ZERO, position: None };
+    let version = Version::ZERO;
+    let passed = Verdict::Committed { version, position: None, actual: version };
     assert_eq!(commit(&store, &nothing(exact(0))).await, passed);
     assert_eq!(commit(&store, &nothing(exact(3))).await, conflict(0));
     assert_eq!(store.append_events(0, &[]).await.unwrap(), []);

@@ -56,10 +56,13 @@ pub(crate) async fn commit(store: &PostgresEventStore, append: &Append) -> Verdi
 }
 
 pub(crate) fn committed(version: u64, partition: u16, offset: u64) -> Verdict {
-    Verdict::Committed {
-        version: Version::new(version),
-        position: Some(Position::new(partition, offset)),
-    }
+    committed_before(version, partition, offset, version)
+}
+
+/// As [`committed`], the stream having moved on to `actual` since.
+pub(crate) fn committed_before(version: u64, partition: u16, offset: u64, actual: u64) -> Verdict {
+    let position = Some(Position::new(partition, offset));
+    Verdict::Committed { version: Version::new(version), position, actual: Version::new(actual) }
 }
 
 pub(crate) fn conflict(actual: u64) -> Verdict {

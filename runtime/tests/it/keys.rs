@@ -2,10 +2,10 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Version};
-use composable_rust_runtime::{App, SendError};
+use composable_rust_runtime::{App, Handle, SendError};
 use composable_rust_testing::{InMemoryEventStore, assert_states_match_log};
 
-use crate::account::{Account, AccountCommand as In, AccountError, app};
+use crate::account::{Account, AccountCommand as In, AccountError, Process, app};
 use crate::till::{NewTill, NewTillCommand, NewTillError, OldTill, OldTillCommand};
 
 #[tokio::test]
@@ -143,6 +143,62 @@ async fn a_key_that_comes_again_elsewhere_leaves_the_state_that_the_log_has() {
         assert_states_match_log::<Account>(app, &store).await;
     }
     assert_eq!(store.all_events().len(), 1);
+}
+
+/// A process that has the state of before in memory, and one that has moved it on since: `keyed` is
+/// decided in both, with one key, and stored alike.
+async fn behind(store: &InMemoryEventStore, keyed: In) -> (Handle<Account>, Handle<Account>) {
+    let [here, there] = [app(store), app(store)].map(|app| app.handle(&Account::id("1")));
+    there.state(|_| ()).await.unwrap();
+    let _ = here.send(keyed).key("k").await;
+    (here, there)
+}
+
+#[tokio::test]
+async fn what_is_decided_beside_a_key_of_long_ago_is_not_refused_on_the_state_of_then() {
+    // One with an event, and one that leaves a mark alone.
+    for (keyed, rest) in [(In::Count { units: 1 }, 1), (In::Withdraw { cents: 9 }, 0)] {
+        let store = InMemoryEventStore::new();
+        let (here, there) = behind(&store, keyed.clone()).await;
+        here.send(In::Deposit { cents: 5 }).await.unwrap();
+        let (again, beside, same) = tokio::join!(
+            there.send(keyed.clone()).key("k"),
+            there.send(In::Withdraw { cents: 5 }),
+            there.send(keyed.clone()).key("k"),
+        );
+        assert_eq!(beside.unwrap().version.get(), rest + 2, "{keyed:?}");
+        let told = |answer: Result<_, SendError<_>>| answer.map_err(|e| e.rejection().cloned());
+        let first = told(here.send(keyed.clone()).key("k").await);
+        assert_eq!([told(again), told(same)], [first.clone(), first], "{keyed:?}");
+        assert_eq!(there.state(|own| own.cents).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_key_of_long_ago_is_not_refused_on_the_state_of_then() {
+    let store = InMemoryEventStore::new();
+    let there = App::builder(store.clone()).aggregate::<Account>(Process::new());
+    let there = there.settings(|settings| settings.drain = 1).build().unwrap();
+    let there = there.handle(&Account::id("1"));
+    there.state(|_| ()).await.unwrap();
+    let here = app(&store).handle(&Account::id("1"));
+    here.send(In::Count { units: 1 }).key("k").await.unwrap();
+    here.send(In::Deposit { cents: 5 }).await.unwrap();
+    let (again, behind) = tokio::join!(
+        there.send(In::Count { units: 1 }).key("k"),
+        there.send(In::Withdraw { cents: 5 }),
+    );
+    assert_eq!((again.unwrap().version.get(), behind.unwrap().version.get()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_key_of_before_an_erasure_brings_nothing_back() {
+    let store = InMemoryEventStore::new();
+    let keep = || In::Keep("a secret".to_owned());
+    let (here, there) = behind(&store, keep()).await;
+    here.erase().await.unwrap();
+    assert_eq!(there.send(keep()).key("k").await.unwrap().version.get(), 1);
+    assert_eq!(there.cached(|own| own.note.clone()).await.unwrap(), "");
 }
 
 /// Both releases of a till on one store.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::account::{Account, AccountCommand as In, app};
-use crate::work::node::Node;
+use crate::work::node::{Mishap, Node};
 
 fn event(row: &mut Loaded) -> &mut RecordedEvent {
     match row {
@@ -117,6 +117,29 @@ async fn a_snapshot_above_the_log_is_deleted() {
     assert_eq!(receipt.version.get(), 4);
     assert_eq!(node.counts().get("delete_snapshots"), Some(&1));
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_state_between_two_events_of_an_append_does_not_stay() {
+    let node = Node::new(InMemoryEventStore::new());
+    let account = app(&node).handle(&Account::id("1"));
+    account.state(|_| ()).await.unwrap();
+    node.next("append_events", [Mishap::IsHeld]);
+    let splitting = tokio::spawn({
+        let account = account.clone();
+        async move { account.send(In::Split(vec![1; 1_500])).await }
+    });
+    while !node.holds() {
+        tokio::task::yield_now().await;
+    }
+    // One page of it is read, and the next is not.
+    node.next("load_events", [Mishap::None, Mishap::FailsBefore]);
+    account.state(|_| ()).await.unwrap_err();
+    let page = account.cached(|own| own.cents).await.unwrap();
+    assert!((1..1_500).contains(&page), "{page}");
+    node.release();
+    splitting.await.unwrap().unwrap();
+    assert_eq!(account.cached(|own| own.cents).await.unwrap(), 1_500);
 }
 
 /// A door that is open or not; whoever decides here says so, and waits.

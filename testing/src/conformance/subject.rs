@@ -204,9 +204,16 @@ impl Subject {
 #[track_caller]
 pub(super) fn committed(verdict: &Verdict) -> (Version, Option<Position>) {
     match verdict {
-        Verdict::Committed { version, position } => (*version, *position),
+        Verdict::Committed { version, position, .. } => (*version, *position),
         other => panic!("expected Committed, got {other:?}"),
     }
+}
+
+/// What a verdict that must be `Committed` becomes once the stream has moved on to `actual`.
+#[track_caller]
+pub(super) fn moved_on(verdict: &Verdict, actual: u64) -> Verdict {
+    let (version, position) = committed(verdict);
+    Verdict::Committed { version, position, actual: Version::new(actual) }
 }
 
 /// The marks of a verdict that must be `Duplicate`, in order of message ids.

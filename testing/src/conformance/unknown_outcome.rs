@@ -9,7 +9,7 @@ use rand::Rng as _;
 
 use super::chance::{self, joined};
 use super::make::{append, event, mark, stream};
-use super::subject::{Subject, committed, duplicates};
+use super::subject::{Subject, committed, duplicates, moved_on};
 
 /// Appends of every kind that is recognised when it comes again, at `version` of a stream.
 fn recognisable(stream: &StreamId, version: u64) -> Vec<Append> {
@@ -52,8 +52,12 @@ pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: Subject) {
         let append = recognisable(&thing, 2).swap_remove(n);
         let first = on.append(&append).await;
         let (after, _) = committed(&first);
+        assert_eq!(first, moved_on(&first, after.get()), "the stream stands where it ends");
         on.commit(&super::make::append(&thing, after.get(), 4)).await;
-        assert_eq!(on.append(&append).await, first, "{append:?}");
+        let moved = moved_on(&first, after.get() + 4);
+        let there = on.another_process().await;
+        assert_eq!(on.append(&append).await, moved, "{append:?}");
+        assert_eq!(there.append(&append).await, moved, "{append:?}");
         assert_eq!(on.events(&thing).await.len() as u64, after.get() + 4);
     }
 }

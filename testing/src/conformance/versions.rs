@@ -79,7 +79,8 @@ pub(super) async fn an_append_without_events_only_checks(on: Subject) {
         (&other, ExpectedVersion::Any, 0),
     ] {
         let verdict = on.append(&Append::new(stream.clone(), expected)).await;
-        let wanted = Verdict::Committed { version: Version::new(version), position: None };
+        let version = Version::new(version);
+        let wanted = Verdict::Committed { version, position: None, actual: version };
         assert_eq!(verdict, wanted, "{stream} expected at {expected:?}");
     }
     assert_eq!(on.heads().await, heads);

@@ -90,7 +90,7 @@ impl PartitionState {
     fn committed(&self, stream: &StreamState, base: Version, events: usize) -> Verdict {
         let version = base.plus(events as u64);
         let position = (events > 0).then(|| self.position(stream, version)).flatten();
-        Verdict::Committed { version, position }
+        Verdict::Committed { version, position, actual: stream.version() }
     }
 
     fn position(&self, stream: &StreamState, version: Version) -> Option<Position> {

@@ -110,7 +110,7 @@ impl State {
         let (version, last) = (data.version(), data.offsets.last().copied());
         let position = last.map(|offset| Position::new(partition.partition, offset));
         partition.forget_parked_timers(stream, |_| true);
-        Verdict::Committed { version, position }
+        Verdict::Committed { version, position, actual: version }
     }
 
     pub(super) fn replace(

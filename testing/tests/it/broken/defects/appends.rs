@@ -153,7 +153,7 @@ impl Defect for SaysYes {
         for (verdict, append) in verdicts.iter_mut().zip(batch) {
             if !matches!(verdict, Verdict::Committed { .. }) {
                 let version = Version::new(store.events(&append.stream).len() as u64);
-                *verdict = Verdict::Committed { version, position: None };
+                *verdict = Verdict::Committed { version, position: None, actual: version };
             }
         }
         Ok(verdicts)
@@ -223,7 +223,28 @@ impl Defect for ComparesFirstEvents {
             let first = append.events.first().map(|event| event.id);
             if let Some(known) = stored.iter().find(|event| Some(event.id) == first) {
                 let version = known.version.plus(append.events.len() as u64 - 1);
-                *verdict = Verdict::Committed { version, position: Some(known.position) };
+                let (position, actual) = (Some(known.position), version);
+                *verdict = Verdict::Committed { version, position, actual };
+            }
+        }
+        Ok(verdicts)
+    }
+}
+
+/// Says of every append that the stream stands where it ends.
+pub(crate) struct HidesWhereTheStreamStands;
+
+impl Defect for HidesWhereTheStreamStands {
+    async fn append(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        batch: &[Append],
+    ) -> Verdicts {
+        let mut verdicts = store.append_events(partition, batch).await?;
+        for verdict in &mut verdicts {
+            if let Verdict::Committed { version, actual, .. } = verdict {
+                *actual = *version;
             }
         }
         Ok(verdicts)
@@ -246,7 +267,7 @@ impl Defect for ForgetsHardMetadata {
         }
         let version = Version::new(store.events(&batch[0].stream).len() as u64 + 1);
         let position = Some(Position::new(partition, 1));
-        Ok(vec![Verdict::Committed { version, position }; batch.len()])
+        Ok(vec![Verdict::Committed { version, position, actual: version }; batch.len()])
     }
 }
 

@@ -31,7 +31,7 @@ impl Defect for TrustsMarks {
             if matches!(verdict, Verdict::Duplicate(standing) if standing.len() == append.marks.len())
             {
                 let version = Version::new(store.events(&append.stream).len() as u64);
-                *verdict = Verdict::Committed { version, position: None };
+                *verdict = Verdict::Committed { version, position: None, actual: version };
             }
         }
         Ok(verdicts)
