@@ -121,7 +121,10 @@ impl Tag {
                 decoded => decoded,
             },
             1 => decode(&format!("[{},{reply}]", self.value)),
-            _ => decode(&format!("{},{reply}]", self.value.trim_end().trim_end_matches(']'))),
+            _ => {
+                let tag = self.value.trim_end();
+                decode(&format!("{},{reply}]", tag.strip_suffix(']').unwrap_or(tag)))
+            }
         }
     }
 }

@@ -182,11 +182,11 @@ mod older_tags {
     }
 
     #[derive(Deserialize)]
-    struct DoorsV1(Step, u8, Reply<Door>);
+    struct DoorsV1(Step, Vec<u32>, Reply<Door>);
 
     impl From<DoorsV1> for LaterCommand {
-        fn from(DoorsV1(step, floor, reply): DoorsV1) -> Self {
-            Self::Doors(Place { step, floor: floor.into() }, reply)
+        fn from(DoorsV1(step, floors, reply): DoorsV1) -> Self {
+            Self::Doors(Place { step, floor: floors.iter().sum() }, reply)
         }
     }
 
@@ -242,7 +242,7 @@ mod older_tags {
         let place = |step, floor| Place { step, floor };
         let opened = Reply::Recorded(DoorEvent::Opened { by: "ä\"".into() });
         let second = r#"{"Second":2}"#;
-        let doors = received("door", Recorded, ("visit.doors", 1, 2, &format!("[{second},7]")));
+        let doors = received("door", Recorded, ("visit.doors", 1, 2, &format!("[{second},[3,4]]")));
         assert_eq!(doors.unwrap(), LaterCommand::Doors(place(Step::Second(2), 7), opened));
         let gates = received("gate", Unchanged, ("visit.gates", 1, 0, "null"));
         assert_eq!(gates.unwrap(), LaterCommand::Gates(0, Reply::Unchanged));
