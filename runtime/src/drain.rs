@@ -304,12 +304,16 @@ impl<A: Aggregate> AggregateRuntime<A> {
         instance: &Instance<A>,
     ) -> Result<(Folded<A>, u64), LoadError> {
         loop {
+            if let Some(committed) = instance.committed() {
+                return Ok(committed);
+            }
             let shared = &self.shared;
             let _turn = shared.loads.acquire().await;
             let (fresh, generation) = {
                 let mailbox = instance.lock();
-                if let Some(committed) = &mailbox.committed {
-                    return Ok((committed.clone(), mailbox.fresh));
+                // Another call may have loaded it before this one had its turn.
+                if mailbox.committed.is_some() {
+                    continue;
                 }
                 (mailbox.clock, mailbox.generation)
             };

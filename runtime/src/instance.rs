@@ -92,6 +92,12 @@ impl<A: Aggregate> Instance<A> {
         self.lock().forget();
     }
 
+    /// The last committed state, if it is in memory, and how fresh it is: see [`Mailbox::fresh`].
+    pub(crate) fn committed(&self) -> Option<(Folded<A>, u64)> {
+        let mailbox = self.lock();
+        mailbox.committed.clone().map(|committed| (committed, mailbox.fresh))
+    }
+
     /// Takes in a state that was loaded; one that is older than what is there is ignored.
     pub(crate) fn install(&self, loaded: Folded<A>, fresh: u64) {
         let mut mailbox = self.lock();

@@ -119,6 +119,23 @@ async fn a_snapshot_above_the_log_is_deleted() {
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_state_in_memory_waits_for_no_load() {
+    let node = Node::new(InMemoryEventStore::new());
+    let app = App::builder(node.clone()).aggregate::<Account>(crate::account::Process::new());
+    let app = app.settings(|settings| settings.loads = 1).build().unwrap();
+    let [warm, cold] = ["1", "2"].map(|id| app.handle(&Account::id(id)));
+    warm.state(|_| ()).await.unwrap();
+    node.next("load_with_snapshot", [Mishap::IsHeld]);
+    let loading = tokio::spawn(async move { cold.state(|_| ()).await });
+    while !node.holds() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(warm.send(In::Deposit { cents: 1 }).await.unwrap().version.get(), 1);
+    node.release();
+    loading.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_state_between_two_events_of_an_append_does_not_stay() {
     let node = Node::new(InMemoryEventStore::new());
