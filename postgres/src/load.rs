@@ -1,21 +1,31 @@
 //! Loading one stream, row by row.
 
 use composable_rust_core::{
-    Fingerprint, Loaded, RecordedEvent, Snapshot, StoreError, StreamId, Version,
+    Fingerprint, Loaded, RecordedEvent, Snapshot, StoreError, StoredContent, StreamId, Version,
 };
-use futures_util::stream::{Stream, StreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{self, bigint, event_columns, override_join, smallint, text, unsigned, value};
 
+/// Events that the first page of a load has, and any page at most. Each page has four times as many as
+/// the one before, while that was small: a caller that stops early leaves little unread.
+const FIRST_PAGE: usize = 4;
+const LARGEST_PAGE: usize = 1_024;
+/// Bytes of payloads and metadata above which the next page has no more events than this one, and four
+/// times as many bytes, above which it has a quarter.
+const SMALL_PAGE: usize = 1 << 20;
+const LARGE_PAGE: usize = 4 << 20;
+
 const LOAD_EVENTS: &str = concat!(
     "select ",
     event_columns!(),
     " from events e ",
     override_join!(),
-    " where e.partition = $1 and e.stream_id = $2 and e.version > $3 order by e.version"
+    " where e.partition = $1 and e.stream_id = $2 and e.version > $3 \
+     order by e.version limit $4"
 );
 
 /// The snapshot comes as a row of the same columns with offset 0, which no event has.
@@ -34,19 +44,42 @@ const LOAD_WITH_SNAPSHOT: &str = concat!(
 );
 
 impl PostgresEventStore {
+    /// Reads in pages: what is read of a statement that is abandoned in the middle costs the server and
+    /// the connection as much as what is taken.
     pub(crate) fn events<'a>(
         &'a self,
         stream: &'a StreamId,
         after: Version,
     ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+        let pages = stream::try_unfold(Some((after, FIRST_PAGE)), move |next| async move {
+            let Some((after, limit)) = next else { return Ok(None) };
+            let page = self.page_of(stream, after, limit).await?;
+            let last = page.last().filter(|_| page.len() == limit);
+            let next = last.map(|last| (last.version, next_limit(limit, bytes(&page))));
+            Ok::<_, StoreError>(Some((stream::iter(page.into_iter().map(Ok)), next)))
+        });
+        pages.try_flatten()
+    }
+
+    async fn page_of(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
         let partition = self.log.partition_of(stream);
         let query = sqlx::query(LOAD_EVENTS)
             .bind(smallint(partition))
             .bind(stream.as_str())
-            .bind(bigint(after.get()));
-        self.readers.rows(query).map(move |row| {
-            row.and_then(|row| row::event(&row, stream.clone(), partition)).map_err(store_error)
-        })
+            .bind(bigint(after.get()))
+            .bind(bigint(limit as u64));
+        let event = |row| row::event(&row, stream.clone(), partition);
+        self.readers
+            .rows(query)
+            .and_then(async |row| event(row))
+            .map_err(store_error)
+            .try_collect()
+            .await
     }
 
     pub(crate) fn snapshot_and_tail<'a>(
@@ -74,6 +107,25 @@ impl PostgresEventStore {
             .map_err(store_error)
         })
     }
+}
+
+fn next_limit(limit: usize, bytes: usize) -> usize {
+    if bytes <= SMALL_PAGE {
+        (limit * 4).min(LARGEST_PAGE)
+    } else if bytes <= LARGE_PAGE {
+        limit
+    } else {
+        (limit / 4).max(1)
+    }
+}
+
+/// The bytes of the payloads and metadata of some events.
+fn bytes(events: &[RecordedEvent]) -> usize {
+    let content = |event: &RecordedEvent| match &event.content {
+        StoredContent::Present(content) => content.bytes.len(),
+        StoredContent::Erased | StoredContent::Closed => 0,
+    };
+    events.iter().map(|event| event.metadata.len() + content(event)).sum()
 }
 
 fn snapshot(row: &PgRow, fingerprint: Fingerprint) -> Result<Snapshot, sqlx::Error> {

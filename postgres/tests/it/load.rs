@@ -92,6 +92,32 @@ async fn a_load_can_start_late_and_end_early() {
     assert_eq!(load(&store, "order-1").await.len(), 5_000);
 }
 
+/// Pages of a long history.
+#[tokio::test]
+async fn a_load_that_ends_early_reads_little_of_the_rest() {
+    let database = Database::create().await;
+    let store = database.store(1).await;
+    let ids: Vec<u128> = (1..=20_000).collect();
+    commit(&store, &append("order-1", exact(0), &ids)).await;
+    let reads = async |store| {
+        drop(store);
+        let mut connection = database.connection().await;
+        database.wait_for_end_of_others(&mut connection).await;
+        let reads = "select idx_tup_fetch from pg_stat_user_tables where relname = 'events'";
+        sqlx::query_scalar::<_, i64>(reads).fetch_one(&mut connection).await.unwrap()
+    };
+    let before = reads(store).await;
+    let store = database.store(1).await;
+    let order = stream("order-1");
+    for after in [0, 1_000, 2_000] {
+        let events = store.load_events(&order, Version::new(after)).take(1_000);
+        let events: Vec<_> = events.try_collect().await.unwrap();
+        assert_eq!(events.last().unwrap().version, Version::new(after + 1_000));
+    }
+    let read = reads(store).await - before;
+    assert!((3_000..6_000).contains(&read), "{read} events were read for 3,000");
+}
+
 /// A state as it was, or an event that cannot be decoded.
 #[tokio::test]
 async fn a_load_that_ends_early_keeps_its_connection() {
