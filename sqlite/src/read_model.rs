@@ -24,6 +24,9 @@ use crate::store::clock;
 /// The migration at index n leads to version n + 1. Those that were released never change.
 const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")];
 
+const ROLLED_BACK: &str = "a statement of the projection failed and rolled the transaction back, and \
+    its error was ignored; return it from `project`";
+
 /// How long a transaction waits for the lock of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -199,7 +202,12 @@ async fn try_advance(
     name: &str,
     epoch: u64,
     to: &[Checkpoint],
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
+    // SQLite lets a transaction begin only where there is none: what is written then would commit by
+    // itself, without what was rolled back. The one that has begun now is rolled back by the caller.
+    if connection.execute("begin").await.is_ok() {
+        return Err(StoreError::Invalid(ROLLED_BACK.to_owned()));
+    }
     for to in to {
         sqlx::query(MOVE)
             .bind(name)
@@ -209,7 +217,8 @@ async fn try_advance(
             .bind(int(epoch))
             .bind(clock().as_micros())
             .execute(&mut *connection)
-            .await?;
+            .await
+            .map_err(model_error)?;
     }
     Ok(())
 }
@@ -327,7 +336,7 @@ impl ReadModel for SqliteReadModel {
         epoch: u64,
         to: &[Checkpoint],
     ) -> Result<(), StoreError> {
-        try_advance(transaction, name, epoch, to).await.map_err(model_error)
+        try_advance(transaction, name, epoch, to).await
     }
 
     async fn set_state(

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{ExpectedVersion, ReadModel as _, StoreError};
+use composable_rust_core::{Checkpoint, ExpectedVersion, ReadModel as _, StoreError};
 use composable_rust_sqlite::{SqliteConnection, SqliteEventStore, SqliteReadModel};
 use composable_rust_testing::read_model_conformance::ReadModelBackend;
 use sqlx::Executor as _;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::make::{append, commit};
 
@@ -119,4 +120,28 @@ async fn what_is_refused_at_the_commit_is_refused_for_good() {
     transaction.execute("insert into names values ('a', 'b')").await.unwrap();
     let committed = model.commit(transaction).await;
     assert!(matches!(committed, Err(StoreError::Invalid(_))), "{committed:?}");
+}
+
+#[tokio::test]
+async fn what_sqlite_has_rolled_back_moves_no_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = SqliteReadModel::open(folder.path().join("model.db")).await.unwrap();
+    let create = "create table names (name text primary key on conflict rollback) strict";
+    model.pool().execute(create).await.unwrap();
+    let mut transaction = model.begin().await.unwrap();
+    model.lock(&mut transaction, "names", Uuid::nil()).await.unwrap();
+    transaction.execute("insert into names values ('a')").await.unwrap();
+    // The projection ignores the error.
+    transaction.execute("insert into names values ('a')").await.unwrap_err();
+    let to = [Checkpoint { partition: 0, offset: 7, event_id: None }];
+    let advanced = model.advance(&mut transaction, "names", 1, &to).await;
+    assert!(matches!(advanced, Err(StoreError::Invalid(_))), "{advanced:?}");
+    drop(transaction);
+    assert_eq!(model.load("names").await.unwrap(), None);
+    // The connection serves the next transaction.
+    let mut transaction = model.begin().await.unwrap();
+    model.lock(&mut transaction, "names", Uuid::nil()).await.unwrap();
+    model.advance(&mut transaction, "names", 1, &to).await.unwrap();
+    model.commit(transaction).await.unwrap();
+    assert_eq!(model.load("names").await.unwrap().unwrap().checkpoints, to);
 }
