@@ -25,6 +25,8 @@ pub(crate) struct Instances<A: Aggregate> {
 
 /// What an instance takes besides its state.
 const INSTANCE_BYTES: usize = 1_024;
+/// States that a sweep encodes before it gives way.
+const WEIGHED_AT_ONCE: usize = 64;
 /// Longest pause between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -166,7 +168,7 @@ impl<A: Aggregate> Instances<A> {
 
     /// Weighs what was used since the last sweep, and lets go of what has been idle for long or is too
     /// much. Returns `false` if none is left, and so nothing to be swept.
-    fn sweep(&self, now: Timestamp) -> bool {
+    async fn sweep(&self, now: Timestamp) -> bool {
         let used: Vec<_> = {
             let mut live = self.lock();
             let live = &mut *live;
@@ -174,8 +176,12 @@ impl<A: Aggregate> Instances<A> {
             let used = live.by_use.range(after + 1..).map(|(_, id)| &live.by_id[id].instance);
             used.map(Arc::clone).collect()
         };
-        for instance in used {
+        for (n, instance) in used.into_iter().enumerate() {
             self.weigh(&instance);
+            // Encoding many states takes long, and others share the thread.
+            if n % WEIGHED_AT_ONCE == WEIGHED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         let mut live = self.lock();
         let looks = live.by_id.len();
@@ -235,7 +241,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             loop {
                 clock.sleep(pause).await;
                 let Some(runtime) = sweep.runtime() else { return };
-                if !runtime.instances.sweep(clock.now()) {
+                if !runtime.instances.sweep(clock.now()).await {
                     return sweep.ends();
                 }
             }

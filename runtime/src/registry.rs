@@ -19,6 +19,9 @@ use crate::unknowns::Newer;
 
 /// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON text,
 /// so that every number is exact.
+///
+/// Messages are in the version that the derive writes: where an attribute holds it back
+/// (`#[message(write = N)]`), events are shown and commands are taken in version N.
 #[derive(Clone)]
 pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);
 
@@ -89,7 +92,7 @@ impl Registry {
         Ok(self.find(aggregate)?.events())
     }
 
-    /// The content of a stored event as JSON text, in its current version; `None` if it is erased.
+    /// The content of a stored event as JSON text, in the version that is written; `None` if it is erased.
     ///
     /// # Errors
     ///

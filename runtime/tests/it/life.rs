@@ -1,11 +1,13 @@
 //! Snapshots, eviction, building and shutting down.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Snapshot, Version};
 use composable_rust_runtime::{App, SendError};
 use composable_rust_testing::{InMemoryEventStore, MockClock};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::account::{Account, AccountCommand as In, Process, app};
 
@@ -139,4 +141,66 @@ async fn an_app_that_shuts_down_refuses_new_commands() {
     let refused = account.send(In::Deposit { cents: 1 }).await.unwrap_err();
     assert!(matches!(refused, SendError::ShuttingDown), "{refused:?}");
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
+}
+
+/// Counts how often states are encoded.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+struct Encoded(u8);
+
+static ENCODED: AtomicUsize = AtomicUsize::new(0);
+
+impl Serialize for Encoded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ENCODED.fetch_add(1, Ordering::Relaxed);
+        serializer.serialize_newtype_struct("Encoded", &self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum Count {
+    One,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum Counted {
+    One,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum Uncounted {}
+
+impl Aggregate for Encoded {
+    const NAME: &'static str = "encoded";
+    type Command = Count;
+    type Event = Counted;
+    type Rejection = Uncounted;
+    type Environment = ();
+
+    fn decide(&self, _: Count, _: &Context<Self>) -> Decision<Self> {
+        record(Counted::One)
+    }
+
+    fn apply(&mut self, _: Counted) {
+        self.0 += 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_have_their_turn_while_many_states_are_weighed() {
+    const INSTANCES: usize = 500;
+    let app = App::builder(InMemoryEventStore::new()).aggregate::<Encoded>(()).build().unwrap();
+    for n in 0..INSTANCES {
+        app.handle(&Encoded::id(n.to_string())).send(Count::One).await.unwrap();
+    }
+    let encoded = || ENCODED.load(Ordering::Relaxed);
+    let before = encoded();
+    // All of them are weighed within the longest pause between two sweeps.
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let (mut at, mut most) = (encoded(), encoded() - before);
+    while at < before + INSTANCES {
+        tokio::task::yield_now().await;
+        most = most.max(encoded() - at);
+        at = encoded();
+    }
+    assert!(most < INSTANCES / 2, "{most} of {INSTANCES} at a time");
 }
