@@ -110,10 +110,7 @@ where
         let Some(content) = content_of(&event.content) else { return Ok(None) };
         let decoded: E =
             codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
-        let recorded = event.decoded(decoded);
-        let mapped = catch_unwind(AssertUnwindSafe(|| (self.0)(&recorded))).map_err(|panic| {
-            Unpublishable::AsItIs(format!("the mapping panicked: {}", panic_text(&*panic)))
-        })?;
+        let mapped = (self.0)(&event.decoded(decoded));
         mapped.map(|message| encoded(&message, format)).transpose()
     }
 
@@ -173,9 +170,13 @@ impl Published {
             // Other services forget what they made of the stream.
             return Ok(Some(event_message(topic, log, event, ERASED, 1, format, Vec::new())));
         }
-        let Some((name, version, bytes)) = self.map.map(codecs, event, format)? else {
-            return Ok(None);
-        };
+        // Upcasters, codecs and mappings are code of users.
+        let mapping = AssertUnwindSafe(|| self.map.map(codecs, event, format));
+        let mapped = catch_unwind(mapping).unwrap_or_else(|panic| {
+            let text = format!("the code that publishes it panicked: {}", panic_text(&*panic));
+            Err(Unpublishable::AsItIs(text))
+        });
+        let Some((name, version, bytes)) = mapped? else { return Ok(None) };
         self.check_size(bytes.len()).map_err(Unpublishable::AsItIs)?;
         Ok(Some(event_message(topic, log, event, &name, version, format, bytes)))
     }

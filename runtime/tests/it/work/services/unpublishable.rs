@@ -26,6 +26,18 @@ enum GridEvent {
     Weighed(f64),
     /// Four bytes in JSON for one.
     Filled(Vec<u8>),
+    Torn(Torn),
+}
+
+/// Its code panics over JSON.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Torn;
+
+impl Serialize for Torn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!serializer.is_human_readable(), "it is torn");
+        serializer.serialize_unit_struct("Torn")
+    }
 }
 
 impl Aggregate for Grid {
@@ -136,6 +148,20 @@ async fn a_stream_waits_at_an_event_that_cannot_be_published_and_others_go_on() 
     recorded(&world, [("1", GridEvent::Cleared)]).await;
     versions(&line, "1", &[1, 2, 3, 4, 5]).await;
     drop(app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_at_an_event_whose_code_panics_and_others_go_on() {
+    let (line, world) = (Line::new(), world_of(1));
+    let torn = GridEvent::Torn(Torn);
+    recorded(&world, [("1", GridEvent::Cleared), ("1", torn), ("2", GridEvent::Cleared)]).await;
+    let app = publishing(&world, &line);
+    versions(&line, "2", &[1]).await;
+    versions(&line, "1", &[1]).await;
+    let queues = app.queues().all().await.unwrap();
+    assert!(queues.len() == 1 && queues[0].has_worker, "the relay works it: {queues:?}");
+    let error = world.dead_letter().await.error.unwrap();
+    assert!(error.ends_with("panicked: it is torn"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
