@@ -193,12 +193,6 @@ impl Consumer {
                         }
                     }
                 }
-                Err(Stop::Newer(newer)) => {
-                    self.work.meet(&self.group, &newer, &"a message of the topic");
-                    // Left unacknowledged, it goes to another member of the group.
-                    self.work.pause(Duration::from_secs(5)).await;
-                    return Err(format!("newer code is needed: {}", newer.reason));
-                }
                 Err(stop) => {
                     tracing::warn!(group = self.group, ?stop, "what came is not yet queued");
                     if !self.work.pause(wait_for_others(tries)).await {

@@ -83,7 +83,16 @@ pub(crate) fn rows_for(
     }
     match policy.policy.apply(&work.shared, input) {
         Ok(rows) => Ok(rows),
-        Err(PolicyError::Newer(reason)) => Err(Stop::Newer(reason)),
+        Err(PolicyError::Newer(newer)) => match input {
+            // A log partition has one follower, whose successor may know the event.
+            Input::Event(_) => Err(Stop::Newer(newer)),
+            Input::Message(_) => {
+                let reason = newer.reason;
+                tracing::debug!(policy = policy.name, %sender, reason, "a message waits for newer code");
+                waiting.insert(sender.clone());
+                Ok(wait())
+            }
+        },
         Err(PolicyError::Failed(error)) => {
             if work.logs(&format!("policy {}", policy.name)) {
                 tracing::warn!(

@@ -309,6 +309,54 @@ async fn one_reads_the_topic_of_another_service() {
     }
 }
 
+/// Hears what another service's actors do, each with the actor's name.
+fn listening<S: Target>(
+    world: &World,
+    bus: &InMemoryEventBus,
+    text: fn(&S::Event) -> String,
+) -> App {
+    let hear = move |recorded: &Recorded<S::Event>| {
+        let text = format!("{}: {}", recorded.stream.id(), text(&recorded.event));
+        vec![(Listener::id("1"), ListenerCommand::Hear(text))]
+    };
+    let builder = world.bare_builder(world.memory.clone()).event_bus(bus.clone());
+    let builder = builder.aggregate::<Listener>(()).remote::<S>();
+    started(builder.on::<S, Listener, Vec<_>>("listen", hear))
+}
+
+/// Other services are deployed when they like.
+#[tokio::test(start_paused = true)]
+async fn an_event_of_another_service_that_only_newer_code_knows_holds_up_its_stream_alone() {
+    let bus = InMemoryEventBus::new().with_partitions(1);
+    let (world, other) = (World::new(), World::new());
+    let builder = world.builder(world.memory.clone()).event_bus(bus.clone());
+    let app = started(builder.publish::<Actor>(Format::Json));
+    let older = listening::<OldActor>(&other, &bus, |event| match event {
+        OldEvent::Did(Act::Note(n), _) => format!("note {n}"),
+        other => format!("{other:?}"),
+    });
+    for act in [Act::Note(1), Act::Keep, Act::Note(2)] {
+        tell_to(&app, "a", act).await;
+    }
+    for n in 0..5 {
+        tell_to(&app, "b", Act::Note(n)).await;
+    }
+    let of = |heard: &[String], who: &str| -> Vec<String> {
+        heard.iter().filter_map(|text| text.strip_prefix(who)).map(str::to_owned).collect()
+    };
+    let all_of_b: Vec<_> = (0..5).map(|n| format!("note {n}")).collect();
+    let heard = listened(&older, 6).await;
+    assert_eq!((of(&heard, "a: "), of(&heard, "b: ")), (vec!["note 1".to_owned()], all_of_b));
+    assert!(other.dead_letters().await.is_empty());
+    let unknown = older.unknown();
+    assert_eq!((unknown.len(), unknown[0].waiting), (1, 1), "{unknown:?}");
+
+    let newer = listening::<Actor>(&other, &bus, Out::text);
+    let heard = listened(&newer, 8).await;
+    assert_eq!(of(&heard, "a: "), ["note 1", "kept", "note 2"]);
+    assert!(other.dead_letters().await.is_empty() && other.memory.outbox().is_empty());
+}
+
 fn foreign(key: &str, id: Option<&str>, payload: &str) -> BusMessage {
     let ids = id.map(|id| [("ce_id", id), ("ce_source", "/shop")]).into_iter().flatten();
     let trace = [("traceparent", "\0 no such thing")];
