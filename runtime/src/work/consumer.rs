@@ -93,7 +93,10 @@ impl Consumer {
             self.while_paused(true).await;
             let consumed = tokio::select! {
                 biased;
-                () = self.while_paused(false) => continue,
+                () = self.while_paused(false) => {
+                    self.work.subscriptions.left(&self.group);
+                    continue;
+                }
                 consumed = self.consume(&mut failures) => consumed,
             };
             match consumed {
@@ -131,7 +134,7 @@ impl Consumer {
         if topics.is_empty() {
             return Ok(());
         }
-        self.work.subscriptions.add(&self.group);
+        self.work.subscriptions.set_subscribed(&self.group, false);
         let subscribed = match &self.consumes {
             Consumes::Policy(policy) if matches!(policy.source, Source::Topic(_)) => {
                 bus.subscribe_foreign(&self.group, &topics, &known).await
@@ -139,6 +142,7 @@ impl Consumer {
             _ => bus.subscribe(&self.group, &topics, &known).await,
         };
         let mut deliveries = subscribed.map_err(text)?;
+        self.work.subscriptions.set_subscribed(&self.group, true);
         let mut last_error = None;
         loop {
             let first = tokio::select! {

@@ -17,6 +17,8 @@ use crate::encode::describe;
 pub struct SubscriptionStatus {
     /// The consumer group.
     pub group: String,
+    /// `true` if this process is a member of the group; `false` while it subscribes or resubscribes.
+    pub is_subscribed: bool,
     /// The topics and partitions that this process reads, and those that it cannot read. Partitions
     /// that other processes of the group read are not among them.
     pub topics: Vec<TopicStatus>,
@@ -25,9 +27,10 @@ pub struct SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
-    /// Returns `true` unless a topic or partition cannot be read.
+    /// Returns `true` if this process is a member of the group and can read each of its topics and
+    /// partitions.
     pub fn is_reading(&self) -> bool {
-        self.topics.iter().all(|topic| topic.state == TopicState::Reading)
+        self.is_subscribed && self.topics.iter().all(|topic| topic.state == TopicState::Reading)
     }
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct Subscriptions(Mutex<BTreeMap<String, Errors>>);
 
 #[derive(Debug, Default)]
 struct Errors {
+    is_subscribed: bool,
     limit: LogLimit,
     last: Option<(Timestamp, String)>,
 }
@@ -46,8 +50,15 @@ impl Subscriptions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, group: &str) {
-        self.locked().entry(group.to_owned()).or_default();
+    pub(super) fn set_subscribed(&self, group: &str, is_subscribed: bool) {
+        self.locked().entry(group.to_owned()).or_default().is_subscribed = is_subscribed;
+    }
+
+    /// Notes that a subscription was given up, as where the log is paused.
+    pub(super) fn left(&self, group: &str) {
+        if let Some(errors) = self.locked().get_mut(group) {
+            errors.is_subscribed = false;
+        }
     }
 
     /// Keeps and logs an error of a subscription that goes on.
@@ -67,6 +78,7 @@ impl Subscriptions {
     pub(super) fn ended(&self, group: &str, time: Timestamp, now: Duration, reason: String) {
         let mut groups = self.locked();
         let errors = groups.entry(group.to_owned()).or_default();
+        errors.is_subscribed = false;
         if errors.limit.admits(now, &reason) {
             tracing::warn!(group, error = reason, "bus subscription failed; resubscribing");
         }
@@ -77,6 +89,7 @@ impl Subscriptions {
         let groups = self.locked();
         let of_group = groups.iter().map(|(group, errors)| SubscriptionStatus {
             group: group.clone(),
+            is_subscribed: errors.is_subscribed,
             topics: bus.topic_status(group),
             last_error: errors.last.clone(),
         });

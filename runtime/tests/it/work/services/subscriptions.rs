@@ -105,6 +105,7 @@ async fn the_reason_of_a_subscription_that_ends_is_a_warning_once_a_minute() {
     let [subscription] = &back.subscriptions()[..] else { panic!("one group is read") };
     let (_, error) = subscription.last_error.as_ref().unwrap();
     assert!(error.contains("position 3 is gone"), "{error}");
+    assert!(!subscription.is_reading(), "nothing is read meanwhile");
 }
 
 /// An error that is followed by deliveries does not stop them, and what is not read is to be seen.
