@@ -41,8 +41,9 @@ pub struct QueueStatus {
     pub last_error: Option<String>,
     /// The number of dead letters. Counting ends at 10,000.
     pub dead_letters: u64,
-    /// `true` if a running process has announced that it works the queue. Rows of a queue without a
-    /// worker wait until one is registered, or they are parked or discarded.
+    /// `true` if a running process has announced that it works the queue; `false` of all while the log
+    /// is paused. Rows of a queue without a worker wait until one is registered, or they are parked or
+    /// discarded.
     pub has_worker: bool,
 }
 
@@ -78,6 +79,11 @@ impl Queues {
     ///
     /// [`StoreError`]: the store cannot be read. Try again.
     pub async fn all(&self) -> Result<Vec<QueueStatus>, StoreError> {
+        Ok(self.look().await?.0)
+    }
+
+    /// The state of every queue, and `true` if the log is paused.
+    pub(crate) async fn look(&self) -> Result<(Vec<QueueStatus>, bool), StoreError> {
         let summaries = self.0.store.summarize_queues(MAX_COUNTED).await?;
         let workers: BTreeSet<String> = summaries.iter().map(|of| worker(&of.queue)).collect();
         let table = self.0.store.load_leases(&Vec::from_iter(workers)).await?;
@@ -90,7 +96,7 @@ impl Queues {
             last_error: of.last_error,
             dead_letters: of.dead_letters,
         };
-        Ok(summaries.into_iter().map(status).collect())
+        Ok((summaries.into_iter().map(status).collect(), table.paused))
     }
 
     /// Returns the messages that wait in a queue, in order; of timers, the first 10,000 that are due.

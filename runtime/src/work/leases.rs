@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Clock, Lease, LeaseAction, LeaseRound, LeaseTable, OutboxKind, SharedEventStore, StandingLease,
-    WorkQueues as _,
+    StoreError, WorkQueues as _,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use super::parked_streams::RELAY_PREFIX;
 
 /// How long others are given to take what only newer code knows.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(30);
@@ -25,8 +27,11 @@ const HURRY: Duration = Duration::from_millis(50);
 const LOOK_FOR_SHARE: Duration = Duration::from_secs(1);
 
 /// The worker of a queue, as leases name it. Whoever executes commands of a type works both of their
-/// queues.
+/// queues; parked streams are the relay's.
 pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
+    if kind == OutboxKind::Policy && target.starts_with(RELAY_PREFIX) {
+        return target.to_owned();
+    }
     let kind = if kind == OutboxKind::Bulk { OutboxKind::Dispatch } else { kind };
     format!("{}/{target}", kind.as_str())
 }
@@ -155,6 +160,24 @@ impl Leases {
         state.held.range(range).map(|(_, held)| held).filter(|h| !h.is_leaving()).cloned().collect()
     }
 
+    /// The partitions of a worker of which no other process has the lease: those of which this one
+    /// has, or nobody, as while the log is paused.
+    pub(crate) async fn not_elsewhere(&self, worker: &str) -> Result<BTreeSet<u16>, StoreError> {
+        let inner = &self.0;
+        let count = inner.workers.get(worker).copied().unwrap_or(0);
+        let mut partitions: BTreeSet<u16> = (0..count).collect();
+        if self.of(worker).len() < partitions.len() {
+            let table = inner.store.load_leases(&[worker.to_owned()]).await?;
+            let is_elsewhere = |standing: &&StandingLease| {
+                !standing.lapsed && standing.holder.is_some_and(|holder| holder != inner.holder)
+            };
+            for standing in table.leases.iter().filter(is_elsewhere) {
+                partitions.remove(&standing.lease.partition);
+            }
+        }
+        Ok(partitions)
+    }
+
     /// Changes when leases come and go.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -215,7 +238,7 @@ impl Leases {
 
     /// Gives up all leases in one statement, also those that something still works under: whoever
     /// claims them next is not held up, and what is written under the old ones is refused.
-    pub(crate) async fn give_up(&self) -> Result<(), composable_rust_core::StoreError> {
+    pub(crate) async fn give_up(&self) -> Result<(), StoreError> {
         let held = std::mem::take(&mut self.lock().held);
         for held in held.values() {
             held.leaving.store(true, Ordering::SeqCst);
@@ -275,7 +298,7 @@ impl Leases {
     }
 
     /// One turn. Gives how many leases are held after it.
-    async fn round(&self, stopping: bool) -> Result<usize, composable_rust_core::StoreError> {
+    async fn round(&self, stopping: bool) -> Result<usize, StoreError> {
         let inner = &self.0;
         let started = inner.clock.monotonic();
         let min_epoch = u64::try_from(inner.clock.now().as_micros()).unwrap_or(0);

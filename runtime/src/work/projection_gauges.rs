@@ -18,15 +18,25 @@ const LAG_EVENTS: &str = "composable_rust_projection_lag_events";
 const STATE: &str = "composable_rust_projection_state";
 const STATES: [&str; 4] = ["running", "rebuilding", "paused", "failed"];
 
-/// Sets the gauges of a projection for as long as this process has its lease, also while it is stuck.
+/// Sets the gauges of a projection for as long as this process has its lease or nobody does, also
+/// while it is stuck.
 pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, work: Arc<Work>) {
     let (name, worker) = (projection.name(), projection_worker(projection.name()));
     let mut changes = work.leases.changes();
     // Since when it was not done, as far as is known.
     let mut behind_since = None;
+    let mut is_elsewhere = true;
     loop {
         changes.mark_unchanged();
-        if work.leases.of(&worker).is_empty() {
+        let partitions = tokio::select! {
+            biased;
+            partitions = work.leases.not_elsewhere(&worker) => partitions.ok(),
+            () = work.clock().sleep(TIME_LIMIT) => None,
+        };
+        if let Some(partitions) = partitions {
+            is_elsewhere = partitions.is_empty();
+        }
+        if is_elsewhere {
             if behind_since.take().is_some() {
                 clear(name);
             }

@@ -15,26 +15,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The events of a log partition that a relay has not passed, and the age of the oldest in seconds.
 type Lag = (f64, f64);
 
-/// Sets the gauges of the partitions that this process relays, also while the relay is stuck. Those of
-/// a partition that it gives up become 0.
+/// Sets the gauges of the partitions that this process relays, and of those that nobody does, as
+/// while the log is paused. Those of a partition that another process takes over become 0.
 pub(crate) async fn report_lag(work: Arc<Work>, published: Arc<Published>) {
     let worker = published.worker();
-    let mut shown = BTreeSet::new();
+    let mut shown: BTreeSet<u16> = BTreeSet::new();
     loop {
-        let held = work.leases.of(&worker);
-        let held: BTreeSet<u16> = held.iter().map(|held| held.lease.partition).collect();
-        for gone in shown.difference(&held) {
-            set(&published, *gone, (0.0, 0.0));
-        }
-        match lags(&work, &worker, &held).await {
+        match lags(&work, &worker).await {
             Ok(lags) => {
-                for (partition, lag) in lags {
-                    set(&published, partition, lag);
+                for gone in shown.iter().filter(|partition| !lags.contains_key(*partition)) {
+                    set(&published, *gone, (0.0, 0.0));
                 }
+                for (partition, lag) in &lags {
+                    set(&published, *partition, *lag);
+                }
+                shown = lags.into_keys().collect();
             }
             Err(error) => tracing::debug!(worker, %error, "failed to read the lag; retrying"),
         }
-        shown = held;
         if !work.pause(LOOK_EVERY).await {
             break;
         }
@@ -44,20 +42,17 @@ pub(crate) async fn report_lag(work: Arc<Work>, published: Arc<Published>) {
     }
 }
 
-async fn lags(
-    work: &Work,
-    worker: &str,
-    held: &BTreeSet<u16>,
-) -> Result<BTreeMap<u16, Lag>, StoreError> {
+async fn lags(work: &Work, worker: &str) -> Result<BTreeMap<u16, Lag>, StoreError> {
+    let partitions = work.leases.not_elsewhere(worker).await?;
     let mut lags = BTreeMap::new();
-    if held.is_empty() {
+    if partitions.is_empty() {
         return Ok(lags);
     }
     let done = work.store().load_checkpoints(worker).await?;
     let done: BTreeMap<_, _> = done.into_iter().map(|at| (at.partition, at.offset)).collect();
     for head in work.store().heads().await? {
         let Position { partition, offset } = head;
-        if !held.contains(&partition) {
+        if !partitions.contains(&partition) {
             continue;
         }
         let at = done.get(&partition).copied().unwrap_or(0);

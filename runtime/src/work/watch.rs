@@ -1,6 +1,6 @@
 //! Telling operators what waits in vain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,21 +21,27 @@ struct Unworked {
     oldest: Duration,
 }
 
-/// Warns about queues that no running process works, each once for as long as it is so.
+/// Warns about queues that no running process works, each once for as long as it is so. A queue has
+/// to be found twice: processes that start, or whose log is paused no more, announce what they work
+/// before their leases' time is over.
 pub(super) async fn watch(work: Arc<Work>) {
     let mut known: BTreeMap<String, Unworked> = BTreeMap::new();
-    // By then this process, and those that started with it, have announced what they work.
-    let mut pause = work.shared.settings.lease;
+    let mut suspected = BTreeSet::new();
+    let lease = work.shared.settings.lease;
+    let mut pause = lease;
     while work.pause(pause).await {
-        pause = LOOK;
         work.shared.unknowns.forget_stale(work.now());
-        let found = match unworked(&work).await {
+        let mut found = match unworked(&work).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(%error, "failed to look at the queues; looking again later");
+                pause = LOOK;
                 continue;
             }
         };
+        let before = std::mem::replace(&mut suspected, found.keys().cloned().collect());
+        found.retain(|queue, _| before.contains(queue));
+        pause = if suspected.is_subset(&before) { LOOK } else { lease };
         for queue in known.keys().filter(|queue| !found.contains_key(*queue)) {
             gauge(queue, 0);
         }
@@ -62,9 +68,13 @@ fn gauge(queue: &str, waiting: u64) {
         .set(waiting as f64);
 }
 
+/// While the log is paused, nothing is meant to be worked.
 async fn unworked(work: &Work) -> Result<BTreeMap<String, Unworked>, StoreError> {
     let mut found: BTreeMap<String, Unworked> = BTreeMap::new();
-    let queues = Queues::new(&work.shared).all().await?;
+    let (queues, is_paused) = Queues::new(&work.shared).look().await?;
+    if is_paused {
+        return Ok(found);
+    }
     for of in queues.into_iter().filter(|of| !of.has_worker) {
         let unworked = found.entry(worker_of(of.queue.kind, &of.queue.target)).or_default();
         unworked.rows += of.rows;

@@ -11,6 +11,7 @@ use futures_util::TryStreamExt as _;
 use super::actor::{Act, Actor, ActorCommand as In, Outside};
 use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use crate::logged::Logged;
 
 fn content(name: &'static str) -> Encoded {
     Encoded { name: name.into(), version: 1, codec: "bincode".into(), bytes: Vec::new() }
@@ -36,6 +37,7 @@ async fn letters(app: &App) -> Vec<composable_rust_core::DeadLetter> {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_without_a_worker_is_shown() {
+    let logged = Logged::begin();
     let world = World::new();
     let app = world.app();
     let mut row = world.row("a", "b", content("ghost.boo"));
@@ -52,6 +54,9 @@ async fn a_queue_without_a_worker_is_shown() {
     assert_eq!(shown, expected);
     assert!(found.iter().all(|of| of.queue.partition == partition && of.dead_letters == 0));
     assert!(found.iter().all(|of| of.oldest >= millis(4_900) && of.oldest <= millis(5_100)));
+    tokio::time::sleep(millis(100_000)).await;
+    let lines = logged.lines("no running process works this queue");
+    assert!(lines.len() == 1 && lines[0].contains("call/ghost"), "{lines:#?}");
     // Once nobody runs, nothing has a worker.
     app.shutdown(millis(1_000)).await;
     assert!(queues(&app).await.iter().all(|of| !of.has_worker));

@@ -94,3 +94,24 @@ async fn the_lag_rises_while_the_relay_is_stuck_and_goes_with_the_lease() {
     assert!(app.shutdown(PATIENCE).await);
     assert!(gauges.events() < 0.5 && seconds() < 0.5, "another process will say");
 }
+
+/// A pause lasts until somebody thinks of it.
+#[tokio::test(start_paused = true)]
+async fn the_lag_rises_while_the_log_is_paused() {
+    let gauges = Gauges::default();
+    let _recording = metrics::set_default_local_recorder(&gauges);
+    let (line, world) = (Line::new(), world_of(1));
+    let app = front(&world, world.memory.clone(), &line, false);
+    send(&app, "1", Errand::Note(0)).await;
+    versions_rise(&line.bus, 1).await;
+    app.pause().await.unwrap();
+    tokio::time::sleep(millis(30_000)).await;
+    for n in 1..4 {
+        send(&app, "1", Errand::Note(n)).await;
+    }
+    let seconds = || gauges.sum("composable_rust_relay_lag_seconds");
+    eventually("three events", async || (gauges.events() - 3.0).abs() < 0.5).await;
+    eventually("their age rises", async || seconds() > 60.0).await;
+    app.resume().await.unwrap();
+    eventually("it is done", async || gauges.events() < 0.5 && seconds() < 0.5).await;
+}

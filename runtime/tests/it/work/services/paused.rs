@@ -4,6 +4,7 @@ use composable_rust_core::WorkQueues as _;
 
 use super::super::world::{eventually, millis, started};
 use super::{Errand, Line, ask_back, back, front, front_heard, send, world_of};
+use crate::logged::Logged;
 
 #[tokio::test(start_paused = true)]
 async fn what_follows_rests_until_the_pause_ends() {
@@ -29,4 +30,20 @@ async fn what_follows_rests_until_the_pause_ends() {
 
     back.resume().await.unwrap();
     front_heard(&front, "1", "7: note 1").await;
+}
+
+/// What rests is not to be discarded.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_that_queues_of_a_paused_log_have_no_worker() {
+    let logged = Logged::begin();
+    let (line, at_front) = (Line::new(), world_of(1));
+    at_front.memory.set_paused(true).await.unwrap();
+    let front = front(&at_front, at_front.memory.clone(), &line, false);
+    send(&front, "1", ask_back("2", 7, Errand::Note(1))).await;
+    send(&front, "1", Errand::Later(1, Box::new(Errand::Note(2)))).await;
+    tokio::time::sleep(millis(300_000)).await;
+    assert!(front.queues().all().await.unwrap().len() >= 2, "a row and a timer wait");
+    front.resume().await.unwrap();
+    tokio::time::sleep(millis(100_000)).await;
+    assert_eq!(logged.lines("no running process works this queue"), [""; 0]);
 }
