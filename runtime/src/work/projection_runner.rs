@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionRecord,
-    ProjectionState, Queue, QueuedRow, ReadModel, RecordedEvent, StreamId, WaitingStream,
-    WorkQueues as _,
+    ProjectionState, Queue, QueuedRow, ReadModel, RecordedEvent, StoredContent, StreamId, Version,
+    WaitingStream, WorkQueues as _,
 };
 use futures_util::TryFutureExt as _;
 use uuid::Uuid;
@@ -83,8 +83,9 @@ struct Runner<'r, P, M> {
     at: Option<BTreeMap<u16, Checkpoint>>,
     /// Streams of which something waited when it was last looked, with their tickets.
     waiting: BTreeMap<StreamId, Uuid>,
-    /// Those of them that have something in the queue.
-    queued: BTreeSet<StreamId>,
+    /// Those of them that have something in the queue, with the version that was set aside last, if
+    /// this runner did.
+    queued: BTreeMap<StreamId, Option<Version>>,
     /// Partitions that wait for newer code, and when they are tried again.
     unknown: BTreeMap<u16, Duration>,
     state: ProjectionState,
@@ -110,7 +111,7 @@ where
             failures,
             at: None,
             waiting: BTreeMap::new(),
-            queued: BTreeSet::new(),
+            queued: BTreeMap::new(),
             unknown: BTreeMap::new(),
             state: ProjectionState::default(),
             looked: None,
@@ -428,7 +429,8 @@ where
             let target = projection_worker(P::NAME);
             let queue = Queue { partition, kind: OutboxKind::Policy, target };
             let streams = self.work.store().queued_streams(&queue).await?;
-            self.queued.extend(streams.into_iter().filter(|s| self.waiting.contains_key(s)));
+            let streams = streams.into_iter().filter(|s| self.waiting.contains_key(s));
+            self.queued.extend(streams.map(|stream| (stream, None)));
         }
         Ok(())
     }
@@ -438,20 +440,24 @@ where
         &mut self,
         events: &[RecordedEvent],
     ) -> Result<(), (Fault, Option<usize>)> {
+        let mut queued = self.queued.clone();
+        let (waiting, due): (Vec<_>, Vec<_>) = events
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| P::CATEGORIES.contains(&event.stream.category()))
+            .partition(|(_, event)| stays_queued(&mut queued, event));
         // Queued first: queued twice, an event is still projected once, but it is never lost. And no
         // transaction is open meanwhile, which may lock the very file that the log is in.
-        self.queue(events).await.map_err(|fault| (fault, None))?;
+        let waiting = waiting.into_iter().map(|(_, event)| event);
+        self.queue(waiting).await.map_err(|fault| (fault, None))?;
         let (registered, work) = (self.registered, self.work);
         let (model, clock, other) = (&registered.model, work.clock(), |fault| (fault, None));
         let mut transaction = registered.within(clock, model.begin()).await.map_err(other)?;
         let epoch = self.held.lease.epoch;
         self.lock(&mut transaction, epoch).await.map_err(other)?;
-        let mut ended = Vec::new();
-        for (index, event) in events.iter().enumerate() {
+        let mut ended = BTreeSet::new();
+        for (index, event) in due {
             let stream = &event.stream;
-            if !P::CATEGORIES.contains(&stream.category()) || self.queued.contains(stream) {
-                continue;
-            }
             if self.waiting.contains_key(stream) && !ended.contains(stream) {
                 let finding = model.find_waiting(&mut transaction, P::NAME, stream);
                 let found = registered.within(clock, finding).await.map_err(other)?;
@@ -460,7 +466,7 @@ where
                 }
                 let ending = model.end_waiting(&mut transaction, P::NAME, stream);
                 registered.within(clock, ending).await.map_err(other)?;
-                ended.push(stream.clone());
+                ended.insert(stream.clone());
             }
             let projecting = registered.project(&work.shared, event, &mut transaction);
             projecting.await.map_err(|fault| (fault, Some(index)))?;
@@ -481,15 +487,19 @@ where
         for stream in ended {
             self.waiting.remove(&stream);
         }
+        self.queued = queued;
         self.went_well();
         registered.has_moved();
         Ok(())
     }
 
-    /// Queues those events whose streams wait.
-    async fn queue(&self, events: &[RecordedEvent]) -> Result<(), Fault> {
+    /// Queues events of streams that wait.
+    async fn queue<'e>(
+        &self,
+        events: impl Iterator<Item = &'e RecordedEvent>,
+    ) -> Result<(), Fault> {
         let mut rows: BTreeMap<u16, Vec<QueuedRow>> = BTreeMap::new();
-        for event in events.iter().filter(|event| self.queued.contains(&event.stream)) {
+        for event in events {
             if let Some(ticket) = self.waiting.get(&event.stream) {
                 let row = queued(&self.work.shared, P::NAME, event, *ticket);
                 rows.entry(event.position.partition).or_default().push(row);
@@ -513,9 +523,20 @@ where
         registered.within(clock, setting).await?;
         registered.within(clock, model.commit(transaction)).await?;
         self.waiting.insert(waiting.stream.clone(), ticket);
-        self.queued.insert(waiting.stream);
+        self.queued.insert(waiting.stream, Some(event.version));
         Ok(())
     }
+}
+
+/// Says whether an event waits behind others of its stream. An erasure does not: what waits before it
+/// is erased too, and what follows it goes on. One waits that could not be projected itself.
+fn stays_queued(queued: &mut BTreeMap<StreamId, Option<Version>>, event: &RecordedEvent) -> bool {
+    let Some(set_aside) = queued.get(&event.stream) else { return false };
+    let waits = event.content != StoredContent::Erased || *set_aside == Some(event.version);
+    if !waits {
+        queued.remove(&event.stream);
+    }
+    waits
 }
 
 /// The checkpoints after events in order.

@@ -37,6 +37,7 @@ struct Faults {
     /// Accounts of which no event can be projected.
     poison: Mutex<Vec<String>>,
     panics: AtomicBool,
+    erase_fails: AtomicBool,
     /// How long each event takes.
     takes: Mutex<Duration>,
     asked: Mutex<Vec<(StreamId, u64)>>,
@@ -89,6 +90,9 @@ impl Projection for AddUp {
     }
 
     async fn erase(&self, stream: &StreamId, totals: &mut Totals) -> Result<(), ProjectionError> {
+        if self.0.erase_fails.load(Ordering::SeqCst) {
+            return Err("not now".into());
+        }
         totals.cents.remove(stream.id());
         totals.erased.push(stream.clone());
         Ok(())
@@ -730,6 +734,60 @@ async fn erased_events_are_told_in_their_turn() {
     settle(&app).await;
     assert_eq!(model.get().cents["bad"], 4, "what failed is gone, what comes after it goes on");
     assert!(!model.get().erased.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn erasing_a_stream_that_has_dead_letters_reaches_the_read_model() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    deposit(&app, "bad", 1).await;
+    settle(&app).await;
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 2).await;
+    deposit(&app, "bad", 4).await;
+    pass(60).await;
+    assert_eq!(dead_letters(&app).await.len(), 2);
+
+    let bad = app.handle(&Account::id("bad"));
+    bad.erase().await.unwrap();
+    settle(&app).await;
+    assert_eq!(model.get().cents.get("bad"), None);
+    assert_eq!(model.get().erased, [bad.id().stream()]);
+    // What comes after it waits for nothing, and the dead letters are void.
+    add_up.poison(&[]);
+    let position = deposit(&app, "bad", 8).await;
+    handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    for letter in dead_letters(&app).await {
+        // What stood behind another went back into the queue with it.
+        let _ = app.dead_letters().redrive(&letter).await;
+        pass(5).await;
+    }
+    assert_eq!(dead_letters(&app).await, []);
+    assert_eq!(model.get().cents["bad"], 8);
+    assert_eq!(model.get().erased.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_that_fails_is_parked_too() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    pass(60).await;
+    add_up.0.erase_fails.store(true, Ordering::SeqCst);
+    app.handle(&Account::id("bad")).erase().await.unwrap();
+    let other = deposit(&app, "1", 2).await;
+    handle(&app).wait_for(other, Duration::from_secs(60)).await.unwrap();
+    assert!(model.get().erased.is_empty());
+
+    add_up.0.erase_fails.store(false, Ordering::SeqCst);
+    for letter in dead_letters(&app).await {
+        // What stood behind another went back into the queue with it.
+        let _ = app.dead_letters().redrive(&letter).await;
+        pass(5).await;
+    }
+    assert_eq!(dead_letters(&app).await, []);
+    assert_eq!(model.get().erased, [Account::id("bad").stream()]);
 }
 
 #[test]
