@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionRecord,
-    ProjectionState, Queue, QueuedRow, ReadModel, RecordedEvent, StoredContent, StreamId, Version,
-    WaitingStream, WorkQueues as _,
+    ProjectionState, Queue, QueuedRow, ReadModel, RecordedEvent, StoreError, StoredContent,
+    StreamId, Version, WaitingStream, WorkQueues as _,
 };
 use futures_util::TryFutureExt as _;
 use uuid::Uuid;
@@ -459,13 +459,20 @@ where
         for (index, event) in due {
             let stream = &event.stream;
             if self.waiting.contains_key(stream) && !ended.contains(stream) {
-                let finding = model.find_waiting(&mut transaction, P::NAME, stream);
-                let found = registered.within(clock, finding).await.map_err(other)?;
-                if found.is_some_and(|waiting| waiting.version >= event.version) {
+                // It fails for good if the projection has ignored an error of an event before.
+                let ending = async {
+                    let found = model.find_waiting(&mut transaction, P::NAME, stream).await?;
+                    let is_done = found.is_some_and(|waiting| waiting.version >= event.version);
+                    if !is_done {
+                        model.end_waiting(&mut transaction, P::NAME, stream).await?;
+                    }
+                    Ok::<_, StoreError>(is_done)
+                };
+                let ending = ending.map_err(|error| refused(event, error));
+                let is_done = registered.within(clock, ending).await;
+                if is_done.map_err(|fault| (fault, Some(index)))? {
                     continue;
                 }
-                let ending = model.end_waiting(&mut transaction, P::NAME, stream);
-                registered.within(clock, ending).await.map_err(other)?;
                 ended.insert(stream.clone());
             }
             let projecting = registered.project(&work.shared, event, &mut transaction);

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Clock, DeadLetter, EventStore, Position, Projection, ProjectionError, ProjectionState,
-    ReadModel as _, Recorded, StoreError, StoredContent, StreamId, Timestamp,
+    Checkpoint, Clock, DeadLetter, EventStore, Position, Projection, ProjectionError,
+    ProjectionRecord, ProjectionState, ReadModel, Recorded, StoreError, StoredContent, StreamId,
+    Timestamp, WaitingStream,
 };
 use composable_rust_runtime::{App, Poison, ProjectionHandle, ProjectionWaitError};
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMemoryReadModel};
 use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
+use uuid::Uuid;
 
 use crate::account::{Account, AccountCommand as In, AccountEvent, Process};
 
@@ -24,6 +26,8 @@ struct Totals {
     cents: BTreeMap<String, i64>,
     seen: Vec<(StreamId, u64)>,
     erased: Vec<StreamId>,
+    /// Of a transaction: an error was ignored.
+    aborted: bool,
 }
 
 type Model = InMemoryReadModel<Totals>;
@@ -36,6 +40,8 @@ struct AddUp(Arc<Faults>);
 struct Faults {
     /// Accounts of which no event can be projected.
     poison: Mutex<Vec<String>>,
+    /// Accounts whose events meet an error that is ignored.
+    ignores: Mutex<Vec<String>>,
     panics: AtomicBool,
     erase_fails: AtomicBool,
     /// How long each event takes.
@@ -46,6 +52,10 @@ struct Faults {
 impl AddUp {
     fn poison(&self, accounts: &[&str]) {
         *self.0.poison.lock().unwrap() = accounts.iter().map(|id| (*id).to_owned()).collect();
+    }
+
+    fn ignores(&self, accounts: &[&str]) {
+        *self.0.ignores.lock().unwrap() = accounts.iter().map(|id| (*id).to_owned()).collect();
     }
 
     fn takes(&self, duration: Duration) {
@@ -78,6 +88,7 @@ impl Projection for AddUp {
             assert!(!self.0.panics.load(Ordering::SeqCst), "project does not like this");
             return Err("this account is not liked".into());
         }
+        totals.aborted |= self.0.ignores.lock().unwrap().iter().any(|id| id == stream.id());
         if let AccountEvent::Deposited { cents, .. } = recorded.event {
             *totals.cents.entry(stream.id().to_owned()).or_default() += cents;
         }
@@ -401,6 +412,143 @@ async fn poison_is_parked_with_what_follows_it_and_redriven_in_order() {
     assert_eq!(model.get().cents["bad"], 63);
     assert_eq!(model.waiting(AddUp::NAME).await.unwrap(), []);
     assert_exact(&store, &model);
+}
+
+/// As PostgreSQL: after an error that the projection ignored, no statement of the transaction
+/// succeeds.
+struct Aborts(Model);
+
+impl Aborts {
+    fn check(totals: &Totals) -> Result<(), StoreError> {
+        if totals.aborted { Err(StoreError::Invalid("it is aborted".to_owned())) } else { Ok(()) }
+    }
+}
+
+impl ReadModel for Aborts {
+    type Connection = Totals;
+    type Transaction = <Model as ReadModel>::Transaction;
+
+    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        self.0.begin().await
+    }
+
+    async fn commit(&self, of: Self::Transaction) -> Result<(), StoreError> {
+        Self::check(&of)?;
+        self.0.commit(of).await
+    }
+
+    async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
+        self.0.load(name).await
+    }
+
+    async fn lock(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> Result<ProjectionRecord, StoreError> {
+        Self::check(of)?;
+        self.0.lock(of, name, log).await
+    }
+
+    async fn advance(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        epoch: u64,
+        to: &[Checkpoint],
+    ) -> Result<(), StoreError> {
+        Self::check(of)?;
+        self.0.advance(of, name, epoch, to).await
+    }
+
+    async fn set_state(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        to: &ProjectionState,
+    ) -> Result<(), StoreError> {
+        Self::check(of)?;
+        self.0.set_state(of, name, to).await
+    }
+
+    async fn forget(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        log: Uuid,
+    ) -> Result<(), StoreError> {
+        Self::check(of)?;
+        self.0.forget(of, name, log).await
+    }
+
+    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
+        self.0.waiting(name).await
+    }
+
+    async fn find_waiting(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        stream: &StreamId,
+    ) -> Result<Option<WaitingStream>, StoreError> {
+        Self::check(of)?;
+        self.0.find_waiting(of, name, stream).await
+    }
+
+    async fn set_waiting(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        waiting: &WaitingStream,
+    ) -> Result<(), StoreError> {
+        Self::check(of)?;
+        self.0.set_waiting(of, name, waiting).await
+    }
+
+    async fn end_waiting(
+        &self,
+        of: &mut Self::Transaction,
+        name: &str,
+        stream: &StreamId,
+    ) -> Result<(), StoreError> {
+        Self::check(of)?;
+        self.0.end_waiting(of, name, stream).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = App::builder(store.clone())
+        .aggregate::<Account>(Process::new())
+        .clock(TokioClock)
+        .projection_with(add_up.clone(), Aborts(model.clone()), |own| own.poison = Poison::Park)
+        .build()
+        .unwrap();
+    app.start();
+    // What waited is done, and nothing has come of the stream since.
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    pass(1).await;
+    add_up.poison(&[]);
+    pass(10).await;
+    assert_eq!(model.get().cents["bad"], 1);
+    assert_eq!(model.waiting(AddUp::NAME).await.unwrap().len(), 1);
+
+    // One batch of both, in this order.
+    handle(&app).pause().await.unwrap();
+    let partition = |id: &str| store.log().partition_of(&Account::id(id).stream());
+    let odd = (0..100).map(|n| format!("odd{n}")).find(|id| partition(id) == partition("bad"));
+    let odd = odd.unwrap();
+    add_up.ignores(&[&odd]);
+    deposit(&app, &odd, 2).await;
+    let bad = deposit(&app, "bad", 4).await;
+    handle(&app).resume().await.unwrap();
+    handle(&app).wait_for(bad, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(model.get().cents, BTreeMap::from([("bad".to_owned(), 5)]));
+    pass(60).await;
+    assert_eq!(dead_letters(&app).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
