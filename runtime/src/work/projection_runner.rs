@@ -16,7 +16,8 @@ use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
 use super::projections::{
-    ErasedProjection as _, Fault, Poison, Registered, before, projection_worker, queued, refused,
+    ErasedProjection as _, Fault, Poison, Registered, before, is_at_work, projection_worker,
+    queued, refused,
 };
 use crate::unknowns::Newer;
 
@@ -243,12 +244,21 @@ where
         }
     }
 
+    /// Begins a transaction under the projection's lock, if it is this process's turn and the
+    /// projection is neither paused nor failed.
+    async fn begin_writing(&self) -> Result<M::Transaction, Fault> {
+        let begin = self.registered.model.begin();
+        let mut transaction = self.registered.within(self.work.clock(), begin).await?;
+        let record = self.lock(&mut transaction, self.held.lease.epoch).await?;
+        if is_at_work(&record.state) { Ok(transaction) } else { Err(Fault::Moved) }
+    }
+
     /// Follows the log until the lease goes, it is to stop, or it fails.
     async fn follow(&mut self) -> Result<(), Fault> {
         let work = self.work;
         while self.may_go_on() {
             self.look().await?;
-            if matches!(self.state, ProjectionState::Paused | ProjectionState::Failed { .. }) {
+            if !is_at_work(&self.state) {
                 work.pause(LOOK_AT_STATE).await;
                 continue;
             }
@@ -303,13 +313,7 @@ where
             Some(at) if *at == loaded => Ok(()),
             // Begun anew, or another process is at work.
             Some(_) => Err(Fault::Moved),
-            None if matches!(
-                self.state,
-                ProjectionState::Running | ProjectionState::Rebuilding
-            ) =>
-            {
-                self.begin(loaded).await
-            }
+            None if is_at_work(&self.state) => self.begin(loaded).await,
             None => Ok(()),
         }
     }
@@ -451,10 +455,8 @@ where
         let waiting = waiting.into_iter().map(|(_, event)| event);
         self.queue(waiting).await.map_err(|fault| (fault, None))?;
         let (registered, work) = (self.registered, self.work);
-        let (model, clock, other) = (&registered.model, work.clock(), |fault| (fault, None));
-        let mut transaction = registered.within(clock, model.begin()).await.map_err(other)?;
-        let epoch = self.held.lease.epoch;
-        self.lock(&mut transaction, epoch).await.map_err(other)?;
+        let (model, clock, epoch) = (&registered.model, work.clock(), self.held.lease.epoch);
+        let mut transaction = self.begin_writing().await.map_err(|fault| (fault, None))?;
         let mut ended = BTreeSet::new();
         for (index, event) in due {
             let stream = &event.stream;
@@ -522,8 +524,7 @@ where
     async fn set_aside(&mut self, event: &RecordedEvent) -> Result<(), Fault> {
         let (registered, clock) = (self.registered, self.work.clock());
         let model = &registered.model;
-        let mut transaction = registered.within(clock, model.begin()).await?;
-        self.lock(&mut transaction, self.held.lease.epoch).await?;
+        let mut transaction = self.begin_writing().await?;
         let (stream, ticket) = (event.stream.clone(), self.work.shared.ids.new_id());
         let waiting = WaitingStream { stream, version: before(event), ticket };
         let setting = model.set_waiting(&mut transaction, P::NAME, &waiting);

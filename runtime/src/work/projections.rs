@@ -209,7 +209,10 @@ where
         let _one_at_a_time = self.queued.lock().await;
         let clock = &*shared.clock;
         let mut transaction = self.within(clock, self.model.begin()).await?;
-        self.within(clock, self.lock(&mut transaction, shared.log.id)).await?;
+        let record = self.within(clock, self.lock(&mut transaction, shared.log.id)).await?;
+        if !is_at_work(&record.state) {
+            return Err(Fault::Unavailable(format!("the projection is {:?}", record.state)));
+        }
         let finding = self.model.find_waiting(&mut transaction, P::NAME, &event.stream);
         let found = self.within(clock, finding).await?;
         let is_due = |w: &WaitingStream| w.ticket == ticket && w.version < event.version;
@@ -227,6 +230,11 @@ where
         self.has_moved();
         Ok(())
     }
+}
+
+/// `true` if a projection in this state writes.
+pub(super) fn is_at_work(state: &ProjectionState) -> bool {
+    matches!(state, ProjectionState::Running | ProjectionState::Rebuilding)
 }
 
 /// Why a projection does not run for `own`.

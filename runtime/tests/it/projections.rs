@@ -659,6 +659,41 @@ async fn a_pause_while_it_is_rebuilt_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_is_not_projected_while_it_is_paused() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    pass(60).await;
+    handle(&app).pause().await.unwrap();
+    add_up.poison(&[]);
+    app.dead_letters().redrive(&dead_letters(&app).await[0]).await.unwrap();
+    pass(60).await;
+    assert_eq!(model.get(), Totals::default());
+    handle(&app).resume().await.unwrap();
+    settle(&app).await;
+    assert_exact(&store, &model);
+    assert_eq!(dead_letters(&app).await, [], "a pause is no attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_after_a_pause() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    add_up.takes(Duration::from_millis(50));
+    let amounts = (1..=300).collect();
+    app.handle(&Account::id("1")).send(In::Split(amounts)).await.unwrap();
+    while model.get().seen.is_empty() {
+        pass(1).await;
+    }
+    handle(&app).pause().await.unwrap();
+    let paused = model.get();
+    assert!(paused.seen.len() < 300);
+    pass(60).await;
+    assert_eq!(model.get(), paused);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_process_takes_over() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let first = process(&store, &add_up, &model);
