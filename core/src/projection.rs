@@ -106,6 +106,10 @@ pub struct ProjectionRecord {
     pub checkpoints: Vec<Checkpoint>,
     /// The highest lease epoch that one of the checkpoints was written under; 0 without any.
     pub epoch: u64,
+    /// The number of times that it was [forgotten](ReadModel::forget).
+    pub rebuilds: u64,
+    /// `true` if it was forgotten and its state was never `Running` since.
+    pub rebuilding: bool,
 }
 
 /// The database of a read model, and what it keeps of its projections.

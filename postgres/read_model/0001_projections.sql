@@ -18,7 +18,10 @@ create table projection_states (
     log_id uuid not null,
     state text not null default 'running'
         check (state in ('running', 'rebuilding', 'paused', 'failed')),
-    reason text not null default ''
+    reason text not null default '',
+    -- How often it was emptied, and whether it has not caught up since.
+    rebuilds bigint not null default 0,
+    rebuilding boolean not null default false
 );
 
 -- Streams of which an event could not be projected: what follows it waits in the log's outbox.

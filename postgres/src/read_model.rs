@@ -41,7 +41,7 @@ const ADD: &str =
     "insert into projection_states (name, log_id) values ($1, $2) on conflict do nothing";
 
 const LOAD: &str = "select s.state, s.reason, s.log_id, c.partition, c.log_offset, c.event_id, \
-    c.epoch from projection_states s left join projection_checkpoints c on c.name = s.name \
+    c.epoch, s.rebuilds, s.rebuilding from projection_states s left join projection_checkpoints c on c.name = s.name \
     where s.name = $1 order by c.partition";
 
 const MOVE: &str = "insert into projection_checkpoints as c \
@@ -51,10 +51,11 @@ const MOVE: &str = "insert into projection_checkpoints as c \
     on conflict (name, partition) do update set log_offset = excluded.log_offset, \
     event_id = excluded.event_id, epoch = excluded.epoch, updated_at = excluded.updated_at";
 
-const SET_STATE: &str = "update projection_states set state = $2, reason = $3 where name = $1";
+const SET_STATE: &str = "update projection_states set state = $2, reason = $3, \
+    rebuilding = rebuilding and $2 <> 'running' where name = $1";
 
 const FORGET: &str = "update projection_states set state = 'rebuilding', reason = '', \
-    log_id = $2 where name = $1";
+    log_id = $2, rebuilds = rebuilds + 1, rebuilding = true where name = $1";
 
 const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
     where name = $1 and ($2::text is null or stream_id = $2) order by stream_id";
@@ -332,6 +333,7 @@ fn state(row: &PgRow) -> Result<ProjectionState, sqlx::Error> {
 fn record(rows: &[PgRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
     let Some(first) = rows.first() else { return Ok(None) };
     let (state, log) = (state(first)?, first.try_get(2)?);
+    let (rebuilds, rebuilding) = (unsigned::<i64, u64>(first, 7)?, first.try_get(8)?);
     let (mut checkpoints, mut epoch) = (Vec::with_capacity(rows.len()), 0);
     for row in rows {
         if row.try_get::<Option<i32>, _>(3)?.is_some() {
@@ -343,7 +345,7 @@ fn record(rows: &[PgRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
             epoch = epoch.max(unsigned::<i64, u64>(row, 6)?);
         }
     }
-    Ok(Some(ProjectionRecord { log, state, checkpoints, epoch }))
+    Ok(Some(ProjectionRecord { log, state, checkpoints, epoch, rebuilds, rebuilding }))
 }
 
 fn waiting(row: &PgRow) -> Result<WaitingStream, sqlx::Error> {

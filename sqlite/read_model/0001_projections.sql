@@ -18,7 +18,10 @@ create table projection_states (
     -- The log that it is made of.
     log_id blob not null,
     state text not null check (state in ('running', 'rebuilding', 'paused', 'failed')),
-    reason text not null
+    reason text not null default '',
+    -- How often it was emptied, and whether it has not caught up since.
+    rebuilds integer not null default 0,
+    rebuilding integer not null default 0
 ) strict, without rowid;
 
 -- Streams of which an event could not be projected: what follows it waits in the log's outbox.

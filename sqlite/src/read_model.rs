@@ -30,19 +30,21 @@ const ROLLED_BACK: &str = "a statement of the projection failed and rolled the t
 /// How long a transaction waits for the lock of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const ADD: &str = "insert or ignore into projection_states values (?, ?, 'running', '')";
+const ADD: &str = "insert or ignore into projection_states (name, log_id, state) \
+    values (?, ?, 'running')";
 
 const LOAD: &str = "select s.state, s.reason, s.log_id, c.partition, c.log_offset, c.event_id, \
-    c.epoch from projection_states s left join projection_checkpoints c on c.name = s.name \
+    c.epoch, s.rebuilds, s.rebuilding from projection_states s left join projection_checkpoints c on c.name = s.name \
     where s.name = ? order by c.partition";
 
 const MOVE: &str = "insert or replace into projection_checkpoints \
     (name, partition, log_offset, event_id, epoch, updated_at) values (?, ?, ?, ?, ?, ?)";
 
-const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3 where name = ?1";
+const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3, \
+    rebuilding = rebuilding and ?2 <> 'running' where name = ?1";
 
 const FORGET: &str = "update projection_states set state = 'rebuilding', reason = '', \
-    log_id = ?2 where name = ?1";
+    log_id = ?2, rebuilds = rebuilds + 1, rebuilding = 1 where name = ?1";
 
 const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
     where name = ?1 and (?2 is null or stream_id = ?2) order by stream_id";
@@ -269,6 +271,7 @@ fn state(row: &SqliteRow) -> Result<ProjectionState, sqlx::Error> {
 fn record(rows: &[SqliteRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
     let Some(first) = rows.first() else { return Ok(None) };
     let (state, log) = (state(first)?, first.try_get(2)?);
+    let (rebuilds, rebuilding) = (uint(first.try_get(7)?), first.try_get(8)?);
     let (mut checkpoints, mut epoch) = (Vec::with_capacity(rows.len()), 0);
     for row in rows {
         if row.try_get::<Option<i64>, _>(3)?.is_some() {
@@ -280,7 +283,7 @@ fn record(rows: &[SqliteRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
             epoch = epoch.max(uint(row.try_get(6)?));
         }
     }
-    Ok(Some(ProjectionRecord { log, state, checkpoints, epoch }))
+    Ok(Some(ProjectionRecord { log, state, checkpoints, epoch, rebuilds, rebuilding }))
 }
 
 fn waiting(row: &SqliteRow) -> Result<WaitingStream, sqlx::Error> {

@@ -58,6 +58,8 @@ struct Kept {
     /// With the epochs that they were written under.
     checkpoints: BTreeMap<u16, (Checkpoint, u64)>,
     state: ProjectionState,
+    rebuilds: u64,
+    rebuilding: bool,
     waiting: BTreeMap<StreamId, WaitingStream>,
 }
 
@@ -68,6 +70,8 @@ impl Kept {
             state: self.state.clone(),
             checkpoints: self.checkpoints.values().map(|(at, _)| *at).collect(),
             epoch: self.checkpoints.values().map(|(_, epoch)| *epoch).max().unwrap_or(0),
+            rebuilds: self.rebuilds,
+            rebuilding: self.rebuilding,
         }
     }
 }
@@ -202,7 +206,9 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
         name: &str,
         to: &ProjectionState,
     ) -> Result<(), StoreError> {
-        transaction.kept(name).state = to.clone();
+        let kept = transaction.kept(name);
+        kept.state = to.clone();
+        kept.rebuilding &= *to != ProjectionState::Running;
         Ok(())
     }
 
@@ -212,8 +218,9 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
         name: &str,
         log: Uuid,
     ) -> Result<(), StoreError> {
-        let state = ProjectionState::Rebuilding;
-        *transaction.kept(name) = Kept { log, state, ..Kept::default() };
+        let (kept, state) = (transaction.kept(name), ProjectionState::Rebuilding);
+        let rebuilds = kept.rebuilds + 1;
+        *kept = Kept { log, state, rebuilds, rebuilding: true, ..Kept::default() };
         Ok(())
     }
 

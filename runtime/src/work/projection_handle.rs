@@ -173,29 +173,22 @@ impl ProjectionHandle {
     ///
     /// [`StoreError`]: it may go on; pause it again.
     pub async fn pause(&self) -> Result<(), StoreError> {
-        self.projection.set_state(self.shared.log.id, None, ProjectionState::Paused).await?;
-        Ok(())
+        let log = self.shared.log.id;
+        self.projection.change_state(log, |_| Some(ProjectionState::Paused)).await
     }
 
-    /// Lets it go on within a second or so, after it was paused or has failed. One that is running
-    /// or being rebuilt is left alone.
+    /// Lets it go on within a second or so, after it was paused or has failed. A rebuild that was
+    /// interrupted goes on as one. A projection that is running or being rebuilt is left alone.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: it may not go on; resume it again.
     pub async fn resume(&self) -> Result<(), StoreError> {
         use ProjectionState::{Failed, Paused, Rebuilding, Running};
-        loop {
-            let state = self.load().await?.state;
-            match state {
-                Running | Rebuilding => return Ok(()),
-                Paused | Failed { .. } => {
-                    let log = self.shared.log.id;
-                    if self.projection.set_state(log, Some(&state), Running).await? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
+        let resumed = |record: ProjectionRecord| match record.state {
+            Running | Rebuilding => None,
+            Paused | Failed { .. } => Some(if record.rebuilding { Rebuilding } else { Running }),
+        };
+        self.projection.change_state(self.shared.log.id, resumed).await
     }
 }

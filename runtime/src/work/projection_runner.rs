@@ -82,6 +82,8 @@ struct Runner<'r, P, M> {
     failures: &'r mut Failures,
     /// The checkpoints, once they were compared with the log.
     at: Option<BTreeMap<u16, Checkpoint>>,
+    /// The number of rebuilds that they are of.
+    rebuilds: u64,
     /// Streams of which something waited when it was last looked, with their tickets.
     waiting: BTreeMap<StreamId, Uuid>,
     /// Those of them that have something in the queue, with the version that was set aside last, if
@@ -111,6 +113,7 @@ where
             held,
             failures,
             at: None,
+            rebuilds: 0,
             waiting: BTreeMap::new(),
             queued: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -224,7 +227,7 @@ where
     }
 
     /// Takes the projection's lock. It is this process's turn if nobody has written under a higher
-    /// epoch, and if the checkpoints are where this process left them.
+    /// epoch, the checkpoints are where this process left them, and nobody has begun it anew.
     async fn lock(
         &self,
         transaction: &mut M::Transaction,
@@ -239,7 +242,11 @@ where
             )));
         }
         match &self.at {
-            Some(at) if !at.values().eq(&record.checkpoints) => Err(Fault::Moved),
+            Some(at)
+                if self.rebuilds != record.rebuilds || !at.values().eq(&record.checkpoints) =>
+            {
+                Err(Fault::Moved)
+            }
             _ => Ok(record),
         }
     }
@@ -310,10 +317,13 @@ where
         (self.state, self.looked) = (record.state, Some(now));
         let loaded = record.checkpoints.into_iter().map(|c| (c.partition, c)).collect();
         match &self.at {
-            Some(at) if *at == loaded => Ok(()),
+            Some(at) if *at == loaded && self.rebuilds == record.rebuilds => Ok(()),
             // Begun anew, or another process is at work.
             Some(_) => Err(Fault::Moved),
-            None if is_at_work(&self.state) => self.begin(loaded).await,
+            None if is_at_work(&self.state) => {
+                self.rebuilds = record.rebuilds;
+                self.begin(loaded).await
+            }
             None => Ok(()),
         }
     }

@@ -75,13 +75,12 @@ pub(crate) trait ErasedProjection: Send + Sync {
     /// The record of the projection as the log sees it: if it belongs to another log, it has failed.
     fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>>;
     fn waiting(&self) -> BoxFuture<'_, Result<Vec<WaitingStream>, StoreError>>;
-    /// Changes the state if it is `from`. Says whether it did.
-    fn set_state<'a>(
-        &'a self,
+    /// Changes the state to what `to` makes of the record; to nothing else, if it makes nothing of it.
+    fn change_state(
+        &self,
         log: Uuid,
-        from: Option<&'a ProjectionState>,
-        to: ProjectionState,
-    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+        to: fn(ProjectionRecord) -> Option<ProjectionState>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Empties the read model; that of another log only if `adopts`.
     fn rebuild(&self, log: Uuid, adopts: bool) -> BoxFuture<'_, Result<(), StoreError>>;
     fn moved(&self) -> watch::Receiver<u64>;
@@ -348,8 +347,14 @@ where
 
     fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>> {
         Box::pin(async move {
-            let unknown =
-                |state| ProjectionRecord { log, state, checkpoints: Vec::new(), epoch: 0 };
+            let unknown = |state| ProjectionRecord {
+                log,
+                state,
+                checkpoints: Vec::new(),
+                epoch: 0,
+                rebuilds: 0,
+                rebuilding: false,
+            };
             Ok(match self.model.load(P::NAME).await? {
                 None => unknown(ProjectionState::default()),
                 Some(record) if record.log == log => record,
@@ -365,22 +370,20 @@ where
         Box::pin(self.model.waiting(P::NAME))
     }
 
-    fn set_state<'a>(
-        &'a self,
+    fn change_state(
+        &self,
         log: Uuid,
-        from: Option<&'a ProjectionState>,
-        to: ProjectionState,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        to: fn(ProjectionRecord) -> Option<ProjectionState>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut transaction = self.model.begin().await?;
             let record = self.lock(&mut transaction, log).await?;
-            let changes = from.is_none_or(|from| *from == record.state);
-            if changes {
+            if let Some(to) = to(record) {
                 self.model.set_state(&mut transaction, P::NAME, &to).await?;
                 self.model.commit(transaction).await?;
                 self.has_moved();
             }
-            Ok(changes)
+            Ok(())
         })
     }
 

@@ -694,6 +694,57 @@ async fn nothing_is_written_after_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rebuild_that_is_resumed_is_still_one() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    for _ in 0..50 {
+        deposit(&app, "1", 1).await;
+    }
+    let last = deposit(&app, "bad", 1).await;
+    settle(&app).await;
+    add_up.takes(Duration::from_millis(100));
+    handle(&app).rebuild().await.unwrap();
+    for is_paused in [true, false] {
+        if is_paused {
+            pass(1).await;
+            handle(&app).pause().await.unwrap();
+        } else {
+            add_up.poison(&["bad"]);
+            failure(&app).await;
+        }
+        handle(&app).resume().await.unwrap();
+        assert_eq!(state(&app).await, ProjectionState::Rebuilding, "paused: {is_paused}");
+        let waited = handle(&app).wait_for(last, Duration::from_secs(60)).await;
+        assert!(matches!(waited, Err(ProjectionWaitError::NotRunning { .. })), "{waited:?}");
+    }
+    add_up.poison(&[]);
+    pass(60).await;
+    assert_eq!(state(&app).await, ProjectionState::Running);
+    assert_exact(&store, &model);
+    handle(&app).pause().await.unwrap();
+    handle(&app).resume().await.unwrap();
+    assert_eq!(state(&app).await, ProjectionState::Running, "it is rebuilt");
+}
+
+/// A rebuild in the instant after an event was set aside, when there is no checkpoint yet.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_set_aside_before_a_rebuild_is_projected() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    pass(5).await;
+    add_up.poison(&["bad"]);
+    // That it is set aside commits after a second, and the rebuild begins before anything else does.
+    model.next_commits([Fault::Delay(Duration::from_secs(1))]);
+    deposit(&app, "bad", 1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    handle(&app).rebuild().await.unwrap();
+    add_up.poison(&[]);
+    pass(60).await;
+    settle(&app).await;
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_process_takes_over() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let first = process(&store, &add_up, &model);

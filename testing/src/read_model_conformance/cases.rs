@@ -108,7 +108,8 @@ pub async fn nothing_is_known_of_an_unknown_projection(on: impl ReadModelBackend
     assert_eq!(model.waiting(NAME).await.unwrap(), []);
     let mut transaction = begin(&model).await;
     let (state, checkpoints) = (ProjectionState::Running, Vec::new());
-    let new = ProjectionRecord { log: LOG, state, checkpoints, epoch: 0 };
+    let (rebuilds, rebuilding) = (0, false);
+    let new = ProjectionRecord { log: LOG, state, checkpoints, epoch: 0, rebuilds, rebuilding };
     assert_eq!(lock(&model, &mut transaction).await, new);
     let found = model.find_waiting(&mut transaction, NAME, &stream("thing-1")).await;
     assert_eq!(found.unwrap(), None);
@@ -122,7 +123,8 @@ pub async fn a_projection_belongs_to_the_log_that_it_was_first_locked_for(
     let (model, other) = (on.open().await, Uuid::from_u128(8));
     assert!(advanced(&model, 3, &[(0, at(0, 5))]).await);
     let (state, checkpoints) = (ProjectionState::Running, vec![at(0, 5)]);
-    let kept = ProjectionRecord { log: LOG, state, checkpoints, epoch: 3 };
+    let (rebuilds, rebuilding) = (0, false);
+    let kept = ProjectionRecord { log: LOG, state, checkpoints, epoch: 3, rebuilds, rebuilding };
     let mut transaction = begin(&model).await;
     assert_eq!(model.lock(&mut transaction, NAME, other).await.unwrap(), kept);
     commit(&model, transaction).await;
@@ -133,7 +135,9 @@ pub async fn a_projection_belongs_to_the_log_that_it_was_first_locked_for(
     model.forget(&mut transaction, NAME, other).await.unwrap();
     commit(&model, transaction).await;
     let (state, checkpoints) = (ProjectionState::Rebuilding, Vec::new());
-    let adopted = ProjectionRecord { log: other, state, checkpoints, epoch: 0 };
+    let (rebuilds, rebuilding) = (1, true);
+    let adopted =
+        ProjectionRecord { log: other, state, checkpoints, epoch: 0, rebuilds, rebuilding };
     assert_eq!(model.load(NAME).await.unwrap(), Some(adopted));
 }
 
@@ -328,6 +332,32 @@ pub async fn states_come_back_as_they_went_in(on: impl ReadModelBackend) {
     assert_eq!(load(&other).await, (vec![at(0, 5)], ProjectionState::Paused));
     assert!(advanced(&model, 1, &[(5, at(0, 6))]).await, "a state stops nobody");
     assert_eq!(load(&other).await, (vec![at(0, 6)], ProjectionState::Paused));
+}
+
+pub async fn one_is_being_rebuilt_until_it_runs(on: impl ReadModelBackend) {
+    use ProjectionState::{Failed, Paused, Rebuilding, Running};
+    let (model, other) = (on.open().await, on.open().await);
+    let kept = async || {
+        let record = other.load(NAME).await.unwrap().unwrap();
+        (record.state, record.rebuilds, record.rebuilding)
+    };
+    set(&model, &Paused).await;
+    assert_eq!(kept().await, (Paused, 0, false));
+    for rebuilds in 1..=3 {
+        let mut transaction = begin(&model).await;
+        forget(&model, &mut transaction).await;
+        commit(&model, transaction).await;
+        for state in [Paused, Rebuilding, Failed { reason: "why".to_owned() }] {
+            set(&model, &state).await;
+            assert_eq!(kept().await, (state, rebuilds, true));
+        }
+        if rebuilds != 2 {
+            set(&model, &Running).await;
+            assert_eq!(kept().await, (Running, rebuilds, false));
+            set(&model, &Paused).await;
+            assert_eq!(kept().await, (Paused, rebuilds, false));
+        }
+    }
 }
 
 pub async fn of_two_that_change_the_state_one_is_late<B: ReadModelBackend>(on: B) {

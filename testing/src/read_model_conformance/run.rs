@@ -80,6 +80,7 @@ macro_rules! __read_model_cases {
             forgetting_begins_anew,
             projections_are_apart,
             states_come_back_as_they_went_in,
+            one_is_being_rebuilt_until_it_runs,
             of_two_that_change_the_state_one_is_late,
             loading_does_not_wait,
             waiting_streams_come_back_as_they_went_in,

@@ -42,12 +42,13 @@ enum Defect {
     BelongsToAnyLog,
     ForgetsNothing,
     LosesReasons,
+    LosesRebuilds,
     LosesWaiting,
 }
 
 use Defect::{
-    BelongsToAnyLog, ForgetsNothing, LosesEpochs, LosesReasons, LosesWaiting, MovesNothing,
-    ReadsOldCheckpoints, ReadsOldStates,
+    BelongsToAnyLog, ForgetsNothing, LosesEpochs, LosesReasons, LosesRebuilds, LosesWaiting,
+    MovesNothing, ReadsOldCheckpoints, ReadsOldStates,
 };
 
 type Transaction = InMemoryTransaction<i64>;
@@ -114,6 +115,10 @@ impl ReadModel for Wrong {
             ProjectionState::Failed { .. } if self.defect == LosesReasons => {
                 let to = ProjectionState::Failed { reason: String::new() };
                 self.model.set_state(transaction, name, &to).await
+            }
+            ProjectionState::Paused if self.defect == LosesRebuilds => {
+                self.model.set_state(transaction, name, &ProjectionState::Running).await?;
+                self.model.set_state(transaction, name, to).await
             }
             to => self.model.set_state(transaction, name, to).await,
         }
@@ -197,6 +202,8 @@ macro_rules! finds {
 }
 
 finds! {
+    the_suite_finds_rebuilds_that_end_with_a_pause:
+        LosesRebuilds, one_is_being_rebuilt_until_it_runs;
     the_suite_finds_checkpoints_that_stay: MovesNothing, writes_and_checkpoints_commit_together;
     the_suite_finds_offsets_that_are_not_compared:
         ReadsOldCheckpoints, checkpoints_move_only_from_where_they_are;
