@@ -15,14 +15,19 @@ use uuid::Uuid;
 use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
+use super::page::Page;
 use super::projections::{
     ErasedProjection as _, Fault, Poison, Registered, before, is_at_work, projection_worker,
     queued, refused,
 };
+use crate::load::size;
 use crate::unknowns::Newer;
 
-/// Events of one partition that are read at a time.
-const PAGE: usize = 500;
+/// Events of one partition that are read at a time, at first and at most.
+const FIRST_PAGE: usize = 16;
+const LARGEST_PAGE: usize = 500;
+/// Partitions that one page is of.
+const PAGE_PARTITIONS: usize = 16;
 /// How often the state is looked at, which operators change.
 const LOOK_AT_STATE: Duration = Duration::from_secs(1);
 /// How long a transaction should take: it holds locks, in SQLite those of the whole file.
@@ -93,6 +98,7 @@ struct Runner<'r, P, M> {
     unknown: BTreeMap<u16, Duration>,
     state: ProjectionState,
     looked: Option<Duration>,
+    page: Page,
     batch: usize,
 }
 
@@ -119,6 +125,7 @@ where
             unknown: BTreeMap::new(),
             state: ProjectionState::default(),
             looked: None,
+            page: Page::new(FIRST_PAGE, LARGEST_PAGE),
             batch: FIRST_BATCH,
         }
     }
@@ -278,18 +285,30 @@ where
                 work.pause(LOOK_AT_STATE).await;
                 continue;
             }
-            let mut events = work.store().read_log(&after, PAGE).await?;
-            if events.is_empty() {
-                if self.unknown.is_empty() {
-                    self.caught_up().await?;
-                }
-                self.wait(&after).await?;
+            let mut is_behind = false;
+            for some in after.chunks(PAGE_PARTITIONS) {
+                is_behind |= self.take_page(some).await?;
+            }
+            if is_behind {
                 continue;
             }
-            events.sort_by_key(|event| event.position);
-            self.take(&events).await?;
+            if self.unknown.is_empty() {
+                self.caught_up().await?;
+            }
+            self.wait(&after).await?;
         }
         Ok(())
+    }
+
+    /// Reads a page of the log and projects it. Returns `false` if nothing comes after these
+    /// positions.
+    async fn take_page(&mut self, after: &[Position]) -> Result<bool, Fault> {
+        let mut events = self.work.store().read_log(after, self.page.rows()).await?;
+        let bytes = events.iter().map(size).sum();
+        self.page.was_read(bytes, events.len() >= self.page.rows());
+        events.sort_by_key(|event| event.position);
+        self.take(&events).await?;
+        Ok(!events.is_empty())
     }
 
     fn may_go_on(&self) -> bool {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Checkpoint, Clock, DeadLetter, EventStore, Position, Projection, ProjectionError,
-    ProjectionRecord, ProjectionState, ReadModel, Recorded, StoreError, StoredContent, StreamId,
-    Timestamp, WaitingStream,
+    Append, Checkpoint, Clock, DeadLetter, Encoded, EventStore, ExpectedVersion, NewEvent,
+    Position, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel, Recorded,
+    StoreError, StoredContent, StreamId, Timestamp, WaitingStream,
 };
 use composable_rust_runtime::{App, Poison, ProjectionHandle, ProjectionWaitError};
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMemoryReadModel};
@@ -19,6 +19,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, U
 use uuid::Uuid;
 
 use crate::account::{Account, AccountCommand as In, AccountEvent, Process};
+use crate::work::node::Node;
 
 /// What is written: the cents of each account, and every event that was projected.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -742,6 +743,43 @@ async fn an_event_that_was_set_aside_before_a_rebuild_is_projected() {
     pass(60).await;
     settle(&app).await;
     assert_exact(&store, &model);
+}
+
+/// A stream whose events are `bytes` long, in every partition.
+async fn long_events(store: &InMemoryEventStore, bytes: usize, count: u64) {
+    for partition in 0..store.log().partitions {
+        let of = |n: &u64| -> StreamId { format!("parcel-{n}").parse().unwrap() };
+        let stream = (0..10_000).map(|n| of(&n)).find(|s| store.log().partition_of(s) == partition);
+        let event = |n: u64| NewEvent {
+            id: event_id(u128::from(partition) << 64 | u128::from(n)),
+            content: Encoded {
+                name: "parcel.packed".into(),
+                version: 1,
+                codec: "json".into(),
+                bytes: vec![b' '; bytes],
+            },
+            metadata: "{}".to_owned(),
+        };
+        let append = Append::new(stream.unwrap(), ExpectedVersion::EMPTY);
+        let append = append.with_events((0..count).map(event).collect());
+        store.append_events(partition, &[append]).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_are_bounded_in_bytes() {
+    let memory = InMemoryEventStore::with_partitions(64).with_clock(TokioClock);
+    let (store, model, add_up) = (Node::new(memory.clone()), Model::default(), AddUp::default());
+    long_events(&memory, 16 << 10, 100).await;
+    let writer = crate::account::app(&memory);
+    for n in 0..100 {
+        deposit(&writer, &n.to_string(), 1).await;
+    }
+    let app = process(&store, &add_up, &model);
+    settle(&app).await;
+    assert_eq!(model.get().seen.len(), 100);
+    let read = store.largest_page();
+    assert!(read <= 32 << 20, "{} MiB of events were read at a time", read >> 20);
 }
 
 #[tokio::test(start_paused = true)]

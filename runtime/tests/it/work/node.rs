@@ -10,8 +10,8 @@ use composable_rust_core::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
     OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
-    Snapshot, StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp,
-    Verdict, Version, WorkQueues,
+    Snapshot, StaleSnapshots, StoreError, StoredContent, StreamId, TimerQueue, TimerSettlement,
+    Timestamp, Verdict, Version, WorkQueues,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -72,6 +72,8 @@ struct Plan {
     rewrites: VecDeque<Rewrite>,
     /// Loads whose rows are not all read, now and at most.
     open: (u32, u32),
+    /// The most bytes of events that a page of the log had.
+    largest_page: usize,
 }
 
 struct Rewrite(Box<dyn FnOnce(Vec<Loaded>) -> Vec<Loaded> + Send>);
@@ -156,6 +158,11 @@ impl<S: Send + Sync> Node<S> {
     /// How many loads were being read at a time, at most.
     pub(crate) fn most_open(&self) -> u32 {
         self.plan().open.1
+    }
+
+    /// The most bytes of events that a page of the log had.
+    pub(crate) fn largest_page(&self) -> usize {
+        self.plan().largest_page
     }
 
     /// Each call of the method takes so long from now on.
@@ -313,7 +320,15 @@ impl<S: EventStore> EventStore for Node<S> {
         after: &[Position],
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.pass("read_log", self.store.read_log(after, limit)).await
+        let events = self.pass("read_log", self.store.read_log(after, limit)).await?;
+        let size = |event: &RecordedEvent| match &event.content {
+            StoredContent::Present(content) => content.bytes.len(),
+            _ => 0,
+        };
+        let page = events.iter().map(size).sum();
+        let mut plan = self.plan();
+        plan.largest_page = plan.largest_page.max(page);
+        Ok(events)
     }
 
     async fn heads(&self) -> Result<Vec<Position>, StoreError> {
