@@ -507,38 +507,40 @@ begin
         if page >= pages then
             page := 0;
         end if;
-        -- A row may be younger than the mark of its message: what comes over the bus comes again when
-        -- offsets are set back. So all rows count, read once for a call that finds old marks.
-        if waiting is null and exists (
+        if exists (
             select from inbox i
             where i.ctid >= format('(%s,0)', page)::tid
             and i.ctid < format('(%s,0)', page + step)::tid
             and i.partition + 0 = p_partition and i.created_at < cutoff
         ) then
-            waiting := array(
-                select o.id from partitions p cross join lateral (
-                    select o.id from outbox o where o.partition = p.partition offset 0
-                ) o
+            -- A row may be younger than the mark of its message: what comes over the bus comes again
+            -- when offsets are set back. So all rows count, read once for a call that finds old marks.
+            if waiting is null then
+                waiting := array(
+                    select o.id from partitions p cross join lateral (
+                        select o.id from outbox o where o.partition = p.partition offset 0
+                    ) o
+                );
+            end if;
+            -- The pages are read in order. What waits is hashed, as it is not by `<> all (waiting)`.
+            doomed := doomed || array(
+                select i.ctid from inbox i
+                where i.ctid >= format('(%s,0)', page)::tid
+                and i.ctid < format('(%s,0)', page + step)::tid
+                and i.partition + 0 = p_partition and i.created_at < cutoff
+                and i.message_id not in (select unnest(waiting))
+                and coalesce((
+                    select false from dead_letters d where d.id = i.message_id limit 1
+                ), true)
+                and coalesce((
+                    select false from timers t
+                    where t.partition = p_partition and t.stream_id = i.stream_id
+                    and t.id = i.message_id
+                    limit 1
+                ), true)
+                limit p_limit - cardinality(doomed)
             );
         end if;
-        -- The pages are read in order.
-        doomed := doomed || array(
-            select i.ctid from inbox i
-            where i.ctid >= format('(%s,0)', page)::tid
-            and i.ctid < format('(%s,0)', page + step)::tid
-            and i.partition + 0 = p_partition and i.created_at < cutoff
-            and i.message_id <> all (waiting)
-            and coalesce((
-                select false from dead_letters d where d.id = i.message_id limit 1
-            ), true)
-            and coalesce((
-                select false from timers t
-                where t.partition = p_partition and t.stream_id = i.stream_id
-                and t.id = i.message_id
-                limit 1
-            ), true)
-            limit p_limit - cardinality(doomed)
-        );
         seen := seen + step;
         if cardinality(doomed) < p_limit then
             page := page + step;

@@ -399,7 +399,7 @@ where
 
     /// Projects events in order, in transactions that are short.
     async fn take(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
-        self.look_at_queue().await?;
+        self.look_at_queue(events).await?;
         let mut rest = events;
         while !rest.is_empty() && self.may_go_on() {
             let count = rest.len().min(self.batch);
@@ -452,12 +452,12 @@ where
         }
     }
 
-    /// What waited may have been done since.
-    async fn look_at_queue(&mut self) -> Result<(), Fault> {
+    /// Looks which streams of these events have something in the queue: what waited may have been done
+    /// since.
+    async fn look_at_queue(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
         self.queued.clear();
-        let log = self.work.shared.log;
-        let partitions: BTreeSet<u16> =
-            self.waiting.keys().map(|stream| log.partition_of(stream)).collect();
+        let waiting = events.iter().filter(|event| self.waiting.contains_key(&event.stream));
+        let partitions: BTreeSet<u16> = waiting.map(|event| event.position.partition).collect();
         for partition in partitions {
             let target = projection_worker(P::NAME);
             let queue = Queue { partition, kind: OutboxKind::Policy, target };

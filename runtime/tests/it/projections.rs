@@ -553,6 +553,23 @@ async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn other_streams_do_not_pay_for_what_is_parked() {
+    let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
+    let store = Node::new(memory.clone());
+    let app = process_with(&store, &add_up, &model, Poison::Park);
+    add_up.poison(&["bad"]);
+    deposit(&app, "bad", 1).await;
+    pass(60).await;
+    let looked = || store.counts().get("queued_streams").copied();
+    let before = looked();
+    for n in 0..20 {
+        let position = deposit(&app, &n.to_string(), 1).await;
+        handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    }
+    assert_eq!(looked(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_refused_is_left_out() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, Poison::Park);
