@@ -1,6 +1,7 @@
 //! Firing timers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ pub(crate) struct Timers {
     categories: Vec<&'static str>,
     held: BTreeMap<(String, u16), Arc<Held>>,
     running: JoinSet<Fired>,
+    /// What became of timers and is not being written yet, by partition.
+    unsettled: BTreeMap<u16, Vec<TimerSettlement>>,
+    /// One write for each partition at a time: a partition that is locked holds up no other.
+    settling: JoinSet<Settled>,
+    partitions_settling: BTreeSet<u16>,
+    /// Until they are settled.
     under_way: BTreeSet<Key>,
     quarantine: Quarantine,
     /// The epochs of leases of which everything has begun that was due when their last holder died.
@@ -50,6 +57,13 @@ struct Fired {
     delivered: Delivered,
 }
 
+/// Settlements of a partition after they were written.
+struct Settled {
+    partition: u16,
+    settlements: Vec<TimerSettlement>,
+    is_written: bool,
+}
+
 impl Timers {
     pub(crate) fn new(work: Arc<Work>, categories: Vec<&'static str>) -> Self {
         Self {
@@ -57,6 +71,9 @@ impl Timers {
             categories,
             held: BTreeMap::new(),
             running: JoinSet::new(),
+            unsettled: BTreeMap::new(),
+            settling: JoinSet::new(),
+            partitions_settling: BTreeSet::new(),
             under_way: BTreeSet::new(),
             quarantine: Quarantine::default(),
             cleared: BTreeMap::new(),
@@ -85,7 +102,13 @@ impl Timers {
                 Some(fired) = self.running.join_next() => {
                     // A full page may have left others behind.
                     let full = self.under_way.len() >= PAGE;
-                    let again = self.finish(fired.ok()).await;
+                    let again = self.finish(fired.ok());
+                    let waited = work.now().saturating_sub(started);
+                    next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
+                }
+                Some(settled) = self.settling.join_next() => {
+                    let full = self.under_way.len() >= PAGE;
+                    let again = self.conclude(settled.ok());
                     let waited = work.now().saturating_sub(started);
                     next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
                 }
@@ -98,7 +121,10 @@ impl Timers {
             }
         }
         while let Some(fired) = self.running.join_next().await {
-            self.finish(fired.ok()).await;
+            self.finish(fired.ok());
+        }
+        while let Some(settled) = self.settling.join_next().await {
+            self.conclude(settled.ok());
         }
     }
 
@@ -191,21 +217,18 @@ impl Timers {
         wait.checked_sub(waited).filter(|left| !left.is_zero())
     }
 
-    /// Gives how long none of what has failed is due again.
-    async fn finish(&mut self, first: Option<Fired>) -> Duration {
+    /// Begins to write what became of timers. Returns the time until another may begin.
+    fn finish(&mut self, first: Option<Fired>) -> Duration {
         let mut fired: Vec<Fired> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             fired.extend(next.ok());
         }
-        let mut by_partition: BTreeMap<u16, Vec<TimerSettlement>> = BTreeMap::new();
-        let mut settled = Vec::new();
         let mut again = MOST_WAIT;
         for Fired { timer, held, suspicion, delivered } in fired {
             if let Some(suspicion) = suspicion {
                 self.quarantine.end(suspicion, &executor(&timer));
                 again = Duration::ZERO;
             }
-            settled.push((timer.stream.clone(), timer.firing.clone()));
             let attempts = timer.attempts + 1;
             let id = timer.firing.message_id(self.work.shared.log.id, &timer.stream).0;
             let worker = &held.lease.worker;
@@ -217,7 +240,10 @@ impl Timers {
             }
             let change = match delivered {
                 Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
-                Delivered::Handled | Delivered::Void => continue,
+                Delivered::Handled | Delivered::Void => {
+                    self.under_way.remove(&(timer.stream, timer.firing));
+                    continue;
+                }
                 // It was brought back after its stream was closed.
                 Delivered::Closed => QueueChange::Done(Vec::new()),
                 Delivered::Failed(error) => {
@@ -239,23 +265,45 @@ impl Timers {
                     }
                 }
             };
-            if let QueueChange::Failed { retry_after, .. } = &change {
-                again = again.min(*retry_after);
-            }
             let lease = held.lease.clone();
             let (stream, firing) = (timer.stream, timer.firing);
             let settlement = TimerSettlement { lease, stream, firing, change };
-            by_partition.entry(timer.partition).or_default().push(settlement);
+            self.unsettled.entry(timer.partition).or_default().push(settlement);
         }
-        for (partition, settlements) in by_partition {
-            if let Err(error) = self.work.settle_timers(partition, &settlements).await {
-                // They are still due and will be fired again.
-                tracing::warn!(%error, "failed to settle timers; firing them again");
-                again = again.min(NOT_YET);
+        self.settle();
+        again
+    }
+
+    /// Writes what became of timers of those partitions of which nothing is being written.
+    fn settle(&mut self) {
+        for (partition, settlements) in std::mem::take(&mut self.unsettled) {
+            if !self.partitions_settling.insert(partition) {
+                self.unsettled.insert(partition, settlements);
+                continue;
             }
+            let work = Arc::clone(&self.work);
+            self.settling.spawn(async move {
+                let writing = work.settle_timers(partition, &settlements);
+                let written = AssertUnwindSafe(writing).catch_unwind().await;
+                if let Ok(Err(error)) = &written {
+                    tracing::warn!(%error, "failed to settle timers; firing them again");
+                }
+                Settled { partition, settlements, is_written: matches!(written, Ok(Ok(()))) }
+            });
         }
-        for key in settled {
-            self.under_way.remove(&key);
+    }
+
+    /// Lets timers begin again that are settled. Returns the time until the first of them is due.
+    fn conclude(&mut self, settled: Option<Settled>) -> Duration {
+        let Some(Settled { partition, settlements, is_written }) = settled else { return NOT_YET };
+        self.partitions_settling.remove(&partition);
+        self.settle();
+        let mut again = if is_written { MOST_WAIT } else { NOT_YET };
+        for TimerSettlement { stream, firing, change, .. } in settlements {
+            if let QueueChange::Failed { retry_after, .. } = change {
+                again = again.min(retry_after);
+            }
+            self.under_way.remove(&(stream, firing));
         }
         again
     }
@@ -323,7 +371,7 @@ impl Work {
         if !held.admits(self.clock(), Duration::ZERO) {
             return Delivered::Waiting("the lease lapses".to_owned());
         }
-        let fired = std::panic::AssertUnwindSafe(self.fire(timer)).catch_unwind().await;
+        let fired = AssertUnwindSafe(self.fire(timer)).catch_unwind().await;
         fired.unwrap_or_else(|panic| Delivered::Failed(crate::error::panic_text(&*panic)))
     }
 

@@ -211,3 +211,29 @@ async fn many_timers_due_at_once_all_fire() {
         assert_eq!(log(&app, &format!("a{n}")).await, ["later", "note 1"]);
     }
 }
+
+/// An actor of another partition than `a`.
+fn elsewhere(world: &World) -> String {
+    let partition = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
+    let mut ids = (0..100).map(|n| format!("b{n}"));
+    ids.find(|id| partition(id) != partition("a")).unwrap()
+}
+
+/// As when somebody holds the lock of the partition.
+#[tokio::test(start_paused = true)]
+async fn a_partition_whose_timers_cannot_be_settled_holds_up_no_other() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let app = world.start(node.clone());
+    let other = elsewhere(&world);
+    world.broken.set(true);
+    node.next("settle_timers", [Mishap::IsHeld]);
+    tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
+    eventually("its failure is being written", async || node.holds()).await;
+    world.broken.set(false);
+    tell_to(&app, &other, later("t", 1_000, Act::Note(2))).await;
+    heard(&app, &other, "note 2").await;
+    assert!(node.holds());
+    node.release();
+    heard(&app, "a", "note 1").await;
+}
