@@ -240,6 +240,8 @@ pub struct DueTimer {
     pub stream: StreamId,
     /// Which it is.
     pub firing: Firing,
+    /// Its deadline, by the store's clock; after an attempt, that of the next.
+    pub due: Timestamp,
     /// The command it delivers.
     pub content: Encoded,
     /// [`Metadata`](crate::Metadata) as JSON text.

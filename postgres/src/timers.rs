@@ -212,6 +212,7 @@ fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
         partition: unsigned::<i16, u16>(row, 9)?,
         stream: row::stream(row, 2)?,
         firing: Firing { id: text(row, 3)?.to_owned(), arming },
+        due: timestamp(row, 0)?,
         content: encoded(row, 4)?,
         metadata: metadata(row, 8)?,
         attempts: unsigned::<i32, u32>(row, 12)?,

@@ -336,6 +336,7 @@ fn deadline(
             id: row.try_get_unchecked(3)?,
             arming: (MessageId(row.try_get_unchecked(4)?), number(row, 5)?),
         },
+        due,
         content: content(row, 6)?,
         metadata: row.try_get_unchecked(10)?,
         attempts: number(row, 11)?,

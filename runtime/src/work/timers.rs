@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    DueTimer, OutboxKind, Queue, QueueChange, StoreError, TimerQueue, TimerSettlement,
-    WorkQueues as _,
+    DueTimer, EventStore as _, OutboxKind, Queue, QueueChange, StoreError, TimerQueue,
+    TimerSettlement, Timestamp, WorkQueues as _,
 };
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
@@ -45,8 +45,9 @@ pub(crate) struct Timers {
     /// Until they are settled.
     under_way: BTreeSet<Key>,
     quarantine: Quarantine,
-    /// The epochs of leases of which everything has begun that was due when their last holder died.
-    cleared: BTreeMap<(String, u16), u64>,
+    /// Of queues that were taken over from a process that died: the epoch of the lease, and the
+    /// store's time then. What was due is in quarantine.
+    taken_over: BTreeMap<(String, u16), (u64, Timestamp)>,
     looked_for_decisions: Duration,
 }
 
@@ -76,7 +77,7 @@ impl Timers {
             partitions_settling: BTreeSet::new(),
             under_way: BTreeSet::new(),
             quarantine: Quarantine::default(),
-            cleared: BTreeMap::new(),
+            taken_over: BTreeMap::new(),
             looked_for_decisions: Duration::ZERO,
         }
     }
@@ -139,6 +140,7 @@ impl Timers {
         if self.held.is_empty() {
             return Ok(LOOK_FOR_DECISIONS);
         }
+        self.note_takeovers().await?;
         self.carry_out_decisions().await?;
         if self.under_way.len() >= PAGE {
             return Ok(LOOK_FOR_DECISIONS);
@@ -152,7 +154,6 @@ impl Timers {
             })
             .collect();
         let mut longest = MOST_WAIT;
-        let mut held_back = BTreeSet::new();
         let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
         for timer in due.timers {
             let key = (timer.stream.clone(), timer.firing.clone());
@@ -167,7 +168,6 @@ impl Timers {
             }
             let suspicion = self.suspicion(&timer, &of, &held);
             if let Some(wait) = suspicion.and_then(|s| self.holds_back(s, &timer, &held)) {
-                held_back.insert(of);
                 longest = longest.min(wait);
                 continue;
             }
@@ -181,12 +181,6 @@ impl Timers {
                 Fired { timer, held, suspicion, delivered }
             });
         }
-        if due.next.is_none_or(|next| !next.is_zero()) {
-            // All that was due was seen.
-            let epochs = self.held.iter().map(|(of, held)| (of.clone(), held.lease.epoch));
-            let cleared = epochs.filter(|(of, _)| !held_back.contains(of));
-            self.cleared.extend(cleared.collect::<Vec<_>>());
-        }
         // What is due and under way is not waited for.
         let next = match due.next {
             None => longest,
@@ -196,12 +190,27 @@ impl Timers {
         Ok(next.min(longest))
     }
 
+    /// Keeps when queues were taken over from processes that died.
+    async fn note_takeovers(&mut self) -> Result<(), StoreError> {
+        let is_new = |(of, held): &(&(String, u16), &Arc<Held>)| {
+            let noted = self.taken_over.get(*of).map(|(epoch, _)| *epoch);
+            held.is_from_dead() && noted != Some(held.lease.epoch)
+        };
+        let new = self.held.iter().filter(is_new).map(|(of, held)| (of.clone(), held.lease.epoch));
+        let new: Vec<_> = new.collect();
+        if !new.is_empty() {
+            let now = self.work.store().now().await?;
+            self.taken_over.extend(new.into_iter().map(|(of, epoch)| (of, (epoch, now))));
+        }
+        Ok(())
+    }
+
     fn suspicion(&self, timer: &DueTimer, of: &(String, u16), held: &Held) -> Option<Suspicion> {
-        let is_cleared = self.cleared.get(of) == Some(&held.lease.epoch);
         if timer.begun {
             return Some(Suspicion::Begun);
         }
-        (held.is_from_dead() && !is_cleared).then_some(Suspicion::Waited)
+        let (epoch, at) = self.taken_over.get(of)?;
+        (*epoch == held.lease.epoch && timer.due <= *at).then_some(Suspicion::Waited)
     }
 
     /// How long a suspect is not to begin, if it is not.

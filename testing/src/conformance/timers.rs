@@ -55,6 +55,8 @@ pub(super) async fn due_ones_come_earliest_first(on: Subject) {
         let due = on.due(&queues, limit).await;
         let ids: Vec<_> = due.timers.iter().map(|timer| &*timer.firing.id).collect();
         assert_eq!(ids, ["a", "b", "c", "d", "e"][..limit.min(5)], "limit {limit}");
+        let ago = due.timers.iter().map(|timer| now.since(timer.due).as_secs());
+        assert!(ago.eq([50, 40, 30, 20, 10].into_iter().take(limit)), "{:?}", due.timers);
         match due.next {
             Some(Duration::ZERO) => assert!(limit < 5, "more are due: limit {limit}"),
             Some(next) => assert!(limit >= 5 && next <= HOUR && next > HOUR / 2, "{next:?}"),

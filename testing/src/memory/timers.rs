@@ -28,6 +28,7 @@ impl State {
             partition: *partition,
             stream: armed.timer.stream.clone(),
             firing: firing(&armed.timer),
+            due: armed.timer.due,
             content: armed.timer.content.clone(),
             metadata: armed.timer.metadata.clone(),
             attempts: armed.attempts,

@@ -5,7 +5,7 @@ use composable_rust_core::{EventStore as _, MessageId, OutboxKind};
 
 use super::actor::{Act, Actor, ActorCommand as In};
 use super::node::{Mishap, Node};
-use super::world::{World, eventually, heard, log, millis, tell_to};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
 fn later(id: &str, after: u64, act: Act) -> Act {
     Act::Later { id: Some(id.into()), after, act: Box::new(act) }
@@ -236,4 +236,34 @@ async fn a_partition_whose_timers_cannot_be_settled_holds_up_no_other() {
     assert!(node.holds());
     node.release();
     heard(&app, "a", "note 1").await;
+}
+
+/// Timers that become due after a process died were never in its hands.
+#[tokio::test(start_paused = true)]
+async fn timers_due_after_a_takeover_are_not_in_quarantine() {
+    let world = World::new();
+    let crashing = || {
+        let node = Node::new(world.memory.clone());
+        let builder = world.builder(node.clone());
+        let app = started(builder.settings(|own| own.attempts.first_wait = millis(600_000)));
+        (node, app)
+    };
+    // It is begun twice, so that the third process waits before it tries again.
+    let (node, app) = crashing();
+    tell_to(&app, "a", later("killer", 1_000, Act::Note(0))).await;
+    node.crash();
+    tokio::time::sleep(millis(60_000)).await;
+    let (node, _app) = crashing();
+    node.next("append_events", [Mishap::CrashesBefore]);
+    tokio::time::sleep(millis(60_000)).await;
+
+    let (node, app) = crashing();
+    tokio::time::sleep(millis(60_000)).await;
+    for n in 1..=20 {
+        tell_to(&app, "a", later("t", 1_000, Act::Note(n))).await;
+        heard(&app, "a", &format!("note {n}")).await;
+    }
+    assert!(!log(&app, "a").await.contains(&"note 0".to_owned()), "it waits still");
+    assert_eq!(node.counts().get("settle_timers"), None, "no attempt was recorded");
+    heard(&app, "a", "note 0").await;
 }

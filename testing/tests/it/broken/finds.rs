@@ -410,6 +410,7 @@ table! {
         "timers::due_ones_come_earliest_first",
         "timers::come_back_as_they_were_armed",
     ];
+    DatesTimersNow => ["timers::due_ones_come_earliest_first"];
     IgnoresCategories => ["timers::queues_are_apart"];
     KeepsTimersOfFinished => ["timers::of_what_is_finished_or_closed_are_not_due"];
     ClearsTimersLast => ["outbox_timers::finishing_takes_all_timers"];
