@@ -3,12 +3,20 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{ConnectOptions as _, Row as _};
 use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 
 use crate::error::is_busy;
 use crate::sql::Args;
+
+/// Moves what the write-ahead log holds into the file and cuts it. Fails while anybody reads an old
+/// state of the file.
+const TRUNCATE: &str = "pragma wal_checkpoint(truncate)";
+
+/// Interval between attempts at a truncation that is owed: each holds up writers for
+/// [`LOCK_SLICE`].
+const TRUNCATION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long SQLite itself waits for the write lock before the writer asks again. Its own waiting
 /// grows to 100 ms between looks, in which a busy process takes the lock many times over.
@@ -23,7 +31,52 @@ pub(crate) const LOCK_SLICE: Duration = Duration::from_millis(40);
 pub(crate) struct Writer {
     options: SqliteConnectOptions,
     busy_timeout: Duration,
-    idle: tokio::sync::Mutex<Option<SqliteConnection>>,
+    idle: tokio::sync::Mutex<Idle>,
+}
+
+/// The writer's connection between transactions.
+#[derive(Debug)]
+struct Idle {
+    connection: Option<SqliteConnection>,
+    /// `true` if the write-ahead log may hold bytes of erased content. Also at first: the process
+    /// before may have ended too soon.
+    owes_truncation: bool,
+    /// The last attempt at the truncation that is owed.
+    tried: Option<Instant>,
+}
+
+impl Idle {
+    fn truncation_is_due(&self) -> bool {
+        self.owes_truncation && self.tried.is_none_or(|at| at.elapsed() >= TRUNCATION_INTERVAL)
+    }
+
+    /// Puts a connection back that is in no transaction. Before, truncates the write-ahead log if
+    /// that is due; a failed truncation stays owed.
+    async fn put_back(&mut self, mut connection: SqliteConnection) {
+        if self.truncation_is_due() {
+            let is_first = self.tried.is_none();
+            self.tried = Some(Instant::now());
+            let truncated = fetch(&mut connection, TRUNCATE, Args::default().into_inner()).await;
+            let is_busy = truncated.and_then(|rows| match rows.first() {
+                Some(row) => row.try_get_unchecked::<i64, _>(0),
+                None => Ok(1),
+            });
+            match is_busy {
+                Ok(0) => self.owes_truncation = false,
+                Ok(_) if is_first => tracing::warn!(
+                    "failed to truncate the write-ahead log, which may hold erased content, because \
+                     of a reader; retrying every second"
+                ),
+                Ok(_) => {}
+                // The next transaction opens another connection.
+                Err(error) => {
+                    tracing::warn!(%error, "failed to truncate the write-ahead log; retrying");
+                    return;
+                }
+            }
+        }
+        self.connection = Some(connection);
+    }
 }
 
 impl Writer {
@@ -31,7 +84,8 @@ impl Writer {
         // The last of the pragmas: opening waits as long as it must.
         let slice = LOCK_SLICE.min(busy_timeout).as_millis().to_string();
         let options = options.pragma("busy_timeout", slice);
-        Self { options, busy_timeout, idle: tokio::sync::Mutex::new(None) }
+        let idle = Idle { connection: None, owes_truncation: true, tried: None };
+        Self { options, busy_timeout, idle: tokio::sync::Mutex::new(idle) }
     }
 
     /// Begins a transaction.
@@ -46,7 +100,7 @@ impl Writer {
         args: impl Fn() -> Args<'q>,
     ) -> Result<(Transaction<'_>, Vec<SqliteRow>), sqlx::Error> {
         let mut idle = self.idle.lock().await;
-        let mut connection = match idle.take() {
+        let mut connection = match idle.connection.take() {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
@@ -59,6 +113,19 @@ impl Writer {
             }
         }
     }
+
+    /// Truncates the write-ahead log if that is due and nothing is being written.
+    pub(crate) async fn truncate_if_due(&self) -> Result<(), sqlx::Error> {
+        let Ok(mut idle) = self.idle.try_lock() else { return Ok(()) };
+        if idle.truncation_is_due() {
+            let connection = match idle.connection.take() {
+                Some(connection) => connection,
+                None => self.options.connect().await?,
+            };
+            idle.put_back(connection).await;
+        }
+        Ok(())
+    }
 }
 
 /// What a statement that takes the write lock starts with.
@@ -67,7 +134,7 @@ pub(crate) const BEGIN: &str = "begin immediate;";
 /// A transaction that holds the write lock. Dropped before its end, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Transaction<'w> {
-    idle: MutexGuard<'w, Option<SqliteConnection>>,
+    idle: MutexGuard<'w, Idle>,
     connection: SqliteConnection,
 }
 
@@ -87,7 +154,7 @@ impl Transaction<'_> {
         args: Args<'_>,
     ) -> Result<(), sqlx::Error> {
         self.fetch(sql, args).await?;
-        *self.idle = Some(self.connection);
+        self.idle.put_back(self.connection).await;
         Ok(())
     }
 
@@ -100,15 +167,11 @@ impl Transaction<'_> {
         self.commit_with("rollback", Args::default()).await
     }
 
-    /// The connection back in its place, with the guard of that place: for what cannot run in a
-    /// transaction and must not run beside one.
-    pub(crate) async fn commit_and_then(mut self, sql: &str) -> Result<(), sqlx::Error> {
-        self.fetch("commit", Args::default()).await?;
-        // The commit stands; what follows it is best effort.
-        if self.fetch(sql, Args::default()).await.is_ok() {
-            *self.idle = Some(self.connection);
-        }
-        Ok(())
+    /// Commits and truncates the write-ahead log, which holds the erased content still. While a
+    /// reader prevents it, the truncation is repeated after later commits and looks.
+    pub(crate) async fn commit_erasure(mut self) -> Result<(), sqlx::Error> {
+        (self.idle.owes_truncation, self.idle.tried) = (true, None);
+        self.commit().await
     }
 }
 

@@ -10,9 +10,6 @@ use crate::error::store_error;
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
-/// Moves what the write-ahead log holds into the file and cuts it: it holds the erased bytes still.
-const FORGET: &str = "pragma wal_checkpoint(truncate)";
-
 /// Each takes partition and stream, and the erased name where it sets one. What a stream sent may
 /// wait in another partition: that of what it came from.
 const ERASE: [&str; 7] = [
@@ -65,7 +62,7 @@ impl SqliteEventStore {
             let args = self.end_args(stream, last, EventId(Uuid::new_v4()), ERASED);
             transaction.fetch(END, args).await?;
         }
-        transaction.commit_and_then(FORGET).await?;
+        transaction.commit_erasure().await?;
         if tells {
             self.wake();
         }

@@ -145,8 +145,10 @@ impl SqliteEventStore {
         self.shared.work.send_modify(|count| *count += 1);
     }
 
-    /// Looks whether another process has committed, and wakes everybody if so.
+    /// Looks whether another process has committed, and wakes everybody if so. Does what is left of
+    /// erasures.
     pub(crate) async fn look_elsewhere(&self) -> Result<(), StoreError> {
+        self.writer().truncate_if_due().await.map_err(store_error)?;
         if self.watcher().has_changed().await.map_err(store_error)? {
             self.wake();
             self.has_work();

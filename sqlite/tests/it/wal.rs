@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use composable_rust_core::{Append, EventStore, ExpectedVersion, Position, Version};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::StreamExt as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::make::{append, commit, events, stream};
 
@@ -62,6 +65,71 @@ async fn erased_content_is_in_no_file() {
     assert_eq!(store.erase_stream(&stream("1")).await.unwrap(), 20);
     assert!(!holds(&path, secret), "in the file");
     assert!(!holds(&wal(&path), secret), "in the write-ahead log");
+}
+
+/// A log whose stream 1 was erased while another connection reads it.
+async fn erased_under_a_reader(path: &Path, secret: &[u8]) -> (SqliteEventStore, SqliteConnection) {
+    let store = SqliteEventStore::open(path).await.unwrap();
+    // The first commit truncates.
+    commit(&store, &append("0", ExpectedVersion::EMPTY, 1)).await;
+    let mut placed = append("1", ExpectedVersion::EMPTY, 20);
+    for event in &mut placed.events {
+        event.content.bytes = secret.repeat(100);
+    }
+    commit(&store, &placed).await;
+    let options = SqliteConnectOptions::new().filename(path);
+    let mut reader = options.connect().await.unwrap();
+    sqlx::query("begin").execute(&mut reader).await.unwrap();
+    sqlx::query("select * from events").fetch_all(&mut reader).await.unwrap();
+    assert_eq!(store.erase_stream(&stream("1")).await.unwrap(), 20);
+    assert!(holds(&wal(path), secret), "the reader may still need it");
+    (store, reader)
+}
+
+#[tokio::test]
+async fn erased_content_leaves_the_write_ahead_log_when_its_readers_end() {
+    let secret = b"card 4929 1234 5678 9012";
+    for waits in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let (store, reader) = erased_under_a_reader(&path, secret).await;
+        reader.close().await.unwrap();
+        let mut n = 0;
+        let gone = async {
+            while holds(&wal(&path), secret) {
+                // On a quiet log whoever waits for events does it, on a busy one the commits.
+                if waits {
+                    let heads = store.heads().await.unwrap();
+                    let wait = store.wait_for_events(&heads);
+                    let _ = tokio::time::timeout(Duration::from_millis(300), wait).await;
+                } else {
+                    n += 1;
+                    let id = format!("small-{n}");
+                    commit(&store, &append(&id, ExpectedVersion::EMPTY, 1)).await;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it stays in the log");
+        assert!(!holds(&path, secret), "in the file");
+    }
+}
+
+#[tokio::test]
+async fn erased_content_leaves_the_write_ahead_log_after_a_restart() {
+    let secret = b"card 4929 1234 5678 9012";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let (store, reader) = erased_under_a_reader(&path, secret).await;
+    drop(store);
+    // As the last connection to close it would truncate the log by itself.
+    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::query("select * from log").fetch_all(&mut other).await.unwrap();
+    reader.close().await.unwrap();
+    assert!(holds(&wal(&path), secret));
+    let store = SqliteEventStore::open(&path).await.unwrap();
+    commit(&store, &append("2", ExpectedVersion::EMPTY, 1)).await;
+    assert!(!holds(&wal(&path), secret));
+    assert!(!holds(&path, secret), "in the file");
 }
 
 fn holds(path: &Path, bytes: &[u8]) -> bool {
