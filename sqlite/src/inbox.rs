@@ -1,5 +1,6 @@
 //! Pruning what is known of messages.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use composable_rust_core::{StoreError, validate_partition};
@@ -14,26 +15,32 @@ use crate::store::{SqliteEventStore, clock};
 /// the timer.
 macro_rules! waiting {
     () => {
-        "(select id from outbox union all select id from dead_letters)"
+        "select id from outbox union all select id from dead_letters"
     };
 }
 
-const OLD: &str = concat!(
-    "select stream_id, message_id from inbox \
-     where partition = ? and created_at <= ? and message_id not in ",
-    waiting!(),
-    " limit ?"
-);
+const WAITING: &str = waiting!();
+
+/// Marks that one statement reads, and that one call reads at most.
+const PAGE: usize = 1_000;
+const MAX_READ: usize = 100 * PAGE;
+
+const NEXT: &str = "select stream_id, message_id, created_at from inbox \
+    where partition = ? and (stream_id, message_id) > (?, ?) order by stream_id, message_id limit ?";
+
+/// A mark's key within its partition.
+pub(crate) type MarkKey = (String, Uuid);
 
 // The casts let SQLite look the keys up instead of reading the partition's marks.
 const DELETE: (&str, &str) = (
     "delete from inbox where partition = ? and (stream_id, message_id) in \
      (select cast(v.column1 as text), cast(v.column2 as blob) from (values ",
-    concat!(") v) and message_id not in ", waiting!(), " returning 1"),
+    concat!(") v) and message_id not in (", waiting!(), ") returning 1"),
 );
 
 impl SqliteEventStore {
-    /// Looks for old marks without the write lock, and takes it only to delete them.
+    /// Looks for old marks without the write lock, and takes it only to delete them. Begins where the
+    /// last call ended, and reads a part of the inbox.
     pub(crate) async fn prune(
         &self,
         partition: u16,
@@ -41,26 +48,86 @@ impl SqliteEventStore {
         limit: usize,
     ) -> Result<u64, StoreError> {
         validate_partition(self.log_info(), partition)?;
-        self.prune_valid(partition, age, limit).await.map_err(store_error)
+        let cutoff = (clock() - age).as_micros();
+        let start = self.pruned_to(partition);
+        let mut walk = Walk { at: start.clone(), start, has_wrapped: false };
+        let pruned = self.prune_along(&mut walk, partition, cutoff, limit).await;
+        self.set_pruned_to(partition, walk.at);
+        pruned.map_err(store_error)
     }
 
-    async fn prune_valid(
+    async fn prune_along(
         &self,
+        walk: &mut Walk,
         partition: u16,
-        age: Duration,
+        cutoff: i64,
         limit: usize,
     ) -> Result<u64, sqlx::Error> {
+        let (mut pruned, mut read, mut waiting) = (0, 0, None);
+        while pruned < limit && read < MAX_READ {
+            let (page, is_last) = self.page_of_marks(walk, partition).await?;
+            read += page.len();
+            let mut old = Vec::new();
+            for (mark, created_at) in page {
+                if old.len() == limit - pruned {
+                    break;
+                }
+                walk.at = Some(mark.clone());
+                if created_at <= cutoff {
+                    old.push(mark);
+                }
+            }
+            let is_last = is_last && old.len() < limit - pruned;
+            if !old.is_empty() {
+                if waiting.is_none() {
+                    waiting = Some(self.waiting_messages().await?);
+                }
+                old.retain(|(_, id)| waiting.as_ref().is_none_or(|ids| !ids.contains(id)));
+                pruned += self.delete_marks(partition, &old).await?;
+            }
+            if is_last && !walk.wrap() {
+                break;
+            }
+        }
+        Ok(u64::try_from(pruned).unwrap_or(u64::MAX))
+    }
+
+    /// The next marks with the times of their making, and whether none are left of this round.
+    async fn page_of_marks(
+        &self,
+        walk: &Walk,
+        partition: u16,
+    ) -> Result<(Vec<(MarkKey, i64)>, bool), sqlx::Error> {
         let mut args = Args::default();
         args.add(i64::from(partition));
-        args.add((clock() - age).as_micros());
-        args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
-        let rows = self.readers().fetch(OLD, args).await?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let mut old: Vec<(String, Uuid)> = Vec::with_capacity(rows.len());
+        let (stream, message) = walk.at.as_ref().map_or(("", Uuid::nil()), |(s, m)| (s, *m));
+        args.add(stream);
+        args.add(message);
+        args.add(int(PAGE as u64));
+        let rows = self.readers().fetch(NEXT, args).await?;
+        let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
-            old.push((row.try_get_unchecked(0)?, row.try_get_unchecked(1)?));
+            let mark = (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
+            page.push((mark, row.try_get_unchecked(2)?));
+        }
+        let mut is_last = page.len() < PAGE;
+        if walk.has_wrapped {
+            let before = page.len();
+            page.retain(|(mark, _)| Some(mark) <= walk.start.as_ref());
+            is_last |= page.len() < before;
+        }
+        Ok((page, is_last))
+    }
+
+    async fn waiting_messages(&self) -> Result<BTreeSet<Uuid>, sqlx::Error> {
+        let rows = self.readers().fetch(WAITING, Args::default()).await?;
+        rows.iter().map(|row| row.try_get_unchecked(0)).collect()
+    }
+
+    /// Deletes marks unless their messages wait again by now.
+    async fn delete_marks(&self, partition: u16, old: &[MarkKey]) -> Result<usize, sqlx::Error> {
+        if old.is_empty() {
+            return Ok(0);
         }
         let mut transaction = self.writer().begin().await?;
         let mut pruned = 0;
@@ -77,6 +144,22 @@ impl SqliteEventStore {
             pruned += transaction.fetch(&sql, args).await?.len();
         }
         transaction.commit().await?;
-        Ok(u64::try_from(pruned).unwrap_or(u64::MAX))
+        Ok(pruned)
+    }
+}
+
+/// A round through the marks of a partition, from the end of the last one.
+struct Walk {
+    start: Option<MarkKey>,
+    /// The last mark that was looked at.
+    at: Option<MarkKey>,
+    has_wrapped: bool,
+}
+
+impl Walk {
+    /// Goes on at the first mark. False if the round is complete.
+    fn wrap(&mut self) -> bool {
+        self.at = None;
+        !std::mem::replace(&mut self.has_wrapped, true) && self.start.is_some()
     }
 }

@@ -1,8 +1,9 @@
 //! The store itself: its connections, and the port on top of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use composable_rust_core::{
     Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use crate::builder::Builder;
 use crate::connection::{Readers, Watcher, Writer};
 use crate::error::{OpenError, store_error};
+use crate::inbox::MarkKey;
 
 /// An event store in one SQLite file: the embedded default.
 ///
@@ -72,6 +74,8 @@ struct Shared {
     commits: watch::Sender<()>,
     /// Counts what may have made work, here or elsewhere.
     work: watch::Sender<u64>,
+    /// The marks at which the next pruning of each partition begins.
+    pruned_to: Mutex<BTreeMap<u16, MarkKey>>,
 }
 
 impl SqliteEventStore {
@@ -108,7 +112,9 @@ impl SqliteEventStore {
         watcher: Watcher,
     ) -> Self {
         let (commits, work) = (watch::Sender::new(()), watch::Sender::new(1));
-        Self { shared: Arc::new(Shared { path, log, writer, readers, watcher, commits, work }) }
+        let pruned_to = Mutex::default();
+        let shared = Shared { path, log, writer, readers, watcher, commits, work, pruned_to };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn log_info(&self) -> LogInfo {
@@ -143,6 +149,19 @@ impl SqliteEventStore {
     /// Wakes whoever waits for work.
     pub(crate) fn has_work(&self) {
         self.shared.work.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn pruned_to(&self, partition: u16) -> Option<MarkKey> {
+        let pruned_to = self.shared.pruned_to.lock().unwrap_or_else(PoisonError::into_inner);
+        pruned_to.get(&partition).cloned()
+    }
+
+    pub(crate) fn set_pruned_to(&self, partition: u16, mark: Option<MarkKey>) {
+        let mut pruned_to = self.shared.pruned_to.lock().unwrap_or_else(PoisonError::into_inner);
+        match mark {
+            Some(mark) => pruned_to.insert(partition, mark),
+            None => pruned_to.remove(&partition),
+        };
     }
 
     /// Looks whether another process has committed, and wakes everybody if so. Does what is left of

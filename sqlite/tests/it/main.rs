@@ -5,6 +5,7 @@ mod copies;
 mod crash;
 mod files;
 mod make;
+mod pruning;
 mod read_model;
 mod sharing;
 mod wal;
