@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::durable::{AnswerCaller, CallGateway, Delay, DispatchCommand, EffectId};
 use crate::list::{Item, List};
 use crate::{
-    AnyMessage, Append, BusMessage, Fingerprint, RecordedEvent, Snapshot, StoreError, StreamId,
-    Verdict, Version,
+    AnyMessage, Append, BusMessage, EventId, Fingerprint, RecordedEvent, Snapshot, StoreError,
+    StreamId, Verdict, Version,
 };
 
 /// What a reducer returns: `effects![…]`, [`Effects::none`](List::none) if nothing follows.
@@ -96,6 +96,8 @@ pub enum DbOperation {
         stream: StreamId,
         /// The state.
         snapshot: Snapshot,
+        /// The event at the snapshot's version.
+        last: EventId,
     },
     /// Loads the latest snapshot. Outcome: [`DbOutcome::Snapshot`].
     LoadSnapshot {

@@ -9,7 +9,7 @@ use futures_util::stream::{self, Stream, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Append, Encoded, Fingerprint, LogSecret, Mark, MessageId, Position, RecordedEvent,
+    Append, Encoded, EventId, Fingerprint, LogSecret, Mark, MessageId, Position, RecordedEvent,
     SharedEventStore, Snapshot, StreamId, Timestamp, Verdict, Version, WorkQueues,
 };
 
@@ -154,16 +154,19 @@ pub trait EventStore: WorkQueues {
         after: &[Position],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Saves a snapshot. One that is not newer than what is there for its fingerprint is ignored.
+    /// Saves a snapshot of the state after event `last`. One that is not newer than what is there for
+    /// its fingerprint is ignored.
     ///
-    /// So is one of a version that the stream has no event of: a server that takes over may lack the
-    /// last events of the one before. And so is one whose last event is erased (the event at its version, or the one before
+    /// So is one of a version at which the stream has no event or another than `last`: a server that
+    /// takes over may lack the last events of the one before, and have others by then. And so is one
+    /// whose last event is erased (the event at its version, or the one before
     /// [`CLOSED`](crate::event::CLOSED)), whichever comes first: a save that was under way while the
     /// stream was erased does not bring content back.
     fn save_snapshot(
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Deletes snapshots of `stream` that are of no use any more.
@@ -207,7 +210,7 @@ pub trait EventStore: WorkQueues {
         &self,
         stream: &StreamId,
         expected: Version,
-        event_id: crate::EventId,
+        event_id: EventId,
     ) -> impl Future<Output = Result<Verdict, StoreError>> + Send;
 
     /// Stores a replacement beside the content of one event, which loads give from then on; the

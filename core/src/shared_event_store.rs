@@ -113,7 +113,7 @@ erase! {
         fn read_log(after: borrowed [Position], limit: owned usize) -> Vec<RecordedEvent>;
         fn heads() -> Vec<Position>;
         fn wait_for_events(after: borrowed [Position]) -> ();
-        fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot) -> ();
+        fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot, last: owned EventId) -> ();
         fn delete_snapshots(stream: borrowed StreamId, which: owned StaleSnapshots) -> ();
         fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
         fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;

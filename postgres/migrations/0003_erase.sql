@@ -107,13 +107,13 @@ begin
     return array[erased, new_offset];
 end $$;
 
--- Saves a snapshot unless there is a newer one, the stream has no event of its version (the server
--- before may have had), or the last event that went into it is erased. That
+-- Saves a snapshot unless there is a newer one, the stream does not have p_event_id at its version (the
+-- server before may have had), or the last event that went into it is erased. That
 -- event is locked instead of the partition: an erasure waits for the save and takes the snapshot
 -- along, a save waits for the erasure and sees it, and appends wait for neither.
 create or replace function save_snapshot(
     p_partition smallint, p_stream text, p_fingerprint bigint, p_version bigint, p_codec text,
-    p_data bytea
+    p_data bytea, p_event_id uuid
 ) returns void
 language plpgsql volatile
 set lock_timeout = '5s'
@@ -125,6 +125,7 @@ begin
     if not exists (
         select from events e
         where e.partition = p_partition and e.stream_id = p_stream and e.version = p_version
+        and e.event_id = p_event_id
     ) then
         return;
     end if;

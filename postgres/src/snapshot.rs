@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamId, Version};
+use composable_rust_core::{
+    EventId, Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
+};
 use sqlx::Row as _;
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{bigint, smallint, unsigned};
 
-const SAVE_SNAPSHOT: &str = "select save_snapshot($1, $2, $3, $4, $5, $6)";
+const SAVE_SNAPSHOT: &str = "select save_snapshot($1, $2, $3, $4, $5, $6, $7)";
 
 const DELETE_ABOVE: &str = "delete from snapshots \
      where partition = $1 and stream_id = $2 and version > $3";
@@ -28,6 +30,7 @@ impl PostgresEventStore {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
         if snapshot.codec.contains('\0') {
             return Err(StoreError::Invalid(format!(
@@ -40,7 +43,8 @@ impl PostgresEventStore {
             .bind(column(snapshot.fingerprint))
             .bind(bigint(snapshot.version.get()))
             .bind(&snapshot.codec)
-            .bind(&snapshot.bytes);
+            .bind(&snapshot.bytes)
+            .bind(last.0);
         self.readers.run(async |reader| query.execute(reader).await).await?;
         Ok(())
     }

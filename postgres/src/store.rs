@@ -136,8 +136,9 @@ impl EventStore for PostgresEventStore {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
-        self.put_snapshot(stream, snapshot).await
+        self.put_snapshot(stream, snapshot, last).await
     }
 
     async fn delete_snapshots(

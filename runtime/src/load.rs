@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Aggregate, Codecs, DecodeError, EventStore as _, Fingerprint, Loaded, RecordedEvent,
+    Aggregate, Codecs, DecodeError, EventId, EventStore as _, Fingerprint, Loaded, RecordedEvent,
     SharedEventStore, Snapshot, StoreError, StoredContent, StreamId, Version,
 };
 use futures_util::{Stream, TryStreamExt as _};
@@ -16,6 +16,8 @@ use crate::error::{LoadError, panic_text};
 pub(crate) struct Folded<A> {
     pub(crate) state: A,
     pub(crate) version: Version,
+    /// The event at `version`, unless it is inside a snapshot.
+    pub(crate) last: Option<EventId>,
     pub(crate) snapshot: Version,
     pub(crate) closed: bool,
     /// Whether the state holds what an erasure would take out of it.
@@ -30,6 +32,7 @@ impl<A: Aggregate> Folded<A> {
         Self {
             state: A::default(),
             version,
+            last: None,
             snapshot,
             closed: false,
             has_content: false,
@@ -67,6 +70,7 @@ impl<A: Aggregate> Folded<A> {
             }
         }
         self.version = event.version;
+        self.last = Some(event.id);
         Ok(())
     }
 }

@@ -152,7 +152,8 @@ pub(crate) fn plan<A: Aggregate>(
         let Draft { append, state, version, .. } = draft;
         let Folded { snapshot, closed, generation, .. } = *base;
         let has_content = base.has_content || version > base.version;
-        let after = Folded { state, version, snapshot, closed, has_content, generation };
+        let last = append.events.last().map(|event| event.id).or(base.last);
+        let after = Folded { state, version, last, snapshot, closed, has_content, generation };
         return Plan { append, after, rulings };
     }
 }

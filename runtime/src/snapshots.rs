@@ -37,19 +37,21 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 unfit => every.saturating_mul(1 << unfit.min(MAX_DOUBLINGS)),
             };
             let due = mailbox.committed.as_ref().is_some_and(|own| {
-                let (version, last) = (own.version.get(), own.snapshot.get());
-                every > 0 && version / every > last / every && version - last >= pause
+                let (version, saved) = (own.version.get(), own.snapshot.get());
+                let is_due =
+                    every > 0 && version / every > saved / every && version - saved >= pause;
+                is_due && own.last.is_some()
             });
             if !due || mailbox.saving {
                 return;
             }
             mailbox.saving = true;
-            mailbox.committed.as_mut().map(|own| {
+            mailbox.committed.as_mut().and_then(|own| {
                 own.snapshot = own.version;
-                own.clone()
+                Some((own.clone(), own.last?))
             })
         };
-        let Some(folded) = due else { return };
+        let Some((folded, last)) = due else { return };
         let (shared, fingerprint) = (Arc::clone(&self.shared), self.fingerprint);
         let instance = Arc::clone(instance);
         self.shared.tasks.spawn(async move {
@@ -59,7 +61,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Ok(_) if instance.lock().generation != folded.generation => Ok(()),
                 Ok((codec, bytes)) => {
                     let snapshot = Snapshot { version, fingerprint, codec, bytes };
-                    shared.store.save_snapshot(stream, &snapshot).await.map_err(|error| match error {
+                    let saved = shared.store.save_snapshot(stream, &snapshot, last).await;
+                    saved.map_err(|error| match error {
                         StoreError::Invalid(reason) => Unsaved::Unfit(reason),
                         error @ StoreError::Unavailable(_) => Unsaved::Unavailable(error),
                     })

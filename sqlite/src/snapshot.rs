@@ -1,7 +1,7 @@
 //! Snapshots, and what the inbox knows of one message.
 
 use composable_rust_core::{
-    Fingerprint, Mark, MessageId, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
+    EventId, Fingerprint, Mark, MessageId, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
 };
 use sqlx::Row as _;
 
@@ -16,7 +16,7 @@ const SAVE: &str = "insert into snapshots \
     select ?1, ?2, ?3, ?4, ?5, ?6, ?7 where coalesce((select event_type from events e \
     where e.partition = ?1 and e.stream_id = ?2 and e.version <= ?4 and event_type <> '$closed' \
     order by e.version desc limit 1), '') <> '$erased' and exists (select 1 from events e \
-    where e.partition = ?1 and e.stream_id = ?2 and e.version = ?4) \
+    where e.partition = ?1 and e.stream_id = ?2 and e.version = ?4 and e.event_id = ?8) \
     on conflict do update set version = excluded.version, codec = excluded.codec, \
     state_data = excluded.state_data, created_at = excluded.created_at \
     where excluded.version > version;";
@@ -37,6 +37,7 @@ impl SqliteEventStore {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
         let partition = self.log_info().partition_of(stream);
         let args = || {
@@ -48,6 +49,7 @@ impl SqliteEventStore {
             args.add(snapshot.codec.as_str());
             args.add(snapshot.bytes.as_slice());
             args.add(clock().as_micros());
+            args.add(last.0);
             args
         };
         let sql = format!("{BEGIN} {SAVE}");

@@ -240,8 +240,9 @@ impl EventStore for SqliteEventStore {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
-        self.save(stream, snapshot).await
+        self.save(stream, snapshot, last).await
     }
 
     async fn delete_snapshots(

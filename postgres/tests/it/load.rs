@@ -4,7 +4,7 @@ use composable_rust_core::{EventStore as _, Fingerprint, Loaded, Position, Snaps
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::database::Database;
-use crate::fixtures::{append, bytes, commit, exact, load, stream};
+use crate::fixtures::{append, bytes, commit, event, exact, load, stream};
 
 fn snapshot(version: u64, fingerprint: u64) -> Snapshot {
     Snapshot {
@@ -28,9 +28,10 @@ async fn a_load_starts_at_the_snapshot() {
     assert!(events.iter().all(|row| matches!(row, Loaded::Event(_))) && events.len() == 3);
 
     for version in [2, 1] {
-        store.save_snapshot(&order, &snapshot(version, u64::MAX)).await.unwrap();
+        let last = event(version.into()).id;
+        store.save_snapshot(&order, &snapshot(version, u64::MAX), last).await.unwrap();
     }
-    store.save_snapshot(&order, &snapshot(3, 7)).await.unwrap();
+    store.save_snapshot(&order, &snapshot(3, 7), event(3).id).await.unwrap();
     let rows = load(u64::MAX).await.unwrap();
     assert_eq!(rows[0], Loaded::Snapshot(snapshot(2, u64::MAX)));
     assert!(matches!(&rows[1], Loaded::Event(e) if e.version == Version::new(3)));

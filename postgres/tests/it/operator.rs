@@ -46,7 +46,7 @@ async fn an_erased_stream_keeps_only_its_shape() {
         codec: "json".to_owned(),
         bytes: b"secret".to_vec(),
     };
-    store.save_snapshot(&order, &saved).await.unwrap();
+    store.save_snapshot(&order, &saved, event(2).id).await.unwrap();
     store
         .override_event(&order, Version::new(1), &content("order.placed", b"secret"))
         .await
@@ -106,7 +106,7 @@ async fn a_snapshot_that_is_saved_during_an_erasure_does_not_stay() {
     erasure.execute("select erase_stream(0::smallint, 'order-1')").await.unwrap();
     let save = tokio::spawn({
         let (store, order) = (store.clone(), order.clone());
-        async move { store.save_snapshot(&order, &saved).await }
+        async move { store.save_snapshot(&order, &saved, event(2).id).await }
     });
     sleep(Duration::from_millis(200)).await;
     erasure.commit().await.unwrap();

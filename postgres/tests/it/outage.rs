@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{self, Instant, sleep, timeout};
 
 use crate::database::Database;
-use crate::fixtures::{append, commit, committed, exact, load, mark, stream};
+use crate::fixtures::{append, commit, committed, event, exact, load, mark, stream};
 use crate::work::round;
 
 /// Ends all sessions of the database but this one.
@@ -204,7 +204,7 @@ async fn a_server_that_falls_silent_is_unavailable_to_readers() {
             store.load_snapshot(&one, print).await
         }),
         assert_unavailable("a save", &network, async |store| {
-            store.save_snapshot(&one, &saved).await
+            store.save_snapshot(&one, &saved, event(2).id).await
         }),
         assert_unavailable("a mark", &network, async |store| {
             store.load_mark(&one, mark(9, 0, 2).message_id).await

@@ -57,7 +57,8 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
         codec: "json".to_owned(),
         bytes: Vec::new(),
     };
-    store.save_snapshot(&order, &saved).await.unwrap();
+    let events = store.load_events(&order, Version::ZERO).try_collect::<Vec<_>>().await.unwrap();
+    store.save_snapshot(&order, &saved, events[0].id).await.unwrap();
     store.override_event(&order, Version::new(1), &content("order.placed", b"")).await.unwrap();
     store.load_events(&order, Version::ZERO).try_collect::<Vec<_>>().await.unwrap();
     store.load_with_snapshot(&order, Fingerprint(1)).try_collect::<Vec<_>>().await.unwrap();

@@ -20,8 +20,8 @@ pub(super) async fn operate(
         DbOperation::LoadEvents { stream, after } => {
             store.load_events(&stream, after).try_collect().await.map(DbOutcome::Events)
         }
-        DbOperation::SaveSnapshot { stream, snapshot } => {
-            store.save_snapshot(&stream, &snapshot).await.map(|()| DbOutcome::Saved)
+        DbOperation::SaveSnapshot { stream, snapshot, last } => {
+            store.save_snapshot(&stream, &snapshot, last).await.map(|()| DbOutcome::Saved)
         }
         DbOperation::LoadSnapshot { stream, fingerprint } => {
             store.load_snapshot(&stream, fingerprint).await.map(DbOutcome::Snapshot)

@@ -42,7 +42,8 @@ async fn a_snapshot_that_does_not_decode_is_ignored() {
     account.state(|_| ()).await.unwrap();
     let broken = Snapshot { version, fingerprint, bytes: vec![255; 3], ..snapshot };
     app(&store).handle(&Account::id("1")).send(In::Deposit { cents: 1 }).await.unwrap();
-    store.save_snapshot(&stream, &broken).await.unwrap();
+    let last = store.events(&stream).last().unwrap().id;
+    store.save_snapshot(&stream, &broken, last).await.unwrap();
     account_is_now(&store, 101).await;
 }
 

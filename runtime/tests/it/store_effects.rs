@@ -157,7 +157,7 @@ async fn database_effects_go_through_the_event_store() {
             codec: "json".into(),
             bytes: b"{}".to_vec(),
         };
-        DbOperation::SaveSnapshot { stream: stream(), snapshot }
+        DbOperation::SaveSnapshot { stream: stream(), snapshot, last: opened().id }
     };
     say(save, |result| match result {
         Ok(DbOutcome::Saved) => note("saved"),

@@ -145,8 +145,8 @@ async fn everything_is_there_after_reopening() {
         codec: "bincode".to_owned(),
         bytes: vec![1, 2, 3],
     };
-    store.save_snapshot(&id, &snapshot).await.unwrap();
     let before = load(&store, "1").await;
+    store.save_snapshot(&id, &snapshot, before[1].id).await.unwrap();
     drop(store);
 
     let store = SqliteEventStore::open(&path).await.unwrap();

@@ -87,6 +87,7 @@ macro_rules! __conformance_cases {
                 shorten_a_load,
                 the_highest_of_concurrent_saves_stays,
                 stand_only_where_their_event_does,
+                stand_only_on_their_own_events,
                 above_a_version_are_deleted,
                 of_other_shapes_are_deleted_when_they_are_old,
             }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Fingerprint, Snapshot, StaleSnapshots, Version};
+use composable_rust_core::{EventId, Fingerprint, Snapshot, StaleSnapshots, Version};
+use uuid::Uuid;
 
 use super::make::{append, snapshot, stream};
 use super::subject::Subject;
@@ -98,6 +99,21 @@ pub(super) async fn stand_only_where_their_event_does(on: Subject) {
     let (found, tail) = on.load(&thing, print).await;
     assert_eq!((found, tail.len()), (Some(snapshot(2, print)), 1));
     on.save(&thing, &snapshot(3, print)).await;
+    assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)));
+}
+
+/// A server that takes over may lack the last events of the one before, and have others by the time
+/// that a snapshot of those is saved.
+pub(super) async fn stand_only_on_their_own_events(on: Subject) {
+    let thing = stream("thing-1");
+    let print = Fingerprint(7);
+    on.commit(&append(&thing, 0, 3)).await;
+    let events = on.events(&thing).await;
+    for lost in [EventId(Uuid::from_u128(7)), events[1].id] {
+        on.save_after(&thing, &snapshot(3, print), lost).await;
+        assert_eq!(on.snapshot(&thing, print).await, None);
+    }
+    on.save_after(&thing, &snapshot(3, print), events[2].id).await;
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)));
 }
 

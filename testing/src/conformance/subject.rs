@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventStore as _, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
+    Append, EventId, EventStore as _, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
     RecordedEvent, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StreamId, Verdict,
     Version,
 };
 use futures_util::TryStreamExt as _;
+use uuid::Uuid;
 
 use super::StoreBackend;
 use super::backend::DynBackend;
@@ -124,8 +125,15 @@ impl Subject {
         self.store.load_snapshot(stream, of).await.expect("the snapshot loads")
     }
 
+    /// Saves a snapshot of the events that the stream has; of one that it lacks, if they are too few.
     pub(super) async fn save(&self, stream: &StreamId, snapshot: &Snapshot) {
-        self.store.save_snapshot(stream, snapshot).await.expect("the snapshot is saved");
+        let events = self.events(stream).await;
+        let last = events.iter().find(|event| event.version == snapshot.version);
+        self.save_after(stream, snapshot, last.map_or(EventId(Uuid::nil()), |last| last.id)).await;
+    }
+
+    pub(super) async fn save_after(&self, stream: &StreamId, snapshot: &Snapshot, last: EventId) {
+        self.store.save_snapshot(stream, snapshot, last).await.expect("the snapshot is saved");
     }
 
     pub(super) async fn delete_snapshots(&self, stream: &StreamId, which: StaleSnapshots) {

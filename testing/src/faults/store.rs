@@ -240,8 +240,9 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
-        self.store.save_snapshot(stream, snapshot).await
+        self.store.save_snapshot(stream, snapshot, last).await
     }
 
     async fn delete_snapshots(

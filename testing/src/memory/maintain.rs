@@ -10,16 +10,20 @@ use composable_rust_core::{
 use super::state::{Armed, State};
 
 impl State {
-    pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot) {
+    pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot, last: EventId) {
         let now = self.time.now();
         let partition = self.partition_of_mut(stream);
         if partition.is_erased_at(stream, snapshot.version) {
             return;
         }
+        let offset = partition.streams.get(stream).and_then(|data| data.offset(snapshot.version));
+        if offset.and_then(|at| partition.row(at)).is_none_or(|row| row.original.id != last) {
+            return;
+        }
         let Some(data) = partition.streams.get_mut(stream) else { return };
         let present = data.snapshots.get(&snapshot.fingerprint);
         let is_newer = present.is_none_or(|present| present.version < snapshot.version);
-        if is_newer && data.offset(snapshot.version).is_some() {
+        if is_newer {
             data.snapshots.insert(snapshot.fingerprint, snapshot.clone());
             data.snapshots_saved_at.insert(snapshot.fingerprint, now);
         }

@@ -219,8 +219,9 @@ impl EventStore for InMemoryEventStore {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
-        self.locked().save_snapshot(stream, snapshot);
+        self.locked().save_snapshot(stream, snapshot, last);
         Ok(())
     }
 

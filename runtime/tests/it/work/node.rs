@@ -343,8 +343,9 @@ impl<S: EventStore> EventStore for Node<S> {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
-        self.pass("save_snapshot", self.store.save_snapshot(stream, snapshot)).await
+        self.pass("save_snapshot", self.store.save_snapshot(stream, snapshot, last)).await
     }
 
     async fn delete_snapshots(

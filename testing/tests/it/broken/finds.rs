@@ -241,7 +241,9 @@ table! {
         "snapshots::older_ones_never_replace_newer_ones",
         "snapshots::are_kept_by_fingerprint",
         "snapshots::stand_only_where_their_event_does",
+        "snapshots::stand_only_on_their_own_events",
     ];
+    BelievesSnapshots => ["snapshots::stand_only_on_their_own_events"];
     KeepsStaleSnapshots => [
         "snapshots::above_a_version_are_deleted",
         "snapshots::of_other_shapes_are_deleted_when_they_are_old",

@@ -60,8 +60,14 @@ pub(crate) trait Defect: Send + Sync + 'static {
         store.wait_for_events(after)
     }
 
-    fn save(&self, store: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot) {
-        let _ = poll(store.save_snapshot(stream, snapshot));
+    fn save(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        last: EventId,
+    ) {
+        let _ = poll(store.save_snapshot(stream, snapshot, last));
     }
 
     fn delete_snapshots(
@@ -355,8 +361,9 @@ impl<D: Defect> EventStore for Broken<D> {
         &self,
         stream: &StreamId,
         snapshot: &Snapshot,
+        last: EventId,
     ) -> Result<(), StoreError> {
-        self.defect.save(&self.store, stream, snapshot);
+        self.defect.save(&self.store, stream, snapshot, last);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use composable_rust_core::{
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
-use super::super::store::{Defect, Page, Verdicts};
+use super::super::store::{Defect, Page, Verdicts, poll};
 
 /// Makes a page of so many events altogether, not of each partition.
 pub(crate) struct LimitsWholePages;
@@ -147,7 +147,13 @@ impl Defect for MisplacesEvents {
 pub(crate) struct LastSnapshotWins(Mutex<BTreeMap<StreamId, Snapshot>>);
 
 impl Defect for LastSnapshotWins {
-    fn save(&self, _: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot) {
+    fn save(
+        &self,
+        _: &InMemoryEventStore,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        _: EventId,
+    ) {
         self.0.lock().expect("not poisoned").insert(stream.clone(), snapshot.clone());
     }
 
@@ -160,7 +166,34 @@ impl Defect for LastSnapshotWins {
 pub(crate) struct ForgetsSnapshots;
 
 impl Defect for ForgetsSnapshots {
-    fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot) {}
+    fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot, _: EventId) {}
+}
+
+/// Saves snapshots of other events than the stream has.
+pub(crate) struct BelievesSnapshots;
+
+impl Defect for BelievesSnapshots {
+    fn save(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        _: EventId,
+    ) {
+        save_whatever_was_last(store, stream, snapshot);
+    }
+}
+
+/// Saves a snapshot as one of the events that the stream has.
+pub(super) fn save_whatever_was_last(
+    store: &InMemoryEventStore,
+    stream: &StreamId,
+    snapshot: &Snapshot,
+) {
+    let events = store.events(stream);
+    if let Some(last) = events.iter().find(|event| event.version == snapshot.version) {
+        let _ = poll(store.save_snapshot(stream, snapshot, last.id));
+    }
 }
 
 /// Deletes no stale snapshots.
