@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z.
 ///
-/// An integer in binary formats, RFC 3339 in JSON and when printed or parsed.
+/// An integer in binary formats, RFC 3339 in JSON and when printed or parsed. Outside the years that
+/// RFC 3339 can say (-9999 to 9999, with [`Timestamp::MAX`]), the text is the number of microseconds.
 ///
 /// ```
 /// use composable_rust_core::Timestamp;
@@ -25,6 +26,8 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
+    /// The last moment, in the year 294247: stands for "never".
+    pub const MAX: Self = Self(i64::MAX);
 
     /// The moment `micros` microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
@@ -130,7 +133,10 @@ impl From<time::OffsetDateTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        jiff::Timestamp::from(*self).fmt(f)
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(moment) => moment.fmt(f),
+            Err(_) => self.0.fmt(f),
+        }
     }
 }
 
@@ -140,7 +146,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// A text that is not an RFC 3339 moment.
+/// A text that is neither an RFC 3339 moment nor a number of microseconds outside those.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("`{text}` is not an RFC 3339 moment such as 2025-03-01T12:00:00Z")]
 pub struct InvalidTimestamp {
@@ -152,9 +158,11 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        text.parse::<jiff::Timestamp>()
-            .map(Self::from)
-            .map_err(|source| InvalidTimestamp { text: text.to_owned(), source })
+        text.parse::<jiff::Timestamp>().map(Self::from).or_else(|source| {
+            let outside =
+                text.parse().ok().filter(|m| jiff::Timestamp::from_microsecond(*m).is_err());
+            outside.map(Self).ok_or_else(|| InvalidTimestamp { text: text.to_owned(), source })
+        })
     }
 }
 
@@ -178,10 +186,29 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-#[cfg(all(test, feature = "chrono", feature = "time"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn every_moment_survives_json() {
+        let last = jiff::Timestamp::MAX.as_microsecond();
+        for micros in [i64::MIN, -1, 0, 1_740_830_400_500_001, last, last + 1, i64::MAX] {
+            let moment = Timestamp::from_micros(micros);
+            let json = serde_json::to_string(&[moment]).unwrap();
+            assert_eq!(serde_json::from_str::<[Timestamp; 1]>(&json).unwrap(), [moment], "{json}");
+        }
+        assert_eq!(Timestamp::MAX.to_string(), "9223372036854775807");
+    }
+
+    #[test]
+    fn a_number_within_the_years_is_no_moment() {
+        for text in ["0", "1740830400500001", "", "9223372036854775808", "never"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    #[cfg(all(feature = "chrono", feature = "time"))]
     #[test]
     fn conversions_agree() {
         for micros in [i64::MIN, -1, 0, 1_740_830_400_500_001, i64::MAX] {

@@ -147,13 +147,7 @@ impl Defect for MisplacesEvents {
 pub(crate) struct LastSnapshotWins(Mutex<BTreeMap<StreamId, Snapshot>>);
 
 impl Defect for LastSnapshotWins {
-    fn save(
-        &self,
-        _: &InMemoryEventStore,
-        stream: &StreamId,
-        snapshot: &Snapshot,
-        _: EventId,
-    ) {
+    fn save(&self, _: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot, _: EventId) {
         self.0.lock().expect("not poisoned").insert(stream.clone(), snapshot.clone());
     }
 
@@ -173,13 +167,7 @@ impl Defect for ForgetsSnapshots {
 pub(crate) struct BelievesSnapshots;
 
 impl Defect for BelievesSnapshots {
-    fn save(
-        &self,
-        store: &InMemoryEventStore,
-        stream: &StreamId,
-        snapshot: &Snapshot,
-        _: EventId,
-    ) {
+    fn save(&self, store: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot, _: EventId) {
         save_whatever_was_last(store, stream, snapshot);
     }
 }
