@@ -20,13 +20,13 @@ begin
     end if;
 end $$;
 
--- Effects of a stream may wait in another partition: that of what they came from. The rows are locked
+-- Overwrites the effects of a stream that wait in the outboxes of these partitions. The rows are locked
 -- in the order of the primary key, as workers do that meet them.
-create or replace function erase_queued(p_stream text) returns void
+create or replace function erase_queued(p_stream text, p_partitions smallint[]) returns void
 language plpgsql volatile as $$
 declare
     rows tid[] := array(
-        select o.row from partitions p
+        select o.row from unnest(p_partitions) p (partition)
         cross join lateral (
             select o.ctid as row from outbox o
             where o.partition = p.partition and o.stream_id = p_stream
@@ -42,14 +42,18 @@ begin
 end $$;
 
 -- That there was an error stays: a dead letter without one stands behind another.
-create or replace function erase_parked(p_stream text) returns void
+create or replace function erase_parked(p_stream text, p_partitions smallint[]) returns void
 language plpgsql volatile as $$
 declare
     rows tid[] := array(
-        select d.ctid from dead_letters d
-        where d.stream_id = p_stream and d.message_type <> '$erased'
-        order by d.partition, d.kind, d.target, d.stream_id, d.recipient, d.sequence, d.index
-        for update
+        select d.row from unnest(p_partitions) p (partition)
+        cross join lateral (
+            select d.ctid as row from dead_letters d
+            where d.partition = p.partition and d.stream_id = p_stream
+            and d.message_type <> '$erased'
+            order by d.kind, d.target, d.stream_id, d.recipient, d.sequence, d.index
+            for update
+        ) d
     );
 begin
     update dead_letters set message_type = '$erased', codec = '', message_data = '',
@@ -57,7 +61,29 @@ begin
     where ctid = any (rows);
 end $$;
 
--- Overwrites the content of all that is kept of a stream. Versions, positions, ids and marks stay,
+create or replace function erase_effects(p_stream text, p_partitions smallint[]) returns void
+language plpgsql volatile as $$
+begin
+    perform erase_queued(p_stream, p_partitions);
+    perform erase_parked(p_stream, p_partitions);
+    -- What was re-driven in between.
+    perform erase_queued(p_stream, p_partitions);
+end $$;
+
+-- Overwrites the effects of a stream that wait in other partitions than its own: those of what they
+-- came from. No lock of a partition keeps them from being queued there, so this is a call of its own
+-- before erase_stream, which need not hold its lock while it reads those outboxes.
+create or replace function erase_elsewhere(p_partition smallint, p_stream text) returns void
+language plpgsql volatile
+set lock_timeout = '5s'
+as $$
+begin
+    perform erase_effects(
+        p_stream, array(select p.partition from partitions p where p.partition <> p_partition)
+    );
+end $$;
+
+-- Overwrites the content of all that is kept of a stream in its partition. Versions, positions, ids and marks stay,
 -- and so does the event that closed it. The old row versions leave the disk with the next vacuum. If
 -- there was any and the stream is open, appends an event that tells of it. Answers how many events
 -- were overwritten, and the offset of that one.
@@ -83,10 +109,7 @@ begin
     update timers set message_type = '$erased', codec = '', message_data = '', metadata = null,
         last_error = null
     where partition = p_partition and stream_id = p_stream;
-    perform erase_queued(p_stream);
-    perform erase_parked(p_stream);
-    -- What was re-driven in between.
-    perform erase_queued(p_stream);
+    perform erase_effects(p_stream, array[p_partition]);
 
     select e.version, e.event_type into last from events e
     where e.partition = p_partition and e.stream_id = p_stream

@@ -6,6 +6,7 @@ use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{bigint, smallint};
 
+const ERASE_ELSEWHERE: &str = "select erase_elsewhere($1, $2)";
 const ERASE_STREAM: &str = "select erase_stream($1, $2)";
 const CLOSE_STREAM: &str = "select close_stream($1, $2, $3, $4)";
 const OVERRIDE_EVENT: &str = "select override_event($1, $2, $3, $4, $5, $6, $7)";
@@ -20,6 +21,11 @@ impl PostgresEventStore {
         let answer: Vec<Option<i64>> = self
             .writers
             .run(async |writer| {
+                sqlx::query(ERASE_ELSEWHERE)
+                    .bind(smallint(partition))
+                    .bind(stream.as_str())
+                    .execute(&mut *writer)
+                    .await?;
                 sqlx::query_scalar(ERASE_STREAM)
                     .bind(smallint(partition))
                     .bind(stream.as_str())
