@@ -97,7 +97,8 @@ pub enum SendError<R: Message> {
         /// Where the stream stands.
         actual: Version,
     },
-    /// The key was used for another command on this instance. Use a key of its own for each.
+    /// The key was used for another command on this instance. Use a key of its own for each. If it was
+    /// the same command, see [`Send::key`](crate::SendCommand::key) on hash maps.
     #[error("the idempotency key was used for another command")]
     KeyReused,
     /// No outcome in time. The command may have been recorded, or may yet be: send it again with

@@ -59,9 +59,12 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     /// expected version, with the same key is refused with [`SendError::KeyReused`]. Keys are scoped
     /// to the instance.
     ///
-    /// Commands are told apart by their encoding. A command that holds a hash map does not encode the
-    /// same twice; use ordered maps. Of two versions of a command only the names are compared, so that
-    /// a key may come again from older or newer code.
+    /// Commands are told apart by their encoding, not by `==`. A hash map or a hash set encodes in
+    /// another order each time: use a `BTreeMap`, a `BTreeSet` or a sorted `Vec` in commands that have
+    /// keys. `-0.0` and `0.0` are two contents: add `0.0` to a number to normalise its zero. Nothing is
+    /// sorted or normalised here, because an order may have a meaning, and two different commands never
+    /// count as one. Of two versions of a command only the names are compared, so that a key may come
+    /// again from older or newer code.
     ///
     /// A key is for one command, for good: ids of what follows derive from it. Used again after the
     /// inbox has forgotten it ([`Settings::keep_marks`](crate::Settings::keep_marks)), it gives events

@@ -119,6 +119,39 @@ async fn decisions_about_dead_letters_that_nobody_works_are_carried_out_at_once(
     assert_eq!(messages(&app, &queue).await, waiting[1..]);
 }
 
+/// Nobody works the queue meanwhile: the sender is answered once.
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_while_nobody_runs_is_absorbed_when_it_comes_again() {
+    for is_parked in [false, true] {
+        let world = World::new();
+        let idle = world.builder(world.memory.clone()).build().unwrap();
+        let stream = Actor::id("b").stream();
+        let note = Codecs::default().encode(&stream, &In::Do(Act::Note(1))).unwrap();
+        let note = world.row("a", "b", note);
+        enqueue(&world, std::slice::from_ref(&note)).await;
+        let queue = queues(&idle).await.remove(0).queue;
+        let waiting = messages(&idle, &queue).await.remove(0);
+        if is_parked {
+            idle.queues().park(&waiting, "it is of no use").await.unwrap();
+            let letter = letters(&idle).await.remove(0);
+            idle.dead_letters().refuse(&letter).await.unwrap();
+        } else {
+            idle.queues().discard(&waiting).await.unwrap();
+        }
+        assert!(letters(&idle).await.is_empty());
+        let [answer] = &*messages(&idle, &queue).await else { panic!("no answer is queued") };
+        assert_eq!(answer.queued.row.recipient, "actor-a");
+
+        enqueue(&world, &[note]).await;
+        let app = world.app();
+        heard(&app, "a", "0: undelivered").await;
+        world.quiet().await;
+        assert_eq!(log(&app, "a").await, ["0: undelivered"]);
+        assert_eq!(log(&app, "b").await, [""; 0]);
+        assert_eq!(app.absorbed(), 1);
+    }
+}
+
 /// A process that works the queue finds its lease gone, and what is decided stands.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
