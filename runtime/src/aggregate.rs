@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::Settings;
 use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
+use crate::stuck::StuckInstances;
 use crate::unknowns::Unknowns;
 use crate::work::Published;
 
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) known: BTreeSet<ReplySource>,
     /// What waits for newer code.
     pub(crate) unknowns: Unknowns,
+    /// Instances that cannot be loaded.
+    pub(crate) stuck: StuckInstances,
     /// The publications of this process.
     pub(crate) published: Vec<Arc<Published>>,
     /// Messages that came again and changed nothing.

@@ -22,6 +22,7 @@ use crate::handle::{Handle, content_of};
 use crate::load::size;
 use crate::queues::Queues;
 use crate::registry::Registry;
+use crate::stuck::StuckInstance;
 use crate::unknowns::Unknown;
 use crate::work::{Page, Plans, ProjectionHandle, SubscriptionStatus, Working};
 
@@ -154,6 +155,14 @@ impl App {
     /// wait for newer code, in order of workers. In its logs, and the gauge `composable_rust_unknown`.
     pub fn unknown(&self) -> Vec<Unknown> {
         self.0.shared.unknowns.all()
+    }
+
+    /// The instances whose streams this process cannot load, in order of streams: an event cannot be
+    /// decoded or applied, or is missing. Their messages and timers wait in the store. Each instance is
+    /// tried again after 5 seconds at first, then after twice as long each time, up to 5 minutes, less
+    /// a random part of up to a half. Also in the gauge `composable_rust_stuck_instances`.
+    pub fn stuck(&self) -> Vec<StuckInstance> {
+        self.0.shared.stuck.all(&*self.0.shared.clock)
     }
 
     /// A projection of the app.

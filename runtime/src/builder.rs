@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::group_commit::GroupCommit;
 use crate::instances::Instances;
 use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
+use crate::stuck::StuckInstances;
 use crate::unknowns::Unknowns;
 use crate::work::{
     As, AsTheyAre, ErasedPolicy, ErasedProjection, ForeignRecord, GatewaySettings, OfErasures,
@@ -416,6 +417,7 @@ impl AppBuilder {
             remote: self.remote,
             known,
             unknowns: Unknowns::default(),
+            stuck: StuckInstances::default(),
             published: published.clone(),
             absorbed: AtomicU64::new(0),
             settings,

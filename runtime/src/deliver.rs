@@ -47,6 +47,8 @@ pub(crate) enum Delivered {
     Killed,
     /// Something else is in the way, for as long as it lasts.
     Waiting(String),
+    /// The instance is stuck: its stream cannot be loaded.
+    Stuck(String),
     /// Newer code knows it.
     Newer(Newer),
 }
@@ -142,8 +144,9 @@ fn delivered<R: composable_rust_core::Message>(outcome: Result<(), SendError<R>>
         SendError::Void => Delivered::Void,
         SendError::Load(LoadError::NewerSchema { source, .. }) => match Newer::of(&source) {
             Some(newer) => Delivered::Newer(Newer { reason: text, ..newer }),
-            None => Delivered::Waiting(text),
+            None => Delivered::Stuck(text),
         },
+        SendError::Load(error) if !error.is_transient() => Delivered::Stuck(text),
         SendError::Load(_) | SendError::OutcomeUnknown | SendError::ShuttingDown => {
             Delivered::Waiting(text)
         }

@@ -317,8 +317,16 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 }
                 (mailbox.clock, mailbox.generation)
             };
-            let loaded =
-                load(&shared.store, &shared.codecs, &instance.stream, self.fingerprint).await?;
+            let stream = &instance.stream;
+            let loaded = load(&shared.store, &shared.codecs, stream, self.fingerprint).await;
+            match &loaded {
+                Err(error) if error.is_transient() => {}
+                Err(error) => {
+                    shared.stuck.failed(stream, error, (&*shared.clock, &*shared.rng));
+                }
+                Ok(_) => shared.stuck.recovered(stream),
+            }
+            let loaded = loaded?;
             instance.install(Folded { generation, ..loaded }, fresh);
             self.instances.weigh(instance);
         }

@@ -26,6 +26,7 @@ mod settings;
 mod signal;
 mod snapshots;
 mod store;
+mod stuck;
 mod system;
 mod unknowns;
 mod work;
@@ -47,6 +48,7 @@ pub use store::{
     ActionError, EffectError, Lagged, Runnable, SendRejected, Sent, Store, StoreBuilder,
     StoreClosed, Subscription, UnsupportedEffect,
 };
+pub use stuck::StuckInstance;
 pub use system::{SystemClock, SystemIds, SystemRng};
 pub use unknowns::Unknown;
 pub use work::{

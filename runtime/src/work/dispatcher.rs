@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use composable_rust_core::{
     OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, ReplyOutcome, Settlement,
-    StoreError, WorkQueues as _, validate_rows,
+    StoreError, StreamId, WorkQueues as _, validate_rows,
 };
 use futures_util::FutureExt as _;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::attempts::{Attempts, wait_for_others};
@@ -73,6 +74,8 @@ pub(crate) struct Dispatcher {
     doubtful: BTreeMap<LaneKey, QueuePlace>,
     /// Pairs of which a row is under way: it may have been read anew meanwhile.
     executing: BTreeSet<LaneKey>,
+    /// The instances whose messages need not wait any longer.
+    retries: mpsc::UnboundedReceiver<StreamId>,
 }
 
 struct Reading {
@@ -138,6 +141,7 @@ impl Dispatcher {
                 ((*name).to_owned(), Breaker::new(registered.settings.breaker))
             })
             .collect();
+        let retries = work.shared.stuck.retries();
         Self {
             work,
             kinds,
@@ -155,6 +159,7 @@ impl Dispatcher {
             deciding: JoinSet::new(),
             doubtful: BTreeMap::new(),
             executing: BTreeSet::new(),
+            retries,
         }
     }
 
@@ -186,6 +191,9 @@ impl Dispatcher {
                 Some(settled) = self.settling.join_next() => self.conclude(settled.ok()).await,
                 Some(decided) = self.deciding.join_next() => self.take_back(&decided.unwrap_or_default()),
                 Some(finished) = self.running.join_next() => self.finish(finished.ok()).await,
+                Some(stream) = self.retries.recv() => {
+                    self.lanes.retry_instance(stream.as_str(), work.now());
+                }
                 _ = leases.changed() => {}
                 _ = wake.changed() => self.mark_more(),
                 () = work.clock().sleep(next) => {}
@@ -302,6 +310,9 @@ impl Dispatcher {
                 Begun::Running => {}
                 Begun::Full => held_back.push(key),
                 Begun::Later(wait) => self.lanes.defer(key, now, wait),
+                Begun::Stuck(until) => {
+                    self.lanes.wait_for_instance(&key, now, until.saturating_sub(now));
+                }
             }
         }
         for key in held_back {
@@ -343,6 +354,11 @@ impl Dispatcher {
         if key.0.kind == OutboxKind::Call && !row.behind_parked {
             if let Some(Err(until)) = self.breakers.get_mut(&key.0.target).map(|b| b.admit(now)) {
                 return Begun::Later(until.saturating_sub(now));
+            }
+        }
+        if key.0.kind == OutboxKind::Dispatch && !row.behind_parked {
+            if let Err(until) = self.work.shared.stuck.admit(&key.2, now) {
+                return Begun::Stuck(until);
             }
         }
         if let Some(suspicion) = suspicion {
@@ -397,7 +413,7 @@ impl Dispatcher {
                 by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
             } else {
                 self.executing.remove(&ended.key);
-                self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
+                self.put_off(&ended, now);
             }
         }
         for (partition, ended) in by_partition {
@@ -441,6 +457,7 @@ impl Dispatcher {
             Executed::Poison(_)
             | Executed::Killed(_)
             | Executed::NotBegun(_)
+            | Executed::Stuck(_)
             | Executed::Newer(_) => return breaker.withdraw(),
         };
         if breaker.record(failed, now) {
@@ -489,6 +506,15 @@ impl Dispatcher {
             Executed::Waiting(reason) | Executed::NotBegun(reason) => {
                 tracing::debug!(target = %row.queue.target, reason, "an effect waits");
                 return taken_back(ended, reason);
+            }
+            Executed::Stuck(reason) => {
+                let is_first = self.lanes.times_put_off(&ended.key) == 0;
+                if !is_first && !ended.is_recorded {
+                    return None;
+                }
+                // Kept once, so that operators see it wherever they look.
+                let (attempts, retry_after) = (row.attempts, wait_for_others(5));
+                QueueChange::Failed { attempts, retry_after, error: kept(reason) }
             }
             Executed::Newer(newer) => {
                 let worker = worker_of(row.queue.kind, &row.queue.target);
@@ -558,7 +584,7 @@ impl Dispatcher {
             match change {
                 QueueChange::Failed { attempts, .. } if attempts == ended.row.attempts => {
                     self.lanes.has_ended(&ended.key, ended.serial);
-                    self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
+                    self.put_off(&ended, now);
                 }
                 QueueChange::Failed { attempts, retry_after, .. } => {
                     self.lanes.has_ended(&ended.key, ended.serial);
@@ -574,6 +600,18 @@ impl Dispatcher {
             }
         }
         invalid
+    }
+
+    /// Has a row wait that is tried again: until its recipient is, if that is stuck.
+    fn put_off(&mut self, ended: &Finished, now: Duration) {
+        self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
+        if ended.key.0.kind != OutboxKind::Dispatch {
+            return;
+        }
+        let next = self.work.shared.stuck.next_attempt(&ended.key.2, now);
+        if next > now && self.lanes.is_first(&ended.key, ended.serial) {
+            self.lanes.wait_for_instance(&ended.key, now, next.saturating_sub(now));
+        }
     }
 
     /// Writes that rows are parked, and that everything of their lanes is parked behind them.
@@ -695,6 +733,8 @@ enum Begun {
     /// Too much of its kind is under way.
     Full,
     Later(Duration),
+    /// Its recipient is stuck, and is tried again at this monotonic time.
+    Stuck(Duration),
 }
 
 /// Whether more rows of a queue are to be read.

@@ -42,6 +42,8 @@ pub(super) enum Executed {
     Killed(String),
     /// Something else is in the way.
     Waiting(String),
+    /// The recipient is stuck: its stream cannot be loaded.
+    Stuck(String),
     /// It was not begun.
     NotBegun(String),
     /// Newer code knows it.
@@ -141,6 +143,7 @@ impl Work {
             Delivered::Poison(error) => Executed::Poison(error),
             Delivered::Killed => Executed::Killed(killed(row.attempts)),
             Delivered::Waiting(reason) => Executed::Waiting(reason),
+            Delivered::Stuck(reason) => Executed::Stuck(reason),
             Delivered::Newer(reason) => Executed::Newer(reason),
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Lanes {
     /// Until when, in the order in which they were put off: those that wait for the same moment, such
     /// as the next probe of a gateway, take turns.
     delayed: BTreeSet<(Duration, u64, LaneKey)>,
+    /// The lanes that wait for a stuck instance, by the recipient's name.
+    of_stuck: BTreeMap<String, BTreeSet<LaneKey>>,
     queues: BTreeMap<Queue, InMemory>,
     pushed: u64,
     turns: u64,
@@ -70,6 +72,8 @@ struct Lane {
     is_stuck: bool,
     /// Whether rows behind these were let go. Until these are gone, it takes no others.
     let_go: bool,
+    /// `true` while it waits for a stuck instance.
+    is_of_stuck: bool,
 }
 
 impl Lanes {
@@ -160,6 +164,10 @@ impl Lanes {
     }
 
     fn schedule(&mut self, key: LaneKey, now: Duration, wait: Duration) {
+        let Some(lane) = self.by_key.get_mut(&key) else { return };
+        if std::mem::take(&mut lane.is_of_stuck) {
+            self.leave_stuck(&key);
+        }
         let Some(lane) = self.by_key.get_mut(&key) else { return };
         self.turns += 1;
         lane.turn = self.turns;
@@ -264,6 +272,37 @@ impl Lanes {
         self.schedule(key, now, wait.max(Duration::from_millis(1)));
     }
 
+    /// A lane whose recipient is stuck waits, unless [`Lanes::retry_instance`] comes first.
+    pub(crate) fn wait_for_instance(&mut self, key: &LaneKey, now: Duration, wait: Duration) {
+        self.set_stuck(key, true);
+        self.defer(key.clone(), now, wait);
+        if let Some(lane) = self.by_key.get_mut(key) {
+            lane.is_of_stuck = true;
+            self.of_stuck.entry(key.2.clone()).or_default().insert(key.clone());
+        }
+    }
+
+    /// The lanes that wait for a stuck instance have their turns now.
+    pub(crate) fn retry_instance(&mut self, recipient: &str, now: Duration) {
+        for key in self.of_stuck.remove(recipient).unwrap_or_default() {
+            self.schedule(key, now, Duration::ZERO);
+        }
+    }
+
+    fn leave_stuck(&mut self, key: &LaneKey) {
+        if let Some(lanes) = self.of_stuck.get_mut(&key.2) {
+            lanes.remove(key);
+            if lanes.is_empty() {
+                self.of_stuck.remove(&key.2);
+            }
+        }
+    }
+
+    /// How often the first row was put off.
+    pub(crate) fn times_put_off(&self, key: &LaneKey) -> u32 {
+        self.by_key.get(key).map_or(0, |lane| lane.put_off)
+    }
+
     /// The first row is tried again later, for reasons that are not its own.
     pub(crate) fn put_off(
         &mut self,
@@ -300,6 +339,9 @@ impl Lanes {
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);
         let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
+        if lane.is_of_stuck {
+            self.leave_stuck(key);
+        }
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
         if let Some(of) = self.queues.get_mut(&key.0) {
             for row in &rows {
@@ -319,6 +361,10 @@ impl Lanes {
         self.queues.remove(queue);
         self.delayed.retain(|(.., (of, _, _))| of != queue);
         self.ready.retain(|(_, (of, _, _))| of != queue);
+        self.of_stuck.retain(|_, lanes| {
+            lanes.retain(|(of, _, _)| of != queue);
+            !lanes.is_empty()
+        });
     }
 }
 

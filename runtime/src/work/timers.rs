@@ -265,7 +265,9 @@ impl Timers {
                 }
                 Delivered::Poison(error) => parked(&timer, attempts, error),
                 Delivered::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
-                Delivered::Waiting(error) | Delivered::Newer(Newer { reason: error, .. }) => {
+                Delivered::Waiting(error)
+                | Delivered::Stuck(error)
+                | Delivered::Newer(Newer { reason: error, .. }) => {
                     let retry_after = wait_for_others(5);
                     QueueChange::Failed {
                         attempts: timer.attempts,

@@ -31,6 +31,7 @@ pub(super) async fn watch(work: Arc<Work>) {
     let mut pause = lease;
     while work.pause(pause).await {
         work.shared.unknowns.forget_stale(work.now());
+        work.shared.stuck.forget_stale(work.now());
         let mut found = match unworked(&work).await {
             Ok(found) => found,
             Err(error) => {

@@ -13,5 +13,6 @@ mod purchase;
 mod queues;
 mod replies;
 mod services;
+mod stuck;
 mod timers;
 mod world;

@@ -1,0 +1,105 @@
+//! Instances that cannot be loaded: when they are tried again, and what operators see of them.
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Append, Clock as _, Codecs, Encoded, EventId, EventStore as _, ExpectedVersion,
+    IdGenerator as _, NewEvent, QueuedRow, Version, WorkQueues as _,
+};
+use composable_rust_runtime::App;
+
+use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
+use super::node::Node;
+use super::world::{World, heard, log, millis};
+use crate::logged::Logged;
+
+/// Appends an event that cannot be decoded.
+async fn spoil(world: &World, id: &str) {
+    let stream = Actor::id(id).stream();
+    let (name, codec, bytes) = ("actor.did".into(), "bincode".into(), vec![255]);
+    let content = Encoded { name, version: 1, codec, bytes };
+    let event = EventId(world.ids.new_id());
+    let event = NewEvent { id: event, content, metadata: String::new() };
+    let partition = world.memory.log().partition_of(&stream);
+    let append = Append::new(stream, ExpectedVersion::Any).with_events(vec![event]);
+    world.memory.append_events(partition, &[append]).await.unwrap();
+}
+
+async fn mend(world: &World, id: &str, version: u64) {
+    let stream = Actor::id(id).stream();
+    let seen = Seen { at: world.clock.now(), by: None, process: 9 };
+    let mended = Codecs::default().encode(&stream, &ActorEvent::Did(Act::Note(0), seen)).unwrap();
+    world.memory.override_event(&stream, Version::new(version), &mended).await.unwrap();
+}
+
+fn note(world: &World, from: &str, to: &str, n: u32) -> QueuedRow {
+    let content = Codecs::default().encode(&Actor::id(to).stream(), &In::Do(Act::Note(n))).unwrap();
+    world.row(from, to, content)
+}
+
+async fn enqueue(world: &World, rows: &[QueuedRow]) {
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    world.memory.enqueue(partition, rows, None).await.unwrap();
+}
+
+fn loads(node: &Node<composable_rust_testing::InMemoryEventStore>) -> u64 {
+    node.counts().get("load_with_snapshot").copied().unwrap_or_default()
+}
+
+/// The streams of the stuck instances.
+fn stuck(app: &App) -> Vec<String> {
+    app.stuck().into_iter().map(|of| of.stream.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_tried_less_and_less_whatever_waits_for_it() {
+    const COUNT: u64 = 500;
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    for n in 0..COUNT {
+        spoil(&world, &format!("b{n}")).await;
+    }
+    for sender in ["a", "c"] {
+        let rows: Vec<_> = (0..COUNT).map(|n| note(&world, sender, &format!("b{n}"), 1)).collect();
+        enqueue(&world, &rows).await;
+    }
+    let app = world.start(node.clone());
+    tokio::time::sleep(millis(60_000)).await;
+    let first = loads(&node);
+    // Both messages may be on their way when the first load fails.
+    assert!((COUNT * 4..=COUNT * 7).contains(&first), "{first}");
+    assert_eq!(app.stuck().len() as u64, COUNT);
+
+    tokio::time::sleep(millis(600_000)).await;
+    let before = loads(&node);
+    tokio::time::sleep(millis(300_000)).await;
+    let later = loads(&node) - before;
+    assert!((COUNT..=COUNT * 2).contains(&later), "{later}");
+    assert_eq!(world.memory.outbox().len() as u64, COUNT * 2);
+    assert!(world.dead_letters().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_once_and_listed_until_it_recovers() {
+    let logged = Logged::begin();
+    let world = World::new();
+    spoil(&world, "b").await;
+    enqueue(&world, &[note(&world, "a", "b", 1), note(&world, "a", "b", 2)]).await;
+    let app = world.app();
+    tokio::time::sleep(millis(100_000)).await;
+    let [of] = app.stuck().try_into().unwrap();
+    assert_eq!((of.stream.clone(), of.since), (Actor::id("b").stream(), Timestamp::EPOCH));
+    assert!(of.attempts >= 4 && of.next_attempt > world.clock.now(), "{of:?}");
+    assert!(of.last_error.contains("cannot be decoded"), "{}", of.last_error);
+    let warned = logged.lines("failed to load the instance");
+    assert!(warned.len() == 1 && warned[0].contains("actor-b"), "{warned:?}");
+
+    mend(&world, "b", 1).await;
+    // Whoever loads it has its messages go on.
+    assert_eq!(log(&app, "b").await, ["note 0"]);
+    let mended = tokio::time::Instant::now();
+    heard(&app, "b", "note 2").await;
+    assert!(mended.elapsed() < millis(100), "{:?}", mended.elapsed());
+    assert_eq!(stuck(&app), [""; 0]);
+    assert_eq!(logged.lines("the stuck instance is loaded").len(), 1);
+    assert_eq!(log(&app, "b").await, ["note 0", "note 1", "note 2"]);
+}
