@@ -41,6 +41,9 @@ pub struct LeaseTable {
     pub members: Vec<(String, Uuid)>,
     /// `true` while the log is paused: leases are not to be claimed.
     pub paused: bool,
+    /// The number of [overrides](crate::EventStore::override_event) so far: when it rises, what could
+    /// not be loaded may be by now.
+    pub overrides: u64,
 }
 
 /// What happens to a lease.

@@ -19,6 +19,8 @@ create table if not exists log (
     home text,
     -- While it is, no process claims leases.
     paused boolean not null default false,
+    -- Rises with every override, so that processes notice.
+    overrides bigint not null default 0,
     created_at timestamptz not null default now()
 );
 

@@ -234,6 +234,7 @@ begin
     end if;
     delete from snapshots
     where partition = p_partition and stream_id = p_stream and version >= p_version;
+    update log set overrides = overrides + 1;
     return true;
 end $$;
 

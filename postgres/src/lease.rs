@@ -7,13 +7,14 @@ use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{bigint, micros, smallint, unsigned, value};
 
-/// Members have no partition; the row of a log that is paused has no worker either.
+/// Members have no partition; the row of the log, with the count of overrides for an epoch, has no
+/// worker either.
 const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
      coalesce(l.expires_at <= statement_timestamp(), true) \
      from leases l where l.worker = any ($1) \
      union all select m.worker, m.holder, null, null, null \
      from members m where m.worker = any ($1) and m.expires_at > statement_timestamp() \
-     union all select null, null, null, null, true from log where log.paused";
+     union all select null, null, null, log.overrides, log.paused from log";
 const PAUSE: &str = "update log set paused = $1";
 
 const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -58,7 +59,7 @@ impl PostgresEventStore {
 
 fn read(row: &PgRow, table: &mut LeaseTable) -> Result<(), sqlx::Error> {
     let Some(worker) = value::<Option<String>>(row, 0)? else {
-        table.paused = true;
+        (table.overrides, table.paused) = (unsigned::<i64, u64>(row, 3)?, value(row, 4)?);
         return Ok(());
     };
     if value::<Option<i16>>(row, 2)?.is_none() {

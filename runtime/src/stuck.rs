@@ -16,7 +16,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// How long one attempt keeps others away while its outcome is not known.
 const CLAIM: Duration = Duration::from_secs(15);
-/// Instances that are remembered at most; messages to further ones wait for [`MAX_WAIT`] each.
+/// The time in which all instances are tried after events were overridden.
+const SPREAD: Duration = Duration::from_secs(1);
+/// Instances that are remembered at most; further ones are tried every few seconds.
 const MAX_INSTANCES: usize = 100_000;
 /// An instance that was not tried for so long after it was due is another process's by now.
 const STALE: Duration = Duration::from_secs(900);
@@ -89,12 +91,27 @@ impl StuckInstances {
 
     /// The monotonic time of the next attempt at an instance; now, if it is not stuck.
     pub(crate) fn next_attempt(&self, stream: &str, now: Duration) -> Duration {
-        let state = self.lock();
-        match state.instances.get(stream) {
-            Some(instance) => instance.next.max(now),
-            None if state.instances.len() >= MAX_INSTANCES => now + MAX_WAIT,
-            None => now,
+        self.lock().instances.get(stream).map_or(now, |instance| instance.next.max(now))
+    }
+
+    /// The last load's error of an instance, if it is stuck.
+    pub(crate) fn last_error(&self, stream: &str) -> Option<String> {
+        self.lock().instances.get(stream).map(|instance| instance.last_error.clone())
+    }
+
+    /// Has all instances tried again within [`SPREAD`]: events were overridden.
+    pub(crate) fn retry_all(&self, now: Duration, rng: &dyn Rng) {
+        let mut state = self.lock();
+        let mut streams = Vec::new();
+        for instance in state.instances.values_mut().filter(|instance| !instance.is_claimed) {
+            let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
+            let soon = now + Duration::from_micros(rng.next_u64() % spread);
+            if soon < instance.next {
+                instance.next = soon;
+                streams.push(instance.stream.clone());
+            }
         }
+        streams.iter().for_each(|stream| state.retry(stream));
     }
 
     /// Records that a load failed for a lasting reason. Attempts before the next one is due, such as
@@ -160,6 +177,7 @@ impl StuckInstances {
         for stream in stale {
             state.instances.remove(stream.as_str());
             state.count(&stream, -1);
+            state.retry(&stream);
         }
     }
 

@@ -15,6 +15,8 @@ create table log (
     home text,
     -- While it is 1, no process claims leases.
     paused integer not null default 0 check (paused in (0, 1)),
+    -- Rises with every override, so that processes notice.
+    overrides integer not null default 0,
     created_at integer not null,
     -- The oldest code that may use the file, as the highest schema version that it knows. A migration
     -- that older code cannot live with raises it; one that only adds leaves it alone.

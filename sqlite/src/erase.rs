@@ -178,6 +178,8 @@ impl SqliteEventStore {
         args.add(replacement.bytes.as_slice());
         args.add(clock().as_micros());
         transaction.fetch(OVERRIDE, args).await.map_err(store_error)?;
+        let count = "update log set overrides = overrides + 1";
+        transaction.fetch(count, Args::default()).await.map_err(store_error)?;
         let mut args = self.args_of(stream);
         args.add(int(version.get()));
         transaction.commit_with(FORGET_SNAPSHOTS, args).await.map_err(store_error)

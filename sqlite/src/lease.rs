@@ -20,9 +20,9 @@ const LEASES: &str =
     "select worker, partition, holder, expires_at, epoch, ttl from leases where worker ";
 const MEMBERS: &str = " union all select worker, null, holder, expires_at, null, null from members \
     where worker ";
-/// Neither a lease nor a member: it has no worker.
-const PAUSED: &str =
-    " union all select null, null, null, null, null, null from log where paused = 1";
+/// Neither a lease nor a member: it has no worker. Its partition says whether the log is paused, its
+/// epoch is the count of overrides.
+const LOG: &str = " union all select null, paused, null, null, overrides, null from log";
 
 type Key = (String, u16);
 
@@ -45,7 +45,7 @@ impl SqliteEventStore {
         push_in(&mut sql, workers.len());
         sql.push_str(MEMBERS);
         push_in(&mut sql, workers.len());
-        sql.push_str(PAUSED);
+        sql.push_str(LOG);
         let mut args = Args::default();
         bind_workers(&mut args, workers.iter().map(String::as_str));
         bind_workers(&mut args, workers.iter().map(String::as_str));
@@ -54,7 +54,8 @@ impl SqliteEventStore {
         let mut table = LeaseTable::default();
         for row in &rows {
             if row.try_get_unchecked::<Option<String>, _>(0)?.is_none() {
-                table.paused = true;
+                table.paused = row.try_get_unchecked::<i64, _>(1)? == 1;
+                table.overrides = uint(row.try_get_unchecked(4)?);
             } else if let Some(((worker, partition), held)) = lease(row)? {
                 table.leases.push(StandingLease {
                     lease: Lease { worker, partition, epoch: held.epoch },

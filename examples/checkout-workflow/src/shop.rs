@@ -99,6 +99,7 @@ impl Shop {
                 calls: 500,
                 errors_in_percent: 90,
                 open_for: Duration::from_secs(2),
+                ..BreakerSettings::default()
             };
             gateway.concurrency = 256;
         })

@@ -13,77 +13,124 @@ pub struct BreakerSettings {
     pub calls: usize,
     /// From which share of failures on it opens. Default 50.
     pub errors_in_percent: usize,
+    /// The age from which on a call does not count any more. Default: 10 minutes.
+    pub max_age: Duration,
     /// How long it stays open. Default 30 seconds.
     pub open_for: Duration,
 }
 
 impl Default for BreakerSettings {
     fn default() -> Self {
-        Self { calls: 10, errors_in_percent: 50, open_for: Duration::from_secs(30) }
+        Self {
+            calls: 10,
+            errors_in_percent: 50,
+            max_age: Duration::from_secs(600),
+            open_for: Duration::from_secs(30),
+        }
     }
 }
+
+/// A call that a breaker has admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Admitted(u64);
 
 /// Moments are monotonic, as `Clock::monotonic` gives them.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     settings: BreakerSettings,
-    failed: VecDeque<bool>,
+    /// When the last calls ended, and `true` for those that failed.
+    calls: VecDeque<(Duration, bool)>,
     open_until: Option<Duration>,
-    probing: bool,
+    probe: Option<Admitted>,
+    next: Admitted,
+    /// The first call after the breaker opened or closed: earlier ones say nothing about it.
+    first: Admitted,
+}
+
+/// Why a breaker admits no call now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It is open until then.
+    Until(Duration),
+    /// A probe is under way; its end decides.
+    Probing,
 }
 
 impl Breaker {
     pub(crate) fn new(settings: BreakerSettings) -> Self {
-        Self { settings, failed: VecDeque::new(), open_until: None, probing: false }
+        Self {
+            settings,
+            calls: VecDeque::new(),
+            open_until: None,
+            probe: None,
+            next: Admitted(0),
+            first: Admitted(0),
+        }
     }
 
-    /// Whether a call may begin now; if not, when to ask again.
-    pub(crate) fn admit(&mut self, now: Duration) -> Result<(), Duration> {
+    /// Tells whether a call may begin now.
+    pub(crate) fn check(&self, now: Duration) -> Result<(), Refused> {
         match self.open_until {
             None => Ok(()),
-            Some(until) if now < until => Err(until),
-            Some(_) if self.probing => Err(now + Duration::from_millis(50)),
-            Some(_) => {
-                self.probing = true;
-                Ok(())
-            }
+            Some(until) if now < until => Err(Refused::Until(until)),
+            Some(_) if self.probe.is_some() => Err(Refused::Probing),
+            Some(_) => Ok(()),
         }
+    }
+
+    /// Begins a call, if one may begin now.
+    pub(crate) fn admit(&mut self, now: Duration) -> Result<Admitted, Refused> {
+        self.check(now)?;
+        let admitted = self.draw();
+        if self.open_until.is_some() {
+            self.probe = Some(admitted);
+        }
+        Ok(admitted)
+    }
+
+    fn draw(&mut self) -> Admitted {
+        let Admitted(number) = self.next;
+        std::mem::replace(&mut self.next, Admitted(number + 1))
     }
 
     /// A call has ended. Gives true when the breaker opens by it.
-    pub(crate) fn record(&mut self, failed: bool, now: Duration) -> bool {
-        if self.open_until.is_some() {
-            if !std::mem::take(&mut self.probing) {
-                // It began before the breaker opened.
-                return false;
-            }
-            if failed {
-                self.open_until = Some(now + self.settings.open_for);
-            } else {
-                self.open_until = None;
-                self.failed.clear();
-            }
+    pub(crate) fn record(&mut self, call: Admitted, failed: bool, now: Duration) -> bool {
+        if self.probe == Some(call) {
+            self.probe = None;
+            self.open_until = failed.then(|| now + self.settings.open_for);
+            self.calls.clear();
+            self.first = self.next;
             return false;
         }
-        if self.settings.calls == 0 {
+        if self.open_until.is_some() || call < self.first || self.settings.calls == 0 {
             return false;
         }
-        self.failed.push_back(failed);
-        if self.failed.len() > self.settings.calls {
-            self.failed.pop_front();
+        self.calls.push_back((now, failed));
+        if self.calls.len() > self.settings.calls {
+            self.calls.pop_front();
         }
-        let errors = self.failed.iter().filter(|failed| **failed).count();
-        let opens = self.failed.len() == self.settings.calls
+        while self.calls.front().is_some_and(|(at, _)| self.is_old(*at, now)) {
+            self.calls.pop_front();
+        }
+        let errors = self.calls.iter().filter(|(_, failed)| *failed).count();
+        let opens = self.calls.len() == self.settings.calls
             && errors * 100 >= self.settings.errors_in_percent * self.settings.calls;
         if opens {
             self.open_until = Some(now + self.settings.open_for);
+            self.first = self.next;
         }
         opens
     }
 
+    fn is_old(&self, at: Duration, now: Duration) -> bool {
+        now.saturating_sub(at) >= self.settings.max_age
+    }
+
     /// A call that was admitted did not happen.
-    pub(crate) fn withdraw(&mut self) {
-        self.probing = false;
+    pub(crate) fn withdraw(&mut self, call: Admitted) {
+        if self.probe == Some(call) {
+            self.probe = None;
+        }
     }
 }
 
@@ -93,22 +140,57 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Admits a call and ends it.
+    fn call(breaker: &mut Breaker, failed: bool, now: Duration) -> bool {
+        let call = breaker.admit(now).unwrap();
+        breaker.record(call, failed, now)
+    }
+
     #[test]
     fn it_opens_at_half_of_ten_and_closes_after_a_probe() {
         let mut breaker = Breaker::new(BreakerSettings::default());
         for n in 0..9 {
-            assert!(!breaker.record(n % 2 == 0, SECOND));
+            assert!(!call(&mut breaker, n % 2 == 0, SECOND));
         }
-        assert_eq!(breaker.admit(SECOND), Ok(()));
-        assert!(breaker.record(true, SECOND), "six of ten");
-        assert_eq!(breaker.admit(SECOND * 2), Err(SECOND * 31));
-        assert_eq!(breaker.admit(SECOND * 31), Ok(()), "the probe");
-        assert!(breaker.admit(SECOND * 31).is_err(), "only one");
-        breaker.record(true, SECOND * 32);
-        assert_eq!(breaker.admit(SECOND * 33), Err(SECOND * 62));
-        assert_eq!(breaker.admit(SECOND * 62), Ok(()));
-        breaker.record(false, SECOND * 63);
-        assert_eq!(breaker.admit(SECOND * 63), Ok(()));
-        assert_eq!(breaker.admit(SECOND * 63), Ok(()));
+        assert!(call(&mut breaker, true, SECOND), "six of ten");
+        assert_eq!(breaker.admit(SECOND * 2), Err(Refused::Until(SECOND * 31)));
+        let probe = breaker.admit(SECOND * 31).unwrap();
+        assert_eq!(breaker.admit(SECOND * 31), Err(Refused::Probing), "only one");
+        breaker.record(probe, true, SECOND * 32);
+        assert_eq!(breaker.admit(SECOND * 33), Err(Refused::Until(SECOND * 62)));
+        let probe = breaker.admit(SECOND * 62).unwrap();
+        breaker.record(probe, false, SECOND * 63);
+        assert!(breaker.admit(SECOND * 63).is_ok());
+        assert!(breaker.admit(SECOND * 63).is_ok());
+    }
+
+    #[test]
+    fn a_call_from_before_it_opened_is_not_the_probe() {
+        let settings = BreakerSettings { calls: 1, open_for: SECOND, ..Default::default() };
+        let mut breaker = Breaker::new(settings);
+        let slow = breaker.admit(SECOND).unwrap();
+        let withdrawn = breaker.admit(SECOND).unwrap();
+        assert!(call(&mut breaker, true, SECOND));
+        let probe = breaker.admit(SECOND * 2).unwrap();
+        breaker.record(slow, false, SECOND * 3);
+        breaker.withdraw(withdrawn);
+        assert_eq!(breaker.admit(SECOND * 3), Err(Refused::Probing));
+        breaker.record(probe, false, SECOND * 3);
+        assert!(!breaker.record(slow, true, SECOND * 4), "it says nothing about now");
+        assert!(breaker.admit(SECOND * 4).is_ok());
+    }
+
+    #[test]
+    fn old_failures_do_not_count() {
+        let settings = BreakerSettings { calls: 4, ..Default::default() };
+        let day = SECOND * 24 * 3_600;
+        let mut breaker = Breaker::new(settings);
+        for n in 0..8 {
+            assert!(!call(&mut breaker, n % 2 == 0, day * n), "day {n}");
+        }
+        for n in 0..3 {
+            assert!(!call(&mut breaker, n % 2 == 0, day * 8 + SECOND * n));
+        }
+        assert!(call(&mut breaker, true, day * 8 + SECOND * 3));
     }
 }

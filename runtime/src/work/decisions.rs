@@ -75,7 +75,18 @@ impl Work {
                     tracing::info!(%id, ?decision, "a dead letter is resolved");
                 }
                 Ok(false) => continue,
-                Err(error) => done = Err(error),
+                Err(error) if error.is_transient() => done = Err(error),
+                // Nothing has come of it, so its pair need not wait.
+                Err(error) => {
+                    let id = letter.queued.row.id;
+                    if self.logs(&format!("decision {id}")) {
+                        tracing::error!(
+                            %id, %error,
+                            "failed to carry out a decision about a dead letter, which stays; retrying"
+                        );
+                    }
+                    continue;
+                }
             }
             changed.push(letter);
         }

@@ -1,5 +1,7 @@
 //! Working the queues of the outbox: reading, starting, writing what became of it.
 
+mod ready;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -15,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::attempts::{Attempts, wait_for_others};
-use super::breaker::Breaker;
+use super::breaker::{Admitted, Breaker};
 use super::context::{Work, kept, metadata};
 use super::decisions::{LOOK_FOR_DECISIONS, answer};
 use super::envelope::category_of;
@@ -30,6 +32,9 @@ use super::quarantine::{EVERYWHERE, Quarantine, Suspicion, wait_of_begun};
 const BUFFER: usize = 1_000;
 /// Rows of one queue that are in memory at most, whatever they wait for.
 const MOST: usize = 20_000;
+/// Pairs of one queue of which only the place of the first row is in memory, from which on no more is
+/// read.
+const MAX_AWAY: usize = 100_000;
 /// Bytes of one queue from which on no more is read, those aside that wait for another try.
 const MOST_BYTES: usize = 32 << 20;
 /// How often room is made by letting go what waits.
@@ -37,6 +42,9 @@ const MAKE_ROOM: Duration = Duration::from_secs(1);
 /// Rows of one queue that are read at a time: at first, and at most.
 const FIRST_PAGE: usize = 50;
 const PAGE: usize = 500;
+/// Rows that one statement reads, of all queues; and of each queue at least, however many there are.
+const MAX_READ: usize = 500;
+const MIN_PAGE: usize = 4;
 /// How often decisions are looked for while it is not known whether one was carried out.
 const IN_DOUBT: Duration = Duration::from_millis(100);
 /// How often a queue is read from its beginning, though nothing should be there.
@@ -105,6 +113,8 @@ struct Finished {
     /// Whether the attempt was on record before it was made.
     is_recorded: bool,
     executed: Executed,
+    /// The call that the gateway's breaker has admitted.
+    call: Option<Admitted>,
 }
 
 /// How far decisions were carried out.
@@ -248,7 +258,34 @@ impl Dispatcher {
         }
     }
 
+    /// The rows of each queue that one statement reads: those of all together are bounded.
+    fn limit(&self, queues: usize) -> usize {
+        self.page.rows().min((MAX_READ / queues.max(1)).max(MIN_PAGE))
+    }
+
+    /// Reads rows again that were let go, of lanes that have their turns.
+    async fn reread(&mut self) -> Result<(), StoreError> {
+        let now = self.work.now();
+        let queues = self.queues.keys().filter(|queue| has_room_to_reread(&self.lanes, queue));
+        let after = queues.filter_map(|queue| Some((queue.clone(), self.lanes.unread(queue)?)));
+        let after: Vec<_> = after.collect();
+        if after.is_empty() {
+            return Ok(());
+        }
+        let limit = self.limit(after.len());
+        let mut rows: BTreeMap<Queue, Vec<OutboxRow>> = BTreeMap::new();
+        for row in self.work.store().read_outbox(&after, limit).await? {
+            rows.entry(row.queue.clone()).or_default().push(row);
+        }
+        for (queue, _) in after {
+            let rows = rows.remove(&queue).unwrap_or_default();
+            self.lanes.reread(&queue, rows, limit, now);
+        }
+        Ok(())
+    }
+
     async fn read(&mut self) -> Result<(), StoreError> {
+        self.reread().await?;
         let now = self.work.now();
         let mut after = Vec::new();
         for (queue, reading) in &mut self.queues {
@@ -260,7 +297,8 @@ impl Dispatcher {
                 (reading.after, reading.more) = (reading.after.min(place), true);
             }
             let is_large = self.lanes.count(queue) >= MOST || self.lanes.bytes(queue) >= MOST_BYTES;
-            if reading.more && is_large && now.saturating_sub(reading.made_room) >= MAKE_ROOM {
+            let is_wanted = reading.more || self.lanes.unread(queue).is_some();
+            if is_wanted && is_large && now.saturating_sub(reading.made_room) >= MAKE_ROOM {
                 reading.made_room = now;
                 self.lanes.let_go(queue);
             }
@@ -271,7 +309,8 @@ impl Dispatcher {
         if after.is_empty() {
             return Ok(());
         }
-        let rows = self.work.store().read_outbox(&after, self.page.rows()).await?;
+        let limit = self.limit(after.len());
+        let rows = self.work.store().read_outbox(&after, limit).await?;
         let mut size = 0;
         let mut counts: BTreeMap<Queue, usize> = BTreeMap::new();
         for mut row in rows {
@@ -290,7 +329,7 @@ impl Dispatcher {
         for (queue, _) in after {
             if let Some(reading) = self.queues.get_mut(&queue) {
                 let count = counts.get(&queue);
-                reading.more = count.is_some_and(|count| *count >= self.page.rows());
+                reading.more = count.is_some_and(|count| *count >= limit);
                 full |= reading.more;
                 if !reading.more && reading.waited_to == EVERYWHERE {
                     reading.waited_to = reading.after;
@@ -301,86 +340,16 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Begins everything that can begin now.
-    fn start(&mut self) {
-        let now = self.work.now();
-        let mut held_back = Vec::new();
-        while let Some(key) = self.lanes.next(now) {
-            match self.begin(&key, now) {
-                Begun::Running => {}
-                Begun::Full => held_back.push(key),
-                Begun::Later(wait) => self.lanes.defer(key, now, wait),
-                Begun::Stuck(until) => {
-                    self.lanes.wait_for_instance(&key, now, until.saturating_sub(now));
-                }
-            }
-        }
-        for key in held_back {
-            self.lanes.defer(key, now, Duration::from_millis(5));
-        }
-    }
-
-    fn begin(&mut self, key: &LaneKey, now: Duration) -> Begun {
-        let (Some(reading), Some((serial, row))) = (self.queues.get(&key.0), self.lanes.first(key))
-        else {
-            return Begun::Later(Duration::from_millis(100));
-        };
-        if self.doubtful.contains_key(key) || self.executing.contains(key) {
-            return Begun::Later(IN_DOUBT);
-        }
-        let (held, row) = (Arc::clone(&reading.held), row.clone());
-        let suspicion = Suspicion::of(&row, reading.waited_to);
-        let settings = &self.work.shared.settings;
-        let (limit, most) = match self.work.gateways.get(key.0.target.as_str()) {
-            Some(gateway) if key.0.kind == OutboxKind::Call => {
-                (gateway.settings.time_limit, gateway.settings.concurrency)
-            }
-            _ => (Duration::ZERO, settings.dispatches),
-        };
-        let window = window_of(key);
-        if let Some(full) = self.windows.get(&window).filter(|window| window.busy >= most) {
-            if key.0.kind == OutboxKind::Send && now.saturating_sub(full.moved) > STALLED {
-                // What is for other topics must be read.
-                self.lanes.set_stuck(key, true);
-            }
-            return Begun::Full;
-        }
-        if suspicion.is_some_and(|suspicion| !self.quarantine.admits(suspicion, &window)) {
-            return Begun::Full;
-        }
-        if !held.admits(self.work.clock(), limit) {
-            return Begun::Later(Duration::from_millis(100));
-        }
-        if key.0.kind == OutboxKind::Call && !row.behind_parked {
-            if let Some(Err(until)) = self.breakers.get_mut(&key.0.target).map(|b| b.admit(now)) {
-                return Begun::Later(until.saturating_sub(now));
-            }
-        }
-        if key.0.kind == OutboxKind::Dispatch && !row.behind_parked {
-            if let Err(until) = self.work.shared.stuck.admit(&key.2, now) {
-                return Begun::Stuck(until);
-            }
-        }
-        if let Some(suspicion) = suspicion {
-            self.quarantine.begin(suspicion, &window);
-        }
-        self.windows.entry(window).or_insert(Window { busy: 0, moved: now }).busy += 1;
-        self.executing.insert(key.clone());
-        let (work, key) = (Arc::clone(&self.work), key.clone());
-        self.running.spawn(async move {
-            let (executed, is_recorded) = work.attempt(&held, &row, limit, suspicion).await;
-            Finished { key, serial, row, held, suspicion, is_recorded, executed }
-        });
-        Begun::Running
-    }
-
     fn until_next(&self) -> Duration {
         let now = self.work.now();
-        let more = self.queues.iter().any(|(q, r)| r.more && has_room(&self.lanes, q));
+        let more = self.queues.iter().any(|(queue, reading)| {
+            let more = reading.more && has_room(&self.lanes, queue);
+            more || self.lanes.unread(queue).is_some() && has_room_to_reread(&self.lanes, queue)
+        });
         if more {
             return Duration::ZERO;
         }
-        self.lanes.next_in(now).unwrap_or(LOOK_FOR_DECISIONS).min(LOOK_FOR_DECISIONS)
+        self.until_start(now).unwrap_or(LOOK_FOR_DECISIONS).min(LOOK_FOR_DECISIONS)
     }
 
     /// Says what became of everything that has ended, in one transaction for each partition.
@@ -447,21 +416,22 @@ impl Dispatcher {
     }
 
     fn record(&mut self, ended: &Finished, now: Duration) {
-        if ended.key.0.kind != OutboxKind::Call || ended.row.behind_parked {
-            return;
-        }
-        let Some(breaker) = self.breakers.get_mut(&ended.key.0.target) else { return };
+        let breaker = self.breakers.get_mut(&ended.key.0.target);
+        let (Some(call), Some(breaker)) = (ended.call, breaker) else { return };
         let failed = match &ended.executed {
             Executed::Done(_) => false,
             Executed::Failed(_) | Executed::Exhausted(..) | Executed::Waiting(_) => true,
-            Executed::Poison(_)
+            Executed::Erased
+            | Executed::Poison(_)
             | Executed::Killed(_)
-            | Executed::NotBegun(_)
             | Executed::Stuck(_)
-            | Executed::Newer(_) => return breaker.withdraw(),
+            | Executed::NotBegun(_)
+            | Executed::Newer(_) => return breaker.withdraw(call),
         };
-        if breaker.record(failed, now) {
-            tracing::warn!(gateway = %ended.key.0.target, "a gateway fails and is left alone");
+        if breaker.record(call, failed, now) {
+            tracing::warn!(
+                gateway = %ended.key.0.target, "most calls of the gateway fail; its calls wait"
+            );
         }
     }
 
@@ -473,6 +443,7 @@ impl Dispatcher {
             Executed::Done(_) if row.behind_parked => {
                 QueueChange::Parked { attempts: row.attempts, error: None }
             }
+            Executed::Erased => QueueChange::Done(Vec::new()),
             Executed::Done(rows) => match validate_rows(&rows) {
                 Ok(()) => QueueChange::Done(rows),
                 Err(error) => parked(row, failures, error.to_string()),
@@ -728,20 +699,17 @@ fn taken_back(ended: &Finished, reason: String) -> Option<QueueChange> {
     ended.is_recorded.then_some(QueueChange::Failed { attempts, retry_after, error })
 }
 
-enum Begun {
-    Running,
-    /// Too much of its kind is under way.
-    Full,
-    Later(Duration),
-    /// Its recipient is stuck, and is tried again at this monotonic time.
-    Stuck(Duration),
-}
-
 /// Whether more rows of a queue are to be read.
 fn has_room(lanes: &Lanes, queue: &Queue) -> bool {
     lanes.flowing(queue) < BUFFER
         && lanes.flowing_bytes(queue) < MOST_BYTES
         && lanes.count(queue) < MOST
+        && lanes.away(queue) < MAX_AWAY
+}
+
+/// Whether rows that were let go are to be read again.
+fn has_room_to_reread(lanes: &Lanes, queue: &Queue) -> bool {
+    lanes.count(queue) < MOST && lanes.bytes(queue) < MOST_BYTES
 }
 
 fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {

@@ -32,6 +32,8 @@ const UNSTORABLE: &str = "unstorable";
 pub(super) enum Executed {
     /// It is done; these come instead.
     Done(Vec<QueuedRow>),
+    /// A call was erased with the stream that made it.
+    Erased,
     /// The handler failed.
     Failed(String),
     /// The handler failed, and this was the last attempt of a call.
@@ -155,7 +157,7 @@ impl Work {
         // Before the call is made: what cannot be read could not be answered.
         let metadata = match metadata(&row.queued.row.metadata) {
             Ok(Some(metadata)) => metadata,
-            Ok(None) => return Executed::Done(Vec::new()),
+            Ok(None) => return Executed::Erased,
             Err(reason) => return Executed::Newer(reason),
         };
         let limit = registered.settings.time_limit;

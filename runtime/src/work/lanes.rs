@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use composable_rust_core::{OutboxRow, Queue, QueuePlace, StreamId};
+use composable_rust_core::{OutboxKind, OutboxRow, Queue, QueuePlace, StreamId};
+
+use super::quarantine::Suspicion;
 
 /// Names a lane: the queue, the sender, the recipient.
 pub(crate) type LaneKey = (Queue, StreamId, String);
@@ -12,12 +14,40 @@ pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
     (row.queue.clone(), row.queued.stream.clone(), row.queued.row.recipient.clone())
 }
 
+/// What the first rows of lanes take up while they are executed: each room has a bound of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Room {
+    /// The kind, with the aggregate type, gateway, policy or topic.
+    pub(crate) window: (OutboxKind, String),
+    pub(crate) class: Class,
+}
+
+/// Why some rows of a window are executed apart from the others, in the order in which they begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// Not executed, but parked behind another row.
+    BehindParked,
+    Suspect(Suspicion),
+    Plain,
+}
+
+/// The lanes whose first rows can begin as soon as their room admits them.
+#[derive(Debug, Default)]
+struct Line {
+    lanes: VecDeque<(u64, LaneKey)>,
+    /// `true` while the room is full and nothing of it ends.
+    is_stalled: bool,
+}
+
 /// The lanes of all queues, and which of them can go on.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     by_key: BTreeMap<LaneKey, Lane>,
     /// With the turns that they have; a lane that was taken out, or has another by now, has none.
     ready: VecDeque<(u64, LaneKey)>,
+    lines: BTreeMap<Room, Line>,
+    /// The lanes whose first rows are to be read again.
+    unread: BTreeMap<Queue, BTreeMap<QueuePlace, LaneKey>>,
     /// Until when, in the order in which they were put off: those that wait for the same moment, such
     /// as the next probe of a gateway, take turns.
     delayed: BTreeSet<(Duration, u64, LaneKey)>,
@@ -36,8 +66,10 @@ struct InMemory {
     /// How many rows stand in lanes that do not get on, and their bytes.
     stuck: usize,
     stuck_bytes: usize,
-    /// Lanes of which rows were let go.
+    /// Lanes of which rows behind the first were let go.
     let_go: usize,
+    /// Lanes whose first row was let go.
+    away: usize,
     /// What stands behind this place is to be read again.
     rewound: Option<QueuePlace>,
 }
@@ -58,12 +90,22 @@ pub(crate) fn bytes(row: &OutboxRow) -> usize {
     row.queued.row.content.bytes.len() + row.queued.row.metadata.len()
 }
 
+/// The last place before another one.
+fn before(place: QueuePlace) -> QueuePlace {
+    match place.index.checked_sub(1) {
+        Some(index) => QueuePlace { index, ..place },
+        None => QueuePlace { sequence: place.sequence.saturating_sub(1), index: u32::MAX },
+    }
+}
+
 /// Tells apart two times that the same row was read.
 pub(crate) type Serial = u64;
 
 #[derive(Debug, Default)]
 struct Lane {
     rows: VecDeque<(Serial, OutboxRow)>,
+    /// The place of the first row, if it was let go: then no row is here.
+    away: Option<QueuePlace>,
     /// Its next turn.
     turn: u64,
     /// How often the first was put off for reasons that are not its own.
@@ -74,6 +116,8 @@ struct Lane {
     let_go: bool,
     /// `true` while it waits for a stuck instance.
     is_of_stuck: bool,
+    /// `true` while its turn is a moment to come.
+    is_delayed: bool,
 }
 
 impl Lanes {
@@ -94,7 +138,12 @@ impl Lanes {
 
     /// Whether rows of a queue were let go that wait still.
     pub(crate) fn has_let_go(&self, queue: &Queue) -> bool {
-        self.queues.get(queue).is_some_and(|of| of.let_go > 0)
+        self.queues.get(queue).is_some_and(|of| of.let_go > 0 || of.away > 0)
+    }
+
+    /// How many lanes of a queue have nothing in memory but the place of their first row.
+    pub(crate) fn away(&self, queue: &Queue) -> usize {
+        self.queues.get(queue).map_or(0, |of| of.away)
     }
 
     /// How many rows of a queue are in lanes that get on.
@@ -107,18 +156,26 @@ impl Lanes {
         self.queues.get_mut(queue)?.rewound.take()
     }
 
-    /// Makes room: of lanes that do not get on, all but the first row leave the memory, and are read
-    /// again when that is gone.
+    /// Makes room: of lanes that do not get on, all rows leave the memory, and are read again when the
+    /// lane has its turn. Of those that have it now, the first row stays.
     pub(crate) fn let_go(&mut self, queue: &Queue) {
         let Some(of) = self.queues.get_mut(queue) else { return };
         for (_, lane) in self.by_key.iter_mut().filter(|(key, _)| key.0 == *queue) {
-            if lane.is_stuck && lane.rows.len() > 1 {
-                of.let_go += usize::from(!std::mem::replace(&mut lane.let_go, true));
-                for (_, row) in lane.rows.drain(1..) {
-                    of.forget(&row);
-                    of.stuck = of.stuck.saturating_sub(1);
-                    of.stuck_bytes = of.stuck_bytes.saturating_sub(bytes(&row));
-                }
+            if !lane.is_stuck || lane.rows.is_empty() {
+                continue;
+            }
+            if lane.rows.len() > 1 && !std::mem::replace(&mut lane.let_go, true) {
+                of.let_go += 1;
+            }
+            let kept = usize::from(!lane.is_delayed);
+            if let Some((_, first)) = lane.rows.front().filter(|_| kept == 0) {
+                lane.away = Some(first.place);
+                of.away += 1;
+            }
+            for (_, row) in lane.rows.drain(kept..) {
+                of.forget(&row);
+                of.stuck = of.stuck.saturating_sub(1);
+                of.stuck_bytes = of.stuck_bytes.saturating_sub(bytes(&row));
             }
         }
     }
@@ -128,21 +185,93 @@ impl Lanes {
     pub(crate) fn push(&mut self, row: OutboxRow, now: Duration) {
         let (key, wait) = (lane_of(&row), row.wait);
         let of = self.queues.entry(row.queue.clone()).or_default();
-        if of.places.contains(&row.place) || self.by_key.get(&key).is_some_and(|l| l.let_go) {
+        let lane = self.by_key.get_mut(&key);
+        if of.places.contains(&row.place) || lane.as_ref().is_some_and(|lane| lane.let_go) {
             return;
         }
+        if let Some((lane, away)) = lane.and_then(|lane| lane.away.map(|away| (lane, away))) {
+            if row.place > away {
+                lane.let_go = true;
+                of.let_go += 1;
+            }
+            return;
+        }
+        self.add(key.clone(), row);
+        if self.by_key.get(&key).is_some_and(|lane| lane.rows.len() == 1) {
+            self.schedule(key, now, wait);
+        }
+    }
+
+    fn add(&mut self, key: LaneKey, row: OutboxRow) {
+        let of = self.queues.entry(row.queue.clone()).or_default();
         let bytes = bytes(&row);
         of.places.insert(row.place);
         of.bytes += bytes;
-        let lane = self.by_key.entry(key.clone()).or_default();
+        let lane = self.by_key.entry(key).or_default();
         self.pushed += 1;
         lane.rows.push_back((self.pushed, row));
         if lane.is_stuck {
             of.stuck += 1;
             of.stuck_bytes += bytes;
         }
-        if lane.rows.len() == 1 {
-            self.schedule(key, now, wait);
+    }
+
+    /// Has the first row of a lane, which was let go, read again.
+    pub(crate) fn reread_first(&mut self, key: LaneKey) {
+        if let Some(place) = self.by_key.get(&key).and_then(|lane| lane.away) {
+            self.unread.entry(key.0.clone()).or_default().insert(place, key);
+        }
+    }
+
+    /// The place before the first row of a queue that is to be read again.
+    pub(crate) fn unread(&self, queue: &Queue) -> Option<QueuePlace> {
+        let (place, _) = self.unread.get(queue)?.first_key_value()?;
+        Some(before(*place))
+    }
+
+    /// Takes back rows that were let go, of what stands behind a place, up to `limit` rows.
+    pub(crate) fn reread(
+        &mut self,
+        queue: &Queue,
+        rows: impl IntoIterator<Item = OutboxRow>,
+        limit: usize,
+        now: Duration,
+    ) {
+        let Some(mut unread) = self.unread.remove(queue) else { return };
+        let (mut count, mut last) = (0, QueuePlace::default());
+        for row in rows {
+            (count, last) = (count + 1, row.place);
+            let Some(key) = unread.remove(&row.place) else { continue };
+            if !self.is_away_at(&key, row.place) {
+                continue;
+            }
+            self.is_back(&key);
+            self.add(key.clone(), row);
+            self.schedule(key, now, Duration::ZERO);
+        }
+        let later = if count < limit { BTreeMap::new() } else { unread.split_off(&last) };
+        // These are gone: whatever stands behind them is read as it is now.
+        for (place, key) in unread {
+            if self.is_away_at(&key, place) {
+                self.remove(&key);
+            }
+        }
+        if !later.is_empty() {
+            self.unread.insert(queue.clone(), later);
+        }
+    }
+
+    fn is_away_at(&self, key: &LaneKey, place: QueuePlace) -> bool {
+        self.by_key.get(key).is_some_and(|lane| lane.away == Some(place))
+    }
+
+    /// The first row of a lane is not let go any more.
+    fn is_back(&mut self, key: &LaneKey) {
+        if let Some(lane) = self.by_key.get_mut(key) {
+            if lane.away.take().is_some() {
+                let of = self.queues.entry(key.0.clone()).or_default();
+                of.away = of.away.saturating_sub(1);
+            }
         }
     }
 
@@ -171,6 +300,7 @@ impl Lanes {
         let Some(lane) = self.by_key.get_mut(&key) else { return };
         self.turns += 1;
         lane.turn = self.turns;
+        lane.is_delayed = !wait.is_zero();
         if wait.is_zero() {
             self.ready.push_back((self.turns, key));
         } else {
@@ -190,9 +320,50 @@ impl Lanes {
         }
         loop {
             let (turn, key) = self.ready.pop_front()?;
+            if let Some(lane) = self.by_key.get_mut(&key).filter(|lane| lane.turn == turn) {
+                lane.is_delayed = false;
+                return Some(key);
+            }
+        }
+    }
+
+    /// A lane that has its turn stands in the line for a room.
+    pub(crate) fn stand_in_line(&mut self, key: LaneKey, room: Room) {
+        let Some(lane) = self.by_key.get(&key) else { return };
+        let turn = lane.turn;
+        let line = self.lines.entry(room).or_default();
+        line.lanes.push_back((turn, key.clone()));
+        if line.is_stalled {
+            self.set_stuck(&key, true);
+        }
+    }
+
+    /// The rooms that lanes stand in line for, in order of classes for each window.
+    pub(crate) fn rooms(&self) -> Vec<Room> {
+        self.lines.keys().cloned().collect()
+    }
+
+    /// The next lane in the line for a room.
+    pub(crate) fn next_in_line(&mut self, room: &Room) -> Option<LaneKey> {
+        let line = self.lines.get_mut(room)?;
+        while let Some((turn, key)) = line.lanes.pop_front() {
             if self.by_key.get(&key).is_some_and(|lane| lane.turn == turn) {
                 return Some(key);
             }
+        }
+        self.lines.remove(room);
+        None
+    }
+
+    /// Says whether a full room stands still. What waits for it then keeps no others from being read.
+    pub(crate) fn set_stalled(&mut self, room: &Room, is_stalled: bool) {
+        let Some(line) = self.lines.get_mut(room) else { return };
+        if std::mem::replace(&mut line.is_stalled, is_stalled) || !is_stalled {
+            return;
+        }
+        let lanes: Vec<_> = line.lanes.iter().map(|(_, key)| key.clone()).collect();
+        for key in lanes {
+            self.set_stuck(&key, true);
         }
     }
 
@@ -343,6 +514,12 @@ impl Lanes {
             self.leave_stuck(key);
         }
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
+        if let (Some(away), Some(of)) = (lane.away, self.queues.get_mut(&key.0)) {
+            of.away = of.away.saturating_sub(1);
+            of.let_go = of.let_go.saturating_sub(usize::from(lane.let_go));
+            of.rewind(before(away));
+            return rows;
+        }
         if let Some(of) = self.queues.get_mut(&key.0) {
             for row in &rows {
                 of.forget(row);
@@ -361,6 +538,11 @@ impl Lanes {
         self.queues.remove(queue);
         self.delayed.retain(|(.., (of, _, _))| of != queue);
         self.ready.retain(|(_, (of, _, _))| of != queue);
+        self.unread.remove(queue);
+        self.lines.retain(|_, line| {
+            line.lanes.retain(|(_, (of, _, _))| of != queue);
+            !line.lanes.is_empty()
+        });
         self.of_stuck.retain(|_, lanes| {
             lanes.retain(|(of, _, _)| of != queue);
             !lanes.is_empty()
@@ -412,6 +594,14 @@ mod tests {
         }
     }
 
+    /// Reads the first row of a lane again, as the dispatcher does.
+    fn reread(lanes: &mut Lanes, key: LaneKey, store: &[OutboxRow]) {
+        lanes.reread_first(key);
+        let after = lanes.unread(&queue()).unwrap();
+        let rows = store.iter().filter(|row| row.place > after).take(3).cloned();
+        lanes.reread(&queue(), rows.collect::<Vec<_>>(), 3, MINUTE);
+    }
+
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
@@ -425,15 +615,18 @@ mod tests {
         let (serial, _) = lanes.first(&key).unwrap();
         lanes.let_go(&queue());
         assert_eq!(lanes.count(&queue()), 60, "it gets on");
+        lanes.set_stuck(&key, true);
+        lanes.let_go(&queue());
+        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (1, 10), "it has its turn");
         lanes.put_off(&key, serial, Duration::ZERO, |_| MINUTE);
         lanes.let_go(&queue());
-        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (1, 10));
+        assert_eq!((lanes.count(&queue()), lanes.bytes(&queue())), (0, 0));
         assert_eq!((lanes.flowing(&queue()), lanes.flowing_bytes(&queue())), (0, 0));
         assert!(lanes.has_let_go(&queue()));
 
         // Others are read, and nothing of the lane overtakes what was let go.
         read(&mut lanes, &store, &mut after, 200);
-        assert_eq!((lanes.count(&queue()), lanes.flowing(&queue())), (2, 1));
+        assert_eq!((lanes.count(&queue()), lanes.flowing(&queue())), (1, 1));
         let other = lanes.next(Duration::ZERO).unwrap();
         assert_eq!(other.2, "thing-b");
         let (serial, _) = lanes.first(&other).unwrap();
@@ -444,7 +637,10 @@ mod tests {
         while !store.is_empty() {
             read(&mut lanes, &store, &mut after, 7);
             let Some(key) = lanes.next(MINUTE) else { continue };
-            let (serial, first) = lanes.first(&key).unwrap();
+            let Some((serial, first)) = lanes.first(&key) else {
+                reread(&mut lanes, key, &store);
+                continue;
+            };
             assert_eq!(store.remove(0).place, first.place);
             done.push(first.place.sequence);
             lanes.advance(&key, serial, MINUTE);
@@ -463,9 +659,55 @@ mod tests {
         let (serial, _) = lanes.first(&key).unwrap();
         lanes.retry(&key, serial, 1, Duration::ZERO, MINUTE);
         lanes.let_go(&queue());
-        assert_eq!(lanes.remove(&key).len(), 1);
+        assert_eq!(lanes.remove(&key), []);
         read(&mut lanes, &store, &mut after, 30);
         let (_, first) = lanes.first(&key).unwrap();
-        assert_eq!((first.place.sequence, lanes.count(&queue())), (2, 29));
+        assert_eq!((first.place.sequence, lanes.count(&queue())), (1, 30));
+    }
+
+    /// A row that was let go and is gone when its lane has its turn, as when an operator discarded it.
+    #[test]
+    fn what_stands_behind_a_row_that_is_gone_is_read() {
+        let mut store: Vec<_> = (1..=3).map(|n| row(n, "thing-a")).collect();
+        let (mut lanes, mut after) = (Lanes::default(), QueuePlace::default());
+        read(&mut lanes, &store, &mut after, 1);
+        let key = lanes.next(Duration::ZERO).unwrap();
+        let (serial, _) = lanes.first(&key).unwrap();
+        lanes.put_off(&key, serial, Duration::ZERO, |_| MINUTE);
+        lanes.let_go(&queue());
+        read(&mut lanes, &store, &mut after, 10);
+        assert_eq!((lanes.count(&queue()), lanes.away(&queue())), (0, 1), "it waits for the first");
+        store.remove(0);
+        let key = lanes.next(MINUTE).unwrap();
+        reread(&mut lanes, key.clone(), &store);
+        assert!(lanes.first(&key).is_none());
+        read(&mut lanes, &store, &mut after, 10);
+        assert_eq!((lanes.count(&queue()), lanes.away(&queue())), (2, 0));
+        assert!(!lanes.has_let_go(&queue()));
+        assert_eq!(lanes.first(&key).unwrap().1.place.sequence, 2);
+    }
+
+    /// A lane is looked at once when it joins the line, and once when its room admits it.
+    #[test]
+    fn lanes_stand_in_line_for_a_full_room() {
+        let mut lanes = Lanes::default();
+        for n in 1..=1_000 {
+            lanes.push(row(n, &format!("thing-{n}")), Duration::ZERO);
+        }
+        let room = Room { window: (OutboxKind::Dispatch, "thing".to_owned()), class: Class::Plain };
+        let mut looks = 0;
+        while let Some(key) = lanes.next(Duration::ZERO) {
+            lanes.stand_in_line(key, room.clone());
+            looks += 1;
+        }
+        assert_eq!((looks, lanes.next_in(Duration::ZERO)), (1_000, None));
+        for n in 1..=1_000 {
+            assert!(lanes.next(MINUTE).is_none(), "nothing comes back by itself");
+            let key = lanes.next_in_line(&room).unwrap();
+            assert_eq!(key.2, format!("thing-{n}"), "in order");
+            let (serial, _) = lanes.first(&key).unwrap();
+            lanes.advance(&key, serial, Duration::ZERO);
+        }
+        assert!(lanes.next_in_line(&room).is_none() && lanes.rooms().is_empty());
     }
 }

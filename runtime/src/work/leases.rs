@@ -87,6 +87,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
+    /// The log's count of overrides; `None` before the first round.
+    overrides: watch::Sender<Option<u64>>,
     hurry: tokio::sync::Notify,
 }
 
@@ -144,9 +146,10 @@ impl Leases {
         store: SharedEventStore,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (changes, _) = watch::channel(0);
+        let (changes, overrides) = (watch::Sender::new(0), watch::Sender::new(None));
         let (state, hurry) = (Mutex::default(), tokio::sync::Notify::new());
-        Self(Arc::new(Inner { holder, workers, ttl, store, clock, state, changes, hurry }))
+        let inner = Inner { holder, workers, ttl, store, clock, state, changes, overrides, hurry };
+        Self(Arc::new(inner))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -181,6 +184,11 @@ impl Leases {
     /// Changes when leases come and go.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Changes when events of the log are overridden; `None` before the first look.
+    pub(crate) fn overrides(&self) -> watch::Receiver<Option<u64>> {
+        self.0.overrides.subscribe()
     }
 
     /// Leaves a worker to others for a while, if there are any: they may know what this process does
@@ -311,6 +319,9 @@ impl Leases {
             let workers: Vec<String> = inner.workers.keys().cloned().collect();
             table = inner.store.load_leases(&workers).await?;
             self.note_pause(table.paused);
+            inner
+                .overrides
+                .send_if_modified(|known| known.replace(table.overrides) != Some(table.overrides));
         }
         let (workers, changes, some_leave) = {
             let mut state = self.lock();
@@ -624,7 +635,7 @@ mod tests {
                 lapsed: false,
             });
             let (leases, members) = (leases.collect(), members.collect());
-            let table = LeaseTable { leases, members, paused: false };
+            let table = LeaseTable { leases, members, ..LeaseTable::default() };
             let held: BTreeMap<_, _> = (0..own).map(|p| held("w", p)).collect();
             missing(me, &partitions, &announced, &table, &held)
         };

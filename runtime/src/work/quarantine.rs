@@ -26,8 +26,8 @@ const SUSPECTS: usize = 16;
 pub(super) const EVERYWHERE: QueuePlace = QueuePlace { sequence: u64::MAX, index: u32::MAX };
 
 /// Why something is in quarantine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Suspicion {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Suspicion {
     /// It waited when a process died that may have worked on it.
     Waited,
     /// It was begun, and how that ended is not on record. It is tried last, alone.

@@ -30,7 +30,7 @@ use super::relay::Relay;
 use super::relay_lag::report_lag;
 use super::subscriptions::{SubscriptionStatus, Subscriptions};
 use super::timers::Timers;
-use super::watch::watch;
+use super::watch::{retry_overridden, watch};
 use crate::aggregate::Shared;
 use crate::error::panic_text;
 use crate::plan::BUS;
@@ -186,6 +186,7 @@ impl Plans {
         spawn(&workers, &work, "timers", move |work| Timers::new(work, names.clone()).run());
         spawn(&workers, &work, "pruner", prune);
         spawn(&workers, &work, "watch", watch);
+        spawn(&workers, &work, "overrides", retry_overridden);
         for policy in &self.policies {
             start_policy(policy, &work, &workers);
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    DueTimer, EventStore as _, OutboxKind, Queue, QueueChange, StoreError, TimerQueue,
-    TimerSettlement, Timestamp, WorkQueues as _,
+    DueTimer, EventStore as _, Firing, Lease, OutboxKind, Queue, QueueChange, StoreError, StreamId,
+    TimerQueue, TimerSettlement, Timestamp, WorkQueues as _,
 };
 use futures_util::FutureExt as _;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::attempts::wait_for_others;
@@ -29,7 +30,7 @@ const MOST_WAIT: Duration = Duration::from_secs(30);
 /// The wait for what cannot be done at the moment.
 const NOT_YET: Duration = Duration::from_millis(500);
 
-type Key = (composable_rust_core::StreamId, composable_rust_core::Firing);
+type Key = (StreamId, Firing);
 
 /// Fires the timers of those types and partitions that this process has leases of.
 pub(crate) struct Timers {
@@ -49,6 +50,18 @@ pub(crate) struct Timers {
     /// store's time then. What was due is in quarantine.
     taken_over: BTreeMap<(String, u16), (u64, Timestamp)>,
     looked_for_decisions: Duration,
+    /// Timers of stuck instances, with the errors that their rows show.
+    waiting: BTreeMap<StreamId, BTreeMap<Firing, Waiting>>,
+    /// The instances whose timers need not wait any longer.
+    retries: mpsc::UnboundedReceiver<StreamId>,
+}
+
+/// A timer whose instance is stuck.
+struct Waiting {
+    partition: u16,
+    lease: Lease,
+    attempts: u32,
+    error: String,
 }
 
 struct Fired {
@@ -67,6 +80,7 @@ struct Settled {
 
 impl Timers {
     pub(crate) fn new(work: Arc<Work>, categories: Vec<&'static str>) -> Self {
+        let retries = work.shared.stuck.retries();
         Self {
             work,
             categories,
@@ -79,6 +93,8 @@ impl Timers {
             quarantine: Quarantine::default(),
             taken_over: BTreeMap::new(),
             looked_for_decisions: Duration::ZERO,
+            waiting: BTreeMap::new(),
+            retries,
         }
     }
 
@@ -113,6 +129,7 @@ impl Timers {
                     let waited = work.now().saturating_sub(started);
                     next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
                 }
+                Some(stream) = self.retries.recv() => self.retry(&stream),
                 _ = leases.changed() => next = Duration::ZERO,
                 _ = wake.changed() => {
                     work.clock().sleep(LEAST_WAIT).await;
@@ -153,7 +170,7 @@ impl Timers {
                 category: category.clone(),
             })
             .collect();
-        let mut longest = MOST_WAIT;
+        let (mut longest, mut put_off) = (MOST_WAIT, Vec::new());
         let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
         for timer in due.timers {
             let key = (timer.stream.clone(), timer.firing.clone());
@@ -172,6 +189,12 @@ impl Timers {
                 continue;
             }
             self.under_way.insert(key);
+            // It is put off in the store too: else those that wait would be all that is read.
+            if let Some(error) = self.stuck(&timer) {
+                let delivered = Delivered::Stuck(error);
+                put_off.push(Fired { timer, held, suspicion: None, delivered });
+                continue;
+            }
             if let Some(suspicion) = suspicion {
                 self.quarantine.begin(suspicion, &executor(&timer));
             }
@@ -181,6 +204,7 @@ impl Timers {
                 Fired { timer, held, suspicion, delivered }
             });
         }
+        self.end(put_off);
         // What is due and under way is not waited for.
         let next = match due.next {
             None => longest,
@@ -226,12 +250,38 @@ impl Timers {
         wait.checked_sub(waited).filter(|left| !left.is_zero())
     }
 
+    /// The error for which the instance of a timer is stuck, unless it is to be tried now.
+    fn stuck(&self, timer: &DueTimer) -> Option<String> {
+        let (stream, now) = (timer.stream.as_str(), self.work.now());
+        let stuck = &self.work.shared.stuck;
+        // One that was erased needs no instance.
+        let waits = !is_erased(timer) && stuck.admit(stream, now).is_err();
+        waits.then(|| stuck.last_error(stream).unwrap_or_default())
+    }
+
+    /// Makes the timers of an instance due that waited because it was stuck.
+    fn retry(&mut self, stream: &StreamId) {
+        for (firing, waiting) in self.waiting.remove(stream).unwrap_or_default() {
+            let Waiting { partition, lease, attempts, error } = waiting;
+            let change = QueueChange::Failed { attempts, retry_after: Duration::ZERO, error };
+            let stream = stream.clone();
+            let settlement = TimerSettlement { lease, stream, firing, change };
+            self.unsettled.entry(partition).or_default().push(settlement);
+        }
+        self.settle();
+    }
+
     /// Begins to write what became of timers. Returns the time until another may begin.
     fn finish(&mut self, first: Option<Fired>) -> Duration {
         let mut fired: Vec<Fired> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             fired.extend(next.ok());
         }
+        self.end(fired)
+    }
+
+    fn end(&mut self, fired: Vec<Fired>) -> Duration {
+        let now = self.work.now();
         let mut again = MOST_WAIT;
         for Fired { timer, held, suspicion, delivered } in fired {
             if let Some(suspicion) = suspicion {
@@ -244,7 +294,7 @@ impl Timers {
             if let Delivered::Newer(newer) = &delivered {
                 let meeting = self.work.meet(worker, newer, &id);
                 self.work.leases.withdraw(worker, meeting.is_first);
-            } else {
+            } else if !matches!(delivered, Delivered::Stuck(_)) {
                 self.work.shared.unknowns.gone(worker, &id);
             }
             let change = match delivered {
@@ -265,15 +315,25 @@ impl Timers {
                 }
                 Delivered::Poison(error) => parked(&timer, attempts, error),
                 Delivered::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
-                Delivered::Waiting(error)
-                | Delivered::Stuck(error)
-                | Delivered::Newer(Newer { reason: error, .. }) => {
+                Delivered::Waiting(error) => {
                     let retry_after = wait_for_others(5);
                     QueueChange::Failed {
                         attempts: timer.attempts,
                         retry_after,
                         error: kept(error),
                     }
+                }
+                Delivered::Stuck(error) | Delivered::Newer(Newer { reason: error, .. }) => {
+                    let next = self.work.shared.stuck.next_attempt(timer.stream.as_str(), now);
+                    let (attempts, error) = (timer.attempts, kept(error));
+                    if next > now {
+                        let (partition, lease) = (timer.partition, held.lease.clone());
+                        let waiting = Waiting { partition, lease, attempts, error: error.clone() };
+                        let waits = self.waiting.entry(timer.stream.clone()).or_default();
+                        waits.insert(timer.firing.clone(), waiting);
+                    }
+                    let retry_after = next.saturating_sub(now).max(wait_for_others(5));
+                    QueueChange::Failed { attempts, retry_after, error }
                 }
             };
             let lease = held.lease.clone();

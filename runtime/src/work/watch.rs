@@ -63,6 +63,30 @@ pub(super) async fn watch(work: Arc<Work>) {
     }
 }
 
+/// The least time between two times that stuck instances are tried because of overrides.
+const RETRY_PAUSE: Duration = Duration::from_secs(60);
+
+/// Has stuck instances tried again when events were overridden, by whichever process.
+pub(super) async fn retry_overridden(work: Arc<Work>) {
+    let mut overrides = work.leases.overrides();
+    let mut known = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = work.stop.cancelled() => return,
+            changed = overrides.changed() => if changed.is_err() { return },
+        }
+        let now_known = *overrides.borrow_and_update();
+        if known.is_some() {
+            work.shared.stuck.retry_all(work.now(), &*work.shared.rng);
+            if !work.pause(RETRY_PAUSE).await {
+                return;
+            }
+        }
+        known = now_known;
+    }
+}
+
 fn gauge(queue: &str, waiting: u64) {
     #[expect(clippy::cast_precision_loss, reason = "counting ends long before")]
     metrics::gauge!("composable_rust_queue_without_worker", "queue" => queue.to_owned())

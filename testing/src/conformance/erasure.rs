@@ -264,7 +264,7 @@ pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
     let (below, at, past) = (Fingerprint(2), Fingerprint(3), Fingerprint(4));
-    for text in ["replaced", "replaced again"] {
+    for (count, text) in (1..).zip(["replaced", "replaced again"]) {
         for (version, print) in [(1, below), (2, at), (3, past)] {
             on.save(&thing, &snapshot(version, print)).await;
         }
@@ -275,6 +275,7 @@ pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
             .override_event(&thing, Version::new(2), &replacement)
             .await
             .expect("the event is overridden");
+        assert_eq!(on.leases(&[]).await.overrides, count, "all processes notice");
         let mut expected = before.clone();
         expected[1].content = StoredContent::Present(replacement);
         assert_eq!(on.events(&thing).await, expected);

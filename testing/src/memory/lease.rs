@@ -50,6 +50,7 @@ impl State {
                 .map(|(member, _)| member.clone())
                 .collect(),
             paused: self.paused,
+            overrides: self.overrides,
         }
     }
 

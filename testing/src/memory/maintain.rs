@@ -131,6 +131,7 @@ impl State {
                 if let Some(data) = partition.streams.get_mut(stream) {
                     data.snapshots.retain(|_, snapshot| snapshot.version < version);
                 }
+                self.overrides += 1;
                 Ok(())
             }
             Some(_) => Err(StoreError::Invalid(format!(

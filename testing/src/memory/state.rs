@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) partitions: Vec<PartitionState>,
     /// `true` while leases are not to be claimed.
     pub(super) paused: bool,
+    /// The number of overrides.
+    pub(super) overrides: u64,
     pub(super) leases: BTreeMap<(String, u16), Held>,
     /// The processes that can do a worker's work.
     pub(super) members: BTreeMap<(String, Uuid), Member>,
@@ -103,6 +105,7 @@ impl State {
             log: LogInfo { id, partitions, secret: secret_of(id) },
             partitions: (0..partitions).map(empty).collect(),
             paused: false,
+            overrides: 0,
             leases: BTreeMap::new(),
             members: BTreeMap::new(),
             checkpoints: BTreeMap::new(),

@@ -339,6 +339,7 @@ table! {
         "leases::members_are_announced_and_withdrawn",
         "leases::come_in_order_of_workers_and_partitions",
     ];
+    CountsNoOverrides => ["erasure::overriding_replaces_what_is_read"];
     HidesPauses => ["leases::a_pause_is_shown_to_all"];
     ForgetsCheckpoints => [
         "checkpoints::come_back_in_order_of_partitions",

@@ -100,6 +100,15 @@ impl Defect for MixesLeases {
     }
 }
 
+/// Counts no overrides.
+pub(crate) struct CountsNoOverrides;
+
+impl Defect for CountsNoOverrides {
+    fn leases(&self, table: LeaseTable) -> LeaseTable {
+        LeaseTable { overrides: 0, ..table }
+    }
+}
+
 /// Shows a pause only to those who ask about some worker.
 pub(crate) struct HidesPauses;
 
