@@ -111,7 +111,9 @@ impl StuckInstances {
                 streams.push(instance.stream.clone());
             }
         }
-        streams.iter().for_each(|stream| state.retry(stream));
+        for stream in streams {
+            state.retry(&stream);
+        }
     }
 
     /// Records that a load failed for a lasting reason. Attempts before the next one is due, such as
@@ -172,9 +174,9 @@ impl StuckInstances {
     /// Forgets instances that nothing waits for any more.
     pub(crate) fn forget_stale(&self, now: Duration) {
         let mut state = self.lock();
-        let stale = state.instances.values().filter(|of| now.saturating_sub(of.next) > STALE);
-        let stale: Vec<_> = stale.map(|instance| instance.stream.clone()).collect();
-        for stream in stale {
+        let is_stale = |of: &&Instance| now.saturating_sub(of.next) > STALE;
+        let gone = state.instances.values().filter(is_stale).map(|of| of.stream.clone());
+        for stream in gone.collect::<Vec<_>>() {
             state.instances.remove(stream.as_str());
             state.count(&stream, -1);
             state.retry(&stream);

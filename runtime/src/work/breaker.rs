@@ -71,10 +71,9 @@ impl Breaker {
     /// Tells whether a call may begin now.
     pub(crate) fn check(&self, now: Duration) -> Result<(), Refused> {
         match self.open_until {
-            None => Ok(()),
             Some(until) if now < until => Err(Refused::Until(until)),
             Some(_) if self.probe.is_some() => Err(Refused::Probing),
-            Some(_) => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 

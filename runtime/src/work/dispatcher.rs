@@ -74,6 +74,9 @@ pub(crate) struct Dispatcher {
     /// What is being written: of each partition one batch, while others go on.
     settling: JoinSet<Settled>,
     partitions_settling: BTreeSet<u16>,
+    /// Those of which rows are being parked. Nothing of them is read meanwhile: it would not be known
+    /// that it stands behind.
+    partitions_parking: BTreeSet<u16>,
     looked_for_decisions: Duration,
     /// Decisions that are being carried out, while others go on.
     deciding: JoinSet<Decided>,
@@ -165,6 +168,7 @@ impl Dispatcher {
             unsettled: BTreeMap::new(),
             settling: JoinSet::new(),
             partitions_settling: BTreeSet::new(),
+            partitions_parking: BTreeSet::new(),
             looked_for_decisions: Duration::ZERO,
             deciding: JoinSet::new(),
             doubtful: BTreeMap::new(),
@@ -198,9 +202,9 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = work.stop.cancelled() => break,
-                Some(settled) = self.settling.join_next() => self.conclude(settled.ok()).await,
+                Some(settled) = self.settling.join_next() => self.conclude(settled.ok()),
                 Some(decided) = self.deciding.join_next() => self.take_back(&decided.unwrap_or_default()),
-                Some(finished) = self.running.join_next() => self.finish(finished.ok()).await,
+                Some(finished) = self.running.join_next() => self.finish(finished.ok()),
                 Some(stream) = self.retries.recv() => {
                     self.lanes.retry_instance(stream.as_str(), work.now());
                 }
@@ -211,10 +215,10 @@ impl Dispatcher {
         }
         // What is under way ends; what it says is kept, so that it is not done twice.
         while let Some(finished) = self.running.join_next().await {
-            self.finish(finished.ok()).await;
+            self.finish(finished.ok());
         }
         while let Some(settled) = self.settling.join_next().await {
-            self.conclude(settled.ok()).await;
+            self.conclude(settled.ok());
         }
     }
 
@@ -302,7 +306,8 @@ impl Dispatcher {
                 reading.made_room = now;
                 self.lanes.let_go(queue);
             }
-            if reading.more && has_room(&self.lanes, queue) {
+            let is_parking = self.partitions_parking.contains(&queue.partition);
+            if reading.more && !is_parking && has_room(&self.lanes, queue) {
                 after.push((queue.clone(), reading.after));
             }
         }
@@ -343,7 +348,8 @@ impl Dispatcher {
     fn until_next(&self) -> Duration {
         let now = self.work.now();
         let more = self.queues.iter().any(|(queue, reading)| {
-            let more = reading.more && has_room(&self.lanes, queue);
+            let is_parking = self.partitions_parking.contains(&queue.partition);
+            let more = reading.more && !is_parking && has_room(&self.lanes, queue);
             more || self.lanes.unread(queue).is_some() && has_room_to_reread(&self.lanes, queue)
         });
         if more {
@@ -353,13 +359,12 @@ impl Dispatcher {
     }
 
     /// Says what became of everything that has ended, in one transaction for each partition.
-    async fn finish(&mut self, first: Option<Finished>) {
+    fn finish(&mut self, first: Option<Finished>) {
         let mut finished: Vec<Finished> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             finished.extend(next.ok());
         }
         let now = self.work.now();
-        let mut by_partition: BTreeMap<u16, Vec<(Finished, QueueChange)>> = BTreeMap::new();
         for mut ended in finished {
             if let Entry::Occupied(mut window) = self.windows.entry(window_of(&ended.key)) {
                 window.get_mut().moved = now;
@@ -379,18 +384,10 @@ impl Dispatcher {
                 continue;
             }
             if let Some(change) = self.change(&mut ended) {
-                by_partition.entry(ended.key.0.partition).or_default().push((ended, change));
+                self.unsettled.entry(ended.key.0.partition).or_default().push((ended, change));
             } else {
                 self.executing.remove(&ended.key);
                 self.put_off(&ended, now);
-            }
-        }
-        for (partition, ended) in by_partition {
-            if ended.iter().any(|(_, change)| matches!(change, QueueChange::Parked { .. })) {
-                // Nothing may be read meanwhile: it would not be known that it stands behind.
-                self.park(partition, ended).await;
-            } else {
-                self.unsettled.entry(partition).or_default().extend(ended);
             }
         }
         self.settle();
@@ -398,14 +395,29 @@ impl Dispatcher {
 
     /// Writes what is to be written of those partitions of which nothing is being written.
     fn settle(&mut self) {
-        for (partition, ended) in std::mem::take(&mut self.unsettled) {
-            if !self.partitions_settling.insert(partition) {
+        for (partition, mut ended) in std::mem::take(&mut self.unsettled) {
+            if self.partitions_settling.contains(&partition) {
                 self.unsettled.insert(partition, ended);
                 continue;
             }
+            // What they stand behind was decided about while they waited: they are read anew.
+            ended.retain(|(of, _)| {
+                let is_kept = !of.row.behind_parked || !self.doubtful.contains_key(&of.key);
+                if !is_kept {
+                    self.executing.remove(&of.key);
+                }
+                is_kept
+            });
+            if ended.is_empty() {
+                continue;
+            }
+            self.partitions_settling.insert(partition);
             let work = Arc::clone(&self.work);
+            if ended.iter().any(|(_, change)| matches!(change, QueueChange::Parked { .. })) {
+                self.partitions_parking.insert(partition);
+            }
+            let settlements: Vec<_> = ended.iter().map(|of| self.with_lane(of)).collect();
             self.settling.spawn(async move {
-                let settlements: Vec<_> = ended.iter().map(|of| vec![settlement(of)]).collect();
                 let written = AssertUnwindSafe(work.settled(partition, &settlements));
                 let outcomes = written.catch_unwind().await;
                 let outcomes =
@@ -501,11 +513,15 @@ impl Dispatcher {
         })
     }
 
-    async fn conclude(&mut self, settled: Option<Settled>) {
+    fn conclude(&mut self, settled: Option<Settled>) {
         let Some(Settled { partition, ended, outcomes }) = settled else { return };
         self.partitions_settling.remove(&partition);
+        self.partitions_parking.remove(&partition);
         let invalid = self.go_on(ended, outcomes);
-        self.park(partition, invalid).await;
+        for of in invalid {
+            self.executing.insert(of.0.key.clone());
+            self.unsettled.entry(partition).or_default().push(of);
+        }
         self.settle();
     }
 
@@ -576,21 +592,12 @@ impl Dispatcher {
     /// Has a row wait that is tried again: until its recipient is, if that is stuck.
     fn put_off(&mut self, ended: &Finished, now: Duration) {
         self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
-        if ended.key.0.kind != OutboxKind::Dispatch {
+        if !is_to_instance(&ended.key) {
             return;
         }
         let next = self.work.shared.stuck.next_attempt(&ended.key.2, now);
         if next > now && self.lanes.is_first(&ended.key, ended.serial) {
             self.lanes.wait_for_instance(&ended.key, now, next.saturating_sub(now));
-        }
-    }
-
-    /// Writes that rows are parked, and that everything of their lanes is parked behind them.
-    async fn park(&mut self, partition: u16, mut ended: Vec<(Finished, QueueChange)>) {
-        while !ended.is_empty() {
-            let settlements: Vec<_> = ended.iter().map(|of| self.with_lane(of)).collect();
-            let outcomes = self.work.settled(partition, &settlements).await;
-            ended = self.go_on(ended, outcomes);
         }
     }
 
@@ -621,8 +628,11 @@ impl Dispatcher {
             return Ok(());
         }
         self.looked_for_decisions = now;
-        let held = self.queues.iter().map(|(queue, r)| (queue.clone(), Arc::clone(&r.held)));
-        let held: BTreeMap<_, _> = held.collect();
+        // What is being parked may stand behind what is decided about.
+        let is_parking = |queue: &Queue| self.partitions_parking.contains(&queue.partition);
+        let queues = self.queues.iter().filter(|(queue, _)| !is_parking(queue));
+        let held: BTreeMap<_, _> =
+            queues.map(|(queue, of)| (queue.clone(), Arc::clone(&of.held))).collect();
         let (letters, more) = self.work.decided(&held).await?;
         if letters.is_empty() && self.doubtful.is_empty() {
             return Ok(());
@@ -680,6 +690,11 @@ fn settlement((ended, change): &(Finished, QueueChange)) -> Settlement {
         place: ended.row.place,
         change: change.clone(),
     }
+}
+
+/// Whether a lane's rows are handled by an instance.
+fn is_to_instance((queue, ..): &LaneKey) -> bool {
+    matches!(queue.kind, OutboxKind::Dispatch | OutboxKind::Bulk)
 }
 
 /// What a lane's rows share their bound with: those of its target, or, for other services, those of

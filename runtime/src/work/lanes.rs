@@ -114,10 +114,17 @@ struct Lane {
     is_stuck: bool,
     /// Whether rows behind these were let go. Until these are gone, it takes no others.
     let_go: bool,
-    /// `true` while it waits for a stuck instance.
-    is_of_stuck: bool,
-    /// `true` while its turn is a moment to come.
-    is_delayed: bool,
+    wait: Wait,
+}
+
+/// What a lane's next turn waits for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    #[default]
+    Nothing,
+    Time,
+    /// Time, or the recovery of its recipient, which is stuck.
+    Instance,
 }
 
 impl Lanes {
@@ -167,7 +174,7 @@ impl Lanes {
             if lane.rows.len() > 1 && !std::mem::replace(&mut lane.let_go, true) {
                 of.let_go += 1;
             }
-            let kept = usize::from(!lane.is_delayed);
+            let kept = usize::from(lane.wait == Wait::Nothing);
             if let Some((_, first)) = lane.rows.front().filter(|_| kept == 0) {
                 lane.away = Some(first.place);
                 of.away += 1;
@@ -294,13 +301,12 @@ impl Lanes {
 
     fn schedule(&mut self, key: LaneKey, now: Duration, wait: Duration) {
         let Some(lane) = self.by_key.get_mut(&key) else { return };
-        if std::mem::take(&mut lane.is_of_stuck) {
-            self.leave_stuck(&key);
-        }
-        let Some(lane) = self.by_key.get_mut(&key) else { return };
         self.turns += 1;
         lane.turn = self.turns;
-        lane.is_delayed = !wait.is_zero();
+        let next = if wait.is_zero() { Wait::Nothing } else { Wait::Time };
+        if std::mem::replace(&mut lane.wait, next) == Wait::Instance {
+            self.leave_stuck(&key);
+        }
         if wait.is_zero() {
             self.ready.push_back((self.turns, key));
         } else {
@@ -321,20 +327,21 @@ impl Lanes {
         loop {
             let (turn, key) = self.ready.pop_front()?;
             if let Some(lane) = self.by_key.get_mut(&key).filter(|lane| lane.turn == turn) {
-                lane.is_delayed = false;
+                if std::mem::take(&mut lane.wait) == Wait::Instance {
+                    self.leave_stuck(&key);
+                }
                 return Some(key);
             }
         }
     }
 
     /// A lane that has its turn stands in the line for a room.
-    pub(crate) fn stand_in_line(&mut self, key: LaneKey, room: Room) {
-        let Some(lane) = self.by_key.get(&key) else { return };
-        let turn = lane.turn;
+    pub(crate) fn stand_in_line(&mut self, key: &LaneKey, room: Room) {
+        let Some(turn) = self.by_key.get(key).map(|lane| lane.turn) else { return };
         let line = self.lines.entry(room).or_default();
         line.lanes.push_back((turn, key.clone()));
         if line.is_stalled {
-            self.set_stuck(&key, true);
+            self.set_stuck(key, true);
         }
     }
 
@@ -448,7 +455,7 @@ impl Lanes {
         self.set_stuck(key, true);
         self.defer(key.clone(), now, wait);
         if let Some(lane) = self.by_key.get_mut(key) {
-            lane.is_of_stuck = true;
+            lane.wait = Wait::Instance;
             self.of_stuck.entry(key.2.clone()).or_default().insert(key.clone());
         }
     }
@@ -510,7 +517,7 @@ impl Lanes {
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);
         let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
-        if lane.is_of_stuck {
+        if lane.wait == Wait::Instance {
             self.leave_stuck(key);
         }
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
@@ -697,7 +704,7 @@ mod tests {
         let room = Room { window: (OutboxKind::Dispatch, "thing".to_owned()), class: Class::Plain };
         let mut looks = 0;
         while let Some(key) = lanes.next(Duration::ZERO) {
-            lanes.stand_in_line(key, room.clone());
+            lanes.stand_in_line(&key, room.clone());
             looks += 1;
         }
         assert_eq!((looks, lanes.next_in(Duration::ZERO)), (1_000, None));

@@ -229,6 +229,11 @@ impl Leases {
         self.lock().paused == Some(false)
     }
 
+    /// Takes note of the log's count of overrides.
+    fn note_overrides(&self, count: u64) {
+        self.0.overrides.send_if_modified(|known| known.replace(count) != Some(count));
+    }
+
     /// Takes note of a pause, or of its end.
     fn note_pause(&self, paused: bool) {
         let before = self.lock().paused.replace(paused);
@@ -319,9 +324,7 @@ impl Leases {
             let workers: Vec<String> = inner.workers.keys().cloned().collect();
             table = inner.store.load_leases(&workers).await?;
             self.note_pause(table.paused);
-            inner
-                .overrides
-                .send_if_modified(|known| known.replace(table.overrides) != Some(table.overrides));
+            self.note_overrides(table.overrides);
         }
         let (workers, changes, some_leave) = {
             let mut state = self.lock();

@@ -69,21 +69,21 @@ const RETRY_PAUSE: Duration = Duration::from_secs(60);
 /// Has stuck instances tried again when events were overridden, by whichever process.
 pub(super) async fn retry_overridden(work: Arc<Work>) {
     let mut overrides = work.leases.overrides();
-    let mut known = None;
+    // The first look may have been before this subscribed.
+    let mut known = *overrides.borrow_and_update();
     loop {
         tokio::select! {
             biased;
             () = work.stop.cancelled() => return,
             changed = overrides.changed() => if changed.is_err() { return },
         }
-        let now_known = *overrides.borrow_and_update();
-        if known.is_some() {
+        let before = std::mem::replace(&mut known, *overrides.borrow_and_update());
+        if before.is_some() {
             work.shared.stuck.retry_all(work.now(), &*work.shared.rng);
             if !work.pause(RETRY_PAUSE).await {
                 return;
             }
         }
-        known = now_known;
     }
 }
 

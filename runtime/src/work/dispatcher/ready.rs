@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::{OutboxKind, OutboxRow};
 
-use super::{Dispatcher, Finished, STALLED, Window, window_of};
+use super::{Dispatcher, Finished, STALLED, Window, is_to_instance, window_of};
 use crate::work::breaker::Refused;
 use crate::work::lanes::{Class, LaneKey, Room};
 use crate::work::quarantine::Suspicion;
@@ -37,8 +37,8 @@ impl Dispatcher {
         let now = self.work.now();
         while let Some(key) = self.lanes.next(now) {
             match self.turn(&key, now) {
-                Turn::InLine(room) => self.lanes.stand_in_line(key, room),
-                turn => self.wait(key, turn, now),
+                Turn::InLine(room) => self.lanes.stand_in_line(&key, room),
+                turn => self.wait(key, &turn, now),
             }
         }
         for room in self.lanes.rooms() {
@@ -47,8 +47,8 @@ impl Dispatcher {
                 match self.turn(&key, now) {
                     Turn::InLine(own) if own == room => self.begin(key, &room, now),
                     // It was a suspect's when it joined the line.
-                    Turn::InLine(own) => self.lanes.stand_in_line(key, own),
-                    turn => self.wait(key, turn, now),
+                    Turn::InLine(own) => self.lanes.stand_in_line(&key, own),
+                    turn => self.wait(key, &turn, now),
                 }
             }
             let is_stalled = self.stalls_at(&room).is_some_and(|at| at <= now);
@@ -70,11 +70,11 @@ impl Dispatcher {
         lines.chain(self.lanes.next_in(now)).min()
     }
 
-    fn wait(&mut self, key: LaneKey, turn: Turn, now: Duration) {
+    fn wait(&mut self, key: LaneKey, turn: &Turn, now: Duration) {
         match turn {
             Turn::InLine(_) => {}
             Turn::Unread => self.lanes.reread_first(key),
-            Turn::Later(wait) => self.lanes.defer(key, now, wait),
+            Turn::Later(wait) => self.lanes.defer(key, now, *wait),
             Turn::Stuck(until) => {
                 self.lanes.wait_for_instance(&key, now, until.saturating_sub(now));
             }
@@ -88,7 +88,7 @@ impl Dispatcher {
         }
         let row = self.lanes.first(key).map(|(_, row)| row);
         let is_executed = row.is_none_or(|row| !row.behind_parked);
-        if key.0.kind == OutboxKind::Dispatch && is_executed {
+        if is_to_instance(key) && is_executed {
             let next = self.work.shared.stuck.next_attempt(&key.2, now);
             if next > now {
                 return Turn::Stuck(next);
@@ -156,9 +156,9 @@ impl Dispatcher {
             return;
         };
         let is_executed = !row.behind_parked;
-        if key.0.kind == OutboxKind::Dispatch && is_executed {
+        if is_to_instance(&key) && is_executed {
             if let Err(until) = self.work.shared.stuck.admit(&key.2, now) {
-                return self.wait(key, Turn::Stuck(until), now);
+                return self.wait(key, &Turn::Stuck(until), now);
             }
         }
         let mut call = None;
@@ -166,7 +166,7 @@ impl Dispatcher {
             if let Some(breaker) = self.breakers.get_mut(&key.0.target) {
                 match breaker.admit(now) {
                     Ok(admitted) => call = Some(admitted),
-                    Err(_) => return self.wait(key, Turn::Later(NO_LEASE), now),
+                    Err(_) => return self.wait(key, &Turn::Later(NO_LEASE), now),
                 }
             }
         }

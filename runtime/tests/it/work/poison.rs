@@ -207,6 +207,36 @@ async fn an_internal_command_is_refused_whoever_queued_it() {
     assert_eq!(log(&app, "b").await, [""; 0]);
 }
 
+/// A partition whose lock another session holds holds up only what is of it.
+#[tokio::test(start_paused = true)]
+async fn others_go_on_while_a_message_is_being_parked() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let partition_of = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
+    let bad = |n| Encoded {
+        name: "actor.do".into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes: vec![255; n],
+    };
+    world.memory.enqueue(partition_of("a"), &[world.row("a", "b", bad(3))], None).await.unwrap();
+    node.next("settle", [Mishap::IsHeld]);
+    let app = world.start(node.clone());
+    eventually("it is being parked", async || node.holds()).await;
+
+    let others = (0..).map(|n| format!("other{n}"));
+    let other = others.into_iter().find(|id| partition_of(id) != partition_of("a")).unwrap();
+    tell_to(&app, &other, Act::Ask { to: "c".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
+    heard(&app, &other, "1: note 1").await;
+    assert!(node.holds());
+
+    // What comes meanwhile stands behind it.
+    tell_to(&app, "a", tell_b(Act::Note(2))).await;
+    node.release();
+    eventually("both are parked", async || world.dead_letters().await.len() == 2).await;
+    assert_eq!(log(&app, "b").await, [""; 0]);
+}
+
 /// Thousands of messages that wait do not keep others from being read.
 #[tokio::test(start_paused = true)]
 async fn others_overtake_thousands_that_wait() {
