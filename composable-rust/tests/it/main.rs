@@ -6,3 +6,4 @@ mod process;
 mod projections;
 mod rolling;
 mod sending;
+mod small_topics;
