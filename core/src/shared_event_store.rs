@@ -132,6 +132,7 @@ erase! {
         fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;
         fn park(partition: owned u16, rows: borrowed [QueuedRow], error: borrowed str) -> ();
         fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;
+        fn last_places(queues: borrowed [Queue]) -> Vec<QueuePlace>;
         fn summarize_queues(limit: owned usize) -> Vec<QueueSummary>;
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;

@@ -402,6 +402,12 @@ pub trait WorkQueues: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
+    /// The place of the last row of each of these queues; that of an empty one is before all others.
+    fn last_places(
+        &self,
+        queues: &[Queue],
+    ) -> impl Future<Output = Result<Vec<QueuePlace>, StoreError>> + Send;
+
     /// All queues that have rows, timers that are due, or dead letters, in order; whoever works
     /// them, or nobody. Counting, and looking for an error, ends at `limit` for each number.
     fn summarize_queues(

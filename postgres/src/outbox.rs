@@ -42,6 +42,14 @@ const READ_OUTBOX: &str = concat!(
      ) o"
 );
 
+const LAST_PLACES: &str = "select q.nth, o.sequence, o.index from unnest($1, $2, $3) \
+         with ordinality q(of_partition, of_kind, of_target, nth) \
+     cross join lateral ( \
+         select o.sequence, o.index from outbox o where o.partition = q.of_partition \
+         and o.kind = q.of_kind and o.target = q.of_target \
+         order by o.sequence desc, o.index desc limit 1 \
+     ) o";
+
 const QUEUED_STREAMS: &str = "select stream_id from outbox \
      where partition = $1 and kind = $2 and target = $3 \
      union select stream_id from dead_letters \
@@ -77,6 +85,26 @@ impl PostgresEventStore {
             read.sort_by_key(|(nth, row)| (*nth, row.place));
         }
         Ok(read.into_iter().map(|(_, row)| row).collect())
+    }
+
+    pub(crate) async fn last_places_of(
+        &self,
+        queues: &[Queue],
+    ) -> Result<Vec<QueuePlace>, StoreError> {
+        let query = sqlx::query(LAST_PLACES)
+            .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
+            .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
+            .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>());
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let mut places = vec![QueuePlace::default(); queues.len()];
+        for row in &rows {
+            let nth = unsigned::<i64, usize>(row, 0).map_err(store_error)?;
+            let found = place(row, 1).map_err(store_error)?;
+            if let Some(place) = nth.checked_sub(1).and_then(|index| places.get_mut(index)) {
+                *place = found;
+            }
+        }
+        Ok(places)
     }
 
     pub(crate) async fn streams_of(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
@@ -190,6 +218,14 @@ pub(crate) fn queued(row: &PgRow) -> Result<QueuedRow, sqlx::Error> {
     })
 }
 
+/// A place from a column and the next.
+fn place(row: &PgRow, first: usize) -> Result<QueuePlace, sqlx::Error> {
+    Ok(QueuePlace {
+        sequence: unsigned::<i64, u64>(row, first)?,
+        index: unsigned::<i32, u32>(row, first + 1)?,
+    })
+}
+
 fn outbox_row(
     row: &PgRow,
     after: &[(Queue, QueuePlace)],
@@ -205,10 +241,7 @@ fn outbox_row(
     };
     let row = OutboxRow {
         queue: queue.clone(),
-        place: QueuePlace {
-            sequence: unsigned::<i64, u64>(row, 11)?,
-            index: unsigned::<i32, u32>(row, 12)?,
-        },
+        place: place(row, 11)?,
         queued: queued(row)?,
         attempts: unsigned::<i32, u32>(row, 13)?,
         begun: value(row, 17)?,

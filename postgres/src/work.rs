@@ -62,6 +62,10 @@ impl WorkQueues for PostgresEventStore {
         self.outbox(after, limit).await
     }
 
+    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+        self.last_places_of(queues).await
+    }
+
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
         self.queue_summaries(limit).await
     }

@@ -155,6 +155,9 @@ fn push_page(sql: &mut String, number: usize) {
 /// Queues that are read by one statement; SQLite joins at most 500.
 const QUEUES: usize = 128;
 
+const LAST_PLACE: &str = "select max(sequence) from outbox \
+    where partition = ?1 and kind = ?2 and target = ?3";
+
 const STREAMS: &str = "select stream_id from outbox \
     where partition = ?1 and kind = ?2 and target = ?3 union \
     select stream_id from dead_letters where partition = ?1 and kind = ?2 and target = ?3";
@@ -195,6 +198,22 @@ impl SqliteEventStore {
         }
         found.sort_by_key(|(number, row)| (*number, row.place));
         Ok(found.into_iter().map(|(_, row)| row).collect())
+    }
+
+    pub(crate) async fn last_places_of(
+        &self,
+        queues: &[Queue],
+    ) -> Result<Vec<QueuePlace>, StoreError> {
+        let mut places = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let mut args = Args::default();
+            bind_queue(&mut args, queue);
+            let rows = self.readers().fetch(LAST_PLACE, args).await.map_err(store_error)?;
+            let last = rows.first().map(|row| row.try_get_unchecked::<Option<i64>, _>(0));
+            let last = last.transpose().map_err(store_error)?.flatten();
+            places.push(QueuePlace { sequence: last.map_or(0, uint), index: 0 });
+        }
+        Ok(places)
     }
 
     pub(crate) async fn streams_of_queue(

@@ -25,7 +25,7 @@ use super::execute::Executed;
 use super::lanes::{self, LaneKey, Lanes, Serial};
 use super::leases::{Held, worker_of};
 use super::page::Page;
-use super::quarantine::{EVERYWHERE, Quarantine, Suspicion, wait_of_begun};
+use super::quarantine::{Quarantine, Suspicion, wait_of_begun};
 
 /// Rows of one queue that are in memory at most, those aside that wait for another try: they must
 /// not keep others from being read.
@@ -95,7 +95,8 @@ struct Reading {
     /// Whether there may be rows that were not read.
     more: bool,
     /// Rows up to here waited when a process died that may have worked on them.
-    waited_to: QueuePlace,
+    /// `None`: the last place is not read yet.
+    waited_to: Option<QueuePlace>,
     swept: Duration,
     made_room: Duration,
 }
@@ -246,7 +247,7 @@ impl Dispatcher {
         let now = self.work.now();
         for (queue, held) in held {
             self.queues.entry(queue).or_insert_with(|| Reading {
-                waited_to: if held.is_from_dead() { EVERYWHERE } else { QueuePlace::default() },
+                waited_to: (!held.is_from_dead()).then(QueuePlace::default),
                 held,
                 after: QueuePlace::default(),
                 more: true,
@@ -288,7 +289,25 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Finds where the suspects end in queues that were taken over from a process that died: what is
+    /// queued later it cannot have worked on.
+    async fn find_suspects(&mut self) -> Result<(), StoreError> {
+        let unknown = self.queues.iter().filter(|(_, reading)| reading.waited_to.is_none());
+        let unknown: Vec<Queue> = unknown.map(|(queue, _)| queue.clone()).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let places = self.work.store().last_places(&unknown).await?;
+        for (queue, place) in unknown.into_iter().zip(places) {
+            if let Some(reading) = self.queues.get_mut(&queue) {
+                reading.waited_to = Some(place);
+            }
+        }
+        Ok(())
+    }
+
     async fn read(&mut self) -> Result<(), StoreError> {
+        self.find_suspects().await?;
         self.reread().await?;
         let now = self.work.now();
         let mut after = Vec::new();
@@ -336,9 +355,6 @@ impl Dispatcher {
                 let count = counts.get(&queue);
                 reading.more = count.is_some_and(|count| *count >= limit);
                 full |= reading.more;
-                if !reading.more && reading.waited_to == EVERYWHERE {
-                    reading.waited_to = reading.after;
-                }
             }
         }
         self.page.was_read(size, full);

@@ -22,9 +22,6 @@ use crate::error::panic_text;
 /// Suspects of one executor that are under way at most.
 const SUSPECTS: usize = 16;
 
-/// Behind every place: it is not known yet where the suspects of a queue end.
-pub(super) const EVERYWHERE: QueuePlace = QueuePlace { sequence: u64::MAX, index: u32::MAX };
-
 /// Why something is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Suspicion {
@@ -35,7 +32,8 @@ pub(crate) enum Suspicion {
 }
 
 impl Suspicion {
-    /// Of a row, in a queue whose rows up to a place waited when a process died.
+    /// Of a row, in a queue whose rows up to a place waited when its lease was taken from a process
+    /// that died.
     pub(super) fn of(row: &OutboxRow, waited_to: QueuePlace) -> Option<Self> {
         match row {
             OutboxRow { behind_parked: true, .. } => None,

@@ -191,6 +191,7 @@ macro_rules! __conformance_cases {
                 begun_ones_are_known,
                 parked_ones_hold_their_pair,
                 streams_are_listed_once,
+                last_places_are_those_of_the_last_rows,
                 two_holders_settle_a_row_once,
             }
             summaries {

@@ -385,6 +385,40 @@ pub(super) async fn streams_are_listed_once(on: Subject) {
     assert_eq!(on.store.queued_streams(&unknown).await.expect("nothing is there"), []);
 }
 
+pub(super) async fn last_places_are_those_of_the_last_rows(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let elsewhere = Queue { target: "elsewhere".to_owned(), ..queue(0) };
+    let empty = Queue { kind: OutboxKind::Call, ..queue(0) };
+    let mut queues = vec![queue(0), elsewhere.clone(), empty];
+    queues.extend((1..on.partitions()).map(queue));
+    let agree = async || {
+        let places = on.store.last_places(&queues).await.expect("the places are read");
+        let mut expected = Vec::new();
+        for queue in &queues {
+            let waiting = on.waiting(queue).await;
+            expected.push(waiting.last().map(|row| row.place).unwrap_or_default());
+        }
+        assert_eq!(places, expected);
+    };
+    agree().await;
+    for n in 0..3 {
+        let mut other = queued(&stream("thing-2"), "a");
+        other.row.target.clone_from(&elsewhere.target);
+        on.enqueue(0, &[queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "b")]).await;
+        agree().await;
+        on.enqueue(0, &[other]).await;
+        if let Some(last) = on.partitions().checked_sub(1).filter(|last| *last > 0) {
+            let rows: Vec<_> = (0..=n).map(|_| queued(&stream("thing-3"), "a")).collect();
+            on.enqueue(last, &rows).await;
+        }
+        agree().await;
+    }
+    let last = on.waiting(&queue(0)).await.pop().expect("rows wait");
+    assert!(on.settle_one(&worker, &last, QueueChange::Done(Vec::new())).await);
+    agree().await;
+    assert_eq!(on.store.last_places(&[]).await.expect("nothing is asked"), []);
+}
+
 pub(super) async fn two_holders_settle_a_row_once(on: Subject) {
     let there = on.another_process().await;
     let worker = on.worker("work", 0).await;

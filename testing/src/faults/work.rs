@@ -62,6 +62,10 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.read(self.inner().read_outbox(after, limit)).await
     }
 
+    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+        self.read(self.inner().last_places(queues)).await
+    }
+
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
         self.read(self.inner().summarize_queues(limit)).await
     }

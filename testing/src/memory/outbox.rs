@@ -47,6 +47,15 @@ impl State {
         after.iter().filter_map(of_queue).flatten().collect()
     }
 
+    pub(super) fn last_places(&self, queues: &[Queue]) -> Vec<QueuePlace> {
+        let last = |queue: &Queue| {
+            let partition = self.partitions.get(usize::from(queue.partition))?;
+            let mut rows = partition.outbox.iter().rev();
+            rows.find(|(_, waiting)| stands_in(queue, &waiting.queued)).map(|(place, _)| *place)
+        };
+        queues.iter().map(|queue| last(queue).unwrap_or_default()).collect()
+    }
+
     pub(super) fn queued_streams(&self, queue: &Queue) -> Vec<StreamId> {
         let Some(partition) = self.partitions.get(usize::from(queue.partition)) else {
             return Vec::new();

@@ -74,6 +74,10 @@ impl WorkQueues for InMemoryEventStore {
         Ok(self.locked().read_outbox(after, limit))
     }
 
+    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+        Ok(self.locked().last_places(queues))
+    }
+
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
         Ok(self.locked().summarize_queues(limit))
     }

@@ -100,7 +100,8 @@ impl Dispatcher {
         }
         let class = match row {
             OutboxRow { behind_parked: true, .. } => Class::BehindParked,
-            row => Suspicion::of(row, reading.waited_to).map_or(Class::Plain, Class::Suspect),
+            row => Suspicion::of(row, reading.waited_to.unwrap_or(row.place))
+                .map_or(Class::Plain, Class::Suspect),
         };
         Turn::InLine(Room { window: window_of(key), class })
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use composable_rust_core::Recorded;
 use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Codecs, EventStore as _, Metadata, QueuedRow, Recorded, WorkQueues as _,
+};
 use composable_rust_runtime::AppBuilder;
 use tokio::time::Instant;
 
@@ -68,4 +70,43 @@ async fn instances_are_answered_while_a_policy_catches_up() {
     }
     let waiting = world.memory.outbox().len();
     assert!(waiting > 1_000, "only {waiting} wait: nothing was in the way");
+}
+
+/// A message that nobody answers.
+fn note(world: &World, n: u32) -> QueuedRow {
+    let recipient = format!("b{}", n % 200);
+    let command = In::Do(Act::Note(n));
+    let content = Codecs::default().encode(&Actor::id(&recipient).stream(), &command).unwrap();
+    let mut row = world.row("a", &recipient, content);
+    let mut metadata: Metadata = serde_json::from_str(&row.row.metadata).unwrap();
+    metadata.return_addresses.clear();
+    row.row.metadata = serde_json::to_string(&metadata).unwrap();
+    row
+}
+
+/// What is queued after a process died cannot have killed it, however much that is.
+#[tokio::test(start_paused = true)]
+async fn only_what_waited_when_a_process_died_is_handled_with_caution() {
+    let world = World::new();
+    let node = Node::new(world.memory.clone());
+    let _dead = world.start(node.clone());
+    tokio::time::sleep(millis(1_000)).await;
+    node.crash();
+    let enqueue = async |from: u32, count: u32| {
+        let rows: Vec<_> = (from..from + count).map(|n| note(&world, n)).collect();
+        let partition = world.memory.log().partition_of(&rows[0].stream);
+        assert!(world.memory.enqueue(partition, &rows, None).await.unwrap());
+    };
+    enqueue(0, 2_000).await;
+    let node = Node::new(world.memory.clone());
+    // With caution, 16 are handled each second; 40 come.
+    node.slow("settle", millis(1_000));
+    let _app = world.start(node.clone());
+    for second in 0..120 {
+        tokio::time::sleep(millis(1_000)).await;
+        enqueue(2_000 + second * 40, 40).await;
+    }
+    world.quiet().await;
+    let settled = node.counts()["settle"];
+    assert!((2_000..3_500).contains(&settled), "{settled} calls, one for each suspect");
 }

@@ -450,6 +450,10 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("read_outbox", self.store.read_outbox(after, limit)).await
     }
 
+    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+        self.pass("last_places", self.store.last_places(queues)).await
+    }
+
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
         self.pass("summarize_queues", self.store.summarize_queues(limit)).await
     }

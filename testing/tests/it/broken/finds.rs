@@ -390,6 +390,7 @@ table! {
     ];
     CountsToTwo => ["summaries::end_at_the_limit"];
     ListsTwice => ["outbox::streams_are_listed_once"];
+    MixesLastPlaces => ["outbox::last_places_are_those_of_the_last_rows"];
 
     IgnoresFires => [
         "firing::takes_exactly_its_arming",

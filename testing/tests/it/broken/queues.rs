@@ -63,6 +63,10 @@ impl<D: Defect> WorkQueues for Broken<D> {
         Ok(self.defect.rows(self.store.read_outbox(after, limit).await?, limit))
     }
 
+    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+        Ok(self.defect.last_places(self.store.last_places(queues).await?))
+    }
+
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
         Ok(self.defect.summaries(self.store.summarize_queues(limit).await?))
     }

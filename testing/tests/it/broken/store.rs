@@ -7,7 +7,7 @@ use std::time::Duration;
 use composable_rust_core::{
     Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
     EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, QueueSummary, QueuedRow, RecordedEvent, Settlement, Snapshot,
+    OutboxRow, Position, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement, Snapshot,
     StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
     WorkQueues as _,
 };
@@ -190,6 +190,10 @@ pub(crate) trait Defect: Send + Sync + 'static {
 
     fn summaries(&self, summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
         summaries
+    }
+
+    fn last_places(&self, places: Vec<QueuePlace>) -> Vec<QueuePlace> {
+        places
     }
 
     fn senders(&self, streams: Vec<StreamId>) -> Vec<StreamId> {

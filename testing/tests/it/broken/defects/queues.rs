@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, Lease, Mark, OutboxRow,
-    QueueChange, QueueSummary, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
+    QueueChange, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
     TimerSettlement, WorkQueues as _,
 };
 use composable_rust_testing::InMemoryEventStore;
@@ -193,6 +193,16 @@ impl Defect for ListsTwice {
         streams.extend_from_within(..);
         streams.sort();
         streams
+    }
+}
+
+/// Gives the last places of the queues in another order.
+pub(crate) struct MixesLastPlaces;
+
+impl Defect for MixesLastPlaces {
+    fn last_places(&self, mut places: Vec<QueuePlace>) -> Vec<QueuePlace> {
+        places.reverse();
+        places
     }
 }
 
