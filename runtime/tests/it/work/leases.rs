@@ -213,30 +213,6 @@ async fn take_all(world: &World, worker: &str) {
     world.memory.change_leases(&claims).await.unwrap();
 }
 
-/// A lease that another process is to have and that is still in use is looked at often, but that costs
-/// no writes.
-#[tokio::test(start_paused = true)]
-async fn leases_in_use_are_given_up_without_renewing_all_others_meanwhile() {
-    let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let first = world.start(node.clone());
-    let callers: Vec<_> = (0..12).map(|n| format!("a{n}")).collect();
-    world.outside.next(vec![Behaviour::Hangs; callers.len()]);
-    for caller in &callers {
-        tell_to(&first, caller, Act::Call { tag: 1, text: "x".into() }).await;
-    }
-    eventually("the calls", async || world.outside.calls() == callers.len()).await;
-    let second = world.app();
-    let rounds = || node.counts().get("change_leases").copied().unwrap_or_default();
-    // Its turn is behind it, the calls are not.
-    tokio::time::sleep(millis(6_000)).await;
-    let before = rounds();
-    tokio::time::sleep(millis(3_000)).await;
-    assert!(rounds() - before <= 3, "{} rounds in three seconds", rounds() - before);
-    shared_as(&world, &[1, 2], 21_000).await;
-    drop(second);
-}
-
 /// While nothing happens, the store is asked a few times a second at most.
 #[tokio::test(start_paused = true)]
 async fn an_idle_app_does_not_spin() {
