@@ -120,7 +120,7 @@ pub trait EventStore: WorkQueues {
         batch: &[Append],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
 
-    /// The events of `stream` after version `after`, in order. One statement is held open while
+    /// The events of `stream` after version `after`, in order. One statement may be held open while
     /// the stream is read, so read it without waiting for anything else.
     fn load_events<'a>(
         &'a self,
