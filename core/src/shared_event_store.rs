@@ -134,6 +134,7 @@ erase! {
         fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;
         fn last_places(queues: borrowed [Queue]) -> Vec<QueuePlace>;
         fn summarize_queues(limit: owned usize) -> Vec<QueueSummary>;
+        fn count_waiting(queues: borrowed [Queue], limit: owned usize) -> Vec<usize>;
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
         fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;

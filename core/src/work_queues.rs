@@ -415,6 +415,14 @@ pub trait WorkQueues: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<QueueSummary>, StoreError>> + Send;
 
+    /// The numbers of rows that wait in these queues, in their order, each at most `limit`. One short
+    /// statement for all of them, which reads no more rows of each than that.
+    fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<usize>, StoreError>> + Send;
+
     /// The streams that have rows in a queue or among its dead letters, each once, in order.
     fn queued_streams(
         &self,

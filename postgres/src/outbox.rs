@@ -49,6 +49,14 @@ const LAST_PLACES: &str = "select q.nth, o.sequence, o.index from unnest($1, $2,
          and o.kind = q.of_kind and o.target = q.of_target \
          order by o.sequence desc, o.index desc limit 1 \
      ) o";
+const COUNT_WAITING: &str = "select ( \
+         select count(*) from ( \
+             select from outbox o where o.partition = q.of_partition and o.kind = q.of_kind \
+             and o.target = q.of_target limit $4 \
+         ) o \
+     ) \
+     from unnest($1, $2, $3) with ordinality q(of_partition, of_kind, of_target, nth) \
+     order by q.nth";
 
 const QUEUED_STREAMS: &str = "select stream_id from outbox \
      where partition = $1 and kind = $2 and target = $3 \
@@ -105,6 +113,21 @@ impl PostgresEventStore {
             }
         }
         Ok(places)
+    }
+
+    pub(crate) async fn rows_of(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        let query = sqlx::query(COUNT_WAITING)
+            .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
+            .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
+            .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>())
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let counts = rows.iter().map(|row| unsigned::<i64, usize>(row, 0));
+        counts.collect::<Result<_, _>>().map_err(store_error)
     }
 
     pub(crate) async fn streams_of(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {

@@ -70,6 +70,14 @@ impl WorkQueues for PostgresEventStore {
         self.queue_summaries(limit).await
     }
 
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        self.rows_of(queues, limit).await
+    }
+
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
         self.streams_of(queue).await
     }

@@ -152,6 +152,18 @@ fn push_page(sql: &mut String, number: usize) {
     );
 }
 
+/// The number of rows of one queue, which is in the text as its number.
+fn push_count(sql: &mut String, number: usize) {
+    use std::fmt::Write as _;
+    let union = if number == 0 { "" } else { " union all" };
+    // Writing to a string does not fail.
+    let _ = write!(
+        sql,
+        "{union} select {number}, (select count(*) from (select 1 from outbox \
+         where partition = ? and kind = ? and target = ? limit coalesce(?, 0)))",
+    );
+}
+
 /// Queues that are read by one statement; SQLite joins at most 500.
 const QUEUES: usize = 128;
 
@@ -214,6 +226,40 @@ impl SqliteEventStore {
             places.push(QueuePlace { sequence: last.map_or(0, uint), index: 0 });
         }
         Ok(places)
+    }
+
+    pub(crate) async fn rows_of_queues(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut counts = Vec::with_capacity(queues.len());
+        for queues in queues.chunks(QUEUES) {
+            counts.extend(self.count_queues(queues, limit).await.map_err(store_error)?);
+        }
+        Ok(counts)
+    }
+
+    async fn count_queues(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, sqlx::Error> {
+        let (mut sql, mut args) = (String::new(), Args::default());
+        (0..padded(queues.len())).for_each(|number| push_count(&mut sql, number));
+        for queue in queues {
+            bind_queue(&mut args, queue);
+            args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
+        }
+        args.add_nulls((padded(queues.len()) - queues.len()) * 4);
+        let mut counts = vec![0; queues.len()];
+        for row in &self.readers().fetch(&sql, args).await? {
+            let number = usize::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or_default();
+            if let Some(count) = counts.get_mut(number) {
+                *count = usize::try_from(row.try_get_unchecked::<i64, _>(1)?).unwrap_or_default();
+            }
+        }
+        Ok(counts)
     }
 
     pub(crate) async fn streams_of_queue(

@@ -111,6 +111,7 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
     store.load_checkpoints("policy").await.unwrap();
     let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], 10).await.unwrap();
     store.queued_streams(&queue).await.unwrap();
+    store.count_waiting(std::slice::from_ref(&queue), 10).await.unwrap();
     store.summarize_queues(10).await.unwrap();
     let parked =
         |error: Option<&str>| QueueChange::Parked { attempts: 1, error: error.map(str::to_owned) };

@@ -198,6 +198,7 @@ macro_rules! __conformance_cases {
                 show_every_queue_with_its_counts,
                 count_timers_that_are_due,
                 end_at_the_limit,
+                counts_of_queues_end_at_the_limit,
             }
             firing {
                 takes_exactly_its_arming,

@@ -109,3 +109,34 @@ pub(super) async fn end_at_the_limit(on: Subject) {
     assert_eq!(counted(4).await, (4, 4, true));
     assert_eq!(counted(100).await, (5, 5, true));
 }
+
+pub(super) async fn counts_of_queues_end_at_the_limit(on: Subject) {
+    let worker = on.worker("work", 0).await;
+    let last = on.partitions() - 1;
+    let to = |target: &str, kind| {
+        let mut queued = queued(&stream("thing-1"), "a");
+        (queued.row.target, queued.row.kind) = (target.to_owned(), kind);
+        queued
+    };
+    on.enqueue(0, &vec![to("other", OutboxKind::Bulk); 7]).await;
+    on.enqueue(0, &[to("it's \"ä\"", OutboxKind::Call), to("other", OutboxKind::Call)]).await;
+    on.enqueue(last, &vec![to("zoo", OutboxKind::Send); 3]).await;
+    let of = |partition, kind, target: &str| Queue { partition, kind, target: target.to_owned() };
+    let queues = [
+        of(last, OutboxKind::Send, "zoo"),
+        of(0, OutboxKind::Policy, "nobody"),
+        of(0, OutboxKind::Bulk, "other"),
+        of(0, OutboxKind::Call, "it's \"ä\""),
+    ];
+    let counted = async |queues: &[Queue], limit| {
+        on.store.count_waiting(queues, limit).await.expect("the rows are counted")
+    };
+    assert_eq!(counted(&queues, 100).await, [3, 0, 7, 1]);
+    assert_eq!(counted(&queues, 5).await, [3, 0, 5, 1]);
+    assert_eq!(counted(&queues[2..3], 7).await, [7]);
+    assert_eq!(counted(&[], 5).await, [0; 0]);
+    let (rows, many) = (on.waiting(&queues[2]).await, vec![queues[2].clone(); 300]);
+    assert!(on.settle_one(&worker, &rows[0], parked(1, Some("no"))).await);
+    assert!(on.settle_one(&worker, &rows[1], failed(1, HOUR)).await);
+    assert_eq!(counted(&many, 100).await, vec![6; 300], "dead letters do not wait");
+}

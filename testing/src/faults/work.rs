@@ -70,6 +70,14 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.read(self.inner().summarize_queues(limit)).await
     }
 
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        self.read(self.inner().count_waiting(queues, limit)).await
+    }
+
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
         self.read(self.inner().queued_streams(queue)).await
     }

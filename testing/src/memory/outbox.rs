@@ -56,6 +56,15 @@ impl State {
         queues.iter().map(|queue| last(queue).unwrap_or_default()).collect()
     }
 
+    pub(super) fn count_waiting(&self, queues: &[Queue], limit: usize) -> Vec<usize> {
+        let count = |queue: &Queue| {
+            let partition = self.partitions.get(usize::from(queue.partition));
+            let waiting = partition.into_iter().flat_map(|partition| partition.outbox.values());
+            waiting.filter(|waiting| stands_in(queue, &waiting.queued)).take(limit).count()
+        };
+        queues.iter().map(count).collect()
+    }
+
     pub(super) fn queued_streams(&self, queue: &Queue) -> Vec<StreamId> {
         let Some(partition) = self.partitions.get(usize::from(queue.partition)) else {
             return Vec::new();

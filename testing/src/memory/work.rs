@@ -82,6 +82,14 @@ impl WorkQueues for InMemoryEventStore {
         Ok(self.locked().summarize_queues(limit))
     }
 
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(self.locked().count_waiting(queues, limit))
+    }
+
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
         Ok(self.locked().queued_streams(queue))
     }

@@ -458,6 +458,14 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("summarize_queues", self.store.summarize_queues(limit)).await
     }
 
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        self.pass("count_waiting", self.store.count_waiting(queues, limit)).await
+    }
+
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
         self.pass("queued_streams", self.store.queued_streams(queue)).await
     }

@@ -71,6 +71,14 @@ impl<D: Defect> WorkQueues for Broken<D> {
         Ok(self.defect.summaries(self.store.summarize_queues(limit).await?))
     }
 
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(self.defect.counts(self.store.count_waiting(queues, limit).await?))
+    }
+
     async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
         Ok(self.defect.senders(self.store.queued_streams(queue).await?))
     }

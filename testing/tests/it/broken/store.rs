@@ -196,6 +196,10 @@ pub(crate) trait Defect: Send + Sync + 'static {
         places
     }
 
+    fn counts(&self, counts: Vec<usize>) -> Vec<usize> {
+        counts
+    }
+
     fn senders(&self, streams: Vec<StreamId>) -> Vec<StreamId> {
         streams
     }

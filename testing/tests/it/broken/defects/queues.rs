@@ -113,6 +113,10 @@ impl Defect for CountsToTwo {
         }
         summaries
     }
+
+    fn counts(&self, counts: Vec<usize>) -> Vec<usize> {
+        counts.into_iter().map(|count| count.min(2)).collect()
+    }
 }
 
 /// Queues what comes instead of a row even if that has gone already.
