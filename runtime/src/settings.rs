@@ -48,9 +48,15 @@ pub struct Settings {
     /// Leases and timers go by the store's clock. Set back, it delays a takeover by at most one more
     /// lease; set forward, it lets leases lapse and timers fire early. Keep it synchronised.
     pub lease: Duration,
-    /// Commands of the outbox that are on their way to instances of one type at a time, and messages on
-    /// their way to one topic of another service. Default 256.
+    /// Commands of the outbox that are on their way to instances of one type at a time, as many again of
+    /// policies and other services, and messages on their way to one topic of another service. Default
+    /// 256.
     pub dispatches: usize,
+    /// Rows that may wait in one queue of a log partition before policies, projections and consumers of
+    /// the bus stop adding to it: their backlog stays in the log, or on its topic. The queue may pass the
+    /// bound by a page or two of each, 1,000 rows. Rows that are all stuck must not stop them for ever, so
+    /// each goes on by a page every 10 seconds. Default: 10,000.
+    pub queue_rows: usize,
     /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
     /// may still be delivered is known for as long as that lasts. At least an hour. Default 30 days.
     pub keep_marks: Duration,
@@ -80,6 +86,7 @@ impl Default for Settings {
             max_payload: MAX_PAYLOAD_BYTES,
             lease: Duration::from_secs(15),
             dispatches: 256,
+            queue_rows: 10_000,
             keep_marks: Duration::from_secs(30 * 24 * 3_600),
             unknown_after: Duration::from_secs(600),
             attempts: Attempts::default(),

@@ -57,6 +57,7 @@ impl AppBuilder {
             batch_bytes,
             max_payload,
             dispatches,
+            queue_rows,
             ..
         } = self.settings;
         let limits = [
@@ -69,6 +70,7 @@ impl AppBuilder {
             ("batch_bytes", batch_bytes),
             ("max_payload", max_payload),
             ("dispatches", dispatches),
+            ("queue_rows", queue_rows),
         ];
         for (name, limit) in limits {
             if limit == 0 {

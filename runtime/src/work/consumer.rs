@@ -1,23 +1,24 @@
 //! Taking what other services put on the bus.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, BusPlace, Delivery as _, EventBus as _, EventStore as _, QueuedRow, SharedDelivery,
-    StoreError, WorkQueues as _,
+    BusError, BusPlace, Delivery as _, EventBus as _, EventStore as _, OutboxKind, Queue,
+    QueuedRow, SharedDelivery, StoreError, WorkQueues as _,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;
 
 use super::attempts::wait_for_others;
 use super::context::{Work, kept};
-use super::envelope::{Refusal, erased_senders, is_erasure, received};
+use super::envelope::{Refusal, commands_topic, erased_senders, is_erasure, received};
 use super::follower::Stop;
 use super::policies::{ForeignRecord, Input, RegisteredPolicy, Source, Waiting, queued};
 use super::policy_follower::{rows_for, waiting};
+use super::queue_bounds::{REST, Rest};
 use super::received::{RECEIVED, lane_of, refused_row, waiting_row};
 use crate::encode::describe;
 
@@ -77,6 +78,16 @@ impl Lanes {
 
 /// The time for which what was looked up is used.
 const LANES_FOR: Duration = Duration::from_secs(1);
+
+/// What was delivered of a topic and is not queued yet. More than a bus gives out unacknowledged never
+/// stands here.
+#[derive(Default)]
+struct Arrived {
+    deliveries: VecDeque<SharedDelivery>,
+    rest: Rest,
+    /// When the queues are looked at again.
+    until: Duration,
+}
 
 /// What is to be done about the first messages of a batch; each with the index of its message.
 #[derive(Default)]
@@ -144,14 +155,17 @@ impl Consumer {
         let mut deliveries = subscribed.map_err(text)?;
         self.work.subscriptions.set_subscribed(&self.group, true);
         let mut last_error = None;
+        let mut arrived = BTreeMap::new();
         loop {
-            let first = tokio::select! {
+            let until = arrived.values().map(|of: &Arrived| of.until).min();
+            let rest = until.map_or(REST, |until| until.saturating_sub(self.work.now()));
+            let mut next = tokio::select! {
                 biased;
                 () = self.work.stop.cancelled() => return Ok(()),
-                next = deliveries.next() => next,
+                next = deliveries.next() => Some(next),
+                () = self.work.clock().sleep(rest), if until.is_some() => None,
             };
             let mut batch = Vec::new();
-            let mut next = Some(first);
             while let Some(delivery) = next.take() {
                 match delivery {
                     None if batch.is_empty() => {
@@ -172,11 +186,56 @@ impl Consumer {
                     next = deliveries.next().now_or_never();
                 }
             }
+            let admitted = self.admitted(batch, &mut arrived).await;
+            let batch = admitted.map_err(|error| describe(&error))?;
             if !batch.is_empty() {
                 let counting = self.count(&batch, &mut counted).await;
                 counting.map_err(|error| describe(&error))?;
                 self.queue(batch).await?;
                 *failures = 0;
+            }
+        }
+    }
+
+    /// Takes what was delivered, and returns what may be queued now. A topic of which a queue is full
+    /// rests, and what comes of it meanwhile waits behind what came before.
+    async fn admitted(
+        &self,
+        batch: Vec<SharedDelivery>,
+        arrived: &mut BTreeMap<String, Arrived>,
+    ) -> Result<Vec<SharedDelivery>, StoreError> {
+        for delivery in batch {
+            let of = arrived.entry(delivery.message().topic.clone()).or_default();
+            of.deliveries.push_back(delivery);
+        }
+        let now = self.work.now();
+        let mut admitted = Vec::new();
+        for (topic, of) in arrived.iter_mut().filter(|(_, of)| of.until <= now) {
+            let full = self.work.full_queues(&self.group, self.fills(topic)).await?;
+            if of.rest.is_over(!full.is_empty(), now) {
+                admitted.extend(of.deliveries.drain(..of.deliveries.len().min(BATCH)));
+            } else {
+                of.until = now + REST;
+            }
+        }
+        arrived.retain(|_, of| !of.deliveries.is_empty());
+        Ok(admitted)
+    }
+
+    /// The queues that messages of a topic are added to.
+    fn fills(&self, topic: &str) -> Vec<Queue> {
+        let partitions = 0..self.work.shared.log.partitions;
+        match &self.consumes {
+            Consumes::Policy(policy) => partitions
+                .flat_map(|partition| policy.fills(&self.work.shared, partition))
+                .collect(),
+            Consumes::Messages => {
+                let target = self.work.registry.names().find(|name| commands_topic(name) == topic);
+                let queue = |partition| {
+                    let (kind, target) = (OutboxKind::Bulk, target?.to_owned());
+                    Some(Queue { partition, kind, target })
+                };
+                partitions.filter_map(queue).collect()
             }
         }
     }
@@ -375,6 +434,7 @@ impl Consumer {
                 Err(StoreError::Invalid(_)) => {}
                 other => {
                     other?;
+                    self.work.has_queued(partition, &rows);
                     continue;
                 }
             }

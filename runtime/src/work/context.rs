@@ -15,6 +15,7 @@ use super::log_limit::LogLimit;
 use super::policies::ErasedPolicy;
 use super::projections::ErasedProjection;
 use super::publishers::Publishers;
+use super::queue_bounds::QueueBounds;
 use super::subscriptions::Subscriptions;
 use crate::aggregate::Shared;
 use crate::registry::Registry;
@@ -31,6 +32,7 @@ pub(crate) struct Work {
     pub(crate) subscriptions: Arc<Subscriptions>,
     /// Of what is logged for each message that comes over the bus.
     pub(crate) log_limit: Mutex<LogLimit>,
+    pub(crate) queue_bounds: QueueBounds,
     /// Aggregates whose commands other services may send.
     pub(crate) served: BTreeSet<&'static str>,
     pub(crate) leases: Leases,

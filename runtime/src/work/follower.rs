@@ -1,19 +1,24 @@
 //! Following the log: page by page, a checkpoint for each partition, under a lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventId, EventStore as _, Position, QueuedRow, RecordedEvent,
+    Advance, Checkpoint, EventId, EventStore as _, Position, Queue, QueuedRow, RecordedEvent,
     SharedEventStore, StoreError, StoredContent, WorkQueues as _,
 };
+
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
 
 use super::attempts::wait_for_others;
 use super::context::Work;
 use super::leases::Held;
 use super::page::Page;
+use super::queue_bounds::{REST, Rest};
 use crate::unknowns::Newer;
 
 /// Events of one partition that are read at first; then it depends on how large they are.
@@ -46,6 +51,11 @@ pub(crate) trait Follow: Send + Sync {
     /// The longest pause between two looks at a log without news.
     fn pause(&self) -> Duration {
         IDLE_PAUSE
+    }
+
+    /// The queues of a partition that it adds to: it rests while one of them is full.
+    fn fills(&self, _partition: u16) -> Vec<Queue> {
+        Vec::new()
     }
 
     /// Called before each page, with the last offset that is done, and when there is none.
@@ -92,6 +102,15 @@ impl From<StoreError> for Stop {
 struct Following {
     held: Arc<Held>,
     at: Checkpoint,
+    rest: Rest,
+}
+
+/// A page that was handled and queued, with its checkpoint.
+struct Saved {
+    held: Arc<Held>,
+    to: Checkpoint,
+    events: usize,
+    result: Result<(), Stop>,
 }
 
 pub(crate) struct Follower<F> {
@@ -100,7 +119,13 @@ pub(crate) struct Follower<F> {
     partitions: BTreeMap<u16, Following>,
     /// Partitions that are left alone for now, until when.
     resting: BTreeMap<u16, Duration>,
+    /// Pages that are being queued, of each partition one: a partition that is locked holds up no
+    /// other.
+    saving: JoinSet<Saved>,
+    partitions_saving: BTreeSet<u16>,
+    /// Failures in a row to read the log, and of each partition to go on.
     failures: u32,
+    partition_failures: BTreeMap<u16, u32>,
     /// The only partition that it takes; all, if none.
     only: Option<u16>,
     page: Page,
@@ -108,9 +133,19 @@ pub(crate) struct Follower<F> {
 
 impl<F: Follow> Follower<F> {
     pub(crate) fn new(work: Arc<Work>, follow: F) -> Self {
-        let (partitions, resting) = (BTreeMap::new(), BTreeMap::new());
         let page = Page::new(FIRST_PAGE, follow.page());
-        Self { work, follow, partitions, resting, failures: 0, only: None, page }
+        Self {
+            work,
+            follow,
+            partitions: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            saving: JoinSet::new(),
+            partitions_saving: BTreeSet::new(),
+            failures: 0,
+            partition_failures: BTreeMap::new(),
+            only: None,
+            page,
+        }
     }
 
     /// The same for one partition, where each is to go its own way.
@@ -123,6 +158,9 @@ impl<F: Follow> Follower<F> {
         let work = Arc::clone(&self.work);
         let mut leases = work.leases.changes();
         while !work.stop.is_cancelled() {
+            while let Some(saved) = self.saving.try_join_next() {
+                self.go_on(saved.ok());
+            }
             let stepped = self.step().await;
             let wait = match stepped {
                 Ok(true) => {
@@ -143,6 +181,7 @@ impl<F: Follow> Follower<F> {
             tokio::select! {
                 biased;
                 () = work.stop.cancelled() => break,
+                Some(saved) = self.saving.join_next() => self.go_on(saved.ok()),
                 _ = leases.changed() => {}
                 waited = work.store().wait_for_events(&after), if wait.is_none() && !after.is_empty() => {
                     if waited.is_err() {
@@ -155,6 +194,8 @@ impl<F: Follow> Follower<F> {
                 () = work.clock().sleep(pause) => {}
             }
         }
+        // What is being queued is not handled again.
+        while self.saving.join_next().await.is_some() {}
     }
 
     /// A log that could not be reached may be another when it can: it is compared with the
@@ -170,6 +211,7 @@ impl<F: Follow> Follower<F> {
         self.partitions
             .iter()
             .filter(|(partition, _)| self.resting.get(partition).is_none_or(|until| *until <= now))
+            .filter(|(partition, _)| !self.partitions_saving.contains(partition))
             .map(|(partition, following)| Position::new(*partition, following.at.offset))
             .collect()
     }
@@ -186,6 +228,7 @@ impl<F: Follow> Follower<F> {
                 self.stop(partition, stop);
             }
         }
+        self.rest_where_full().await?;
         let after = self.positions();
         if after.is_empty() {
             return Ok(false);
@@ -218,6 +261,24 @@ impl<F: Follow> Follower<F> {
         Ok(any)
     }
 
+    /// Leaves those partitions alone for now whose queues are full.
+    async fn rest_where_full(&mut self) -> Result<(), StoreError> {
+        let partitions = self.positions().into_iter().map(|position| position.partition);
+        let partitions: Vec<u16> = partitions.collect();
+        let fills = partitions.iter().flat_map(|partition| self.follow.fills(*partition)).collect();
+        let full = self.work.full_queues(self.follow.name(), fills).await?;
+        let now = self.work.now();
+        for partition in partitions {
+            let Some(following) = self.partitions.get_mut(&partition) else { continue };
+            let is_full = full.iter().any(|queue| queue.partition == partition);
+            if !following.rest.is_over(is_full, now) {
+                self.resting.insert(partition, now + REST);
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles a page, and begins to queue what comes of it.
     async fn take_page(&mut self, partition: u16, events: &[RecordedEvent]) -> Result<(), Stop> {
         let Some(following) = self.partitions.get(&partition) else { return Ok(()) };
         let held = Arc::clone(&following.held);
@@ -228,22 +289,42 @@ impl<F: Follow> Follower<F> {
         let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
             return Ok(());
         };
-        let next = Position::new(partition, following.at.offset + 1);
         let offset = last.position.offset;
         let to = Checkpoint { partition, offset, event_id: Some(last.id) };
-        self.save(&held, to, &rows).await?;
-        if let Some(following) = self.partitions.get_mut(&partition) {
-            following.at = to;
-        }
-        self.work.shared.unknowns.gone(self.follow.name(), &next);
+        let (work, name) = (Arc::clone(&self.work), self.follow.name().to_owned());
+        let events = events.len();
+        self.partitions_saving.insert(partition);
+        self.saving.spawn(async move {
+            let saving = AssertUnwindSafe(save(&work, name, &held, to, &rows)).catch_unwind();
+            let panicked = |_| Err(Stop::Unavailable("queueing panicked".to_owned()));
+            let result = saving.await.unwrap_or_else(panicked);
+            Saved { held, to, events, result }
+        });
         Ok(())
     }
 
-    async fn save(&self, held: &Arc<Held>, to: Checkpoint, rows: &[QueuedRow]) -> Result<(), Stop> {
-        let (name, lease) = (self.follow.name().to_owned(), held.lease.clone());
-        let advance = Advance { name, lease, to };
-        let saved = self.work.store().enqueue(to.partition, rows, Some(&advance)).await?;
-        if saved { Ok(()) } else { Err(Stop::Fenced) }
+    /// Goes on behind a page that was queued.
+    fn go_on(&mut self, saved: Option<Saved>) {
+        let Some(Saved { held, to, events, result }) = saved else { return };
+        let partition = to.partition;
+        self.partitions_saving.remove(&partition);
+        // It may have been given up meanwhile.
+        let of = self.partitions.get_mut(&partition).filter(|of| Arc::ptr_eq(&of.held, &held));
+        let Some(following) = of else { return };
+        match result {
+            Ok(()) => {
+                let next = Position::new(partition, following.at.offset + 1);
+                following.at = to;
+                self.partition_failures.remove(&partition);
+                self.work.shared.unknowns.gone(self.follow.name(), &next);
+            }
+            Err(stop) => {
+                if matches!(stop, Stop::Unavailable(_)) {
+                    self.page.failed(events);
+                }
+                self.stop(partition, stop);
+            }
+        }
     }
 
     async fn take_partitions(&mut self) {
@@ -261,12 +342,15 @@ impl<F: Follow> Follower<F> {
         }
         for held in held {
             let partition = held.lease.partition;
-            if self.partitions.contains_key(&partition) || self.resting.contains_key(&partition) {
+            let is_left = self.resting.contains_key(&partition)
+                || self.partitions_saving.contains(&partition);
+            if is_left || self.partitions.contains_key(&partition) {
                 continue;
             }
             match self.begin(&held).await {
                 Ok(at) => {
-                    self.partitions.insert(partition, Following { held, at });
+                    let rest = Rest::default();
+                    self.partitions.insert(partition, Following { held, at, rest });
                 }
                 Err(stop) => self.stop(partition, stop),
             }
@@ -296,7 +380,7 @@ impl<F: Follow> Follower<F> {
         }
         let at = Checkpoint { partition, offset, event_id };
         if stored.is_none() && !self.follow.begins_at_start() {
-            self.save(held, at, &[]).await?;
+            save(&self.work, self.follow.name().to_owned(), held, at, &[]).await?;
         }
         Ok(at)
     }
@@ -310,8 +394,9 @@ impl<F: Follow> Follower<F> {
         let rest = match stop {
             Stop::Unavailable(reason) => {
                 tracing::warn!(follower = name, partition, reason, "it is tried again");
-                self.failures += 1;
-                wait_for_others(self.failures)
+                let failures = self.partition_failures.entry(partition).or_default();
+                *failures += 1;
+                wait_for_others(*failures)
             }
             Stop::Fenced => {
                 tracing::info!(follower = name, partition, "another process has taken over");
@@ -333,6 +418,20 @@ impl<F: Follow> Follower<F> {
         };
         self.resting.insert(partition, self.work.now() + rest);
     }
+}
+
+/// Queues rows with the checkpoint that says so.
+async fn save(
+    work: &Work,
+    name: String,
+    held: &Held,
+    to: Checkpoint,
+    rows: &[QueuedRow],
+) -> Result<(), Stop> {
+    let advance = Advance { name, lease: held.lease.clone(), to };
+    let saved = work.store().enqueue(to.partition, rows, Some(&advance)).await?;
+    work.has_queued(to.partition, rows);
+    if saved { Ok(()) } else { Err(Stop::Fenced) }
 }
 
 /// Returns the id of the event at a position.

@@ -26,6 +26,7 @@ mod pruner;
 mod published;
 mod publishers;
 mod quarantine;
+mod queue_bounds;
 mod received;
 mod relay;
 mod relay_lag;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
     AnyMessage, BusMessage, BusPlace, BusRecord, Delivery as _, Encoded, EventStore as _, Format,
-    Id, MAX_PAYLOAD_BYTES, MessageId, Metadata, NewOutboxRow, OutboxKind, Position, QueuedRow,
-    Recorded, RecordedEvent, SharedDelivery, StoreError, StoredContent, StreamId, Target,
-    validate_rows,
+    Id, MAX_PAYLOAD_BYTES, MessageId, Metadata, NewOutboxRow, OutboxKind, Position, Queue,
+    QueuedRow, Recorded, RecordedEvent, SharedDelivery, StoreError, StoredContent, StreamId,
+    Target, validate_rows,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -284,6 +284,12 @@ pub(super) fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {
         .map_err(|panic| PolicyError::Failed(format!("it panicked: {}", panic_text(&*panic))))
 }
 
+/// The queue of what policies send to a target.
+fn queue_to<'t>(shared: &Shared, target: &'t str) -> (OutboxKind, &'t str) {
+    let remote = shared.remote.contains(target);
+    if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Bulk, target) }
+}
+
 /// The effects that send what a policy returned. Their ids are those of the event, the policy and
 /// the command's place in what it returned.
 fn rows<T: Target>(
@@ -296,8 +302,7 @@ fn rows<T: Target>(
 ) -> Result<Vec<QueuedRow>, PolicyError> {
     let metadata =
         serde_json::to_string(metadata).map_err(|e| PolicyError::Failed(describe(&e)))?;
-    let remote = shared.remote.contains(T::NAME);
-    let (kind, target) = if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Bulk, T::NAME) };
+    let (kind, target) = queue_to(shared, T::NAME);
     let mut rows = Vec::with_capacity(commands.len());
     for (n, (id, command)) in (0..).zip(commands) {
         let recipient = id.stream();
@@ -423,6 +428,18 @@ pub(crate) struct RegisteredPolicy {
     pub(crate) target: &'static str,
     pub(crate) from_start: bool,
     pub(crate) policy: Arc<dyn ErasedPolicy>,
+}
+
+impl RegisteredPolicy {
+    /// The queues of a partition that it adds to: that of its target, and its own.
+    pub(super) fn fills(&self, shared: &Shared, partition: u16) -> Vec<Queue> {
+        let queue = |(kind, target): (OutboxKind, &str)| Queue {
+            partition,
+            kind,
+            target: target.to_owned(),
+        };
+        [queue_to(shared, self.target), (OutboxKind::Policy, &*self.name)].map(queue).into()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

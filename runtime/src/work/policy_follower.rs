@@ -116,6 +116,10 @@ impl Follow for PolicyFollower {
         self.policy.from_start
     }
 
+    fn fills(&self, partition: u16) -> Vec<Queue> {
+        self.policy.fills(&self.work.shared, partition)
+    }
+
     async fn take_over(&mut self, held: &Arc<Held>, _: Option<Checkpoint>) -> Result<(), Stop> {
         let partition = held.lease.partition;
         if held.is_from_dead() {

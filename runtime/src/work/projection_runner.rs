@@ -20,6 +20,7 @@ use super::projections::{
     ErasedProjection as _, Fault, Poison, Registered, before, is_at_work, projection_worker,
     queued, refused,
 };
+use super::queue_bounds::Rest;
 use crate::load::size;
 use crate::unknowns::Newer;
 
@@ -94,8 +95,11 @@ struct Runner<'r, P, M> {
     /// Those of them that have something in the queue, with the version that was set aside last, if
     /// this runner did.
     queued: BTreeMap<StreamId, Option<Version>>,
-    /// Partitions that wait for newer code, and when they are tried again.
-    unknown: BTreeMap<u16, Duration>,
+    /// Partitions that are left alone for now, until when: they wait for newer code, or for room in the
+    /// queue.
+    resting: BTreeMap<u16, Duration>,
+    /// Of partitions in which something waits.
+    rests: BTreeMap<u16, Rest>,
     state: ProjectionState,
     looked: Option<Duration>,
     page: Page,
@@ -122,7 +126,8 @@ where
             rebuilds: 0,
             waiting: BTreeMap::new(),
             queued: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            rests: BTreeMap::new(),
             state: ProjectionState::default(),
             looked: None,
             page: Page::new(FIRST_PAGE, LARGEST_PAGE),
@@ -276,9 +281,10 @@ where
                 work.pause(LOOK_AT_STATE).await;
                 continue;
             }
-            self.unknown.retain(|_, until| *until > work.now());
+            self.resting.retain(|_, until| *until > work.now());
+            self.rest_where_full().await?;
             let after: Vec<Position> = (0..work.shared.log.partitions)
-                .filter(|partition| !self.unknown.contains_key(partition))
+                .filter(|partition| !self.resting.contains_key(partition))
                 .map(|partition| Position::new(partition, self.offset(partition)))
                 .collect();
             if after.is_empty() {
@@ -292,7 +298,7 @@ where
             if is_behind {
                 continue;
             }
-            if self.unknown.is_empty() {
+            if self.resting.is_empty() {
                 self.caught_up().await?;
             }
             self.wait(&after).await?;
@@ -440,7 +446,7 @@ where
             return Err(Fault::Newer(at, newer));
         }
         self.work.leases.withdraw(worker, meeting.is_first);
-        self.unknown.insert(at.partition, self.work.now() + LOOK_AT_STATE);
+        self.resting.insert(at.partition, self.work.now() + LOOK_AT_STATE);
         Ok(())
     }
 
@@ -452,6 +458,24 @@ where
         }
     }
 
+    /// Leaves those partitions alone for now of which too many events wait already.
+    async fn rest_where_full(&mut self) -> Result<(), Fault> {
+        let (log, worker) = (self.work.shared.log, &self.held.lease.worker);
+        let waiting = self.waiting.keys().map(|stream| log.partition_of(stream));
+        let partitions: BTreeSet<u16> =
+            waiting.filter(|partition| !self.resting.contains_key(partition)).collect();
+        let queues = partitions.iter().map(|partition| queue_of::<P>(*partition)).collect();
+        let full = self.work.full_queues(worker, queues).await?;
+        let now = self.work.now();
+        for partition in partitions {
+            let is_full = full.iter().any(|queue| queue.partition == partition);
+            if !self.rests.entry(partition).or_default().is_over(is_full, now) {
+                self.resting.insert(partition, now + LOOK_AT_STATE);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks which streams of these events have something in the queue: what waited may have been done
     /// since.
     async fn look_at_queue(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
@@ -459,9 +483,7 @@ where
         let waiting = events.iter().filter(|event| self.waiting.contains_key(&event.stream));
         let partitions: BTreeSet<u16> = waiting.map(|event| event.position.partition).collect();
         for partition in partitions {
-            let target = projection_worker(P::NAME);
-            let queue = Queue { partition, kind: OutboxKind::Policy, target };
-            let streams = self.work.store().queued_streams(&queue).await?;
+            let streams = self.work.store().queued_streams(&queue_of::<P>(partition)).await?;
             let streams = streams.into_iter().filter(|s| self.waiting.contains_key(s));
             self.queued.extend(streams.map(|stream| (stream, None)));
         }
@@ -545,6 +567,7 @@ where
         }
         for (partition, rows) in rows {
             self.work.store().enqueue(partition, &rows, None).await?;
+            self.work.has_queued(partition, &rows);
         }
         Ok(())
     }
@@ -574,6 +597,11 @@ fn stays_queued(queued: &mut BTreeMap<StreamId, Option<Version>>, event: &Record
         queued.remove(&event.stream);
     }
     waits
+}
+
+/// The queue of a partition's events that a projection was not given yet.
+fn queue_of<P: Projection>(partition: u16) -> Queue {
+    Queue { partition, kind: OutboxKind::Policy, target: projection_worker(P::NAME) }
 }
 
 /// The checkpoints after events in order.

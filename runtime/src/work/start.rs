@@ -25,6 +25,7 @@ use super::projections::{self, ErasedProjection, projection_worker};
 use super::pruner::{PRUNE, prune};
 use super::published::Published;
 use super::publishers::Publishers;
+use super::queue_bounds::QueueBounds;
 use super::received::{RECEIVED, serve_worker};
 use super::relay::Relay;
 use super::relay_lag::report_lag;
@@ -167,6 +168,7 @@ impl Plans {
             publishers: Publishers::new(self.bus.as_ref().and_then(EventBus::max_publishers)),
             subscriptions: Arc::default(),
             log_limit: std::sync::Mutex::default(),
+            queue_bounds: QueueBounds::default(),
             served: self.served.clone(),
             leases: leases.clone(),
             wake: ringing,

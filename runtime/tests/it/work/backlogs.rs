@@ -1,40 +1,41 @@
 //! Backlogs: what policies and consumers queue, and what does not wait behind it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Codecs, EventStore as _, Metadata, QueuedRow, Recorded, WorkQueues as _,
+    BusRecord, Codecs, EventStore as _, Metadata, QueuedRow, Recorded, WorkQueues as _,
 };
-use composable_rust_runtime::AppBuilder;
+use composable_rust_runtime::{AppBuilder, Attempts, ForeignRecord, Settings};
+use composable_rust_testing::InMemoryEventBus;
 use tokio::time::Instant;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out};
 use super::node::Node;
-use super::world::{World, heard, millis, started, tell_to};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
 type Commands = Vec<(Id<Actor>, In)>;
 
 const STREAMS: u32 = 20;
-const EVENTS: u32 = 1_000;
 
-/// Records many events of `source…` without a policy.
-async fn record(world: &World) {
+/// Records many events of each `source…` without a policy.
+async fn record(world: &World, events: u32) {
     let app = world.builder(world.memory.clone()).build().unwrap();
     for stream in 0..STREAMS {
-        tell_to(&app, &format!("source{stream}"), Act::Notes((0..EVENTS).collect())).await;
+        tell_to(&app, &format!("source{stream}"), Act::Notes((0..events).collect())).await;
     }
 }
 
 /// Tells the copy of each source what it notes.
 fn copying(builder: AppBuilder) -> AppBuilder {
-    let copies = |recorded: &Recorded<Out>| match &recorded.event {
+    let copy = |recorded: &Recorded<Out>| match &recorded.event {
         Out::Did(Act::Note(n), _) if recorded.stream.id().starts_with("source") => {
             vec![(Actor::id(format!("copy-{}", recorded.stream.id())), In::Do(Act::Note(*n)))]
         }
         _ => Commands::new(),
     };
-    builder.on::<Actor, Actor, Commands>("copy", copies).policy_from_start()
+    builder.on::<Actor, Actor, Commands>("copy", copy).policy_from_start()
 }
 
 /// A store whose appends take as long as a replica's.
@@ -61,7 +62,7 @@ async fn time_to_answer(app: &composable_rust_runtime::App, round: u32) -> Durat
 #[tokio::test(start_paused = true)]
 async fn instances_are_answered_while_a_policy_catches_up() {
     let world = World::new();
-    record(&world).await;
+    record(&world, 1_000).await;
     let app = started(copying(world.builder(slow(&world))));
     tokio::time::sleep(millis(1_000)).await;
     for round in 0..3 {
@@ -109,4 +110,140 @@ async fn only_what_waited_when_a_process_died_is_handled_with_caution() {
     world.quiet().await;
     let settled = node.counts()["settle"];
     assert!((2_000..3_500).contains(&settled), "{settled} calls, one for each suspect");
+}
+
+/// The rows of the fullest queue.
+fn fullest(world: &World) -> usize {
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    for stored in world.memory.outbox() {
+        let partition = world.memory.log().partition_of(&stored.stream);
+        *counts.entry((partition, stored.row.kind, stored.row.target)).or_default() += 1;
+    }
+    counts.into_values().max().unwrap_or_default()
+}
+
+/// The most rows that a queue had until something is so.
+async fn fullest_until(world: &World, mut is_so: impl AsyncFnMut() -> bool) -> usize {
+    let mut most = 0;
+    eventually("it is done", async || {
+        tokio::time::sleep(millis(100)).await;
+        most = most.max(fullest(world));
+        is_so().await
+    })
+    .await;
+    most
+}
+
+/// What does not fit into the queue stays in the log until there is room.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_catches_up_keeps_its_queue_within_bounds() {
+    const EVENTS: u32 = 400;
+    const BOUND: usize = 400;
+    let world = World::new();
+    record(&world, EVENTS).await;
+    let builder = copying(world.builder(slow(&world))).settings(|of| of.queue_rows = BOUND);
+    let app = started(builder);
+    let heads = async || {
+        let checkpoints = world.memory.load_checkpoints("follow/copy").await.unwrap();
+        checkpoints.iter().map(|of| of.offset).sum::<u64>() >= u64::from(STREAMS * EVENTS)
+    };
+    let most = fullest_until(&world, heads).await;
+    assert!((BOUND..=BOUND + 1_000).contains(&most), "{most}");
+    fullest_until(&world, async || world.memory.outbox().is_empty()).await;
+    for stream in 0..STREAMS {
+        let notes: Vec<_> = (0..EVENTS).map(|n| format!("note {n}")).collect();
+        assert_eq!(log(&app, &format!("copy-source{stream}")).await, notes);
+    }
+}
+
+/// A queue of which nothing gets on does not stop a policy for ever.
+#[tokio::test(start_paused = true)]
+async fn a_policy_goes_on_slowly_past_a_queue_that_is_stuck() {
+    let world = World::new();
+    record(&world, 400).await;
+    world.broken.set(true);
+    let tells = |recorded: &Recorded<Out>| match &recorded.event {
+        Out::Did(Act::Note(n), _) if recorded.stream.id() == "last" => {
+            vec![(Actor::id("copy"), In::Do(Act::Note(*n)))]
+        }
+        Out::Did(Act::Note(n), _) if recorded.stream.id().starts_with("source") => {
+            vec![(Actor::id("fragile"), In::Do(Act::Fragile(*n)))]
+        }
+        _ => Commands::new(),
+    };
+    let builder = world.builder(world.memory.clone());
+    let builder = builder.on::<Actor, Actor, Commands>("copy", tells).policy_from_start();
+    let forever = Attempts { most: u32::MAX, ..Attempts::default() };
+    let settings = |of: &mut Settings| (of.queue_rows, of.attempts) = (100, forever);
+    let app = started(builder.settings(settings));
+    let begun = Instant::now();
+    tell_to(&app, "last", Act::Note(7)).await;
+    heard(&app, "copy", "note 7").await;
+    let took = begun.elapsed();
+    assert!(took > millis(10_000), "{took:?}: it did not rest");
+}
+
+/// A topic's backlog stays on the topic, and what comes behind it waits its turn.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_catches_up_keeps_its_queue_within_bounds() {
+    const BOUND: usize = 500;
+    const RECORDS: u32 = 8_000;
+    let (world, bus) = (World::new(), InMemoryEventBus::new());
+    for n in 0..RECORDS {
+        let (key, payload) = ((n % 4).to_string(), (n / 4).to_string());
+        let (key, payload) = (Some(key.into_bytes()), Some(payload.into_bytes()));
+        bus.publish_record("old", BusRecord { key, headers: Vec::new(), payload });
+    }
+    let copy = |record: &ForeignRecord| -> Commands {
+        let number = std::str::from_utf8(record.payload.as_deref().unwrap()).unwrap();
+        let to = Actor::id(format!("copy{}", record.key_text().unwrap()));
+        vec![(to, In::Do(Act::Note(number.parse().unwrap())))]
+    };
+    let builder = world.builder(slow(&world)).event_bus(bus.clone());
+    let builder = builder.on_topic::<Actor, Commands>("old", "copy", copy);
+    let app = started(builder.settings(|of| of.queue_rows = BOUND));
+    tokio::time::sleep(millis(1_000)).await;
+    let took = time_to_answer(&app, 0).await;
+    assert!(took < millis(1_000), "{took:?}");
+    let notes_of = |key: u32| {
+        let app = app.clone();
+        async move { log(&app, &format!("copy{key}")).await }
+    };
+    let is_done = async || {
+        notes_of(0).await.len() + notes_of(3).await.len() == usize::try_from(RECORDS / 2).unwrap()
+    };
+    let most = fullest_until(&world, is_done).await;
+    assert!((BOUND..=BOUND + 1_000).contains(&most), "{most}");
+    fullest_until(&world, async || world.memory.outbox().is_empty()).await;
+    for key in 0..4 {
+        let notes: Vec<_> = (0..RECORDS / 4).map(|n| format!("note {n}")).collect();
+        assert_eq!(notes_of(key).await, notes);
+    }
+}
+
+/// A partition that is locked, as by a long erasure, holds up no other.
+#[tokio::test(start_paused = true)]
+async fn a_policy_goes_on_in_other_partitions_while_one_is_locked() {
+    let world = World::new();
+    let partition = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
+    let (locked, other) = ("source0", (1..).map(|n| format!("source{n}")));
+    let other = { other }.find(|id| partition(id) != partition(locked)).unwrap();
+    let node = Node::new(world.memory.clone());
+    let app = started(copying(world.builder(node.clone())));
+    tell_to(&app, locked, Act::Note(0)).await;
+    heard(&app, "copy-source0", "note 0").await;
+    node.lock(Some(partition(locked)));
+    for n in 1..=20 {
+        tell_to(&app, locked, Act::Note(n)).await;
+        let begun = Instant::now();
+        tell_to(&app, &other, Act::Note(n)).await;
+        heard(&app, &format!("copy-{other}"), &format!("note {n}")).await;
+        let took = begun.elapsed();
+        assert!(took < millis(1_000), "{took:?}");
+    }
+    node.lock(None);
+    heard(&app, "copy-source0", "note 20").await;
+    world.quiet().await;
+    let notes: Vec<_> = (0..=20).map(|n| format!("note {n}")).collect();
+    assert_eq!(log(&app, "copy-source0").await, notes);
 }

@@ -68,6 +68,8 @@ struct Plan {
     crash_at: Option<(u64, bool)>,
     /// Every batch that holds an append to it is not done and reported as unavailable.
     failing: Option<StreamId>,
+    /// What is queued in this partition waits for a lock, in vain.
+    locked: Option<u16>,
     /// What becomes of the rows of the next loads.
     rewrites: VecDeque<Rewrite>,
     /// Loads whose rows are not all read, now and at most.
@@ -145,6 +147,12 @@ impl<S: Send + Sync> Node<S> {
     /// Whatever holds an append to the stream fails from now on; nothing does without one.
     pub(crate) fn fail_appends_of(&self, stream: Option<StreamId>) {
         self.plan().failing = stream;
+    }
+
+    /// What is queued in the partition waits five seconds from now on and is refused; nothing does without
+    /// one.
+    pub(crate) fn lock(&self, partition: Option<u16>) {
+        self.plan().locked = partition;
     }
 
     /// What the next load gives is changed so, after those that were already told.
@@ -430,6 +438,11 @@ impl<S: EventStore> WorkQueues for Node<S> {
         rows: &[QueuedRow],
         advance: Option<&Advance>,
     ) -> Result<bool, StoreError> {
+        let locked = self.plan().locked;
+        if locked == Some(partition) && !rows.is_empty() {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            return Err(StoreError::unavailable("the partition is locked"));
+        }
         self.pass("enqueue", self.store.enqueue(partition, rows, advance)).await
     }
 
