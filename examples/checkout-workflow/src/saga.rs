@@ -2,8 +2,9 @@
 //!
 //! A refused step did not happen, so undoing begins with the one before. After a timeout nobody
 //! knows, so it begins with the step itself: a target takes the undoing of what never reached it,
-//! and refuses that from then on. What is not undone in time is asked for again. Where undoing is
-//! refused, the rest is undone all the same, and the checkout ends stuck: a person has to act.
+//! and refuses that from then on. What is not undone in time is asked for again, after pauses that
+//! double up to 128 times the first. Where undoing is refused, the rest is undone all the same, and
+//! the checkout ends stuck: a person has to act.
 
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct Checkout {
     pub status: Status,
     /// The steps whose undoing was refused.
     pub kept: Vec<Step>,
+    /// The number of timeouts of the undoing under way.
+    pub timeouts: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -107,6 +110,7 @@ impl Aggregate for Checkout {
         if let Out::Refused(Undo(step)) = event {
             self.kept.push(step);
         }
+        self.timeouts = if matches!(event, Out::TimedOut(Undo(_))) { self.timeouts + 1 } else { 0 };
         let end = if self.kept.is_empty() { Compensated } else { Stuck };
         self.status = match event {
             Out::Started(cart) => {
@@ -141,7 +145,8 @@ impl Aggregate for Checkout {
             Undo(Charge) => payment(ToPayment::Cancel),
             Undo(Reserve) => stock(ToStock::Release { order: Order::id(id) }),
         };
-        request.merge(effects![after(*ctx.env(), In::TimedOut(task)).with_id("task")])
+        let patience = ctx.env().saturating_mul(1 << self.timeouts.min(7));
+        request.merge(effects![after(patience, In::TimedOut(task)).with_id("task")])
     }
 
     fn is_finished(&self) -> bool {

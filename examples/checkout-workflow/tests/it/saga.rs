@@ -49,12 +49,12 @@ fn every_task() -> impl Iterator<Item = Task> {
     STEPS.into_iter().flat_map(|step| [Do(step), Undo(step)])
 }
 
-fn patience(task: Task) -> Reactions<In> {
-    effects![after(PATIENCE, In::TimedOut(task)).with_id("task")]
-}
-
 /// What follows when the checkout begins with `task`.
 fn asks(task: Task) -> Reactions<In> {
+    asks_and_waits(task, PATIENCE)
+}
+
+fn asks_and_waits(task: Task, patience: Duration) -> Reactions<In> {
     let request: Reactions<In> = match task {
         Do(Place) => effects![dispatch(&order(), OrderCommand::Place(cart())).tag(task)],
         Do(Reserve) => {
@@ -76,7 +76,7 @@ fn asks(task: Task) -> Reactions<In> {
         Undo(Charge) => effects![dispatch(&payment(), PaymentCommand::Cancel).tag(task)],
         Undo(Ship) => effects![dispatch(&parcel(), ShippingCommand::Cancel).tag(task)],
     };
-    request.merge(patience(task))
+    request.merge(effects![after(patience, In::TimedOut(task)).with_id("task")])
 }
 
 /// The answer that does `task`.
@@ -271,16 +271,24 @@ fn steps_are_undone_in_reverse_order() {
 }
 
 #[test]
-fn what_is_not_undone_in_time_is_asked_for_again() {
+fn what_is_not_undone_in_time_is_asked_for_again_more_and_more_rarely() {
     for step in STEPS {
-        checkout(waiting(Undo(step)))
-            .when(In::TimedOut(Undo(step)))
-            .then([Out::TimedOut(Undo(step))])
-            .reacts(asks(Undo(step)))
-            .when(In::TimedOut(Undo(step)))
-            .then([Out::TimedOut(Undo(step))])
-            .reacts(asks(Undo(step)));
+        let mut events = waiting(Undo(step));
+        for factor in [2, 4, 8, 16, 32, 64, 128, 128, 128] {
+            checkout(events.clone())
+                .when(In::TimedOut(Undo(step)))
+                .then([Out::TimedOut(Undo(step))])
+                .reacts(asks_and_waits(Undo(step), PATIENCE * factor));
+            events.push(Out::TimedOut(Undo(step)));
+        }
     }
+    // The next step to undo begins anew.
+    let mut events = waiting(Undo(Ship));
+    events.extend([Out::TimedOut(Undo(Ship)), Out::TimedOut(Undo(Ship))]);
+    checkout(events)
+        .when(done(Undo(Ship)))
+        .then([Out::Done(Undo(Ship))])
+        .reacts(asks(Undo(Charge)));
 }
 
 #[test]
@@ -295,7 +303,12 @@ fn a_refused_refund_ends_stuck_with_everything_else_undone() {
         .when(done(Undo(Place)))
         .then([Out::Done(Undo(Place))])
         .then_finished()
-        .then_state(Checkout { cart: Some(cart()), status: Status::Stuck, kept: vec![Charge] });
+        .then_state(Checkout {
+            cart: Some(cart()),
+            status: Status::Stuck,
+            kept: vec![Charge],
+            ..Checkout::default()
+        });
 }
 
 #[test]
@@ -309,7 +322,8 @@ fn whatever_undoing_is_refused_the_rest_is_undone() {
                 checkout(waiting(Undo(step))).when(refusal).then([Out::Refused(Undo(step))]);
             let scenario =
                 if before.is_some() { scenario.reacts(expected) } else { scenario.then_finished() };
-            scenario.then_state(Checkout { cart: Some(cart()), status, kept: vec![step] });
+            let (cart, kept) = (Some(cart()), vec![step]);
+            scenario.then_state(Checkout { cart, status, kept, ..Checkout::default() });
         }
     }
 }
@@ -397,7 +411,7 @@ pub(crate) fn every_path() {
     after_a_refused_step_undoing_begins_with_the_one_before();
     after_a_timeout_undoing_begins_with_the_step_itself();
     steps_are_undone_in_reverse_order();
-    what_is_not_undone_in_time_is_asked_for_again();
+    what_is_not_undone_in_time_is_asked_for_again_more_and_more_rarely();
     a_refused_refund_ends_stuck_with_everything_else_undone();
     whatever_undoing_is_refused_the_rest_is_undone();
     all_that_could_not_be_undone_is_named();
