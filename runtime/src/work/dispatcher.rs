@@ -389,24 +389,30 @@ impl Dispatcher {
                     window.remove();
                 }
             }
-            if let Some(suspicion) = ended.suspicion {
-                self.quarantine.end(suspicion, &window_of(&ended.key));
-            }
             self.record(&ended, now);
             // What it stood behind was decided about meanwhile: it is read anew.
             let is_first = self.lanes.is_first(&ended.key, ended.serial);
             if ended.row.behind_parked && (!is_first || self.doubtful.contains_key(&ended.key)) {
-                self.executing.remove(&ended.key);
+                self.leave(&mut ended);
                 continue;
             }
             if let Some(change) = self.change(&mut ended) {
                 self.unsettled.entry(ended.key.0.partition).or_default().push((ended, change));
             } else {
-                self.executing.remove(&ended.key);
+                self.leave(&mut ended);
                 self.put_off(&ended, now);
             }
         }
         self.settle();
+    }
+
+    /// Lets others begin in the place of a row of which everything is on record. Before that, a suspect
+    /// that killed the process would have it blamed, too.
+    fn leave(&mut self, ended: &mut Finished) {
+        self.executing.remove(&ended.key);
+        if let Some(suspicion) = ended.suspicion.take() {
+            self.quarantine.end(suspicion, &window_of(&ended.key));
+        }
     }
 
     /// Writes what is to be written of those partitions of which nothing is being written.
@@ -417,10 +423,10 @@ impl Dispatcher {
                 continue;
             }
             // What they stand behind was decided about while they waited: they are read anew.
-            ended.retain(|(of, _)| {
+            ended.retain_mut(|(of, _)| {
                 let is_kept = !of.row.behind_parked || !self.doubtful.contains_key(&of.key);
                 if !is_kept {
-                    self.executing.remove(&of.key);
+                    self.leave(of);
                 }
                 is_kept
             });
@@ -551,7 +557,7 @@ impl Dispatcher {
         let now = self.work.now();
         let mut invalid = Vec::new();
         for ((mut ended, change), outcome) in ended.into_iter().zip(outcomes) {
-            self.executing.remove(&ended.key);
+            self.leave(&mut ended);
             // It may have been read anew.
             if let Some((serial, row)) = self.lanes.first(&ended.key) {
                 if row.place == ended.row.place {

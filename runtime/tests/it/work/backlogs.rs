@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusRecord, Codecs, EventStore as _, Metadata, QueuedRow, Recorded, WorkQueues as _,
+    BusRecord, Codecs, EventStore as _, Metadata, Queue, QueuePlace, QueuedRow, Recorded,
+    WorkQueues as _,
 };
 use composable_rust_runtime::{AppBuilder, Attempts, ForeignRecord, Settings};
 use composable_rust_testing::InMemoryEventBus;
@@ -110,6 +111,50 @@ async fn only_what_waited_when_a_process_died_is_handled_with_caution() {
     world.quiet().await;
     let settled = node.counts()["settle"];
     assert!((2_000..3_500).contains(&settled), "{settled} calls, one for each suspect");
+}
+
+/// A process may die of the next one: the one before must not be blamed for that, too.
+#[tokio::test(start_paused = true)]
+async fn what_may_have_killed_a_process_is_tried_once_the_one_before_is_settled() {
+    let world = World::new();
+    let dying = Node::new(world.memory.clone());
+    let _dead = world.start(dying.clone());
+    tokio::time::sleep(millis(1_000)).await;
+    dying.crash();
+    let rows: Vec<_> = (0..2).map(|n| note(&world, n)).collect();
+    let partition = world.memory.log().partition_of(&rows[0].stream);
+    assert!(world.memory.enqueue(partition, &rows, None).await.unwrap());
+    let (kind, target) = (rows[0].row.kind, rows[0].row.target.clone());
+    let queue = Queue { partition, kind, target };
+    let attempts = async || {
+        let from = [(queue.clone(), QueuePlace::default())];
+        let rows = world.memory.read_outbox(&from, 10).await.unwrap();
+        rows.into_iter().map(|row| row.attempts).collect::<Vec<_>>()
+    };
+    // It begins both, and dies.
+    let dying = Node::new(world.memory.clone());
+    dying.slow("append_events", Duration::from_secs(3_600));
+    let _dead = world.start(dying.clone());
+    eventually("both are begun", async || attempts().await == [1, 1]).await;
+    dying.crash();
+    let node = Node::new(world.memory.clone());
+    node.slow("settle", millis(1_000));
+    let _app = world.start(node);
+    let (mut one_is_gone, mut other_begins) = (None, None);
+    eventually("both are gone", async || {
+        tokio::time::sleep(millis(10)).await;
+        let attempts = attempts().await;
+        if attempts.len() == 1 {
+            one_is_gone.get_or_insert_with(Instant::now);
+            if attempts == [2] {
+                other_begins.get_or_insert_with(Instant::now);
+            }
+        }
+        attempts.is_empty()
+    })
+    .await;
+    let took = other_begins.unwrap() - one_is_gone.unwrap();
+    assert!(took >= millis(900), "{took:?}: it was begun before the one ahead was settled");
 }
 
 /// The rows of the fullest queue.
