@@ -1,4 +1,7 @@
 //! Single messages.
+//!
+//! Messages that are published at the same time travel together, and the broker counts their bytes
+//! together. What it refuses for its size is therefore sent once more, alone: its own size tells then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,30 +10,67 @@ use composable_rust_core::{BusError, BusMessage, PublishError};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use tokio::sync::OnceCell;
 
 use crate::apart::Apart;
 use crate::client::{Voice, is_refusal};
-use crate::error::{Failure, publish_error};
+use crate::error::{Failure, bus_error, publish_error};
 use crate::record::{headers, payload};
 
 pub(crate) type Client = Apart<FutureProducer<Voice>>;
 
-/// The producer of single messages. One that broke for good is replaced.
+/// The producer of single messages.
 pub(crate) struct SingleProducer {
+    together: Sender,
+    /// Opened when it is needed first.
+    alone: OnceCell<Sender>,
+}
+
+impl SingleProducer {
+    pub(crate) fn open(config: ClientConfig) -> Result<Self, KafkaError> {
+        Ok(Self { together: Sender::open(config)?, alone: OnceCell::new() })
+    }
+
+    /// Publishes a message to the topic of that name on the wire.
+    pub(crate) async fn publish(
+        &self,
+        topic: &str,
+        message: &BusMessage,
+        limit: Duration,
+    ) -> Result<(), PublishError> {
+        match self.together.publish(topic, message, limit).await {
+            Err(PublishError::Invalid(_)) => {
+                let alone = self.alone.get_or_try_init(async || {
+                    let mut config = self.together.config.clone();
+                    config.set("batch.num.messages", "1");
+                    Sender::open(config).map_err(bus_error)
+                });
+                // Its topic may take it later, once an operator has raised the limit.
+                match alone.await?.publish(topic, message, limit).await {
+                    Err(PublishError::Invalid(text)) => Err(PublishError::Refused(text)),
+                    published => published,
+                }
+            }
+            published => published,
+        }
+    }
+}
+
+/// A client, with what replaces it if it breaks for good.
+struct Sender {
     config: ClientConfig,
     voice: Voice,
     client: Mutex<Arc<Client>>,
 }
 
-impl SingleProducer {
-    pub(crate) fn open(config: ClientConfig) -> Result<Self, KafkaError> {
+impl Sender {
+    fn open(config: ClientConfig) -> Result<Self, KafkaError> {
         let voice = Voice::default();
         let client = Mutex::new(client(&config, &voice)?);
         Ok(Self { config, voice, client })
     }
 
-    /// Publishes a message to the topic of that name on the wire.
-    pub(crate) async fn publish(
+    async fn publish(
         &self,
         topic: &str,
         message: &BusMessage,
@@ -55,11 +95,7 @@ impl SingleProducer {
             Some((refusal, reason)) if is_refusal(&refusal) => {
                 BusError::from(Failure::new(error.to_string()).with_detail(Some(reason))).into()
             }
-            // Messages are sent together: another may be the one that is too large.
-            _ => match publish_error(error) {
-                PublishError::Invalid(text) => PublishError::Refused(text),
-                error => error,
-            },
+            _ => publish_error(error),
         }
     }
 

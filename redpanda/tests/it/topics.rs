@@ -7,6 +7,7 @@ use composable_rust_core::{
 };
 use composable_rust_redpanda::{Compression, ConnectError, RedpandaEventBus};
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -191,6 +192,12 @@ async fn what_is_too_large_for_its_topic_is_told_apart() {
     assert!(matches!(refused, Err(PublishError::Refused(_))), "{refused:?}");
     bus.publish(of(1_000)).await.unwrap();
 
+    // Those that are published at the same time are not refused with it.
+    let sizes = [900, 900, 3_000, 900, 900];
+    let outcomes = join_all(sizes.map(|bytes| bus.publish(of(bytes)))).await;
+    let refused: Vec<_> = outcomes.iter().map(Result::is_err).collect();
+    assert_eq!(refused, [false, false, true, false, false], "{outcomes:?}");
+
     let log = Uuid::new_v4();
     for batch in [vec![of(3_000)], vec![of(1_000), of(3_000)], vec![of(1_000); 3]] {
         let mut publisher = bus.publisher(&relay(log)).await.unwrap();
@@ -200,5 +207,5 @@ async fn what_is_too_large_for_its_topic_is_told_apart() {
     let mut publisher = bus.publisher(&relay(log)).await.unwrap();
     assert_eq!(publisher.resume_position().await.unwrap(), None);
     publisher.publish_batch(vec![of(1_000)], Some(at(1))).await.unwrap();
-    assert_eq!(take(&mut subscribe(&bus, &unique("billing"), &topic).await, 2).await.len(), 2);
+    assert_eq!(take(&mut subscribe(&bus, &unique("billing"), &topic).await, 6).await.len(), 6);
 }
