@@ -91,7 +91,7 @@ async fn rows_that_are_being_erased_are_settled_all_the_same() {
     let rows = read(&store).await;
     let mut foreign = database.connection().await;
     let mut erasure = foreign.begin().await.unwrap();
-    let erase = "select erase_stream($1, 'order-1')";
+    let erase = "select erase_elsewhere($1, 'order-1')";
     let partition = store.log().partition_of(&stream("order-1"));
     sqlx::query(erase)
         .bind(i16::try_from(partition).unwrap())
