@@ -1,10 +1,10 @@
 //! The positions of publishers: offsets of a group without members, with the event's id as metadata.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use composable_rust_core::{BusError, EventId, PublisherName, ResumePosition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::RedpandaEventBusBuilder;
@@ -67,12 +67,26 @@ impl Positions {
         })
     }
 
+    /// The committed offsets, however long the group's coordinator moves. librdkafka hands that error on.
+    fn committed(&self, wanted: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.client.committed_offsets(wanted.clone(), left) {
+                Err(error) if is_moving(&error) && !left.is_zero() => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                found => return found,
+            }
+        }
+    }
+
     /// The position that was committed last.
     pub(crate) fn read(&self) -> Result<Option<ResumePosition>, KafkaError> {
         let Place { topic, partition } = &self.place;
         let mut wanted = TopicPartitionList::with_capacity(1);
         wanted.add_partition(topic, *partition);
-        let found = self.client.committed_offsets(wanted, self.limit)?;
+        let found = self.committed(&wanted)?;
         self.listen();
         let Some(found) = found.find_partition(topic, *partition) else {
             return Ok(None);
@@ -105,4 +119,11 @@ impl Positions {
             let _ = self.client.poll(Duration::ZERO);
         }
     }
+}
+
+/// Whether a group's coordinator is being elected, moved or loaded.
+fn is_moving(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let moving = [CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator];
+    error.rdkafka_error_code().is_some_and(|code| moving.contains(&code))
 }
