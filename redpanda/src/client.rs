@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use composable_rust_core::BusError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -10,6 +11,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 
 use crate::builder::HEADROOM_BYTES;
+use crate::error::{Failure, bus_error};
 use crate::{Compression, LostPosition, RedpandaEventBusBuilder};
 
 /// What all clients have in common: how to reach the brokers and be let in.
@@ -127,7 +129,7 @@ pub(crate) struct Voice {
 
 impl Voice {
     /// The last error, which is often more telling than the one a call ended with.
-    pub(crate) fn last_error(&self) -> Option<(KafkaError, String)> {
+    fn last_error(&self) -> Option<(KafkaError, String)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -138,6 +140,17 @@ impl Voice {
 
     pub(crate) fn forget_undelivered(&self) {
         *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// An error of a call, with the reason for which the brokers do not let this client in, if they do
+    /// not.
+    pub(crate) fn explain(&self, error: KafkaError) -> BusError {
+        match self.last_error() {
+            Some((refusal, reason)) if is_refusal(&refusal) => {
+                Failure::new(error.to_string()).with_detail(Some(reason)).into()
+            }
+            _ => bus_error(error),
+        }
     }
 
     fn note(&self, error: KafkaError, reason: &str) {
@@ -151,7 +164,7 @@ impl Voice {
 }
 
 /// Whether a broker, or librdkafka in its name, does not let us in.
-pub(crate) fn is_refusal(error: &KafkaError) -> bool {
+fn is_refusal(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -6,15 +6,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{BusError, BusMessage, PublishError};
+use composable_rust_core::{BusMessage, PublishError};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::OnceCell;
 
 use crate::apart::Apart;
-use crate::client::{Voice, is_refusal};
-use crate::error::{Failure, bus_error, publish_error};
+use crate::client::Voice;
+use crate::error::{bus_error, publish_error};
 use crate::record::{headers, payload};
 
 pub(crate) type Client = Apart<FutureProducer<Voice>>;
@@ -89,13 +89,10 @@ impl Sender {
         }
     }
 
-    /// With the reason for which the brokers do not let this client in, if they do not.
     fn explained(&self, error: KafkaError) -> PublishError {
-        match self.voice.last_error() {
-            Some((refusal, reason)) if is_refusal(&refusal) => {
-                BusError::from(Failure::new(error.to_string()).with_detail(Some(reason))).into()
-            }
-            _ => publish_error(error),
+        match publish_error(error.clone()) {
+            PublishError::Unavailable(_) => self.voice.explain(error).into(),
+            refusal => refusal,
         }
     }
 

@@ -9,6 +9,7 @@ use composable_rust_core::{BusError, PublishError};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::util::Timeout;
 
 use crate::RedpandaEventBusBuilder;
@@ -127,7 +128,7 @@ impl Topics {
         let there = match &mut *listed {
             Some((at, there)) if at.elapsed() < LIST_INTERVAL => there,
             listed => {
-                let there = list(admin(settings)?, settings.connect_timeout).await?;
+                let there = list(settings).await?;
                 &mut listed.insert((Instant::now(), there)).1
             }
         };
@@ -154,13 +155,19 @@ fn admin(settings: &RedpandaEventBusBuilder) -> Result<Apart<AdminClient<Voice>>
     Ok(Apart::new(admin))
 }
 
-/// The names of all topics that the brokers show us. Asking for one by name may create it.
-async fn list(
-    admin: Apart<AdminClient<Voice>>,
-    limit: Duration,
-) -> Result<BTreeSet<String>, BusError> {
+/// The names of all topics that the brokers show us. Asking for one by name may create it. (An admin
+/// client would not tell why the brokers do not let it in: nothing takes its events.)
+async fn list(settings: &RedpandaEventBusBuilder) -> Result<BTreeSet<String>, BusError> {
+    let (config, limit) = (common(settings), settings.connect_timeout);
     let listing = tokio::task::spawn_blocking(move || {
-        let metadata = admin.inner().fetch_metadata(None, limit).map_err(bus_error)?;
+        let voice = Voice::default();
+        let client: BaseProducer<Voice> =
+            config.create_with_context(voice.clone()).map_err(bus_error)?;
+        let client = Apart::new(client);
+        let metadata = client.client().fetch_metadata(None, limit).map_err(|error| {
+            (0..3).for_each(|_| client.poll(Duration::ZERO));
+            voice.explain(error)
+        })?;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     });
     listing.await.map_err(join_error)?
