@@ -108,8 +108,9 @@ impl App {
         }
     }
 
-    /// How many messages have come again to instances here and changed nothing, since the app was
-    /// built: redeliveries, and commands with a key that was used before.
+    /// The number of messages since the app was built that have come again to instances here and
+    /// changed nothing: redeliveries, and commands with a key that was used before. What would be
+    /// refused again on an unchanged state is not counted, for nobody has to look it up.
     pub fn absorbed(&self) -> u64 {
         self.0.shared.absorbed.load(Ordering::Relaxed)
     }
