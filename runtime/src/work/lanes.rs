@@ -17,12 +17,12 @@ pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
 /// What the first rows of lanes take up while they are executed: each room has a bound of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Room {
+    pub(crate) class: Class,
     /// The kind, with the aggregate type, gateway, policy or topic.
     pub(crate) window: (OutboxKind, String),
-    pub(crate) class: Class,
 }
 
-/// Why some rows of a window are executed apart from the others, in the order in which they begin.
+/// Why some rows are executed apart from the others, in the order in which they begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
     /// Not executed, but parked behind another row.
@@ -345,7 +345,7 @@ impl Lanes {
         }
     }
 
-    /// The rooms that lanes stand in line for, in order of classes for each window.
+    /// The rooms that lanes stand in line for, in order of classes.
     pub(crate) fn rooms(&self) -> Vec<Room> {
         self.lines.keys().cloned().collect()
     }

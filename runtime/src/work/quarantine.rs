@@ -27,7 +27,8 @@ const SUSPECTS: usize = 16;
 pub(crate) enum Suspicion {
     /// It waited when a process died that may have worked on it.
     Waited,
-    /// It was begun, and how that ended is not on record. It is tried last, alone.
+    /// It was begun, and how that ended is not on record. It is tried alone, once nothing that waited
+    /// is under way.
     Begun,
 }
 
@@ -55,7 +56,7 @@ impl Quarantine {
     pub(super) fn admits(&self, suspicion: Suspicion, executor: &(OutboxKind, String)) -> bool {
         match suspicion {
             Suspicion::Waited => self.waited.get(executor).is_none_or(|busy| *busy < SUSPECTS),
-            Suspicion::Begun => self.begun == 0,
+            Suspicion::Begun => self.begun == 0 && self.waited.values().all(|busy| *busy == 0),
         }
     }
 
@@ -75,8 +76,8 @@ impl Quarantine {
     }
 }
 
-/// How long a suspect that was begun so often waits after a takeover, so that others get on before
-/// it may kill again; `None` when its attempts are used up.
+/// The wait of a suspect that was begun so often after a takeover, so that others get on before it may
+/// kill again; `None` when its attempts are used up.
 pub(super) fn wait_of_begun(attempts: Attempts, begun: u32) -> Option<Duration> {
     attempts.wait_after(begun)
 }

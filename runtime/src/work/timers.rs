@@ -172,7 +172,9 @@ impl Timers {
             .collect();
         let (mut longest, mut put_off) = (MOST_WAIT, Vec::new());
         let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
-        for timer in due.timers {
+        // What waited goes before what may have killed a process.
+        let (begun, others): (Vec<_>, Vec<_>) = due.timers.into_iter().partition(|of| of.begun);
+        for timer in others.into_iter().chain(begun) {
             let key = (timer.stream.clone(), timer.firing.clone());
             let of = (timer.stream.category().to_owned(), timer.partition);
             let Some(held) = self.held.get(&of).map(Arc::clone) else { continue };
