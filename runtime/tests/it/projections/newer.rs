@@ -1,0 +1,135 @@
+//! Events that only newer code knows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{EventStore, ProjectionState, StoredContent};
+use composable_rust_runtime::App;
+
+use crate::account::{Account, AccountCommand as In};
+
+use super::{
+    AddUp, Model, TokioClock, assert_exact, deposit, failure, handle, pass, process, settle, state,
+    store,
+};
+
+/// Code of an earlier release: it knows fewer events.
+mod earlier {
+    use composable_rust_core::prelude::*;
+    use composable_rust_core::{Projection, ProjectionError, Recorded};
+
+    use crate::account::Seen;
+    use crate::projections::Totals;
+
+    #[derive(Debug, Clone, PartialEq, Message)]
+    pub(super) enum AccountEvent {
+        Deposited { cents: i64, seen: Seen },
+    }
+
+    pub(super) struct AddUp;
+
+    impl Projection for AddUp {
+        const NAME: &'static str = "totals";
+        const CATEGORIES: &'static [&'static str] = &["account"];
+        type Event = AccountEvent;
+        type Connection = Totals;
+
+        async fn project(
+            &self,
+            recorded: &Recorded<AccountEvent>,
+            totals: &mut Totals,
+        ) -> Result<(), ProjectionError> {
+            let AccountEvent::Deposited { cents, .. } = recorded.event;
+            let id = recorded.stream.id().to_owned();
+            *totals.cents.entry(id).or_default() += cents;
+            totals.seen.push((recorded.stream.clone(), recorded.version.get()));
+            Ok(())
+        }
+
+        async fn clear(&self, totals: &mut Totals) -> Result<(), ProjectionError> {
+            *totals = Totals::default();
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn newer_events_are_left_to_newer_code() {
+    let (store, model) = (store(), Model::default());
+    let old = App::builder(store.clone())
+        .clock(TokioClock)
+        .projection(earlier::AddUp, model.clone())
+        .build()
+        .unwrap();
+    old.start();
+    let writer = crate::account::app(&store);
+    deposit(&writer, "1", 1).await;
+    pass(5).await;
+    assert_eq!(model.get().cents["1"], 1);
+    writer.handle(&Account::id("1")).send(In::Withdraw { cents: 1 }).await.unwrap();
+    deposit(&writer, "1", 2).await;
+    pass(120).await;
+    assert_eq!(model.get().cents["1"], 1, "it stops before what it does not know");
+    let state = old.projection::<earlier::AddUp>().status().await.unwrap().state;
+    assert_eq!(state, ProjectionState::Running, "nothing is wrong");
+    let new = process(&store, &AddUp::default(), &model);
+    settle(&new).await;
+    assert_exact(&store, &model);
+    drop(old);
+}
+
+/// Code that lacks a variant stops only where there is an event of it, and fails when no other comes.
+#[tokio::test(start_paused = true)]
+async fn what_no_running_code_knows_fails_the_projection_in_time() {
+    let (store, model) = (store(), Model::default());
+    let old = App::builder(store.clone())
+        .clock(TokioClock)
+        .settings(|settings| settings.unknown_after = Duration::from_secs(60))
+        .projection(earlier::AddUp, model.clone())
+        .build()
+        .unwrap();
+    old.start();
+    let writer = crate::account::app(&store);
+    deposit(&writer, "1", 1).await;
+    let account = writer.handle(&Account::id("1"));
+    let withdrawn = account.send(In::Withdraw { cents: 1 }).await.unwrap();
+    let (version, at) = (withdrawn.version, withdrawn.position.unwrap());
+    deposit(&writer, "1", 2).await;
+    let other = (2..100)
+        .map(|n| n.to_string())
+        .find(|id| store.log().partition_of(&Account::id(id).stream()) != at.partition);
+    let other = other.unwrap();
+    pass(5).await;
+    for cents in 1..=3 {
+        let position = deposit(&writer, &other, cents).await;
+        handle(&old).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    }
+    assert_eq!(model.get().cents, BTreeMap::from([("1".into(), 1), (other, 6)]));
+    assert_eq!(state(&old).await, ProjectionState::Running, "newer code may come");
+    let unknown = old.unknown();
+    let shown = |of: &composable_rust_runtime::Unknown| {
+        (of.what.clone(), of.worker.clone(), of.waiting, of.example.clone(), of.is_overdue)
+    };
+    let worker = "project/totals".to_owned();
+    let expected = ("`account.withdrawn`".to_owned(), worker, 1, at.to_string(), false);
+    assert_eq!(unknown.iter().map(shown).collect::<Vec<_>>(), [expected]);
+
+    let reason = failure(&old).await;
+    assert!(reason.contains("no running code knows `account.withdrawn`"), "{reason}");
+    assert!(reason.contains(&at.to_string()), "{reason}");
+    assert!(old.unknown()[0].is_overdue);
+    // Resumed in vain, it fails at once.
+    handle(&old).resume().await.unwrap();
+    pass(5).await;
+    assert!(matches!(state(&old).await, ProjectionState::Failed { .. }));
+
+    let stream = Account::id("1").stream();
+    let first = store.all_events().into_iter().find(|event| event.stream == stream).unwrap();
+    let StoredContent::Present(deposit) = first.content else { panic!("it has content") };
+    store.override_event(&stream, version, &deposit).await.unwrap();
+    handle(&old).resume().await.unwrap();
+    settle(&old).await;
+    assert_eq!(model.get().cents["1"], 4);
+    assert_eq!(old.unknown(), []);
+}

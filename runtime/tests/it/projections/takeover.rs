@@ -1,0 +1,265 @@
+//! Processes that take over from each other, and logs that are another or went back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use composable_rust_core::prelude::*;
+use composable_rust_core::{
+    Clock, EventStore, Projection, ProjectionError, ProjectionState, ReadModel, Recorded,
+    StoreError,
+};
+use composable_rust_runtime::App;
+use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
+
+use crate::account::{Account, AccountEvent, Process};
+
+use super::{
+    AddUp, Model, TokioClock, Totals, assert_exact, deposit, failure, handle, pass, process,
+    settle, state, store,
+};
+
+#[tokio::test(start_paused = true)]
+async fn another_process_takes_over() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let first = process(&store, &add_up, &model);
+    pass(1).await;
+    let second = process(&store, &add_up, &model);
+    for n in 0..20 {
+        let position = deposit(&second, &(n % 3).to_string(), 1).await;
+        handle(&second).wait_for(position, Duration::from_secs(5)).await.unwrap();
+    }
+    drop(first);
+    for n in 0..20 {
+        deposit(&second, &(n % 3).to_string(), 1).await;
+    }
+    pass(20).await;
+    settle(&second).await;
+    assert_exact(&store, &model);
+}
+
+/// Whoever slept through its lease writes nothing more.
+#[tokio::test(start_paused = true)]
+async fn who_is_late_writes_nothing() {
+    let (memory, model) = (store(), Model::default());
+    let (slow, quick) = (AddUp::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let first = process(&store, &slow, &model);
+    deposit(&first, "1", 1).await;
+    settle(&first).await;
+    // Its leases lapse while it reads.
+    store.next_reads([Fault::Delay(Duration::from_secs(120)); 8]);
+    store.next_writes([Fault::Delay(Duration::from_secs(120)); 8]);
+    let second = process(&memory, &quick, &model);
+    pass(60).await;
+    for _ in 0..10 {
+        deposit(&second, "1", 1).await;
+    }
+    settle(&second).await;
+    assert_eq!(model.get().cents["1"], 11);
+    let asked = slow.0.asked.lock().unwrap().len();
+    pass(600).await;
+    for _ in 0..10 {
+        deposit(&second, "1", 1).await;
+    }
+    settle(&second).await;
+    assert_exact(&memory, &model);
+    println!("the first was asked for {asked} events");
+    drop(first);
+}
+
+/// Writes the checkpoints that are there again, under another epoch.
+async fn written_under(model: &Model, epoch: u64) {
+    let mut transaction = model.begin().await.unwrap();
+    let log = InMemoryEventStore::new().log().id;
+    let record = model.lock(&mut transaction, AddUp::NAME, log).await.unwrap();
+    model.advance(&mut transaction, AddUp::NAME, epoch, &record.checkpoints).await.unwrap();
+    model.commit(transaction).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_outranked_is_claimed_anew() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    let soon = TokioClock.now() + Duration::from_secs(2);
+    written_under(&model, u64::try_from(soon.as_micros()).unwrap()).await;
+    let position = deposit(&app, "1", 2).await;
+    handle(&app).wait_for(position, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(state(&app).await, ProjectionState::Running);
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_outranked_fails() {
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    for _ in 0..2 {
+        written_under(&model, u64::MAX / 2).await;
+        deposit(&app, "1", 2).await;
+        let reason = failure(&app).await;
+        assert!(reason.contains("epoch") && reason.contains("rebuild"), "{reason}");
+        assert_eq!(model.get().cents["1"], 1, "a higher epoch was here");
+        handle(&app).resume().await.unwrap();
+    }
+    failure(&app).await;
+    handle(&app).rebuild().await.unwrap();
+    pass(5).await;
+    settle(&app).await;
+    assert_exact(&store, &model);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_rebuilt_runs_only_when_it_has_caught_up() {
+    let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let app = process(&store, &add_up, &model);
+    for n in 1..=3 {
+        deposit(&app, "1", n).await;
+    }
+    settle(&app).await;
+    for n in 0..40 {
+        // A second one begins while the end of the first is found.
+        store.next_reads([Fault::Delay(Duration::from_millis(300)); 8]);
+        handle(&app).rebuild().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(n * 50)).await;
+        handle(&app).rebuild().await.unwrap();
+        while state(&app).await == ProjectionState::Rebuilding {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(model.get().seen.len(), 3, "after {n}");
+        store.recover();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_belongs_to_another_log_is_left_alone() {
+    let (one, model, add_up) = (store(), Model::default(), AddUp::default());
+    let two = store().with_log_id(uuid::Uuid::from_u128(2));
+    let first = process(&one, &add_up, &model);
+    deposit(&first, "1", 1).await;
+    settle(&first).await;
+    let second = process(&two, &add_up, &model);
+    deposit(&second, "2", 2).await;
+    let reason = failure(&second).await;
+    assert!(reason.contains("belongs to the log"), "{reason}");
+    let others = handle(&second);
+    let refused = [others.rebuild().await, others.pause().await, others.resume().await];
+    assert!(refused.iter().all(|r| matches!(r, Err(StoreError::Invalid(_)))), "{refused:?}");
+    deposit(&first, "1", 4).await;
+    settle(&first).await;
+    assert_exact(&one, &model);
+    drop(first);
+    // Its log is gone.
+    others.adopt().await.unwrap();
+    pass(5).await;
+    settle(&second).await;
+    assert_exact(&two, &model);
+    let first = process(&one, &add_up, &model);
+    assert!(failure(&first).await.contains("belongs to the log"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_went_back_stops_it() {
+    let (full, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&full, &add_up, &model);
+    for _ in 0..5 {
+        deposit(&app, "1", 1).await;
+    }
+    settle(&app).await;
+    drop(app);
+    pass(60).await;
+    for events in [2, 5, 9] {
+        // A log of other events, shorter or longer.
+        let restored = store();
+        let app = process(&restored, &add_up, &model);
+        for _ in 0..events {
+            deposit(&app, "1", 100).await;
+        }
+        let reason = failure(&app).await;
+        assert!(reason.contains("rebuild"), "{reason}");
+        assert_eq!(model.get().cents["1"] % 100, 5, "it writes nothing");
+        handle(&app).resume().await.unwrap();
+        pass(10).await;
+        assert!(matches!(state(&app).await, ProjectionState::Failed { .. }), "nothing is better");
+        if events == 9 {
+            handle(&app).rebuild().await.unwrap();
+            pass(10).await;
+            settle(&app).await;
+            assert_exact(&restored, &model);
+        }
+        drop(app);
+        pass(60).await;
+        if events != 9 {
+            let mut transaction = model.begin().await.unwrap();
+            let running = ProjectionState::Running;
+            model.set_state(&mut transaction, AddUp::NAME, &running).await.unwrap();
+            model.commit(transaction).await.unwrap();
+        }
+    }
+}
+
+/// One of several projections; it counts the events that its process is asked for.
+struct Counts<const N: usize>(Arc<AtomicU64>);
+
+impl<const N: usize> Projection for Counts<N> {
+    const NAME: &'static str = ["a", "b", "c", "d"][N];
+    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
+    type Event = AccountEvent;
+    type Connection = Totals;
+
+    async fn project(
+        &self,
+        _: &Recorded<AccountEvent>,
+        _: &mut Totals,
+    ) -> Result<(), ProjectionError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn clear(&self, _: &mut Totals) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_share_the_projections() {
+    let (store, model) = (store(), Model::default());
+    let process = |count: &Arc<AtomicU64>| {
+        let app = App::builder(store.clone())
+            .aggregate::<Account>(Process::new())
+            .clock(TokioClock)
+            .projection(Counts::<0>(Arc::clone(count)), model.clone())
+            .projection(Counts::<1>(Arc::clone(count)), model.clone())
+            .projection(Counts::<2>(Arc::clone(count)), model.clone())
+            .projection(Counts::<3>(Arc::clone(count)), model.clone())
+            .build()
+            .unwrap();
+        app.start();
+        app
+    };
+    let counts = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
+    let first = process(&counts[0]);
+    pass(10).await;
+    let second = process(&counts[1]);
+    pass(30).await;
+    deposit(&first, "1", 1).await;
+    pass(5).await;
+    let counted = || counts.each_ref().map(|count| count.swap(0, Ordering::SeqCst));
+    assert_eq!(counted(), [2, 2, 0]);
+    let third = process(&counts[2]);
+    pass(30).await;
+    deposit(&first, "1", 1).await;
+    pass(5).await;
+    let shares = counted();
+    assert!(shares.iter().all(|share| (1..=2).contains(share)), "{shares:?}");
+    assert!(first.shutdown(Duration::from_secs(20)).await);
+    pass(30).await;
+    deposit(&second, "1", 1).await;
+    pass(5).await;
+    assert_eq!(counted(), [0, 2, 2]);
+    drop((second, third));
+}
