@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::kafka::Kafka;
 use crate::server::Server;
 use crate::session::Session;
-use crate::{bench, ci, guard, msrv, status, suite};
+use crate::{bench, ci, guard, msrv, prose, status, suite};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -62,6 +62,16 @@ enum Task {
     },
     /// Check the workspace with the oldest supported Rust
     Msrv,
+    /// Check the wording of docs, comments and Markdown files
+    ///
+    /// Prints each offence as `file:line: rule: text`. Three rules: at most 3 % of a crate's doc
+    /// summaries begin with What, How, Whether, Where, Why, Who, Whom, Whose or Which; phrases of
+    /// the stop list are absent; comment lines in Rust have at most 100 columns.
+    Prose {
+        /// Check one crate only, named by its folder (`core`, `examples/counter`)
+        #[arg(long = "crate", value_name = "NAME")]
+        only: Option<String>,
+    },
     /// Take down what the parent started, once its end of standard input closes
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard,
@@ -77,6 +87,7 @@ impl Cli {
             Task::Postgres { slow_commit, command } => postgres(slow_commit, &command),
             Task::Kafka { command } => kafka(&command),
             Task::Msrv => msrv::run(),
+            Task::Prose { only } => prose::run(only.as_deref()),
             Task::Guard => {
                 guard::keep();
                 Ok(ExitCode::SUCCESS)

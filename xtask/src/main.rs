@@ -1,4 +1,5 @@
-//! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `kafka`, `bench`, `msrv`.
+//! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `kafka`, `bench`, `msrv`,
+//! `prose`.
 //!
 //! Whatever needs PostgreSQL gets a server of its own from [`server`], whatever needs Kafka a broker
 //! from [`kafka`]; a [`guard`] process takes them down however this process ends.
@@ -20,6 +21,7 @@ mod kraft;
 mod msrv;
 mod package_manager;
 mod program;
+mod prose;
 mod server;
 mod session;
 mod signals;
