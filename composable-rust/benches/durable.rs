@@ -18,8 +18,8 @@ use composable_rust::prelude::*;
 use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::testing::InMemoryEventStore;
 use composable_rust::{
-    Append, Encoded, EventId, EventStore, ExpectedVersion, GroupCommit, NewEvent, SharedEventStore,
-    StreamId,
+    Append, EncodedMessage, EventId, EventStore, ExpectedVersion, GroupCommit, NewEvent,
+    SharedEventStore, StreamId,
 };
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use support::{ROUNDS, Ticket, median, rate, repeat_for, report, section, sell};
@@ -371,7 +371,7 @@ async fn append_batches(url: &str) -> f64 {
 }
 
 fn new_event() -> NewEvent {
-    let content = Encoded {
+    let content = EncodedMessage {
         name: "ticket.sold".into(),
         version: 1,
         codec: "bincode".into(),

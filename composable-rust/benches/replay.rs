@@ -189,7 +189,7 @@ async fn idle_instances() {
     section("Idle live instances");
     let app = App::builder(InMemoryEventStore::new())
         .aggregate::<Ticket>(())
-        .settings(|settings| settings.live_instances = 1_000_000)
+        .settings(|settings| settings.max_live_instances = 1_000_000)
         .build()
         .expect("a correct app");
     let count = 100_000_u64;

@@ -85,7 +85,7 @@ pub trait Aggregate:
     type Environment: Send + Sync + 'static;
 
     /// Raised when `apply` changes its meaning: snapshots of older folds lapse.
-    const FOLD: u32 = 1;
+    const SNAPSHOT_VERSION: u32 = 1;
 
     /// What happens when `command` arrives.
     fn decide(&self, command: Self::Command, ctx: &Context<Self>) -> Decision<Self>;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    Encoded, ExpectedVersion, Firing, MessageId, NewEvent, Position, StreamId, Timestamp, Version,
+    ArmedTimer, EncodedMessage, ExpectedVersion, MessageId, NewEvent, Position, StreamId,
+    Timestamp, Version,
 };
 
 /// Everything that one step of one stream commits: all of it or nothing.
@@ -18,15 +19,15 @@ pub struct Append {
     /// Events, in order; none checks the version and stores the rest.
     pub events: Vec<NewEvent>,
     /// What the inbox remembers of the messages that this append handles.
-    pub marks: Vec<NewMark>,
+    pub inbox: Vec<NewInboxEntry>,
     /// Effects to be executed after the commit, in order.
     pub outbox: Vec<NewOutboxRow>,
     /// Timers that this append fires: it requires exactly these armings and deletes them, before
     /// `timers` are changed.
-    pub fires: Vec<Firing>,
+    pub fired_timers: Vec<ArmedTimer>,
     /// `true` if all timers that were armed before go, parked ones too, before `timers` are changed: the
     /// instance is finished, or was before a later message of the append.
-    pub clears_timers: bool,
+    pub cancels_timers: bool,
     /// Timers to be armed or cancelled, in order; one of the id that is parked goes with it.
     pub timers: Vec<TimerChange>,
 }
@@ -38,11 +39,11 @@ impl Append {
             stream,
             expected,
             events: Vec::new(),
-            marks: Vec::new(),
+            inbox: Vec::new(),
             outbox: Vec::new(),
-            fires: Vec::new(),
+            fired_timers: Vec::new(),
             timers: Vec::new(),
-            clears_timers: false,
+            cancels_timers: false,
         }
     }
 
@@ -55,15 +56,15 @@ impl Append {
 
     /// The same with `marks`.
     #[must_use]
-    pub fn with_marks(mut self, marks: Vec<NewMark>) -> Self {
-        self.marks = marks;
+    pub fn with_inbox(mut self, marks: Vec<NewInboxEntry>) -> Self {
+        self.inbox = marks;
         self
     }
 
     /// Bytes of payloads and metadata; what bounds a batch.
     pub fn size(&self) -> usize {
         let events = self.events.iter().map(|e| e.content.bytes.len() + e.metadata.len());
-        let marks = self.marks.iter().map(|m| m.answer.len());
+        let marks = self.inbox.iter().map(|m| m.outcome.len());
         let outbox = self.outbox.iter().map(|o| o.content.bytes.len() + o.metadata.len());
         let timers = self.timers.iter().map(|t| match t {
             TimerChange::Arm(timer) => timer.content.bytes.len() + timer.metadata.len(),
@@ -75,7 +76,7 @@ impl Append {
 
 /// A message's entry in the inbox, made by the append that handles it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewMark {
+pub struct NewInboxEntry {
     /// The message.
     pub message_id: MessageId,
     /// Of the message's content: the same id with another digest is another message.
@@ -85,12 +86,12 @@ pub struct NewMark {
     /// How many events it caused.
     pub event_count: u32,
     /// What it was answered, opaque to the store.
-    pub answer: Vec<u8>,
+    pub outcome: Vec<u8>,
 }
 
 /// A message's entry in the inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct InboxEntry {
     /// The message.
     pub message_id: MessageId,
     /// Of the message's content.
@@ -98,7 +99,7 @@ pub struct Mark {
     /// Where the stream stood once the message was handled.
     pub receipt: Receipt,
     /// What it was answered.
-    pub answer: Vec<u8>,
+    pub outcome: Vec<u8>,
 }
 
 /// Where a stream stood once a message was handled.
@@ -162,7 +163,7 @@ pub struct NewOutboxRow {
     /// The addressed instance's stream; empty for a gateway.
     pub recipient: String,
     /// The command or request.
-    pub content: Encoded,
+    pub content: EncodedMessage,
     /// [`Metadata`](crate::Metadata) as JSON text.
     pub metadata: String,
 }
@@ -189,7 +190,7 @@ pub struct NewTimer {
     /// When it fires.
     pub due: Due,
     /// The command it delivers.
-    pub content: Encoded,
+    pub content: EncodedMessage,
     /// [`Metadata`](crate::Metadata) as JSON text.
     pub metadata: String,
 }
@@ -205,7 +206,7 @@ pub enum Due {
 
 /// What became of one append of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AppendOutcome {
     /// It is committed, now or by an earlier call with the same content.
     Committed {
         /// The version after its last event.
@@ -217,7 +218,7 @@ pub enum Verdict {
         actual: Version,
     },
     /// Nothing of it was written: these of its messages were handled before.
-    Duplicate(Vec<Mark>),
+    Duplicate(Vec<InboxEntry>),
     /// Nothing of it was written: the stream is not where the writer requires it. Load it and
     /// decide again; the same append cannot succeed.
     Conflict {
@@ -228,5 +229,5 @@ pub enum Verdict {
     Closed,
     /// Nothing of it was written: these of the timers that it fires (by index) are not armed so any
     /// more, and never will be again.
-    Void(Vec<usize>),
+    StaleTimers(Vec<usize>),
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::message::{decode_value, encode_value};
-use crate::{DecodeError, Encoded, Format, Kind, MAX_PAYLOAD_BYTES, Message, StreamId};
+use crate::{
+    DecodeError, EncodedMessage, Format, MAX_PAYLOAD_BYTES, Message, MessageKind, StreamId,
+};
 
 /// Turns encoded content into what is stored, and back.
 ///
@@ -127,7 +129,7 @@ impl Codecs {
         &self,
         stream: &StreamId,
         message: &M,
-    ) -> Result<Encoded, CodecError> {
+    ) -> Result<EncodedMessage, CodecError> {
         self.seal(stream, message.kind(), message.encode(self.writer.format())?)
     }
 
@@ -140,12 +142,17 @@ impl Codecs {
         &self,
         stream: &StreamId,
         message: &crate::AnyMessage,
-    ) -> Result<Encoded, CodecError> {
+    ) -> Result<EncodedMessage, CodecError> {
         self.seal(stream, message.kind(), message.encode(self.writer.format())?)
     }
 
-    fn seal(&self, stream: &StreamId, kind: &Kind, bytes: Vec<u8>) -> Result<Encoded, CodecError> {
-        Ok(Encoded {
+    fn seal(
+        &self,
+        stream: &StreamId,
+        kind: &MessageKind,
+        bytes: Vec<u8>,
+    ) -> Result<EncodedMessage, CodecError> {
+        Ok(EncodedMessage {
             name: Cow::Borrowed(kind.name),
             version: kind.version,
             codec: self.writer.name(),
@@ -161,7 +168,7 @@ impl Codecs {
     pub fn decode<M: Message>(
         &self,
         stream: &StreamId,
-        content: &Encoded,
+        content: &EncodedMessage,
     ) -> Result<M, DecodeError> {
         let (format, bytes) = self.open(stream, content)?;
         M::decode(&content.name, content.version, format, &bytes)
@@ -175,7 +182,7 @@ impl Codecs {
     pub fn open<'b>(
         &self,
         stream: &StreamId,
-        content: &'b Encoded,
+        content: &'b EncodedMessage,
     ) -> Result<(Format, Cow<'b, [u8]>), DecodeError> {
         let codec = self.reader(&content.codec)?;
         let bytes = codec.open(stream, &content.name, &content.bytes).map_err(|source| {

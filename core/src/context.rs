@@ -113,8 +113,8 @@ impl<'a, A: Aggregate> Context<'a, A> {
     /// To whom the outcome is answered. The events of this message go there by themselves; keep the
     /// address to [`answer`](crate::answer) with an event of a later message, which something outside
     /// sends.
-    pub fn reply_address(&self) -> crate::ReplyAddress {
-        crate::ReplyAddress(self.incoming.metadata.return_addresses.clone())
+    pub fn return_path(&self) -> crate::ReturnPath {
+        crate::ReturnPath(self.incoming.metadata.return_addresses.clone())
     }
 
     /// What the aggregate was registered with.

@@ -33,21 +33,21 @@ impl<A: Aggregate> Outcome<A> {
     label = "not a `{E}`",
     note = "an aggregate records what its `type Event` names"
 )]
-pub trait EventOf<E> {
+pub trait IntoEvent<E> {
     /// The event.
-    fn event(self) -> E;
+    fn into_event(self) -> E;
 }
 
-impl<E: Message> EventOf<E> for E {
-    fn event(self) -> E {
+impl<E: Message> IntoEvent<E> for E {
+    fn into_event(self) -> E {
         self
     }
 }
 
 /// With a single implementation the compiler would infer the aggregate's event from what is
 /// recorded, and blame the aggregate. Nothing is a [`Nothing`].
-impl<E: Message> EventOf<Nothing> for E {
-    fn event(self) -> Nothing {
+impl<E: Message> IntoEvent<Nothing> for E {
+    fn into_event(self) -> Nothing {
         unreachable!("no aggregate has such events")
     }
 }
@@ -63,9 +63,9 @@ pub enum Nothing {}
 /// Never; the type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
 #[inline]
-pub fn record<A: Aggregate>(event: impl EventOf<A::Event>) -> Decision<A> {
+pub fn record<A: Aggregate>(event: impl IntoEvent<A::Event>) -> Decision<A> {
     let mut events = SmallVec::new();
-    events.push(event.event());
+    events.push(event.into_event());
     Ok(Outcome::new(events, false))
 }
 
@@ -75,10 +75,10 @@ pub fn record<A: Aggregate>(event: impl EventOf<A::Event>) -> Decision<A> {
 ///
 /// Never; the type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
-pub fn record_all<A: Aggregate, E: EventOf<A::Event>>(
+pub fn record_all<A: Aggregate, E: IntoEvent<A::Event>>(
     events: impl IntoIterator<Item = E>,
 ) -> Decision<A> {
-    Ok(Outcome::new(events.into_iter().map(E::event).collect(), false))
+    Ok(Outcome::new(events.into_iter().map(E::into_event).collect(), false))
 }
 
 /// Refuses the command.
@@ -109,14 +109,14 @@ pub fn unchanged<A: Aggregate>() -> Decision<A> {
 ///
 /// Never; the type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
-pub fn repeat<A: Aggregate>(event: impl EventOf<A::Event>) -> Decision<A> {
+pub fn repeat<A: Aggregate>(event: impl IntoEvent<A::Event>) -> Decision<A> {
     let mut events = SmallVec::new();
-    events.push(event.event());
+    events.push(event.into_event());
     Ok(Outcome::new(events, true))
 }
 
 /// Attaches durable effects to a decision.
-pub trait With<A: Aggregate> {
+pub trait DecisionExt<A: Aggregate> {
     /// The same decision with `effects`, which commit with its events, or alone if it has none. A
     /// rejection stays as it is.
     ///
@@ -130,7 +130,7 @@ pub trait With<A: Aggregate> {
     fn with(self, effects: Reactions<A::Command>) -> Decision<A>;
 }
 
-impl<A: Aggregate> With<A> for Result<Outcome<A>, A::Rejection> {
+impl<A: Aggregate> DecisionExt<A> for Result<Outcome<A>, A::Rejection> {
     fn with(self, effects: Reactions<A::Command>) -> Decision<A> {
         self.map(|mut outcome| {
             outcome.effects = outcome.effects.merge(effects);

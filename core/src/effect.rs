@@ -5,15 +5,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::durable::{AnswerCaller, CallGateway, Delay, DispatchCommand, EffectId};
-use crate::list::{Item, List};
+use crate::effect_list::{EffectList, IntoEffect};
+use crate::reaction::{CallGateway, Delay, DispatchCommand, EffectId, SendReply};
 use crate::{
-    AnyMessage, Append, BusMessage, EventId, Fingerprint, RecordedEvent, Snapshot, StoreError,
-    StreamId, Verdict, Version,
+    AnyMessage, Append, AppendOutcome, BusMessage, EventId, Fingerprint, Snapshot, StoreError,
+    StoredEvent, StreamId, Version,
 };
 
-/// What a reducer returns: `effects![…]`, [`Effects::none`](List::none) if nothing follows.
-pub type Effects<A> = List<Effect<A>>;
+/// What a reducer returns: `effects![…]`, [`Effects::none`](EffectList::none) if nothing follows.
+pub type Effects<A> = EffectList<Effect<A>>;
 
 /// What should happen, as a value. `A` is the action that comes back.
 ///
@@ -28,7 +28,7 @@ pub enum Effect<A> {
     /// Asks a gateway. Durable; a plain store refuses it.
     CallGateway(Box<CallGateway>),
     /// Answers a caller whose address was kept.
-    Answer(Box<AnswerCaller>),
+    Reply(Box<SendReply>),
     /// Brings an action back later.
     Delay(Box<Delay<A>>),
     /// Cancels what runs under an id.
@@ -43,9 +43,9 @@ pub enum Effect<A> {
     Sequential(Vec<Effect<A>>),
     /// Anything else: runs, and may bring an action back.
     Future(Pin<Box<dyn Future<Output = Option<A>> + Send>>),
-    /// An [`EventSourced`](crate::EventSourced) aggregate recorded this event.
+    /// An [`AggregateReducer`](crate::AggregateReducer) aggregate recorded this event.
     Record(AnyMessage),
-    /// An [`EventSourced`](crate::EventSourced) aggregate refused with this.
+    /// An [`AggregateReducer`](crate::AggregateReducer) aggregate refused with this.
     Reject(AnyMessage),
 }
 
@@ -112,9 +112,9 @@ pub enum DbOperation {
 #[derive(Debug, Clone, PartialEq)]
 pub enum DbOutcome {
     /// What became of the append.
-    Appended(Verdict),
+    Appended(AppendOutcome),
     /// The events, in order.
-    Events(Vec<RecordedEvent>),
+    Events(Vec<StoredEvent>),
     /// The snapshot is saved, or a newer one is there.
     Saved,
     /// The snapshot, if there is one.
@@ -137,7 +137,7 @@ impl<A: 'static> Effect<A> {
             Self::PublishEvent(message) => Effect::PublishEvent(message),
             Self::DispatchCommand(dispatch) => Effect::DispatchCommand(dispatch),
             Self::CallGateway(call) => Effect::CallGateway(call),
-            Self::Answer(answer) => Effect::Answer(answer),
+            Self::Reply(answer) => Effect::Reply(answer),
             Self::Delay(delay) => {
                 let Delay { id, due, action, detached } = *delay;
                 Effect::Delay(Box::new(Delay { id, due, action: f(action), detached }))
@@ -227,8 +227,8 @@ impl<A: 'static> Effects<A> {
     }
 }
 
-impl<A> Item<Self> for Effect<A> {
-    fn item(self) -> Self {
+impl<A> IntoEffect<Self> for Effect<A> {
+    fn into_effect(self) -> Self {
         self
     }
 }
@@ -239,7 +239,7 @@ impl<A: PartialEq> PartialEq for Effect<A> {
             (Self::PublishEvent(a), Self::PublishEvent(b)) => a == b,
             (Self::DispatchCommand(a), Self::DispatchCommand(b)) => a == b,
             (Self::CallGateway(a), Self::CallGateway(b)) => a == b,
-            (Self::Answer(a), Self::Answer(b)) => a == b,
+            (Self::Reply(a), Self::Reply(b)) => a == b,
             (Self::Delay(a), Self::Delay(b)) => a == b,
             (Self::Cancel(a), Self::Cancel(b)) => a == b,
             (Self::Cancellable(a, x), Self::Cancellable(b, y)) => a == b && x == y,
@@ -259,7 +259,7 @@ impl<A: fmt::Debug> fmt::Debug for Effect<A> {
             Self::PublishEvent(message) => message.fmt(f),
             Self::DispatchCommand(dispatch) => dispatch.fmt(f),
             Self::CallGateway(call) => call.fmt(f),
-            Self::Answer(answer) => answer.fmt(f),
+            Self::Reply(answer) => answer.fmt(f),
             Self::Delay(delay) => delay.fmt(f),
             Self::Cancel(id) => f.debug_tuple("Cancel").field(id).finish(),
             Self::Cancellable(id, effect) => {

@@ -6,7 +6,7 @@ use crate::{EventId, Metadata, Position, StreamId, Timestamp, Version};
 
 /// The content of a message as bytes, with all that is needed to read it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
+pub struct EncodedMessage {
     /// The stable name, such as `order.placed`.
     pub name: Cow<'static, str>,
     /// The version of the content's shape, from 1.
@@ -23,7 +23,7 @@ pub struct NewEvent {
     /// Unique, and the same when the same append is sent again.
     pub id: EventId,
     /// Name, version and content.
-    pub content: Encoded,
+    pub content: EncodedMessage,
     /// [`Metadata`] as JSON text.
     pub metadata: String,
 }
@@ -37,7 +37,7 @@ pub const CLOSED: &str = "$closed";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredContent {
     /// As it was appended, or as an operator replaced it.
-    Present(Encoded),
+    Present(EncodedMessage),
     /// Overwritten for good. A fold skips it.
     Erased,
     /// The stream ends here: nothing can be appended after it.
@@ -46,7 +46,7 @@ pub enum StoredContent {
 
 /// An event as the store keeps it, not yet decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedEvent {
+pub struct StoredEvent {
     /// Unique.
     pub id: EventId,
     /// The stream it belongs to.
@@ -57,13 +57,13 @@ pub struct RecordedEvent {
     pub position: Position,
     /// Its content, or why there is none.
     pub content: StoredContent,
-    /// [`Metadata`] as JSON text; empty once erased. Read it with [`RecordedEvent::metadata`].
+    /// [`Metadata`] as JSON text; empty once erased. Read it with [`StoredEvent::metadata`].
     pub metadata: String,
     /// When it was appended, by the store's clock.
     pub recorded_at: Timestamp,
 }
 
-impl RecordedEvent {
+impl StoredEvent {
     /// The stored name: that of the content, [`ERASED`] or [`CLOSED`].
     pub fn name(&self) -> &str {
         match &self.content {

@@ -61,7 +61,7 @@ impl From<&BusMessage> for BusRecord {
 
 /// Where a delivered message stands: its topic is the message's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BusPlace {
+pub struct TopicOffset {
     /// The partition of the topic.
     pub partition: i32,
     /// The offset within it; it rises with every message.
@@ -70,11 +70,11 @@ pub struct BusPlace {
 
 /// How far a group has come in one partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BusPosition {
+pub struct GroupOffset {
     /// The topic.
     pub topic: String,
     /// Where the last message stands that is done, as are all before it.
-    pub place: BusPlace,
+    pub at: TopicOffset,
     /// When that was published, if it is known: should another message stand there, the topic was made
     /// anew, and nothing of it is done.
     pub published_at: Option<Timestamp>,
@@ -122,7 +122,7 @@ pub trait Delivery: Send + Sync + 'static {
     }
 
     /// Where it stands in its topic.
-    fn place(&self) -> BusPlace;
+    fn offset(&self) -> TopicOffset;
 
     /// When it was published, by the clock of whoever published it or that of the bus. `None` if the
     /// bus does not say.
@@ -250,7 +250,7 @@ pub trait EventBus: Send + Sync + 'static {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send;
 
     /// As [`subscribe`](Self::subscribe), to topics of others: they are neither created nor prefixed, and
@@ -259,11 +259,11 @@ pub trait EventBus: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`subscribe`](Self::subscribe).
-    fn subscribe_foreign(
+    fn subscribe_external(
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send {
         self.subscribe(group, topics, known)
     }
@@ -341,7 +341,7 @@ pub enum PublishError {
     /// policy forbids it. Nothing was published. Repeat the call once an operator has seen to it; other
     /// topics are not concerned.
     #[error("the bus refuses the message: {0}")]
-    Refused(String),
+    Rejected(String),
     /// A message may have been published: publish it again; consumers see duplicates. Of a batch,
     /// nothing was published, or all of it: open the publisher anew, look at its
     /// [`resume_position`](Publisher::resume_position), and publish again.

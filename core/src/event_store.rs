@@ -9,8 +9,8 @@ use futures_util::stream::{self, Stream, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Append, Encoded, EventId, Fingerprint, LogSecret, Mark, MessageId, Position, RecordedEvent,
-    SharedEventStore, Snapshot, StreamId, Timestamp, Verdict, Version, WorkQueues,
+    Append, AppendOutcome, EncodedMessage, EventId, Fingerprint, InboxEntry, LogSecret, MessageId,
+    Position, SharedEventStore, Snapshot, StoredEvent, StreamId, Timestamp, Version, WorkQueues,
 };
 
 /// What is fixed when a log is created, and only read from then on.
@@ -26,8 +26,8 @@ pub struct LogInfo {
 
 impl LogInfo {
     /// Before the first event of every partition.
-    pub fn beginnings(&self) -> Vec<Position> {
-        Position::beginnings(self.partitions)
+    pub fn start_positions(&self) -> Vec<Position> {
+        Position::start_positions(self.partitions)
     }
 
     /// The partition of `stream`.
@@ -49,11 +49,11 @@ pub const MAX_APPEND_BYTES: usize = 64 * 1024 * 1024;
 
 /// A row of a load: a state to start from, then the events after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loaded {
+pub enum StreamRow {
     /// At most one, and before every event.
     Snapshot(Snapshot),
     /// In order of versions, without a gap.
-    Event(RecordedEvent),
+    Event(StoredEvent),
 }
 
 /// Snapshots of one stream that are of no use any more.
@@ -118,7 +118,7 @@ pub trait EventStore: WorkQueues {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<AppendOutcome>, StoreError>> + Send;
 
     /// The events of `stream` after version `after`, in order. One statement may be held open while
     /// the stream is read, so read it without waiting for anything else.
@@ -126,7 +126,7 @@ pub trait EventStore: WorkQueues {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a;
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a;
 
     /// The latest snapshot of `stream` that has this fingerprint, if any, and the events after it;
     /// all events otherwise. One round trip.
@@ -134,7 +134,7 @@ pub trait EventStore: WorkQueues {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a;
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a;
 
     /// One page of the log: of each given partition, up to `limit` events after the given offset,
     /// in order of offsets. One short statement for all of them.
@@ -142,7 +142,7 @@ pub trait EventStore: WorkQueues {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<RecordedEvent>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
     /// The highest offset of every partition, in order of partitions.
     fn heads(&self) -> impl Future<Output = Result<Vec<Position>, StoreError>> + Send;
@@ -185,11 +185,11 @@ pub trait EventStore: WorkQueues {
 
     /// What the inbox knows of a message. Read outside the lock: it proves nothing about an append
     /// that may still be committing.
-    fn load_mark(
+    fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> impl Future<Output = Result<Option<Mark>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<InboxEntry>, StoreError>> + Send;
 
     /// Overwrites payloads and metadata of every event of `stream` up to its present version with
     /// nothing, and what else is kept of it (overrides, snapshots, outbox, timers, answers).
@@ -211,7 +211,7 @@ pub trait EventStore: WorkQueues {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> impl Future<Output = Result<Verdict, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AppendOutcome, StoreError>> + Send;
 
     /// Stores a replacement beside the content of one event, which loads give from then on; the
     /// original stays. Snapshots at or past the event go. The way out when an event cannot be decoded
@@ -226,7 +226,7 @@ pub trait EventStore: WorkQueues {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The store's clock, which deadlines are set and compared by.
@@ -264,7 +264,7 @@ pub fn subscribe(
     store: &SharedEventStore,
     after: Vec<Position>,
     page: usize,
-) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + use<> {
+) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + use<> {
     let pages = stream::try_unfold((store.clone(), after), move |(store, mut after)| async move {
         loop {
             let events = store.read_log(&after, page).await?;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::Wire;
-use crate::{Kind, Message};
+use crate::{Message, MessageKind};
 
 /// A service outside that an aggregate asks with [`call`](crate::call), such as a payment provider.
 ///
@@ -39,7 +39,7 @@ pub trait Gateway: Send + Sync + Sized + 'static {
 /// Why a call did not answer.
 #[derive(Debug)]
 pub enum CallError<F> {
-    /// Final: the service refuses. It comes back as [`Answer::Failed`].
+    /// Final: the service refuses. It comes back as [`CallOutcome::Failed`].
     Failed(F),
     /// It may have happened. Counts as an attempt and is made again.
     Retry(Box<dyn std::error::Error + Send + Sync>),
@@ -48,7 +48,7 @@ pub enum CallError<F> {
 }
 
 /// How a call was answered.
-pub enum Answer<G: Gateway> {
+pub enum CallOutcome<G: Gateway> {
     /// The service's response.
     Done(G::Response),
     /// The service refuses, for good.
@@ -61,23 +61,23 @@ pub enum Answer<G: Gateway> {
 }
 
 /// A command type with a variant for the answers of `G`; derived per variant that holds an
-/// [`Answer`].
+/// [`CallOutcome`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no variant for the answers of `{G}`",
     label = "nothing in `{Self}` takes an `Answer<{G}>`",
     note = "add `SomeName(Answer<{G}>)` to it"
 )]
-pub trait ReceivesAnswer<G: Gateway>: Message {
+pub trait ReceivesOutcome<G: Gateway>: Message {
     /// What travels with the return address and comes back with the answer.
     type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
 
     /// The variant's name and version.
-    const KIND: &'static Kind;
+    const KIND: &'static MessageKind;
     /// The number of fields in the tag.
     const FIELDS: u16;
 
     /// The command that delivers the answer.
-    fn receive_answer(tag: Self::Tag, answer: Answer<G>) -> Self;
+    fn receive_outcome(tag: Self::Tag, answer: CallOutcome<G>) -> Self;
 
     /// The tag as it travels.
     #[doc(hidden)]
@@ -89,15 +89,15 @@ pub trait ReceivesAnswer<G: Gateway>: Message {
 /// What an answer variant's type says; lets the derive name the gateway whatever the type is called.
 /// `C` is the command type, as in `IsReply`.
 #[doc(hidden)]
-pub trait IsAnswer<C> {
+pub trait IsCallOutcome<C> {
     type Gateway: Gateway;
 }
 
-impl<G: Gateway, C> IsAnswer<C> for Answer<G> {
+impl<G: Gateway, C> IsCallOutcome<C> for CallOutcome<G> {
     type Gateway = G;
 }
 
-impl<G: Gateway> Clone for Answer<G> {
+impl<G: Gateway> Clone for CallOutcome<G> {
     fn clone(&self) -> Self {
         match self {
             Self::Done(response) => Self::Done(response.clone()),
@@ -108,7 +108,7 @@ impl<G: Gateway> Clone for Answer<G> {
     }
 }
 
-impl<G: Gateway> PartialEq for Answer<G> {
+impl<G: Gateway> PartialEq for CallOutcome<G> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Done(a), Self::Done(b)) => a == b,
@@ -120,7 +120,7 @@ impl<G: Gateway> PartialEq for Answer<G> {
     }
 }
 
-impl<G: Gateway> fmt::Debug for Answer<G> {
+impl<G: Gateway> fmt::Debug for CallOutcome<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done(response) => f.debug_tuple("Done").field(response).finish(),
@@ -139,7 +139,7 @@ enum Outcome {
     Unstorable,
 }
 
-impl<G: Gateway> Serialize for Answer<G> {
+impl<G: Gateway> Serialize for CallOutcome<G> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let wire = match self {
             Self::Done(response) => Wire::of(Outcome::Done, response),
@@ -151,7 +151,7 @@ impl<G: Gateway> Serialize for Answer<G> {
     }
 }
 
-impl<'de, G: Gateway> Deserialize<'de> for Answer<G> {
+impl<'de, G: Gateway> Deserialize<'de> for CallOutcome<G> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = Wire::<Outcome>::deserialize(deserializer)?;
         Ok(match wire.outcome {

@@ -7,6 +7,7 @@ extern crate self as composable_rust_core;
 
 mod adoption;
 mod aggregate;
+mod aggregate_reducer;
 mod append;
 mod binary;
 mod bounded;
@@ -14,21 +15,20 @@ mod codec;
 mod composition;
 mod context;
 mod decision;
-mod durable;
 mod effect;
+mod effect_list;
 pub mod event;
 mod event_bus;
-mod event_sourced;
 mod event_store;
 mod gateway;
 mod id;
-mod list;
 mod log_secret;
 mod message;
 mod metadata;
 mod ports;
 mod position;
 mod projection;
+mod reaction;
 mod reducer;
 mod reply;
 pub mod schema;
@@ -45,8 +45,10 @@ mod work_queues;
 
 pub use adoption::Adoption;
 pub use aggregate::Aggregate;
+pub use aggregate_reducer::AggregateReducer;
 pub use append::{
-    Append, Due, Mark, NewMark, NewOutboxRow, NewTimer, OutboxKind, Receipt, TimerChange, Verdict,
+    Append, AppendOutcome, Due, InboxEntry, NewInboxEntry, NewOutboxRow, NewTimer, OutboxKind,
+    Receipt, TimerChange,
 };
 pub use codec::{BincodeCodec, Codec, CodecError, Codecs, JsonCodec};
 pub use composable_rust_macros::Message;
@@ -55,44 +57,43 @@ pub use composition::{
 };
 pub use context::{Context, Incoming};
 pub use decision::{
-    Decision, EventOf, Outcome, With, record, record_all, reject, repeat, unchanged,
-};
-pub use durable::{
-    After, AnswerCaller, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId,
-    Reaction, Reactions, Replies, Tell, after, answer, at, call, cancel, dispatch, tell,
+    Decision, DecisionExt, IntoEvent, Outcome, record, record_all, reject, repeat, unchanged,
 };
 pub use effect::{
     DatabaseEffect, DbOperation, DbOutcome, Effect, Effects, database, future, parallel, publish,
     sequential,
 };
-pub use event::{Encoded, NewEvent, Recorded, RecordedEvent, StoredContent};
+pub use effect_list::{EffectList, IntoEffect};
+pub use event::{EncodedMessage, NewEvent, Recorded, StoredContent, StoredEvent};
 pub use event_bus::{
-    BusError, BusMessage, BusPlace, BusPosition, BusRecord, Delivery, EventBus, PublishError,
-    Publisher, PublisherName, ResumePosition, TopicState, TopicStatus,
+    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
+    PublisherName, ResumePosition, TopicOffset, TopicState, TopicStatus,
 };
-pub use event_sourced::EventSourced;
 pub use event_store::{
-    DEFAULT_PARTITIONS, EventStore, Loaded, LogInfo, MAX_APPEND_BYTES, MAX_METADATA_BYTES,
-    MAX_PAYLOAD_BYTES, StaleSnapshots, StoreError, subscribe,
+    DEFAULT_PARTITIONS, EventStore, LogInfo, MAX_APPEND_BYTES, MAX_METADATA_BYTES,
+    MAX_PAYLOAD_BYTES, StaleSnapshots, StoreError, StreamRow, subscribe,
 };
-pub use gateway::{Answer, CallError, Gateway, ReceivesAnswer};
+pub use gateway::{CallError, CallOutcome, Gateway, ReceivesOutcome};
 pub use id::Id;
-pub use list::{Item, List};
 pub use log_secret::LogSecret;
-pub use message::{AnyMessage, DecodeError, EncodeError, Format, Kind, Message};
+pub use message::{AnyMessage, DecodeError, EncodeError, Format, Message, MessageKind};
 pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress, Seal};
 pub use ports::{Clock, IdGenerator, Rng};
 pub use position::{InvalidPosition, Position};
 pub use projection::{
-    Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel, WaitingStream,
+    BlockedStream, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel,
+};
+pub use reaction::{
+    After, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId, Reaction,
+    Reactions, ReplyMode, SendReply, Tell, after, at, call, cancel, dispatch, reply_to, tell,
 };
 pub use reducer::Reducer;
-pub use reply::{RawReply, ReplyAddress, ReplyOutcome, ReplySource, ReplyTo, Tag};
+pub use reply::{InReplyTo, RawReply, ReplyOutcome, ReplySource, ReturnPath, Tag};
 pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};
 pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};
 pub use stream::{InvalidId, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
-pub use target::{Identified, Receives, Reply, Target};
+pub use target::{Receives, Reply, Target, TargetExt};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use validate::{
     validate_batch, validate_enqueue, validate_partition, validate_rows, validate_settlements,
@@ -100,18 +101,18 @@ pub use validate::{
 };
 pub use version::{ExpectedVersion, Version};
 pub use work_queues::{
-    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimer, DueTimers, Firing, Lease,
-    LeaseAction, LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueueSummary,
-    QueuedRow, Settlement, StandingLease, TimerQueue, TimerSettlement, WorkQueues,
+    ArmedTimer, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimer, DueTimers,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, OutboxMessage, OutboxRow, Queue,
+    QueueChange, QueuePosition, QueueSummary, Settlement, TimerQueue, TimerSettlement, WorkQueues,
 };
 
 /// Verbs, the traits that users implement, and few types.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Context, Decision, Effect, Effects, Id, Identified, Message, Reactions, Reducer,
-        Reply, Target, Timestamp, With, after, at, call, cancel, combine_reducers, dispatch,
-        effects, for_each, future, if_let, parallel, publish, record, record_all, reject, repeat,
-        scope_reducer, sequential, tell, unchanged,
+        Aggregate, Context, Decision, DecisionExt, Effect, Effects, Id, Message, Reactions,
+        Reducer, Reply, Target, TargetExt, Timestamp, after, at, call, cancel, combine_reducers,
+        dispatch, effects, for_each, future, if_let, parallel, publish, record, record_all, reject,
+        repeat, scope_reducer, sequential, tell, unchanged,
     };
 }
 
@@ -119,9 +120,9 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::context::derive_id;
+    pub use crate::effect_list::put;
     pub use crate::event_bus::is_topic_name;
-    pub use crate::gateway::IsAnswer;
-    pub use crate::list::put;
+    pub use crate::gateway::IsCallOutcome;
     pub use crate::message::{decode_content, decode_value, encode_content, encode_value, stored};
     pub use crate::target::IsReply;
     pub use serde;

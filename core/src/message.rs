@@ -10,11 +10,11 @@ use serde::de::DeserializeOwned;
 use crate::MAX_PAYLOAD_BYTES;
 use crate::binary;
 use crate::schema::SchemaTracer;
-use crate::{Codecs, Encoded, RawReply, ReplySource, StreamId};
+use crate::{Codecs, EncodedMessage, RawReply, ReplySource, StreamId};
 
 /// One variant of a [`Message`]: its stable name and version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub struct MessageKind {
     /// Stable: what is stored, such as `order.placed`. Renaming the Rust variant keeps it only
     /// with `#[message(name = "…")]`.
     pub name: &'static str,
@@ -71,10 +71,10 @@ pub enum Format {
 )]
 pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
     /// Every variant, in the order of their declaration.
-    const KINDS: &'static [Kind];
+    const KINDS: &'static [MessageKind];
 
     /// The variant's name and version.
-    fn kind(&self) -> &'static Kind;
+    fn kind(&self) -> &'static MessageKind;
 
     /// The content of the variant as bytes.
     ///
@@ -203,7 +203,7 @@ pub const fn stored<T: Stored>() {}
 /// Encodes the content of a variant; what the derive calls.
 #[doc(hidden)]
 pub fn encode_content<T: Serialize>(
-    kind: &Kind,
+    kind: &MessageKind,
     format: Format,
     content: &T,
 ) -> Result<Vec<u8>, EncodeError> {
@@ -256,9 +256,9 @@ pub fn decode_value<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result
 
 /// No message at all: for aggregates that reject nothing.
 impl Message for Infallible {
-    const KINDS: &'static [Kind] = &[];
+    const KINDS: &'static [MessageKind] = &[];
 
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static MessageKind {
         match *self {}
     }
 
@@ -277,13 +277,13 @@ impl Message for Infallible {
 pub struct AnyMessage(Box<dyn Erased>);
 
 trait Erased: Send + Sync {
-    fn kind(&self) -> &'static Kind;
+    fn kind(&self) -> &'static MessageKind;
     fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError>;
     fn decode_alike(
         &self,
         codecs: &Codecs,
         stream: &StreamId,
-        content: &Encoded,
+        content: &EncodedMessage,
     ) -> Result<AnyMessage, DecodeError>;
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn boxed(&self) -> Box<dyn Erased>;
@@ -292,7 +292,7 @@ trait Erased: Send + Sync {
 }
 
 impl<M: Message> Erased for M {
-    fn kind(&self) -> &'static Kind {
+    fn kind(&self) -> &'static MessageKind {
         Message::kind(self)
     }
 
@@ -304,7 +304,7 @@ impl<M: Message> Erased for M {
         &self,
         codecs: &Codecs,
         stream: &StreamId,
-        content: &Encoded,
+        content: &EncodedMessage,
     ) -> Result<AnyMessage, DecodeError> {
         codecs.decode::<M>(stream, content).map(AnyMessage::new)
     }
@@ -333,7 +333,7 @@ impl AnyMessage {
     }
 
     /// The variant's name and version.
-    pub fn kind(&self) -> &'static Kind {
+    pub fn kind(&self) -> &'static MessageKind {
         self.0.kind()
     }
 
@@ -355,7 +355,7 @@ impl AnyMessage {
         &self,
         codecs: &Codecs,
         stream: &StreamId,
-        content: &Encoded,
+        content: &EncodedMessage,
     ) -> Result<Self, DecodeError> {
         self.0.decode_alike(codecs, stream, content)
     }

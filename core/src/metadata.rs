@@ -127,5 +127,5 @@ pub struct Metadata {
     pub return_addresses: Vec<ReturnAddress>,
     /// Of a reply: what it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply: Option<crate::ReplyTo>,
+    pub reply: Option<crate::InReplyTo>,
 }

@@ -34,7 +34,7 @@ impl Position {
     }
 
     /// Before the first event of every partition of a log of `count` partitions.
-    pub fn beginnings(count: u16) -> Vec<Self> {
+    pub fn start_positions(count: u16) -> Vec<Self> {
         (0..count).map(|partition| Self::new(partition, 0)).collect()
     }
 }

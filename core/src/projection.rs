@@ -86,13 +86,13 @@ pub enum ProjectionState {
 
 /// A stream of which an event could not be projected: what follows of it waits as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingStream {
+pub struct BlockedStream {
     /// The stream.
     pub stream: StreamId,
     /// The last of its events that is projected.
     pub version: Version,
     /// Which waiting this is: what was queued for another is void.
-    pub ticket: Uuid,
+    pub blockage_id: Uuid,
 }
 
 /// What a read model keeps of a projection.
@@ -188,29 +188,29 @@ pub trait ReadModel: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The waiting streams of a projection, in order.
-    fn waiting(
+    fn blocked_streams(
         &self,
         name: &str,
-    ) -> impl Future<Output = Result<Vec<WaitingStream>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<BlockedStream>, StoreError>> + Send;
 
     /// Looks whether a stream waits. The caller holds the lock.
-    fn find_waiting(
+    fn find_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
         stream: &StreamId,
-    ) -> impl Future<Output = Result<Option<WaitingStream>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<BlockedStream>, StoreError>> + Send;
 
     /// Keeps that a stream waits, in place of what is kept of it. The caller holds the lock.
-    fn set_waiting(
+    fn set_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
-        waiting: &WaitingStream,
+        waiting: &BlockedStream,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// A stream does not wait any more. The caller holds the lock.
-    fn end_waiting(
+    fn clear_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,

@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    Answer, CallError, DecodeError, Format, Gateway, Kind, Message, Receives, ReceivesAnswer,
-    Reply, ReturnAddress, Seal, Target,
+    CallError, CallOutcome, DecodeError, Format, Gateway, Message, MessageKind, Receives,
+    ReceivesOutcome, Reply, ReturnAddress, Seal, Target,
 };
 
 /// Whose replies or answers a command type takes.
@@ -29,13 +29,13 @@ pub enum ReplyOutcome {
     Unchanged,
     /// [`Reply::Undelivered`].
     Undelivered,
-    /// [`Answer::Done`]; the content is the response.
+    /// [`CallOutcome::Done`]; the content is the response.
     Done,
-    /// [`Answer::Failed`]; the content is the failure.
+    /// [`CallOutcome::Failed`]; the content is the failure.
     Failed,
-    /// [`Answer::Exhausted`].
+    /// [`CallOutcome::Exhausted`].
     Exhausted,
-    /// [`Answer::Unstorable`]; the content is the reason as UTF-8 text.
+    /// [`CallOutcome::Unstorable`]; the content is the reason as UTF-8 text.
     Unstorable,
 }
 
@@ -48,7 +48,7 @@ impl ReplyOutcome {
 
 /// What a message that is a reply answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplyTo {
+pub struct InReplyTo {
     /// The target or gateway that answers.
     pub from: String,
     /// How.
@@ -82,7 +82,7 @@ impl Tag {
     ///
     /// When `tag` is not the same once it is written as JSON and read again: the replies would wait
     /// for code that can read it.
-    pub(crate) fn new<T>(kind: &Kind, fields: u16, tag: &T) -> Self
+    pub(crate) fn new<T>(kind: &MessageKind, fields: u16, tag: &T) -> Self
     where
         T: Serialize + DeserializeOwned + PartialEq,
     {
@@ -133,7 +133,7 @@ impl Tag {
 #[derive(Debug, Clone, Copy)]
 pub struct RawReply<'a> {
     /// What it answers.
-    pub to: &'a ReplyTo,
+    pub to: &'a InReplyTo,
     /// The content's name.
     pub name: &'a str,
     /// The content's version.
@@ -153,7 +153,7 @@ impl RawReply<'_> {
     /// through its upcasters in an older one.
     fn delivered<C: Message, Tag: DeserializeOwned, R: Serialize>(
         &self,
-        kind: &Kind,
+        kind: &MessageKind,
         reply: R,
         receive: impl FnOnce(Tag, R) -> C,
     ) -> Result<C, DecodeError> {
@@ -179,16 +179,16 @@ impl RawReply<'_> {
 
     /// The command that delivers an answer of `G`; what the derive calls.
     #[doc(hidden)]
-    pub fn answer<C: ReceivesAnswer<G>, G: Gateway>(&self) -> Result<C, DecodeError> {
+    pub fn call_outcome<C: ReceivesOutcome<G>, G: Gateway>(&self) -> Result<C, DecodeError> {
         let answer = match self.to.outcome {
-            ReplyOutcome::Done => Answer::Done(self.content()?),
-            ReplyOutcome::Failed => Answer::Failed(self.content()?),
+            ReplyOutcome::Done => CallOutcome::Done(self.content()?),
+            ReplyOutcome::Failed => CallOutcome::Failed(self.content()?),
             ReplyOutcome::Unstorable => {
-                Answer::Unstorable(String::from_utf8_lossy(self.bytes).into_owned())
+                CallOutcome::Unstorable(String::from_utf8_lossy(self.bytes).into_owned())
             }
-            _ => Answer::Exhausted,
+            _ => CallOutcome::Exhausted,
         };
-        self.delivered(C::KIND, answer, C::receive_answer)
+        self.delivered(C::KIND, answer, C::receive_outcome)
     }
 
     /// That nothing takes it; what the derive falls back to.
@@ -204,11 +204,11 @@ impl RawReply<'_> {
 ///
 /// It is written as a text in every format, so that it can be kept whatever it holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReplyAddress(pub(crate) Vec<ReturnAddress>);
+pub struct ReturnPath(pub(crate) Vec<ReturnAddress>);
 
-impl ReplyAddress {
+impl ReturnPath {
     /// Whether nobody waits.
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -218,7 +218,7 @@ impl ReplyAddress {
     }
 }
 
-impl Serialize for ReplyAddress {
+impl Serialize for ReturnPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.is_empty() {
             return serializer.serialize_str("");
@@ -228,7 +228,7 @@ impl Serialize for ReplyAddress {
     }
 }
 
-impl<'de> Deserialize<'de> for ReplyAddress {
+impl<'de> Deserialize<'de> for ReturnPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         if text.is_empty() {

@@ -21,7 +21,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
-use crate::{Aggregate, Fingerprint, Kind, Message};
+use crate::{Aggregate, Fingerprint, Message, MessageKind};
 
 mod deserializer;
 mod format;
@@ -103,7 +103,7 @@ impl SchemaTracer {
 
     /// Traces the content of one variant; what the derive calls.
     #[doc(hidden)]
-    pub fn content<T: DeserializeOwned>(&mut self, kind: &Kind) {
+    pub fn content<T: DeserializeOwned>(&mut self, kind: &MessageKind) {
         let shape = trace::<T>(kind.name, &self.samples);
         self.shapes.insert((kind.name, kind.version), shape);
     }
@@ -127,16 +127,16 @@ pub fn opaque<'de, D: Deserializer<'de>>(
     deserializer.deserialize_struct(OPAQUE, shown, IgnoredAny).map(drop)
 }
 
-/// The fingerprint of the snapshots of `A`: of its state's traced shape and `FOLD`.
+/// The fingerprint of the snapshots of `A`: of its state's traced shape and `SNAPSHOT_VERSION`.
 ///
-/// With [`Untraceable`] it is that of the type's name and `FOLD` only, so raise `FOLD` whenever the
+/// With [`Untraceable`] it is that of the type's name and `SNAPSHOT_VERSION` only, so raise `SNAPSHOT_VERSION` whenever the
 /// state changes.
 pub fn fingerprint<A: Aggregate>() -> (Fingerprint, Option<Untraceable>) {
     let (shape, problem) = match trace::<A>(A::NAME, &sample::Samples::default()) {
         Ok(Shape(text)) => (format::canonical(&text), None),
         Err(problem) => (A::NAME.to_owned(), Some(problem)),
     };
-    let text = format!("{shape}\nfold {}", A::FOLD);
+    let text = format!("{shape}\nfold {}", A::SNAPSHOT_VERSION);
     (Fingerprint(xxhash_rust::xxh3::xxh3_64(text.as_bytes())), problem)
 }
 

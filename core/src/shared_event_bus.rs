@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::{
-    BusError, BusMessage, BusPlace, BusPosition, BusRecord, Delivery, EventBus, PublishError,
-    Publisher, PublisherName, ResumePosition, Timestamp, TopicStatus,
+    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
+    PublisherName, ResumePosition, Timestamp, TopicOffset, TopicStatus,
 };
 
 /// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.
@@ -37,13 +37,13 @@ trait DynEventBus: Send + Sync {
         &'a self,
         group: &'a str,
         topics: &'a [String],
-        known: &'a [BusPosition],
+        known: &'a [GroupOffset],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
     fn subscribe_foreign<'a>(
         &'a self,
         group: &'a str,
         topics: &'a [String],
-        known: &'a [BusPosition],
+        known: &'a [GroupOffset],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
     fn topic_status(&self, group: &str) -> Vec<TopicStatus>;
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16>;
@@ -58,7 +58,7 @@ trait DynEventBus: Send + Sync {
 trait DynDelivery: Send + Sync {
     fn message(&self) -> &BusMessage;
     fn record(&self) -> BusRecord;
-    fn place(&self) -> BusPlace;
+    fn place(&self) -> TopicOffset;
     fn published_at(&self) -> Option<Timestamp>;
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>>;
 }
@@ -91,7 +91,7 @@ impl<B: EventBus> DynEventBus for B {
         &'a self,
         group: &'a str,
         topics: &'a [String],
-        known: &'a [BusPosition],
+        known: &'a [GroupOffset],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>> {
         Box::pin(async move { Ok(erased(EventBus::subscribe(self, group, topics, known).await?)) })
     }
@@ -100,10 +100,10 @@ impl<B: EventBus> DynEventBus for B {
         &'a self,
         group: &'a str,
         topics: &'a [String],
-        known: &'a [BusPosition],
+        known: &'a [GroupOffset],
     ) -> BoxFuture<'a, Result<Deliveries, BusError>> {
         Box::pin(async move {
-            Ok(erased(EventBus::subscribe_foreign(self, group, topics, known).await?))
+            Ok(erased(EventBus::subscribe_external(self, group, topics, known).await?))
         })
     }
 
@@ -142,8 +142,8 @@ impl<D: Delivery> DynDelivery for D {
         Delivery::record(self)
     }
 
-    fn place(&self) -> BusPlace {
-        Delivery::place(self)
+    fn place(&self) -> TopicOffset {
+        Delivery::offset(self)
     }
 
     fn published_at(&self) -> Option<Timestamp> {
@@ -186,16 +186,16 @@ impl EventBus for SharedEventBus {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<Deliveries, BusError> {
         self.0.subscribe(group, topics, known).await
     }
 
-    async fn subscribe_foreign(
+    async fn subscribe_external(
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<Deliveries, BusError> {
         self.0.subscribe_foreign(group, topics, known).await
     }
@@ -230,7 +230,7 @@ impl Delivery for SharedDelivery {
         self.0.record()
     }
 
-    fn place(&self) -> BusPlace {
+    fn offset(&self) -> TopicOffset {
         self.0.place()
     }
 

@@ -10,11 +10,11 @@ use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
-    EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
-    Snapshot, StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp,
-    Verdict, Version, WorkQueues,
+    Append, AppendOutcome, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision,
+    DueTimers, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, Lease, LeaseRequest,
+    LeaseSnapshot, LogInfo, MessageId, OutboxMessage, OutboxRow, Position, Queue, QueuePosition,
+    QueueSummary, Settlement, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
+    StreamRow, TimerQueue, TimerSettlement, Timestamp, Version, WorkQueues,
 };
 
 /// An [`EventStore`] whose type is erased: what an app holds. Cheap to clone.
@@ -44,9 +44,9 @@ macro_rules! erase {
         trait DynEventStore: Send + Sync {
             fn log(&self) -> LogInfo;
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
-                -> BoxStream<'a, Result<RecordedEvent, StoreError>>;
+                -> BoxStream<'a, Result<StoredEvent, StoreError>>;
             fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
-                -> BoxStream<'a, Result<Loaded, StoreError>>;
+                -> BoxStream<'a, Result<StreamRow, StoreError>>;
             $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
                 -> BoxFuture<'a, Result<$out, StoreError>>;)*
             $(fn $work<'a>(&'a self $(, $warg: erase!(@arg $wby 'a $wty))*)
@@ -59,11 +59,11 @@ macro_rules! erase {
                 EventStore::log(self)
             }
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
-                -> BoxStream<'a, Result<RecordedEvent, StoreError>> {
+                -> BoxStream<'a, Result<StoredEvent, StoreError>> {
                 EventStore::load_events(self, stream, after).boxed()
             }
             fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
-                -> BoxStream<'a, Result<Loaded, StoreError>> {
+                -> BoxStream<'a, Result<StreamRow, StoreError>> {
                 EventStore::load_with_snapshot(self, stream, fingerprint).boxed()
             }
             $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
@@ -87,11 +87,11 @@ macro_rules! erase {
                 self.0.log()
             }
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
-                -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+                -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
                 self.0.load_events(stream, after)
             }
             fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
-                -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+                -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
                 self.0.load_with_snapshot(stream, fingerprint)
             }
             $(async fn $name(&self $(, $arg: erase!(@arg $by $ty))*) -> Result<$out, StoreError> {
@@ -109,41 +109,41 @@ macro_rules! erase {
 
 erase! {
     EventStore {
-        fn append_events(partition: owned u16, batch: borrowed [Append]) -> Vec<Verdict>;
-        fn read_log(after: borrowed [Position], limit: owned usize) -> Vec<RecordedEvent>;
+        fn append_events(partition: owned u16, batch: borrowed [Append]) -> Vec<AppendOutcome>;
+        fn read_log(after: borrowed [Position], limit: owned usize) -> Vec<StoredEvent>;
         fn heads() -> Vec<Position>;
         fn wait_for_events(after: borrowed [Position]) -> ();
         fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot, last: owned EventId) -> ();
         fn delete_snapshots(stream: borrowed StreamId, which: owned StaleSnapshots) -> ();
         fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
-        fn load_mark(stream: borrowed StreamId, message_id: owned MessageId) -> Option<Mark>;
+        fn load_inbox_entry(stream: borrowed StreamId, message_id: owned MessageId) -> Option<InboxEntry>;
         fn erase_stream(stream: borrowed StreamId) -> u64;
-        fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> Verdict;
-        fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed Encoded) -> ();
+        fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> AppendOutcome;
+        fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed EncodedMessage) -> ();
         fn now() -> Timestamp;
     }
     WorkQueues {
-        fn load_leases(workers: borrowed [String]) -> LeaseTable;
-        fn change_leases(round: borrowed LeaseRound) -> Vec<bool>;
+        fn load_leases(workers: borrowed [String]) -> LeaseSnapshot;
+        fn change_leases(round: borrowed LeaseRequest) -> Vec<bool>;
         fn set_paused(paused: owned bool) -> ();
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
-        fn keep_checkpoints(name: borrowed str, to: borrowed [Checkpoint]) -> ();
+        fn save_checkpoints(name: borrowed str, to: borrowed [Checkpoint]) -> ();
         fn rewind(worker: borrowed str, to: owned Checkpoint) -> ();
-        fn enqueue(partition: owned u16, rows: borrowed [QueuedRow], advance: maybe Advance) -> bool;
-        fn park(partition: owned u16, rows: borrowed [QueuedRow], error: borrowed str) -> ();
-        fn read_outbox(after: borrowed [(Queue, QueuePlace)], limit: owned usize) -> Vec<OutboxRow>;
-        fn last_places(queues: borrowed [Queue]) -> Vec<QueuePlace>;
+        fn enqueue(partition: owned u16, rows: borrowed [OutboxMessage], advance: maybe CheckpointAdvance) -> bool;
+        fn park(partition: owned u16, rows: borrowed [OutboxMessage], error: borrowed str) -> ();
+        fn read_outbox(after: borrowed [(Queue, QueuePosition)], limit: owned usize) -> Vec<OutboxRow>;
+        fn last_positions(queues: borrowed [Queue]) -> Vec<QueuePosition>;
         fn summarize_queues(limit: owned usize) -> Vec<QueueSummary>;
         fn count_waiting(queues: borrowed [Queue], limit: owned usize) -> Vec<usize>;
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
         fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;
         fn settle_timers(partition: owned u16, settlements: borrowed [TimerSettlement]) -> ();
-        fn dead_letters(after: owned Option<(Queue, QueuePlace)>, limit: owned usize) -> Vec<DeadLetter>;
+        fn dead_letters(after: owned Option<(Queue, QueuePosition)>, limit: owned usize) -> Vec<DeadLetter>;
         fn decide_dead_letter(partition: owned u16, id: owned Uuid, decision: owned DeadLetterDecision) -> bool;
         fn decided_dead_letters(queues: borrowed [Queue], limit: owned usize) -> Vec<DeadLetter>;
-        fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, answers: borrowed [QueuedRow]) -> bool;
-        fn prune_marks(partition: owned u16, age: owned Duration, limit: owned usize) -> u64;
+        fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, answers: borrowed [OutboxMessage]) -> bool;
+        fn prune_inbox(partition: owned u16, age: owned Duration, limit: owned usize) -> u64;
         fn wait_for_work(seen: owned u64) -> u64;
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Version;
 
-/// Tells snapshots apart that different code wrote: a digest of the state's traced type and `FOLD`.
+/// Tells snapshots apart that different code wrote: a digest of the state's traced type and `SNAPSHOT_VERSION`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub u64);
 

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::Wire;
-use crate::{Aggregate, Id, InvalidId, Kind, Message};
+use crate::{Aggregate, Id, InvalidId, Message, MessageKind};
 
 /// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
 /// service's contract is one without being an aggregate here.
@@ -35,7 +35,7 @@ impl<A: Aggregate> Target for A {
 }
 
 /// Ids of a target by its name: `Order::id("42")`.
-pub trait Identified: Target {
+pub trait TargetExt: Target {
     /// The category of its streams: [`Target::NAME`], under a name that nothing else has.
     const CATEGORY: &'static str = Self::NAME;
 
@@ -43,7 +43,7 @@ pub trait Identified: Target {
     ///
     /// # Panics
     ///
-    /// When the text is not an id; parse what comes from outside with [`Identified::parse_id`].
+    /// When the text is not an id; parse what comes from outside with [`TargetExt::parse_id`].
     #[track_caller]
     fn id(text: impl Into<String>) -> Id<Self> {
         let text = text.into();
@@ -69,7 +69,7 @@ pub trait Identified: Target {
     }
 }
 
-impl<T: Target> Identified for T {}
+impl<T: Target> TargetExt for T {}
 
 /// How a command that was dispatched to `T` was answered.
 pub enum Reply<T: Target> {
@@ -95,7 +95,7 @@ pub trait Receives<T: Target>: Message {
     type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
 
     /// The variant's name and version.
-    const KIND: &'static Kind;
+    const KIND: &'static MessageKind;
     /// The number of fields in the tag.
     const FIELDS: u16;
 

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use crate::{
-    Advance, Append, Encoded, Firing, LogInfo, MAX_APPEND_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES,
-    MAX_PAYLOAD_BYTES, NewMark, NewOutboxRow, OutboxKind, QueueChange, QueuedRow, Settlement,
-    StoreError, TimerChange, TimerSettlement,
+    Append, ArmedTimer, CheckpointAdvance, EncodedMessage, LogInfo, MAX_APPEND_BYTES, MAX_ID_BYTES,
+    MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewInboxEntry, NewOutboxRow, OutboxKind, OutboxMessage,
+    QueueChange, Settlement, StoreError, TimerChange, TimerSettlement,
 };
 
 /// Checks what [`EventStore::append_events`](crate::EventStore::append_events) requires of a batch,
@@ -59,8 +59,8 @@ pub fn validate_partition(log: LogInfo, partition: u16) -> Result<(), StoreError
 pub fn validate_enqueue(
     log: LogInfo,
     partition: u16,
-    rows: &[QueuedRow],
-    advance: Option<&Advance>,
+    rows: &[OutboxMessage],
+    advance: Option<&CheckpointAdvance>,
 ) -> Result<(), StoreError> {
     validate_partition(log, partition)?;
     validate_rows(rows)?;
@@ -76,8 +76,8 @@ pub fn validate_enqueue(
 /// # Errors
 ///
 /// [`StoreError::Invalid`] names what is wrong.
-pub fn validate_rows(rows: &[QueuedRow]) -> Result<(), StoreError> {
-    let check = |queued: &QueuedRow| check_row(&queued.row).map_err(StoreError::Invalid);
+pub fn validate_rows(rows: &[OutboxMessage]) -> Result<(), StoreError> {
+    let check = |queued: &OutboxMessage| check_row(&queued.row).map_err(StoreError::Invalid);
     rows.iter().try_for_each(check)
 }
 
@@ -150,9 +150,9 @@ impl Append {
                 .and_then(|()| check_metadata(&event.metadata))
                 .map_err(|what| format!("event `{}`: {what}", name.escape_debug()))?;
         }
-        check_marks(&self.marks, self.events.len())?;
+        check_marks(&self.inbox, self.events.len())?;
         self.outbox.iter().try_for_each(check_row)?;
-        check_fires(&self.fires, &self.marks)?;
+        check_fires(&self.fired_timers, &self.inbox)?;
         for change in &self.timers {
             check_timer(change)?;
         }
@@ -160,7 +160,7 @@ impl Append {
     }
 }
 
-impl Encoded {
+impl EncodedMessage {
     /// Checks sizes and characters.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Encoded {
     }
 }
 
-fn check_content(content: &Encoded) -> Result<(), String> {
+fn check_content(content: &EncodedMessage) -> Result<(), String> {
     if content.name.is_empty() || content.name.starts_with('$') {
         return Err("a name is not empty and does not start with `$`".to_owned());
     }
@@ -204,7 +204,7 @@ fn holds_nul_escape(json: &str) -> bool {
     })
 }
 
-fn check_marks(marks: &[NewMark], events: usize) -> Result<(), String> {
+fn check_marks(marks: &[NewInboxEntry], events: usize) -> Result<(), String> {
     for (i, mark) in marks.iter().enumerate() {
         let id = mark.message_id;
         if marks[..i].iter().any(|other| other.message_id == id) {
@@ -213,7 +213,7 @@ fn check_marks(marks: &[NewMark], events: usize) -> Result<(), String> {
         if u64::from(mark.first_event) + u64::from(mark.event_count) > events as u64 {
             return Err(format!("the mark of message {id} names events that are not there"));
         }
-        check_size("answer", mark.answer.len(), MAX_PAYLOAD_BYTES)
+        check_size("answer", mark.outcome.len(), MAX_PAYLOAD_BYTES)
             .map_err(|what| format!("the mark of message {id}: {what}"))?;
     }
     Ok(())
@@ -230,7 +230,7 @@ fn check_row(row: &NewOutboxRow) -> Result<(), String> {
         .map_err(|what| format!("effect {}: {what}", row.id))
 }
 
-fn check_fires(fires: &[Firing], marks: &[NewMark]) -> Result<(), String> {
+fn check_fires(fires: &[ArmedTimer], marks: &[NewInboxEntry]) -> Result<(), String> {
     if !fires.is_empty() && marks.is_empty() {
         return Err("an append that fires a timer has a mark, to be recognised by".to_owned());
     }
@@ -284,7 +284,7 @@ mod tests {
     fn event(name: &'static str, payload: usize, metadata: impl Into<String>) -> NewEvent {
         NewEvent {
             id: EventId(Uuid::nil()),
-            content: Encoded {
+            content: EncodedMessage {
                 name: name.into(),
                 version: 1,
                 codec: "json".into(),
@@ -332,37 +332,42 @@ mod tests {
 
     #[test]
     fn marks_are_checked() {
-        let mark = NewMark {
+        let mark = NewInboxEntry {
             message_id: MessageId(Uuid::nil()),
             digest: 0,
             first_event: 0,
             event_count: 1,
-            answer: Vec::new(),
+            outcome: Vec::new(),
         };
         let append = append("a-1", event("x", 0, ""));
-        append.clone().with_marks(vec![mark.clone()]).validate().unwrap();
-        let twice = append.clone().with_marks(vec![mark.clone(), mark.clone()]);
+        append.clone().with_inbox(vec![mark.clone()]).validate().unwrap();
+        let twice = append.clone().with_inbox(vec![mark.clone(), mark.clone()]);
         assert!(refusal(&twice).contains("two marks"));
-        let beyond = append.with_marks(vec![NewMark { first_event: 1, ..mark }]);
+        let beyond = append.with_inbox(vec![NewInboxEntry { first_event: 1, ..mark }]);
         assert!(refusal(&beyond).contains("not there"));
     }
 
     #[test]
     fn firings_are_checked() {
         let message_id = MessageId(Uuid::nil());
-        let mark =
-            NewMark { message_id, digest: 0, first_event: 0, event_count: 1, answer: Vec::new() };
-        let firing = |id: &str| Firing { id: id.to_owned(), arming: (message_id, 0) };
+        let mark = NewInboxEntry {
+            message_id,
+            digest: 0,
+            first_event: 0,
+            event_count: 1,
+            outcome: Vec::new(),
+        };
+        let firing = |id: &str| ArmedTimer { id: id.to_owned(), arming: (message_id, 0) };
         let mut firing_one = append("a-1", event("x", 0, ""));
-        firing_one.fires = vec![firing("t")];
+        firing_one.fired_timers = vec![firing("t")];
         assert!(refusal(&firing_one).contains("mark"));
-        let mut marked = firing_one.with_marks(vec![mark]);
+        let mut marked = firing_one.with_inbox(vec![mark]);
         marked.validate().unwrap();
-        marked.fires.push(firing("u"));
+        marked.fired_timers.push(firing("u"));
         marked.validate().unwrap();
-        marked.fires.push(firing("t"));
+        marked.fired_timers.push(firing("t"));
         assert!(refusal(&marked).contains("twice"));
-        marked.fires = vec![firing("\0")];
+        marked.fired_timers = vec![firing("\0")];
         assert!(refusal(&marked).contains("NUL"));
     }
 

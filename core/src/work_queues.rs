@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    Encoded, EventId, MessageId, NewOutboxRow, OutboxKind, StoreError, StreamId, Timestamp,
+    EncodedMessage, EventId, MessageId, NewOutboxRow, OutboxKind, StoreError, StreamId, Timestamp,
 };
 
 /// The right to work on one partition of what a worker does. Its epoch rises with every change of
@@ -23,7 +23,7 @@ pub struct Lease {
 
 /// A lease as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandingLease {
+pub struct LeaseStatus {
     /// The lease; its epoch is that of its last holder.
     pub lease: Lease,
     /// Who holds it.
@@ -34,9 +34,9 @@ pub struct StandingLease {
 
 /// Who works, and on what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeaseTable {
+pub struct LeaseSnapshot {
     /// The leases that were ever held, in order of workers and partitions.
-    pub leases: Vec<StandingLease>,
+    pub leases: Vec<LeaseStatus>,
     /// Who has announced a worker and not lapsed, in order.
     pub members: Vec<(String, Uuid)>,
     /// `true` while the log is paused: leases are not to be claimed.
@@ -62,7 +62,7 @@ pub enum LeaseAction {
 
 /// One process's turn at the leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseRound {
+pub struct LeaseRequest {
     /// The process.
     pub holder: Uuid,
     /// What it can work on; it counts for the sharing until `ttl` has passed. What it announced
@@ -91,16 +91,16 @@ pub struct Checkpoint {
 
 /// An effect for the queues, and the stream that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueuedRow {
+pub struct OutboxMessage {
     /// The sender: what one sender sends to one recipient is executed in order.
-    pub stream: StreamId,
+    pub sender: StreamId,
     /// The effect.
     pub row: NewOutboxRow,
 }
 
 /// Effects that a follower queues, with the checkpoint that says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advance {
+pub struct CheckpointAdvance {
     /// The follower's name.
     pub name: String,
     /// The right to move its checkpoint.
@@ -137,7 +137,7 @@ pub struct QueueSummary {
 
 /// The place of a row in its queue. Places rise in commit order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueuePlace {
+pub struct QueuePosition {
     /// Drawn under the partition's lock.
     pub sequence: u64,
     /// Among the rows of one sequence number.
@@ -150,9 +150,9 @@ pub struct OutboxRow {
     /// Its queue.
     pub queue: Queue,
     /// Its place there.
-    pub place: QueuePlace,
+    pub position: QueuePosition,
     /// The effect and its sender.
-    pub queued: QueuedRow,
+    pub message: OutboxMessage,
     /// How often it was tried in vain.
     pub attempts: u32,
     /// `true` if the last of the attempts is on record as [begun](QueueChange::Begun), but not how
@@ -173,7 +173,7 @@ pub struct Settlement {
     /// The row's queue; of the same partition.
     pub queue: Queue,
     /// The row's place.
-    pub place: QueuePlace,
+    pub position: QueuePosition,
     /// What became of it.
     pub change: QueueChange,
 }
@@ -182,7 +182,7 @@ pub struct Settlement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueChange {
     /// It is executed and goes; these come instead, at the end of their queues.
-    Done(Vec<QueuedRow>),
+    Done(Vec<OutboxMessage>),
     /// An attempt begins. It counts until another change says how it ended, so it is on record even
     /// if it kills the process.
     Begun {
@@ -218,14 +218,14 @@ pub struct TimerQueue {
 
 /// Which timer, and which arming of it: the message that armed it, and how many-th of its effects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Firing {
+pub struct ArmedTimer {
     /// The timer, scoped to its stream.
     pub id: String,
     /// The arming.
     pub arming: (MessageId, u32),
 }
 
-impl Firing {
+impl ArmedTimer {
     /// The id of the message that it delivers: that of the effect which armed it. A dead letter of
     /// the timer is known by it.
     pub fn message_id(&self, log: Uuid, stream: &StreamId) -> MessageId {
@@ -242,11 +242,11 @@ pub struct DueTimer {
     /// Its stream.
     pub stream: StreamId,
     /// Which it is.
-    pub firing: Firing,
+    pub timer: ArmedTimer,
     /// Its deadline, by the store's clock; after an attempt, that of the next.
     pub due: Timestamp,
     /// The command it delivers.
-    pub content: Encoded,
+    pub content: EncodedMessage,
     /// [`Metadata`](crate::Metadata) as JSON text.
     pub metadata: String,
     /// How often it was tried in vain.
@@ -274,7 +274,7 @@ pub struct TimerSettlement {
     /// The stream; of the lease's partition.
     pub stream: StreamId,
     /// Which timer. Another arming of it is left alone.
-    pub firing: Firing,
+    pub timer: ArmedTimer,
     /// What became of it; `Done` of nothing deletes it.
     pub change: QueueChange,
 }
@@ -285,7 +285,7 @@ pub enum DeadLetterDecision {
     /// It is tried again, before what is parked behind it.
     Redrive,
     /// It goes for good; the sender is answered `Undelivered`.
-    Refuse,
+    Discard,
 }
 
 /// A message that could not be handled, or stands behind one.
@@ -294,10 +294,10 @@ pub struct DeadLetter {
     /// What it waited in. Of a timer, kind [`OutboxKind::Timer`] and the category.
     pub queue: Queue,
     /// Its place there, which it keeps; of a timer, drawn when it was parked.
-    pub place: QueuePlace,
+    pub position: QueuePosition,
     /// The effect and its sender. Of a timer, the message that would be delivered and its stream;
     /// its recipient is the timer's id.
-    pub queued: QueuedRow,
+    pub message: OutboxMessage,
     /// Of a timer, its arming.
     pub arming: Option<(MessageId, u32)>,
     /// How often it failed.
@@ -327,7 +327,7 @@ pub trait WorkQueues: Send + Sync + 'static {
     fn load_leases(
         &self,
         workers: &[String],
-    ) -> impl Future<Output = Result<LeaseTable, StoreError>> + Send;
+    ) -> impl Future<Output = Result<LeaseSnapshot, StoreError>> + Send;
 
     /// Announces the holder's workers and makes the changes that are still possible: each is tried
     /// alone and succeeds if the lease has the given epoch, and its holder is the round's (for
@@ -339,7 +339,7 @@ pub trait WorkQueues: Send + Sync + 'static {
     /// once any process of the same workers has made its round.
     fn change_leases(
         &self,
-        round: &LeaseRound,
+        round: &LeaseRequest,
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
     /// Pauses the log, or ends its pause, for all processes; they learn of it with their next
@@ -355,7 +355,7 @@ pub trait WorkQueues: Send + Sync + 'static {
 
     /// Keeps how far something has come that no lease guards, such as a consumer of a bus; the
     /// partitions are those of what it reads. Each checkpoint only moves forwards.
-    fn keep_checkpoints(
+    fn save_checkpoints(
         &self,
         name: &str,
         to: &[Checkpoint],
@@ -380,8 +380,8 @@ pub trait WorkQueues: Send + Sync + 'static {
     fn enqueue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Puts `rows` among the dead letters of `partition` without an attempt, in order, at the ends of
@@ -390,7 +390,7 @@ pub trait WorkQueues: Send + Sync + 'static {
     fn park(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -398,15 +398,15 @@ pub trait WorkQueues: Send + Sync + 'static {
     /// statement for all of them.
     fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
     /// The place of the last row of each of these queues; that of an empty one is before all others.
-    fn last_places(
+    fn last_positions(
         &self,
         queues: &[Queue],
-    ) -> impl Future<Output = Result<Vec<QueuePlace>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<QueuePosition>, StoreError>> + Send;
 
     /// All queues that have rows, timers that are due, or dead letters, in order; whoever works
     /// them, or nobody. Counting, and looking for an error, ends at `limit` for each number.
@@ -459,7 +459,7 @@ pub trait WorkQueues: Send + Sync + 'static {
     /// partitions, then queues and places.
     fn dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
@@ -488,12 +488,12 @@ pub trait WorkQueues: Send + Sync + 'static {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Deletes up to `limit` marks of a partition that are older than `age`, and whose message does
     /// not wait in an outbox, among timers or dead letters any more. Says how many went.
-    fn prune_marks(
+    fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,

@@ -25,7 +25,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
             #[automatically_derived]
             impl #root::Message for #ident {
-                const KINDS: &'static [#root::Kind] = &[#(#kinds),*];
+                const KINDS: &'static [#root::MessageKind] = &[#(#kinds),*];
                 #kind
                 #encode
                 #decode
@@ -40,7 +40,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
 fn kind(root: &TokenStream, variant: &MessageVariant, version: u16) -> TokenStream {
     let MessageVariant { name, internal, .. } = variant;
-    quote!(#root::Kind { name: #name, version: #version, internal: #internal })
+    quote!(#root::MessageKind { name: #name, version: #version, internal: #internal })
 }
 
 fn kind_of(message: &Message) -> TokenStream {
@@ -52,7 +52,7 @@ fn kind_of(message: &Message) -> TokenStream {
     let body = match_self(message, arms);
     quote! {
         #[inline]
-        fn kind(&self) -> &'static #root::Kind {
+        fn kind(&self) -> &'static #root::MessageKind {
             #body
         }
     }
@@ -222,7 +222,7 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
     let (taken, receiver, method) = match variant.role {
         Role::Plain => return None,
         Role::Reply => ("Reply", "Receives", "receive"),
-        Role::Answer => ("Answer", "ReceivesAnswer", "receive_answer"),
+        Role::CallOutcome => ("CallOutcome", "ReceivesOutcome", "receive_outcome"),
     };
     let [taken, receiver, method] = [taken, receiver, method].map(|name| format_ident!("{name}"));
     let target = source(message, variant)?;
@@ -241,7 +241,7 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
         #[automatically_derived]
         impl #root::#receiver<#target> for #ident {
             type Tag = #tag;
-            const KIND: &'static #root::Kind = &<Self as #root::Message>::KINDS[#index];
+            const KIND: &'static #root::MessageKind = &<Self as #root::Message>::KINDS[#index];
             const FIELDS: u16 = #fields;
 
             fn #method(#pattern: Self::Tag, #reply: #root::#taken<#target>) -> Self {
@@ -261,7 +261,9 @@ fn receive_raw(message: &Message) -> Option<TokenStream> {
         let (name, is_gateway, build) = match variant.role {
             Role::Plain => continue,
             Role::Reply => (quote!(<#source as #root::Target>::NAME), false, quote!(reply)),
-            Role::Answer => (quote!(<#source as #root::Gateway>::NAME), true, quote!(answer)),
+            Role::CallOutcome => {
+                (quote!(<#source as #root::Gateway>::NAME), true, quote!(call_outcome))
+            }
         };
         let of = if is_gateway { quote!(Gateway) } else { quote!(Target) };
         sources.push(quote!(#root::ReplySource::#of(#name)));
@@ -292,7 +294,7 @@ fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let (marker, of) = match variant.role {
         Role::Plain => return None,
         Role::Reply => ("IsReply", "Target"),
-        Role::Answer => ("IsAnswer", "Gateway"),
+        Role::CallOutcome => ("IsCallOutcome", "Gateway"),
     };
     let (marker, of) = (format_ident!("{marker}"), format_ident!("{of}"));
     Some(variant.target.clone().unwrap_or_else(

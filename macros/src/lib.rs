@@ -58,7 +58,7 @@ mod serde_attributes;
 ///   express is refused when it is stored, since it does not read back equal.
 /// - `internal`: only the runtime may deliver it, as it must be for what `after` and `at` take;
 ///   reply and answer variants are internal without saying so.
-/// - `reply`, `answer`: the last field is a `Reply` or `Answer` under the name of a type alias.
+/// - `reply`, `answer`: the last field is a `Reply` or `CallOutcome` under the name of a type alias.
 ///
 /// On a field:
 ///
@@ -68,7 +68,7 @@ mod serde_attributes;
 /// # Replies and answers
 ///
 /// A variant whose last field is a `Reply<T>` takes the replies of `T` and makes `dispatch` to `T`
-/// possible; one whose last field is an `Answer<G>` takes the answers of the gateway `G` and makes
+/// possible; one whose last field is an `CallOutcome<G>` takes the answers of the gateway `G` and makes
 /// `call` possible. The fields before it are the tag, which travels with the request and comes back
 /// with every reply: `()`, the only field's type, or a tuple. An enum has one such variant for each
 /// target.

@@ -38,7 +38,7 @@ pub(crate) struct MessageVariant {
     pub(crate) shape: Shape,
     pub(crate) fields: Vec<MessageField>,
     pub(crate) role: Role,
-    /// The `T` of a last field spelled `Reply<T>` or `Answer<T>`; an alias hides it.
+    /// The `T` of a last field spelled `Reply<T>` or `CallOutcome<T>`; an alias hides it.
     pub(crate) target: Option<TokenStream>,
     /// serde's attributes for the whole content.
     pub(crate) serde: Vec<Meta>,
@@ -60,7 +60,7 @@ pub(crate) enum Shape {
 pub(crate) enum Role {
     Plain,
     Reply,
-    Answer,
+    CallOutcome,
 }
 
 pub(crate) struct MessageField {
@@ -330,7 +330,7 @@ fn segment_of(ty: &Type) -> Option<&PathSegment> {
 
 fn spelled_target(variant: &Variant) -> Option<TokenStream> {
     let segment = last_segment(variant)?;
-    if segment.ident != "Reply" && segment.ident != "Answer" {
+    if segment.ident != "Reply" && segment.ident != "CallOutcome" {
         return None;
     }
     match &segment.arguments {
@@ -343,11 +343,12 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
     let last = variant.fields.iter().next_back();
     let spelled = |name| last_segment(variant).is_some_and(|segment| segment.ident == name);
     let (reply, answer) = match (attributes.reply, attributes.answer) {
-        (false, false) => (spelled("Reply"), spelled("Answer")),
+        (false, false) => (spelled("Reply"), spelled("CallOutcome")),
         said => said,
     };
     if (reply || answer) && last.is_none() {
-        errors.at(&variant.ident, "a reply or answer variant ends with a `Reply` or an `Answer`");
+        errors
+            .at(&variant.ident, "a reply or answer variant ends with a `Reply` or a `CallOutcome`");
     }
     if reply && answer {
         errors.at(&variant.ident, "a variant takes replies or answers, not both");
@@ -362,7 +363,7 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
                 continue;
             };
             let is_generic = matches!(arguments, PathArguments::AngleBracketed(_));
-            if is_generic && (name == "Reply" || name == "Answer") {
+            if is_generic && (name == "Reply" || name == "CallOutcome") {
                 let message = format!(
                     "a variant that takes replies or answers ends with them: put the tag before \
                      the `{name}`"
@@ -373,7 +374,7 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
     }
     match (reply, answer) {
         (true, _) => Role::Reply,
-        (_, true) => Role::Answer,
+        (_, true) => Role::CallOutcome,
         _ => Role::Plain,
     }
 }

@@ -9,7 +9,7 @@ mod database;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore as _, ExpectedVersion, NewEvent, StreamId, Version,
+    Append, EncodedMessage, EventId, EventStore as _, ExpectedVersion, NewEvent, StreamId, Version,
 };
 use composable_rust_postgres::PostgresEventStore;
 use database::Database;
@@ -47,7 +47,7 @@ async fn main() {
 fn event() -> NewEvent {
     NewEvent {
         id: EventId(Uuid::new_v4()),
-        content: Encoded {
+        content: EncodedMessage {
             name: "order.placed".into(),
             version: 1,
             codec: "bincode".into(),
@@ -208,7 +208,7 @@ async fn loads(store: &PostgresEventStore, database: &Database) {
         }
         let loaded = f64::from(count) / start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let mut after = composable_rust_core::Position::beginnings(8);
+        let mut after = composable_rust_core::Position::start_positions(8);
         let mut paged = 0_u32;
         while paged < 500_000 {
             let page = store.read_log(&after, 1_000).await.unwrap();

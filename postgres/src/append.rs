@@ -1,7 +1,7 @@
 //! Appending a batch: one call of the function `append_events`.
 
 use composable_rust_core::{
-    Append, Due, NewEvent, Position, StoreError, TimerChange, Verdict, Version,
+    Append, AppendOutcome, Due, NewEvent, Position, StoreError, TimerChange, Version,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use crate::PostgresEventStore;
 use crate::append::columns::{Columns, expected};
 use crate::columns::metadata;
 use crate::error::store_error;
-use crate::inbox::StandingMarks;
+use crate::inbox::ExistingEntries;
 use crate::row::smallint;
 
 mod columns;
@@ -31,14 +31,14 @@ const APPEND_ALL: &str = "select append_events($1, $2, $3, $4, $5, \
 
 /// The function's answer: the highest offset before, each member's version before, and if any
 /// member did not pass, verdicts, versions and offsets, and which firings are void.
-type Answer = Vec<Option<i64>>;
+type VerdictRow = Vec<Option<i64>>;
 
 impl PostgresEventStore {
     pub(crate) async fn append(
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         composable_rust_core::validate_batch(self.log, partition, batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
@@ -46,7 +46,7 @@ impl PostgresEventStore {
         let log = self.log.id;
         let send = async |writer: &mut PgConnection| send(writer, log, partition, batch).await;
         let answer = self.writers.append(send).await?;
-        let verdicts = Verdicts { partition, batch, answer };
+        let verdicts = OutcomeReader { partition, batch, answer };
         self.tail.committed(Position::new(partition, verdicts.head_after()?));
         if verdicts.make_work() {
             if batch.iter().any(arms_at) {
@@ -62,15 +62,15 @@ impl PostgresEventStore {
     async fn standing_marks(
         &self,
         partition: u16,
-        verdicts: &Verdicts<'_>,
-    ) -> Result<StandingMarks, StoreError> {
+        verdicts: &OutcomeReader<'_>,
+    ) -> Result<ExistingEntries, StoreError> {
         let duplicates: Vec<usize> = (0..verdicts.batch.len())
             .filter(|member| verdicts.code(*member) == DUPLICATE)
             .collect();
         if duplicates.is_empty() {
-            return Ok(StandingMarks::default());
+            return Ok(ExistingEntries::default());
         }
-        StandingMarks::load(self, partition, verdicts.batch, &duplicates).await
+        ExistingEntries::load(self, partition, verdicts.batch, &duplicates).await
     }
 }
 
@@ -79,7 +79,7 @@ async fn send(
     log: Uuid,
     partition: u16,
     batch: &[Append],
-) -> Result<Answer, sqlx::Error> {
+) -> Result<VerdictRow, sqlx::Error> {
     let partition = smallint(partition);
     if let [append] = batch {
         if let Some(event) = only_event(append) {
@@ -110,8 +110,16 @@ fn arms_at(append: &Append) -> bool {
 }
 
 fn only_event(append: &Append) -> Option<&NewEvent> {
-    let Append { stream: _, expected: _, events, marks, outbox, fires, timers, clears_timers } =
-        append;
+    let Append {
+        stream: _,
+        expected: _,
+        events,
+        inbox: marks,
+        outbox,
+        fired_timers: fires,
+        timers,
+        cancels_timers: clears_timers,
+    } = append;
     let is_bare = marks.is_empty() && outbox.is_empty() && fires.is_empty() && timers.is_empty();
     match events.as_slice() {
         [event] if is_bare && !clears_timers => Some(event),
@@ -123,16 +131,16 @@ const PASSED: i64 = 0;
 const COMMITTED: i64 = 1;
 const DUPLICATE: i64 = 2;
 const CLOSED: i64 = 3;
-const VOID: i64 = 5;
+const STALE_TIMERS: i64 = 5;
 
 /// An answer beside its question.
-struct Verdicts<'a> {
+struct OutcomeReader<'a> {
     partition: u16,
     batch: &'a [Append],
-    answer: Answer,
+    answer: VerdictRow,
 }
 
-impl Verdicts<'_> {
+impl OutcomeReader<'_> {
     fn number(&self, index: usize) -> Option<u64> {
         self.answer.get(index).copied().flatten().and_then(|n| u64::try_from(n).ok())
     }
@@ -165,13 +173,14 @@ impl Verdicts<'_> {
 
     /// Which timers that `member` fires are not armed so.
     fn void(&self, member: usize) -> Vec<usize> {
-        let before: usize = self.batch[..member].iter().map(|append| append.fires.len()).sum();
+        let before: usize =
+            self.batch[..member].iter().map(|append| append.fired_timers.len()).sum();
         let first = 1 + 4 * self.batch.len() + before;
-        let fires = 0..self.batch[member].fires.len();
+        let fires = 0..self.batch[member].fired_timers.len();
         fires.filter(|firing| self.number(first + firing) == Some(1)).collect()
     }
 
-    fn read(&self, mut marks: StandingMarks) -> Result<Vec<Verdict>, StoreError> {
+    fn read(&self, mut marks: ExistingEntries) -> Result<Vec<AppendOutcome>, StoreError> {
         let mut offset = self.number(0).ok_or_else(malformed)?;
         let mut verdicts = Vec::with_capacity(self.batch.len());
         for (member, append) in self.batch.iter().enumerate() {
@@ -182,17 +191,17 @@ impl Verdicts<'_> {
                     offset += events;
                     let position = (events > 0).then(|| Position::new(self.partition, offset));
                     let version = actual.plus(events);
-                    Verdict::Committed { version, position, actual: version }
+                    AppendOutcome::Committed { version, position, actual: version }
                 }
-                COMMITTED => Verdict::Committed {
+                COMMITTED => AppendOutcome::Committed {
                     version: Version::new(self.of(2, member).ok_or_else(malformed)?),
                     position: self.of(3, member).map(|at| Position::new(self.partition, at)),
                     actual,
                 },
-                DUPLICATE => Verdict::Duplicate(marks.take(member)?),
-                CLOSED => Verdict::Closed,
-                VOID => Verdict::Void(self.void(member)),
-                _ => Verdict::Conflict { actual },
+                DUPLICATE => AppendOutcome::Duplicate(marks.take(member)?),
+                CLOSED => AppendOutcome::Closed,
+                STALE_TIMERS => AppendOutcome::StaleTimers(self.void(member)),
+                _ => AppendOutcome::Conflict { actual },
             });
         }
         Ok(verdicts)

@@ -1,7 +1,8 @@
 //! How far followers have come, and what they queue.
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventId, QueuedRow, StoreError, validate_enqueue, validate_partition,
+    Checkpoint, CheckpointAdvance, EventId, OutboxMessage, StoreError, validate_enqueue,
+    validate_partition,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -69,7 +70,7 @@ impl PostgresEventStore {
     pub(crate) async fn park_rows(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         validate_enqueue(self.log, partition, rows, None)?;
@@ -85,8 +86,8 @@ impl PostgresEventStore {
     pub(crate) async fn queue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         validate_enqueue(self.log, partition, rows, advance)?;
         let mut columns = OutboxRows::default();

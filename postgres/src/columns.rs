@@ -1,6 +1,6 @@
 //! Rows as the arrays that functions of the server take.
 
-use composable_rust_core::{Encoded, NewOutboxRow, QueuedRow};
+use composable_rust_core::{EncodedMessage, NewOutboxRow, OutboxMessage};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;
@@ -40,7 +40,7 @@ pub(crate) struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    pub(crate) fn push(&mut self, content: &'a Encoded, metadata: &'a str) {
+    pub(crate) fn push(&mut self, content: &'a EncodedMessage, metadata: &'a str) {
         self.name.push(&content.name);
         self.version.push(i32::from(content.version));
         self.codec.push(&content.codec);
@@ -79,9 +79,9 @@ impl<'a> OutboxRows<'a> {
         self.content.push(&row.content, &row.metadata);
     }
 
-    pub(crate) fn extend(&mut self, owner: i32, rows: &'a [QueuedRow]) {
+    pub(crate) fn extend(&mut self, owner: i32, rows: &'a [OutboxMessage]) {
         for queued in rows {
-            self.push(owner, queued.stream.as_str(), &queued.row);
+            self.push(owner, queued.sender.as_str(), &queued.row);
         }
     }
 

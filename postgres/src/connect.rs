@@ -7,15 +7,15 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _};
 
 use crate::error::ConnectError;
-use crate::limit::{LEASE_LIMIT, answer_limit};
-use crate::notify::Tail;
+use crate::notify::HeadTracker;
 use crate::pool::{Pool, PoolSettings};
 use crate::session::{Session, SessionError, Sessions};
+use crate::timeout::{LEASE_TIMEOUT, answer_limit};
 use crate::writers::Writers;
 use crate::{PostgresEventStore, PostgresEventStoreBuilder, migrate};
 
 /// The oldest server that is tested against, as `server_version_num` has it.
-const OLDEST_SERVER: i32 = 150_000;
+const MIN_SERVER_VERSION: i32 = 150_000;
 
 const SERVER: &str = "select current_setting('server_version_num')::int, \
      current_setting('server_version'), current_setting('server_encoding'), \
@@ -33,7 +33,7 @@ pub(crate) async fn connect(
     let limit = answer_limit(builder.statement_timeout);
     let settings = PoolSettings { connections: 1, wait, limit, idle: builder.idle_timeout };
     let single = || {
-        let limit = Some(limit.map_or(LEASE_LIMIT, |limit| limit.min(LEASE_LIMIT)));
+        let limit = Some(limit.map_or(LEASE_TIMEOUT, |limit| limit.min(LEASE_TIMEOUT)));
         Pool::new(Arc::clone(&sessions), PoolSettings { limit, ..settings })
     };
     let readers = PoolSettings { connections: builder.max_connections - writers, ..settings };
@@ -43,7 +43,7 @@ pub(crate) async fn connect(
     let writers = Writers::new(Arc::clone(&sessions), writers);
     writers.put(first);
     let (leases, notifier) = (single(), single());
-    let tail = Tail::new(log, sessions, notifier, builder.poll_interval);
+    let tail = HeadTracker::new(log, sessions, notifier, builder.poll_interval);
     Ok(PostgresEventStore::new(log, readers, writers, leases, tail))
 }
 
@@ -123,7 +123,7 @@ async fn judge_server(
 ) -> Result<(), ConnectError> {
     let row = connection.fetch_one(SERVER).await.map_err(ConnectError::Schema)?;
     let text = |column: usize| row.try_get::<String, _>(column).map_err(ConnectError::Schema);
-    if row.try_get::<i32, _>(0).map_err(ConnectError::Schema)? < OLDEST_SERVER {
+    if row.try_get::<i32, _>(0).map_err(ConnectError::Schema)? < MIN_SERVER_VERSION {
         return Err(ConnectError::ServerTooOld(text(1)?));
     }
     if text(2)? != "UTF8" {

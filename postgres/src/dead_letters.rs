@@ -1,8 +1,8 @@
 //! Messages that could not be handled, and what is decided about them.
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, MessageId, Queue, QueuePlace, QueuedRow, StoreError,
-    validate_partition, validate_rows,
+    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxMessage, Queue, QueuePosition,
+    StoreError, validate_partition, validate_rows,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -58,7 +58,7 @@ const RESOLVE: &str = "select resolve_dead_letter($1, $2, $3, $4, $5, \
 impl PostgresEventStore {
     pub(crate) async fn letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let queue = after.as_ref().map(|(queue, _)| queue);
@@ -109,7 +109,7 @@ impl PostgresEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         validate_partition(self.log, lease.partition)?;
         validate_rows(answers)?;
@@ -119,7 +119,7 @@ impl PostgresEventStore {
             .bind(smallint(lease.partition))
             .bind(&lease.worker)
             .bind(bigint(lease.epoch))
-            .bind(letter.queued.row.id)
+            .bind(letter.message.row.id)
             .bind(letter.decision.map(decision_name));
         let query = columns.bind(query);
         let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
@@ -133,7 +133,7 @@ impl PostgresEventStore {
 fn decision_name(decision: DeadLetterDecision) -> &'static str {
     match decision {
         DeadLetterDecision::Redrive => "redrive",
-        DeadLetterDecision::Refuse => "refuse",
+        DeadLetterDecision::Discard => "refuse",
     }
 }
 
@@ -146,10 +146,10 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
     let decision = match value::<Option<&str>>(row, 18)? {
         None => None,
         Some("redrive") => Some(DeadLetterDecision::Redrive),
-        Some("refuse") => Some(DeadLetterDecision::Refuse),
+        Some("refuse") => Some(DeadLetterDecision::Discard),
         Some(other) => return Err(decode_error(18, format!("an unknown decision `{other}`"))),
     };
-    let place = QueuePlace {
+    let place = QueuePosition {
         sequence: unsigned::<i64, u64>(row, 11)?,
         index: unsigned::<i32, u32>(row, 12)?,
     };
@@ -159,8 +159,8 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
             kind: queued.row.kind,
             target: text(row, 2)?.to_owned(),
         },
-        place,
-        queued,
+        position: place,
+        message: queued,
         arming,
         attempts: unsigned::<i32, u32>(row, 15)?,
         error: value::<Option<String>>(row, 16)?,

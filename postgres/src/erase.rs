@@ -1,6 +1,8 @@
 //! What an operator does to one stream: erase it, close it, replace one event.
 
-use composable_rust_core::{Encoded, EventId, Position, StoreError, StreamId, Verdict, Version};
+use composable_rust_core::{
+    AppendOutcome, EncodedMessage, EventId, Position, StoreError, StreamId, Version,
+};
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
@@ -49,7 +51,7 @@ impl PostgresEventStore {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         let partition = self.log.partition_of(stream);
         let answer: Vec<Option<i64>> = self
             .writers
@@ -70,20 +72,20 @@ impl PostgresEventStore {
         };
         let version = Version::new(number(version).unwrap_or(0));
         if closed != Some(1) {
-            return Ok(Verdict::Conflict { actual: version });
+            return Ok(AppendOutcome::Conflict { actual: version });
         }
         let position = number(offset).map(|offset| Position::new(partition, offset));
         if let Some(position) = position {
             self.tail.committed(position);
         }
-        Ok(Verdict::Committed { version, position, actual: version })
+        Ok(AppendOutcome::Committed { version, position, actual: version })
     }
 
     pub(crate) async fn replace(
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         replacement.validate()?;
         let replaced: bool = self

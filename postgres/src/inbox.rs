@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, LogInfo, Mark, MessageId, Position, Receipt, StoreError, StreamId, Version,
+    Append, InboxEntry, LogInfo, MessageId, Position, Receipt, StoreError, StreamId, Version,
     validate_partition,
 };
 use sqlx::Row as _;
@@ -33,7 +33,7 @@ impl PostgresEventStore {
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
+    ) -> Result<Option<InboxEntry>, StoreError> {
         let partition = self.log.partition_of(stream);
         let query = sqlx::query(LOAD_MARK)
             .bind(smallint(partition))
@@ -47,9 +47,9 @@ impl PostgresEventStore {
 /// At which page of the inbox the next pruning of each partition begins, so that one after the other
 /// they come round.
 #[derive(Debug)]
-pub(crate) struct Pruning(Vec<AtomicI64>);
+pub(crate) struct PruneCursors(Vec<AtomicI64>);
 
-impl Pruning {
+impl PruneCursors {
     pub(crate) fn new(log: LogInfo) -> Self {
         Self((0..log.partitions).map(|_| AtomicI64::new(0)).collect())
     }
@@ -78,9 +78,9 @@ impl PostgresEventStore {
 
 /// The marks that stand of some members of a batch.
 #[derive(Default)]
-pub(crate) struct StandingMarks(HashMap<usize, Vec<Mark>>);
+pub(crate) struct ExistingEntries(HashMap<usize, Vec<InboxEntry>>);
 
-impl StandingMarks {
+impl ExistingEntries {
     /// Reads them after the verdict: a mark never changes, though it may be pruned.
     pub(crate) async fn load(
         store: &PostgresEventStore,
@@ -92,7 +92,7 @@ impl StandingMarks {
         let mut streams = Vec::new();
         let mut ids = Vec::new();
         for &member in members {
-            for mark in &batch[member].marks {
+            for mark in &batch[member].inbox {
                 member_of.push(i32::try_from(member).unwrap_or(i32::MAX));
                 streams.push(batch[member].stream.as_str());
                 ids.push(mark.message_id.0);
@@ -104,7 +104,7 @@ impl StandingMarks {
             .bind(streams)
             .bind(ids);
         let rows = store.readers.run(async |reader| query.fetch_all(reader).await).await?;
-        let mut marks = HashMap::<usize, Vec<Mark>>::new();
+        let mut marks = HashMap::<usize, Vec<InboxEntry>>::new();
         for row in rows {
             let member = unsigned::<i32, usize>(&row, 5).map_err(store_error)?;
             marks.entry(member).or_default().push(mark(&row, partition).map_err(store_error)?);
@@ -113,16 +113,16 @@ impl StandingMarks {
     }
 
     /// The marks of `member`, which is a duplicate and so had some when it was judged.
-    pub(crate) fn take(&mut self, member: usize) -> Result<Vec<Mark>, StoreError> {
+    pub(crate) fn take(&mut self, member: usize) -> Result<Vec<InboxEntry>, StoreError> {
         self.0.remove(&member).ok_or_else(|| {
             StoreError::unavailable("the marks were pruned before they could be read")
         })
     }
 }
 
-fn mark(row: &PgRow, partition: u16) -> Result<Mark, sqlx::Error> {
+fn mark(row: &PgRow, partition: u16) -> Result<InboxEntry, sqlx::Error> {
     let offset = row.try_get::<Option<i64>, _>(3)?;
-    Ok(Mark {
+    Ok(InboxEntry {
         message_id: MessageId(row.try_get(0)?),
         digest: row.try_get::<Uuid, _>(1)?.as_u128(),
         receipt: Receipt {
@@ -131,6 +131,6 @@ fn mark(row: &PgRow, partition: u16) -> Result<Mark, sqlx::Error> {
                 .and_then(|offset| u64::try_from(offset).ok())
                 .map(|offset| Position::new(partition, offset)),
         },
-        answer: row.try_get(4)?,
+        outcome: row.try_get(4)?,
     })
 }

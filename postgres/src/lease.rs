@@ -1,6 +1,8 @@
 //! Leases, and who can work.
 
-use composable_rust_core::{Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, StoreError};
+use composable_rust_core::{
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, StoreError,
+};
 use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;
@@ -20,10 +22,13 @@ const PAUSE: &str = "update log set paused = $1";
 const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
 
 impl PostgresEventStore {
-    pub(crate) async fn lease_table(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    pub(crate) async fn lease_table(
+        &self,
+        workers: &[String],
+    ) -> Result<LeaseSnapshot, StoreError> {
         let query = sqlx::query(LOAD_LEASES).bind(workers);
         let rows = self.leases.run(async |connection| query.fetch_all(connection).await).await?;
-        let mut table = LeaseTable::default();
+        let mut table = LeaseSnapshot::default();
         rows.iter().try_for_each(|row| read(row, &mut table)).map_err(store_error)?;
         table.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
         table.members.sort_unstable();
@@ -36,7 +41,7 @@ impl PostgresEventStore {
         Ok(())
     }
 
-    pub(crate) async fn lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    pub(crate) async fn lease_round(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         let leases = || round.changes.iter().map(|(lease, _)| lease);
         let action = |(_, action): &(Lease, LeaseAction)| match action {
             LeaseAction::Claim => 0,
@@ -57,7 +62,7 @@ impl PostgresEventStore {
     }
 }
 
-fn read(row: &PgRow, table: &mut LeaseTable) -> Result<(), sqlx::Error> {
+fn read(row: &PgRow, table: &mut LeaseSnapshot) -> Result<(), sqlx::Error> {
     let Some(worker) = value::<Option<String>>(row, 0)? else {
         (table.overrides, table.paused) = (unsigned::<i64, u64>(row, 3)?, value(row, 4)?);
         return Ok(());
@@ -68,6 +73,6 @@ fn read(row: &PgRow, table: &mut LeaseTable) -> Result<(), sqlx::Error> {
     }
     let partition = unsigned::<i16, u16>(row, 2)?;
     let lease = Lease { worker, partition, epoch: unsigned::<i64, u64>(row, 3)? };
-    table.leases.push(StandingLease { lease, holder: value(row, 1)?, lapsed: value(row, 4)? });
+    table.leases.push(LeaseStatus { lease, holder: value(row, 1)?, lapsed: value(row, 4)? });
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Loading one stream, row by row.
 
 use composable_rust_core::{
-    Fingerprint, Loaded, RecordedEvent, Snapshot, StoreError, StoredContent, StreamId, Version,
+    Fingerprint, Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, Version,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
@@ -50,7 +50,7 @@ impl PostgresEventStore {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
         let pages = stream::try_unfold(Some((after, FIRST_PAGE)), move |next| async move {
             let Some((after, limit)) = next else { return Ok(None) };
             let page = self.page_of(stream, after, limit).await?;
@@ -66,7 +66,7 @@ impl PostgresEventStore {
         stream: &StreamId,
         after: Version,
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         let partition = self.log.partition_of(stream);
         let query = sqlx::query(LOAD_EVENTS)
             .bind(smallint(partition))
@@ -86,7 +86,7 @@ impl PostgresEventStore {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         let partition = self.log.partition_of(stream);
         let mut seen = false;
         let query = sqlx::query(LOAD_WITH_SNAPSHOT)
@@ -97,12 +97,12 @@ impl PostgresEventStore {
             let first = !std::mem::replace(&mut seen, true);
             row.and_then(|row| {
                 if value::<i64>(&row, 1)? != 0 {
-                    return row::event(&row, stream.clone(), partition).map(Loaded::Event);
+                    return row::event(&row, stream.clone(), partition).map(StreamRow::Event);
                 }
                 if !first {
                     return Err(sqlx::Error::Protocol("a snapshot after events".to_owned()));
                 }
-                snapshot(&row, fingerprint).map(Loaded::Snapshot)
+                snapshot(&row, fingerprint).map(StreamRow::Snapshot)
             })
             .map_err(store_error)
         })
@@ -120,8 +120,8 @@ fn next_limit(limit: usize, bytes: usize) -> usize {
 }
 
 /// The bytes of the payloads and metadata of some events.
-fn bytes(events: &[RecordedEvent]) -> usize {
-    let content = |event: &RecordedEvent| match &event.content {
+fn bytes(events: &[StoredEvent]) -> usize {
+    let content = |event: &StoredEvent| match &event.content {
         StoredContent::Present(content) => content.bytes.len(),
         StoredContent::Erased | StoredContent::Closed => 0,
     };

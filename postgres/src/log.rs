@@ -1,6 +1,6 @@
 //! Reading the log, and waiting for more of it.
 
-use composable_rust_core::{Position, RecordedEvent, StoreError, StreamId, Timestamp};
+use composable_rust_core::{Position, StoreError, StoredEvent, StreamId, Timestamp};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ impl PostgresEventStore {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
         let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
         let known: Vec<u64> = after.iter().map(|p| self.tail.known(p.partition)).collect();
@@ -42,7 +42,7 @@ impl PostgresEventStore {
             .bind(offsets)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let mut rows = std::pin::pin!(self.readers.rows(query));
-        let mut events = Vec::<RecordedEvent>::new();
+        let mut events = Vec::<StoredEvent>::new();
         while let Some(row) = rows.try_next().await.map_err(store_error)? {
             let last = events.last().map(|event| &event.stream);
             events.push(logged(&row, last).map_err(store_error)?);
@@ -52,7 +52,7 @@ impl PostgresEventStore {
             events.sort_by_key(|event| event.position);
         }
         for (position, known) in after.iter().zip(known) {
-            let here = |event: &RecordedEvent| event.position.partition;
+            let here = |event: &StoredEvent| event.position.partition;
             if limit > 0 && events.binary_search_by_key(&position.partition, here).is_err() {
                 self.tail.nothing_beyond(*position, known);
             }
@@ -110,7 +110,7 @@ impl PostgresEventStore {
 }
 
 /// An event with its place; neighbours in the log are often of one stream.
-fn logged(row: &PgRow, last: Option<&StreamId>) -> Result<RecordedEvent, sqlx::Error> {
+fn logged(row: &PgRow, last: Option<&StreamId>) -> Result<StoredEvent, sqlx::Error> {
     let partition = unsigned::<i16, u16>(row, 9)?;
     let name = text(row, 10)?;
     let stream = match last {

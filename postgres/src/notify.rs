@@ -19,9 +19,9 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::limit::CHECK_INTERVAL;
 use crate::pool::Pool;
 use crate::session::{CHECK, Sessions};
+use crate::timeout::CHECK_INTERVAL;
 
 /// The least time between two notifications of a process.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
@@ -35,8 +35,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What this process knows of the ends of the partitions.
 #[derive(Debug)]
-pub(crate) struct Tail {
-    ends: Arc<Ends>,
+pub(crate) struct HeadTracker {
+    ends: Arc<Heads>,
     channel: String,
     sessions: Arc<Sessions>,
     notifying: Arc<Pool>,
@@ -71,7 +71,7 @@ impl Drop for Task {
 }
 
 #[derive(Debug)]
-struct Ends {
+struct Heads {
     /// Tells this store from others that share the log.
     name: String,
     /// The highest offset that is known, by partition. It falls only when the server is found to
@@ -89,7 +89,7 @@ struct Ends {
     committing: Notify,
 }
 
-impl Tail {
+impl HeadTracker {
     pub(crate) fn new(
         log: LogInfo,
         sessions: Arc<Sessions>,
@@ -97,7 +97,7 @@ impl Tail {
         poll_interval: Duration,
     ) -> Self {
         Self {
-            ends: Arc::new(Ends::new(log.partitions)),
+            ends: Arc::new(Heads::new(log.partitions)),
             channel: format!("events_{}", log.id.simple()),
             sessions,
             notifying,
@@ -178,7 +178,7 @@ impl Tail {
     }
 }
 
-impl Ends {
+impl Heads {
     fn new(partitions: u16) -> Self {
         let zeros = || (0..partitions).map(|_| AtomicU64::new(0)).collect();
         let name = RandomState::new().hash_one(partitions);
@@ -194,7 +194,7 @@ impl Ends {
         }
     }
 
-    fn hear(&self, part: &str) {
+    fn on_notification(&self, part: &str) {
         if let Some(whose) = part.strip_prefix(WORK) {
             // Of its own work it has heard already.
             if whose != self.name {
@@ -233,8 +233,8 @@ impl Ends {
 }
 
 /// Tells other processes what this one commits.
-async fn notify(ends: Arc<Ends>, channel: String, pool: Arc<Pool>) {
-    let mut told = Told::new(ends.committed.len());
+async fn notify(ends: Arc<Heads>, channel: String, pool: Arc<Pool>) {
+    let mut told = NotifiedUpTo::new(ends.committed.len());
     loop {
         ends.committing.notified().await;
         let news = told.news(&ends);
@@ -253,19 +253,19 @@ async fn notify(ends: Arc<Ends>, channel: String, pool: Arc<Pool>) {
 }
 
 /// What others have been told.
-struct Told {
+struct NotifiedUpTo {
     committed: Vec<u64>,
     work: u64,
 }
 
-impl Told {
+impl NotifiedUpTo {
     fn new(partitions: usize) -> Self {
         Self { committed: vec![0; partitions], work: 0 }
     }
 
     /// The positions that rose since the last time, and whether there is work, separated by spaces;
     /// a payload has room for 8,000 bytes.
-    fn news(&mut self, ends: &Ends) -> Vec<String> {
+    fn news(&mut self, ends: &Heads) -> Vec<String> {
         let mut news = Vec::new();
         for (partition, (told, committed)) in
             (0..).zip(self.committed.iter_mut().zip(&ends.committed))
@@ -284,7 +284,7 @@ impl Told {
 }
 
 /// Hears what other processes commit, for ever.
-async fn listen(ends: Arc<Ends>, channel: String, sessions: Arc<Sessions>) {
+async fn listen(ends: Arc<Heads>, channel: String, sessions: Arc<Sessions>) {
     let options = sessions.options().clone();
     let set_up = Arc::clone(&sessions);
     let pool = PgPoolOptions::new()
@@ -306,7 +306,7 @@ async fn listen(ends: Arc<Ends>, channel: String, sessions: Arc<Sessions>) {
 }
 
 async fn hear(
-    ends: &Ends,
+    ends: &Heads,
     channel: &str,
     pool: &sqlx::PgPool,
     sessions: &Sessions,
@@ -319,7 +319,9 @@ async fn hear(
     // What is said while the connection is lost, a waiter's next look at the log makes up for.
     loop {
         match timeout(CHECK_INTERVAL, listener.try_recv()).await {
-            Ok(Ok(Some(heard))) => heard.payload().split(' ').for_each(|part| ends.hear(part)),
+            Ok(Ok(Some(heard))) => {
+                heard.payload().split(' ').for_each(|part| ends.on_notification(part))
+            }
             Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),
             Err(_) => sessions.check(listener.fetch_one(CHECK), None).await?,
@@ -333,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_became_known_meanwhile_stays() {
-        let ends = Ends::new(1);
+        let ends = Heads::new(1);
         ends.seen(Position::new(0, 9));
         ends.nothing_beyond(Position::new(0, 7), 8);
         assert_eq!(ends.known(0), 9, "it rose from 8 while the server was asked");
@@ -345,9 +347,9 @@ mod tests {
 
     #[test]
     fn news_are_told_once() {
-        let ends = Ends::new(2);
+        let ends = Heads::new(2);
         ends.committed[0].store(7, Ordering::SeqCst);
-        let mut told = Told::new(2);
+        let mut told = NotifiedUpTo::new(2);
         assert_eq!(told.news(&ends), ["0:7"]);
         assert!(told.news(&ends).is_empty());
         ends.committed[1].store(3, Ordering::SeqCst);
@@ -358,11 +360,11 @@ mod tests {
 
     #[test]
     fn only_work_of_others_is_heard() {
-        let ends = Ends::new(1);
-        let other = Ends::new(1);
-        ends.hear(&format!("work@{}", ends.name));
+        let ends = Heads::new(1);
+        let other = Heads::new(1);
+        ends.on_notification(&format!("work@{}", ends.name));
         assert_eq!(*ends.work.borrow(), 1);
-        ends.hear(&format!("work@{}", other.name));
+        ends.on_notification(&format!("work@{}", other.name));
         assert_eq!(*ends.work.borrow(), 2);
     }
 }

@@ -1,8 +1,8 @@
 //! Effects that wait to be executed.
 
 use composable_rust_core::{
-    NewOutboxRow, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement,
-    StoreError, StreamId, validate_settlements,
+    NewOutboxRow, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
+    Settlement, StoreError, StreamId, validate_settlements,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -73,7 +73,7 @@ const SETTLE_AND_QUEUE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $
 impl PostgresEventStore {
     pub(crate) async fn outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let queues = || after.iter().map(|(queue, _)| queue);
@@ -89,8 +89,8 @@ impl PostgresEventStore {
         let read = rows.iter().map(|row| outbox_row(row, after));
         let mut read = read.collect::<Result<Vec<_>, _>>().map_err(store_error)?;
         // The plan gives them in this order; a plan is no promise.
-        if !read.is_sorted_by_key(|(nth, row)| (*nth, row.place)) {
-            read.sort_by_key(|(nth, row)| (*nth, row.place));
+        if !read.is_sorted_by_key(|(nth, row)| (*nth, row.position)) {
+            read.sort_by_key(|(nth, row)| (*nth, row.position));
         }
         Ok(read.into_iter().map(|(_, row)| row).collect())
     }
@@ -98,13 +98,13 @@ impl PostgresEventStore {
     pub(crate) async fn last_places_of(
         &self,
         queues: &[Queue],
-    ) -> Result<Vec<QueuePlace>, StoreError> {
+    ) -> Result<Vec<QueuePosition>, StoreError> {
         let query = sqlx::query(LAST_PLACES)
             .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>());
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
-        let mut places = vec![QueuePlace::default(); queues.len()];
+        let mut places = vec![QueuePosition::default(); queues.len()];
         for row in &rows {
             let nth = unsigned::<i64, usize>(row, 0).map_err(store_error)?;
             let found = place(row, 1).map_err(store_error)?;
@@ -151,7 +151,7 @@ impl PostgresEventStore {
         }
         let leases = || settlements.iter().map(|settlement| &settlement.lease);
         let queues = || settlements.iter().map(|settlement| &settlement.queue);
-        let places = || settlements.iter().map(|settlement| settlement.place);
+        let places = || settlements.iter().map(|settlement| settlement.position);
         let changes = Changes::new(settlements.iter().map(|settlement| &settlement.change));
         let makes_work = changes.queue_more();
         let query = sqlx::query_scalar(if makes_work { SETTLE_AND_QUEUE } else { SETTLE })
@@ -224,12 +224,12 @@ impl<'a> Changes<'a> {
 }
 
 /// The effect and its sender in a row of [`queued_columns`].
-pub(crate) fn queued(row: &PgRow) -> Result<QueuedRow, sqlx::Error> {
+pub(crate) fn queued(row: &PgRow) -> Result<OutboxMessage, sqlx::Error> {
     let kind = text(row, 1)?;
     let kind = OutboxKind::from_name(kind)
         .ok_or_else(|| decode_error(1, format!("an effect of the unknown kind `{kind}`")))?;
-    Ok(QueuedRow {
-        stream: row::stream(row, 9)?,
+    Ok(OutboxMessage {
+        sender: row::stream(row, 9)?,
         row: NewOutboxRow {
             id: value::<Uuid>(row, 0)?,
             kind,
@@ -242,8 +242,8 @@ pub(crate) fn queued(row: &PgRow) -> Result<QueuedRow, sqlx::Error> {
 }
 
 /// A place from a column and the next.
-fn place(row: &PgRow, first: usize) -> Result<QueuePlace, sqlx::Error> {
-    Ok(QueuePlace {
+fn place(row: &PgRow, first: usize) -> Result<QueuePosition, sqlx::Error> {
+    Ok(QueuePosition {
         sequence: unsigned::<i64, u64>(row, first)?,
         index: unsigned::<i32, u32>(row, first + 1)?,
     })
@@ -251,7 +251,7 @@ fn place(row: &PgRow, first: usize) -> Result<QueuePlace, sqlx::Error> {
 
 fn outbox_row(
     row: &PgRow,
-    after: &[(Queue, QueuePlace)],
+    after: &[(Queue, QueuePosition)],
 ) -> Result<(usize, OutboxRow), sqlx::Error> {
     let nth = unsigned::<i64, usize>(row, 10)?;
     let (queue, _) = nth
@@ -264,8 +264,8 @@ fn outbox_row(
     };
     let row = OutboxRow {
         queue: queue.clone(),
-        place: place(row, 11)?,
-        queued: queued(row)?,
+        position: place(row, 11)?,
+        message: queued(row)?,
         attempts: unsigned::<i32, u32>(row, 13)?,
         begun: value(row, 17)?,
         wait,

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::error::store_error;
-use crate::limit::{MAX_AGE, REST_LIMIT, is_whole, within};
 use crate::session::{Session, SessionError, Sessions};
+use crate::timeout::{MAX_CONNECTION_AGE, ROLLBACK_TIMEOUT, is_whole, within};
 
 /// Sessions for statements of one kind.
 ///
@@ -68,7 +68,7 @@ impl Pool {
     }
 
     /// A session, when it is one's turn.
-    pub(crate) async fn lend(self: &Arc<Self>) -> Result<Lent, SessionError> {
+    pub(crate) async fn lend(self: &Arc<Self>) -> Result<PooledSession, SessionError> {
         let permits = Arc::clone(&self.permits);
         let permit = match Arc::clone(&permits).try_acquire_owned() {
             Ok(permit) => permit,
@@ -82,7 +82,7 @@ impl Pool {
             None => self.sessions.open().await?,
         };
         let (pool, session) = (Arc::clone(self), Some(session));
-        Ok(Lent { pool, permit: Some(permit), session, is_reading: false })
+        Ok(PooledSession { pool, permit: Some(permit), session, is_reading: false })
     }
 
     /// The session that was used last, if it still serves.
@@ -101,7 +101,7 @@ impl Pool {
         let mut idle = self.idle();
         idle.retain(|session| {
             session.used.elapsed() < self.settings.idle
-                && session.opened.elapsed() < MAX_AGE
+                && session.opened.elapsed() < MAX_CONNECTION_AGE
                 && self.sessions.trusts(session)
         });
         idle.pop()
@@ -123,14 +123,14 @@ impl Pool {
 /// A session in use. Dropped before its end, it is closed, unless only rows were left to read and
 /// they are few.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub(crate) struct PooledSession {
     pool: Arc<Pool>,
     permit: Option<OwnedSemaphorePermit>,
     session: Option<Session>,
     is_reading: bool,
 }
 
-impl Lent {
+impl PooledSession {
     /// The server's process.
     pub(crate) fn process(&self) -> i32 {
         self.session.as_ref().map_or(0, Session::process)
@@ -152,7 +152,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledSession {
     fn drop(&mut self) {
         let Some(mut session) = self.session.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -162,7 +162,7 @@ impl Drop for Lent {
         let pool = Arc::clone(&self.pool);
         let permit = self.permit.take();
         runtime.spawn(async move {
-            if within(Some(REST_LIMIT), session.connection.ping()).await.is_ok() {
+            if within(Some(ROLLBACK_TIMEOUT), session.connection.ping()).await.is_ok() {
                 pool.put(session);
             }
             drop(permit);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
-    Version, WaitingStream,
+    BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError,
+    StreamId, Version,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use crate::builder::is_name;
 use crate::error::{is_unavailable, model_error, store_error};
-use crate::limit::MAX_AGE;
 use crate::migrate::{ensure_schema, quoted};
 use crate::row::{bigint, unsigned};
 use crate::session::{CHECK, Sessions};
+use crate::timeout::MAX_CONNECTION_AGE;
 
 /// The migration at index n leads to version n + 1. Those that were released never change.
 const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")];
@@ -229,7 +229,7 @@ fn pool(sessions: &Arc<Sessions>, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
-        .max_lifetime(MAX_AGE)
+        .max_lifetime(MAX_CONNECTION_AGE)
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             let sessions = Arc::clone(&opened);
@@ -348,14 +348,14 @@ fn record(rows: &[PgRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
     Ok(Some(ProjectionRecord { log, state, checkpoints, epoch, rebuilds, rebuilding }))
 }
 
-fn waiting(row: &PgRow) -> Result<WaitingStream, sqlx::Error> {
+fn waiting(row: &PgRow) -> Result<BlockedStream, sqlx::Error> {
     let stream: String = row.try_get(0)?;
     let stream = stream.parse().map_err(|source| sqlx::Error::ColumnDecode {
         index: "stream_id".to_owned(),
         source: Box::new(source),
     })?;
     let version = Version::new(unsigned::<i64, u64>(row, 1)?);
-    Ok(WaitingStream { stream, version, ticket: row.try_get(2)? })
+    Ok(BlockedStream { stream, version, blockage_id: row.try_get(2)? })
 }
 
 impl ReadModel for PostgresReadModel {
@@ -415,41 +415,41 @@ impl ReadModel for PostgresReadModel {
         try_forget(transaction, name, log).await.map_err(model_error)
     }
 
-    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
+    async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
         let rows = query.fetch_all(&self.pool).await.map_err(model_error)?;
         rows.iter().map(waiting).collect::<Result<_, _>>().map_err(model_error)
     }
 
-    async fn find_waiting(
+    async fn find_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
         stream: &StreamId,
-    ) -> Result<Option<WaitingStream>, StoreError> {
+    ) -> Result<Option<BlockedStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
         let row = query.fetch_optional(&mut **transaction).await.map_err(model_error)?;
         row.as_ref().map(waiting).transpose().map_err(model_error)
     }
 
-    async fn set_waiting(
+    async fn set_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
-        waiting: &WaitingStream,
+        waiting: &BlockedStream,
     ) -> Result<(), StoreError> {
         sqlx::query(SET_WAITING)
             .bind(name)
             .bind(waiting.stream.as_str())
             .bind(bigint(waiting.version.get()))
-            .bind(waiting.ticket)
+            .bind(waiting.blockage_id)
             .execute(&mut **transaction)
             .await
             .map_err(model_error)?;
         Ok(())
     }
 
-    async fn end_waiting(
+    async fn clear_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::pool::Pool;
 
 /// So many rows at most are handed over at once.
-const HANDED_OVER: usize = 16;
+const HANDOVER_CAPACITY: usize = 16;
 
 impl Pool {
     /// The rows of `query`, on a connection of their own.
@@ -50,7 +50,7 @@ impl Pool {
         let mut lent = self.lend().await?;
         let process = lent.process();
         let (connection, is_reading) = lent.parts()?;
-        let mut rows = query.fetch(connection).ready_chunks(HANDED_OVER);
+        let mut rows = query.fetch(connection).ready_chunks(HANDOVER_CAPACITY);
         let failed = loop {
             let next = async { Ok(rows.next().await) };
             match self.answer(process, next).await {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
-    Encoded, EventId, Position, RecordedEvent, StoredContent, StreamId, Timestamp, Version,
+    EncodedMessage, EventId, Position, StoredContent, StoredEvent, StreamId, Timestamp, Version,
 };
 use sqlx::Row as _;
 use sqlx::postgres::{PgRow, PgValueRef, Postgres};
@@ -42,13 +42,13 @@ pub(crate) fn event(
     row: &PgRow,
     stream: StreamId,
     partition: u16,
-) -> Result<RecordedEvent, sqlx::Error> {
+) -> Result<StoredEvent, sqlx::Error> {
     let content = match text(row, 4)? {
         ERASED => StoredContent::Erased,
         CLOSED => StoredContent::Closed,
         _ => StoredContent::Present(encoded(row, 4)?),
     };
-    Ok(RecordedEvent {
+    Ok(StoredEvent {
         id: EventId(value(row, 2)?),
         stream,
         version: Version::new(unsigned::<i64, u64>(row, 0)?),
@@ -60,8 +60,8 @@ pub(crate) fn event(
 }
 
 /// Content, whose name, version, codec and bytes stand from column `first` on.
-pub(crate) fn encoded(row: &PgRow, first: usize) -> Result<Encoded, sqlx::Error> {
-    Ok(Encoded {
+pub(crate) fn encoded(row: &PgRow, first: usize) -> Result<EncodedMessage, sqlx::Error> {
+    Ok(EncodedMessage {
         name: Cow::Owned(text(row, first)?.to_owned()),
         version: unsigned::<i32, u16>(row, first + 1)?,
         codec: codec(text(row, first + 2)?),
@@ -115,11 +115,11 @@ pub(crate) fn bigint(number: u64) -> i64 {
 }
 
 /// The furthest away that anything is due: some 30,000 years, well within what the server knows.
-pub(crate) const FURTHEST_DUE: i64 = 1_000_000_000_000_000_000;
+pub(crate) const MAX_DUE_MICROS: i64 = 1_000_000_000_000_000_000;
 
 /// A time span in microseconds, as columns of the server's functions hold it.
 pub(crate) fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).map_or(FURTHEST_DUE, |micros| micros.min(FURTHEST_DUE))
+    i64::try_from(span.as_micros()).map_or(MAX_DUE_MICROS, |micros| micros.min(MAX_DUE_MICROS))
 }
 
 /// A `timestamptz`: microseconds since 2000.

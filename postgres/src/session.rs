@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::error::store_error;
-use crate::limit::{PROBE_LIMIT, WATCH_INTERVAL, within};
+use crate::timeout::{PROBE_TIMEOUT, WATCH_INTERVAL, within};
 
 /// The setting by which a session is recognised.
 const MARKER: &str = "composable_rust.session";
@@ -166,7 +166,7 @@ impl Sessions {
         answer: impl Future<Output = Result<PgRow, sqlx::Error>>,
         marker: Option<&str>,
     ) -> Result<(), SessionError> {
-        let row = within(Some(PROBE_LIMIT), answer).await?;
+        let row = within(Some(PROBE_TIMEOUT), answer).await?;
         let found: String = row.try_get(0)?;
         self.judge(&row, marker.unwrap_or(&found))
     }
@@ -205,7 +205,8 @@ impl Sessions {
         let ask = async {
             let mut session = self.open().await?;
             let sql = format!("{IS_WORKING}{process})");
-            let row = within(Some(PROBE_LIMIT), session.connection.fetch_one(sql.as_str())).await?;
+            let row =
+                within(Some(PROBE_TIMEOUT), session.connection.fetch_one(sql.as_str())).await?;
             Ok::<bool, SessionError>(row.try_get(0)?)
         };
         match ask.await {
@@ -282,7 +283,7 @@ impl Session {
 
     /// Asks the server about the session unless it did so a short while ago.
     pub(crate) async fn check(&mut self, sessions: &Sessions) -> Result<(), SessionError> {
-        if self.checked.elapsed() >= crate::limit::CHECK_INTERVAL {
+        if self.checked.elapsed() >= crate::timeout::CHECK_INTERVAL {
             self.check_now(sessions).await?;
         }
         Ok(())

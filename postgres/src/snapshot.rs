@@ -20,7 +20,7 @@ const DELETE_OTHERS: &str = "delete from snapshots \
      and created_at <= clock_timestamp() - $4 * interval '1 second'";
 
 /// The longest age that a server can subtract from its time.
-const LONGEST_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
      where partition = $1 and stream_id = $2 and fingerprint = $3";
@@ -61,9 +61,9 @@ impl PostgresEventStore {
         };
         let query = match which {
             StaleSnapshots::Above(version) => of_stream(DELETE_ABOVE).bind(bigint(version.get())),
-            StaleSnapshots::Others { than, age } => {
-                of_stream(DELETE_OTHERS).bind(column(than)).bind(age.min(LONGEST_AGE).as_secs_f64())
-            }
+            StaleSnapshots::Others { than, age } => of_stream(DELETE_OTHERS)
+                .bind(column(than))
+                .bind(age.min(MAX_SNAPSHOT_AGE).as_secs_f64()),
         };
         self.readers.run(async |reader| query.execute(reader).await).await?;
         Ok(())

@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, LogInfo,
+    MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow,
+    Timestamp, Version,
 };
 use futures_util::stream::Stream;
 
 use crate::PostgresEventStoreBuilder;
 use crate::error::ConnectError;
-use crate::inbox::Pruning;
-use crate::notify::Tail;
+use crate::inbox::PruneCursors;
+use crate::notify::HeadTracker;
 use crate::pool::Pool;
 use crate::timers::LowWater;
 use crate::writers::Writers;
@@ -41,8 +42,8 @@ pub struct PostgresEventStore {
     pub(crate) writers: Arc<Writers>,
     /// Of their own, so that whatever else waits does not let the leases lapse.
     pub(crate) leases: Arc<Pool>,
-    pub(crate) tail: Arc<Tail>,
-    pub(crate) pruning: Arc<Pruning>,
+    pub(crate) tail: Arc<HeadTracker>,
+    pub(crate) pruning: Arc<PruneCursors>,
     pub(crate) low_water: Arc<LowWater>,
 }
 
@@ -72,10 +73,10 @@ impl PostgresEventStore {
         readers: Arc<Pool>,
         writers: Writers,
         leases: Arc<Pool>,
-        tail: Tail,
+        tail: HeadTracker,
     ) -> Self {
         let (writers, tail) = (Arc::new(writers), Arc::new(tail));
-        let pruning = Arc::new(Pruning::new(log));
+        let pruning = Arc::new(PruneCursors::new(log));
         let low_water = Arc::default();
         Self { log, readers, writers, leases, tail, pruning, low_water }
     }
@@ -96,7 +97,7 @@ impl EventStore for PostgresEventStore {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         self.append(partition, batch).await
     }
 
@@ -104,7 +105,7 @@ impl EventStore for PostgresEventStore {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
         self.events(stream, after)
     }
 
@@ -112,7 +113,7 @@ impl EventStore for PostgresEventStore {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         self.snapshot_and_tail(stream, fingerprint)
     }
 
@@ -120,7 +121,7 @@ impl EventStore for PostgresEventStore {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         self.page(after, limit).await
     }
 
@@ -157,11 +158,11 @@ impl EventStore for PostgresEventStore {
         self.snapshot(stream, fingerprint).await
     }
 
-    async fn load_mark(
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
+    ) -> Result<Option<InboxEntry>, StoreError> {
         self.mark(stream, message_id).await
     }
 
@@ -174,7 +175,7 @@ impl EventStore for PostgresEventStore {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         self.close(stream, expected, event_id).await
     }
 
@@ -182,7 +183,7 @@ impl EventStore for PostgresEventStore {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         self.replace(stream, version, replacement).await
     }

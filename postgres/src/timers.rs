@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    DueTimer, DueTimers, Firing, MessageId, StoreError, TimerQueue, TimerSettlement,
+    ArmedTimer, DueTimer, DueTimers, MessageId, StoreError, TimerQueue, TimerSettlement,
     validate_timer_settlements,
 };
 use sqlx::postgres::PgRow;
@@ -19,7 +19,7 @@ use crate::row::{self, bigint, encoded, metadata, smallint, text, timestamp, uns
 
 /// A look begins this much below where the last one found nothing: deadlines are set some time before
 /// their commit.
-const SLACK: i64 = 10_000_000;
+const CLOCK_SLACK_MICROS: i64 = 10_000_000;
 /// How often a look begins at the beginning, for deadlines in the past.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -54,10 +54,10 @@ const SETTLE_AND_QUEUE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7,
 /// Below which deadlines there were no timers of a queue. Those that have fired stay in the index for
 /// as long as anybody holds a snapshot from before: nobody reads them twice.
 #[derive(Debug, Default)]
-pub(crate) struct LowWater(Mutex<Marks>);
+pub(crate) struct LowWater(Mutex<LowWaterMarks>);
 
 #[derive(Debug, Default)]
-struct Marks {
+struct LowWaterMarks {
     /// The deadline in microseconds since 1970, and when a look last began at the beginning.
     of: BTreeMap<TimerQueue, (i64, Instant)>,
     /// Counts how often the marks were forgotten.
@@ -65,7 +65,7 @@ struct Marks {
 }
 
 /// Where a look begins, by queue; `None`: at the beginning.
-struct Look {
+struct Scan {
     low: Vec<Option<i64>>,
     began: Instant,
     forgotten: u64,
@@ -73,7 +73,7 @@ struct Look {
 
 /// What a look has found.
 #[derive(Default)]
-struct Found {
+struct ScanResult {
     now: i64,
     first: BTreeMap<TimerQueue, i64>,
     last: i64,
@@ -81,7 +81,7 @@ struct Found {
     is_cut: bool,
 }
 
-impl Found {
+impl ScanResult {
     fn note(&mut self, timer: &DueTimer, due: i64) {
         let category = timer.stream.category().to_owned();
         let queue = TimerQueue { partition: timer.partition, category };
@@ -91,23 +91,23 @@ impl Found {
 }
 
 impl LowWater {
-    fn begin(&self, queues: &[TimerQueue]) -> Look {
+    fn begin(&self, queues: &[TimerQueue]) -> Scan {
         let (marks, began) = (self.marks(), Instant::now());
         let low = |queue: &TimerQueue| match marks.of.get(queue) {
             Some((due, swept)) if swept.elapsed() < SWEEP_INTERVAL => Some(*due),
             _ => None,
         };
-        Look { low: queues.iter().map(low).collect(), began, forgotten: marks.forgotten }
+        Scan { low: queues.iter().map(low).collect(), began, forgotten: marks.forgotten }
     }
 
-    fn end(&self, queues: &[TimerQueue], look: &Look, found: &Found) {
+    fn end(&self, queues: &[TimerQueue], look: &Scan, found: &ScanResult) {
         let mut marks = self.marks();
         if marks.forgotten != look.forgotten {
             return;
         }
         for (queue, low) in queues.iter().zip(&look.low) {
             let otherwise = if found.is_cut { found.last } else { found.now };
-            let due = found.first.get(queue).copied().unwrap_or(otherwise) - SLACK;
+            let due = found.first.get(queue).copied().unwrap_or(otherwise) - CLOCK_SLACK_MICROS;
             let entry = marks.of.entry(queue.clone()).or_insert((due, look.began));
             entry.0 = due;
             if low.is_none() {
@@ -123,7 +123,7 @@ impl LowWater {
         marks.forgotten += 1;
     }
 
-    fn marks(&self) -> MutexGuard<'_, Marks> {
+    fn marks(&self) -> MutexGuard<'_, LowWaterMarks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,7 +142,7 @@ impl PostgresEventStore {
             .bind(&look.low);
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         let mut due = DueTimers::default();
-        let mut found = Found::default();
+        let mut found = ScanResult::default();
         for row in &rows {
             let stream = value::<Option<&str>>(row, 2).map_err(store_error)?;
             let Some(at) = deadline(row).map_err(store_error)? else {
@@ -173,7 +173,7 @@ impl PostgresEventStore {
             return Ok(());
         }
         let leases = || settlements.iter().map(|settlement| &settlement.lease);
-        let firings = || settlements.iter().map(|settlement| &settlement.firing);
+        let firings = || settlements.iter().map(|settlement| &settlement.timer);
         let streams = settlements.iter().map(|settlement| settlement.stream.as_str());
         let changes = Changes::new(settlements.iter().map(|settlement| &settlement.change));
         let makes_work = changes.queue_more();
@@ -211,7 +211,7 @@ fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
     Ok(DueTimer {
         partition: unsigned::<i16, u16>(row, 9)?,
         stream: row::stream(row, 2)?,
-        firing: Firing { id: text(row, 3)?.to_owned(), arming },
+        timer: ArmedTimer { id: text(row, 3)?.to_owned(), arming },
         due: timestamp(row, 0)?,
         content: encoded(row, 4)?,
         metadata: metadata(row, 8)?,

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRound, LeaseTable,
-    OutboxRow, Queue, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError, StreamId,
-    TimerQueue, TimerSettlement, WorkQueues,
+    Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRequest,
+    LeaseSnapshot, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement,
+    StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues,
 };
 use uuid::Uuid;
 
 use crate::PostgresEventStore;
 
 impl WorkQueues for PostgresEventStore {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         self.lease_table(workers).await
     }
 
-    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         self.lease_round(round).await
     }
 
@@ -28,7 +28,7 @@ impl WorkQueues for PostgresEventStore {
         self.checkpoints(name).await
     }
 
-    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+    async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
         self.keep_positions(name, to).await
     }
 
@@ -39,8 +39,8 @@ impl WorkQueues for PostgresEventStore {
     async fn enqueue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         self.queue(partition, rows, advance).await
     }
@@ -48,7 +48,7 @@ impl WorkQueues for PostgresEventStore {
     async fn park(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         self.park_rows(partition, rows, error).await
@@ -56,13 +56,13 @@ impl WorkQueues for PostgresEventStore {
 
     async fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.outbox(after, limit).await
     }
 
-    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
         self.last_places_of(queues).await
     }
 
@@ -108,7 +108,7 @@ impl WorkQueues for PostgresEventStore {
 
     async fn dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.letters(after, limit).await
@@ -135,12 +135,12 @@ impl WorkQueues for PostgresEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         self.resolve_letter(lease, letter, answers).await
     }
 
-    async fn prune_marks(
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,

@@ -145,7 +145,7 @@ impl RedpandaEventBusBuilder {
     /// Whether to create topics that are not there; `true` unless said. With `false` they must be
     /// there, those of publishers included (`LOG-PURPOSE`, one partition for each of the log); what is
     /// published to one that is missing is refused, and a subscription reads it once it exists.
-    /// Foreign topics (`subscribe_foreign`) are never created, and have no prefix.
+    /// Foreign topics (`subscribe_external`) are never created, and have no prefix.
     pub fn create_topics(mut self, create: bool) -> Self {
         self.create_topics = create;
         self

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, EventBus, PublishError, PublisherName, TopicStatus,
+    BusError, BusMessage, EventBus, GroupOffset, PublishError, PublisherName, TopicStatus,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -62,11 +62,11 @@ impl Inner {
         group: &str,
         prefix: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<RedpandaDeliveries, BusError> {
         let wire_name = |topic: &String| format!("{prefix}{topic}");
         let known = known.iter().map(|known| {
-            let BusPosition { topic, place, published_at } = known;
+            let GroupOffset { topic, at: place, published_at } = known;
             ((wire_name(topic), place.partition), (place.offset, *published_at))
         });
         let names = topics.iter().map(wire_name).collect();
@@ -174,7 +174,7 @@ impl EventBus for RedpandaEventBus {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<RedpandaDeliveries, BusError> {
         let Inner { settings, topics: created, .. } = &*self.inner;
         let names: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
@@ -184,11 +184,11 @@ impl EventBus for RedpandaEventBus {
         self.inner.read(group, &settings.topic_prefix, topics, known)
     }
 
-    async fn subscribe_foreign(
+    async fn subscribe_external(
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<RedpandaDeliveries, BusError> {
         self.inner.read(group, "", topics, known)
     }

@@ -122,12 +122,12 @@ fn millis(duration: Duration) -> String {
 
 /// What a client says of itself: to `tracing`, and the last error to whoever asks.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Voice {
+pub(crate) struct ClientLog {
     last: Arc<Mutex<Option<(KafkaError, String)>>>,
     undelivered: Arc<Mutex<Option<KafkaError>>>,
 }
 
-impl Voice {
+impl ClientLog {
     /// The last error, which is often more telling than the one a call ended with.
     fn last_error(&self) -> Option<(KafkaError, String)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -175,7 +175,7 @@ fn is_refusal(error: &KafkaError) -> bool {
     )
 }
 
-impl ClientContext for Voice {
+impl ClientContext for ClientLog {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         use RDKafkaLogLevel::{Debug, Info, Notice, Warning};
         match level {
@@ -200,7 +200,7 @@ impl ClientContext for Voice {
     }
 }
 
-impl ProducerContext<NoCustomPartitioner> for Voice {
+impl ProducerContext<NoCustomPartitioner> for ClientLog {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {

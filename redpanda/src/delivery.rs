@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, BusRecord, Delivery, Timestamp};
+use composable_rust_core::{BusError, BusMessage, BusRecord, Delivery, Timestamp, TopicOffset};
 use futures_util::stream::Stream;
 
-use crate::record::Arrived;
-use crate::shared::{Shared, Term};
+use crate::record::ReceivedRecord;
+use crate::shared::{AssignmentId, Shared};
 
 /// The deliveries of a subscription. They end with an error that only a new subscription can
 /// overcome, and otherwise never.
@@ -56,8 +56,8 @@ impl fmt::Debug for RedpandaDeliveries {
 /// A message in somebody's hands.
 pub struct RedpandaDelivery {
     shared: Arc<Shared>,
-    term: Term,
-    arrived: Arrived,
+    term: AssignmentId,
+    arrived: ReceivedRecord,
     settled: bool,
 }
 
@@ -65,7 +65,7 @@ impl RedpandaDelivery {
     /// Whether that still counts.
     fn settle(&mut self, finished: bool) -> bool {
         self.settled = true;
-        let Arrived { place, message, .. } = &self.arrived;
+        let ReceivedRecord { place, message, .. } = &self.arrived;
         self.shared.settle(self.term, place.offset, message.payload.len(), finished)
     }
 }
@@ -79,7 +79,7 @@ impl Delivery for RedpandaDelivery {
         self.arrived.record()
     }
 
-    fn place(&self) -> BusPlace {
+    fn offset(&self) -> TopicOffset {
         self.arrived.place
     }
 

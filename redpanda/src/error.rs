@@ -83,7 +83,7 @@ pub(crate) fn refusal(code: Option<RDKafkaErrorCode>, text: String) -> Option<Pu
         | UnknownTopic
         | UnknownTopicOrPartition
         | PolicyViolation
-        | InvalidRecord => Some(PublishError::Refused(text)),
+        | InvalidRecord => Some(PublishError::Rejected(text)),
         _ => None,
     }
 }
@@ -109,7 +109,7 @@ mod tests {
             assert!(matches!(error(code), PublishError::Invalid(_)), "{code}");
         }
         for code in [TopicAuthorizationFailed, UnknownTopic, PolicyViolation, InvalidRecord] {
-            assert!(matches!(error(code), PublishError::Refused(_)), "{code}");
+            assert!(matches!(error(code), PublishError::Rejected(_)), "{code}");
         }
         // These concern the connection, or all topics.
         for code in [

@@ -104,12 +104,12 @@
 //! that reads a publisher's position is closed as soon as it has read. Whatever blocks runs on these
 //! threads, on the subscription's, or on tokio's threads for blocking work.
 
-mod apart;
 mod builder;
 mod bus;
 mod client;
 mod connect;
 mod delivery;
+mod drop_in_background;
 mod error;
 mod position;
 mod producer;

@@ -8,19 +8,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::RedpandaEventBusBuilder;
-use crate::client::{Voice, positions};
-use crate::reader::Quiet;
+use crate::client::{ClientLog, positions};
+use crate::reader::OffsetOnlyContext;
 
 /// Where the position of one publisher is kept.
-pub(crate) struct Place {
+pub(crate) struct ResumePoint {
     topic: String,
     partition: i32,
 }
 
 /// A client that reads the position of one publisher and commits it. Its calls block.
-pub(crate) struct Positions {
-    client: BaseConsumer<Quiet>,
-    place: Place,
+pub(crate) struct PublisherPositions {
+    client: BaseConsumer<OffsetOnlyContext>,
+    place: ResumePoint,
     limit: Duration,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn broker_name(settings: &RedpandaEventBusBuilder, name: &PublisherNa
     format!("{}{}-{}", settings.topic_prefix, name.log, name.purpose.replace('/', "-"))
 }
 
-impl Place {
+impl ResumePoint {
     pub(crate) fn new(settings: &RedpandaEventBusBuilder, name: &PublisherName) -> Self {
         let topic = format!("{}{}", settings.topic_prefix, topic(name));
         Self { topic, partition: i32::from(name.partition) }
@@ -54,15 +54,15 @@ impl Place {
     }
 }
 
-impl Positions {
+impl PublisherPositions {
     pub(crate) fn open(
         settings: &RedpandaEventBusBuilder,
         name: &PublisherName,
     ) -> Result<Self, KafkaError> {
         let config = positions(settings, &broker_name(settings, name));
         Ok(Self {
-            client: config.create_with_context(Quiet::new(Voice::default()))?,
-            place: Place::new(settings, name),
+            client: config.create_with_context(OffsetOnlyContext::new(ClientLog::default()))?,
+            place: ResumePoint::new(settings, name),
             limit: settings.connect_timeout,
         })
     }
@@ -83,7 +83,7 @@ impl Positions {
 
     /// The position that was committed last.
     pub(crate) fn read(&self) -> Result<Option<ResumePosition>, KafkaError> {
-        let Place { topic, partition } = &self.place;
+        let ResumePoint { topic, partition } = &self.place;
         let mut wanted = TopicPartitionList::with_capacity(1);
         wanted.add_partition(topic, *partition);
         let found = self.committed(&wanted)?;

@@ -12,12 +12,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::OnceCell;
 
-use crate::apart::Apart;
-use crate::client::Voice;
+use crate::client::ClientLog;
+use crate::drop_in_background::DropInBackground;
 use crate::error::{bus_error, publish_error};
 use crate::record::{headers, payload};
 
-pub(crate) type Client = Apart<FutureProducer<Voice>>;
+pub(crate) type Client = DropInBackground<FutureProducer<ClientLog>>;
 
 /// The producer of single messages.
 pub(crate) struct SingleProducer {
@@ -47,7 +47,7 @@ impl SingleProducer {
                 });
                 // Its topic may take it later, once an operator has raised the limit.
                 match alone.await?.publish(topic, message, limit).await {
-                    Err(PublishError::Invalid(text)) => Err(PublishError::Refused(text)),
+                    Err(PublishError::Invalid(text)) => Err(PublishError::Rejected(text)),
                     published => published,
                 }
             }
@@ -59,13 +59,13 @@ impl SingleProducer {
 /// A client, with what replaces it if it breaks for good.
 struct Sender {
     config: ClientConfig,
-    voice: Voice,
+    voice: ClientLog,
     client: Mutex<Arc<Client>>,
 }
 
 impl Sender {
     fn open(config: ClientConfig) -> Result<Self, KafkaError> {
-        let voice = Voice::default();
+        let voice = ClientLog::default();
         let client = Mutex::new(client(&config, &voice)?);
         Ok(Self { config, voice, client })
     }
@@ -110,6 +110,6 @@ impl Sender {
     }
 }
 
-fn client(config: &ClientConfig, voice: &Voice) -> Result<Arc<Client>, KafkaError> {
-    Ok(Arc::new(Apart::new(config.create_with_context(voice.clone())?)))
+fn client(config: &ClientConfig, voice: &ClientLog) -> Result<Arc<Client>, KafkaError> {
+    Ok(Arc::new(DropInBackground::new(config.create_with_context(voice.clone())?)))
 }

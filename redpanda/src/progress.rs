@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::record::Arrived;
+use crate::record::ReceivedRecord;
 
 /// A topic partition in this subscription's hands.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct PartitionProgress {
     /// The topic's name on the wire.
     pub(crate) topic: String,
     pub(crate) partition: i32,
     /// Come from the broker and not given out.
-    waiting: VecDeque<Arrived>,
+    waiting: VecDeque<ReceivedRecord>,
     waiting_bytes: usize,
     /// Come from the broker and not acknowledged, whether given out or not.
     unfinished: BTreeSet<i64>,
@@ -33,12 +33,12 @@ pub(crate) struct Progress {
 
 /// How much of a partition may be in hand.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct InFlightLimits {
     pub(crate) count: usize,
     pub(crate) bytes: usize,
 }
 
-impl Progress {
+impl PartitionProgress {
     pub(crate) fn new(topic: &str, partition: i32, begin: Option<i64>) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -57,7 +57,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn arrived(&mut self, arrived: Arrived) {
+    pub(crate) fn arrived(&mut self, arrived: ReceivedRecord) {
         let offset = arrived.place.offset;
         self.unfinished.insert(offset);
         self.lost = None;
@@ -79,7 +79,7 @@ impl Progress {
     }
 
     /// The next delivery, unless too much is in hand.
-    pub(crate) fn give(&mut self, bounds: Bounds) -> Option<Arrived> {
+    pub(crate) fn give(&mut self, bounds: InFlightLimits) -> Option<ReceivedRecord> {
         if !self.is_ready(bounds) {
             return None;
         }
@@ -91,7 +91,7 @@ impl Progress {
         Some(given)
     }
 
-    pub(crate) fn is_ready(&self, bounds: Bounds) -> bool {
+    pub(crate) fn is_ready(&self, bounds: InFlightLimits) -> bool {
         let next = self.waiting.front().map(|next| next.message.payload.len());
         let fits = |next| self.in_hand == 0 || self.in_hand_bytes + next <= bounds.bytes;
         !self.leaving && self.in_hand < bounds.count && next.is_some_and(fits)
@@ -111,13 +111,13 @@ impl Progress {
     }
 
     /// Enough came: the broker should be asked for no more.
-    pub(crate) fn is_full(&self, bounds: Bounds) -> bool {
+    pub(crate) fn is_full(&self, bounds: InFlightLimits) -> bool {
         self.in_hand + self.waiting.len() >= bounds.count
             || self.in_hand_bytes + self.waiting_bytes >= bounds.bytes
     }
 
     /// Enough has gone that it is worth asking again.
-    pub(crate) fn has_room(&self, bounds: Bounds) -> bool {
+    pub(crate) fn has_room(&self, bounds: InFlightLimits) -> bool {
         self.in_hand + self.waiting.len() <= bounds.count / 2
             && self.in_hand_bytes + self.waiting_bytes <= bounds.bytes / 2
     }
@@ -136,26 +136,26 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use composable_rust_core::{BusMessage, BusPlace};
+    use composable_rust_core::{BusMessage, TopicOffset};
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { count: 4, bytes: 100 };
+    const BOUNDS: InFlightLimits = InFlightLimits { count: 4, bytes: 100 };
 
-    fn arrive(progress: &mut Progress, offset: i64, bytes: usize) {
+    fn arrive(progress: &mut PartitionProgress, offset: i64, bytes: usize) {
         let (topic, key) = (String::new(), String::new());
         let message = BusMessage { topic, key, headers: Vec::new(), payload: vec![0; bytes] };
-        let place = BusPlace { partition: 0, offset };
-        progress.arrived(Arrived::plain(place, message));
+        let place = TopicOffset { partition: 0, offset };
+        progress.arrived(ReceivedRecord::plain(place, message));
     }
 
-    fn given(progress: &mut Progress) -> Vec<i64> {
+    fn given(progress: &mut PartitionProgress) -> Vec<i64> {
         std::iter::from_fn(|| progress.give(BOUNDS)).map(|given| given.place.offset).collect()
     }
 
     #[test]
     fn the_lowest_unfinished_is_committed() {
-        let mut progress = Progress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, None);
         assert_eq!(progress.take_commit(), None);
         // Offsets have gaps where transactions ended.
         for offset in [10, 11, 13] {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_unfinished_too() {
-        let mut progress = Progress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, None);
         (0..6).for_each(|offset| arrive(&mut progress, offset, 1));
         assert_eq!(given(&mut progress), [0, 1, 2, 3]);
         (0..4).for_each(|offset| progress.settle(offset, 1, true));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_was_dropped_makes_room_and_stays_unfinished() {
-        let mut progress = Progress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, None);
         (0..5).for_each(|offset| arrive(&mut progress, offset, 1));
         assert_eq!(given(&mut progress), [0, 1, 2, 3]);
         progress.settle(1, 1, false);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_but_one_is_always_given() {
-        let mut progress = Progress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, None);
         for (offset, bytes) in [(0, 500), (1, 60), (2, 60)] {
             arrive(&mut progress, offset, bytes);
         }
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn nothing_is_given_out_while_it_leaves() {
-        let mut progress = Progress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, None);
         arrive(&mut progress, 0, 1);
         progress.leaving = true;
         assert!(given(&mut progress).is_empty());

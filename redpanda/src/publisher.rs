@@ -12,11 +12,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::apart::Apart;
 use crate::bus::Inner;
-use crate::client::{BATCH_LINGER, Voice, idempotent_producer, transactional_producer};
+use crate::client::{BATCH_LINGER, ClientLog, idempotent_producer, transactional_producer};
+use crate::drop_in_background::DropInBackground;
 use crate::error::{bus_error, join_error, publish_error};
-use crate::position::{self, Place, Positions};
+use crate::position::{self, PublisherPositions, ResumePoint};
 use crate::record::{admit, record};
 use crate::topics::IfMissing;
 
@@ -30,31 +30,31 @@ pub struct RedpandaPublisher {
 }
 
 enum State {
-    Open(Box<Apart<Lines>>),
+    Open(Box<DropInBackground<PublisherClients>>),
     /// A call is under way or was dropped.
-    Away,
+    Busy,
     Fenced,
     /// A batch failed.
     Broken,
 }
 
 /// The clients of a publisher. Their calls block.
-struct Lines {
-    producer: BaseProducer<Voice>,
-    voice: Voice,
-    place: Place,
-    commits: Commits,
+struct PublisherClients {
+    producer: BaseProducer<ClientLog>,
+    voice: ClientLog,
+    place: ResumePoint,
+    commits: CommitMode,
     limit: Duration,
     /// One of those that the bus allows, until the clients have ended.
     _slot: OwnedSemaphorePermit,
 }
 
 /// The way in which positions are committed.
-enum Commits {
+enum CommitMode {
     /// With the messages, in a transaction, as offsets of this group.
     InTransactions(ConsumerGroupMetadata),
     /// After the messages, by a client of their own.
-    Apart(Positions),
+    Apart(PublisherPositions),
 }
 
 impl RedpandaPublisher {
@@ -69,24 +69,25 @@ impl RedpandaPublisher {
         let slot = bus.publisher_slot().await?;
         let (lines, position) = {
             let (bus, name) = (Arc::clone(&bus), name.clone());
-            let opening = tokio::task::spawn_blocking(move || Lines::open(&bus, &name, slot));
+            let opening =
+                tokio::task::spawn_blocking(move || PublisherClients::open(&bus, &name, slot));
             opening.await.map_err(join_error)??
         };
-        Ok(Self { bus, name, position, state: State::Open(Box::new(Apart::new(lines))) })
+        Ok(Self { bus, name, position, state: State::Open(Box::new(DropInBackground::new(lines))) })
     }
 
     /// Does something with the clients on a thread that may block.
     async fn on_a_thread<T: Send + 'static>(
         &mut self,
-        what: impl FnOnce(&Lines) -> Result<T, PublishError> + Send + 'static,
+        what: impl FnOnce(&PublisherClients) -> Result<T, PublishError> + Send + 'static,
     ) -> Result<T, PublishError> {
-        let lines = match std::mem::replace(&mut self.state, State::Away) {
+        let lines = match std::mem::replace(&mut self.state, State::Busy) {
             State::Open(lines) => lines,
             State::Fenced => {
                 self.state = State::Fenced;
                 return Err(PublishError::Fenced);
             }
-            closed @ (State::Away | State::Broken) => {
+            closed @ (State::Busy | State::Broken) => {
                 self.state = closed;
                 let what = "an earlier call failed or was dropped: open the publisher anew";
                 return Err(BusError::new(what).into());
@@ -111,8 +112,8 @@ impl Publisher for RedpandaPublisher {
         let position = self.position;
         self.on_a_thread(move |lines| match &lines.commits {
             // Nobody else has published under this name, for that would have fenced this holder.
-            Commits::InTransactions(_) => Ok(position),
-            Commits::Apart(positions) => positions.read().map_err(|error| lines.failed(error)),
+            CommitMode::InTransactions(_) => Ok(position),
+            CommitMode::Apart(positions) => positions.read().map_err(|error| lines.failed(error)),
         })
         .await
     }
@@ -151,7 +152,7 @@ impl Publisher for RedpandaPublisher {
     }
 }
 
-impl Lines {
+impl PublisherClients {
     /// Opens the clients and reads the position. The client that reads it is closed again: with
     /// transactions, all that is needed of it later is its group.
     fn open(
@@ -160,30 +161,30 @@ impl Lines {
         slot: OwnedSemaphorePermit,
     ) -> Result<(Self, Option<ResumePosition>), BusError> {
         let settings = &bus.settings;
-        let voice = Voice::default();
+        let voice = ClientLog::default();
         let config = if settings.transactions {
             let id = format!("{}-{}", position::broker_name(settings, name), name.partition);
             transactional_producer(settings, &id)
         } else {
             idempotent_producer(settings, BATCH_LINGER)
         };
-        let producer: BaseProducer<Voice> =
+        let producer: BaseProducer<ClientLog> =
             config.create_with_context(voice.clone()).map_err(bus_error)?;
         if settings.transactions {
             // Waits for what an earlier holder had begun to commit, and aborts what it had not.
             let limit = settings.transaction_timeout.max(settings.connect_timeout);
             producer.init_transactions(limit).map_err(bus_error)?;
         }
-        let positions = Positions::open(settings, name).map_err(bus_error)?;
+        let positions = PublisherPositions::open(settings, name).map_err(bus_error)?;
         let position = positions.read().map_err(bus_error)?;
         let (commits, limit) = if settings.transactions {
             let group = positions.group()?;
-            drop(Apart::new(positions));
-            (Commits::InTransactions(group), settings.transaction_timeout)
+            drop(DropInBackground::new(positions));
+            (CommitMode::InTransactions(group), settings.transaction_timeout)
         } else {
-            (Commits::Apart(positions), settings.publish_timeout)
+            (CommitMode::Apart(positions), settings.publish_timeout)
         };
-        let place = Place::new(settings, name);
+        let place = ResumePoint::new(settings, name);
         Ok((Self { producer, voice, place, commits, limit, _slot: slot }, position))
     }
 
@@ -195,8 +196,8 @@ impl Lines {
         let offset = position.map(|position| self.place.offset(position)).transpose()?;
         let deadline = Instant::now() + self.limit;
         let group = match &self.commits {
-            Commits::InTransactions(group) => group,
-            Commits::Apart(positions) => {
+            CommitMode::InTransactions(group) => group,
+            CommitMode::Apart(positions) => {
                 self.send(messages, deadline).map_err(|error| self.failed(error))?;
                 let commit = |offset| positions.commit(&offset);
                 return offset.map_or(Ok(()), commit).map_err(|error| self.failed(error));

@@ -19,17 +19,17 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::client::{Voice, positions, subscription};
+use crate::client::{ClientLog, positions, subscription};
 use crate::delivery::RedpandaDeliveries;
 use crate::error::{Failure, bus_error};
-use crate::progress::Bounds;
+use crate::progress::InFlightLimits;
 use crate::record::arrived;
-use crate::resume::Known;
+use crate::resume::StoredGroupOffsets;
 use crate::shared::Shared;
 use crate::{LostPosition, RedpandaEventBusBuilder};
 
 /// How many messages are taken before other things get their turn.
-const TURN: usize = 1_000;
+const MAX_RECORDS_PER_TURN: usize = 1_000;
 /// How often in a row there has to be nothing: a poll that dealt with something else gives nothing
 /// too.
 const EMPTY_POLLS: usize = 3;
@@ -37,7 +37,7 @@ const EMPTY_POLLS: usize = 3;
 /// How often to look again at what cannot be read, and to commit again what was: librdkafka tells nobody
 /// of commits that a broker refused, as it does those that cross a rebalance, since rdkafka asks for
 /// them as events and librdkafka gives them to callbacks only.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const COMMIT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Joins the group and starts to read these topics, by their names on the wire.
 ///
@@ -49,13 +49,14 @@ pub(crate) fn start(
     topics: Vec<String>,
     done: BTreeMap<(String, i32), (i64, Option<Timestamp>)>,
 ) -> Result<(RedpandaDeliveries, Arc<Shared>), BusError> {
-    let bounds = Bounds { count: settings.max_outstanding, bytes: settings.max_outstanding_bytes };
+    let bounds =
+        InFlightLimits { count: settings.max_outstanding, bytes: settings.max_outstanding_bytes };
     let shared = Arc::new(Shared::new(bounds, prefix));
-    let context = Member {
-        voice: Voice::default(),
+    let context = GroupContext {
+        voice: ClientLog::default(),
         detail: Mutex::default(),
         shared: Arc::clone(&shared),
-        known: Known {
+        known: StoredGroupOffsets {
             done,
             config: positions(settings, group),
             timeout: settings.connect_timeout,
@@ -66,7 +67,7 @@ pub(crate) fn start(
         drain_timeout: settings.drain_timeout,
     };
     let config = subscription(settings, group);
-    let mut consumer: BaseConsumer<Member> =
+    let mut consumer: BaseConsumer<GroupContext> =
         config.create_with_context(context).map_err(bus_error)?;
     let bell = shared.bell().clone();
     consumer.set_nonempty_callback(move || bell.ring());
@@ -87,7 +88,7 @@ pub(crate) fn start(
 }
 
 struct Reader {
-    consumer: BaseConsumer<Member>,
+    consumer: BaseConsumer<GroupContext>,
     topics: Vec<String>,
     timeout: Duration,
     /// A position was lost, and the brokers have not yet said which.
@@ -115,7 +116,7 @@ impl Reader {
         let mut looked = Instant::now();
         while !self.shared.has_left() {
             let Some(more) = self.read() else { break };
-            if looked.elapsed() >= LOOK_AGAIN {
+            if looked.elapsed() >= COMMIT_RETRY_INTERVAL {
                 looked = Instant::now();
                 self.look_again();
                 self.shared.commit_again();
@@ -151,7 +152,7 @@ impl Reader {
     /// Takes what is there, for a while. Whether there may be more; `None`: there never will.
     fn read(&self) -> Option<bool> {
         let mut empty = 0;
-        for _ in 0..TURN {
+        for _ in 0..MAX_RECORDS_PER_TURN {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(record)) => {
                     empty = 0;
@@ -307,12 +308,12 @@ impl Reader {
 }
 
 /// What librdkafka calls back when partitions come and go.
-pub(crate) struct Member {
-    voice: Voice,
+pub(crate) struct GroupContext {
+    voice: ClientLog,
     /// What librdkafka said of the error that is polled next.
     detail: Mutex<Option<String>>,
     shared: Arc<Shared>,
-    known: Known,
+    known: StoredGroupOffsets,
     lost_position: LostPosition,
     /// Partitions were assigned without a position: librdkafka asks for those of the group itself, and
     /// reads nothing of a partition that has none.
@@ -321,7 +322,7 @@ pub(crate) struct Member {
     drain_timeout: Duration,
 }
 
-impl Member {
+impl GroupContext {
     fn take_detail(&self) -> Option<String> {
         self.detail.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -419,7 +420,7 @@ impl Member {
     }
 }
 
-impl ClientContext for Member {
+impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.voice.log(level, facility, message);
     }
@@ -430,7 +431,7 @@ impl ClientContext for Member {
     }
 }
 
-impl ConsumerContext for Member {
+impl ConsumerContext for GroupContext {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -446,15 +447,15 @@ impl ConsumerContext for Member {
 }
 
 /// A consumer that reads nothing.
-pub(crate) struct Quiet(Voice);
+pub(crate) struct OffsetOnlyContext(ClientLog);
 
-impl Quiet {
-    pub(crate) fn new(voice: Voice) -> Self {
+impl OffsetOnlyContext {
+    pub(crate) fn new(voice: ClientLog) -> Self {
         Self(voice)
     }
 }
 
-impl ClientContext for Quiet {
+impl ClientContext for OffsetOnlyContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.0.log(level, facility, message);
     }
@@ -464,4 +465,4 @@ impl ClientContext for Quiet {
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for OffsetOnlyContext {}

@@ -1,16 +1,16 @@
 //! Between messages and records.
 
-use composable_rust_core::{BusMessage, BusPlace, BusRecord, PublishError, Timestamp};
+use composable_rust_core::{BusMessage, BusRecord, PublishError, Timestamp, TopicOffset};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 /// A message as it came from the broker.
 #[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) place: BusPlace,
+pub(crate) struct ReceivedRecord {
+    pub(crate) place: TopicOffset,
     pub(crate) message: BusMessage,
     /// What of the message is missing or no text, as it is.
-    odd: Option<Box<Odd>>,
+    odd: Option<Box<UnreadableHeader>>,
     pub(crate) published_at: Option<Timestamp>,
 }
 
@@ -58,29 +58,31 @@ pub(crate) fn admit<'a>(
 
 /// A message that is not all text: its key and headers, and whether it has a payload.
 #[derive(Debug)]
-struct Odd {
+struct UnreadableHeader {
     key: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
     is_tombstone: bool,
 }
 
-impl Arrived {
+impl ReceivedRecord {
     #[cfg(test)]
-    pub(crate) fn plain(place: BusPlace, message: BusMessage) -> Self {
+    pub(crate) fn plain(place: TopicOffset, message: BusMessage) -> Self {
         Self { place, message, odd: None, published_at: None }
     }
 
     /// The message as its topic holds it.
     pub(crate) fn record(&self) -> BusRecord {
         let whole = BusRecord::from(&self.message);
-        let Some(Odd { key, headers, is_tombstone }) = self.odd.as_deref() else { return whole };
+        let Some(UnreadableHeader { key, headers, is_tombstone }) = self.odd.as_deref() else {
+            return whole;
+        };
         let payload = whole.payload.filter(|_| !is_tombstone);
         BusRecord { key: key.clone(), headers: headers.clone(), payload }
     }
 }
 
 /// A message from the broker.
-pub(crate) fn arrived(record: &BorrowedMessage<'_>, prefix: &str) -> Arrived {
+pub(crate) fn arrived(record: &BorrowedMessage<'_>, prefix: &str) -> ReceivedRecord {
     let text =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let topic = record.topic();
@@ -96,14 +98,14 @@ pub(crate) fn arrived(record: &BorrowedMessage<'_>, prefix: &str) -> Arrived {
     let odd = (!is_plain || record.payload().is_none()).then(|| {
         let owned =
             |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-        Box::new(Odd {
+        Box::new(UnreadableHeader {
             key: record.key().map(<[u8]>::to_vec),
             headers: headers().map(owned).collect(),
             is_tombstone: record.payload().is_none(),
         })
     });
-    let place = BusPlace { partition: record.partition(), offset: record.offset() };
-    Arrived { place, message, odd, published_at: published_at(record) }
+    let place = TopicOffset { partition: record.partition(), offset: record.offset() };
+    ReceivedRecord { place, message, odd, published_at: published_at(record) }
 }
 
 /// When it was published, as the broker tells it.

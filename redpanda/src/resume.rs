@@ -10,22 +10,22 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::client::Voice;
-use crate::reader::Quiet;
+use crate::client::ClientLog;
+use crate::reader::OffsetOnlyContext;
 use crate::record::published_at;
 
 /// The last message that is done, and when it was published.
-type Done = (i64, Option<Timestamp>);
+type ProcessedUpTo = (i64, Option<Timestamp>);
 
 /// What is known of a group from elsewhere, by topic and partition.
-pub(crate) struct Known {
-    pub(crate) done: BTreeMap<(String, i32), Done>,
+pub(crate) struct StoredGroupOffsets {
+    pub(crate) done: BTreeMap<(String, i32), ProcessedUpTo>,
     /// For a client that looks at single messages.
     pub(crate) config: ClientConfig,
     pub(crate) timeout: Duration,
 }
 
-impl Known {
+impl StoredGroupOffsets {
     /// Where to begin in a partition. Its calls block.
     pub(crate) fn begin(&self, topic: &str, partition: i32) -> Offset {
         let Some(done) = self.done.get(&(topic.to_owned(), partition)) else {
@@ -53,10 +53,10 @@ impl Known {
         &self,
         topic: &str,
         partition: i32,
-        (offset, time): Done,
+        (offset, time): ProcessedUpTo,
     ) -> Result<bool, KafkaError> {
-        let client: BaseConsumer<Quiet> =
-            self.config.create_with_context(Quiet::new(Voice::default()))?;
+        let client: BaseConsumer<OffsetOnlyContext> =
+            self.config.create_with_context(OffsetOnlyContext::new(ClientLog::default()))?;
         let (low, high) = client.fetch_watermarks(topic, partition, self.timeout)?;
         if offset >= high {
             return Ok(true);

@@ -9,32 +9,32 @@ use composable_rust_core::{BusError, TopicState, TopicStatus};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::Failure;
-use crate::progress::{Bounds, Progress};
-use crate::record::Arrived;
+use crate::progress::{InFlightLimits, PartitionProgress};
+use crate::record::ReceivedRecord;
 
 /// Tells one time of having a partition from the next.
-pub(crate) type Term = u64;
+pub(crate) type AssignmentId = u64;
 
 /// A subscription: what it has in hand, and who waits for what.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    bounds: Bounds,
+    bounds: InFlightLimits,
     /// What the names of topics begin with on the wire.
     prefix: String,
     state: Mutex<State>,
     settled: Condvar,
-    bell: Bell,
+    bell: ThreadWaker,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    partitions: BTreeMap<Term, Progress>,
+    partitions: BTreeMap<AssignmentId, PartitionProgress>,
     /// By topic and number.
-    terms: BTreeMap<String, BTreeMap<i32, Term>>,
-    last_term: Term,
+    terms: BTreeMap<String, BTreeMap<i32, AssignmentId>>,
+    last_term: AssignmentId,
     /// Whose delivery was given out last: the next is looked for behind it, so that no partition
     /// keeps the others waiting.
-    last_given: Term,
+    last_given: AssignmentId,
     errors: VecDeque<BusError>,
     /// Topics that cannot be read, and why.
     unavailable: BTreeMap<String, String>,
@@ -48,13 +48,13 @@ struct State {
 }
 
 /// A message that is given out.
-pub(crate) type Given = (Term, Arrived);
+pub(crate) type AssignedRecord = (AssignmentId, ReceivedRecord);
 
 /// More errors than this are not kept for a stream that is not polled.
 const MAX_ERRORS: usize = 16;
 
 impl Shared {
-    pub(crate) fn new(bounds: Bounds, prefix: &str) -> Self {
+    pub(crate) fn new(bounds: InFlightLimits, prefix: &str) -> Self {
         let (state, settled, bell) = Default::default();
         Self { bounds, prefix: prefix.to_owned(), state, settled, bell }
     }
@@ -64,7 +64,10 @@ impl Shared {
     }
 
     /// The next of the stream.
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Given, BusError>>> {
+    pub(crate) fn poll(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<AssignedRecord, BusError>>> {
         let mut state = self.locked();
         if let Some(given) = state.give(self.bounds) {
             return Poll::Ready(Some(Ok(given)));
@@ -90,7 +93,13 @@ impl Shared {
     }
 
     /// A delivery is out of its holder's hands. Whether that still counts.
-    pub(crate) fn settle(&self, term: Term, offset: i64, bytes: usize, finished: bool) -> bool {
+    pub(crate) fn settle(
+        &self,
+        term: AssignmentId,
+        offset: i64,
+        bytes: usize,
+        finished: bool,
+    ) -> bool {
         let mut state = self.locked();
         let Some(progress) = state.partitions.get_mut(&term) else { return false };
         progress.settle(offset, bytes, finished);
@@ -109,7 +118,7 @@ impl Shared {
     }
 
     /// Takes a message that came. Returns `true` if its partition is to be paused.
-    pub(crate) fn arrived(&self, topic: &str, arrived: Arrived) -> bool {
+    pub(crate) fn arrived(&self, topic: &str, arrived: ReceivedRecord) -> bool {
         let mut state = self.locked();
         let partition = arrived.place.partition;
         let term = state.terms.get(topic).and_then(|of| of.get(&partition)).copied();
@@ -173,8 +182,11 @@ impl Shared {
     pub(crate) fn report(&self) -> bool {
         let (lost, unavailable) = {
             let state = self.locked();
-            let lost =
-                state.partitions.values().filter_map(Progress::lost_text).collect::<Vec<_>>();
+            let lost = state
+                .partitions
+                .values()
+                .filter_map(PartitionProgress::lost_text)
+                .collect::<Vec<_>>();
             (lost, state.unavailable.clone())
         };
         let unavailable =
@@ -190,7 +202,7 @@ impl Shared {
     pub(crate) fn status(&self) -> Vec<TopicStatus> {
         let state = self.locked();
         let name = |topic: &String| topic.strip_prefix(&self.prefix).unwrap_or(topic).to_owned();
-        let partition = |progress: &Progress| TopicStatus {
+        let partition = |progress: &PartitionProgress| TopicStatus {
             topic: name(&progress.topic),
             partition: Some(progress.partition),
             state: match &progress.lost {
@@ -235,7 +247,7 @@ impl Shared {
 
     /// The broker may not have kept what it was asked to.
     pub(crate) fn commit_again(&self) {
-        self.locked().partitions.values_mut().for_each(Progress::not_committed);
+        self.locked().partitions.values_mut().for_each(PartitionProgress::not_committed);
     }
 
     /// The broker did not keep it.
@@ -261,7 +273,7 @@ impl Shared {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
             };
-            let progress = Progress::new(element.topic(), partition, begin);
+            let progress = PartitionProgress::new(element.topic(), partition, begin);
             state.partitions.insert(term, progress);
             let of_topic = state.terms.entry(element.topic().to_owned()).or_default();
             if let Some(before) = of_topic.insert(partition, term) {
@@ -282,7 +294,7 @@ impl Shared {
             }
         }
         let in_hand = |state: &State| {
-            let of = |term| state.partitions.get(term).is_some_and(Progress::is_in_hand);
+            let of = |term| state.partitions.get(term).is_some_and(PartitionProgress::is_in_hand);
             terms.iter().any(of)
         };
         while in_hand(&state) && Instant::now() < deadline {
@@ -297,29 +309,31 @@ impl Shared {
     pub(crate) fn revoked(&self, list: &TopicPartitionList) {
         let mut state = self.locked();
         for term in state.terms_of(list) {
-            if let Some(Progress { topic, partition, .. }) = state.partitions.remove(&term) {
+            if let Some(PartitionProgress { topic, partition, .. }) = state.partitions.remove(&term)
+            {
                 state.terms.get_mut(&topic).and_then(|of_topic| of_topic.remove(&partition));
             }
         }
     }
 
     /// What wakes the thread.
-    pub(crate) fn bell(&self) -> &Bell {
+    pub(crate) fn bell(&self) -> &ThreadWaker {
         &self.bell
     }
 }
 
 impl State {
-    fn give(&mut self, bounds: Bounds) -> Option<Given> {
-        let ready =
-            |(term, progress): (&Term, &Progress)| progress.is_ready(bounds).then_some(*term);
+    fn give(&mut self, bounds: InFlightLimits) -> Option<AssignedRecord> {
+        let ready = |(term, progress): (&AssignmentId, &PartitionProgress)| {
+            progress.is_ready(bounds).then_some(*term)
+        };
         let behind = self.partitions.range(self.last_given + 1..).find_map(ready);
         let term = behind.or_else(|| self.partitions.iter().find_map(ready))?;
         self.last_given = term;
         Some((term, self.partitions.get_mut(&term)?.give(bounds)?))
     }
 
-    fn take_commits(&mut self, of: impl Fn(Term) -> bool) -> TopicPartitionList {
+    fn take_commits(&mut self, of: impl Fn(AssignmentId) -> bool) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for (_, progress) in self.partitions.iter_mut().filter(|(term, _)| of(**term)) {
             if let Some(offset) = progress.take_commit() {
@@ -334,7 +348,7 @@ impl State {
         list
     }
 
-    fn terms_of(&self, list: &TopicPartitionList) -> Vec<Term> {
+    fn terms_of(&self, list: &TopicPartitionList) -> Vec<AssignmentId> {
         let term = |topic: &str, partition| self.terms.get(topic)?.get(&partition).copied();
         let elements = list.elements();
         elements.iter().filter_map(|e| term(e.topic(), e.partition())).collect()
@@ -343,9 +357,9 @@ impl State {
 
 /// Wakes a thread that waits, or is about to.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Bell(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct ThreadWaker(Arc<(Mutex<bool>, Condvar)>);
 
-impl Bell {
+impl ThreadWaker {
     pub(crate) fn ring(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_one();

@@ -13,9 +13,9 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::util::Timeout;
 
 use crate::RedpandaEventBusBuilder;
-use crate::apart::Apart;
 use crate::builder::HEADROOM_BYTES;
-use crate::client::{Voice, common};
+use crate::client::{ClientLog, common};
+use crate::drop_in_background::DropInBackground;
 use crate::error::{bus_error, join_error, refusal};
 
 /// What brokers take as one message unless they are told otherwise.
@@ -134,7 +134,7 @@ impl Topics {
         };
         match topics.iter().find(|topic| !there.contains(*topic)) {
             None => Ok(()),
-            Some(topic) => Err(PublishError::Refused(format!(
+            Some(topic) => Err(PublishError::Rejected(format!(
                 "the topic {topic} is missing, or the right to see it is; create it or grant it"
             ))),
         }
@@ -150,9 +150,11 @@ impl Topics {
     }
 }
 
-fn admin(settings: &RedpandaEventBusBuilder) -> Result<Apart<AdminClient<Voice>>, BusError> {
-    let admin = common(settings).create_with_context(Voice::default()).map_err(bus_error)?;
-    Ok(Apart::new(admin))
+fn admin(
+    settings: &RedpandaEventBusBuilder,
+) -> Result<DropInBackground<AdminClient<ClientLog>>, BusError> {
+    let admin = common(settings).create_with_context(ClientLog::default()).map_err(bus_error)?;
+    Ok(DropInBackground::new(admin))
 }
 
 /// The names of all topics that the brokers show us. Asking for one by name may create it. (An admin
@@ -160,10 +162,10 @@ fn admin(settings: &RedpandaEventBusBuilder) -> Result<Apart<AdminClient<Voice>>
 async fn list(settings: &RedpandaEventBusBuilder) -> Result<BTreeSet<String>, BusError> {
     let (config, limit) = (common(settings), settings.connect_timeout);
     let listing = tokio::task::spawn_blocking(move || {
-        let voice = Voice::default();
-        let client: BaseProducer<Voice> =
+        let voice = ClientLog::default();
+        let client: BaseProducer<ClientLog> =
             config.create_with_context(voice.clone()).map_err(bus_error)?;
-        let client = Apart::new(client);
+        let client = DropInBackground::new(client);
         let metadata = client.client().fetch_metadata(None, limit).map_err(|error| {
             (0..3).for_each(|_| client.poll(Duration::ZERO));
             voice.explain(error)
@@ -184,7 +186,7 @@ struct Creation {
 
 /// Creates those that are not there.
 async fn create(
-    admin: &AdminClient<Voice>,
+    admin: &AdminClient<ClientLog>,
     settings: &RedpandaEventBusBuilder,
     topics: &[String],
     partitions: u16,
@@ -224,7 +226,7 @@ async fn create(
 
 /// A topic that was just made is not known to all brokers at once.
 async fn wait_for_leaders(
-    admin: Apart<AdminClient<Voice>>,
+    admin: DropInBackground<AdminClient<ClientLog>>,
     topics: Vec<String>,
     limit: Duration,
 ) -> Result<(), BusError> {

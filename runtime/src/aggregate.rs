@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::Settings;
+use crate::cache::Instances;
 use crate::group_commit::GroupCommit;
-use crate::instances::Instances;
-use crate::stuck::StuckInstances;
-use crate::unknowns::Unknowns;
-use crate::work::Published;
+use crate::stuck_instances::StuckInstances;
+use crate::unknown_messages::UnknownMessages;
+use crate::work::PublishedTopic;
 
 /// What all aggregate types of an app share.
-pub(crate) struct Shared {
+pub(crate) struct AppContext {
     pub(crate) store: SharedEventStore,
     pub(crate) log: LogInfo,
     pub(crate) writer: GroupCommit,
@@ -28,11 +28,11 @@ pub(crate) struct Shared {
     /// Targets and gateways of this service, in this process or another.
     pub(crate) known: BTreeSet<ReplySource>,
     /// What waits for newer code.
-    pub(crate) unknowns: Unknowns,
+    pub(crate) unknowns: UnknownMessages,
     /// Instances that cannot be loaded.
     pub(crate) stuck: StuckInstances,
     /// The publications of this process.
-    pub(crate) published: Vec<Arc<Published>>,
+    pub(crate) published: Vec<Arc<PublishedTopic>>,
     /// Messages that came again and changed nothing.
     pub(crate) absorbed: AtomicU64,
     pub(crate) settings: Settings,
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct AggregateRuntime<A: Aggregate> {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<AppContext>,
     pub(crate) env: A::Environment,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) instances: Instances<A>,

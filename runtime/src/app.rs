@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Codecs, EventStore, Id, LogInfo, Position, Projection, Recorded, RecordedEvent,
-    SharedEventStore, StoreError, Version, WorkQueues as _,
+    Aggregate, Codecs, EventStore, Id, LogInfo, Position, Projection, Recorded, SharedEventStore,
+    StoreError, StoredEvent, Version, WorkQueues as _,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
-use crate::aggregate::{AggregateRuntime, Shared};
+use crate::aggregate::{AggregateRuntime, AppContext};
 use crate::builder::AppBuilder;
 use crate::dead_letters::DeadLetters;
 use crate::error::LoadError;
@@ -22,25 +22,25 @@ use crate::handle::{Handle, content_of};
 use crate::load::size;
 use crate::queues::Queues;
 use crate::registry::Registry;
-use crate::stuck::StuckInstance;
-use crate::unknowns::Unknown;
-use crate::work::{Page, Plans, ProjectionHandle, SubscriptionStatus, Working};
+use crate::stuck_instances::StuckInstance;
+use crate::unknown_messages::UnknownMessage;
+use crate::work::{PageSize, ProjectionHandle, RunningWorkers, SubscriptionStatus, WorkerSet};
 
 /// The composition root: an event store, the aggregates that live in it, and what follows from their
 /// events. Cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<AppInner>);
 
-struct Parts {
-    shared: Arc<Shared>,
+struct AppInner {
+    shared: Arc<AppContext>,
     aggregates: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
     registry: Registry,
-    plans: Plans,
+    plans: WorkerSet,
     /// The workers, once they are started.
-    working: Mutex<Option<Arc<Working>>>,
+    working: Mutex<Option<Arc<RunningWorkers>>>,
 }
 
-impl Drop for Parts {
+impl Drop for AppInner {
     fn drop(&mut self) {
         if let Some(working) = self.working() {
             working.abandon();
@@ -48,8 +48,8 @@ impl Drop for Parts {
     }
 }
 
-impl Parts {
-    fn working(&self) -> Option<Arc<Working>> {
+impl AppInner {
+    fn working(&self) -> Option<Arc<RunningWorkers>> {
         self.working.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -67,13 +67,13 @@ impl App {
     }
 
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<AppContext>,
         aggregates: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
         registry: Registry,
-        plans: Plans,
+        plans: WorkerSet,
     ) -> Self {
         let working = Mutex::new(None);
-        Self(Arc::new(Parts { shared, aggregates, registry, plans, working }))
+        Self(Arc::new(AppInner { shared, aggregates, registry, plans, working }))
     }
 
     /// `true` if a policy of this name follows the log of this service.
@@ -81,7 +81,7 @@ impl App {
         self.0.plans.follows_log(policy, &self.0.registry)
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &AppContext {
         &self.0.shared
     }
 
@@ -111,7 +111,7 @@ impl App {
     /// The number of messages since the app was built that have come again to instances here and
     /// changed nothing: redeliveries, and commands with a key that was used before. What would be
     /// refused again on an unchanged state is not counted, for nobody has to look it up.
-    pub fn absorbed(&self) -> u64 {
+    pub fn duplicates_ignored(&self) -> u64 {
         self.0.shared.absorbed.load(Ordering::Relaxed)
     }
 
@@ -154,7 +154,7 @@ impl App {
 
     /// What this process has come upon and does not know: names, versions, tags and targets that
     /// wait for newer code, in order of workers. In its logs, and the gauge `composable_rust_unknown`.
-    pub fn unknown(&self) -> Vec<Unknown> {
+    pub fn unknown_messages(&self) -> Vec<UnknownMessage> {
         self.0.shared.unknowns.all()
     }
 
@@ -162,7 +162,7 @@ impl App {
     /// decoded or applied, or is missing. Their messages and timers wait in the store. Each instance is
     /// tried again after 5 seconds at first, then after twice as long each time, up to 5 minutes, less
     /// a random part of up to a half. Also in the gauge `composable_rust_stuck_instances`.
-    pub fn stuck(&self) -> Vec<StuckInstance> {
+    pub fn stuck_instances(&self) -> Vec<StuckInstance> {
         self.0.shared.stuck.all(&*self.0.shared.clock)
     }
 
@@ -252,7 +252,7 @@ impl App {
         &self,
     ) -> impl Stream<Item = Result<Id<A>, LoadError>> + Send + use<A> {
         let shared = Arc::clone(&self.0.shared);
-        let beginnings = Position::beginnings(shared.log.partitions);
+        let beginnings = Position::start_positions(shared.log.partitions);
         log(shared, beginnings).try_filter_map(|event| {
             let first = event.version.get() == 1;
             std::future::ready(Ok(if first { Id::of_stream(&event.stream) } else { None }))
@@ -320,11 +320,11 @@ const LARGEST_PAGE: usize = 1_000;
 
 /// The log after the given positions, up to where it stands now.
 fn log(
-    shared: Arc<Shared>,
+    shared: Arc<AppContext>,
     after: Vec<Position>,
-) -> impl Stream<Item = Result<RecordedEvent, LoadError>> + Send {
+) -> impl Stream<Item = Result<StoredEvent, LoadError>> + Send {
     let pages = stream::try_unfold(
-        (shared, after, None, Page::new(FIRST_PAGE, LARGEST_PAGE)),
+        (shared, after, None, PageSize::new(FIRST_PAGE, LARGEST_PAGE)),
         |state| async move {
             let (shared, mut after, heads, mut page) = state;
             let heads = match heads {
@@ -362,7 +362,7 @@ fn log_unavailable(source: StoreError) -> LoadError {
 /// Decodes a stored event; `None` stands for one that is erased, or for the end of the stream.
 pub(crate) fn recorded<A: Aggregate>(
     codecs: &Codecs,
-    event: &RecordedEvent,
+    event: &StoredEvent,
 ) -> Result<Recorded<Option<A::Event>>, LoadError> {
     let decoded = content_of(&event.content)
         .map(|content| codecs.decode::<A::Event>(&event.stream, content))

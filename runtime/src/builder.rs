@@ -17,17 +17,17 @@ use composable_rust_core::{
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::aggregate::{AggregateRuntime, Shared};
+use crate::aggregate::{AggregateRuntime, AppContext};
 use crate::app::App;
+use crate::cache::Instances;
 use crate::group_commit::GroupCommit;
-use crate::instances::Instances;
 use crate::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
-use crate::stuck::StuckInstances;
-use crate::unknowns::Unknowns;
+use crate::stuck_instances::StuckInstances;
+use crate::unknown_messages::UnknownMessages;
 use crate::work::{
-    As, AsTheyAre, ErasedPolicy, ErasedProjection, ForeignRecord, GatewaySettings, OfErasures,
-    OfEvents, OfRecords, Plans, ProjectionSettings, Published, Registered, RegisteredGateway,
-    RegisteredPolicy, Source,
+    ErasedPolicy, ErasedProjection, ErasurePolicy, EventPolicy, ExternalRecord, GatewaySettings,
+    MapWith, PolicySource, ProjectionSettings, PublishedTopic, RecordPolicy, RegisteredGateway,
+    RegisteredPolicy, RegisteredProjection, Verbatim, WorkerSet,
 };
 use crate::{Settings, SystemClock, SystemIds, SystemRng};
 
@@ -43,7 +43,7 @@ pub struct AppBuilder {
     gateways: Vec<(&'static str, RegisteredGateway)>,
     policies: Vec<RegisteredPolicy>,
     projections: Vec<Arc<dyn ErasedProjection>>,
-    published: Vec<Published>,
+    published: Vec<PublishedTopic>,
     /// Targets in another service, and those in another process on the same store.
     remote: BTreeSet<&'static str>,
     elsewhere: BTreeSet<ReplySource>,
@@ -53,13 +53,13 @@ pub struct AppBuilder {
     policy_missing: bool,
 }
 
-type Made = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
+type BuiltAggregate = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
 
 struct Registration {
     name: &'static str,
     replies: &'static [ReplySource],
     type_name: &'static str,
-    make: Box<dyn FnOnce(Arc<Shared>) -> Made + Send>,
+    make: Box<dyn FnOnce(Arc<AppContext>) -> BuiltAggregate + Send>,
 }
 
 impl fmt::Debug for AppBuilder {
@@ -108,12 +108,12 @@ impl AppBuilder {
     /// Registers an aggregate with its environment.
     #[must_use]
     pub fn aggregate<A: Aggregate>(mut self, env: A::Environment) -> Self {
-        let make = Box::new(move |shared: Arc<Shared>| -> Made {
+        let make = Box::new(move |shared: Arc<AppContext>| -> BuiltAggregate {
             let (fingerprint, problem) = schema::fingerprint::<A>();
             if let Some(problem) = problem {
                 tracing::warn!(
                     aggregate = A::NAME, %problem,
-                    "its snapshots are told apart by name and FOLD only; raise FOLD when the state changes"
+                    "its snapshots are told apart by name and SNAPSHOT_VERSION only; raise SNAPSHOT_VERSION when the state changes"
                 );
             }
             let instances = Instances::new(&shared.settings);
@@ -200,9 +200,9 @@ impl AppBuilder {
     /// already parks its stream on this topic: see [`App::dead_letters`](crate::App::dead_letters).
     #[must_use]
     pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
-        let map = Box::new(AsTheyAre::<A::Event>(PhantomData));
+        let map = Box::new(Verbatim::<A::Event>(PhantomData));
         let topic = format!("{}-events", A::NAME);
-        let published = Published { category: A::NAME, topic, format, map, limit: None };
+        let published = PublishedTopic { category: A::NAME, topic, format, map, limit: None };
         self.published.push(published);
         self
     }
@@ -216,9 +216,9 @@ impl AppBuilder {
         format: Format,
         map: impl Fn(&Recorded<A::Event>) -> Option<M> + Send + Sync + 'static,
     ) -> Self {
-        let map = Box::new(As::<A::Event, M, _>(map, PhantomData));
+        let map = Box::new(MapWith::<A::Event, M, _>(map, PhantomData));
         let (category, topic) = (A::NAME, topic.into());
-        self.published.push(Published { category, topic, format, map, limit: None });
+        self.published.push(PublishedTopic { category, topic, format, map, limit: None });
         self
     }
 
@@ -240,8 +240,8 @@ impl AppBuilder {
         C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
-        let erased = Arc::new(OfEvents { name: name.clone(), policy, types });
-        self.policy::<T>(name, Source::Target(S::NAME), erased)
+        let erased = Arc::new(EventPolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Target(S::NAME), erased)
     }
 
     /// Sends commands to instances of `T` when the events of a stream of `S` are erased: in this
@@ -263,8 +263,8 @@ impl AppBuilder {
         C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
-        let erased = Arc::new(OfErasures { name: name.clone(), policy, types });
-        self.policy::<T>(name, Source::Target(S::NAME), erased)
+        let erased = Arc::new(ErasurePolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Target(S::NAME), erased)
     }
 
     /// Sends commands to instances of `T` for the messages of any topic, whoever writes it. A message
@@ -274,20 +274,20 @@ impl AppBuilder {
         self,
         topic: impl Into<String>,
         name: impl Into<String>,
-        policy: impl Fn(&ForeignRecord) -> C + Send + Sync + 'static,
+        policy: impl Fn(&ExternalRecord) -> C + Send + Sync + 'static,
     ) -> Self
     where
         C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> T>);
-        let erased = Arc::new(OfRecords { name: name.clone(), policy, types });
-        self.policy::<T>(name, Source::Topic(topic.into()), erased)
+        let erased = Arc::new(RecordPolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Topic(topic.into()), erased)
     }
 
     fn policy<T: Target>(
         mut self,
         name: String,
-        source: Source,
+        source: PolicySource,
         policy: Arc<dyn ErasedPolicy>,
     ) -> Self {
         let target = T::NAME;
@@ -329,7 +329,7 @@ impl AppBuilder {
     {
         let mut settings = ProjectionSettings::default();
         change(&mut settings);
-        self.projections.push(Arc::new(Registered::new(projection, model, settings)));
+        self.projections.push(Arc::new(RegisteredProjection::new(projection, model, settings)));
         self
     }
 
@@ -390,8 +390,8 @@ impl AppBuilder {
         }
         let Self { store, mut settings, codecs, clock, ids, rng, aggregates, .. } = self;
         let most = self.bus.as_ref().and_then(EventBus::max_payload_bytes);
-        if settings.max_payload == MAX_PAYLOAD_BYTES {
-            settings.max_payload =
+        if settings.max_payload_bytes == MAX_PAYLOAD_BYTES {
+            settings.max_payload_bytes =
                 most.map_or(MAX_PAYLOAD_BYTES, |most| most.min(MAX_PAYLOAD_BYTES));
         }
         let targets = aggregates.iter().map(|aggregate| ReplySource::Target(aggregate.name));
@@ -405,18 +405,18 @@ impl AppBuilder {
         );
         let published = self.published.into_iter();
         let published: Vec<_> =
-            published.map(|of| Arc::new(Published { limit: most, ..of })).collect();
+            published.map(|of| Arc::new(PublishedTopic { limit: most, ..of })).collect();
         let log = store.log();
         let tasks = TaskTracker::new();
-        let loads = Semaphore::new(settings.loads);
-        let shared = Arc::new(Shared {
+        let loads = Semaphore::new(settings.max_concurrent_loads);
+        let shared = Arc::new(AppContext {
             store,
             log,
             writer,
             codecs,
             remote: self.remote,
             known,
-            unknowns: Unknowns::default(),
+            unknowns: UnknownMessages::default(),
             stuck: StuckInstances::default(),
             published: published.clone(),
             absorbed: AtomicU64::new(0),
@@ -435,7 +435,7 @@ impl AppBuilder {
             by_name.insert(name, erased);
         }
         let registry = Registry::new(by_name);
-        let plans = Plans {
+        let plans = WorkerSet {
             gateways: self.gateways.into_iter().collect(),
             policies: self.policies,
             projections: self.projections.into_iter().map(|p| (p.name(), p)).collect(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use composable_rust_core::{DeadLetter, DeadLetterDecision, StoreError, WorkQueues as _};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
-use crate::aggregate::Shared;
+use crate::aggregate::AppContext;
 use crate::queues::under_seized_lease;
 use crate::work::{answers_to, mark_refused, worker_of};
 
 /// The dead letters of a log: see [`App::dead_letters`](crate::App::dead_letters).
 #[derive(Clone)]
-pub struct DeadLetters(Arc<Shared>);
+pub struct DeadLetters(Arc<AppContext>);
 
 impl std::fmt::Debug for DeadLetters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,7 +22,7 @@ impl std::fmt::Debug for DeadLetters {
 /// Why a decision about a dead letter was not kept.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum DecideError {
+pub enum DeadLetterError {
     /// There is none any more, or it stands behind another: decide about that one first.
     #[error("there is no such dead letter at the head of its queue")]
     NotAtHead,
@@ -32,7 +32,7 @@ pub enum DecideError {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<AppContext>) -> Self {
         Self(Arc::clone(shared))
     }
 
@@ -52,7 +52,7 @@ impl DeadLetters {
             }
             let page = store.dead_letters(after, PAGE).await?;
             let ended = page.len() < PAGE;
-            let after = page.last().map(|letter| (letter.queue.clone(), letter.place));
+            let after = page.last().map(|letter| (letter.queue.clone(), letter.position));
             Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, after, ended))))
         });
         pages.try_flatten()
@@ -63,8 +63,8 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// [`DecideError`]; each variant says what to do.
-    pub async fn redrive(&self, letter: &DeadLetter) -> Result<(), DecideError> {
+    /// [`DeadLetterError`]; each variant says what to do.
+    pub async fn redrive(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         self.decide(letter, DeadLetterDecision::Redrive).await
     }
 
@@ -75,21 +75,21 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// [`DecideError`]; each variant says what to do.
-    pub async fn refuse(&self, letter: &DeadLetter) -> Result<(), DecideError> {
-        self.decide(letter, DeadLetterDecision::Refuse).await
+    /// [`DeadLetterError`]; each variant says what to do.
+    pub async fn discard(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+        self.decide(letter, DeadLetterDecision::Discard).await
     }
 
     async fn decide(
         &self,
         letter: &DeadLetter,
         decision: DeadLetterDecision,
-    ) -> Result<(), DecideError> {
-        let (partition, id) = (letter.queue.partition, letter.queued.row.id);
+    ) -> Result<(), DeadLetterError> {
+        let (partition, id) = (letter.queue.partition, letter.message.row.id);
         if !self.0.store.decide_dead_letter(partition, id, decision).await? {
-            return Err(DecideError::NotAtHead);
+            return Err(DeadLetterError::NotAtHead);
         }
-        self.carry_out_alone(letter).await.map_err(DecideError::Store)
+        self.carry_out_alone(letter).await.map_err(DeadLetterError::Store)
     }
 
     /// Carries a decision out if no running process works the letter's queue.
@@ -100,13 +100,13 @@ impl DeadLetters {
             return Ok(());
         }
         let decided = store.decided_dead_letters(std::slice::from_ref(queue), usize::MAX).await?;
-        let id = letter.queued.row.id;
-        let Some(letter) = decided.into_iter().find(|of| of.queued.row.id == id) else {
+        let id = letter.message.row.id;
+        let Some(letter) = decided.into_iter().find(|of| of.message.row.id == id) else {
             return Ok(());
         };
         let mut answers = answers_to(&letter)?;
-        if letter.decision == Some(DeadLetterDecision::Refuse)
-            && !mark_refused(&self.0, &letter.queue, &letter.queued).await?
+        if letter.decision == Some(DeadLetterDecision::Discard)
+            && !mark_refused(&self.0, &letter.queue, &letter.message).await?
         {
             answers.clear();
         }

@@ -1,8 +1,8 @@
 //! From messages to bytes that can be stored.
 
-use composable_rust_core::{AnyMessage, Codecs, DecodeError, Encoded, Message, StreamId};
+use composable_rust_core::{AnyMessage, Codecs, DecodeError, EncodedMessage, Message, StreamId};
 
-use crate::aggregate::Shared;
+use crate::aggregate::AppContext;
 use crate::error::SendError;
 
 /// How messages are stored: with these codecs, read back unless told not to, and no larger than this.
@@ -13,10 +13,10 @@ pub(crate) struct Storage<'a> {
     pub(crate) max_payload: usize,
 }
 
-impl Shared {
+impl AppContext {
     pub(crate) fn storage(&self) -> Storage<'_> {
         let (codecs, settings) = (&self.codecs, &self.settings);
-        let (verify_encoding, max_payload) = (settings.verify_encoding, settings.max_payload);
+        let (verify_encoding, max_payload) = (settings.verify_encoding, settings.max_payload_bytes);
         Storage { codecs, verify_encoding, max_payload }
     }
 }
@@ -27,9 +27,9 @@ impl Storage<'_> {
         &self,
         stream: &StreamId,
         message: &M,
-    ) -> Result<Encoded, String> {
-        let content = self.codecs.encode(stream, message).map_err(|error| describe(&*error))?;
-        let again = |content: &Encoded| {
+    ) -> Result<EncodedMessage, String> {
+        let content = self.codecs.encode(stream, message).map_err(|error| error_chain(&*error))?;
+        let again = |content: &EncodedMessage| {
             self.codecs.decode::<M>(stream, content).map(|again| again == *message)
         };
         self.checked(content, again, || *message == message.clone())
@@ -40,9 +40,10 @@ impl Storage<'_> {
         &self,
         stream: &StreamId,
         message: &AnyMessage,
-    ) -> Result<Encoded, String> {
-        let content = self.codecs.encode_any(stream, message).map_err(|error| describe(&*error))?;
-        let again = |content: &Encoded| {
+    ) -> Result<EncodedMessage, String> {
+        let content =
+            self.codecs.encode_any(stream, message).map_err(|error| error_chain(&*error))?;
+        let again = |content: &EncodedMessage| {
             message.decode_alike(self.codecs, stream, content).map(|again| again == *message)
         };
         self.checked(content, again, || *message == message.clone())
@@ -51,12 +52,12 @@ impl Storage<'_> {
     /// Nothing of the content is told: the reason is logged and goes to callers.
     fn checked(
         &self,
-        content: Encoded,
-        reads_back: impl FnOnce(&Encoded) -> Result<bool, DecodeError>,
+        content: EncodedMessage,
+        reads_back: impl FnOnce(&EncodedMessage) -> Result<bool, DecodeError>,
         equals_itself: impl FnOnce() -> bool,
-    ) -> Result<Encoded, String> {
+    ) -> Result<EncodedMessage, String> {
         let name = &content.name;
-        if self.verify_encoding && !reads_back(&content).map_err(|error| describe(&error))? {
+        if self.verify_encoding && !reads_back(&content).map_err(|error| error_chain(&error))? {
             return Err(if equals_itself() {
                 format!(
                     "`{name}` reads back as another message: a field is lost or changed on its way; \
@@ -82,11 +83,11 @@ impl Storage<'_> {
 pub(crate) fn unstorable<R: Message>(
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> SendError<R> {
-    SendError::Unstorable(describe(&*error.into()))
+    SendError::Unstorable(error_chain(&*error.into()))
 }
 
 /// An error and its causes in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

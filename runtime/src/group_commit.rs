@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Clock, EventStore as _, LogInfo, Rng, SharedEventStore, StoreError, StreamId, Verdict,
+    Append, AppendOutcome, Clock, EventStore as _, LogInfo, Rng, SharedEventStore, StoreError,
+    StreamId,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -27,15 +28,15 @@ pub struct GroupCommit(Arc<Inner>);
 struct Inner {
     store: SharedEventStore,
     log: LogInfo,
-    writers: Vec<Mutex<Option<mpsc::Sender<Queued>>>>,
+    writers: Vec<Mutex<Option<mpsc::Sender<QueuedAppend>>>>,
     settings: Settings,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
 
-struct Queued {
+struct QueuedAppend {
     append: Append,
-    reply: oneshot::Sender<Result<Verdict, StoreError>>,
+    reply: oneshot::Sender<Result<AppendOutcome, StoreError>>,
 }
 
 impl fmt::Debug for GroupCommit {
@@ -76,24 +77,24 @@ impl GroupCommit {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn append(&self, append: Append) -> Result<Verdict, StoreError> {
+    pub async fn append(&self, append: Append) -> Result<AppendOutcome, StoreError> {
         append.validate()?;
         let partition = self.0.log.partition_of(&append.stream);
         let writer = self.writer(partition);
         let (reply, outcome) = oneshot::channel();
         let gone = || StoreError::unavailable("the partition's writer is gone");
-        writer.send(Queued { append, reply }).await.map_err(|_| gone())?;
+        writer.send(QueuedAppend { append, reply }).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 
     /// The partition's writer, started if there is none or it has ended.
-    fn writer(&self, partition: u16) -> mpsc::Sender<Queued> {
+    fn writer(&self, partition: u16) -> mpsc::Sender<QueuedAppend> {
         let slot = &self.0.writers[usize::from(partition)];
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = slot.as_ref().filter(|writer| !writer.is_closed()) {
             return writer.clone();
         }
-        let (queue, waiting) = mpsc::channel(self.0.settings.writer_queue);
+        let (queue, waiting) = mpsc::channel(self.0.settings.writer_queue_capacity);
         let writer = Writer {
             sender: Sender {
                 partition,
@@ -102,7 +103,7 @@ impl GroupCommit {
                 rng: Arc::clone(&self.0.rng),
             },
             settings: self.0.settings.clone(),
-            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
+            aside: Arc::new(Semaphore::new(MAX_POSTPONED)),
             waiting,
             held: VecDeque::new(),
             crowded: false,
@@ -114,9 +115,9 @@ impl GroupCommit {
 }
 
 /// Tries of a batch, and of an append alone, before it is not one of many that fail.
-const TRIES: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 /// Appends of one partition that are retried beside its writer, at most.
-const MAX_ASIDE: usize = 16;
+const MAX_POSTPONED: usize = 16;
 
 /// Sends batches to one partition.
 #[derive(Clone)]
@@ -132,9 +133,9 @@ struct Writer {
     settings: Settings,
     /// Room for appends that are retried beside the writer.
     aside: Arc<Semaphore>,
-    waiting: mpsc::Receiver<Queued>,
+    waiting: mpsc::Receiver<QueuedAppend>,
     /// Appends whose stream was already in the batch when they came.
-    held: VecDeque<Queued>,
+    held: VecDeque<QueuedAppend>,
     /// Whether the last batch held more than one append.
     crowded: bool,
 }
@@ -144,12 +145,12 @@ struct Writer {
 struct Batch {
     streams: BTreeSet<StreamId>,
     appends: Vec<Append>,
-    replies: Vec<oneshot::Sender<Result<Verdict, StoreError>>>,
+    replies: Vec<oneshot::Sender<Result<AppendOutcome, StoreError>>>,
     bytes: usize,
 }
 
 impl Batch {
-    fn add(&mut self, queued: Queued) {
+    fn add(&mut self, queued: QueuedAppend) {
         self.bytes += queued.append.size();
         self.streams.insert(queued.append.stream.clone());
         self.appends.push(queued.append);
@@ -163,7 +164,7 @@ impl Batch {
         let middle = waited.len().div_ceil(2);
         let mut halves = [Self::default(), Self::default()];
         for (index, (append, reply)) in waited.into_iter().enumerate() {
-            halves[usize::from(index >= middle)].add(Queued { append, reply });
+            halves[usize::from(index >= middle)].add(QueuedAppend { append, reply });
         }
         halves.into_iter().filter(|half| !half.appends.is_empty()).collect()
     }
@@ -176,7 +177,7 @@ impl Batch {
 impl Writer {
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            self.commit(batch, TRIES).await;
+            self.commit(batch, MAX_ATTEMPTS).await;
         }
     }
 
@@ -194,9 +195,9 @@ impl Writer {
         if self.crowded {
             tokio::task::yield_now().await;
         }
-        while batch.appends.len() < self.settings.batch_appends
-            && batch.bytes < self.settings.batch_bytes
-            && self.held.len() < self.settings.writer_queue
+        while batch.appends.len() < self.settings.max_appends_per_batch
+            && batch.bytes < self.settings.max_bytes_per_batch
+            && self.held.len() < self.settings.writer_queue_capacity
         {
             let Ok(queued) = self.waiting.try_recv() else { break };
             self.take(&mut batch, queued);
@@ -206,7 +207,7 @@ impl Writer {
     }
 
     /// What nobody waits for any more was never sent and need not be.
-    fn take(&mut self, batch: &mut Batch, queued: Queued) {
+    fn take(&mut self, batch: &mut Batch, queued: QueuedAppend) {
         if queued.reply.is_closed() {
         } else if batch.streams.contains(&queued.append.stream) {
             self.held.push_back(queued);
@@ -239,12 +240,12 @@ impl Writer {
             "a batch fails again and again; it is sent in halves"
         );
         for half in batch.halves() {
-            let tries = if half.appends.len() == 1 { TRIES } else { 1 };
+            let tries = if half.appends.len() == 1 { MAX_ATTEMPTS } else { 1 };
             Box::pin(self.commit(half, tries)).await;
         }
     }
 
-    async fn answer(&self, batch: Batch, answer: Result<Vec<Verdict>, StoreError>) {
+    async fn answer(&self, batch: Batch, answer: Result<Vec<AppendOutcome>, StoreError>) {
         match answer {
             Ok(verdicts) => {
                 for (reply, verdict) in batch.replies.into_iter().zip(verdicts) {
@@ -260,8 +261,8 @@ impl Writer {
                 tracing::debug!(%error, "a batch was refused; its appends are sent one by one");
                 for (append, reply) in batch.appends.into_iter().zip(batch.replies) {
                     let mut alone = Batch::default();
-                    alone.add(Queued { append, reply });
-                    Box::pin(self.commit(alone, TRIES)).await;
+                    alone.add(QueuedAppend { append, reply });
+                    Box::pin(self.commit(alone, MAX_ATTEMPTS)).await;
                 }
             }
         }
@@ -297,7 +298,7 @@ impl Sender {
     }
 
     /// The store's answer; `None` if the outcome is unknown.
-    async fn send(&self, batch: &Batch) -> Option<Result<Vec<Verdict>, StoreError>> {
+    async fn send(&self, batch: &Batch) -> Option<Result<Vec<AppendOutcome>, StoreError>> {
         match self.store.append_events(self.partition, &batch.appends).await {
             Err(error) if error.is_transient() => {
                 let cause = std::error::Error::source(&error);

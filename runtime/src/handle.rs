@@ -11,8 +11,8 @@ use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::aggregate::AggregateRuntime;
 use crate::error::LoadError;
-use crate::instance::Instance;
 use crate::load::{load_events, page, unavailable};
+use crate::mailbox::Instance;
 use crate::send::SendCommand;
 
 /// One durable instance of an aggregate: `app.handle(&Order::id("42"))`. Cheap to make and clone.
@@ -78,7 +78,7 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// [`LoadError`]; each variant says what to do.
     pub async fn state<T>(&self, look: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
-        self.versioned(|state, _| look(state)).await
+        self.state_with_version(|state, _| look(state)).await
     }
 
     /// As [`Handle::state`], with the version of the stream.
@@ -86,7 +86,10 @@ impl<A: Aggregate> Handle<A> {
     /// # Errors
     ///
     /// As [`Handle::state`].
-    pub async fn versioned<T>(&self, look: impl FnOnce(&A, Version) -> T) -> Result<T, LoadError> {
+    pub async fn state_with_version<T>(
+        &self,
+        look: impl FnOnce(&A, Version) -> T,
+    ) -> Result<T, LoadError> {
         let instance = self.runtime.instance(&self.id);
         loop {
             self.runtime.catch_up(&instance).await?;
@@ -167,15 +170,15 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// [`LoadError::Unavailable`]: it may have been erased; erase again.
     pub async fn erase(&self) -> Result<u64, LoadError> {
-        struct Forget<'a, A: Aggregate>(&'a Instance<A>);
-        impl<A: Aggregate> Drop for Forget<'_, A> {
+        struct ForgetOnDrop<'a, A: Aggregate>(&'a Instance<A>);
+        impl<A: Aggregate> Drop for ForgetOnDrop<'_, A> {
             fn drop(&mut self) {
                 self.0.forget();
             }
         }
         let instance = self.runtime.instance(&self.id);
         // Afterwards too, also when this call is dropped: somebody may have loaded in between.
-        let _afterwards = Forget(&instance);
+        let _afterwards = ForgetOnDrop(&instance);
         instance.forget();
         let erased = self.runtime.shared.store.erase_stream(&instance.stream).await;
         erased.map_err(|source| unavailable(&instance.stream, source))
@@ -220,7 +223,7 @@ impl<A: Aggregate> Handle<A> {
                 tokio::select! {
                     biased;
                     () = moved => {}
-                    () = shared.clock.sleep(LOOK_INTERVAL) => {}
+                    () = shared.clock.sleep(POLL_INTERVAL) => {}
                 }
             }
         };
@@ -233,11 +236,11 @@ impl<A: Aggregate> Handle<A> {
 }
 
 /// The pause of a waiter between two looks at what other processes have committed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where the instance's partition stands.
 async fn partition_head<A: Aggregate>(
-    shared: &crate::aggregate::Shared,
+    shared: &crate::aggregate::AppContext,
     id: &Id<A>,
 ) -> Result<Vec<Position>, LoadError> {
     let stream = id.stream();
@@ -247,7 +250,7 @@ async fn partition_head<A: Aggregate>(
 }
 
 /// What stands in place of an event that is not there any more.
-pub(crate) fn content_of(content: &StoredContent) -> Option<&composable_rust_core::Encoded> {
+pub(crate) fn content_of(content: &StoredContent) -> Option<&composable_rust_core::EncodedMessage> {
     match content {
         StoredContent::Present(content) => Some(content),
         StoredContent::Erased | StoredContent::Closed => None,

@@ -2,38 +2,38 @@
 //! `composable-rust`, which has the guide.
 
 mod aggregate;
-mod answer;
 mod app;
 mod backoff;
 mod builder;
+mod cache;
 mod dead_letters;
-mod deliver;
-mod drain;
+mod decide;
 mod encode;
 mod error;
 mod group_commit;
 mod handle;
-mod instance;
-mod instances;
+mod inbox;
 mod load;
-mod plan;
+mod mailbox;
+mod process;
 mod queues;
+mod receive;
 mod registry;
 mod republish;
 mod reset_policy;
 mod send;
 mod settings;
-mod signal;
+mod shutdown_signal;
 mod snapshots;
 mod store;
-mod stuck;
+mod stuck_instances;
 mod system;
-mod unknowns;
+mod unknown_messages;
 mod work;
 
 pub use app::App;
 pub use builder::{AppBuilder, BuildError};
-pub use dead_letters::{DeadLetters, DecideError};
+pub use dead_letters::{DeadLetterError, DeadLetters};
 pub use error::{LoadError, SendError};
 pub use group_commit::GroupCommit;
 pub use handle::{Handle, WaitError};
@@ -43,15 +43,15 @@ pub use republish::RepublishError;
 pub use reset_policy::{PolicyPosition, ResetPolicyError};
 pub use send::SendCommand;
 pub use settings::Settings;
-pub use signal::asked_to_stop;
+pub use shutdown_signal::shutdown_signal;
 pub use store::{
-    ActionError, EffectError, Lagged, Runnable, SendRejected, Sent, Store, StoreBuilder,
-    StoreClosed, Subscription, UnsupportedEffect,
+    ActionError, EffectError, ExecutableEffect, Lagged, SendHandle, SendRejected, Store,
+    StoreBuilder, StoreClosed, Subscription, UnsupportedEffect,
 };
-pub use stuck::StuckInstance;
+pub use stuck_instances::StuckInstance;
 pub use system::{SystemClock, SystemIds, SystemRng};
-pub use unknowns::Unknown;
+pub use unknown_messages::UnknownMessage;
 pub use work::{
-    Attempts, BreakerSettings, ForeignRecord, GatewaySettings, Poison, ProjectionHandle,
-    ProjectionSettings, ProjectionStatus, ProjectionWaitError, SubscriptionStatus,
+    CircuitBreakerSettings, ExternalRecord, GatewaySettings, PoisonPolicy, ProjectionHandle,
+    ProjectionSettings, ProjectionStatus, ProjectionWaitError, RetryPolicy, SubscriptionStatus,
 };

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Aggregate, Codecs, DecodeError, EventId, EventStore as _, Fingerprint, Loaded, RecordedEvent,
-    SharedEventStore, Snapshot, StoreError, StoredContent, StreamId, Version,
+    Aggregate, Codecs, DecodeError, EventId, EventStore as _, Fingerprint, SharedEventStore,
+    Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, Version,
 };
 use futures_util::{Stream, TryStreamExt as _};
 
@@ -13,7 +13,7 @@ use crate::error::{LoadError, panic_text};
 
 /// A state, and where its stream stood then.
 #[derive(Debug, Clone)]
-pub(crate) struct Folded<A> {
+pub(crate) struct LoadedState<A> {
     pub(crate) state: A,
     pub(crate) version: Version,
     /// The event at `version`, unless it is inside a snapshot.
@@ -26,7 +26,7 @@ pub(crate) struct Folded<A> {
     pub(crate) generation: u64,
 }
 
-impl<A: Aggregate> Folded<A> {
+impl<A: Aggregate> LoadedState<A> {
     pub(crate) fn empty() -> Self {
         let (version, snapshot) = (Version::ZERO, Version::ZERO);
         Self {
@@ -41,7 +41,7 @@ impl<A: Aggregate> Folded<A> {
     }
 
     /// Applies the next event of the stream.
-    pub(crate) fn fold(&mut self, codecs: &Codecs, event: &RecordedEvent) -> Result<(), LoadError> {
+    pub(crate) fn fold(&mut self, codecs: &Codecs, event: &StoredEvent) -> Result<(), LoadError> {
         if event.version != self.version.next() {
             let (stream, version) = (event.stream.clone(), self.version.next());
             return Err(LoadError::Missing { stream, version });
@@ -75,7 +75,7 @@ impl<A: Aggregate> Folded<A> {
     }
 }
 
-pub(crate) fn undecodable(event: &RecordedEvent, source: DecodeError) -> LoadError {
+pub(crate) fn undecodable(event: &StoredEvent, source: DecodeError) -> LoadError {
     let (stream, version, position) = (event.stream.clone(), event.version, event.position);
     let newer = source.is_newer();
     let source = Arc::new(source);
@@ -90,8 +90,8 @@ pub(crate) fn undecodable(event: &RecordedEvent, source: DecodeError) -> LoadErr
 const MAX_ERASURES: usize = 8;
 
 /// What reading a stream gave.
-enum Reading<A> {
-    Done(Folded<A>),
+enum LoadStep<A> {
+    Done(LoadedState<A>),
     /// Its snapshot cannot be decoded.
     Undecodable,
     /// It was erased while it was read: what was read first had content, what was read then had not.
@@ -106,13 +106,13 @@ pub(crate) async fn load<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
     fingerprint: Fingerprint,
-) -> Result<Folded<A>, LoadError> {
+) -> Result<LoadedState<A>, LoadError> {
     for _ in 0..MAX_ERASURES {
         let rows = store.load_with_snapshot(stream, fingerprint);
         match read(codecs, stream, rows, None).await? {
-            Reading::Done(folded) => return Ok(folded),
-            Reading::Undecodable => return load_events(store, codecs, stream, None).await,
-            Reading::Erased => {}
+            LoadStep::Done(folded) => return Ok(folded),
+            LoadStep::Undecodable => return load_events(store, codecs, stream, None).await,
+            LoadStep::Erased => {}
         }
     }
     Err(erased(stream))
@@ -124,10 +124,10 @@ pub(crate) async fn load_events<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
     until: Option<Version>,
-) -> Result<Folded<A>, LoadError> {
+) -> Result<LoadedState<A>, LoadError> {
     for _ in 0..MAX_ERASURES {
-        let rows = store.load_events(stream, Version::ZERO).map_ok(Loaded::Event);
-        if let Reading::Done(folded) = read(codecs, stream, rows, until).await? {
+        let rows = store.load_events(stream, Version::ZERO).map_ok(StreamRow::Event);
+        if let LoadStep::Done(folded) = read(codecs, stream, rows, until).await? {
             return Ok(folded);
         }
     }
@@ -138,22 +138,22 @@ pub(crate) async fn load_events<A: Aggregate>(
 async fn read<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
-    rows: impl Stream<Item = Result<Loaded, StoreError>>,
+    rows: impl Stream<Item = Result<StreamRow, StoreError>>,
     until: Option<Version>,
-) -> Result<Reading<A>, LoadError> {
-    let mut folded = Folded::empty();
+) -> Result<LoadStep<A>, LoadError> {
+    let mut folded = LoadedState::empty();
     let mut rows = std::pin::pin!(rows);
     while until.is_none_or(|until| folded.version < until) {
         let row = rows.try_next().await.map_err(|source| unavailable(stream, source))?;
         match row {
             None => break,
-            Some(Loaded::Event(event)) => {
+            Some(StreamRow::Event(event)) => {
                 if folded.has_content && event.content == StoredContent::Erased {
-                    return Ok(Reading::Erased);
+                    return Ok(LoadStep::Erased);
                 }
                 folded.fold(codecs, &event)?;
             }
-            Some(Loaded::Snapshot(Snapshot { version, codec, bytes, .. })) => {
+            Some(StreamRow::Snapshot(Snapshot { version, codec, bytes, .. })) => {
                 let state = match decode_state(codecs, stream, &codec, &bytes) {
                     Ok(state) => state,
                     Err(error) => {
@@ -164,15 +164,21 @@ async fn read<A: Aggregate>(
                             error,
                             "a snapshot cannot be decoded and is ignored"
                         );
-                        return Ok(Reading::Undecodable);
+                        return Ok(LoadStep::Undecodable);
                     }
                 };
                 let snapshot = version;
-                folded = Folded { state, version, snapshot, has_content: true, ..Folded::empty() };
+                folded = LoadedState {
+                    state,
+                    version,
+                    snapshot,
+                    has_content: true,
+                    ..LoadedState::empty()
+                };
             }
         }
     }
-    Ok(Reading::Done(folded))
+    Ok(LoadStep::Done(folded))
 }
 
 /// Events after which a page of a stream takes no more, and their bytes.
@@ -185,7 +191,7 @@ pub(crate) async fn page(
     store: &SharedEventStore,
     stream: &StreamId,
     after: Version,
-) -> Result<(Vec<RecordedEvent>, bool), LoadError> {
+) -> Result<(Vec<StoredEvent>, bool), LoadError> {
     let (mut page, mut bytes) = (Vec::new(), 0);
     let mut events = std::pin::pin!(store.load_events(stream, after));
     while let Some(event) = events.try_next().await.map_err(|source| unavailable(stream, source))? {
@@ -199,12 +205,12 @@ pub(crate) async fn page(
 }
 
 /// About how many bytes an event takes.
-pub(crate) fn size(event: &RecordedEvent) -> usize {
+pub(crate) fn size(event: &StoredEvent) -> usize {
     let content = match &event.content {
         StoredContent::Present(content) => content.bytes.len(),
         StoredContent::Erased | StoredContent::Closed => 0,
     };
-    size_of::<RecordedEvent>() + event.stream.as_str().len() + event.metadata.len() + content
+    size_of::<StoredEvent>() + event.stream.as_str().len() + event.metadata.len() + content
 }
 
 /// Decodes the state of a snapshot.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    DueTimer, Firing, Lease, LeaseAction, LeaseRound, NewOutboxRow, OutboxKind, OutboxRow, Queue,
-    QueueChange, QueuePlace, QueuedRow, Settlement, StoreError, TimerQueue, TimerSettlement,
-    WorkQueues as _,
+    ArmedTimer, DueTimer, Lease, LeaseAction, LeaseRequest, NewOutboxRow, OutboxKind,
+    OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, StoreError,
+    TimerQueue, TimerSettlement, WorkQueues as _,
 };
 use futures_util::{Stream, TryStreamExt as _, stream};
 
-use crate::aggregate::Shared;
+use crate::aggregate::AppContext;
 use crate::work::{mark_refused, refusal, worker_of};
 
 /// Counting the rows or dead letters of one queue ends here.
@@ -19,7 +19,7 @@ pub(crate) const MAX_COUNTED: usize = 10_000;
 
 /// The queues of a log: see [`App::queues`](crate::App::queues).
 #[derive(Clone)]
-pub struct Queues(Arc<Shared>);
+pub struct Queues(Arc<AppContext>);
 
 impl std::fmt::Debug for Queues {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,20 +55,20 @@ pub struct WaitingMessage {
     pub queue: Queue,
     /// The effect and its sender. Of a timer, the message that it delivers and its stream; the
     /// recipient is the timer's id.
-    pub queued: QueuedRow,
+    pub queued: OutboxMessage,
     /// The number of failed attempts.
     pub attempts: u32,
-    place: Place,
+    place: RowLocation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    Row(QueuePlace),
-    Timer(Firing),
+enum RowLocation {
+    Row(QueuePosition),
+    Timer(ArmedTimer),
 }
 
 impl Queues {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<AppContext>) -> Self {
         Self(Arc::clone(shared))
     }
 
@@ -109,7 +109,7 @@ impl Queues {
         queue: &Queue,
     ) -> impl Stream<Item = Result<WaitingMessage, StoreError>> + Send + use<> {
         const PAGE: usize = 500;
-        let start = (Arc::clone(&self.0), queue.clone(), Some(QueuePlace::default()));
+        let start = (Arc::clone(&self.0), queue.clone(), Some(QueuePosition::default()));
         let pages = stream::try_unfold(start, |(shared, queue, after)| async move {
             let Some(after) = after else { return Ok::<_, StoreError>(None) };
             let (page, next) = if queue.kind == OutboxKind::Timer {
@@ -120,7 +120,7 @@ impl Queues {
                 (due.timers.into_iter().map(timer).collect::<Vec<_>>(), None)
             } else {
                 let rows = shared.store.read_outbox(&[(queue.clone(), after)], PAGE).await?;
-                let next = rows.last().map(|row| row.place).filter(|_| rows.len() >= PAGE);
+                let next = rows.last().map(|row| row.position).filter(|_| rows.len() >= PAGE);
                 (rows.into_iter().map(waiting_row).collect(), next)
             };
             let page = stream::iter(page.into_iter().map(Ok));
@@ -170,14 +170,14 @@ impl Queues {
     ) -> Result<(), StoreError> {
         let (queue, partition) = (message.queue.clone(), message.queue.partition);
         under_seized_lease(&self.0, &message.queue, async |lease| match &message.place {
-            Place::Row(place) => {
-                let settlement = Settlement { lease, queue, place: *place, change };
+            RowLocation::Row(place) => {
+                let settlement = Settlement { lease, queue, position: *place, change };
                 let settled = self.0.store.settle(partition, &[settlement]).await?;
                 if settled == [true] { Ok(()) } else { Err(taken_over()) }
             }
-            Place::Timer(firing) => {
-                let (stream, firing) = (message.queued.stream.clone(), firing.clone());
-                let settlement = TimerSettlement { lease, stream, firing, change };
+            RowLocation::Timer(firing) => {
+                let (stream, firing) = (message.queued.sender.clone(), firing.clone());
+                let settlement = TimerSettlement { lease, stream, timer: firing, change };
                 self.0.store.settle_timers(partition, &[settlement]).await
             }
         })
@@ -196,41 +196,41 @@ fn taken_over() -> StoreError {
 }
 
 fn waiting_row(row: OutboxRow) -> WaitingMessage {
-    let OutboxRow { queue, place, queued, attempts, .. } = row;
-    WaitingMessage { queue, queued, attempts, place: Place::Row(place) }
+    let OutboxRow { queue, position: place, message: queued, attempts, .. } = row;
+    WaitingMessage { queue, queued, attempts, place: RowLocation::Row(place) }
 }
 
-fn waiting_timer(shared: &Shared, queue: &Queue, timer: DueTimer) -> WaitingMessage {
+fn waiting_timer(shared: &AppContext, queue: &Queue, timer: DueTimer) -> WaitingMessage {
     let row = NewOutboxRow {
-        id: timer.firing.message_id(shared.log.id, &timer.stream).0,
+        id: timer.timer.message_id(shared.log.id, &timer.stream).0,
         kind: OutboxKind::Timer,
         target: queue.target.clone(),
-        recipient: timer.firing.id.clone(),
+        recipient: timer.timer.id.clone(),
         content: timer.content,
         metadata: timer.metadata,
     };
     WaitingMessage {
         queue: queue.clone(),
-        queued: QueuedRow { stream: timer.stream, row },
+        queued: OutboxMessage { sender: timer.stream, row },
         attempts: timer.attempts,
-        place: Place::Timer(timer.firing),
+        place: RowLocation::Timer(timer.timer),
     }
 }
 
 /// Acts on a queue as its worker, whoever that is. The worker's writes are refused from then on, as
 /// after a takeover, so that it reads the queue anew.
 pub(crate) async fn under_seized_lease<T>(
-    shared: &Shared,
+    shared: &AppContext,
     queue: &Queue,
     act: impl AsyncFnOnce(Lease) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let holder = shared.ids.new_id();
     let lease = seize(shared, holder, queue).await?;
     let acted = act(lease.clone()).await;
-    let round = LeaseRound {
+    let round = LeaseRequest {
         holder,
         workers: Vec::new(),
-        ttl: shared.settings.lease,
+        ttl: shared.settings.lease_ttl,
         min_epoch: 0,
         changes: vec![(lease, LeaseAction::Release)],
     };
@@ -240,19 +240,23 @@ pub(crate) async fn under_seized_lease<T>(
     acted
 }
 
-async fn seize(shared: &Shared, holder: uuid::Uuid, queue: &Queue) -> Result<Lease, StoreError> {
-    const TRIES: u32 = 10;
+async fn seize(
+    shared: &AppContext,
+    holder: uuid::Uuid,
+    queue: &Queue,
+) -> Result<Lease, StoreError> {
+    const MAX_ATTEMPTS: u32 = 10;
     let workers = [worker(queue)];
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let leases = shared.store.load_leases(&workers).await?.leases;
         let standing = leases.into_iter().find(|of| of.lease.partition == queue.partition);
         let epoch = standing.map_or(0, |of| of.lease.epoch);
         let lease = Lease { worker: worker(queue), partition: queue.partition, epoch };
         let min_epoch = u64::try_from(shared.clock.now().as_micros()).unwrap_or(0);
-        let round = LeaseRound {
+        let round = LeaseRequest {
             holder,
             workers: Vec::new(),
-            ttl: shared.settings.lease,
+            ttl: shared.settings.lease_ttl,
             min_epoch,
             changes: vec![(lease.clone(), LeaseAction::Seize)],
         };

@@ -5,17 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Aggregate, Format, Id, Kind, Message as _, RecordedEvent, ReplySource, StreamId, Version,
+    Aggregate, Format, Id, Message as _, MessageKind, ReplySource, StoredEvent, StreamId, Version,
 };
 use futures_util::future::BoxFuture;
 
 use crate::aggregate::AggregateRuntime;
-use crate::deliver::{Carried, Delivered};
-use crate::encode::describe;
+use crate::encode::error_chain;
 use crate::error::LoadError;
 use crate::handle::content_of;
 use crate::load::{load, load_events, undecodable};
-use crate::unknowns::Newer;
+use crate::receive::{DeliveryOutcome, InboundMessage};
+use crate::unknown_messages::NewerCode;
 
 /// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON text,
 /// so that every number is exact.
@@ -79,7 +79,7 @@ impl Registry {
     /// # Errors
     ///
     /// There is no such aggregate.
-    pub fn commands(&self, aggregate: &str) -> Result<&'static [Kind], RegistryError> {
+    pub fn commands(&self, aggregate: &str) -> Result<&'static [MessageKind], RegistryError> {
         Ok(self.find(aggregate)?.commands())
     }
 
@@ -88,7 +88,7 @@ impl Registry {
     /// # Errors
     ///
     /// There is no such aggregate.
-    pub fn events(&self, aggregate: &str) -> Result<&'static [Kind], RegistryError> {
+    pub fn events(&self, aggregate: &str) -> Result<&'static [MessageKind], RegistryError> {
         Ok(self.find(aggregate)?.events())
     }
 
@@ -97,7 +97,7 @@ impl Registry {
     /// # Errors
     ///
     /// No aggregate has the stream's category, or the event cannot be decoded.
-    pub fn decode(&self, event: &RecordedEvent) -> Result<Option<String>, RegistryError> {
+    pub fn decode(&self, event: &StoredEvent) -> Result<Option<String>, RegistryError> {
         Ok(self.find(event.stream.category())?.decode(event)?)
     }
 
@@ -136,10 +136,13 @@ impl Registry {
     }
 
     /// Has an instance handle a message that the runtime carries.
-    pub(crate) async fn handle_carried(&self, message: &Carried) -> Delivered {
+    pub(crate) async fn handle_carried(&self, message: &InboundMessage) -> DeliveryOutcome {
         match self.0.get(message.stream.category()) {
             Some(aggregate) => aggregate.handle_carried(message).await,
-            None => Delivered::Newer(Newer::unregistered("aggregate", message.stream.category())),
+            None => DeliveryOutcome::Newer(NewerCode::unregistered(
+                "aggregate",
+                message.stream.category(),
+            )),
         }
     }
 
@@ -155,10 +158,10 @@ type Receipt = composable_rust_core::Receipt;
 
 pub(crate) trait ErasedAggregate: Send + Sync {
     fn replies(&self) -> &'static [ReplySource];
-    fn handle_carried<'a>(&'a self, message: &'a Carried) -> BoxFuture<'a, Delivered>;
-    fn commands(&self) -> &'static [Kind];
-    fn events(&self) -> &'static [Kind];
-    fn decode(&self, event: &RecordedEvent) -> Result<Option<String>, LoadError>;
+    fn handle_carried<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, DeliveryOutcome>;
+    fn commands(&self) -> &'static [MessageKind];
+    fn events(&self) -> &'static [MessageKind];
+    fn decode(&self, event: &StoredEvent) -> Result<Option<String>, LoadError>;
     fn state<'a>(
         &'a self,
         stream: &'a StreamId,
@@ -177,19 +180,19 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         A::Command::REPLIES
     }
 
-    fn handle_carried<'a>(&'a self, message: &'a Carried) -> BoxFuture<'a, Delivered> {
+    fn handle_carried<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(self.0.handle_carried(message))
     }
 
-    fn commands(&self) -> &'static [Kind] {
+    fn commands(&self) -> &'static [MessageKind] {
         A::Command::KINDS
     }
 
-    fn events(&self) -> &'static [Kind] {
+    fn events(&self) -> &'static [MessageKind] {
         A::Event::KINDS
     }
 
-    fn decode(&self, event: &RecordedEvent) -> Result<Option<String>, LoadError> {
+    fn decode(&self, event: &StoredEvent) -> Result<Option<String>, LoadError> {
         let Some(content) = content_of(&event.content) else { return Ok(None) };
         let failed = |source| undecodable(event, source);
         let decoded: A::Event =
@@ -234,12 +237,12 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
                     invalid(format!("there are: {}", known.join(", ")))
                 })?;
             let command = A::Command::decode(name, kind.version, Format::Json, content.as_bytes())
-                .map_err(|error| invalid(describe(&error)))?;
+                .map_err(|error| invalid(error_chain(&error)))?;
             let id = Id::<A>::parse(stream.id()).map_err(|error| invalid(error.to_string()))?;
             let handle = crate::Handle { id, runtime: Arc::clone(&self.0) };
             handle.send(command).await.map_err(|error| RegistryError::Refused {
                 code: error.code(),
-                message: describe(&error),
+                message: error_chain(&error),
             })
         })
     }

@@ -26,7 +26,7 @@ impl App {
     /// have. The relays begin within a second or so, whichever process they run in.
     ///
     /// Consumers of this framework absorb the events that they had, for as long as they remember them
-    /// ([`keep_marks`](crate::Settings::keep_marks)); what is older they handle again.
+    /// ([`inbox_retention`](crate::Settings::inbox_retention)); what is older they handle again.
     ///
     /// # Errors
     ///

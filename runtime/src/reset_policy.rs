@@ -10,7 +10,7 @@ use crate::work::{event_at, policy_worker};
 #[non_exhaustive]
 pub enum PolicyPosition {
     /// The first event: the policy is applied to the whole log again. Recipients absorb the commands that
-    /// they had within [`keep_marks`](crate::Settings::keep_marks) and handle older ones again.
+    /// they had within [`inbox_retention`](crate::Settings::inbox_retention) and handle older ones again.
     Beginning,
     /// Behind the last event that the log has now: the policy is applied to none of those before.
     End,

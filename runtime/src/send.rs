@@ -11,11 +11,11 @@ use composable_rust_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::answer::digest;
+use crate::decide::PendingCommand;
 use crate::error::SendError;
 use crate::handle::Handle;
-use crate::instance::Letter;
-use crate::plan::Question;
+use crate::inbox::digest;
+use crate::mailbox::MailboxEntry;
 
 /// A command on its way; await it to send it.
 #[must_use = "nothing is sent until it is awaited"]
@@ -67,7 +67,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     /// again from older or newer code.
     ///
     /// A key is for one command, for good: ids of what follows derive from it. Used again after the
-    /// inbox has forgotten it ([`Settings::keep_marks`](crate::Settings::keep_marks)), it gives events
+    /// inbox has forgotten it ([`Settings::inbox_retention`](crate::Settings::inbox_retention)), it gives events
     /// and effects the ids of then, and receivers that still know those ignore them.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -115,7 +115,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         if shared.tasks.is_closed() {
             return Err(SendError::ShuttingDown);
         }
-        let deadline = shared.clock.sleep(self.within.unwrap_or(shared.settings.deadline));
+        let deadline = shared.clock.sleep(self.within.unwrap_or(shared.settings.default_deadline));
         let question = self.question()?;
         let delivered = async {
             let instance = runtime.instance(&self.handle.id);
@@ -123,7 +123,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
                 return Err(SendError::ShuttingDown);
             };
             let (reply, outcome) = oneshot::channel();
-            runtime.deliver(&instance, Letter { question, reply, arrival: 0, _room: room });
+            runtime.deliver(&instance, MailboxEntry { question, reply, arrival: 0, _room: room });
             drop(instance);
             // The drain drops a letter only when it panics outside the aggregate's code.
             outcome
@@ -137,7 +137,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         }
     }
 
-    fn question(&self) -> Result<Question<A::Command>, SendError<A::Rejection>> {
+    fn question(&self) -> Result<PendingCommand<A::Command>, SendError<A::Rejection>> {
         let shared = &self.handle.runtime.shared;
         let (message_id, digest) = match &self.key {
             Some(key) => {
@@ -160,7 +160,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         };
         let incoming = Incoming { message_id, metadata, now: shared.clock.now() };
         let command = self.command.clone();
-        Ok(Question { command, incoming, digest, expecting: self.expecting, fires: None })
+        Ok(PendingCommand { command, incoming, digest, expecting: self.expecting, fires: None })
     }
 }
 

@@ -7,18 +7,18 @@ use composable_rust_core::{
     Aggregate, EventStore as _, Snapshot, StaleSnapshots, StoreError, Version,
 };
 
-use crate::aggregate::{AggregateRuntime, Shared};
-use crate::instance::Instance;
-use crate::load::{Folded, decode_state};
+use crate::aggregate::{AggregateRuntime, AppContext};
+use crate::load::{LoadedState, decode_state};
+use crate::mailbox::Instance;
 
 /// How long snapshots of other code are kept, for a deploy that is rolled back.
-const OTHERS_STAY: Duration = Duration::from_secs(7 * 24 * 3_600);
+const FOREIGN_SNAPSHOT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// After so many doublings the pause between two tries at a snapshot grows no more.
 const MAX_DOUBLINGS: u32 = 10;
 
 /// Why a snapshot was not saved.
-enum Unsaved {
+enum SnapshotError {
     /// The store could not be asked; the next one may be saved.
     Unavailable(StoreError),
     /// It cannot be stored, or cannot be read again; the next one is likely to be as this one.
@@ -55,7 +55,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let (shared, fingerprint) = (Arc::clone(&self.shared), self.fingerprint);
         let instance = Arc::clone(instance);
         self.shared.tasks.spawn(async move {
-            let _saved = Saved(&instance);
+            let _saved = SnapshotGuard(&instance);
             let (stream, version) = (&instance.stream, folded.version);
             let saved = match snapshot(&shared, &instance, &folded) {
                 Ok(_) if instance.lock().generation != folded.generation => Ok(()),
@@ -63,24 +63,24 @@ impl<A: Aggregate> AggregateRuntime<A> {
                     let snapshot = Snapshot { version, fingerprint, codec, bytes };
                     let saved = shared.store.save_snapshot(stream, &snapshot, last).await;
                     saved.map_err(|error| match error {
-                        StoreError::Invalid(reason) => Unsaved::Unfit(reason),
-                        error @ StoreError::Unavailable(_) => Unsaved::Unavailable(error),
+                        StoreError::Invalid(reason) => SnapshotError::Unfit(reason),
+                        error @ StoreError::Unavailable(_) => SnapshotError::Unavailable(error),
                     })
                 }
-                Err(reason) => Err(Unsaved::Unfit(reason)),
+                Err(reason) => Err(SnapshotError::Unfit(reason)),
             };
             match saved {
                 Ok(()) => {
                     instance.lock().unfit_snapshots = 0;
-                    let others = StaleSnapshots::Others { than: fingerprint, age: OTHERS_STAY };
+                    let others = StaleSnapshots::Others { than: fingerprint, age: FOREIGN_SNAPSHOT_RETENTION };
                     if let Err(error) = shared.store.delete_snapshots(stream, others).await {
                         tracing::debug!(?stream, %error, "failed to delete snapshots of other code; it is tried with the next snapshot");
                     }
                 }
-                Err(Unsaved::Unavailable(error)) => {
+                Err(SnapshotError::Unavailable(error)) => {
                     tracing::warn!(?stream, %version, %error, "failed to save a snapshot; the next one is saved after the interval");
                 }
-                Err(Unsaved::Unfit(reason)) => {
+                Err(SnapshotError::Unfit(reason)) => {
                     metrics::counter!("composable_rust_unfit_snapshots_total", "aggregate" => A::NAME)
                         .increment(1);
                     instance.lock().unfit_snapshots += 1;
@@ -103,9 +103,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
 
 /// The state as it is stored; a reason if it cannot be stored, or is not read back as it was.
 fn snapshot<A: Aggregate>(
-    shared: &Shared,
+    shared: &AppContext,
     instance: &Instance<A>,
-    folded: &Folded<A>,
+    folded: &LoadedState<A>,
 ) -> Result<(String, Vec<u8>), String> {
     let (codecs, stream) = (&shared.codecs, &instance.stream);
     let (codec, bytes) =
@@ -120,9 +120,9 @@ fn snapshot<A: Aggregate>(
 }
 
 /// Says, however it ends, that no snapshot is being saved.
-struct Saved<'a, A: Aggregate>(&'a Instance<A>);
+struct SnapshotGuard<'a, A: Aggregate>(&'a Instance<A>);
 
-impl<A: Aggregate> Drop for Saved<'_, A> {
+impl<A: Aggregate> Drop for SnapshotGuard<'_, A> {
     fn drop(&mut self) {
         self.0.lock().saving = false;
     }

@@ -7,7 +7,7 @@ use std::ops::RangeFrom;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore, ExpectedVersion, Fingerprint, NewEvent, Position,
+    Append, EncodedMessage, EventId, EventStore, ExpectedVersion, Fingerprint, NewEvent, Position,
     StreamId, Version,
 };
 use composable_rust_sqlite::SqliteEventStore;
@@ -95,7 +95,7 @@ impl Plain {
 fn append(stream: StreamId, expected: ExpectedVersion, count: usize) -> Append {
     let event = |_| NewEvent {
         id: EventId(Uuid::new_v4()),
-        content: Encoded {
+        content: EncodedMessage {
             name: "order.placed".into(),
             version: 1,
             codec: "bincode".into(),
@@ -157,7 +157,7 @@ async fn singles(store: &SqliteEventStore, plain: &mut Plain) -> (Duration, Dura
 }
 
 async fn cold_loads(store: &SqliteEventStore) -> Duration {
-    let page = store.read_log(&Position::beginnings(8), 250).await.expect("a page");
+    let page = store.read_log(&Position::start_positions(8), 250).await.expect("a page");
     let mut loads = Vec::new();
     for event in page {
         let load = store.load_with_snapshot(&event.stream, Fingerprint(1)).try_collect::<Vec<_>>();
@@ -169,7 +169,7 @@ async fn cold_loads(store: &SqliteEventStore) -> Duration {
 /// The whole log in pages of 1,000 by partition, and as many rows of the same columns.
 async fn replays(store: &SqliteEventStore, plain: &mut Plain) -> (f64, f64) {
     let started = Instant::now();
-    let (mut after, mut count) = (Position::beginnings(store.log().partitions), 0.0);
+    let (mut after, mut count) = (Position::start_positions(store.log().partitions), 0.0);
     loop {
         let events = store.read_log(&after, 125).await.expect("a page");
         if events.is_empty() {

@@ -1,17 +1,17 @@
 //! Appending: the order of checks that the port's contract lays down, then the writing.
 
 use composable_rust_core::{
-    Append, ExpectedVersion, NewEvent, NewMark, Position, StoreError, StoredContent, Verdict,
-    Version, validate_batch,
+    Append, AppendOutcome, ExpectedVersion, NewEvent, NewInboxEntry, Position, StoreError,
+    StoredContent, Version, validate_batch,
 };
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use crate::append_state::{self, StreamState};
 use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::insert::Rows;
 use crate::load::content;
-use crate::lookup::{self, StandingStream};
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
@@ -20,7 +20,7 @@ impl SqliteEventStore {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         validate_batch(self.log_info(), partition, batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
@@ -32,8 +32,9 @@ impl SqliteEventStore {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, sqlx::Error> {
-        let (mut transaction, standing) = lookup::begin(self.writer(), partition, batch).await?;
+    ) -> Result<Vec<AppendOutcome>, sqlx::Error> {
+        let (mut transaction, standing) =
+            append_state::begin(self.writer(), partition, batch).await?;
         let now = clock();
         let mut rows = Rows::new(partition, now, standing.head, standing.outbox_sequence);
         let mut verdicts = Vec::with_capacity(batch.len());
@@ -44,7 +45,7 @@ impl SqliteEventStore {
                     let version = before.plus(append.events.len() as u64);
                     let offset = rows.add(append, before);
                     let position = offset.map(|offset| Position::new(partition, offset));
-                    Verdict::Committed { version, position, actual: version }
+                    AppendOutcome::Committed { version, position, actual: version }
                 }),
             };
             verdicts.push(verdict);
@@ -61,17 +62,17 @@ impl SqliteEventStore {
 }
 
 /// Why `append` is not written, or else the version of its stream.
-fn decide(append: &Append, stream: StandingStream) -> Result<Verdict, Version> {
+fn decide(append: &Append, stream: StreamState) -> Result<AppendOutcome, Version> {
     if !stream.marks.is_empty() {
-        Ok(Verdict::Duplicate(stream.marks))
+        Ok(AppendOutcome::Duplicate(stream.marks))
     } else if stream.closed {
-        Ok(Verdict::Closed)
+        Ok(AppendOutcome::Closed)
     } else {
         let void = stream.void(append);
         if !void.is_empty() {
-            Ok(Verdict::Void(void))
+            Ok(AppendOutcome::StaleTimers(void))
         } else if !append.expected.admits(stream.version) {
-            Ok(Verdict::Conflict { actual: stream.version })
+            Ok(AppendOutcome::Conflict { actual: stream.version })
         } else {
             Err(stream.version)
         }
@@ -84,8 +85,8 @@ async fn earlier(
     transaction: &mut Transaction<'_>,
     partition: u16,
     append: &Append,
-    stream: &StandingStream,
-) -> Result<Option<Verdict>, sqlx::Error> {
+    stream: &StreamState,
+) -> Result<Option<AppendOutcome>, sqlx::Error> {
     let base = possible_base(append, stream).filter(|base| *base <= stream.version);
     let Some(base) = base else { return Ok(None) };
     let version = base.plus(append.events.len() as u64);
@@ -95,17 +96,17 @@ async fn earlier(
     let events = stored_events(transaction, partition, append, base).await?;
     let events_stand = events.len() == append.events.len()
         && events.iter().zip(&append.events).all(|(stored, event)| stored.is(event));
-    let marks_stand = append.marks.iter().zip(&stream.marks).all(|(mark, standing)| {
+    let marks_stand = append.inbox.iter().zip(&stream.marks).all(|(mark, standing)| {
         let last = last_event(mark);
         let index = usize::try_from(last).ok().filter(|_| mark.event_count > 0);
         let offset = index.and_then(|i| events.get(i.checked_sub(1)?)).map(|event| event.offset);
         standing.digest == mark.digest
             && standing.receipt.version == base.plus(last)
             && standing.receipt.position.map(|p| p.offset) == offset
-            && (standing.answer == mark.answer
-                || (standing.answer.is_empty() && !append.events.is_empty()))
+            && (standing.outcome == mark.outcome
+                || (standing.outcome.is_empty() && !append.events.is_empty()))
     });
-    Ok((events_stand && marks_stand).then(|| Verdict::Committed {
+    Ok((events_stand && marks_stand).then(|| AppendOutcome::Committed {
         version,
         position: events.last().map(|event| Position::new(partition, event.offset)),
         actual: stream.version,
@@ -113,11 +114,11 @@ async fn earlier(
 }
 
 /// The version that `append` must have found if it was committed before; none if it was not.
-fn possible_base(append: &Append, stream: &StandingStream) -> Option<Version> {
-    if stream.marks.len() < append.marks.len() {
+fn possible_base(append: &Append, stream: &StreamState) -> Option<Version> {
+    if stream.marks.len() < append.inbox.len() {
         return None;
     }
-    match (append.expected, append.marks.first(), stream.marks.first()) {
+    match (append.expected, append.inbox.first(), stream.marks.first()) {
         (_, None, _) if append.events.is_empty() => None,
         (ExpectedVersion::Exact(base), _, _) => Some(base),
         (_, Some(mark), Some(standing)) => {
@@ -128,7 +129,7 @@ fn possible_base(append: &Append, stream: &StandingStream) -> Option<Version> {
 }
 
 /// How many events of its append there are up to the last one that the message caused.
-fn last_event(mark: &NewMark) -> u64 {
+fn last_event(mark: &NewInboxEntry) -> u64 {
     u64::from(mark.first_event) + u64::from(mark.event_count)
 }
 

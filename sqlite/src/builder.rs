@@ -8,8 +8,8 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
 use crate::connection::{Readers, Watcher, Writer};
-use crate::error::OpenError;
-use crate::schema::{self, Wanted};
+use crate::error::ConnectError;
+use crate::schema::{self, ExpectedLog};
 use crate::store::SqliteEventStore;
 
 /// The most partitions that a log in a file can have.
@@ -48,7 +48,7 @@ pub enum Synchronous {
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct Builder {
+pub struct SqliteEventStoreBuilder {
     path: PathBuf,
     partitions: u16,
     poll_interval: Duration,
@@ -58,7 +58,7 @@ pub struct Builder {
     adopt: Option<Adoption>,
 }
 
-impl Builder {
+impl SqliteEventStoreBuilder {
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -107,7 +107,7 @@ impl Builder {
     }
 
     /// Says which log a copied file holds, where [`open`](Self::open) would refuse it with
-    /// [`OpenError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a program that
+    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a program that
     /// always says so adopts every copy.
     pub fn adopt(mut self, adoption: Adoption) -> Self {
         self.adopt = Some(adoption);
@@ -118,21 +118,21 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`OpenError`] names the path and says what to do about it. A file that is not an event log
+    /// [`ConnectError`] names the path and says what to do about it. A file that is not an event log
     /// is not touched.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may leave an empty file, or a complete log without events.
-    pub async fn open(self) -> Result<SqliteEventStore, OpenError> {
+    pub async fn open(self) -> Result<SqliteEventStore, ConnectError> {
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
-            return Err(OpenError::BadPartitions { count: self.partitions });
+            return Err(ConnectError::BadPartitions { count: self.partitions });
         }
         let path = checked(&self.path)?;
         let options = self.options(&path);
         let opened = options.clone().create_if_missing(true).connect().await;
         let mut connection = opened.map_err(|error| schema::unavailable(&path, error))?;
-        let wanted = Wanted { path: &path, partitions: self.partitions, adopt: self.adopt };
+        let wanted = ExpectedLog { path: &path, partitions: self.partitions, adopt: self.adopt };
         let log = schema::prepare(&mut connection, &wanted, self.busy_timeout).await?;
         let writer = Writer::new(
             options
@@ -173,8 +173,8 @@ impl Builder {
 }
 
 /// The absolute path, if a file can be there.
-pub(crate) fn checked(path: &Path) -> Result<PathBuf, OpenError> {
-    let bad = |reason| Err(OpenError::BadPath { path: path.to_owned(), reason });
+pub(crate) fn checked(path: &Path) -> Result<PathBuf, ConnectError> {
+    let bad = |reason| Err(ConnectError::BadPath { path: path.to_owned(), reason });
     if path.as_os_str().is_empty() {
         return bad("the path is empty");
     }
@@ -191,7 +191,7 @@ pub(crate) fn checked(path: &Path) -> Result<PathBuf, OpenError> {
     }
     match absolute.parent() {
         Some(folder) if !folder.is_dir() => {
-            Err(OpenError::NoFolder { folder: folder.to_owned(), path: absolute })
+            Err(ConnectError::NoFolder { folder: folder.to_owned(), path: absolute })
         }
         _ => Ok(absolute),
     }

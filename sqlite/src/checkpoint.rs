@@ -1,16 +1,16 @@
 //! How far followers have come, and what they queue.
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventId, QueuedRow, StoreError, Timestamp, validate_enqueue,
+    Checkpoint, CheckpointAdvance, EventId, OutboxMessage, StoreError, Timestamp, validate_enqueue,
     validate_partition,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::store_error;
-use crate::outbox::{burials, insertions, place};
-use crate::script::{Script, Statement, commit_all};
+use crate::outbox::{dead_letter_inserts, insertions, place};
 use crate::sql::{Args, int, uint};
+use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
 const LOAD: &str = "select partition, log_offset, event_id from checkpoints where name = ? \
@@ -78,22 +78,22 @@ impl SqliteEventStore {
     pub(crate) async fn park_rows(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         validate_enqueue(self.log_info(), partition, rows, None)?;
         let fenced = self.begin_fenced(partition, std::iter::empty()).await;
         let mut fenced = fenced.map_err(store_error)?;
         let placed = place(&mut fenced.sequence, rows);
-        let statements = burials(partition, clock(), &placed, error);
+        let statements = dead_letter_inserts(partition, clock(), &placed, error);
         commit_all(fenced.transaction, statements).await.map_err(store_error)
     }
 
     pub(crate) async fn queue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         validate_enqueue(self.log_info(), partition, rows, advance)?;
         let done = self.queue_valid(partition, rows, advance).await.map_err(store_error)?;
@@ -106,12 +106,12 @@ impl SqliteEventStore {
     async fn queue_valid(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, sqlx::Error> {
         let leases = advance.iter().map(|advance| &advance.lease);
         let mut fenced = self.begin_fenced(partition, leases).await?;
-        if let Some(Advance { name, lease, to }) = advance {
+        if let Some(CheckpointAdvance { name, lease, to }) = advance {
             let is_admitted = fenced.admits(lease);
             let mut args = Args::default();
             args.add(i64::from(partition));
@@ -135,12 +135,12 @@ impl SqliteEventStore {
     }
 }
 
-fn keep<'s>(script: &mut Script<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
+fn keep<'s>(script: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
     script.sql.push_str(KEEP);
     add(script, name, to, now);
 }
 
-fn add<'s>(script: &mut Script<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
+fn add<'s>(script: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
     script.args.add(i64::from(to.partition));
     script.args.add(name);
     script.args.add(int(to.offset));
@@ -148,8 +148,8 @@ fn add<'s>(script: &mut Script<'s>, name: &'s str, to: Checkpoint, now: Timestam
     script.args.add(now.as_micros());
 }
 
-fn save<'s>(script: &mut Script<'s>, advance: &'s Advance, now: Timestamp) {
-    let Advance { name, lease, to } = advance;
+fn save<'s>(script: &mut StatementBatch<'s>, advance: &'s CheckpointAdvance, now: Timestamp) {
+    let CheckpointAdvance { name, lease, to } = advance;
     script.sql.push_str(SAVE);
     script.args.add(i64::from(to.partition));
     script.args.add(name.as_str());

@@ -31,12 +31,12 @@ pub(crate) const LOCK_SLICE: Duration = Duration::from_millis(40);
 pub(crate) struct Writer {
     options: SqliteConnectOptions,
     busy_timeout: Duration,
-    idle: tokio::sync::Mutex<Idle>,
+    idle: tokio::sync::Mutex<IdleConnection>,
 }
 
 /// The writer's connection between transactions.
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     connection: Option<SqliteConnection>,
     /// `true` if the write-ahead log may hold bytes of erased content. Also at first: the process
     /// before may have ended too soon.
@@ -45,7 +45,7 @@ struct Idle {
     tried: Option<Instant>,
 }
 
-impl Idle {
+impl IdleConnection {
     fn truncation_is_due(&self) -> bool {
         self.owes_truncation && self.tried.is_none_or(|at| at.elapsed() >= TRUNCATION_INTERVAL)
     }
@@ -84,7 +84,7 @@ impl Writer {
         // The last of the pragmas: opening waits as long as it must.
         let slice = LOCK_SLICE.min(busy_timeout).as_millis().to_string();
         let options = options.pragma("busy_timeout", slice);
-        let idle = Idle { connection: None, owes_truncation: true, tried: None };
+        let idle = IdleConnection { connection: None, owes_truncation: true, tried: None };
         Self { options, busy_timeout, idle: tokio::sync::Mutex::new(idle) }
     }
 
@@ -134,7 +134,7 @@ pub(crate) const BEGIN: &str = "begin immediate;";
 /// A transaction that holds the write lock. Dropped before its end, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Transaction<'w> {
-    idle: MutexGuard<'w, Idle>,
+    idle: MutexGuard<'w, IdleConnection>,
     connection: SqliteConnection,
 }
 
@@ -231,11 +231,11 @@ impl Reader<'_> {
 pub(crate) struct Watcher {
     options: SqliteConnectOptions,
     interval: Duration,
-    state: tokio::sync::Mutex<Watched>,
+    state: tokio::sync::Mutex<WatchState>,
 }
 
 #[derive(Debug)]
-struct Watched {
+struct WatchState {
     connection: Option<SqliteConnection>,
     looked: Option<Instant>,
     data_version: Option<i64>,
@@ -248,7 +248,7 @@ impl Watcher {
         options: SqliteConnectOptions,
         interval: Duration,
     ) -> Self {
-        let state = Watched { connection: Some(connection), looked: None, data_version: None };
+        let state = WatchState { connection: Some(connection), looked: None, data_version: None };
         Self { options, interval, state: tokio::sync::Mutex::new(state) }
     }
 

@@ -1,8 +1,8 @@
 //! Messages that could not be handled, and what is decided about them.
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, Queue, QueuePlace, QueuedRow,
-    StoreError, Timestamp, validate_partition, validate_rows,
+    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, OutboxMessage, Queue,
+    QueuePosition, StoreError, Timestamp, validate_partition, validate_rows,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::connection::BEGIN;
 use crate::error::store_error;
 use crate::outbox::{insertions, number, place, queued};
-use crate::script::{Script, Statement, commit_all};
 use crate::sql::{Args, int, uint};
+use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
 /// What a dead letter is read from.
@@ -86,7 +86,7 @@ const DELETE_PAIR: &str = concat!("delete ", pair!(), ";");
 impl SqliteEventStore {
     pub(crate) async fn page_of_dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let mut args = Args::default();
@@ -153,7 +153,7 @@ impl SqliteEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         validate_partition(self.log_info(), lease.partition)?;
         validate_rows(answers)?;
@@ -168,13 +168,13 @@ impl SqliteEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, sqlx::Error> {
         let partition = lease.partition;
         let mut fenced = self.begin_fenced(partition, std::iter::once(lease)).await?;
         let mut args = Args::default();
         args.add(i64::from(partition));
-        args.add(letter.queued.row.id);
+        args.add(letter.message.row.id);
         let rows = fenced.transaction.fetch(STANDING, args).await?;
         let standing = rows.first().map(|row| -> Result<_, sqlx::Error> {
             let decision = decision(row.try_get_unchecked(1)?);
@@ -195,7 +195,7 @@ impl SqliteEventStore {
             DeadLetterDecision::Redrive => {
                 statements.push((Box::new(move |s| redrive(s, letter, range, now)), 1));
             }
-            DeadLetterDecision::Refuse => {
+            DeadLetterDecision::Discard => {
                 statements.push((Box::new(move |s| delete(s, letter)), 1));
                 statements.extend(insertions(partition, now, &answers));
             }
@@ -205,7 +205,12 @@ impl SqliteEventStore {
     }
 }
 
-fn redrive<'s>(script: &mut Script<'s>, letter: &'s DeadLetter, range: (i64, i64), now: Timestamp) {
+fn redrive<'s>(
+    script: &mut StatementBatch<'s>,
+    letter: &'s DeadLetter,
+    range: (i64, i64),
+    now: Timestamp,
+) {
     if letter.queue.kind == OutboxKind::Timer {
         script.sql.push_str(TO_TIMERS);
         script.args.add(now.as_micros());
@@ -217,16 +222,16 @@ fn redrive<'s>(script: &mut Script<'s>, letter: &'s DeadLetter, range: (i64, i64
     bind_pair(&mut script.args, letter, range);
 }
 
-fn delete<'s>(script: &mut Script<'s>, letter: &'s DeadLetter) {
+fn delete<'s>(script: &mut StatementBatch<'s>, letter: &'s DeadLetter) {
     script.sql.push_str("delete from dead_letters where partition = ? and id = ?;");
     script.args.add(i64::from(letter.queue.partition));
-    script.args.add(letter.queued.row.id);
+    script.args.add(letter.message.row.id);
 }
 
 fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, (from, below): (i64, i64)) {
     crate::outbox::bind_queue(args, &letter.queue);
-    args.add(letter.queued.stream.as_str());
-    args.add(letter.queued.row.recipient.as_str());
+    args.add(letter.message.sender.as_str());
+    args.add(letter.message.row.recipient.as_str());
     args.add(from);
     args.add(below);
 }
@@ -244,14 +249,14 @@ fn place_of(row: &SqliteRow) -> Result<(i64, String, String, i64), sqlx::Error> 
 fn name(decision: DeadLetterDecision) -> &'static str {
     match decision {
         DeadLetterDecision::Redrive => "redrive",
-        DeadLetterDecision::Refuse => "refuse",
+        DeadLetterDecision::Discard => "refuse",
     }
 }
 
 fn decision(name: Option<&str>) -> Option<DeadLetterDecision> {
     match name {
         Some("redrive") => Some(DeadLetterDecision::Redrive),
-        Some("refuse") => Some(DeadLetterDecision::Refuse),
+        Some("refuse") => Some(DeadLetterDecision::Discard),
         _ => None,
     }
 }
@@ -270,8 +275,8 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let sequence = uint(row.try_get_unchecked(3)?);
     Ok(DeadLetter {
         queue: Queue { partition: u16::try_from(partition).unwrap_or(u16::MAX), kind, target },
-        place: QueuePlace { sequence, index: 0 },
-        queued,
+        position: QueuePosition { sequence, index: 0 },
+        message: queued,
         arming,
         attempts: number(row, 14)?,
         error: row.try_get_unchecked(15)?,

@@ -1,7 +1,9 @@
 //! Erasing, closing and overriding.
 
 use composable_rust_core::event::{CLOSED, ERASED};
-use composable_rust_core::{Encoded, EventId, Position, StoreError, StreamId, Verdict, Version};
+use composable_rust_core::{
+    AppendOutcome, EncodedMessage, EventId, Position, StoreError, StreamId, Version,
+};
 use sqlx::Row as _;
 use uuid::Uuid;
 
@@ -74,7 +76,7 @@ impl SqliteEventStore {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         self.close_at(stream, expected, event_id).await.map_err(store_error)
     }
 
@@ -83,18 +85,18 @@ impl SqliteEventStore {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, sqlx::Error> {
+    ) -> Result<AppendOutcome, sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
         let (actual, offset, name) = self.last_event(&mut transaction, stream).await?;
         let partition = self.log_info().partition_of(stream);
         if name == CLOSED {
             transaction.rollback().await?;
             let position = Some(Position::new(partition, offset));
-            return Ok(Verdict::Committed { version: actual, position, actual });
+            return Ok(AppendOutcome::Committed { version: actual, position, actual });
         }
         if actual != expected {
             transaction.rollback().await?;
-            return Ok(Verdict::Conflict { actual });
+            return Ok(AppendOutcome::Conflict { actual });
         }
         let args = self.end_args(stream, actual, event_id, CLOSED);
         let rows = transaction.fetch(END, args).await?;
@@ -106,7 +108,7 @@ impl SqliteEventStore {
         self.wake();
         let position = offset.map(|offset| Position::new(partition, offset));
         let version = actual.next();
-        Ok(Verdict::Committed { version, position, actual: version })
+        Ok(AppendOutcome::Committed { version, position, actual: version })
     }
 
     /// What [`END`] takes for an event after version `last`.
@@ -141,7 +143,7 @@ impl SqliteEventStore {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         replacement.validate()?;
         let mut transaction = self.writer().begin().await.map_err(store_error)?;
@@ -168,7 +170,7 @@ impl SqliteEventStore {
         mut transaction: Transaction<'_>,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         let mut args = self.args_of(stream);
         args.add(int(version.get()));

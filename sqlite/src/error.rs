@@ -8,7 +8,7 @@ use composable_rust_core::StoreError;
 /// Why an event log could not be opened or created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub enum ConnectError {
     /// The folder that the file belongs in is not there. Create it, or correct the path.
     #[error("there is no folder `{}` for the event log `{}`", folder.display(), path.display())]
     NoFolder {

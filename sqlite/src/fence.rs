@@ -11,7 +11,7 @@ use crate::store::SqliteEventStore;
 
 /// A transaction that writes to the queues of one partition.
 #[derive(Debug)]
-pub(crate) struct Fenced<'w> {
+pub(crate) struct FencedTransaction<'w> {
     pub(crate) transaction: Transaction<'w>,
     /// The last sequence number drawn for the partition's outbox.
     pub(crate) sequence: i64,
@@ -24,7 +24,7 @@ impl SqliteEventStore {
         &self,
         partition: u16,
         leases: impl Iterator<Item = &Lease>,
-    ) -> Result<Fenced<'_>, sqlx::Error> {
+    ) -> Result<FencedTransaction<'_>, sqlx::Error> {
         let mut workers: Vec<&str> = leases.map(|lease| &*lease.worker).collect();
         workers.sort_unstable();
         workers.dedup();
@@ -44,7 +44,7 @@ impl SqliteEventStore {
             args
         };
         let (transaction, rows) = self.writer().begin_reading(&sql, args).await?;
-        let mut fenced = Fenced { transaction, sequence: 0, epochs: BTreeMap::new() };
+        let mut fenced = FencedTransaction { transaction, sequence: 0, epochs: BTreeMap::new() };
         for row in &rows {
             let number: i64 = row.try_get_unchecked(1)?;
             match row.try_get_unchecked::<Option<String>, _>(0)? {
@@ -56,7 +56,7 @@ impl SqliteEventStore {
     }
 }
 
-impl Fenced<'_> {
+impl FencedTransaction<'_> {
     /// Whether the lease is at its epoch.
     pub(crate) fn admits(&self, lease: &Lease) -> bool {
         self.epochs.get(&lease.worker) == Some(&lease.epoch)

@@ -29,7 +29,7 @@ const NEXT: &str = "select stream_id, message_id, created_at from inbox \
     where partition = ? and (stream_id, message_id) > (?, ?) order by stream_id, message_id limit ?";
 
 /// A mark's key within its partition.
-pub(crate) type MarkKey = (String, Uuid);
+pub(crate) type InboxKey = (String, Uuid);
 
 // The casts let SQLite look the keys up instead of reading the partition's marks.
 const DELETE: (&str, &str) = (
@@ -50,7 +50,7 @@ impl SqliteEventStore {
         validate_partition(self.log_info(), partition)?;
         let cutoff = (clock() - age).as_micros();
         let start = self.pruned_to(partition);
-        let mut walk = Walk { at: start.clone(), start, has_wrapped: false };
+        let mut walk = PruneCursor { at: start.clone(), start, has_wrapped: false };
         let pruned = self.prune_along(&mut walk, partition, cutoff, limit).await;
         self.set_pruned_to(partition, walk.at);
         pruned.map_err(store_error)
@@ -58,7 +58,7 @@ impl SqliteEventStore {
 
     async fn prune_along(
         &self,
-        walk: &mut Walk,
+        walk: &mut PruneCursor,
         partition: u16,
         cutoff: i64,
         limit: usize,
@@ -95,9 +95,9 @@ impl SqliteEventStore {
     /// The next marks with the times of their making, and whether none are left of this round.
     async fn page_of_marks(
         &self,
-        walk: &Walk,
+        walk: &PruneCursor,
         partition: u16,
-    ) -> Result<(Vec<(MarkKey, i64)>, bool), sqlx::Error> {
+    ) -> Result<(Vec<(InboxKey, i64)>, bool), sqlx::Error> {
         let mut args = Args::default();
         args.add(i64::from(partition));
         let (stream, message) = walk.at.as_ref().map_or(("", Uuid::nil()), |(s, m)| (s, *m));
@@ -125,7 +125,7 @@ impl SqliteEventStore {
     }
 
     /// Deletes marks unless their messages wait again by now.
-    async fn delete_marks(&self, partition: u16, old: &[MarkKey]) -> Result<usize, sqlx::Error> {
+    async fn delete_marks(&self, partition: u16, old: &[InboxKey]) -> Result<usize, sqlx::Error> {
         if old.is_empty() {
             return Ok(0);
         }
@@ -149,14 +149,14 @@ impl SqliteEventStore {
 }
 
 /// A round through the marks of a partition, from the end of the last one.
-struct Walk {
-    start: Option<MarkKey>,
+struct PruneCursor {
+    start: Option<InboxKey>,
     /// The last mark that was looked at.
-    at: Option<MarkKey>,
+    at: Option<InboxKey>,
     has_wrapped: bool,
 }
 
-impl Walk {
+impl PruneCursor {
     /// Goes on at the first mark. False if the round is complete.
     fn wrap(&mut self) -> bool {
         self.at = None;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::{
-    Append, Due, NewEvent, NewMark, NewTimer, TimerChange, Timestamp, Version,
+    Append, Due, NewEvent, NewInboxEntry, NewTimer, TimerChange, Timestamp, Version,
 };
 use uuid::Uuid;
 
 use crate::connection::Transaction;
-use crate::outbox::{self, Placed};
-use crate::script::{Script, Statement, add_content, commit_all};
+use crate::outbox::{self, PositionedRow};
 use crate::sql::{CHUNK, int, padded};
+use crate::statement_batch::{Statement, StatementBatch, add_content, commit_all};
 
 /// The rows of a batch, in order.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(crate) struct Rows<'b> {
     head: u64,
     sequence: i64,
     events: Vec<EventRow<'b>>,
-    marks: Vec<MarkRow<'b>>,
-    outbox: Vec<Placed<'b>>,
+    marks: Vec<InboxRow<'b>>,
+    outbox: Vec<PositionedRow<'b>>,
     armed: Vec<(&'b Append, &'b NewTimer)>,
     cancelled: Vec<(&'b str, &'b str)>,
     cleared: Vec<&'b str>,
@@ -36,11 +36,11 @@ struct EventRow<'b> {
 }
 
 #[derive(Debug)]
-struct MarkRow<'b> {
+struct InboxRow<'b> {
     stream: &'b str,
     version: Version,
     offset: Option<u64>,
-    mark: &'b NewMark,
+    mark: &'b NewInboxEntry,
 }
 
 impl<'b> Rows<'b> {
@@ -71,14 +71,14 @@ impl<'b> Rows<'b> {
             let version = Version::new(version);
             self.events.push(EventRow { offset: self.head, stream, version, event });
         }
-        self.marks.extend(append.marks.iter().map(|mark| {
+        self.marks.extend(append.inbox.iter().map(|mark| {
             let last = u64::from(mark.first_event) + u64::from(mark.event_count);
             let offset = (mark.event_count > 0).then_some(before + last);
-            MarkRow { stream, version: base.plus(last), offset, mark }
+            InboxRow { stream, version: base.plus(last), offset, mark }
         }));
         for row in &append.outbox {
             self.sequence += 1;
-            self.outbox.push(Placed { sequence: self.sequence, stream, row });
+            self.outbox.push(PositionedRow { sequence: self.sequence, stream, row });
         }
         self.add_timers(append);
         (self.head > before).then_some(self.head)
@@ -86,11 +86,11 @@ impl<'b> Rows<'b> {
 
     fn add_timers(&mut self, append: &'b Append) {
         let stream = append.stream.as_str();
-        if append.clears_timers {
+        if append.cancels_timers {
             self.cleared.push(stream);
         }
         // Only the last change of an id has an effect; what is fired goes before all of them.
-        let fired = append.fires.iter().map(|firing| (firing.id.as_str(), None));
+        let fired = append.fired_timers.iter().map(|firing| (firing.id.as_str(), None));
         let mut last: BTreeMap<&str, Option<&NewTimer>> = fired.collect();
         for change in &append.timers {
             match change {
@@ -151,7 +151,7 @@ impl<'b> Rows<'b> {
         statements
     }
 
-    fn insert_events<'s>(&self, script: &mut Script<'s>, rows: &'s [EventRow<'b>]) {
+    fn insert_events<'s>(&self, script: &mut StatementBatch<'s>, rows: &'s [EventRow<'b>]) {
         script.values(
             (
                 "insert into events (partition, created_at, log_offset, stream_id, version, \
@@ -177,7 +177,7 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn insert_marks<'s>(&self, script: &mut Script<'s>, rows: &'s [MarkRow<'b>]) {
+    fn insert_marks<'s>(&self, script: &mut StatementBatch<'s>, rows: &'s [InboxRow<'b>]) {
         script.values(
             (
                 "insert into inbox (partition, created_at, stream_id, message_id, digest, version, \
@@ -197,13 +197,13 @@ impl<'b> Rows<'b> {
                     args.add(Uuid::from_u128(row.mark.digest));
                     args.add(int(row.version.get()));
                     args.add(row.offset.map(int));
-                    args.add(row.mark.answer.as_slice());
+                    args.add(row.mark.outcome.as_slice());
                 }
             },
         );
     }
 
-    fn delete_cleared<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
+    fn delete_cleared<'s>(&self, script: &mut StatementBatch<'s>, rows: &'s [&'b str]) {
         script.values(
             (
                 "delete from timers where rowid in (select t.rowid from (select ? as partition) p \
@@ -217,7 +217,11 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn delete_cancelled<'s>(&self, script: &mut Script<'s>, rows: &'s [(&'b str, &'b str)]) {
+    fn delete_cancelled<'s>(
+        &self,
+        script: &mut StatementBatch<'s>,
+        rows: &'s [(&'b str, &'b str)],
+    ) {
         script.values(
             (
                 "delete from timers where rowid in (select t.rowid from (select ? as partition) p \
@@ -236,7 +240,7 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn delete_parked_of<'s>(&self, script: &mut Script<'s>, rows: &'s [&'b str]) {
+    fn delete_parked_of<'s>(&self, script: &mut StatementBatch<'s>, rows: &'s [&'b str]) {
         script.values(
             (
                 "delete from dead_letters where rowid in (select d.rowid from \
@@ -253,7 +257,7 @@ impl<'b> Rows<'b> {
 
     fn delete_parked<'s>(
         &self,
-        script: &mut Script<'s>,
+        script: &mut StatementBatch<'s>,
         rows: impl ExactSizeIterator<Item = (&'s str, &'s str)>,
     ) {
         script.values(
@@ -275,7 +279,11 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn insert_timers<'s>(&self, script: &mut Script<'s>, rows: &'s [(&'b Append, &'b NewTimer)]) {
+    fn insert_timers<'s>(
+        &self,
+        script: &mut StatementBatch<'s>,
+        rows: &'s [(&'b Append, &'b NewTimer)],
+    ) {
         script.values(
             ("insert or replace into timers (partition, armed_at, category, stream_id, timer_id, \
               armed_by, armed_index, due, metadata, message_type, schema_version, codec, \

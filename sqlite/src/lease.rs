@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, StoreError, Timestamp,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, StoreError, Timestamp,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::connection::BEGIN;
 use crate::error::store_error;
-use crate::script::{Script, Statement, commit_all};
 use crate::sql::{Args, CHUNK, int, padded, push_in, uint};
+use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
 const LEASES: &str =
@@ -24,11 +24,11 @@ const MEMBERS: &str = " union all select worker, null, holder, expires_at, null,
 /// epoch is the count of overrides.
 const LOG: &str = " union all select null, paused, null, null, overrides, null from log";
 
-type Key = (String, u16);
+type LeaseKey = (String, u16);
 
 /// A lease as its row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
+struct HeldLease {
     holder: Option<Uuid>,
     expires_at: Timestamp,
     ttl: Duration,
@@ -36,11 +36,14 @@ struct Held {
 }
 
 impl SqliteEventStore {
-    pub(crate) async fn lease_table(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    pub(crate) async fn lease_table(
+        &self,
+        workers: &[String],
+    ) -> Result<LeaseSnapshot, StoreError> {
         self.read_lease_table(workers).await.map_err(store_error)
     }
 
-    async fn read_lease_table(&self, workers: &[String]) -> Result<LeaseTable, sqlx::Error> {
+    async fn read_lease_table(&self, workers: &[String]) -> Result<LeaseSnapshot, sqlx::Error> {
         let mut sql = LEASES.to_owned();
         push_in(&mut sql, workers.len());
         sql.push_str(MEMBERS);
@@ -51,13 +54,13 @@ impl SqliteEventStore {
         bind_workers(&mut args, workers.iter().map(String::as_str));
         let rows = self.readers().fetch(&sql, args).await?;
         let now = clock();
-        let mut table = LeaseTable::default();
+        let mut table = LeaseSnapshot::default();
         for row in &rows {
             if row.try_get_unchecked::<Option<String>, _>(0)?.is_none() {
                 table.paused = row.try_get_unchecked::<i64, _>(1)? == 1;
                 table.overrides = uint(row.try_get_unchecked(4)?);
             } else if let Some(((worker, partition), held)) = lease(row)? {
-                table.leases.push(StandingLease {
+                table.leases.push(LeaseStatus {
                     lease: Lease { worker, partition, epoch: held.epoch },
                     holder: held.holder,
                     lapsed: held.expires_at <= now,
@@ -67,7 +70,7 @@ impl SqliteEventStore {
             }
         }
         let place =
-            |standing: &StandingLease| (standing.lease.worker.clone(), standing.lease.partition);
+            |standing: &LeaseStatus| (standing.lease.worker.clone(), standing.lease.partition);
         table.leases.sort_by_cached_key(place);
         table.members.sort();
         Ok(table)
@@ -85,11 +88,11 @@ impl SqliteEventStore {
         transaction.commit().await
     }
 
-    pub(crate) async fn lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    pub(crate) async fn lease_round(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         self.make_lease_round(round).await.map_err(store_error)
     }
 
-    async fn make_lease_round(&self, round: &LeaseRound) -> Result<Vec<bool>, sqlx::Error> {
+    async fn make_lease_round(&self, round: &LeaseRequest) -> Result<Vec<bool>, sqlx::Error> {
         let mut workers: Vec<&str> = round.changes.iter().map(|(l, _)| &*l.worker).collect();
         workers.sort_unstable();
         workers.dedup();
@@ -102,7 +105,7 @@ impl SqliteEventStore {
         };
         let (transaction, rows) = self.writer().begin_reading(&sql, args).await?;
         let found: Vec<_> = rows.iter().map(lease).collect::<Result<_, _>>()?;
-        let before: BTreeMap<Key, Held> = found.into_iter().flatten().collect();
+        let before: BTreeMap<LeaseKey, HeldLease> = found.into_iter().flatten().collect();
         let mut after = before.clone();
         let now = clock();
         let made = round.changes.iter();
@@ -131,8 +134,8 @@ impl SqliteEventStore {
 
 /// Makes a change if it is possible.
 fn change(
-    leases: &mut BTreeMap<Key, Held>,
-    round: &LeaseRound,
+    leases: &mut BTreeMap<LeaseKey, HeldLease>,
+    round: &LeaseRequest,
     lease: &Lease,
     action: LeaseAction,
     now: Timestamp,
@@ -154,15 +157,15 @@ fn change(
             LeaseAction::Renew => (Some(round.holder), until, epoch),
             LeaseAction::Release => (None, now, epoch),
         };
-        leases.insert(key, Held { holder, expires_at, ttl: round.ttl, epoch });
+        leases.insert(key, HeldLease { holder, expires_at, ttl: round.ttl, epoch });
     }
     possible
 }
 
-fn lease(row: &SqliteRow) -> Result<Option<(Key, Held)>, sqlx::Error> {
+fn lease(row: &SqliteRow) -> Result<Option<(LeaseKey, HeldLease)>, sqlx::Error> {
     let Some(partition) = row.try_get_unchecked::<Option<i64>, _>(1)? else { return Ok(None) };
     let key = (row.try_get_unchecked(0)?, u16::try_from(partition).unwrap_or(u16::MAX));
-    let held = Held {
+    let held = HeldLease {
         holder: row.try_get_unchecked(2)?,
         expires_at: Timestamp::from_micros(row.try_get_unchecked(3)?),
         epoch: uint(row.try_get_unchecked(4)?),
@@ -183,7 +186,7 @@ fn bind_workers<'q>(args: &mut Args<'q>, workers: impl ExactSizeIterator<Item = 
 
 /// Believes an expiry that lies further ahead than its time to live, as one does after the clock was
 /// set back, for one more time to live.
-fn shorten_expiries(script: &mut Script<'_>, now: Timestamp) {
+fn shorten_expiries(script: &mut StatementBatch<'_>, now: Timestamp) {
     for table in ["leases", "members"] {
         let sql = format!("update {table} set expires_at = ? + ttl where expires_at > ? + ttl;");
         script.sql.push_str(&sql);
@@ -193,15 +196,15 @@ fn shorten_expiries(script: &mut Script<'_>, now: Timestamp) {
 }
 
 /// Withdraws what a process announced, and forgets those who have lapsed.
-fn forget_members(script: &mut Script<'_>, holder: Uuid, now: Timestamp) {
+fn forget_members(script: &mut StatementBatch<'_>, holder: Uuid, now: Timestamp) {
     script.sql.push_str("delete from members where holder = ? or expires_at <= ?;");
     script.args.add(holder);
     script.args.add(now.as_micros());
 }
 
 fn insert_members<'s>(
-    script: &mut Script<'s>,
-    round: &LeaseRound,
+    script: &mut StatementBatch<'s>,
+    round: &LeaseRequest,
     workers: &'s [String],
     now: Timestamp,
 ) {
@@ -221,7 +224,7 @@ fn insert_members<'s>(
     );
 }
 
-fn insert_leases<'s>(script: &mut Script<'s>, leases: &'s [(&'s Key, &'s Held)]) {
+fn insert_leases<'s>(script: &mut StatementBatch<'s>, leases: &'s [(&'s LeaseKey, &'s HeldLease)]) {
     script.values(
         (
             "insert or replace into leases (worker, partition, holder, expires_at, epoch, ttl) \

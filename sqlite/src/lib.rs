@@ -14,6 +14,7 @@
 //!   use, run `sqlite3 NAME "vacuum into 'COPY'"`; copying `NAME` alone loses what is in `NAME-wal`.
 
 mod append;
+mod append_state;
 mod builder;
 mod checkpoint;
 mod connection;
@@ -26,22 +27,21 @@ mod insert;
 mod lease;
 mod load;
 mod log;
-mod lookup;
 mod outbox;
 mod packed;
 mod read_model;
 mod schema;
-mod script;
 mod settle;
 mod snapshot;
 mod sql;
+mod statement_batch;
 mod store;
 mod summary;
 mod timers;
 mod work;
 
-pub use builder::{Builder, MAX_PARTITIONS, Synchronous};
-pub use error::OpenError;
+pub use builder::{MAX_PARTITIONS, SqliteEventStoreBuilder, Synchronous};
+pub use error::ConnectError;
 pub use read_model::SqliteReadModel;
 /// The driver: what projections write with, and what reads what they wrote.
 pub use sqlx;

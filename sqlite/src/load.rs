@@ -2,8 +2,8 @@
 
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
-    Encoded, EventId, Fingerprint, Loaded, Position, RecordedEvent, Snapshot, StoreError,
-    StoredContent, StreamId, Timestamp, Version,
+    EncodedMessage, EventId, Fingerprint, Position, Snapshot, StoreError, StoredContent,
+    StoredEvent, StreamId, StreamRow, Timestamp, Version,
 };
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use sqlx::Row as _;
@@ -59,7 +59,7 @@ const SNAPSHOT_AND_EVENTS: &str = concat!(
 
 /// Where a load goes on.
 #[derive(Debug, Clone, Copy)]
-enum Next {
+enum PageStart {
     Snapshot(Fingerprint),
     Events(Version),
 }
@@ -69,10 +69,10 @@ impl SqliteEventStore {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
-        self.pages(stream, Next::Events(after)).try_filter_map(async |loaded| match loaded {
-            Loaded::Event(event) => Ok(Some(event)),
-            Loaded::Snapshot(_) => Ok(None),
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
+        self.pages(stream, PageStart::Events(after)).try_filter_map(async |loaded| match loaded {
+            StreamRow::Event(event) => Ok(Some(event)),
+            StreamRow::Snapshot(_) => Ok(None),
         })
     }
 
@@ -80,15 +80,15 @@ impl SqliteEventStore {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
-        self.pages(stream, Next::Snapshot(fingerprint))
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
+        self.pages(stream, PageStart::Snapshot(fingerprint))
     }
 
     fn pages<'a>(
         &'a self,
         stream: &'a StreamId,
-        first: Next,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+        first: PageStart,
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         stream::try_unfold(Some(first), move |next| async move {
             let Some(next) = next else { return Ok(None) };
             let (page, next) = self.page(stream, next).await.map_err(store_error)?;
@@ -100,18 +100,18 @@ impl SqliteEventStore {
     async fn page(
         &self,
         stream: &StreamId,
-        from: Next,
-    ) -> Result<(Vec<Loaded>, Option<Next>), sqlx::Error> {
+        from: PageStart,
+    ) -> Result<(Vec<StreamRow>, Option<PageStart>), sqlx::Error> {
         let partition = self.log_info().partition_of(stream);
         let mut args = Args::default();
         args.add(i64::from(partition));
         args.add(stream.as_str());
         let sql = match from {
-            Next::Events(after) => {
+            PageStart::Events(after) => {
                 args.add(int(after.get()));
                 EVENTS
             }
-            Next::Snapshot(fingerprint) => {
+            PageStart::Snapshot(fingerprint) => {
                 args.add(bits(fingerprint.0));
                 SNAPSHOT_AND_EVENTS
             }
@@ -121,10 +121,10 @@ impl SqliteEventStore {
         let mut rows = sqlx::query_with(sql, args.into_inner()).fetch(&mut reader.connection);
         while let Some(row) = rows.try_next().await? {
             let loaded = loaded(&row, partition, stream, from)?;
-            if let Loaded::Event(event) = &loaded {
+            if let StreamRow::Event(event) = &loaded {
                 bytes += EVENT_BYTES + event.metadata.len() + content_bytes(&event.content);
                 if bytes >= PAGE_BYTES {
-                    next = Some(Next::Events(event.version));
+                    next = Some(PageStart::Events(event.version));
                 }
             }
             page.push(loaded);
@@ -149,21 +149,21 @@ fn loaded(
     row: &SqliteRow,
     partition: u16,
     stream: &StreamId,
-    from: Next,
-) -> Result<Loaded, sqlx::Error> {
+    from: PageStart,
+) -> Result<StreamRow, sqlx::Error> {
     match (from, row.try_get_unchecked::<Option<i64>, _>(1)?) {
-        (Next::Snapshot(fingerprint), None) => Ok(Loaded::Snapshot(Snapshot {
+        (PageStart::Snapshot(fingerprint), None) => Ok(StreamRow::Snapshot(Snapshot {
             version: Version::new(uint(row.try_get_unchecked(0)?)),
             fingerprint,
             codec: row.try_get_unchecked(7)?,
             bytes: row.try_get_unchecked(8)?,
         })),
-        _ => event(row, partition, stream.clone()).map(Loaded::Event),
+        _ => event(row, partition, stream.clone()).map(StreamRow::Event),
     }
 }
 
-fn event(row: &SqliteRow, partition: u16, stream: StreamId) -> Result<RecordedEvent, sqlx::Error> {
-    Ok(RecordedEvent {
+fn event(row: &SqliteRow, partition: u16, stream: StreamId) -> Result<StoredEvent, sqlx::Error> {
+    Ok(StoredEvent {
         id: EventId(row.try_get_unchecked(2)?),
         stream,
         version: Version::new(uint(row.try_get_unchecked(0)?)),
@@ -184,7 +184,7 @@ pub(crate) fn content(name: &str, version: i64, codec: &str, bytes: Vec<u8>) -> 
     match name {
         ERASED => StoredContent::Erased,
         CLOSED => StoredContent::Closed,
-        name => StoredContent::Present(Encoded {
+        name => StoredContent::Present(EncodedMessage {
             name: name.to_owned().into(),
             version: u16::try_from(version).unwrap_or(u16::MAX),
             codec: codec.to_owned().into(),

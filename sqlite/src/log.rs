@@ -1,6 +1,6 @@
 //! Reading the log: pages, heads, and waiting for more.
 
-use composable_rust_core::{Position, RecordedEvent, StoreError};
+use composable_rust_core::{Position, StoreError, StoredEvent};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -40,7 +40,7 @@ impl SqliteEventStore {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         self.check_partitions(after)?;
         if after.is_empty() || limit == 0 {
             return Ok(Vec::new());
@@ -112,7 +112,7 @@ impl SqliteEventStore {
     }
 }
 
-fn stretch(row: &SqliteRow, events: &mut Vec<RecordedEvent>) -> Result<(), sqlx::Error> {
+fn stretch(row: &SqliteRow, events: &mut Vec<StoredEvent>) -> Result<(), sqlx::Error> {
     let partition = u16::try_from(row.try_get_unchecked::<i64, _>(0)?).unwrap_or(u16::MAX);
     unpack(partition, row.try_get_unchecked(1)?, events)
 }

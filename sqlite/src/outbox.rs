@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Encoded, NewOutboxRow, OutboxKind, OutboxRow, Queue, QueuePlace, QueuedRow, StoreError,
-    StreamId, Timestamp,
+    EncodedMessage, NewOutboxRow, OutboxKind, OutboxMessage, OutboxRow, Queue, QueuePosition,
+    StoreError, StreamId, Timestamp,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::error::store_error;
-use crate::script::{Script, Statement, add_content};
 use crate::sql::{Args, CHUNK, int, padded, uint};
+use crate::statement_batch::{Statement, StatementBatch, add_content};
 use crate::store::{SqliteEventStore, clock};
 
 /// A row with the sequence number drawn for it.
 #[derive(Debug)]
-pub(crate) struct Placed<'b> {
+pub(crate) struct PositionedRow<'b> {
     pub(crate) sequence: i64,
     pub(crate) stream: &'b str,
     pub(crate) row: &'b NewOutboxRow,
@@ -26,11 +26,11 @@ pub(crate) struct Placed<'b> {
 /// Draws a sequence number for each row.
 pub(crate) fn place<'b>(
     sequence: &mut i64,
-    rows: impl IntoIterator<Item = &'b QueuedRow>,
-) -> Vec<Placed<'b>> {
+    rows: impl IntoIterator<Item = &'b OutboxMessage>,
+) -> Vec<PositionedRow<'b>> {
     let placed = rows.into_iter().map(|queued| {
         *sequence += 1;
-        Placed { sequence: *sequence, stream: queued.stream.as_str(), row: &queued.row }
+        PositionedRow { sequence: *sequence, stream: queued.sender.as_str(), row: &queued.row }
     });
     placed.collect()
 }
@@ -39,9 +39,9 @@ pub(crate) fn place<'b>(
 pub(crate) fn insertions<'s>(
     partition: u16,
     now: Timestamp,
-    rows: &'s [Placed<'s>],
+    rows: &'s [PositionedRow<'s>],
 ) -> Vec<(Statement<'s>, usize)> {
-    let insert = |rows: &'s [Placed<'s>]| -> (Statement<'s>, usize) {
+    let insert = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
         (Box::new(move |script| insert(script, partition, now, rows)), padded(rows.len()))
     };
     rows.chunks(CHUNK).map(insert).collect()
@@ -49,10 +49,10 @@ pub(crate) fn insertions<'s>(
 
 /// Queues rows, and keeps the last of the sequence numbers that were drawn.
 pub(crate) fn insert<'s>(
-    script: &mut Script<'s>,
+    script: &mut StatementBatch<'s>,
     partition: u16,
     now: Timestamp,
-    rows: &'s [Placed<'_>],
+    rows: &'s [PositionedRow<'_>],
 ) {
     script.values(
         (
@@ -72,24 +72,27 @@ pub(crate) fn insert<'s>(
 }
 
 /// The statements that put rows among the dead letters instead.
-pub(crate) fn burials<'s>(
+pub(crate) fn dead_letter_inserts<'s>(
     partition: u16,
     now: Timestamp,
-    rows: &'s [Placed<'s>],
+    rows: &'s [PositionedRow<'s>],
     error: &'s str,
 ) -> Vec<(Statement<'s>, usize)> {
-    let bury = |rows: &'s [Placed<'s>]| -> (Statement<'s>, usize) {
-        (Box::new(move |script| bury(script, partition, now, rows, error)), padded(rows.len()))
+    let bury = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
+        (
+            Box::new(move |script| insert_dead_letter(script, partition, now, rows, error)),
+            padded(rows.len()),
+        )
     };
     rows.chunks(CHUNK).map(bury).collect()
 }
 
 /// What is parked under an id already, or waits, is the same message once more.
-fn bury<'s>(
-    script: &mut Script<'s>,
+fn insert_dead_letter<'s>(
+    script: &mut StatementBatch<'s>,
     partition: u16,
     now: Timestamp,
-    rows: &'s [Placed<'_>],
+    rows: &'s [PositionedRow<'_>],
     error: &'s str,
 ) {
     script.values(
@@ -114,7 +117,7 @@ fn bury<'s>(
     draw(script, partition, rows.last().map_or(0, |row| row.sequence));
 }
 
-fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [Placed<'_>]) {
+fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
     for row in rows {
         args.add(row.sequence);
         args.add(row.stream);
@@ -128,7 +131,7 @@ fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [Placed<'_>]) {
 }
 
 /// Keeps the last of the sequence numbers that were drawn.
-pub(crate) fn draw(script: &mut Script<'_>, partition: u16, sequence: i64) {
+pub(crate) fn draw(script: &mut StatementBatch<'_>, partition: u16, sequence: i64) {
     script.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
     script.args.add(sequence);
     script.args.add(i64::from(partition));
@@ -177,7 +180,7 @@ const STREAMS: &str = "select stream_id from outbox \
 impl SqliteEventStore {
     pub(crate) async fn page_of_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let mut found = Vec::new();
@@ -189,7 +192,7 @@ impl SqliteEventStore {
 
     async fn page_of_queues(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, sqlx::Error> {
         let (mut sql, mut args) = (String::new(), Args::default());
@@ -208,14 +211,14 @@ impl SqliteEventStore {
             let Some((queue, _)) = after.get(number) else { continue };
             found.push((number, waiting(queue, row, now)?));
         }
-        found.sort_by_key(|(number, row)| (*number, row.place));
+        found.sort_by_key(|(number, row)| (*number, row.position));
         Ok(found.into_iter().map(|(_, row)| row).collect())
     }
 
     pub(crate) async fn last_places_of(
         &self,
         queues: &[Queue],
-    ) -> Result<Vec<QueuePlace>, StoreError> {
+    ) -> Result<Vec<QueuePosition>, StoreError> {
         let mut places = Vec::with_capacity(queues.len());
         for queue in queues {
             let mut args = Args::default();
@@ -223,7 +226,7 @@ impl SqliteEventStore {
             let rows = self.readers().fetch(LAST_PLACE, args).await.map_err(store_error)?;
             let last = rows.first().map(|row| row.try_get_unchecked::<Option<i64>, _>(0));
             let last = last.transpose().map_err(store_error)?.flatten();
-            places.push(QueuePlace { sequence: last.map_or(0, uint), index: 0 });
+            places.push(QueuePosition { sequence: last.map_or(0, uint), index: 0 });
         }
         Ok(places)
     }
@@ -289,8 +292,8 @@ fn waiting(queue: &Queue, row: &SqliteRow, now: Timestamp) -> Result<OutboxRow, 
     let wait: Duration = next.since(now);
     Ok(OutboxRow {
         queue: queue.clone(),
-        place: QueuePlace { sequence: uint(row.try_get_unchecked(1)?), index: 0 },
-        queued: queued(row, 2, queue.kind, &queue.target)?,
+        position: QueuePosition { sequence: uint(row.try_get_unchecked(1)?), index: 0 },
+        message: queued(row, 2, queue.kind, &queue.target)?,
         attempts: number(row, 10)?,
         begun: row.try_get_unchecked(13)?,
         wait,
@@ -305,9 +308,9 @@ pub(crate) fn queued(
     first: usize,
     kind: OutboxKind,
     target: &str,
-) -> Result<QueuedRow, sqlx::Error> {
-    Ok(QueuedRow {
-        stream: stream(row, first + 1)?,
+) -> Result<OutboxMessage, sqlx::Error> {
+    Ok(OutboxMessage {
+        sender: stream(row, first + 1)?,
         row: NewOutboxRow {
             id: row.try_get_unchecked::<Uuid, _>(first)?,
             kind,
@@ -321,8 +324,8 @@ pub(crate) fn queued(
 
 /// A message from the columns message type, schema version, codec, data, of which `first` is the
 /// first.
-pub(crate) fn content(row: &SqliteRow, first: usize) -> Result<Encoded, sqlx::Error> {
-    Ok(Encoded {
+pub(crate) fn content(row: &SqliteRow, first: usize) -> Result<EncodedMessage, sqlx::Error> {
+    Ok(EncodedMessage {
         name: row.try_get_unchecked::<String, _>(first)?.into(),
         version: u16::try_from(number(row, first + 1)?).unwrap_or(u16::MAX),
         codec: row.try_get_unchecked::<String, _>(first + 2)?.into(),

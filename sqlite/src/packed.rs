@@ -4,7 +4,7 @@
 //! column and often a switch of threads. That costs several times what SQLite needs to find the
 //! row, so pages of the log come packed: SQLite joins the events of a stretch to one value.
 
-use composable_rust_core::{EventId, Position, RecordedEvent, Timestamp, Version};
+use composable_rust_core::{EventId, Position, StoredEvent, Timestamp, Version};
 use uuid::Uuid;
 
 use crate::load::content;
@@ -31,9 +31,9 @@ pub(crate) use pack;
 pub(crate) fn unpack(
     partition: u16,
     bytes: &[u8],
-    events: &mut Vec<RecordedEvent>,
+    events: &mut Vec<StoredEvent>,
 ) -> Result<(), sqlx::Error> {
-    let mut rest = Rest(bytes);
+    let mut rest = Remaining(bytes);
     while !rest.0.is_empty() {
         let event = rest.event(partition);
         events.push(event.ok_or_else(|| sqlx::Error::Protocol("an event is cut short".into()))?);
@@ -42,16 +42,16 @@ pub(crate) fn unpack(
 }
 
 /// What is not yet read.
-struct Rest<'b>(&'b [u8]);
+struct Remaining<'b>(&'b [u8]);
 
-impl<'b> Rest<'b> {
-    fn event(&mut self, partition: u16) -> Option<RecordedEvent> {
+impl<'b> Remaining<'b> {
+    fn event(&mut self, partition: u16) -> Option<StoredEvent> {
         let (version, offset) = (self.number()?, self.number()?);
         let recorded_at = Timestamp::from_micros(self.number()?);
         let schema_version: i64 = self.number()?;
         let (stream, metadata): (usize, usize) = (self.number()?, self.number()?);
         let (name, codec, data) = (self.number()?, self.number()?, self.number()?);
-        Some(RecordedEvent {
+        Some(StoredEvent {
             id: EventId(Uuid::from_slice(self.take(16)?).ok()?),
             stream: self.text(stream)?.parse().ok()?,
             version: Version::new(version),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
-    Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
-    Version, WaitingStream,
+    BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError,
+    StreamId, Version,
 };
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -286,14 +286,14 @@ fn record(rows: &[SqliteRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
     Ok(Some(ProjectionRecord { log, state, checkpoints, epoch, rebuilds, rebuilding }))
 }
 
-fn waiting(row: &SqliteRow) -> Result<WaitingStream, sqlx::Error> {
+fn waiting(row: &SqliteRow) -> Result<BlockedStream, sqlx::Error> {
     let stream: String = row.try_get(0)?;
     let stream = stream.parse().map_err(|source| sqlx::Error::ColumnDecode {
         index: "stream_id".to_owned(),
         source: Box::new(source),
     })?;
     let version = Version::new(uint(row.try_get(1)?));
-    Ok(WaitingStream { stream, version, ticket: row.try_get(2)? })
+    Ok(BlockedStream { stream, version, blockage_id: row.try_get(2)? })
 }
 
 /// A transaction holds the lock of the file, which is that of every projection in it.
@@ -363,41 +363,41 @@ impl ReadModel for SqliteReadModel {
         try_forget(transaction, name, log).await.map_err(model_error)
     }
 
-    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
+    async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
         let rows = query.fetch_all(&self.readers).await.map_err(model_error)?;
         rows.iter().map(waiting).collect::<Result<_, _>>().map_err(model_error)
     }
 
-    async fn find_waiting(
+    async fn find_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
         stream: &StreamId,
-    ) -> Result<Option<WaitingStream>, StoreError> {
+    ) -> Result<Option<BlockedStream>, StoreError> {
         let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
         let row = query.fetch_optional(&mut **transaction).await.map_err(model_error)?;
         row.as_ref().map(waiting).transpose().map_err(model_error)
     }
 
-    async fn set_waiting(
+    async fn set_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
-        waiting: &WaitingStream,
+        waiting: &BlockedStream,
     ) -> Result<(), StoreError> {
         sqlx::query(SET_WAITING)
             .bind(name)
             .bind(waiting.stream.as_str())
             .bind(int(waiting.version.get()))
-            .bind(waiting.ticket)
+            .bind(waiting.blockage_id)
             .execute(&mut **transaction)
             .await
             .map_err(model_error)?;
         Ok(())
     }
 
-    async fn end_waiting(
+    async fn clear_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,

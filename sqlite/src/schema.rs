@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
 
-use crate::error::{OpenError, is_busy, is_not_a_database};
+use crate::error::{ConnectError, is_busy, is_not_a_database};
 use crate::store::clock;
 
 /// "CoRu": where the `file` command and SQLite look for whose database this is.
@@ -21,7 +21,7 @@ const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_event_store.sql")
 const HASH: &str = "xxh3-64";
 
 /// The log that is to be opened.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct ExpectedLog<'a> {
     pub(crate) path: &'a Path,
     /// Its partitions, if it is created.
     pub(crate) partitions: u16,
@@ -34,39 +34,41 @@ pub(crate) struct Wanted<'a> {
 /// write lock.
 pub(crate) async fn prepare(
     connection: &mut SqliteConnection,
-    wanted: &Wanted<'_>,
+    wanted: &ExpectedLog<'_>,
     busy_timeout: Duration,
-) -> Result<LogInfo, OpenError> {
+) -> Result<LogInfo, ConnectError> {
     let (asked, path) = (Instant::now(), wanted.path);
     loop {
         match try_prepare(connection, wanted).await {
             // Changing to write-ahead logging does not wait for locks by itself.
-            Err(Failure::Sqlite(error)) if is_busy(&error) && asked.elapsed() < busy_timeout => {
+            Err(SchemaError::Sqlite(error))
+                if is_busy(&error) && asked.elapsed() < busy_timeout =>
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(log) => return Ok(log),
-            Err(Failure::Open(error)) => return Err(error),
-            Err(Failure::Sqlite(error)) => return Err(unavailable(path, error)),
+            Err(SchemaError::Open(error)) => return Err(error),
+            Err(SchemaError::Sqlite(error)) => return Err(unavailable(path, error)),
         }
     }
 }
 
 /// What the path has to do with an error of SQLite while opening.
-pub(crate) fn unavailable(path: &Path, error: sqlx::Error) -> OpenError {
+pub(crate) fn unavailable(path: &Path, error: sqlx::Error) -> ConnectError {
     let path = path.to_owned();
     if is_not_a_database(&error) {
-        OpenError::NotALog { path, reason: "it is no SQLite database" }
+        ConnectError::NotALog { path, reason: "it is no SQLite database" }
     } else {
-        OpenError::Unavailable { path, source: error.into() }
+        ConnectError::Unavailable { path, source: error.into() }
     }
 }
 
-enum Failure {
-    Open(OpenError),
+enum SchemaError {
+    Open(ConnectError),
     Sqlite(sqlx::Error),
 }
 
-impl From<sqlx::Error> for Failure {
+impl From<sqlx::Error> for SchemaError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sqlite(error)
     }
@@ -74,8 +76,8 @@ impl From<sqlx::Error> for Failure {
 
 async fn try_prepare(
     connection: &mut SqliteConnection,
-    wanted: &Wanted<'_>,
-) -> Result<LogInfo, Failure> {
+    wanted: &ExpectedLog<'_>,
+) -> Result<LogInfo, SchemaError> {
     let path = wanted.path;
     let latest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let mut found = schema_version(connection, path).await?;
@@ -83,7 +85,7 @@ async fn try_prepare(
         let mode: String =
             sqlx::query_scalar("pragma journal_mode = wal").fetch_one(&mut *connection).await?;
         if mode != "wal" {
-            return Err(Failure::Open(OpenError::NoWal { path: path.to_owned() }));
+            return Err(SchemaError::Open(ConnectError::NoWal { path: path.to_owned() }));
         }
     }
     if found < latest {
@@ -98,7 +100,12 @@ async fn try_prepare(
             sqlx::query_scalar("select oldest_code from log").fetch_one(&mut *connection).await?;
         if oldest > latest {
             let path = path.to_owned();
-            return Err(Failure::Open(OpenError::Newer { path, found, oldest, known: latest }));
+            return Err(SchemaError::Open(ConnectError::Newer {
+                path,
+                found,
+                oldest,
+                known: latest,
+            }));
         }
     }
     settle_home(connection, wanted).await?;
@@ -106,7 +113,10 @@ async fn try_prepare(
 }
 
 /// The schema version of the file; 0 if there is nothing in it yet.
-async fn schema_version(connection: &mut SqliteConnection, path: &Path) -> Result<i64, Failure> {
+async fn schema_version(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<i64, SchemaError> {
     let row = sqlx::query(
         "select (select application_id from pragma_application_id), \
          (select user_version from pragma_user_version), (select count(*) from sqlite_schema)",
@@ -118,7 +128,7 @@ async fn schema_version(connection: &mut SqliteConnection, path: &Path) -> Resul
     match (application, version, tables) {
         (APPLICATION_ID, version, _) => Ok(version),
         (0, 0, 0) => Ok(0),
-        _ => Err(Failure::Open(OpenError::NotALog {
+        _ => Err(SchemaError::Open(ConnectError::NotALog {
             path: path.to_owned(),
             reason: "it is a SQLite database of another program",
         })),
@@ -128,7 +138,7 @@ async fn schema_version(connection: &mut SqliteConnection, path: &Path) -> Resul
 async fn migrate(
     connection: &mut SqliteConnection,
     found: i64,
-    wanted: &Wanted<'_>,
+    wanted: &ExpectedLog<'_>,
 ) -> Result<(), sqlx::Error> {
     let known = usize::try_from(found).unwrap_or(0);
     for sql in MIGRATIONS.iter().skip(known) {
@@ -148,7 +158,7 @@ async fn migrate(
 
 async fn create_log(
     connection: &mut SqliteConnection,
-    wanted: &Wanted<'_>,
+    wanted: &ExpectedLog<'_>,
 ) -> Result<(), sqlx::Error> {
     let partitions = wanted.partitions;
     sqlx::query(
@@ -188,8 +198,8 @@ fn home_of(_: &Path) -> Option<String> {
 /// Refuses the log of another file, unless it is to be adopted.
 async fn settle_home(
     connection: &mut SqliteConnection,
-    wanted: &Wanted<'_>,
-) -> Result<(), Failure> {
+    wanted: &ExpectedLog<'_>,
+) -> Result<(), SchemaError> {
     let home: Option<String> =
         sqlx::query_scalar("select home from log").fetch_one(&mut *connection).await?;
     let (Some(home), Some(here)) = (home, home_of(wanted.path)) else { return Ok(()) };
@@ -198,7 +208,7 @@ async fn settle_home(
     }
     let Some(adoption) = wanted.adopt else {
         let path = wanted.path.to_owned();
-        return Err(Failure::Open(OpenError::Copied { path, home, here }));
+        return Err(SchemaError::Open(ConnectError::Copied { path, home, here }));
     };
     let mut transaction = connection.begin_with("begin immediate").await?;
     let adopt = "update log set home = ? where home = ?";
@@ -234,7 +244,10 @@ fn new_secret() -> Vec<u8> {
     [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat()
 }
 
-async fn read_log_info(connection: &mut SqliteConnection, path: &Path) -> Result<LogInfo, Failure> {
+async fn read_log_info(
+    connection: &mut SqliteConnection,
+    path: &Path,
+) -> Result<LogInfo, SchemaError> {
     let row = sqlx::query("select log_id, hash, partition_count, secret from log")
         .fetch_one(connection)
         .await?;
@@ -246,7 +259,7 @@ async fn read_log_info(connection: &mut SqliteConnection, path: &Path) -> Result
             let (id, secret) = (row.try_get(0)?, LogSecret::new(secret));
             Ok(LogInfo { id, partitions, secret })
         }
-        _ => Err(Failure::Open(OpenError::NotALog {
+        _ => Err(SchemaError::Open(ConnectError::NotALog {
             path: path.to_owned(),
             reason: "its log table does not say how streams are partitioned",
         })),

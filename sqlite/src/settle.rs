@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::{
-    Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StoreError, Timestamp,
+    OutboxMessage, Queue, QueueChange, QueuePosition, Settlement, StoreError, Timestamp,
     validate_settlements,
 };
 use sqlx::Row as _;
@@ -11,8 +11,8 @@ use sqlx::Row as _;
 use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::outbox::{insertions, place};
-use crate::script::{Script, Statement, commit_all};
 use crate::sql::{Args, CHUNK, int, padded, push_values};
+use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
 /// Those of the rows that wait still.
@@ -52,8 +52,8 @@ impl SqliteEventStore {
         let own = standing(&mut fenced.transaction, partition, own).await?;
 
         let now = clock();
-        let mut parts = Parts::default();
-        let mut more: Vec<&QueuedRow> = Vec::new();
+        let mut parts = SettlementRows::default();
+        let mut more: Vec<&OutboxMessage> = Vec::new();
         for settlement in own {
             match &settlement.change {
                 QueueChange::Done(rows) => {
@@ -62,12 +62,12 @@ impl SqliteEventStore {
                 }
                 QueueChange::Begun { attempts } => {
                     let attempts = *attempts;
-                    parts.failed.push(Failed { settlement, attempts, next: now, error: None });
+                    parts.failed.push(FailedRow { settlement, attempts, next: now, error: None });
                 }
                 QueueChange::Failed { attempts, retry_after, error } => {
                     let (attempts, next) = (*attempts, now + *retry_after);
                     let error = Some(&**error);
-                    parts.failed.push(Failed { settlement, attempts, next, error });
+                    parts.failed.push(FailedRow { settlement, attempts, next, error });
                 }
                 QueueChange::Parked { attempts, error } => {
                     parts.parked.push((settlement, *attempts, error.as_deref()));
@@ -95,9 +95,9 @@ fn stays(change: &QueueChange) -> bool {
 
 /// Of several settlements of one row the one that takes it away, or else the last.
 fn last_of_each<'b>(settlements: impl Iterator<Item = &'b Settlement>) -> Vec<&'b Settlement> {
-    let mut of_rows: BTreeMap<(&Queue, QueuePlace), (usize, &Settlement)> = BTreeMap::new();
+    let mut of_rows: BTreeMap<(&Queue, QueuePosition), (usize, &Settlement)> = BTreeMap::new();
     for (n, settlement) in settlements.enumerate() {
-        let key = (&settlement.queue, settlement.place);
+        let key = (&settlement.queue, settlement.position);
         let is_gone = of_rows.get(&key).is_some_and(|(_, earlier)| !stays(&earlier.change));
         if !is_gone {
             of_rows.insert(key, (n, settlement));
@@ -136,15 +136,15 @@ async fn standing<'b>(
 }
 
 /// A row that waits for another attempt, or whose attempt begins: it has no error then.
-struct Failed<'b> {
+struct FailedRow<'b> {
     settlement: &'b Settlement,
     attempts: u32,
     next: Timestamp,
     error: Option<&'b str>,
 }
 
-impl Failed<'_> {
-    fn update<'s>(&'s self, script: &mut Script<'s>, partition: u16) {
+impl FailedRow<'_> {
+    fn update<'s>(&'s self, script: &mut StatementBatch<'s>, partition: u16) {
         script.sql.push_str(
             "update outbox set attempts = ?, next_attempt_at = ?, last_error = ? \
              where partition = ? and kind = ? and target = ? and sequence = ?;",
@@ -159,13 +159,13 @@ impl Failed<'_> {
 
 /// What is written of settlements.
 #[derive(Default)]
-struct Parts<'b> {
-    failed: Vec<Failed<'b>>,
+struct SettlementRows<'b> {
+    failed: Vec<FailedRow<'b>>,
     parked: Vec<(&'b Settlement, u32, Option<&'b str>)>,
     gone: Vec<&'b Settlement>,
 }
 
-impl<'b> Parts<'b> {
+impl<'b> SettlementRows<'b> {
     fn statements(&self, partition: u16, now: Timestamp) -> Vec<(Statement<'_>, usize)> {
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
         for failed in &self.failed {
@@ -188,7 +188,7 @@ impl<'b> Parts<'b> {
 
     /// What is parked under an id already is the same message once more.
     fn insert_parked<'s>(
-        script: &mut Script<'s>,
+        script: &mut StatementBatch<'s>,
         partition: u16,
         now: Timestamp,
         rows: &'s [(&'b Settlement, u32, Option<&'b str>)],
@@ -221,7 +221,11 @@ impl<'b> Parts<'b> {
         );
     }
 
-    fn delete_gone<'s>(script: &mut Script<'s>, partition: u16, rows: &'s [&'b Settlement]) {
+    fn delete_gone<'s>(
+        script: &mut StatementBatch<'s>,
+        partition: u16,
+        rows: &'s [&'b Settlement],
+    ) {
         script.values(
             (
                 "delete from outbox where rowid in (select o.rowid from \
@@ -239,7 +243,7 @@ impl<'b> Parts<'b> {
 /// Kind, target and sequence of the settled row. Each row has a sequence number of its own, so
 /// another index is of no row.
 fn bind_row<'q>(args: &mut Args<'q>, settlement: &'q Settlement) {
-    let Settlement { queue, place, .. } = settlement;
+    let Settlement { queue, position: place, .. } = settlement;
     args.add(queue.kind.as_str());
     args.add(queue.target.as_str());
     args.add(if place.index == 0 { int(place.sequence) } else { 0 });

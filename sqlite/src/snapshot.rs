@@ -1,13 +1,14 @@
 //! Snapshots, and what the inbox knows of one message.
 
 use composable_rust_core::{
-    EventId, Fingerprint, Mark, MessageId, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
+    EventId, Fingerprint, InboxEntry, MessageId, Snapshot, StaleSnapshots, StoreError, StreamId,
+    Version,
 };
 use sqlx::Row as _;
 
+use crate::append_state::mark;
 use crate::connection::BEGIN;
 use crate::error::store_error;
-use crate::lookup::mark;
 use crate::sql::{Args, bits, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
@@ -102,7 +103,7 @@ impl SqliteEventStore {
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
+    ) -> Result<Option<InboxEntry>, StoreError> {
         let mut args = self.args_of(stream);
         args.add(message_id.0);
         let partition = self.log_info().partition_of(stream);

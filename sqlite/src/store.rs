@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, LogInfo,
+    MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow,
+    Timestamp, Version,
 };
 use futures_util::stream::Stream;
 use tokio::sync::watch;
 
-use crate::builder::Builder;
+use crate::builder::SqliteEventStoreBuilder;
 use crate::connection::{Readers, Watcher, Writer};
-use crate::error::{OpenError, store_error};
-use crate::inbox::MarkKey;
+use crate::error::{ConnectError, store_error};
+use crate::inbox::InboxKey;
 
 /// An event store in one SQLite file: the embedded default.
 ///
@@ -61,10 +62,10 @@ use crate::inbox::MarkKey;
 /// ```
 #[derive(Clone)]
 pub struct SqliteEventStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreInner>,
 }
 
-struct Shared {
+struct StoreInner {
     path: PathBuf,
     log: LogInfo,
     writer: Writer,
@@ -75,28 +76,28 @@ struct Shared {
     /// Counts what may have made work, here or elsewhere.
     work: watch::Sender<u64>,
     /// The marks at which the next pruning of each partition begins.
-    pruned_to: Mutex<BTreeMap<u16, MarkKey>>,
+    pruned_to: Mutex<BTreeMap<u16, InboxKey>>,
 }
 
 impl SqliteEventStore {
-    /// Opens the log in the file at `path` with the defaults of [`Builder`], creating it if there
+    /// Opens the log in the file at `path` with the defaults of [`SqliteEventStoreBuilder`], creating it if there
     /// is none.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] names the path and says what to do about it. A file that is not an event log
+    /// [`ConnectError`] names the path and says what to do about it. A file that is not an event log
     /// is not touched.
     ///
     /// # Cancel safety
     ///
     /// A dropped call may leave an empty file, or a complete log without events.
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
         Self::builder(path).open().await
     }
 
     /// Chooses how the log in the file at `path` is opened.
-    pub fn builder(path: impl AsRef<Path>) -> Builder {
-        Builder::new(path.as_ref())
+    pub fn builder(path: impl AsRef<Path>) -> SqliteEventStoreBuilder {
+        SqliteEventStoreBuilder::new(path.as_ref())
     }
 
     /// The absolute path of the file.
@@ -113,7 +114,7 @@ impl SqliteEventStore {
     ) -> Self {
         let (commits, work) = (watch::Sender::new(()), watch::Sender::new(1));
         let pruned_to = Mutex::default();
-        let shared = Shared { path, log, writer, readers, watcher, commits, work, pruned_to };
+        let shared = StoreInner { path, log, writer, readers, watcher, commits, work, pruned_to };
         Self { shared: Arc::new(shared) }
     }
 
@@ -151,12 +152,12 @@ impl SqliteEventStore {
         self.shared.work.send_modify(|count| *count += 1);
     }
 
-    pub(crate) fn pruned_to(&self, partition: u16) -> Option<MarkKey> {
+    pub(crate) fn pruned_to(&self, partition: u16) -> Option<InboxKey> {
         let pruned_to = self.shared.pruned_to.lock().unwrap_or_else(PoisonError::into_inner);
         pruned_to.get(&partition).cloned()
     }
 
-    pub(crate) fn set_pruned_to(&self, partition: u16, mark: Option<MarkKey>) {
+    pub(crate) fn set_pruned_to(&self, partition: u16, mark: Option<InboxKey>) {
         let mut pruned_to = self.shared.pruned_to.lock().unwrap_or_else(PoisonError::into_inner);
         match mark {
             Some(mark) => pruned_to.insert(partition, mark),
@@ -200,7 +201,7 @@ impl EventStore for SqliteEventStore {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         self.append(partition, batch).await
     }
 
@@ -208,7 +209,7 @@ impl EventStore for SqliteEventStore {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
         self.load(stream, after)
     }
 
@@ -216,7 +217,7 @@ impl EventStore for SqliteEventStore {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         self.load_from_snapshot(stream, fingerprint)
     }
 
@@ -224,7 +225,7 @@ impl EventStore for SqliteEventStore {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         self.page_of_log(after, limit).await
     }
 
@@ -261,11 +262,11 @@ impl EventStore for SqliteEventStore {
         self.snapshot(stream, fingerprint).await
     }
 
-    async fn load_mark(
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
+    ) -> Result<Option<InboxEntry>, StoreError> {
         self.mark(stream, message_id).await
     }
 
@@ -278,7 +279,7 @@ impl EventStore for SqliteEventStore {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         self.close(stream, expected, event_id).await
     }
 
@@ -286,7 +287,7 @@ impl EventStore for SqliteEventStore {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         self.replace(stream, version, replacement).await
     }

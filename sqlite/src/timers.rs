@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    DueTimer, DueTimers, Firing, MessageId, QueueChange, QueuedRow, StoreError, TimerQueue,
+    ArmedTimer, DueTimer, DueTimers, MessageId, OutboxMessage, QueueChange, StoreError, TimerQueue,
     TimerSettlement, Timestamp, validate_timer_settlements,
 };
 use sqlx::Row as _;
@@ -13,9 +13,9 @@ use uuid::Uuid;
 use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::outbox::{content, draw, insertions, number, place, stream};
-use crate::script::{Script, Statement, commit_all};
 use crate::settle::queues_more;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
+use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
 /// What is due of one queue, and its next deadline after now; the text holds the queue's number.
@@ -64,7 +64,7 @@ impl SqliteEventStore {
             }
         }
         due.sort_by(|(a, one), (b, other)| {
-            (a, &one.stream, &one.firing.id).cmp(&(b, &other.stream, &other.firing.id))
+            (a, &one.stream, &one.timer.id).cmp(&(b, &other.stream, &other.timer.id))
         });
         let next = match due.get(limit) {
             Some(_) => Some(Duration::ZERO),
@@ -123,8 +123,8 @@ impl SqliteEventStore {
         let own = standing(&mut fenced.transaction, partition, own).await?;
 
         let (now, log) = (clock(), self.log_info().id);
-        let mut parts = Parts::default();
-        let mut more: Vec<&QueuedRow> = Vec::new();
+        let mut parts = SettlementRows::default();
+        let mut more: Vec<&OutboxMessage> = Vec::new();
         for settlement in own {
             match &settlement.change {
                 QueueChange::Done(rows) => {
@@ -133,18 +133,18 @@ impl SqliteEventStore {
                 }
                 QueueChange::Begun { attempts } => {
                     let attempts = *attempts;
-                    parts.failed.push(Failed { settlement, attempts, due: now, error: None });
+                    parts.failed.push(FailedTimer { settlement, attempts, due: now, error: None });
                 }
                 QueueChange::Failed { attempts, retry_after, error } => {
                     let (attempts, due) = (*attempts, now + *retry_after);
                     let error = Some(&**error);
-                    parts.failed.push(Failed { settlement, attempts, due, error });
+                    parts.failed.push(FailedTimer { settlement, attempts, due, error });
                 }
                 QueueChange::Parked { attempts, error } => {
                     fenced.sequence += 1;
-                    let id = settlement.firing.message_id(log, &settlement.stream).0;
+                    let id = settlement.timer.message_id(log, &settlement.stream).0;
                     let error = error.as_deref();
-                    let parked = Parked {
+                    let parked = ParkedTimer {
                         settlement,
                         id,
                         sequence: fenced.sequence,
@@ -164,15 +164,15 @@ impl SqliteEventStore {
 }
 
 /// A timer that is due again later, or whose attempt begins: it has no error then.
-struct Failed<'b> {
+struct FailedTimer<'b> {
     settlement: &'b TimerSettlement,
     attempts: u32,
     due: Timestamp,
     error: Option<&'b str>,
 }
 
-impl Failed<'_> {
-    fn update<'s>(&'s self, script: &mut Script<'s>, partition: u16) {
+impl FailedTimer<'_> {
+    fn update<'s>(&'s self, script: &mut StatementBatch<'s>, partition: u16) {
         script.sql.push_str(
             "update timers set attempts = ?, due = ?, last_error = ? \
              where partition = ? and stream_id = ? and timer_id = ?;",
@@ -186,7 +186,7 @@ impl Failed<'_> {
 }
 
 /// A timer that becomes a dead letter.
-struct Parked<'b> {
+struct ParkedTimer<'b> {
     settlement: &'b TimerSettlement,
     id: Uuid,
     sequence: i64,
@@ -209,8 +209,8 @@ async fn standing<'b>(
         for (n, settlement) in (0_i64..).zip(chunk) {
             args.add(n);
             bind_timer(&mut args, settlement);
-            args.add(settlement.firing.arming.0.0);
-            args.add(i64::from(settlement.firing.arming.1));
+            args.add(settlement.timer.arming.0.0);
+            args.add(i64::from(settlement.timer.arming.1));
         }
         args.add_nulls((padded(chunk.len()) - chunk.len()) * 5);
         let mut numbers = Vec::new();
@@ -220,7 +220,7 @@ async fn standing<'b>(
         numbers.sort_unstable();
         for settlement in numbers.into_iter().filter_map(|n| chunk.get(n).copied()) {
             let is_same = |other: &&TimerSettlement| {
-                (&other.stream, &other.firing.id) == (&settlement.stream, &settlement.firing.id)
+                (&other.stream, &other.timer.id) == (&settlement.stream, &settlement.timer.id)
             };
             if !found.iter().any(is_same) {
                 found.push(settlement);
@@ -232,13 +232,13 @@ async fn standing<'b>(
 
 /// What is written of settlements.
 #[derive(Default)]
-struct Parts<'b> {
-    failed: Vec<Failed<'b>>,
-    parked: Vec<Parked<'b>>,
+struct SettlementRows<'b> {
+    failed: Vec<FailedTimer<'b>>,
+    parked: Vec<ParkedTimer<'b>>,
     gone: Vec<&'b TimerSettlement>,
 }
 
-impl<'b> Parts<'b> {
+impl<'b> SettlementRows<'b> {
     fn statements(&self, partition: u16, now: Timestamp) -> Vec<(Statement<'_>, usize)> {
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
         for failed in &self.failed {
@@ -260,10 +260,10 @@ impl<'b> Parts<'b> {
     }
 
     fn insert_parked<'s>(
-        script: &mut Script<'s>,
+        script: &mut StatementBatch<'s>,
         partition: u16,
         now: Timestamp,
-        rows: &'s [Parked<'b>],
+        rows: &'s [ParkedTimer<'b>],
     ) {
         script.values(
             (
@@ -296,7 +296,11 @@ impl<'b> Parts<'b> {
         draw(script, partition, rows.last().map_or(0, |parked| parked.sequence));
     }
 
-    fn delete_gone<'s>(script: &mut Script<'s>, partition: u16, rows: &'s [&'b TimerSettlement]) {
+    fn delete_gone<'s>(
+        script: &mut StatementBatch<'s>,
+        partition: u16,
+        rows: &'s [&'b TimerSettlement],
+    ) {
         script.values(
             (
                 "delete from timers where rowid in (select t.rowid from \
@@ -314,7 +318,7 @@ impl<'b> Parts<'b> {
 /// Stream and timer.
 fn bind_timer<'q>(args: &mut Args<'q>, settlement: &'q TimerSettlement) {
     args.add(settlement.stream.as_str());
-    args.add(settlement.firing.id.as_str());
+    args.add(settlement.timer.id.as_str());
 }
 
 /// A deadline: of a timer that is due, or the next of its queue.
@@ -332,7 +336,7 @@ fn deadline(
     let timer = DueTimer {
         partition: queue.partition,
         stream: stream(row, 2)?,
-        firing: Firing {
+        timer: ArmedTimer {
             id: row.try_get_unchecked(3)?,
             arming: (MessageId(row.try_get_unchecked(4)?), number(row, 5)?),
         },

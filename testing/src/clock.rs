@@ -16,7 +16,7 @@ const YIELDS: usize = 64;
 
 /// A [`Clock`] that stands still until a test moves it. Clones share their time.
 ///
-/// It starts at [`Timestamp::EPOCH`], which is also what `given` and `EventSourced` use. Who sleeps
+/// It starts at [`Timestamp::EPOCH`], which is also what `given` and `AggregateReducer` use. Who sleeps
 /// is woken in order of deadlines, those of one deadline in the order in which they lay down.
 ///
 /// # Example: a timeout without waiting

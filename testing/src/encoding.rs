@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use composable_rust_core::{AnyMessage, Codecs, Encoded, JsonCodec, Message, StreamId};
+use composable_rust_core::{AnyMessage, Codecs, EncodedMessage, JsonCodec, Message, StreamId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,7 +65,7 @@ pub(crate) fn message_failure<M: Message>(what: &str, message: &M) -> Option<Fai
 pub(crate) fn any_failure(what: &str, message: &AnyMessage) -> Option<Failure> {
     let stream = stream();
     codecs().into_iter().find_map(|(name, codecs)| {
-        let read = |content: Encoded| message.decode_alike(&codecs, &stream, &content);
+        let read = |content: EncodedMessage| message.decode_alike(&codecs, &stream, &content);
         let problem = match codecs.encode_any(&stream, message).map(read) {
             Err(error) => Problem::NotWritten(reasons(&*error)),
             Ok(Err(error)) => Problem::NotRead(reasons(&error)),

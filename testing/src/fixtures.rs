@@ -15,9 +15,9 @@
 use std::borrow::Cow;
 
 use composable_rust_core::{
-    Append, Codecs, CorrelationId, Encoded, EventId, ExpectedVersion, Incoming, Message, MessageId,
-    Metadata, NewEvent, Position, Recorded, RecordedEvent, StoredContent, StreamId, Timestamp,
-    Version,
+    Append, Codecs, CorrelationId, EncodedMessage, EventId, ExpectedVersion, Incoming, Message,
+    MessageId, Metadata, NewEvent, Position, Recorded, StoredContent, StoredEvent, StreamId,
+    Timestamp, Version,
 };
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ pub fn metadata() -> Metadata {
     }
 }
 
-/// A message, number `n`, that arrives at `now`; what `EventSourced::incoming` takes.
+/// A message, number `n`, that arrives at `now`; what `AggregateReducer::incoming` takes.
 pub fn incoming(n: u64, now: Timestamp) -> Incoming {
     Incoming { message_id: MessageId(SequentialIds::nth(n)), metadata: metadata(), now }
 }
@@ -54,7 +54,7 @@ pub fn incoming(n: u64, now: Timestamp) -> Incoming {
 pub fn new_event(name: &'static str, bytes: impl Into<Vec<u8>>) -> NewEventBuilder {
     NewEventBuilder {
         id: SequentialIds::nth(1),
-        content: Encoded {
+        content: EncodedMessage {
             name: Cow::Borrowed(name),
             version: 1,
             codec: Cow::Borrowed("bincode"),
@@ -69,7 +69,7 @@ pub fn new_event(name: &'static str, bytes: impl Into<Vec<u8>>) -> NewEventBuild
 #[must_use = "call `.build()`"]
 pub struct NewEventBuilder {
     id: Uuid,
-    content: Encoded,
+    content: EncodedMessage,
     metadata: Metadata,
 }
 
@@ -162,7 +162,7 @@ pub fn recorded<E: Message>(event: E) -> RecordedBuilder<E> {
     })
 }
 
-/// A [`Recorded`] or [`RecordedEvent`] being built.
+/// A [`Recorded`] or [`StoredEvent`] being built.
 #[derive(Debug, Clone)]
 #[must_use = "call `.build()` or `.encoded()`"]
 pub struct RecordedBuilder<E>(Recorded<E>);
@@ -220,14 +220,14 @@ impl<E: Message> RecordedBuilder<E> {
     ///
     /// When it cannot be encoded.
     #[track_caller]
-    pub fn encoded(self) -> RecordedEvent {
+    pub fn encoded(self) -> StoredEvent {
         let Recorded { event, id, stream, version, position, metadata, recorded_at } = self.0;
         let content = match Codecs::default().encode(&stream, &event) {
             Ok(content) => StoredContent::Present(content),
             Err(error) => panic!("`{event:?}` cannot be encoded: {error}"),
         };
         let metadata = metadata.as_ref().map(json).unwrap_or_default();
-        RecordedEvent { id, stream, version, position, content, metadata, recorded_at }
+        StoredEvent { id, stream, version, position, content, metadata, recorded_at }
     }
 }
 

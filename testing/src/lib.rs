@@ -41,7 +41,7 @@ pub use environment::{
 };
 pub use events_lock::EventsLock;
 pub use faults::{Chances, Fault, FaultCounts, FaultyEventStore};
-pub use given::{DefaultEnvironment, EnvironmentSource, Given, Provided, When, given};
+pub use given::{DefaultEnvironment, EnvironmentSource, Given, ProvidedEnvironment, When, given};
 pub use ids::{SeededRng, SequentialIds};
 #[cfg(feature = "kafka")]
 pub use kafka::TestBroker;

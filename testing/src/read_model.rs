@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
+    BlockedStream, Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
 };
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -48,22 +48,22 @@ struct Shared<T> {
 #[derive(Debug, Clone)]
 struct Data<T> {
     value: T,
-    projections: BTreeMap<String, Kept>,
+    projections: BTreeMap<String, KeptProjection>,
 }
 
 /// What is kept of one projection.
 #[derive(Debug, Clone, Default)]
-struct Kept {
+struct KeptProjection {
     log: Uuid,
     /// With the epochs that they were written under.
     checkpoints: BTreeMap<u16, (Checkpoint, u64)>,
     state: ProjectionState,
     rebuilds: u64,
     rebuilding: bool,
-    waiting: BTreeMap<StreamId, WaitingStream>,
+    waiting: BTreeMap<StreamId, BlockedStream>,
 }
 
-impl Kept {
+impl KeptProjection {
     fn record(&self) -> ProjectionRecord {
         ProjectionRecord {
             log: self.log,
@@ -148,7 +148,7 @@ impl<T> InMemoryReadModel<T> {
 }
 
 impl<T> InMemoryTransaction<T> {
-    fn kept(&mut self, name: &str) -> &mut Kept {
+    fn kept(&mut self, name: &str) -> &mut KeptProjection {
         self.data.projections.entry(name.to_owned()).or_default()
     }
 }
@@ -174,7 +174,7 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
     }
 
     async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
-        Ok(self.committed().projections.get(name).map(Kept::record))
+        Ok(self.committed().projections.get(name).map(KeptProjection::record))
     }
 
     async fn lock(
@@ -183,7 +183,7 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
         name: &str,
         log: Uuid,
     ) -> Result<ProjectionRecord, StoreError> {
-        let unknown = || Kept { log, ..Kept::default() };
+        let unknown = || KeptProjection { log, ..KeptProjection::default() };
         let projections = &mut transaction.data.projections;
         Ok(projections.entry(name.to_owned()).or_insert_with(unknown).record())
     }
@@ -220,36 +220,37 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
     ) -> Result<(), StoreError> {
         let (kept, state) = (transaction.kept(name), ProjectionState::Rebuilding);
         let rebuilds = kept.rebuilds + 1;
-        *kept = Kept { log, state, rebuilds, rebuilding: true, ..Kept::default() };
+        *kept =
+            KeptProjection { log, state, rebuilds, rebuilding: true, ..KeptProjection::default() };
         Ok(())
     }
 
-    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
+    async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
         let committed = self.committed();
         let kept = committed.projections.get(name);
         Ok(kept.map(|kept| kept.waiting.values().cloned().collect()).unwrap_or_default())
     }
 
-    async fn find_waiting(
+    async fn find_blocked(
         &self,
         transaction: &mut InMemoryTransaction<T>,
         name: &str,
         stream: &StreamId,
-    ) -> Result<Option<WaitingStream>, StoreError> {
+    ) -> Result<Option<BlockedStream>, StoreError> {
         Ok(transaction.kept(name).waiting.get(stream).cloned())
     }
 
-    async fn set_waiting(
+    async fn set_blocked(
         &self,
         transaction: &mut InMemoryTransaction<T>,
         name: &str,
-        waiting: &WaitingStream,
+        waiting: &BlockedStream,
     ) -> Result<(), StoreError> {
         transaction.kept(name).waiting.insert(waiting.stream.clone(), waiting.clone());
         Ok(())
     }
 
-    async fn end_waiting(
+    async fn clear_blocked(
         &self,
         transaction: &mut InMemoryTransaction<T>,
         name: &str,

@@ -139,7 +139,7 @@ async fn check<A: Aggregate>(
 
 /// The ids of all instances of `A` that have events.
 async fn ids_with_events<A: Aggregate>(log: &impl EventStore) -> BTreeSet<Id<A>> {
-    let mut after: Vec<Position> = log.log().beginnings();
+    let mut after: Vec<Position> = log.log().start_positions();
     let mut ids = BTreeSet::new();
     loop {
         let page = log.read_log(&after, PAGE).await.expect("the log is read");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::sqlite::SqliteEventStore;
-use composable_rust::{Answer, CallError, DeadLetter, Gateway, Settings};
+use composable_rust::{CallError, CallOutcome, DeadLetter, Gateway, Settings};
 use composable_rust_testing::TestDatabase;
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -113,7 +113,7 @@ enum JobCommand {
     Expire {
         kills: Option<Death>,
     },
-    Called(Answer<Tool>),
+    Called(CallOutcome<Tool>),
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -137,7 +137,7 @@ impl Aggregate for Job {
                 work(kills);
                 record(JobEvent::Done)
             }
-            JobCommand::Called(Answer::Exhausted) => record(JobEvent::GivenUp),
+            JobCommand::Called(CallOutcome::Exhausted) => record(JobEvent::GivenUp),
             JobCommand::Called(_) => record(JobEvent::Done),
         }
     }
@@ -193,8 +193,8 @@ impl Gateway for Tool {
 }
 
 fn settings(settings: &mut Settings) {
-    settings.lease = Duration::from_secs(1);
-    settings.attempts.first_wait = Duration::from_millis(100);
+    settings.lease_ttl = Duration::from_secs(1);
+    settings.retry.initial_backoff = Duration::from_millis(100);
 }
 
 async fn app(url: &str) -> App {
@@ -206,8 +206,8 @@ async fn app(url: &str) -> App {
         .aggregate::<Foreman>(())
         .aggregate::<Job>(())
         .gateway_with(Tool, |tool| {
-            tool.time_limit = Duration::from_millis(500);
-            tool.attempts.first_wait = Duration::from_millis(100);
+            tool.timeout = Duration::from_millis(500);
+            tool.retry.initial_backoff = Duration::from_millis(100);
         })
         .on::<Job, Job, _>("worker", |recorded| match recorded.event {
             JobEvent::Taken { way: Way::Policy, kills } => {

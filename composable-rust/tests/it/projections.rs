@@ -6,7 +6,8 @@ use std::time::Duration;
 use composable_rust::prelude::*;
 use composable_rust::testing::TestDatabase;
 use composable_rust::{
-    EventStore, Poison, Projection, ProjectionError, ProjectionState, ReadModel, Recorded, StreamId,
+    EventStore, PoisonPolicy, Projection, ProjectionError, ProjectionState, ReadModel, Recorded,
+    StreamId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -114,11 +115,11 @@ where
     let app = App::builder(store)
         .aggregate::<Account>(())
         .settings(|settings| {
-            settings.lease = Duration::from_millis(500);
-            settings.attempts.first_wait = Duration::from_millis(20);
-            settings.attempts.most = 1_000;
+            settings.lease_ttl = Duration::from_millis(500);
+            settings.retry.initial_backoff = Duration::from_millis(20);
+            settings.retry.max_attempts = 1_000;
         })
-        .projection_with(projection, model, |settings| settings.poison = Poison::Park)
+        .projection_with(projection, model, |settings| settings.poison = PoisonPolicy::Park)
         .build()
         .unwrap();
     app.start();
@@ -288,8 +289,8 @@ mod on_postgres {
         let app = App::builder(store)
             .aggregate::<Account>(())
             .settings(|settings| {
-                settings.attempts.first_wait = Duration::from_millis(20);
-                settings.attempts.most = 3;
+                settings.retry.initial_backoff = Duration::from_millis(20);
+                settings.retry.max_attempts = 3;
             })
             .projection(projection, model)
             .build()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel};
 use composable_rust::prelude::*;
 use composable_rust::{
-    LoadError, Projection, ProjectionError, ProjectionState, Recorded, asked_to_stop,
+    LoadError, Projection, ProjectionError, ProjectionState, Recorded, shutdown_signal,
 };
 use composable_rust_testing::TestDatabase;
 use futures_util::TryStreamExt as _;
@@ -246,8 +246,8 @@ macro_rules! start {
             .policy_from_start()
             .projection(Balances::<$version::AccountEvent>($version::cents), model)
             .settings(|settings| {
-                settings.lease = LEASE;
-                settings.deadline = DEADLINE;
+                settings.lease_ttl = LEASE;
+                settings.default_deadline = DEADLINE;
             })
             .build()
             .unwrap();
@@ -331,7 +331,7 @@ macro_rules! work {
             });
         }
         println!("{WORKING}");
-        asked_to_stop().await;
+        shutdown_signal().await;
         over.store(true, Ordering::Relaxed);
         let counts = callers.join_all().await;
         let asked: u64 = counts.iter().map(|(asked, _)| asked).sum();
@@ -468,7 +468,7 @@ async fn old_and_new_code_work_together() {
 /// How many deposits are of the old version, how many of the new one, and how many corrections.
 async fn versions(app: &App) -> [u64; 3] {
     let mut counts = [0; 3];
-    let events = app.events::<new::Account>(app.log().beginnings());
+    let events = app.events::<new::Account>(app.log().start_positions());
     let events: Vec<_> = events.try_collect().await.unwrap();
     for recorded in events {
         counts[match recorded.event {

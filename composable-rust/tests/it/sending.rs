@@ -11,7 +11,7 @@ use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{Delivery as _, EventBus as _, asked_to_stop};
+use composable_rust::{Delivery as _, EventBus as _, shutdown_signal};
 use composable_rust_testing::TestDatabase;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,7 @@ async fn sources(url: &str, prefix: &str) -> App {
         .aggregate::<Source>(())
         .remote::<Sink>()
         .event_bus(bus(prefix).await)
-        .settings(|settings| settings.lease = LEASE)
+        .settings(|settings| settings.lease_ttl = LEASE)
         .build()
         .unwrap()
 }
@@ -122,7 +122,7 @@ async fn sender() {
     let app = sources(&url, &prefix).await;
     app.start();
     println!("started");
-    asked_to_stop().await;
+    shutdown_signal().await;
     assert!(app.shutdown(PATIENCE).await);
 }
 
@@ -220,5 +220,9 @@ async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
         repeats += usize::from(!ids.insert(delivery.message().header("ce_id").unwrap().to_owned()));
         delivery.acknowledge().await.unwrap();
     }
-    println!("{} messages, {repeats} came again; {} absorbed", ids.len(), sinks.absorbed());
+    println!(
+        "{} messages, {repeats} came again; {} absorbed",
+        ids.len(),
+        sinks.duplicates_ignored()
+    );
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use composable_rust::prelude::*;
 use composable_rust::redpanda::{Compression, RedpandaEventBus};
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{Attempts, DeadLetter, Delivery as _, EventBus as _, Format};
+use composable_rust::{DeadLetter, Delivery as _, EventBus as _, Format, RetryPolicy};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -127,8 +127,8 @@ async fn what_is_too_large_for_a_topic_is_parked_and_holds_up_nothing_else() {
         .remote::<Reader>()
         .event_bus(bus.clone())
         .settings(|settings| {
-            settings.attempts =
-                Attempts { first_wait: Duration::from_millis(100), ..settings.attempts };
+            settings.retry =
+                RetryPolicy { initial_backoff: Duration::from_millis(100), ..settings.retry };
         })
         .build()
         .unwrap();
@@ -148,7 +148,7 @@ async fn what_is_too_large_for_a_topic_is_parked_and_holds_up_nothing_else() {
     assert_eq!(keys(&bus, "reader-commands", 11).await, expected("reader"));
     let letters = dead_letters(&app).await;
     for letter in &letters {
-        assert_eq!(letter.queued.stream.as_str(), "diary-5");
+        assert_eq!(letter.message.sender.as_str(), "diary-5");
         assert!(letter.error.as_ref().unwrap().contains("MessageSizeTooLarge"), "{letter:?}");
     }
     assert!(app.shutdown(PATIENCE).await);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Tells named types apart: the name of the visitor's type, which holds the path of the type it
-/// reads, and the name serde knows. Two modules may each have an `Item`.
+/// reads, and the name serde knows. Two modules may each have an `IntoEffect`.
 pub(super) type Key = (&'static str, &'static str);
 
 /// How a type is written in binary.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{DecodeError, Format, Kind, Message};
+use composable_rust_core::{DecodeError, Format, Message, MessageKind};
 use serde::{Deserialize, Serialize};
 
 /// As hexadecimal text.
@@ -147,7 +147,7 @@ fn forms() -> Vec<FormEvent> {
 fn round_trips() {
     for format in [Format::Binary, Format::Json] {
         for event in forms() {
-            let Kind { name, version, .. } = *event.kind();
+            let MessageKind { name, version, .. } = *event.kind();
             let bytes = event.encode(format).unwrap();
             let read = FormEvent::decode(name, version, format, &bytes);
             assert_eq!(read.unwrap(), event, "{format:?}");
@@ -168,7 +168,7 @@ fn json<M: Message>(message: &M) -> String {
 fn names_and_versions() {
     let kinds: Vec<_> = FormEvent::KINDS
         .iter()
-        .map(|Kind { name, version, internal }| {
+        .map(|MessageKind { name, version, internal }| {
             format!("{name} {version}{}", if *internal { " internal" } else { "" })
         })
         .collect();

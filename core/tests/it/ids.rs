@@ -1,7 +1,7 @@
 //! Ids that are derived.
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{CorrelationId, Firing, Incoming, MessageId, Metadata, Version};
+use composable_rust_core::{ArmedTimer, CorrelationId, Incoming, MessageId, Metadata, Version};
 use uuid::Uuid;
 
 use crate::door::Door;
@@ -22,7 +22,7 @@ fn a_timer_delivers_under_the_id_of_the_effect_that_armed_it() {
     let id = Door::id("front-1");
     let ctx = Context::new(log, &id, Version::ZERO, &incoming, &());
     for number in [0, 7] {
-        let firing = Firing { id: "t".to_owned(), arming: (message_id, number) };
+        let firing = ArmedTimer { id: "t".to_owned(), arming: (message_id, number) };
         assert_eq!(firing.message_id(log, &id.stream()).0, ctx.effect_id(number));
     }
 }

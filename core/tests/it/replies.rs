@@ -1,7 +1,7 @@
 //! Variants that take replies and answers.
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Answer, CallError, Format, Gateway, Receives, ReceivesAnswer};
+use composable_rust_core::{CallError, CallOutcome, Format, Gateway, Receives, ReceivesOutcome};
 use serde::{Deserialize, Serialize};
 
 use crate::door::{Door, DoorError, DoorEvent, Gate};
@@ -57,7 +57,7 @@ enum VisitCommand {
     Gates {
         reply: GateReply,
     },
-    Rung(Step, composable_rust_core::Answer<Bell>),
+    Rung(Step, composable_rust_core::CallOutcome<Bell>),
 }
 
 fn every() -> Vec<VisitCommand> {
@@ -69,9 +69,9 @@ fn every() -> Vec<VisitCommand> {
         In::Doors(Step::Second(2), 1, Reply::Rejected(DoorError::AlreadyThere)),
         In::Doors(Step::First, 1, Reply::Unchanged),
         In::Gates { reply: Reply::Undelivered },
-        In::Rung(Step::First, Answer::Done(BellResponse::Heard { times: 3 })),
-        In::Rung(Step::First, Answer::Failed(BellError::Broken)),
-        In::Rung(Step::First, Answer::Exhausted),
+        In::Rung(Step::First, CallOutcome::Done(BellResponse::Heard { times: 3 })),
+        In::Rung(Step::First, CallOutcome::Failed(BellError::Broken)),
+        In::Rung(Step::First, CallOutcome::Exhausted),
     ]
 }
 
@@ -102,9 +102,9 @@ fn tags_come_before_the_reply() {
     let reply = GateReply::Unchanged;
     let gates = <VisitCommand as Receives<Gate>>::receive((), reply.clone());
     assert_eq!(gates, VisitCommand::Gates { reply });
-    let answer = Answer::<Bell>::Exhausted;
+    let answer = CallOutcome::<Bell>::Exhausted;
     assert_eq!(
-        VisitCommand::receive_answer(Step::Second(1), answer.clone()),
+        VisitCommand::receive_outcome(Step::Second(1), answer.clone()),
         VisitCommand::Rung(Step::Second(1), answer)
     );
 }
@@ -157,7 +157,9 @@ fn the_schema_shows_who_is_heard() {
 
 mod older_tags {
     use composable_rust_core::prelude::*;
-    use composable_rust_core::{Answer, DecodeError, Format, RawReply, ReplyOutcome, ReplyTo, Tag};
+    use composable_rust_core::{
+        CallOutcome, DecodeError, Format, InReplyTo, RawReply, ReplyOutcome, Tag,
+    };
     use serde::{Deserialize, Serialize};
 
     use super::{Bell, Step};
@@ -178,7 +180,7 @@ mod older_tags {
         #[message(version = 2, from(1 = GatesV1))]
         Gates(u8, Reply<Gate>),
         #[message(version = 3, from(1 = RungV1, 2 = RungV2))]
-        Rung(Place, Answer<Bell>),
+        Rung(Place, CallOutcome<Bell>),
     }
 
     #[derive(Deserialize)]
@@ -202,12 +204,12 @@ mod older_tags {
     }
 
     #[derive(Deserialize)]
-    struct RungV1(Answer<Bell>);
+    struct RungV1(CallOutcome<Bell>);
 
     #[derive(Deserialize)]
     struct RungV2 {
         step: Step,
-        answer: Answer<Bell>,
+        answer: CallOutcome<Bell>,
     }
 
     impl From<RungV1> for RungV2 {
@@ -229,7 +231,7 @@ mod older_tags {
     ) -> Result<LaterCommand, DecodeError> {
         let (variant, version, fields, value) = tag;
         let tag = Tag { variant: variant.into(), version, fields, value: value.into() };
-        let to = ReplyTo { from: from.into(), outcome, tag, seal: None };
+        let to = InReplyTo { from: from.into(), outcome, tag, seal: None };
         let opened = DoorEvent::Opened { by: "ä\"".into() };
         let bytes = opened.encode(Format::Binary).unwrap();
         let (name, format) = (opened.kind().name, Format::Binary);
@@ -247,12 +249,21 @@ mod older_tags {
         let gates = received("gate", Unchanged, ("visit.gates", 1, 0, "null"));
         assert_eq!(gates.unwrap(), LaterCommand::Gates(0, Reply::Unchanged));
         let first = received("bell", Exhausted, ("visit.rung", 1, 0, "null"));
-        assert_eq!(first.unwrap(), LaterCommand::Rung(place(Step::First, 0), Answer::Exhausted));
+        assert_eq!(
+            first.unwrap(),
+            LaterCommand::Rung(place(Step::First, 0), CallOutcome::Exhausted)
+        );
         let rung = received("bell", Exhausted, ("visit.rung", 2, 1, second));
-        assert_eq!(rung.unwrap(), LaterCommand::Rung(place(Step::Second(2), 0), Answer::Exhausted));
+        assert_eq!(
+            rung.unwrap(),
+            LaterCommand::Rung(place(Step::Second(2), 0), CallOutcome::Exhausted)
+        );
         let current = r#"{"step":"First","floor":9}"#;
         let rung = received("bell", Exhausted, ("visit.rung", 3, 1, current));
-        assert_eq!(rung.unwrap(), LaterCommand::Rung(place(Step::First, 9), Answer::Exhausted));
+        assert_eq!(
+            rung.unwrap(),
+            LaterCommand::Rung(place(Step::First, 9), CallOutcome::Exhausted)
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::schema::{SchemaTracer, Shape, Untraceable, fingerprint};
-use composable_rust_core::{Kind, StreamId, Version};
+use composable_rust_core::{MessageKind, StreamId, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
@@ -39,7 +39,7 @@ fn try_shape<T: DeserializeOwned>() -> Result<String, Untraceable> {
 
 fn shape_value<T: DeserializeOwned>() -> Result<Shape, Untraceable> {
     let mut tracer = SchemaTracer::new();
-    tracer.content::<T>(&Kind { name: "t", version: 1, internal: false });
+    tracer.content::<T>(&MessageKind { name: "t", version: 1, internal: false });
     tracer.shapes().map(|mut shapes| shapes.remove(&("t", 1)).unwrap())
 }
 

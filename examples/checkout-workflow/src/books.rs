@@ -27,7 +27,7 @@ impl Books {
 
 async fn histories<A: Aggregate>(app: &App) -> anyhow::Result<Histories<A>> {
     let mut histories = Histories::default();
-    let events = app.events::<A>(app.log().beginnings());
+    let events = app.events::<A>(app.log().start_positions());
     pin_mut!(events);
     while let Some(recorded) = events.try_next().await? {
         if let Some(id) = Id::of_stream(&recorded.stream) {

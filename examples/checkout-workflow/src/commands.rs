@@ -16,8 +16,8 @@ use crate::{
     Apps, Audit, Books, Checkout, Inventory, Ledger, Order, Payment, Service, Shipping, Shop,
     Stores,
 };
-use composable_rust::asked_to_stop;
 use composable_rust::prelude::*;
+use composable_rust::shutdown_signal;
 
 /// How long what was accepted may take to finish.
 const GRACE: Duration = Duration::from_secs(20);
@@ -73,7 +73,7 @@ pub(crate) async fn run(
     };
     let ended = tokio::select! {
         played = played => Some(played),
-        () = asked_to_stop() => None,
+        () = shutdown_signal() => None,
     };
     progress.end();
     if !apps.shutdown(GRACE).await {
@@ -107,7 +107,7 @@ pub(crate) async fn serve(services: &[Service], apps: &Apps) -> anyhow::Result<(
     apps.start();
     let names: Vec<_> = services.iter().map(|service| service.name()).collect();
     say(&format!("serving {}", names.join(", ")))?;
-    asked_to_stop().await;
+    shutdown_signal().await;
     if !apps.shutdown(GRACE).await {
         bail!("not everything that was accepted has finished; the next process takes it up");
     }

@@ -1,6 +1,6 @@
 //! The payment of one order.
 
-use composable_rust::Answer;
+use composable_rust::CallOutcome;
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,7 @@ pub enum PaymentCommand {
     /// Give everything back. What was not charged yet cannot be charged from then on.
     Cancel,
     /// What the provider answers; with the purpose if a refund was asked for.
-    Provider(Option<Purpose>, Answer<PaymentProvider>),
+    Provider(Option<Purpose>, CallOutcome<PaymentProvider>),
 }
 
 /// What happens to a payment.
@@ -209,11 +209,13 @@ impl Payment {
         }
     }
 
-    fn charge_answered(&self, answer: Answer<PaymentProvider>) -> Decision<Self> {
+    fn charge_answered(&self, answer: CallOutcome<PaymentProvider>) -> Decision<Self> {
         match (self, answer) {
-            (Self::Pending { cents }, Answer::Done(_)) => record(Out::Charged { cents: *cents }),
-            (Self::Pending { .. }, Answer::Failed(_)) => record(Out::Declined),
-            (Self::Pending { .. }, Answer::Exhausted | Answer::Unstorable(_)) => {
+            (Self::Pending { cents }, CallOutcome::Done(_)) => {
+                record(Out::Charged { cents: *cents })
+            }
+            (Self::Pending { .. }, CallOutcome::Failed(_)) => record(Out::Declined),
+            (Self::Pending { .. }, CallOutcome::Exhausted | CallOutcome::Unstorable(_)) => {
                 record(Out::RefundRequested { purpose: Purpose::Unanswered })
             }
             // The refund that was asked for meanwhile covers it.
@@ -224,22 +226,23 @@ impl Payment {
     fn refund_answered(
         &self,
         purpose: Purpose,
-        answer: Answer<PaymentProvider>,
+        answer: CallOutcome<PaymentProvider>,
         ctx: &Context<Self>,
     ) -> Decision<Self> {
         match (self, answer) {
             (Self::Refunding { purpose: current, .. }, _) if *current != purpose => unchanged(),
             // Asked again until the provider says what became of the money.
-            (Self::Refunding { .. }, Answer::Exhausted | Answer::Unstorable(_)) => {
+            (Self::Refunding { .. }, CallOutcome::Exhausted | CallOutcome::Unstorable(_)) => {
                 unchanged().with(refund(ctx, purpose))
             }
             (Self::Refunding { cents, .. }, answer) => match (purpose, answer) {
-                (Purpose::Unanswered, Answer::Done(_)) => record(Out::Failed),
+                (Purpose::Unanswered, CallOutcome::Done(_)) => record(Out::Failed),
                 // It refuses to give back what it has: so the charge went through.
                 (Purpose::Unanswered, _) => record(Out::Charged { cents: *cents }),
-                (Purpose::Cancel, Answer::Done(ProviderResponse::Moved { cents: refunded })) => {
-                    record(Out::Cancelled { refunded })
-                }
+                (
+                    Purpose::Cancel,
+                    CallOutcome::Done(ProviderResponse::Moved { cents: refunded }),
+                ) => record(Out::Cancelled { refunded }),
                 (Purpose::Cancel, _) => record(Out::NotRefunded),
             },
             _ => unchanged(),

@@ -28,7 +28,7 @@ pub struct Watch {
 impl Watch {
     /// From the beginning of the log.
     pub fn new(app: &App) -> Self {
-        Self { after: app.log().beginnings(), checkouts: HashMap::new(), finished: 0 }
+        Self { after: app.log().start_positions(), checkouts: HashMap::new(), finished: 0 }
     }
 
     /// Reads on, up to where the log stands now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use composable_rust::prelude::*;
 use composable_rust::{
-    AppBuilder, Attempts, BreakerSettings, EventBus, EventStore, Format, SharedEventBus,
+    AppBuilder, CircuitBreakerSettings, EventBus, EventStore, Format, RetryPolicy, SharedEventBus,
 };
 
 use crate::{
@@ -23,7 +23,7 @@ pub struct Shop {
     /// How long a call of the provider may take.
     pub time_limit: Duration,
     /// How often the provider is called about one payment.
-    pub attempts: Attempts,
+    pub attempts: RetryPolicy,
     /// How long the share of a process that is gone waits for others.
     pub lease: Duration,
 }
@@ -38,7 +38,7 @@ impl Shop {
             provider,
             patience: Duration::from_secs(10),
             time_limit: Duration::from_millis(200),
-            attempts: Attempts { most: 3, first_wait: Duration::from_millis(100) },
+            attempts: RetryPolicy { max_attempts: 3, initial_backoff: Duration::from_millis(100) },
             lease: Duration::from_secs(10),
         }
     }
@@ -52,10 +52,10 @@ impl Shop {
         bus: Option<SharedEventBus>,
     ) -> AppBuilder {
         let mut app = App::builder(store).settings(|settings| {
-            settings.deadline = DEADLINE;
-            settings.lease = self.lease;
+            settings.default_deadline = DEADLINE;
+            settings.lease_ttl = self.lease;
             if let Some(most) = bus.as_ref().and_then(EventBus::max_payload_bytes) {
-                settings.max_payload = settings.max_payload.min(most);
+                settings.max_payload_bytes = settings.max_payload_bytes.min(most);
             }
         });
         let joined = bus.is_some();
@@ -91,17 +91,17 @@ impl Shop {
 
     fn payments(&self, app: AppBuilder) -> AppBuilder {
         app.aggregate::<Payment>(()).gateway_with(self.provider.clone(), |gateway| {
-            gateway.time_limit = self.time_limit;
-            gateway.attempts = self.attempts;
+            gateway.timeout = self.time_limit;
+            gateway.retry = self.attempts;
             // Hanging and failing payments come in bursts: they are tried again when the others are
             // done. A provider that is down fails them all.
-            gateway.breaker = BreakerSettings {
-                calls: 500,
-                errors_in_percent: 90,
-                open_for: Duration::from_secs(2),
-                ..BreakerSettings::default()
+            gateway.circuit_breaker = CircuitBreakerSettings {
+                window: 500,
+                failure_rate_percent: 90,
+                open_duration: Duration::from_secs(2),
+                ..CircuitBreakerSettings::default()
             };
-            gateway.concurrency = 256;
+            gateway.max_concurrent_calls = 256;
         })
     }
 

@@ -14,7 +14,7 @@ use crate::cli::Asking;
 use crate::import::{self, Habits, Imported, Reason, Stop};
 use crate::progress::Progress;
 use crate::{Details, Order, OrderCommand, OrderEvent, OrderRejection, Report};
-use composable_rust::asked_to_stop;
+use composable_rust::shutdown_signal;
 
 /// Sends a command and prints where it was recorded.
 pub(crate) async fn send(
@@ -53,7 +53,7 @@ pub(crate) async fn show(app: &App, id: &Id<Order>, at: Option<Version>) -> anyh
     let order = app.handle(id);
     let (state, version) = match at {
         Some(at) => order.state_at(at).await?,
-        None => order.versioned(|state, version| (state.clone(), version)).await?,
+        None => order.state_with_version(|state, version| (state.clone(), version)).await?,
     };
     if let Some(at) = at.filter(|at| *at > version && version > Version::ZERO) {
         bail!("order {id} is at version {version}, not at {at}; leave out --at for its state now");
@@ -116,7 +116,7 @@ pub(crate) async fn import(app: &App, path: &Path, habits: Habits) -> anyhow::Re
     let bytes = file.metadata().with_context(opened)?.len();
     let mut progress = Progress::new("importing", bytes);
     let purchases = Purchases::new(BufReader::new(file));
-    let imported = import::import(app, purchases, habits, asked_to_stop(), &mut progress).await;
+    let imported = import::import(app, purchases, habits, shutdown_signal(), &mut progress).await;
     let Imported { placed, present, skipped, stopped } = imported;
     progress.end(placed + present, "orders");
     match skipped {

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::commands::say;
-use composable_rust::asked_to_stop;
+use composable_rust::shutdown_signal;
 
 /// How long requests that are being answered may take to end once the server was asked to stop,
 /// and then what they set in motion.
@@ -46,7 +46,7 @@ pub(crate) async fn serve(app: &App, addr: &str) -> anyhow::Result<()> {
     let server = tokio::spawn(server.into_future());
     // The server first, so that no request finds the app closed.
     let requests_ended = async {
-        asked_to_stop().await;
+        shutdown_signal().await;
         drop(stop);
         if tokio::time::timeout(GRACE, server).await.is_err() {
             tracing::warn!("requests are cut off, they took too long");

@@ -50,7 +50,7 @@ impl Report {
     ///
     /// When the log cannot be read.
     pub async fn of(app: &App) -> Result<Self, LoadError> {
-        let beginnings = Position::beginnings(app.store().log().partitions);
+        let beginnings = Position::start_positions(app.store().log().partitions);
         let mut events = std::pin::pin!(app.events::<Order>(beginnings));
         let mut orders = HashMap::<_, Order>::new();
         while let Some(recorded) = events.try_next().await? {

@@ -74,7 +74,7 @@ impl StoreUrl {
         };
         builder
             .aggregate::<Order>(())
-            .settings(|settings| settings.deadline = DEADLINE)
+            .settings(|settings| settings.default_deadline = DEADLINE)
             .build()
             .context("the app cannot be built")
     }

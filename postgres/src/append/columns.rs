@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 
-use composable_rust_core::{Append, Due, ExpectedVersion, Firing, NewTimer, StreamId, TimerChange};
+use composable_rust_core::{
+    Append, ArmedTimer, Due, ExpectedVersion, NewTimer, StreamId, TimerChange,
+};
 use uuid::Uuid;
 
-use super::Answer;
+use super::VerdictRow;
 use crate::columns::{Content, OutboxRows, Owner, Query, count};
-use crate::row::{FURTHEST_DUE, micros};
+use crate::row::{MAX_DUE_MICROS, micros};
 
 /// No stream is ever longer, so a writer who expects more gets the same verdict; and the server may
 /// add the number of events to it.
-const LONGEST_STREAM: i64 = i64::MAX / 2;
+const MAX_VERSION: i64 = i64::MAX / 2;
 
 /// All members of a batch, by column. Members are counted from 1.
 #[derive(Default)]
@@ -20,16 +22,16 @@ pub(super) struct Columns<'a> {
     expected: Vec<i64>,
     first: Vec<i32>,
     count: Vec<i32>,
-    events: Events<'a>,
-    marks: Marks<'a>,
+    events: EventColumns<'a>,
+    marks: InboxColumns<'a>,
     outbox: OutboxRows<'a>,
-    timers: Timers<'a>,
-    cancelled: Cancelled<'a>,
-    fired: Fired<'a>,
+    timers: TimerColumns<'a>,
+    cancelled: CancelledColumns<'a>,
+    fired: FiredColumns<'a>,
 }
 
 #[derive(Default)]
-struct Events<'a> {
+struct EventColumns<'a> {
     owner: Owner<'a>,
     index: Vec<i32>,
     id: Vec<Uuid>,
@@ -37,7 +39,7 @@ struct Events<'a> {
 }
 
 #[derive(Default)]
-struct Marks<'a> {
+struct InboxColumns<'a> {
     owner: Owner<'a>,
     id: Vec<Uuid>,
     digest: Vec<Uuid>,
@@ -47,7 +49,7 @@ struct Marks<'a> {
 }
 
 #[derive(Default)]
-struct Timers<'a> {
+struct TimerColumns<'a> {
     owner: Owner<'a>,
     id: Vec<&'a str>,
     message: Vec<Uuid>,
@@ -59,13 +61,13 @@ struct Timers<'a> {
 }
 
 #[derive(Default)]
-struct Cancelled<'a> {
+struct CancelledColumns<'a> {
     owner: Owner<'a>,
     id: Vec<Option<&'a str>>,
 }
 
 #[derive(Default)]
-struct Fired<'a> {
+struct FiredColumns<'a> {
     owner: Owner<'a>,
     id: Vec<&'a str>,
     armed_by: Vec<Uuid>,
@@ -99,18 +101,18 @@ impl<'a> Columns<'a> {
             self.events.id.push(event.id.0);
             self.events.content.push(&event.content, &event.metadata);
         }
-        for mark in &append.marks {
+        for mark in &append.inbox {
             self.marks.owner.push(member, stream);
             self.marks.id.push(mark.message_id.0);
             self.marks.digest.push(Uuid::from_u128(mark.digest));
             self.marks.last.push(count(mark.first_event + mark.event_count));
             self.marks.count.push(count(mark.event_count));
-            self.marks.answer.push(&mark.answer);
+            self.marks.answer.push(&mark.outcome);
         }
         for row in &append.outbox {
             self.outbox.push(member, stream, row);
         }
-        for firing in &append.fires {
+        for firing in &append.fired_timers {
             self.fired.push(member, stream, firing);
         }
         self.push_timers(log, member, append);
@@ -119,7 +121,7 @@ impl<'a> Columns<'a> {
     /// Only the last change of each timer has an effect. What is cancelled goes before others are armed.
     fn push_timers(&mut self, log: Uuid, member: i32, append: &'a Append) {
         let stream = append.stream.as_str();
-        if append.clears_timers {
+        if append.cancels_timers {
             self.cancelled.owner.push(member, stream);
             self.cancelled.id.push(None);
         }
@@ -143,7 +145,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    pub(super) fn bind(self, query: Query<'a, Answer>) -> Query<'a, Answer> {
+    pub(super) fn bind(self, query: Query<'a, VerdictRow>) -> Query<'a, VerdictRow> {
         let effects = self.has_effects();
         let Self { stream, expected, first, count, events, marks, .. } = self;
         let query = query.bind(stream).bind(expected).bind(first).bind(count);
@@ -164,11 +166,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-impl<'a> Timers<'a> {
+impl<'a> TimerColumns<'a> {
     fn push(&mut self, log: Uuid, member: i32, stream: &'a StreamId, timer: &'a NewTimer) {
         self.owner.push(member, stream.as_str());
         self.id.push(&timer.id);
-        let firing = Firing { id: timer.id.clone(), arming: timer.arming };
+        let firing = ArmedTimer { id: timer.id.clone(), arming: timer.arming };
         self.message.push(firing.message_id(log, stream).0);
         let (message, index) = timer.arming;
         self.armed_by.push(message.0);
@@ -178,13 +180,13 @@ impl<'a> Timers<'a> {
             Due::At(moment) => (false, moment.as_micros()),
         };
         self.relative.push(relative);
-        self.due.push(due.clamp(-FURTHEST_DUE / 10, FURTHEST_DUE));
+        self.due.push(due.clamp(-MAX_DUE_MICROS / 10, MAX_DUE_MICROS));
         self.content.push(&timer.content, &timer.metadata);
     }
 }
 
-impl<'a> Fired<'a> {
-    fn push(&mut self, member: i32, stream: &'a str, firing: &'a Firing) {
+impl<'a> FiredColumns<'a> {
+    fn push(&mut self, member: i32, stream: &'a str, firing: &'a ArmedTimer) {
         self.owner.push(member, stream);
         self.id.push(&firing.id);
         let (message, index) = firing.arming;
@@ -198,7 +200,8 @@ pub(super) fn expected(expected: ExpectedVersion) -> i64 {
     match expected {
         ExpectedVersion::Any => -1,
         ExpectedVersion::Exists => -2,
-        ExpectedVersion::Exact(version) => i64::try_from(version.get())
-            .map_or(LONGEST_STREAM, |version| version.min(LONGEST_STREAM)),
+        ExpectedVersion::Exact(version) => {
+            i64::try_from(version.get()).map_or(MAX_VERSION, |version| version.min(MAX_VERSION))
+        }
     }
 }

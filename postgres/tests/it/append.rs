@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Due, EventStore as _, ExpectedVersion, Mark, MessageId, NewOutboxRow, NewTimer,
-    OutboxKind, Position, Receipt, StoreError, TimerChange, Timestamp, Verdict, Version,
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, InboxEntry, MessageId,
+    NewOutboxRow, NewTimer, OutboxKind, Position, Receipt, StoreError, TimerChange, Timestamp,
+    Version,
 };
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -43,9 +44,9 @@ async fn losers_leave_their_neighbours_alone() {
     let batch = [
         append("a-2", exact(0), &[3, 4]),
         append("a-1", exact(1), &[5]),
-        append("a-1b", exact(0), &[6]).with_marks(vec![mark(60, 0, 1)]),
-        append("a-3", ExpectedVersion::Exists, &[7, 8, 9]).with_marks(vec![mark(70, 0, 3)]),
-        append("a-4", ExpectedVersion::Any, &[10]).with_marks(vec![mark(71, 0, 1), mark(72, 1, 0)]),
+        append("a-1b", exact(0), &[6]).with_inbox(vec![mark(60, 0, 1)]),
+        append("a-3", ExpectedVersion::Exists, &[7, 8, 9]).with_inbox(vec![mark(70, 0, 3)]),
+        append("a-4", ExpectedVersion::Any, &[10]).with_inbox(vec![mark(71, 0, 1), mark(72, 1, 0)]),
     ];
     let verdicts = store.append_events(0, &batch).await.unwrap();
     let expected =
@@ -56,9 +57,11 @@ async fn losers_leave_their_neighbours_alone() {
     let log = store.read_log(&[Position::new(0, 0)], 100).await.unwrap();
     let offsets: Vec<u64> = log.iter().map(|event| event.position.offset).collect();
     assert_eq!(offsets, [1, 2, 3, 4, 5, 6]);
-    let mark = store.load_mark(&batch[4].stream, MessageId(Uuid::from_u128(72))).await.unwrap();
+    let mark =
+        store.load_inbox_entry(&batch[4].stream, MessageId(Uuid::from_u128(72))).await.unwrap();
     assert_eq!(mark.unwrap().receipt, Receipt { version: Version::new(1), position: None });
-    let lost = store.load_mark(&batch[3].stream, MessageId(Uuid::from_u128(70))).await.unwrap();
+    let lost =
+        store.load_inbox_entry(&batch[3].stream, MessageId(Uuid::from_u128(70))).await.unwrap();
     assert_eq!(lost, None);
 }
 
@@ -66,38 +69,38 @@ async fn losers_leave_their_neighbours_alone() {
 async fn marks_come_before_versions() {
     let database = Database::create().await;
     let store = database.store(1).await;
-    let first = append("a-1", exact(0), &[1]).with_marks(vec![mark(50, 0, 1)]);
+    let first = append("a-1", exact(0), &[1]).with_inbox(vec![mark(50, 0, 1)]);
     assert_eq!(commit(&store, &first).await, committed(1, 0, 1));
-    let stands = Mark {
+    let stands = InboxEntry {
         message_id: MessageId(Uuid::from_u128(50)),
         digest: 50 << 64 | 1,
         receipt: Receipt { version: Version::new(1), position: Some(Position::new(0, 1)) },
-        answer: vec![1, 2, 3],
+        outcome: vec![1, 2, 3],
     };
-    let duplicate = Verdict::Duplicate(vec![stands]);
+    let duplicate = AppendOutcome::Duplicate(vec![stands]);
     // Decided again at another version, at the same with other events, and refused.
-    let later = append("a-1", exact(1), &[2]).with_marks(vec![mark(51, 0, 0), mark(50, 0, 1)]);
+    let later = append("a-1", exact(1), &[2]).with_inbox(vec![mark(51, 0, 0), mark(50, 0, 1)]);
     assert_eq!(commit(&store, &later).await, duplicate);
-    let other = append("a-1", exact(0), &[3]).with_marks(vec![mark(50, 0, 1)]);
+    let other = append("a-1", exact(0), &[3]).with_inbox(vec![mark(50, 0, 1)]);
     assert_eq!(commit(&store, &other).await, duplicate);
-    let refused = append("a-1", exact(1), &[]).with_marks(vec![mark(50, 0, 0)]);
+    let refused = append("a-1", exact(1), &[]).with_inbox(vec![mark(50, 0, 0)]);
     assert_eq!(commit(&store, &refused).await, duplicate);
-    let any = append("a-1", ExpectedVersion::Any, &[]).with_marks(vec![mark(50, 0, 0)]);
+    let any = append("a-1", ExpectedVersion::Any, &[]).with_inbox(vec![mark(50, 0, 0)]);
     assert_eq!(commit(&store, &any).await, duplicate);
     // The same append again.
     assert_eq!(commit(&store, &first).await, committed(1, 0, 1));
     // A refusal stays one, also when its key is used for something else.
-    let refusal = append("a-1", exact(1), &[]).with_marks(vec![mark(60, 0, 0)]);
+    let refusal = append("a-1", exact(1), &[]).with_inbox(vec![mark(60, 0, 0)]);
     let version = Version::new(1);
-    let kept = Verdict::Committed { version, position: None, actual: version };
+    let kept = AppendOutcome::Committed { version, position: None, actual: version };
     assert_eq!(commit(&store, &refusal).await, kept);
     assert_eq!(commit(&store, &refusal).await, kept);
     let mut other_message = refusal.clone();
-    other_message.marks[0].digest = 0;
-    assert!(matches!(commit(&store, &other_message).await, Verdict::Duplicate(_)));
+    other_message.inbox[0].digest = 0;
+    assert!(matches!(commit(&store, &other_message).await, AppendOutcome::Duplicate(_)));
     let mut decided_otherwise = refusal.clone();
-    decided_otherwise.marks[0].answer = vec![4];
-    assert!(matches!(commit(&store, &decided_otherwise).await, Verdict::Duplicate(_)));
+    decided_otherwise.inbox[0].outcome = vec![4];
+    assert!(matches!(commit(&store, &decided_otherwise).await, AppendOutcome::Duplicate(_)));
 }
 
 #[tokio::test]
@@ -106,7 +109,7 @@ async fn an_append_that_required_nothing_is_known_by_its_marks() {
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1, 2])).await;
     let any = append("a-1", ExpectedVersion::Any, &[3, 4])
-        .with_marks(vec![mark(50, 0, 1), mark(51, 1, 1)]);
+        .with_inbox(vec![mark(50, 0, 1), mark(51, 1, 1)]);
     assert_eq!(commit(&store, &any).await, committed(4, 0, 4));
     commit(&store, &append("a-1", exact(4), &[5])).await;
     assert_eq!(commit(&store, &any).await, committed_before(4, 0, 4, 5));
@@ -119,7 +122,7 @@ async fn an_append_without_events_checks_the_version() {
     let store = database.store(3).await;
     let nothing = |expected| append("a-1", expected, &[]);
     let version = Version::ZERO;
-    let passed = Verdict::Committed { version, position: None, actual: version };
+    let passed = AppendOutcome::Committed { version, position: None, actual: version };
     assert_eq!(commit(&store, &nothing(exact(0))).await, passed);
     assert_eq!(commit(&store, &nothing(exact(3))).await, conflict(0));
     assert_eq!(store.append_events(0, &[]).await.unwrap(), []);
@@ -214,9 +217,9 @@ async fn timers(database: &Database) -> Vec<(String, i64)> {
 async fn timers_are_replaced_cancelled_and_cleared() {
     let database = Database::create().await;
     let store = database.store(1).await;
-    let change = |timers: Vec<TimerChange>, clears_timers| Append {
+    let change = |timers: Vec<TimerChange>, cancels_timers| Append {
         timers,
-        clears_timers,
+        cancels_timers,
         ..append("a-1", ExpectedVersion::Any, &[])
     };
     let seconds = |n| Due::After(Duration::from_secs(n));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, ExpectedVersion, Position, Verdict};
+use composable_rust_core::{AppendOutcome, EventStore as _, ExpectedVersion, Position};
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep, timeout};
@@ -25,8 +25,10 @@ async fn two_pools_compete_for_the_same_streams() {
                 loop {
                     let one = append(&format!("a-{stream}"), exact(version[stream]), &[id]);
                     match commit(&store, &one).await {
-                        Verdict::Committed { version: now, .. } => version[stream] = now.get(),
-                        Verdict::Conflict { actual } => {
+                        AppendOutcome::Committed { version: now, .. } => {
+                            version[stream] = now.get()
+                        }
+                        AppendOutcome::Conflict { actual } => {
                             version[stream] = actual.get();
                             continue;
                         }
@@ -42,7 +44,7 @@ async fn two_pools_compete_for_the_same_streams() {
     let total: usize =
         futures_util::future::join_all(writers).await.into_iter().map(Result::unwrap).sum();
     assert_eq!(total, 400);
-    let log = stores[0].read_log(&Position::beginnings(3), 1_000).await.unwrap();
+    let log = stores[0].read_log(&Position::start_positions(3), 1_000).await.unwrap();
     let ids: std::collections::HashSet<_> = log.iter().map(|event| event.id).collect();
     assert_eq!((log.len(), ids.len()), (400, 400));
     for stream in 0..4 {
@@ -76,7 +78,7 @@ async fn an_unknown_outcome_is_resolved_by_the_same_append() {
         assert!(!again.is_finished());
         holder.commit().await.unwrap();
         let verdict = timeout(Duration::from_secs(20), again).await.unwrap().unwrap();
-        assert!(matches!(verdict, Verdict::Committed { .. }), "{verdict:?}");
+        assert!(matches!(verdict, AppendOutcome::Committed { .. }), "{verdict:?}");
         sleep(Duration::from_millis(100)).await;
         assert_eq!(load(&store, &format!("a-{round}")).await.len(), events.len());
         assert_eq!(commit(&store, &one).await, verdict);

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Encoded, EventStore as _, MessageId, NewOutboxRow, OutboxKind, Timestamp,
+    EncodedMessage, EventStore as _, MessageId, NewOutboxRow, OutboxKind, Timestamp,
 };
 use composable_rust_postgres::PostgresEventStore;
 use composable_rust_testing::conformance::{CASES, Failure, StoreBackend, run};
@@ -136,8 +136,8 @@ impl StoreBackend for Postgres {
     }
 }
 
-fn content(row: &PgRow) -> Encoded {
-    Encoded {
+fn content(row: &PgRow) -> EncodedMessage {
+    EncodedMessage {
         name: row.get::<String, _>(0).into(),
         version: u16::try_from(row.get::<i32, _>(1)).unwrap(),
         codec: row.get::<String, _>(2).into(),

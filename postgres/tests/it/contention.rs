@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Append, DeadLetterDecision, Due, EventStore as _, ExpectedVersion, Lease, LeaseAction,
-    OutboxRow, Queue, QueueChange, QueuedRow, TimerSettlement, WorkQueues as _,
+    OutboxMessage, OutboxRow, Queue, QueueChange, TimerSettlement, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use tokio::time::{Instant, sleep};
@@ -77,7 +77,7 @@ impl Worker {
             .map(|(index, name)| Append {
                 outbox: vec![row(id + index), row(id + index + 100)],
                 timers: vec![arm(id + index, Due::After(Duration::ZERO))],
-                marks: vec![mark(id + index, 0, 0)],
+                inbox: vec![mark(id + index, 0, 0)],
                 ..append(&name, ExpectedVersion::Any, &[])
             })
             .collect();
@@ -96,9 +96,9 @@ impl Worker {
             rows.reverse();
         }
         let instead =
-            |row: &OutboxRow| QueuedRow { stream: row.queued.stream.clone(), ..queued(n) };
+            |row: &OutboxRow| OutboxMessage { sender: row.message.sender.clone(), ..queued(n) };
         let settlements = rows.iter().map(|row| {
-            let change = match (row.place.index + u32::try_from(n).unwrap()) % 4 {
+            let change = match (row.position.index + u32::try_from(n).unwrap()) % 4 {
                 0 if n % 5 == 0 => QueueChange::Done(vec![instead(row)]),
                 0 => done(),
                 1 => parked(Some("no")),
@@ -119,7 +119,7 @@ impl Worker {
         let settlements = due.into_iter().zip(n..).map(|(timer, n)| TimerSettlement {
             lease: self.lease.clone(),
             stream: timer.stream,
-            firing: timer.firing,
+            timer: timer.timer,
             change: if n % 3 == 0 { done() } else { parked(Some("no")) },
         });
         self.store.settle_timers(0, &settlements.collect::<Vec<_>>()).await.unwrap();
@@ -131,8 +131,8 @@ impl Worker {
         queues.dedup();
         for (letter, n) in letters.iter().zip(0..) {
             let decision =
-                [DeadLetterDecision::Redrive, DeadLetterDecision::Refuse][usize::from(n % 4 == 0)];
-            self.store.decide_dead_letter(0, letter.queued.row.id, decision).await.unwrap();
+                [DeadLetterDecision::Redrive, DeadLetterDecision::Discard][usize::from(n % 4 == 0)];
+            self.store.decide_dead_letter(0, letter.message.row.id, decision).await.unwrap();
         }
         for letter in self.store.decided_dead_letters(&queues, 100).await.unwrap() {
             self.store.resolve_dead_letter(&self.lease, &letter, &[queued(1)]).await.unwrap();
@@ -149,6 +149,6 @@ impl Worker {
         let renew = vec![(self.lease.clone(), LeaseAction::Renew)];
         let made = self.store.change_leases(&round(1, Duration::from_secs(60), renew)).await;
         assert_eq!(made.unwrap(), [true]);
-        self.store.prune_marks(0, Duration::ZERO, 20).await.unwrap();
+        self.store.prune_inbox(0, Duration::ZERO, 20).await.unwrap();
     }
 }

@@ -1,8 +1,8 @@
 //! Appends and the like, short to write.
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore as _, ExpectedVersion, MessageId, NewEvent, NewMark,
-    Position, RecordedEvent, StoredContent, StreamId, Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion, MessageId,
+    NewEvent, NewInboxEntry, Position, StoredContent, StoredEvent, StreamId, Version,
 };
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
@@ -21,8 +21,8 @@ pub(crate) fn event(n: u128) -> NewEvent {
     }
 }
 
-pub(crate) fn content(name: &str, bytes: &[u8]) -> Encoded {
-    Encoded {
+pub(crate) fn content(name: &str, bytes: &[u8]) -> EncodedMessage {
+    EncodedMessage {
         name: name.to_owned().into(),
         version: 1,
         codec: "bincode".into(),
@@ -34,13 +34,13 @@ pub(crate) fn append(name: &str, expected: ExpectedVersion, ids: &[u128]) -> App
     Append::new(stream(name), expected).with_events(ids.iter().copied().map(event).collect())
 }
 
-pub(crate) fn mark(message: u128, first_event: u32, event_count: u32) -> NewMark {
-    NewMark {
+pub(crate) fn mark(message: u128, first_event: u32, event_count: u32) -> NewInboxEntry {
+    NewInboxEntry {
         message_id: MessageId(Uuid::from_u128(message)),
         digest: message << 64 | 1,
         first_event,
         event_count,
-        answer: vec![1, 2, 3],
+        outcome: vec![1, 2, 3],
     }
 }
 
@@ -48,32 +48,41 @@ pub(crate) fn exact(version: u64) -> ExpectedVersion {
     ExpectedVersion::Exact(Version::new(version))
 }
 
-pub(crate) async fn commit(store: &PostgresEventStore, append: &Append) -> Verdict {
+pub(crate) async fn commit(store: &PostgresEventStore, append: &Append) -> AppendOutcome {
     let partition = store.log().partition_of(&append.stream);
     let mut verdicts = store.append_events(partition, std::slice::from_ref(append)).await.unwrap();
     assert_eq!(verdicts.len(), 1);
     verdicts.remove(0)
 }
 
-pub(crate) fn committed(version: u64, partition: u16, offset: u64) -> Verdict {
+pub(crate) fn committed(version: u64, partition: u16, offset: u64) -> AppendOutcome {
     committed_before(version, partition, offset, version)
 }
 
 /// As [`committed`], the stream having moved on to `actual` since.
-pub(crate) fn committed_before(version: u64, partition: u16, offset: u64, actual: u64) -> Verdict {
+pub(crate) fn committed_before(
+    version: u64,
+    partition: u16,
+    offset: u64,
+    actual: u64,
+) -> AppendOutcome {
     let position = Some(Position::new(partition, offset));
-    Verdict::Committed { version: Version::new(version), position, actual: Version::new(actual) }
+    AppendOutcome::Committed {
+        version: Version::new(version),
+        position,
+        actual: Version::new(actual),
+    }
 }
 
-pub(crate) fn conflict(actual: u64) -> Verdict {
-    Verdict::Conflict { actual: Version::new(actual) }
+pub(crate) fn conflict(actual: u64) -> AppendOutcome {
+    AppendOutcome::Conflict { actual: Version::new(actual) }
 }
 
-pub(crate) async fn load(store: &PostgresEventStore, name: &str) -> Vec<RecordedEvent> {
+pub(crate) async fn load(store: &PostgresEventStore, name: &str) -> Vec<StoredEvent> {
     store.load_events(&stream(name), Version::ZERO).try_collect().await.unwrap()
 }
 
-pub(crate) fn bytes(event: &RecordedEvent) -> &[u8] {
+pub(crate) fn bytes(event: &StoredEvent) -> &[u8] {
     match &event.content {
         StoredContent::Present(content) => &content.bytes,
         other => panic!("no content: {other:?}"),

@@ -32,7 +32,7 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
     let month = Duration::from_secs(30 * 24 * 3600);
     let mut counts = Vec::new();
     loop {
-        let pruned = store.prune_marks(0, month, 700).await.unwrap();
+        let pruned = store.prune_inbox(0, month, 700).await.unwrap();
         if pruned == 0 {
             break;
         }
@@ -48,7 +48,7 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
             .unwrap();
     assert_eq!(left, [(0, 10_000 - 4_997), (1, 10_000)]);
     // Marks of other ages wait for their turn.
-    assert_eq!(store.prune_marks(1, Duration::from_secs(3600 * 24 * 365), 10).await.unwrap(), 0);
+    assert_eq!(store.prune_inbox(1, Duration::from_secs(3600 * 24 * 365), 10).await.unwrap(), 0);
 }
 
 /// As when the offsets of a topic are set back: the mark is old, the row that waits is not.
@@ -62,7 +62,7 @@ async fn a_message_that_waits_again_keeps_its_mark() {
     database.pool().execute(fill).await.unwrap();
     store.enqueue(1, &[queued(2)], None).await.unwrap();
     let month = Duration::from_secs(30 * 24 * 3600);
-    assert_eq!(store.prune_marks(0, month, 10).await.unwrap(), 2);
+    assert_eq!(store.prune_inbox(0, month, 10).await.unwrap(), 2);
     let left: Vec<String> = sqlx::query_scalar("select stream_id from inbox")
         .fetch_all(&database.pool())
         .await

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetterDecision, Due, EventStore as _, Lease, LeaseAction, LeaseRound,
-    QueueChange, TimerSettlement, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, DeadLetterDecision, Due, EventStore as _, Lease, LeaseAction,
+    LeaseRequest, QueueChange, TimerSettlement, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
@@ -76,7 +76,7 @@ async fn who_cannot_work_any_more_is_no_member() {
     assert_eq!(members(store.clone()).await, [member(1)]);
     store.change_leases(&round(3, minute, Vec::new())).await.unwrap();
     assert_eq!(members(store.clone()).await, [member(1), member(3)]);
-    let withdrawn = LeaseRound { workers: Vec::new(), ..round(1, minute, Vec::new()) };
+    let withdrawn = LeaseRequest { workers: Vec::new(), ..round(1, minute, Vec::new()) };
     store.change_leases(&withdrawn).await.unwrap();
     assert_eq!(members(store.clone()).await, [member(3)]);
     let kept: i64 = sqlx::query_scalar("select count(*) from members")
@@ -122,7 +122,7 @@ async fn a_holder_that_loses_its_epoch_writes_nothing() {
     let rows = read(&store).await;
     let park = settlement(&lease, &rows[1], parked(Some("no")));
     assert_eq!(store.settle(0, &[park]).await.unwrap(), [true]);
-    let id = rows[1].queued.row.id;
+    let id = rows[1].message.row.id;
     assert!(store.decide_dead_letter(0, id, DeadLetterDecision::Redrive).await.unwrap());
     let letter = store.dead_letters(None, 10).await.unwrap().remove(0);
 
@@ -143,13 +143,13 @@ async fn a_holder_that_loses_its_epoch_writes_nothing() {
     let timers = tokio::spawn({
         let (store, lease) = (store.clone(), lease.clone());
         let change = parked(Some("no"));
-        let lost = TimerSettlement { lease, stream: stream("order-1"), firing: firing(5), change };
+        let lost = TimerSettlement { lease, stream: stream("order-1"), timer: firing(5), change };
         async move { store.settle_timers(0, &[lost]).await.unwrap() }
     });
     let enqueue = tokio::spawn({
         let (store, lease) = (store.clone(), lease.clone());
         let to = Checkpoint { partition: 0, offset: 1, event_id: None };
-        let advance = Advance { name: "policy".to_owned(), lease, to };
+        let advance = CheckpointAdvance { name: "policy".to_owned(), lease, to };
         async move { store.enqueue(0, &[queued(4)], Some(&advance)).await.unwrap() }
     });
     let resolve = tokio::spawn({
@@ -180,7 +180,7 @@ async fn a_write_that_is_under_way_holds_its_lease() {
     let lease = hold(&store).await;
     store.enqueue(0, &[queued(1)], None).await.unwrap();
     database.pool().execute("update leases set expires_at = '2000-01-01'").await.unwrap();
-    let place = read(&store).await[0].place;
+    let place = read(&store).await[0].position;
     let mut foreign = database.connection().await;
     let mut settling = foreign.begin().await.unwrap();
     let settled: Vec<bool> = sqlx::query_scalar(

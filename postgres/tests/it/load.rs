@@ -1,6 +1,6 @@
 //! Loads, pages of the log, snapshots.
 
-use composable_rust_core::{EventStore as _, Fingerprint, Loaded, Position, Snapshot, Version};
+use composable_rust_core::{EventStore as _, Fingerprint, Position, Snapshot, StreamRow, Version};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::database::Database;
@@ -25,7 +25,7 @@ async fn a_load_starts_at_the_snapshot() {
         store.load_with_snapshot(&order, Fingerprint(fingerprint)).try_collect::<Vec<_>>()
     };
     let events = load(u64::MAX).await.unwrap();
-    assert!(events.iter().all(|row| matches!(row, Loaded::Event(_))) && events.len() == 3);
+    assert!(events.iter().all(|row| matches!(row, StreamRow::Event(_))) && events.len() == 3);
 
     for version in [2, 1] {
         let last = event(version.into()).id;
@@ -33,10 +33,10 @@ async fn a_load_starts_at_the_snapshot() {
     }
     store.save_snapshot(&order, &snapshot(3, 7), event(3).id).await.unwrap();
     let rows = load(u64::MAX).await.unwrap();
-    assert_eq!(rows[0], Loaded::Snapshot(snapshot(2, u64::MAX)));
-    assert!(matches!(&rows[1], Loaded::Event(e) if e.version == Version::new(3)));
+    assert_eq!(rows[0], StreamRow::Snapshot(snapshot(2, u64::MAX)));
+    assert!(matches!(&rows[1], StreamRow::Event(e) if e.version == Version::new(3)));
     assert_eq!(rows.len(), 2);
-    assert_eq!(load(7).await.unwrap(), [Loaded::Snapshot(snapshot(3, 7))]);
+    assert_eq!(load(7).await.unwrap(), [StreamRow::Snapshot(snapshot(3, 7))]);
     assert_eq!(load(8).await.unwrap().len(), 3);
     assert_eq!(
         store.load_snapshot(&order, Fingerprint(u64::MAX)).await.unwrap(),
@@ -53,7 +53,7 @@ async fn the_log_is_read_in_pages() {
     for (n, name) in (1..).zip(&names) {
         commit(&store, &append(name, exact(0), &[n, 100 + n])).await;
     }
-    let mut after = Position::beginnings(3);
+    let mut after = Position::start_positions(3);
     let mut seen = 0;
     loop {
         let page = store.read_log(&after, 7).await.unwrap();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
-    Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId, NewOutboxRow, NewTimer,
-    OutboxKind, Position, RecordedEvent, Snapshot, StoreError, TimerChange, Verdict, Version,
+    AppendOutcome, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId,
+    NewOutboxRow, NewTimer, OutboxKind, Position, Snapshot, StoreError, StoredEvent, TimerChange,
+    Version,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::sleep;
@@ -22,7 +23,7 @@ async fn an_erased_stream_keeps_only_its_shape() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let order = stream("order-1");
-    let mut full = append("order-1", exact(0), &[1, 2]).with_marks(vec![mark(9, 0, 2)]);
+    let mut full = append("order-1", exact(0), &[1, 2]).with_inbox(vec![mark(9, 0, 2)]);
     full.outbox = vec![NewOutboxRow {
         id: Uuid::from_u128(1),
         kind: OutboxKind::Call,
@@ -69,8 +70,9 @@ async fn an_erased_stream_keeps_only_its_shape() {
     assert_eq!(events.len(), 3, "one of them tells of it");
     assert_eq!(events[1].position, Position::new(0, 2));
     assert_eq!(store.load_snapshot(&order, Fingerprint(1)).await.unwrap(), None);
-    let mark = store.load_mark(&order, MessageId(Uuid::from_u128(9))).await.unwrap().unwrap();
-    assert!(mark.answer.is_empty());
+    let mark =
+        store.load_inbox_entry(&order, MessageId(Uuid::from_u128(9))).await.unwrap().unwrap();
+    assert!(mark.outcome.is_empty());
     assert_eq!(mark.receipt.version, Version::new(2));
     for (table, error) in
         [("outbox", "last_error"), ("timers", "last_error"), ("dead_letters", "nullif(error, '')")]
@@ -127,15 +129,15 @@ async fn nothing_follows_the_end_of_a_stream() {
         assert_eq!(closed, committed(2, 0, 2));
     }
     for expected in [ExpectedVersion::Any, ExpectedVersion::Exists, exact(2), exact(1)] {
-        assert_eq!(commit(&store, &append("order-1", expected, &[5])).await, Verdict::Closed);
-        assert_eq!(commit(&store, &append("order-1", expected, &[])).await, Verdict::Closed);
+        assert_eq!(commit(&store, &append("order-1", expected, &[5])).await, AppendOutcome::Closed);
+        assert_eq!(commit(&store, &append("order-1", expected, &[])).await, AppendOutcome::Closed);
     }
     // What was committed before the end is still known.
     let again = commit(&store, &append("order-1", exact(0), &[1])).await;
     assert_eq!(again, committed_before(1, 0, 1, 2));
     assert_eq!(store.erase_stream(&order).await.unwrap(), 1);
     let events = load(&store, "order-1").await;
-    assert_eq!(events.iter().map(RecordedEvent::name).collect::<Vec<_>>(), [ERASED, CLOSED]);
+    assert_eq!(events.iter().map(StoredEvent::name).collect::<Vec<_>>(), [ERASED, CLOSED]);
     let mut reserved = append("order-2", exact(0), &[]);
     reserved.events = vec![event(6)];
     reserved.events[0].content.name = CLOSED.into();
@@ -159,7 +161,7 @@ async fn a_replacement_is_read_everywhere() {
     assert_eq!(events[1].name(), "order.amended");
     assert_eq!(bytes(&events[1]), b"second");
     assert_eq!(bytes(&events[2]), 3_u128.to_be_bytes());
-    let log = store.read_log(&Position::beginnings(3), 10).await.unwrap();
+    let log = store.read_log(&Position::start_positions(3), 10).await.unwrap();
     assert_eq!(log, events);
     let missing = store.override_event(&order, Version::new(4), &content("x", b"")).await;
     assert!(matches!(missing, Err(StoreError::Invalid(_))));

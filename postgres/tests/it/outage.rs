@@ -169,7 +169,7 @@ async fn assert_unavailable<T: std::fmt::Debug>(
 async fn a_server_that_falls_silent_is_unavailable_to_readers() {
     let database = Database::create().await;
     let store = database.store(1).await;
-    commit(&store, &append("a-1", exact(0), &[1, 2]).with_marks(vec![mark(9, 0, 2)])).await;
+    commit(&store, &append("a-1", exact(0), &[1, 2]).with_inbox(vec![mark(9, 0, 2)])).await;
     let network = Network::before(&database.url()).await;
     let one = stream("a-1");
     let print = Fingerprint(1);
@@ -207,7 +207,7 @@ async fn a_server_that_falls_silent_is_unavailable_to_readers() {
             store.save_snapshot(&one, &saved, event(2).id).await
         }),
         assert_unavailable("a mark", &network, async |store| {
-            store.load_mark(&one, mark(9, 0, 2).message_id).await
+            store.load_inbox_entry(&one, mark(9, 0, 2).message_id).await
         }),
         assert_unavailable("the time", &network, async |store| store.now().await),
     );

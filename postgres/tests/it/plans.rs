@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetterDecision, Due, EventId, EventStore as _, ExpectedVersion,
-    Fingerprint, Firing, Lease, LeaseAction, LeaseRound, MessageId, NewOutboxRow, NewTimer,
-    OutboxKind, Position, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, Snapshot,
-    TimerChange, TimerQueue, TimerSettlement, Verdict, Version, WorkQueues as _,
+    AppendOutcome, ArmedTimer, Checkpoint, CheckpointAdvance, DeadLetterDecision, Due, EventId,
+    EventStore as _, ExpectedVersion, Fingerprint, Lease, LeaseAction, LeaseRequest, MessageId,
+    NewOutboxRow, NewTimer, OutboxKind, OutboxMessage, Position, Queue, QueueChange, QueuePosition,
+    Settlement, Snapshot, TimerChange, TimerQueue, TimerSettlement, Version, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
@@ -41,12 +41,12 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
         })
     };
     let mut first =
-        append(order.as_str(), exact(0), &[round, round + 1]).with_marks(vec![mark(round, 0, 2)]);
+        append(order.as_str(), exact(0), &[round, round + 1]).with_inbox(vec![mark(round, 0, 2)]);
     first.timers = vec![timer("t"), timer("u")];
     let verdict = commit(store, &first).await;
     assert_eq!(commit(store, &first).await, verdict);
-    let duplicate = append(order.as_str(), exact(2), &[1]).with_marks(vec![mark(round, 0, 1)]);
-    assert!(matches!(commit(store, &duplicate).await, Verdict::Duplicate(_)));
+    let duplicate = append(order.as_str(), exact(2), &[1]).with_inbox(vec![mark(round, 0, 1)]);
+    assert!(matches!(commit(store, &duplicate).await, AppendOutcome::Duplicate(_)));
     let mut second = append(order.as_str(), ExpectedVersion::Exists, &[]);
     second.timers = vec![TimerChange::Cancel { id: "t".to_owned() }];
     commit(store, &second).await;
@@ -62,9 +62,9 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
     store.override_event(&order, Version::new(1), &content("order.placed", b"")).await.unwrap();
     store.load_events(&order, Version::ZERO).try_collect::<Vec<_>>().await.unwrap();
     store.load_with_snapshot(&order, Fingerprint(1)).try_collect::<Vec<_>>().await.unwrap();
-    store.read_log(&Position::beginnings(3), 10).await.unwrap();
+    store.read_log(&Position::start_positions(3), 10).await.unwrap();
     store.heads().await.unwrap();
-    store.load_mark(&order, MessageId(Uuid::from_u128(round))).await.unwrap();
+    store.load_inbox_entry(&order, MessageId(Uuid::from_u128(round))).await.unwrap();
     store.erase_stream(&order).await.unwrap();
     let end = EventId(Uuid::from_u128(round + 3));
     store.close_stream(&order, Version::new(4), end).await.unwrap();
@@ -80,7 +80,7 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
         _ => (lease.clone(), action),
     });
     let ttl = Duration::from_secs(60);
-    let turn = LeaseRound {
+    let turn = LeaseRequest {
         holder,
         workers: vec![worker.clone()],
         ttl,
@@ -93,8 +93,8 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
     let queue = Queue { partition: 0, kind: OutboxKind::Dispatch, target: "payment".to_owned() };
     let order = (0..).map(|n| stream(&format!("late-{round}-{n}")));
     let order = order.into_iter().find(|order| store.log().partition_of(order) == 0).unwrap();
-    let queued = |n: u128| QueuedRow {
-        stream: order.clone(),
+    let queued = |n: u128| OutboxMessage {
+        sender: order.clone(),
         row: NewOutboxRow {
             id: Uuid::from_u128(round + n),
             kind: OutboxKind::Dispatch,
@@ -105,11 +105,11 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
         },
     };
     let to = Checkpoint { partition: 0, offset: u64::try_from(round).unwrap(), event_id: None };
-    let advance = Advance { name: "policy".to_owned(), lease: lease.clone(), to };
+    let advance = CheckpointAdvance { name: "policy".to_owned(), lease: lease.clone(), to };
     let rows = [queued(0), queued(1), queued(2), queued(3)];
     assert!(store.enqueue(0, &rows, Some(&advance)).await.unwrap());
     store.load_checkpoints("policy").await.unwrap();
-    let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], 10).await.unwrap();
+    let rows = store.read_outbox(&[(queue.clone(), QueuePosition::default())], 10).await.unwrap();
     store.queued_streams(&queue).await.unwrap();
     store.count_waiting(std::slice::from_ref(&queue), 10).await.unwrap();
     store.summarize_queues(10).await.unwrap();
@@ -121,13 +121,13 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
     let settlements = rows.iter().rev().zip(changes).map(|(row, change)| Settlement {
         lease: lease.clone(),
         queue: queue.clone(),
-        place: row.place,
+        position: row.position,
         change,
     });
     store.settle(0, &settlements.collect::<Vec<_>>()).await.unwrap();
 
     let firing =
-        |id: &str| Firing { id: id.to_owned(), arming: (MessageId(Uuid::from_u128(round)), 0) };
+        |id: &str| ArmedTimer { id: id.to_owned(), arming: (MessageId(Uuid::from_u128(round)), 0) };
     let mut armed = append(order.as_str(), exact(0), &[round + 50]);
     armed.timers = ["t", "u", "v"]
         .map(|id| {
@@ -141,31 +141,32 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
         })
         .to_vec();
     commit(store, &armed).await;
-    let mut fired = append(order.as_str(), exact(1), &[]).with_marks(vec![mark(round + 60, 0, 0)]);
-    fired.fires = vec![firing("t")];
+    let mut fired = append(order.as_str(), exact(1), &[]).with_inbox(vec![mark(round + 60, 0, 0)]);
+    fired.fired_timers = vec![firing("t")];
     commit(store, &fired).await;
-    fired.marks[0].message_id = MessageId(Uuid::from_u128(round + 61));
-    assert_eq!(commit(store, &fired).await, Verdict::Void(vec![0]));
+    fired.inbox[0].message_id = MessageId(Uuid::from_u128(round + 61));
+    assert_eq!(commit(store, &fired).await, AppendOutcome::StaleTimers(vec![0]));
     let timers = TimerQueue { partition: 0, category: "late".to_owned() };
     assert!(!store.due_timers(&[timers], 10).await.unwrap().timers.is_empty());
     let settlements = [("u", failed()), ("v", parked(Some("no")))].map(|(id, change)| {
-        TimerSettlement { lease: lease.clone(), stream: order.clone(), firing: firing(id), change }
+        TimerSettlement { lease: lease.clone(), stream: order.clone(), timer: firing(id), change }
     });
     store.settle_timers(0, &settlements).await.unwrap();
 
     let letters = store.dead_letters(None, 10).await.unwrap();
     let first = &letters[0];
-    store.dead_letters(Some((first.queue.clone(), first.place)), 10).await.unwrap();
+    store.dead_letters(Some((first.queue.clone(), first.position)), 10).await.unwrap();
     let all = letters.iter().map(|letter| letter.queue.clone()).collect::<Vec<_>>();
-    for (letter, decision) in
-        letters.iter().zip([DeadLetterDecision::Redrive, DeadLetterDecision::Refuse].iter().cycle())
+    for (letter, decision) in letters
+        .iter()
+        .zip([DeadLetterDecision::Redrive, DeadLetterDecision::Discard].iter().cycle())
     {
-        store.decide_dead_letter(0, letter.queued.row.id, *decision).await.unwrap();
+        store.decide_dead_letter(0, letter.message.row.id, *decision).await.unwrap();
     }
     for letter in store.decided_dead_letters(&all, 100).await.unwrap() {
         store.resolve_dead_letter(&lease, &letter, &[queued(5)]).await.unwrap();
     }
-    store.prune_marks(0, Duration::ZERO, 1).await.unwrap();
+    store.prune_inbox(0, Duration::ZERO, 1).await.unwrap();
     store.erase_stream(&order).await.unwrap();
 }
 

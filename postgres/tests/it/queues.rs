@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    DeadLetterDecision, EventStore as _, ExpectedVersion, OutboxKind, Queue, QueueChange,
-    QueuePlace, QueuedRow, Settlement, WorkQueues as _,
+    DeadLetterDecision, EventStore as _, ExpectedVersion, OutboxKind, OutboxMessage, Queue,
+    QueueChange, QueuePosition, Settlement, WorkQueues as _,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep};
@@ -42,13 +42,13 @@ async fn a_reader_of_a_queue_misses_nothing() {
                     let mut step = queued(n + (1 << 64));
                     step.row.target = other.target.clone();
                     store.enqueue(0, &[step], None).await.unwrap();
-                    let after = [(other.clone(), QueuePlace::default())];
+                    let after = [(other.clone(), QueuePosition::default())];
                     let step = store.read_outbox(&after, 1).await.unwrap().remove(0);
                     let change = QueueChange::Done(vec![queued(n)]);
                     let settlement = Settlement {
                         lease: lease.clone(),
                         queue: other,
-                        place: step.place,
+                        position: step.position,
                         change,
                     };
                     let settled = store.settle(0, slice::from_ref(&settlement)).await.unwrap();
@@ -62,13 +62,13 @@ async fn a_reader_of_a_queue_misses_nothing() {
     let writers = futures_util::future::join_all(writers.collect::<Vec<_>>());
     let reader = async {
         let mut seen = Vec::new();
-        let mut place = QueuePlace::default();
+        let mut place = QueuePosition::default();
         let deadline = Instant::now() + Duration::from_secs(60);
         while seen.len() < usize::try_from(WRITERS * EACH).unwrap() && Instant::now() < deadline {
             for row in stores[1].read_outbox(&[(queue(), place)], 7).await.unwrap() {
-                assert!(row.place > place, "places rise");
-                place = row.place;
-                seen.push(row.queued.row.id.as_u128());
+                assert!(row.position > place, "places rise");
+                place = row.position;
+                seen.push(row.message.row.id.as_u128());
             }
         }
         seen
@@ -120,11 +120,11 @@ async fn rows_that_are_being_erased_are_settled_all_the_same() {
     assert_eq!(settle.await.unwrap(), [true; 3]);
     let left = read(&store).await;
     assert_eq!(left.len(), 1);
-    assert_eq!((left[0].place, left[0].attempts), (rows[1].place, 3));
+    assert_eq!((left[0].position, left[0].attempts), (rows[1].position, 3));
     assert!(left[0].wait > Duration::from_secs(50) && left[0].wait <= Duration::from_secs(60));
     let letters = store.dead_letters(None, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
-    for queued in [&left[0].queued, &letters[0].queued] {
+    for queued in [&left[0].message, &letters[0].message] {
         assert_eq!((&*queued.row.content.name, &*queued.row.metadata), (ERASED, ""));
     }
 }
@@ -136,7 +136,7 @@ async fn dead_letters_are_listed_in_order_of_queues() {
     let store = database.store(1).await;
     let lease = hold(&store).await;
     let kinds = [OutboxKind::Send, OutboxKind::Call, OutboxKind::Policy, OutboxKind::Dispatch];
-    let rows: Vec<QueuedRow> = (1..=12)
+    let rows: Vec<OutboxMessage> = (1..=12)
         .map(|n| {
             let mut queued = queued(n);
             queued.row.kind = kinds[usize::try_from(n).unwrap() % kinds.len()];
@@ -145,9 +145,9 @@ async fn dead_letters_are_listed_in_order_of_queues() {
         })
         .collect();
     store.enqueue(0, &rows, None).await.unwrap();
-    for QueuedRow { row, .. } in &rows {
+    for OutboxMessage { row, .. } in &rows {
         let queue = Queue { partition: 0, kind: row.kind, target: row.target.clone() };
-        let after = [(queue.clone(), QueuePlace::default())];
+        let after = [(queue.clone(), QueuePosition::default())];
         for row in store.read_outbox(&after, 10).await.unwrap() {
             let park = settlement(&lease, &row, parked(Some("no")));
             let park = Settlement { queue: queue.clone(), ..park };
@@ -156,13 +156,13 @@ async fn dead_letters_are_listed_in_order_of_queues() {
     }
     let all = store.dead_letters(None, 100).await.unwrap();
     assert_eq!(all.len(), 12);
-    assert!(all.is_sorted_by_key(|letter| (letter.queue.clone(), letter.place)));
+    assert!(all.is_sorted_by_key(|letter| (letter.queue.clone(), letter.position)));
     let mut paged = Vec::new();
     let mut after = None;
     loop {
         let page = store.dead_letters(after, 5).await.unwrap();
         let Some(last) = page.last() else { break };
-        after = Some((last.queue.clone(), last.place));
+        after = Some((last.queue.clone(), last.position));
         paged.extend(page);
     }
     assert_eq!(paged, all);
@@ -205,6 +205,6 @@ async fn places_rise_when_the_sequence_was_lost() {
     database.pool().execute("alter sequence outbox_sequence restart").await.unwrap();
     let store = database.store(1).await;
     store.enqueue(0, &[queued(4)], None).await.unwrap();
-    let ids: Vec<u128> = read(&store).await.iter().map(|r| r.queued.row.id.as_u128()).collect();
+    let ids: Vec<u128> = read(&store).await.iter().map(|r| r.message.row.id.as_u128()).collect();
     assert_eq!(ids, [1, 2, 3, 4]);
 }

@@ -211,7 +211,7 @@ async fn a_copied_database_is_refused_until_it_is_adopted() {
     commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
     let read = Checkpoint { partition: 0, offset: 7, event_id: None };
     let name = format!("{}-commands/back-commands", store.log().id);
-    store.keep_checkpoints(&name, std::slice::from_ref(&read)).await.unwrap();
+    store.save_checkpoints(&name, std::slice::from_ref(&read)).await.unwrap();
     let log = store.log();
     drop(store);
     let admin = database.url().replace(database.name(), "postgres");

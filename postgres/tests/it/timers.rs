@@ -1,7 +1,7 @@
 //! Timers that are fired, replaced and parked at once.
 
 use composable_rust_core::{
-    Append, Due, ExpectedVersion, TimerSettlement, Timestamp, Verdict, WorkQueues as _,
+    Append, AppendOutcome, Due, ExpectedVersion, TimerSettlement, Timestamp, WorkQueues as _,
 };
 use sqlx::Executor as _;
 
@@ -26,18 +26,18 @@ async fn a_timer_fires_once_or_is_replaced() {
                 }
                 commit(&stores[usize::from(n % 3 == 0)], &next).await
             });
-        assert!(matches!(next, Verdict::Committed { .. }), "{next:?}");
+        assert!(matches!(next, AppendOutcome::Committed { .. }), "{next:?}");
         match (&one, &other) {
-            (Verdict::Committed { .. }, Verdict::Void(which))
-            | (Verdict::Void(which), Verdict::Committed { .. }) => {
+            (AppendOutcome::Committed { .. }, AppendOutcome::StaleTimers(which))
+            | (AppendOutcome::StaleTimers(which), AppendOutcome::Committed { .. }) => {
                 assert_eq!(which, &[0]);
                 fired += 1;
             }
-            (Verdict::Void(_), Verdict::Void(_)) => void += 1,
+            (AppendOutcome::StaleTimers(_), AppendOutcome::StaleTimers(_)) => void += 1,
             both => panic!("{both:?}"),
         }
         let due = stores[0].due_timers(&[timer_queue()], 10).await.unwrap();
-        let firings: Vec<_> = due.timers.into_iter().map(|timer| timer.firing).collect();
+        let firings: Vec<_> = due.timers.into_iter().map(|timer| timer.timer).collect();
         assert_eq!(firings, [firing(n + 1)]);
     }
     println!("{fired} fired, {void} were replaced");
@@ -56,7 +56,7 @@ async fn a_timer_fires_or_is_parked() {
         let park = TimerSettlement {
             lease: lease.clone(),
             stream: stream("order-1"),
-            firing: firing(n),
+            timer: firing(n),
             change: parked(Some("no")),
         };
         let before = store.dead_letters(None, 1_000).await.unwrap().len();
@@ -67,8 +67,8 @@ async fn a_timer_fires_or_is_parked() {
         let letters = store.dead_letters(None, 1_000).await.unwrap();
         let is_parked = letters.len() > before;
         match fired {
-            Verdict::Committed { .. } => assert!(!is_parked, "both"),
-            Verdict::Void(_) => assert!(is_parked, "neither"),
+            AppendOutcome::Committed { .. } => assert!(!is_parked, "both"),
+            AppendOutcome::StaleTimers(_) => assert!(is_parked, "neither"),
             other => panic!("{other:?}"),
         }
         assert_eq!(store.due_timers(&[timer_queue()], 10).await.unwrap().timers, []);

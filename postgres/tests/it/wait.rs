@@ -15,7 +15,7 @@ async fn other_processes_are_notified() {
     let writer = database.store(3).await;
     let reader =
         database.builder().poll_interval(Duration::from_secs(600)).connect().await.unwrap();
-    let after = Position::beginnings(3);
+    let after = Position::start_positions(3);
     // Both connections are opened when first needed; what is said before that is missed.
     let warm_up = async {
         loop {

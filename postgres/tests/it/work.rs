@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Due, ExpectedVersion, Firing, Lease, LeaseAction, LeaseRound, MessageId, NewOutboxRow,
-    NewTimer, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement,
-    TimerChange, TimerQueue, WorkQueues as _,
+    Append, ArmedTimer, Due, ExpectedVersion, Lease, LeaseAction, LeaseRequest, MessageId,
+    NewOutboxRow, NewTimer, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange,
+    QueuePosition, Settlement, TimerChange, TimerQueue, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use uuid::Uuid;
@@ -33,12 +33,16 @@ pub(crate) fn row(n: u128) -> NewOutboxRow {
     }
 }
 
-pub(crate) fn queued(n: u128) -> QueuedRow {
-    QueuedRow { stream: stream("order-1"), row: row(n) }
+pub(crate) fn queued(n: u128) -> OutboxMessage {
+    OutboxMessage { sender: stream("order-1"), row: row(n) }
 }
 
-pub(crate) fn round(holder: u128, ttl: Duration, changes: Vec<(Lease, LeaseAction)>) -> LeaseRound {
-    LeaseRound {
+pub(crate) fn round(
+    holder: u128,
+    ttl: Duration,
+    changes: Vec<(Lease, LeaseAction)>,
+) -> LeaseRequest {
+    LeaseRequest {
         holder: Uuid::from_u128(holder),
         workers: vec![WORKER.to_owned()],
         ttl,
@@ -60,11 +64,11 @@ pub(crate) async fn hold(store: &PostgresEventStore) -> Lease {
 }
 
 pub(crate) async fn read(store: &PostgresEventStore) -> Vec<OutboxRow> {
-    store.read_outbox(&[(queue(), QueuePlace::default())], 1_000).await.unwrap()
+    store.read_outbox(&[(queue(), QueuePosition::default())], 1_000).await.unwrap()
 }
 
 pub(crate) fn settlement(lease: &Lease, row: &OutboxRow, change: QueueChange) -> Settlement {
-    Settlement { lease: lease.clone(), queue: queue(), place: row.place, change }
+    Settlement { lease: lease.clone(), queue: queue(), position: row.position, change }
 }
 
 pub(crate) fn done() -> QueueChange {
@@ -85,8 +89,8 @@ pub(crate) fn arm(n: u128, due: Due) -> TimerChange {
     })
 }
 
-pub(crate) fn firing(n: u128) -> Firing {
-    Firing { id: "t".to_owned(), arming: (MessageId(Uuid::from_u128(n)), 0) }
+pub(crate) fn firing(n: u128) -> ArmedTimer {
+    ArmedTimer { id: "t".to_owned(), arming: (MessageId(Uuid::from_u128(n)), 0) }
 }
 
 /// Another arming of the timer, by message `n`.
@@ -98,5 +102,9 @@ pub(crate) fn arming(n: u128) -> Append {
 /// Fires arming `n`, as message `message`.
 pub(crate) fn fires(n: u128, message: u128) -> Append {
     let marks = vec![mark(message, 0, 0)];
-    Append { fires: vec![firing(n)], marks, ..append("order-1", ExpectedVersion::Any, &[]) }
+    Append {
+        fired_timers: vec![firing(n)],
+        inbox: marks,
+        ..append("order-1", ExpectedVersion::Any, &[])
+    }
 }

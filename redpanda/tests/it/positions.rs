@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{BusPlace, Delivery as _, EventBus as _, TopicState, TopicStatus};
+use composable_rust_core::{Delivery as _, EventBus as _, TopicOffset, TopicState, TopicStatus};
 use composable_rust_redpanda::{LostPosition, RedpandaDeliveries, RedpandaEventBus};
 use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;
@@ -30,7 +30,7 @@ async fn keys(bus: &RedpandaEventBus, topic: &str) -> [String; 2] {
     for n in 0.. {
         let key = format!("k{n}");
         publish(bus, messages(topic, &key, 1)).await;
-        let place = next(&mut reader).await.place();
+        let place = next(&mut reader).await.offset();
         keys[usize::try_from(place.partition).unwrap()].get_or_insert(key);
         if let [Some(first), Some(second)] = &keys {
             return [first.clone(), second.clone()];
@@ -63,8 +63,8 @@ async fn a_lost_position_stops_its_partition_alone_unless_it_may_be_skipped() {
     let mut position = 0;
     for _ in 0..5 {
         let delivery = next(&mut reader).await;
-        if delivery.place().partition == 0 {
-            position = delivery.place().offset + 1;
+        if delivery.offset().partition == 0 {
+            position = delivery.offset().offset + 1;
         }
         delivery.acknowledge().await.unwrap();
     }
@@ -81,7 +81,7 @@ async fn a_lost_position_stops_its_partition_alone_unless_it_may_be_skipped() {
     publish(&bus, messages(&topic, &other, 1)).await;
     loop {
         let delivery = next(&mut reader).await;
-        assert_eq!(delivery.place().partition, 1, "the other partition goes on");
+        assert_eq!(delivery.offset().partition, 1, "the other partition goes on");
         if *delivery.message() == message(&topic, &other, 0) {
             break;
         }
@@ -99,7 +99,8 @@ async fn a_lost_position_stops_its_partition_alone_unless_it_may_be_skipped() {
     let lenient = settings.lost_position(LostPosition::Beginning).connect().await.unwrap();
     drop(reader);
     let mut reader = subscribe(&lenient, &group, &topic).await;
-    while next(&mut reader).await.place() != (BusPlace { partition: 0, offset: position + 3 }) {}
+    while next(&mut reader).await.offset() != (TopicOffset { partition: 0, offset: position + 3 }) {
+    }
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ async fn foreign_topics_are_read_as_they_are() {
     let bus = settings.connect().await.unwrap();
     let (topic, group) = (unique("legacy"), unique("billing"));
     let mut reader =
-        bus.subscribe_foreign(&group, std::slice::from_ref(&topic), &[]).await.unwrap();
+        bus.subscribe_external(&group, std::slice::from_ref(&topic), &[]).await.unwrap();
     let told = tokio::time::timeout(Duration::from_secs(60), reader.next()).await.unwrap();
     assert!(told.unwrap().is_err(), "it is missing");
     assert_eq!(partitions(&topic), 0);
@@ -189,7 +189,7 @@ async fn what_is_too_large_for_its_topic_is_told_apart() {
     let bus = builder(&brokers()).compression(Compression::None).connect().await.unwrap();
     let of = |bytes| BusMessage { payload: vec![b'x'; bytes], ..message(&topic, "k", 0) };
     let refused = bus.publish(of(3_000)).await;
-    assert!(matches!(refused, Err(PublishError::Refused(_))), "{refused:?}");
+    assert!(matches!(refused, Err(PublishError::Rejected(_))), "{refused:?}");
     bus.publish(of(1_000)).await.unwrap();
 
     // Those that are published at the same time are not refused with it.

@@ -7,16 +7,16 @@ use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
 
 use super::{AppBuilder, Registration};
 use crate::Settings;
-use crate::work::Source;
+use crate::work::PolicySource;
 
 /// A shorter lease would be renewed without pause.
-const LEAST_LEASE: Duration = Duration::from_millis(100);
+const MIN_LEASE_TTL: Duration = Duration::from_millis(100);
 
 /// An append whose outcome is unknown must be recognised when it is sent again.
-const LEAST_MARKS: Duration = Duration::from_secs(3_600);
+const MIN_INBOX_RETENTION: Duration = Duration::from_secs(3_600);
 
 /// A longer one would keep the work of a process that is gone from the others for too long.
-const MOST_LEASE: Duration = Duration::from_secs(3_600);
+const MAX_LEASE_TTL: Duration = Duration::from_secs(3_600);
 
 /// Names and beginnings of names that the framework's own queues, leases and consumer groups have.
 const RESERVED_NAMES: [&str; 3] = ["commands", "relay", "send"];
@@ -47,46 +47,36 @@ impl AppBuilder {
         self.check_names(&mut problems);
         self.check_replies(&names, &mut problems);
         self.check_bus(&names, &mut problems);
-        let Settings {
-            mailbox,
-            drain,
-            live_instances,
-            loads,
-            writer_queue,
-            batch_appends,
-            batch_bytes,
-            max_payload,
-            dispatches,
-            queue_rows,
-            ..
-        } = self.settings;
+        let settings = &self.settings;
         let limits = [
-            ("mailbox", mailbox),
-            ("drain", drain),
-            ("live_instances", live_instances),
-            ("loads", loads),
-            ("writer_queue", writer_queue),
-            ("batch_appends", batch_appends),
-            ("batch_bytes", batch_bytes),
-            ("max_payload", max_payload),
-            ("dispatches", dispatches),
-            ("queue_rows", queue_rows),
+            ("mailbox_capacity", settings.mailbox_capacity),
+            ("max_commands_per_append", settings.max_commands_per_append),
+            ("max_live_instances", settings.max_live_instances),
+            ("max_concurrent_loads", settings.max_concurrent_loads),
+            ("writer_queue_capacity", settings.writer_queue_capacity),
+            ("max_appends_per_batch", settings.max_appends_per_batch),
+            ("max_bytes_per_batch", settings.max_bytes_per_batch),
+            ("max_payload_bytes", settings.max_payload_bytes),
+            ("max_concurrent_dispatches", settings.max_concurrent_dispatches),
+            ("max_waiting_rows_per_queue", settings.max_waiting_rows_per_queue),
         ];
         for (name, limit) in limits {
             if limit == 0 {
                 problems.push(format!("the setting `{name}` must be at least 1"));
             }
         }
-        if !(LEAST_LEASE..=MOST_LEASE).contains(&self.settings.lease) {
+        if !(MIN_LEASE_TTL..=MAX_LEASE_TTL).contains(&self.settings.lease_ttl) {
             problems.push(format!(
-                "the setting `lease` must be between {LEAST_LEASE:?} and {MOST_LEASE:?}"
+                "the setting `lease_ttl` must be between {MIN_LEASE_TTL:?} and {MAX_LEASE_TTL:?}"
             ));
         }
-        if self.settings.deadline.is_zero() {
-            problems.push("the setting `deadline` must be longer than zero".to_owned());
+        if self.settings.default_deadline.is_zero() {
+            problems.push("the setting `default_deadline` must be longer than zero".to_owned());
         }
-        if self.settings.keep_marks < LEAST_MARKS {
-            problems.push(format!("the setting `keep_marks` must be at least {LEAST_MARKS:?}"));
+        if self.settings.inbox_retention < MIN_INBOX_RETENTION {
+            problems.push(format!(
+                "the setting `inbox_retention` must be at least {MIN_INBOX_RETENTION:?}"
+            ));
         }
         problems
     }
@@ -97,14 +87,15 @@ impl AppBuilder {
             if !seen.insert(*name) {
                 problems.push(format!("the gateway `{name}` is registered twice"));
             }
-            if gateway.settings.concurrency == 0 {
-                problems
-                    .push(format!("the concurrency of the gateway `{name}` must be at least 1"));
+            if gateway.settings.max_concurrent_calls == 0 {
+                problems.push(format!(
+                    "`max_concurrent_calls` of the gateway `{name}` must be at least 1"
+                ));
             }
-            let (limit, lease) = (gateway.settings.time_limit, self.settings.lease);
+            let (limit, lease) = (gateway.settings.timeout, self.settings.lease_ttl);
             if limit * 3 >= lease * 2 {
                 problems.push(format!(
-                    "the time limit of the gateway `{name}`, {limit:?}, must be shorter than two \
+                    "the timeout of the gateway `{name}`, {limit:?}, must be shorter than two \
                      thirds of the lease of {lease:?}"
                 ));
             }
@@ -210,7 +201,7 @@ impl AppBuilder {
             problems.push(format!("`{name}` is served but not registered"));
         }
         for policy in &self.policies {
-            if let Source::Target(name) = &policy.source {
+            if let PolicySource::Target(name) = &policy.source {
                 if !names.contains_key(name) && !self.remote.contains(name) {
                     let policy = &policy.name;
                     problems.push(format!(
@@ -231,7 +222,7 @@ impl AppBuilder {
             }
         }
         let Some(bus) = &self.bus else {
-            let topics = self.policies.iter().any(|p| matches!(p.source, Source::Topic(_)));
+            let topics = self.policies.iter().any(|p| matches!(p.source, PolicySource::Topic(_)));
             let wanted = [
                 (!self.remote.is_empty(), "remote targets"),
                 (!self.published.is_empty(), "published events"),
@@ -244,12 +235,12 @@ impl AppBuilder {
             return;
         };
         if let Some(most) = bus.max_payload_bytes() {
-            let largest = self.settings.max_payload;
+            let largest = self.settings.max_payload_bytes;
             let sends = !self.published.is_empty() || !self.remote.is_empty();
             if sends && largest > most && largest != MAX_PAYLOAD_BYTES {
                 problems.push(format!(
                     "payloads may have {largest} bytes, but the bus takes only {most}: lower the \
-                     setting `max_payload`, or raise the limit of the bus and its broker"
+                     setting `max_payload_bytes`, or raise the limit of the bus and its broker"
                 ));
             }
         }

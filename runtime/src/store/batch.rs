@@ -54,9 +54,9 @@ impl Batch {
 
 /// An action that was reduced. Dropping it stops nothing.
 #[derive(Debug)]
-pub struct Sent(Option<Arc<Batch>>);
+pub struct SendHandle(Option<Arc<Batch>>);
 
-impl Sent {
+impl SendHandle {
     pub(super) fn new(batch: Option<Arc<Batch>>) -> Self {
         Self(batch)
     }

@@ -9,9 +9,9 @@ use composable_rust_core::{
 use tokio::sync::Notify;
 
 use super::running::Running;
-use super::shared::{Copied, Core, Shared};
+use super::shared::{CloneState, Core, StoreShared};
 use super::subscription::Listeners;
-use super::{Runnable, Store};
+use super::{ExecutableEffect, Store};
 use crate::SystemClock;
 
 /// A [`Store`] being built, with the ports that its effects go through.
@@ -36,7 +36,7 @@ pub struct StoreBuilder<R: Reducer> {
     reducer: R,
     state: R::State,
     env: R::Environment,
-    copy: Option<Copied<R::State>>,
+    copy: Option<CloneState<R::State>>,
     clock: Arc<dyn Clock>,
     event_store: Option<SharedEventStore>,
     bus: Option<SharedEventBus>,
@@ -44,7 +44,7 @@ pub struct StoreBuilder<R: Reducer> {
     subscription_buffer: usize,
 }
 
-impl<R: Runnable> StoreBuilder<R> {
+impl<R: ExecutableEffect> StoreBuilder<R> {
     pub(super) fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
         Self {
             reducer,
@@ -117,7 +117,7 @@ impl<R: Runnable> StoreBuilder<R> {
             recorded: Listeners::none(),
             changed: None,
         };
-        Store::from_shared(Shared {
+        Store::from_shared(StoreShared {
             reducer: self.reducer,
             env: self.env,
             copy: self.copy,

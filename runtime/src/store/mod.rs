@@ -15,8 +15,8 @@ mod shared;
 mod shutdown;
 mod subscription;
 
-pub use batch::Sent;
+pub use batch::SendHandle;
 pub use builder::StoreBuilder;
 pub use error::{ActionError, EffectError, SendRejected, StoreClosed, UnsupportedEffect};
-pub use reducer_store::{Runnable, Store};
+pub use reducer_store::{ExecutableEffect, Store};
 pub use subscription::{Lagged, Subscription};

@@ -15,7 +15,7 @@ use super::subscription::Listeners;
 
 /// One thing that runs.
 pub(super) struct Job<A> {
-    pub(super) ticket: Ticket<A>,
+    pub(super) ticket: EffectTicket<A>,
     pub(super) registration: AbortRegistration,
     pub(super) work: Work<A>,
 }
@@ -29,7 +29,7 @@ pub(super) enum Work<A> {
 }
 
 /// A job's entry in the list of what runs. Given back when the job is over.
-pub(super) struct Ticket<A> {
+pub(super) struct EffectTicket<A> {
     pub(super) number: usize,
     pub(super) abort: AbortHandle,
     pub(super) batch: Arc<Batch>,
@@ -43,10 +43,10 @@ struct Sequence<A> {
     scope: Option<Arc<Scope>>,
     /// The sequence of whose present step it is part.
     step: Option<Arc<Sequence<A>>>,
-    progress: Mutex<Progress<A>>,
+    progress: Mutex<SequenceProgress<A>>,
 }
 
-struct Progress<A> {
+struct SequenceProgress<A> {
     rest: std::vec::IntoIter<Effect<A>>,
     /// Parts of the present step that are not over.
     pending: usize,
@@ -74,7 +74,7 @@ impl<A> Planner<'_, A> {
     }
 
     /// A job is over. If its step is, the next one of its sequence starts.
-    pub(super) fn leave(&mut self, ticket: &Ticket<A>, failed: bool) {
+    pub(super) fn leave(&mut self, ticket: &EffectTicket<A>, failed: bool) {
         if let Some(sequence) = &ticket.step {
             self.part_over(sequence, failed);
         }
@@ -154,7 +154,8 @@ impl<A> Planner<'_, A> {
             sequence.progress().pending += 1;
         }
         let (number, abort, registration) = self.running.enter(scope, due);
-        let ticket = Ticket { number, abort, batch, scope: scope.cloned(), step: step.cloned() };
+        let ticket =
+            EffectTicket { number, abort, batch, scope: scope.cloned(), step: step.cloned() };
         self.jobs.push(Job { ticket, registration, work });
     }
 
@@ -167,7 +168,7 @@ impl<A> Planner<'_, A> {
         if let Some(sequence) = step {
             sequence.progress().pending += 1;
         }
-        let progress = Progress { rest: steps.into_iter(), pending: 0, failed: false };
+        let progress = SequenceProgress { rest: steps.into_iter(), pending: 0, failed: false };
         let sequence =
             Sequence { scope: scope.cloned(), step: step.cloned(), progress: Mutex::new(progress) };
         self.advance(&Arc::new(sequence));
@@ -195,7 +196,7 @@ impl<A> Planner<'_, A> {
 }
 
 impl<A> Sequence<A> {
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress<A>> {
+    fn progress(&self) -> std::sync::MutexGuard<'_, SequenceProgress<A>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

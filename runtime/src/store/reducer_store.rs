@@ -7,9 +7,9 @@ use std::sync::Arc;
 use composable_rust_core::{AnyMessage, Reducer};
 use tokio::sync::watch;
 
-use super::shared::Shared;
+use super::shared::StoreShared;
 use super::subscription::Subscription;
-use super::{ActionError, Sent, StoreBuilder, StoreClosed};
+use super::{ActionError, SendHandle, StoreBuilder, StoreClosed};
 
 /// A reducer that a [`Store`] can run: its state and its actions are `Clone + Send + 'static`, it
 /// and its environment `Send + Sync + 'static`. Implemented for every such reducer.
@@ -18,7 +18,7 @@ use super::{ActionError, Sent, StoreBuilder, StoreClosed};
     note = "it runs any `Reducer` that is `Send + Sync + 'static` with state and actions that are \
             `Clone + Send + 'static` and an environment that is `Send + Sync + 'static`"
 )]
-pub trait Runnable:
+pub trait ExecutableEffect:
     Reducer<
         State: Clone + Send + 'static,
         Action: Clone + Send + 'static,
@@ -29,7 +29,7 @@ pub trait Runnable:
 {
 }
 
-impl<R> Runnable for R
+impl<R> ExecutableEffect for R
 where
     R: Reducer + Send + Sync + 'static,
     R::State: Clone + Send + 'static,
@@ -55,7 +55,7 @@ where
 ///   happened: the state is restored from a copy made before. So the state is cloned for each
 ///   action: keep large parts in persistent collections, or choose
 ///   [`poison_on_panic`](StoreBuilder::poison_on_panic).
-/// - A failed effect is logged, and reported by [`Sent::finished`].
+/// - A failed effect is logged, and reported by [`SendHandle::finished`].
 ///
 /// Nothing survives the process, and so durable effects (`dispatch`, `tell`, `call`) are refused:
 /// run the aggregate by a `Handle`.
@@ -101,10 +101,10 @@ where
 /// # }
 /// ```
 pub struct Store<R: Reducer> {
-    pub(super) shared: Arc<Shared<R>>,
+    pub(super) shared: Arc<StoreShared<R>>,
 }
 
-impl<R: Runnable> Store<R> {
+impl<R: ExecutableEffect> Store<R> {
     /// Runs `reducer` from `state` on, with the system's clock and without other ports.
     pub fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
         Self::builder(reducer, state, env).build()
@@ -115,12 +115,12 @@ impl<R: Runnable> Store<R> {
         StoreBuilder::new(reducer, state, env)
     }
 
-    pub(super) fn from_shared(shared: Shared<R>) -> Self {
+    pub(super) fn from_shared(shared: StoreShared<R>) -> Self {
         Self { shared: Arc::new(shared) }
     }
 
     /// Reduces `action` and starts its effects. Returns when it is reduced; wait for the effects
-    /// with [`Sent::finished`].
+    /// with [`SendHandle::finished`].
     ///
     /// Waits while too many effects are running ([`StoreBuilder::max_effects`]). So an effect
     /// should not send from inside its future, where it holds the room it waits for, but bring its
@@ -141,7 +141,7 @@ impl<R: Runnable> Store<R> {
     /// # Example: a rejection, typed
     ///
     /// ```
-    /// # use composable_rust_core::{EventSourced, prelude::*};
+    /// # use composable_rust_core::{AggregateReducer, prelude::*};
     /// # use composable_rust_runtime::Store;
     /// # use serde::{Deserialize, Serialize};
     /// # #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -163,7 +163,7 @@ impl<R: Runnable> Store<R> {
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = Store::new(EventSourced::<Door>::new("front".parse()?), Door::default(), ());
+    /// let store = Store::new(AggregateReducer::<Door>::new("front".parse()?), Door::default(), ());
     /// store.send(DoorCommand::Open).await?;
     ///
     /// let refused = store.send(DoorCommand::Open).await.unwrap_err();
@@ -171,7 +171,7 @@ impl<R: Runnable> Store<R> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn send(&self, action: R::Action) -> Result<Sent, ActionError> {
+    pub async fn send(&self, action: R::Action) -> Result<SendHandle, ActionError> {
         let mut waited = false;
         loop {
             {
@@ -297,7 +297,7 @@ impl<R: Runnable> Store<R> {
     }
 
     /// The events that aggregates record from now on, in order, as an
-    /// [`EventSourced`](composable_rust_core::EventSourced) reducer reports them; they are applied
+    /// [`AggregateReducer`](composable_rust_core::AggregateReducer) reducer reports them; they are applied
     /// already. Otherwise as [`actions`](Self::actions).
     pub fn recorded(&self) -> Subscription<AnyMessage> {
         self.shared.lock().recorded.subscribe(self.shared.subscription_buffer)

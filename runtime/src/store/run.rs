@@ -9,12 +9,12 @@ use composable_rust_core::{BusMessage, DatabaseEffect, Due, Effects, EventBus as
 use futures_util::future::{Abortable, BoxFuture, FutureExt as _};
 
 use super::error::panic_message;
-use super::planner::{Job, Planner, Ticket, Work};
-use super::shared::Shared;
-use super::{ActionError, EffectError, Runnable, UnsupportedEffect, ports};
+use super::planner::{EffectTicket, Job, Planner, Work};
+use super::shared::StoreShared;
+use super::{ActionError, EffectError, ExecutableEffect, UnsupportedEffect, ports};
 
 /// How a job ended.
-enum Ended<A> {
+enum EffectOutcome<A> {
     /// Perhaps with an action to be reduced.
     Done(Option<A>),
     Cancelled,
@@ -22,20 +22,20 @@ enum Ended<A> {
 }
 
 /// Gives the ticket back also when the task is dropped, by a runtime that ends.
-struct Seated<R: Runnable> {
-    shared: Arc<Shared<R>>,
-    ticket: Option<Ticket<R::Action>>,
+struct SlotGuard<R: ExecutableEffect> {
+    shared: Arc<StoreShared<R>>,
+    ticket: Option<EffectTicket<R::Action>>,
 }
 
-impl<R: Runnable> Seated<R> {
-    fn leave(mut self, ended: Ended<R::Action>) {
+impl<R: ExecutableEffect> SlotGuard<R> {
+    fn leave(mut self, ended: EffectOutcome<R::Action>) {
         if let Some(ticket) = self.ticket.take() {
             self.shared.leave(&ticket, ended);
         }
     }
 }
 
-impl<R: Runnable> Drop for Seated<R> {
+impl<R: ExecutableEffect> Drop for SlotGuard<R> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let error = if std::thread::panicking() {
@@ -43,7 +43,7 @@ impl<R: Runnable> Drop for Seated<R> {
             } else {
                 EffectError::ShutDown
             };
-            self.shared.leave(&ticket, Ended::Failed(error));
+            self.shared.leave(&ticket, EffectOutcome::Failed(error));
         }
     }
 }
@@ -55,11 +55,11 @@ enum Task<A> {
     Other(BoxFuture<'static, Result<Option<A>, EffectError>>),
 }
 
-impl<R: Runnable> Shared<R> {
+impl<R: ExecutableEffect> StoreShared<R> {
     /// Starts `jobs`. Clocks start to run at once.
     pub(super) fn start(self: &Arc<Self>, jobs: Vec<Job<R::Action>>) {
         for Job { ticket, registration, work } in jobs {
-            let seated = Seated { shared: Arc::clone(self), ticket: Some(ticket) };
+            let seated = SlotGuard { shared: Arc::clone(self), ticket: Some(ticket) };
             let task = self.task(work);
             tokio::spawn(async move {
                 let work = async {
@@ -74,12 +74,12 @@ impl<R: Runnable> Shared<R> {
                 };
                 let work = Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration);
                 let ended = match work.await {
-                    Ok(Ok(Ok(action))) => Ended::Done(action),
-                    Ok(Ok(Err(error))) => Ended::Failed(error),
-                    Ok(Err(panic)) => {
-                        Ended::Failed(EffectError::Panicked { message: panic_message(&*panic) })
-                    }
-                    Err(_) => Ended::Cancelled,
+                    Ok(Ok(Ok(action))) => EffectOutcome::Done(action),
+                    Ok(Ok(Err(error))) => EffectOutcome::Failed(error),
+                    Ok(Err(panic)) => EffectOutcome::Failed(EffectError::Panicked {
+                        message: panic_message(&*panic),
+                    }),
+                    Err(_) => EffectOutcome::Cancelled,
                 };
                 seated.leave(ended);
             });
@@ -129,15 +129,15 @@ impl<R: Runnable> Shared<R> {
 
     /// A job is over. The action that it brings back is reduced, unless the job was cancelled
     /// meanwhile, and what follows starts, in one step. It never waits for room.
-    fn leave(self: &Arc<Self>, ticket: &Ticket<R::Action>, ended: Ended<R::Action>) {
+    fn leave(self: &Arc<Self>, ticket: &EffectTicket<R::Action>, ended: EffectOutcome<R::Action>) {
         let mut core = self.lock();
         let before = core.running.len();
         let stopped = core.running.is_stopped(ticket.number);
         let mut effects = Effects::none();
         let failure = match ended {
             _ if stopped => Some(EffectError::ShutDown),
-            Ended::Failed(error) => Some(error),
-            Ended::Done(Some(action)) if !ticket.abort.is_aborted() => {
+            EffectOutcome::Failed(error) => Some(error),
+            EffectOutcome::Done(Some(action)) if !ticket.abort.is_aborted() => {
                 match self.reduce(&mut core, action) {
                     Ok(follows) => {
                         effects = follows;
@@ -146,7 +146,7 @@ impl<R: Runnable> Shared<R> {
                     Err(error) => Some(error.into()),
                 }
             }
-            Ended::Done(_) | Ended::Cancelled => None,
+            EffectOutcome::Done(_) | EffectOutcome::Cancelled => None,
         };
         let mut planner = self.planner(&mut core, Some(Arc::clone(&ticket.batch)));
         planner.plan_all(effects);

@@ -31,7 +31,7 @@ impl Scope {
 
 /// What is kept of one running effect.
 #[derive(Debug)]
-struct Seat {
+struct EffectSlot {
     abort: AbortHandle,
     /// When a delay ends.
     due: Option<Timestamp>,
@@ -49,7 +49,7 @@ struct Named {
 #[derive(Debug, Default)]
 pub(super) struct Running {
     /// By number; those of `free` are empty.
-    seats: Vec<Option<Seat>>,
+    seats: Vec<Option<EffectSlot>>,
     free: Vec<usize>,
     /// Each has members, except while one is being planned.
     ids: BTreeMap<EffectId, Named>,
@@ -87,7 +87,7 @@ impl Running {
         if Scope::is_cancelled(scope) {
             abort.abort();
         }
-        let mut seat = Seat { abort: abort.clone(), due, stopped: false };
+        let mut seat = EffectSlot { abort: abort.clone(), due, stopped: false };
         if self.deadline.is_some_and(|deadline| seat.outlasts(deadline)) {
             self.stopped += seat.stop();
         }
@@ -162,7 +162,7 @@ impl Running {
     }
 }
 
-impl Seat {
+impl EffectSlot {
     fn outlasts(&self, deadline: Timestamp) -> bool {
         self.due.is_some_and(|due| due > deadline)
     }

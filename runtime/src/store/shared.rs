@@ -8,21 +8,21 @@ use composable_rust_core::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::batch::{Batch, Sent};
+use super::batch::{Batch, SendHandle};
 use super::error::panic_message;
 use super::planner::Planner;
 use super::running::Running;
 use super::subscription::Listeners;
-use super::{ActionError, Runnable, SendRejected, UnsupportedEffect};
+use super::{ActionError, ExecutableEffect, SendRejected, UnsupportedEffect};
 
 /// How a state is copied.
-pub(super) type Copied<S> = fn(&S) -> S;
+pub(super) type CloneState<S> = fn(&S) -> S;
 
-pub(super) struct Shared<R: Reducer> {
+pub(super) struct StoreShared<R: Reducer> {
     pub(super) reducer: R,
     pub(super) env: R::Environment,
     /// For the copy before each reduction; `None` to poison instead.
-    pub(super) copy: Option<Copied<R::State>>,
+    pub(super) copy: Option<CloneState<R::State>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) event_store: Option<SharedEventStore>,
     pub(super) bus: Option<SharedEventBus>,
@@ -55,23 +55,23 @@ impl<R: Reducer> Core<R> {
     }
 }
 
-impl<R: Reducer> Shared<R> {
+impl<R: Reducer> StoreShared<R> {
     /// User code that panics under the lock is dealt with where it is called.
     pub(super) fn lock(&self) -> MutexGuard<'_, Core<R>> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<R: Runnable> Shared<R> {
+impl<R: ExecutableEffect> StoreShared<R> {
     /// Reduces an action from outside and starts what follows.
     pub(super) fn accept(
         self: &Arc<Self>,
         mut core: MutexGuard<'_, Core<R>>,
         action: R::Action,
-    ) -> Result<Sent, ActionError> {
+    ) -> Result<SendHandle, ActionError> {
         let effects = self.reduce(&mut core, action)?;
         if effects.is_empty() {
-            return Ok(Sent::new(None));
+            return Ok(SendHandle::new(None));
         }
         let mut planner = self.planner(&mut core, None);
         planner.plan_all(effects);
@@ -80,7 +80,7 @@ impl<R: Runnable> Shared<R> {
         self.start(jobs);
         match rejected {
             Some(rejection) => Err(ActionError::Rejected(SendRejected::new(rejection))),
-            None => Ok(Sent::new(batch)),
+            None => Ok(SendHandle::new(batch)),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use super::{Runnable, Store};
+use super::{ExecutableEffect, Store};
 
 /// How long a shutdown waits for what it cancelled to be gone. Only a future that blocks its thread
 /// takes longer than a moment.
 const GRACE: Duration = Duration::from_secs(1);
 
-impl<R: Runnable> Store<R> {
+impl<R: ExecutableEffect> Store<R> {
     /// Ends the store: refuses actions from outside from now on, lets running effects finish for
     /// up to `within`, then cancels the rest. Returns how many were cancelled.
     ///

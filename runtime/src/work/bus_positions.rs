@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use composable_rust_core::{
-    BusPlace, BusPosition, Checkpoint, Delivery as _, EventBus as _, EventId, EventStore as _,
-    MessageId, QueuedRow, SharedDelivery, StoreError, StreamId, Timestamp, WorkQueues as _,
+    Checkpoint, Delivery as _, EventBus as _, EventId, EventStore as _, GroupOffset, MessageId,
+    OutboxMessage, SharedDelivery, StoreError, StreamId, Timestamp, TopicOffset, WorkQueues as _,
 };
 use uuid::Uuid;
 
-use super::consumer::{Consumer, Consumes};
+use super::consumer::{Consumer, ConsumerSource};
 use super::received::served_mark;
 
 /// Why a message is parked that was delivered again when nobody knows it any more.
-const LATE: &str = "it came over the bus again when what was known of it may have been pruned \
-    (`keep_marks`): re-drive it if it was never handled, otherwise refuse it; its sender is not told";
+const LATE_REDELIVERY_ERROR: &str = "it came over the bus again when what was known of it may have been pruned \
+    (`inbox_retention`): re-drive it if it was never handled, otherwise refuse it; its sender is not told";
 
 impl Consumer {
     /// The name of the checkpoints in a topic's partitions.
@@ -22,14 +22,14 @@ impl Consumer {
     }
 
     /// How far the group has come, as the store knows it.
-    pub(super) async fn known(&self) -> Result<Vec<BusPosition>, StoreError> {
+    pub(super) async fn known(&self) -> Result<Vec<GroupOffset>, StoreError> {
         let mut known = Vec::new();
         for topic in self.topics.iter().chain(&self.once_read) {
             let kept = self.work.store().load_checkpoints(&self.checkpoints(topic)).await?;
             known.extend(kept.into_iter().map(|at| {
                 let offset = i64::try_from(at.offset).unwrap_or(i64::MAX);
-                let place = BusPlace { partition: i32::from(at.partition), offset };
-                BusPosition { topic: topic.clone(), place, published_at: at.event_id.map(time) }
+                let place = TopicOffset { partition: i32::from(at.partition), offset };
+                GroupOffset { topic: topic.clone(), at: place, published_at: at.event_id.map(time) }
             }));
         }
         Ok(known)
@@ -41,14 +41,14 @@ impl Consumer {
     pub(super) async fn subscribed(&self) -> Result<Vec<String>, StoreError> {
         let mark = |topic: &String| format!("bus/{}/{topic}/read", self.group);
         let beginning = Checkpoint { partition: 0, offset: 0, event_id: None };
-        if matches!(self.consumes, Consumes::Messages) {
+        if matches!(self.consumes, ConsumerSource::Messages) {
             for target in &self.work.served {
                 let mark = served_mark(self.work.shared.log.id, target);
-                self.work.store().keep_checkpoints(&mark, &[beginning]).await?;
+                self.work.store().save_checkpoints(&mark, &[beginning]).await?;
             }
         }
         for topic in &self.topics {
-            self.work.store().keep_checkpoints(&mark(topic), &[beginning]).await?;
+            self.work.store().save_checkpoints(&mark(topic), &[beginning]).await?;
         }
         let mut topics = self.topics.clone();
         for topic in &self.once_read {
@@ -63,7 +63,7 @@ impl Consumer {
     pub(super) async fn keep(&self, done: &[SharedDelivery]) -> Result<(), StoreError> {
         let mut ends: BTreeMap<&str, BTreeMap<u16, Checkpoint>> = BTreeMap::new();
         for delivery in done {
-            let BusPlace { partition, offset } = delivery.place();
+            let TopicOffset { partition, offset } = delivery.offset();
             // Nobody has topics of more partitions than that.
             let partition = i16::try_from(partition).ok().and_then(|p| u16::try_from(p).ok());
             if let (Some(partition), Ok(offset)) = (partition, u64::try_from(offset)) {
@@ -78,7 +78,7 @@ impl Consumer {
         }
         for (topic, ends) in ends {
             let to: Vec<_> = ends.into_values().collect();
-            self.work.store().keep_checkpoints(&self.checkpoints(topic), &to).await?;
+            self.work.store().save_checkpoints(&self.checkpoints(topic), &to).await?;
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Consumer {
                 continue;
             }
             let count = Checkpoint { partition: 0, offset: u64::from(now), event_id: None };
-            self.work.store().keep_checkpoints(&self.counts(topic), &[count]).await?;
+            self.work.store().save_checkpoints(&self.counts(topic), &[count]).await?;
             counted.insert(topic.to_owned(), now);
             if let Some(before) = before {
                 tracing::error!(
@@ -133,7 +133,7 @@ impl Consumer {
 
     /// Of each message, whether it came before and is so old that its mark may be gone.
     pub(super) async fn late(&self, batch: &[SharedDelivery]) -> Result<Vec<bool>, StoreError> {
-        let (now, age) = (self.work.shared.clock.now(), self.work.shared.settings.keep_marks);
+        let (now, age) = (self.work.shared.clock.now(), self.work.shared.settings.inbox_retention);
         let is_old = |delivery: &SharedDelivery| {
             delivery.published_at().is_some_and(|published| now.since(published) >= age)
         };
@@ -142,11 +142,11 @@ impl Consumer {
         }
         let known = self.known().await?;
         let came = |delivery: &SharedDelivery| {
-            let place = delivery.place();
+            let place = delivery.offset();
             known.iter().any(|known| {
                 known.topic == delivery.message().topic
-                    && known.place.partition == place.partition
-                    && known.place.offset >= place.offset
+                    && known.at.partition == place.partition
+                    && known.at.offset >= place.offset
             })
         };
         Ok(batch.iter().map(|delivery| is_old(delivery) && came(delivery)).collect())
@@ -154,23 +154,27 @@ impl Consumer {
 
     /// Leaves it to an operator whether messages that are late were handled before, except where
     /// the recipient still knows.
-    pub(super) async fn park(&self, late: Vec<QueuedRow>) -> Result<(), StoreError> {
+    pub(super) async fn park(&self, late: Vec<OutboxMessage>) -> Result<(), StoreError> {
         let mut unknown = Vec::new();
         for mut late in late {
             let recipient: Result<StreamId, _> = late.row.recipient.parse();
             let mark = match recipient {
-                Ok(to) => self.work.store().load_mark(&to, MessageId(late.row.id)).await?,
+                Ok(to) => self.work.store().load_inbox_entry(&to, MessageId(late.row.id)).await?,
                 Err(_) => None,
             };
             if mark.is_none() {
                 // By itself, it holds up nothing that its sender sends now.
-                late.stream = late_of(&late.stream);
+                late.sender = late_of(&late.sender);
                 unknown.push(late);
             }
         }
         for (partition, rows) in self.by_partition(unknown) {
-            tracing::error!(group = self.group, rows = rows.len(), "dead letters: {LATE}");
-            self.work.store().park(partition, &rows, LATE).await?;
+            tracing::error!(
+                group = self.group,
+                rows = rows.len(),
+                "dead letters: {LATE_REDELIVERY_ERROR}"
+            );
+            self.work.store().park(partition, &rows, LATE_REDELIVERY_ERROR).await?;
         }
         Ok(())
     }

@@ -6,27 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, BusPlace, Delivery as _, EventBus as _, EventStore as _, OutboxKind, Queue,
-    QueuedRow, SharedDelivery, StoreError, WorkQueues as _,
+    BusError, Delivery as _, EventBus as _, EventStore as _, OutboxKind, OutboxMessage, Queue,
+    SharedDelivery, StoreError, TopicOffset, WorkQueues as _,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;
 
-use super::attempts::wait_for_others;
-use super::context::{Work, kept};
-use super::envelope::{Refusal, commands_topic, erased_senders, is_erasure, received};
+use super::cloud_event::{EnvelopeError, commands_topic, erased_senders, is_erasure, received};
+use super::context::{WorkerContext, kept};
 use super::follower::Stop;
-use super::policies::{ForeignRecord, Input, RegisteredPolicy, Source, Waiting, queued};
+use super::policies::{
+    ExternalRecord, PolicyInput, PolicySource, RegisteredPolicy, WaitingStreams, queued,
+};
 use super::policy_follower::{rows_for, waiting};
-use super::queue_bounds::{REST, Rest};
+use super::queue_bounds::{FULL_QUEUE_PAUSE, FullQueuePause};
 use super::received::{RECEIVED, lane_of, refused_row, waiting_row};
-use crate::encode::describe;
+use super::retry::wait_for_others;
+use crate::encode::error_chain;
 
 /// Messages that are queued at a time.
 const BATCH: usize = 500;
 
 /// What is done with the messages of some topics.
-pub(crate) enum Consumes {
+pub(crate) enum ConsumerSource {
     /// Replies for instances here, and commands for those of the served types.
     Messages,
     /// A policy.
@@ -39,36 +41,36 @@ pub(crate) enum Consumes {
 /// How far the group has come is kept beside the log too: the broker forgets a group that is away
 /// for long, and what comes again from below that place is known not to be new.
 pub(crate) struct Consumer {
-    pub(crate) work: Arc<Work>,
+    pub(crate) work: Arc<WorkerContext>,
     pub(crate) group: String,
     pub(crate) topics: Vec<String>,
-    pub(crate) consumes: Consumes,
+    pub(crate) consumes: ConsumerSource,
     /// Topics to which replies may still come, though nothing is asked any more that is answered
     /// there: they are read too if they ever were.
     pub(crate) once_read: Vec<String>,
     /// The lanes of [`RECEIVED`], or of the policy, in which something waits, of the partitions looked
     /// at so far.
-    pub(crate) lanes: Mutex<Lanes>,
+    pub(crate) lanes: Mutex<ConsumerLanes>,
 }
 
 /// Lanes in which something waits, and when they were looked up.
 #[derive(Default)]
-pub(crate) struct Lanes {
+pub(crate) struct ConsumerLanes {
     looked_up: Duration,
-    waiting: BTreeMap<u16, Waiting>,
+    waiting: BTreeMap<u16, WaitingStreams>,
     /// The topics' partitions that were read since.
     read: BTreeSet<(String, i32)>,
 }
 
-impl Lanes {
+impl ConsumerLanes {
     /// Forgets what was looked up once it is old, or this process reads a topic partition that another
     /// may have read until now, and added lanes for.
     fn refresh(&mut self, now: Duration, batch: &[SharedDelivery]) {
-        if now.saturating_sub(self.looked_up) >= LANES_FOR {
+        if now.saturating_sub(self.looked_up) >= LANE_REFRESH_INTERVAL {
             *self = Self { looked_up: now, ..Self::default() };
         }
         for delivery in batch {
-            let of = (delivery.message().topic.clone(), delivery.place().partition);
+            let of = (delivery.message().topic.clone(), delivery.offset().partition);
             if self.read.insert(of) {
                 self.waiting.clear();
             }
@@ -77,24 +79,24 @@ impl Lanes {
 }
 
 /// The time for which what was looked up is used.
-const LANES_FOR: Duration = Duration::from_secs(1);
+const LANE_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What was delivered of a topic and is not queued yet. More than a bus gives out unacknowledged never
 /// stands here.
 #[derive(Default)]
-struct Arrived {
+struct ReceivedDelivery {
     deliveries: VecDeque<SharedDelivery>,
-    rest: Rest,
+    rest: FullQueuePause,
     /// When the queues are looked at again.
     until: Duration,
 }
 
 /// What is to be done about the first messages of a batch; each with the index of its message.
 #[derive(Default)]
-struct Found {
-    rows: Vec<(usize, QueuedRow)>,
+struct EnqueuePlan {
+    rows: Vec<(usize, OutboxMessage)>,
     /// Messages that nobody can take, and why.
-    refused: Vec<(QueuedRow, String)>,
+    refused: Vec<(OutboxMessage, String)>,
 }
 
 impl Consumer {
@@ -138,17 +140,17 @@ impl Consumer {
 
     async fn consume(&self, failures: &mut u32) -> Result<(), String> {
         let Some(bus) = &self.work.bus else { return Ok(()) };
-        let text = |error: BusError| describe(&error);
-        let known = self.known().await.map_err(|error| describe(&error))?;
-        let mut counted = self.counted().await.map_err(|error| describe(&error))?;
-        let topics = self.subscribed().await.map_err(|error| describe(&error))?;
+        let text = |error: BusError| error_chain(&error);
+        let known = self.known().await.map_err(|error| error_chain(&error))?;
+        let mut counted = self.counted().await.map_err(|error| error_chain(&error))?;
+        let topics = self.subscribed().await.map_err(|error| error_chain(&error))?;
         if topics.is_empty() {
             return Ok(());
         }
         self.work.subscriptions.set_subscribed(&self.group, false);
         let subscribed = match &self.consumes {
-            Consumes::Policy(policy) if matches!(policy.source, Source::Topic(_)) => {
-                bus.subscribe_foreign(&self.group, &topics, &known).await
+            ConsumerSource::Policy(policy) if matches!(policy.source, PolicySource::Topic(_)) => {
+                bus.subscribe_external(&self.group, &topics, &known).await
             }
             _ => bus.subscribe(&self.group, &topics, &known).await,
         };
@@ -157,8 +159,9 @@ impl Consumer {
         let mut last_error = None;
         let mut arrived = BTreeMap::new();
         loop {
-            let until = arrived.values().map(|of: &Arrived| of.until).min();
-            let rest = until.map_or(REST, |until| until.saturating_sub(self.work.now()));
+            let until = arrived.values().map(|of: &ReceivedDelivery| of.until).min();
+            let rest =
+                until.map_or(FULL_QUEUE_PAUSE, |until| until.saturating_sub(self.work.now()));
             let mut next = tokio::select! {
                 biased;
                 () = self.work.stop.cancelled() => return Ok(()),
@@ -187,10 +190,10 @@ impl Consumer {
                 }
             }
             let admitted = self.admitted(batch, &mut arrived).await;
-            let batch = admitted.map_err(|error| describe(&error))?;
+            let batch = admitted.map_err(|error| error_chain(&error))?;
             if !batch.is_empty() {
                 let counting = self.count(&batch, &mut counted).await;
-                counting.map_err(|error| describe(&error))?;
+                counting.map_err(|error| error_chain(&error))?;
                 self.queue(batch).await?;
                 *failures = 0;
             }
@@ -202,7 +205,7 @@ impl Consumer {
     async fn admitted(
         &self,
         batch: Vec<SharedDelivery>,
-        arrived: &mut BTreeMap<String, Arrived>,
+        arrived: &mut BTreeMap<String, ReceivedDelivery>,
     ) -> Result<Vec<SharedDelivery>, StoreError> {
         for delivery in batch {
             let of = arrived.entry(delivery.message().topic.clone()).or_default();
@@ -215,7 +218,7 @@ impl Consumer {
             if of.rest.is_over(!full.is_empty(), now) {
                 admitted.extend(of.deliveries.drain(..of.deliveries.len().min(BATCH)));
             } else {
-                of.until = now + REST;
+                of.until = now + FULL_QUEUE_PAUSE;
             }
         }
         arrived.retain(|_, of| !of.deliveries.is_empty());
@@ -226,10 +229,10 @@ impl Consumer {
     fn fills(&self, topic: &str) -> Vec<Queue> {
         let partitions = 0..self.work.shared.log.partitions;
         match &self.consumes {
-            Consumes::Policy(policy) => partitions
+            ConsumerSource::Policy(policy) => partitions
                 .flat_map(|partition| policy.fills(&self.work.shared, partition))
                 .collect(),
-            Consumes::Messages => {
+            ConsumerSource::Messages => {
                 let target = self.work.registry.names().find(|name| commands_topic(name) == topic);
                 let queue = |partition| {
                     let (kind, target) = (OutboxKind::Bulk, target?.to_owned());
@@ -252,7 +255,7 @@ impl Consumer {
                     }
                     for delivery in batch.drain(..done) {
                         if let Err(error) = delivery.acknowledge().await {
-                            tracing::debug!(error = describe(&error), "it is delivered again");
+                            tracing::debug!(error = error_chain(&error), "it is delivered again");
                         }
                     }
                 }
@@ -281,7 +284,7 @@ impl Consumer {
             None => late.insert(self.late(batch).await?),
         };
         let which = |row: usize| late.get(row).copied().unwrap_or_default();
-        let (Found { rows, refused }, done) = self.found(batch).await?;
+        let (EnqueuePlan { rows, refused }, done) = self.found(batch).await?;
         let (mut new, mut old) = (Vec::new(), Vec::new());
         for (index, row) in rows {
             if which(index) { old.push(row) } else { new.push((index, row)) }
@@ -296,16 +299,16 @@ impl Consumer {
     }
 
     /// What is to be done about the first messages of a batch, and how many these are.
-    async fn found(&self, batch: &[SharedDelivery]) -> Result<(Found, usize), Stop> {
-        let mut found = Found::default();
+    async fn found(&self, batch: &[SharedDelivery]) -> Result<(EnqueuePlan, usize), Stop> {
+        let mut found = EnqueuePlan::default();
         let mut lanes = self.lanes.lock().await;
         lanes.refresh(self.work.now(), batch);
         for (index, delivery) in batch.iter().enumerate() {
             let done = match &self.consumes {
-                Consumes::Messages => {
+                ConsumerSource::Messages => {
                     self.message(index, delivery, &mut lanes.waiting, &mut found).await
                 }
-                Consumes::Policy(policy) => {
+                ConsumerSource::Policy(policy) => {
                     self.input(index, delivery, policy, &mut lanes.waiting, &mut found).await
                 }
             };
@@ -324,10 +327,10 @@ impl Consumer {
         index: usize,
         delivery: &SharedDelivery,
         policy: &RegisteredPolicy,
-        behind: &mut BTreeMap<u16, Waiting>,
-        found: &mut Found,
+        behind: &mut BTreeMap<u16, WaitingStreams>,
+        found: &mut EnqueuePlan,
     ) -> Result<(), Stop> {
-        let record = ForeignRecord::new(delivery);
+        let record = ExternalRecord::new(delivery);
         if is_erasure(&record) {
             // What came before it is queued first, so that it is erased too.
             if index > 0 {
@@ -341,7 +344,7 @@ impl Consumer {
         let sender = record.sender();
         let partition = self.work.shared.log.partition_of(&sender);
         let waits = self.waiting(&policy.name, partition, behind).await?;
-        let rows = rows_for(&self.work, policy, waits, &sender, &Input::Message(record))?;
+        let rows = rows_for(&self.work, policy, waits, &sender, &PolicyInput::Message(record))?;
         found.rows.extend(rows.into_iter().map(|row| (index, row)));
         Ok(())
     }
@@ -351,8 +354,8 @@ impl Consumer {
         &self,
         index: usize,
         delivery: &SharedDelivery,
-        behind: &mut BTreeMap<u16, Waiting>,
-        found: &mut Found,
+        behind: &mut BTreeMap<u16, WaitingStreams>,
+        found: &mut EnqueuePlan,
     ) -> Result<(), Stop> {
         let log = self.work.shared.log;
         let own = format!("urn:uuid:{}", log.id);
@@ -367,23 +370,23 @@ impl Consumer {
         // A reply bears a seal; the name of a command's sender is anybody's.
         let is_reply = judged.as_ref().is_ok_and(|(_, metadata)| metadata.reply.is_some());
         let lane =
-            judged.as_ref().map_or_else(|_| lane_of(delivery), |(row, _)| row.stream.clone());
+            judged.as_ref().map_or_else(|_| lane_of(delivery), |(row, _)| row.sender.clone());
         let partition = log.partition_of(&lane);
         if !is_reply && self.waiting(RECEIVED, partition, behind).await?.contains(&lane) {
-            found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
+            found.rows.push((index, waiting_row(&ExternalRecord::new(delivery), &lane)));
             return Ok(());
         }
         match self.work.receive(judged, false).await? {
             Ok(row) => found.rows.push((index, row)),
-            Err(Refusal::Newer(newer)) => {
+            Err(EnvelopeError::Newer(newer)) => {
                 let reason = newer.reason;
                 tracing::debug!(sender = ?lane, reason, "a message waits for newer code");
-                found.rows.push((index, waiting_row(&ForeignRecord::new(delivery), &lane)));
+                found.rows.push((index, waiting_row(&ExternalRecord::new(delivery), &lane)));
                 behind.entry(partition).or_default().insert(lane);
             }
-            Err(Refusal::Never(reason)) => {
-                let (topic, place) = (&delivery.message().topic, delivery.place());
-                let BusPlace { partition, offset } = place;
+            Err(EnvelopeError::Never(reason)) => {
+                let (topic, place) = (&delivery.message().topic, delivery.offset());
+                let TopicOffset { partition, offset } = place;
                 if self.work.logs(&format!("{topic} refused")) {
                     tracing::error!(
                         topic,
@@ -395,7 +398,7 @@ impl Consumer {
                     );
                 }
                 let reason = format!("{topic}, partition {partition}, offset {offset}: {reason}");
-                found.refused.push((refused_row(&ForeignRecord::new(delivery), &lane), reason));
+                found.refused.push((refused_row(&ExternalRecord::new(delivery), &lane), reason));
             }
         }
         Ok(())
@@ -406,8 +409,8 @@ impl Consumer {
         &self,
         queue: &str,
         partition: u16,
-        known: &'a mut BTreeMap<u16, Waiting>,
-    ) -> Result<&'a mut Waiting, Stop> {
+        known: &'a mut BTreeMap<u16, WaitingStreams>,
+    ) -> Result<&'a mut WaitingStreams, Stop> {
         Ok(match known.entry(partition) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(waiting(&self.work, queue, partition).await?),
@@ -418,12 +421,12 @@ impl Consumer {
     /// is parked as it came, so that it does not hold up the others.
     async fn enqueue(
         &self,
-        rows: Vec<(usize, QueuedRow)>,
+        rows: Vec<(usize, OutboxMessage)>,
         batch: &[SharedDelivery],
     ) -> Result<(), StoreError> {
-        let mut by_partition: BTreeMap<u16, (Vec<usize>, Vec<QueuedRow>)> = BTreeMap::new();
+        let mut by_partition: BTreeMap<u16, (Vec<usize>, Vec<OutboxMessage>)> = BTreeMap::new();
         for (index, row) in rows {
-            let partition = self.work.shared.log.partition_of(&row.stream);
+            let partition = self.work.shared.log.partition_of(&row.sender);
             let (indexes, rows) = by_partition.entry(partition).or_default();
             indexes.push(index);
             rows.push(row);
@@ -442,7 +445,7 @@ impl Consumer {
                 match store.enqueue(partition, &[row], None).await {
                     Err(StoreError::Invalid(reason)) => {
                         let Some(delivery) = batch.get(index) else { continue };
-                        let (topic, place) = (&delivery.message().topic, delivery.place());
+                        let (topic, place) = (&delivery.message().topic, delivery.offset());
                         if self.work.logs(&format!("{topic} not stored")) {
                             tracing::error!(
                                 topic,
@@ -462,25 +465,28 @@ impl Consumer {
     }
 
     /// A message as it came, in a queue whose worker can try it again.
-    fn raw(&self, delivery: &SharedDelivery) -> QueuedRow {
-        let record = ForeignRecord::new(delivery);
+    fn raw(&self, delivery: &SharedDelivery) -> OutboxMessage {
+        let record = ExternalRecord::new(delivery);
         match &self.consumes {
-            Consumes::Messages => refused_row(&record, &lane_of(delivery)),
-            Consumes::Policy(policy) => {
-                queued(&self.work.shared, &policy.name, &Input::Message(record))
+            ConsumerSource::Messages => refused_row(&record, &lane_of(delivery)),
+            ConsumerSource::Policy(policy) => {
+                queued(&self.work.shared, &policy.name, &PolicyInput::Message(record))
             }
         }
     }
 
-    async fn park_as_it_came(&self, row: QueuedRow, reason: String) -> Result<(), StoreError> {
-        let partition = self.work.shared.log.partition_of(&row.stream);
+    async fn park_as_it_came(&self, row: OutboxMessage, reason: String) -> Result<(), StoreError> {
+        let partition = self.work.shared.log.partition_of(&row.sender);
         self.work.store().park(partition, &[row], &kept(reason)).await
     }
 
-    pub(super) fn by_partition(&self, rows: Vec<QueuedRow>) -> BTreeMap<u16, Vec<QueuedRow>> {
-        let mut by_partition: BTreeMap<u16, Vec<QueuedRow>> = BTreeMap::new();
+    pub(super) fn by_partition(
+        &self,
+        rows: Vec<OutboxMessage>,
+    ) -> BTreeMap<u16, Vec<OutboxMessage>> {
+        let mut by_partition: BTreeMap<u16, Vec<OutboxMessage>> = BTreeMap::new();
         for row in rows {
-            let partition = self.work.shared.log.partition_of(&row.stream);
+            let partition = self.work.shared.log.partition_of(&row.sender);
             by_partition.entry(partition).or_default().push(row);
         }
         by_partition

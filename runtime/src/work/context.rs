@@ -17,12 +17,12 @@ use super::projections::ErasedProjection;
 use super::publishers::Publishers;
 use super::queue_bounds::QueueBounds;
 use super::subscriptions::Subscriptions;
-use crate::aggregate::Shared;
+use crate::aggregate::AppContext;
 use crate::registry::Registry;
-use crate::unknowns::{Meeting, Moment, Newer};
+use crate::unknown_messages::{Encounter, NewerCode, SeenAt};
 
-pub(crate) struct Work {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct WorkerContext {
+    pub(crate) shared: Arc<AppContext>,
     pub(crate) registry: Registry,
     pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
     pub(crate) policies: BTreeMap<String, Arc<dyn ErasedPolicy>>,
@@ -47,7 +47,7 @@ pub(crate) struct RegisteredGateway {
     pub(crate) settings: GatewaySettings,
 }
 
-impl Work {
+impl WorkerContext {
     pub(crate) fn store(&self) -> &SharedEventStore {
         &self.shared.store
     }
@@ -67,11 +67,11 @@ impl Work {
     }
 
     /// A worker has come upon something that this process does not know.
-    pub(crate) fn meet(&self, worker: &str, newer: &Newer, place: &dyn Display) -> Meeting {
-        let at = Moment {
+    pub(crate) fn meet(&self, worker: &str, newer: &NewerCode, place: &dyn Display) -> Encounter {
+        let at = SeenAt {
             now: self.clock().now(),
             monotonic: self.now(),
-            overdue_after: self.shared.settings.unknown_after,
+            overdue_after: self.shared.settings.unknown_message_grace,
         };
         self.shared.unknowns.meet(worker, newer, place, at)
     }
@@ -80,7 +80,7 @@ impl Work {
     /// process knows it.
     pub(crate) fn is_overdue(&self, worker: &str, place: &dyn Display) -> bool {
         let waited = self.shared.unknowns.waited(worker, place, self.now());
-        waited.is_some_and(|waited| waited >= self.shared.settings.unknown_after)
+        waited.is_some_and(|waited| waited >= self.shared.settings.unknown_message_grace)
     }
 
     /// Waits, unless it is time to stop. Gives whether to go on.
@@ -94,7 +94,7 @@ impl Work {
 }
 
 /// How often the workers look though the store says nothing.
-const LOOK_WITHOUT_NEWS: Duration = Duration::from_secs(1);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Wakes the workers when the store says that there may be work.
 pub(crate) async fn wake(
@@ -114,7 +114,7 @@ pub(crate) async fn wake(
             Ok(count) => {
                 // Without news, a look now and then makes up for news that was lost.
                 let now = clock.monotonic();
-                if count != seen || now.saturating_sub(rung) >= LOOK_WITHOUT_NEWS {
+                if count != seen || now.saturating_sub(rung) >= IDLE_POLL_INTERVAL {
                     wake.send_modify(|n| *n += 1);
                     rung = now;
                 }
@@ -144,11 +144,11 @@ pub(crate) fn kept(mut error: String) -> String {
 }
 
 /// What is stored beside a message; `None` if it was erased. What cannot be read, newer code wrote.
-pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, Newer> {
+pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, NewerCode> {
     if text.is_empty() {
         return Ok(None);
     }
-    serde_json::from_str(text).map(Some).map_err(|error| Newer {
+    serde_json::from_str(text).map(Some).map_err(|error| NewerCode {
         what: "metadata".to_owned(),
         reason: format!("the metadata of a message cannot be read: {error}"),
     })

@@ -10,37 +10,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, StoreError, StreamId,
+    OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, StoreError, StreamId,
     WorkQueues as _,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::settlement::Settled;
-use super::attempts::Attempts;
-use super::breaker::{Admitted, Breaker};
-use super::context::Work;
-use super::decisions::LOOK_FOR_DECISIONS;
-use super::envelope::category_of;
+use self::settlement::SettledBatch;
+use super::circuit_breaker::{CallPermit, CircuitBreaker};
+use super::cloud_event::category_of;
+use super::context::WorkerContext;
+use super::dead_letters::DECISION_POLL_INTERVAL;
 use super::execute::Executed;
-use super::lanes::{self, LaneKey, Lanes, Serial};
-use super::leases::{Held, worker_of};
-use super::page::Page;
+use super::lanes::{self, LaneKey, Lanes, ReadId};
+use super::leases::{HeldLease, worker_of};
+use super::page_size::PageSize;
 use super::quarantine::{Quarantine, Suspicion, wait_of_begun};
+use super::retry::RetryPolicy;
 
 /// Rows of one queue that are in memory at most, those aside that wait for another try: they must
 /// not keep others from being read.
-const BUFFER: usize = 1_000;
+const MAX_READY_ROWS: usize = 1_000;
 /// Rows of one queue that are in memory at most, whatever they wait for.
-const MOST: usize = 20_000;
+const MAX_ROWS_IN_MEMORY: usize = 20_000;
 /// Pairs of one queue of which only the place of the first row is in memory, from which on no more is
 /// read.
-const MAX_AWAY: usize = 100_000;
+const MAX_EVICTED_ROWS: usize = 100_000;
 /// Bytes of one queue from which on no more is read, those aside that wait for another try.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_BUFFERED_BYTES: usize = 32 << 20;
 /// How often room is made by letting go what waits.
-const MAKE_ROOM: Duration = Duration::from_secs(1);
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows of one queue that are read at a time: at first, and at most.
 const FIRST_PAGE: usize = 50;
 const PAGE: usize = 500;
@@ -48,96 +48,96 @@ const PAGE: usize = 500;
 const MAX_READ: usize = 500;
 const MIN_PAGE: usize = 4;
 /// How often decisions are looked for while it is not known whether one was carried out.
-const IN_DOUBT: Duration = Duration::from_millis(100);
+const UNCONFIRMED_DECISION_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a queue is read from its beginning, though nothing should be there.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The same where rows were let go, which it reads in vain.
-const LONG_SWEEP: Duration = Duration::from_secs(600);
+const MAX_SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a full window stands still before what waits for it no longer keeps others from being
 /// read.
-const STALLED: Duration = Duration::from_secs(1);
+const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
 /// Reads the queues that this process has leases of, and executes their rows: those of one sender
 /// for one recipient in order, everything else side by side.
 pub(crate) struct Dispatcher {
-    work: Arc<Work>,
+    work: Arc<WorkerContext>,
     /// What this process can execute.
     kinds: Vec<(OutboxKind, String)>,
-    queues: BTreeMap<Queue, Reading>,
+    queues: BTreeMap<Queue, QueueCursor>,
     lanes: Lanes,
-    page: Page,
-    running: JoinSet<Finished>,
+    page: PageSize,
+    running: JoinSet<ExecutedRow>,
     /// Rows under way, by what executes them.
-    windows: BTreeMap<(OutboxKind, String), Window>,
+    windows: BTreeMap<(OutboxKind, String), ReadWindow>,
     quarantine: Quarantine,
-    breakers: BTreeMap<String, Breaker>,
+    breakers: BTreeMap<String, CircuitBreaker>,
     /// What is to be written of each partition once what is being written of it is.
-    unsettled: BTreeMap<u16, Vec<(Finished, QueueChange)>>,
+    unsettled: BTreeMap<u16, Vec<(ExecutedRow, QueueChange)>>,
     /// What is being written: of each partition one batch, while others go on.
-    settling: JoinSet<Settled>,
+    settling: JoinSet<SettledBatch>,
     partitions_settling: BTreeSet<u16>,
     /// Those of which rows are being parked. Nothing of them is read meanwhile: it would not be known
     /// that it stands behind.
     partitions_parking: BTreeSet<u16>,
     looked_for_decisions: Duration,
     /// Decisions that are being carried out, while others go on.
-    deciding: JoinSet<Decided>,
+    deciding: JoinSet<DecidedDeadLetters>,
     /// Pairs of which it is not known whether their dead letters are back in their queues, and the
     /// places of these.
-    doubtful: BTreeMap<LaneKey, QueuePlace>,
+    doubtful: BTreeMap<LaneKey, QueuePosition>,
     /// Pairs of which a row is under way: it may have been read anew meanwhile.
     executing: BTreeSet<LaneKey>,
     /// The instances whose messages need not wait any longer.
     retries: mpsc::UnboundedReceiver<StreamId>,
 }
 
-struct Reading {
-    held: Arc<Held>,
-    after: QueuePlace,
+struct QueueCursor {
+    held: Arc<HeldLease>,
+    after: QueuePosition,
     /// Whether there may be rows that were not read.
     more: bool,
     /// Rows up to here waited when a process died that may have worked on them.
     /// `None`: the last place is not read yet.
-    waited_to: Option<QueuePlace>,
+    waited_to: Option<QueuePosition>,
     swept: Duration,
     made_room: Duration,
 }
 
 /// The rows that one aggregate type, gateway, policy or topic has under way.
-struct Window {
+struct ReadWindow {
     busy: usize,
     /// When one was last begun while there was none, or ended.
     moved: Duration,
 }
 
-struct Finished {
+struct ExecutedRow {
     key: LaneKey,
-    serial: Serial,
+    serial: ReadId,
     row: OutboxRow,
-    held: Arc<Held>,
+    held: Arc<HeldLease>,
     suspicion: Option<Suspicion>,
     /// Whether the attempt was on record before it was made.
     is_recorded: bool,
     executed: Executed,
     /// The call that the gateway's breaker has admitted.
-    call: Option<Admitted>,
+    call: Option<CallPermit>,
 }
 
 /// How far decisions were carried out.
 #[derive(Default)]
-struct Decided {
+struct DecidedDeadLetters {
     /// Whether it is known what came of all of them.
     is_done: bool,
     more: bool,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(work: Arc<Work>, kinds: Vec<(OutboxKind, String)>) -> Self {
+    pub(crate) fn new(work: Arc<WorkerContext>, kinds: Vec<(OutboxKind, String)>) -> Self {
         let breakers = work
             .gateways
             .iter()
             .map(|(name, registered)| {
-                ((*name).to_owned(), Breaker::new(registered.settings.breaker))
+                ((*name).to_owned(), CircuitBreaker::new(registered.settings.circuit_breaker))
             })
             .collect();
         let retries = work.shared.stuck.retries();
@@ -146,7 +146,7 @@ impl Dispatcher {
             kinds,
             queues: BTreeMap::new(),
             lanes: Lanes::default(),
-            page: Page::new(FIRST_PAGE, PAGE),
+            page: PageSize::new(FIRST_PAGE, PAGE),
             running: JoinSet::new(),
             windows: BTreeMap::new(),
             quarantine: Quarantine::default(),
@@ -231,10 +231,10 @@ impl Dispatcher {
         }
         let now = self.work.now();
         for (queue, held) in held {
-            self.queues.entry(queue).or_insert_with(|| Reading {
-                waited_to: (!held.is_from_dead()).then(QueuePlace::default),
+            self.queues.entry(queue).or_insert_with(|| QueueCursor {
+                waited_to: (!held.is_from_dead()).then(QueuePosition::default),
                 held,
-                after: QueuePlace::default(),
+                after: QueuePosition::default(),
                 more: true,
                 swept: now,
                 made_room: Duration::ZERO,
@@ -282,7 +282,7 @@ impl Dispatcher {
         if unknown.is_empty() {
             return Ok(());
         }
-        let places = self.work.store().last_places(&unknown).await?;
+        let places = self.work.store().last_positions(&unknown).await?;
         for (queue, place) in unknown.into_iter().zip(places) {
             if let Some(reading) = self.queues.get_mut(&queue) {
                 reading.waited_to = Some(place);
@@ -297,16 +297,19 @@ impl Dispatcher {
         let now = self.work.now();
         let mut after = Vec::new();
         for (queue, reading) in &mut self.queues {
-            let sweep = if self.lanes.has_let_go(queue) { LONG_SWEEP } else { SWEEP };
+            let sweep =
+                if self.lanes.has_let_go(queue) { MAX_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
             if now.saturating_sub(reading.swept) > sweep {
-                (reading.after, reading.more, reading.swept) = (QueuePlace::default(), true, now);
+                (reading.after, reading.more, reading.swept) =
+                    (QueuePosition::default(), true, now);
             }
             if let Some(place) = self.lanes.rewound(queue) {
                 (reading.after, reading.more) = (reading.after.min(place), true);
             }
-            let is_large = self.lanes.count(queue) >= MOST || self.lanes.bytes(queue) >= MOST_BYTES;
+            let is_large = self.lanes.count(queue) >= MAX_ROWS_IN_MEMORY
+                || self.lanes.bytes(queue) >= MAX_BUFFERED_BYTES;
             let is_wanted = reading.more || self.lanes.unread(queue).is_some();
-            if is_wanted && is_large && now.saturating_sub(reading.made_room) >= MAKE_ROOM {
+            if is_wanted && is_large && now.saturating_sub(reading.made_room) >= EVICTION_INTERVAL {
                 reading.made_room = now;
                 self.lanes.let_go(queue);
             }
@@ -326,7 +329,7 @@ impl Dispatcher {
             *counts.entry(row.queue.clone()).or_default() += 1;
             size += lanes::bytes(&row);
             if let Some(reading) = self.queues.get_mut(&row.queue) {
-                reading.after = reading.after.max(row.place);
+                reading.after = reading.after.max(row.position);
             }
             if row.begun {
                 let wait = wait_of_begun(self.work.attempts_of(&row.queue), row.attempts);
@@ -356,7 +359,7 @@ impl Dispatcher {
         if more {
             return Duration::ZERO;
         }
-        self.until_start(now).unwrap_or(LOOK_FOR_DECISIONS).min(LOOK_FOR_DECISIONS)
+        self.until_start(now).unwrap_or(DECISION_POLL_INTERVAL).min(DECISION_POLL_INTERVAL)
     }
 
     /// Begins to carry out what was decided. The pairs wait until it is known what came of it.
@@ -365,7 +368,11 @@ impl Dispatcher {
             return Ok(());
         }
         let now = self.work.now();
-        let pause = if self.doubtful.is_empty() { LOOK_FOR_DECISIONS } else { IN_DOUBT };
+        let pause = if self.doubtful.is_empty() {
+            DECISION_POLL_INTERVAL
+        } else {
+            UNCONFIRMED_DECISION_POLL_INTERVAL
+        };
         if now.saturating_sub(self.looked_for_decisions) < pause {
             return Ok(());
         }
@@ -380,22 +387,22 @@ impl Dispatcher {
             return Ok(());
         }
         for letter in &letters {
-            let QueuedRow { stream, row } = &letter.queued;
+            let OutboxMessage { sender: stream, row } = &letter.message;
             let pair = (letter.queue.clone(), stream.clone(), row.recipient.clone());
-            let place = self.doubtful.entry(pair).or_insert(letter.place);
-            *place = letter.place.min(*place);
+            let place = self.doubtful.entry(pair).or_insert(letter.position);
+            *place = letter.position.min(*place);
         }
         let work = Arc::clone(&self.work);
         self.deciding.spawn(async move {
             let carried_out = AssertUnwindSafe(work.carry_out(&held, letters)).catch_unwind().await;
             let is_done = carried_out.is_ok_and(|(_, done)| done.is_ok());
-            Decided { is_done, more }
+            DecidedDeadLetters { is_done, more }
         });
         Ok(())
     }
 
     /// Takes back into the queues what was decided about.
-    fn take_back(&mut self, decided: &Decided) {
+    fn take_back(&mut self, decided: &DecidedDeadLetters) {
         if !decided.is_done {
             return;
         }
@@ -405,11 +412,11 @@ impl Dispatcher {
         for (pair, mut place) in std::mem::take(&mut self.doubtful) {
             // What went back stands before what was read, and nothing is behind it any more.
             if let Some(first) = self.lanes.remove(&pair).first() {
-                place = place.min(first.place);
+                place = place.min(first.position);
             }
             if let Some(reading) = self.queues.get_mut(&pair.0) {
                 let before =
-                    QueuePlace { sequence: place.sequence.saturating_sub(1), index: u32::MAX };
+                    QueuePosition { sequence: place.sequence.saturating_sub(1), index: u32::MAX };
                 (reading.after, reading.more) = (reading.after.min(before), true);
             }
         }
@@ -433,23 +440,23 @@ fn window_of((queue, _, recipient): &LaneKey) -> (OutboxKind, String) {
 
 /// Whether more rows of a queue are to be read.
 fn has_room(lanes: &Lanes, queue: &Queue) -> bool {
-    lanes.flowing(queue) < BUFFER
-        && lanes.flowing_bytes(queue) < MOST_BYTES
-        && lanes.count(queue) < MOST
-        && lanes.away(queue) < MAX_AWAY
+    lanes.flowing(queue) < MAX_READY_ROWS
+        && lanes.flowing_bytes(queue) < MAX_BUFFERED_BYTES
+        && lanes.count(queue) < MAX_ROWS_IN_MEMORY
+        && lanes.away(queue) < MAX_EVICTED_ROWS
 }
 
 /// Whether rows that were let go are to be read again.
 fn has_room_to_reread(lanes: &Lanes, queue: &Queue) -> bool {
-    lanes.count(queue) < MOST && lanes.bytes(queue) < MOST_BYTES
+    lanes.count(queue) < MAX_ROWS_IN_MEMORY && lanes.bytes(queue) < MAX_BUFFERED_BYTES
 }
 
-impl Work {
+impl WorkerContext {
     /// The attempts that rows of a queue have.
-    pub(super) fn attempts_of(&self, queue: &Queue) -> Attempts {
+    pub(super) fn attempts_of(&self, queue: &Queue) -> RetryPolicy {
         match self.gateways.get(queue.target.as_str()) {
-            Some(gateway) if queue.kind == OutboxKind::Call => gateway.settings.attempts,
-            _ => self.shared.settings.attempts,
+            Some(gateway) if queue.kind == OutboxKind::Call => gateway.settings.retry,
+            _ => self.shared.settings.retry,
         }
     }
 }

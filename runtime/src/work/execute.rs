@@ -1,28 +1,28 @@
 //! Executing one effect of the outbox.
 
 use composable_rust_core::{
-    Append, Encoded, ExpectedVersion, MessageId, NewMark, OutboxKind, OutboxRow, QueuedRow,
-    ReplyOutcome, StoreError, StreamId, Verdict,
+    Append, AppendOutcome, EncodedMessage, ExpectedVersion, MessageId, NewInboxEntry, OutboxKind,
+    OutboxMessage, OutboxRow, ReplyOutcome, StoreError, StreamId,
 };
 
-use super::context::{Work, kept, metadata};
-use super::decisions::answer;
-use super::gateways::Called;
+use super::context::{WorkerContext, kept, metadata};
+use super::dead_letters::answer;
+use super::gateways::CallAttempt;
 use super::policies::PolicyError;
-use super::projections::{Fault, WORKER};
+use super::projections::{Fault, WORKER_PREFIX};
 use super::quarantine::killed;
 use super::received::RECEIVED;
-use crate::aggregate::Shared;
-use crate::deliver::{Carried, Delivered};
-use crate::plan::BUS;
-use crate::unknowns::Newer;
+use crate::aggregate::AppContext;
+use crate::decide::BUS_TARGET;
+use crate::receive::{DeliveryOutcome, InboundMessage};
+use crate::unknown_messages::NewerCode;
 
 /// The digest of the mark of a message that has left for another service.
-pub(super) const FORWARDED: u128 = 1 << 16;
+pub(super) const FORWARDED_SALT: u128 = 1 << 16;
 
 /// The digest of the mark of a message that was refused. It differs from that of a message that was
 /// handled, 0, as the digests of two versions do: the message is absorbed if it comes again.
-pub(super) const REFUSED: u128 = 1;
+pub(super) const DISCARDED_SALT: u128 = 1;
 
 /// Names the content of an answer that says why the gateway's cannot be stored.
 const UNSTORABLE: &str = "unstorable";
@@ -31,13 +31,13 @@ const UNSTORABLE: &str = "unstorable";
 #[derive(Debug)]
 pub(super) enum Executed {
     /// It is done; these come instead.
-    Done(Vec<QueuedRow>),
+    Done(Vec<OutboxMessage>),
     /// A call was erased with the stream that made it.
     Erased,
     /// The handler failed.
     Failed(String),
     /// The handler failed, and this was the last attempt of a call.
-    Exhausted(String, Vec<QueuedRow>),
+    Exhausted(String, Vec<OutboxMessage>),
     /// No attempt can succeed.
     Poison(String),
     /// The process died at every attempt, and there were enough.
@@ -49,7 +49,7 @@ pub(super) enum Executed {
     /// It was not begun.
     NotBegun(String),
     /// Newer code knows it.
-    Newer(Newer),
+    Newer(NewerCode),
 }
 
 /// Keeps in the recipient's inbox that a message is not to be handled here.
@@ -57,19 +57,19 @@ pub(super) enum Executed {
 /// A mark is made under the partition's lock, so that a process that is taken for dead and still
 /// commits finds it.
 pub(super) async fn mark(
-    shared: &Shared,
+    shared: &AppContext,
     recipient: StreamId,
     id: uuid::Uuid,
     digest: u128,
-) -> Result<Verdict, StoreError> {
+) -> Result<AppendOutcome, StoreError> {
     let (first_event, event_count, answer) = (0, 0, Vec::new());
     let message_id = MessageId(id);
-    let mark = NewMark { message_id, digest, first_event, event_count, answer };
-    let append = Append::new(recipient, ExpectedVersion::Any).with_marks(vec![mark]);
+    let mark = NewInboxEntry { message_id, digest, first_event, event_count, outcome: answer };
+    let append = Append::new(recipient, ExpectedVersion::Any).with_inbox(vec![mark]);
     shared.writer.append(append).await
 }
 
-impl Work {
+impl WorkerContext {
     pub(super) async fn execute(&self, row: &OutboxRow) -> Executed {
         if row.behind_parked {
             return Executed::Done(Vec::new());
@@ -91,7 +91,7 @@ impl Work {
     /// What was queued before its target moved to another service goes there, behind what has gone
     /// there since, unless it was handled here.
     async fn forward(&self, row: &OutboxRow) -> Executed {
-        let mut queued = row.queued.clone();
+        let mut queued = row.message.clone();
         match metadata(&queued.row.metadata) {
             Ok(Some(_)) => {}
             // Erased with the stream that sent it.
@@ -102,13 +102,13 @@ impl Work {
             Ok(recipient) => recipient,
             Err(error) => return Executed::Poison(format!("{error}")),
         };
-        match mark(&self.shared, recipient, queued.row.id, FORWARDED).await {
+        match mark(&self.shared, recipient, queued.row.id, FORWARDED_SALT).await {
             // The same mark stands already: it was made by an attempt to forward.
-            Ok(Verdict::Committed { .. } | Verdict::Closed) => {
-                (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS.to_owned());
+            Ok(AppendOutcome::Committed { .. } | AppendOutcome::Closed) => {
+                (queued.row.kind, queued.row.target) = (OutboxKind::Send, BUS_TARGET.to_owned());
                 Executed::Done(vec![queued])
             }
-            Ok(Verdict::Duplicate(_)) => Executed::Done(Vec::new()),
+            Ok(AppendOutcome::Duplicate(_)) => Executed::Done(Vec::new()),
             Ok(verdict) => Executed::Waiting(format!("the inbox said {verdict:?}")),
             Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),
             Err(error) => Executed::Poison(error.to_string()),
@@ -116,7 +116,7 @@ impl Work {
     }
 
     async fn dispatch(&self, row: &OutboxRow) -> Executed {
-        let queued = &row.queued.row;
+        let queued = &row.message.row;
         let metadata = match metadata(&queued.metadata) {
             Ok(Some(metadata)) => metadata,
             // Erased with the stream that sent it.
@@ -128,83 +128,84 @@ impl Work {
             Err(error) => return Executed::Poison(format!("{error}")),
         };
         let (id, content) = (MessageId(queued.id), queued.content.clone());
-        let message = Carried { stream, id, content, metadata: metadata.clone(), fires: None };
+        let message =
+            InboundMessage { stream, id, content, metadata: metadata.clone(), fires: None };
         match self.registry.handle_carried(&message).await {
-            Delivered::Handled | Delivered::Void => Executed::Done(Vec::new()),
-            Delivered::Closed => {
+            DeliveryOutcome::Handled | DeliveryOutcome::Void => Executed::Done(Vec::new()),
+            DeliveryOutcome::Closed => {
                 let target = &row.queue.target;
                 Executed::Done(answer(
-                    &row.queued,
+                    &row.message,
                     metadata,
                     target,
                     ReplyOutcome::Undelivered,
                     None,
                 ))
             }
-            Delivered::Failed(error) => Executed::Failed(error),
-            Delivered::Poison(error) => Executed::Poison(error),
-            Delivered::Killed => Executed::Killed(killed(row.attempts)),
-            Delivered::Waiting(reason) => Executed::Waiting(reason),
-            Delivered::Stuck(reason) => Executed::Stuck(reason),
-            Delivered::Newer(reason) => Executed::Newer(reason),
+            DeliveryOutcome::Failed(error) => Executed::Failed(error),
+            DeliveryOutcome::Poison(error) => Executed::Poison(error),
+            DeliveryOutcome::Killed => Executed::Killed(killed(row.attempts)),
+            DeliveryOutcome::Waiting(reason) => Executed::Waiting(reason),
+            DeliveryOutcome::Stuck(reason) => Executed::Stuck(reason),
+            DeliveryOutcome::Newer(reason) => Executed::Newer(reason),
         }
     }
 
     async fn call(&self, row: &OutboxRow) -> Executed {
         let Some(registered) = self.gateways.get(row.queue.target.as_str()) else {
-            return Executed::Newer(Newer::unregistered("gateway", &row.queue.target));
+            return Executed::Newer(NewerCode::unregistered("gateway", &row.queue.target));
         };
         // Before the call is made: what cannot be read could not be answered.
-        let metadata = match metadata(&row.queued.row.metadata) {
+        let metadata = match metadata(&row.message.row.metadata) {
             Ok(Some(metadata)) => metadata,
             Ok(None) => return Executed::Erased,
             Err(reason) => return Executed::Newer(reason),
         };
-        let limit = registered.settings.time_limit;
+        let limit = registered.settings.timeout;
         let called = tokio::select! {
             biased;
             called = registered.gateway.call(self.shared.storage(), row) => called,
-            () = self.clock().sleep(limit) => Called::Retry(format!("no answer within {limit:?}")),
+            () = self.clock().sleep(limit) => CallAttempt::Retry(format!("no answer within {limit:?}")),
         };
         let target = &row.queue.target;
         match called {
-            Called::Answered(outcome, content) => {
-                Executed::Done(answer(&row.queued, metadata, target, outcome, Some(content)))
+            CallAttempt::Answered(outcome, content) => {
+                Executed::Done(answer(&row.message, metadata, target, outcome, Some(content)))
             }
-            Called::Unstorable(reason) => {
+            CallAttempt::Unstorable(reason) => {
                 tracing::error!(
-                    gateway = %target, id = %row.queued.row.id, sender = ?row.queued.stream, reason,
+                    gateway = %target, id = %row.message.row.id, sender = ?row.message.sender, reason,
                     "the answer of a gateway cannot be stored; its caller is told so"
                 );
-                let content = Encoded {
+                let content = EncodedMessage {
                     name: UNSTORABLE.into(),
                     version: 1,
                     codec: "json".into(),
                     bytes: kept(reason).into_bytes(),
                 };
                 let outcome = ReplyOutcome::Unstorable;
-                Executed::Done(answer(&row.queued, metadata, target, outcome, Some(content)))
+                Executed::Done(answer(&row.message, metadata, target, outcome, Some(content)))
             }
-            Called::Retry(error) => {
-                let attempts = registered.settings.attempts;
+            CallAttempt::Retry(error) => {
+                let attempts = registered.settings.retry;
                 if attempts.wait_after(row.attempts + 1).is_some() {
                     return Executed::Failed(error);
                 }
                 let exhausted =
-                    answer(&row.queued, metadata, target, ReplyOutcome::Exhausted, None);
+                    answer(&row.message, metadata, target, ReplyOutcome::Exhausted, None);
                 Executed::Exhausted(error, exhausted)
             }
-            Called::Unreachable(reason) => Executed::Waiting(reason),
-            Called::Poison(error) => Executed::Poison(error),
-            Called::Newer(reason) => Executed::Newer(reason),
+            CallAttempt::Unreachable(reason) => Executed::Waiting(reason),
+            CallAttempt::Poison(error) => Executed::Poison(error),
+            CallAttempt::Newer(reason) => Executed::Newer(reason),
         }
     }
 
     async fn project(&self, name: &str, row: &OutboxRow) -> Executed {
         let Some(projection) = self.projections.get(name) else {
-            return Executed::Newer(Newer::unregistered("projection", name));
+            return Executed::Newer(NewerCode::unregistered("projection", name));
         };
-        match projection.project_queued(&self.shared, &row.queued).await {
+        match projection.project_queued(&self.shared, &row.message).await {
             Ok(()) => Executed::Done(Vec::new()),
             Err(
                 Fault::Unavailable(reason) | Fault::LogWentBack(reason) | Fault::Outranked(reason),
@@ -216,15 +217,15 @@ impl Work {
     }
 
     async fn apply_policy(&self, row: &OutboxRow) -> Executed {
-        if let Some(name) = row.queue.target.strip_prefix(WORKER) {
+        if let Some(name) = row.queue.target.strip_prefix(WORKER_PREFIX) {
             return self.project(name, row).await;
         }
         if row.queue.target == RECEIVED {
-            return self.receive_again(&row.queued).await;
+            return self.receive_again(&row.message).await;
         }
-        let input = self.queued_input(&row.queued.row.content).await;
+        let input = self.queued_input(&row.message.row.content).await;
         let Some(policy) = self.policies.get(&row.queue.target) else {
-            return Executed::Newer(Newer::unregistered("policy", &row.queue.target));
+            return Executed::Newer(NewerCode::unregistered("policy", &row.queue.target));
         };
         match input {
             Err(error) if error.is_transient() => Executed::Waiting(error.to_string()),

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventId, EventStore as _, Position, Queue, QueuedRow, RecordedEvent,
-    SharedEventStore, StoreError, StoredContent, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, EventId, EventStore as _, OutboxMessage, Position, Queue,
+    SharedEventStore, StoreError, StoredContent, StoredEvent, WorkQueues as _,
 };
 
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
-use super::attempts::wait_for_others;
-use super::context::Work;
-use super::leases::Held;
-use super::page::Page;
-use super::queue_bounds::{REST, Rest};
-use crate::unknowns::Newer;
+use super::context::WorkerContext;
+use super::leases::HeldLease;
+use super::page_size::PageSize;
+use super::queue_bounds::{FULL_QUEUE_PAUSE, FullQueuePause};
+use super::retry::wait_for_others;
+use crate::unknown_messages::NewerCode;
 
 /// Events of one partition that are read at first; then it depends on how large they are.
 const FIRST_PAGE: usize = 500;
@@ -27,7 +27,7 @@ const FIRST_PAGE: usize = 500;
 pub(crate) const IDLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is done with the events of the log.
-pub(crate) trait Follow: Send + Sync {
+pub(crate) trait LogHandler: Send + Sync {
     /// Of its lease and its checkpoints; must not change.
     fn name(&self) -> &str;
 
@@ -37,7 +37,7 @@ pub(crate) trait Follow: Send + Sync {
     /// A partition was taken over, with the checkpoint that is stored.
     fn take_over(
         &mut self,
-        _held: &Arc<Held>,
+        _held: &Arc<HeldLease>,
         _stored: Option<Checkpoint>,
     ) -> impl Future<Output = Result<(), Stop>> + Send {
         std::future::ready(Ok(()))
@@ -61,7 +61,7 @@ pub(crate) trait Follow: Send + Sync {
     /// Called before each page, with the last offset that is done, and when there is none.
     fn between_pages(
         &mut self,
-        _held: &Arc<Held>,
+        _held: &Arc<HeldLease>,
         _at: u64,
     ) -> impl Future<Output = Result<(), Stop>> + Send {
         std::future::ready(Ok(()))
@@ -74,9 +74,9 @@ pub(crate) trait Follow: Send + Sync {
     /// and how many of the events that is for.
     fn handle(
         &mut self,
-        held: &Arc<Held>,
-        events: &[RecordedEvent],
-    ) -> impl Future<Output = Result<(Vec<QueuedRow>, usize), Stop>> + Send;
+        held: &Arc<HeldLease>,
+        events: &[StoredEvent],
+    ) -> impl Future<Output = Result<(Vec<OutboxMessage>, usize), Stop>> + Send;
 }
 
 /// Why a follower does not go on in a partition.
@@ -87,7 +87,7 @@ pub(crate) enum Stop {
     /// Somebody else has taken over.
     Fenced,
     /// Newer code is needed.
-    Newer(Newer),
+    Newer(NewerCode),
     /// The log has another event at the checkpoint, or ends before it: it was restored, or a
     /// failover lost commits. Somebody must look.
     LogWentBack(String),
@@ -95,45 +95,45 @@ pub(crate) enum Stop {
 
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(crate::encode::describe(&error))
+        Self::Unavailable(crate::encode::error_chain(&error))
     }
 }
 
-struct Following {
-    held: Arc<Held>,
+struct PartitionCursor {
+    held: Arc<HeldLease>,
     at: Checkpoint,
-    rest: Rest,
+    rest: FullQueuePause,
 }
 
 /// A page that was handled and queued, with its checkpoint.
-struct Saved {
-    held: Arc<Held>,
+struct SavedCheckpoint {
+    held: Arc<HeldLease>,
     to: Checkpoint,
     events: usize,
     result: Result<(), Stop>,
 }
 
 pub(crate) struct Follower<F> {
-    work: Arc<Work>,
+    work: Arc<WorkerContext>,
     follow: F,
-    partitions: BTreeMap<u16, Following>,
+    partitions: BTreeMap<u16, PartitionCursor>,
     /// Partitions that are left alone for now, until when.
     resting: BTreeMap<u16, Duration>,
     /// Pages that are being queued, of each partition one: a partition that is locked holds up no
     /// other.
-    saving: JoinSet<Saved>,
+    saving: JoinSet<SavedCheckpoint>,
     partitions_saving: BTreeSet<u16>,
     /// Failures in a row to read the log, and of each partition to go on.
     failures: u32,
     partition_failures: BTreeMap<u16, u32>,
     /// The only partition that it takes; all, if none.
     only: Option<u16>,
-    page: Page,
+    page: PageSize,
 }
 
-impl<F: Follow> Follower<F> {
-    pub(crate) fn new(work: Arc<Work>, follow: F) -> Self {
-        let page = Page::new(FIRST_PAGE, follow.page());
+impl<F: LogHandler> Follower<F> {
+    pub(crate) fn new(work: Arc<WorkerContext>, follow: F) -> Self {
+        let page = PageSize::new(FIRST_PAGE, follow.page());
         Self {
             work,
             follow,
@@ -234,12 +234,12 @@ impl<F: Follow> Follower<F> {
             return Ok(false);
         }
         let events = self.work.store().read_log(&after, self.page.rows()).await?;
-        let size = |event: &RecordedEvent| match &event.content {
+        let size = |event: &StoredEvent| match &event.content {
             StoredContent::Present(content) => content.bytes.len() + event.metadata.len(),
             _ => 0,
         };
         let (count, bytes) = (events.len(), events.iter().map(size).sum());
-        let mut pages: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
+        let mut pages: BTreeMap<u16, Vec<StoredEvent>> = BTreeMap::new();
         for event in events {
             pages.entry(event.position.partition).or_default().push(event);
         }
@@ -272,14 +272,14 @@ impl<F: Follow> Follower<F> {
             let Some(following) = self.partitions.get_mut(&partition) else { continue };
             let is_full = full.iter().any(|queue| queue.partition == partition);
             if !following.rest.is_over(is_full, now) {
-                self.resting.insert(partition, now + REST);
+                self.resting.insert(partition, now + FULL_QUEUE_PAUSE);
             }
         }
         Ok(())
     }
 
     /// Handles a page, and begins to queue what comes of it.
-    async fn take_page(&mut self, partition: u16, events: &[RecordedEvent]) -> Result<(), Stop> {
+    async fn take_page(&mut self, partition: u16, events: &[StoredEvent]) -> Result<(), Stop> {
         let Some(following) = self.partitions.get(&partition) else { return Ok(()) };
         let held = Arc::clone(&following.held);
         if !held.admits(self.work.clock(), Duration::ZERO) {
@@ -298,14 +298,14 @@ impl<F: Follow> Follower<F> {
             let saving = AssertUnwindSafe(save(&work, name, &held, to, &rows)).catch_unwind();
             let panicked = |_| Err(Stop::Unavailable("queueing panicked".to_owned()));
             let result = saving.await.unwrap_or_else(panicked);
-            Saved { held, to, events, result }
+            SavedCheckpoint { held, to, events, result }
         });
         Ok(())
     }
 
     /// Goes on behind a page that was queued.
-    fn go_on(&mut self, saved: Option<Saved>) {
-        let Some(Saved { held, to, events, result }) = saved else { return };
+    fn go_on(&mut self, saved: Option<SavedCheckpoint>) {
+        let Some(SavedCheckpoint { held, to, events, result }) = saved else { return };
         let partition = to.partition;
         self.partitions_saving.remove(&partition);
         // It may have been given up meanwhile.
@@ -349,8 +349,8 @@ impl<F: Follow> Follower<F> {
             }
             match self.begin(&held).await {
                 Ok(at) => {
-                    let rest = Rest::default();
-                    self.partitions.insert(partition, Following { held, at, rest });
+                    let rest = FullQueuePause::default();
+                    self.partitions.insert(partition, PartitionCursor { held, at, rest });
                 }
                 Err(stop) => self.stop(partition, stop),
             }
@@ -358,7 +358,7 @@ impl<F: Follow> Follower<F> {
     }
 
     /// Where to go on in a partition that was taken over.
-    async fn begin(&mut self, held: &Arc<Held>) -> Result<Checkpoint, Stop> {
+    async fn begin(&mut self, held: &Arc<HeldLease>) -> Result<Checkpoint, Stop> {
         let partition = held.lease.partition;
         let store = self.work.store();
         let stored = store.load_checkpoints(self.follow.name()).await?;
@@ -422,13 +422,13 @@ impl<F: Follow> Follower<F> {
 
 /// Queues rows with the checkpoint that says so.
 async fn save(
-    work: &Work,
+    work: &WorkerContext,
     name: String,
-    held: &Held,
+    held: &HeldLease,
     to: Checkpoint,
-    rows: &[QueuedRow],
+    rows: &[OutboxMessage],
 ) -> Result<(), Stop> {
-    let advance = Advance { name, lease: held.lease.clone(), to };
+    let advance = CheckpointAdvance { name, lease: held.lease.clone(), to };
     let saved = work.store().enqueue(to.partition, rows, Some(&advance)).await?;
     work.has_queued(to.partition, rows);
     if saved { Ok(()) } else { Err(Stop::Fenced) }

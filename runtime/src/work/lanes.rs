@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, OutboxRow, Queue, QueuePlace, StreamId};
+use composable_rust_core::{OutboxKind, OutboxRow, Queue, QueuePosition, StreamId};
 
 use super::quarantine::Suspicion;
 
@@ -11,12 +11,12 @@ use super::quarantine::Suspicion;
 pub(crate) type LaneKey = (Queue, StreamId, String);
 
 pub(crate) fn lane_of(row: &OutboxRow) -> LaneKey {
-    (row.queue.clone(), row.queued.stream.clone(), row.queued.row.recipient.clone())
+    (row.queue.clone(), row.message.sender.clone(), row.message.row.recipient.clone())
 }
 
 /// What the first rows of lanes take up while they are executed: each room has a bound of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Room {
+pub(crate) struct LaneCapacity {
     pub(crate) class: Class,
     /// The kind, with the aggregate type, gateway, policy or topic.
     pub(crate) window: (OutboxKind, String),
@@ -33,7 +33,7 @@ pub(crate) enum Class {
 
 /// The lanes whose first rows can begin as soon as their room admits them.
 #[derive(Debug, Default)]
-struct Line {
+struct WaitingLine {
     lanes: VecDeque<(u64, LaneKey)>,
     /// `true` while the room is full and nothing of it ends.
     is_stalled: bool,
@@ -45,23 +45,23 @@ pub(crate) struct Lanes {
     by_key: BTreeMap<LaneKey, Lane>,
     /// With the turns that they have; a lane that was taken out, or has another by now, has none.
     ready: VecDeque<(u64, LaneKey)>,
-    lines: BTreeMap<Room, Line>,
+    lines: BTreeMap<LaneCapacity, WaitingLine>,
     /// The lanes whose first rows are to be read again.
-    unread: BTreeMap<Queue, BTreeMap<QueuePlace, LaneKey>>,
+    unread: BTreeMap<Queue, BTreeMap<QueuePosition, LaneKey>>,
     /// Until when, in the order in which they were put off: those that wait for the same moment, such
     /// as the next probe of a gateway, take turns.
     delayed: BTreeSet<(Duration, u64, LaneKey)>,
     /// The lanes that wait for a stuck instance, by the recipient's name.
     of_stuck: BTreeMap<String, BTreeSet<LaneKey>>,
-    queues: BTreeMap<Queue, InMemory>,
+    queues: BTreeMap<Queue, QueueStats>,
     pushed: u64,
     turns: u64,
 }
 
 /// What is in memory of one queue.
 #[derive(Debug, Default)]
-struct InMemory {
-    places: BTreeSet<QueuePlace>,
+struct QueueStats {
+    places: BTreeSet<QueuePosition>,
     bytes: usize,
     /// How many rows stand in lanes that do not get on, and their bytes.
     stuck: usize,
@@ -71,41 +71,41 @@ struct InMemory {
     /// Lanes whose first row was let go.
     away: usize,
     /// What stands behind this place is to be read again.
-    rewound: Option<QueuePlace>,
+    rewound: Option<QueuePosition>,
 }
 
-impl InMemory {
+impl QueueStats {
     fn forget(&mut self, row: &OutboxRow) {
-        if self.places.remove(&row.place) {
+        if self.places.remove(&row.position) {
             self.bytes = self.bytes.saturating_sub(bytes(row));
         }
     }
 
-    fn rewind(&mut self, place: QueuePlace) {
+    fn rewind(&mut self, place: QueuePosition) {
         self.rewound = Some(self.rewound.map_or(place, |rewound| rewound.min(place)));
     }
 }
 
 pub(crate) fn bytes(row: &OutboxRow) -> usize {
-    row.queued.row.content.bytes.len() + row.queued.row.metadata.len()
+    row.message.row.content.bytes.len() + row.message.row.metadata.len()
 }
 
 /// The last place before another one.
-fn before(place: QueuePlace) -> QueuePlace {
+fn before(place: QueuePosition) -> QueuePosition {
     match place.index.checked_sub(1) {
-        Some(index) => QueuePlace { index, ..place },
-        None => QueuePlace { sequence: place.sequence.saturating_sub(1), index: u32::MAX },
+        Some(index) => QueuePosition { index, ..place },
+        None => QueuePosition { sequence: place.sequence.saturating_sub(1), index: u32::MAX },
     }
 }
 
 /// Tells apart two times that the same row was read.
-pub(crate) type Serial = u64;
+pub(crate) type ReadId = u64;
 
 #[derive(Debug, Default)]
 struct Lane {
-    rows: VecDeque<(Serial, OutboxRow)>,
+    rows: VecDeque<(ReadId, OutboxRow)>,
     /// The place of the first row, if it was let go: then no row is here.
-    away: Option<QueuePlace>,
+    away: Option<QueuePosition>,
     /// Its next turn.
     turn: u64,
     /// How often the first was put off for reasons that are not its own.
@@ -114,12 +114,12 @@ struct Lane {
     is_stuck: bool,
     /// Whether rows behind these were let go. Until these are gone, it takes no others.
     let_go: bool,
-    wait: Wait,
+    wait: LaneWait,
 }
 
 /// What a lane's next turn waits for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+enum LaneWait {
     #[default]
     Nothing,
     Time,
@@ -159,7 +159,7 @@ impl Lanes {
     }
 
     /// Where a queue is to be read again from, once.
-    pub(crate) fn rewound(&mut self, queue: &Queue) -> Option<QueuePlace> {
+    pub(crate) fn rewound(&mut self, queue: &Queue) -> Option<QueuePosition> {
         self.queues.get_mut(queue)?.rewound.take()
     }
 
@@ -174,9 +174,9 @@ impl Lanes {
             if lane.rows.len() > 1 && !std::mem::replace(&mut lane.let_go, true) {
                 of.let_go += 1;
             }
-            let kept = usize::from(lane.wait == Wait::Nothing);
+            let kept = usize::from(lane.wait == LaneWait::Nothing);
             if let Some((_, first)) = lane.rows.front().filter(|_| kept == 0) {
-                lane.away = Some(first.place);
+                lane.away = Some(first.position);
                 of.away += 1;
             }
             for (_, row) in lane.rows.drain(kept..) {
@@ -193,11 +193,11 @@ impl Lanes {
         let (key, wait) = (lane_of(&row), row.wait);
         let of = self.queues.entry(row.queue.clone()).or_default();
         let lane = self.by_key.get_mut(&key);
-        if of.places.contains(&row.place) || lane.as_ref().is_some_and(|lane| lane.let_go) {
+        if of.places.contains(&row.position) || lane.as_ref().is_some_and(|lane| lane.let_go) {
             return;
         }
         if let Some((lane, away)) = lane.and_then(|lane| lane.away.map(|away| (lane, away))) {
-            if row.place > away {
+            if row.position > away {
                 lane.let_go = true;
                 of.let_go += 1;
             }
@@ -212,7 +212,7 @@ impl Lanes {
     fn add(&mut self, key: LaneKey, row: OutboxRow) {
         let of = self.queues.entry(row.queue.clone()).or_default();
         let bytes = bytes(&row);
-        of.places.insert(row.place);
+        of.places.insert(row.position);
         of.bytes += bytes;
         let lane = self.by_key.entry(key).or_default();
         self.pushed += 1;
@@ -231,7 +231,7 @@ impl Lanes {
     }
 
     /// The place before the first row of a queue that is to be read again.
-    pub(crate) fn unread(&self, queue: &Queue) -> Option<QueuePlace> {
+    pub(crate) fn unread(&self, queue: &Queue) -> Option<QueuePosition> {
         let (place, _) = self.unread.get(queue)?.first_key_value()?;
         Some(before(*place))
     }
@@ -245,11 +245,11 @@ impl Lanes {
         now: Duration,
     ) {
         let Some(mut unread) = self.unread.remove(queue) else { return };
-        let (mut count, mut last) = (0, QueuePlace::default());
+        let (mut count, mut last) = (0, QueuePosition::default());
         for row in rows {
-            (count, last) = (count + 1, row.place);
-            let Some(key) = unread.remove(&row.place) else { continue };
-            if !self.is_away_at(&key, row.place) {
+            (count, last) = (count + 1, row.position);
+            let Some(key) = unread.remove(&row.position) else { continue };
+            if !self.is_away_at(&key, row.position) {
                 continue;
             }
             self.is_back(&key);
@@ -268,7 +268,7 @@ impl Lanes {
         }
     }
 
-    fn is_away_at(&self, key: &LaneKey, place: QueuePlace) -> bool {
+    fn is_away_at(&self, key: &LaneKey, place: QueuePosition) -> bool {
         self.by_key.get(key).is_some_and(|lane| lane.away == Some(place))
     }
 
@@ -303,8 +303,8 @@ impl Lanes {
         let Some(lane) = self.by_key.get_mut(&key) else { return };
         self.turns += 1;
         lane.turn = self.turns;
-        let next = if wait.is_zero() { Wait::Nothing } else { Wait::Time };
-        if std::mem::replace(&mut lane.wait, next) == Wait::Instance {
+        let next = if wait.is_zero() { LaneWait::Nothing } else { LaneWait::Time };
+        if std::mem::replace(&mut lane.wait, next) == LaneWait::Instance {
             self.leave_stuck(&key);
         }
         if wait.is_zero() {
@@ -327,7 +327,7 @@ impl Lanes {
         loop {
             let (turn, key) = self.ready.pop_front()?;
             if let Some(lane) = self.by_key.get_mut(&key).filter(|lane| lane.turn == turn) {
-                if std::mem::take(&mut lane.wait) == Wait::Instance {
+                if std::mem::take(&mut lane.wait) == LaneWait::Instance {
                     self.leave_stuck(&key);
                 }
                 return Some(key);
@@ -336,7 +336,7 @@ impl Lanes {
     }
 
     /// A lane that has its turn stands in the line for a room.
-    pub(crate) fn stand_in_line(&mut self, key: &LaneKey, room: Room) {
+    pub(crate) fn stand_in_line(&mut self, key: &LaneKey, room: LaneCapacity) {
         let Some(turn) = self.by_key.get(key).map(|lane| lane.turn) else { return };
         let line = self.lines.entry(room).or_default();
         line.lanes.push_back((turn, key.clone()));
@@ -346,12 +346,12 @@ impl Lanes {
     }
 
     /// The rooms that lanes stand in line for, in order of classes.
-    pub(crate) fn rooms(&self) -> Vec<Room> {
+    pub(crate) fn rooms(&self) -> Vec<LaneCapacity> {
         self.lines.keys().cloned().collect()
     }
 
     /// The next lane in the line for a room.
-    pub(crate) fn next_in_line(&mut self, room: &Room) -> Option<LaneKey> {
+    pub(crate) fn next_in_line(&mut self, room: &LaneCapacity) -> Option<LaneKey> {
         let line = self.lines.get_mut(room)?;
         while let Some((turn, key)) = line.lanes.pop_front() {
             if self.by_key.get(&key).is_some_and(|lane| lane.turn == turn) {
@@ -363,7 +363,7 @@ impl Lanes {
     }
 
     /// Says whether a full room stands still. What waits for it then keeps no others from being read.
-    pub(crate) fn set_stalled(&mut self, room: &Room, is_stalled: bool) {
+    pub(crate) fn set_stalled(&mut self, room: &LaneCapacity, is_stalled: bool) {
         let Some(line) = self.lines.get_mut(room) else { return };
         if std::mem::replace(&mut line.is_stalled, is_stalled) || !is_stalled {
             return;
@@ -383,19 +383,19 @@ impl Lanes {
     }
 
     /// The first row of a lane.
-    pub(crate) fn first(&self, key: &LaneKey) -> Option<(Serial, &OutboxRow)> {
+    pub(crate) fn first(&self, key: &LaneKey) -> Option<(ReadId, &OutboxRow)> {
         let first = self.by_key.get(key).and_then(|lane| lane.rows.front());
         first.map(|(serial, row)| (*serial, row))
     }
 
     /// Whether this is the first row of its lane. It is not if the lane was taken out, and maybe
     /// read anew, since.
-    pub(crate) fn is_first(&self, key: &LaneKey, serial: Serial) -> bool {
+    pub(crate) fn is_first(&self, key: &LaneKey, serial: ReadId) -> bool {
         self.first(key).is_some_and(|(first, _)| first == serial)
     }
 
     /// The first row is done with: the next has its turn.
-    pub(crate) fn advance(&mut self, key: &LaneKey, serial: Serial, now: Duration) {
+    pub(crate) fn advance(&mut self, key: &LaneKey, serial: ReadId, now: Duration) {
         if !self.is_first(key, serial) {
             return;
         }
@@ -406,7 +406,7 @@ impl Lanes {
             of.forget(&row);
             if lane.rows.is_empty() && lane.let_go {
                 of.let_go = of.let_go.saturating_sub(1);
-                of.rewind(row.place);
+                of.rewind(row.position);
             }
         }
         match lane.rows.front() {
@@ -424,7 +424,7 @@ impl Lanes {
     pub(crate) fn retry(
         &mut self,
         key: &LaneKey,
-        serial: Serial,
+        serial: ReadId,
         attempts: u32,
         now: Duration,
         wait: Duration,
@@ -438,7 +438,7 @@ impl Lanes {
     }
 
     /// How an attempt at the first row ended is on record.
-    pub(crate) fn has_ended(&mut self, key: &LaneKey, serial: Serial) {
+    pub(crate) fn has_ended(&mut self, key: &LaneKey, serial: ReadId) {
         let first = self.by_key.get_mut(key).and_then(|lane| lane.rows.front_mut());
         if let Some((_, row)) = first.filter(|(first, _)| *first == serial) {
             row.begun = false;
@@ -455,7 +455,7 @@ impl Lanes {
         self.set_stuck(key, true);
         self.defer(key.clone(), now, wait);
         if let Some(lane) = self.by_key.get_mut(key) {
-            lane.wait = Wait::Instance;
+            lane.wait = LaneWait::Instance;
             self.of_stuck.entry(key.2.clone()).or_default().insert(key.clone());
         }
     }
@@ -485,7 +485,7 @@ impl Lanes {
     pub(crate) fn put_off(
         &mut self,
         key: &LaneKey,
-        serial: Serial,
+        serial: ReadId,
         now: Duration,
         wait: impl FnOnce(u32) -> Duration,
     ) {
@@ -507,7 +507,7 @@ impl Lanes {
     }
 
     /// The first row has no further turn, and nothing overtakes it, while it is in memory.
-    pub(crate) fn set_aside(&mut self, key: &LaneKey, serial: Serial) {
+    pub(crate) fn set_aside(&mut self, key: &LaneKey, serial: ReadId) {
         if self.is_first(key, serial) {
             self.set_stuck(key, true);
         }
@@ -517,7 +517,7 @@ impl Lanes {
     pub(crate) fn remove(&mut self, key: &LaneKey) -> Vec<OutboxRow> {
         self.set_stuck(key, false);
         let Some(lane) = self.by_key.remove(key) else { return Vec::new() };
-        if lane.wait == Wait::Instance {
+        if lane.wait == LaneWait::Instance {
             self.leave_stuck(key);
         }
         let rows: Vec<_> = lane.rows.into_iter().map(|(_, row)| row).collect();
@@ -533,7 +533,7 @@ impl Lanes {
             }
             if lane.let_go {
                 of.let_go = of.let_go.saturating_sub(1);
-                of.rewind(rows.last().map(|row| row.place).unwrap_or_default());
+                of.rewind(rows.last().map(|row| row.position).unwrap_or_default());
             }
         }
         rows
@@ -559,7 +559,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use composable_rust_core::{Encoded, NewOutboxRow, OutboxKind, QueuedRow};
+    use composable_rust_core::{EncodedMessage, NewOutboxRow, OutboxKind, OutboxMessage};
 
     use super::*;
 
@@ -568,8 +568,12 @@ mod tests {
     }
 
     fn row(sequence: u64, recipient: &str) -> OutboxRow {
-        let content =
-            Encoded { name: "x".into(), version: 1, codec: "none".into(), bytes: vec![0; 10] };
+        let content = EncodedMessage {
+            name: "x".into(),
+            version: 1,
+            codec: "none".into(),
+            bytes: vec![0; 10],
+        };
         let row = NewOutboxRow {
             id: uuid::Uuid::from_u128(sequence.into()),
             kind: OutboxKind::Dispatch,
@@ -580,8 +584,8 @@ mod tests {
         };
         OutboxRow {
             queue: queue(),
-            place: QueuePlace { sequence, index: 0 },
-            queued: QueuedRow { stream: "sender-1".parse().unwrap(), row },
+            position: QueuePosition { sequence, index: 0 },
+            message: OutboxMessage { sender: "sender-1".parse().unwrap(), row },
             attempts: 0,
             begun: false,
             wait: Duration::ZERO,
@@ -590,13 +594,13 @@ mod tests {
     }
 
     /// Reads what stands behind a place, as the dispatcher does.
-    fn read(lanes: &mut Lanes, store: &[OutboxRow], after: &mut QueuePlace, limit: usize) {
+    fn read(lanes: &mut Lanes, store: &[OutboxRow], after: &mut QueuePosition, limit: usize) {
         if let Some(place) = lanes.rewound(&queue()) {
             *after = place.min(*after);
         }
-        let behind = store.iter().filter(|row| row.place > *after).take(limit);
+        let behind = store.iter().filter(|row| row.position > *after).take(limit);
         for row in behind.cloned().collect::<Vec<_>>() {
-            *after = row.place;
+            *after = row.position;
             lanes.push(row, Duration::ZERO);
         }
     }
@@ -605,7 +609,7 @@ mod tests {
     fn reread(lanes: &mut Lanes, key: LaneKey, store: &[OutboxRow]) {
         lanes.reread_first(key);
         let after = lanes.unread(&queue()).unwrap();
-        let rows = store.iter().filter(|row| row.place > after).take(3).cloned();
+        let rows = store.iter().filter(|row| row.position > after).take(3).cloned();
         lanes.reread(&queue(), rows.collect::<Vec<_>>(), 3, MINUTE);
     }
 
@@ -615,8 +619,8 @@ mod tests {
     fn what_was_let_go_comes_back_in_order() {
         let mut store: Vec<_> = (1..=100).map(|n| row(n, "thing-a")).collect();
         store.insert(50, row(1_000, "thing-b"));
-        store.sort_by_key(|row| row.place);
-        let (mut lanes, mut after) = (Lanes::default(), QueuePlace::default());
+        store.sort_by_key(|row| row.position);
+        let (mut lanes, mut after) = (Lanes::default(), QueuePosition::default());
         read(&mut lanes, &store, &mut after, 60);
         let key = lanes.next(Duration::ZERO).unwrap();
         let (serial, _) = lanes.first(&key).unwrap();
@@ -637,7 +641,7 @@ mod tests {
         let other = lanes.next(Duration::ZERO).unwrap();
         assert_eq!(other.2, "thing-b");
         let (serial, _) = lanes.first(&other).unwrap();
-        store.retain(|row| row.queued.row.recipient != "thing-b");
+        store.retain(|row| row.message.row.recipient != "thing-b");
         lanes.advance(&other, serial, Duration::ZERO);
 
         let mut done = Vec::new();
@@ -648,8 +652,8 @@ mod tests {
                 reread(&mut lanes, key, &store);
                 continue;
             };
-            assert_eq!(store.remove(0).place, first.place);
-            done.push(first.place.sequence);
+            assert_eq!(store.remove(0).position, first.position);
+            done.push(first.position.sequence);
             lanes.advance(&key, serial, MINUTE);
         }
         assert_eq!(done, (1..=100).collect::<Vec<_>>());
@@ -660,7 +664,7 @@ mod tests {
     #[test]
     fn a_lane_that_is_taken_out_is_read_again() {
         let store: Vec<_> = (1..=30).map(|n| row(n, "thing-a")).collect();
-        let (mut lanes, mut after) = (Lanes::default(), QueuePlace::default());
+        let (mut lanes, mut after) = (Lanes::default(), QueuePosition::default());
         read(&mut lanes, &store, &mut after, 30);
         let key = lanes.next(Duration::ZERO).unwrap();
         let (serial, _) = lanes.first(&key).unwrap();
@@ -669,14 +673,14 @@ mod tests {
         assert_eq!(lanes.remove(&key), []);
         read(&mut lanes, &store, &mut after, 30);
         let (_, first) = lanes.first(&key).unwrap();
-        assert_eq!((first.place.sequence, lanes.count(&queue())), (1, 30));
+        assert_eq!((first.position.sequence, lanes.count(&queue())), (1, 30));
     }
 
     /// A row that was let go and is gone when its lane has its turn, as when an operator discarded it.
     #[test]
     fn what_stands_behind_a_row_that_is_gone_is_read() {
         let mut store: Vec<_> = (1..=3).map(|n| row(n, "thing-a")).collect();
-        let (mut lanes, mut after) = (Lanes::default(), QueuePlace::default());
+        let (mut lanes, mut after) = (Lanes::default(), QueuePosition::default());
         read(&mut lanes, &store, &mut after, 1);
         let key = lanes.next(Duration::ZERO).unwrap();
         let (serial, _) = lanes.first(&key).unwrap();
@@ -691,7 +695,7 @@ mod tests {
         read(&mut lanes, &store, &mut after, 10);
         assert_eq!((lanes.count(&queue()), lanes.away(&queue())), (2, 0));
         assert!(!lanes.has_let_go(&queue()));
-        assert_eq!(lanes.first(&key).unwrap().1.place.sequence, 2);
+        assert_eq!(lanes.first(&key).unwrap().1.position.sequence, 2);
     }
 
     /// A lane is looked at once when it joins the line, and once when its room admits it.
@@ -701,7 +705,10 @@ mod tests {
         for n in 1..=1_000 {
             lanes.push(row(n, &format!("thing-{n}")), Duration::ZERO);
         }
-        let room = Room { window: (OutboxKind::Dispatch, "thing".to_owned()), class: Class::Plain };
+        let room = LaneCapacity {
+            window: (OutboxKind::Dispatch, "thing".to_owned()),
+            class: Class::Plain,
+        };
         let mut looks = 0;
         while let Some(key) = lanes.next(Duration::ZERO) {
             lanes.stand_in_line(&key, room.clone());

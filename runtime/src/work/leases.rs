@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Clock, Lease, LeaseAction, LeaseRound, LeaseTable, OutboxKind, SharedEventStore, StandingLease,
-    StoreError, WorkQueues as _,
+    Clock, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, OutboxKind,
+    SharedEventStore, StoreError, WorkQueues as _,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +25,9 @@ const WITHDRAWN_FOR: Duration = Duration::from_secs(30);
 const WITHDRAWN_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether leases are free to be given up.
-const HURRY: Duration = Duration::from_millis(50);
+const RELEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it is looked for leases that come free, while this process has less than its share.
-const LOOK_FOR_SHARE: Duration = Duration::from_secs(1);
+const REBALANCE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The worker of a queue, as leases name it. Whoever executes commands of a type works both of their
 /// queues; parked streams are the relay's.
@@ -42,7 +42,7 @@ pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
 /// A lease that this process holds. Whoever works on what it gives the right to keeps a clone for
 /// as long; it is given up when nobody does.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     pub(crate) lease: Lease,
     /// When it lapses, in monotonic microseconds.
     until: AtomicU64,
@@ -54,7 +54,7 @@ pub(crate) struct Held {
     from_dead: bool,
 }
 
-impl Held {
+impl HeldLease {
     /// Whether work that takes at most `limit` may begin under it.
     pub(crate) fn admits(&self, clock: &dyn Clock, limit: Duration) -> bool {
         let end = micros(clock.monotonic().saturating_add(limit));
@@ -97,7 +97,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    held: BTreeMap<(String, u16), Arc<Held>>,
+    held: BTreeMap<(String, u16), Arc<HeldLease>>,
     /// Workers that others should take for now, until when (monotonic).
     withdrawn: BTreeMap<String, Duration>,
     /// When each worker was last left to others (monotonic).
@@ -121,7 +121,7 @@ struct State {
 impl State {
     /// Takes note of the processes that have announced workers. A withdrawal stands for as long as
     /// one of them works instead: two that withdraw at the same time do not leave the work to nobody.
-    fn note_members(&mut self, holder: Uuid, table: &LeaseTable, now: Duration) {
+    fn note_members(&mut self, holder: Uuid, table: &LeaseSnapshot, now: Duration) {
         self.elsewhere.clear();
         for (worker, process) in table.members.iter().filter(|(_, who)| *who != holder) {
             self.elsewhere.insert(worker.clone());
@@ -160,7 +160,7 @@ impl Leases {
     }
 
     /// The leases of a worker under which work may begin.
-    pub(crate) fn of(&self, worker: &str) -> Vec<Arc<Held>> {
+    pub(crate) fn of(&self, worker: &str) -> Vec<Arc<HeldLease>> {
         let state = self.lock();
         let range = (worker.to_owned(), 0)..=(worker.to_owned(), u16::MAX);
         state.held.range(range).map(|(_, held)| held).filter(|h| !h.is_leaving()).cloned().collect()
@@ -174,7 +174,7 @@ impl Leases {
         let mut partitions: BTreeSet<u16> = (0..count).collect();
         if self.of(worker).len() < partitions.len() {
             let table = inner.store.load_leases(&[worker.to_owned()]).await?;
-            let is_elsewhere = |standing: &&StandingLease| {
+            let is_elsewhere = |standing: &&LeaseStatus| {
                 !standing.lapsed && standing.holder.is_some_and(|holder| holder != inner.holder)
             };
             for standing in table.leases.iter().filter(is_elsewhere) {
@@ -215,7 +215,7 @@ impl Leases {
     }
 
     /// A lease was found to be another's by now.
-    pub(crate) fn lost(&self, held: &Arc<Held>) {
+    pub(crate) fn lost(&self, held: &Arc<HeldLease>) {
         let key = (held.lease.worker.clone(), held.lease.partition);
         held.leaving.store(true, Ordering::SeqCst);
         let mut state = self.lock();
@@ -262,7 +262,7 @@ impl Leases {
         let changes = held.values().map(|held| (held.lease.clone(), LeaseAction::Release));
         let (holder, ttl) = (self.0.holder, self.0.ttl);
         let changes = changes.collect();
-        let round = LeaseRound { holder, workers: Vec::new(), ttl, min_epoch: 0, changes };
+        let round = LeaseRequest { holder, workers: Vec::new(), ttl, min_epoch: 0, changes };
         self.0.store.change_leases(&round).await?;
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Leases {
                 }
             }
             let pause = match failures {
-                0 if stopping => HURRY,
+                0 if stopping => RELEASE_POLL_INTERVAL,
                 0 => self.until_next().min(inner.ttl / 3),
                 _ => retry_pause(inner.ttl, failures),
             };
@@ -306,10 +306,10 @@ impl Leases {
     fn until_next(&self) -> Duration {
         let state = self.lock();
         match state.missing {
-            _ if state.held.values().any(|held| held.is_leaving()) => HURRY,
+            _ if state.held.values().any(|held| held.is_leaving()) => RELEASE_POLL_INTERVAL,
             // The others may withdraw too.
             0 if state.withdrawn.is_empty() => self.0.ttl,
-            _ => LOOK_FOR_SHARE,
+            _ => REBALANCE_POLL_INTERVAL,
         }
     }
 
@@ -322,7 +322,7 @@ impl Leases {
         let renewed = self.lock().renewed;
         let is_renewal =
             renewed.is_none_or(|renewed| started.saturating_sub(renewed) >= inner.ttl / 6);
-        let mut table = LeaseTable::default();
+        let mut table = LeaseSnapshot::default();
         if !stopping {
             let workers: Vec<String> = inner.workers.keys().cloned().collect();
             table = inner.store.load_leases(&workers).await?;
@@ -351,7 +351,7 @@ impl Leases {
         let mut done = Vec::new();
         if is_renewal || !changes.is_empty() || announced.as_ref() != Some(&workers) {
             let (holder, ttl, changes) = (inner.holder, inner.ttl, changes.clone());
-            let round = LeaseRound { holder, workers: workers.clone(), ttl, min_epoch, changes };
+            let round = LeaseRequest { holder, workers: workers.clone(), ttl, min_epoch, changes };
             done = inner.store.change_leases(&round).await?;
         }
         let until = micros(started + inner.ttl);
@@ -374,7 +374,7 @@ impl Leases {
                     let from_dead = was_left(inner.holder, &table, &lease);
                     left += usize::from(from_dead);
                     let (until, leaving) = (AtomicU64::new(until), AtomicBool::new(false));
-                    let held = Held { lease, until, leaving, taken: started, from_dead };
+                    let held = HeldLease { lease, until, leaving, taken: started, from_dead };
                     state.held.insert(key, Arc::new(held));
                     moved = true;
                 }

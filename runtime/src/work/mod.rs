@@ -1,20 +1,19 @@
 //! What follows from commits: dispatching, timers, policies, the relay.
 
-mod attempts;
-mod breaker;
 mod bus_positions;
+mod circuit_breaker;
+mod cloud_event;
 mod consumer;
 mod context;
-mod decisions;
+mod dead_letters;
 mod dispatcher;
-mod envelope;
 mod execute;
 mod follower;
 mod gateways;
 mod lanes;
 mod leases;
 mod log_limit;
-mod page;
+mod page_size;
 mod parked_streams;
 mod policies;
 mod policy_follower;
@@ -30,30 +29,31 @@ mod queue_bounds;
 mod received;
 mod relay;
 mod relay_lag;
+mod retry;
 mod seal;
 mod send;
-mod start;
 mod subscriptions;
+mod supervisor;
 mod timers;
-mod watch;
+mod unserved_queues;
 
-pub use attempts::Attempts;
-pub use breaker::BreakerSettings;
+pub use circuit_breaker::CircuitBreakerSettings;
 pub(crate) use context::RegisteredGateway;
-pub(crate) use decisions::{answers_to, mark_refused, refusal};
+pub(crate) use dead_letters::{answers_to, mark_refused, refusal};
 pub(crate) use follower::event_at;
 pub use gateways::GatewaySettings;
 pub(crate) use leases::worker_of;
-pub(crate) use page::Page;
+pub(crate) use page_size::PageSize;
 pub(crate) use parked_streams::ParkedStreams;
-pub use policies::ForeignRecord;
+pub use policies::ExternalRecord;
 pub(crate) use policies::{
-    ErasedPolicy, OfErasures, OfEvents, OfRecords, RegisteredPolicy, Source,
+    ErasedPolicy, ErasurePolicy, EventPolicy, PolicySource, RecordPolicy, RegisteredPolicy,
 };
 pub(crate) use policy_follower::policy_worker;
 pub use projection_handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
-pub(crate) use projections::{ErasedProjection, Registered};
-pub use projections::{Poison, ProjectionSettings};
-pub(crate) use published::{As, AsTheyAre, Published};
-pub(crate) use start::{Plans, Working};
+pub(crate) use projections::{ErasedProjection, RegisteredProjection};
+pub use projections::{PoisonPolicy, ProjectionSettings};
+pub(crate) use published::{MapWith, PublishedTopic, Verbatim};
+pub use retry::RetryPolicy;
 pub use subscriptions::SubscriptionStatus;
+pub(crate) use supervisor::{RunningWorkers, WorkerSet};

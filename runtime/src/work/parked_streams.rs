@@ -5,24 +5,25 @@ use std::time::Duration;
 
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    Encoded, Format, NewOutboxRow, OutboxKind, Queue, QueuedRow, StreamId, Version, WorkQueues as _,
+    EncodedMessage, Format, NewOutboxRow, OutboxKind, OutboxMessage, Queue, StreamId, Version,
+    WorkQueues as _,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::context::Work;
-use super::decisions::LOOK_FOR_DECISIONS;
+use super::context::WorkerContext;
+use super::dead_letters::DECISION_POLL_INTERVAL;
 use super::follower::Stop;
 
 /// The beginning of the names of relays.
 pub(crate) const RELAY_PREFIX: &str = "relay/";
 
 /// The name of the content of a parked stream's row.
-const STREAM: &str = "relay.stream";
+const PARKED_STREAM_NAME: &str = "relay.stream";
 
 /// From where on a stream is to be published.
 #[derive(Serialize, Deserialize)]
-struct Rest {
+struct ParkedRest {
     from_version: u64,
 }
 
@@ -59,10 +60,10 @@ impl ParkedStreams {
     }
 
     /// Reads them from the store.
-    pub(crate) async fn load(&mut self, work: &Work, partition: u16) -> Result<(), Stop> {
+    pub(crate) async fn load(&mut self, work: &WorkerContext, partition: u16) -> Result<(), Stop> {
         let streams = work.store().queued_streams(&self.queue(partition)).await?;
         self.streams = streams.into_iter().collect();
-        self.look_at = work.now() + LOOK_FOR_DECISIONS;
+        self.look_at = work.now() + DECISION_POLL_INTERVAL;
         Ok(())
     }
 
@@ -72,7 +73,7 @@ impl ParkedStreams {
     }
 
     /// The row that stands for a stream from `version` on.
-    pub(crate) fn row(&self, log: Uuid, stream: &StreamId, version: Version) -> QueuedRow {
+    pub(crate) fn row(&self, log: Uuid, stream: &StreamId, version: Version) -> OutboxMessage {
         let name = [&*self.worker, "\0", stream.as_str(), "\0", &version.to_string()];
         let row = NewOutboxRow {
             id: derive_id("parked", log, &name, Uuid::nil(), 0),
@@ -82,14 +83,14 @@ impl ParkedStreams {
             content: content(version),
             metadata: String::new(),
         };
-        QueuedRow { stream: stream.clone(), row }
+        OutboxMessage { sender: stream.clone(), row }
     }
 }
 
-fn content(version: Version) -> Encoded {
-    let bytes = encode_value(Format::Json, &Rest { from_version: version.get() })
+fn content(version: Version) -> EncodedMessage {
+    let bytes = encode_value(Format::Json, &ParkedRest { from_version: version.get() })
         .unwrap_or_else(|_| unreachable!("a number"));
-    Encoded { name: STREAM.into(), version: 1, codec: "json".into(), bytes }
+    EncodedMessage { name: PARKED_STREAM_NAME.into(), version: 1, codec: "json".into(), bytes }
 }
 
 /// `true` if the rows of a queue are parked streams.
@@ -98,7 +99,7 @@ pub(crate) fn is_of_relay(queue: &Queue) -> bool {
 }
 
 /// The row that stands for a parked stream once the event in the way is given up.
-pub(crate) fn without_its_first(parked: &QueuedRow) -> QueuedRow {
+pub(crate) fn without_its_first(parked: &OutboxMessage) -> OutboxMessage {
     let mut rest = parked.clone();
     rest.row.id = derive_id("parked", parked.row.id, &[], parked.row.id, 0);
     rest.row.content = content(version_of(&parked.row).next());
@@ -107,6 +108,6 @@ pub(crate) fn without_its_first(parked: &QueuedRow) -> QueuedRow {
 
 /// The version from which a row's stream is to be published: of one that was erased, the first.
 pub(crate) fn version_of(row: &NewOutboxRow) -> Version {
-    let rest = decode_value::<Rest>(Format::Json, &row.content.bytes);
+    let rest = decode_value::<ParkedRest>(Format::Json, &row.content.bytes);
     Version::new(rest.map_or(1, |rest| rest.from_version))
 }

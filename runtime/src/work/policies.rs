@@ -7,26 +7,26 @@ use std::sync::Arc;
 
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    AnyMessage, BusMessage, BusPlace, BusRecord, Delivery as _, Encoded, EventStore as _, Format,
-    Id, MAX_PAYLOAD_BYTES, MessageId, Metadata, NewOutboxRow, OutboxKind, Position, Queue,
-    QueuedRow, Recorded, RecordedEvent, SharedDelivery, StoreError, StoredContent, StreamId,
-    Target, validate_rows,
+    AnyMessage, BusMessage, BusRecord, Delivery as _, EncodedMessage, EventStore as _, Format, Id,
+    MAX_PAYLOAD_BYTES, MessageId, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, Position,
+    Queue, Recorded, SharedDelivery, StoreError, StoredContent, StoredEvent, StreamId, Target,
+    TopicOffset, validate_rows,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::context::Work;
-use super::envelope;
-use crate::aggregate::Shared;
-use crate::encode::describe;
+use super::cloud_event;
+use super::context::WorkerContext;
+use crate::aggregate::AppContext;
+use crate::decide::BUS_TARGET;
+use crate::encode::error_chain;
 use crate::error::panic_text;
 use crate::handle::content_of;
-use crate::plan::BUS;
-use crate::unknowns::Newer;
+use crate::unknown_messages::NewerCode;
 
 /// A message of a topic that is not this framework's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForeignRecord {
+pub struct ExternalRecord {
     /// The topic.
     pub topic: String,
     /// The topic's partition.
@@ -41,10 +41,10 @@ pub struct ForeignRecord {
     pub payload: Option<Vec<u8>>,
 }
 
-impl ForeignRecord {
+impl ExternalRecord {
     pub(crate) fn new(delivery: &SharedDelivery) -> Self {
-        let (topic, place) = (delivery.message().topic.clone(), delivery.place());
-        let BusPlace { partition, offset } = place;
+        let (topic, place) = (delivery.message().topic.clone(), delivery.offset());
+        let TopicOffset { partition, offset } = place;
         let BusRecord { key, headers, payload } = delivery.record();
         Self { topic, partition, offset, key, headers, payload }
     }
@@ -92,7 +92,7 @@ impl ForeignRecord {
     /// order with others, and has one of its own.
     pub(crate) fn sender(&self) -> StreamId {
         let sender = self.sender_by_key();
-        if envelope::is_erasure(self) { erasure_of(&sender) } else { sender }
+        if cloud_event::is_erasure(self) { erasure_of(&sender) } else { sender }
     }
 
     pub(super) fn sender_by_key(&self) -> StreamId {
@@ -116,18 +116,18 @@ fn erasure_of(sender: &StreamId) -> StreamId {
 
 /// What a policy is given.
 #[derive(Debug, Clone)]
-pub(crate) enum Input {
+pub(crate) enum PolicyInput {
     /// An event of this log.
-    Event(Box<RecordedEvent>),
+    Event(Box<StoredEvent>),
     /// A message of a topic.
-    Message(ForeignRecord),
+    Message(ExternalRecord),
 }
 
 /// How an input waits in the outbox when it could not be turned into commands at once.
 #[derive(Serialize, Deserialize)]
-enum Queued {
+enum QueuedInput {
     Event(String),
-    Message(ForeignRecord),
+    Message(ExternalRecord),
     /// A message that is larger than a row: where it stands.
     Omitted {
         topic: String,
@@ -140,50 +140,58 @@ enum Queued {
 #[derive(Debug)]
 pub(crate) enum PolicyError {
     /// Newer code knows the event.
-    Newer(Newer),
+    Newer(NewerCode),
     /// It cannot be read, or the policy panicked.
     Failed(String),
 }
 
 pub(crate) trait ErasedPolicy: Send + Sync {
     /// The commands for an input, as effects to be queued.
-    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError>;
+    fn apply(
+        &self,
+        shared: &AppContext,
+        input: &PolicyInput,
+    ) -> Result<Vec<OutboxMessage>, PolicyError>;
 }
 
 /// A policy over the events of `S`.
-pub(crate) struct OfEvents<S, T, F> {
+pub(crate) struct EventPolicy<S, T, F> {
     pub(crate) name: String,
     pub(crate) policy: F,
     pub(crate) types: PhantomData<fn() -> (S, T)>,
 }
 
 /// A policy over the messages of a topic.
-pub(crate) struct OfRecords<T, F> {
+pub(crate) struct RecordPolicy<T, F> {
     pub(crate) name: String,
     pub(crate) policy: F,
     pub(crate) types: PhantomData<fn() -> T>,
 }
 
 /// A policy over the erasures of streams of `S`.
-pub(crate) struct OfErasures<S, T, F> {
+pub(crate) struct ErasurePolicy<S, T, F> {
     pub(crate) name: String,
     pub(crate) policy: F,
     pub(crate) types: PhantomData<fn() -> (S, T)>,
 }
 
-impl<S, T, F, C> ErasedPolicy for OfErasures<S, T, F>
+impl<S, T, F, C> ErasedPolicy for ErasurePolicy<S, T, F>
 where
     S: Target,
     T: Target,
     C: IntoIterator<Item = (Id<T>, T::Command)>,
     F: Fn(&Id<S>) -> C + Send + Sync,
 {
-    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
+    fn apply(
+        &self,
+        shared: &AppContext,
+        input: &PolicyInput,
+    ) -> Result<Vec<OutboxMessage>, PolicyError> {
         let (stream, sender, cause) = match input {
-            Input::Event(event) if event.content == StoredContent::Erased => {
+            PolicyInput::Event(event) if event.content == StoredContent::Erased => {
                 (event.stream.clone(), erasure_of(&event.stream), event.id.0)
             }
-            Input::Message(record) if envelope::is_erasure(record) => {
+            PolicyInput::Message(record) if cloud_event::is_erasure(record) => {
                 let stream = record.header("ce_subject").and_then(|stream| stream.parse().ok());
                 let unnamed =
                     || PolicyError::Failed("its header `ce_subject` names no stream".into());
@@ -212,23 +220,27 @@ fn begun_by(cause: Uuid, traceparent: Option<String>) -> Metadata {
     }
 }
 
-impl<S, T, F, C> ErasedPolicy for OfEvents<S, T, F>
+impl<S, T, F, C> ErasedPolicy for EventPolicy<S, T, F>
 where
     S: Target,
     T: Target,
     C: IntoIterator<Item = (Id<T>, T::Command)>,
     F: Fn(&Recorded<S::Event>) -> C + Send + Sync,
 {
-    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
+    fn apply(
+        &self,
+        shared: &AppContext,
+        input: &PolicyInput,
+    ) -> Result<Vec<OutboxMessage>, PolicyError> {
         let recorded = match input {
-            Input::Event(event) => recorded::<S>(shared, event)?,
-            Input::Message(record) => envelope::recorded::<S>(record)?,
+            PolicyInput::Event(event) => recorded::<S>(shared, event)?,
+            PolicyInput::Message(record) => cloud_event::recorded::<S>(record)?,
         };
         let Some(recorded) = recorded else { return Ok(Vec::new()) };
         let commands = guarded(|| (self.policy)(&recorded).into_iter().collect::<Vec<_>>())?;
         let sender = match input {
-            Input::Event(event) => event.stream.clone(),
-            Input::Message(record) => record.sender(),
+            PolicyInput::Event(event) => event.stream.clone(),
+            PolicyInput::Message(record) => record.sender(),
         };
         let (cause, none) = (recorded.id.0, Vec::new());
         let metadata = match recorded.metadata {
@@ -237,21 +249,25 @@ where
             None => begun_by(cause, None),
         };
         let known_by = match input {
-            Input::Event(event) => event.id.0,
-            Input::Message(record) => record.cause(),
+            PolicyInput::Event(event) => event.id.0,
+            PolicyInput::Message(record) => record.cause(),
         };
         rows::<T>(shared, &self.name, &sender, known_by, &metadata, commands)
     }
 }
 
-impl<T, F, C> ErasedPolicy for OfRecords<T, F>
+impl<T, F, C> ErasedPolicy for RecordPolicy<T, F>
 where
     T: Target,
     C: IntoIterator<Item = (Id<T>, T::Command)>,
-    F: Fn(&ForeignRecord) -> C + Send + Sync,
+    F: Fn(&ExternalRecord) -> C + Send + Sync,
 {
-    fn apply(&self, shared: &Shared, input: &Input) -> Result<Vec<QueuedRow>, PolicyError> {
-        let Input::Message(record) = input else { return Ok(Vec::new()) };
+    fn apply(
+        &self,
+        shared: &AppContext,
+        input: &PolicyInput,
+    ) -> Result<Vec<OutboxMessage>, PolicyError> {
+        let PolicyInput::Message(record) = input else { return Ok(Vec::new()) };
         let commands = guarded(|| (self.policy)(record).into_iter().collect::<Vec<_>>())?;
         let cause = record.cause();
         let trace = record.header("traceparent").filter(is_trace).map(str::to_owned);
@@ -266,8 +282,8 @@ pub(super) fn is_trace(text: &&str) -> bool {
 }
 
 fn recorded<S: Target>(
-    shared: &Shared,
-    event: &RecordedEvent,
+    shared: &AppContext,
+    event: &StoredEvent,
 ) -> Result<Option<Recorded<S::Event>>, PolicyError> {
     let Some(content) = content_of(&event.content) else { return Ok(None) };
     let decoded = guarded(|| shared.codecs.decode::<S::Event>(&event.stream, content))?;
@@ -276,7 +292,7 @@ fn recorded<S: Target>(
 }
 
 pub(super) fn unreadable(error: &composable_rust_core::DecodeError) -> PolicyError {
-    Newer::of(error).map_or_else(|| PolicyError::Failed(describe(error)), PolicyError::Newer)
+    NewerCode::of(error).map_or_else(|| PolicyError::Failed(error_chain(error)), PolicyError::Newer)
 }
 
 pub(super) fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {
@@ -285,23 +301,23 @@ pub(super) fn guarded<O>(work: impl FnOnce() -> O) -> Result<O, PolicyError> {
 }
 
 /// The queue of what policies send to a target.
-fn queue_to<'t>(shared: &Shared, target: &'t str) -> (OutboxKind, &'t str) {
+fn queue_to<'t>(shared: &AppContext, target: &'t str) -> (OutboxKind, &'t str) {
     let remote = shared.remote.contains(target);
-    if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Bulk, target) }
+    if remote { (OutboxKind::Send, BUS_TARGET) } else { (OutboxKind::Bulk, target) }
 }
 
 /// The effects that send what a policy returned. Their ids are those of the event, the policy and
 /// the command's place in what it returned.
 fn rows<T: Target>(
-    shared: &Shared,
+    shared: &AppContext,
     policy: &str,
     sender: &StreamId,
     cause: Uuid,
     metadata: &Metadata,
     commands: Vec<(Id<T>, T::Command)>,
-) -> Result<Vec<QueuedRow>, PolicyError> {
+) -> Result<Vec<OutboxMessage>, PolicyError> {
     let metadata =
-        serde_json::to_string(metadata).map_err(|e| PolicyError::Failed(describe(&e)))?;
+        serde_json::to_string(metadata).map_err(|e| PolicyError::Failed(error_chain(&e)))?;
     let (kind, target) = queue_to(shared, T::NAME);
     let mut rows = Vec::with_capacity(commands.len());
     for (n, (id, command)) in (0..).zip(commands) {
@@ -321,7 +337,7 @@ fn rows<T: Target>(
             content,
             metadata: metadata.clone(),
         };
-        rows.push(QueuedRow { stream: sender.clone(), row });
+        rows.push(OutboxMessage { sender: sender.clone(), row });
     }
     validate_rows(&rows).map_err(|error| PolicyError::Failed(error.to_string()))?;
     Ok(rows)
@@ -331,17 +347,17 @@ fn rows<T: Target>(
 const INPUT: &str = "input";
 
 /// The effect that tries an input again, in order with what comes from the same sender.
-pub(crate) fn queued(shared: &Shared, policy: &str, input: &Input) -> QueuedRow {
+pub(crate) fn queued(shared: &AppContext, policy: &str, input: &PolicyInput) -> OutboxMessage {
     let id = |cause| derive_id("queued", shared.log.id, &[policy], cause, 0);
     match input {
-        Input::Event(event) => {
-            let content = Queued::Event(event.position.to_string());
+        PolicyInput::Event(event) => {
+            let content = QueuedInput::Event(event.position.to_string());
             let metadata = event.metadata.clone();
             let is_erased = event.content == StoredContent::Erased;
             let sender = if is_erased { erasure_of(&event.stream) } else { event.stream.clone() };
             waits(policy, sender.clone(), sender.as_str(), id(event.id.0), &content, metadata)
         }
-        Input::Message(record) => {
+        PolicyInput::Message(record) => {
             let sender = record.sender();
             queued_for(policy, sender.clone(), sender.as_str(), id(record.cause()), record)
         }
@@ -354,16 +370,16 @@ pub(crate) fn queued_for(
     sender: StreamId,
     recipient: &str,
     id: Uuid,
-    record: &ForeignRecord,
-) -> QueuedRow {
-    let whole = Queued::Message(record.clone());
+    record: &ExternalRecord,
+) -> OutboxMessage {
+    let whole = QueuedInput::Message(record.clone());
     let row = waits(queue, sender.clone(), recipient, id, &whole, String::new());
     if row.row.content.bytes.len() <= MAX_PAYLOAD_BYTES {
         return row;
     }
-    let ForeignRecord { topic, partition, offset, payload, .. } = record;
+    let ExternalRecord { topic, partition, offset, payload, .. } = record;
     let (topic, bytes) = (topic.clone(), payload.as_ref().map_or(0, Vec::len));
-    let omitted = Queued::Omitted { topic, partition: *partition, offset: *offset, bytes };
+    let omitted = QueuedInput::Omitted { topic, partition: *partition, offset: *offset, bytes };
     waits(queue, sender, recipient, id, &omitted, String::new())
 }
 
@@ -372,13 +388,13 @@ fn waits(
     sender: StreamId,
     recipient: &str,
     id: Uuid,
-    content: &Queued,
+    content: &QueuedInput,
     metadata: String,
-) -> QueuedRow {
+) -> OutboxMessage {
     let bytes = encode_value(Format::Binary, content)
         .unwrap_or_else(|_| unreachable!("texts, numbers and bytes"));
-    let content = Encoded { name: INPUT.into(), version: 1, codec: "bincode".into(), bytes };
-    QueuedRow {
+    let content = EncodedMessage { name: INPUT.into(), version: 1, codec: "bincode".into(), bytes };
+    OutboxMessage {
         row: NewOutboxRow {
             id,
             kind: OutboxKind::Policy,
@@ -387,35 +403,35 @@ fn waits(
             content,
             metadata,
         },
-        stream: sender,
+        sender,
     }
 }
 
-impl Work {
+impl WorkerContext {
     /// The input that waits in the outbox; `None` if it was erased.
     pub(super) async fn queued_input(
         &self,
-        content: &Encoded,
-    ) -> Result<Option<Input>, StoreError> {
+        content: &EncodedMessage,
+    ) -> Result<Option<PolicyInput>, StoreError> {
         let malformed = || StoreError::Invalid("this is not the input of a policy".to_owned());
         if content.name != INPUT {
             return Ok(None);
         }
         let queued = decode_value(Format::Binary, &content.bytes).map_err(|_| malformed())?;
         let at: Position = match queued {
-            Queued::Message(record) => return Ok(Some(Input::Message(record))),
-            Queued::Omitted { topic, partition, offset, bytes } => {
+            QueuedInput::Message(record) => return Ok(Some(PolicyInput::Message(record))),
+            QueuedInput::Omitted { topic, partition, offset, bytes } => {
                 return Err(StoreError::Invalid(format!(
                     "a message of {bytes} bytes is too large to be kept here: it stands in the topic \
                      `{topic}`, partition {partition}, offset {offset}"
                 )));
             }
-            Queued::Event(at) => at.parse().map_err(|_| malformed())?,
+            QueuedInput::Event(at) => at.parse().map_err(|_| malformed())?,
         };
         let before = Position::new(at.partition, at.offset.saturating_sub(1));
         let events = self.store().read_log(&[before], 1).await?;
         let event = events.into_iter().find(|event| event.position == at);
-        Ok(event.map(|event| Input::Event(Box::new(event))))
+        Ok(event.map(|event| PolicyInput::Event(Box::new(event))))
     }
 }
 
@@ -423,7 +439,7 @@ impl Work {
 #[derive(Clone)]
 pub(crate) struct RegisteredPolicy {
     pub(crate) name: String,
-    pub(crate) source: Source,
+    pub(crate) source: PolicySource,
     /// Whom it sends commands to.
     pub(crate) target: &'static str,
     pub(crate) from_start: bool,
@@ -432,7 +448,7 @@ pub(crate) struct RegisteredPolicy {
 
 impl RegisteredPolicy {
     /// The queues of a partition that it adds to: that of its target, and its own.
-    pub(super) fn fills(&self, shared: &Shared, partition: u16) -> Vec<Queue> {
+    pub(super) fn fills(&self, shared: &AppContext, partition: u16) -> Vec<Queue> {
         let queue = |(kind, target): (OutboxKind, &str)| Queue {
             partition,
             kind,
@@ -443,7 +459,7 @@ impl RegisteredPolicy {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum PolicySource {
     /// The events of a target of this name, here or elsewhere.
     Target(&'static str),
     /// Any topic.
@@ -451,4 +467,4 @@ pub(crate) enum Source {
 }
 
 /// The streams of which something waits in a policy's queue, so that what comes after must wait too.
-pub(crate) type Waiting = BTreeSet<StreamId>;
+pub(crate) type WaitingStreams = BTreeSet<StreamId>;

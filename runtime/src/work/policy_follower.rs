@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, OutboxKind, Queue, QueuedRow, RecordedEvent, WorkQueues as _,
+    Checkpoint, OutboxKind, OutboxMessage, Queue, StoredEvent, WorkQueues as _,
 };
 
-use super::context::Work;
-use super::follower::{Follow, Stop};
-use super::leases::Held;
-use super::policies::{Input, PolicyError, RegisteredPolicy, Waiting, queued};
+use super::context::WorkerContext;
+use super::follower::{LogHandler, Stop};
+use super::leases::HeldLease;
+use super::policies::{PolicyError, PolicyInput, RegisteredPolicy, WaitingStreams, queued};
 
 /// Effects that are queued with one checkpoint at most.
 const ROWS: usize = 1_000;
@@ -20,11 +20,11 @@ const ROWS: usize = 1_000;
 /// exactly once. An event that the policy fails on waits in a queue of its own, and what follows of
 /// its stream waits behind it.
 pub(crate) struct PolicyFollower {
-    work: Arc<Work>,
+    work: Arc<WorkerContext>,
     policy: RegisteredPolicy,
     category: &'static str,
     name: String,
-    waiting: BTreeMap<u16, LookedUp>,
+    waiting: BTreeMap<u16, CachedWaiting>,
     /// Offsets up to which events may have been in hand when a process died; where it is not known
     /// yet where they begin, 0.
     suspect: BTreeMap<u16, u64>,
@@ -32,17 +32,21 @@ pub(crate) struct PolicyFollower {
 
 /// The streams of which something waits, and when they were looked up.
 #[derive(Default)]
-struct LookedUp {
+struct CachedWaiting {
     at: Duration,
-    waiting: Waiting,
+    waiting: WaitingStreams,
 }
 
 /// How long what was looked up is used. A stream that is taken to wait when it no longer does is only
 /// slower.
-const WAITING_FOR: Duration = Duration::from_secs(1);
+const WAITING_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl PolicyFollower {
-    pub(crate) fn new(work: Arc<Work>, policy: RegisteredPolicy, category: &'static str) -> Self {
+    pub(crate) fn new(
+        work: Arc<WorkerContext>,
+        policy: RegisteredPolicy,
+        category: &'static str,
+    ) -> Self {
         let name = policy_worker(&policy.name);
         let (waiting, suspect) = (BTreeMap::new(), BTreeMap::new());
         Self { work, policy, category, name, waiting, suspect }
@@ -53,7 +57,7 @@ impl PolicyFollower {
     async fn look_up(&mut self, partition: u16) -> Result<(), Stop> {
         let at = self.work.now();
         let waiting = waiting(&self.work, &self.policy.name, partition).await?;
-        self.waiting.insert(partition, LookedUp { at, waiting });
+        self.waiting.insert(partition, CachedWaiting { at, waiting });
         Ok(())
     }
 }
@@ -64,19 +68,23 @@ pub(crate) fn policy_worker(policy: &str) -> String {
 }
 
 /// The streams of which something waits in the policy's queue.
-pub(crate) async fn waiting(work: &Work, policy: &str, partition: u16) -> Result<Waiting, Stop> {
+pub(crate) async fn waiting(
+    work: &WorkerContext,
+    policy: &str,
+    partition: u16,
+) -> Result<WaitingStreams, Stop> {
     let queue = Queue { partition, kind: OutboxKind::Policy, target: policy.to_owned() };
     Ok(work.store().queued_streams(&queue).await?.into_iter().collect())
 }
 
 /// The effects for one input: its commands, or the input itself if it must wait.
 pub(crate) fn rows_for(
-    work: &Work,
+    work: &WorkerContext,
     policy: &RegisteredPolicy,
-    waiting: &mut Waiting,
+    waiting: &mut WaitingStreams,
     sender: &composable_rust_core::StreamId,
-    input: &Input,
-) -> Result<Vec<QueuedRow>, Stop> {
+    input: &PolicyInput,
+) -> Result<Vec<OutboxMessage>, Stop> {
     let wait = || vec![queued(&work.shared, &policy.name, input)];
     if waiting.contains(sender) {
         return Ok(wait());
@@ -85,8 +93,8 @@ pub(crate) fn rows_for(
         Ok(rows) => Ok(rows),
         Err(PolicyError::Newer(newer)) => match input {
             // A log partition has one follower, whose successor may know the event.
-            Input::Event(_) => Err(Stop::Newer(newer)),
-            Input::Message(_) => {
+            PolicyInput::Event(_) => Err(Stop::Newer(newer)),
+            PolicyInput::Message(_) => {
                 let reason = newer.reason;
                 tracing::debug!(policy = policy.name, %sender, reason, "a message waits for newer code");
                 waiting.insert(sender.clone());
@@ -107,7 +115,7 @@ pub(crate) fn rows_for(
     }
 }
 
-impl Follow for PolicyFollower {
+impl LogHandler for PolicyFollower {
     fn name(&self) -> &str {
         &self.name
     }
@@ -120,7 +128,11 @@ impl Follow for PolicyFollower {
         self.policy.fills(&self.work.shared, partition)
     }
 
-    async fn take_over(&mut self, held: &Arc<Held>, _: Option<Checkpoint>) -> Result<(), Stop> {
+    async fn take_over(
+        &mut self,
+        held: &Arc<HeldLease>,
+        _: Option<Checkpoint>,
+    ) -> Result<(), Stop> {
         let partition = held.lease.partition;
         if held.is_from_dead() {
             self.suspect.insert(partition, 0);
@@ -135,14 +147,14 @@ impl Follow for PolicyFollower {
 
     async fn handle(
         &mut self,
-        held: &Arc<Held>,
-        events: &[RecordedEvent],
-    ) -> Result<(Vec<QueuedRow>, usize), Stop> {
+        held: &Arc<HeldLease>,
+        events: &[StoredEvent],
+    ) -> Result<(Vec<OutboxMessage>, usize), Stop> {
         let partition = held.lease.partition;
         // What waited may have been done since.
         let now = self.work.now();
-        let is_old = |known: &LookedUp| {
-            !known.waiting.is_empty() && now.saturating_sub(known.at) >= WAITING_FOR
+        let is_old = |known: &CachedWaiting| {
+            !known.waiting.is_empty() && now.saturating_sub(known.at) >= WAITING_REFRESH_INTERVAL
         };
         if self.waiting.get(&partition).is_some_and(is_old) {
             self.look_up(partition).await?;
@@ -165,7 +177,7 @@ impl Follow for PolicyFollower {
             if event.stream.category() != self.category {
                 continue;
             }
-            let input = Input::Event(Box::new(event.clone()));
+            let input = PolicyInput::Event(Box::new(event.clone()));
             if event.position.offset < suspect {
                 // Its queue counts the attempts, also those that kill.
                 waiting.insert(event.stream.clone());

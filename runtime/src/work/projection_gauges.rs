@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::{EventStore as _, Position, ProjectionState, StoreError};
 
-use super::context::Work;
+use super::context::WorkerContext;
 use super::projections::{ErasedProjection, projection_worker};
 
 /// How often the gauges are set.
@@ -20,7 +20,7 @@ const STATES: [&str; 4] = ["running", "rebuilding", "paused", "failed"];
 
 /// Sets the gauges of a projection for as long as this process has its lease or nobody does, also
 /// while it is stuck.
-pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, work: Arc<Work>) {
+pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, work: Arc<WorkerContext>) {
     let (name, worker) = (projection.name(), projection_worker(projection.name()));
     let mut changes = work.leases.changes();
     // Since when it was not done, as far as is known.
@@ -76,10 +76,13 @@ struct Lag {
     age: Duration,
 }
 
-async fn measured(projection: &dyn ErasedProjection, work: &Work) -> Result<Lag, StoreError> {
+async fn measured(
+    projection: &dyn ErasedProjection,
+    work: &WorkerContext,
+) -> Result<Lag, StoreError> {
     let (store, log) = (work.store(), work.shared.log);
     let record = projection.load(log.id).await?;
-    let mut after = log.beginnings();
+    let mut after = log.start_positions();
     for at in &record.checkpoints {
         if let Some(position) = after.get_mut(usize::from(at.partition)) {
             position.offset = at.offset;

@@ -8,16 +8,16 @@ use composable_rust_core::{
 };
 
 use super::projections::ErasedProjection;
-use crate::aggregate::Shared;
+use crate::aggregate::AppContext;
 
 /// How often a waiter looks at the read model, which another process may write.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A projection of an app: see [`App::projection`](crate::App::projection).
 #[derive(Clone)]
 pub struct ProjectionHandle {
     projection: Arc<dyn ErasedProjection>,
-    shared: Arc<Shared>,
+    shared: Arc<AppContext>,
 }
 
 impl std::fmt::Debug for ProjectionHandle {
@@ -62,7 +62,7 @@ pub enum ProjectionWaitError {
 }
 
 impl ProjectionHandle {
-    pub(crate) fn new(projection: Arc<dyn ErasedProjection>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(projection: Arc<dyn ErasedProjection>, shared: Arc<AppContext>) -> Self {
         Self { projection, shared }
     }
 
@@ -118,7 +118,7 @@ impl ProjectionHandle {
                 tokio::select! {
                     biased;
                     _ = moved.changed() => {}
-                    () = self.shared.clock.sleep(LOOK) => {}
+                    () = self.shared.clock.sleep(POLL_INTERVAL) => {}
                 }
             }
         };

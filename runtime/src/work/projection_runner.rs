@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionRecord,
-    ProjectionState, Queue, QueuedRow, ReadModel, RecordedEvent, StoreError, StoredContent,
-    StreamId, Version, WaitingStream, WorkQueues as _,
+    BlockedStream, Checkpoint, EventStore as _, OutboxKind, OutboxMessage, Position, Projection,
+    ProjectionRecord, ProjectionState, Queue, ReadModel, StoreError, StoredContent, StoredEvent,
+    StreamId, Version, WorkQueues as _,
 };
 use futures_util::TryFutureExt as _;
 use uuid::Uuid;
 
-use super::attempts::wait_for_others;
-use super::context::Work;
-use super::leases::Held;
-use super::page::Page;
+use super::context::WorkerContext;
+use super::leases::HeldLease;
+use super::page_size::PageSize;
 use super::projections::{
-    ErasedProjection as _, Fault, Poison, Registered, before, is_at_work, projection_worker,
-    queued, refused,
+    ErasedProjection as _, Fault, PoisonPolicy, RegisteredProjection, before, is_at_work,
+    projection_worker, queued, refused,
 };
-use super::queue_bounds::Rest;
+use super::queue_bounds::FullQueuePause;
+use super::retry::wait_for_others;
 use crate::load::size;
-use crate::unknowns::Newer;
+use crate::unknown_messages::NewerCode;
 
 /// Events of one partition that are read at a time, at first and at most.
 const FIRST_PAGE: usize = 16;
@@ -30,16 +30,16 @@ const LARGEST_PAGE: usize = 500;
 /// Partitions that one page is of.
 const PAGE_PARTITIONS: usize = 16;
 /// How often the state is looked at, which operators change.
-const LOOK_AT_STATE: Duration = Duration::from_secs(1);
+const STATE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a transaction should take: it holds locks, in SQLite those of the whole file.
-const TRANSACTION: Duration = Duration::from_millis(50);
+const TARGET_TRANSACTION_TIME: Duration = Duration::from_millis(50);
 /// Events of a transaction at first.
 const FIRST_BATCH: usize = 64;
 /// Events of a transaction at most.
-const MOST_BATCH: usize = 4_096;
+const MAX_BATCH: usize = 4_096;
 
 /// How often in a row the lease is claimed anew, because it was outranked, before it fails.
-const MAX_OUTRANKED: u32 = 5;
+const MAX_STALE_EPOCHS: u32 = 5;
 
 /// What went wrong since something went well.
 #[derive(Default)]
@@ -50,7 +50,7 @@ struct Failures {
 }
 
 /// Runs a projection whenever this process has its lease.
-pub(super) async fn run<P, M>(registered: &Registered<P, M>, work: &Work)
+pub(super) async fn run<P, M>(registered: &RegisteredProjection<P, M>, work: &WorkerContext)
 where
     P: Projection,
     M: ReadModel<Connection = P::Connection>,
@@ -82,9 +82,9 @@ where
 
 /// A projection under one holding of its lease.
 struct Runner<'r, P, M> {
-    registered: &'r Registered<P, M>,
-    work: &'r Work,
-    held: Arc<Held>,
+    registered: &'r RegisteredProjection<P, M>,
+    work: &'r WorkerContext,
+    held: Arc<HeldLease>,
     failures: &'r mut Failures,
     /// The checkpoints, once they were compared with the log.
     at: Option<BTreeMap<u16, Checkpoint>>,
@@ -99,10 +99,10 @@ struct Runner<'r, P, M> {
     /// queue.
     resting: BTreeMap<u16, Duration>,
     /// Of partitions in which something waits.
-    rests: BTreeMap<u16, Rest>,
+    rests: BTreeMap<u16, FullQueuePause>,
     state: ProjectionState,
     looked: Option<Duration>,
-    page: Page,
+    page: PageSize,
     batch: usize,
 }
 
@@ -112,9 +112,9 @@ where
     M: ReadModel<Connection = P::Connection>,
 {
     fn new(
-        registered: &'r Registered<P, M>,
-        work: &'r Work,
-        held: Arc<Held>,
+        registered: &'r RegisteredProjection<P, M>,
+        work: &'r WorkerContext,
+        held: Arc<HeldLease>,
         failures: &'r mut Failures,
     ) -> Self {
         Self {
@@ -130,7 +130,7 @@ where
             rests: BTreeMap::new(),
             state: ProjectionState::default(),
             looked: None,
-            page: Page::new(FIRST_PAGE, LARGEST_PAGE),
+            page: PageSize::new(FIRST_PAGE, LARGEST_PAGE),
             batch: FIRST_BATCH,
         }
     }
@@ -152,30 +152,30 @@ where
                 self.failures.others += 1;
                 wait_for_others(self.failures.others)
             }
-            Fault::Newer(at, Newer { what, reason }) => {
+            Fault::Newer(at, NewerCode { what, reason }) => {
                 let reason = format!(
                     "no running code knows {what} (the event at {at}: {reason}): deploy code that \
                      does, or override the event; then resume the projection"
                 );
                 self.stop(reason, false).await;
-                LOOK_AT_STATE
+                STATE_POLL_INTERVAL
             }
             Fault::LogWentBack(reason) => {
                 self.stop(reason, false).await;
-                LOOK_AT_STATE
+                STATE_POLL_INTERVAL
             }
             Fault::Outranked(reason) => self.outranked(reason).await,
             Fault::Poison(at, reason) => {
                 let before = self.failures.poison.filter(|(of, _)| *of == at).map_or(0, |(_, n)| n);
                 self.failures.poison = Some((at, before + 1));
-                if let Some(wait) = self.work.shared.settings.attempts.wait_after(before + 1) {
+                if let Some(wait) = self.work.shared.settings.retry.wait_after(before + 1) {
                     tracing::warn!(projection = P::NAME, %at, reason, "failed to project; retrying");
                     return wait;
                 }
                 if self.stop(format!("the event at {at}: {reason}"), false).await {
                     self.failures.poison = None;
                 }
-                LOOK_AT_STATE
+                STATE_POLL_INTERVAL
             }
         }
     }
@@ -183,7 +183,7 @@ where
     /// Claims the lease anew, so that its epoch rises; fails when that does not help.
     async fn outranked(&mut self, reason: String) -> Duration {
         self.failures.outranked += 1;
-        if self.failures.outranked < MAX_OUTRANKED {
+        if self.failures.outranked < MAX_STALE_EPOCHS {
             tracing::warn!(projection = P::NAME, reason, "outranked; claiming the lease anew");
             self.work.leases.lost(&self.held);
         } else {
@@ -195,7 +195,7 @@ where
                 self.failures.outranked = 0;
             }
         }
-        LOOK_AT_STATE
+        STATE_POLL_INTERVAL
     }
 
     /// Lets the projection fail, unless an operator or another process was first; if `outranked`,
@@ -278,7 +278,7 @@ where
         while self.may_go_on() {
             self.look().await?;
             if !is_at_work(&self.state) {
-                work.pause(LOOK_AT_STATE).await;
+                work.pause(STATE_POLL_INTERVAL).await;
                 continue;
             }
             self.resting.retain(|_, until| *until > work.now());
@@ -288,7 +288,7 @@ where
                 .map(|partition| Position::new(partition, self.offset(partition)))
                 .collect();
             if after.is_empty() {
-                work.pause(LOOK_AT_STATE).await;
+                work.pause(STATE_POLL_INTERVAL).await;
                 continue;
             }
             let mut is_behind = false;
@@ -329,7 +329,7 @@ where
     /// Looks at what operators change, once in a while.
     async fn look(&mut self) -> Result<(), Fault> {
         let now = self.work.now();
-        if self.looked.is_some_and(|looked| now.saturating_sub(looked) < LOOK_AT_STATE) {
+        if self.looked.is_some_and(|looked| now.saturating_sub(looked) < STATE_POLL_INTERVAL) {
             return Ok(());
         }
         let loading = self.registered.load(self.work.shared.log.id);
@@ -371,9 +371,9 @@ where
                 return Err(Fault::LogWentBack(reason));
             }
         }
-        let waiting = self.registered.model.waiting(P::NAME);
+        let waiting = self.registered.model.blocked_streams(P::NAME);
         let waiting = self.registered.within(self.work.clock(), waiting).await?;
-        self.waiting = waiting.into_iter().map(|w| (w.stream, w.ticket)).collect();
+        self.waiting = waiting.into_iter().map(|w| (w.stream, w.blockage_id)).collect();
         Ok(())
     }
 
@@ -398,13 +398,13 @@ where
             () = self.work.stop.cancelled() => {}
             // A log that could not be reached may be another when it is there again.
             waited = self.work.store().wait_for_events(after) => waited?,
-            () = self.work.clock().sleep(LOOK_AT_STATE) => {}
+            () = self.work.clock().sleep(STATE_POLL_INTERVAL) => {}
         }
         Ok(())
     }
 
     /// Projects events in order, in transactions that are short.
-    async fn take(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
+    async fn take(&mut self, events: &[StoredEvent]) -> Result<(), Fault> {
         self.look_at_queue(events).await?;
         let mut rest = events;
         while !rest.is_empty() && self.may_go_on() {
@@ -421,7 +421,7 @@ where
                     self.batch = index.min(count / 2);
                 }
                 Err((Fault::Poison(at, reason), _))
-                    if self.registered.settings.poison == Poison::Park =>
+                    if self.registered.settings.poison == PoisonPolicy::Park =>
                 {
                     let stream = &rest[0].stream;
                     tracing::warn!(projection = P::NAME, ?stream, %at, reason, "an event waits");
@@ -429,7 +429,7 @@ where
                 }
                 Err((Fault::Newer(at, newer), _)) => {
                     self.stop_before(at, newer)?;
-                    let others = |event: &RecordedEvent| event.position.partition != at.partition;
+                    let others = |event: &StoredEvent| event.position.partition != at.partition;
                     rest = &rest[rest.iter().position(others).unwrap_or(rest.len())..];
                 }
                 Err((fault, _)) => return Err(fault),
@@ -439,22 +439,22 @@ where
     }
 
     /// Leaves a partition alone that goes on with an unknown event, unless no running code knows it.
-    fn stop_before(&mut self, at: Position, newer: Newer) -> Result<(), Fault> {
+    fn stop_before(&mut self, at: Position, newer: NewerCode) -> Result<(), Fault> {
         let worker = &self.held.lease.worker;
         let meeting = self.work.meet(worker, &newer, &at);
         if meeting.is_overdue {
             return Err(Fault::Newer(at, newer));
         }
         self.work.leases.withdraw(worker, meeting.is_first);
-        self.resting.insert(at.partition, self.work.now() + LOOK_AT_STATE);
+        self.resting.insert(at.partition, self.work.now() + STATE_POLL_INTERVAL);
         Ok(())
     }
 
     fn pace(&mut self, took: Duration) {
-        if took > TRANSACTION * 2 {
+        if took > TARGET_TRANSACTION_TIME * 2 {
             self.batch = (self.batch / 2).max(1);
-        } else if took < TRANSACTION / 2 {
-            self.batch = (self.batch * 2).min(MOST_BATCH);
+        } else if took < TARGET_TRANSACTION_TIME / 2 {
+            self.batch = (self.batch * 2).min(MAX_BATCH);
         }
     }
 
@@ -470,7 +470,7 @@ where
         for partition in partitions {
             let is_full = full.iter().any(|queue| queue.partition == partition);
             if !self.rests.entry(partition).or_default().is_over(is_full, now) {
-                self.resting.insert(partition, now + LOOK_AT_STATE);
+                self.resting.insert(partition, now + STATE_POLL_INTERVAL);
             }
         }
         Ok(())
@@ -478,7 +478,7 @@ where
 
     /// Looks which streams of these events have something in the queue: what waited may have been done
     /// since.
-    async fn look_at_queue(&mut self, events: &[RecordedEvent]) -> Result<(), Fault> {
+    async fn look_at_queue(&mut self, events: &[StoredEvent]) -> Result<(), Fault> {
         self.queued.clear();
         let waiting = events.iter().filter(|event| self.waiting.contains_key(&event.stream));
         let partitions: BTreeSet<u16> = waiting.map(|event| event.position.partition).collect();
@@ -491,10 +491,7 @@ where
     }
 
     /// Projects events in one transaction. A fault comes with the index of the event that it is of.
-    async fn transaction(
-        &mut self,
-        events: &[RecordedEvent],
-    ) -> Result<(), (Fault, Option<usize>)> {
+    async fn transaction(&mut self, events: &[StoredEvent]) -> Result<(), (Fault, Option<usize>)> {
         let mut queued = self.queued.clone();
         let (waiting, due): (Vec<_>, Vec<_>) = events
             .iter()
@@ -514,10 +511,10 @@ where
             if self.waiting.contains_key(stream) && !ended.contains(stream) {
                 // It fails for good if the projection has ignored an error of an event before.
                 let ending = async {
-                    let found = model.find_waiting(&mut transaction, P::NAME, stream).await?;
+                    let found = model.find_blocked(&mut transaction, P::NAME, stream).await?;
                     let is_done = found.is_some_and(|waiting| waiting.version >= event.version);
                     if !is_done {
-                        model.end_waiting(&mut transaction, P::NAME, stream).await?;
+                        model.clear_blocked(&mut transaction, P::NAME, stream).await?;
                     }
                     Ok::<_, StoreError>(is_done)
                 };
@@ -554,11 +551,8 @@ where
     }
 
     /// Queues events of streams that wait.
-    async fn queue<'e>(
-        &self,
-        events: impl Iterator<Item = &'e RecordedEvent>,
-    ) -> Result<(), Fault> {
-        let mut rows: BTreeMap<u16, Vec<QueuedRow>> = BTreeMap::new();
+    async fn queue<'e>(&self, events: impl Iterator<Item = &'e StoredEvent>) -> Result<(), Fault> {
+        let mut rows: BTreeMap<u16, Vec<OutboxMessage>> = BTreeMap::new();
         for event in events {
             if let Some(ticket) = self.waiting.get(&event.stream) {
                 let row = queued(&self.work.shared, P::NAME, event, *ticket);
@@ -573,13 +567,13 @@ where
     }
 
     /// Lets the stream of an event wait from there on.
-    async fn set_aside(&mut self, event: &RecordedEvent) -> Result<(), Fault> {
+    async fn set_aside(&mut self, event: &StoredEvent) -> Result<(), Fault> {
         let (registered, clock) = (self.registered, self.work.clock());
         let model = &registered.model;
         let mut transaction = self.begin_writing().await?;
         let (stream, ticket) = (event.stream.clone(), self.work.shared.ids.new_id());
-        let waiting = WaitingStream { stream, version: before(event), ticket };
-        let setting = model.set_waiting(&mut transaction, P::NAME, &waiting);
+        let waiting = BlockedStream { stream, version: before(event), blockage_id: ticket };
+        let setting = model.set_blocked(&mut transaction, P::NAME, &waiting);
         registered.within(clock, setting).await?;
         registered.within(clock, model.commit(transaction)).await?;
         self.waiting.insert(waiting.stream.clone(), ticket);
@@ -590,7 +584,7 @@ where
 
 /// Says whether an event waits behind others of its stream. An erasure does not: what waits before it
 /// is erased too, and what follows it goes on. One waits that could not be projected itself.
-fn stays_queued(queued: &mut BTreeMap<StreamId, Option<Version>>, event: &RecordedEvent) -> bool {
+fn stays_queued(queued: &mut BTreeMap<StreamId, Option<Version>>, event: &StoredEvent) -> bool {
     let Some(set_aside) = queued.get(&event.stream) else { return false };
     let waits = event.content != StoredContent::Erased || *set_aside == Some(event.version);
     if !waits {
@@ -605,8 +599,8 @@ fn queue_of<P: Projection>(partition: u16) -> Queue {
 }
 
 /// The checkpoints after events in order.
-fn reached(events: &[RecordedEvent]) -> Vec<Checkpoint> {
-    let checkpoint = |event: &RecordedEvent| {
+fn reached(events: &[StoredEvent]) -> Vec<Checkpoint> {
+    let checkpoint = |event: &StoredEvent| {
         let Position { partition, offset } = event.position;
         (partition, Checkpoint { partition, offset, event_id: Some(event.id) })
     };

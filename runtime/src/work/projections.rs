@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
-    Clock, Encoded, EventStore as _, NewOutboxRow, OutboxKind, Position, Projection,
-    ProjectionError, ProjectionRecord, ProjectionState, QueuedRow, ReadModel, Recorded,
-    RecordedEvent, StoreError, StoredContent, Version, WaitingStream,
+    BlockedStream, Clock, EncodedMessage, EventStore as _, NewOutboxRow, OutboxKind, OutboxMessage,
+    Position, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel, Recorded,
+    StoreError, StoredContent, StoredEvent, Version,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
@@ -17,34 +17,34 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
-use super::context::Work;
+use super::context::WorkerContext;
 use super::projection_runner;
-use crate::aggregate::Shared;
-use crate::encode::describe;
+use crate::aggregate::AppContext;
+use crate::encode::error_chain;
 use crate::error::panic_text;
 use crate::handle::content_of;
-use crate::unknowns::Newer;
+use crate::unknown_messages::NewerCode;
 
 /// How a projection is run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProjectionSettings {
     /// What happens to an event that cannot be projected.
-    pub poison: Poison,
+    pub poison: PoisonPolicy,
     /// How long the projection, or its database, may take over one event. What takes longer is tried
     /// again for as long as it does, as if the database could not be reached. Default 30 seconds.
-    pub time_limit: Duration,
+    pub timeout: Duration,
 }
 
 impl Default for ProjectionSettings {
     fn default() -> Self {
-        Self { poison: Poison::default(), time_limit: Duration::from_secs(30) }
+        Self { poison: PoisonPolicy::default(), timeout: Duration::from_secs(30) }
     }
 }
 
 /// What happens to an event that cannot be projected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Poison {
+pub enum PoisonPolicy {
     /// It is tried again; after the attempts of [`Settings`](crate::Settings) the projection stops
     /// before it, in state `Failed`, until it is resumed: what is read is never wrong, only old.
     #[default]
@@ -56,25 +56,25 @@ pub enum Poison {
 
 /// The worker of a projection, as leases and queues name it.
 pub(crate) fn projection_worker(name: &str) -> String {
-    format!("{WORKER}{name}")
+    format!("{WORKER_PREFIX}{name}")
 }
 
 /// What the workers of projections begin with.
-pub(crate) const WORKER: &str = "project/";
+pub(crate) const WORKER_PREFIX: &str = "project/";
 
 /// A projection with its read model, the types erased.
 pub(crate) trait ErasedProjection: Send + Sync {
     fn name(&self) -> &'static str;
-    fn run(self: Arc<Self>, work: Arc<Work>) -> BoxFuture<'static, ()>;
+    fn run(self: Arc<Self>, work: Arc<WorkerContext>) -> BoxFuture<'static, ()>;
     /// Projects one event that waited.
     fn project_queued<'a>(
         &'a self,
-        shared: &'a Shared,
-        queued: &'a QueuedRow,
+        shared: &'a AppContext,
+        queued: &'a OutboxMessage,
     ) -> BoxFuture<'a, Result<(), Fault>>;
     /// The record of the projection as the log sees it: if it belongs to another log, it has failed.
     fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>>;
-    fn waiting(&self) -> BoxFuture<'_, Result<Vec<WaitingStream>, StoreError>>;
+    fn waiting(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>>;
     /// Changes the state to what `to` makes of the record; to nothing else, if it makes nothing of it.
     fn change_state(
         &self,
@@ -92,7 +92,7 @@ pub(crate) enum Fault {
     /// The database or the store cannot be reached.
     Unavailable(String),
     /// Newer code knows the event at this position.
-    Newer(Position, Newer),
+    Newer(Position, NewerCode),
     /// The projection fails on the event at this position, or it cannot be read.
     Poison(Position, String),
     /// The log does not hold what was projected.
@@ -105,11 +105,11 @@ pub(crate) enum Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(describe(&error))
+        Self::Unavailable(error_chain(&error))
     }
 }
 
-pub(crate) struct Registered<P, M> {
+pub(crate) struct RegisteredProjection<P, M> {
     pub(super) projection: P,
     pub(super) model: M,
     pub(super) settings: ProjectionSettings,
@@ -118,7 +118,7 @@ pub(crate) struct Registered<P, M> {
     queued: Mutex<()>,
 }
 
-impl<P, M> Registered<P, M>
+impl<P, M> RegisteredProjection<P, M>
 where
     P: Projection,
     M: ReadModel<Connection = P::Connection>,
@@ -138,7 +138,7 @@ where
         clock: &dyn Clock,
         asked: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Fault> {
-        let limit = self.settings.time_limit;
+        let limit = self.settings.timeout;
         tokio::select! {
             biased;
             answer = asked => answer.map_err(Into::into),
@@ -165,8 +165,8 @@ where
     /// Writes what follows from one event, or nothing if that fails.
     pub(super) async fn project(
         &self,
-        shared: &Shared,
-        event: &RecordedEvent,
+        shared: &AppContext,
+        event: &StoredEvent,
         connection: &mut P::Connection,
     ) -> Result<(), Fault> {
         let decoded = decode::<P>(shared, event)?;
@@ -189,8 +189,8 @@ where
         self.within(&*shared.clock, guarded).await
     }
 
-    fn fault(&self, event: &RecordedEvent, error: &ProjectionError) -> Fault {
-        let reason = describe(&**error);
+    fn fault(&self, event: &StoredEvent, error: &ProjectionError) -> Fault {
+        let reason = error_chain(&**error);
         if self.model.is_unavailable(&**error) {
             Fault::Unavailable(reason)
         } else {
@@ -201,8 +201,8 @@ where
     /// Projects an event that waited, unless it is done or was queued for another waiting.
     async fn project_waiting(
         &self,
-        shared: &Shared,
-        event: &RecordedEvent,
+        shared: &AppContext,
+        event: &StoredEvent,
         ticket: Uuid,
     ) -> Result<(), Fault> {
         let _one_at_a_time = self.queued.lock().await;
@@ -212,17 +212,17 @@ where
         if !is_at_work(&record.state) {
             return Err(Fault::Unavailable(format!("the projection is {:?}", record.state)));
         }
-        let finding = self.model.find_waiting(&mut transaction, P::NAME, &event.stream);
+        let finding = self.model.find_blocked(&mut transaction, P::NAME, &event.stream);
         let found = self.within(clock, finding).await?;
-        let is_due = |w: &WaitingStream| w.ticket == ticket && w.version < event.version;
+        let is_due = |w: &BlockedStream| w.blockage_id == ticket && w.version < event.version;
         if !found.as_ref().is_some_and(is_due) {
             return Ok(());
         }
         self.project(shared, event, &mut transaction).await?;
         let (stream, version) = (event.stream.clone(), event.version);
-        let done = WaitingStream { stream, version, ticket };
+        let done = BlockedStream { stream, version, blockage_id: ticket };
         let ending = async {
-            self.model.set_waiting(&mut transaction, P::NAME, &done).await?;
+            self.model.set_blocked(&mut transaction, P::NAME, &done).await?;
             self.model.commit(transaction).await
         };
         self.within(clock, ending.map_err(|error| refused(event, error))).await?;
@@ -245,53 +245,53 @@ fn belongs_elsewhere(name: &str, log: Uuid, own: Uuid) -> String {
 }
 
 /// What it means that the database refuses to keep what came of an event.
-pub(super) fn refused(event: &RecordedEvent, error: StoreError) -> Fault {
+pub(super) fn refused(event: &StoredEvent, error: StoreError) -> Fault {
     match error {
         StoreError::Invalid(reason) => poison(event, reason),
         StoreError::Unavailable(_) => error.into(),
     }
 }
 
-fn poison(event: &RecordedEvent, reason: String) -> Fault {
+fn poison(event: &StoredEvent, reason: String) -> Fault {
     Fault::Poison(event.position, reason)
 }
 
 /// The event as the projection takes it; `None` if there is nothing of it any more.
 fn decode<P: Projection>(
-    shared: &Shared,
-    event: &RecordedEvent,
+    shared: &AppContext,
+    event: &StoredEvent,
 ) -> Result<Option<Recorded<P::Event>>, Fault> {
     let Some(content) = content_of(&event.content) else { return Ok(None) };
     let decode = || shared.codecs.decode::<P::Event>(&event.stream, content);
     match std::panic::catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(decoded)) => Ok(Some(event.decoded(decoded))),
-        Ok(Err(error)) => Err(match Newer::of(&error) {
+        Ok(Err(error)) => Err(match NewerCode::of(&error) {
             Some(newer) => Fault::Newer(event.position, newer),
-            None => poison(event, describe(&error)),
+            None => poison(event, error_chain(&error)),
         }),
         Err(panic) => Err(poison(event, format!("it panicked: {}", panic_text(&*panic)))),
     }
 }
 
 /// Names the content of an effect that projects an event that waits.
-const WAITING: &str = "waiting";
+const WAITING_NAME: &str = "waiting";
 
 /// What that content is.
 #[derive(Serialize, Deserialize)]
-struct Waits {
+struct BlockedEvent {
     at: String,
     ticket: Uuid,
 }
 
 /// The effect that projects an event in its turn.
 pub(super) fn queued(
-    shared: &Shared,
+    shared: &AppContext,
     name: &str,
-    event: &RecordedEvent,
+    event: &StoredEvent,
     ticket: Uuid,
-) -> QueuedRow {
+) -> OutboxMessage {
     let worker = projection_worker(name);
-    let waits = Waits { at: event.position.to_string(), ticket };
+    let waits = BlockedEvent { at: event.position.to_string(), ticket };
     let bytes =
         serde_json::to_vec(&waits).unwrap_or_else(|_| unreachable!("texts and ids are JSON"));
     let of = [worker.as_str(), &ticket.to_string()];
@@ -299,14 +299,19 @@ pub(super) fn queued(
         id: derive_id("queued", shared.log.id, &of, event.id.0, 0),
         kind: OutboxKind::Policy,
         recipient: event.stream.to_string(),
-        content: Encoded { name: WAITING.into(), version: 1, codec: "json".into(), bytes },
+        content: EncodedMessage {
+            name: WAITING_NAME.into(),
+            version: 1,
+            codec: "json".into(),
+            bytes,
+        },
         metadata: event.metadata.clone(),
         target: worker,
     };
-    QueuedRow { stream: event.stream.clone(), row }
+    OutboxMessage { sender: event.stream.clone(), row }
 }
 
-impl<P, M> ErasedProjection for Registered<P, M>
+impl<P, M> ErasedProjection for RegisteredProjection<P, M>
 where
     P: Projection,
     M: ReadModel<Connection = P::Connection>,
@@ -315,21 +320,22 @@ where
         P::NAME
     }
 
-    fn run(self: Arc<Self>, work: Arc<Work>) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>, work: Arc<WorkerContext>) -> BoxFuture<'static, ()> {
         Box::pin(async move { projection_runner::run(&self, &work).await })
     }
 
     fn project_queued<'a>(
         &'a self,
-        shared: &'a Shared,
-        queued: &'a QueuedRow,
+        shared: &'a AppContext,
+        queued: &'a OutboxMessage,
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            if queued.row.content.name != WAITING {
+            if queued.row.content.name != WAITING_NAME {
                 // Erased with its stream.
                 return Ok(());
             }
-            let waits: Option<Waits> = serde_json::from_slice(&queued.row.content.bytes).ok();
+            let waits: Option<BlockedEvent> =
+                serde_json::from_slice(&queued.row.content.bytes).ok();
             let place = waits.and_then(|w| Some((w.at.parse::<Position>().ok()?, w.ticket)));
             let Some((at, ticket)) = place else {
                 let reason = "this is no event that waits".to_owned();
@@ -337,7 +343,7 @@ where
             };
             let before = Position::new(at.partition, at.offset.saturating_sub(1));
             let events = shared.store.read_log(&[before], 1).await?;
-            match events.iter().find(|event| event.position == at && event.stream == queued.stream)
+            match events.iter().find(|event| event.position == at && event.stream == queued.sender)
             {
                 Some(event) => self.project_waiting(shared, event, ticket).await,
                 None => Ok(()),
@@ -366,8 +372,8 @@ where
         })
     }
 
-    fn waiting(&self) -> BoxFuture<'_, Result<Vec<WaitingStream>, StoreError>> {
-        Box::pin(self.model.waiting(P::NAME))
+    fn waiting(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>> {
+        Box::pin(self.model.blocked_streams(P::NAME))
     }
 
     fn change_state(
@@ -399,7 +405,7 @@ where
             let not_emptied =
                 |reason| StoreError::Invalid(format!("the read model was not emptied: {reason}"));
             self.projection.clear(&mut transaction).await.map_err(|error| {
-                let reason = describe(&*error);
+                let reason = error_chain(&*error);
                 if self.model.is_unavailable(&*error) {
                     StoreError::unavailable(reason)
                 } else {
@@ -426,14 +432,14 @@ where
 }
 
 /// The version before that of an event.
-pub(super) fn before(event: &RecordedEvent) -> Version {
+pub(super) fn before(event: &StoredEvent) -> Version {
     Version::new(event.version.get().saturating_sub(1))
 }
 
 /// Runs a projection under the work's lease.
 pub(crate) fn run(
     projection: &Arc<dyn ErasedProjection>,
-    work: &Arc<Work>,
+    work: &Arc<WorkerContext>,
 ) -> impl Future<Output = ()> + Send + use<> {
     Arc::clone(projection).run(Arc::clone(work))
 }

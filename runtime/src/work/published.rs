@@ -6,23 +6,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    BusMessage, Codecs, DecodeError, Format, Message, Recorded, RecordedEvent, StoredContent,
+    BusMessage, Codecs, DecodeError, Format, Message, Recorded, StoredContent, StoredEvent,
 };
 use uuid::Uuid;
 
-use super::envelope::event_message;
+use super::cloud_event::event_message;
 use super::parked_streams::RELAY_PREFIX;
-use crate::encode::describe;
+use crate::encode::error_chain;
 use crate::error::panic_text;
 use crate::handle::content_of;
-use crate::unknowns::Newer;
+use crate::unknown_messages::NewerCode;
 
 /// The publication of one aggregate type's events to one topic.
-pub(crate) struct Published {
+pub(crate) struct PublishedTopic {
     pub(crate) category: &'static str,
     pub(crate) topic: String,
     pub(crate) format: Format,
-    pub(crate) map: Box<dyn Mapping>,
+    pub(crate) map: Box<dyn EventMapping>,
     /// The largest payload that the bus takes, in bytes.
     pub(crate) limit: Option<usize>,
 }
@@ -31,21 +31,21 @@ pub(crate) struct Published {
 #[derive(Debug)]
 pub(crate) enum Unpublishable {
     /// Newer code is needed.
-    Newer(Newer),
+    Newer(NewerCode),
     /// It cannot be, as it stands in the log.
     AsItIs(String),
 }
 
 /// From an event to what stands on the topic: name, version, bytes. `None` is left out.
-pub(crate) type Mapped = Option<(String, u16, Vec<u8>)>;
+pub(crate) type MappedEvent = Option<(String, u16, Vec<u8>)>;
 
-pub(crate) trait Mapping: Send + Sync {
+pub(crate) trait EventMapping: Send + Sync {
     fn map(
         &self,
         codecs: &Codecs,
-        event: &RecordedEvent,
+        event: &StoredEvent,
         format: Format,
-    ) -> Result<Mapped, Unpublishable>;
+    ) -> Result<MappedEvent, Unpublishable>;
 
     /// Encodes an event that is to be appended as it will be published, and reads it back if
     /// `verify` says so. Returns the number of bytes.
@@ -53,15 +53,15 @@ pub(crate) trait Mapping: Send + Sync {
 }
 
 /// The events as they are.
-pub(crate) struct AsTheyAre<E>(pub(crate) PhantomData<fn() -> E>);
+pub(crate) struct Verbatim<E>(pub(crate) PhantomData<fn() -> E>);
 
-impl<E: Message> Mapping for AsTheyAre<E> {
+impl<E: Message> EventMapping for Verbatim<E> {
     fn map(
         &self,
         codecs: &Codecs,
-        event: &RecordedEvent,
+        event: &StoredEvent,
         format: Format,
-    ) -> Result<Mapped, Unpublishable> {
+    ) -> Result<MappedEvent, Unpublishable> {
         let Some(content) = content_of(&event.content) else { return Ok(None) };
         let failed = |error| unreadable(event, &error);
         let (stored, bytes) = codecs.open(&event.stream, content).map_err(failed)?;
@@ -81,11 +81,11 @@ impl<E: Message> Mapping for AsTheyAre<E> {
 
     fn check(&self, event: &dyn Any, format: Format, verify: bool) -> Result<usize, String> {
         let Some(event) = event.downcast_ref::<E>() else { return Ok(0) };
-        let bytes = event.encode(format).map_err(|error| describe(&error))?;
+        let bytes = event.encode(format).map_err(|error| error_chain(&error))?;
         if verify {
             let kind = event.kind();
             let again = E::decode(kind.name, kind.version, format, &bytes);
-            let again = again.map_err(|error| describe(&error))?;
+            let again = again.map_err(|error| error_chain(&error))?;
             if again != *event {
                 return Err("it reads back as another event".to_owned());
             }
@@ -95,18 +95,18 @@ impl<E: Message> Mapping for AsTheyAre<E> {
 }
 
 /// The events as a function maps them.
-pub(crate) struct As<E, M, F>(pub(crate) F, pub(crate) PhantomData<fn() -> (E, M)>);
+pub(crate) struct MapWith<E, M, F>(pub(crate) F, pub(crate) PhantomData<fn() -> (E, M)>);
 
-impl<E: Message, M: Message, F> Mapping for As<E, M, F>
+impl<E: Message, M: Message, F> EventMapping for MapWith<E, M, F>
 where
     F: Fn(&Recorded<E>) -> Option<M> + Send + Sync,
 {
     fn map(
         &self,
         codecs: &Codecs,
-        event: &RecordedEvent,
+        event: &StoredEvent,
         format: Format,
-    ) -> Result<Mapped, Unpublishable> {
+    ) -> Result<MappedEvent, Unpublishable> {
         let Some(content) = content_of(&event.content) else { return Ok(None) };
         let decoded: E =
             codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
@@ -124,7 +124,8 @@ fn encoded<E: Message>(
     message: &E,
     format: Format,
 ) -> Result<(String, u16, Vec<u8>), Unpublishable> {
-    let bytes = message.encode(format).map_err(|error| Unpublishable::AsItIs(describe(&error)))?;
+    let bytes =
+        message.encode(format).map_err(|error| Unpublishable::AsItIs(error_chain(&error)))?;
     let kind = message.kind();
     if format == Format::Json && has_null(&bytes) {
         let again = E::decode(kind.name, kind.version, format, &bytes);
@@ -143,15 +144,15 @@ fn has_null(json: &[u8]) -> bool {
     json.windows(4).any(|bytes| bytes == b"null")
 }
 
-fn unreadable(event: &RecordedEvent, error: &DecodeError) -> Unpublishable {
-    let text = format!("event {} at {}: {}", event.id, event.position, describe(error));
-    match Newer::of(error) {
-        Some(newer) => Unpublishable::Newer(Newer { reason: text, ..newer }),
+fn unreadable(event: &StoredEvent, error: &DecodeError) -> Unpublishable {
+    let text = format!("event {} at {}: {}", event.id, event.position, error_chain(error));
+    match NewerCode::of(error) {
+        Some(newer) => Unpublishable::Newer(NewerCode { reason: text, ..newer }),
         None => Unpublishable::AsItIs(text),
     }
 }
 
-impl Published {
+impl PublishedTopic {
     /// The name of the relay's lease, checkpoint and publisher. Each process publishes what it
     /// registers: one that does not know a type must not move the checkpoint past its events.
     pub(crate) fn worker(&self) -> String {
@@ -163,7 +164,7 @@ impl Published {
         &self,
         codecs: &Codecs,
         log: Uuid,
-        event: &RecordedEvent,
+        event: &StoredEvent,
     ) -> Result<Option<BusMessage>, Unpublishable> {
         let (topic, format) = (&self.topic, self.format);
         if event.content == StoredContent::Erased {

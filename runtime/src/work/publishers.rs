@@ -8,7 +8,7 @@ use composable_rust_core::{Clock, SharedPublisher};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The time that a publisher stays open while others wait.
-const TURN: Duration = Duration::from_secs(1);
+const SLOT_TURN: Duration = Duration::from_secs(1);
 /// The time after which a publisher that is not used is closed.
 const CLOSE_AFTER: Duration = Duration::from_secs(60);
 
@@ -102,12 +102,12 @@ impl Publishers {
     /// Closes the publisher that was not used for longest among those that had their turn. If there is
     /// none, returns the time until there may be one.
     fn close_one(&self, now: Duration) -> Option<Duration> {
-        let rest = |open: &OpenPublisher| (open.slot.since + TURN).saturating_sub(now);
+        let rest = |open: &OpenPublisher| (open.slot.since + SLOT_TURN).saturating_sub(now);
         let key = {
             let unused = self.unused();
             let had_their_turn = unused.iter().filter(|(_, open)| rest(open).is_zero());
             let Some((key, _)) = had_their_turn.min_by_key(|(_, open)| open.used) else {
-                return Some(unused.values().map(rest).min().unwrap_or(TURN));
+                return Some(unused.values().map(rest).min().unwrap_or(SLOT_TURN));
             };
             key.clone()
         };

@@ -8,19 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    OutboxKind, OutboxRow, QueueChange, QueuePlace, Settlement, WorkQueues as _,
+    OutboxKind, OutboxRow, QueueChange, QueuePosition, Settlement, WorkQueues as _,
 };
 use futures_util::FutureExt as _;
 
-use super::attempts::Attempts;
-use super::context::Work;
+use super::context::WorkerContext;
 use super::execute::Executed;
-use super::leases::Held;
-use crate::encode::describe;
+use super::leases::HeldLease;
+use super::retry::RetryPolicy;
+use crate::encode::error_chain;
 use crate::error::panic_text;
 
 /// Suspects of one executor that are under way at most.
-const SUSPECTS: usize = 16;
+const MAX_SUSPECTS: usize = 16;
 
 /// Why something is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,11 +35,11 @@ pub(crate) enum Suspicion {
 impl Suspicion {
     /// Of a row, in a queue whose rows up to a place waited when its lease was taken from a process
     /// that died.
-    pub(super) fn of(row: &OutboxRow, waited_to: QueuePlace) -> Option<Self> {
+    pub(super) fn of(row: &OutboxRow, waited_to: QueuePosition) -> Option<Self> {
         match row {
             OutboxRow { behind_parked: true, .. } => None,
             OutboxRow { begun: true, .. } => Some(Self::Begun),
-            row => (row.place <= waited_to).then_some(Self::Waited),
+            row => (row.position <= waited_to).then_some(Self::Waited),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Quarantine {
     /// Whether one more may begin.
     pub(super) fn admits(&self, suspicion: Suspicion, executor: &(OutboxKind, String)) -> bool {
         match suspicion {
-            Suspicion::Waited => self.waited.get(executor).is_none_or(|busy| *busy < SUSPECTS),
+            Suspicion::Waited => self.waited.get(executor).is_none_or(|busy| *busy < MAX_SUSPECTS),
             Suspicion::Begun => self.begun == 0 && self.waited.values().all(|busy| *busy == 0),
         }
     }
@@ -78,7 +78,7 @@ impl Quarantine {
 
 /// The wait of a suspect that was begun so often after a takeover, so that others get on before it may
 /// kill again; `None` when its attempts are used up.
-pub(super) fn wait_of_begun(attempts: Attempts, begun: u32) -> Option<Duration> {
+pub(super) fn wait_of_begun(attempts: RetryPolicy, begun: u32) -> Option<Duration> {
     attempts.wait_after(begun)
 }
 
@@ -87,12 +87,12 @@ pub(super) fn killed(attempts: u32) -> String {
     format!("the process died while it was handled, {attempts} times")
 }
 
-impl Work {
+impl WorkerContext {
     /// One attempt at a row, unless the lease may lapse meanwhile. An attempt at a suspect is on
     /// record before it is made. Gives whether it is, or may be.
     pub(super) async fn attempt(
         &self,
-        held: &Arc<Held>,
+        held: &Arc<HeldLease>,
         row: &OutboxRow,
         limit: Duration,
         suspicion: Option<Suspicion>,
@@ -105,7 +105,7 @@ impl Work {
             let settlement = Settlement {
                 lease: held.lease.clone(),
                 queue: row.queue.clone(),
-                place: row.place,
+                position: row.position,
                 change: QueueChange::Begun { attempts: row.attempts + 1 },
             };
             match self.store().settle(row.queue.partition, &[settlement]).await {
@@ -114,7 +114,7 @@ impl Work {
                     self.leases.lost(held);
                     return (Executed::NotBegun("the lease is another's".to_owned()), false);
                 }
-                Err(error) => return (Executed::NotBegun(describe(&error)), true),
+                Err(error) => return (Executed::NotBegun(error_chain(&error)), true),
             }
         }
         // It may have lapsed since the row was picked.

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{Queue, QueuedRow, StoreError, WorkQueues as _};
+use composable_rust_core::{OutboxMessage, Queue, StoreError, WorkQueues as _};
 
-use super::context::Work;
+use super::context::WorkerContext;
 
 /// Rows that this process adds to a queue before it counts again.
-const RECOUNT: usize = 500;
+const RECOUNT_AFTER_ROWS: usize = 500;
 /// Pause between two looks at a full queue.
-pub(super) const REST: Duration = Duration::from_millis(250);
+pub(super) const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(250);
 /// Rest after which one page is queued all the same: all rows of a full queue may be stuck.
-const LONGEST_REST: Duration = Duration::from_secs(10);
+const MAX_FULL_QUEUE_PAUSE: Duration = Duration::from_secs(10);
 
 /// For each queue that was not full when it was last counted, the rows that were added since.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct QueueBounds(Mutex<BTreeMap<Queue, usize>>);
 impl QueueBounds {
     fn needs_count(&self, queue: &Queue) -> bool {
         let added = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        added.get(queue).is_none_or(|added| *added >= RECOUNT)
+        added.get(queue).is_none_or(|added| *added >= RECOUNT_AFTER_ROWS)
     }
 
     fn was_counted(&self, queue: &Queue, is_full: bool) {
@@ -35,22 +35,22 @@ impl QueueBounds {
         };
     }
 
-    fn add(&self, partition: u16, rows: &[QueuedRow]) {
+    fn add(&self, partition: u16, rows: &[OutboxMessage]) {
         let mut added = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for QueuedRow { row, .. } in rows {
+        for OutboxMessage { row, .. } in rows {
             let queue = Queue { partition, kind: row.kind, target: row.target.clone() };
-            *added.entry(queue).or_insert(RECOUNT) += 1;
+            *added.entry(queue).or_insert(RECOUNT_AFTER_ROWS) += 1;
         }
     }
 }
 
 /// The rest of a policy or consumer whose queue is full.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct FullQueuePause {
     since: Option<Duration>,
 }
 
-impl Rest {
+impl FullQueuePause {
     /// Returns `true` if the next page may be queued: no queue is full, or one has been for long.
     pub(super) fn is_over(&mut self, is_full: bool, now: Duration) -> bool {
         if !is_full {
@@ -58,7 +58,7 @@ impl Rest {
             return true;
         }
         let since = self.since.get_or_insert(now);
-        let is_over = now.saturating_sub(*since) >= LONGEST_REST;
+        let is_over = now.saturating_sub(*since) >= MAX_FULL_QUEUE_PAUSE;
         if is_over {
             *since = now;
         }
@@ -66,7 +66,7 @@ impl Rest {
     }
 }
 
-impl Work {
+impl WorkerContext {
     /// Returns those of `queues` that are full, for `worker`, which is about to add to them.
     pub(super) async fn full_queues(
         &self,
@@ -77,7 +77,7 @@ impl Work {
         if queues.is_empty() {
             return Ok(queues);
         }
-        let bound = self.shared.settings.queue_rows;
+        let bound = self.shared.settings.max_waiting_rows_per_queue;
         let mut counts = self.store().count_waiting(&queues, bound).await?.into_iter();
         queues.retain(|queue| {
             let is_full = counts.next().is_some_and(|count| count >= bound);
@@ -100,7 +100,7 @@ impl Work {
     }
 
     /// Adds rows that were queued to what the queues held when they were counted.
-    pub(super) fn has_queued(&self, partition: u16, rows: &[QueuedRow]) {
+    pub(super) fn has_queued(&self, partition: u16, rows: &[OutboxMessage]) {
         self.queue_bounds.add(partition, rows);
     }
 }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_rest_ends_with_room_or_after_ten_seconds_for_one_page() {
-        let mut rest = Rest::default();
+        let mut rest = FullQueuePause::default();
         let second = Duration::from_secs;
         assert!(rest.is_over(false, second(0)));
         assert!(!rest.is_over(true, second(1)) && !rest.is_over(true, second(10)));

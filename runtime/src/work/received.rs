@@ -1,18 +1,18 @@
 //! Commands and replies of other services.
 
 use composable_rust_core::{
-    Delivery as _, MessageId, Metadata, OutboxKind, QueuedRow, ReplyOutcome, SharedDelivery,
+    Delivery as _, MessageId, Metadata, OutboxKind, OutboxMessage, ReplyOutcome, SharedDelivery,
     StoreError, StreamId, WorkQueues as _,
 };
 use uuid::Uuid;
 
-use super::context::Work;
-use super::decisions::answer;
-use super::envelope::{Refusal, claimed_sender, commands_topic, received};
+use super::cloud_event::{EnvelopeError, claimed_sender, commands_topic, received};
+use super::context::WorkerContext;
+use super::dead_letters::answer;
 use super::execute::Executed;
 use super::leases::worker_of;
-use super::policies::{ForeignRecord, Input, queued_for};
-use crate::unknowns::Newer;
+use super::policies::{ExternalRecord, PolicyInput, queued_for};
+use crate::unknown_messages::NewerCode;
 
 /// The queue of messages as they came: those that only newer code can take wait in it, those that
 /// nobody can take are its dead letters.
@@ -28,7 +28,7 @@ pub(super) fn served_mark(log: Uuid, target: &str) -> String {
     format!("bus/{log}-commands/{}/served", commands_topic(target))
 }
 
-impl Work {
+impl WorkerContext {
     /// Returns the row to be queued for a message as it was judged: itself, or the answer to a command
     /// whose type is not served.
     ///
@@ -36,9 +36,9 @@ impl Work {
     /// one is restarted, until it `is_overdue`.
     pub(super) async fn receive(
         &self,
-        judged: Result<(QueuedRow, Metadata), Refusal>,
+        judged: Result<(OutboxMessage, Metadata), EnvelopeError>,
         is_overdue: bool,
-    ) -> Result<Result<QueuedRow, Refusal>, StoreError> {
+    ) -> Result<Result<OutboxMessage, EnvelopeError>, StoreError> {
         let (row, metadata) = match judged {
             Ok(taken) => taken,
             Err(refusal) => return Ok(Err(refusal)),
@@ -49,20 +49,20 @@ impl Work {
         }
         let mark = served_mark(self.shared.log.id, &target);
         if !is_overdue && !self.store().load_checkpoints(&mark).await?.is_empty() {
-            return Ok(Err(Refusal::Newer(Newer {
+            return Ok(Err(EnvelopeError::Newer(NewerCode {
                 what: format!("serving `{target}`"),
                 reason: format!("no running process serves `{target}`"),
             })));
         }
         if self.logs(&format!("{target} is not served")) {
             tracing::error!(
-                target, sender = ?row.stream,
+                target, sender = ?row.sender,
                 "a command came over the bus, but its type is not served; answering undelivered"
             );
         }
         let undelivered = ReplyOutcome::Undelivered;
         let answers = answer(&row, metadata, &target, undelivered, None);
-        let unasked = || Refusal::Never(format!("`{target}` is not served"));
+        let unasked = || EnvelopeError::Never(format!("`{target}` is not served"));
         Ok(answers.into_iter().next().ok_or_else(unasked))
     }
 
@@ -77,9 +77,9 @@ impl Work {
     }
 
     /// Takes a message that waited or was parked as it came.
-    pub(super) async fn receive_again(&self, row: &QueuedRow) -> Executed {
+    pub(super) async fn receive_again(&self, row: &OutboxMessage) -> Executed {
         let record = match self.queued_input(&row.row.content).await {
-            Ok(Some(Input::Message(record))) => record,
+            Ok(Some(PolicyInput::Message(record))) => record,
             Ok(_) => return Executed::Done(Vec::new()),
             Err(error) if error.is_transient() => return Executed::Waiting(error.to_string()),
             Err(error) => return Executed::Poison(error.to_string()),
@@ -87,8 +87,8 @@ impl Work {
         let is_overdue = self.is_overdue(&worker_of(OutboxKind::Policy, RECEIVED), &row.row.id);
         match self.receive(received(&self.shared.log, &record.into_message()), is_overdue).await {
             Ok(Ok(row)) => Executed::Done(vec![row]),
-            Ok(Err(Refusal::Newer(reason))) => Executed::Newer(reason),
-            Ok(Err(Refusal::Never(reason))) => Executed::Poison(reason),
+            Ok(Err(EnvelopeError::Newer(reason))) => Executed::Newer(reason),
+            Ok(Err(EnvelopeError::Never(reason))) => Executed::Poison(reason),
             Err(error) => Executed::Waiting(error.to_string()),
         }
     }
@@ -97,19 +97,19 @@ impl Work {
 /// The lane of a message that waits as it came: that of its sender, as far as one can tell.
 pub(super) fn lane_of(delivery: &SharedDelivery) -> StreamId {
     let sender = claimed_sender(delivery.message());
-    sender.unwrap_or_else(|| ForeignRecord::new(delivery).sender_by_key())
+    sender.unwrap_or_else(|| ExternalRecord::new(delivery).sender_by_key())
 }
 
 /// The row of a message that waits as it came, in order with others of its lane and key: what bears
 /// its sender's name falsely holds up nothing that the sender sends to others.
-pub(super) fn waiting_row(record: &ForeignRecord, lane: &StreamId) -> QueuedRow {
+pub(super) fn waiting_row(record: &ExternalRecord, lane: &StreamId) -> OutboxMessage {
     let recipient = record.sender_by_key();
     queued_for(RECEIVED, lane.clone(), recipient.as_str(), id_of(record), record)
 }
 
 /// The row of a message that nobody can take. It is alone with its recipient, so that it holds up
 /// nothing.
-pub(super) fn refused_row(record: &ForeignRecord, lane: &StreamId) -> QueuedRow {
+pub(super) fn refused_row(record: &ExternalRecord, lane: &StreamId) -> OutboxMessage {
     let id = id_of(record);
     queued_for(RECEIVED, refused_of(lane), &id.to_string(), id, record)
 }
@@ -120,8 +120,8 @@ pub(super) fn refused_of(lane: &StreamId) -> StreamId {
     format!("bus_refused-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
 }
 
-fn id_of(record: &ForeignRecord) -> Uuid {
-    let ForeignRecord { topic, partition, offset, .. } = record;
+fn id_of(record: &ExternalRecord) -> Uuid {
+    let ExternalRecord { topic, partition, offset, .. } = record;
     let id = record.header("ce_id").unwrap_or_default();
     MessageId::from_elsewhere(&format!("place:{topic}"), &format!("{partition}:{offset}:{id}")).0
 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusMessage, Checkpoint, EventBus as _, EventStore as _, OutboxRow, Position, PublishError,
-    Publisher as _, PublisherName, QueueChange, QueuePlace, QueuedRow, RecordedEvent,
-    ResumePosition, Settlement, SharedPublisher, StoredContent, Version, WorkQueues as _,
+    BusMessage, Checkpoint, EventBus as _, EventStore as _, OutboxMessage, OutboxRow, Position,
+    PublishError, Publisher as _, PublisherName, QueueChange, QueuePosition, ResumePosition,
+    Settlement, SharedPublisher, StoredContent, StoredEvent, Version, WorkQueues as _,
 };
 use futures_util::TryStreamExt as _;
 
-use super::context::{Work, kept};
-use super::decisions::LOOK_FOR_DECISIONS;
-use super::follower::{Follow, IDLE_PAUSE, Stop, event_at};
-use super::leases::Held;
+use super::context::{WorkerContext, kept};
+use super::dead_letters::DECISION_POLL_INTERVAL;
+use super::follower::{IDLE_PAUSE, LogHandler, Stop, event_at};
+use super::leases::HeldLease;
 use super::parked_streams::{ParkedStreams, version_of};
-use super::published::{Published, Unpublishable};
+use super::published::{PublishedTopic, Unpublishable};
 use super::publishers::{OpenPublisher, PublisherKey, PublisherSlot};
-use crate::encode::describe;
+use crate::encode::error_chain;
 
 /// Follows one partition of the log and publishes the events of one category to one topic.
 ///
@@ -26,8 +26,8 @@ use crate::encode::describe;
 /// publish, and closed when there was nothing for a while, or when other relays need the slot: a log
 /// has many partitions, and most topics are quiet.
 pub(crate) struct Relay {
-    work: Arc<Work>,
-    published: Arc<Published>,
+    work: Arc<WorkerContext>,
+    published: Arc<PublishedTopic>,
     name: String,
     key: PublisherKey,
     parked: ParkedStreams,
@@ -40,13 +40,17 @@ pub(crate) struct Relay {
 /// 5,000.
 const PAGE: usize = 5_000;
 /// Rows of parked streams that are read at a time.
-const ROWS: usize = 100;
+const PARKED_STREAMS_PAGE: usize = 100;
 /// Messages of a parked stream that are published at a time, and their bytes.
-const CATCH_UP: usize = 1_000;
+const CATCH_UP_EVENTS: usize = 1_000;
 const CATCH_UP_BYTES: usize = 8 << 20;
 
 impl Relay {
-    pub(crate) fn new(work: Arc<Work>, published: Arc<Published>, partition: u16) -> Self {
+    pub(crate) fn new(
+        work: Arc<WorkerContext>,
+        published: Arc<PublishedTopic>,
+        partition: u16,
+    ) -> Self {
         let name = published.worker();
         let parked = ParkedStreams::new(&name, &published.topic);
         let key = (name.clone(), partition);
@@ -55,7 +59,7 @@ impl Relay {
 
     /// Takes the publisher, or opens it and compares its position with the log. It is put back after
     /// its use, and closed where that failed.
-    async fn publisher(&self, held: &Held) -> Result<OpenPublisher, Stop> {
+    async fn publisher(&self, held: &HeldLease) -> Result<OpenPublisher, Stop> {
         match self.work.publishers.take(&self.key) {
             Some(open) => Ok(open),
             None => self.open(held).await,
@@ -66,7 +70,7 @@ impl Relay {
         self.work.publishers.put_back(&self.key, open);
     }
 
-    async fn open(&self, held: &Held) -> Result<OpenPublisher, Stop> {
+    async fn open(&self, held: &HeldLease) -> Result<OpenPublisher, Stop> {
         let partition = held.lease.partition;
         let (slot, mut publisher) = self.open_alone(held).await?;
         let resume = publisher.resume_position().await.map_err(|error| stop_of(&error))?;
@@ -82,7 +86,7 @@ impl Relay {
     }
 
     /// Opens the only publisher of the partition, once there may be another.
-    async fn open_alone(&self, held: &Held) -> Result<(PublisherSlot, SharedPublisher), Stop> {
+    async fn open_alone(&self, held: &HeldLease) -> Result<(PublisherSlot, SharedPublisher), Stop> {
         let work = &self.work;
         let Some(bus) = &work.bus else {
             return Err(Stop::Unavailable("the app has no bus".to_owned()));
@@ -99,7 +103,7 @@ impl Relay {
         let (purpose, partition) = (self.name.clone(), held.lease.partition);
         let name = PublisherName { log: log.id, purpose, partition, partitions: log.partitions };
         let opened = bus.publisher(&name).await;
-        Ok((slot, opened.map_err(|error| Stop::Unavailable(describe(&error)))?))
+        Ok((slot, opened.map_err(|error| Stop::Unavailable(error_chain(&error)))?))
     }
 
     /// The messages for those of these events that are not on the topic yet, as are none after the
@@ -107,7 +111,7 @@ impl Relay {
     ///
     /// An event that cannot be published parks its stream, but not while earlier events of the stream
     /// are in the same batch: the batch ends before it.
-    fn batch(&self, events: &[RecordedEvent], after: u64) -> Result<Batch, Stop> {
+    fn batch(&self, events: &[StoredEvent], after: u64) -> Result<Batch, Stop> {
         let shared = &self.work.shared;
         let mut batch = Batch::default();
         let (mut in_batch, mut parked) = (BTreeSet::new(), BTreeSet::new());
@@ -160,7 +164,7 @@ impl Relay {
                 Ok(Publication::Done)
             }
             Err(error @ PublishError::Invalid(_)) => {
-                let (name, reason) = (&self.name, describe(&error));
+                let (name, reason) = (&self.name, error_chain(&error));
                 tracing::info!(relay = name, count, reason, "the bus refused a batch; dividing it");
                 self.most = count.div_ceil(2);
                 Ok(if count > 1 { Publication::TooMuch } else { Publication::Refused(reason) })
@@ -170,32 +174,34 @@ impl Relay {
     }
 
     /// Parks a stream from an event on.
-    async fn park(&mut self, event: &RecordedEvent, error: String) -> Result<(), Stop> {
+    async fn park(&mut self, event: &StoredEvent, error: String) -> Result<(), Stop> {
         report(&self.published, event, &error);
         let row = self.parked.row(self.work.shared.log.id, &event.stream, event.version);
         let rows = std::slice::from_ref(&row);
         self.work.store().park(event.position.partition, rows, &kept(error)).await?;
-        self.parked.insert(row.stream);
+        self.parked.insert(row.sender);
         Ok(())
     }
 
     /// Carries out what was decided about streams that are parked.
-    async fn redrive(&mut self, held: &Arc<Held>, at: u64) -> Result<(), Stop> {
+    async fn redrive(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Stop> {
         let work = Arc::clone(&self.work);
         let store = work.store();
         let queue = self.parked.queue(held.lease.partition);
         let queues = [(queue.clone(), Arc::clone(held))].into();
         let (letters, _) = work.decided(&queues).await?;
         work.carry_out(&queues, letters).await.1?;
-        let rows = store.read_outbox(&[(queue.clone(), QueuePlace::default())], ROWS).await?;
+        let rows = store
+            .read_outbox(&[(queue.clone(), QueuePosition::default())], PARKED_STREAMS_PAGE)
+            .await?;
         for row in rows {
             let change = loop {
                 if let Some(change) = self.catch_up(held, at, &row).await? {
                     break change;
                 }
             };
-            let (lease, queue, place) = (held.lease.clone(), row.queue, row.place);
-            let settlement = Settlement { lease, queue, place, change };
+            let (lease, queue, place) = (held.lease.clone(), row.queue, row.position);
+            let settlement = Settlement { lease, queue, position: place, change };
             if store.settle(held.lease.partition, &[settlement]).await?.contains(&false) {
                 return Err(Stop::Fenced);
             }
@@ -208,7 +214,7 @@ impl Relay {
     /// fewer events are to be tried.
     async fn catch_up(
         &mut self,
-        held: &Arc<Held>,
+        held: &Arc<HeldLease>,
         at: u64,
         row: &OutboxRow,
     ) -> Result<Option<QueueChange>, Stop> {
@@ -217,10 +223,10 @@ impl Relay {
             return Ok(Some(QueueChange::Parked { attempts, error: None }));
         }
         let work = Arc::clone(&self.work);
-        let (log, stream) = (work.shared.log.id, &row.queued.stream);
+        let (log, stream) = (work.shared.log.id, &row.message.sender);
         let open = self.publisher(held).await?;
         let at = at.max(open.published);
-        let first = version_of(&row.queued.row);
+        let first = version_of(&row.message.row);
         let (mut next, mut bytes, mut messages) = (first, 0, Vec::new());
         let (mut stuck, mut has_more, mut first_message) = (None, false, None);
         {
@@ -231,7 +237,7 @@ impl Relay {
                     break;
                 }
                 let count = messages.len();
-                has_more = count >= CATCH_UP.min(self.most) || bytes > CATCH_UP_BYTES;
+                has_more = count >= CATCH_UP_EVENTS.min(self.most) || bytes > CATCH_UP_BYTES;
                 if has_more {
                     break;
                 }
@@ -279,7 +285,7 @@ impl Relay {
     }
 
     /// Moves the position at the broker to before the first event.
-    async fn rewind(&self, held: &Held) -> Result<(), Stop> {
+    async fn rewind(&self, held: &HeldLease) -> Result<(), Stop> {
         let partition = held.lease.partition;
         let (slot, mut publisher) = self.open_alone(held).await?;
         let start = ResumePosition { offset: 0, event_id: None };
@@ -324,9 +330,9 @@ enum Publication {
     Refused(String),
 }
 
-fn report(published: &Published, event: &RecordedEvent, error: &str) {
+fn report(published: &PublishedTopic, event: &StoredEvent, error: &str) {
     let (topic, format) = (&published.topic, published.format);
-    let RecordedEvent { stream, version, id, .. } = event;
+    let StoredEvent { stream, version, id, .. } = event;
     tracing::error!(
         topic, ?format, %stream, %version, %id, error,
         "an event cannot be published; its stream is parked on this topic. Override the event, raise \
@@ -338,14 +344,14 @@ fn report(published: &Published, event: &RecordedEvent, error: &str) {
 fn stop_of(error: &PublishError) -> Stop {
     match error {
         PublishError::Fenced => Stop::Fenced,
-        PublishError::Unavailable(error) => Stop::Unavailable(describe(error)),
-        error @ (PublishError::Invalid(_) | PublishError::Refused(_)) => {
-            Stop::Unavailable(describe(error))
+        PublishError::Unavailable(error) => Stop::Unavailable(error_chain(error)),
+        error @ (PublishError::Invalid(_) | PublishError::Rejected(_)) => {
+            Stop::Unavailable(error_chain(error))
         }
     }
 }
 
-impl Follow for Relay {
+impl LogHandler for Relay {
     fn name(&self) -> &str {
         &self.name
     }
@@ -356,7 +362,7 @@ impl Follow for Relay {
 
     async fn take_over(
         &mut self,
-        held: &Arc<Held>,
+        held: &Arc<HeldLease>,
         stored: Option<Checkpoint>,
     ) -> Result<(), Stop> {
         let partition = held.lease.partition;
@@ -372,10 +378,10 @@ impl Follow for Relay {
     }
 
     fn pause(&self) -> Duration {
-        if self.parked.is_empty() { IDLE_PAUSE } else { LOOK_FOR_DECISIONS }
+        if self.parked.is_empty() { IDLE_PAUSE } else { DECISION_POLL_INTERVAL }
     }
 
-    async fn between_pages(&mut self, held: &Arc<Held>, at: u64) -> Result<(), Stop> {
+    async fn between_pages(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Stop> {
         self.work.publishers.close_if_unused(&self.key, self.work.now());
         if self.parked.is_due(self.work.now()) {
             self.redrive(held, at).await?;
@@ -389,9 +395,9 @@ impl Follow for Relay {
 
     async fn handle(
         &mut self,
-        held: &Arc<Held>,
-        events: &[RecordedEvent],
-    ) -> Result<(Vec<QueuedRow>, usize), Stop> {
+        held: &Arc<HeldLease>,
+        events: &[StoredEvent],
+    ) -> Result<(Vec<OutboxMessage>, usize), Stop> {
         let events = &events[..events.len().min(self.most)];
         let mut open = self.work.publishers.take(&self.key);
         let mut batch = self.batch(events, open.as_ref().map_or(0, |open| open.published))?;

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use composable_rust_core::{EventStore as _, Position, StoreError, WorkQueues as _};
 
-use super::context::Work;
-use super::published::Published;
+use super::context::WorkerContext;
+use super::published::PublishedTopic;
 
 /// The time between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The events of a log partition that a relay has not passed, and the age of the oldest in seconds.
 type Lag = (f64, f64);
 
 /// Sets the gauges of the partitions that this process relays, and of those that nobody does, as
 /// while the log is paused. Those of a partition that another process takes over become 0.
-pub(crate) async fn report_lag(work: Arc<Work>, published: Arc<Published>) {
+pub(crate) async fn report_lag(work: Arc<WorkerContext>, published: Arc<PublishedTopic>) {
     let worker = published.worker();
     let mut shown: BTreeSet<u16> = BTreeSet::new();
     loop {
@@ -33,7 +33,7 @@ pub(crate) async fn report_lag(work: Arc<Work>, published: Arc<Published>) {
             }
             Err(error) => tracing::debug!(worker, %error, "failed to read the lag; retrying"),
         }
-        if !work.pause(LOOK_EVERY).await {
+        if !work.pause(MEASURE_INTERVAL).await {
             break;
         }
     }
@@ -42,7 +42,7 @@ pub(crate) async fn report_lag(work: Arc<Work>, published: Arc<Published>) {
     }
 }
 
-async fn lags(work: &Work, worker: &str) -> Result<BTreeMap<u16, Lag>, StoreError> {
+async fn lags(work: &WorkerContext, worker: &str) -> Result<BTreeMap<u16, Lag>, StoreError> {
     let partitions = work.leases.not_elsewhere(worker).await?;
     let mut lags = BTreeMap::new();
     if partitions.is_empty() {
@@ -68,7 +68,7 @@ async fn lags(work: &Work, worker: &str) -> Result<BTreeMap<u16, Lag>, StoreErro
     Ok(lags)
 }
 
-fn set(published: &Published, partition: u16, (events, seconds): Lag) {
+fn set(published: &PublishedTopic, partition: u16, (events, seconds): Lag) {
     let labels = [
         ("topic", published.topic.clone()),
         ("aggregate", published.category.to_owned()),

@@ -5,7 +5,7 @@
 //! Other services carry the seal. A reply is believed if its seal was made here for just that
 //! instance, target and tag.
 
-use composable_rust_core::{LogInfo, Metadata, ReplyTo, ReturnAddress, Seal, StreamId, Tag};
+use composable_rust_core::{InReplyTo, LogInfo, Metadata, ReturnAddress, Seal, StreamId, Tag};
 use uuid::Uuid;
 
 const ADDRESS: &str = "return address";
@@ -34,7 +34,7 @@ pub(super) fn seal(log: &LogInfo, message: Uuid, metadata: &mut Metadata) {
 pub(super) fn verified<'a>(
     log: &LogInfo,
     recipient: &StreamId,
-    reply: &'a ReplyTo,
+    reply: &'a InReplyTo,
     below: &[ReturnAddress],
 ) -> Option<&'a Seal> {
     let seal = reply.seal.as_ref()?;

@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use composable_rust_core::{EventBus as _, OutboxRow, PublishError};
 
-use super::context::{Work, metadata};
-use super::envelope::{category_of, effect_message, excess};
+use super::cloud_event::{category_of, effect_message, excess};
+use super::context::{WorkerContext, metadata};
 use super::execute::Executed;
-use crate::encode::describe;
+use crate::encode::error_chain;
 
 /// The time that a message which is under way has when the app stops; then it is published again by
 /// whoever comes next.
-const GRACE: Duration = Duration::from_secs(2);
+const SEND_GRACE: Duration = Duration::from_secs(2);
 
-impl Work {
+impl WorkerContext {
     pub(super) async fn send(&self, row: &OutboxRow) -> Executed {
         let Some(bus) = &self.bus else {
             return Executed::Waiting("the app has no bus".to_owned());
         };
-        let (sender, row) = (&row.queued.stream, &row.queued.row);
+        let (sender, row) = (&row.message.sender, &row.message.row);
         match metadata(&row.metadata) {
             Ok(Some(_)) => {}
             // Erased with the stream that sent it.
@@ -44,7 +44,7 @@ impl Work {
         };
         let stopping = async {
             self.stop.cancelled().await;
-            self.clock().sleep(GRACE).await;
+            self.clock().sleep(SEND_GRACE).await;
         };
         let published = tokio::select! {
             biased;
@@ -53,10 +53,10 @@ impl Work {
         };
         match published {
             Ok(()) => Executed::Done(Vec::new()),
-            Err(error @ PublishError::Invalid(_)) => Executed::Poison(describe(&error)),
-            Err(error @ PublishError::Refused(_)) => Executed::Failed(describe(&error)),
+            Err(error @ PublishError::Invalid(_)) => Executed::Poison(error_chain(&error)),
+            Err(error @ PublishError::Rejected(_)) => Executed::Failed(error_chain(&error)),
             Err(error @ (PublishError::Unavailable(_) | PublishError::Fenced)) => {
-                Executed::Waiting(describe(&error))
+                Executed::Waiting(error_chain(&error))
             }
         }
     }

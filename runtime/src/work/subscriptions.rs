@@ -10,7 +10,7 @@ use composable_rust_core::{
 };
 
 use super::log_limit::LogLimit;
-use crate::encode::describe;
+use crate::encode::error_chain;
 
 /// A subscription of an app: see [`App::subscriptions`](crate::App::subscriptions).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,17 +36,17 @@ impl SubscriptionStatus {
 
 /// The subscriptions of an app, by group.
 #[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Mutex<BTreeMap<String, Errors>>);
+pub(crate) struct Subscriptions(Mutex<BTreeMap<String, SubscriptionErrors>>);
 
 #[derive(Debug, Default)]
-struct Errors {
+struct SubscriptionErrors {
     is_subscribed: bool,
     limit: LogLimit,
     last: Option<(Timestamp, String)>,
 }
 
 impl Subscriptions {
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Errors>> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, SubscriptionErrors>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,7 +63,7 @@ impl Subscriptions {
 
     /// Keeps and logs an error of a subscription that goes on.
     pub(super) fn failed(&self, group: &str, time: Timestamp, now: Duration, error: &BusError) {
-        let text = describe(error);
+        let text = error_chain(error);
         let mut groups = self.locked();
         let errors = groups.entry(group.to_owned()).or_default();
         // The reason without details, which vary.

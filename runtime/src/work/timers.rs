@@ -6,80 +6,80 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    DueTimer, EventStore as _, Firing, Lease, OutboxKind, Queue, QueueChange, StoreError, StreamId,
-    TimerQueue, TimerSettlement, Timestamp, WorkQueues as _,
+    ArmedTimer, DueTimer, EventStore as _, Lease, OutboxKind, Queue, QueueChange, StoreError,
+    StreamId, TimerQueue, TimerSettlement, Timestamp, WorkQueues as _,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::attempts::wait_for_others;
-use super::context::{Work, kept, metadata};
-use super::decisions::LOOK_FOR_DECISIONS;
-use super::leases::{Held, worker_of};
+use super::context::{WorkerContext, kept, metadata};
+use super::dead_letters::DECISION_POLL_INTERVAL;
+use super::leases::{HeldLease, worker_of};
 use super::quarantine::{Quarantine, Suspicion, killed, wait_of_begun};
-use crate::deliver::{Carried, Delivered};
-use crate::unknowns::Newer;
+use super::retry::wait_for_others;
+use crate::receive::{DeliveryOutcome, InboundMessage};
+use crate::unknown_messages::NewerCode;
 
 /// Timers that are read and under way at a time.
 const PAGE: usize = 500;
 /// The least time between two looks: many commits wake it, and a look is a query.
-const LEAST_WAIT: Duration = Duration::from_millis(10);
+const MIN_WAIT: Duration = Duration::from_millis(10);
 /// The longest wait for a timer that nobody announced.
-const MOST_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The wait for what cannot be done at the moment.
-const NOT_YET: Duration = Duration::from_millis(500);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-type Key = (StreamId, Firing);
+type TimerKey = (StreamId, ArmedTimer);
 
 /// Fires the timers of those types and partitions that this process has leases of.
 pub(crate) struct Timers {
-    work: Arc<Work>,
+    work: Arc<WorkerContext>,
     categories: Vec<&'static str>,
-    held: BTreeMap<(String, u16), Arc<Held>>,
-    running: JoinSet<Fired>,
+    held: BTreeMap<(String, u16), Arc<HeldLease>>,
+    running: JoinSet<FiredTimer>,
     /// What became of timers and is not being written yet, by partition.
     unsettled: BTreeMap<u16, Vec<TimerSettlement>>,
     /// One write for each partition at a time: a partition that is locked holds up no other.
-    settling: JoinSet<Settled>,
+    settling: JoinSet<SettledTimers>,
     partitions_settling: BTreeSet<u16>,
     /// Until they are settled.
-    under_way: BTreeSet<Key>,
+    under_way: BTreeSet<TimerKey>,
     quarantine: Quarantine,
     /// Of queues that were taken over from a process that died: the epoch of the lease, and the
     /// store's time then. What was due is in quarantine.
     taken_over: BTreeMap<(String, u16), (u64, Timestamp)>,
     looked_for_decisions: Duration,
     /// Timers of stuck instances, with the errors that their rows show.
-    waiting: BTreeMap<StreamId, BTreeMap<Firing, Waiting>>,
+    waiting: BTreeMap<StreamId, BTreeMap<ArmedTimer, WaitingTimer>>,
     /// The instances whose timers need not wait any longer.
     retries: mpsc::UnboundedReceiver<StreamId>,
 }
 
 /// A timer whose instance is stuck.
-struct Waiting {
+struct WaitingTimer {
     partition: u16,
     lease: Lease,
     attempts: u32,
     error: String,
 }
 
-struct Fired {
+struct FiredTimer {
     timer: DueTimer,
-    held: Arc<Held>,
+    held: Arc<HeldLease>,
     suspicion: Option<Suspicion>,
-    delivered: Delivered,
+    delivered: DeliveryOutcome,
 }
 
 /// Settlements of a partition after they were written.
-struct Settled {
+struct SettledTimers {
     partition: u16,
     settlements: Vec<TimerSettlement>,
     is_written: bool,
 }
 
 impl Timers {
-    pub(crate) fn new(work: Arc<Work>, categories: Vec<&'static str>) -> Self {
+    pub(crate) fn new(work: Arc<WorkerContext>, categories: Vec<&'static str>) -> Self {
         let retries = work.shared.stuck.retries();
         Self {
             work,
@@ -132,7 +132,7 @@ impl Timers {
                 Some(stream) = self.retries.recv() => self.retry(&stream),
                 _ = leases.changed() => next = Duration::ZERO,
                 _ = wake.changed() => {
-                    work.clock().sleep(LEAST_WAIT).await;
+                    work.clock().sleep(MIN_WAIT).await;
                     next = Duration::ZERO;
                 }
                 () = work.clock().sleep(next) => next = Duration::ZERO,
@@ -155,12 +155,12 @@ impl Timers {
             }
         }
         if self.held.is_empty() {
-            return Ok(LOOK_FOR_DECISIONS);
+            return Ok(DECISION_POLL_INTERVAL);
         }
         self.note_takeovers().await?;
         self.carry_out_decisions().await?;
         if self.under_way.len() >= PAGE {
-            return Ok(LOOK_FOR_DECISIONS);
+            return Ok(DECISION_POLL_INTERVAL);
         }
         let queues: Vec<TimerQueue> = self
             .held
@@ -170,16 +170,16 @@ impl Timers {
                 category: category.clone(),
             })
             .collect();
-        let (mut longest, mut put_off) = (MOST_WAIT, Vec::new());
+        let (mut longest, mut put_off) = (MAX_WAIT, Vec::new());
         let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
         // What waited goes before what may have killed a process.
         let (begun, others): (Vec<_>, Vec<_>) = due.timers.into_iter().partition(|of| of.begun);
         for timer in others.into_iter().chain(begun) {
-            let key = (timer.stream.clone(), timer.firing.clone());
+            let key = (timer.stream.clone(), timer.timer.clone());
             let of = (timer.stream.category().to_owned(), timer.partition);
             let Some(held) = self.held.get(&of).map(Arc::clone) else { continue };
             if !held.admits(self.work.clock(), Duration::ZERO) {
-                longest = NOT_YET;
+                longest = RETRY_PAUSE;
                 continue;
             }
             if self.under_way.contains(&key) {
@@ -193,8 +193,8 @@ impl Timers {
             self.under_way.insert(key);
             // It is put off in the store too: else those that wait would be all that is read.
             if let Some(error) = self.stuck(&timer) {
-                let delivered = Delivered::Stuck(error);
-                put_off.push(Fired { timer, held, suspicion: None, delivered });
+                let delivered = DeliveryOutcome::Stuck(error);
+                put_off.push(FiredTimer { timer, held, suspicion: None, delivered });
                 continue;
             }
             if let Some(suspicion) = suspicion {
@@ -203,14 +203,14 @@ impl Timers {
             let work = Arc::clone(&self.work);
             self.running.spawn(async move {
                 let delivered = work.fire_with_caution(&held, &timer, suspicion).await;
-                Fired { timer, held, suspicion, delivered }
+                FiredTimer { timer, held, suspicion, delivered }
             });
         }
         self.end(put_off);
         // What is due and under way is not waited for.
         let next = match due.next {
             None => longest,
-            Some(next) if next.is_zero() => LEAST_WAIT,
+            Some(next) if next.is_zero() => MIN_WAIT,
             Some(next) => next,
         };
         Ok(next.min(longest))
@@ -218,7 +218,7 @@ impl Timers {
 
     /// Keeps when queues were taken over from processes that died.
     async fn note_takeovers(&mut self) -> Result<(), StoreError> {
-        let is_new = |(of, held): &(&(String, u16), &Arc<Held>)| {
+        let is_new = |(of, held): &(&(String, u16), &Arc<HeldLease>)| {
             let noted = self.taken_over.get(*of).map(|(epoch, _)| *epoch);
             held.is_from_dead() && noted != Some(held.lease.epoch)
         };
@@ -231,7 +231,12 @@ impl Timers {
         Ok(())
     }
 
-    fn suspicion(&self, timer: &DueTimer, of: &(String, u16), held: &Held) -> Option<Suspicion> {
+    fn suspicion(
+        &self,
+        timer: &DueTimer,
+        of: &(String, u16),
+        held: &HeldLease,
+    ) -> Option<Suspicion> {
         if timer.begun {
             return Some(Suspicion::Begun);
         }
@@ -240,14 +245,19 @@ impl Timers {
     }
 
     /// How long a suspect is not to begin, if it is not.
-    fn holds_back(&self, suspicion: Suspicion, timer: &DueTimer, held: &Held) -> Option<Duration> {
+    fn holds_back(
+        &self,
+        suspicion: Suspicion,
+        timer: &DueTimer,
+        held: &HeldLease,
+    ) -> Option<Duration> {
         if !self.quarantine.admits(suspicion, &executor(timer)) {
-            return Some(MOST_WAIT);
+            return Some(MAX_WAIT);
         }
         if suspicion == Suspicion::Waited {
             return None;
         }
-        let wait = wait_of_begun(self.work.shared.settings.attempts, timer.attempts)?;
+        let wait = wait_of_begun(self.work.shared.settings.retry, timer.attempts)?;
         let waited = self.work.now().saturating_sub(held.taken());
         wait.checked_sub(waited).filter(|left| !left.is_zero())
     }
@@ -264,60 +274,60 @@ impl Timers {
     /// Makes the timers of an instance due that waited because it was stuck.
     fn retry(&mut self, stream: &StreamId) {
         for (firing, waiting) in self.waiting.remove(stream).unwrap_or_default() {
-            let Waiting { partition, lease, attempts, error } = waiting;
+            let WaitingTimer { partition, lease, attempts, error } = waiting;
             let change = QueueChange::Failed { attempts, retry_after: Duration::ZERO, error };
             let stream = stream.clone();
-            let settlement = TimerSettlement { lease, stream, firing, change };
+            let settlement = TimerSettlement { lease, stream, timer: firing, change };
             self.unsettled.entry(partition).or_default().push(settlement);
         }
         self.settle();
     }
 
     /// Begins to write what became of timers. Returns the time until another may begin.
-    fn finish(&mut self, first: Option<Fired>) -> Duration {
-        let mut fired: Vec<Fired> = first.into_iter().collect();
+    fn finish(&mut self, first: Option<FiredTimer>) -> Duration {
+        let mut fired: Vec<FiredTimer> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             fired.extend(next.ok());
         }
         self.end(fired)
     }
 
-    fn end(&mut self, fired: Vec<Fired>) -> Duration {
+    fn end(&mut self, fired: Vec<FiredTimer>) -> Duration {
         let now = self.work.now();
-        let mut again = MOST_WAIT;
-        for Fired { timer, held, suspicion, delivered } in fired {
+        let mut again = MAX_WAIT;
+        for FiredTimer { timer, held, suspicion, delivered } in fired {
             if let Some(suspicion) = suspicion {
                 self.quarantine.end(suspicion, &executor(&timer));
                 again = Duration::ZERO;
             }
             let attempts = timer.attempts + 1;
-            let id = timer.firing.message_id(self.work.shared.log.id, &timer.stream).0;
+            let id = timer.timer.message_id(self.work.shared.log.id, &timer.stream).0;
             let worker = &held.lease.worker;
-            if let Delivered::Newer(newer) = &delivered {
+            if let DeliveryOutcome::Newer(newer) = &delivered {
                 let meeting = self.work.meet(worker, newer, &id);
                 self.work.leases.withdraw(worker, meeting.is_first);
-            } else if !matches!(delivered, Delivered::Stuck(_)) {
+            } else if !matches!(delivered, DeliveryOutcome::Stuck(_)) {
                 self.work.shared.unknowns.gone(worker, &id);
             }
             let change = match delivered {
-                Delivered::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
-                Delivered::Handled | Delivered::Void => {
-                    self.under_way.remove(&(timer.stream, timer.firing));
+                DeliveryOutcome::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
+                DeliveryOutcome::Handled | DeliveryOutcome::Void => {
+                    self.under_way.remove(&(timer.stream, timer.timer));
                     continue;
                 }
                 // It was brought back after its stream was closed.
-                Delivered::Closed => QueueChange::Done(Vec::new()),
-                Delivered::Failed(error) => {
-                    match self.work.shared.settings.attempts.wait_after(attempts) {
+                DeliveryOutcome::Closed => QueueChange::Done(Vec::new()),
+                DeliveryOutcome::Failed(error) => {
+                    match self.work.shared.settings.retry.wait_after(attempts) {
                         Some(retry_after) => {
                             QueueChange::Failed { attempts, retry_after, error: kept(error) }
                         }
                         None => parked(&timer, attempts, error),
                     }
                 }
-                Delivered::Poison(error) => parked(&timer, attempts, error),
-                Delivered::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
-                Delivered::Waiting(error) => {
+                DeliveryOutcome::Poison(error) => parked(&timer, attempts, error),
+                DeliveryOutcome::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
+                DeliveryOutcome::Waiting(error) => {
                     let retry_after = wait_for_others(5);
                     QueueChange::Failed {
                         attempts: timer.attempts,
@@ -325,22 +335,24 @@ impl Timers {
                         error: kept(error),
                     }
                 }
-                Delivered::Stuck(error) | Delivered::Newer(Newer { reason: error, .. }) => {
+                DeliveryOutcome::Stuck(error)
+                | DeliveryOutcome::Newer(NewerCode { reason: error, .. }) => {
                     let next = self.work.shared.stuck.next_attempt(timer.stream.as_str(), now);
                     let (attempts, error) = (timer.attempts, kept(error));
                     if next > now {
                         let (partition, lease) = (timer.partition, held.lease.clone());
-                        let waiting = Waiting { partition, lease, attempts, error: error.clone() };
+                        let waiting =
+                            WaitingTimer { partition, lease, attempts, error: error.clone() };
                         let waits = self.waiting.entry(timer.stream.clone()).or_default();
-                        waits.insert(timer.firing.clone(), waiting);
+                        waits.insert(timer.timer.clone(), waiting);
                     }
                     let retry_after = next.saturating_sub(now).max(wait_for_others(5));
                     QueueChange::Failed { attempts, retry_after, error }
                 }
             };
             let lease = held.lease.clone();
-            let (stream, firing) = (timer.stream, timer.firing);
-            let settlement = TimerSettlement { lease, stream, firing, change };
+            let (stream, firing) = (timer.stream, timer.timer);
+            let settlement = TimerSettlement { lease, stream, timer: firing, change };
             self.unsettled.entry(timer.partition).or_default().push(settlement);
         }
         self.settle();
@@ -361,18 +373,20 @@ impl Timers {
                 if let Ok(Err(error)) = &written {
                     tracing::warn!(%error, "failed to settle timers; firing them again");
                 }
-                Settled { partition, settlements, is_written: matches!(written, Ok(Ok(()))) }
+                SettledTimers { partition, settlements, is_written: matches!(written, Ok(Ok(()))) }
             });
         }
     }
 
     /// Lets timers begin again that are settled. Returns the time until the first of them is due.
-    fn conclude(&mut self, settled: Option<Settled>) -> Duration {
-        let Some(Settled { partition, settlements, is_written }) = settled else { return NOT_YET };
+    fn conclude(&mut self, settled: Option<SettledTimers>) -> Duration {
+        let Some(SettledTimers { partition, settlements, is_written }) = settled else {
+            return RETRY_PAUSE;
+        };
         self.partitions_settling.remove(&partition);
         self.settle();
-        let mut again = if is_written { MOST_WAIT } else { NOT_YET };
-        for TimerSettlement { stream, firing, change, .. } in settlements {
+        let mut again = if is_written { MAX_WAIT } else { RETRY_PAUSE };
+        for TimerSettlement { stream, timer: firing, change, .. } in settlements {
             if let QueueChange::Failed { retry_after, .. } = change {
                 again = again.min(retry_after);
             }
@@ -383,7 +397,7 @@ impl Timers {
 
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
         let now = self.work.now();
-        if now.saturating_sub(self.looked_for_decisions) < LOOK_FOR_DECISIONS {
+        if now.saturating_sub(self.looked_for_decisions) < DECISION_POLL_INTERVAL {
             return Ok(());
         }
         self.looked_for_decisions = now;
@@ -408,7 +422,7 @@ fn executor(timer: &DueTimer) -> (OutboxKind, String) {
 
 fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
     let error = kept(error);
-    let (stream, id) = (&timer.stream, &timer.firing.id);
+    let (stream, id) = (&timer.stream, &timer.timer.id);
     tracing::error!(?stream, id, attempts, error, "a timer cannot be fired and is parked");
     QueueChange::Parked { attempts, error: Some(error) }
 }
@@ -418,34 +432,34 @@ fn is_erased(timer: &DueTimer) -> bool {
     timer.metadata.is_empty()
 }
 
-impl Work {
+impl WorkerContext {
     /// Fires a timer. An attempt at a suspect is on record before it is made.
     async fn fire_with_caution(
         &self,
-        held: &Held,
+        held: &HeldLease,
         timer: &DueTimer,
         suspicion: Option<Suspicion>,
-    ) -> Delivered {
-        let attempts = self.shared.settings.attempts;
+    ) -> DeliveryOutcome {
+        let attempts = self.shared.settings.retry;
         if timer.begun && wait_of_begun(attempts, timer.attempts).is_none() {
-            return Delivered::Killed;
+            return DeliveryOutcome::Killed;
         }
         if suspicion.is_some() {
             let settlement = TimerSettlement {
                 lease: held.lease.clone(),
                 stream: timer.stream.clone(),
-                firing: timer.firing.clone(),
+                timer: timer.timer.clone(),
                 change: QueueChange::Begun { attempts: timer.attempts + 1 },
             };
             if let Err(error) = self.store().settle_timers(timer.partition, &[settlement]).await {
-                return Delivered::Waiting(error.to_string());
+                return DeliveryOutcome::Waiting(error.to_string());
             }
         }
         if !held.admits(self.clock(), Duration::ZERO) {
-            return Delivered::Waiting("the lease lapses".to_owned());
+            return DeliveryOutcome::Waiting("the lease lapses".to_owned());
         }
         let fired = AssertUnwindSafe(self.fire(timer)).catch_unwind().await;
-        fired.unwrap_or_else(|panic| Delivered::Failed(crate::error::panic_text(&*panic)))
+        fired.unwrap_or_else(|panic| DeliveryOutcome::Failed(crate::error::panic_text(&*panic)))
     }
 
     /// Writes settlements of timers, each by itself if the store cannot hold all of them.
@@ -467,19 +481,19 @@ impl Work {
         last
     }
 
-    async fn fire(&self, timer: &DueTimer) -> Delivered {
+    async fn fire(&self, timer: &DueTimer) -> DeliveryOutcome {
         let metadata = match metadata(&timer.metadata) {
             Ok(Some(metadata)) => metadata,
             // Erased with its stream: there is nothing to be told.
-            Ok(None) => return Delivered::Handled,
-            Err(reason) => return Delivered::Newer(reason),
+            Ok(None) => return DeliveryOutcome::Handled,
+            Err(reason) => return DeliveryOutcome::Newer(reason),
         };
-        let message = Carried {
+        let message = InboundMessage {
             stream: timer.stream.clone(),
-            id: timer.firing.message_id(self.shared.log.id, &timer.stream),
+            id: timer.timer.message_id(self.shared.log.id, &timer.stream),
             content: timer.content.clone(),
             metadata,
-            fires: Some(timer.firing.clone()),
+            fires: Some(timer.timer.clone()),
         };
         self.registry.handle_carried(&message).await
     }

@@ -219,7 +219,7 @@ async fn an_append_that_always_fails_holds_up_no_other() {
 async fn a_drain_takes_no_more_messages_than_a_batch_has_bytes() {
     let store = FaultyEventStore::new(InMemoryEventStore::new());
     let app = App::builder(store.clone()).aggregate::<Account>(Process::new());
-    let app = app.settings(|settings| settings.batch_bytes = 10_000).build().unwrap();
+    let app = app.settings(|settings| settings.max_bytes_per_batch = 10_000).build().unwrap();
     let account = app.handle(&Account::id("1"));
     let sends = (0..40).map(|_| account.send(In::Large(5_000)).into_future());
     let sent = futures_util::future::try_join_all(sends).await.unwrap();

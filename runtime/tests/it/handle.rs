@@ -24,7 +24,10 @@ async fn an_accepted_command_is_recorded_and_says_where() {
     assert_eq!(first.position, Some(events[0].position));
     assert_eq!(both.position, Some(events[2].position));
     assert_eq!(events[0].metadata().unwrap().user.as_deref(), Some("ann"));
-    assert_eq!(account.versioned(|own, version| (own.cents, version.get())).await.unwrap(), (8, 3));
+    assert_eq!(
+        account.state_with_version(|own, version| (own.cents, version.get())).await.unwrap(),
+        (8, 3)
+    );
 }
 
 #[tokio::test]
@@ -203,7 +206,7 @@ async fn the_log_is_read_by_type() {
     let mut ids: Vec<_> = app.ids::<Account>().try_collect().await.unwrap();
     ids.sort();
     assert_eq!(ids, all);
-    let beginnings = Position::beginnings(store.log().partitions);
+    let beginnings = Position::start_positions(store.log().partitions);
     let events: Vec<_> = app.events::<Account>(beginnings).try_collect().await.unwrap();
     assert_eq!(events.len(), 160);
 }
@@ -219,7 +222,10 @@ async fn erased_events_are_skipped_and_closed_streams_refuse() {
 
     // This process and a fresh one see only what is left.
     for account in [account.clone(), app(&store).handle(&Account::id("1"))] {
-        assert_eq!(account.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 4));
+        assert_eq!(
+            account.state_with_version(|own, v| (own.cents, v.get())).await.unwrap(),
+            (4, 4)
+        );
     }
 
     assert_eq!(store.events(&stream)[2].content, StoredContent::Erased, "tells of the others");
@@ -257,7 +263,7 @@ async fn poison_names_its_place_and_an_override_is_the_way_out() {
     store.override_event(&stream, Version::new(2), &good).await.unwrap();
     assert_eq!(fresh.state(|own| own.cents).await.unwrap(), 3);
 
-    let newer = composable_rust_core::Encoded { version: 9, ..good };
+    let newer = composable_rust_core::EncodedMessage { version: 9, ..good };
     store.override_event(&stream, Version::new(2), &newer).await.unwrap();
     let unknown = app(&store).handle(&Account::id("1")).state(|_| ()).await.unwrap_err();
     assert!(matches!(unknown, LoadError::NewerSchema { .. }), "{unknown:?}");
@@ -312,5 +318,5 @@ async fn a_process_that_holds_an_instance_forgets_what_another_erases() {
     let refused = sender.send(In::Withdraw { cents: 3 }).await.unwrap_err();
     assert!(matches!(refused, SendError::Rejected(_)), "{refused:?}");
     sender.send(In::Deposit { cents: 4 }).await.unwrap();
-    assert_eq!(sender.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (4, 4));
+    assert_eq!(sender.state_with_version(|own, v| (own.cents, v.get())).await.unwrap(), (4, 4));
 }

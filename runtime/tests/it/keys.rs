@@ -178,7 +178,7 @@ async fn what_is_decided_beside_a_key_of_long_ago_is_not_refused_on_the_state_of
 async fn what_waits_behind_a_key_of_long_ago_is_not_refused_on_the_state_of_then() {
     let store = InMemoryEventStore::new();
     let there = App::builder(store.clone()).aggregate::<Account>(Process::new());
-    let there = there.settings(|settings| settings.drain = 1).build().unwrap();
+    let there = there.settings(|settings| settings.max_commands_per_append = 1).build().unwrap();
     let there = there.handle(&Account::id("1"));
     there.state(|_| ()).await.unwrap();
     let here = app(&store).handle(&Account::id("1"));

@@ -25,7 +25,7 @@ async fn a_snapshot_is_saved_every_hundred_events_and_loaded() {
     assert_eq!(snapshots[0].1.version, Version::new(200));
 
     let fresh = crate::account::app(&store).handle(&Account::id("1"));
-    assert_eq!(fresh.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (205, 205));
+    assert_eq!(fresh.state_with_version(|own, v| (own.cents, v.get())).await.unwrap(), (205, 205));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn no_more_instances_stay_than_are_allowed() {
     let store = InMemoryEventStore::new();
     let app = App::builder(store)
         .aggregate::<Account>(Process::new())
-        .settings(|settings| settings.live_instances = 10)
+        .settings(|settings| settings.max_live_instances = 10)
         .build()
         .unwrap();
     for round in 1..=2 {
@@ -98,7 +98,7 @@ async fn states_in_memory_take_no_more_bytes_than_are_allowed() {
     let clock = MockClock::new();
     let start = || {
         let app = App::builder(store.clone()).aggregate::<Account>(Process::new());
-        let app = app.settings(|settings| settings.live_bytes = 1_000_000).clock(clock.clone());
+        let app = app.settings(|settings| settings.max_live_bytes = 1_000_000).clock(clock.clone());
         app.build().unwrap()
     };
     let app = start();
@@ -122,13 +122,13 @@ fn a_wrong_app_lists_everything_that_is_wrong() {
         .aggregate::<Account>(Process::new())
         .aggregate::<Account>(Process::new())
         .settings(|settings| {
-            settings.mailbox = 0;
-            settings.keep_marks = Duration::from_secs(60);
+            settings.mailbox_capacity = 0;
+            settings.inbox_retention = Duration::from_secs(60);
         })
         .build()
         .unwrap_err();
     assert_eq!(error.problems().len(), 3, "{error}");
-    assert!(error.to_string().contains("`keep_marks` must be at least 3600s"), "{error}");
+    assert!(error.to_string().contains("`inbox_retention` must be at least 3600s"), "{error}");
     assert!(error.to_string().contains("`account` is registered twice"), "{error}");
 }
 

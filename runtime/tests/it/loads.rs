@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Codec, CodecError, EventStore as _, Format, Loaded, RecordedEvent, Snapshot, StreamId, Version,
+    Codec, CodecError, EventStore as _, Format, Snapshot, StoredEvent, StreamId, StreamRow, Version,
 };
 use composable_rust_runtime::{App, LoadError};
 use composable_rust_testing::InMemoryEventStore;
@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use crate::account::{Account, AccountCommand as In, app};
 use crate::work::node::{Mishap, Node};
 
-fn event(row: &mut Loaded) -> &mut RecordedEvent {
+fn event(row: &mut StreamRow) -> &mut StoredEvent {
     match row {
-        Loaded::Event(event) => event,
-        Loaded::Snapshot(_) => panic!("a snapshot"),
+        StreamRow::Event(event) => event,
+        StreamRow::Snapshot(_) => panic!("a snapshot"),
     }
 }
 
@@ -43,7 +43,7 @@ async fn a_load_gives_its_rows_back_before_it_reads_others() {
     assert!(first.shutdown(Duration::from_secs(60)).await);
     let (_, snapshot) = store.snapshots(&account.id().stream())[0].clone();
     node.next_load(move |mut rows| {
-        rows[0] = Loaded::Snapshot(Snapshot { bytes: vec![255; 3], ..snapshot });
+        rows[0] = StreamRow::Snapshot(Snapshot { bytes: vec![255; 3], ..snapshot });
         rows
     });
     let cents = app(&node).handle(&Account::id("1")).state(|own| own.cents).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_stream_that_is_erased_while_it_is_read_is_read_again() {
         event(&mut rows[0]).content = was[0].content.clone();
         rows
     });
-    assert_eq!(account.versioned(|own, v| (own.cents, v.get())).await.unwrap(), (0, 4));
+    assert_eq!(account.state_with_version(|own, v| (own.cents, v.get())).await.unwrap(), (0, 4));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_snapshot_above_the_log_is_deleted() {
         let last = event(&mut rows[2]).clone();
         (4..=10).for_each(|version| {
             let version = Version::new(version);
-            rows.push(Loaded::Event(RecordedEvent { version, ..last.clone() }));
+            rows.push(StreamRow::Event(StoredEvent { version, ..last.clone() }));
         });
         rows
     });
@@ -123,7 +123,7 @@ async fn a_snapshot_above_the_log_is_deleted() {
 async fn a_state_in_memory_waits_for_no_load() {
     let node = Node::new(InMemoryEventStore::new());
     let app = App::builder(node.clone()).aggregate::<Account>(crate::account::Process::new());
-    let app = app.settings(|settings| settings.loads = 1).build().unwrap();
+    let app = app.settings(|settings| settings.max_concurrent_loads = 1).build().unwrap();
     let [warm, cold] = ["1", "2"].map(|id| app.handle(&Account::id(id)));
     warm.state(|_| ()).await.unwrap();
     node.next("load_with_snapshot", [Mishap::IsHeld]);

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, Clock, Encoded, EventStore, ExpectedVersion, NewEvent, Position, Projection,
+    Append, Clock, EncodedMessage, EventStore, ExpectedVersion, NewEvent, Position, Projection,
     ProjectionError, ProjectionState, Recorded, StreamId, Timestamp,
 };
-use composable_rust_runtime::{App, Poison, ProjectionHandle, ProjectionWaitError};
+use composable_rust_runtime::{App, PoisonPolicy, ProjectionHandle, ProjectionWaitError};
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore, InMemoryReadModel};
 use futures_util::future::BoxFuture;
 
@@ -141,14 +141,14 @@ fn store() -> InMemoryEventStore {
 
 /// A process: an app with the projection, whose workers run.
 fn process(store: &(impl EventStore + Clone), projection: &AddUp, model: &Model) -> App {
-    process_with(store, projection, model, Poison::Stop)
+    process_with(store, projection, model, PoisonPolicy::Stop)
 }
 
 fn process_with(
     store: &(impl EventStore + Clone),
     projection: &AddUp,
     model: &Model,
-    poison: Poison,
+    poison: PoisonPolicy,
 ) -> App {
     let app = App::builder(store.clone())
         .aggregate::<Account>(Process::new())
@@ -379,7 +379,7 @@ async fn long_events(store: &InMemoryEventStore, bytes: usize, count: u64) {
         let stream = (0..10_000).map(|n| of(&n)).find(|s| store.log().partition_of(s) == partition);
         let event = |n: u64| NewEvent {
             id: event_id(u128::from(partition) << 64 | u128::from(n)),
-            content: Encoded {
+            content: EncodedMessage {
                 name: "parcel.packed".into(),
                 version: 1,
                 codec: "json".into(),
@@ -426,7 +426,9 @@ fn two_of_one_name_are_refused() {
 #[test]
 fn totals_are_exact_after_crashes() {
     use composable_rust_runtime::SystemClock;
-    for (seed, poison) in [(1_u64, Poison::Stop), (2, Poison::Park), (3, Poison::Park)] {
+    for (seed, poison) in
+        [(1_u64, PoisonPolicy::Stop), (2, PoisonPolicy::Park), (3, PoisonPolicy::Park)]
+    {
         let store = InMemoryEventStore::new().with_clock(SystemClock);
         let (model, add_up) = (Model::default(), AddUp::default());
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -438,9 +440,9 @@ fn totals_are_exact_after_crashes() {
             let app = App::builder(store.clone())
                 .aggregate::<Account>(Process::new())
                 .settings(|settings| {
-                    settings.lease = Duration::from_millis(100);
-                    settings.attempts.first_wait = Duration::from_millis(2);
-                    settings.attempts.most = 1_000;
+                    settings.lease_ttl = Duration::from_millis(100);
+                    settings.retry.initial_backoff = Duration::from_millis(2);
+                    settings.retry.max_attempts = 1_000;
                 })
                 .projection_with(add_up.clone(), model.clone(), |own| own.poison = poison)
                 .build()

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use composable_rust_core::{
-    Append, BusError, BusMessage, BusPlace, BusPosition, Clock as _, DbOperation, DbOutcome,
-    Delivery, Encoded, EventBus, EventId, ExpectedVersion, Fingerprint, NewEvent, PublishError,
-    Publisher, PublisherName, ResumePosition, Snapshot, StoreError, StreamId, Timestamp, Verdict,
-    Version, after, at, database, effects, future, parallel, publish,
+    Append, AppendOutcome, BusError, BusMessage, Clock as _, DbOperation, DbOutcome, Delivery,
+    EncodedMessage, EventBus, EventId, ExpectedVersion, Fingerprint, GroupOffset, NewEvent,
+    PublishError, Publisher, PublisherName, ResumePosition, Snapshot, StoreError, StreamId,
+    Timestamp, TopicOffset, Version, after, at, database, effects, future, parallel, publish,
 };
 use composable_rust_runtime::{EffectError, Store};
 use composable_rust_testing::InMemoryEventStore;
@@ -114,7 +114,7 @@ fn stream() -> StreamId {
 }
 
 fn opened() -> NewEvent {
-    let content = Encoded {
+    let content = EncodedMessage {
         name: "door.opened".into(),
         version: 1,
         codec: "json".into(),
@@ -140,7 +140,7 @@ async fn database_effects_go_through_the_event_store() {
         DbOperation::AppendEvents(Box::new(append))
     };
     say(append, |result| match result {
-        Ok(DbOutcome::Appended(Verdict::Committed { .. })) => note("appended"),
+        Ok(DbOutcome::Appended(AppendOutcome::Committed { .. })) => note("appended"),
         _ => note("not appended"),
     })
     .await;
@@ -185,7 +185,7 @@ impl Delivery for Never {
         unreachable!("nothing is delivered")
     }
 
-    fn place(&self) -> BusPlace {
+    fn offset(&self) -> TopicOffset {
         unreachable!("nothing is delivered")
     }
 
@@ -233,7 +233,7 @@ impl EventBus for Recording {
         &self,
         _: &str,
         _: &[String],
-        _: &[BusPosition],
+        _: &[GroupOffset],
     ) -> Result<Self::Deliveries, BusError> {
         Ok(futures_util::stream::empty())
     }

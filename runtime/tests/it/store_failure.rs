@@ -1,8 +1,9 @@
 //! Panics, rejections, and what a store cannot do.
 
 use composable_rust_core::{
-    AnyMessage, BusMessage, DbOperation, DispatchCommand, Effect, EventSourced, Message, Replies,
-    StreamId, Version, after, database, effects, future, parallel, prelude, publish, sequential,
+    AggregateReducer, AnyMessage, BusMessage, DbOperation, DispatchCommand, Effect, Message,
+    ReplyMode, StreamId, Version, after, database, effects, future, parallel, prelude, publish,
+    sequential,
 };
 use composable_rust_runtime::{ActionError, EffectError, Store, UnsupportedEffect};
 use futures_util::StreamExt as _;
@@ -155,7 +156,7 @@ async fn durable_effects_name_the_handle() {
             target: "door",
             recipient: StreamId::new("door", "2").unwrap(),
             command: AnyMessage::new(DoorCommand::Open),
-            replies: Replies::Unwanted,
+            replies: ReplyMode::Unwanted,
         }))
     };
     let unsupported = refuses(tell).await;
@@ -216,7 +217,7 @@ impl prelude::Aggregate for Door {
     type Environment = ();
 
     fn decide(&self, command: DoorCommand, _: &prelude::Context<Self>) -> prelude::Decision<Self> {
-        use prelude::With as _;
+        use prelude::DecisionExt as _;
         use prelude::{record, reject, tell, unchanged};
         match (self.open, command) {
             (false, DoorCommand::Open) => record(DoorEvent::Opened),
@@ -246,9 +247,9 @@ impl prelude::Aggregate for Door {
     }
 }
 
-fn door() -> (Store<EventSourced<Door>>, composable_rust_testing::MockClock) {
+fn door() -> (Store<AggregateReducer<Door>>, composable_rust_testing::MockClock) {
     let clock = composable_rust_testing::MockClock::new();
-    let reducer = EventSourced::<Door>::new("1".parse().unwrap());
+    let reducer = AggregateReducer::<Door>::new("1".parse().unwrap());
     (Store::builder(reducer, Door::default(), ()).clock(clock.clone()).build(), clock)
 }
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::time::Duration;
 
-use composable_rust_core::{Encoded, MessageId, NewOutboxRow, OutboxKind, Timestamp};
+use composable_rust_core::{EncodedMessage, MessageId, NewOutboxRow, OutboxKind, Timestamp};
 use composable_rust_sqlite::SqliteEventStore;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{StoredOutboxRow, StoredTimer};
@@ -115,8 +115,8 @@ impl StoreBackend for File {
     }
 }
 
-fn content(row: &SqliteRow) -> Encoded {
-    Encoded {
+fn content(row: &SqliteRow) -> EncodedMessage {
+    EncodedMessage {
         name: row.get::<String, _>(0).into(),
         version: row.get(1),
         codec: row.get::<String, _>(2).into(),

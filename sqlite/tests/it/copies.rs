@@ -5,7 +5,7 @@ use std::path::Path;
 use composable_rust_core::{
     Adoption, Checkpoint, EventStore as _, ExpectedVersion, WorkQueues as _,
 };
-use composable_rust_sqlite::{OpenError, SqliteEventStore};
+use composable_rust_sqlite::{ConnectError, SqliteEventStore};
 
 use crate::make::{append, commit, load};
 
@@ -17,7 +17,7 @@ async fn copied(folder: &Path) -> (SqliteEventStore, std::path::PathBuf) {
     let read = format!("{}-commands/back-commands", store.log().id);
     let checkpoint = Checkpoint { partition: 0, offset: 7, event_id: None };
     for name in [&*read, "follow/policy"] {
-        store.keep_checkpoints(name, std::slice::from_ref(&checkpoint)).await.unwrap();
+        store.save_checkpoints(name, std::slice::from_ref(&checkpoint)).await.unwrap();
     }
     drop(store);
     let store = SqliteEventStore::open(&path).await.unwrap();
@@ -32,7 +32,7 @@ async fn a_copy_is_refused_and_the_original_opens() {
     let folder = tempfile::tempdir().unwrap();
     let (store, copy) = copied(folder.path()).await;
     let error = SqliteEventStore::open(&copy).await.unwrap_err();
-    assert!(matches!(error, OpenError::Copied { .. }), "{error:?}");
+    assert!(matches!(error, ConnectError::Copied { .. }), "{error:?}");
     assert!(error.to_string().contains("adopt(Adoption::Successor)"), "{error}");
     let renamed = folder.path().join("renamed.db");
     drop(store);

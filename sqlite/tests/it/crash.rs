@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventStore, ExpectedVersion, Fingerprint, Position, Snapshot, Verdict, Version,
+    Append, AppendOutcome, EventStore, ExpectedVersion, Fingerprint, Position, Snapshot, Version,
 };
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::{StreamExt as _, poll};
@@ -31,9 +31,12 @@ async fn a_dropped_append_lets_the_lock_go() {
         for (store, id) in [(&elsewhere, "elsewhere"), (&store, "here")] {
             let one = append(&format!("{id}-{steps}"), ExpectedVersion::EMPTY, 1);
             let next = tokio::time::timeout(Duration::from_secs(5), commit(store, &one)).await;
-            assert!(matches!(next, Ok(Verdict::Committed { .. })), "after {steps} steps: {next:?}");
+            assert!(
+                matches!(next, Ok(AppendOutcome::Committed { .. })),
+                "after {steps} steps: {next:?}"
+            );
         }
-        if let Verdict::Committed { version, .. } = commit(&store, &large).await {
+        if let AppendOutcome::Committed { version, .. } = commit(&store, &large).await {
             assert_eq!(version, Version::new(2_000));
         } else {
             panic!("the same append again is not recognised");
@@ -126,7 +129,7 @@ async fn child() {
     let store = SqliteEventStore::open(std::env::var("SQLITE_TEST_PATH").unwrap()).await.unwrap();
     loop {
         match commit(&store, &append(&id, ExpectedVersion::Any, 3)).await {
-            Verdict::Committed { version, .. } => println!("\nstored {version}"),
+            AppendOutcome::Committed { version, .. } => println!("\nstored {version}"),
             other => panic!("{other:?}"),
         }
     }

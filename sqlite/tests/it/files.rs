@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use composable_rust_core::{DEFAULT_PARTITIONS, EventStore, ExpectedVersion};
-use composable_rust_sqlite::{MAX_PARTITIONS, OpenError, SqliteEventStore};
+use composable_rust_sqlite::{ConnectError, MAX_PARTITIONS, SqliteEventStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
@@ -72,7 +72,7 @@ async fn counts_of_partitions_have_limits() {
     for count in [0, MAX_PARTITIONS + 1] {
         let path = folder.path().join(count.to_string());
         let opened = SqliteEventStore::builder(&path).partitions(count).open().await;
-        assert!(matches!(opened, Err(OpenError::BadPartitions { count: c }) if c == count));
+        assert!(matches!(opened, Err(ConnectError::BadPartitions { count: c }) if c == count));
         assert!(!path.exists());
     }
     let most = SqliteEventStore::builder(folder.path().join("most")).partitions(MAX_PARTITIONS);
@@ -87,7 +87,7 @@ async fn a_missing_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no/such/log.db");
     let error = SqliteEventStore::open(&path).await.unwrap_err();
-    assert!(matches!(error, OpenError::NoFolder { .. }), "{error:?}");
+    assert!(matches!(error, ConnectError::NoFolder { .. }), "{error:?}");
     let missing = folder.path().join("no/such");
     assert!(error.to_string().contains(&format!("no folder `{}`", missing.display())), "{error}");
 }
@@ -97,7 +97,7 @@ async fn what_is_no_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for path in [Path::new(""), Path::new(":memory:"), folder.path(), Path::new("a\0b")] {
         let error = SqliteEventStore::open(path).await.unwrap_err();
-        assert!(matches!(error, OpenError::BadPath { .. }), "{path:?}: {error:?}");
+        assert!(matches!(error, ConnectError::BadPath { .. }), "{path:?}: {error:?}");
     }
 }
 
@@ -114,7 +114,7 @@ async fn other_files_are_refused_and_left_alone() {
     for path in [text, foreign] {
         let before = fs::read(&path).unwrap();
         let error = SqliteEventStore::open(&path).await.unwrap_err();
-        assert!(matches!(error, OpenError::NotALog { .. }), "{error:?}");
+        assert!(matches!(error, ConnectError::NotALog { .. }), "{error:?}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
@@ -132,7 +132,7 @@ async fn a_newer_schema_is_refused_unless_it_admits_this_code() {
     connection.close().await.unwrap();
 
     let error = SqliteEventStore::open(&path).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 99, oldest: 98, .. }), "{error:?}");
+    assert!(matches!(error, ConnectError::Newer { found: 99, oldest: 98, .. }), "{error:?}");
     assert!(error.to_string().contains("schema version 99"), "{error}");
 }
 
@@ -156,7 +156,7 @@ async fn a_folder_that_cannot_be_written_is_unavailable() {
     let is_root = fs::write(folder.path().join("probe"), "").is_ok();
     let path = if is_root { "/proc/log.db".into() } else { folder.path().join("log.db") };
     let error = SqliteEventStore::open(&path).await.unwrap_err();
-    assert!(matches!(error, OpenError::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error, ConnectError::Unavailable { .. }), "{error:?}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
 }
 

@@ -1,8 +1,8 @@
 //! What the tests are made of.
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, RecordedEvent, StreamId,
-    Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent,
+    StoredEvent, StreamId, Version,
 };
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::TryStreamExt as _;
@@ -16,7 +16,7 @@ pub(crate) fn stream(id: &str) -> StreamId {
 pub(crate) fn events(count: usize, bytes: usize) -> Vec<NewEvent> {
     let event = |_| NewEvent {
         id: EventId(Uuid::new_v4()),
-        content: Encoded {
+        content: EncodedMessage {
             name: "order.placed".into(),
             version: 1,
             codec: "bincode".into(),
@@ -32,11 +32,11 @@ pub(crate) fn append(id: &str, expected: ExpectedVersion, count: usize) -> Appen
 }
 
 /// Appends to the partition where it belongs.
-pub(crate) async fn commit(store: &SqliteEventStore, append: &Append) -> Verdict {
+pub(crate) async fn commit(store: &SqliteEventStore, append: &Append) -> AppendOutcome {
     let partition = store.log().partition_of(&append.stream);
     store.append_events(partition, std::slice::from_ref(append)).await.unwrap().remove(0)
 }
 
-pub(crate) async fn load(store: &SqliteEventStore, id: &str) -> Vec<RecordedEvent> {
+pub(crate) async fn load(store: &SqliteEventStore, id: &str) -> Vec<StoredEvent> {
     store.load_events(&stream(id), Version::ZERO).try_collect().await.unwrap()
 }

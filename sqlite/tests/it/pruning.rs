@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, ExpectedVersion, MessageId, NewMark, NewOutboxRow, OutboxKind, QueuedRow,
+    Append, ExpectedVersion, MessageId, NewInboxEntry, NewOutboxRow, OutboxKind, OutboxMessage,
     WorkQueues as _,
 };
 use composable_rust_sqlite::SqliteEventStore;
@@ -14,15 +14,15 @@ use crate::make::{commit, events, stream};
 /// Appends without events that mark messages `from..to`, 500 on each stream.
 async fn mark(store: &SqliteEventStore, from: u128, to: u128) {
     for start in (from..to).step_by(500) {
-        let marks = (start..to.min(start + 500)).map(|n| NewMark {
+        let marks = (start..to.min(start + 500)).map(|n| NewInboxEntry {
             message_id: MessageId(Uuid::from_u128(n)),
             digest: n,
             first_event: 0,
             event_count: 0,
-            answer: Vec::new(),
+            outcome: Vec::new(),
         });
         let append = Append::new(stream(&format!("{start:05}")), ExpectedVersion::EMPTY);
-        commit(store, &append.with_marks(marks.collect())).await;
+        commit(store, &append.with_inbox(marks.collect())).await;
     }
 }
 
@@ -34,8 +34,8 @@ async fn a_large_inbox_is_pruned_page_by_page() {
     let store = builder.open().await.unwrap();
     mark(&store, 0, 5_500).await;
     let content = events(1, 10).remove(0).content;
-    let row = |n| QueuedRow {
-        stream: stream("sender"),
+    let row = |n| OutboxMessage {
+        sender: stream("sender"),
         row: NewOutboxRow {
             id: Uuid::from_u128(n),
             kind: OutboxKind::Dispatch,
@@ -49,14 +49,14 @@ async fn a_large_inbox_is_pruned_page_by_page() {
     store.enqueue(0, &rows, None).await.unwrap();
 
     for pruned in [700, 700, 700, 700, 700, 500, 0] {
-        assert_eq!(store.prune_marks(0, Duration::ZERO, 700).await.unwrap(), pruned);
+        assert_eq!(store.prune_inbox(0, Duration::ZERO, 700).await.unwrap(), pruned);
     }
     // Before the place where it stands, and behind it.
     mark(&store, 20_000, 21_200).await;
-    assert_eq!(store.prune_marks(0, Duration::ZERO, 100).await.unwrap(), 100);
+    assert_eq!(store.prune_inbox(0, Duration::ZERO, 100).await.unwrap(), 100);
     mark(&store, 1_500, 2_000).await;
     for pruned in [1_000, 600, 0] {
-        assert_eq!(store.prune_marks(0, Duration::ZERO, 1_000).await.unwrap(), pruned);
+        assert_eq!(store.prune_inbox(0, Duration::ZERO, 1_000).await.unwrap(), pruned);
     }
-    assert_eq!(store.prune_marks(0, Duration::from_secs(3_600), 100).await.unwrap(), 0);
+    assert_eq!(store.prune_inbox(0, Duration::from_secs(3_600), 100).await.unwrap(), 0);
 }

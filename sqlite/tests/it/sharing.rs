@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
-    EventStore, ExpectedVersion, Lease, LeaseAction, LeaseRound, Position, StoreError, Verdict,
-    Version, WorkQueues as _,
+    AppendOutcome, EventStore, ExpectedVersion, Lease, LeaseAction, LeaseRequest, Position,
+    StoreError, Version, WorkQueues as _,
 };
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::future;
@@ -84,11 +84,11 @@ async fn writers_on_one_stream_take_turns() {
                 let one = append("1", ExpectedVersion::Exact(version), 1);
                 let started = Instant::now();
                 version = match commit(&store, &one).await {
-                    Verdict::Committed { version, .. } => {
+                    AppendOutcome::Committed { version, .. } => {
                         committed += 1;
                         version
                     }
-                    Verdict::Conflict { actual } => actual,
+                    AppendOutcome::Conflict { actual } => actual,
                     other => panic!("{other:?}"),
                 };
                 slowest = slowest.max(started.elapsed());
@@ -127,7 +127,7 @@ async fn a_writer_waits_for_another_and_then_gives_up() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         other.execute("rollback").await.unwrap();
     });
-    assert!(matches!(committed, Verdict::Committed { .. }), "{committed:?}");
+    assert!(matches!(committed, AppendOutcome::Committed { .. }), "{committed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -163,7 +163,7 @@ async fn many_processes_create_and_fill_one_log() {
     let store = open(&path).await;
     let total: u64 = store.heads().await.unwrap().iter().map(|head| head.offset).sum();
     assert_eq!(total, 6 * 40);
-    let log = store.read_log(&Position::beginnings(8), 1_000).await.unwrap();
+    let log = store.read_log(&Position::start_positions(8), 1_000).await.unwrap();
     for events in log.windows(2) {
         let (a, b) = (events[0].position, events[1].position);
         assert!(b.offset == 1 || (a.partition, a.offset + 1) == (b.partition, b.offset));
@@ -182,7 +182,7 @@ async fn child() {
 
 async fn waits(store: &SqliteEventStore) -> Duration {
     let started = Instant::now();
-    store.wait_for_events(&Position::beginnings(8)).await.unwrap();
+    store.wait_for_events(&Position::start_positions(8)).await.unwrap();
     started.elapsed()
 }
 
@@ -192,7 +192,7 @@ async fn expiries_beyond_their_time_to_live_hold_for_one_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     let (store, mut file) = (open(&path).await, plain(&path).await);
-    let round = |holder, ttl, changes| LeaseRound {
+    let round = |holder, ttl, changes| LeaseRequest {
         holder: Uuid::from_u128(holder),
         workers: vec!["work".to_owned()],
         ttl: Duration::from_millis(ttl),

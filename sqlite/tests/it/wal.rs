@@ -30,7 +30,7 @@ async fn readers_do_not_make_it_grow_without_end() {
     let mut load = Box::pin(store.load_events(&id, Version::ZERO));
     assert!(load.next().await.is_some());
 
-    let (mut after, mut largest) = (Position::beginnings(8), 0);
+    let (mut after, mut largest) = (Position::start_positions(8), 0);
     for n in 0..100 {
         let id = format!("big-{n}");
         commit(

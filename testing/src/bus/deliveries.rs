@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusPlace, BusRecord, Delivery, Timestamp};
+use composable_rust_core::{BusError, BusMessage, BusRecord, Delivery, Timestamp, TopicOffset};
 use futures_util::stream::Stream;
 
 use super::InMemoryEventBus;
 use super::group::{MemberId, Origin};
-use super::state::Published;
+use super::state::StoredRecord;
 
 /// The deliveries of one member of a group, without end. Dropping it leaves the group.
 pub struct InMemoryDeliveries {
@@ -71,7 +71,7 @@ pub struct InMemoryDelivery {
     bus: InMemoryEventBus,
     group: Arc<str>,
     origin: Origin,
-    published: Arc<Published>,
+    published: Arc<StoredRecord>,
     settled: bool,
 }
 
@@ -95,7 +95,7 @@ impl Delivery for InMemoryDelivery {
         self.published.record.clone().unwrap_or_else(|| BusRecord::from(self.message()))
     }
 
-    fn place(&self) -> BusPlace {
+    fn offset(&self) -> TopicOffset {
         self.origin.place
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::__private::is_topic_name;
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, BusRecord, Clock, EventBus, PublishError, PublisherName,
+    BusError, BusMessage, BusRecord, Clock, EventBus, GroupOffset, PublishError, PublisherName,
     TopicStatus,
 };
 
@@ -211,10 +211,10 @@ pub(super) fn admit(
             )));
         }
         if state.denied.contains(topic) {
-            return Err(PublishError::Refused(format!("writing to the topic {topic} is denied")));
+            return Err(PublishError::Rejected(format!("writing to the topic {topic} is denied")));
         }
         if !(creates && state.settings.create_topics || state.topics.contains_key(topic)) {
-            return Err(PublishError::Refused(format!("the topic {topic} is missing")));
+            return Err(PublishError::Rejected(format!("the topic {topic} is missing")));
         }
     }
     Ok(())
@@ -255,7 +255,7 @@ impl EventBus for InMemoryEventBus {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<InMemoryDeliveries, BusError> {
         let member = self.change(|state| {
             for topic in topics {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use composable_rust_core::{BusPlace, BusPosition, TopicState, TopicStatus};
+use composable_rust_core::{GroupOffset, TopicOffset, TopicState, TopicStatus};
 
 use super::assignment::spread;
 use super::state::Topic;
@@ -15,7 +15,7 @@ pub(super) type MemberId = u64;
 pub(super) struct Group {
     members: BTreeMap<MemberId, Member>,
     joined: MemberId,
-    topics: BTreeMap<String, Vec<Progress>>,
+    topics: BTreeMap<String, Vec<PartitionProgress>>,
 }
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Member {
 
 /// How far a group is in one partition.
 #[derive(Debug, Default)]
-struct Progress {
+struct PartitionProgress {
     owner: Option<MemberId>,
     /// Counts the changes of hands.
     term: u64,
@@ -48,7 +48,7 @@ struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) topic: String,
-    pub(super) place: BusPlace,
+    pub(super) place: TopicOffset,
     pub(super) term: u64,
 }
 
@@ -56,23 +56,24 @@ impl Group {
     pub(super) fn join(
         &mut self,
         wanted: BTreeSet<String>,
-        known: &[BusPosition],
+        known: &[GroupOffset],
         topics: &BTreeMap<String, Topic>,
     ) -> MemberId {
         self.joined += 1;
         for (name, topic) in topics.iter().filter(|(name, _)| wanted.contains(*name)) {
             let begin = |partition| {
-                let is_done = |at: &&BusPosition| {
-                    let there = topic.message(at.place).map(|published| published.at);
+                let is_done = |at: &&GroupOffset| {
+                    let there = topic.message(at.at).map(|published| published.at);
                     let same = there.is_some_and(|there| {
                         there.zip(at.published_at).is_none_or(|(there, known)| there == known)
                     });
-                    same && at.topic == *name && at.place.partition == partition
+                    same && at.topic == *name && at.at.partition == partition
                 };
-                known.iter().filter(is_done).map(|at| at.place.offset + 1).max().unwrap_or(0)
+                known.iter().filter(is_done).map(|at| at.at.offset + 1).max().unwrap_or(0)
             };
-            let new =
-                || (0..topic.partitions()).map(|p| Progress::beginning_at(begin(p))).collect();
+            let new = || {
+                (0..topic.partitions()).map(|p| PartitionProgress::beginning_at(begin(p))).collect()
+            };
             self.topics.entry(name.clone()).or_insert_with(new);
         }
         self.members.insert(self.joined, Member { topics: wanted, waker: None, last: None });
@@ -96,7 +97,7 @@ impl Group {
     /// A topic has more partitions.
     pub(super) fn raise(&mut self, topic: &str, count: usize) {
         if let Some(partitions) = self.topics.get_mut(topic) {
-            partitions.resize_with(count.max(partitions.len()), Progress::default);
+            partitions.resize_with(count.max(partitions.len()), PartitionProgress::default);
             self.rebalance();
         }
     }
@@ -137,7 +138,7 @@ impl Group {
         let (topic, partition) = behind.or(ready.first())?.clone();
 
         let progress = self.topics.get_mut(&topic)?.get_mut(usize::try_from(partition).ok()?)?;
-        let place = BusPlace { partition, offset: progress.next };
+        let place = TopicOffset { partition, offset: progress.next };
         progress.next += 1;
         progress.outstanding += 1;
         let term = progress.term;
@@ -168,7 +169,7 @@ impl Group {
         true
     }
 
-    fn progress_mut(&mut self, origin: &Origin) -> Option<&mut Progress> {
+    fn progress_mut(&mut self, origin: &Origin) -> Option<&mut PartitionProgress> {
         let partition = usize::try_from(origin.place.partition).ok()?;
         self.topics.get_mut(&origin.topic)?.get_mut(partition)
     }
@@ -185,7 +186,7 @@ impl Group {
 
     /// The partitions that have an owner.
     pub(super) fn status(&self) -> Vec<TopicStatus> {
-        let of_topic = |(topic, partitions): (&String, &Vec<Progress>)| {
+        let of_topic = |(topic, partitions): (&String, &Vec<PartitionProgress>)| {
             let read = (0..).zip(partitions).filter(|(_, progress)| progress.owner.is_some());
             let status = read.map(|(partition, _)| TopicStatus {
                 topic: topic.clone(),
@@ -202,7 +203,7 @@ impl Group {
     }
 }
 
-impl Progress {
+impl PartitionProgress {
     fn beginning_at(stored: i64) -> Self {
         Self { stored, next: stored, ..Self::default() }
     }

@@ -1,6 +1,6 @@
 //! What tests look at besides what the port shows.
 
-use composable_rust_core::{BusMessage, BusPlace};
+use composable_rust_core::{BusMessage, TopicOffset};
 
 use super::InMemoryEventBus;
 use super::group::Group;
@@ -13,7 +13,7 @@ impl InMemoryEventBus {
     }
 
     /// The messages of `topic` and where they stand, in the order in which they were published.
-    pub fn placed_messages(&self, topic: &str) -> Vec<(BusPlace, BusMessage)> {
+    pub fn placed_messages(&self, topic: &str) -> Vec<(TopicOffset, BusMessage)> {
         let state = self.locked();
         let messages = state.topics.get(topic).map(Topic::messages).unwrap_or_default();
         messages.iter().map(|(place, published)| (*place, published.message.clone())).collect()

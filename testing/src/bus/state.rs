@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use composable_rust_core::{
-    BusMessage, BusPlace, BusRecord, Clock, PublishError, PublisherName, ResumePosition, Timestamp,
+    BusMessage, BusRecord, Clock, PublishError, PublisherName, ResumePosition, Timestamp,
+    TopicOffset,
 };
 
 use super::group::Group;
@@ -33,14 +34,14 @@ pub(super) struct Settings {
 pub(super) struct Topic {
     partitions: i32,
     /// In the order in which they were published.
-    messages: Vec<(BusPlace, Arc<Published>)>,
+    messages: Vec<(TopicOffset, Arc<StoredRecord>)>,
     /// Of each partition, the indexes of its messages by offset.
     offsets: Vec<Vec<usize>>,
 }
 
 /// A message, and when it was published if a clock says so.
 #[derive(Debug)]
-pub(super) struct Published {
+pub(super) struct StoredRecord {
     pub(super) message: BusMessage,
     /// What another client has written, if it was one.
     pub(super) record: Option<BusRecord>,
@@ -73,7 +74,7 @@ impl State {
     pub(super) fn append_record(&mut self, message: BusMessage, record: Option<BusRecord>) {
         let name = message.topic.clone();
         let at = self.clock.as_ref().map(|clock| clock.now());
-        self.topic(&name).append(Published { message, record, at });
+        self.topic(&name).append(StoredRecord { message, record, at });
     }
 
     /// Opens a publisher; the epoch tells its holders apart.
@@ -115,12 +116,12 @@ impl Topic {
         Self { partitions, messages: Vec::new(), offsets }
     }
 
-    fn append(&mut self, published: Published) {
+    fn append(&mut self, published: StoredRecord) {
         let partition = partition_of(&published.message.key, self.partitions);
         let Some(offsets) = self.offsets.get_mut(index(partition)) else { return };
         let offset = i64::try_from(offsets.len()).unwrap_or(i64::MAX);
         offsets.push(self.messages.len());
-        self.messages.push((BusPlace { partition, offset }, Arc::new(published)));
+        self.messages.push((TopicOffset { partition, offset }, Arc::new(published)));
     }
 
     pub(super) fn raise(&mut self, partitions: i32) {
@@ -132,11 +133,11 @@ impl Topic {
         self.partitions
     }
 
-    pub(super) fn messages(&self) -> &[(BusPlace, Arc<Published>)] {
+    pub(super) fn messages(&self) -> &[(TopicOffset, Arc<StoredRecord>)] {
         &self.messages
     }
 
-    pub(super) fn message(&self, place: BusPlace) -> Option<&Arc<Published>> {
+    pub(super) fn message(&self, place: TopicOffset) -> Option<&Arc<StoredRecord>> {
         let offset = usize::try_from(place.offset).ok()?;
         let at = *self.offsets.get(index(place.partition))?.get(offset)?;
         Some(&self.messages.get(at)?.1)

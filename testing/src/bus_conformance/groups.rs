@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusPlace, BusPosition, Delivery as _, EventBus as _, TopicState, TopicStatus,
+    Delivery as _, EventBus as _, GroupOffset, TopicOffset, TopicState, TopicStatus,
 };
 
-use super::subject::{Member, Subject, acknowledge, by_key, numbers, places, text, texts};
+use super::subject::{BusUnderTest, Member, acknowledge, by_key, numbers, places, text, texts};
 
 /// Enough keys for every member to get some.
 pub(super) fn keys() -> Vec<String> {
@@ -16,7 +16,11 @@ pub(super) fn keys() -> Vec<String> {
 
 /// Publishes messages of many keys until both members are given some of one round: the group has
 /// then settled. Everything is acknowledged. Gives each one's keys.
-pub(super) async fn settle(on: &Subject, one: &mut Member, other: &mut Member) -> [Vec<String>; 2] {
+pub(super) async fn settle(
+    on: &BusUnderTest,
+    one: &mut Member,
+    other: &mut Member,
+) -> [Vec<String>; 2] {
     for round in 0..500 {
         let round = round.to_string();
         on.publish(on.of_each(&keys(), &round)).await;
@@ -44,21 +48,21 @@ pub(super) async fn settle(on: &Subject, one: &mut Member, other: &mut Member) -
     panic!("the members share nothing");
 }
 
-pub(super) async fn begin_at_the_beginning(on: Subject) {
+pub(super) async fn begin_at_the_beginning(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 3)).await;
     let mut reader = on.join("readers").await;
     assert_eq!(texts(&reader.take(3).await), numbers(0, 3));
 }
 
-pub(super) async fn begin_behind_what_is_known(on: Subject) {
+pub(super) async fn begin_behind_what_is_known(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 6)).await;
     let seen = on.join("lookers").await.take(6).await;
     let (seen, time) = (places(&seen), seen[3].published_at());
     let topic = on.topic("things");
-    let known = |place, published_at| BusPosition { topic: topic.clone(), place, published_at };
+    let known = |place, published_at| GroupOffset { topic: topic.clone(), at: place, published_at };
     // Of a partition that is not there, and of another topic.
-    let elsewhere = BusPlace { partition: 10_000, offset: 0 };
-    let other = BusPosition { topic: on.topic("others"), ..known(seen[5], None) };
+    let elsewhere = TopicOffset { partition: 10_000, offset: 0 };
+    let other = GroupOffset { topic: on.topic("others"), ..known(seen[5], None) };
     for (n, time) in [None, time].into_iter().enumerate() {
         let known = [known(elsewhere, None), other.clone(), known(seen[3], time)];
         let (group, topics) = (format!("readers-{n}"), std::slice::from_ref(&topic));
@@ -67,33 +71,33 @@ pub(super) async fn begin_behind_what_is_known(on: Subject) {
     }
 }
 
-pub(super) async fn begin_at_the_beginning_of_a_topic_made_anew(on: Subject) {
+pub(super) async fn begin_at_the_beginning_of_a_topic_made_anew(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 6)).await;
     let topic = on.topic("things");
     let (last, time) = {
         let seen = on.join("lookers").await.take(6).await;
-        (seen[5].place(), seen[5].published_at())
+        (seen[5].offset(), seen[5].published_at())
     };
-    let beyond = BusPlace { offset: last.offset + 100, ..last };
+    let beyond = TopicOffset { offset: last.offset + 100, ..last };
     let earlier = time.map(|time| time - Duration::from_secs(3_600));
     for (n, (place, published_at)) in [(beyond, time), (last, earlier)].into_iter().enumerate() {
         // A bus that does not tell the time has nothing to compare.
         if n > 0 && published_at.is_none() {
             continue;
         }
-        let known = [BusPosition { topic: topic.clone(), place, published_at }];
+        let known = [GroupOffset { topic: topic.clone(), at: place, published_at }];
         let (group, topics) = (format!("readers-{n}"), std::slice::from_ref(&topic));
         let mut reader = on.join_behind(&group, topics, &known).await;
         assert_eq!(texts(&reader.take(6).await), numbers(0, 6));
     }
 }
 
-pub(super) async fn keep_where_they_stand(on: Subject) {
+pub(super) async fn keep_where_they_stand(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 6)).await;
     let mut reader = on.join("readers").await;
     let deliveries = reader.take(6).await;
-    let (topic, place) = (on.topic("things"), deliveries[5].place());
-    let last = BusPosition { topic, place, published_at: None };
+    let (topic, place) = (on.topic("things"), deliveries[5].offset());
+    let last = GroupOffset { topic, at: place, published_at: None };
     let mut deliveries = deliveries.into_iter();
     acknowledge(deliveries.by_ref().take(2).collect()).await;
     drop((deliveries, reader));
@@ -103,7 +107,7 @@ pub(super) async fn keep_where_they_stand(on: Subject) {
     assert_eq!(texts(&reader.take(4).await), numbers(2, 6));
 }
 
-pub(super) async fn each_get_everything(on: Subject) {
+pub(super) async fn each_get_everything(on: BusUnderTest) {
     let mut early = on.join("early").await;
     on.publish(on.numbered("k", 0, 10)).await;
     let mut late = on.join("late").await;
@@ -116,7 +120,7 @@ pub(super) async fn each_get_everything(on: Subject) {
     assert_eq!(texts(&later.take(10).await), numbers(0, 10));
 }
 
-pub(super) async fn get_each_key_in_order(on: Subject) {
+pub(super) async fn get_each_key_in_order(on: BusUnderTest) {
     let there = on.another_process().await;
     for n in 0..12 {
         // A key may be published by several processes, one after the other.
@@ -137,7 +141,7 @@ pub(super) async fn get_each_key_in_order(on: Subject) {
     }
 }
 
-pub(super) async fn see_offsets_that_rise(on: Subject) {
+pub(super) async fn see_offsets_that_rise(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 10)).await;
     let deliveries = on.join("readers").await.take(10).await;
     let places = places(&deliveries);
@@ -146,7 +150,7 @@ pub(super) async fn see_offsets_that_rise(on: Subject) {
     assert_eq!(partitions.len(), 1, "a key has one partition");
 }
 
-pub(super) async fn share_the_keys_among_their_members(on: Subject) {
+pub(super) async fn share_the_keys_among_their_members(on: BusUnderTest) {
     let there = on.another_process().await;
     let mut one = on.join("readers").await;
     let mut other = there.join("readers").await;
@@ -176,7 +180,7 @@ pub(super) async fn share_the_keys_among_their_members(on: Subject) {
     other.silence().await;
 }
 
-pub(super) async fn see_what_comes_while_they_wait(on: Subject) {
+pub(super) async fn see_what_comes_while_they_wait(on: BusUnderTest) {
     let mut reader = on.join("readers").await;
     for n in 0..5 {
         let (delivery, ()) = tokio::join!(reader.next(), on.publish(on.numbered("k", n, 1)));
@@ -184,10 +188,10 @@ pub(super) async fn see_what_comes_while_they_wait(on: Subject) {
     }
 }
 
-pub(super) async fn tell_what_they_read(on: Subject) {
+pub(super) async fn tell_what_they_read(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 1)).await;
     let mut reader = on.join("readers").await;
-    let partition = reader.next().await.place().partition;
+    let partition = reader.next().await.offset().partition;
     let (group, topic) = (on.group("readers"), on.topic("things"));
     let told = on.bus.topic_status(&group);
     // A bus may be unable to tell.

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::BusBackend;
 use super::cases::CASES;
-use super::subject::Subject;
+use super::subject::BusUnderTest;
 use crate::conformance::{Failure, outcome_within};
 
 /// How long a case may take; only a case that hangs ever does.
@@ -21,7 +21,7 @@ pub struct BusCase {
     pub theme: &'static str,
     /// What it shows.
     pub name: &'static str,
-    pub(super) body: fn(Subject) -> BoxFuture<'static, ()>,
+    pub(super) body: fn(BusUnderTest) -> BoxFuture<'static, ()>,
 }
 
 impl fmt::Debug for BusCase {
@@ -36,7 +36,7 @@ impl fmt::Debug for BusCase {
 ///
 /// [`Failure`] holds what the case found.
 pub async fn run(case: BusCase, backend: impl BusBackend) -> Result<(), Failure> {
-    let body = async move { (case.body)(Subject::new(backend).await).await };
+    let body = async move { (case.body)(BusUnderTest::new(backend).await).await };
     outcome_within(&format!("{case:?}"), body, LIMIT).await
 }
 

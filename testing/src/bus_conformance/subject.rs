@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPlace, BusPosition, Delivery as _, EventBus as _, Publisher as _,
-    PublisherName, ResumePosition, SharedDelivery, SharedEventBus, SharedPublisher,
+    BusError, BusMessage, Delivery as _, EventBus as _, GroupOffset, Publisher as _, PublisherName,
+    ResumePosition, SharedDelivery, SharedEventBus, SharedPublisher, TopicOffset,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -17,10 +17,10 @@ use super::BusBackend;
 use super::backend::DynBackend;
 
 /// How long a delivery may take to come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bus under test.
-pub(super) struct Subject {
+pub(super) struct BusUnderTest {
     backend: Arc<dyn DynBackend>,
     pub(super) bus: SharedEventBus,
     /// In all names of this case, and in no others.
@@ -33,7 +33,7 @@ pub(super) struct Member {
     silence: Duration,
 }
 
-impl Subject {
+impl BusUnderTest {
     pub(super) async fn new(backend: impl BusBackend) -> Self {
         let backend: Arc<dyn DynBackend> = Arc::new(backend);
         Self { bus: backend.open().await, backend, id: Uuid::new_v4() }
@@ -98,7 +98,7 @@ impl Subject {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Member {
         let deliveries = self.bus.subscribe(&self.group(group), topics, known).await;
         let deliveries = deliveries.expect("a group is joined");
@@ -157,9 +157,9 @@ impl Member {
                 }
             }
         };
-        match timeout(PATIENCE, next).await.ok() {
+        match timeout(RECEIVE_TIMEOUT, next).await.ok() {
             Some(delivery) => delivery,
-            None => panic!("no delivery came within {PATIENCE:?} (last error: {last:?})"),
+            None => panic!("no delivery came within {RECEIVE_TIMEOUT:?} (last error: {last:?})"),
         }
     }
 
@@ -209,8 +209,8 @@ pub(super) fn numbers(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| n.to_string()).collect()
 }
 
-pub(super) fn places(deliveries: &[SharedDelivery]) -> Vec<BusPlace> {
-    deliveries.iter().map(SharedDelivery::place).collect()
+pub(super) fn places(deliveries: &[SharedDelivery]) -> Vec<TopicOffset> {
+    deliveries.iter().map(SharedDelivery::offset).collect()
 }
 
 /// The texts of each key, in the order in which they came.

@@ -1,21 +1,21 @@
 //! A batch is one transaction of independent appends.
 
 use composable_rust_core::{
-    Append, EventStore as _, ExpectedVersion, MAX_PAYLOAD_BYTES, StoreError, Verdict, Version,
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, MAX_PAYLOAD_BYTES, StoreError, Version,
 };
 
 use super::make::{append, content, event, events, exact, fresh_id, mark, stream};
-use super::subject::{Subject, committed, duplicates};
+use super::subject::{StoreUnderTest, committed, duplicates};
 
-pub(super) async fn are_answered_in_their_order(on: Subject) {
+pub(super) async fn are_answered_in_their_order(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 6);
-    let repeated = append(&streams[1], 0, 1).with_marks(vec![mark(0, 1)]);
+    let repeated = append(&streams[1], 0, 1).with_inbox(vec![mark(0, 1)]);
     on.commit(&repeated).await;
     on.commit(&append(&streams[2], 0, 2)).await;
     let closing = composable_rust_core::EventId(fresh_id());
     on.store.close_stream(&streams[3], Version::ZERO, closing).await.expect("it is closed");
     let handled = mark(0, 1);
-    on.commit(&append(&streams[4], 0, 1).with_marks(vec![handled.clone()])).await;
+    on.commit(&append(&streams[4], 0, 1).with_inbox(vec![handled.clone()])).await;
 
     let mut verdicts = on
         .batch(
@@ -25,20 +25,20 @@ pub(super) async fn are_answered_in_their_order(on: Subject) {
                 repeated,
                 append(&streams[2], 1, 1),
                 append(&streams[3], 1, 1),
-                append(&streams[4], 1, 1).with_marks(vec![handled.clone()]),
+                append(&streams[4], 1, 1).with_inbox(vec![handled.clone()]),
                 append(&streams[5], 0, 2),
             ],
         )
         .await;
     assert_eq!(committed(&verdicts[0]).0, Version::new(1));
     assert_eq!(committed(&verdicts[1]).0, Version::new(1));
-    assert_eq!(verdicts[2], Verdict::Conflict { actual: Version::new(2) });
-    assert_eq!(verdicts[3], Verdict::Closed);
+    assert_eq!(verdicts[2], AppendOutcome::Conflict { actual: Version::new(2) });
+    assert_eq!(verdicts[3], AppendOutcome::Closed);
     assert_eq!(committed(&verdicts[5]).0, Version::new(2));
     assert_eq!(duplicates(verdicts.swap_remove(4))[0].message_id, handled.message_id);
 }
 
-pub(super) async fn number_their_events_without_a_gap(on: Subject) {
+pub(super) async fn number_their_events_without_a_gap(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 12);
     on.commit(&append(&streams[0], 0, 1)).await;
     let batch: Vec<Append> = streams
@@ -50,7 +50,7 @@ pub(super) async fn number_their_events_without_a_gap(on: Subject) {
     let mut events = 1;
     for (n, (append, verdict)) in batch.iter().zip(&verdicts).enumerate() {
         if n % 3 == 1 {
-            assert_eq!(*verdict, Verdict::Conflict { actual: Version::ZERO });
+            assert_eq!(*verdict, AppendOutcome::Conflict { actual: Version::ZERO });
         } else {
             let (_, position) = committed(verdict);
             assert_eq!(position.is_some(), !append.events.is_empty());
@@ -61,14 +61,14 @@ pub(super) async fn number_their_events_without_a_gap(on: Subject) {
     assert_eq!(on.partition(0).await.len(), events + 1, "also after what lost");
 }
 
-pub(super) async fn a_losing_append_leaves_its_neighbours_alone(on: Subject) {
+pub(super) async fn a_losing_append_leaves_its_neighbours_alone(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     on.commit(&append(&streams[1], 0, 1)).await;
-    let losing = append(&streams[1], 0, 2).with_marks(vec![mark(0, 2)]);
+    let losing = append(&streams[1], 0, 2).with_inbox(vec![mark(0, 2)]);
     let batch = [append(&streams[0], 0, 2), losing, append(&streams[2], 0, 3)];
     let verdicts = on.batch(0, &batch).await;
     assert_eq!(committed(&verdicts[0]).0, Version::new(2));
-    assert_eq!(verdicts[1], Verdict::Conflict { actual: Version::new(1) });
+    assert_eq!(verdicts[1], AppendOutcome::Conflict { actual: Version::new(1) });
     assert_eq!(committed(&verdicts[2]).0, Version::new(3));
     let mut stored = Vec::new();
     for stream in &streams {
@@ -77,7 +77,7 @@ pub(super) async fn a_losing_append_leaves_its_neighbours_alone(on: Subject) {
     assert_eq!(stored, [2, 1, 3]);
 }
 
-pub(super) async fn a_guilty_append_is_found_one_by_one(on: Subject) {
+pub(super) async fn a_guilty_append_is_found_one_by_one(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     let mut guilty = append(&streams[1], 0, 2);
     guilty.events[1].content = content(vec![7; MAX_PAYLOAD_BYTES + 1]);
@@ -91,7 +91,7 @@ pub(super) async fn a_guilty_append_is_found_one_by_one(on: Subject) {
     committed(&on.append(&batch[2]).await);
 }
 
-pub(super) async fn belong_to_one_partition_and_different_streams(on: Subject) {
+pub(super) async fn belong_to_one_partition_and_different_streams(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let own = on.log().partition_of(&thing);
     let one = [append(&thing, 0, 1)];
@@ -107,11 +107,11 @@ pub(super) async fn belong_to_one_partition_and_different_streams(on: Subject) {
     assert_eq!(on.whole_log().await, []);
 }
 
-pub(super) async fn may_be_empty(on: Subject) {
+pub(super) async fn may_be_empty(on: StoreUnderTest) {
     assert_eq!(on.batch(0, &[]).await, []);
 }
 
-pub(super) async fn may_be_large(on: Subject) {
+pub(super) async fn may_be_large(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 250);
     let batch: Vec<Append> = streams.iter().map(|stream| append(stream, 0, 4)).collect();
     for verdict in on.batch(0, &batch).await {
@@ -127,7 +127,7 @@ pub(super) async fn may_be_large(on: Subject) {
     }
 }
 
-pub(super) async fn an_append_is_seen_whole_or_not_at_all(on: Subject) {
+pub(super) async fn an_append_is_seen_whole_or_not_at_all(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let writer = {
         let (on, thing) = (on.clone(), thing.clone());
@@ -158,5 +158,5 @@ pub(super) async fn an_append_is_seen_whole_or_not_at_all(on: Subject) {
     }
     writer.await.expect("the writer does not panic");
     let stale = Append::new(thing, exact(119)).with_events(events(5));
-    assert_eq!(on.append(&stale).await, Verdict::Conflict { actual: Version::new(120) });
+    assert_eq!(on.append(&stale).await, AppendOutcome::Conflict { actual: Version::new(120) });
 }

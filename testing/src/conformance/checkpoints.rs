@@ -1,31 +1,35 @@
 //! How far followers have come: a checkpoint moves with what is queued, or not at all.
 
 use composable_rust_core::{
-    Advance, Checkpoint, EventId, Lease, QueuedRow, StoreError, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, EventId, Lease, OutboxMessage, StoreError, WorkQueues as _,
 };
 
 use super::make::{fresh_id, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{essences, ids, queue, queued};
 
 fn at(partition: u16, offset: u64) -> Checkpoint {
     Checkpoint { partition, offset, event_id: Some(EventId(fresh_id())) }
 }
 
-fn advance(lease: &Lease, to: Checkpoint) -> Advance {
-    Advance { name: "follower".to_owned(), lease: lease.clone(), to }
+fn advance(lease: &Lease, to: Checkpoint) -> CheckpointAdvance {
+    CheckpointAdvance { name: "follower".to_owned(), lease: lease.clone(), to }
 }
 
-async fn queue_and_move(on: &Subject, rows: &[QueuedRow], advance: &Advance) -> bool {
+async fn queue_and_move(
+    on: &StoreUnderTest,
+    rows: &[OutboxMessage],
+    advance: &CheckpointAdvance,
+) -> bool {
     let partition = advance.to.partition;
     on.store.enqueue(partition, rows, Some(advance)).await.expect("the store is available")
 }
 
-async fn checkpoints(on: &Subject, name: &str) -> Vec<Checkpoint> {
+async fn checkpoints(on: &StoreUnderTest, name: &str) -> Vec<Checkpoint> {
     on.store.load_checkpoints(name).await.expect("the checkpoints are read")
 }
 
-pub(super) async fn come_back_in_order_of_partitions(on: Subject) {
+pub(super) async fn come_back_in_order_of_partitions(on: StoreUnderTest) {
     let mut expected = Vec::new();
     for partition in (0..on.partitions()).rev() {
         let worker = on.worker("follow", partition).await;
@@ -40,7 +44,7 @@ pub(super) async fn come_back_in_order_of_partitions(on: Subject) {
     assert_eq!(checkpoints(&on.another_process().await, "follower").await, expected);
 }
 
-pub(super) async fn move_with_what_is_queued(on: Subject) {
+pub(super) async fn move_with_what_is_queued(on: StoreUnderTest) {
     let worker = on.worker("follow", 0).await;
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let mut expected = Vec::new();
@@ -51,11 +55,11 @@ pub(super) async fn move_with_what_is_queued(on: Subject) {
         expected.extend(rows);
         assert_eq!(checkpoints(&on, "follower").await, [to]);
         let waiting = on.waiting(&queue(0)).await;
-        assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(&expected));
+        assert_eq!(essences(waiting.iter().map(|row| &row.message)), essences(&expected));
     }
 }
 
-pub(super) async fn are_fenced(on: Subject) {
+pub(super) async fn are_fenced(on: StoreUnderTest) {
     let first = on.worker("follow", 0).await;
     let row = [queued(&stream("thing-1"), "a")];
     let nobody = Lease { epoch: 0, worker: "nobody".to_owned(), ..first.lease.clone() };
@@ -75,7 +79,7 @@ pub(super) async fn are_fenced(on: Subject) {
     assert_eq!(checkpoints(&on, "follower").await, [to]);
 }
 
-pub(super) async fn the_same_again_adds_nothing(on: Subject) {
+pub(super) async fn the_same_again_adds_nothing(on: StoreUnderTest) {
     let worker = on.worker("follow", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "b")];
     let to = at(0, 5);
@@ -86,12 +90,12 @@ pub(super) async fn the_same_again_adds_nothing(on: Subject) {
     assert!(queue_and_move(&on, &[queued(&stream("thing-1"), "c")], &behind).await);
     assert_eq!(checkpoints(&on, "follower").await, [to], "it never goes back");
     let waiting = on.waiting(&queue(0)).await;
-    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows));
+    assert_eq!(ids(waiting.iter().map(|row| &row.message)), ids(&rows));
 }
 
-pub(super) async fn without_a_lease_only_move_forwards(on: Subject) {
+pub(super) async fn without_a_lease_only_move_forwards(on: StoreUnderTest) {
     let keep = async |name: &str, to: &[Checkpoint]| {
-        on.store.keep_checkpoints(name, to).await.expect("the checkpoints are kept");
+        on.store.save_checkpoints(name, to).await.expect("the checkpoints are kept");
     };
     // Its partitions are not the log's.
     let (first, far) = (at(0, 0), at(3_000, 5));
@@ -106,11 +110,11 @@ pub(super) async fn without_a_lease_only_move_forwards(on: Subject) {
     keep("bus", &[]).await;
 }
 
-pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: Subject) {
+pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: StoreUnderTest) {
     let first = on.worker("follow", 0).await;
     let moves = async |lease: &Lease, offset| {
         let (name, lease, to) = (lease.worker.clone(), lease.clone(), at(0, offset));
-        queue_and_move(&on, &[], &Advance { name, lease, to }).await
+        queue_and_move(&on, &[], &CheckpointAdvance { name, lease, to }).await
     };
     let start = Checkpoint { event_id: None, ..at(0, 0) };
     let rewind = async |name: &str| on.store.rewind(name, start).await.expect("it is rewound");
@@ -135,7 +139,7 @@ pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: Subject) {
     on.worker("never", 0).await;
 }
 
-pub(super) async fn belong_to_one_partition(on: Subject) {
+pub(super) async fn belong_to_one_partition(on: StoreUnderTest) {
     let worker = on.worker("follow", 0).await;
     let elsewhere = Lease { partition: 1, ..worker.lease.clone() };
     for (partition, lease, to) in [

@@ -1,19 +1,19 @@
 //! A writer that is not where it believes to be loses, and leaves nothing behind.
 
-use composable_rust_core::{Append, ExpectedVersion, StreamId, Verdict, Version};
+use composable_rust_core::{Append, AppendOutcome, ExpectedVersion, StreamId, Version};
 
 use super::make::{append, events, exact, mark, stream};
-use super::subject::{Subject, committed};
+use super::subject::{StoreUnderTest, committed};
 
-fn conflict(actual: u64) -> Verdict {
-    Verdict::Conflict { actual: Version::new(actual) }
+fn conflict(actual: u64) -> AppendOutcome {
+    AppendOutcome::Conflict { actual: Version::new(actual) }
 }
 
 fn one_event(stream: &StreamId, expected: ExpectedVersion) -> Append {
     Append::new(stream.clone(), expected).with_events(events(1))
 }
 
-pub(super) async fn exact_admits_only_that_version(on: Subject) {
+pub(super) async fn exact_admits_only_that_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     assert_eq!(on.append(&one_event(&thing, exact(1))).await, conflict(0));
     on.commit(&append(&thing, 0, 3)).await;
@@ -23,13 +23,13 @@ pub(super) async fn exact_admits_only_that_version(on: Subject) {
     on.commit(&one_event(&thing, exact(3))).await;
 }
 
-pub(super) async fn empty_admits_only_the_first_append(on: Subject) {
+pub(super) async fn empty_admits_only_the_first_append(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&one_event(&thing, ExpectedVersion::EMPTY)).await;
     assert_eq!(on.append(&one_event(&thing, ExpectedVersion::EMPTY)).await, conflict(1));
 }
 
-pub(super) async fn exists_admits_any_but_the_first(on: Subject) {
+pub(super) async fn exists_admits_any_but_the_first(on: StoreUnderTest) {
     let thing = stream("thing-1");
     assert_eq!(on.append(&one_event(&thing, ExpectedVersion::Exists)).await, conflict(0));
     on.commit(&append(&thing, 0, 2)).await;
@@ -37,7 +37,7 @@ pub(super) async fn exists_admits_any_but_the_first(on: Subject) {
     assert_eq!(version, Version::new(3));
 }
 
-pub(super) async fn any_admits_all(on: Subject) {
+pub(super) async fn any_admits_all(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for n in 1..=3 {
         let (version, _) = on.commit(&one_event(&thing, ExpectedVersion::Any)).await;
@@ -45,7 +45,7 @@ pub(super) async fn any_admits_all(on: Subject) {
     }
 }
 
-pub(super) async fn without_events_conflict_too(on: Subject) {
+pub(super) async fn without_events_conflict_too(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let check = |expected| Append::new(thing.clone(), expected);
     assert_eq!(on.append(&check(ExpectedVersion::Exists)).await, conflict(0));
@@ -55,11 +55,11 @@ pub(super) async fn without_events_conflict_too(on: Subject) {
     assert_eq!(on.append(&check(exact(1))).await, conflict(2));
 }
 
-pub(super) async fn leave_nothing_behind(on: Subject) {
+pub(super) async fn leave_nothing_behind(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let (_, first) = on.commit(&append(&thing, 0, 1)).await;
     let mark = mark(0, 2);
-    let losing = append(&thing, 0, 2).with_marks(vec![mark.clone()]);
+    let losing = append(&thing, 0, 2).with_inbox(vec![mark.clone()]);
     for _ in 0..5 {
         assert_eq!(on.append(&losing).await, conflict(1));
     }
@@ -71,7 +71,7 @@ pub(super) async fn leave_nothing_behind(on: Subject) {
     assert_eq!(on.events(&thing).await.len(), 2);
 }
 
-pub(super) async fn one_of_many_writers_wins(on: Subject) {
+pub(super) async fn one_of_many_writers_wins(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for round in 0..5 {
         let writers = (0..8).map(|_| {
@@ -81,7 +81,7 @@ pub(super) async fn one_of_many_writers_wins(on: Subject) {
         let mut winners = 0;
         for writer in writers.collect::<Vec<_>>() {
             match writer.await.expect("the writer does not panic") {
-                Verdict::Committed { version, .. } => {
+                AppendOutcome::Committed { version, .. } => {
                     assert_eq!(version, Version::new(round * 2 + 2));
                     winners += 1;
                 }
@@ -93,7 +93,7 @@ pub(super) async fn one_of_many_writers_wins(on: Subject) {
     assert_eq!(on.events(&thing).await.len(), 10);
 }
 
-pub(super) async fn writers_that_decide_again_all_get_through(on: Subject) {
+pub(super) async fn writers_that_decide_again_all_get_through(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let there = on.another_process().await;
     let writers = [&on, &there, &on, &there, &on, &there, &on, &there].map(|process| {
@@ -103,8 +103,8 @@ pub(super) async fn writers_that_decide_again_all_get_through(on: Subject) {
             for _ in 0..10 {
                 loop {
                     match process.append(&append(&thing, at, 1)).await {
-                        Verdict::Committed { version, .. } => break at = version.get(),
-                        Verdict::Conflict { actual } => at = actual.get(),
+                        AppendOutcome::Committed { version, .. } => break at = version.get(),
+                        AppendOutcome::Conflict { actual } => at = actual.get(),
                         other => panic!("neither committed nor a conflict: {other:?}"),
                     }
                 }
@@ -119,7 +119,7 @@ pub(super) async fn writers_that_decide_again_all_get_through(on: Subject) {
     assert_eq!(on.whole_log().await.len(), 80);
 }
 
-pub(super) async fn writers_on_many_streams_do_not_disturb_each_other(on: Subject) {
+pub(super) async fn writers_on_many_streams_do_not_disturb_each_other(on: StoreUnderTest) {
     let writers = (0..8).map(|n| {
         let on = on.clone();
         tokio::spawn(async move {

@@ -4,25 +4,25 @@ use std::collections::BTreeSet;
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, MAX_CATEGORY_BYTES,
-    MAX_ID_BYTES, OutboxKind, Queue, QueueChange, QueuedRow, StoreError, StreamId, TimerChange,
+    MAX_ID_BYTES, OutboxKind, OutboxMessage, Queue, QueueChange, StoreError, StreamId, TimerChange,
     TimerSettlement, Version, WorkQueues as _,
 };
 use uuid::Uuid;
 
 use super::firing::{arming, at_once, firing_of};
 use super::make::{append, fresh_id, json, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{Worker, armed, essence, essences, failed, ids, parked, queue, queued};
 
 const REDRIVE: DeadLetterDecision = DeadLetterDecision::Redrive;
-const REFUSE: DeadLetterDecision = DeadLetterDecision::Refuse;
+const DISCARD: DeadLetterDecision = DeadLetterDecision::Discard;
 
 /// Queues rows in partition 0 and parks all that waits there: the first of each pair for a reason.
-async fn park(on: &Subject, worker: &Worker, rows: &[QueuedRow]) {
+async fn park(on: &StoreUnderTest, worker: &Worker, rows: &[OutboxMessage]) {
     on.enqueue(0, rows).await;
     let (mut settlements, mut pairs) = (Vec::new(), BTreeSet::new());
     for row in on.waiting(&queue(0)).await {
-        let pair = (row.queued.stream.clone(), row.queued.row.recipient.clone());
+        let pair = (row.message.sender.clone(), row.message.row.recipient.clone());
         let is_head = pairs.insert(pair) && !row.behind_parked;
         let change = parked(3, is_head.then_some("it's \"wrong\""));
         settlements.push(worker.settlement(&row, change));
@@ -30,29 +30,34 @@ async fn park(on: &Subject, worker: &Worker, rows: &[QueuedRow]) {
     assert!(on.settle(&settlements).await.iter().all(|settled| *settled));
 }
 
-async fn decide(on: &Subject, id: Uuid, decision: DeadLetterDecision) -> bool {
+async fn decide(on: &StoreUnderTest, id: Uuid, decision: DeadLetterDecision) -> bool {
     on.store.decide_dead_letter(0, id, decision).await.expect("the store is available")
 }
 
-async fn decided(on: &Subject, queues: &[Queue]) -> Vec<DeadLetter> {
+async fn decided(on: &StoreUnderTest, queues: &[Queue]) -> Vec<DeadLetter> {
     on.store.decided_dead_letters(queues, 100).await.expect("the dead letters are read")
 }
 
-async fn resolve(on: &Subject, worker: &Worker, letter: &DeadLetter, more: &[QueuedRow]) -> bool {
+async fn resolve(
+    on: &StoreUnderTest,
+    worker: &Worker,
+    letter: &DeadLetter,
+    more: &[OutboxMessage],
+) -> bool {
     on.store.resolve_dead_letter(&worker.lease, letter, more).await.expect("they are resolved")
 }
 
 /// Decides about a dead letter and carries it out.
 async fn carry_out(
-    on: &Subject,
+    on: &StoreUnderTest,
     worker: &Worker,
     id: Uuid,
     decision: DeadLetterDecision,
-    answers: &[QueuedRow],
+    answers: &[OutboxMessage],
 ) {
     assert!(decide(on, id, decision).await, "it is a head");
     let letter = decided(on, &[queue(0), timer_queue()]).await.remove(0);
-    assert_eq!((letter.queued.row.id, letter.decision), (id, Some(decision)));
+    assert_eq!((letter.message.row.id, letter.decision), (id, Some(decision)));
     assert!(resolve(on, worker, &letter, answers).await);
     assert_eq!(decided(on, &[queue(0), timer_queue()]).await, [], "it is done");
 }
@@ -62,10 +67,10 @@ fn timer_queue() -> Queue {
 }
 
 fn letter_ids(letters: &[DeadLetter]) -> Vec<Uuid> {
-    ids(letters.iter().map(|letter| &letter.queued))
+    ids(letters.iter().map(|letter| &letter.message))
 }
 
-pub(super) async fn hold_what_was_parked(on: Subject) {
+pub(super) async fn hold_what_was_parked(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
     on.enqueue(0, &rows).await;
@@ -81,8 +86,8 @@ pub(super) async fn hold_what_was_parked(on: Subject) {
     assert_eq!(on.another_process().await.dead_letters(1).await, letters);
     assert_eq!(letters.len(), 2);
     for (letter, row) in letters.iter().zip(&waiting) {
-        assert_eq!((&letter.queue, letter.place), (&row.queue, row.place));
-        assert_eq!(essence(&letter.queued), essence(&row.queued));
+        assert_eq!((&letter.queue, letter.position), (&row.queue, row.position));
+        assert_eq!(essence(&letter.message), essence(&row.message));
         assert_eq!((letter.arming, letter.decision), (None, None));
         assert_eq!(letter.is_head, letter.error.is_some());
         assert!((earlier..=later).contains(&letter.parked_at), "{}", letter.parked_at);
@@ -91,7 +96,7 @@ pub(super) async fn hold_what_was_parked(on: Subject) {
     assert_eq!([0, 1].map(|n| (letters[n].attempts, letters[n].error.clone())), errors);
 }
 
-pub(super) async fn may_have_the_longest_names(on: Subject) {
+pub(super) async fn may_have_the_longest_names(on: StoreUnderTest) {
     // Hardly compressible, so that an index on both names has to hold them.
     let mut state = 1_u32;
     let mut next = || {
@@ -107,13 +112,13 @@ pub(super) async fn may_have_the_longest_names(on: Subject) {
     park(&on, &worker, std::slice::from_ref(&row)).await;
     let letters = on.dead_letters(9).await;
     let [letter] = &*letters else { panic!("{letters:?}") };
-    assert_eq!(essence(&letter.queued), essence(&row));
-    on.enqueue(0, &[queued(&row.stream, &row.row.recipient)]).await;
+    assert_eq!(essence(&letter.message), essence(&row));
+    on.enqueue(0, &[queued(&row.sender, &row.row.recipient)]).await;
     assert!(on.waiting(&queue(0)).await[0].behind_parked);
 }
 
-pub(super) async fn without_an_attempt_stand_at_the_end(on: Subject) {
-    let park = async |partition: u16, rows: &[QueuedRow]| {
+pub(super) async fn without_an_attempt_stand_at_the_end(on: StoreUnderTest) {
+    let park = async |partition: u16, rows: &[OutboxMessage]| {
         on.store.park(partition, rows, "it's \"late\"").await
     };
     let worker = on.worker("work", 0).await;
@@ -131,7 +136,7 @@ pub(super) async fn without_an_attempt_stand_at_the_end(on: Subject) {
     assert_eq!(letters.len(), rows.len(), "what is parked twice is one message");
     for (letter, row) in letters.iter().zip(&rows) {
         assert_eq!((&letter.queue, letter.attempts), (&queue(0), 0));
-        assert_eq!(essence(&letter.queued), essence(row));
+        assert_eq!(essence(&letter.message), essence(row));
         assert_eq!(letter.error.as_deref(), Some("it's \"late\""));
         assert!((earlier..=later).contains(&letter.parked_at), "{}", letter.parked_at);
     }
@@ -140,12 +145,12 @@ pub(super) async fn without_an_attempt_stand_at_the_end(on: Subject) {
     assert!(on.waiting(&queue(0)).await[0].behind_parked);
     carry_out(&on, &worker, first.row.id, REDRIVE, &[]).await;
     let waiting = on.waiting(&queue(0)).await;
-    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&[first, next.clone()]));
+    assert_eq!(ids(waiting.iter().map(|row| &row.message)), ids(&[first, next.clone()]));
     let nowhere = park(on.partitions(), &[next]).await;
     assert!(matches!(nowhere, Err(StoreError::Invalid(_))), "{nowhere:?}");
 }
 
-pub(super) async fn come_in_pages_and_in_order(on: Subject) {
+pub(super) async fn come_in_pages_and_in_order(on: StoreUnderTest) {
     let mut expected = 0;
     for partition in (0..on.partitions()).rev() {
         let worker = on.worker("work", partition).await;
@@ -167,12 +172,12 @@ pub(super) async fn come_in_pages_and_in_order(on: Subject) {
     for limit in [1, 2, 4] {
         assert_eq!(letter_ids(&on.dead_letters(limit).await), letter_ids(&all), "{limit}");
     }
-    let places: Vec<_> = all.iter().map(|letter| (letter.queue.clone(), letter.place)).collect();
+    let places: Vec<_> = all.iter().map(|letter| (letter.queue.clone(), letter.position)).collect();
     assert!(places.is_sorted(), "{places:?}");
 }
 
 /// An operator decides while listing: what is listed goes under the reader's feet.
-pub(super) async fn go_on_behind_one_that_has_gone(on: Subject) {
+pub(super) async fn go_on_behind_one_that_has_gone(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows: Vec<_> = (0..6).map(|_| queued(&stream("thing-1"), "a")).collect();
     park(&on, &worker, &rows).await;
@@ -180,18 +185,18 @@ pub(super) async fn go_on_behind_one_that_has_gone(on: Subject) {
     loop {
         let page = on.store.dead_letters(last, 2).await.expect("the page is read");
         let Some(end) = page.last() else { break };
-        last = Some((end.queue.clone(), end.place));
+        last = Some((end.queue.clone(), end.position));
         seen.extend(letter_ids(&page));
         assert!(seen.len() <= rows.len(), "nothing comes twice");
         for id in letter_ids(&page) {
-            carry_out(&on, &worker, id, REFUSE, &[]).await;
+            carry_out(&on, &worker, id, DISCARD, &[]).await;
         }
     }
     assert_eq!(seen, ids(&rows));
     assert_eq!(on.dead_letters(9).await, []);
 }
 
-pub(super) async fn only_heads_are_decided(on: Subject) {
+pub(super) async fn only_heads_are_decided(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let rows = [
@@ -205,31 +210,31 @@ pub(super) async fn only_heads_are_decided(on: Subject) {
     let ids = ids(&rows);
     assert!(!decide(&on, fresh_id(), REDRIVE).await, "there is none");
     for behind in [2, 4] {
-        for decision in [REDRIVE, REFUSE] {
+        for decision in [REDRIVE, DISCARD] {
             assert!(!decide(&on, ids[behind], decision).await, "it stands behind another");
         }
     }
     assert_eq!(decided(&on, &[queue(0)]).await, []);
     let heads: Vec<_> = on.dead_letters(9).await.iter().map(|letter| letter.is_head).collect();
     assert_eq!(heads, [true, true, false, true, false]);
-    assert!(decide(&on, ids[3], REFUSE).await);
-    assert!(decide(&on, ids[0], REFUSE).await);
+    assert!(decide(&on, ids[3], DISCARD).await);
+    assert!(decide(&on, ids[0], DISCARD).await);
     assert!(decide(&on, ids[0], REDRIVE).await, "a later decision replaces it");
     let elsewhere = Queue { target: "elsewhere".to_owned(), ..queue(0) };
     assert_eq!(decided(&on, std::slice::from_ref(&elsewhere)).await, []);
     let mut found: Vec<_> = decided(&on.another_process().await, &[elsewhere, queue(0)]).await;
-    found.sort_by_key(|letter| letter.place);
-    let found: Vec<_> = found.iter().map(|l| (l.queued.row.id, l.decision)).collect();
-    assert_eq!(found, [(ids[0], Some(REDRIVE)), (ids[3], Some(REFUSE))]);
+    found.sort_by_key(|letter| letter.position);
+    let found: Vec<_> = found.iter().map(|l| (l.message.row.id, l.decision)).collect();
+    assert_eq!(found, [(ids[0], Some(REDRIVE)), (ids[3], Some(DISCARD))]);
     for (limit, count) in [(0, 0), (1, 1), (2, 2)] {
         let some = on.store.decided_dead_letters(&[queue(0)], limit).await;
         assert_eq!(some.expect("the dead letters are read").len(), count, "limit {limit}");
     }
     let shown: Vec<_> = on.dead_letters(9).await.iter().map(|letter| letter.decision).collect();
-    assert_eq!(shown, [Some(REDRIVE), None, None, Some(REFUSE), None]);
+    assert_eq!(shown, [Some(REDRIVE), None, None, Some(DISCARD), None]);
 }
 
-pub(super) async fn redriven_they_are_where_they_were(on: Subject) {
+pub(super) async fn redriven_they_are_where_they_were(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let rows = [
@@ -247,7 +252,7 @@ pub(super) async fn redriven_they_are_where_they_were(on: Subject) {
     carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
     let waiting = on.waiting(&queue(0)).await;
     let expected = [&rows[0], &rows[2], &rows[4], &later[0], &later[1]];
-    assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(expected));
+    assert_eq!(essences(waiting.iter().map(|row| &row.message)), essences(expected));
     for (row, before) in waiting.iter().zip([&before[0], &before[2], &before[4]]) {
         assert_eq!(row, before, "at its place, and as if it had never been tried");
     }
@@ -259,7 +264,7 @@ pub(super) async fn redriven_they_are_where_they_were(on: Subject) {
     assert!(waiting[0].behind_parked && waiting[2].behind_parked);
 }
 
-pub(super) async fn those_with_errors_of_their_own_stay_behind(on: Subject) {
+pub(super) async fn those_with_errors_of_their_own_stay_behind(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let thing = stream("thing-1");
     let rows: Vec<_> = (0..6).map(|_| queued(&thing, "a")).collect();
@@ -268,7 +273,7 @@ pub(super) async fn those_with_errors_of_their_own_stay_behind(on: Subject) {
     park(&on, &worker, &rows[3..4]).await;
     carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
     let waiting = on.waiting(&queue(0)).await;
-    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows[..2]));
+    assert_eq!(ids(waiting.iter().map(|row| &row.message)), ids(&rows[..2]));
     assert!(waiting.iter().all(|row| !row.behind_parked), "what is parked stands behind them");
     assert_eq!(letter_ids(&on.dead_letters(9).await), ids(&rows[2..4]));
     on.enqueue(0, &rows[4..5]).await;
@@ -280,29 +285,29 @@ pub(super) async fn those_with_errors_of_their_own_stay_behind(on: Subject) {
     assert_eq!(letter_ids(&on.dead_letters(9).await), ids([&rows[2], &rows[3], &rows[5]]));
     carry_out(&on, &worker, rows[2].row.id, REDRIVE, &[]).await;
     let waiting = on.waiting(&queue(0)).await;
-    assert_eq!(ids(waiting.iter().map(|row| &row.queued)), ids(&rows[..5]));
+    assert_eq!(ids(waiting.iter().map(|row| &row.message)), ids(&rows[..5]));
 }
 
-pub(super) async fn refused_they_go_and_are_answered(on: Subject) {
+pub(super) async fn refused_they_go_and_are_answered(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let rows = [queued(&thing, "a"), queued(&thing, "a"), queued(&other, "a")];
     park(&on, &worker, &rows).await;
     let answers = [queued(&other, "sender"), queued(&other, "sender")];
-    carry_out(&on, &worker, rows[0].row.id, REFUSE, &answers).await;
+    carry_out(&on, &worker, rows[0].row.id, DISCARD, &answers).await;
     let waiting = on.waiting(&queue(0)).await;
-    assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(&answers));
+    assert_eq!(essences(waiting.iter().map(|row| &row.message)), essences(&answers));
     let left = on.dead_letters(9).await;
     assert_eq!(letter_ids(&left), ids(&rows[1..]), "those behind it stay");
-    assert!(left.iter().all(|letter| letter.place < waiting[0].place));
+    assert!(left.iter().all(|letter| letter.position < waiting[0].position));
     assert!(!decide(&on, rows[0].row.id, REDRIVE).await, "it has gone for good");
     carry_out(&on, &worker, rows[1].row.id, REDRIVE, &[]).await;
     let found = on.waiting(&queue(0)).await;
-    assert_eq!(found[0].queued.row.id, rows[1].row.id, "the next one is the head");
+    assert_eq!(found[0].message.row.id, rows[1].row.id, "the next one is the head");
     assert_eq!(found.len(), 3);
 }
 
-pub(super) async fn resolving_is_fenced_and_needs_a_decision(on: Subject) {
+pub(super) async fn resolving_is_fenced_and_needs_a_decision(on: StoreUnderTest) {
     let first = on.worker("work", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "b")];
     park(&on, &first, &rows).await;
@@ -311,11 +316,11 @@ pub(super) async fn resolving_is_fenced_and_needs_a_decision(on: Subject) {
     let never = Worker { lease: never, ..first.clone() };
     let undecided = on.dead_letters(9).await;
     let answer = [queued(&stream("thing-2"), "sender")];
-    for decision in [None, Some(REDRIVE), Some(REFUSE)] {
+    for decision in [None, Some(REDRIVE), Some(DISCARD)] {
         let claimed = DeadLetter { decision, ..undecided[0].clone() };
         assert!(!resolve(&on, &second, &claimed, &answer).await, "nothing was decided");
     }
-    assert!(decide(&on, rows[0].row.id, REFUSE).await);
+    assert!(decide(&on, rows[0].row.id, DISCARD).await);
     let letter = decided(&on, &[queue(0)]).await.remove(0);
     for worker in [&first, &never] {
         assert!(!resolve(&on, worker, &letter, &answer).await);
@@ -330,13 +335,18 @@ pub(super) async fn resolving_is_fenced_and_needs_a_decision(on: Subject) {
 }
 
 /// Arms a timer of the stream and parks it.
-async fn park_timer(on: &Subject, worker: &Worker, thing: &StreamId, version: u64) -> DeadLetter {
+async fn park_timer(
+    on: &StoreUnderTest,
+    worker: &Worker,
+    thing: &StreamId,
+    version: u64,
+) -> DeadLetter {
     let timer = at_once("t");
     on.commit(&arming(thing, version, &[&timer])).await;
     let settlement = |change| TimerSettlement {
         lease: worker.lease.clone(),
         stream: thing.clone(),
-        firing: firing_of(&timer),
+        timer: firing_of(&timer),
         change,
     };
     for change in [failed(4, std::time::Duration::ZERO), parked(5, Some("no"))] {
@@ -347,7 +357,7 @@ async fn park_timer(on: &Subject, worker: &Worker, thing: &StreamId, version: u6
     assert_eq!(letter.queue, timer_queue());
     assert_eq!((letter.arming, letter.is_head), (Some(timer.arming), true));
     assert_eq!((letter.attempts, letter.error.as_deref()), (5, Some("no")));
-    let QueuedRow { stream, row } = &letter.queued;
+    let OutboxMessage { sender: stream, row } = &letter.message;
     assert_eq!((stream, row.kind, &*row.target), (thing, OutboxKind::Timer, "thing"));
     assert_eq!((&*row.recipient, &row.content), ("t", &timer.content));
     assert_eq!(json(&row.metadata), json(&timer.metadata));
@@ -355,20 +365,21 @@ async fn park_timer(on: &Subject, worker: &Worker, thing: &StreamId, version: u6
     letter
 }
 
-pub(super) async fn timers_are_parked_and_due_again(on: Subject) {
+pub(super) async fn timers_are_parked_and_due_again(on: StoreUnderTest) {
     let worker = on.worker("timers", 0).await;
     let streams = on.streams_of(0, "thing", 3);
-    for (n, decision) in [REDRIVE, REFUSE].into_iter().enumerate() {
+    for (n, decision) in [REDRIVE, DISCARD].into_iter().enumerate() {
         let letter = park_timer(&on, &worker, &streams[n], 0).await;
-        let answers = if decision == REFUSE { vec![queued(&streams[2], "sender")] } else { vec![] };
-        carry_out(&on, &worker, letter.queued.row.id, decision, &answers).await;
+        let answers =
+            if decision == DISCARD { vec![queued(&streams[2], "sender")] } else { vec![] };
+        carry_out(&on, &worker, letter.message.row.id, decision, &answers).await;
         let due = armed(&on, &streams[n]).await;
         if decision == REDRIVE {
             assert_eq!(due.len(), 1);
-            assert_eq!(Some(due[0].firing.arming), letter.arming);
-            assert_eq!((&*due[0].firing.id, due[0].attempts), ("t", 0));
-            assert_eq!(due[0].content, letter.queued.row.content);
-            assert_eq!(json(&due[0].metadata), json(&letter.queued.row.metadata));
+            assert_eq!(Some(due[0].timer.arming), letter.arming);
+            assert_eq!((&*due[0].timer.id, due[0].attempts), ("t", 0));
+            assert_eq!(due[0].content, letter.message.row.content);
+            assert_eq!(json(&due[0].metadata), json(&letter.message.row.metadata));
         } else {
             assert_eq!(due, []);
             assert_eq!(on.waiting(&queue(0)).await.len(), 1, "the answer");
@@ -377,7 +388,7 @@ pub(super) async fn timers_are_parked_and_due_again(on: Subject) {
     }
 }
 
-pub(super) async fn parked_timers_go_as_armed_ones_do(on: Subject) {
+pub(super) async fn parked_timers_go_as_armed_ones_do(on: StoreUnderTest) {
     let worker = on.worker("timers", 0).await;
     let streams = on.streams_of(0, "thing", 5);
     let mut parked = Vec::new();
@@ -390,7 +401,7 @@ pub(super) async fn parked_timers_go_as_armed_ones_do(on: Subject) {
     cancelling.timers = vec![TimerChange::Cancel { id: "t".to_owned() }];
     on.commit(&cancelling).await;
     let mut finishing = append(&streams[2], 1, 1);
-    finishing.clears_timers = true;
+    finishing.cancels_timers = true;
     on.commit(&finishing).await;
     let closing = on.store.close_stream(&streams[3], Version::new(1), EventId(fresh_id()));
     closing.await.expect("it is closed");
@@ -399,16 +410,16 @@ pub(super) async fn parked_timers_go_as_armed_ones_do(on: Subject) {
     on.commit(&other).await;
 
     for letter in &parked[..4] {
-        let stream = &letter.queued.stream;
-        assert!(!decide(&on, letter.queued.row.id, REDRIVE).await, "that of {stream} is gone");
+        let stream = &letter.message.sender;
+        assert!(!decide(&on, letter.message.row.id, REDRIVE).await, "that of {stream} is gone");
     }
-    let left: Vec<_> = on.dead_letters(9).await.into_iter().map(|l| l.queued.stream).collect();
+    let left: Vec<_> = on.dead_letters(9).await.into_iter().map(|l| l.message.sender).collect();
     assert_eq!(left, streams[4..], "another timer's change leaves it alone");
     let due = armed(&on, &streams[0]).await;
-    assert_eq!(due.iter().map(|due| due.firing.clone()).collect::<Vec<_>>(), [firing_of(&anew)]);
+    assert_eq!(due.iter().map(|due| due.timer.clone()).collect::<Vec<_>>(), [firing_of(&anew)]);
 }
 
-pub(super) async fn erasing_takes_content_of_all_that_waits(on: Subject) {
+pub(super) async fn erasing_takes_content_of_all_that_waits(on: StoreUnderTest) {
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     for partition in 0..on.partitions() {
         let worker = on.worker("work", partition).await;
@@ -421,22 +432,22 @@ pub(super) async fn erasing_takes_content_of_all_that_waits(on: Subject) {
     on.store.erase_stream(&thing).await.expect("it is erased");
     let mut seen = Vec::new();
     for partition in 0..on.partitions() {
-        seen.extend(on.waiting(&queue(partition)).await.into_iter().map(|row| row.queued));
+        seen.extend(on.waiting(&queue(partition)).await.into_iter().map(|row| row.message));
     }
     for letter in on.dead_letters(9).await {
         let error = letter.error.unwrap_or_default();
-        assert_eq!(error.contains('7'), letter.queued.stream == other, "{error}");
-        seen.push(letter.queued);
+        assert_eq!(error.contains('7'), letter.message.sender == other, "{error}");
+        seen.push(letter.message);
     }
     assert_eq!(seen.len(), 4 * usize::from(on.partitions()));
     for queued in seen {
-        let is_erased = queued.stream == thing;
+        let is_erased = queued.sender == thing;
         assert_eq!(queued.row.content.bytes.is_empty(), is_erased, "{queued:?}");
         assert_eq!(queued.row.metadata.contains("user"), !is_erased, "{queued:?}");
     }
 }
 
-pub(super) async fn one_that_is_parked_twice_is_one(on: Subject) {
+pub(super) async fn one_that_is_parked_twice_is_one(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
     // Queued twice, as when an answer was lost and there is no checkpoint.
@@ -449,7 +460,7 @@ pub(super) async fn one_that_is_parked_twice_is_one(on: Subject) {
     assert_eq!(letter_ids(&letters), ids(&rows), "the same message, which the inbox absorbs");
     carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
     let again = on.waiting(&queue(0)).await;
-    assert_eq!(ids(again.iter().map(|row| &row.queued)), ids(&rows));
-    assert!(again.iter().zip(&waiting).all(|(row, first)| row.place == first.place));
+    assert_eq!(ids(again.iter().map(|row| &row.message)), ids(&rows));
+    assert!(again.iter().zip(&waiting).all(|(row, first)| row.position == first.position));
     assert!(on.settle_one(&worker, &again[0], QueueChange::Done(Vec::new())).await);
 }

@@ -2,25 +2,25 @@
 
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
-    Append, EventId, EventStore as _, ExpectedVersion, Fingerprint, MAX_PAYLOAD_BYTES,
-    RecordedEvent, StoreError, StoredContent, StreamId, Verdict, Version,
+    Append, AppendOutcome, EventId, EventStore as _, ExpectedVersion, Fingerprint,
+    MAX_PAYLOAD_BYTES, StoreError, StoredContent, StoredEvent, StreamId, Version,
 };
 
 use super::make::{append, content, events, exact, fresh_id, mark, snapshot, stream};
-use super::subject::{Subject, committed, moved_on};
+use super::subject::{StoreUnderTest, committed, moved_on};
 use super::workers::{queue, queued};
 
-async fn erase(on: &Subject, stream: &StreamId) -> u64 {
+async fn erase(on: &StoreUnderTest, stream: &StreamId) -> u64 {
     on.store.erase_stream(stream).await.expect("the stream is erased")
 }
 
-async fn close(on: &Subject, stream: &StreamId, expected: u64) -> Verdict {
+async fn close(on: &StoreUnderTest, stream: &StreamId, expected: u64) -> AppendOutcome {
     let closing = on.store.close_stream(stream, Version::new(expected), EventId(fresh_id()));
     closing.await.expect("the store is available")
 }
 
 /// What an erasure has appended.
-async fn assert_told(on: &Subject, stream: &StreamId, version: u64) {
+async fn assert_told(on: &StoreUnderTest, stream: &StreamId, version: u64) {
     let told = on.events(stream).await.pop().expect("the stream has events");
     assert_eq!((told.version, &told.content), (Version::new(version), &StoredContent::Erased));
     assert_eq!(told.metadata, "");
@@ -29,17 +29,17 @@ async fn assert_told(on: &Subject, stream: &StreamId, version: u64) {
 }
 
 /// What an event must have become.
-fn erased(event: &RecordedEvent) -> RecordedEvent {
-    RecordedEvent { content: StoredContent::Erased, metadata: String::new(), ..event.clone() }
+fn erased(event: &StoredEvent) -> StoredEvent {
+    StoredEvent { content: StoredContent::Erased, metadata: String::new(), ..event.clone() }
 }
 
-async fn assert_log_agrees(on: &Subject, stream: &StreamId) {
+async fn assert_log_agrees(on: &StoreUnderTest, stream: &StreamId) {
     let log = on.partition(on.log().partition_of(stream)).await;
     let of_stream: Vec<_> = log.into_iter().filter(|event| event.stream == *stream).collect();
     assert_eq!(of_stream, on.events(stream).await, "the log and the load agree");
 }
 
-pub(super) async fn overwrites_content_and_nothing_else(on: Subject) {
+pub(super) async fn overwrites_content_and_nothing_else(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
@@ -51,10 +51,10 @@ pub(super) async fn overwrites_content_and_nothing_else(on: Subject) {
     assert_log_agrees(&on, &thing).await;
 }
 
-pub(super) async fn takes_snapshots_and_answers_along(on: Subject) {
+pub(super) async fn takes_snapshots_and_answers_along(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let mark = mark(0, 2);
-    on.commit(&append(&thing, 0, 2).with_marks(vec![mark.clone()])).await;
+    on.commit(&append(&thing, 0, 2).with_inbox(vec![mark.clone()])).await;
     let stood = on.mark(&thing, mark.message_id).await.expect("the mark stands");
     for print in [1, 2].map(Fingerprint) {
         on.save(&thing, &snapshot(2, print)).await;
@@ -66,7 +66,7 @@ pub(super) async fn takes_snapshots_and_answers_along(on: Subject) {
         assert_eq!((found, events.len()), (None, 3));
     }
     let stands = on.mark(&thing, mark.message_id).await.expect("the mark outlives its answer");
-    assert_eq!(stands.answer, b"");
+    assert_eq!(stands.outcome, b"");
     assert_eq!((stands.receipt, stands.digest), (stood.receipt, stood.digest));
     let print = Fingerprint(1);
     for version in [2, 3] {
@@ -78,7 +78,7 @@ pub(super) async fn takes_snapshots_and_answers_along(on: Subject) {
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(4, print)), "it is a later one");
 }
 
-pub(super) async fn is_asked_again_without_effect(on: Subject) {
+pub(super) async fn is_asked_again_without_effect(on: StoreUnderTest) {
     let thing = stream("thing-1");
     assert_eq!(erase(&on, &thing).await, 0, "there is nothing yet");
     on.commit(&append(&thing, 0, 2)).await;
@@ -87,7 +87,7 @@ pub(super) async fn is_asked_again_without_effect(on: Subject) {
     assert_eq!(on.events(&thing).await.len(), 3, "there is nothing to tell");
 }
 
-pub(super) async fn followers_are_told(on: Subject) {
+pub(super) async fn followers_are_told(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let other = on.another_process().await;
     on.commit(&append(&thing, 0, 2)).await;
@@ -113,15 +113,15 @@ pub(super) async fn followers_are_told(on: Subject) {
     }
 }
 
-pub(super) async fn whoever_was_before_it_loses_on_version(on: Subject) {
+pub(super) async fn whoever_was_before_it_loses_on_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     erase(&on, &thing).await;
     let verdict = on.append(&append(&thing, 2, 1)).await;
-    assert_eq!(verdict, Verdict::Conflict { actual: Version::new(3) });
+    assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(3) });
 }
 
-pub(super) async fn leaves_other_streams_alone(on: Subject) {
+pub(super) async fn leaves_other_streams_alone(on: StoreUnderTest) {
     let print = Fingerprint(1);
     let streams = on.streams_of(0, "thing", 3);
     for stream in &streams {
@@ -135,19 +135,19 @@ pub(super) async fn leaves_other_streams_alone(on: Subject) {
 }
 
 /// Senders in other services have no events here.
-pub(super) async fn a_sender_without_events_is_erased_from_the_queues(on: Subject) {
+pub(super) async fn a_sender_without_events_is_erased_from_the_queues(on: StoreUnderTest) {
     let sender = stream("bus_00000000000000000000000000000001-thing-1");
     let rows = [queued(&sender, "a"), queued(&stream("thing-1"), "a")];
     on.enqueue(0, &rows).await;
     assert_eq!(erase(&on, &sender).await, 0);
     let waiting = on.waiting(&queue(0)).await;
-    let contents: Vec<_> = waiting.iter().map(|row| &row.queued.row.content).collect();
+    let contents: Vec<_> = waiting.iter().map(|row| &row.message.row.content).collect();
     assert_eq!((waiting.len(), &*contents[0].name, contents[0].bytes.len()), (2, ERASED, 0));
     assert_eq!(*contents[1], rows[1].row.content);
     assert!(on.events(&sender).await.is_empty());
 }
 
-pub(super) async fn a_stream_goes_on_after_it(on: Subject) {
+pub(super) async fn a_stream_goes_on_after_it(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     erase(&on, &thing).await;
@@ -159,15 +159,15 @@ pub(super) async fn a_stream_goes_on_after_it(on: Subject) {
     assert_told(&on, &thing, 5).await;
 }
 
-pub(super) async fn an_erased_append_is_not_appended_again(on: Subject) {
+pub(super) async fn an_erased_append_is_not_appended_again(on: StoreUnderTest) {
     let (plain, marked) = (stream("thing-1"), stream("thing-2"));
     let first = append(&plain, 0, 2);
     let verdict = on.append(&first).await;
     erase(&on, &plain).await;
     assert_eq!(on.append(&first).await, moved_on(&verdict, 3), "event ids outlive their content");
 
-    let first = append(&marked, 0, 2).with_marks(vec![mark(0, 1), mark(1, 1)]);
-    let without = Append::new(marked.clone(), exact(2)).with_marks(vec![mark(0, 0)]);
+    let first = append(&marked, 0, 2).with_inbox(vec![mark(0, 1), mark(1, 1)]);
+    let without = Append::new(marked.clone(), exact(2)).with_inbox(vec![mark(0, 0)]);
     let verdict = on.append(&first).await;
     on.commit(&without).await;
     erase(&on, &marked).await;
@@ -176,12 +176,12 @@ pub(super) async fn an_erased_append_is_not_appended_again(on: Subject) {
     assert_eq!(on.append(&any).await, moved_on(&verdict, 3));
     for unproven in [without, Append { events: events(2), ..first }] {
         let again = on.append(&unproven).await;
-        assert!(matches!(again, Verdict::Duplicate(_)), "no event id tells: {again:?}");
+        assert!(matches!(again, AppendOutcome::Duplicate(_)), "no event id tells: {again:?}");
     }
     assert_eq!(on.events(&marked).await.len(), 3);
 }
 
-pub(super) async fn closing_ends_a_stream(on: Subject) {
+pub(super) async fn closing_ends_a_stream(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     let id = EventId(fresh_id());
@@ -196,13 +196,17 @@ pub(super) async fn closing_ends_a_stream(on: Subject) {
     for expected in [ExpectedVersion::Any, ExpectedVersion::Exists, ExpectedVersion::Exact(version)]
     {
         let more = Append::new(thing.clone(), expected).with_events(events(1));
-        assert_eq!(on.append(&more).await, Verdict::Closed);
+        assert_eq!(on.append(&more).await, AppendOutcome::Closed);
     }
-    assert_eq!(on.append(&append(&thing, 0, 1)).await, Verdict::Closed, "before any conflict");
+    assert_eq!(
+        on.append(&append(&thing, 0, 1)).await,
+        AppendOutcome::Closed,
+        "before any conflict"
+    );
     assert_eq!(on.events(&thing).await.len(), 3);
 }
 
-pub(super) async fn closing_again_is_committed(on: Subject) {
+pub(super) async fn closing_again_is_committed(on: StoreUnderTest) {
     let (thing, empty) = (stream("thing-1"), stream("thing-2"));
     on.commit(&append(&thing, 0, 2)).await;
     let first = close(&on, &thing, 2).await;
@@ -213,30 +217,30 @@ pub(super) async fn closing_again_is_committed(on: Subject) {
     assert_eq!(committed(&close(&on, &empty, 0).await).0, Version::new(1));
 }
 
-pub(super) async fn closing_checks_the_version(on: Subject) {
+pub(super) async fn closing_checks_the_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     for expected in [0, 1, 3] {
         let verdict = close(&on, &thing, expected).await;
-        assert_eq!(verdict, Verdict::Conflict { actual: Version::new(2) });
+        assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(2) });
     }
     on.commit(&append(&thing, 2, 1)).await;
 }
 
-pub(super) async fn closing_refuses_even_an_append_without_events(on: Subject) {
+pub(super) async fn closing_refuses_even_an_append_without_events(on: StoreUnderTest) {
     let thing = stream("thing-1");
     close(&on, &thing, 0).await;
     let check = Append::new(thing.clone(), ExpectedVersion::Any);
-    assert_eq!(on.append(&check).await, Verdict::Closed);
+    assert_eq!(on.append(&check).await, AppendOutcome::Closed);
     let mark = mark(0, 0);
-    assert_eq!(on.append(&check.with_marks(vec![mark.clone()])).await, Verdict::Closed);
+    assert_eq!(on.append(&check.with_inbox(vec![mark.clone()])).await, AppendOutcome::Closed);
     assert_eq!(on.mark(&thing, mark.message_id).await, None);
 }
 
-pub(super) async fn a_closed_stream_recognises_earlier_appends(on: Subject) {
+pub(super) async fn a_closed_stream_recognises_earlier_appends(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let appends =
-        [append(&thing, 0, 2), append(&thing, 2, 1).with_marks(vec![mark(0, 1), mark(1, 0)])];
+        [append(&thing, 0, 2), append(&thing, 2, 1).with_inbox(vec![mark(0, 1), mark(1, 0)])];
     let mut verdicts = Vec::new();
     for append in &appends {
         verdicts.push(on.append(append).await);
@@ -247,19 +251,19 @@ pub(super) async fn a_closed_stream_recognises_earlier_appends(on: Subject) {
     }
 }
 
-pub(super) async fn erasing_keeps_a_stream_closed(on: Subject) {
+pub(super) async fn erasing_keeps_a_stream_closed(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     close(&on, &thing, 2).await;
     assert_eq!(erase(&on, &thing).await, 2, "the end of the stream has no content to erase");
     let names: Vec<_> = on.events(&thing).await.iter().map(|e| e.name().to_owned()).collect();
     assert_eq!(names, [ERASED, ERASED, CLOSED]);
-    assert_eq!(on.append(&append(&thing, 3, 1)).await, Verdict::Closed);
+    assert_eq!(on.append(&append(&thing, 3, 1)).await, AppendOutcome::Closed);
     on.save(&thing, &snapshot(3, Fingerprint(1))).await;
     assert_eq!(on.snapshot(&thing, Fingerprint(1)).await, None, "of what was before the end");
 }
 
-pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
+pub(super) async fn overriding_replaces_what_is_read(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
@@ -288,7 +292,7 @@ pub(super) async fn overriding_replaces_what_is_read(on: Subject) {
     }
 }
 
-pub(super) async fn overriding_needs_content_to_replace(on: Subject) {
+pub(super) async fn overriding_needs_content_to_replace(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let refuse = async |version: u64, size: usize, why: &str| {
         let replacement = content(vec![1; size]);
@@ -307,7 +311,7 @@ pub(super) async fn overriding_needs_content_to_replace(on: Subject) {
     refuse(4, 1, "the end of a stream has no content").await;
 }
 
-pub(super) async fn erasing_takes_overrides_along(on: Subject) {
+pub(super) async fn erasing_takes_overrides_along(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     let before = on.events(&thing).await;

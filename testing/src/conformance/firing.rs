@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Due, EventId, EventStore as _, ExpectedVersion, Firing, MessageId, NewTimer, StreamId,
-    TimerChange, Verdict, Version,
+    Append, AppendOutcome, ArmedTimer, Due, EventId, EventStore as _, ExpectedVersion, MessageId,
+    NewTimer, StreamId, TimerChange, Version,
 };
 
 use super::chance::joined;
 use super::make::{append, content, fresh_id, mark, metadata, stream};
-use super::subject::{Subject, committed, duplicates, moved_on};
+use super::subject::{StoreUnderTest, committed, duplicates, moved_on};
 use super::workers::{HOUR, armed, queue, row, timers_of};
 
 pub(super) fn timer(id: &str, due: Due) -> NewTimer {
@@ -33,24 +33,24 @@ pub(super) fn arming(stream: &StreamId, version: u64, timers: &[&NewTimer]) -> A
     append
 }
 
-pub(super) fn firing_of(timer: &NewTimer) -> Firing {
-    Firing { id: timer.id.clone(), arming: timer.arming }
+pub(super) fn firing_of(timer: &NewTimer) -> ArmedTimer {
+    ArmedTimer { id: timer.id.clone(), arming: timer.arming }
 }
 
 /// An append of one event that fires timers, as the message of a mark.
 fn firing(stream: &StreamId, version: u64, timers: &[&NewTimer]) -> Append {
-    let mut append = append(stream, version, 1).with_marks(vec![mark(0, 1)]);
-    append.fires = timers.iter().map(|timer| firing_of(timer)).collect();
+    let mut append = append(stream, version, 1).with_inbox(vec![mark(0, 1)]);
+    append.fired_timers = timers.iter().map(|timer| firing_of(timer)).collect();
     append
 }
 
 /// The armings of what is armed of a stream, in order of ids.
-async fn assert_armed(on: &Subject, stream: &StreamId, expected: &[&NewTimer]) {
-    let found: Vec<_> = armed(on, stream).await.into_iter().map(|due| due.firing).collect();
+async fn assert_armed(on: &StoreUnderTest, stream: &StreamId, expected: &[&NewTimer]) {
+    let found: Vec<_> = armed(on, stream).await.into_iter().map(|due| due.timer).collect();
     assert_eq!(found, expected.iter().map(|timer| firing_of(timer)).collect::<Vec<_>>());
 }
 
-pub(super) async fn takes_exactly_its_arming(on: Subject) {
+pub(super) async fn takes_exactly_its_arming(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let timers = ["a", "b", "c"].map(at_once);
     let others = ["a", "b"].map(at_once);
@@ -65,22 +65,22 @@ pub(super) async fn takes_exactly_its_arming(on: Subject) {
     assert_eq!(on.events(&streams[0]).await.len(), 3);
 }
 
-pub(super) async fn works_before_the_deadline_and_without_events(on: Subject) {
+pub(super) async fn works_before_the_deadline_and_without_events(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timer = timer("t", Due::After(HOUR));
     on.commit(&arming(&thing, 0, &[&timer])).await;
     assert!(on.due(&[timers_of(&on, &thing)], 9).await.next.is_some());
     let mut refusal = Append::new(thing.clone(), ExpectedVersion::Any);
-    refusal.fires = vec![firing_of(&timer)];
+    refusal.fired_timers = vec![firing_of(&timer)];
     on.refuse(&refusal, "a firing without a mark").await;
-    let refusal = refusal.with_marks(vec![mark(0, 0)]);
+    let refusal = refusal.with_inbox(vec![mark(0, 0)]);
     let verdict = on.append(&refusal).await;
     assert_eq!(committed(&verdict), (Version::new(1), None));
     assert_eq!(on.due(&[timers_of(&on, &thing)], 9).await.next, None, "nothing is armed");
     assert_eq!(on.append(&refusal).await, verdict, "sent again");
 }
 
-pub(super) async fn what_it_arms_under_the_same_id_stays(on: Subject) {
+pub(super) async fn what_it_arms_under_the_same_id_stays(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let (first, second, third) = (at_once("t"), at_once("t"), at_once("u"));
     on.commit(&arming(&thing, 0, &[&first])).await;
@@ -97,7 +97,7 @@ pub(super) async fn what_it_arms_under_the_same_id_stays(on: Subject) {
     assert_armed(&on, &thing, &[]).await;
 }
 
-pub(super) async fn of_a_timer_that_is_not_armed_so_is_void(on: Subject) {
+pub(super) async fn of_a_timer_that_is_not_armed_so_is_void(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timers = ["replaced", "cancelled", "kept", "fired"].map(at_once);
     let replacing = at_once("replaced");
@@ -121,42 +121,45 @@ pub(super) async fn of_a_timer_that_is_not_armed_so_is_void(on: Subject) {
             (vec![replaced, kept, fired, &unknown, cancelled], vec![0, 2, 3, 4]),
         ] {
             let verdict = on.append(&firing(&thing, version, &fires)).await;
-            assert_eq!(verdict, Verdict::Void(void), "expecting version {version}");
+            assert_eq!(verdict, AppendOutcome::StaleTimers(void), "expecting version {version}");
         }
     }
-    let conflict = Verdict::Conflict { actual: Version::new(3) };
+    let conflict = AppendOutcome::Conflict { actual: Version::new(3) };
     assert_eq!(on.append(&firing(&thing, 0, &[kept])).await, conflict, "it is armed so");
     assert_armed(&on, &thing, &[kept, &replacing]).await;
     on.commit(&firing(&thing, 3, &[&replacing, kept])).await;
     assert_armed(&on, &thing, &[]).await;
 }
 
-pub(super) async fn of_another_stream_is_void(on: Subject) {
+pub(super) async fn of_another_stream_is_void(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let timer = at_once("t");
     on.commit(&arming(&streams[0], 0, &[&timer])).await;
-    assert_eq!(on.append(&firing(&streams[1], 0, &[&timer])).await, Verdict::Void(vec![0]));
+    assert_eq!(
+        on.append(&firing(&streams[1], 0, &[&timer])).await,
+        AppendOutcome::StaleTimers(vec![0])
+    );
     assert_armed(&on, &streams[0], &[&timer]).await;
 }
 
-pub(super) async fn duplicates_and_ends_come_before_void(on: Subject) {
+pub(super) async fn duplicates_and_ends_come_before_void(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timer = at_once("t");
     on.commit(&arming(&thing, 0, &[&timer])).await;
     let first = firing(&thing, 1, &[&timer]);
     on.commit(&first).await;
     let mut decided_again = firing(&thing, 2, &[&timer]);
-    decided_again.marks.clone_from(&first.marks);
+    decided_again.inbox.clone_from(&first.inbox);
     let standing = duplicates(on.append(&decided_again).await);
-    assert_eq!(standing[0].message_id, first.marks[0].message_id);
+    assert_eq!(standing[0].message_id, first.inbox[0].message_id);
     let closing = EventId(fresh_id());
     on.store.close_stream(&thing, Version::new(2), closing).await.expect("it is closed");
-    assert_eq!(on.append(&firing(&thing, 3, &[&timer])).await, Verdict::Closed);
+    assert_eq!(on.append(&firing(&thing, 3, &[&timer])).await, AppendOutcome::Closed);
     let verdict = on.append(&first).await;
     assert_eq!(committed(&verdict).0, Version::new(2), "it was committed earlier");
 }
 
-pub(super) async fn sent_again_it_is_committed(on: Subject) {
+pub(super) async fn sent_again_it_is_committed(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let there = on.another_process().await;
     let timer = at_once("t");
@@ -174,7 +177,7 @@ pub(super) async fn sent_again_it_is_committed(on: Subject) {
     assert_armed(&on, &thing, &[&anew]).await;
 }
 
-pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: Subject) {
+pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 4);
     let timers = ["a", "b", "c", "d"].map(at_once);
     for (stream, timer) in streams.iter().zip(&timers) {
@@ -184,28 +187,28 @@ pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: Subj
     let mut void = firing(&streams[1], 1, &[&timers[1], &timers[0]]);
     void.outbox = vec![row("a")];
     void.timers = vec![TimerChange::Arm(anew.clone()), TimerChange::Cancel { id: "b".to_owned() }];
-    void.clears_timers = true;
+    void.cancels_timers = true;
     let mut sound = firing(&streams[0], 1, &[&timers[0]]);
     sound.outbox = vec![row("b")];
     let batch =
         [sound, void.clone(), append(&streams[2], 1, 2), firing(&streams[3], 1, &[&timers[3]])];
     let verdicts = on.batch(0, &batch).await;
     assert_eq!(committed(&verdicts[0]).0, Version::new(2));
-    assert_eq!(verdicts[1], Verdict::Void(vec![1]));
+    assert_eq!(verdicts[1], AppendOutcome::StaleTimers(vec![1]));
     assert_eq!(committed(&verdicts[2]).0, Version::new(3));
     assert_eq!(committed(&verdicts[3]).0, Version::new(2));
     assert_eq!(on.events(&streams[1]).await.len(), 1);
-    assert_eq!(on.mark(&streams[1], void.marks[0].message_id).await, None);
+    assert_eq!(on.mark(&streams[1], void.inbox[0].message_id).await, None);
     assert_armed(&on, &streams[0], &[]).await;
     assert_armed(&on, &streams[1], &[&timers[1]]).await;
     assert_armed(&on, &streams[2], &[&timers[2]]).await;
     assert_armed(&on, &streams[3], &[]).await;
     let waiting = on.waiting(&queue(0)).await;
     assert_eq!(waiting.len(), 1, "the effect of what was committed");
-    assert_eq!(waiting[0].queued.row.id, batch[0].outbox[0].id);
+    assert_eq!(waiting[0].message.row.id, batch[0].outbox[0].id);
 }
 
-pub(super) async fn of_two_at_once_one_takes_effect(on: Subject) {
+pub(super) async fn of_two_at_once_one_takes_effect(on: StoreUnderTest) {
     let there = on.another_process().await;
     for round in 0..12 {
         let thing = stream(&format!("thing-{round}"));
@@ -221,9 +224,11 @@ pub(super) async fn of_two_at_once_one_takes_effect(on: Subject) {
         for firing in firings {
             verdicts.push(joined(firing).await);
         }
-        let fired = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Committed { .. }));
+        let fired =
+            verdicts.iter().filter(|verdict| matches!(verdict, AppendOutcome::Committed { .. }));
         assert_eq!(fired.count(), 1, "{verdicts:?}");
-        let void = verdicts.iter().filter(|verdict| **verdict == Verdict::Void(vec![0]));
+        let void =
+            verdicts.iter().filter(|verdict| **verdict == AppendOutcome::StaleTimers(vec![0]));
         assert_eq!(void.count(), 3, "{verdicts:?}");
         assert_eq!(on.events(&thing).await.len(), 2);
     }

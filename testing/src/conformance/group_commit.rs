@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, MAX_PAYLOAD_BYTES, SharedEventStore, StoreError, Verdict, Version,
+    Append, AppendOutcome, MAX_PAYLOAD_BYTES, SharedEventStore, StoreError, Version,
 };
 use composable_rust_runtime::GroupCommit;
 use futures_util::future::join_all;
@@ -11,20 +11,20 @@ use rand::Rng as _;
 
 use super::chance::{self, joined};
 use super::make::{append, content, mark, stream};
-use super::subject::{Subject, committed, duplicates};
+use super::subject::{StoreUnderTest, committed, duplicates};
 use crate::{Fault, FaultyEventStore};
 
-async fn appended(writers: &GroupCommit, append: &Append) -> Verdict {
+async fn appended(writers: &GroupCommit, append: &Append) -> AppendOutcome {
     writers.append(append.clone()).await.expect("the append is valid and the store available")
 }
 
 /// The writers over a store that fails when it is told to.
-fn over_faults(on: &Subject) -> (GroupCommit, FaultyEventStore<SharedEventStore>) {
+fn over_faults(on: &StoreUnderTest) -> (GroupCommit, FaultyEventStore<SharedEventStore>) {
     let faulty = FaultyEventStore::new(on.store.clone());
     (GroupCommit::new(SharedEventStore::new(faulty.clone())), faulty)
 }
 
-pub(super) async fn what_waits_together_is_committed_together(on: Subject) {
+pub(super) async fn what_waits_together_is_committed_together(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
     // While the first batch of a partition takes its time, the others gather.
     faulty.next_appends([Fault::Delay(Duration::from_millis(50)); 3]);
@@ -42,7 +42,7 @@ pub(super) async fn what_waits_together_is_committed_together(on: Subject) {
     assert!(batches < 60, "60 appends went in {batches} batches");
 }
 
-pub(super) async fn appends_to_one_stream_keep_their_order(on: Subject) {
+pub(super) async fn appends_to_one_stream_keep_their_order(on: StoreUnderTest) {
     let writers = GroupCommit::new(on.store.clone());
     let thing = stream("thing-1");
     let appends: Vec<_> = (0..20).map(|version| append(&thing, version, 1)).collect();
@@ -53,24 +53,24 @@ pub(super) async fn appends_to_one_stream_keep_their_order(on: Subject) {
     assert_eq!(on.events(&thing).await.len(), 20);
 }
 
-pub(super) async fn losers_leave_their_neighbours_alone(on: Subject) {
+pub(super) async fn losers_leave_their_neighbours_alone(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
     let streams = on.streams_of(0, "thing", 12);
     let handled = mark(0, 1);
     for stream in &streams[..4] {
-        on.commit(&append(stream, 0, 1).with_marks(vec![handled.clone()])).await;
+        on.commit(&append(stream, 0, 1).with_inbox(vec![handled.clone()])).await;
     }
     let first = on.streams_of(0, "first", 1).remove(0);
     faulty.next_appends([Fault::Delay(Duration::from_millis(20))]);
     let mut appends = vec![append(&first, 0, 1)];
     appends.extend(streams[..2].iter().map(|stream| append(stream, 0, 1)));
-    let again = |stream| append(stream, 1, 1).with_marks(vec![handled.clone()]);
+    let again = |stream| append(stream, 1, 1).with_inbox(vec![handled.clone()]);
     appends.extend(streams[2..4].iter().map(again));
     appends.extend(streams[4..].iter().map(|stream| append(stream, 0, 1)));
     let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
     for (n, verdict) in verdicts.into_iter().enumerate() {
         match n {
-            1 | 2 => assert_eq!(verdict, Verdict::Conflict { actual: Version::new(1) }),
+            1 | 2 => assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(1) }),
             3 | 4 => assert_eq!(duplicates(verdict)[0].message_id, handled.message_id),
             _ => assert_eq!(committed(&verdict).0, Version::new(1)),
         }
@@ -78,7 +78,7 @@ pub(super) async fn losers_leave_their_neighbours_alone(on: Subject) {
     assert_eq!(on.partition(0).await.len(), 4 + 1 + 8);
 }
 
-pub(super) async fn the_guilty_fails_alone(on: Subject) {
+pub(super) async fn the_guilty_fails_alone(on: StoreUnderTest) {
     let writers = GroupCommit::new(on.store.clone());
     let streams = on.streams_of(0, "thing", 6);
     let mut appends: Vec<_> = streams.iter().map(|stream| append(stream, 0, 1)).collect();
@@ -95,7 +95,7 @@ pub(super) async fn the_guilty_fails_alone(on: Subject) {
     assert_eq!(on.whole_log().await.len(), 4);
 }
 
-pub(super) async fn two_processes_all_get_through(on: Subject) {
+pub(super) async fn two_processes_all_get_through(on: StoreUnderTest) {
     let there = on.another_process().await;
     let processes = [on.store.clone(), there.store.clone()].map(GroupCommit::new);
     let writers: Vec<_> = (0..8)
@@ -108,7 +108,7 @@ pub(super) async fn two_processes_all_get_through(on: Subject) {
                     committed(&appended(&writers, &append(&own, version, 1)).await);
                     loop {
                         match appended(&writers, &append(&shared, at, 1)).await {
-                            Verdict::Conflict { actual } => at = actual.get(),
+                            AppendOutcome::Conflict { actual } => at = actual.get(),
                             verdict => break at = committed(&verdict).0.get(),
                         }
                     }
@@ -123,7 +123,7 @@ pub(super) async fn two_processes_all_get_through(on: Subject) {
     assert_eq!(on.whole_log().await.len(), 96);
 }
 
-pub(super) async fn lost_answers_are_asked_for_again(on: Subject) {
+pub(super) async fn lost_answers_are_asked_for_again(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
     faulty.next_appends([
         Fault::FailAfter,
@@ -134,7 +134,7 @@ pub(super) async fn lost_answers_are_asked_for_again(on: Subject) {
         Fault::FailAfter,
     ]);
     for n in 0..4 {
-        let marked = |n| append(&stream(&format!("thing-{n}")), 0, 2).with_marks(vec![mark(0, 2)]);
+        let marked = |n| append(&stream(&format!("thing-{n}")), 0, 2).with_inbox(vec![mark(0, 2)]);
         let appends: Vec<_> = (n * 4..n * 4 + 4).map(marked).collect();
         let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
         for (append, verdict) in appends.iter().zip(&verdicts) {
@@ -146,13 +146,13 @@ pub(super) async fn lost_answers_are_asked_for_again(on: Subject) {
     assert_eq!(on.whole_log().await.len(), 32);
 }
 
-pub(super) async fn a_dropped_append_is_resolved(on: Subject) {
+pub(super) async fn a_dropped_append_is_resolved(on: StoreUnderTest) {
     let mut rng = chance::rng("group_commit::a_dropped_append_is_resolved", 0);
     let writers = GroupCommit::new(on.store.clone());
     let thing = stream("thing-1");
     for round in 0..25 {
         let next = append(&thing, round * 2, 2);
-        let next = if rng.random() { next.with_marks(vec![mark(0, 2)]) } else { next };
+        let next = if rng.random() { next.with_inbox(vec![mark(0, 2)]) } else { next };
         let task = {
             let (writers, next) = (writers.clone(), next.clone());
             tokio::spawn(async move { writers.append(next).await })

@@ -1,17 +1,17 @@
 //! Leases: one holder at a time, and an epoch for each holding.
 
-use composable_rust_core::{Lease, LeaseAction, LeaseRound, WorkQueues as _};
+use composable_rust_core::{Lease, LeaseAction, LeaseRequest, WorkQueues as _};
 
 use super::chance::joined;
 use super::make::fresh_id;
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, eventually};
 
 fn lease(worker: &str, partition: u16, epoch: u64) -> Lease {
     Lease { worker: worker.to_owned(), partition, epoch }
 }
 
-pub(super) async fn a_free_one_is_claimed_once(on: Subject) {
+pub(super) async fn a_free_one_is_claimed_once(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert_eq!(on.lease("work", 0).await, None, "it was never held");
     assert!(!on.change(one, &lease("work", 0, 1), LeaseAction::Claim, HOUR).await);
@@ -29,7 +29,7 @@ pub(super) async fn a_free_one_is_claimed_once(on: Subject) {
     assert_eq!(on.lease("work/other", 0).await, None, "of one worker");
 }
 
-pub(super) async fn epochs_rise_with_every_claim(on: Subject) {
+pub(super) async fn epochs_rise_with_every_claim(on: StoreUnderTest) {
     for epoch in 0..5 {
         let holder = fresh_id();
         assert!(on.change(holder, &lease("work", 0, epoch), LeaseAction::Claim, HOUR).await);
@@ -42,10 +42,10 @@ pub(super) async fn epochs_rise_with_every_claim(on: Subject) {
     }
 }
 
-pub(super) async fn epochs_are_at_least_what_the_claimer_gives(on: Subject) {
+pub(super) async fn epochs_are_at_least_what_the_claimer_gives(on: StoreUnderTest) {
     let claim = async |holder, epoch, min_epoch| {
         let changes = vec![(lease("work", 0, epoch), LeaseAction::Claim)];
-        let round = LeaseRound { holder, workers: Vec::new(), ttl: SOON, min_epoch, changes };
+        let round = LeaseRequest { holder, workers: Vec::new(), ttl: SOON, min_epoch, changes };
         eventually("a free lease", || async { on.change_leases(&round).await == [true] }).await;
         on.lease("work", 0).await.map(|standing| standing.lease.epoch)
     };
@@ -54,7 +54,7 @@ pub(super) async fn epochs_are_at_least_what_the_claimer_gives(on: Subject) {
     assert_eq!(claim(fresh_id(), 1_001, 5_000).await, Some(5_000));
 }
 
-pub(super) async fn a_lapsed_one_changes_hands(on: Subject) {
+pub(super) async fn a_lapsed_one_changes_hands(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     eventually("the lease's end", || async {
@@ -73,7 +73,7 @@ pub(super) async fn a_lapsed_one_changes_hands(on: Subject) {
     assert!(on.change(other, &lease("work", 0, 2), LeaseAction::Renew, HOUR).await);
 }
 
-pub(super) async fn a_renewed_one_does_not_lapse(on: Subject) {
+pub(super) async fn a_renewed_one_does_not_lapse(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     let held = lease("work", 0, 1);
@@ -91,7 +91,7 @@ pub(super) async fn a_renewed_one_does_not_lapse(on: Subject) {
     assert!(!on.change(other, &held, LeaseAction::Claim, HOUR).await);
 }
 
-pub(super) async fn a_held_one_is_seized(on: Subject) {
+pub(super) async fn a_held_one_is_seized(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(other, &lease("new", 0, 0), LeaseAction::Seize, HOUR).await, "never held");
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
@@ -108,7 +108,7 @@ pub(super) async fn a_held_one_is_seized(on: Subject) {
     assert!(on.change(one, &lease("work", 0, 2), LeaseAction::Claim, HOUR).await);
 }
 
-pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
+pub(super) async fn each_change_succeeds_or_fails_alone(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     for (holder, worker) in [(one, "a"), (one, "b"), (other, "c")] {
         assert!(on.change(holder, &lease(worker, 0, 0), LeaseAction::Claim, HOUR).await);
@@ -123,7 +123,7 @@ pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
         (lease("f", 0, 0), LeaseAction::Renew),
     ];
     let workers = vec!["d".to_owned()];
-    let round = LeaseRound { holder: one, workers, ttl: HOUR, min_epoch: 0, changes };
+    let round = LeaseRequest { holder: one, workers, ttl: HOUR, min_epoch: 0, changes };
     let succeeded = on.change_leases(&round).await;
     assert_eq!(succeeded, [true, true, false, false, true, true, false]);
     let table = on.leases(&["a", "b", "c", "d", "e", "f"]).await;
@@ -131,7 +131,7 @@ pub(super) async fn each_change_succeeds_or_fails_alone(on: Subject) {
     assert_eq!(held, [("a", Some(one)), ("b", Some(one)), ("c", Some(other)), ("d", Some(one))]);
 }
 
-pub(super) async fn of_many_claimers_one_wins(on: Subject) {
+pub(super) async fn of_many_claimers_one_wins(on: StoreUnderTest) {
     let there = on.another_process().await;
     for epoch in 0..8 {
         let claims = [&on, &there, &on, &there, &on, &there].map(|process| {
@@ -154,7 +154,7 @@ pub(super) async fn of_many_claimers_one_wins(on: Subject) {
     }
 }
 
-pub(super) async fn a_pause_is_shown_to_all(on: Subject) {
+pub(super) async fn a_pause_is_shown_to_all(on: StoreUnderTest) {
     let one = fresh_id();
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
     for paused in [false, true, true, false] {
@@ -165,11 +165,11 @@ pub(super) async fn a_pause_is_shown_to_all(on: Subject) {
     }
 }
 
-pub(super) async fn members_are_announced_and_withdrawn(on: Subject) {
+pub(super) async fn members_are_announced_and_withdrawn(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     let announce = async |holder, workers: &[&str]| {
         let workers = workers.iter().map(|&worker| worker.to_owned()).collect();
-        on.change_leases(&LeaseRound {
+        on.change_leases(&LeaseRequest {
             holder,
             workers,
             ttl: HOUR,
@@ -193,7 +193,7 @@ pub(super) async fn members_are_announced_and_withdrawn(on: Subject) {
     assert_eq!(on.leases(&all).await.members, [member("c", one)]);
 }
 
-pub(super) async fn members_lapse(on: Subject) {
+pub(super) async fn members_lapse(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     assert!(on.change(other, &lease("more", 0, 0), LeaseAction::Claim, HOUR).await);
@@ -205,18 +205,18 @@ pub(super) async fn members_lapse(on: Subject) {
     .await;
 }
 
-pub(super) async fn come_in_order_of_workers_and_partitions(on: Subject) {
+pub(super) async fn come_in_order_of_workers_and_partitions(on: StoreUnderTest) {
     let holder = fresh_id();
     let free = |worker, partition| (lease(worker, partition, 0), LeaseAction::Claim);
     let partitions = (0..on.partitions()).rev();
     let changes: Vec<_> =
         partitions.flat_map(|p| ["b", "a/x", "c", "a"].map(|worker| free(worker, p))).collect();
-    let round = LeaseRound { holder, workers: Vec::new(), ttl: HOUR, min_epoch: 0, changes };
+    let round = LeaseRequest { holder, workers: Vec::new(), ttl: HOUR, min_epoch: 0, changes };
     assert!(on.change_leases(&round).await.iter().all(|claimed| *claimed));
     let workers = ["b", "nobody", "a", "a/x"];
     let found: Vec<_> = on.leases(&workers).await.leases.into_iter().map(|l| l.lease).collect();
     let held = |worker| (0..on.partitions()).map(move |partition| lease(worker, partition, 1));
     assert_eq!(found, ["a", "a/x", "b"].into_iter().flat_map(held).collect::<Vec<_>>());
     let nobody = on.store.load_leases(&[]).await.expect("the leases are read");
-    assert_eq!(nobody, composable_rust_core::LeaseTable::default());
+    assert_eq!(nobody, composable_rust_core::LeaseSnapshot::default());
 }

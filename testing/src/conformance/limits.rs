@@ -1,12 +1,12 @@
 //! Sizes and characters: what is kept, and what is refused before it can harm its neighbours.
 
 use composable_rust_core::{
-    Append, Encoded, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewEvent, NewMark, NewOutboxRow,
-    NewTimer, OutboxKind, StoreError, StoredContent, TimerChange,
+    Append, EncodedMessage, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewEvent, NewInboxEntry,
+    NewOutboxRow, NewTimer, OutboxKind, StoreError, StoredContent, TimerChange,
 };
 
 use super::make::{append, content, event, fresh_id, json, mark, metadata, stream};
-use super::subject::{Subject, committed};
+use super::subject::{StoreUnderTest, committed};
 
 fn one(event: NewEvent) -> Append {
     let mut append = append(&stream("thing-1"), 0, 0);
@@ -15,8 +15,8 @@ fn one(event: NewEvent) -> Append {
 }
 
 /// An append that stores an effect.
-pub(super) fn with_effect(content: Encoded) -> Append {
-    let mut append = append(&stream("thing-1"), 0, 1).with_marks(vec![mark(0, 1)]);
+pub(super) fn with_effect(content: EncodedMessage) -> Append {
+    let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![mark(0, 1)]);
     append.outbox.push(NewOutboxRow {
         id: fresh_id(),
         kind: OutboxKind::Dispatch,
@@ -29,11 +29,11 @@ pub(super) fn with_effect(content: Encoded) -> Append {
 }
 
 /// An append that arms a timer.
-pub(super) fn with_timer(id: &str, content: Encoded) -> Append {
-    let mut append = append(&stream("thing-1"), 0, 1).with_marks(vec![mark(0, 1)]);
+pub(super) fn with_timer(id: &str, content: EncodedMessage) -> Append {
+    let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![mark(0, 1)]);
     append.timers.push(TimerChange::Arm(NewTimer {
         id: id.to_owned(),
-        arming: (append.marks[0].message_id, 0),
+        arming: (append.inbox[0].message_id, 0),
         due: composable_rust_core::Due::After(std::time::Duration::from_secs(60)),
         content,
         metadata: metadata(),
@@ -46,7 +46,7 @@ fn json_of(bytes: usize) -> String {
     format!("{{\"user\":\"{}\"}}", "x".repeat(bytes - 11))
 }
 
-pub(super) async fn payloads_of_every_size_come_back(on: Subject) {
+pub(super) async fn payloads_of_every_size_come_back(on: StoreUnderTest) {
     for (n, size) in [0, 1, 2_000, 1024 * 1024, MAX_PAYLOAD_BYTES].into_iter().enumerate() {
         let thing = stream(&format!("thing-{n}"));
         let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
@@ -59,7 +59,7 @@ pub(super) async fn payloads_of_every_size_come_back(on: Subject) {
     }
 }
 
-pub(super) async fn metadata_at_the_limit_comes_back(on: Subject) {
+pub(super) async fn metadata_at_the_limit_comes_back(on: StoreUnderTest) {
     let mut event = event();
     event.metadata = json_of(MAX_METADATA_BYTES);
     assert_eq!(event.metadata.len(), MAX_METADATA_BYTES);
@@ -68,21 +68,21 @@ pub(super) async fn metadata_at_the_limit_comes_back(on: Subject) {
     assert_eq!(json(&stored.metadata), json(&event.metadata));
 }
 
-pub(super) async fn payloads_beyond_the_limit_are_refused(on: Subject) {
+pub(super) async fn payloads_beyond_the_limit_are_refused(on: StoreUnderTest) {
     let large = content(vec![0; MAX_PAYLOAD_BYTES + 1]);
     let event = NewEvent { content: large.clone(), ..event() };
     on.refuse(&one(event), "an event beyond the limit").await;
     on.refuse(&with_effect(large.clone()), "an effect beyond the limit").await;
     on.refuse(&with_timer("t", large.clone()), "a timer beyond the limit").await;
-    let mark = NewMark { answer: large.bytes, ..mark(0, 0) };
+    let mark = NewInboxEntry { outcome: large.bytes, ..mark(0, 0) };
     on.refuse(&one_with(mark), "an answer beyond the limit").await;
 }
 
-fn one_with(mark: NewMark) -> Append {
-    one(event()).with_marks(vec![mark])
+fn one_with(mark: NewInboxEntry) -> Append {
+    one(event()).with_inbox(vec![mark])
 }
 
-pub(super) async fn metadata_beyond_the_limit_is_refused(on: Subject) {
+pub(super) async fn metadata_beyond_the_limit_is_refused(on: StoreUnderTest) {
     let large = json_of(MAX_METADATA_BYTES + 1);
     on.refuse(&one(NewEvent { metadata: large.clone(), ..event() }), "an event's metadata").await;
     let mut effect = with_effect(content("x"));
@@ -95,16 +95,16 @@ pub(super) async fn metadata_beyond_the_limit_is_refused(on: Subject) {
     on.refuse(&timer, "a timer's metadata").await;
 }
 
-pub(super) async fn what_is_no_metadata_is_refused(on: Subject) {
+pub(super) async fn what_is_no_metadata_is_refused(on: StoreUnderTest) {
     for text in ["{", "nonsense", "{} {}", "{\"a\":1,}", "'a'"] {
         let event = NewEvent { metadata: text.to_owned(), ..event() };
         on.refuse(&one(event), "metadata that is not JSON").await;
     }
 }
 
-pub(super) async fn nul_characters_are_refused(on: Subject) {
-    let named = |name: &'static str| Encoded { name: name.into(), ..content("x") };
-    let coded = Encoded { codec: "ra\0w".into(), ..content("x") };
+pub(super) async fn nul_characters_are_refused(on: StoreUnderTest) {
+    let named = |name: &'static str| EncodedMessage { name: name.into(), ..content("x") };
+    let coded = EncodedMessage { codec: "ra\0w".into(), ..content("x") };
     on.refuse(&one(NewEvent { content: named("a\0b"), ..event() }), "NUL in a name").await;
     on.refuse(&one(NewEvent { content: coded, ..event() }), "NUL in a codec").await;
     for text in ["{\"user\":\"a\\u0000b\"}", "{\"user\":\"\\\\\\u0000\"}", "{\"user\":\"\0\"}"] {
@@ -127,36 +127,36 @@ pub(super) async fn nul_characters_are_refused(on: Subject) {
     on.refuse(&with_timer("t", named("\0")), "NUL in a timer's name").await;
 }
 
-pub(super) async fn nul_bytes_in_payloads_come_back(on: Subject) {
+pub(super) async fn nul_bytes_in_payloads_come_back(on: StoreUnderTest) {
     let bytes = b"\0a\0\xff\xfe\\x00\0".to_vec();
     let event = NewEvent { content: content(bytes.clone()), ..event() };
     // An escaped backslash before `u0000` is six ordinary characters.
     let event = NewEvent { metadata: "{\"user\":\"\\\\u0000\"}".to_owned(), ..event };
-    let mark = NewMark { answer: bytes, ..mark(0, 1) };
-    on.commit(&one(event.clone()).with_marks(vec![mark.clone()])).await;
+    let mark = NewInboxEntry { outcome: bytes, ..mark(0, 1) };
+    on.commit(&one(event.clone()).with_inbox(vec![mark.clone()])).await;
     let stored = on.events(&stream("thing-1")).await.remove(0);
     assert_eq!(stored.content, StoredContent::Present(event.content));
     assert_eq!(json(&stored.metadata), json(&event.metadata));
     let kept = on.mark(&stream("thing-1"), mark.message_id).await.expect("the mark stands");
-    assert_eq!(kept.answer, mark.answer);
+    assert_eq!(kept.outcome, mark.outcome);
 }
 
-pub(super) async fn reserved_names_are_refused(on: Subject) {
+pub(super) async fn reserved_names_are_refused(on: StoreUnderTest) {
     for name in ["$closed", "$erased", "$", ""] {
-        let content = Encoded { name: name.into(), ..content("x") };
+        let content = EncodedMessage { name: name.into(), ..content("x") };
         on.refuse(&one(NewEvent { content, ..event() }), "a name of the framework, or none").await;
     }
 }
 
-pub(super) async fn marks_that_make_no_sense_are_refused(on: Subject) {
+pub(super) async fn marks_that_make_no_sense_are_refused(on: StoreUnderTest) {
     on.refuse(&one_with(mark(1, 1)), "a mark of events that are not there").await;
     on.refuse(&one_with(mark(u32::MAX, u32::MAX)), "a mark of events that are not there").await;
     let mark = mark(0, 1);
-    let twice = one(event()).with_marks(vec![mark.clone(), mark]);
+    let twice = one(event()).with_inbox(vec![mark.clone(), mark]);
     on.refuse(&twice, "two marks of one message").await;
 }
 
-pub(super) async fn metadata_that_is_hard_to_keep_is_kept_or_refused(on: Subject) {
+pub(super) async fn metadata_that_is_hard_to_keep_is_kept_or_refused(on: StoreUnderTest) {
     let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     let hard = [
         r#"{"user":"\ud800"}"#,

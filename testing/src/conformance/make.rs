@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use composable_rust_core::{
-    Append, CorrelationId, Encoded, EventId, ExpectedVersion, Fingerprint, MessageId, Metadata,
-    NewEvent, NewMark, Snapshot, StreamId, Version,
+    Append, CorrelationId, EncodedMessage, EventId, ExpectedVersion, Fingerprint, MessageId,
+    Metadata, NewEvent, NewInboxEntry, Snapshot, StreamId, Version,
 };
 use uuid::Uuid;
 
@@ -18,8 +18,13 @@ pub(super) fn stream(name: &str) -> StreamId {
     name.parse().expect("a stream name")
 }
 
-pub(super) fn content(bytes: impl Into<Vec<u8>>) -> Encoded {
-    Encoded { name: "thing.happened".into(), version: 3, codec: "raw".into(), bytes: bytes.into() }
+pub(super) fn content(bytes: impl Into<Vec<u8>>) -> EncodedMessage {
+    EncodedMessage {
+        name: "thing.happened".into(),
+        version: 3,
+        codec: "raw".into(),
+        bytes: bytes.into(),
+    }
 }
 
 pub(super) fn metadata() -> String {
@@ -55,15 +60,15 @@ pub(super) fn append(stream: &StreamId, version: u64, count: usize) -> Append {
 }
 
 /// A mark of a message of its own.
-pub(super) fn mark(first_event: u32, event_count: u32) -> NewMark {
+pub(super) fn mark(first_event: u32, event_count: u32) -> NewInboxEntry {
     let id = fresh_id();
-    NewMark {
+    NewInboxEntry {
         message_id: MessageId(id),
         // More than a signed 64-bit number holds, at both ends.
         digest: u128::MAX - id.as_u128() % 1_000,
         first_event,
         event_count,
-        answer: id.as_bytes().to_vec(),
+        outcome: id.as_bytes().to_vec(),
     }
 }
 

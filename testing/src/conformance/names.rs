@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use composable_rust_core::{Fingerprint, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
 
 use super::make::{append, mark, snapshot, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 
 /// Writes and reads everything that is kept by name.
-async fn use_stream(on: &Subject, thing: &StreamId) {
+async fn use_stream(on: &StoreUnderTest, thing: &StreamId) {
     let print = Fingerprint(1);
     let mark = mark(0, 2);
-    on.commit(&append(thing, 0, 2).with_marks(vec![mark.clone()])).await;
+    on.commit(&append(thing, 0, 2).with_inbox(vec![mark.clone()])).await;
     on.commit(&append(thing, 2, 1)).await;
     on.save(thing, &snapshot(2, print)).await;
     let events = on.events(thing).await;
@@ -21,7 +21,7 @@ async fn use_stream(on: &Subject, thing: &StreamId) {
     assert_eq!(on.load(thing, print).await, (Some(snapshot(2, print)), events[2..].to_vec()));
 }
 
-pub(super) async fn odd_ones_work(on: Subject) {
+pub(super) async fn odd_ones_work(on: StoreUnderTest) {
     let names = [
         "it's \"quoted\" `too`",
         "a/b\\c/../d",
@@ -44,7 +44,7 @@ pub(super) async fn odd_ones_work(on: Subject) {
     assert_eq!(stored.len(), names.len());
 }
 
-pub(super) async fn that_look_alike_are_different(on: Subject) {
+pub(super) async fn that_look_alike_are_different(on: StoreUnderTest) {
     let ids = [
         "a",
         "A",
@@ -74,7 +74,7 @@ pub(super) async fn that_look_alike_are_different(on: Subject) {
     }
 }
 
-pub(super) async fn long_ones_work(on: Subject) {
+pub(super) async fn long_ones_work(on: StoreUnderTest) {
     let thousand = "x".repeat(1_000);
     use_stream(&on, &stream(&format!("thing-{thousand}"))).await;
     use_stream(&on, &stream(&format!("thing-{thousand}y"))).await;

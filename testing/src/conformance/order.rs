@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventId, Position, RecordedEvent, StreamId, Verdict, Version, subscribe,
+    Append, AppendOutcome, EventId, Position, StoredEvent, StreamId, Version, subscribe,
 };
 use futures_util::StreamExt as _;
 use rand::Rng as _;
@@ -15,14 +15,14 @@ use tokio::sync::watch;
 
 use super::chance::{self, joined};
 use super::make::{append, mark, stream};
-use super::subject::{Subject, committed};
+use super::subject::{StoreUnderTest, committed};
 
 const WRITERS: u64 = 8;
 /// What each writer does at least; it goes on for as long as the foreign transaction is open.
 const ROUNDS: usize = 60;
 const HELD: Duration = Duration::from_secs(2);
 
-pub(super) async fn readers_at_the_tail_miss_nothing(on: Subject) {
+pub(super) async fn readers_at_the_tail_miss_nothing(on: StoreUnderTest) {
     let ledger = Ledger::default();
     let (end, ended) = watch::channel(None::<Vec<Position>>);
     let there = on.another_process().await;
@@ -47,7 +47,7 @@ pub(super) async fn readers_at_the_tail_miss_nothing(on: Subject) {
     }
     end.send_replace(Some(on.heads().await));
 
-    let mut logs: BTreeMap<u16, Vec<RecordedEvent>> = BTreeMap::new();
+    let mut logs: BTreeMap<u16, Vec<StoredEvent>> = BTreeMap::new();
     for reader in readers {
         let (partition, seen) = joined(reader).await;
         let log = on.page(&[Position::new(partition, 0)], usize::from(u16::MAX)).await;
@@ -60,13 +60,13 @@ pub(super) async fn readers_at_the_tail_miss_nothing(on: Subject) {
 
 /// Follows one partition until the end of the log that is announced. Positions must rise.
 async fn tail(
-    on: Subject,
+    on: StoreUnderTest,
     partition: u16,
     mut ended: watch::Receiver<Option<Vec<Position>>>,
-) -> (u16, Vec<RecordedEvent>) {
+) -> (u16, Vec<StoredEvent>) {
     let mut events = std::pin::pin!(subscribe(&on.store, vec![Position::new(partition, 0)], 16));
     let mut last = Position::new(partition, 0);
-    let mut seen: Vec<RecordedEvent> = Vec::new();
+    let mut seen: Vec<StoredEvent> = Vec::new();
     loop {
         let end = ended.borrow().as_ref().map(|heads| heads[usize::from(partition)]);
         if end.is_some_and(|end| end <= last) {
@@ -89,7 +89,7 @@ async fn tail(
 }
 
 /// Compares what a reader saw with what the log of its partition came to be.
-fn assert_missed_nothing(partition: u16, seen: &[RecordedEvent], log: &[RecordedEvent]) {
+fn assert_missed_nothing(partition: u16, seen: &[StoredEvent], log: &[StoredEvent]) {
     let offsets: BTreeSet<u64> = seen.iter().map(|event| event.position.offset).collect();
     let missed = log.iter().filter(|event| !offsets.contains(&event.position.offset));
     let missed: Vec<String> = missed
@@ -135,7 +135,7 @@ impl Ledger {
     }
 
     /// Compares with the whole log.
-    fn assert_is(&self, log: impl Iterator<Item = RecordedEvent>) {
+    fn assert_is(&self, log: impl Iterator<Item = StoredEvent>) {
         let mut entries =
             std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for event in log {
@@ -150,7 +150,7 @@ impl Ledger {
 
 /// One of the writers: streams of its own, and some that it shares with the others.
 struct Writer {
-    on: Subject,
+    on: StoreUnderTest,
     rng: StdRng,
     own: Vec<StreamId>,
     shared: Vec<StreamId>,
@@ -160,7 +160,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(on: Subject, n: u64, ledger: Ledger) -> Self {
+    fn new(on: StoreUnderTest, n: u64, ledger: Ledger) -> Self {
         Self {
             on,
             rng: chance::rng("order", n),
@@ -199,10 +199,10 @@ impl Writer {
     fn next_append(&mut self, stream: &StreamId) -> Append {
         let count = self.rng.random_range(1..4);
         let next = append(stream, self.at(stream), count);
-        if self.rng.random() { next.with_marks(vec![mark(0, 1)]) } else { next }
+        if self.rng.random() { next.with_inbox(vec![mark(0, 1)]) } else { next }
     }
 
-    fn enter(&mut self, append: &Append, verdict: &Verdict) {
+    fn enter(&mut self, append: &Append, verdict: &AppendOutcome) {
         let (version, position) = committed(verdict);
         self.versions.insert(append.stream.clone(), version.get());
         self.ledger.enter(append, version, position);
@@ -219,7 +219,7 @@ impl Writer {
         let stream = self.shared[self.rng.random_range(0..self.shared.len())].clone();
         let append = self.next_append(&stream);
         match self.on.append(&append).await {
-            Verdict::Conflict { actual } => {
+            AppendOutcome::Conflict { actual } => {
                 assert!(actual.get() > self.at(&stream), "a stream never goes back");
                 self.versions.insert(stream, actual.get());
             }
@@ -230,8 +230,8 @@ impl Writer {
     async fn lose(&mut self) {
         let stream = self.any_of_own();
         let actual = Version::new(self.at(&stream));
-        let losing = append(&stream, actual.get() + 1, 2).with_marks(vec![mark(0, 2)]);
-        assert_eq!(self.on.append(&losing).await, Verdict::Conflict { actual });
+        let losing = append(&stream, actual.get() + 1, 2).with_inbox(vec![mark(0, 2)]);
+        assert_eq!(self.on.append(&losing).await, AppendOutcome::Conflict { actual });
     }
 
     /// All own streams that lie together, one of them at a wrong version.
@@ -247,7 +247,7 @@ impl Writer {
         let verdicts = self.on.batch(partition, &batch).await;
         for (n, (append, verdict)) in batch.iter().zip(&verdicts).enumerate() {
             if n == loser {
-                assert_eq!(*verdict, Verdict::Conflict { actual });
+                assert_eq!(*verdict, AppendOutcome::Conflict { actual });
             } else {
                 self.enter(append, verdict);
             }
@@ -268,7 +268,7 @@ impl Writer {
     }
 }
 
-pub(super) async fn foreign_transactions_do_not_hold_readers_back(on: Subject) {
+pub(super) async fn foreign_transactions_do_not_hold_readers_back(on: StoreUnderTest) {
     if on.waits_for_foreign_writers() {
         return;
     }
@@ -291,16 +291,16 @@ pub(super) async fn foreign_transactions_do_not_hold_readers_back(on: Subject) {
     }
 }
 
-pub(super) async fn old_snapshots_do_not_slow_appends_down(on: Subject) {
+pub(super) async fn old_snapshots_do_not_slow_appends_down(on: StoreUnderTest) {
     const APPENDS: u64 = 300;
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 1)).await;
     let old = on.idle_snapshot().await;
     let before = on.dead_rows().await;
     for n in 0..APPENDS {
-        let next = append(&thing, n + 1, 1).with_marks(vec![mark(0, 1)]);
+        let next = append(&thing, n + 1, 1).with_inbox(vec![mark(0, 1)]);
         on.commit(&next).await;
-        assert!(matches!(on.append(&append(&thing, n, 1)).await, Verdict::Conflict { .. }));
+        assert!(matches!(on.append(&append(&thing, n, 1)).await, AppendOutcome::Conflict { .. }));
     }
     let after = on.dead_rows().await;
     drop(old);

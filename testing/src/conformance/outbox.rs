@@ -3,31 +3,31 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Lease, OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement,
-    StoreError, StreamId, WorkQueues as _,
+    Append, Lease, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
+    Settlement, StoreError, StreamId, WorkQueues as _,
 };
 
 use super::chance::{self, joined};
 use super::make::{append, fresh_id, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, essences, eventually, failed, ids, parked, queue, queued, row};
 
 /// An append of one event that queues effects for these recipients, and the rows that come of it.
-fn queueing(stream: &StreamId, version: u64, recipients: &[&str]) -> (Append, Vec<QueuedRow>) {
+fn queueing(stream: &StreamId, version: u64, recipients: &[&str]) -> (Append, Vec<OutboxMessage>) {
     let mut append = append(stream, version, 1);
     append.outbox = recipients.iter().map(|recipient| row(recipient)).collect();
-    let queued = |row: &_| QueuedRow { stream: stream.clone(), row: Clone::clone(row) };
+    let queued = |row: &_| OutboxMessage { sender: stream.clone(), row: Clone::clone(row) };
     let rows = append.outbox.iter().map(queued).collect();
     (append, rows)
 }
 
-async fn assert_waiting(on: &Subject, expected: &[QueuedRow]) -> Vec<OutboxRow> {
+async fn assert_waiting(on: &StoreUnderTest, expected: &[OutboxMessage]) -> Vec<OutboxRow> {
     let waiting = on.waiting(&queue(0)).await;
-    assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(expected));
+    assert_eq!(essences(waiting.iter().map(|row| &row.message)), essences(expected));
     waiting
 }
 
-pub(super) async fn rows_come_in_the_order_of_commits(on: Subject) {
+pub(super) async fn rows_come_in_the_order_of_commits(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     let mut expected = Vec::new();
     for version in 0..3 {
@@ -47,19 +47,19 @@ pub(super) async fn rows_come_in_the_order_of_commits(on: Subject) {
     }
     assert_eq!(on.another_process().await.waiting(&queue(0)).await, waiting);
     for limit in [1, 2, 7, 100] {
-        let (mut read, mut after) = (Vec::new(), QueuePlace::default());
+        let (mut read, mut after) = (Vec::new(), QueuePosition::default());
         loop {
             let page = on.queue_page(&queue(0), after, limit).await;
             assert!(page.len() == limit || read.len() + page.len() == waiting.len());
             let Some(last) = page.last() else { break };
-            after = last.place;
+            after = last.position;
             read.extend(page);
         }
         assert_eq!(read, waiting, "in pages of {limit}");
     }
 }
 
-pub(super) async fn rows_of_a_losing_append_do_not_come(on: Subject) {
+pub(super) async fn rows_of_a_losing_append_do_not_come(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     on.commit(&append(&streams[1], 0, 1)).await;
     let sent = [0, 1, 2].map(|n| queueing(&streams[n], 0, &["a", "b"]));
@@ -69,7 +69,7 @@ pub(super) async fn rows_of_a_losing_append_do_not_come(on: Subject) {
     assert_waiting(&on, &expected).await;
 }
 
-pub(super) async fn queues_are_apart(on: Subject) {
+pub(super) async fn queues_are_apart(on: StoreUnderTest) {
     let mut queues = Vec::new();
     let kinds = [
         OutboxKind::Dispatch,
@@ -99,15 +99,15 @@ pub(super) async fn queues_are_apart(on: Subject) {
     }
     for (queue, rows) in queues.iter().zip(&expected) {
         let waiting = on.waiting(queue).await;
-        assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences(rows), "{queue:?}");
+        assert_eq!(essences(waiting.iter().map(|row| &row.message)), essences(rows), "{queue:?}");
     }
-    let first = on.queue_page(&queues[0], QueuePlace::default(), 1).await.remove(0).place;
-    let mut after: Vec<_> = queues.iter().map(|q| (q.clone(), QueuePlace::default())).collect();
+    let first = on.queue_page(&queues[0], QueuePosition::default(), 1).await.remove(0).position;
+    let mut after: Vec<_> = queues.iter().map(|q| (q.clone(), QueuePosition::default())).collect();
     after[0].1 = first;
     after.pop();
     let page = on.store.read_outbox(&after, 2).await.expect("the queues are read");
     for (n, (queue, rows)) in queues.iter().zip(&expected).enumerate() {
-        let of_queue = page.iter().filter(|row| row.queue == *queue).map(|row| &row.queued);
+        let of_queue = page.iter().filter(|row| row.queue == *queue).map(|row| &row.message);
         let wanted = match n {
             0 => &rows[1..],
             n if n == queues.len() - 1 => &[],
@@ -118,7 +118,7 @@ pub(super) async fn queues_are_apart(on: Subject) {
     assert_eq!(on.store.read_outbox(&[], 9).await.expect("nothing is asked"), []);
 }
 
-pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
+pub(super) async fn nothing_is_queued_behind_a_reader(on: StoreUnderTest) {
     let there = on.another_process().await;
     let worker = on.worker("work", 0).await;
     let streams = on.streams_of(0, "thing", 4);
@@ -137,7 +137,7 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
                 source.row.target.clone_from(&from.target);
                 on.enqueue(0, std::slice::from_ref(&source)).await;
                 let waiting = on.waiting(&from).await;
-                let own = waiting.iter().find(|row| row.queued.row.id == source.row.id);
+                let own = waiting.iter().find(|row| row.message.row.id == source.row.id);
                 let done = QueueChange::Done(vec![queued(&sender, "c"), queued(&sender, "d")]);
                 assert!(on.settle_one(&worker, own.expect("it waits"), done).await);
                 chance::moment(&mut rng, Duration::from_millis(3)).await;
@@ -149,7 +149,7 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
     while read.len() < total {
         // Before the page is read: what is committed by then is in it.
         let is_last = tasks.iter().all(tokio::task::JoinHandle::is_finished);
-        let after = read.last().map(|row| row.place).unwrap_or_default();
+        let after = read.last().map(|row| row.position).unwrap_or_default();
         let page = on.queue_page(&queue(0), after, 5).await;
         if page.is_empty() {
             if is_last {
@@ -169,7 +169,7 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: Subject) {
     assert_eq!(read, all);
 }
 
-pub(super) async fn what_is_done_goes_and_others_come_last(on: Subject) {
+pub(super) async fn what_is_done_goes_and_others_come_last(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let thing = stream("thing-1");
     let rows = ["a", "b", "c", "d"].map(|to| queued(&thing, to));
@@ -184,10 +184,10 @@ pub(super) async fn what_is_done_goes_and_others_come_last(on: Subject) {
     assert_eq!(on.settle(&settlements).await, [true; 3]);
     let expected = [&rows[1..2], &more[..]].concat();
     let after = assert_waiting(&on, &expected).await;
-    assert!(after[1].place > waiting[3].place, "after all that was there");
+    assert!(after[1].position > waiting[3].position, "after all that was there");
 }
 
-pub(super) async fn what_is_gone_is_settled_without_effect(on: Subject) {
+pub(super) async fn what_is_gone_is_settled_without_effect(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = ["a", "b"].map(|to| queued(&stream("thing-1"), to));
     on.enqueue(0, &rows).await;
@@ -199,12 +199,12 @@ pub(super) async fn what_is_gone_is_settled_without_effect(on: Subject) {
             assert!(on.settle_one(&worker, &waiting[0], change).await);
         }
     }
-    let found = ids(on.waiting(&queue(0)).await.iter().map(|row| &row.queued));
+    let found = ids(on.waiting(&queue(0)).await.iter().map(|row| &row.message));
     assert_eq!((found.len(), found[0]), (2, rows[1].row.id), "the answer came once");
     assert_eq!(on.dead_letters(9).await, []);
 }
 
-pub(super) async fn settling_is_fenced(on: Subject) {
+pub(super) async fn settling_is_fenced(on: StoreUnderTest) {
     let first = on.worker("work", 0).await;
     let other = on.worker("other", 0).await;
     let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
@@ -231,7 +231,7 @@ pub(super) async fn settling_is_fenced(on: Subject) {
     assert_eq!(on.waiting(&queue(0)).await, waiting[..1]);
 }
 
-pub(super) async fn settlements_are_of_one_partition(on: Subject) {
+pub(super) async fn settlements_are_of_one_partition(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
     let waiting = on.waiting(&queue(0)).await;
@@ -254,7 +254,7 @@ pub(super) async fn settlements_are_of_one_partition(on: Subject) {
     assert!(nothing.is_empty());
 }
 
-pub(super) async fn many_are_settled_at_once(on: Subject) {
+pub(super) async fn many_are_settled_at_once(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let thing = stream("thing-1");
     let rows: Vec<_> = (0..900).map(|n| queued(&thing, &format!("other-{n}"))).collect();
@@ -275,10 +275,10 @@ pub(super) async fn many_are_settled_at_once(on: Subject) {
     assert!(left[..300].iter().all(|row| row.attempts == 2 && row.wait > HOUR / 2));
     assert!(left[300..].iter().all(|row| row.attempts == 0 && row.wait.is_zero()));
     let parked = on.dead_letters(1_000).await;
-    assert_eq!(ids(parked.iter().map(|l| &l.queued)), ids(rows.iter().skip(2).step_by(3)));
+    assert_eq!(ids(parked.iter().map(|l| &l.message)), ids(rows.iter().skip(2).step_by(3)));
 }
 
-pub(super) async fn many_queues_are_read_at_once(on: Subject) {
+pub(super) async fn many_queues_are_read_at_once(on: StoreUnderTest) {
     let rows: Vec<_> = (0..600)
         .map(|n| {
             let mut effect = queued(&stream("thing-1"), "a");
@@ -291,15 +291,15 @@ pub(super) async fn many_queues_are_read_at_once(on: Subject) {
     let all: Vec<_> = rows
         .iter()
         .map(|queued| Queue { target: queued.row.target.clone(), ..queue(0) })
-        .map(|queue| (queue, QueuePlace::default()))
+        .map(|queue| (queue, QueuePosition::default()))
         .collect();
     let found = on.store.read_outbox(&all, 1).await.expect("the queues are read");
-    let mut found: Vec<_> = found.iter().map(|row| &row.queued).collect();
+    let mut found: Vec<_> = found.iter().map(|row| &row.message).collect();
     found.sort_by_key(|queued| queued.row.id);
     assert_eq!(ids(found), ids(&rows), "one of each");
 }
 
-pub(super) async fn failed_ones_wait(on: Subject) {
+pub(super) async fn failed_ones_wait(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
     on.enqueue(0, &rows).await;
@@ -308,7 +308,7 @@ pub(super) async fn failed_ones_wait(on: Subject) {
     assert!(on.settle_one(&worker, &before[1], failed(7, SOON)).await);
     let waiting = assert_waiting(&on, &rows).await;
     assert_eq!(waiting.iter().map(|row| row.attempts).collect::<Vec<_>>(), [1, 7, 0]);
-    assert!(waiting.iter().zip(&before).all(|(row, before)| row.place == before.place));
+    assert!(waiting.iter().zip(&before).all(|(row, before)| row.position == before.position));
     assert!((HOUR / 2..=HOUR).contains(&waiting[0].wait), "{:?}", waiting[0].wait);
     assert!(waiting[1].wait <= SOON, "{:?}", waiting[1].wait);
     assert_eq!(waiting[2].wait, Duration::ZERO);
@@ -321,7 +321,7 @@ pub(super) async fn failed_ones_wait(on: Subject) {
     assert_eq!((again[0].attempts, again[0].wait), (2, Duration::ZERO));
 }
 
-pub(super) async fn begun_ones_are_known(on: Subject) {
+pub(super) async fn begun_ones_are_known(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
     on.enqueue(0, &rows).await;
@@ -345,7 +345,7 @@ pub(super) async fn begun_ones_are_known(on: Subject) {
     assert_waiting(&on, &rows[1..]).await;
 }
 
-pub(super) async fn parked_ones_hold_their_pair(on: Subject) {
+pub(super) async fn parked_ones_hold_their_pair(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let mut elsewhere = queued(&thing, "a");
@@ -363,7 +363,7 @@ pub(super) async fn parked_ones_hold_their_pair(on: Subject) {
     assert!(on.waiting(&queue(0)).await[3].behind_parked, "what comes later too");
 }
 
-pub(super) async fn streams_are_listed_once(on: Subject) {
+pub(super) async fn streams_are_listed_once(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let senders = ["thing-2", "thing-1", "thing-2", "thing-3", "other-1"].map(stream);
     let rows = senders.each_ref().map(|sender| queued(sender, "a"));
@@ -385,18 +385,18 @@ pub(super) async fn streams_are_listed_once(on: Subject) {
     assert_eq!(on.store.queued_streams(&unknown).await.expect("nothing is there"), []);
 }
 
-pub(super) async fn last_places_are_those_of_the_last_rows(on: Subject) {
+pub(super) async fn last_places_are_those_of_the_last_rows(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let elsewhere = Queue { target: "elsewhere".to_owned(), ..queue(0) };
     let empty = Queue { kind: OutboxKind::Call, ..queue(0) };
     let mut queues = vec![queue(0), elsewhere.clone(), empty];
     queues.extend((1..on.partitions()).map(queue));
     let agree = async || {
-        let places = on.store.last_places(&queues).await.expect("the places are read");
+        let places = on.store.last_positions(&queues).await.expect("the places are read");
         let mut expected = Vec::new();
         for queue in &queues {
             let waiting = on.waiting(queue).await;
-            expected.push(waiting.last().map(|row| row.place).unwrap_or_default());
+            expected.push(waiting.last().map(|row| row.position).unwrap_or_default());
         }
         assert_eq!(places, expected);
     };
@@ -416,10 +416,10 @@ pub(super) async fn last_places_are_those_of_the_last_rows(on: Subject) {
     let last = on.waiting(&queue(0)).await.pop().expect("rows wait");
     assert!(on.settle_one(&worker, &last, QueueChange::Done(Vec::new())).await);
     agree().await;
-    assert_eq!(on.store.last_places(&[]).await.expect("nothing is asked"), []);
+    assert_eq!(on.store.last_positions(&[]).await.expect("nothing is asked"), []);
 }
 
-pub(super) async fn two_holders_settle_a_row_once(on: Subject) {
+pub(super) async fn two_holders_settle_a_row_once(on: StoreUnderTest) {
     let there = on.another_process().await;
     let worker = on.worker("work", 0).await;
     let mut rng = chance::rng("two_holders_settle_a_row_once", 0);

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Due, EventId, EventStore as _, MessageId, NewOutboxRow, NewTimer, OutboxKind, StreamId,
-    TimerChange, Timestamp, Verdict, Version,
+    Append, AppendOutcome, Due, EventId, EventStore as _, MessageId, NewOutboxRow, NewTimer,
+    OutboxKind, StreamId, TimerChange, Timestamp, Version,
 };
 
 use super::make::{append, content, fresh_id, json, mark, metadata, stream};
-use super::subject::{Subject, committed, moved_on};
+use super::subject::{StoreUnderTest, committed, moved_on};
 use crate::StoredTimer;
 
 fn effect(kind: OutboxKind) -> NewOutboxRow {
@@ -57,7 +57,7 @@ fn changing(stream: &StreamId, version: u64, changes: Vec<TimerChange>) -> Appen
 }
 
 /// Compares the effects that wait, of one stream, with those appended.
-async fn assert_outbox(on: &Subject, stream: &StreamId, expected: &[NewOutboxRow]) {
+async fn assert_outbox(on: &StoreUnderTest, stream: &StreamId, expected: &[NewOutboxRow]) {
     let Some(rows) = on.outbox().await else { return };
     let essence = |row: &NewOutboxRow| {
         let addressed = (row.kind, row.target.clone(), row.recipient.clone());
@@ -69,20 +69,20 @@ async fn assert_outbox(on: &Subject, stream: &StreamId, expected: &[NewOutboxRow
 }
 
 /// The armed timers of one stream, in order of ids.
-async fn timers(on: &Subject, stream: &StreamId) -> Option<Vec<StoredTimer>> {
+async fn timers(on: &StoreUnderTest, stream: &StreamId) -> Option<Vec<StoredTimer>> {
     let mut timers = on.timers().await?;
     timers.retain(|timer| timer.stream == *stream);
     timers.sort_by(|a, b| a.id.cmp(&b.id));
     Some(timers)
 }
 
-async fn assert_timers(on: &Subject, stream: &StreamId, expected: &[&str]) {
+async fn assert_timers(on: &StoreUnderTest, stream: &StreamId, expected: &[&str]) {
     let Some(timers) = timers(on, stream).await else { return };
     let ids: Vec<_> = timers.iter().map(|timer| &*timer.id).collect();
     assert_eq!(ids, expected, "timers of {stream}");
 }
 
-pub(super) async fn effects_wait_in_their_order(on: Subject) {
+pub(super) async fn effects_wait_in_their_order(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let effects: Vec<_> = [OutboxKind::Call, OutboxKind::Dispatch, OutboxKind::Dispatch]
         .into_iter()
@@ -100,9 +100,9 @@ pub(super) async fn effects_wait_in_their_order(on: Subject) {
     assert_outbox(&on, &streams[0], &effects).await;
 }
 
-pub(super) async fn effects_without_events_are_stored(on: Subject) {
+pub(super) async fn effects_without_events_are_stored(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let mut append = append(&thing, 0, 0).with_marks(vec![mark(0, 0)]);
+    let mut append = append(&thing, 0, 0).with_inbox(vec![mark(0, 0)]);
     append.outbox = vec![effect(OutboxKind::Dispatch)];
     append.timers = vec![arm("t")];
     let verdict = on.append(&append).await;
@@ -114,9 +114,9 @@ pub(super) async fn effects_without_events_are_stored(on: Subject) {
     }
 }
 
-pub(super) async fn effects_of_the_same_append_again_are_stored_once(on: Subject) {
+pub(super) async fn effects_of_the_same_append_again_are_stored_once(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let mut append = append(&thing, 0, 2).with_marks(vec![mark(0, 2)]);
+    let mut append = append(&thing, 0, 2).with_inbox(vec![mark(0, 2)]);
     append.outbox = vec![effect(OutboxKind::Call), effect(OutboxKind::Dispatch)];
     append.timers = vec![arm("t")];
     let first = on.append(&append).await;
@@ -126,30 +126,30 @@ pub(super) async fn effects_of_the_same_append_again_are_stored_once(on: Subject
     assert_timers(&on, &thing, &[]).await;
 }
 
-pub(super) async fn a_losing_append_stores_none(on: Subject) {
+pub(super) async fn a_losing_append_stores_none(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let handled = mark(0, 1);
     let first = changing(&thing, 0, vec![arm("a"), arm("b")]);
-    on.commit(&first.with_marks(vec![handled.clone()])).await;
+    on.commit(&first.with_inbox(vec![handled.clone()])).await;
     let before = timers(&on, &thing).await;
 
     let mut losing = changing(&thing, 0, vec![arm("a"), cancel("b"), arm("c")]);
     losing.outbox = vec![effect(OutboxKind::Call)];
-    losing.clears_timers = true;
-    assert_eq!(on.append(&losing).await, Verdict::Conflict { actual: Version::new(1) });
-    let duplicate = losing.clone().with_marks(vec![handled]);
-    assert!(matches!(on.append(&duplicate).await, Verdict::Duplicate(_)));
+    losing.cancels_timers = true;
+    assert_eq!(on.append(&losing).await, AppendOutcome::Conflict { actual: Version::new(1) });
+    let duplicate = losing.clone().with_inbox(vec![handled]);
+    assert!(matches!(on.append(&duplicate).await, AppendOutcome::Duplicate(_)));
     assert_outbox(&on, &thing, &[]).await;
     assert_eq!(timers(&on, &thing).await, before);
 
     let closing = EventId(fresh_id());
     on.store.close_stream(&thing, Version::new(1), closing).await.expect("it is closed");
-    assert_eq!(on.append(&losing).await, Verdict::Closed);
+    assert_eq!(on.append(&losing).await, AppendOutcome::Closed);
     assert_outbox(&on, &thing, &[]).await;
     assert_timers(&on, &thing, &[]).await;
 }
 
-pub(super) async fn timers_are_due_by_the_stores_clock(on: Subject) {
+pub(super) async fn timers_are_due_by_the_stores_clock(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let moment: Timestamp = "2031-02-03T04:05:06.789012Z".parse().expect("a moment");
     let after = Duration::from_micros(90_000_001);
@@ -170,7 +170,7 @@ pub(super) async fn timers_are_due_by_the_stores_clock(on: Subject) {
     assert!((earlier + after..=later + after).contains(&due), "{due}, {after:?} after {earlier}");
 }
 
-pub(super) async fn arming_replaces_and_cancelling_removes(on: Subject) {
+pub(super) async fn arming_replaces_and_cancelling_removes(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&changing(&thing, 0, vec![arm("a"), arm("b"), arm("c")])).await;
     assert_timers(&on, &thing, &["a", "b", "c"]).await;
@@ -183,7 +183,7 @@ pub(super) async fn arming_replaces_and_cancelling_removes(on: Subject) {
     }
 }
 
-pub(super) async fn changes_of_one_append_are_made_in_order(on: Subject) {
+pub(super) async fn changes_of_one_append_are_made_in_order(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let last = timer("twice", Due::After(Duration::from_secs(5)));
     let changes = vec![
@@ -204,7 +204,7 @@ pub(super) async fn changes_of_one_append_are_made_in_order(on: Subject) {
     }
 }
 
-pub(super) async fn timers_belong_to_one_stream(on: Subject) {
+pub(super) async fn timers_belong_to_one_stream(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let batch = [0, 1].map(|n| changing(&streams[n], 0, vec![arm("t"), arm("u")]));
     on.batch(0, &batch).await;
@@ -213,13 +213,13 @@ pub(super) async fn timers_belong_to_one_stream(on: Subject) {
     assert_timers(&on, &streams[1], &["t", "u"]).await;
 }
 
-pub(super) async fn finishing_takes_all_timers(on: Subject) {
+pub(super) async fn finishing_takes_all_timers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     for stream in &streams {
         on.commit(&changing(stream, 0, vec![arm("t"), arm("u")])).await;
     }
     let mut finishing = changing(&streams[0], 1, vec![]);
-    finishing.clears_timers = true;
+    finishing.cancels_timers = true;
     on.commit(&finishing).await;
     assert_timers(&on, &streams[0], &[]).await;
     assert_timers(&on, &streams[1], &["t", "u"]).await;
@@ -227,12 +227,12 @@ pub(super) async fn finishing_takes_all_timers(on: Subject) {
     assert_timers(&on, &streams[0], &["u", "w"]).await;
     // One that goes on after its end keeps what is armed since.
     let mut reopened = changing(&streams[0], 3, vec![arm("v"), arm("u"), cancel("v")]);
-    reopened.clears_timers = true;
+    reopened.cancels_timers = true;
     on.commit(&reopened).await;
     assert_timers(&on, &streams[0], &["u"]).await;
 }
 
-pub(super) async fn closing_takes_all_timers(on: Subject) {
+pub(super) async fn closing_takes_all_timers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     for stream in &streams {
         on.commit(&changing(stream, 0, vec![arm("t")])).await;
@@ -243,7 +243,7 @@ pub(super) async fn closing_takes_all_timers(on: Subject) {
     assert_timers(&on, &streams[1], &["t"]).await;
 }
 
-pub(super) async fn erasing_takes_their_content(on: Subject) {
+pub(super) async fn erasing_takes_their_content(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     for stream in &streams {
         let mut append = changing(stream, 0, vec![arm("t")]);

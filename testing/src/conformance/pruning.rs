@@ -2,36 +2,36 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{MessageId, StreamId, Verdict, WorkQueues as _};
+use composable_rust_core::{AppendOutcome, MessageId, StreamId, WorkQueues as _};
 use uuid::Uuid;
 
 use super::make::{append, mark, stream};
-use super::subject::{Subject, duplicates};
+use super::subject::{StoreUnderTest, duplicates};
 use super::workers::{HOUR, SOON, parked, queue, queued};
 
-async fn prune(on: &Subject, partition: u16, age: Duration, limit: usize) -> u64 {
-    on.store.prune_marks(partition, age, limit).await.expect("the marks are pruned")
+async fn prune(on: &StoreUnderTest, partition: u16, age: Duration, limit: usize) -> u64 {
+    on.store.prune_inbox(partition, age, limit).await.expect("the marks are pruned")
 }
 
 /// Handles a message on a stream.
-async fn handle(on: &Subject, stream: &StreamId, version: u64, message: Uuid) {
+async fn handle(on: &StoreUnderTest, stream: &StreamId, version: u64, message: Uuid) {
     let mut mark = mark(0, 1);
     mark.message_id = MessageId(message);
-    on.commit(&append(stream, version, 1).with_marks(vec![mark])).await;
+    on.commit(&append(stream, version, 1).with_inbox(vec![mark])).await;
 }
 
-pub(super) async fn old_marks_go_in_small_numbers(on: Subject) {
+pub(super) async fn old_marks_go_in_small_numbers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let mut marks = Vec::new();
     for version in 0..5 {
         for stream in &streams {
             let mark = mark(0, 1);
-            on.commit(&append(stream, version, 1).with_marks(vec![mark.clone()])).await;
+            on.commit(&append(stream, version, 1).with_inbox(vec![mark.clone()])).await;
             marks.push((stream, mark));
         }
     }
     assert_eq!(prune(&on, 0, HOUR, 100).await, 0, "none is so old");
-    let again = append(&streams[0], 5, 1).with_marks(vec![marks[0].1.clone()]);
+    let again = append(&streams[0], 5, 1).with_inbox(vec![marks[0].1.clone()]);
     assert_eq!(duplicates(on.append(&again).await).len(), 1);
     for pruned in [4, 4, 2, 0] {
         assert_eq!(prune(&on, 0, Duration::ZERO, 0).await, 0);
@@ -41,10 +41,10 @@ pub(super) async fn old_marks_go_in_small_numbers(on: Subject) {
         assert_eq!(on.mark(stream, mark.message_id).await, None);
     }
     let verdict = on.append(&again).await;
-    assert!(matches!(verdict, Verdict::Committed { .. }), "forgotten: {verdict:?}");
+    assert!(matches!(verdict, AppendOutcome::Committed { .. }), "forgotten: {verdict:?}");
 }
 
-pub(super) async fn young_marks_stay(on: Subject) {
+pub(super) async fn young_marks_stay(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let (old, young) = (Uuid::from_u128(1), Uuid::from_u128(2));
     handle(&on, &thing, 0, old).await;
@@ -55,11 +55,11 @@ pub(super) async fn young_marks_stay(on: Subject) {
     assert!(on.mark(&thing, MessageId(young)).await.is_some());
 }
 
-pub(super) async fn marks_of_other_partitions_stay(on: Subject) {
+pub(super) async fn marks_of_other_partitions_stay(on: StoreUnderTest) {
     let mark = mark(0, 1);
     for partition in 0..on.partitions() {
         let thing = on.streams_of(partition, "thing", 1).remove(0);
-        on.commit(&append(&thing, 0, 1).with_marks(vec![mark.clone()])).await;
+        on.commit(&append(&thing, 0, 1).with_inbox(vec![mark.clone()])).await;
     }
     for partition in 0..on.partitions() {
         assert_eq!(prune(&on, partition, Duration::ZERO, 100).await, 1);
@@ -71,7 +71,7 @@ pub(super) async fn marks_of_other_partitions_stay(on: Subject) {
     }
 }
 
-pub(super) async fn marks_of_what_waits_stay(on: Subject) {
+pub(super) async fn marks_of_what_waits_stay(on: StoreUnderTest) {
     let last = on.partitions() - 1;
     let worker = on.worker("work", last).await;
     let thing = on.streams_of(0, "thing", 1).remove(0);
@@ -82,7 +82,7 @@ pub(super) async fn marks_of_what_waits_stay(on: Subject) {
         handle(&on, &thing, version as u64, queued.row.id).await;
     }
     let unasked = mark(0, 1);
-    on.commit(&append(&thing, 3, 1).with_marks(vec![unasked.clone()])).await;
+    on.commit(&append(&thing, 3, 1).with_inbox(vec![unasked.clone()])).await;
     let waiting = on.waiting(&queue(last)).await;
     let done = composable_rust_core::QueueChange::Done(Vec::new());
     assert!(on.settle_one(&worker, &waiting[0], done.clone()).await);

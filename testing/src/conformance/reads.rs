@@ -1,15 +1,15 @@
 //! Reading one stream, and pages of the log.
 
 use composable_rust_core::{
-    Append, EventStore as _, Fingerprint, Position, RecordedEvent, StreamId, Version,
+    Append, EventStore as _, Fingerprint, Position, StoredEvent, StreamId, Version,
 };
 use futures_util::StreamExt as _;
 
 use super::make::{append, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 
 /// Appends 2 events to each of 12 streams, in turn; gives the streams.
-async fn fill(on: &Subject) -> Vec<StreamId> {
+async fn fill(on: &StoreUnderTest) -> Vec<StreamId> {
     let streams: Vec<StreamId> = (0..12).map(|n| stream(&format!("thing-{n}"))).collect();
     for version in 0..2 {
         for stream in &streams {
@@ -19,12 +19,12 @@ async fn fill(on: &Subject) -> Vec<StreamId> {
     streams
 }
 
-fn positions(events: &[RecordedEvent], partition: u16) -> Vec<u64> {
+fn positions(events: &[StoredEvent], partition: u16) -> Vec<u64> {
     let here = events.iter().filter(|event| event.position.partition == partition);
     here.map(|event| event.position.offset).collect()
 }
 
-pub(super) async fn start_after_a_version(on: Subject) {
+pub(super) async fn start_after_a_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 5)).await;
     let all = on.events(&thing).await;
@@ -35,7 +35,7 @@ pub(super) async fn start_after_a_version(on: Subject) {
     }
 }
 
-pub(super) async fn an_unknown_stream_is_empty(on: Subject) {
+pub(super) async fn an_unknown_stream_is_empty(on: StoreUnderTest) {
     on.commit(&append(&stream("thing-1"), 0, 1)).await;
     for name in ["thing-2", "thing-11", "thing-1 ", "other-1"] {
         let unknown = stream(name);
@@ -45,15 +45,15 @@ pub(super) async fn an_unknown_stream_is_empty(on: Subject) {
     }
 }
 
-pub(super) async fn leave_nothing_behind(on: Subject) {
-    let beginnings = Position::beginnings(on.partitions());
+pub(super) async fn leave_nothing_behind(on: StoreUnderTest) {
+    let beginnings = Position::start_positions(on.partitions());
     assert_eq!(on.heads().await, beginnings);
     assert_eq!(on.page(&beginnings, 10).await, []);
     assert_eq!(on.events(&stream("thing-1")).await, []);
     assert_eq!(on.heads().await, beginnings);
 }
 
-pub(super) async fn pages_hold_so_many_events_of_each_partition(on: Subject) {
+pub(super) async fn pages_hold_so_many_events_of_each_partition(on: StoreUnderTest) {
     fill(&on).await;
     let heads = on.heads().await;
     for (after, limit) in [(0, 1), (0, 3), (1, 3), (2, 1), (0, 100), (1_000, 10)] {
@@ -68,7 +68,7 @@ pub(super) async fn pages_hold_so_many_events_of_each_partition(on: Subject) {
     }
 }
 
-pub(super) async fn pages_hold_only_the_partitions_asked_for(on: Subject) {
+pub(super) async fn pages_hold_only_the_partitions_asked_for(on: StoreUnderTest) {
     fill(&on).await;
     assert_eq!(on.page(&[], 10).await, []);
     for head in on.heads().await {
@@ -78,9 +78,9 @@ pub(super) async fn pages_hold_only_the_partitions_asked_for(on: Subject) {
     }
 }
 
-pub(super) async fn pages_put_together_are_the_log(on: Subject) {
+pub(super) async fn pages_put_together_are_the_log(on: StoreUnderTest) {
     let streams = fill(&on).await;
-    let mut after = Position::beginnings(on.partitions());
+    let mut after = Position::start_positions(on.partitions());
     let mut read = Vec::new();
     loop {
         let page = on.page(&after, 2).await;
@@ -102,8 +102,8 @@ pub(super) async fn pages_put_together_are_the_log(on: Subject) {
     assert_eq!(read.len(), 24);
 }
 
-pub(super) async fn heads_are_the_highest_offsets(on: Subject) {
-    let mut expected = Position::beginnings(on.partitions());
+pub(super) async fn heads_are_the_highest_offsets(on: StoreUnderTest) {
+    let mut expected = Position::start_positions(on.partitions());
     for n in 0..12 {
         let thing = stream(&format!("thing-{n}"));
         on.commit(&append(&thing, 0, 2)).await;
@@ -112,7 +112,7 @@ pub(super) async fn heads_are_the_highest_offsets(on: Subject) {
     }
 }
 
-pub(super) async fn long_streams_come_in_order(on: Subject) {
+pub(super) async fn long_streams_come_in_order(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for version in (0..3_000).step_by(500) {
         on.commit(&append(&thing, version, 500)).await;
@@ -128,7 +128,7 @@ pub(super) async fn long_streams_come_in_order(on: Subject) {
     }
 }
 
-pub(super) async fn abandoned_loads_hold_nothing_back(on: Subject) {
+pub(super) async fn abandoned_loads_hold_nothing_back(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 500)).await;
     for _ in 0..40 {
@@ -139,7 +139,7 @@ pub(super) async fn abandoned_loads_hold_nothing_back(on: Subject) {
     assert_eq!(on.events(&thing).await.len(), 500);
 }
 
-pub(super) async fn another_process_sees_the_same(on: Subject) {
+pub(super) async fn another_process_sees_the_same(on: StoreUnderTest) {
     let streams = fill(&on).await;
     let there = on.another_process().await;
     assert_eq!(there.log(), on.log());

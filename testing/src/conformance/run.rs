@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::StoreBackend;
 use super::cases::CASES;
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 
 /// How long a case may take; only a case that hangs ever does.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -20,7 +20,7 @@ pub struct Case {
     pub theme: &'static str,
     /// What it shows.
     pub name: &'static str,
-    pub(super) body: fn(Subject) -> BoxFuture<'static, ()>,
+    pub(super) body: fn(StoreUnderTest) -> BoxFuture<'static, ()>,
 }
 
 impl fmt::Debug for Case {
@@ -47,7 +47,7 @@ async fn run_within(
     backend: impl StoreBackend,
     limit: Duration,
 ) -> Result<(), Failure> {
-    outcome_within(&format!("{case:?}"), (case.body)(Subject::new(backend)), limit).await
+    outcome_within(&format!("{case:?}"), (case.body)(StoreUnderTest::new(backend)), limit).await
 }
 
 /// How the case of that name ends if it is left alone for at most `limit`.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventId, EventStore as _, Fingerprint, Loaded, LogInfo, Mark, MessageId, Position,
-    RecordedEvent, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StreamId, Verdict,
-    Version,
+    Append, AppendOutcome, EventId, EventStore as _, Fingerprint, InboxEntry, LogInfo, MessageId,
+    Position, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
+    StreamRow, Version,
 };
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
@@ -18,12 +18,12 @@ use crate::{StoredOutboxRow, StoredTimer};
 
 /// The store under test. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Subject {
+pub(super) struct StoreUnderTest {
     backend: Arc<dyn DynBackend>,
     pub(super) store: SharedEventStore,
 }
 
-impl Subject {
+impl StoreUnderTest {
     pub(super) fn new(backend: impl StoreBackend) -> Self {
         let backend: Arc<dyn DynBackend> = Arc::new(backend);
         Self { store: backend.store(), backend }
@@ -48,7 +48,7 @@ impl Subject {
         names.filter(|s| self.log().partition_of(s) == partition).take(count).collect()
     }
 
-    pub(super) async fn try_append(&self, append: &Append) -> Result<Verdict, StoreError> {
+    pub(super) async fn try_append(&self, append: &Append) -> Result<AppendOutcome, StoreError> {
         let partition = self.log().partition_of(&append.stream);
         let mut verdicts =
             self.store.append_events(partition, std::slice::from_ref(append)).await?;
@@ -56,7 +56,7 @@ impl Subject {
         Ok(verdicts.remove(0))
     }
 
-    pub(super) async fn append(&self, append: &Append) -> Verdict {
+    pub(super) async fn append(&self, append: &Append) -> AppendOutcome {
         self.try_append(append).await.expect("the append is valid and the store available")
     }
 
@@ -66,7 +66,7 @@ impl Subject {
     }
 
     /// Appends a batch to one partition.
-    pub(super) async fn batch(&self, partition: u16, batch: &[Append]) -> Vec<Verdict> {
+    pub(super) async fn batch(&self, partition: u16, batch: &[Append]) -> Vec<AppendOutcome> {
         let verdicts = self.store.append_events(partition, batch).await;
         let verdicts = verdicts.expect("the batch is valid and the store available");
         assert_eq!(verdicts.len(), batch.len(), "one verdict for each append of a batch");
@@ -84,15 +84,11 @@ impl Subject {
         assert_eq!(before, after, "{why} was refused and must leave nothing behind");
     }
 
-    pub(super) async fn events(&self, stream: &StreamId) -> Vec<RecordedEvent> {
+    pub(super) async fn events(&self, stream: &StreamId) -> Vec<StoredEvent> {
         self.events_after(stream, Version::ZERO).await
     }
 
-    pub(super) async fn events_after(
-        &self,
-        stream: &StreamId,
-        after: Version,
-    ) -> Vec<RecordedEvent> {
+    pub(super) async fn events_after(&self, stream: &StreamId, after: Version) -> Vec<StoredEvent> {
         self.store.load_events(stream, after).try_collect().await.expect("the stream loads")
     }
 
@@ -101,8 +97,8 @@ impl Subject {
         &self,
         stream: &StreamId,
         fingerprint: Fingerprint,
-    ) -> (Option<Snapshot>, Vec<RecordedEvent>) {
-        let rows: Vec<Loaded> = self
+    ) -> (Option<Snapshot>, Vec<StoredEvent>) {
+        let rows: Vec<StreamRow> = self
             .store
             .load_with_snapshot(stream, fingerprint)
             .try_collect()
@@ -111,11 +107,11 @@ impl Subject {
         let (mut snapshot, mut events) = (None, Vec::new());
         for (n, row) in rows.into_iter().enumerate() {
             match row {
-                Loaded::Snapshot(found) => {
+                StreamRow::Snapshot(found) => {
                     assert_eq!(n, 0, "a snapshot comes at most once, and first");
                     snapshot = Some(found);
                 }
-                Loaded::Event(event) => events.push(event),
+                StreamRow::Event(event) => events.push(event),
             }
         }
         (snapshot, events)
@@ -141,21 +137,21 @@ impl Subject {
         deleted.expect("the snapshots are deleted");
     }
 
-    pub(super) async fn mark(&self, stream: &StreamId, message: MessageId) -> Option<Mark> {
-        self.store.load_mark(stream, message).await.expect("the mark loads")
+    pub(super) async fn mark(&self, stream: &StreamId, message: MessageId) -> Option<InboxEntry> {
+        self.store.load_inbox_entry(stream, message).await.expect("the mark loads")
     }
 
     pub(super) async fn heads(&self) -> Vec<Position> {
         self.store.heads().await.expect("the heads are read")
     }
 
-    pub(super) async fn page(&self, after: &[Position], limit: usize) -> Vec<RecordedEvent> {
+    pub(super) async fn page(&self, after: &[Position], limit: usize) -> Vec<StoredEvent> {
         self.store.read_log(after, limit).await.expect("the page is read")
     }
 
     /// The whole log of one partition, read page by page. Offsets must be 1, 2, 3 …
-    pub(super) async fn partition(&self, partition: u16) -> Vec<RecordedEvent> {
-        let mut all: Vec<RecordedEvent> = Vec::new();
+    pub(super) async fn partition(&self, partition: u16) -> Vec<StoredEvent> {
+        let mut all: Vec<StoredEvent> = Vec::new();
         loop {
             let after = Position::new(partition, all.len() as u64);
             let page = self.page(&[after], 100).await;
@@ -171,7 +167,7 @@ impl Subject {
     }
 
     /// The whole log, partition after partition.
-    pub(super) async fn whole_log(&self) -> Vec<RecordedEvent> {
+    pub(super) async fn whole_log(&self) -> Vec<StoredEvent> {
         let mut all = Vec::new();
         for partition in 0..self.partitions() {
             all.extend(self.partition(partition).await);
@@ -210,25 +206,25 @@ impl Subject {
 
 /// The version and position of a verdict that must be `Committed`.
 #[track_caller]
-pub(super) fn committed(verdict: &Verdict) -> (Version, Option<Position>) {
+pub(super) fn committed(verdict: &AppendOutcome) -> (Version, Option<Position>) {
     match verdict {
-        Verdict::Committed { version, position, .. } => (*version, *position),
+        AppendOutcome::Committed { version, position, .. } => (*version, *position),
         other => panic!("expected Committed, got {other:?}"),
     }
 }
 
 /// What a verdict that must be `Committed` becomes once the stream has moved on to `actual`.
 #[track_caller]
-pub(super) fn moved_on(verdict: &Verdict, actual: u64) -> Verdict {
+pub(super) fn moved_on(verdict: &AppendOutcome, actual: u64) -> AppendOutcome {
     let (version, position) = committed(verdict);
-    Verdict::Committed { version, position, actual: Version::new(actual) }
+    AppendOutcome::Committed { version, position, actual: Version::new(actual) }
 }
 
 /// The marks of a verdict that must be `Duplicate`, in order of message ids.
 #[track_caller]
-pub(super) fn duplicates(verdict: Verdict) -> Vec<Mark> {
+pub(super) fn duplicates(verdict: AppendOutcome) -> Vec<InboxEntry> {
     match verdict {
-        Verdict::Duplicate(mut marks) => {
+        AppendOutcome::Duplicate(mut marks) => {
             marks.sort_by_key(|mark| mark.message_id);
             marks
         }

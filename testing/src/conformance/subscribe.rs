@@ -1,11 +1,11 @@
 //! Following the log: what is there, then what comes.
 
-use composable_rust_core::{EventStore as _, Position, RecordedEvent, StreamId, subscribe};
+use composable_rust_core::{EventStore as _, Position, StoredEvent, StreamId, subscribe};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::chance::{joined, others_go_on};
 use super::make::{append, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 
 fn streams() -> Vec<StreamId> {
     (0..9).map(|n| stream(&format!("thing-{n}"))).collect()
@@ -13,19 +13,19 @@ fn streams() -> Vec<StreamId> {
 
 /// The next `count` events after `after`.
 async fn follow(
-    on: &Subject,
+    on: &StoreUnderTest,
     after: Vec<Position>,
     page: usize,
     count: usize,
-) -> Vec<RecordedEvent> {
+) -> Vec<StoredEvent> {
     let events = subscribe(&on.store, after, page).take(count);
     events.try_collect().await.expect("the log is followed")
 }
 
 /// Of each partition the events in order of offsets, compared with the log.
-async fn assert_is_log(on: &Subject, seen: &[RecordedEvent], after: &[Position]) {
+async fn assert_is_log(on: &StoreUnderTest, seen: &[StoredEvent], after: &[Position]) {
     for from in after {
-        let of_partition = |event: &&RecordedEvent| event.position.partition == from.partition;
+        let of_partition = |event: &&StoredEvent| event.position.partition == from.partition;
         let seen: Vec<_> = seen.iter().filter(of_partition).cloned().collect();
         let log = on.partition(from.partition).await;
         let skipped = usize::try_from(from.offset).expect("it is small");
@@ -33,8 +33,8 @@ async fn assert_is_log(on: &Subject, seen: &[RecordedEvent], after: &[Position])
     }
 }
 
-pub(super) async fn what_is_there_comes_then_what_is_committed(on: Subject) {
-    let beginnings = Position::beginnings(on.partitions());
+pub(super) async fn what_is_there_comes_then_what_is_committed(on: StoreUnderTest) {
+    let beginnings = Position::start_positions(on.partitions());
     for stream in streams() {
         on.commit(&append(&stream, 0, 2)).await;
     }
@@ -48,7 +48,7 @@ pub(super) async fn what_is_there_comes_then_what_is_committed(on: Subject) {
     assert_is_log(&on, &joined(reader).await, &beginnings).await;
 }
 
-pub(super) async fn it_starts_after_the_given_positions(on: Subject) {
+pub(super) async fn it_starts_after_the_given_positions(on: StoreUnderTest) {
     for stream in streams() {
         on.commit(&append(&stream, 0, 1)).await;
     }
@@ -59,7 +59,7 @@ pub(super) async fn it_starts_after_the_given_positions(on: Subject) {
     assert_is_log(&on, &follow(&on, heads.clone(), 2, 18).await, &heads).await;
 }
 
-pub(super) async fn a_reader_that_waits_sees_the_first_event(on: Subject) {
+pub(super) async fn a_reader_that_waits_sees_the_first_event(on: StoreUnderTest) {
     for version in 0..10 {
         let thing = stream("thing-1");
         let heads = on.heads().await;
@@ -76,9 +76,9 @@ pub(super) async fn a_reader_that_waits_sees_the_first_event(on: Subject) {
     }
 }
 
-pub(super) async fn commits_of_another_process_are_seen(on: Subject) {
+pub(super) async fn commits_of_another_process_are_seen(on: StoreUnderTest) {
     let there = on.another_process().await;
-    let beginnings = Position::beginnings(on.partitions());
+    let beginnings = Position::start_positions(on.partitions());
     let reader = {
         let (there, beginnings) = (there.clone(), beginnings.clone());
         tokio::spawn(async move { follow(&there, beginnings, 3, 18).await })
@@ -89,8 +89,8 @@ pub(super) async fn commits_of_another_process_are_seen(on: Subject) {
     assert_is_log(&on, &joined(reader).await, &beginnings).await;
 }
 
-pub(super) async fn many_readers_see_the_same(on: Subject) {
-    let beginnings = Position::beginnings(on.partitions());
+pub(super) async fn many_readers_see_the_same(on: StoreUnderTest) {
+    let beginnings = Position::start_positions(on.partitions());
     let readers: Vec<_> = (1..=6)
         .map(|page| {
             let (on, beginnings) = (on.clone(), beginnings.clone());
@@ -107,10 +107,10 @@ pub(super) async fn many_readers_see_the_same(on: Subject) {
     }
 }
 
-pub(super) async fn waiting_ends_when_there_are_events(on: Subject) {
+pub(super) async fn waiting_ends_when_there_are_events(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 1)).await;
-    let beginnings = Position::beginnings(on.partitions());
+    let beginnings = Position::start_positions(on.partitions());
     on.store.wait_for_events(&beginnings).await.expect("there are events already");
 
     for partition in 0..on.partitions() {

@@ -9,10 +9,10 @@ use composable_rust_core::{
 
 use super::firing::{arming, at_once, firing_of, timer};
 use super::make::stream;
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, eventually, failed, parked, queue, queued};
 
-async fn summaries(on: &Subject, limit: usize) -> Vec<QueueSummary> {
+async fn summaries(on: &StoreUnderTest, limit: usize) -> Vec<QueueSummary> {
     on.store.summarize_queues(limit).await.expect("the queues are summarized")
 }
 
@@ -21,7 +21,7 @@ fn essence(of: &QueueSummary) -> (Queue, u64, u64, Option<&str>) {
     (of.queue.clone(), of.rows, of.dead_letters, of.last_error.as_deref())
 }
 
-pub(super) async fn show_every_queue_with_its_counts(on: Subject) {
+pub(super) async fn show_every_queue_with_its_counts(on: StoreUnderTest) {
     assert_eq!(summaries(&on, 9).await, []);
     let worker = on.worker("work", 0).await;
     let last = on.partitions() - 1;
@@ -59,7 +59,7 @@ pub(super) async fn show_every_queue_with_its_counts(on: Subject) {
     assert_eq!(seen.iter().map(essence).collect::<Vec<_>>(), expected);
 }
 
-pub(super) async fn count_timers_that_are_due(on: Subject) {
+pub(super) async fn count_timers_that_are_due(on: StoreUnderTest) {
     let things = on.streams_of(0, "thing", 2);
     let others = on.streams_of(0, "another", 1);
     let now = on.store.now().await.expect("the clock is read");
@@ -80,7 +80,7 @@ pub(super) async fn count_timers_that_are_due(on: Subject) {
     let worker = on.worker("work", 0).await;
     let settle = async |change| {
         let (lease, stream) = (worker.lease.clone(), things[1].clone());
-        let settlement = TimerSettlement { lease, stream, firing: firing_of(&at_once), change };
+        let settlement = TimerSettlement { lease, stream, timer: firing_of(&at_once), change };
         on.store.settle_timers(0, &[settlement]).await.expect("the store is available");
     };
     settle(failed(1, Duration::ZERO)).await;
@@ -92,7 +92,7 @@ pub(super) async fn count_timers_that_are_due(on: Subject) {
     assert_eq!(found.iter().map(essence).collect::<Vec<_>>(), [(queue, 2, 1, None)]);
 }
 
-pub(super) async fn end_at_the_limit(on: Subject) {
+pub(super) async fn end_at_the_limit(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows: Vec<_> = (0..10).map(|n| queued(&stream("thing-1"), &n.to_string())).collect();
     on.enqueue(0, &rows).await;
@@ -110,7 +110,7 @@ pub(super) async fn end_at_the_limit(on: Subject) {
     assert_eq!(counted(100).await, (5, 5, true));
 }
 
-pub(super) async fn counts_of_queues_end_at_the_limit(on: Subject) {
+pub(super) async fn counts_of_queues_end_at_the_limit(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let last = on.partitions() - 1;
     let to = |target: &str, kind| {

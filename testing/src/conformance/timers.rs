@@ -9,7 +9,7 @@ use composable_rust_core::{
 
 use super::firing::{arming, at_once, firing_of, timer};
 use super::make::{exact, json, mark, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{
     HOUR, SOON, Worker, armed, essences, eventually, failed, parked, queue, queued, timers_of,
 };
@@ -21,10 +21,10 @@ fn settlement(
     change: QueueChange,
 ) -> TimerSettlement {
     let (lease, stream) = (worker.lease.clone(), stream.clone());
-    TimerSettlement { lease, stream, firing: firing_of(timer), change }
+    TimerSettlement { lease, stream, timer: firing_of(timer), change }
 }
 
-async fn settle(on: &Subject, settlements: &[TimerSettlement]) {
+async fn settle(on: &StoreUnderTest, settlements: &[TimerSettlement]) {
     let settled = on.store.settle_timers(0, settlements).await;
     settled.expect("the store is available");
 }
@@ -34,7 +34,7 @@ fn overdue(id: &str, seconds: u64, now: composable_rust_core::Timestamp) -> Time
     TimerChange::Arm(timer(id, Due::At(now - Duration::from_secs(seconds))))
 }
 
-pub(super) async fn due_ones_come_earliest_first(on: Subject) {
+pub(super) async fn due_ones_come_earliest_first(on: StoreUnderTest) {
     let now = on.store.now().await.expect("the clock is read");
     let streams = on.streams_of(0, "thing", 3);
     let mut append = arming(&streams[1], 0, &[]);
@@ -53,7 +53,7 @@ pub(super) async fn due_ones_come_earliest_first(on: Subject) {
     let queues = [timers_of(&on, &streams[0])];
     for limit in [1, 2, 4, 5, 6, 100] {
         let due = on.due(&queues, limit).await;
-        let ids: Vec<_> = due.timers.iter().map(|timer| &*timer.firing.id).collect();
+        let ids: Vec<_> = due.timers.iter().map(|timer| &*timer.timer.id).collect();
         assert_eq!(ids, ["a", "b", "c", "d", "e"][..limit.min(5)], "limit {limit}");
         let ago = due.timers.iter().map(|timer| now.since(timer.due).as_secs());
         assert!(ago.eq([50, 40, 30, 20, 10].into_iter().take(limit)), "{:?}", due.timers);
@@ -65,7 +65,7 @@ pub(super) async fn due_ones_come_earliest_first(on: Subject) {
     }
 }
 
-pub(super) async fn come_back_as_they_were_armed(on: Subject) {
+pub(super) async fn come_back_as_they_were_armed(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let timers = ["it's \"ä\"", "b"].map(at_once);
     on.commit(&arming(&thing, 0, &timers.each_ref())).await;
@@ -75,13 +75,13 @@ pub(super) async fn come_back_as_they_were_armed(on: Subject) {
     assert_eq!(found.len(), 2);
     for (found, timer) in found.iter().zip(&timers) {
         assert_eq!((found.partition, &found.stream), (0, &thing));
-        assert_eq!(found.firing, firing_of(timer));
+        assert_eq!(found.timer, firing_of(timer));
         assert_eq!((&found.content, found.attempts), (&timer.content, 0));
         assert_eq!(json(&found.metadata), json(&timer.metadata));
     }
 }
 
-pub(super) async fn become_due_in_time(on: Subject) {
+pub(super) async fn become_due_in_time(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let queues = [timers_of(&on, &thing)];
     assert_eq!(on.due(&queues, 9).await.next, None, "nothing is armed");
@@ -94,11 +94,11 @@ pub(super) async fn become_due_in_time(on: Subject) {
     eventually("the deadline", || async { !on.due(&queues, 9).await.timers.is_empty() }).await;
     let due = on.due(&queues, 9).await;
     assert_eq!(due.timers.len(), 1);
-    assert_eq!(due.timers[0].firing, firing_of(&soon));
+    assert_eq!(due.timers[0].timer, firing_of(&soon));
     assert!(due.next.is_some_and(|next| next > HOUR / 2), "{:?}", due.next);
 }
 
-pub(super) async fn queues_are_apart(on: Subject) {
+pub(super) async fn queues_are_apart(on: StoreUnderTest) {
     let mut queues = Vec::new();
     for partition in 0..on.partitions() {
         for category in ["one", "two", "one_more"] {
@@ -124,7 +124,7 @@ pub(super) async fn queues_are_apart(on: Subject) {
     assert_eq!(none, composable_rust_core::DueTimers::default());
 }
 
-pub(super) async fn ten_thousand_that_wait_do_not_hide_one(on: Subject) {
+pub(super) async fn ten_thousand_that_wait_do_not_hide_one(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 20);
     let far: Vec<_> = (0..500).map(|n| timer(&format!("far-{n}"), Due::After(HOUR))).collect();
     let far: Vec<_> = far.iter().collect();
@@ -142,13 +142,13 @@ pub(super) async fn ten_thousand_that_wait_do_not_hide_one(on: Subject) {
         assert!(due.next.is_some_and(|next| next > HOUR / 2));
         let mut firing = Append::new(streams[7].clone(), exact(2 + round * 2))
             .with_events(super::make::events(1))
-            .with_marks(vec![mark(0, 1)]);
-        firing.fires = vec![due.timers[0].firing.clone()];
+            .with_inbox(vec![mark(0, 1)]);
+        firing.fired_timers = vec![due.timers[0].timer.clone()];
         on.commit(&firing).await;
     }
 }
 
-pub(super) async fn many_queues_are_read_and_settled_at_once(on: Subject) {
+pub(super) async fn many_queues_are_read_and_settled_at_once(on: StoreUnderTest) {
     let worker = on.worker("timers", 0).await;
     let streams: Vec<_> =
         (0..300).map(|n| on.streams_of(0, &format!("thing{n}"), 1).remove(0)).collect();
@@ -174,7 +174,7 @@ pub(super) async fn many_queues_are_read_and_settled_at_once(on: Subject) {
     assert_eq!(on.dead_letters(1_000).await.len(), 100);
 }
 
-pub(super) async fn failed_ones_are_due_again(on: Subject) {
+pub(super) async fn failed_ones_are_due_again(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timers = ["a", "b", "c"].map(at_once);
@@ -187,7 +187,7 @@ pub(super) async fn failed_ones_are_due_again(on: Subject) {
     eventually("the second attempt", || async { armed(&on, &thing).await.len() == 2 }).await;
     let due = on.due(&[timers_of(&on, &thing)], 9).await;
     let attempts: Vec<_> =
-        due.timers.iter().map(|timer| (&*timer.firing.id, timer.attempts)).collect();
+        due.timers.iter().map(|timer| (&*timer.timer.id, timer.attempts)).collect();
     assert_eq!(attempts, [("c", 0), ("b", 4)]);
     assert!(due.next.is_some_and(|next| next > HOUR / 2 && next <= HOUR), "{:?}", due.next);
 
@@ -195,7 +195,7 @@ pub(super) async fn failed_ones_are_due_again(on: Subject) {
     assert_eq!(armed(&on, &thing).await[0].attempts, 0, "it is another arming");
 }
 
-pub(super) async fn begun_ones_are_known(on: Subject) {
+pub(super) async fn begun_ones_are_known(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timers = ["a", "b", "c"].map(at_once);
@@ -215,7 +215,7 @@ pub(super) async fn begun_ones_are_known(on: Subject) {
     assert_eq!(known().await[0], (0, false), "it is another arming");
 }
 
-pub(super) async fn done_ones_go(on: Subject) {
+pub(super) async fn done_ones_go(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timers = ["a", "b"].map(at_once);
@@ -229,11 +229,11 @@ pub(super) async fn done_ones_go(on: Subject) {
         settle(&on, &settlements).await;
         assert_eq!(armed(&on, &thing).await, []);
         let waiting = on.waiting(&queue(0)).await;
-        assert_eq!(essences(waiting.iter().map(|row| &row.queued)), essences([&answer]));
+        assert_eq!(essences(waiting.iter().map(|row| &row.message)), essences([&answer]));
     }
 }
 
-pub(super) async fn settling_is_fenced_and_of_one_arming(on: Subject) {
+pub(super) async fn settling_is_fenced_and_of_one_arming(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let first = on.worker("timers", 0).await;
     let (old, unknown) = (at_once("t"), at_once("unknown"));
@@ -255,14 +255,14 @@ pub(super) async fn settling_is_fenced_and_of_one_arming(on: Subject) {
     for change in &changes {
         settle(&on, &[settlement(&second, &thing, &old, change.clone())]).await;
         let found = armed(&on, &thing).await;
-        assert_eq!((found[0].firing.clone(), found[0].attempts), (firing_of(&new), 0));
+        assert_eq!((found[0].timer.clone(), found[0].attempts), (firing_of(&new), 0));
     }
     assert_eq!(on.dead_letters(9).await, []);
     settle(&on, &[settlement(&second, &thing, &new, QueueChange::Done(vec![]))]).await;
     assert_eq!(armed(&on, &thing).await, []);
 }
 
-pub(super) async fn settlements_are_of_one_partition(on: Subject) {
+pub(super) async fn settlements_are_of_one_partition(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timer = at_once("t");
@@ -282,13 +282,13 @@ pub(super) async fn settlements_are_of_one_partition(on: Subject) {
     assert_eq!(armed(&on, &thing).await.len(), 1);
 }
 
-pub(super) async fn of_what_is_finished_or_closed_are_not_due(on: Subject) {
+pub(super) async fn of_what_is_finished_or_closed_are_not_due(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     for stream in &streams {
         on.commit(&arming(stream, 0, &[&at_once("t"), &timer("u", Due::After(HOUR))])).await;
     }
     let mut finishing = Append::new(streams[0].clone(), ExpectedVersion::Any);
-    finishing.clears_timers = true;
+    finishing.cancels_timers = true;
     on.commit(&finishing).await;
     let id = composable_rust_core::EventId(super::make::fresh_id());
     let closed = on.store.close_stream(&streams[1], composable_rust_core::Version::new(1), id);

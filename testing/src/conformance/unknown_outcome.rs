@@ -3,30 +3,31 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Encoded, EventStore as _, ExpectedVersion, StoredContent, StreamId, Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventStore as _, ExpectedVersion, StoredContent,
+    StreamId, Version,
 };
 use rand::Rng as _;
 
 use super::chance::{self, joined};
 use super::make::{append, event, mark, stream};
-use super::subject::{Subject, committed, duplicates, moved_on};
+use super::subject::{StoreUnderTest, committed, duplicates, moved_on};
 
 /// Appends of every kind that is recognised when it comes again, at `version` of a stream.
 fn recognisable(stream: &StreamId, version: u64) -> Vec<Append> {
-    let with_marks = append(stream, version, 3).with_marks(vec![mark(0, 2), mark(2, 1)]);
+    let with_marks = append(stream, version, 3).with_inbox(vec![mark(0, 2), mark(2, 1)]);
     let any = Append { expected: ExpectedVersion::Any, ..with_marks.clone() };
-    let mark_of_none = append(stream, version, 0).with_marks(vec![mark(0, 0)]);
+    let mark_of_none = append(stream, version, 0).with_inbox(vec![mark(0, 0)]);
     let mut appends = vec![append(stream, version, 1), append(stream, version, 3), with_marks];
     appends.extend([any, mark_of_none.clone()]);
     appends.push(Append { expected: ExpectedVersion::Any, ..mark_of_none });
     if version > 0 {
-        let exists = append(stream, version, 2).with_marks(vec![mark(1, 1), mark(0, 0)]);
+        let exists = append(stream, version, 2).with_inbox(vec![mark(1, 1), mark(0, 0)]);
         appends.push(Append { expected: ExpectedVersion::Exists, ..exists });
     }
     appends
 }
 
-pub(super) async fn the_same_append_again_is_committed_once(on: Subject) {
+pub(super) async fn the_same_append_again_is_committed_once(on: StoreUnderTest) {
     for version in [0, 2] {
         for n in 0..recognisable(&stream("thing-0"), version).len() {
             let thing = stream(&format!("thing-{version}-{n}"));
@@ -45,7 +46,7 @@ pub(super) async fn the_same_append_again_is_committed_once(on: Subject) {
     }
 }
 
-pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: Subject) {
+pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: StoreUnderTest) {
     for n in 0..recognisable(&stream("thing-0"), 2).len() {
         let thing = stream(&format!("thing-{n}"));
         on.commit(&append(&thing, 0, 2)).await;
@@ -62,11 +63,11 @@ pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: Subject) {
     }
 }
 
-pub(super) async fn other_events_at_its_place_are_a_conflict(on: Subject) {
+pub(super) async fn other_events_at_its_place_are_a_conflict(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let first = append(&thing, 0, 2);
     on.commit(&first).await;
-    let conflict = Verdict::Conflict { actual: Version::new(2) };
+    let conflict = AppendOutcome::Conflict { actual: Version::new(2) };
     let mut half = first.clone();
     half.events[1] = event();
     assert_eq!(on.append(&half).await, conflict, "only its first event is there");
@@ -76,17 +77,17 @@ pub(super) async fn other_events_at_its_place_are_a_conflict(on: Subject) {
     let mut turned = first.clone();
     turned.events.reverse();
     assert_eq!(on.append(&turned).await, conflict, "its events are there in another order");
-    let unmarked = first.clone().with_marks(vec![mark(0, 2)]);
+    let unmarked = first.clone().with_inbox(vec![mark(0, 2)]);
     assert_eq!(on.append(&unmarked).await, conflict, "its events are there, its mark is not");
     let elsewhere = Append { expected: super::make::exact(1), ..first };
     assert_eq!(on.append(&elsewhere).await, conflict, "its events are there, at other versions");
     assert_eq!(on.events(&thing).await.len(), 2);
 }
 
-pub(super) async fn marks_that_stand_with_other_events_are_a_duplicate(on: Subject) {
+pub(super) async fn marks_that_stand_with_other_events_are_a_duplicate(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let mark = mark(0, 1);
-    let first = append(&thing, 0, 1).with_marks(vec![mark.clone()]);
+    let first = append(&thing, 0, 1).with_inbox(vec![mark.clone()]);
     on.commit(&first).await;
     let mut decided_again = first.clone();
     decided_again.events = vec![event()];
@@ -103,8 +104,8 @@ pub(super) async fn marks_that_stand_with_other_events_are_a_duplicate(on: Subje
 }
 
 /// A message that is decided again has the same ids, and may lead to something else.
-pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: Subject) {
-    let changes: [fn(&mut Encoded); 4] = [
+pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: StoreUnderTest) {
+    let changes: [fn(&mut EncodedMessage); 4] = [
         |content| content.name = "thing.expired".into(),
         |content| content.version += 1,
         |content| content.codec = "other".into(),
@@ -115,13 +116,13 @@ pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: 
         for expected in [super::make::exact(2), ExpectedVersion::Any] {
             let thing = stream(&format!("thing-{n}-{}", expected == ExpectedVersion::Any));
             on.commit(&append(&thing, 0, 2)).await;
-            let keyed = append(&thing, 2, 2).with_marks(vec![mark(0, 2)]);
+            let keyed = append(&thing, 2, 2).with_inbox(vec![mark(0, 2)]);
             let keyed = Append { expected, ..keyed };
             let first = on.append(&keyed).await;
             let mut decided_again = keyed.clone();
             change(&mut decided_again.events[1].content);
             let standing = duplicates(there.append(&decided_again).await);
-            assert_eq!(standing[0].message_id, keyed.marks[0].message_id);
+            assert_eq!(standing[0].message_id, keyed.inbox[0].message_id);
             assert_eq!(on.append(&keyed).await, first, "the first is still recognised");
             assert_eq!(on.events(&thing).await.len(), 4);
         }
@@ -130,7 +131,7 @@ pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: 
         let first = on.append(&bare).await;
         let mut decided_again = bare.clone();
         change(&mut decided_again.events[0].content);
-        let conflict = Verdict::Conflict { actual: Version::new(2) };
+        let conflict = AppendOutcome::Conflict { actual: Version::new(2) };
         assert_eq!(there.append(&decided_again).await, conflict);
         let mut told_otherwise = bare.clone();
         told_otherwise.events[0].metadata = super::make::metadata();
@@ -139,23 +140,23 @@ pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: 
 }
 
 /// In a batch, each is looked at by itself.
-pub(super) async fn other_content_is_told_apart_within_a_batch(on: Subject) {
+pub(super) async fn other_content_is_told_apart_within_a_batch(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 4);
     let batch: Vec<_> =
-        streams.iter().map(|s| append(s, 0, 2).with_marks(vec![mark(0, 2)])).collect();
+        streams.iter().map(|s| append(s, 0, 2).with_inbox(vec![mark(0, 2)])).collect();
     let first = on.batch(0, &batch[..3]).await;
     let mut again = batch.clone();
     again[1].events[1].content.bytes.push(0);
     let verdicts = on.batch(0, &again).await;
     assert_eq!((&verdicts[0], &verdicts[2]), (&first[0], &first[2]));
-    assert_eq!(duplicates(verdicts[1].clone())[0].message_id, batch[1].marks[0].message_id);
+    assert_eq!(duplicates(verdicts[1].clone())[0].message_id, batch[1].inbox[0].message_id);
     assert_eq!(committed(&verdicts[3]).0, Version::new(2));
     let stored = on.events(&streams[1]).await;
     let contents = batch[1].events.iter().map(|e| StoredContent::Present(e.content.clone()));
     assert!(stored.iter().map(|event| event.content.clone()).eq(contents));
 }
 
-pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: Subject) {
+pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: StoreUnderTest) {
     let there = on.another_process().await;
     for round in 0..12 {
         let thing = stream(&format!("thing-{round}"));
@@ -176,7 +177,7 @@ pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: Subject) {
     }
 }
 
-pub(super) async fn a_dropped_append_is_resolved(on: Subject) {
+pub(super) async fn a_dropped_append_is_resolved(on: StoreUnderTest) {
     let mut rng = chance::rng("a_dropped_append_is_resolved", 0);
     let thing = stream("thing-1");
     let mut sent = Vec::new();
@@ -200,13 +201,13 @@ pub(super) async fn a_dropped_append_is_resolved(on: Subject) {
     assert_eq!(on.whole_log().await.len(), sent.len());
 }
 
-pub(super) async fn a_dropped_batch_is_resolved(on: Subject) {
+pub(super) async fn a_dropped_batch_is_resolved(on: StoreUnderTest) {
     let mut rng = chance::rng("a_dropped_batch_is_resolved", 0);
     let streams = on.streams_of(0, "thing", 6);
     for round in 0..20 {
         let batch: Vec<Append> = streams
             .iter()
-            .map(|s| append(s, round * 2, 2).with_marks(vec![mark(0, 1), mark(1, 1)]))
+            .map(|s| append(s, round * 2, 2).with_inbox(vec![mark(0, 1), mark(1, 1)]))
             .collect();
         let task = {
             let (on, batch) = (on.clone(), batch.clone());

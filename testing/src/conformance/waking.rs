@@ -8,15 +8,15 @@ use tokio::task::JoinHandle;
 use super::chance::{joined, others_go_on};
 use super::firing::{arming, at_once};
 use super::make::{append, stream};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 use super::workers::{parked, queue, queued, row};
 
-async fn wait(on: &Subject, seen: u64) -> u64 {
+async fn wait(on: &StoreUnderTest, seen: u64) -> u64 {
     on.store.wait_for_work(seen).await.expect("the store is available")
 }
 
 /// Takes in what has happened already, then waits for more.
-async fn waiting(on: &Subject) -> JoinHandle<u64> {
+async fn waiting(on: &StoreUnderTest) -> JoinHandle<u64> {
     let mut seen = 0;
     while let Ok(next) = tokio::time::timeout(Duration::from_millis(200), wait(on, seen)).await {
         seen = next;
@@ -27,7 +27,7 @@ async fn waiting(on: &Subject) -> JoinHandle<u64> {
     waiting
 }
 
-pub(super) async fn appends_with_effects_wake(on: Subject) {
+pub(super) async fn appends_with_effects_wake(on: StoreUnderTest) {
     for there in [on.clone(), on.another_process().await] {
         let thing = on.streams_of(0, "thing", 1).remove(0);
         let version = on.events(&thing).await.len() as u64;
@@ -42,7 +42,7 @@ pub(super) async fn appends_with_effects_wake(on: Subject) {
     }
 }
 
-pub(super) async fn what_workers_queue_wakes(on: Subject) {
+pub(super) async fn what_workers_queue_wakes(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     for there in [on.clone(), on.another_process().await] {
         let woken = waiting(&there).await;
@@ -56,7 +56,7 @@ pub(super) async fn what_workers_queue_wakes(on: Subject) {
     }
 }
 
-pub(super) async fn decisions_wake(on: Subject) {
+pub(super) async fn decisions_wake(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     for there in [on.clone(), on.another_process().await] {
         let queued = queued(&stream("thing-1"), "a");
@@ -79,7 +79,7 @@ pub(super) async fn decisions_wake(on: Subject) {
     }
 }
 
-pub(super) async fn what_was_missed_is_there_at_once(on: Subject) {
+pub(super) async fn what_was_missed_is_there_at_once(on: StoreUnderTest) {
     on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
     let first = wait(&on, 0).await;
     on.enqueue(0, &[queued(&stream("thing-1"), "b")]).await;

@@ -4,14 +4,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use composable_rust_core::{
-    DeadLetter, DueTimer, DueTimers, Lease, LeaseAction, LeaseRound, LeaseTable, NewOutboxRow,
-    OutboxKind, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StandingLease,
-    StreamId, TimerQueue, WorkQueues as _,
+    DeadLetter, DueTimer, DueTimers, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus,
+    NewOutboxRow, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
+    Settlement, StreamId, TimerQueue, WorkQueues as _,
 };
 use uuid::Uuid;
 
 use super::make::{content, fresh_id, json, metadata};
-use super::subject::Subject;
+use super::subject::StoreUnderTest;
 
 /// Longer than any case takes.
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
@@ -49,8 +49,8 @@ pub(super) fn row(recipient: &str) -> NewOutboxRow {
     }
 }
 
-pub(super) fn queued(sender: &StreamId, recipient: &str) -> QueuedRow {
-    QueuedRow { stream: sender.clone(), row: row(recipient) }
+pub(super) fn queued(sender: &StreamId, recipient: &str) -> OutboxMessage {
+    OutboxMessage { sender: sender.clone(), row: row(recipient) }
 }
 
 /// Where the rows of [`row`] wait.
@@ -59,19 +59,19 @@ pub(super) fn queue(partition: u16) -> Queue {
 }
 
 /// What there is to compare about an effect: a store may keep metadata in another notation.
-pub(super) fn essence(queued: &QueuedRow) -> (QueuedRow, serde_json::Value) {
+pub(super) fn essence(queued: &OutboxMessage) -> (OutboxMessage, serde_json::Value) {
     let mut plain = queued.clone();
     plain.row.metadata = String::new();
     (plain, json(&queued.row.metadata))
 }
 
 pub(super) fn essences<'a>(
-    queued: impl IntoIterator<Item = &'a QueuedRow>,
-) -> Vec<(QueuedRow, serde_json::Value)> {
+    queued: impl IntoIterator<Item = &'a OutboxMessage>,
+) -> Vec<(OutboxMessage, serde_json::Value)> {
     queued.into_iter().map(essence).collect()
 }
 
-pub(super) fn ids<'a>(queued: impl IntoIterator<Item = &'a QueuedRow>) -> Vec<Uuid> {
+pub(super) fn ids<'a>(queued: impl IntoIterator<Item = &'a OutboxMessage>) -> Vec<Uuid> {
     queued.into_iter().map(|queued| queued.row.id).collect()
 }
 
@@ -84,38 +84,43 @@ pub(super) fn parked(attempts: u32, error: Option<&str>) -> QueueChange {
 }
 
 /// Where the timers of a stream wait.
-pub(super) fn timers_of(on: &Subject, stream: &StreamId) -> TimerQueue {
+pub(super) fn timers_of(on: &StoreUnderTest, stream: &StreamId) -> TimerQueue {
     let partition = on.log().partition_of(stream);
     TimerQueue { partition, category: stream.category().to_owned() }
 }
 
 /// The timers of a stream that are due, in order of ids.
-pub(super) async fn armed(on: &Subject, stream: &StreamId) -> Vec<DueTimer> {
+pub(super) async fn armed(on: &StoreUnderTest, stream: &StreamId) -> Vec<DueTimer> {
     let mut due = on.due(&[timers_of(on, stream)], 1_000).await.timers;
     due.retain(|timer| timer.stream == *stream);
-    due.sort_by(|a, b| a.firing.id.cmp(&b.firing.id));
+    due.sort_by(|a, b| a.timer.id.cmp(&b.timer.id));
     due
 }
 
 impl Worker {
     pub(super) fn settlement(&self, row: &OutboxRow, change: QueueChange) -> Settlement {
-        Settlement { lease: self.lease.clone(), queue: row.queue.clone(), place: row.place, change }
+        Settlement {
+            lease: self.lease.clone(),
+            queue: row.queue.clone(),
+            position: row.position,
+            change,
+        }
     }
 }
 
-impl Subject {
-    pub(super) async fn leases(&self, workers: &[&str]) -> LeaseTable {
+impl StoreUnderTest {
+    pub(super) async fn leases(&self, workers: &[&str]) -> LeaseSnapshot {
         let workers: Vec<_> = workers.iter().map(|&worker| worker.to_owned()).collect();
         self.store.load_leases(&workers).await.expect("the leases are read")
     }
 
     /// A lease as it stands, if it was ever held.
-    pub(super) async fn lease(&self, worker: &str, partition: u16) -> Option<StandingLease> {
+    pub(super) async fn lease(&self, worker: &str, partition: u16) -> Option<LeaseStatus> {
         let leases = self.leases(&[worker]).await.leases;
         leases.into_iter().find(|standing| standing.lease.partition == partition)
     }
 
-    pub(super) async fn change_leases(&self, round: &LeaseRound) -> Vec<bool> {
+    pub(super) async fn change_leases(&self, round: &LeaseRequest) -> Vec<bool> {
         let changed = self.store.change_leases(round).await.expect("the leases are changed");
         assert_eq!(changed.len(), round.changes.len(), "one answer for each change");
         changed
@@ -131,7 +136,7 @@ impl Subject {
     ) -> bool {
         let workers = vec![lease.worker.clone()];
         let changes = vec![(lease.clone(), action)];
-        self.change_leases(&LeaseRound { holder, workers, ttl, min_epoch: 0, changes }).await
+        self.change_leases(&LeaseRequest { holder, workers, ttl, min_epoch: 0, changes }).await
             == [true]
     }
 
@@ -152,7 +157,7 @@ impl Subject {
         self.worker(&of.lease.worker, of.lease.partition).await
     }
 
-    pub(super) async fn enqueue(&self, partition: u16, rows: &[QueuedRow]) {
+    pub(super) async fn enqueue(&self, partition: u16, rows: &[OutboxMessage]) {
         let done = self.store.enqueue(partition, rows, None).await.expect("the rows are queued");
         assert!(done, "nothing forbids it");
     }
@@ -161,7 +166,7 @@ impl Subject {
     pub(super) async fn queue_page(
         &self,
         queue: &Queue,
-        after: QueuePlace,
+        after: QueuePosition,
         limit: usize,
     ) -> Vec<OutboxRow> {
         let after = [(queue.clone(), after)];
@@ -172,14 +177,14 @@ impl Subject {
     pub(super) async fn waiting(&self, queue: &Queue) -> Vec<OutboxRow> {
         let mut all: Vec<OutboxRow> = Vec::new();
         loop {
-            let last = all.last().map(|row| row.place).unwrap_or_default();
+            let last = all.last().map(|row| row.position).unwrap_or_default();
             let page = self.queue_page(queue, last, 100).await;
             if page.is_empty() {
                 return all;
             }
             for row in page {
                 assert_eq!(row.queue, *queue);
-                assert!(all.last().is_none_or(|last| last.place < row.place), "{row:?}");
+                assert!(all.last().is_none_or(|last| last.position < row.position), "{row:?}");
                 all.push(row);
             }
         }
@@ -210,7 +215,7 @@ impl Subject {
     pub(super) async fn dead_letters(&self, limit: usize) -> Vec<DeadLetter> {
         let mut all: Vec<DeadLetter> = Vec::new();
         loop {
-            let last = all.last().map(|last| (last.queue.clone(), last.place));
+            let last = all.last().map(|last| (last.queue.clone(), last.position));
             let page = self.store.dead_letters(last, limit).await.expect("the page is read");
             assert!(page.len() <= limit, "a page of {limit}");
             if page.is_empty() {

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Write as _};
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusMessage, CallGateway, Delay, DispatchCommand, Due, Effect, EffectId, Effects, Replies,
+    BusMessage, CallGateway, Delay, DispatchCommand, Due, Effect, EffectId, Effects, ReplyMode,
 };
 
 /// The longest line.
@@ -68,7 +68,7 @@ fn render<A: Debug>(effect: &Effect<A>, tall: bool) -> String {
         Effect::PublishEvent(message) => format!("publish({})", bus_message(message, tall)),
         Effect::DispatchCommand(dispatch) => dispatch_code(dispatch, tall),
         Effect::CallGateway(call) => call_code(call, tall),
-        Effect::Answer(answer) => format!("answer(…, {})", code(&answer.event, tall)),
+        Effect::Reply(answer) => format!("reply_to(…, {})", code(&answer.event, tall)),
         Effect::Delay(delay) => delay_code(delay, tall),
         Effect::Cancel(id) => format!("cancel({})", id_code(id)),
         Effect::Cancellable(id, effect) => {
@@ -119,7 +119,7 @@ pub(crate) fn duration_code(duration: Duration) -> String {
 }
 
 fn dispatch_code(dispatch: &DispatchCommand, tall: bool) -> String {
-    let verb = if dispatch.replies == Replies::Unwanted { "tell" } else { "dispatch" };
+    let verb = if dispatch.replies == ReplyMode::Unwanted { "tell" } else { "dispatch" };
     let (target, id) = (type_name(dispatch.target), dispatch.recipient.id());
     let command = code(&dispatch.command, tall);
     format!("{verb}(&{target}::id({id:?}), {command}){}", tag(&dispatch.replies))
@@ -131,11 +131,11 @@ fn call_code(call: &CallGateway, tall: bool) -> String {
 }
 
 /// The tag is kept as JSON, which for plain variants and numbers is close to what the test writes.
-fn tag(replies: &Replies) -> String {
+fn tag(replies: &ReplyMode) -> String {
     match replies {
-        Replies::Unwanted => String::new(),
-        Replies::Tagged(tag) => tag_code(&tag.value),
-        Replies::Detached(tag) => format!("{}.detached()", tag_code(&tag.value)),
+        ReplyMode::Unwanted => String::new(),
+        ReplyMode::Tagged(tag) => tag_code(&tag.value),
+        ReplyMode::Detached(tag) => format!("{}.detached()", tag_code(&tag.value)),
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
         AnyMessage::new(Request::Charge { cents: 5 })
     }
 
-    fn dispatched(replies: Replies) -> Effect<u8> {
+    fn dispatched(replies: ReplyMode) -> Effect<u8> {
         let recipient = StreamId::new("card_holder", "a-1").unwrap();
         let target = "card_holder";
         Effect::DispatchCommand(Box::new(DispatchCommand {
@@ -211,11 +211,11 @@ mod tests {
             fields: 1,
             value: value.into(),
         };
-        let tagged = || Replies::Tagged(tag("\"First\""));
+        let tagged = || ReplyMode::Tagged(tag("\"First\""));
         let call = CallGateway { gateway: "stripe", request: charge(), replies: tagged() };
         let effects: Effects<u8> = effects![
-            dispatched(Replies::Unwanted),
-            dispatched(Replies::Tagged(tag("null"))),
+            dispatched(ReplyMode::Unwanted),
+            dispatched(ReplyMode::Tagged(tag("null"))),
             dispatched(tagged()),
             Effect::CallGateway(Box::new(call)),
             at(Timestamp::from_micros(1_500_000), 7).with_id("late"),

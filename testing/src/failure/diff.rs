@@ -3,16 +3,16 @@ use std::fmt::Write as _;
 use similar::{ChangeTag, TextDiff};
 
 /// Up to so many lines are shown whole.
-const WHOLE: usize = 30;
+const MAX_WHOLE_LINES: usize = 30;
 /// Lines shown around each difference of longer texts.
-const AROUND: usize = 4;
+const CONTEXT_LINES: usize = 4;
 
 /// The lines of both texts, marked `-` where only `expected` has them and `+` where only `actual`
 /// does.
 pub(super) fn diff(expected: &str, actual: &str) -> String {
     let diff = TextDiff::from_lines(expected, actual);
-    let whole = expected.lines().count().max(actual.lines().count()) <= WHOLE;
-    let groups = diff.grouped_ops(if whole { WHOLE } else { AROUND });
+    let whole = expected.lines().count().max(actual.lines().count()) <= MAX_WHOLE_LINES;
+    let groups = diff.grouped_ops(if whole { MAX_WHOLE_LINES } else { CONTEXT_LINES });
     let mut text = String::new();
     for (n, group) in groups.iter().enumerate() {
         let first = group.first().map_or(0, |op| op.old_range().start);

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
-    Position, RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict,
-    Version,
+    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry,
+    LogInfo, MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
+    StreamRow, Timestamp, Version,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use rand::SeedableRng as _;
@@ -183,14 +183,14 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         match self.strike(Call::Append).await? {
             Fault::Conflict => {
                 let mut verdicts = Vec::with_capacity(batch.len());
                 for append in batch {
                     let events = self.store.load_events(&append.stream, Version::ZERO);
                     let last = events.try_fold(Version::ZERO, async |_, event| Ok(event.version));
-                    verdicts.push(Verdict::Conflict { actual: last.await? });
+                    verdicts.push(AppendOutcome::Conflict { actual: last.await? });
                 }
                 Ok(verdicts)
             }
@@ -208,7 +208,7 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
         self.read_rows(move || self.store.load_events(stream, after))
     }
 
@@ -216,7 +216,7 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         self.read_rows(move || self.store.load_with_snapshot(stream, fingerprint))
     }
 
@@ -224,7 +224,7 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read(self.store.read_log(after, limit)).await
     }
 
@@ -261,12 +261,12 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         self.read(self.store.load_snapshot(stream, fingerprint)).await
     }
 
-    async fn load_mark(
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
-        self.read(self.store.load_mark(stream, message_id)).await
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        self.read(self.store.load_inbox_entry(stream, message_id)).await
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
@@ -278,7 +278,7 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         self.store.close_stream(stream, expected, event_id).await
     }
 
@@ -286,7 +286,7 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         self.store.override_event(stream, version, replacement).await
     }

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, EventStore, Lease, LeaseRound,
-    LeaseTable, OutboxRow, Queue, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError,
-    StreamId, TimerQueue, TimerSettlement, WorkQueues,
+    Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimers, EventStore, Lease,
+    LeaseRequest, LeaseSnapshot, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary,
+    Settlement, StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues,
 };
 use uuid::Uuid;
 
 use super::FaultyEventStore;
 
 impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         self.read(self.inner().load_leases(workers)).await
     }
 
-    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         self.write(self.inner().change_leases(round)).await
     }
 
@@ -28,8 +28,8 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.read(self.inner().load_checkpoints(name)).await
     }
 
-    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
-        self.write(self.inner().keep_checkpoints(name, to)).await
+    async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.write(self.inner().save_checkpoints(name, to)).await
     }
 
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
@@ -39,8 +39,8 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
     async fn enqueue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         self.write(self.inner().enqueue(partition, rows, advance)).await
     }
@@ -48,7 +48,7 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
     async fn park(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         self.write(self.inner().park(partition, rows, error)).await
@@ -56,14 +56,14 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
 
     async fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.read(self.inner().read_outbox(after, limit)).await
     }
 
-    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
-        self.read(self.inner().last_places(queues)).await
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
+        self.read(self.inner().last_positions(queues)).await
     }
 
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
@@ -108,7 +108,7 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
 
     async fn dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.read(self.inner().dead_letters(after, limit)).await
@@ -135,18 +135,18 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         self.write(self.inner().resolve_dead_letter(lease, letter, answers)).await
     }
 
-    async fn prune_marks(
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        self.write(self.inner().prune_marks(partition, age, limit)).await
+        self.write(self.inner().prune_inbox(partition, age, limit)).await
     }
 
     async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {

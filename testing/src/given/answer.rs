@@ -6,14 +6,14 @@ use crate::failure::{Failure, list, pretty};
 
 /// What a command leads to.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Answer<A: Aggregate> {
+pub(super) enum GivenOutcome<A: Aggregate> {
     Recorded(Vec<A::Event>),
     Repeated(Vec<A::Event>),
     Unchanged,
     Rejected(A::Rejection),
 }
 
-impl<A: Aggregate> Answer<A> {
+impl<A: Aggregate> GivenOutcome<A> {
     pub(super) fn of(decision: &Decision<A>) -> Self {
         match decision {
             Ok(outcome) if outcome.events.is_empty() => Self::Unchanged,
@@ -71,21 +71,21 @@ impl<A: Aggregate> Answer<A> {
 pub(super) fn wrong<A: Aggregate>(
     command: &str,
     state: &A,
-    expected: &Answer<A>,
-    answer: &Answer<A>,
+    expected: &GivenOutcome<A>,
+    answer: &GivenOutcome<A>,
 ) -> Failure {
     let failure = match (expected, answer) {
-        (Answer::Recorded(expected), Answer::Recorded(events)) => {
+        (GivenOutcome::Recorded(expected), GivenOutcome::Recorded(events)) => {
             Failure::new(format!("`{command}` recorded other events than the test expects."))
                 .diff(&pretty(expected), &pretty(events))
         }
-        (Answer::Repeated(expected), Answer::Repeated(events)) => Failure::new(format!(
-            "`{command}` was answered with another event than the test expects."
-        ))
+        (GivenOutcome::Repeated(expected), GivenOutcome::Repeated(events)) => Failure::new(
+            format!("`{command}` was answered with another event than the test expects."),
+        )
         .diff(&pretty(expected), &pretty(events)),
-        (Answer::Rejected(expected), Answer::Rejected(rejection)) => Failure::new(format!(
-            "`{command}` was rejected for another reason than the test expects."
-        ))
+        (GivenOutcome::Rejected(expected), GivenOutcome::Rejected(rejection)) => Failure::new(
+            format!("`{command}` was rejected for another reason than the test expects."),
+        )
         .diff(&pretty(expected), &pretty(rejection)),
         _ => Failure::new(format!(
             "The test expects that `{command}` {}.\nIt {}.",

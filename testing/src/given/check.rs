@@ -165,7 +165,7 @@ fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
             any_failure("The dispatched command", &dispatch.command)
         }
         Reaction::CallGateway(call) => any_failure("The gateway's request", &call.request),
-        Reaction::Answer(answer) => any_failure("The answer", &answer.event),
+        Reaction::Reply(answer) => any_failure("The answer", &answer.event),
         _ => None,
     }
 }

@@ -27,15 +27,15 @@ impl<A: Aggregate<Environment: Default>> EnvironmentSource<A> for DefaultEnviron
 }
 
 /// The environment that the test gave.
-pub struct Provided<A: Aggregate>(pub(super) Arc<A::Environment>);
+pub struct ProvidedEnvironment<A: Aggregate>(pub(super) Arc<A::Environment>);
 
-impl<A: Aggregate> EnvironmentSource<A> for Provided<A> {
+impl<A: Aggregate> EnvironmentSource<A> for ProvidedEnvironment<A> {
     fn environment(self) -> Arc<A::Environment> {
         self.0
     }
 }
 
-impl<A: Aggregate> fmt::Debug for Provided<A> {
+impl<A: Aggregate> fmt::Debug for ProvidedEnvironment<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Provided").finish_non_exhaustive()
     }

@@ -6,6 +6,6 @@ mod environment;
 mod scenario;
 mod when;
 
-pub use environment::{DefaultEnvironment, EnvironmentSource, Provided};
+pub use environment::{DefaultEnvironment, EnvironmentSource, ProvidedEnvironment};
 pub use scenario::{Given, given};
 pub use when::When;

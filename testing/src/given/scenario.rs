@@ -2,11 +2,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Aggregate, CorrelationId, Id, Identified as _, Incoming, MessageId, Metadata, Timestamp,
+    Aggregate, CorrelationId, Id, Incoming, MessageId, Metadata, TargetExt as _, Timestamp,
 };
 
 use super::check;
-use super::environment::{DefaultEnvironment, EnvironmentSource, Provided};
+use super::environment::{DefaultEnvironment, EnvironmentSource, ProvidedEnvironment};
 use super::when::When;
 use crate::SequentialIds;
 
@@ -209,8 +209,8 @@ impl<A: Aggregate, E> Given<A, E> {
     /// // struct Prices; without a default
     /// given::<Shop>([]).when(ShopCommand::Sell).then([ShopEvent::Sold]);
     /// ```
-    pub fn env(self, env: A::Environment) -> Given<A, Provided<A>> {
-        Given { scenario: self.scenario, env: Provided(Arc::new(env)) }
+    pub fn env(self, env: A::Environment) -> Given<A, ProvidedEnvironment<A>> {
+        Given { scenario: self.scenario, env: ProvidedEnvironment(Arc::new(env)) }
     }
 
     /// Sends `command`, and makes the checks that [`given`] names.

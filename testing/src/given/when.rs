@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use composable_rust_core::{Aggregate, Effects, Reactions, Timestamp};
 
-use super::answer::{Answer, wrong};
+use super::answer::{GivenOutcome, wrong};
 use super::check::{self, Run};
-use super::environment::Provided;
+use super::environment::ProvidedEnvironment;
 use super::scenario::{Given, Scenario};
 use crate::failure::{Failure, code, effects_block, effects_code, pretty};
 
@@ -14,17 +14,17 @@ use crate::failure::{Failure, code, effects_block, effects_code, pretty};
 pub struct When<A: Aggregate> {
     scenario: Scenario<A>,
     env: Arc<A::Environment>,
-    unsaid: Unsaid<A>,
+    unsaid: Unasserted<A>,
 }
 
 /// What the test must say.
 #[derive(Debug)]
-struct Unsaid<A: Aggregate> {
+struct Unasserted<A: Aggregate> {
     command: String,
     line: &'static Location<'static>,
     /// The state that the command met.
     before: A,
-    answer: Answer<A>,
+    answer: GivenOutcome<A>,
     answer_said: bool,
     reactions: Reactions<A::Command>,
     reactions_said: bool,
@@ -46,8 +46,8 @@ impl<A: Aggregate> When<A> {
             failure.raise();
         }
         let before = scenario.state.clone();
-        let answer = Answer::of(&run.decision);
-        if let Answer::Recorded(events) = &answer {
+        let answer = GivenOutcome::of(&run.decision);
+        if let GivenOutcome::Recorded(events) = &answer {
             for event in events {
                 scenario.happen(event.clone());
             }
@@ -55,7 +55,7 @@ impl<A: Aggregate> When<A> {
         if let Some(failure) = check::fold(&scenario) {
             failure.raise();
         }
-        let unsaid = Unsaid {
+        let unsaid = Unasserted {
             command: code(command, false),
             line: Location::caller(),
             before,
@@ -74,7 +74,7 @@ impl<A: Aggregate> When<A> {
     /// When it did not.
     #[track_caller]
     pub fn then(self, events: impl IntoIterator<Item = A::Event>) -> Self {
-        self.answered(&Answer::recorded(events))
+        self.answered(&GivenOutcome::recorded(events))
     }
 
     /// Says that the command was rejected.
@@ -84,7 +84,7 @@ impl<A: Aggregate> When<A> {
     /// When it was not, or with another rejection.
     #[track_caller]
     pub fn then_rejected(self, rejection: A::Rejection) -> Self {
-        self.answered(&Answer::Rejected(rejection))
+        self.answered(&GivenOutcome::Rejected(rejection))
     }
 
     /// Says that the command was accepted and recorded nothing.
@@ -94,7 +94,7 @@ impl<A: Aggregate> When<A> {
     /// When it was rejected, recorded something, or was answered with an event.
     #[track_caller]
     pub fn then_unchanged(self) -> Self {
-        self.answered(&Answer::Unchanged)
+        self.answered(&GivenOutcome::Unchanged)
     }
 
     /// Says that the command was answered with `event` and recorded nothing.
@@ -104,7 +104,7 @@ impl<A: Aggregate> When<A> {
     /// When it was not.
     #[track_caller]
     pub fn then_repeated(self, event: A::Event) -> Self {
-        self.answered(&Answer::Repeated(vec![event]))
+        self.answered(&GivenOutcome::Repeated(vec![event]))
     }
 
     /// Says that the command recorded events that `is_expected` knows: for those that hold what the
@@ -116,9 +116,9 @@ impl<A: Aggregate> When<A> {
     #[track_caller]
     pub fn then_matching(mut self, is_expected: impl FnOnce(&[A::Event]) -> bool) -> Self {
         self.unsaid.answer_said = true;
-        let Unsaid { command, answer, .. } = &self.unsaid;
+        let Unasserted { command, answer, .. } = &self.unsaid;
         let events = match answer {
-            Answer::Recorded(events) => &events[..],
+            GivenOutcome::Recorded(events) => &events[..],
             _ => &[],
         };
         if !is_expected(events) {
@@ -142,7 +142,7 @@ impl<A: Aggregate> When<A> {
     #[track_caller]
     pub fn reacts(mut self, expected: Reactions<A::Command>) -> Self {
         self.unsaid.reactions_said = true;
-        let Unsaid { command, reactions, .. } = &self.unsaid;
+        let Unasserted { command, reactions, .. } = &self.unsaid;
         if expected != *reactions {
             wrong_reactions(command, &expected, reactions).raise();
         }
@@ -156,7 +156,7 @@ impl<A: Aggregate> When<A> {
     /// When it is another.
     #[track_caller]
     pub fn then_state(self, expected: A) -> Self {
-        let Unsaid { command, .. } = &self.unsaid;
+        let Unasserted { command, .. } = &self.unsaid;
         if expected != self.scenario.state {
             Failure::new(format!("The state after `{command}` is not what the test expects."))
                 .diff(&pretty(&expected), &pretty(&self.scenario.state))
@@ -206,7 +206,7 @@ impl<A: Aggregate> When<A> {
     ///
     /// When the test has not said what the one before led to.
     #[track_caller]
-    pub fn at(self, now: Timestamp) -> Given<A, Provided<A>> {
+    pub fn at(self, now: Timestamp) -> Given<A, ProvidedEnvironment<A>> {
         self.next().at(now)
     }
 
@@ -216,7 +216,7 @@ impl<A: Aggregate> When<A> {
     ///
     /// When the test has not said what the one before led to.
     #[track_caller]
-    pub fn by(self, user: impl Into<String>) -> Given<A, Provided<A>> {
+    pub fn by(self, user: impl Into<String>) -> Given<A, ProvidedEnvironment<A>> {
         self.next().by(user)
     }
 
@@ -226,24 +226,24 @@ impl<A: Aggregate> When<A> {
     ///
     /// When the test has not said what the one before led to.
     #[track_caller]
-    pub fn env(self, env: A::Environment) -> Given<A, Provided<A>> {
+    pub fn env(self, env: A::Environment) -> Given<A, ProvidedEnvironment<A>> {
         self.next().env(env)
     }
 
     #[track_caller]
-    fn next(mut self) -> Given<A, Provided<A>> {
+    fn next(mut self) -> Given<A, ProvidedEnvironment<A>> {
         let left = self.unsaid.left();
         self.unsaid.silence();
         if let Some(failure) = left {
             failure.text("Do so before the next command.").raise();
         }
-        Given { scenario: self.scenario, env: Provided(self.env) }
+        Given { scenario: self.scenario, env: ProvidedEnvironment(self.env) }
     }
 
     #[track_caller]
-    fn answered(mut self, expected: &Answer<A>) -> Self {
+    fn answered(mut self, expected: &GivenOutcome<A>) -> Self {
         self.unsaid.answer_said = true;
-        let Unsaid { command, before, answer, .. } = &self.unsaid;
+        let Unasserted { command, before, answer, .. } = &self.unsaid;
         if expected != answer {
             wrong(command, before, expected, answer).raise();
         }
@@ -251,7 +251,7 @@ impl<A: Aggregate> When<A> {
     }
 }
 
-impl<A: Aggregate> Unsaid<A> {
+impl<A: Aggregate> Unasserted<A> {
     fn silence(&mut self) {
         (self.answer_said, self.reactions_said) = (true, true);
     }
@@ -278,7 +278,7 @@ impl<A: Aggregate> Unsaid<A> {
     }
 }
 
-impl<A: Aggregate> Drop for Unsaid<A> {
+impl<A: Aggregate> Drop for Unasserted<A> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;

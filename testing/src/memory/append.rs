@@ -1,16 +1,17 @@
 //! Appending: the order of checks that the port's contract lays down, then the writing.
 
 use composable_rust_core::{
-    Append, Due, ExpectedVersion, Mark, NewEvent, NewMark, NewTimer, Position, QueuedRow, Receipt,
-    RecordedEvent, StoredContent, StreamId, TimerChange, Timestamp, Verdict, Version,
+    Append, AppendOutcome, Due, ExpectedVersion, InboxEntry, NewEvent, NewInboxEntry, NewTimer,
+    OutboxMessage, Position, Receipt, StoredContent, StoredEvent, StreamId, TimerChange, Timestamp,
+    Version,
 };
 
 use super::StoredTimer;
-use super::state::{Armed, PartitionState, Row, State, StreamState};
+use super::state::{PartitionState, Row, State, StoredTimerRow, StreamState};
 
 impl State {
     /// Appends a batch that has been validated.
-    pub(super) fn append(&mut self, partition: u16, batch: &[Append]) -> Vec<Verdict> {
+    pub(super) fn append(&mut self, partition: u16, batch: &[Append]) -> Vec<AppendOutcome> {
         let now = self.time.now();
         let data = &mut self.partitions[usize::from(partition)];
         batch.iter().map(|append| data.append(append, now)).collect()
@@ -18,31 +19,31 @@ impl State {
 }
 
 impl PartitionState {
-    fn append(&mut self, append: &Append, now: Timestamp) -> Verdict {
+    fn append(&mut self, append: &Append, now: Timestamp) -> AppendOutcome {
         let empty = StreamState::default();
         let stream = self.streams.get(&append.stream).unwrap_or(&empty);
         if let Some(base) = self.base_of_earlier(stream, append) {
             return self.committed(stream, base, append.events.len());
         }
-        let standing: Vec<Mark> = append
-            .marks
+        let standing: Vec<InboxEntry> = append
+            .inbox
             .iter()
             .filter_map(|mark| stream.marks.get(&mark.message_id))
             .cloned()
             .collect();
         if !standing.is_empty() {
-            return Verdict::Duplicate(standing);
+            return AppendOutcome::Duplicate(standing);
         }
         if self.is_closed(&append.stream) {
-            return Verdict::Closed;
+            return AppendOutcome::Closed;
         }
         let void = stream.void(append);
         if !void.is_empty() {
-            return Verdict::Void(void);
+            return AppendOutcome::StaleTimers(void);
         }
         let actual = stream.version();
         if !append.expected.admits(actual) {
-            return Verdict::Conflict { actual };
+            return AppendOutcome::Conflict { actual };
         }
         self.write(append, actual, now)
     }
@@ -50,7 +51,7 @@ impl PartitionState {
     /// The version before this very append, if an earlier call committed it: its marks stand as
     /// it would write them, and its events are where it would put them.
     fn base_of_earlier(&self, stream: &StreamState, append: &Append) -> Option<Version> {
-        let base = match (append.expected, &*append.marks, &*append.events) {
+        let base = match (append.expected, &*append.inbox, &*append.events) {
             (_, [], []) => return None,
             (ExpectedVersion::Exact(base), _, _) => base,
             (_, [], _) => return None,
@@ -60,11 +61,11 @@ impl PartitionState {
                 Version::new(receipt.version.get().checked_sub(since)?)
             }
         };
-        let marks_stand = append.marks.iter().all(|mark| {
+        let marks_stand = append.inbox.iter().all(|mark| {
             let Some(standing) = stream.marks.get(&mark.message_id) else { return false };
             let mut written = self.mark(stream, base, mark);
-            if standing.answer.is_empty() && !append.events.is_empty() {
-                written.answer.clear();
+            if standing.outcome.is_empty() && !append.events.is_empty() {
+                written.outcome.clear();
             }
             *standing == written
         });
@@ -76,36 +77,37 @@ impl PartitionState {
     }
 
     /// The mark that `mark` becomes in an append after version `base`.
-    fn mark(&self, stream: &StreamState, base: Version, mark: &NewMark) -> Mark {
+    fn mark(&self, stream: &StreamState, base: Version, mark: &NewInboxEntry) -> InboxEntry {
         let version = base.plus(u64::from(mark.first_event) + u64::from(mark.event_count));
         let position = (mark.event_count > 0).then(|| self.position(stream, version)).flatten();
-        Mark {
+        InboxEntry {
             message_id: mark.message_id,
             digest: mark.digest,
             receipt: Receipt { version, position },
-            answer: mark.answer.clone(),
+            outcome: mark.outcome.clone(),
         }
     }
 
-    fn committed(&self, stream: &StreamState, base: Version, events: usize) -> Verdict {
+    fn committed(&self, stream: &StreamState, base: Version, events: usize) -> AppendOutcome {
         let version = base.plus(events as u64);
         let position = (events > 0).then(|| self.position(stream, version)).flatten();
-        Verdict::Committed { version, position, actual: stream.version() }
+        AppendOutcome::Committed { version, position, actual: stream.version() }
     }
 
     fn position(&self, stream: &StreamState, version: Version) -> Option<Position> {
         Some(Position::new(self.partition, stream.offset(version)?))
     }
 
-    fn write(&mut self, append: &Append, base: Version, now: Timestamp) -> Verdict {
+    fn write(&mut self, append: &Append, base: Version, now: Timestamp) -> AppendOutcome {
         for event in &append.events {
             self.push(&append.stream, event, now);
         }
-        let queued = |row: &_| QueuedRow { stream: append.stream.clone(), row: Clone::clone(row) };
+        let queued =
+            |row: &_| OutboxMessage { sender: append.stream.clone(), row: Clone::clone(row) };
         self.queue(append.outbox.iter().map(queued), now);
 
         let mut stream = self.streams.remove(&append.stream).unwrap_or_default();
-        for mark in &append.marks {
+        for mark in &append.inbox {
             stream.marks.insert(mark.message_id, self.mark(&stream, base, mark));
             stream.marked_at.insert(mark.message_id, now);
         }
@@ -124,14 +126,14 @@ impl PartitionState {
                 TimerChange::Cancel { id: cancelled } => cancelled == id,
             })
         };
-        self.forget_parked_timers(&append.stream, |id| append.clears_timers || changed(id));
+        self.forget_parked_timers(&append.stream, |id| append.cancels_timers || changed(id));
     }
 
     /// Removes those parked timers of a stream whose ids are `gone`.
     pub(super) fn forget_parked_timers(&mut self, stream: &StreamId, gone: impl Fn(&str) -> bool) {
         self.dead.retain(|_, letter| {
-            let is_timer = letter.arming.is_some() && letter.queued.stream == *stream;
-            !(is_timer && gone(&letter.queued.row.recipient))
+            let is_timer = letter.arming.is_some() && letter.message.sender == *stream;
+            !(is_timer && gone(&letter.message.row.recipient))
         });
     }
 
@@ -151,7 +153,7 @@ impl PartitionState {
     ) {
         let offset = self.head() + 1;
         let data = self.streams.entry(stream.clone()).or_default();
-        let original = RecordedEvent {
+        let original = StoredEvent {
             id,
             stream: stream.clone(),
             version: data.version().next(),
@@ -182,7 +184,7 @@ impl Row {
 impl StreamState {
     /// Which of the timers that `append` fires are not armed so.
     fn void(&self, append: &Append) -> Vec<usize> {
-        let fires = append.fires.iter().enumerate();
+        let fires = append.fired_timers.iter().enumerate();
         let void = fires.filter(|(_, firing)| {
             self.timers.get(&firing.id).is_none_or(|armed| armed.timer.arming != firing.arming)
         });
@@ -190,18 +192,20 @@ impl StreamState {
     }
 
     fn change_timers(&mut self, append: &Append, now: Timestamp) {
-        for firing in &append.fires {
+        for firing in &append.fired_timers {
             self.timers.remove(&firing.id);
         }
-        if append.clears_timers {
+        if append.cancels_timers {
             self.timers.clear();
         }
         for change in &append.timers {
             match change {
                 TimerChange::Arm(timer) => {
                     let timer = armed(&append.stream, timer, now);
-                    self.timers
-                        .insert(timer.id.clone(), Armed { timer, attempts: 0, last_error: None });
+                    self.timers.insert(
+                        timer.id.clone(),
+                        StoredTimerRow { timer, attempts: 0, last_error: None },
+                    );
                 }
                 TimerChange::Cancel { id } => {
                     self.timers.remove(id);

@@ -1,6 +1,6 @@
 //! How far followers have come, and what they queue.
 
-use composable_rust_core::{Advance, Checkpoint, QueuedRow};
+use composable_rust_core::{Checkpoint, CheckpointAdvance, OutboxMessage};
 
 use super::state::State;
 
@@ -28,10 +28,10 @@ impl State {
     pub(super) fn enqueue(
         &mut self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> bool {
-        if let Some(Advance { name, lease, to }) = advance {
+        if let Some(CheckpointAdvance { name, lease, to }) = advance {
             if !self.is_at_epoch(lease) {
                 return false;
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, OutboxKind, Queue, QueuePlace, QueuedRow, Timestamp,
+    DeadLetter, DeadLetterDecision, Lease, OutboxKind, OutboxMessage, Queue, QueuePosition,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -13,15 +14,15 @@ use super::state::{PartitionState, State};
 impl State {
     pub(super) fn dead_letters(
         &self,
-        after: Option<&(Queue, QueuePlace)>,
+        after: Option<&(Queue, QueuePosition)>,
         limit: usize,
     ) -> Vec<DeadLetter> {
         let mut letters: Vec<_> =
             self.partitions.iter().flat_map(PartitionState::letters).collect();
         letters.retain(|letter| {
-            after.is_none_or(|(queue, place)| (&letter.queue, &letter.place) > (queue, place))
+            after.is_none_or(|(queue, place)| (&letter.queue, &letter.position) > (queue, place))
         });
-        letters.sort_by(|a, b| (&a.queue, a.place).cmp(&(&b.queue, b.place)));
+        letters.sort_by(|a, b| (&a.queue, a.position).cmp(&(&b.queue, b.position)));
         letters.truncate(limit);
         letters
     }
@@ -46,8 +47,8 @@ impl State {
                 .iter()
                 .filter(|(_, letter)| letter.decision.is_some() && queues.contains(&letter.queue));
             // Only heads are decided about.
-            let shown = |(place, letter): (&QueuePlace, &DeadLetter)| DeadLetter {
-                place: *place,
+            let shown = |(place, letter): (&QueuePosition, &DeadLetter)| DeadLetter {
+                position: *place,
                 is_head: true,
                 ..letter.clone()
             };
@@ -56,7 +57,7 @@ impl State {
         self.partitions.iter().flat_map(of_partition).take(limit).collect()
     }
 
-    pub(super) fn park(&mut self, partition: u16, rows: &[QueuedRow], error: &str) {
+    pub(super) fn park(&mut self, partition: u16, rows: &[OutboxMessage], error: &str) {
         let now = self.time.now();
         self.partitions[usize::from(partition)].park(rows, error, now);
     }
@@ -65,14 +66,14 @@ impl State {
         &mut self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> bool {
         if !self.is_at_epoch(lease) {
             return false;
         }
         let now = self.time.now();
         let partition = &mut self.partitions[usize::from(lease.partition)];
-        let place = partition.place_of(letter.queued.row.id);
+        let place = partition.place_of(letter.message.row.id);
         let standing = place.and_then(|place| partition.dead.get(&place));
         let decision = standing.and_then(|standing| standing.decision);
         let (Some(place), Some(decision)) = (place, decision) else { return false };
@@ -81,7 +82,7 @@ impl State {
         }
         match decision {
             DeadLetterDecision::Redrive => partition.redrive(place, now),
-            DeadLetterDecision::Refuse => {
+            DeadLetterDecision::Discard => {
                 partition.dead.remove(&place);
                 partition.queue(answers.iter().cloned(), now);
             }
@@ -95,17 +96,17 @@ impl PartitionState {
     fn letters(&self) -> impl Iterator<Item = DeadLetter> {
         let mut pairs = BTreeSet::new();
         self.dead.iter().map(move |(place, letter)| {
-            let QueuedRow { stream, row } = &letter.queued;
+            let OutboxMessage { sender: stream, row } = &letter.message;
             let is_head = pairs.insert((&letter.queue, stream, &row.recipient));
-            DeadLetter { place: *place, is_head, ..letter.clone() }
+            DeadLetter { position: *place, is_head, ..letter.clone() }
         })
     }
 
     /// Puts rows among the dead letters, at the ends of their queues.
-    pub(super) fn park(&mut self, rows: &[QueuedRow], error: &str, now: Timestamp) {
+    pub(super) fn park(&mut self, rows: &[OutboxMessage], error: &str, now: Timestamp) {
         let sequence = self.draw();
         for (queued, index) in rows.iter().zip(0..) {
-            let place = QueuePlace { sequence, index };
+            let place = QueuePosition { sequence, index };
             let row = &queued.row;
             if self.waits(row.id) {
                 continue;
@@ -113,8 +114,8 @@ impl PartitionState {
             let (partition, kind, target) = (self.partition, row.kind, row.target.clone());
             let letter = DeadLetter {
                 queue: Queue { partition, kind, target },
-                place,
-                queued: queued.clone(),
+                position: place,
+                message: queued.clone(),
                 arming: None,
                 attempts: 0,
                 error: Some(error.to_owned()),
@@ -127,33 +128,33 @@ impl PartitionState {
     }
 
     /// Keeps a dead letter. One of an id that is there already is the same message once more.
-    pub(super) fn bury(&mut self, place: QueuePlace, letter: DeadLetter) {
-        if self.place_of(letter.queued.row.id).is_none() {
+    pub(super) fn bury(&mut self, place: QueuePosition, letter: DeadLetter) {
+        if self.place_of(letter.message.row.id).is_none() {
             self.dead.insert(place, letter);
         }
     }
 
-    fn place_of(&self, id: Uuid) -> Option<QueuePlace> {
-        let found = self.dead.iter().find(|(_, letter)| letter.queued.row.id == id);
+    fn place_of(&self, id: Uuid) -> Option<QueuePosition> {
+        let found = self.dead.iter().find(|(_, letter)| letter.message.row.id == id);
         found.map(|(place, _)| *place)
     }
 
     /// The places of all dead letters of the same pair.
-    fn pair(&self, place: QueuePlace) -> Vec<QueuePlace> {
+    fn pair(&self, place: QueuePosition) -> Vec<QueuePosition> {
         let Some(letter) = self.dead.get(&place) else { return Vec::new() };
         let alike = self.dead.iter().filter(|(_, other)| {
-            other.queue == letter.queue && is_pair(&other.queued, &letter.queued)
+            other.queue == letter.queue && is_pair(&other.message, &letter.message)
         });
         alike.map(|(place, _)| *place).collect()
     }
 
-    fn is_head(&self, place: QueuePlace) -> bool {
+    fn is_head(&self, place: QueuePosition) -> bool {
         self.pair(place).first() == Some(&place)
     }
 
-    fn redrive(&mut self, head: QueuePlace, now: Timestamp) {
+    fn redrive(&mut self, head: QueuePosition, now: Timestamp) {
         // Up to the next that did not come here for standing behind another.
-        let failed = |place: &QueuePlace| {
+        let failed = |place: &QueuePosition| {
             self.dead.get(place).is_some_and(|letter| {
                 letter.queue.kind != OutboxKind::Timer && letter.error.is_some()
             })
@@ -164,7 +165,7 @@ impl PartitionState {
         for place in behind.collect::<Vec<_>>().into_iter().rev() {
             match self.dead.remove(&place) {
                 Some(letter) if letter.queue.kind == OutboxKind::Timer => self.rearm(letter, now),
-                Some(letter) => self.put(place, letter.queued, now),
+                Some(letter) => self.put(place, letter.message, now),
                 None => {}
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::{Firing, MessageId};
+use composable_rust_core::{ArmedTimer, MessageId};
 use uuid::Uuid;
 
 use super::state::{PartitionState, State};
@@ -32,10 +32,10 @@ impl PartitionState {
     /// The ids of the messages that may still be delivered.
     fn waiting(&self, log: Uuid) -> impl Iterator<Item = MessageId> {
         let outbox = self.outbox.values().map(|waiting| &waiting.queued);
-        let dead = self.dead.values().map(|letter| &letter.queued);
+        let dead = self.dead.values().map(|letter| &letter.message);
         let timers = self.streams.values().flat_map(|stream| stream.timers.values());
         let timers = timers.map(move |armed| {
-            let firing = Firing { id: armed.timer.id.clone(), arming: armed.timer.arming };
+            let firing = ArmedTimer { id: armed.timer.id.clone(), arming: armed.timer.arming };
             firing.message_id(log, &armed.timer.stream)
         });
         outbox.chain(dead).map(|queued| MessageId(queued.row.id)).chain(timers)

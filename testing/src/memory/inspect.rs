@@ -1,8 +1,8 @@
 //! What tests look at besides what the port shows.
 
 use composable_rust_core::{
-    Encoded, Fingerprint, Mark, MessageId, NewOutboxRow, RecordedEvent, Snapshot, StreamId,
-    Timestamp, Version,
+    EncodedMessage, Fingerprint, InboxEntry, MessageId, NewOutboxRow, Snapshot, StoredEvent,
+    StreamId, Timestamp, Version,
 };
 
 use super::InMemoryEventStore;
@@ -28,25 +28,25 @@ pub struct StoredTimer {
     /// When it fires, by the store's clock.
     pub due: Timestamp,
     /// The command it delivers.
-    pub content: Encoded,
+    pub content: EncodedMessage,
     /// [`Metadata`](composable_rust_core::Metadata) as JSON text.
     pub metadata: String,
 }
 
 impl InMemoryEventStore {
     /// The events of `stream`, in order of versions.
-    pub fn events(&self, stream: &StreamId) -> Vec<RecordedEvent> {
+    pub fn events(&self, stream: &StreamId) -> Vec<StoredEvent> {
         self.locked().events_of(stream, Version::ZERO)
     }
 
     /// All events: partition after partition, each in order of offsets.
-    pub fn all_events(&self) -> Vec<RecordedEvent> {
+    pub fn all_events(&self) -> Vec<StoredEvent> {
         let state = self.locked();
         state.partitions.iter().flat_map(|p| p.rows.iter().map(super::state::Row::read)).collect()
     }
 
     /// What the inbox of `stream` remembers, in order of message ids.
-    pub fn marks(&self, stream: &StreamId) -> Vec<Mark> {
+    pub fn marks(&self, stream: &StreamId) -> Vec<InboxEntry> {
         let state = self.locked();
         state.stream(stream).map(|s| s.marks.values().cloned().collect()).unwrap_or_default()
     }
@@ -57,7 +57,7 @@ impl InMemoryEventStore {
         let state = self.locked();
         let waiting = state.partitions.iter().flat_map(|partition| partition.outbox.values());
         let queued = waiting.map(|waiting| waiting.queued.clone());
-        queued.map(|queued| StoredOutboxRow { stream: queued.stream, row: queued.row }).collect()
+        queued.map(|queued| StoredOutboxRow { stream: queued.sender, row: queued.row }).collect()
     }
 
     /// The armed timers, in order of streams and ids.

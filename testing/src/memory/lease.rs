@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Lease, LeaseAction, LeaseRound, LeaseTable, StandingLease, Timestamp};
+use composable_rust_core::{
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Timestamp,
+};
 use uuid::Uuid;
 
 use super::state::State;
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldLease {
     epoch: u64,
     holder: Option<Uuid>,
     until: Timestamp,
@@ -29,13 +31,13 @@ fn shorten(until: &mut Timestamp, ttl: Duration, now: Timestamp) {
 }
 
 impl State {
-    pub(super) fn lease_table(&self, workers: &[String]) -> LeaseTable {
+    pub(super) fn lease_table(&self, workers: &[String]) -> LeaseSnapshot {
         let now = self.time.now();
         let leases = self.leases.iter().filter(|((worker, _), _)| workers.contains(worker));
         let members = self.members.iter().filter(|((worker, _), _)| workers.contains(worker));
-        LeaseTable {
+        LeaseSnapshot {
             leases: leases
-                .map(|((worker, partition), held)| StandingLease {
+                .map(|((worker, partition), held)| LeaseStatus {
                     lease: Lease {
                         worker: worker.clone(),
                         partition: *partition,
@@ -54,7 +56,7 @@ impl State {
         }
     }
 
-    pub(super) fn change_leases(&mut self, round: &LeaseRound) -> Vec<bool> {
+    pub(super) fn change_leases(&mut self, round: &LeaseRequest) -> Vec<bool> {
         let now = self.time.now();
         self.leases.values_mut().for_each(|held| shorten(&mut held.until, held.ttl, now));
         self.members.values_mut().for_each(|of| shorten(&mut of.until, of.ttl, now));
@@ -69,12 +71,12 @@ impl State {
 
     fn change_lease(
         &mut self,
-        round: &LeaseRound,
+        round: &LeaseRequest,
         lease: &Lease,
         action: LeaseAction,
         now: Timestamp,
     ) -> bool {
-        let never = || Held { epoch: 0, holder: None, until: now, ttl: round.ttl };
+        let never = || HeldLease { epoch: 0, holder: None, until: now, ttl: round.ttl };
         let key = (lease.worker.clone(), lease.partition);
         let is_known = self.leases.contains_key(&key);
         if !is_known
@@ -94,10 +96,10 @@ impl State {
             let until = now + ttl;
             *held = match action {
                 LeaseAction::Claim | LeaseAction::Seize => {
-                    Held { epoch: round.min_epoch.max(epoch + 1), holder, until, ttl }
+                    HeldLease { epoch: round.min_epoch.max(epoch + 1), holder, until, ttl }
                 }
-                LeaseAction::Renew => Held { epoch, holder, until, ttl },
-                LeaseAction::Release => Held { epoch, holder: None, until: now, ttl },
+                LeaseAction::Renew => HeldLease { epoch, holder, until, ttl },
+                LeaseAction::Release => HeldLease { epoch, holder: None, until: now, ttl },
             };
         }
         possible

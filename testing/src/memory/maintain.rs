@@ -3,11 +3,11 @@
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    Encoded, EventId, Position, Snapshot, StaleSnapshots, StoreError, StoredContent, StreamId,
-    Verdict, Version,
+    AppendOutcome, EncodedMessage, EventId, Position, Snapshot, StaleSnapshots, StoreError,
+    StoredContent, StreamId, Version,
 };
 
-use super::state::{Armed, State};
+use super::state::{State, StoredTimerRow};
 
 impl State {
     pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot, last: EventId) {
@@ -58,9 +58,9 @@ impl State {
         }
         data.snapshots.clear();
         for mark in data.marks.values_mut() {
-            mark.answer.clear();
+            mark.outcome.clear();
         }
-        for Armed { timer, last_error, .. } in data.timers.values_mut() {
+        for StoredTimerRow { timer, last_error, .. } in data.timers.values_mut() {
             (timer.content, timer.metadata) = (nothing(), String::new());
             *last_error = None;
         }
@@ -78,12 +78,12 @@ impl State {
     fn erase_queued(&mut self, stream: &StreamId) {
         for partition in &mut self.partitions {
             let dead = partition.dead.values_mut();
-            let dead = dead.filter(|letter| letter.queued.stream == *stream).map(|letter| {
+            let dead = dead.filter(|letter| letter.message.sender == *stream).map(|letter| {
                 letter.error.iter_mut().for_each(String::clear);
-                &mut letter.queued
+                &mut letter.message
             });
             let waiting = partition.outbox.values_mut();
-            let waiting = waiting.filter(|of| of.queued.stream == *stream).map(|waiting| {
+            let waiting = waiting.filter(|of| of.queued.sender == *stream).map(|waiting| {
                 waiting.last_error = None;
                 &mut waiting.queued
             });
@@ -98,14 +98,14 @@ impl State {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Verdict {
+    ) -> AppendOutcome {
         let now = self.time.now();
         let partition = self.partition_of_mut(stream);
         let data = partition.streams.entry(stream.clone()).or_default();
         let actual = data.version();
         if !partition.is_closed(stream) {
             if actual != expected {
-                return Verdict::Conflict { actual };
+                return AppendOutcome::Conflict { actual };
             }
             partition.push_row(stream, event_id, StoredContent::Closed, String::new(), now);
         }
@@ -114,14 +114,14 @@ impl State {
         let (version, last) = (data.version(), data.offsets.last().copied());
         let position = last.map(|offset| Position::new(partition.partition, offset));
         partition.forget_parked_timers(stream, |_| true);
-        Verdict::Committed { version, position, actual: version }
+        AppendOutcome::Committed { version, position, actual: version }
     }
 
     pub(super) fn replace(
         &mut self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         let partition = self.partition_of_mut(stream);
         let offset = partition.streams.get(stream).and_then(|s| s.offset(version));
@@ -143,6 +143,6 @@ impl State {
 }
 
 /// What stands where content was erased.
-fn nothing() -> Encoded {
-    Encoded { name: ERASED.into(), version: 1, codec: "".into(), bytes: Vec::new() }
+fn nothing() -> EncodedMessage {
+    EncodedMessage { name: ERASED.into(), version: 1, codec: "".into(), bytes: Vec::new() }
 }

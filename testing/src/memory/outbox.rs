@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use composable_rust_core::{
-    DeadLetter, OutboxRow, Queue, QueueChange, QueuePlace, QueuedRow, Settlement, StreamId,
+    DeadLetter, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, StreamId,
     Timestamp,
 };
 
@@ -14,8 +14,8 @@ use super::state::{PartitionState, State};
 
 /// A row of the outbox.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) queued: QueuedRow,
+pub(super) struct WaitingRow {
+    pub(super) queued: OutboxMessage,
     attempts: u32,
     not_before: Timestamp,
     pub(super) queued_at: Timestamp,
@@ -25,18 +25,18 @@ pub(super) struct Waiting {
 impl State {
     pub(super) fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Vec<OutboxRow> {
         let now = self.time.now();
-        let of_queue = |(queue, after): &(Queue, QueuePlace)| {
+        let of_queue = |(queue, after): &(Queue, QueuePosition)| {
             let partition = self.partitions.get(usize::from(queue.partition))?;
             let rows = partition.outbox.range((Bound::Excluded(*after), Bound::Unbounded));
             let rows = rows.filter(|(_, waiting)| stands_in(queue, &waiting.queued)).take(limit);
             let read = rows.map(|(place, waiting)| OutboxRow {
                 queue: queue.clone(),
-                place: *place,
-                queued: waiting.queued.clone(),
+                position: *place,
+                message: waiting.queued.clone(),
                 attempts: waiting.attempts,
                 begun: waiting.attempts > 0 && waiting.last_error.is_none(),
                 wait: waiting.not_before.since(now),
@@ -47,7 +47,7 @@ impl State {
         after.iter().filter_map(of_queue).flatten().collect()
     }
 
-    pub(super) fn last_places(&self, queues: &[Queue]) -> Vec<QueuePlace> {
+    pub(super) fn last_places(&self, queues: &[Queue]) -> Vec<QueuePosition> {
         let last = |queue: &Queue| {
             let partition = self.partitions.get(usize::from(queue.partition))?;
             let mut rows = partition.outbox.iter().rev();
@@ -72,8 +72,8 @@ impl State {
         let waiting = partition.outbox.values().map(|waiting| &waiting.queued);
         let waiting = waiting.filter(|queued| stands_in(queue, queued));
         let dead = partition.dead.values().filter(|letter| letter.queue == *queue);
-        let all = waiting.chain(dead.map(|letter| &letter.queued));
-        let streams: BTreeSet<_> = all.map(|queued| queued.stream.clone()).collect();
+        let all = waiting.chain(dead.map(|letter| &letter.message));
+        let streams: BTreeSet<_> = all.map(|queued| queued.sender.clone()).collect();
         streams.into_iter().collect()
     }
 
@@ -93,18 +93,18 @@ impl State {
 
 impl PartitionState {
     /// Puts rows at the ends of their queues.
-    pub(super) fn queue(&mut self, rows: impl IntoIterator<Item = QueuedRow>, now: Timestamp) {
+    pub(super) fn queue(&mut self, rows: impl IntoIterator<Item = OutboxMessage>, now: Timestamp) {
         let mut sequence = None;
         for (row, index) in rows.into_iter().zip(0..) {
             let sequence = *sequence.get_or_insert_with(|| self.draw());
-            self.put(QueuePlace { sequence, index }, row, now);
+            self.put(QueuePosition { sequence, index }, row, now);
         }
     }
 
     /// Puts a row that was never tried at a place.
-    pub(super) fn put(&mut self, place: QueuePlace, queued: QueuedRow, now: Timestamp) {
+    pub(super) fn put(&mut self, place: QueuePosition, queued: OutboxMessage, now: Timestamp) {
         let waiting =
-            Waiting { queued, attempts: 0, not_before: now, queued_at: now, last_error: None };
+            WaitingRow { queued, attempts: 0, not_before: now, queued_at: now, last_error: None };
         self.outbox.insert(place, waiting);
     }
 
@@ -115,7 +115,7 @@ impl PartitionState {
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Timestamp) {
-        let Settlement { queue, place, change, .. } = settlement;
+        let Settlement { queue, position: place, change, .. } = settlement;
         let Some(waiting) = self.outbox.get_mut(place) else { return };
         if !stands_in(queue, &waiting.queued) {
             return;
@@ -139,8 +139,8 @@ impl PartitionState {
                 self.outbox.remove(place);
                 let letter = DeadLetter {
                     queue: queue.clone(),
-                    place: *place,
-                    queued,
+                    position: *place,
+                    message: queued,
                     arming: None,
                     attempts: *attempts,
                     error: error.clone(),
@@ -159,17 +159,17 @@ impl PartitionState {
     }
 
     /// Whether one of its pair is parked before it.
-    fn has_parked(&self, queue: &Queue, place: QueuePlace, queued: &QueuedRow) -> bool {
+    fn has_parked(&self, queue: &Queue, place: QueuePosition, queued: &OutboxMessage) -> bool {
         let mut dead = self.dead.range(..place).filter(|(_, letter)| letter.queue == *queue);
-        dead.any(|(_, letter)| is_pair(&letter.queued, queued))
+        dead.any(|(_, letter)| is_pair(&letter.message, queued))
     }
 }
 
 /// Whether both are of one sender for one recipient.
-pub(super) fn is_pair(one: &QueuedRow, other: &QueuedRow) -> bool {
-    one.stream == other.stream && one.row.recipient == other.row.recipient
+pub(super) fn is_pair(one: &OutboxMessage, other: &OutboxMessage) -> bool {
+    one.sender == other.sender && one.row.recipient == other.row.recipient
 }
 
-fn stands_in(queue: &Queue, queued: &QueuedRow) -> bool {
+fn stands_in(queue: &Queue, queued: &OutboxMessage) -> bool {
     queued.row.kind == queue.kind && queued.row.target == queue.target
 }

@@ -2,26 +2,26 @@
 
 use std::collections::VecDeque;
 
-use composable_rust_core::{Fingerprint, Loaded, Position, RecordedEvent, StreamId, Version};
+use composable_rust_core::{Fingerprint, Position, StoredEvent, StreamId, StreamRow, Version};
 use rand::Rng as _;
 
 use super::state::{Row, State};
 
 impl State {
-    pub(super) fn load(&self, stream: &StreamId, fingerprint: Fingerprint) -> Vec<Loaded> {
+    pub(super) fn load(&self, stream: &StreamId, fingerprint: Fingerprint) -> Vec<StreamRow> {
         let snapshot = self.stream(stream).and_then(|s| s.snapshots.get(&fingerprint)).cloned();
         let after = snapshot.as_ref().map_or(Version::ZERO, |s| s.version);
-        let events = self.events_of(stream, after).into_iter().map(Loaded::Event);
-        snapshot.map(Loaded::Snapshot).into_iter().chain(events).collect()
+        let events = self.events_of(stream, after).into_iter().map(StreamRow::Event);
+        snapshot.map(StreamRow::Snapshot).into_iter().chain(events).collect()
     }
 
-    pub(super) fn page(&mut self, after: &[Position], limit: usize) -> Vec<RecordedEvent> {
+    pub(super) fn page(&mut self, after: &[Position], limit: usize) -> Vec<StoredEvent> {
         let pages = after.iter().filter_map(|position| {
             let rows = &self.partitions.get(usize::from(position.partition))?.rows;
             let start = usize::try_from(position.offset).unwrap_or(usize::MAX).min(rows.len());
             Some(rows[start..].iter().take(limit).map(Row::read).collect())
         });
-        let mut pages: Vec<VecDeque<RecordedEvent>> = pages.collect();
+        let mut pages: Vec<VecDeque<StoredEvent>> = pages.collect();
         let mut shuffled = Vec::with_capacity(pages.iter().map(VecDeque::len).sum());
         loop {
             pages.retain(|page| !page.is_empty());

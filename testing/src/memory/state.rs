@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Checkpoint, Clock, DeadLetter, Encoded, Fingerprint, LogInfo, LogSecret, Mark, MessageId,
-    QueuePlace, RecordedEvent, Snapshot, StoredContent, StreamId, Timestamp, Version,
+    Checkpoint, Clock, DeadLetter, EncodedMessage, Fingerprint, InboxEntry, LogInfo, LogSecret,
+    MessageId, QueuePosition, Snapshot, StoredContent, StoredEvent, StreamId, Timestamp, Version,
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use super::StoredTimer;
-use super::lease::{Held, Member};
-use super::outbox::Waiting;
+use super::lease::{HeldLease, Member};
+use super::outbox::WaitingRow;
 
 /// Everything that the clones of one store share.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// The number of overrides.
     pub(super) overrides: u64,
-    pub(super) leases: BTreeMap<(String, u16), Held>,
+    pub(super) leases: BTreeMap<(String, u16), HeldLease>,
     /// The processes that can do a worker's work.
     pub(super) members: BTreeMap<(String, Uuid), Member>,
     pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
@@ -57,33 +57,33 @@ pub(super) struct PartitionState {
     pub(super) streams: BTreeMap<StreamId, StreamState>,
     /// The last sequence number that was drawn.
     pub(super) sequence: u64,
-    pub(super) outbox: BTreeMap<QueuePlace, Waiting>,
+    pub(super) outbox: BTreeMap<QueuePosition, WaitingRow>,
     /// By their places; those of timers, which have none, by a place drawn when they were parked.
-    pub(super) dead: BTreeMap<QueuePlace, DeadLetter>,
+    pub(super) dead: BTreeMap<QueuePosition, DeadLetter>,
 }
 
 #[derive(Debug)]
 pub(super) struct Row {
     /// As it was appended, unless erased.
-    pub(super) original: RecordedEvent,
+    pub(super) original: StoredEvent,
     /// What an operator put beside it.
-    pub(super) replacement: Option<Encoded>,
+    pub(super) replacement: Option<EncodedMessage>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
     /// The offset of version n is at index n - 1.
     pub(super) offsets: Vec<u64>,
-    pub(super) marks: BTreeMap<MessageId, Mark>,
+    pub(super) marks: BTreeMap<MessageId, InboxEntry>,
     pub(super) marked_at: BTreeMap<MessageId, Timestamp>,
     pub(super) snapshots: BTreeMap<Fingerprint, Snapshot>,
     pub(super) snapshots_saved_at: BTreeMap<Fingerprint, Timestamp>,
-    pub(super) timers: BTreeMap<String, Armed>,
+    pub(super) timers: BTreeMap<String, StoredTimerRow>,
 }
 
 /// A timer, and how often it was tried in vain.
 #[derive(Debug)]
-pub(super) struct Armed {
+pub(super) struct StoredTimerRow {
     pub(super) timer: StoredTimer,
     pub(super) attempts: u32,
     pub(super) last_error: Option<String>,
@@ -130,7 +130,7 @@ impl State {
         self.partitions.iter().flat_map(|partition| &partition.streams)
     }
 
-    pub(super) fn events_of(&self, stream: &StreamId, after: Version) -> Vec<RecordedEvent> {
+    pub(super) fn events_of(&self, stream: &StreamId, after: Version) -> Vec<StoredEvent> {
         let partition = self.partition_of(stream);
         let offsets = partition.streams.get(stream).map(|s| &*s.offsets).unwrap_or_default();
         let skipped = usize::try_from(after.get()).unwrap_or(usize::MAX).min(offsets.len());
@@ -181,7 +181,7 @@ impl StreamState {
 }
 
 impl Row {
-    pub(super) fn read(&self) -> RecordedEvent {
+    pub(super) fn read(&self) -> StoredEvent {
         let mut event = self.original.clone();
         if let Some(replacement) = &self.replacement {
             event.content = StoredContent::Present(replacement.clone());

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Append, Clock, Encoded, EventId, EventStore, Fingerprint, Loaded, LogInfo, Mark, MessageId,
-    Position, RecordedEvent, Snapshot, StaleSnapshots, StoreError, StreamId, Timestamp, Verdict,
-    Version, validate_batch,
+    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry,
+    LogInfo, MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
+    StreamRow, Timestamp, Version, validate_batch,
 };
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rand::SeedableRng as _;
@@ -56,10 +56,10 @@ use super::state::{State, Time, secret_of};
 /// ```
 #[derive(Clone)]
 pub struct InMemoryEventStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreInner>,
 }
 
-struct Shared {
+struct StoreInner {
     state: Mutex<State>,
     committed: Notify,
     /// Counts what may have made work.
@@ -86,7 +86,7 @@ impl InMemoryEventStore {
         assert!(count > 0, "a log has at least one partition");
         let state = Mutex::new(State::new(LOG_ID, count, START));
         let (committed, work) = (Notify::new(), watch::Sender::new(1));
-        Self { shared: Arc::new(Shared { state, committed, work }) }
+        Self { shared: Arc::new(StoreInner { state, committed, work }) }
     }
 
     /// The same store with another log id, which derived ids and the log's secret follow from.
@@ -167,7 +167,7 @@ impl EventStore for InMemoryEventStore {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         validate_batch(self.log(), partition, batch)?;
         let verdicts = self.commit(|state| state.append(partition, batch));
         if batch.iter().any(|append| !append.outbox.is_empty() || !append.timers.is_empty()) {
@@ -180,7 +180,7 @@ impl EventStore for InMemoryEventStore {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
         lazily(move || self.locked().events_of(stream, after))
     }
 
@@ -188,7 +188,7 @@ impl EventStore for InMemoryEventStore {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         lazily(move || self.locked().load(stream, fingerprint))
     }
 
@@ -196,7 +196,7 @@ impl EventStore for InMemoryEventStore {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         Ok(self.locked().page(after, limit))
     }
 
@@ -243,11 +243,11 @@ impl EventStore for InMemoryEventStore {
         Ok(state.stream(stream).and_then(|s| s.snapshots.get(&fingerprint)).cloned())
     }
 
-    async fn load_mark(
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
+    ) -> Result<Option<InboxEntry>, StoreError> {
         Ok(self.locked().stream(stream).and_then(|s| s.marks.get(&message_id)).cloned())
     }
 
@@ -260,7 +260,7 @@ impl EventStore for InMemoryEventStore {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         Ok(self.commit(|state| state.close(stream, expected, event_id)))
     }
 
@@ -268,7 +268,7 @@ impl EventStore for InMemoryEventStore {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         replacement.validate()?;
         self.locked().replace(stream, version, replacement)

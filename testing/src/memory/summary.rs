@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::{OutboxKind, Queue, QueueSummary, Timestamp};
 
-use super::state::{Armed, State};
+use super::state::{State, StoredTimerRow};
 
 /// One thing that waits: since when, and its last error.
 type Waits<'s> = (Timestamp, Option<&'s String>);
@@ -23,9 +23,10 @@ impl State {
                 waiting.entry(queue).or_default().push((row.queued_at, row.last_error.as_ref()));
             }
             let timers = of.streams.values().flat_map(|stream| stream.timers.values());
-            let mut due: Vec<&Armed> = timers.filter(|armed| armed.timer.due <= now).collect();
+            let mut due: Vec<&StoredTimerRow> =
+                timers.filter(|armed| armed.timer.due <= now).collect();
             due.sort_by_key(|armed| (armed.timer.due, &armed.timer.stream, &armed.timer.id));
-            for Armed { timer, last_error, .. } in due {
+            for StoredTimerRow { timer, last_error, .. } in due {
                 let target = timer.stream.category().to_owned();
                 let queue = Queue { partition, kind: OutboxKind::Timer, target };
                 waiting.entry(queue).or_default().push((timer.due, last_error.as_ref()));

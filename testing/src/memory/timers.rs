@@ -1,18 +1,18 @@
 //! Timers that are due, and those that could not be fired.
 
 use composable_rust_core::{
-    DeadLetter, DueTimer, DueTimers, Firing, NewOutboxRow, OutboxKind, Queue, QueueChange,
-    QueuePlace, QueuedRow, TimerQueue, TimerSettlement, Timestamp,
+    ArmedTimer, DeadLetter, DueTimer, DueTimers, NewOutboxRow, OutboxKind, OutboxMessage, Queue,
+    QueueChange, QueuePosition, TimerQueue, TimerSettlement, Timestamp,
 };
 use uuid::Uuid;
 
 use super::StoredTimer;
-use super::state::{Armed, PartitionState, State};
+use super::state::{PartitionState, State, StoredTimerRow};
 
 impl State {
     pub(super) fn due_timers(&self, queues: &[TimerQueue], limit: usize) -> DueTimers {
         let now = self.time.now();
-        let mut armed: Vec<(u16, &Armed)> = Vec::new();
+        let mut armed: Vec<(u16, &StoredTimerRow)> = Vec::new();
         for partition in &self.partitions {
             let asked = |category: &str| {
                 let mut queues = queues.iter().filter(|q| q.partition == partition.partition);
@@ -24,10 +24,10 @@ impl State {
         }
         armed.sort_by_key(|(_, armed)| (armed.timer.due, &armed.timer.stream, &armed.timer.id));
         let due = armed.iter().take_while(|(_, armed)| armed.timer.due <= now).take(limit).count();
-        let read = |(partition, armed): &(u16, &Armed)| DueTimer {
+        let read = |(partition, armed): &(u16, &StoredTimerRow)| DueTimer {
             partition: *partition,
             stream: armed.timer.stream.clone(),
-            firing: firing(&armed.timer),
+            timer: firing(&armed.timer),
             due: armed.timer.due,
             content: armed.timer.content.clone(),
             metadata: armed.timer.metadata.clone(),
@@ -52,7 +52,7 @@ impl State {
 
 impl PartitionState {
     fn settle_timer(&mut self, log: Uuid, settlement: &TimerSettlement, now: Timestamp) {
-        let TimerSettlement { stream, firing, change, .. } = settlement;
+        let TimerSettlement { stream, timer: firing, change, .. } = settlement;
         let Some(data) = self.streams.get_mut(stream) else { return };
         let Some(armed) = data.timers.get_mut(&firing.id) else { return };
         if armed.timer.arming != firing.arming {
@@ -80,7 +80,7 @@ impl PartitionState {
                     parked_at: now,
                     ..parked(self.partition, log, armed.timer)
                 };
-                let place = QueuePlace { sequence: self.draw(), index: 0 };
+                let place = QueuePosition { sequence: self.draw(), index: 0 };
                 self.bury(place, letter);
             }
         }
@@ -88,11 +88,11 @@ impl PartitionState {
 
     /// Arms a timer anew that was a dead letter, unless its id is in use again.
     pub(super) fn rearm(&mut self, letter: DeadLetter, now: Timestamp) {
-        let QueuedRow { stream, row } = letter.queued;
+        let OutboxMessage { sender: stream, row } = letter.message;
         let (Some(arming), Some(data)) = (letter.arming, self.streams.get_mut(&stream)) else {
             return;
         };
-        data.timers.entry(row.recipient.clone()).or_insert_with(|| Armed {
+        data.timers.entry(row.recipient.clone()).or_insert_with(|| StoredTimerRow {
             timer: StoredTimer {
                 stream,
                 id: row.recipient,
@@ -107,8 +107,8 @@ impl PartitionState {
     }
 }
 
-fn firing(timer: &StoredTimer) -> Firing {
-    Firing { id: timer.id.clone(), arming: timer.arming }
+fn firing(timer: &StoredTimer) -> ArmedTimer {
+    ArmedTimer { id: timer.id.clone(), arming: timer.arming }
 }
 
 /// A timer as a dead letter.
@@ -124,8 +124,8 @@ fn parked(partition: u16, log: Uuid, timer: StoredTimer) -> DeadLetter {
     };
     DeadLetter {
         queue: Queue { partition, kind: OutboxKind::Timer, target: category },
-        place: QueuePlace::default(),
-        queued: QueuedRow { stream: timer.stream, row },
+        position: QueuePosition::default(),
+        message: OutboxMessage { sender: timer.stream, row },
         arming: Some(timer.arming),
         attempts: 0,
         error: None,

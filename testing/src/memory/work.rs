@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, Lease,
-    LeaseRound, LeaseTable, OutboxRow, Queue, QueueChange, QueuePlace, QueueSummary, QueuedRow,
-    Settlement, StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues, validate_enqueue,
-    validate_partition, validate_rows, validate_settlements, validate_timer_settlements,
+    Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimers, EventStore as _,
+    Lease, LeaseRequest, LeaseSnapshot, OutboxMessage, OutboxRow, Queue, QueueChange,
+    QueuePosition, QueueSummary, Settlement, StoreError, StreamId, TimerQueue, TimerSettlement,
+    WorkQueues, validate_enqueue, validate_partition, validate_rows, validate_settlements,
+    validate_timer_settlements,
 };
 use uuid::Uuid;
 
 use super::InMemoryEventStore;
 
 impl WorkQueues for InMemoryEventStore {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         Ok(self.locked().lease_table(workers))
     }
 
-    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         Ok(self.locked().change_leases(round))
     }
 
@@ -30,7 +31,7 @@ impl WorkQueues for InMemoryEventStore {
         Ok(self.locked().checkpoints(name))
     }
 
-    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+    async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
         self.locked().keep_checkpoints(name, to);
         Ok(())
     }
@@ -44,8 +45,8 @@ impl WorkQueues for InMemoryEventStore {
     async fn enqueue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         validate_enqueue(self.log(), partition, rows, advance)?;
         let done = self.locked().enqueue(partition, rows, advance);
@@ -58,7 +59,7 @@ impl WorkQueues for InMemoryEventStore {
     async fn park(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         validate_enqueue(self.log(), partition, rows, None)?;
@@ -68,13 +69,13 @@ impl WorkQueues for InMemoryEventStore {
 
     async fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         Ok(self.locked().read_outbox(after, limit))
     }
 
-    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
         Ok(self.locked().last_places(queues))
     }
 
@@ -130,7 +131,7 @@ impl WorkQueues for InMemoryEventStore {
 
     async fn dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         Ok(self.locked().dead_letters(after.as_ref(), limit))
@@ -161,7 +162,7 @@ impl WorkQueues for InMemoryEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         validate_partition(self.log(), lease.partition)?;
         validate_rows(answers)?;
@@ -172,7 +173,7 @@ impl WorkQueues for InMemoryEventStore {
         Ok(is_done)
     }
 
-    async fn prune_marks(
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StreamId, Version,
-    WaitingStream,
+    BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StreamId,
+    Version,
 };
 use uuid::Uuid;
 
@@ -24,9 +24,9 @@ fn stream(name: &str) -> StreamId {
     name.parse().expect("a stream name")
 }
 
-fn waiting(name: &str, version: u64, ticket: u128) -> WaitingStream {
+fn waiting(name: &str, version: u64, ticket: u128) -> BlockedStream {
     let (stream, version) = (stream(name), Version::new(version));
-    WaitingStream { stream, version, ticket: Uuid::from_u128(ticket) }
+    BlockedStream { stream, version, blockage_id: Uuid::from_u128(ticket) }
 }
 
 async fn begin<M: ReadModel>(model: &M) -> M::Transaction {
@@ -96,22 +96,22 @@ async fn forget<M: ReadModel>(model: &M, transaction: &mut M::Transaction) {
 async fn keep_waiting<M: ReadModel>(
     model: &M,
     transaction: &mut M::Transaction,
-    waiting: &WaitingStream,
+    waiting: &BlockedStream,
 ) {
     lock(model, transaction).await;
-    model.set_waiting(transaction, NAME, waiting).await.expect("the database is there");
+    model.set_blocked(transaction, NAME, waiting).await.expect("the database is there");
 }
 
 pub async fn nothing_is_known_of_an_unknown_projection(on: impl ReadModelBackend) {
     let model = on.open().await;
     assert_eq!(model.load(NAME).await.unwrap(), None);
-    assert_eq!(model.waiting(NAME).await.unwrap(), []);
+    assert_eq!(model.blocked_streams(NAME).await.unwrap(), []);
     let mut transaction = begin(&model).await;
     let (state, checkpoints) = (ProjectionState::Running, Vec::new());
     let (rebuilds, rebuilding) = (0, false);
     let new = ProjectionRecord { log: LOG, state, checkpoints, epoch: 0, rebuilds, rebuilding };
     assert_eq!(lock(&model, &mut transaction).await, new);
-    let found = model.find_waiting(&mut transaction, NAME, &stream("thing-1")).await;
+    let found = model.find_blocked(&mut transaction, NAME, &stream("thing-1")).await;
     assert_eq!(found.unwrap(), None);
     drop(transaction);
     assert_eq!(model.load(NAME).await.unwrap(), None, "nothing was committed");
@@ -273,7 +273,7 @@ pub async fn forgetting_begins_anew(on: impl ReadModelBackend) {
         forget(&model, &mut transaction).await;
         commit(&model, transaction).await;
         assert_eq!(load(&model).await, (Vec::new(), ProjectionState::Rebuilding));
-        assert_eq!(model.waiting(NAME).await.unwrap(), []);
+        assert_eq!(model.blocked_streams(NAME).await.unwrap(), []);
     }
     assert!(!advanced(&model, 7, &[(5, at(0, 6))]).await, "whoever was there is late");
     assert!(advanced(&model, 1, &[(0, at(0, 1))]).await, "epochs are forgotten");
@@ -287,7 +287,7 @@ pub async fn projections_are_apart(on: impl ReadModelBackend) {
         model.lock(&mut transaction, name, LOG).await.unwrap();
         model.advance(&mut transaction, name, n, &[at(0, n)]).await.unwrap();
         let thing = waiting("thing-1", n, u128::from(n));
-        model.set_waiting(&mut transaction, name, &thing).await.unwrap();
+        model.set_blocked(&mut transaction, name, &thing).await.unwrap();
         commit(&model, transaction).await;
     }
     let mut transaction = begin(&model).await;
@@ -295,13 +295,13 @@ pub async fn projections_are_apart(on: impl ReadModelBackend) {
         model.lock(&mut transaction, name, LOG).await.unwrap();
     }
     model.forget(&mut transaction, names[1], LOG).await.unwrap();
-    model.end_waiting(&mut transaction, names[2], &stream("thing-1")).await.unwrap();
+    model.clear_blocked(&mut transaction, names[2], &stream("thing-1")).await.unwrap();
     model.set_state(&mut transaction, names[0], &ProjectionState::Paused).await.unwrap();
     commit(&model, transaction).await;
     let mut found = Vec::new();
     for name in names {
         let ProjectionRecord { checkpoints, state, .. } = model.load(name).await.unwrap().unwrap();
-        found.push((checkpoints.len(), state, model.waiting(name).await.unwrap().len()));
+        found.push((checkpoints.len(), state, model.blocked_streams(name).await.unwrap().len()));
     }
     let running = (1, ProjectionState::Running, 1);
     let changed = [
@@ -388,7 +388,8 @@ pub async fn loading_does_not_wait(on: impl ReadModelBackend) {
     for model in [&model, &other] {
         let loaded = tokio::time::timeout(Duration::from_secs(5), load(model)).await;
         assert_eq!(loaded.expect("it does not wait"), (Vec::new(), ProjectionState::Running));
-        let waiting = tokio::time::timeout(Duration::from_secs(5), model.waiting(NAME)).await;
+        let waiting =
+            tokio::time::timeout(Duration::from_secs(5), model.blocked_streams(NAME)).await;
         assert_eq!(waiting.expect("nor does this").unwrap(), []);
     }
     commit(&model, transaction).await;
@@ -407,22 +408,22 @@ pub async fn waiting_streams_come_back_as_they_went_in(on: impl ReadModelBackend
         keep_waiting(&model, &mut transaction, waiting).await;
         commit(&model, transaction).await;
     }
-    assert_eq!(other.waiting(NAME).await.unwrap(), streams);
+    assert_eq!(other.blocked_streams(NAME).await.unwrap(), streams);
 
     let later = waiting("thing-1", 1, 3);
     let mut transaction = begin(&model).await;
     for kept in [&streams[0], &later] {
         keep_waiting(&model, &mut transaction, kept).await;
-        let found = model.find_waiting(&mut transaction, NAME, &kept.stream).await.unwrap();
+        let found = model.find_blocked(&mut transaction, NAME, &kept.stream).await.unwrap();
         assert_eq!(found.as_ref(), Some(kept));
     }
     for name in ["thing-2", "thing-3"] {
-        model.end_waiting(&mut transaction, NAME, &stream(name)).await.unwrap();
-        assert_eq!(model.find_waiting(&mut transaction, NAME, &stream(name)).await.unwrap(), None);
+        model.clear_blocked(&mut transaction, NAME, &stream(name)).await.unwrap();
+        assert_eq!(model.find_blocked(&mut transaction, NAME, &stream(name)).await.unwrap(), None);
     }
     commit(&model, transaction).await;
     let [_, _, upper, lower] = streams;
-    assert_eq!(other.waiting(NAME).await.unwrap(), [later, upper, lower]);
+    assert_eq!(other.blocked_streams(NAME).await.unwrap(), [later, upper, lower]);
 }
 
 pub async fn waiting_streams_commit_with_the_rest<B: ReadModelBackend>(on: B) {
@@ -437,7 +438,7 @@ pub async fn waiting_streams_commit_with_the_rest<B: ReadModelBackend>(on: B) {
         } else {
             drop(transaction);
         }
-        assert_eq!(model.waiting(NAME).await.unwrap().len(), usize::from(commits));
+        assert_eq!(model.blocked_streams(NAME).await.unwrap().len(), usize::from(commits));
         assert_eq!(on.total().await, i64::from(commits));
     }
     // Two that look at the same stream take turns.
@@ -445,12 +446,12 @@ pub async fn waiting_streams_commit_with_the_rest<B: ReadModelBackend>(on: B) {
     let projecting = async |model: &B::Model| {
         let mut transaction = begin(model).await;
         lock(model, &mut transaction).await;
-        let found = model.find_waiting(&mut transaction, NAME, &thing.stream).await.unwrap();
+        let found = model.find_blocked(&mut transaction, NAME, &thing.stream).await.unwrap();
         if found.is_some_and(|found| found.version < Version::new(5)) {
             on.add(&mut transaction, 10).await;
             let version = Version::new(5);
-            let done = WaitingStream { version, ..thing.clone() };
-            model.set_waiting(&mut transaction, NAME, &done).await.unwrap();
+            let done = BlockedStream { version, ..thing.clone() };
+            model.set_blocked(&mut transaction, NAME, &done).await.unwrap();
             commit(model, transaction).await;
         }
     };

@@ -37,13 +37,13 @@ pub fn any_future<A: 'static>() -> Effect<A> {
     future(std::future::pending())
 }
 
-/// The effect by which an [`EventSourced`](composable_rust_core::EventSourced) aggregate records
+/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) aggregate records
 /// `event`.
 pub fn recording<A>(event: impl Message) -> Effect<A> {
     Effect::Record(AnyMessage::new(event))
 }
 
-/// The effect by which an [`EventSourced`](composable_rust_core::EventSourced) aggregate refuses
+/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) aggregate refuses
 /// with `rejection`.
 pub fn rejecting<A>(rejection: impl Message) -> Effect<A> {
     Effect::Reject(AnyMessage::new(rejection))
@@ -59,7 +59,7 @@ fn copy<A: Clone + 'static>(effect: &Effect<A>) -> Effect<A> {
         Effect::PublishEvent(message) => Effect::PublishEvent(message.clone()),
         Effect::DispatchCommand(dispatch) => Effect::DispatchCommand(dispatch.clone()),
         Effect::CallGateway(call) => Effect::CallGateway(call.clone()),
-        Effect::Answer(answer) => Effect::Answer(answer.clone()),
+        Effect::Reply(answer) => Effect::Reply(answer.clone()),
         Effect::Delay(delay) => Effect::Delay(delay.clone()),
         Effect::Cancel(id) => Effect::Cancel(id.clone()),
         Effect::Cancellable(id, effect) => Effect::Cancellable(id.clone(), Box::new(copy(effect))),

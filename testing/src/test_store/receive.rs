@@ -8,8 +8,8 @@ use std::time::Duration;
 use composable_rust_core::{DbOutcome, Reducer, StoreError};
 
 use super::TestStore;
-use super::running::Done;
-use super::store::{Received, Step};
+use super::running::FinishedEffects;
+use super::store::{ReceivedAction, Step};
 use crate::failure::{Failure, code, pretty};
 
 impl<R: Reducer> TestStore<R>
@@ -83,7 +83,7 @@ where
                 .block(format!("store.receive({action}, |state| {{ … }});"))
                 .raise();
         }
-        let Received { action, after, effects } = next;
+        let ReceivedAction { action, after, effects } = next;
         let (action, line) = (code(&action, false), Location::caller());
         let step = Step { verb: "receive", action, line, effects, effects_said: false };
         self.check_state(&step, after, change);
@@ -178,7 +178,7 @@ where
                 )
                 .raise()
         };
-        self.come_back(Done { action: Some((database.then)(result)), parent });
+        self.come_back(FinishedEffects { action: Some((database.then)(result)), parent });
         self.run();
     }
 

@@ -45,7 +45,7 @@ enum Work<A> {
 }
 
 /// An effect that came to its end.
-pub(super) struct Done<A> {
+pub(super) struct FinishedEffects<A> {
     pub(super) action: Option<A>,
     pub(super) parent: Option<u64>,
 }
@@ -181,7 +181,7 @@ impl<A: 'static> Running<A> {
 
     /// The next effect that has come to its end by now: delays by their time, then futures in the
     /// order in which they started.
-    pub(super) fn next_done(&mut self) -> Option<Done<A>> {
+    pub(super) fn next_done(&mut self) -> Option<FinishedEffects<A>> {
         while let Some(parent) = self.cancelled.pop_front() {
             self.ended(Some(parent));
         }
@@ -189,11 +189,11 @@ impl<A: 'static> Running<A> {
         let due = self.delays().min().filter(|(due, _)| *due <= now);
         if let Some((_, key)) = due {
             return self.take(key).map(|(parent, work)| match work {
-                Work::Delay { action, .. } => Done { action: Some(*action), parent },
-                _ => Done { action: None, parent },
+                Work::Delay { action, .. } => FinishedEffects { action: Some(*action), parent },
+                _ => FinishedEffects { action: None, parent },
             });
         }
-        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let woken = Arc::new(WakeFlag(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&woken));
         for _ in 0..ROUNDS {
             if !woken.0.swap(false, Ordering::Relaxed) {
@@ -207,7 +207,7 @@ impl<A: 'static> Running<A> {
     }
 
     /// Polls every future, up to the first that is done.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done<A>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<FinishedEffects<A>> {
         let done = self.nodes.iter_mut().find_map(|(key, node)| match &mut node.work {
             Work::Future(work) => match work.as_mut().poll(cx) {
                 Poll::Ready(action) => Some((*key, action)),
@@ -217,7 +217,7 @@ impl<A: 'static> Running<A> {
         });
         let Some((key, action)) = done else { return Poll::Pending };
         let parent = self.take(key).and_then(|(parent, _)| parent);
-        Poll::Ready(Done { action, parent })
+        Poll::Ready(FinishedEffects { action, parent })
     }
 
     fn take(&mut self, key: u64) -> Option<(Option<u64>, Work<A>)> {
@@ -286,9 +286,9 @@ impl<A: Debug + 'static> Running<A> {
     }
 }
 
-struct Woken(AtomicBool);
+struct WakeFlag(AtomicBool);
 
-impl Wake for Woken {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }

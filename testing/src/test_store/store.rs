@@ -6,12 +6,12 @@ use std::time::Duration;
 use composable_rust_core::{Clock as _, Effects, Reducer, Timestamp};
 
 use super::effects::copies;
-use super::running::{Done, Running};
+use super::running::{FinishedEffects, Running};
 use crate::MockClock;
 use crate::failure::{Failure, code};
 
 /// So many effects that end one after the other, at one moment, are taken for a circle.
-const ENDLESS: usize = 10_000;
+const MAX_STEPS: usize = 10_000;
 
 /// Runs a [`Reducer`] step by step and makes the test say everything that happens.
 ///
@@ -31,7 +31,7 @@ const ENDLESS: usize = 10_000;
 ///
 /// Delays and `Cancel` run by the store's clock, `Parallel` and `Sequential` by their structure,
 /// futures by being polled in every step. What would leave the store (`publish`, `dispatch`,
-/// `tell`, `call`, and what `EventSourced` records) is only compared; a `database` effect waits
+/// `tell`, `call`, and what `AggregateReducer` records) is only compared; a `database` effect waits
 /// for [`respond`](TestStore::respond). No runtime is needed; for futures that need tokio's timers
 /// or sockets use `#[tokio::test]` and [`settle`](TestStore::settle).
 ///
@@ -96,7 +96,7 @@ where
     /// After everything that the test said.
     pub(super) state: R::State,
     /// What happened and was not said yet.
-    pub(super) received: VecDeque<Received<R>>,
+    pub(super) received: VecDeque<ReceivedAction<R>>,
     /// The last thing that was said.
     pub(super) last: Option<Step<R::Action>>,
     pub(super) running: Running<R::Action>,
@@ -107,7 +107,7 @@ where
 }
 
 /// An action that an effect brought back.
-pub(super) struct Received<R: Reducer> {
+pub(super) struct ReceivedAction<R: Reducer> {
     pub(super) action: R::Action,
     pub(super) after: R::State,
     pub(super) effects: Effects<R::Action>,
@@ -242,14 +242,14 @@ where
     /// Brings back every action that is ready, and those that these lead to.
     #[track_caller]
     pub(super) fn run(&mut self) {
-        for _ in 0..ENDLESS {
+        for _ in 0..MAX_STEPS {
             match self.running.next_done() {
                 Some(done) => self.come_back(done),
                 None => return,
             }
         }
         Failure::new(format!(
-            "{ENDLESS} effects came to their end and time stood still: each brings back an action \
+            "{MAX_STEPS} effects came to their end and time stood still: each brings back an action \
              that returns the next."
         ))
         .text("The last of them, in order:")
@@ -259,10 +259,10 @@ where
     }
 
     /// Handles the end of an effect, and lets what waited for it go on.
-    pub(super) fn come_back(&mut self, done: Done<R::Action>) {
+    pub(super) fn come_back(&mut self, done: FinishedEffects<R::Action>) {
         if let Some(action) = done.action {
             let effects = self.reduce(action.clone());
-            self.received.push_back(Received { action, after: self.latest.clone(), effects });
+            self.received.push_back(ReceivedAction { action, after: self.latest.clone(), effects });
         }
         self.running.go_on_after(done.parent);
     }

@@ -63,7 +63,7 @@ async fn who_joins_takes_over_what_is_unfinished() {
     let again = ready(&mut second);
     assert!(!again.is_empty() && again.len() < 8, "half of the partitions moved");
     for delivery in held {
-        let moved = again.iter().any(|other| other.place() == delivery.place());
+        let moved = again.iter().any(|other| other.offset() == delivery.offset());
         assert_eq!(delivery.acknowledge().await.is_err(), moved, "what moved no longer counts");
     }
     assert_eq!(bus.unfinished("billing"), again.len());
@@ -98,7 +98,7 @@ async fn partitions_take_turns() {
         published(&bus, key, 50).await;
     }
     let mut deliveries = joined(&bus).await;
-    let partitions: Vec<_> = ready(&mut deliveries).iter().map(|d| d.place().partition).collect();
+    let partitions: Vec<_> = ready(&mut deliveries).iter().map(|d| d.offset().partition).collect();
     let used: std::collections::BTreeSet<_> = partitions.iter().copied().collect();
     let first: std::collections::BTreeSet<_> = partitions[..used.len()].iter().copied().collect();
     assert!(used.len() > 1 && first == used, "{partitions:?}");

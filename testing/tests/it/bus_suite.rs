@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPlace, BusPosition, BusRecord, Delivery, EventBus, PublishError,
-    Publisher, PublisherName, ResumePosition, Timestamp, TopicStatus,
+    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
+    PublisherName, ResumePosition, Timestamp, TopicOffset, TopicStatus,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::bus_conformance::{BusBackend, CASES, run};
@@ -136,7 +136,7 @@ impl EventBus for Wrong {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<WrongDeliveries, BusError> {
         let mut known = known.to_vec();
         match self.defect {
@@ -188,7 +188,7 @@ impl Stream for WrongDeliveries {
             next.map(|delivery| {
                 let delivery = delivery?;
                 let published_at = delivery.published_at();
-                let (place, mut message) = (delivery.place(), delivery.message().clone());
+                let (place, mut message) = (delivery.offset(), delivery.message().clone());
                 if let Some((_, key)) = message.key.split_once('|') {
                     message.key = key.to_owned();
                 }
@@ -207,7 +207,7 @@ impl Stream for WrongDeliveries {
 
 struct WrongDelivery {
     delivery: Option<InMemoryDelivery>,
-    place: BusPlace,
+    place: TopicOffset,
     published_at: Option<Timestamp>,
     message: BusMessage,
     defect: Defect,
@@ -226,7 +226,7 @@ impl Delivery for WrongDelivery {
         }
     }
 
-    fn place(&self) -> BusPlace {
+    fn offset(&self) -> TopicOffset {
         self.place
     }
 

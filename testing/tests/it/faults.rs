@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventStore, ExpectedVersion, LeaseRound, NewEvent, NewOutboxRow, OutboxKind, Queue,
-    QueuePlace, QueuedRow, StoreError, StreamId, Timestamp, Verdict, Version, WorkQueues as _,
+    Append, AppendOutcome, EventStore, ExpectedVersion, LeaseRequest, NewEvent, NewOutboxRow,
+    OutboxKind, OutboxMessage, Queue, QueuePosition, StoreError, StreamId, Timestamp, Version,
+    WorkQueues as _,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::{CASES, StoreBackend, run};
@@ -26,7 +27,7 @@ fn stream() -> StreamId {
 fn event(n: u128) -> NewEvent {
     NewEvent {
         id: composable_rust_core::EventId(uuid::Uuid::from_u128(n)),
-        content: composable_rust_core::Encoded {
+        content: composable_rust_core::EncodedMessage {
             name: "thing.happened".into(),
             version: 1,
             codec: "raw".into(),
@@ -36,7 +37,7 @@ fn event(n: u128) -> NewEvent {
     }
 }
 
-async fn append(store: &Faulty, version: u64) -> Result<Verdict, StoreError> {
+async fn append(store: &Faulty, version: u64) -> Result<AppendOutcome, StoreError> {
     let append = Append::new(stream(), ExpectedVersion::Exact(Version::new(version)))
         .with_events(vec![event(u128::from(version))]);
     let partition = store.log().partition_of(&stream());
@@ -62,13 +63,13 @@ async fn a_script_is_followed_call_by_call() {
 
     assert!(append(&store, 0).await.unwrap_err().is_transient());
     assert_eq!(store.inner().events(&stream()).len(), 0, "failed before");
-    assert!(matches!(append(&store, 0).await, Ok(Verdict::Committed { .. })));
+    assert!(matches!(append(&store, 0).await, Ok(AppendOutcome::Committed { .. })));
     assert!(append(&store, 1).await.unwrap_err().is_transient());
     assert_eq!(store.inner().events(&stream()).len(), 2, "failed after");
-    let conflict = Verdict::Conflict { actual: Version::new(2) };
+    let conflict = AppendOutcome::Conflict { actual: Version::new(2) };
     assert_eq!(append(&store, 2).await.unwrap(), conflict);
-    assert!(matches!(append(&store, 2).await, Ok(Verdict::Committed { .. })));
-    assert!(matches!(append(&store, 3).await, Ok(Verdict::Committed { .. })));
+    assert!(matches!(append(&store, 2).await, Ok(AppendOutcome::Committed { .. })));
+    assert!(matches!(append(&store, 3).await, Ok(AppendOutcome::Committed { .. })));
 
     let counts = FaultCounts {
         appends: 6,
@@ -99,8 +100,8 @@ async fn reads_fail_before_or_after_their_rows() {
 #[tokio::test]
 async fn writes_fail_before_or_after_they_are_done() {
     let store = faulty();
-    let queued = QueuedRow {
-        stream: stream(),
+    let queued = OutboxMessage {
+        sender: stream(),
         row: NewOutboxRow {
             id: uuid::Uuid::from_u128(1),
             kind: OutboxKind::Dispatch,
@@ -111,7 +112,7 @@ async fn writes_fail_before_or_after_they_are_done() {
         },
     };
     let queue = Queue { partition: 0, kind: OutboxKind::Dispatch, target: "other".to_owned() };
-    let all = [(queue, QueuePlace::default())];
+    let all = [(queue, QueuePosition::default())];
     let rows = [queued];
     let enqueue = async || store.enqueue(0, &rows, None).await.map_err(|e| e.is_transient());
     let waiting = async || store.inner().read_outbox(&all, 9).await.unwrap().len();
@@ -120,7 +121,7 @@ async fn writes_fail_before_or_after_they_are_done() {
     assert_eq!((enqueue().await, waiting().await), (Err(true), 1));
     assert_eq!((enqueue().await, waiting().await), (Ok(true), 2));
 
-    let round = LeaseRound {
+    let round = LeaseRequest {
         holder: uuid::Uuid::from_u128(2),
         workers: vec!["work".to_owned()],
         ttl: Duration::from_secs(60),
@@ -170,7 +171,7 @@ async fn delays_pass_by_the_given_clock() {
     clock.elapse(Duration::from_secs(3_599)).await;
     assert_eq!(store.inner().events(&stream()).len(), 0);
     clock.elapse(Duration::from_secs(1)).await;
-    assert!(matches!(appending.await.unwrap(), Ok(Verdict::Committed { .. })));
+    assert!(matches!(appending.await.unwrap(), Ok(AppendOutcome::Committed { .. })));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The suite of read models: the one in memory passes it, wrong ones do not.
 
 use composable_rust_core::{
-    Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId, WaitingStream,
+    BlockedStream, Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
 };
 use composable_rust_testing::conformance::Failure;
 use composable_rust_testing::read_model_conformance::{ReadModelBackend, cases, run};
@@ -136,38 +136,38 @@ impl ReadModel for Wrong {
         }
     }
 
-    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
-        self.model.waiting(name).await
+    async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
+        self.model.blocked_streams(name).await
     }
 
-    async fn find_waiting(
+    async fn find_blocked(
         &self,
         transaction: &mut Transaction,
         name: &str,
         stream: &StreamId,
-    ) -> Result<Option<WaitingStream>, StoreError> {
-        self.model.find_waiting(transaction, name, stream).await
+    ) -> Result<Option<BlockedStream>, StoreError> {
+        self.model.find_blocked(transaction, name, stream).await
     }
 
-    async fn set_waiting(
+    async fn set_blocked(
         &self,
         transaction: &mut Transaction,
         name: &str,
-        waiting: &WaitingStream,
+        waiting: &BlockedStream,
     ) -> Result<(), StoreError> {
         match self.defect {
             LosesWaiting => Ok(()),
-            _ => self.model.set_waiting(transaction, name, waiting).await,
+            _ => self.model.set_blocked(transaction, name, waiting).await,
         }
     }
 
-    async fn end_waiting(
+    async fn clear_blocked(
         &self,
         transaction: &mut Transaction,
         name: &str,
         stream: &StreamId,
     ) -> Result<(), StoreError> {
-        self.model.end_waiting(transaction, name, stream).await
+        self.model.clear_blocked(transaction, name, stream).await
     }
 }
 

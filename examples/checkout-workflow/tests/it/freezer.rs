@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use checkout_workflow::{Service, Shop, StoreUrl, Stores};
 use composable_rust::{
-    BusError, BusMessage, BusPosition, EventBus, PublishError, Publisher, PublisherName,
-    ResumePosition, SharedEventBus, asked_to_stop,
+    BusError, BusMessage, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
+    ResumePosition, SharedEventBus, shutdown_signal,
 };
 use composable_rust_redpanda::{
     RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus, RedpandaPublisher,
@@ -107,7 +107,7 @@ async fn warehouse() {
     let shop = Shop { lease: LEASE, ..shop::shop() };
     let apps = shop.open(&[service], &stores, Some(&bus)).await.unwrap();
     apps.start();
-    asked_to_stop().await;
+    shutdown_signal().await;
     assert!(apps.shutdown(Duration::from_secs(60)).await, "everything finishes");
 }
 
@@ -134,7 +134,7 @@ impl EventBus for Standing {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<RedpandaDeliveries, BusError> {
         self.bus.subscribe(group, topics, known).await
     }

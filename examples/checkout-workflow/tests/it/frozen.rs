@@ -130,7 +130,8 @@ fn load(app: &App, over: &Arc<AtomicBool>) -> JoinSet<u64> {
 
 /// What the log has of a published type, stream by stream.
 async fn recorded<A: Aggregate>(app: &App) -> BTreeMap<String, Vec<Standing>> {
-    let mut events: Vec<_> = app.events::<A>(app.log().beginnings()).try_collect().await.unwrap();
+    let mut events: Vec<_> =
+        app.events::<A>(app.log().start_positions()).try_collect().await.unwrap();
     events.sort_by_key(|event| event.version);
     let mut streams = BTreeMap::<_, Vec<_>>::new();
     for event in events {

@@ -4,7 +4,7 @@ use checkout_workflow::{
     Payment, PaymentCommand, PaymentEvent, PaymentProvider, PaymentRejection as No,
     ProviderFailure, ProviderRequest, ProviderResponse, Purpose,
 };
-use composable_rust::Answer;
+use composable_rust::CallOutcome;
 use composable_rust::prelude::*;
 use composable_rust::testing::given;
 
@@ -19,12 +19,12 @@ const CHARGE: PaymentCommand = Charge { cents: 500 };
 const PENDING: PaymentEvent = ChargeRequested { cents: 500 };
 const CHARGED: PaymentEvent = Charged { cents: 500 };
 
-fn moved(cents: u64) -> Answer<PaymentProvider> {
-    Answer::Done(ProviderResponse::Moved { cents })
+fn moved(cents: u64) -> CallOutcome<PaymentProvider> {
+    CallOutcome::Done(ProviderResponse::Moved { cents })
 }
 
-fn refused(failure: ProviderFailure) -> Answer<PaymentProvider> {
-    Answer::Failed(failure)
+fn refused(failure: ProviderFailure) -> CallOutcome<PaymentProvider> {
+    CallOutcome::Failed(failure)
 }
 
 fn asks_for_refund(purpose: Purpose) -> Reactions<PaymentCommand> {
@@ -71,7 +71,7 @@ fn asking_again_charges_nothing_twice() {
 #[test]
 fn a_charge_without_an_answer_is_taken_back_and_has_failed() {
     given::<Payment>([PENDING])
-        .when(Provider(None, Answer::Exhausted))
+        .when(Provider(None, CallOutcome::Exhausted))
         .then([RefundRequested { purpose: Purpose::Unanswered }])
         .reacts(asks_for_refund(Purpose::Unanswered))
         .when(CHARGE)
@@ -134,7 +134,7 @@ fn a_payment_captured_while_it_is_cancelled_is_given_back() {
 
 #[test]
 fn whatever_becomes_of_a_charge_its_cancellation_covers_it() {
-    let answers = [moved(500), refused(ProviderFailure::Refunded), Answer::Exhausted];
+    let answers = [moved(500), refused(ProviderFailure::Refunded), CallOutcome::Exhausted];
     for answer in answers {
         given::<Payment>(refunding(Purpose::Cancel))
             .when(Provider(None, answer.clone()))
@@ -175,7 +175,7 @@ fn a_refused_refund_is_left_to_a_person() {
 fn a_refund_without_an_answer_is_asked_for_again() {
     for purpose in [Purpose::Unanswered, Purpose::Cancel] {
         given::<Payment>(refunding(purpose))
-            .when(Provider(Some(purpose), Answer::Exhausted))
+            .when(Provider(Some(purpose), CallOutcome::Exhausted))
             .then_unchanged()
             .reacts(asks_for_refund(purpose));
     }

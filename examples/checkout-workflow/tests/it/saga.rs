@@ -9,7 +9,7 @@ use checkout_workflow::{
     Task,
 };
 use composable_rust::prelude::*;
-use composable_rust::testing::{Given, Provided, given};
+use composable_rust::testing::{Given, ProvidedEnvironment, given};
 
 use Reply::{Recorded, Rejected, Unchanged, Undelivered};
 use Step::{Charge, Confirm, Place, Reserve, Ship};
@@ -20,7 +20,9 @@ use crate::support::{cart, noon, order, parcel, payment, sku};
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEPS: [Step; 5] = [Place, Reserve, Charge, Ship, Confirm];
 
-fn checkout(events: impl IntoIterator<Item = Out>) -> Given<Checkout, Provided<Checkout>> {
+fn checkout(
+    events: impl IntoIterator<Item = Out>,
+) -> Given<Checkout, ProvidedEnvironment<Checkout>> {
     given::<Checkout>(events).env(PATIENCE)
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn last_versions(apps: &Apps) -> BTreeMap<String, u64> {
 }
 
 async fn of<A: Aggregate>(app: &App) -> BTreeMap<String, u64> {
-    let events = app.events::<A>(app.log().beginnings());
+    let events = app.events::<A>(app.log().start_positions());
     let stands = events.map_ok(|event| (event.stream.to_string(), event.version.get()));
     stands.try_collect().await.unwrap()
 }

@@ -12,8 +12,8 @@ use checkout_workflow::{
 };
 use composable_rust::prelude::*;
 use composable_rust::{
-    Answer, AnyMessage, CallError, Context, CorrelationId, Gateway as _, Incoming, MessageId,
-    Metadata, Reaction, ReceivesAnswer, Replies, StreamId, Version,
+    AnyMessage, CallError, CallOutcome, Context, CorrelationId, Gateway as _, Incoming, MessageId,
+    Metadata, Reaction, ReceivesOutcome, ReplyMode, StreamId, Version,
 };
 use futures_util::FutureExt as _;
 use serde::de::DeserializeOwned;
@@ -294,7 +294,7 @@ impl World {
             match reaction {
                 Reaction::DispatchCommand(dispatch) => {
                     let mut returns = returns.to_vec();
-                    if let Replies::Tagged(tag) = dispatch.replies {
+                    if let ReplyMode::Tagged(tag) = dispatch.replies {
                         returns.push(Return { stream: stream.clone(), tag: tag.value });
                     }
                     let message = addressed(&dispatch.recipient, &dispatch.command);
@@ -304,7 +304,7 @@ impl World {
                     let key = format!("key {}", self.draw(usize::MAX));
                     let lane = if self.calls_in_order { "in order" } else { &key };
                     let lane = format!("{stream} > provider {lane}");
-                    let Replies::Tagged(tag) = call.replies else { panic!("no answer wanted") };
+                    let ReplyMode::Tagged(tag) = call.replies else { panic!("no answer wanted") };
                     let request: &ProviderRequest = call.request.downcast_ref().unwrap();
                     let (request, asker) = (request.clone(), self::id(&stream));
                     let tag = tag.value;
@@ -331,16 +331,16 @@ impl World {
         let answer = match outcome {
             // Killed before the answer was stored: the call is made again, as the same attempt.
             Some(Ok(_)) if lost => None,
-            Some(Ok(response)) => Some(Answer::Done(response)),
-            Some(Err(CallError::Failed(failure))) => Some(Answer::Failed(failure)),
+            Some(Ok(response)) => Some(CallOutcome::Done(response)),
+            Some(Err(CallError::Failed(failure))) => Some(CallOutcome::Failed(failure)),
             Some(Err(CallError::Unreachable(_))) => None,
             None | Some(Err(CallError::Retry(_))) => {
                 attempts += 1;
-                (attempts == ATTEMPTS).then_some(Answer::Exhausted)
+                (attempts == ATTEMPTS).then_some(CallOutcome::Exhausted)
             }
         };
         if let Some(answer) = answer {
-            let command = PaymentCommand::receive_answer(self::tag(&tag), answer);
+            let command = PaymentCommand::receive_outcome(self::tag(&tag), answer);
             let message = Mail::Payment(asker.clone(), command);
             self.put(format!("provider > {}", asker.stream()), message, returns);
         } else {

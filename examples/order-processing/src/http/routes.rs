@@ -104,7 +104,7 @@ pub(crate) async fn show(
     let order = app.handle(&id);
     let (state, version) = match at {
         Some(at) => order.state_at(at).await?,
-        None => order.versioned(|state, version| (state.clone(), version)).await?,
+        None => order.state_with_version(|state, version| (state.clone(), version)).await?,
     };
     if at.is_some_and(|at| at != version) {
         return Err(not_found(&id));

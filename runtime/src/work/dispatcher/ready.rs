@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use composable_rust_core::{OutboxKind, OutboxRow};
 
-use super::{Dispatcher, Finished, STALLED, Window, is_to_instance, window_of};
-use crate::work::breaker::Refused;
-use crate::work::lanes::{Class, LaneKey, Room};
+use super::{Dispatcher, ExecutedRow, ReadWindow, STALL_THRESHOLD, is_to_instance, window_of};
+use crate::work::circuit_breaker::NotPermitted;
+use crate::work::lanes::{Class, LaneCapacity, LaneKey};
 use crate::work::quarantine::Suspicion;
 
 /// The wait for a lease under which work may begin again.
-const NO_LEASE: Duration = Duration::from_millis(100);
+const MISSING_LEASE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the line for a room stands still.
-enum Closed {
+enum BlockedGateway {
     /// Until something of it ends.
     UntilOneEnds,
     /// Until this monotonic time.
@@ -22,8 +22,8 @@ enum Closed {
 }
 
 /// What a lane waits for.
-enum Turn {
-    InLine(Room),
+enum StartOutcome {
+    InLine(LaneCapacity),
     Later(Duration),
     /// Its recipient is stuck, and is tried again at this monotonic time.
     Stuck(Duration),
@@ -37,7 +37,7 @@ impl Dispatcher {
         let now = self.work.now();
         while let Some(key) = self.lanes.next(now) {
             match self.turn(&key, now) {
-                Turn::InLine(room) => self.lanes.stand_in_line(&key, room),
+                StartOutcome::InLine(room) => self.lanes.stand_in_line(&key, room),
                 turn => self.wait(key, &turn, now),
             }
         }
@@ -45,9 +45,9 @@ impl Dispatcher {
             while self.closed(&room, now).is_none() {
                 let Some(key) = self.lanes.next_in_line(&room) else { break };
                 match self.turn(&key, now) {
-                    Turn::InLine(own) if own == room => self.begin(key, &room, now),
+                    StartOutcome::InLine(own) if own == room => self.begin(key, &room, now),
                     // It was a suspect's when it joined the line.
-                    Turn::InLine(own) => self.lanes.stand_in_line(&key, own),
+                    StartOutcome::InLine(own) => self.lanes.stand_in_line(&key, own),
                     turn => self.wait(key, &turn, now),
                 }
             }
@@ -61,8 +61,8 @@ impl Dispatcher {
         let rooms = self.lanes.rooms();
         let lines = rooms.iter().filter_map(|room| match self.closed(room, now) {
             None => Some(Duration::ZERO),
-            Some(Closed::Until(until)) => Some(until.saturating_sub(now)),
-            Some(Closed::UntilOneEnds) => {
+            Some(BlockedGateway::Until(until)) => Some(until.saturating_sub(now)),
+            Some(BlockedGateway::UntilOneEnds) => {
                 let stalls_at = self.stalls_at(room).filter(|at| *at > now);
                 stalls_at.map(|at| at.saturating_sub(now))
             }
@@ -70,65 +70,67 @@ impl Dispatcher {
         lines.chain(self.lanes.next_in(now)).min()
     }
 
-    fn wait(&mut self, key: LaneKey, turn: &Turn, now: Duration) {
+    fn wait(&mut self, key: LaneKey, turn: &StartOutcome, now: Duration) {
         match turn {
-            Turn::InLine(_) => {}
-            Turn::Unread => self.lanes.reread_first(key),
-            Turn::Later(wait) => self.lanes.defer(key, now, *wait),
-            Turn::Stuck(until) => {
+            StartOutcome::InLine(_) => {}
+            StartOutcome::Unread => self.lanes.reread_first(key),
+            StartOutcome::Later(wait) => self.lanes.defer(key, now, *wait),
+            StartOutcome::Stuck(until) => {
                 self.lanes.wait_for_instance(&key, now, until.saturating_sub(now));
             }
         }
     }
 
-    fn turn(&self, key: &LaneKey, now: Duration) -> Turn {
-        let Some(reading) = self.queues.get(&key.0) else { return Turn::Later(NO_LEASE) };
+    fn turn(&self, key: &LaneKey, now: Duration) -> StartOutcome {
+        let Some(reading) = self.queues.get(&key.0) else {
+            return StartOutcome::Later(MISSING_LEASE_PAUSE);
+        };
         if self.doubtful.contains_key(key) || self.executing.contains(key) {
-            return Turn::Later(super::IN_DOUBT);
+            return StartOutcome::Later(super::UNCONFIRMED_DECISION_POLL_INTERVAL);
         }
         let row = self.lanes.first(key).map(|(_, row)| row);
         let is_executed = row.is_none_or(|row| !row.behind_parked);
         if is_to_instance(key) && is_executed {
             let next = self.work.shared.stuck.next_attempt(&key.2, now);
             if next > now {
-                return Turn::Stuck(next);
+                return StartOutcome::Stuck(next);
             }
         }
-        let Some(row) = row else { return Turn::Unread };
+        let Some(row) = row else { return StartOutcome::Unread };
         if !reading.held.admits(self.work.clock(), self.limits(key).0) {
-            return Turn::Later(NO_LEASE);
+            return StartOutcome::Later(MISSING_LEASE_PAUSE);
         }
         let class = match row {
             OutboxRow { behind_parked: true, .. } => Class::BehindParked,
-            row => Suspicion::of(row, reading.waited_to.unwrap_or(row.place))
+            row => Suspicion::of(row, reading.waited_to.unwrap_or(row.position))
                 .map_or(Class::Plain, Class::Suspect),
         };
-        Turn::InLine(Room { window: window_of(key), class })
+        StartOutcome::InLine(LaneCapacity { window: window_of(key), class })
     }
 
     /// The time that an execution may take, and how many there may be at a time.
     fn limits(&self, key: &LaneKey) -> (Duration, usize) {
         match self.work.gateways.get(key.0.target.as_str()) {
             Some(gateway) if key.0.kind == OutboxKind::Call => {
-                (gateway.settings.time_limit, gateway.settings.concurrency)
+                (gateway.settings.timeout, gateway.settings.max_concurrent_calls)
             }
-            _ => (Duration::ZERO, self.work.shared.settings.dispatches),
+            _ => (Duration::ZERO, self.work.shared.settings.max_concurrent_dispatches),
         }
     }
 
-    fn closed(&self, room: &Room, now: Duration) -> Option<Closed> {
+    fn closed(&self, room: &LaneCapacity, now: Duration) -> Option<BlockedGateway> {
         let (kind, target) = &room.window;
         let gateway = self.work.gateways.get(target.as_str());
         let most = match gateway.filter(|_| *kind == OutboxKind::Call) {
-            Some(gateway) => gateway.settings.concurrency,
-            None => self.work.shared.settings.dispatches,
+            Some(gateway) => gateway.settings.max_concurrent_calls,
+            None => self.work.shared.settings.max_concurrent_dispatches,
         };
         if self.windows.get(&room.window).is_some_and(|window| window.busy >= most) {
-            return Some(Closed::UntilOneEnds);
+            return Some(BlockedGateway::UntilOneEnds);
         }
         match room.class {
             Class::Suspect(of) if !self.quarantine.admits(of, &room.window) => {
-                return Some(Closed::UntilOneEnds);
+                return Some(BlockedGateway::UntilOneEnds);
             }
             Class::BehindParked => return None,
             Class::Suspect(_) | Class::Plain => {}
@@ -136,21 +138,23 @@ impl Dispatcher {
         let breaker = self.breakers.get(target).filter(|_| *kind == OutboxKind::Call)?;
         match breaker.check(now) {
             Ok(()) => None,
-            Err(Refused::Until(until)) => Some(Closed::Until(until)),
-            Err(Refused::Probing) => Some(Closed::UntilOneEnds),
+            Err(NotPermitted::Until(until)) => Some(BlockedGateway::Until(until)),
+            Err(NotPermitted::Probing) => Some(BlockedGateway::UntilOneEnds),
         }
     }
 
     /// The time from which on a full window stands still, if others share its queue: what is for other
     /// topics must be read.
-    fn stalls_at(&self, room: &Room) -> Option<Duration> {
-        let is_full = |window: &&Window| window.busy >= self.work.shared.settings.dispatches;
+    fn stalls_at(&self, room: &LaneCapacity) -> Option<Duration> {
+        let is_full = |window: &&ReadWindow| {
+            window.busy >= self.work.shared.settings.max_concurrent_dispatches
+        };
         let window = self.windows.get(&room.window).filter(is_full);
         let window = window.filter(|_| room.window.0 == OutboxKind::Send)?;
-        Some(window.moved + STALLED)
+        Some(window.moved + STALL_THRESHOLD)
     }
 
-    fn begin(&mut self, key: LaneKey, room: &Room, now: Duration) {
+    fn begin(&mut self, key: LaneKey, room: &LaneCapacity, now: Duration) {
         let (Some(reading), Some((serial, row))) =
             (self.queues.get(&key.0), self.lanes.first(&key))
         else {
@@ -159,7 +163,7 @@ impl Dispatcher {
         let is_executed = !row.behind_parked;
         if is_to_instance(&key) && is_executed {
             if let Err(until) = self.work.shared.stuck.admit(&key.2, now) {
-                return self.wait(key, &Turn::Stuck(until), now);
+                return self.wait(key, &StartOutcome::Stuck(until), now);
             }
         }
         let mut call = None;
@@ -167,7 +171,9 @@ impl Dispatcher {
             if let Some(breaker) = self.breakers.get_mut(&key.0.target) {
                 match breaker.admit(now) {
                     Ok(admitted) => call = Some(admitted),
-                    Err(_) => return self.wait(key, &Turn::Later(NO_LEASE), now),
+                    Err(_) => {
+                        return self.wait(key, &StartOutcome::Later(MISSING_LEASE_PAUSE), now);
+                    }
                 }
             }
         }
@@ -181,12 +187,12 @@ impl Dispatcher {
         // The lane keeps the row: it may have to wait again.
         let (held, row) = (Arc::clone(&reading.held), row.clone());
         let window = self.windows.entry(room.window.clone());
-        window.or_insert(Window { busy: 0, moved: now }).busy += 1;
+        window.or_insert(ReadWindow { busy: 0, moved: now }).busy += 1;
         self.executing.insert(key.clone());
         let (work, limit) = (Arc::clone(&self.work), self.limits(&key).0);
         self.running.spawn(async move {
             let (executed, is_recorded) = work.attempt(&held, &row, limit, suspicion).await;
-            Finished { key, serial, row, held, suspicion, is_recorded, executed, call }
+            ExecutedRow { key, serial, row, held, suspicion, is_recorded, executed, call }
         });
     }
 }

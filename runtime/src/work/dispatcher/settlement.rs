@@ -11,17 +11,17 @@ use composable_rust_core::{
 };
 use futures_util::FutureExt as _;
 
-use super::{Dispatcher, Finished, is_to_instance, window_of};
-use crate::work::attempts::wait_for_others;
-use crate::work::context::{Work, kept, metadata};
-use crate::work::decisions::answer;
+use super::{Dispatcher, ExecutedRow, is_to_instance, window_of};
+use crate::work::context::{WorkerContext, kept, metadata};
+use crate::work::dead_letters::answer;
 use crate::work::execute::Executed;
 use crate::work::leases::worker_of;
+use crate::work::retry::wait_for_others;
 
 /// A batch of settlements, and the outcome of writing each.
-pub(super) struct Settled {
+pub(super) struct SettledBatch {
     partition: u16,
-    ended: Vec<(Finished, QueueChange)>,
+    ended: Vec<(ExecutedRow, QueueChange)>,
     outcomes: Vec<SettleOutcome>,
 }
 
@@ -37,8 +37,8 @@ enum SettleOutcome {
 
 impl Dispatcher {
     /// Says what became of everything that has ended, in one transaction for each partition.
-    pub(super) fn finish(&mut self, first: Option<Finished>) {
-        let mut finished: Vec<Finished> = first.into_iter().collect();
+    pub(super) fn finish(&mut self, first: Option<ExecutedRow>) {
+        let mut finished: Vec<ExecutedRow> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             finished.extend(next.ok());
         }
@@ -70,7 +70,7 @@ impl Dispatcher {
 
     /// Lets others begin in the place of a row of which everything is on record. Before that, a suspect
     /// that killed the process would have it blamed, too.
-    fn leave(&mut self, ended: &mut Finished) {
+    fn leave(&mut self, ended: &mut ExecutedRow) {
         self.executing.remove(&ended.key);
         if let Some(suspicion) = ended.suspicion.take() {
             self.quarantine.end(suspicion, &window_of(&ended.key));
@@ -106,12 +106,12 @@ impl Dispatcher {
                 let outcomes = written.catch_unwind().await;
                 let outcomes =
                     outcomes.unwrap_or_else(|_| vec![SettleOutcome::NotOurs; settlements.len()]);
-                Settled { partition, ended, outcomes }
+                SettledBatch { partition, ended, outcomes }
             });
         }
     }
 
-    fn record(&mut self, ended: &Finished, now: Duration) {
+    fn record(&mut self, ended: &ExecutedRow, now: Duration) {
         let breaker = self.breakers.get_mut(&ended.key.0.target);
         let (Some(call), Some(breaker)) = (ended.call, breaker) else { return };
         let failed = match &ended.executed {
@@ -132,7 +132,7 @@ impl Dispatcher {
     }
 
     /// What is to be written about a row; nothing, if it is only put off.
-    fn change(&mut self, ended: &mut Finished) -> Option<QueueChange> {
+    fn change(&mut self, ended: &mut ExecutedRow) -> Option<QueueChange> {
         let row = &ended.row;
         let failures = row.attempts + 1;
         Some(match std::mem::replace(&mut ended.executed, Executed::Done(Vec::new())) {
@@ -160,13 +160,13 @@ impl Dispatcher {
             Executed::Poison(error) => parked(row, failures, error),
             Executed::Killed(error) if row.queue.kind == OutboxKind::Call => {
                 tracing::error!(
-                    gateway = %row.queue.target, id = %row.queued.row.id, error,
+                    gateway = %row.queue.target, id = %row.message.row.id, error,
                     "a call is answered `Exhausted`"
                 );
                 let (target, outcome) = (&row.queue.target, ReplyOutcome::Exhausted);
                 // What was erased is not answered.
-                let metadata = metadata(&row.queued.row.metadata).ok().flatten();
-                let answers = metadata.map(|of| answer(&row.queued, of, target, outcome, None));
+                let metadata = metadata(&row.message.row.metadata).ok().flatten();
+                let answers = metadata.map(|of| answer(&row.message, of, target, outcome, None));
                 QueueChange::Done(answers.unwrap_or_default())
             }
             Executed::Killed(error) => parked(row, row.attempts, error),
@@ -185,7 +185,7 @@ impl Dispatcher {
             }
             Executed::Newer(newer) => {
                 let worker = worker_of(row.queue.kind, &row.queue.target);
-                let meeting = self.work.meet(&worker, &newer, &row.queued.row.id);
+                let meeting = self.work.meet(&worker, &newer, &row.message.row.id);
                 self.work.leases.withdraw(&worker, meeting.is_first);
                 if !meeting.is_first && !ended.is_recorded {
                     return None;
@@ -197,8 +197,8 @@ impl Dispatcher {
         })
     }
 
-    pub(super) fn conclude(&mut self, settled: Option<Settled>) {
-        let Some(Settled { partition, ended, outcomes }) = settled else { return };
+    pub(super) fn conclude(&mut self, settled: Option<SettledBatch>) {
+        let Some(SettledBatch { partition, ended, outcomes }) = settled else { return };
         self.partitions_settling.remove(&partition);
         self.partitions_parking.remove(&partition);
         let invalid = self.go_on(ended, outcomes);
@@ -213,16 +213,16 @@ impl Dispatcher {
     /// cannot hold, to be parked instead.
     fn go_on(
         &mut self,
-        ended: Vec<(Finished, QueueChange)>,
+        ended: Vec<(ExecutedRow, QueueChange)>,
         outcomes: Vec<SettleOutcome>,
-    ) -> Vec<(Finished, QueueChange)> {
+    ) -> Vec<(ExecutedRow, QueueChange)> {
         let now = self.work.now();
         let mut invalid = Vec::new();
         for ((mut ended, change), outcome) in ended.into_iter().zip(outcomes) {
             self.leave(&mut ended);
             // It may have been read anew.
             if let Some((serial, row)) = self.lanes.first(&ended.key) {
-                if row.place == ended.row.place {
+                if row.position == ended.row.position {
                     ended.serial = serial;
                 }
             }
@@ -235,7 +235,7 @@ impl Dispatcher {
                 SettleOutcome::Invalid(error) if matches!(change, QueueChange::Parked { .. }) => {
                     tracing::error!(
                         queue = %worker_of(ended.row.queue.kind, &ended.row.queue.target),
-                        id = %ended.row.queued.row.id, sender = ?ended.row.queued.stream, error,
+                        id = %ended.row.message.row.id, sender = ?ended.row.message.sender, error,
                         "failed to park a message; it and those behind it wait until the lease changes"
                     );
                     self.lanes.set_aside(&ended.key, ended.serial);
@@ -250,7 +250,7 @@ impl Dispatcher {
             }
             if !matches!(change, QueueChange::Failed { .. }) {
                 let worker = &ended.held.lease.worker;
-                self.work.shared.unknowns.gone(worker, &ended.row.queued.row.id);
+                self.work.shared.unknowns.gone(worker, &ended.row.message.row.id);
             }
             match change {
                 QueueChange::Failed { attempts, .. } if attempts == ended.row.attempts => {
@@ -274,7 +274,7 @@ impl Dispatcher {
     }
 
     /// Has a row wait that is tried again: until its recipient is, if that is stuck.
-    fn put_off(&mut self, ended: &Finished, now: Duration) {
+    fn put_off(&mut self, ended: &ExecutedRow, now: Duration) {
         self.lanes.put_off(&ended.key, ended.serial, now, wait_for_others);
         if !is_to_instance(&ended.key) {
             return;
@@ -286,7 +286,7 @@ impl Dispatcher {
     }
 
     /// The settlement of a row and, if it is parked, of what is in memory behind it.
-    fn with_lane(&self, of: &(Finished, QueueChange)) -> Vec<Settlement> {
+    fn with_lane(&self, of: &(ExecutedRow, QueueChange)) -> Vec<Settlement> {
         let (head, change) = of;
         let mut settlements = vec![settlement(of)];
         if matches!(change, QueueChange::Parked { .. })
@@ -295,7 +295,7 @@ impl Dispatcher {
             for row in self.lanes.behind_first(&head.key) {
                 let change = QueueChange::Parked { attempts: row.attempts, error: None };
                 let (lease, queue) = (head.held.lease.clone(), row.queue.clone());
-                settlements.push(Settlement { lease, queue, place: row.place, change });
+                settlements.push(Settlement { lease, queue, position: row.position, change });
             }
         }
         settlements
@@ -311,17 +311,17 @@ impl SettleOutcome {
     }
 }
 
-fn settlement((ended, change): &(Finished, QueueChange)) -> Settlement {
+fn settlement((ended, change): &(ExecutedRow, QueueChange)) -> Settlement {
     Settlement {
         lease: ended.held.lease.clone(),
         queue: ended.row.queue.clone(),
-        place: ended.row.place,
+        position: ended.row.position,
         change: change.clone(),
     }
 }
 
 /// What is to be written about an attempt that does not count: nothing, unless it is on record.
-fn taken_back(ended: &Finished, reason: String) -> Option<QueueChange> {
+fn taken_back(ended: &ExecutedRow, reason: String) -> Option<QueueChange> {
     let (attempts, retry_after) = (ended.row.attempts, Duration::ZERO);
     let error = kept(reason);
     ended.is_recorded.then_some(QueueChange::Failed { attempts, retry_after, error })
@@ -331,14 +331,14 @@ fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
     let error = kept(error);
     tracing::error!(
         queue = %worker_of(row.queue.kind, &row.queue.target),
-        id = %row.queued.row.id, sender = ?row.queued.stream, recipient = row.queued.row.recipient,
+        id = %row.message.row.id, sender = ?row.message.sender, recipient = row.message.row.recipient,
         attempts, error,
         "a message cannot be handled and is parked"
     );
     QueueChange::Parked { attempts, error: Some(error) }
 }
 
-impl Work {
+impl WorkerContext {
     /// Writes settlements, each with those that belong to it. If the store cannot hold all of them,
     /// each is written by itself, so that only the invalid are left out.
     async fn settled(&self, partition: u16, settlements: &[Vec<Settlement>]) -> Vec<SettleOutcome> {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use composable_rust_core::{Lease, LeaseAction, LeaseTable, StandingLease};
+use composable_rust_core::{Lease, LeaseAction, LeaseSnapshot, LeaseStatus};
 use uuid::Uuid;
 
-use super::Held;
+use super::HeldLease;
 
 /// The leases that the same processes share evenly: those of a worker with several partitions, or
 /// those of all workers with a single one that the same processes have announced.
@@ -39,7 +39,7 @@ fn pools(
     holder: Uuid,
     partitions: &BTreeMap<String, u16>,
     announced: &[String],
-    table: &LeaseTable,
+    table: &LeaseSnapshot,
 ) -> Vec<Pool> {
     let mut shared = Vec::new();
     let mut single: BTreeMap<BTreeSet<Uuid>, Vec<(String, u16)>> = BTreeMap::new();
@@ -55,7 +55,7 @@ fn pools(
     let pool = |(others, leases): (BTreeSet<Uuid>, Vec<(String, u16)>)| {
         let theirs = |who: &Uuid| {
             let standing = table.leases.iter().filter(|s| s.holder == Some(*who) && !s.lapsed);
-            let key = |s: &StandingLease| (s.lease.worker.clone(), s.lease.partition);
+            let key = |s: &LeaseStatus| (s.lease.worker.clone(), s.lease.partition);
             standing.filter(|s| leases.contains(&key(s))).count()
         };
         let others = others.iter().map(|who| (*who, theirs(who))).collect();
@@ -70,8 +70,8 @@ pub(super) fn plan(
     holder: Uuid,
     partitions: &BTreeMap<String, u16>,
     announced: &[String],
-    table: &LeaseTable,
-    held: &BTreeMap<(String, u16), Arc<Held>>,
+    table: &LeaseSnapshot,
+    held: &BTreeMap<(String, u16), Arc<HeldLease>>,
 ) -> Vec<(Lease, LeaseAction)> {
     let mut changes = Vec::new();
     for pool in pools(holder, partitions, announced, table) {
@@ -123,7 +123,7 @@ pub(super) fn plan(
 }
 
 /// Whether another process held a lease last and did not give it up.
-pub(super) fn was_left(holder: Uuid, table: &LeaseTable, lease: &Lease) -> bool {
+pub(super) fn was_left(holder: Uuid, table: &LeaseSnapshot, lease: &Lease) -> bool {
     let is_it = |of: &Lease| of.worker == lease.worker && of.partition == lease.partition;
     let standing = table.leases.iter().find(|standing| is_it(&standing.lease));
     standing.and_then(|standing| standing.holder).is_some_and(|last| last != holder)
@@ -135,12 +135,12 @@ pub(super) fn missing(
     holder: Uuid,
     partitions: &BTreeMap<String, u16>,
     announced: &[String],
-    table: &LeaseTable,
-    held: &BTreeMap<(String, u16), Arc<Held>>,
+    table: &LeaseSnapshot,
+    held: &BTreeMap<(String, u16), Arc<HeldLease>>,
 ) -> usize {
     let of_pool = |pool: &Pool| {
         let own = pool.leases.iter().filter(|key| held.contains_key(key)).count();
-        let elsewhere = |s: &&StandingLease| {
+        let elsewhere = |s: &&LeaseStatus| {
             !s.lapsed
                 && s.holder.is_some_and(|who| who != holder)
                 && pool.leases.iter().any(|(w, p)| *w == s.lease.worker && *p == s.lease.partition)
@@ -161,11 +161,11 @@ mod tests {
 
     use super::*;
 
-    fn held(worker: &str, partition: u16) -> ((String, u16), Arc<Held>) {
+    fn held(worker: &str, partition: u16) -> ((String, u16), Arc<HeldLease>) {
         let lease = Lease { worker: worker.to_owned(), partition, epoch: 1 };
         let (until, leaving) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
         let (taken, from_dead) = (Duration::ZERO, false);
-        let held = Held { lease, until, leaving, taken, from_dead };
+        let held = HeldLease { lease, until, leaving, taken, from_dead };
         ((worker.to_owned(), partition), Arc::new(held))
     }
 
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn alone_it_claims_all_that_is_free_or_lapsed() {
         let me = Uuid::from_u128(1);
-        let standing = |partition, holder, lapsed| StandingLease {
+        let standing = |partition, holder, lapsed| LeaseStatus {
             lease: Lease { worker: "w".into(), partition, epoch: 7 },
             holder,
             lapsed,
@@ -187,7 +187,7 @@ mod tests {
         let other = Some(Uuid::from_u128(2));
         let leases =
             vec![standing(0, other, false), standing(1, other, true), standing(2, None, true)];
-        let table = LeaseTable { leases, ..LeaseTable::default() };
+        let table = LeaseSnapshot { leases, ..LeaseSnapshot::default() };
         let partitions = BTreeMap::from([("w".to_owned(), 4)]);
         let changes = plan(me, &partitions, &["w".to_owned()], &table, &BTreeMap::new());
         assert_eq!(kinds(&changes, LeaseAction::Claim), [1, 2, 3]);
@@ -200,7 +200,7 @@ mod tests {
         let me = Uuid::from_u128(1);
         let own: BTreeMap<_, _> = (0..8).map(|p| held("w", p)).collect();
         let members = vec![("w".to_owned(), Uuid::from_u128(2)), ("w".to_owned(), me)];
-        let table = LeaseTable { members, ..LeaseTable::default() };
+        let table = LeaseSnapshot { members, ..LeaseSnapshot::default() };
         let partitions = BTreeMap::from([("w".to_owned(), 8)]);
         let working = Arc::clone(&own[&("w".to_owned(), 7)]);
         let changes = plan(me, &partitions, &["w".to_owned()], &table, &own);
@@ -218,13 +218,13 @@ mod tests {
         let missing = |others: u128, own: u16| {
             let members = (0..others).flat_map(|n| ["w", "one"].map(|w| other(w, 2 + n)));
             // The first of the others has all that this one does not.
-            let leases = (own..8).map(|partition| StandingLease {
+            let leases = (own..8).map(|partition| LeaseStatus {
                 lease: Lease { worker: "w".into(), partition, epoch: 1 },
                 holder: Some(Uuid::from_u128(2)),
                 lapsed: false,
             });
             let (leases, members) = (leases.collect(), members.collect());
-            let table = LeaseTable { leases, members, ..LeaseTable::default() };
+            let table = LeaseSnapshot { leases, members, ..LeaseSnapshot::default() };
             let held: BTreeMap<_, _> = (0..own).map(|p| held("w", p)).collect();
             missing(me, &partitions, &announced, &table, &held)
         };
@@ -237,14 +237,14 @@ mod tests {
         let me = Uuid::from_u128(1);
         let own: BTreeMap<_, _> = [held("old", 0)].into();
         let partitions = BTreeMap::from([("old".to_owned(), 1)]);
-        let changes = plan(me, &partitions, &[], &LeaseTable::default(), &own);
+        let changes = plan(me, &partitions, &[], &LeaseSnapshot::default(), &own);
         assert_eq!(kinds(&changes, LeaseAction::Release), [0]);
     }
 
     /// Processes whose rounds come in turn, until nothing changes any more.
     #[derive(Default)]
     struct Processes {
-        held: BTreeMap<Uuid, BTreeMap<(String, u16), Arc<Held>>>,
+        held: BTreeMap<Uuid, BTreeMap<(String, u16), Arc<HeldLease>>>,
         workers: BTreeMap<Uuid, BTreeMap<String, u16>>,
     }
 
@@ -260,22 +260,22 @@ mod tests {
             self.held.remove(&Uuid::from_u128(who));
         }
 
-        fn table(&self) -> LeaseTable {
-            let standing = |who: Uuid, held: &Arc<Held>| StandingLease {
+        fn table(&self) -> LeaseSnapshot {
+            let standing = |who: Uuid, held: &Arc<HeldLease>| LeaseStatus {
                 lease: held.lease.clone(),
                 holder: Some(who),
                 lapsed: false,
             };
-            let of = |(who, held): (&Uuid, &BTreeMap<_, Arc<Held>>)| {
+            let of = |(who, held): (&Uuid, &BTreeMap<_, Arc<HeldLease>>)| {
                 held.values().map(|held| standing(*who, held)).collect::<Vec<_>>()
             };
             let members = |(who, workers): (&Uuid, &BTreeMap<String, u16>)| {
                 workers.keys().map(|worker| (worker.clone(), *who)).collect::<Vec<_>>()
             };
-            LeaseTable {
+            LeaseSnapshot {
                 leases: self.held.iter().flat_map(of).collect(),
                 members: self.workers.iter().flat_map(members).collect(),
-                ..LeaseTable::default()
+                ..LeaseSnapshot::default()
             }
         }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_runtime::Poison;
+use composable_rust_runtime::PoisonPolicy;
 
 use crate::account::Account;
 
@@ -42,7 +42,7 @@ async fn erased_events_are_told() {
 #[tokio::test(start_paused = true)]
 async fn erased_events_are_told_in_their_turn() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     deposit(&app, "bad", 1).await;
     settle(&app).await;
     add_up.poison(&["bad"]);
@@ -60,7 +60,7 @@ async fn erased_events_are_told_in_their_turn() {
 #[tokio::test(start_paused = true)]
 async fn erasing_a_stream_that_has_dead_letters_reaches_the_read_model() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     deposit(&app, "bad", 1).await;
     settle(&app).await;
     add_up.poison(&["bad"]);
@@ -91,7 +91,7 @@ async fn erasing_a_stream_that_has_dead_letters_reaches_the_read_model() {
 #[tokio::test(start_paused = true)]
 async fn an_erasure_that_fails_is_parked_too() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
     deposit(&app, "bad", 1).await;
     pass(60).await;

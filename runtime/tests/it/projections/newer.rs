@@ -85,7 +85,7 @@ async fn what_no_running_code_knows_fails_the_projection_in_time() {
     let (store, model) = (store(), Model::default());
     let old = App::builder(store.clone())
         .clock(TokioClock)
-        .settings(|settings| settings.unknown_after = Duration::from_secs(60))
+        .settings(|settings| settings.unknown_message_grace = Duration::from_secs(60))
         .projection(earlier::AddUp, model.clone())
         .build()
         .unwrap();
@@ -107,8 +107,8 @@ async fn what_no_running_code_knows_fails_the_projection_in_time() {
     }
     assert_eq!(model.get().cents, BTreeMap::from([("1".into(), 1), (other, 6)]));
     assert_eq!(state(&old).await, ProjectionState::Running, "newer code may come");
-    let unknown = old.unknown();
-    let shown = |of: &composable_rust_runtime::Unknown| {
+    let unknown = old.unknown_messages();
+    let shown = |of: &composable_rust_runtime::UnknownMessage| {
         (of.what.clone(), of.worker.clone(), of.waiting, of.example.clone(), of.is_overdue)
     };
     let worker = "project/totals".to_owned();
@@ -118,7 +118,7 @@ async fn what_no_running_code_knows_fails_the_projection_in_time() {
     let reason = failure(&old).await;
     assert!(reason.contains("no running code knows `account.withdrawn`"), "{reason}");
     assert!(reason.contains(&at.to_string()), "{reason}");
-    assert!(old.unknown()[0].is_overdue);
+    assert!(old.unknown_messages()[0].is_overdue);
     // Resumed in vain, it fails at once.
     handle(&old).resume().await.unwrap();
     pass(5).await;
@@ -131,5 +131,5 @@ async fn what_no_running_code_knows_fails_the_projection_in_time() {
     handle(&old).resume().await.unwrap();
     settle(&old).await;
     assert_eq!(model.get().cents["1"], 4);
-    assert_eq!(old.unknown(), []);
+    assert_eq!(old.unknown_messages(), []);
 }

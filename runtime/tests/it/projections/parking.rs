@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Checkpoint, DeadLetter, EventStore, Projection, ProjectionRecord, ProjectionState, ReadModel,
-    StoreError, StreamId, WaitingStream,
+    BlockedStream, Checkpoint, DeadLetter, EventStore, Projection, ProjectionRecord,
+    ProjectionState, ReadModel, StoreError, StreamId,
 };
-use composable_rust_runtime::{App, Poison, ProjectionWaitError};
+use composable_rust_runtime::{App, PoisonPolicy, ProjectionWaitError};
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub(super) async fn dead_letters(app: &App) -> Vec<DeadLetter> {
 #[tokio::test(start_paused = true)]
 async fn poison_is_parked_with_what_follows_it_and_redriven_in_order() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     deposit(&app, "bad", 1).await;
     settle(&app).await;
     add_up.poison(&["bad"]);
@@ -62,7 +62,7 @@ async fn poison_is_parked_with_what_follows_it_and_redriven_in_order() {
     let position = deposit(&app, "bad", 32).await;
     handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
     assert_eq!(model.get().cents["bad"], 63);
-    assert_eq!(model.waiting(AddUp::NAME).await.unwrap(), []);
+    assert_eq!(model.blocked_streams(AddUp::NAME).await.unwrap(), []);
     assert_exact(&store, &model);
 }
 
@@ -134,38 +134,38 @@ impl ReadModel for Aborts {
         self.0.forget(of, name, log).await
     }
 
-    async fn waiting(&self, name: &str) -> Result<Vec<WaitingStream>, StoreError> {
-        self.0.waiting(name).await
+    async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
+        self.0.blocked_streams(name).await
     }
 
-    async fn find_waiting(
+    async fn find_blocked(
         &self,
         of: &mut Self::Transaction,
         name: &str,
         stream: &StreamId,
-    ) -> Result<Option<WaitingStream>, StoreError> {
+    ) -> Result<Option<BlockedStream>, StoreError> {
         Self::check(of)?;
-        self.0.find_waiting(of, name, stream).await
+        self.0.find_blocked(of, name, stream).await
     }
 
-    async fn set_waiting(
+    async fn set_blocked(
         &self,
         of: &mut Self::Transaction,
         name: &str,
-        waiting: &WaitingStream,
+        waiting: &BlockedStream,
     ) -> Result<(), StoreError> {
         Self::check(of)?;
-        self.0.set_waiting(of, name, waiting).await
+        self.0.set_blocked(of, name, waiting).await
     }
 
-    async fn end_waiting(
+    async fn clear_blocked(
         &self,
         of: &mut Self::Transaction,
         name: &str,
         stream: &StreamId,
     ) -> Result<(), StoreError> {
         Self::check(of)?;
-        self.0.end_waiting(of, name, stream).await
+        self.0.clear_blocked(of, name, stream).await
     }
 }
 
@@ -175,7 +175,9 @@ async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
     let app = App::builder(store.clone())
         .aggregate::<Account>(Process::new())
         .clock(TokioClock)
-        .projection_with(add_up.clone(), Aborts(model.clone()), |own| own.poison = Poison::Park)
+        .projection_with(add_up.clone(), Aborts(model.clone()), |own| {
+            own.poison = PoisonPolicy::Park
+        })
         .build()
         .unwrap();
     app.start();
@@ -186,7 +188,7 @@ async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
     add_up.poison(&[]);
     pass(10).await;
     assert_eq!(model.get().cents["bad"], 1);
-    assert_eq!(model.waiting(AddUp::NAME).await.unwrap().len(), 1);
+    assert_eq!(model.blocked_streams(AddUp::NAME).await.unwrap().len(), 1);
 
     // One batch of both, in this order.
     handle(&app).pause().await.unwrap();
@@ -207,7 +209,7 @@ async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
 async fn other_streams_do_not_pay_for_what_is_parked() {
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
     let store = Node::new(memory.clone());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
     deposit(&app, "bad", 1).await;
     pass(60).await;
@@ -223,14 +225,14 @@ async fn other_streams_do_not_pay_for_what_is_parked() {
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_is_left_out() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
     deposit(&app, "bad", 1).await;
     deposit(&app, "bad", 2).await;
     pass(60).await;
     let letters = dead_letters(&app).await;
     let head = letters.iter().find(|letter| letter.error.is_some()).unwrap();
-    app.dead_letters().refuse(head).await.unwrap();
+    app.dead_letters().discard(head).await.unwrap();
     pass(5).await;
     add_up.poison(&[]);
     let letters = dead_letters(&app).await;
@@ -247,7 +249,7 @@ async fn what_is_refused_is_left_out() {
 #[tokio::test(start_paused = true)]
 async fn what_waited_before_a_rebuild_is_projected_once_after_it() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     for cents in [1, 2] {
         deposit(&app, "bad", cents).await;
     }

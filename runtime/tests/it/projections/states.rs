@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::ProjectionState;
 use composable_rust_core::prelude::*;
-use composable_rust_runtime::{Poison, ProjectionWaitError};
+use composable_rust_runtime::{PoisonPolicy, ProjectionWaitError};
 use composable_rust_testing::Fault;
 
 use crate::account::{Account, AccountCommand as In};
@@ -65,7 +65,7 @@ async fn a_pause_while_it_is_rebuilt_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_is_not_projected_while_it_is_paused() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
     deposit(&app, "bad", 1).await;
     pass(60).await;
@@ -134,7 +134,7 @@ async fn a_rebuild_that_is_resumed_is_still_one() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_was_set_aside_before_a_rebuild_is_projected() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
-    let app = process_with(&store, &add_up, &model, Poison::Park);
+    let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     pass(5).await;
     add_up.poison(&["bad"]);
     // That it is set aside commits after a second, and the rebuild begins before anything else does.

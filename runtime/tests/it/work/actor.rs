@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Answer, CallError, Gateway, ReplyAddress, answer};
+use composable_rust_core::{CallError, CallOutcome, Gateway, ReturnPath, reply_to};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub(crate) enum Act {
 pub(crate) struct Actor {
     /// What happened, in words.
     pub(crate) log: Vec<String>,
-    pub(crate) kept: Option<ReplyAddress>,
+    pub(crate) kept: Option<ReturnPath>,
     pub(crate) ended: bool,
     pub(crate) seen: Vec<Seen>,
 }
@@ -90,7 +90,7 @@ pub(crate) enum ActorCommand {
     #[message(internal)]
     Due(Act),
     Heard(u32, Reply<Actor>),
-    Answered(u32, Answer<Outside>),
+    Answered(u32, CallOutcome<Outside>),
     /// Cannot be stored.
     Lost(Lossy),
 }
@@ -99,7 +99,7 @@ pub(crate) enum ActorCommand {
 pub(crate) enum ActorEvent {
     Did(Act, Seen),
     Heard { tag: u32, text: String, seen: Seen },
-    Kept(ReplyAddress),
+    Kept(ReturnPath),
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -171,11 +171,13 @@ impl Aggregate for Actor {
             In::Heard(tag, Reply::Rejected(_)) => (tag, "rejected".to_owned()),
             In::Heard(tag, Reply::Unchanged) => (tag, "unchanged".to_owned()),
             In::Heard(tag, Reply::Undelivered) => (tag, "undelivered".to_owned()),
-            In::Answered(tag, Answer::Done(OutsideResponse::Said(text))) => (tag, text),
-            In::Answered(tag, Answer::Done(OutsideResponse::Lossy(_))) => (tag, "lossy".to_owned()),
-            In::Answered(tag, Answer::Failed(_)) => (tag, "failed".to_owned()),
-            In::Answered(tag, Answer::Exhausted) => (tag, "exhausted".to_owned()),
-            In::Answered(tag, Answer::Unstorable(reason)) => {
+            In::Answered(tag, CallOutcome::Done(OutsideResponse::Said(text))) => (tag, text),
+            In::Answered(tag, CallOutcome::Done(OutsideResponse::Lossy(_))) => {
+                (tag, "lossy".to_owned())
+            }
+            In::Answered(tag, CallOutcome::Failed(_)) => (tag, "failed".to_owned()),
+            In::Answered(tag, CallOutcome::Exhausted) => (tag, "exhausted".to_owned()),
+            In::Answered(tag, CallOutcome::Unstorable(reason)) => {
                 assert!(reason.contains("outside_response."), "{reason}");
                 (tag, "unstorable".to_owned())
             }
@@ -252,10 +254,10 @@ impl Actor {
                 record(did(Act::Note(n)))
             }
             Act::AskSilently { to, tag, act } => unchanged().with(effects![ask(&to, tag, *act)]),
-            Act::Keep => record(Out::Kept(ctx.reply_address())),
+            Act::Keep => record(Out::Kept(ctx.return_path())),
             Act::AnswerKept(n) => {
                 let Some(kept) = &self.kept else { return unchanged() };
-                unchanged().with(effects![answer(kept, did(Act::Note(n)))])
+                unchanged().with(effects![reply_to(kept, did(Act::Note(n)))])
             }
             act => record(did(act)),
         }

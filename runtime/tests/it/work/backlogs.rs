@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusRecord, Codecs, EventStore as _, Metadata, Queue, QueuePlace, QueuedRow, Recorded,
+    BusRecord, Codecs, EventStore as _, Metadata, OutboxMessage, Queue, QueuePosition, Recorded,
     WorkQueues as _,
 };
-use composable_rust_runtime::{AppBuilder, Attempts, ForeignRecord, Settings};
+use composable_rust_runtime::{AppBuilder, ExternalRecord, RetryPolicy, Settings};
 use composable_rust_testing::InMemoryEventBus;
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ async fn instances_are_answered_while_a_policy_catches_up() {
 }
 
 /// A message that nobody answers.
-fn note(world: &World, n: u32) -> QueuedRow {
+fn note(world: &World, n: u32) -> OutboxMessage {
     let recipient = format!("b{}", n % 200);
     let command = In::Do(Act::Note(n));
     let content = Codecs::default().encode(&Actor::id(&recipient).stream(), &command).unwrap();
@@ -96,7 +96,7 @@ async fn only_what_waited_when_a_process_died_is_handled_with_caution() {
     node.crash();
     let enqueue = async |from: u32, count: u32| {
         let rows: Vec<_> = (from..from + count).map(|n| note(&world, n)).collect();
-        let partition = world.memory.log().partition_of(&rows[0].stream);
+        let partition = world.memory.log().partition_of(&rows[0].sender);
         assert!(world.memory.enqueue(partition, &rows, None).await.unwrap());
     };
     enqueue(0, 2_000).await;
@@ -122,12 +122,12 @@ async fn what_may_have_killed_a_process_is_tried_once_the_one_before_is_settled(
     tokio::time::sleep(millis(1_000)).await;
     dying.crash();
     let rows: Vec<_> = (0..2).map(|n| note(&world, n)).collect();
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     assert!(world.memory.enqueue(partition, &rows, None).await.unwrap());
     let (kind, target) = (rows[0].row.kind, rows[0].row.target.clone());
     let queue = Queue { partition, kind, target };
     let attempts = async || {
-        let from = [(queue.clone(), QueuePlace::default())];
+        let from = [(queue.clone(), QueuePosition::default())];
         let rows = world.memory.read_outbox(&from, 10).await.unwrap();
         rows.into_iter().map(|row| row.attempts).collect::<Vec<_>>()
     };
@@ -186,7 +186,8 @@ async fn a_policy_that_catches_up_keeps_its_queue_within_bounds() {
     const BOUND: usize = 400;
     let world = World::new();
     record(&world, EVENTS).await;
-    let builder = copying(world.builder(slow(&world))).settings(|of| of.queue_rows = BOUND);
+    let builder =
+        copying(world.builder(slow(&world))).settings(|of| of.max_waiting_rows_per_queue = BOUND);
     let app = started(builder);
     let heads = async || {
         let checkpoints = world.memory.load_checkpoints("follow/copy").await.unwrap();
@@ -218,8 +219,8 @@ async fn a_policy_goes_on_slowly_past_a_queue_that_is_stuck() {
     };
     let builder = world.builder(world.memory.clone());
     let builder = builder.on::<Actor, Actor, Commands>("copy", tells).policy_from_start();
-    let forever = Attempts { most: u32::MAX, ..Attempts::default() };
-    let settings = |of: &mut Settings| (of.queue_rows, of.attempts) = (100, forever);
+    let forever = RetryPolicy { max_attempts: u32::MAX, ..RetryPolicy::default() };
+    let settings = |of: &mut Settings| (of.max_waiting_rows_per_queue, of.retry) = (100, forever);
     let app = started(builder.settings(settings));
     let begun = Instant::now();
     tell_to(&app, "last", Act::Note(7)).await;
@@ -239,14 +240,14 @@ async fn a_consumer_that_catches_up_keeps_its_queue_within_bounds() {
         let (key, payload) = (Some(key.into_bytes()), Some(payload.into_bytes()));
         bus.publish_record("old", BusRecord { key, headers: Vec::new(), payload });
     }
-    let copy = |record: &ForeignRecord| -> Commands {
+    let copy = |record: &ExternalRecord| -> Commands {
         let number = std::str::from_utf8(record.payload.as_deref().unwrap()).unwrap();
         let to = Actor::id(format!("copy{}", record.key_text().unwrap()));
         vec![(to, In::Do(Act::Note(number.parse().unwrap())))]
     };
     let builder = world.builder(slow(&world)).event_bus(bus.clone());
     let builder = builder.on_topic::<Actor, Commands>("old", "copy", copy);
-    let app = started(builder.settings(|of| of.queue_rows = BOUND));
+    let app = started(builder.settings(|of| of.max_waiting_rows_per_queue = BOUND));
     tokio::time::sleep(millis(1_000)).await;
     let took = time_to_answer(&app, 0).await;
     assert!(took < millis(1_000), "{took:?}");

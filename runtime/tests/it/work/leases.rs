@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRound, Timestamp, WorkQueues as _};
+use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRequest, Timestamp, WorkQueues as _};
 use composable_rust_testing::InMemoryEventStore;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
@@ -201,7 +201,7 @@ async fn take_all(world: &World, worker: &str) {
     let table = world.memory.load_leases(&[worker.to_owned()]).await.unwrap();
     let holder = table.leases[0].holder.unwrap();
     let leases: Vec<Lease> = table.leases.into_iter().map(|standing| standing.lease).collect();
-    let of = |holder, action, leases: &[Lease]| LeaseRound {
+    let of = |holder, action, leases: &[Lease]| LeaseRequest {
         holder,
         workers: vec![worker.to_owned()],
         ttl: millis(45_000),

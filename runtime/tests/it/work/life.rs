@@ -205,8 +205,8 @@ fn every_problem_of_an_app_is_told() {
         (
             bare()
                 .aggregate::<Actor>(Around::default())
-                .gateway_with(Outside::default(), |gateway| gateway.time_limit = millis(10_000)),
-            "the time limit of the gateway `outside`, 10s, must be shorter than two thirds of the \
+                .gateway_with(Outside::default(), |gateway| gateway.timeout = millis(10_000)),
+            "the timeout of the gateway `outside`, 10s, must be shorter than two thirds of the \
              lease of 15s",
         ),
         (
@@ -251,25 +251,25 @@ fn every_problem_of_an_app_is_told() {
         ),
         (
             whole()
-                .settings(|settings| settings.max_payload = 2_000)
+                .settings(|settings| settings.max_payload_bytes = 2_000)
                 .event_bus(InMemoryEventBus::new().with_max_payload_bytes(1_000))
                 .publish::<Actor>(Format::Json),
             "payloads may have 2000 bytes, but the bus takes only 1000: lower the setting \
-             `max_payload`, or raise the limit of the bus and its broker",
+             `max_payload_bytes`, or raise the limit of the bus and its broker",
         ),
         (
-            whole().settings(|settings| settings.dispatches = 0),
-            "the setting `dispatches` must be at least 1",
+            whole().settings(|settings| settings.max_concurrent_dispatches = 0),
+            "the setting `max_concurrent_dispatches` must be at least 1",
         ),
         (
             bare()
                 .aggregate::<Actor>(Around::default())
-                .gateway_with(Outside::default(), |gateway| gateway.concurrency = 0),
-            "the concurrency of the gateway `outside` must be at least 1",
+                .gateway_with(Outside::default(), |gateway| gateway.max_concurrent_calls = 0),
+            "`max_concurrent_calls` of the gateway `outside` must be at least 1",
         ),
         (
-            whole().settings(|settings| settings.lease = std::time::Duration::ZERO),
-            "the setting `lease` must be between 100ms and 3600s",
+            whole().settings(|settings| settings.lease_ttl = std::time::Duration::ZERO),
+            "the setting `lease_ttl` must be between 100ms and 3600s",
         ),
         (
             whole().policy_from_start(),
@@ -280,7 +280,8 @@ fn every_problem_of_an_app_is_told() {
         assert!(problems(builder).contains(&text.to_owned()), "{text}");
     }
     // An aggregate that is served must be there; and all problems are told together.
-    let several = bare().serve::<Actor>().remote::<Elsewhere>().settings(|s| s.drain = 0);
+    let several =
+        bare().serve::<Actor>().remote::<Elsewhere>().settings(|s| s.max_commands_per_append = 0);
     assert_eq!(problems(several).len(), 4);
     let error = bare().event_bus(InMemoryEventBus::new()).serve::<Actor>().build().unwrap_err();
     assert_eq!(error.to_string(), "the app cannot be built: `actor` is served but not registered");
@@ -290,11 +291,11 @@ fn every_problem_of_an_app_is_told() {
 fn names_and_settings_that_cannot_work_are_refused() {
     let told = [
         (
-            whole().settings(|settings| settings.deadline = std::time::Duration::ZERO),
+            whole().settings(|settings| settings.default_deadline = std::time::Duration::ZERO),
             "the setting `deadline` must be longer than zero",
         ),
         (
-            whole().settings(|settings| settings.batch_bytes = 0),
+            whole().settings(|settings| settings.max_bytes_per_batch = 0),
             "the setting `batch_bytes` must be at least 1",
         ),
         (

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
-    EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, Queue, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement,
-    Snapshot, StaleSnapshots, StoreError, StoredContent, StreamId, TimerQueue, TimerSettlement,
-    Timestamp, Verdict, Version, WorkQueues,
+    Append, AppendOutcome, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision,
+    DueTimers, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, Lease, LeaseRequest,
+    LeaseSnapshot, LogInfo, MessageId, OutboxMessage, OutboxRow, Position, Queue, QueuePosition,
+    QueueSummary, Settlement, Snapshot, StaleSnapshots, StoreError, StoredContent, StoredEvent,
+    StreamId, StreamRow, TimerQueue, TimerSettlement, Timestamp, Version, WorkQueues,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -78,7 +78,7 @@ struct Plan {
     largest_page: usize,
 }
 
-struct Rewrite(Box<dyn FnOnce(Vec<Loaded>) -> Vec<Loaded> + Send>);
+struct Rewrite(Box<dyn FnOnce(Vec<StreamRow>) -> Vec<StreamRow> + Send>);
 
 impl fmt::Debug for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,7 +158,7 @@ impl<S: Send + Sync> Node<S> {
     /// What the next load gives is changed so, after those that were already told.
     pub(crate) fn next_load(
         &self,
-        rewrite: impl FnOnce(Vec<Loaded>) -> Vec<Loaded> + Send + 'static,
+        rewrite: impl FnOnce(Vec<StreamRow>) -> Vec<StreamRow> + Send + 'static,
     ) {
         self.plan().rewrites.push_back(Rewrite(Box::new(rewrite)));
     }
@@ -261,9 +261,9 @@ impl<S: EventStore> Node<S> {
         &'a self,
         method: &'static str,
         rows: impl FnOnce() -> R + Send + 'a,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a
     where
-        R: Stream<Item = Result<Loaded, StoreError>> + Send + 'a,
+        R: Stream<Item = Result<StreamRow, StoreError>> + Send + 'a,
     {
         let rows = async move {
             self.pass(method, std::future::ready(Ok(()))).await?;
@@ -293,7 +293,7 @@ impl<S: EventStore> EventStore for Node<S> {
         &self,
         partition: u16,
         batch: &[Append],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
         let failing = self.plan().failing.clone();
         if batch.iter().any(|append| Some(&append.stream) == failing.as_ref()) {
             let failed = std::future::ready(Err(StoreError::unavailable("a damaged page")));
@@ -306,11 +306,11 @@ impl<S: EventStore> EventStore for Node<S> {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
-        let rows = move || self.store.load_events(stream, after).map_ok(Loaded::Event);
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
+        let rows = move || self.store.load_events(stream, after).map_ok(StreamRow::Event);
         self.rows("load_events", rows).try_filter_map(async |row| match row {
-            Loaded::Event(event) => Ok(Some(event)),
-            Loaded::Snapshot(_) => Ok(None),
+            StreamRow::Event(event) => Ok(Some(event)),
+            StreamRow::Snapshot(_) => Ok(None),
         })
     }
 
@@ -318,7 +318,7 @@ impl<S: EventStore> EventStore for Node<S> {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         let rows = move || self.store.load_with_snapshot(stream, fingerprint);
         self.rows("load_with_snapshot", rows)
     }
@@ -327,9 +327,9 @@ impl<S: EventStore> EventStore for Node<S> {
         &self,
         after: &[Position],
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         let events = self.pass("read_log", self.store.read_log(after, limit)).await?;
-        let size = |event: &RecordedEvent| match &event.content {
+        let size = |event: &StoredEvent| match &event.content {
             StoredContent::Present(content) => content.bytes.len(),
             _ => 0,
         };
@@ -372,12 +372,12 @@ impl<S: EventStore> EventStore for Node<S> {
         self.pass("load_snapshot", self.store.load_snapshot(stream, fingerprint)).await
     }
 
-    async fn load_mark(
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
-        self.pass("load_mark", self.store.load_mark(stream, message_id)).await
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        self.pass("load_inbox_entry", self.store.load_inbox_entry(stream, message_id)).await
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
@@ -389,7 +389,7 @@ impl<S: EventStore> EventStore for Node<S> {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         self.pass("close_stream", self.store.close_stream(stream, expected, event_id)).await
     }
 
@@ -397,7 +397,7 @@ impl<S: EventStore> EventStore for Node<S> {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         self.pass("override_event", self.store.override_event(stream, version, replacement)).await
     }
@@ -408,11 +408,11 @@ impl<S: EventStore> EventStore for Node<S> {
 }
 
 impl<S: EventStore> WorkQueues for Node<S> {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         self.pass("load_leases", self.store.load_leases(workers)).await
     }
 
-    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         self.pass("change_leases", self.store.change_leases(round)).await
     }
 
@@ -424,8 +424,8 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("load_checkpoints", self.store.load_checkpoints(name)).await
     }
 
-    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
-        self.pass("keep_checkpoints", self.store.keep_checkpoints(name, to)).await
+    async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+        self.pass("keep_checkpoints", self.store.save_checkpoints(name, to)).await
     }
 
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
@@ -435,8 +435,8 @@ impl<S: EventStore> WorkQueues for Node<S> {
     async fn enqueue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         let locked = self.plan().locked;
         if locked == Some(partition) && !rows.is_empty() {
@@ -449,7 +449,7 @@ impl<S: EventStore> WorkQueues for Node<S> {
     async fn park(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         self.pass("park", self.store.park(partition, rows, error)).await
@@ -457,14 +457,14 @@ impl<S: EventStore> WorkQueues for Node<S> {
 
     async fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.pass("read_outbox", self.store.read_outbox(after, limit)).await
     }
 
-    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
-        self.pass("last_places", self.store.last_places(queues)).await
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
+        self.pass("last_places", self.store.last_positions(queues)).await
     }
 
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
@@ -509,7 +509,7 @@ impl<S: EventStore> WorkQueues for Node<S> {
 
     async fn dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         self.pass("dead_letters", self.store.dead_letters(after, limit)).await
@@ -537,19 +537,19 @@ impl<S: EventStore> WorkQueues for Node<S> {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         let resolved = self.store.resolve_dead_letter(lease, letter, answers);
         self.pass("resolve_dead_letter", resolved).await
     }
 
-    async fn prune_marks(
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        self.pass("prune_marks", self.store.prune_marks(partition, age, limit)).await
+        self.pass("prune_marks", self.store.prune_inbox(partition, age, limit)).await
     }
 
     async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {

@@ -34,11 +34,11 @@ fn process(world: &World, seed: u64, chances: Chances) -> Process {
     let builder = world
         .bare_builder(node.clone())
         .aggregate::<Actor>(world.around())
-        .gateway_with(world.outside.clone(), |gateway| gateway.time_limit = millis(300))
+        .gateway_with(world.outside.clone(), |gateway| gateway.timeout = millis(300))
         .settings(|settings| {
-            settings.lease = millis(1_500);
-            settings.attempts.most = 2;
-            settings.attempts.first_wait = millis(100);
+            settings.lease_ttl = millis(1_500);
+            settings.retry.max_attempts = 2;
+            settings.retry.initial_backoff = millis(100);
         });
     Process { node, faults, app: started(builder) }
 }

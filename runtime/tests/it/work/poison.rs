@@ -2,8 +2,9 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, Clock as _, Codecs, DeadLetter, DeadLetterDecision, Encoded, EventId, EventStore as _,
-    ExpectedVersion, Metadata, NewEvent, ReplyOutcome, ReplyTo, Tag, Version, WorkQueues as _,
+    Append, Clock as _, Codecs, DeadLetter, DeadLetterDecision, EncodedMessage, EventId,
+    EventStore as _, ExpectedVersion, InReplyTo, Metadata, NewEvent, ReplyOutcome, Tag, Version,
+    WorkQueues as _,
 };
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
@@ -17,8 +18,8 @@ fn tell_b(act: Act) -> Act {
 
 fn acts(letters: &[DeadLetter]) -> Vec<String> {
     let decoded = letters.iter().map(|letter| {
-        let stream = &letter.queued.stream;
-        let command = Codecs::default().decode::<In>(stream, &letter.queued.row.content).unwrap();
+        let stream = &letter.message.sender;
+        let command = Codecs::default().decode::<In>(stream, &letter.message.row.content).unwrap();
         format!("{command:?}")
     });
     decoded.collect()
@@ -73,7 +74,7 @@ async fn a_handler_that_fails_five_times_is_parked_with_what_is_behind_it() {
 async fn what_cannot_be_decoded_is_parked_at_once() {
     let world = World::new();
     let app = world.app();
-    let content = Encoded {
+    let content = EncodedMessage {
         name: "actor.do".into(),
         version: 1,
         codec: "bincode".into(),
@@ -81,15 +82,15 @@ async fn what_cannot_be_decoded_is_parked_at_once() {
     };
     let good = Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(2))).unwrap();
     let rows = [world.row("a", "b", content.clone()), world.row("a", "b", good)];
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     world.memory.enqueue(partition, &rows, None).await.unwrap();
     eventually("both are parked", async || world.dead_letters().await.len() == 2).await;
     let letter = world.dead_letter().await;
-    assert_eq!((letter.queued.row.content.clone(), letter.attempts), (content, 1));
+    assert_eq!((letter.message.row.content.clone(), letter.attempts), (content, 1));
     assert!(letter.error.as_ref().unwrap().contains("cannot be read"), "{:?}", letter.error);
 
     // Refused, it answers its sender, and what stood behind it is the head.
-    assert!(world.decide(&letter, DeadLetterDecision::Refuse).await);
+    assert!(world.decide(&letter, DeadLetterDecision::Discard).await);
     heard(&app, "a", "0: undelivered").await;
     let next = world.dead_letters().await.remove(0);
     assert!(world.decide(&next, DeadLetterDecision::Redrive).await);
@@ -100,7 +101,7 @@ async fn what_cannot_be_decoded_is_parked_at_once() {
 /// A message was read as one that stands behind what is re-driven in the same moment.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_parked_behind_what_was_re_driven() {
-    for decision in [DeadLetterDecision::Redrive, DeadLetterDecision::Refuse] {
+    for decision in [DeadLetterDecision::Redrive, DeadLetterDecision::Discard] {
         let world = World::new();
         let node = Node::new(world.memory.clone());
         let app = world.start(node.clone());
@@ -132,7 +133,7 @@ async fn others_go_on_while_thousands_of_dead_letters_are_re_driven() {
         Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(1))).unwrap();
     let rows: Vec<_> =
         (0..1_000).map(|n| world.row("a", &format!("b{n}"), content.clone())).collect();
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     world.memory.park(partition, &rows, "it is broken").await.unwrap();
     node.slow("resolve_dead_letter", millis(20));
     for letter in world.dead_letters().await {
@@ -161,7 +162,7 @@ async fn others_go_on_while_thousands_of_dead_letters_are_re_driven() {
 async fn a_row_that_is_executed_is_not_executed_beside_itself() {
     let world = World::new();
     let _app = world.app();
-    let broken = |n| Encoded {
+    let broken = |n| EncodedMessage {
         name: "outside.ask".into(),
         version: 1,
         codec: "bincode".into(),
@@ -170,14 +171,14 @@ async fn a_row_that_is_executed_is_not_executed_beside_itself() {
     let asked = Codecs::default()
         .encode(&Actor::id("a").stream(), &super::actor::OutsideRequest::Ask("one".into()))
         .unwrap();
-    let call = |content: Encoded| {
+    let call = |content: EncodedMessage| {
         let mut row = world.row("a", "b", content);
         row.row.kind = composable_rust_core::OutboxKind::Call;
         row.row.target = "outside".to_owned();
         row
     };
     let rows = [call(asked), call(broken(3))];
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     world.memory.park(partition, &rows[..1], "it is broken").await.unwrap();
     world.memory.park(partition, &rows[1..], "it is broken too").await.unwrap();
     let letters = world.dead_letters().await;
@@ -200,7 +201,7 @@ async fn an_internal_command_is_refused_whoever_queued_it() {
     let stream = Actor::id("b").stream();
     let content = Codecs::default().encode(&stream, &In::Due(Act::Note(1))).unwrap();
     let row = world.row("a", "b", content);
-    let partition = world.memory.log().partition_of(&row.stream);
+    let partition = world.memory.log().partition_of(&row.sender);
     world.memory.enqueue(partition, &[row], None).await.unwrap();
     let letter = world.dead_letter().await;
     assert!(letter.error.unwrap().contains("internal"));
@@ -213,7 +214,7 @@ async fn others_go_on_while_a_message_is_being_parked() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let partition_of = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
-    let bad = |n| Encoded {
+    let bad = |n| EncodedMessage {
         name: "actor.do".into(),
         version: 1,
         codec: "bincode".into(),
@@ -278,14 +279,14 @@ async fn what_is_sent_to_a_closed_instance_is_undelivered() {
 async fn an_error_is_cut_and_cleaned() {
     let world = World::new();
     let _app = world.app();
-    let content = Encoded {
+    let content = EncodedMessage {
         name: "x".repeat(60_000).into(),
         version: 1,
         codec: "none".into(),
         bytes: Vec::new(),
     };
     let row = world.row("a", "b", content);
-    let partition = world.memory.log().partition_of(&row.stream);
+    let partition = world.memory.log().partition_of(&row.sender);
     world.memory.enqueue(partition, &[row], None).await.unwrap();
     let letter = world.dead_letter().await;
     assert!(letter.error.unwrap().len() <= 4_096);
@@ -296,14 +297,14 @@ async fn an_error_is_cut_and_cleaned() {
 async fn a_command_that_only_newer_code_knows_waits() {
     let world = World::new();
     let app = world.app();
-    let content = Encoded {
+    let content = EncodedMessage {
         name: "actor.future".into(),
         version: 1,
         codec: "bincode".into(),
         bytes: Vec::new(),
     };
     let row = world.row("a", "b", content);
-    let partition = world.memory.log().partition_of(&row.stream);
+    let partition = world.memory.log().partition_of(&row.sender);
     world.memory.enqueue(partition, &[row], None).await.unwrap();
     for n in 0..20 {
         tokio::time::sleep(millis(2_500)).await;
@@ -324,14 +325,14 @@ async fn two_processes_with_unknown_messages_work_all_others() {
     let apps = [world.app(), world.app()];
     tokio::time::sleep(millis(20_000)).await;
     for sender in 0..12 {
-        let content = Encoded {
+        let content = EncodedMessage {
             name: format!("actor.future{sender}").into(),
             version: 1,
             codec: "bincode".into(),
             bytes: Vec::new(),
         };
         let row = world.row(&format!("x{sender}"), "b", content);
-        let partition = world.memory.log().partition_of(&row.stream);
+        let partition = world.memory.log().partition_of(&row.sender);
         world.memory.enqueue(partition, &[row], None).await.unwrap();
     }
     for n in 0..100 {
@@ -362,7 +363,7 @@ async fn what_is_handled_needs_no_answer_that_can_be_read() {
     let mut metadata: Metadata = serde_json::from_str(&row.row.metadata).unwrap();
     metadata.return_addresses.clear();
     row.row.metadata = serde_json::to_string(&metadata).unwrap();
-    let partition = world.memory.log().partition_of(&row.stream);
+    let partition = world.memory.log().partition_of(&row.sender);
     world.memory.enqueue(partition, &[row], None).await.unwrap();
     eventually("it is handled", async || node.counts().contains_key("settle")).await;
     assert_eq!(world.memory.outbox().len(), 1);
@@ -383,10 +384,10 @@ async fn metadata_that_only_newer_code_knows_is_waited_for() {
     let mut metadata: Metadata = serde_json::from_str(&row.row.metadata).unwrap();
     let tag = Tag { variant: "actor.heard".into(), version: 1, fields: 1, value: "1".into() };
     let (from, outcome) = ("actor".to_owned(), ReplyOutcome::Unchanged);
-    metadata.reply = Some(ReplyTo { from, outcome, tag, seal: None });
+    metadata.reply = Some(InReplyTo { from, outcome, tag, seal: None });
     let text = serde_json::to_string(&metadata).unwrap();
     row.row.metadata = text.replace("\"unchanged\"", "\"postponed\"");
-    let partition = world.memory.log().partition_of(&row.stream);
+    let partition = world.memory.log().partition_of(&row.sender);
     world.memory.enqueue(partition, &[row], None).await.unwrap();
     tell_to(&app, "c", Act::Ask { to: "d".into(), tag: 1, act: Box::new(Act::Note(1)) }).await;
     heard(&app, "c", "1: note 1").await;
@@ -409,10 +410,10 @@ async fn a_reply_with_a_tag_that_only_newer_code_knows_waits() {
         let tag = Tag { variant: variant.into(), version, fields: 1, value: value.into() };
         let from = "actor".to_owned();
         let outcome = ReplyOutcome::Unchanged;
-        metadata.reply = Some(ReplyTo { from, outcome, tag, seal: None });
+        metadata.reply = Some(InReplyTo { from, outcome, tag, seal: None });
         metadata.return_addresses.clear();
         row.row.metadata = serde_json::to_string(&metadata).unwrap();
-        let partition = world.memory.log().partition_of(&row.stream);
+        let partition = world.memory.log().partition_of(&row.sender);
         world.memory.enqueue(partition, &[row], None).await.unwrap();
         tokio::time::sleep(millis(60_000)).await;
         assert_eq!(world.memory.outbox().len(), 1, "{variant} {version}");
@@ -433,7 +434,7 @@ async fn more_than_fits_into_memory_waits_for_one_instance_and_others_go_on() {
         let world = World::new();
         let spoilt = Actor::id("b").stream();
         let (name, codec, bytes) = ("actor.did".into(), "bincode".into(), vec![255]);
-        let content = Encoded { name, version: 1, codec, bytes };
+        let content = EncodedMessage { name, version: 1, codec, bytes };
         let id = EventId(uuid::Uuid::from_u128(9));
         let event = NewEvent { id, content, metadata: String::new() };
         let append = Append::new(spoilt.clone(), ExpectedVersion::EMPTY).with_events(vec![event]);
@@ -447,7 +448,7 @@ async fn more_than_fits_into_memory_waits_for_one_instance_and_others_go_on() {
         let mut rows: Vec<_> = acts.into_iter().map(|act| send("b", act)).collect();
         rows.extend((0..2_000).map(|n| send("c", Act::Note(n))));
         rows.extend((0..100).map(|n| send("b", Act::Note(n))));
-        let partition = world.memory.log().partition_of(&rows[0].stream);
+        let partition = world.memory.log().partition_of(&rows[0].sender);
         world.memory.enqueue(partition, &rows, None).await.unwrap();
         let app = world.app();
         heard(&app, "c", "note 1999").await;
@@ -463,8 +464,12 @@ async fn what_is_for_an_instance_that_cannot_be_loaded_waits_for_it() {
     let stream = Actor::id("b").stream();
     let t = Act::Later { id: None, after: 10_000, act: Box::new(Act::Note(1)) };
     tell_to(&app, "b", t).await;
-    let bad =
-        |bytes| Encoded { name: "actor.did".into(), version: 1, codec: "bincode".into(), bytes };
+    let bad = |bytes| EncodedMessage {
+        name: "actor.did".into(),
+        version: 1,
+        codec: "bincode".into(),
+        bytes,
+    };
     let id = EventId(uuid::Uuid::from_u128(9));
     let event = NewEvent { id, content: bad(vec![255; 9]), metadata: String::new() };
     let append = Append::new(stream.clone(), ExpectedVersion::Any).with_events(vec![event]);

@@ -2,10 +2,10 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, BusMessage, BusRecord, DeadLetterDecision, Encoded, EventBus as _, EventId,
+    Append, BusMessage, BusRecord, DeadLetterDecision, EncodedMessage, EventBus as _, EventId,
     EventStore as _, ExpectedVersion, Format, NewEvent, OutboxKind, Recorded,
 };
-use composable_rust_runtime::{App, AppBuilder, ForeignRecord};
+use composable_rust_runtime::{App, AppBuilder, ExternalRecord};
 use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -204,7 +204,7 @@ async fn what_only_newer_code_knows_is_neither_skipped_nor_parked() {
     tokio::time::sleep(millis(100_000)).await;
     assert_eq!(log(&app, "a-copy").await, ["note 1"]);
     assert!(world.dead_letters().await.is_empty());
-    let unknown = app.unknown();
+    let unknown = app.unknown_messages();
     assert_eq!((unknown.len(), unknown[0].waiting, unknown[0].is_overdue), (1, 1, false));
     assert!(unknown[0].worker.starts_with("follow/"), "{unknown:?}");
     let newer = started(copying(world.builder(world.memory.clone())));
@@ -348,7 +348,7 @@ async fn an_event_of_another_service_that_only_newer_code_knows_holds_up_its_str
     let heard = listened(&older, 6).await;
     assert_eq!((of(&heard, "a: "), of(&heard, "b: ")), (vec!["note 1".to_owned()], all_of_b));
     assert!(other.dead_letters().await.is_empty());
-    let unknown = older.unknown();
+    let unknown = older.unknown_messages();
     assert_eq!((unknown.len(), unknown[0].waiting), (1, 1), "{unknown:?}");
 
     let newer = listening::<Actor>(&other, &bus, Out::text);
@@ -368,7 +368,7 @@ fn foreign(key: &str, id: Option<&str>, payload: &str) -> BusMessage {
     }
 }
 
-fn text(record: &ForeignRecord) -> String {
+fn text(record: &ExternalRecord) -> String {
     String::from_utf8(record.payload.clone().unwrap()).unwrap()
 }
 
@@ -440,7 +440,7 @@ async fn records_are_given_in_bytes() {
             .aggregate::<Listener>(())
             .on_topic::<Listener, Vec<_>>("legacy", "listen", |record| {
             assert!(record.header("fails").is_none(), "bad");
-            let ForeignRecord { key, payload, headers, .. } = record;
+            let ExternalRecord { key, payload, headers, .. } = record;
             let text = format!("{key:?} {payload:?} {headers:?} {:?}", record.key_text());
             vec![(Listener::id("1"), ListenerCommand::Hear(text))]
         }),
@@ -519,7 +519,7 @@ async fn a_foreign_record_that_is_too_large_to_wait_is_parked_by_its_place() {
     let letter = world.dead_letter().await;
     let error = letter.error.as_ref().unwrap();
     assert!(error.contains("5000000 bytes") && error.contains("legacy"), "{error}");
-    assert!(world.decide(&letter, DeadLetterDecision::Refuse).await);
+    assert!(world.decide(&letter, DeadLetterDecision::Discard).await);
     eventually("it goes", async || world.dead_letters().await.len() == 1).await;
     let next = world.dead_letter().await;
     assert!(world.decide(&next, DeadLetterDecision::Redrive).await);
@@ -551,7 +551,7 @@ async fn an_event_that_cannot_be_decoded_is_parked_for_the_policy() {
     let app = started(copying(world.builder(world.memory.clone())));
     tokio::time::sleep(millis(100)).await;
     let stream = Actor::id("bad").stream();
-    let content = Encoded {
+    let content = EncodedMessage {
         name: "actor.did".into(),
         version: 1,
         codec: "bincode".into(),
@@ -565,5 +565,5 @@ async fn an_event_that_cannot_be_decoded_is_parked_for_the_policy() {
     tell_to(&app, "b", Act::Note(1)).await;
     heard(&app, "b-copy", "note 1").await;
     let letter = world.dead_letter().await;
-    assert_eq!((letter.queue.kind, letter.queued.stream), (OutboxKind::Policy, stream));
+    assert_eq!((letter.queue.kind, letter.message.sender), (OutboxKind::Policy, stream));
 }

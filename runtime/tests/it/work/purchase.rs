@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Answer, CallError, Gateway};
+use composable_rust_core::{CallError, CallOutcome, Gateway};
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::InMemoryEventStore;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ struct Pay {
 enum PayCommand {
     Charge,
     Refund,
-    Bank(bool, Answer<Bank>),
+    Bank(bool, CallOutcome<Bank>),
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]

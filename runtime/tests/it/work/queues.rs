@@ -2,8 +2,8 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, Codecs, Due, Encoded, EventStore as _, ExpectedVersion, MessageId, NewTimer,
-    OutboxKind, Queue, QueuedRow, TimerChange, WorkQueues as _,
+    Append, Codecs, Due, EncodedMessage, EventStore as _, ExpectedVersion, MessageId, NewTimer,
+    OutboxKind, OutboxMessage, Queue, TimerChange, WorkQueues as _,
 };
 use composable_rust_runtime::{App, QueueStatus, WaitingMessage};
 use futures_util::TryStreamExt as _;
@@ -13,12 +13,12 @@ use super::node::{Mishap, Node};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 use crate::logged::Logged;
 
-fn content(name: &'static str) -> Encoded {
-    Encoded { name: name.into(), version: 1, codec: "bincode".into(), bytes: Vec::new() }
+fn content(name: &'static str) -> EncodedMessage {
+    EncodedMessage { name: name.into(), version: 1, codec: "bincode".into(), bytes: Vec::new() }
 }
 
-async fn enqueue(world: &World, rows: &[QueuedRow]) -> u16 {
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+async fn enqueue(world: &World, rows: &[OutboxMessage]) -> u16 {
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     assert!(world.memory.enqueue(partition, rows, None).await.unwrap());
     partition
 }
@@ -103,7 +103,7 @@ async fn decisions_about_dead_letters_that_nobody_works_are_carried_out_at_once(
     let park = async || app.queues().park(&waiting[0], "the gateway is gone").await.unwrap();
     park().await;
     let letter = letters(&app).await.remove(0);
-    assert_eq!(letter.queued.row.id, waiting[0].queued.row.id);
+    assert_eq!(letter.message.row.id, waiting[0].queued.row.id);
     assert_eq!((letter.attempts, letter.error.as_deref()), (1, Some("the gateway is gone")));
     let of = queues(&app).await.remove(0);
     assert_eq!((of.rows, of.dead_letters, of.has_worker), (1, 1, false));
@@ -113,7 +113,7 @@ async fn decisions_about_dead_letters_that_nobody_works_are_carried_out_at_once(
     assert_eq!(messages(&app, &queue).await, waiting, "it is back where it was");
 
     park().await;
-    app.dead_letters().refuse(&letter).await.unwrap();
+    app.dead_letters().discard(&letter).await.unwrap();
     assert!(letters(&app).await.is_empty());
     heard(&app, "a", "0: exhausted").await;
     assert_eq!(messages(&app, &queue).await, waiting[1..]);
@@ -134,7 +134,7 @@ async fn what_is_given_up_while_nobody_runs_is_absorbed_when_it_comes_again() {
         if is_parked {
             idle.queues().park(&waiting, "it is of no use").await.unwrap();
             let letter = letters(&idle).await.remove(0);
-            idle.dead_letters().refuse(&letter).await.unwrap();
+            idle.dead_letters().discard(&letter).await.unwrap();
         } else {
             idle.queues().discard(&waiting).await.unwrap();
         }
@@ -148,7 +148,7 @@ async fn what_is_given_up_while_nobody_runs_is_absorbed_when_it_comes_again() {
         world.quiet().await;
         assert_eq!(log(&app, "a").await, ["0: undelivered"]);
         assert_eq!(log(&app, "b").await, [""; 0]);
-        assert_eq!(app.absorbed(), 1);
+        assert_eq!(app.duplicates_ignored(), 1);
     }
 }
 
@@ -167,13 +167,13 @@ async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
     assert_eq!(world.memory.outbox().len(), 3);
     let of = queues(&app).await.remove(0);
     assert_eq!(of.last_error.as_deref(), Some("no variant is called `actor.future`"));
-    let unknown = app.unknown();
+    let unknown = app.unknown_messages();
     assert_eq!((unknown.len(), &*unknown[0].what), (1, "`actor.future`"));
     assert_eq!((&*unknown[0].worker, unknown[0].waiting), ("dispatch/actor", 1));
     assert_eq!(unknown[0].example, rows[0].row.id.to_string());
     assert!(!unknown[0].is_overdue);
     tokio::time::sleep(millis(600_000)).await;
-    assert!(app.unknown()[0].is_overdue);
+    assert!(app.unknown_messages()[0].is_overdue);
     let queue = of.queue;
     let waiting = messages(&app, &queue).await.remove(0);
     app.queues().park(&waiting, "it was taken out").await.unwrap();
@@ -181,13 +181,13 @@ async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
     assert_eq!(log(&app, "b").await, [""; 0]);
 
     let letter = letters(&app).await.remove(0);
-    app.dead_letters().refuse(&letter).await.unwrap();
+    app.dead_letters().discard(&letter).await.unwrap();
     eventually("it is refused", async || letters(&app).await.len() == 2).await;
     app.dead_letters().redrive(&letters(&app).await[0]).await.unwrap();
     heard(&app, "b", "note 2").await;
     assert_eq!(log(&app, "b").await, ["note 1", "note 2"]);
     heard(&app, "a", "0: undelivered").await;
-    eventually("it is forgotten", async || app.unknown().is_empty()).await;
+    eventually("it is forgotten", async || app.unknown_messages().is_empty()).await;
     world.assert_states_match_log(&[&app]).await;
 }
 
@@ -252,12 +252,12 @@ async fn timers_that_nobody_fires_are_listed_parked_and_discarded() {
     let stream: composable_rust_core::StreamId = "ghost-1".parse().unwrap();
     let mut append = Append::new(stream.clone(), ExpectedVersion::Any);
     append.timers = ["s", "t"].map(timer).to_vec();
-    append.marks = vec![composable_rust_core::NewMark {
+    append.inbox = vec![composable_rust_core::NewInboxEntry {
         message_id: MessageId(uuid::Uuid::from_u128(1)),
         digest: 1,
         first_event: 0,
         event_count: 0,
-        answer: Vec::new(),
+        outcome: Vec::new(),
     }];
     let partition = world.memory.log().partition_of(&stream);
     world.memory.append_events(partition, &[append]).await.unwrap();
@@ -269,11 +269,11 @@ async fn timers_that_nobody_fires_are_listed_parked_and_discarded() {
     app.queues().discard(&waiting[0]).await.unwrap();
     app.queues().park(&waiting[1], "no more ghosts").await.unwrap();
     let letter = letters(&app).await.remove(0);
-    assert_eq!((letter.attempts, &*letter.queued.row.recipient), (1, "t"));
+    assert_eq!((letter.attempts, &*letter.message.row.recipient), (1, "t"));
     app.dead_letters().redrive(&letter).await.unwrap();
     assert_eq!(messages(&app, &of.queue).await.len(), 1);
     app.queues().park(&waiting[1], "no more ghosts").await.unwrap();
-    app.dead_letters().refuse(&letter).await.unwrap();
+    app.dead_letters().discard(&letter).await.unwrap();
     assert!(queues(&app).await.is_empty());
     assert!(world.memory.timers().is_empty());
 }

@@ -122,7 +122,7 @@ async fn the_seventeenth_request_of_a_chain_is_refused() {
 
     tell_to(&app, "b", chain(17)).await;
     let letter = world.dead_letter().await;
-    assert_eq!(letter.queued.row.recipient, "actor-17-16");
+    assert_eq!(letter.message.row.recipient, "actor-17-16");
     let error = letter.error.unwrap();
     assert!(error.contains("17th in a chain of requests"), "{error}");
     assert_eq!(log(&app, "17-16").await, [""; 0]);
@@ -167,7 +167,7 @@ async fn a_message_that_is_queued_twice_is_handled_once() {
     let content = Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(1)));
     let row = world.row("x", "b", content.unwrap());
     for _ in 0..3 {
-        let partition = world.memory.log().partition_of(&row.stream);
+        let partition = world.memory.log().partition_of(&row.sender);
         world.memory.enqueue(partition, &[row.clone(), row.clone()], None).await.unwrap();
     }
     world.quiet().await;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, DeadLetter, EventBus, Format, Metadata, PublishError,
+    BusError, BusMessage, DeadLetter, EventBus, Format, GroupOffset, Metadata, PublishError,
     Publisher, PublisherName, ResumePosition, TopicStatus, WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
@@ -270,7 +270,7 @@ impl EventBus for Line {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<Self::Deliveries, BusError> {
         self.check()?;
         self.bus.subscribe(group, topics, known).await
@@ -491,7 +491,7 @@ async fn what_happens_while_the_bus_is_down_arrives_later_in_order() {
 /// The limit of the bus was lowered: what is too large is parked, with what follows it.
 #[tokio::test(start_paused = true)]
 async fn what_the_bus_does_not_take_is_parked_and_a_refusal_is_told() {
-    use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
+    use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
     let services = services(Line::new(), false);
     services.line.most.store(1, Ordering::SeqCst);
     for n in 1..=3 {
@@ -501,7 +501,7 @@ async fn what_the_bus_does_not_take_is_parked_and_a_refusal_is_told() {
     eventually("all are parked", async || world.dead_letters().await.len() == 3).await;
     let letters = world.dead_letters().await;
     assert!(letters[0].error.as_ref().unwrap().contains("that the bus takes"));
-    assert!(world.decide(&letters[0], Refuse).await);
+    assert!(world.decide(&letters[0], Discard).await);
     front_heard(&services.front, "1", "1: undelivered").await;
     services.line.most.store(0, Ordering::SeqCst);
     assert!(world.decide(&letters[1], Redrive).await);

@@ -2,8 +2,8 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, Clock as _, Codecs, Encoded, EventId, EventStore as _, ExpectedVersion,
-    IdGenerator as _, NewEvent, QueuedRow, Version, WorkQueues as _,
+    Append, Clock as _, Codecs, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
+    IdGenerator as _, NewEvent, OutboxMessage, Version, WorkQueues as _,
 };
 use composable_rust_runtime::App;
 
@@ -16,7 +16,7 @@ use crate::logged::Logged;
 async fn spoil(world: &World, id: &str) {
     let stream = Actor::id(id).stream();
     let (name, codec, bytes) = ("actor.did".into(), "bincode".into(), vec![255]);
-    let content = Encoded { name, version: 1, codec, bytes };
+    let content = EncodedMessage { name, version: 1, codec, bytes };
     let event = EventId(world.ids.new_id());
     let event = NewEvent { id: event, content, metadata: String::new() };
     let partition = world.memory.log().partition_of(&stream);
@@ -31,13 +31,13 @@ async fn mend(world: &World, id: &str, version: u64) {
     world.memory.override_event(&stream, Version::new(version), &mended).await.unwrap();
 }
 
-fn note(world: &World, from: &str, to: &str, n: u32) -> QueuedRow {
+fn note(world: &World, from: &str, to: &str, n: u32) -> OutboxMessage {
     let content = Codecs::default().encode(&Actor::id(to).stream(), &In::Do(Act::Note(n))).unwrap();
     world.row(from, to, content)
 }
 
-async fn enqueue(world: &World, rows: &[QueuedRow]) {
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+async fn enqueue(world: &World, rows: &[OutboxMessage]) {
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     world.memory.enqueue(partition, rows, None).await.unwrap();
 }
 
@@ -47,7 +47,7 @@ fn loads(node: &Node<composable_rust_testing::InMemoryEventStore>) -> u64 {
 
 /// The streams of the stuck instances.
 fn stuck(app: &App) -> Vec<String> {
-    app.stuck().into_iter().map(|of| of.stream.to_string()).collect()
+    app.stuck_instances().into_iter().map(|of| of.stream.to_string()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +72,7 @@ async fn an_instance_is_tried_less_and_less_whatever_waits_for_it() {
     let first = loads(&node);
     // All may be on their way when the first load fails.
     assert!((COUNT * 4..=COUNT * 9).contains(&first), "{first}");
-    assert_eq!(app.stuck().len() as u64, COUNT);
+    assert_eq!(app.stuck_instances().len() as u64, COUNT);
 
     tokio::time::sleep(millis(600_000)).await;
     let before = loads(&node);
@@ -92,7 +92,7 @@ async fn it_is_told_once_and_listed_until_it_recovers() {
     enqueue(&world, &[note(&world, "a", "b", 1), note(&world, "a", "b", 2)]).await;
     let app = world.app();
     tokio::time::sleep(millis(100_000)).await;
-    let [of] = app.stuck().try_into().unwrap();
+    let [of] = app.stuck_instances().try_into().unwrap();
     assert_eq!((of.stream.clone(), of.since), (Actor::id("b").stream(), Timestamp::EPOCH));
     assert!(of.attempts >= 4 && of.next_attempt > world.clock.now(), "{of:?}");
     assert!(of.last_error.contains("cannot be decoded"), "{}", of.last_error);

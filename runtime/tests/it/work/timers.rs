@@ -152,8 +152,8 @@ async fn one_that_fails_is_tried_again_in_time_and_parked_in_the_end() {
     heard(&app, "a", "note 1").await;
     assert!(world.dead_letters().await.is_empty());
     // The inbox knows the firing by the id that keeps its mark from being pruned.
-    let id = MessageId(letter.queued.row.id);
-    assert!(world.memory.load_mark(&letter.queued.stream, id).await.unwrap().is_some());
+    let id = MessageId(letter.message.row.id);
+    assert!(world.memory.load_inbox_entry(&letter.message.sender, id).await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +163,7 @@ async fn one_that_is_refused_goes_for_good() {
     world.broken.set(true);
     tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
     let letter = world.dead_letter().await;
-    world.decide(&letter, composable_rust_core::DeadLetterDecision::Refuse).await;
+    world.decide(&letter, composable_rust_core::DeadLetterDecision::Discard).await;
     eventually("refused", async || world.dead_letters().await.is_empty()).await;
     world.broken.set(false);
     tokio::time::sleep(millis(60_000)).await;
@@ -245,7 +245,7 @@ async fn timers_due_after_a_takeover_are_not_in_quarantine() {
     let crashing = || {
         let node = Node::new(world.memory.clone());
         let builder = world.builder(node.clone());
-        let app = started(builder.settings(|own| own.attempts.first_wait = millis(600_000)));
+        let app = started(builder.settings(|own| own.retry.initial_backoff = millis(600_000)));
         (node, app)
     };
     // It is begun twice, so that the third process waits before it tries again.

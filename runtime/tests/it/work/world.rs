@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Clock, CorrelationId, DeadLetter, DeadLetterDecision, Encoded, EventStore, IdGenerator,
-    Metadata, NewOutboxRow, OutboxKind, QueuedRow, ReturnAddress, Tag, Timestamp, WorkQueues as _,
+    Clock, CorrelationId, DeadLetter, DeadLetterDecision, EncodedMessage, EventStore, IdGenerator,
+    Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag, Timestamp,
+    WorkQueues as _,
 };
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{
@@ -104,7 +105,7 @@ impl World {
     }
 
     /// A message from one actor to another.
-    pub(crate) fn row(&self, from: &str, to: &str, content: Encoded) -> QueuedRow {
+    pub(crate) fn row(&self, from: &str, to: &str, content: EncodedMessage) -> OutboxMessage {
         let id = self.ids.new_id();
         let metadata = Metadata {
             correlation_id: CorrelationId(id),
@@ -126,8 +127,8 @@ impl World {
             }],
             reply: None,
         };
-        QueuedRow {
-            stream: Actor::id(from).stream(),
+        OutboxMessage {
+            sender: Actor::id(from).stream(),
             row: NewOutboxRow {
                 id,
                 kind: OutboxKind::Dispatch,
@@ -150,7 +151,7 @@ impl World {
     }
 
     pub(crate) async fn decide(&self, letter: &DeadLetter, decision: DeadLetterDecision) -> bool {
-        let (partition, id) = (letter.queue.partition, letter.queued.row.id);
+        let (partition, id) = (letter.queue.partition, letter.message.row.id);
         self.memory.decide_dead_letter(partition, id, decision).await.unwrap()
     }
 

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRound, LeaseTable,
-    OutboxRow, Queue, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError, StreamId,
-    TimerQueue, TimerSettlement, WorkQueues,
+    Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRequest,
+    LeaseSnapshot, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement,
+    StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues,
 };
 use uuid::Uuid;
 
 use super::store::{Broken, Defect};
 
 impl<D: Defect> WorkQueues for Broken<D> {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseTable, StoreError> {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         Ok(self.defect.leases(self.store.load_leases(workers).await?))
     }
 
-    async fn change_leases(&self, round: &LeaseRound) -> Result<Vec<bool>, StoreError> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         Ok(self.defect.change_leases(&self.store, round))
     }
 
@@ -28,7 +28,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
         Ok(self.defect.checkpoints(self.store.load_checkpoints(name).await?))
     }
 
-    async fn keep_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
+    async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
         self.defect.keep_checkpoints(&self.store, name, to)
     }
 
@@ -39,8 +39,8 @@ impl<D: Defect> WorkQueues for Broken<D> {
     async fn enqueue(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         self.defect.enqueue(&self.store, partition, rows, advance)
     }
@@ -48,7 +48,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
     async fn park(
         &self,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         self.defect.park(&self.store, partition, rows, error)
@@ -56,15 +56,15 @@ impl<D: Defect> WorkQueues for Broken<D> {
 
     async fn read_outbox(
         &self,
-        after: &[(Queue, QueuePlace)],
+        after: &[(Queue, QueuePosition)],
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         tokio::task::yield_now().await;
         Ok(self.defect.rows(self.store.read_outbox(after, limit).await?, limit))
     }
 
-    async fn last_places(&self, queues: &[Queue]) -> Result<Vec<QueuePlace>, StoreError> {
-        Ok(self.defect.last_places(self.store.last_places(queues).await?))
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
+        Ok(self.defect.last_places(self.store.last_positions(queues).await?))
     }
 
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
@@ -110,7 +110,7 @@ impl<D: Defect> WorkQueues for Broken<D> {
 
     async fn dead_letters(
         &self,
-        after: Option<(Queue, QueuePlace)>,
+        after: Option<(Queue, QueuePosition)>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let partition = after.as_ref().map(|(queue, _)| queue.partition);
@@ -140,12 +140,12 @@ impl<D: Defect> WorkQueues for Broken<D> {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         Ok(self.defect.resolve(&self.store, lease, letter, answers))
     }
 
-    async fn prune_marks(
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Append, Checkpoint, DeadLetter, DeadLetterDecision, DueTimers, Encoded, EventId,
-    EventStore, Fingerprint, Lease, LeaseRound, LeaseTable, Loaded, LogInfo, Mark, MessageId,
-    OutboxRow, Position, QueuePlace, QueueSummary, QueuedRow, RecordedEvent, Settlement, Snapshot,
-    StaleSnapshots, StoreError, StreamId, TimerQueue, TimerSettlement, Timestamp, Verdict, Version,
-    WorkQueues as _,
+    Append, AppendOutcome, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision,
+    DueTimers, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, Lease, LeaseRequest,
+    LeaseSnapshot, LogInfo, MessageId, OutboxMessage, OutboxRow, Position, QueuePosition,
+    QueueSummary, Settlement, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
+    StreamRow, TimerQueue, TimerSettlement, Timestamp, Version, WorkQueues as _,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
-pub(crate) type Verdicts = Result<Vec<Verdict>, StoreError>;
-pub(crate) type Page = Result<Vec<RecordedEvent>, StoreError>;
+pub(crate) type Verdicts = Result<Vec<AppendOutcome>, StoreError>;
+pub(crate) type Page = Result<Vec<StoredEvent>, StoreError>;
 
 /// What is done differently. Each method passes on what it is asked unless the defect is in it.
 pub(crate) trait Defect: Send + Sync + 'static {
@@ -44,7 +44,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
     }
 
     /// What a load of a stream gives.
-    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         events
     }
 
@@ -83,7 +83,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         snapshot
     }
 
-    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
+    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
         mark
     }
 
@@ -97,7 +97,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         stream: &StreamId,
         expected: Version,
         id: EventId,
-    ) -> Verdict {
+    ) -> AppendOutcome {
         poll(store.close_stream(stream, expected, id)).expect("memory is available")
     }
 
@@ -106,7 +106,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         store: &InMemoryEventStore,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         poll(store.override_event(stream, version, replacement))
     }
@@ -133,11 +133,11 @@ pub(crate) trait Defect: Send + Sync + 'static {
         timers
     }
 
-    fn leases(&self, table: LeaseTable) -> LeaseTable {
+    fn leases(&self, table: LeaseSnapshot) -> LeaseSnapshot {
         table
     }
 
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
         poll(store.change_leases(round)).expect("memory is available")
     }
 
@@ -151,7 +151,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         name: &str,
         to: &[Checkpoint],
     ) -> Result<(), StoreError> {
-        poll(store.keep_checkpoints(name, to))
+        poll(store.save_checkpoints(name, to))
     }
 
     fn rewind(
@@ -167,7 +167,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         &self,
         store: &InMemoryEventStore,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         error: &str,
     ) -> Result<(), StoreError> {
         poll(store.park(partition, rows, error))
@@ -177,8 +177,8 @@ pub(crate) trait Defect: Send + Sync + 'static {
         &self,
         store: &InMemoryEventStore,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         poll(store.enqueue(partition, rows, advance))
     }
@@ -192,7 +192,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         summaries
     }
 
-    fn last_places(&self, places: Vec<QueuePlace>) -> Vec<QueuePlace> {
+    fn last_places(&self, places: Vec<QueuePosition>) -> Vec<QueuePosition> {
         places
     }
 
@@ -241,7 +241,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> bool {
         poll(store.resolve_dead_letter(lease, letter, answers)).expect("memory is available")
     }
@@ -253,7 +253,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         age: Duration,
         limit: usize,
     ) -> u64 {
-        poll(store.prune_marks(partition, age, limit)).expect("memory is available")
+        poll(store.prune_inbox(partition, age, limit)).expect("memory is available")
     }
 
     fn work(
@@ -326,7 +326,7 @@ impl<D: Defect> EventStore for Broken<D> {
         &'a self,
         stream: &'a StreamId,
         after: Version,
-    ) -> impl Stream<Item = Result<RecordedEvent, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
         let events = async move {
             tokio::task::yield_now().await;
             let events = self.store.load_events(stream, self.defect.after(after));
@@ -340,12 +340,12 @@ impl<D: Defect> EventStore for Broken<D> {
         &'a self,
         stream: &'a StreamId,
         fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<Loaded, StoreError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
         let rows = async move {
             let snapshot = self.load_snapshot(stream, fingerprint).await?;
             let after = snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.version);
-            let events = self.load_events(stream, after).map_ok(Loaded::Event);
-            let snapshot = snapshot.map(Loaded::Snapshot).map(Ok);
+            let events = self.load_events(stream, after).map_ok(StreamRow::Event);
+            let snapshot = snapshot.map(StreamRow::Snapshot).map(Ok);
             let rows: Vec<_> = stream::iter(snapshot).chain(events).collect().await;
             Ok(stream::iter(rows))
         };
@@ -393,12 +393,12 @@ impl<D: Defect> EventStore for Broken<D> {
         Ok(self.defect.snapshot(stream, snapshot))
     }
 
-    async fn load_mark(
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
-    ) -> Result<Option<Mark>, StoreError> {
-        Ok(self.defect.mark(self.store.load_mark(stream, message_id).await?))
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        Ok(self.defect.mark(self.store.load_inbox_entry(stream, message_id).await?))
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
@@ -410,7 +410,7 @@ impl<D: Defect> EventStore for Broken<D> {
         stream: &StreamId,
         expected: Version,
         event_id: EventId,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         Ok(self.defect.close(&self.store, stream, expected, event_id))
     }
 
@@ -418,7 +418,7 @@ impl<D: Defect> EventStore for Broken<D> {
         &self,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         self.defect.replace(&self.store, stream, version, replacement)
     }

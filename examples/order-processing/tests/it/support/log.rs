@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust::{EventStore as _, Position, RecordedEvent};
+use composable_rust::{EventStore as _, Position, StoredEvent};
 use order_processing::StoreUrl;
 
 /// All events: partition after partition, each in order.
-pub(crate) async fn events(store: &str) -> Vec<RecordedEvent> {
+pub(crate) async fn events(store: &str) -> Vec<StoredEvent> {
     let url: StoreUrl = store.parse().expect("it names a store");
     let app = url.open().await.expect("it opens");
     let mut events = Vec::new();
-    for mut after in Position::beginnings(app.store().log().partitions) {
+    for mut after in Position::start_positions(app.store().log().partitions) {
         loop {
             let page = app.store().read_log(&[after], 1_000).await.expect("it can be read");
             let Some(last) = page.last() else { break };
@@ -29,7 +29,7 @@ pub(crate) async fn heads(app: &composable_rust::App) -> u64 {
 
 /// Versions of every stream and offsets of every partition are 1, 2, 3 ….
 #[track_caller]
-pub(crate) fn assert_no_gaps(events: &[RecordedEvent]) {
+pub(crate) fn assert_no_gaps(events: &[StoredEvent]) {
     let mut versions = BTreeMap::new();
     let mut offsets = BTreeMap::new();
     for event in events {

@@ -1,10 +1,10 @@
 //! What is delivered again, what was forgotten, what moved away.
 
-use composable_rust_core::DeadLetterDecision::Refuse;
+use composable_rust_core::DeadLetterDecision::Discard;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, Codecs, EventId, EventStore as _, ExpectedVersion, IdGenerator as _, MessageId,
-    NewEvent, NewMark, QueuedRow, Verdict, WorkQueues as _,
+    Append, AppendOutcome, Codecs, EventId, EventStore as _, ExpectedVersion, IdGenerator as _,
+    MessageId, NewEvent, NewInboxEntry, OutboxMessage, WorkQueues as _,
 };
 use composable_rust_runtime::{App, Settings};
 
@@ -16,11 +16,11 @@ use super::{
 };
 
 /// What front 1 sends to back 1 while both live here.
-fn for_back_1(world: &World, n: u32) -> QueuedRow {
+fn for_back_1(world: &World, n: u32) -> OutboxMessage {
     let stream = Back::id("1").stream();
     let content = Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(n))).unwrap();
     let mut queued = world.row("1", "1", content);
-    queued.stream = Front::id("1").stream();
+    queued.sender = Front::id("1").stream();
     "back".clone_into(&mut queued.row.target);
     queued.row.recipient = stream.to_string();
     let metadata = queued.row.metadata.replace("actor.heard", "front.back");
@@ -34,7 +34,7 @@ fn for_back_1(world: &World, n: u32) -> QueuedRow {
 async fn what_was_queued_before_a_type_moved_away_follows_it() {
     let (line, world) = (Line::new(), world_of(1));
     let queued = for_back_1(&world, 7);
-    let partition = world.memory.log().partition_of(&queued.stream);
+    let partition = world.memory.log().partition_of(&queued.sender);
     world.memory.enqueue(partition, &[queued], None).await.unwrap();
     let _front = front(&world, world.memory.clone(), &line, false);
     let back = started(back(&world_of(2), &line));
@@ -49,7 +49,7 @@ async fn what_was_queued_before_a_type_moved_away_follows_it() {
 async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
     let (line, world) = (Line::new(), world_of(1));
     let queued = for_back_1(&world, 7);
-    let partition = world.memory.log().partition_of(&queued.stream);
+    let partition = world.memory.log().partition_of(&queued.sender);
     let row = [queued.clone()];
     world.memory.enqueue(partition, &row, None).await.unwrap();
     let here = started(
@@ -71,25 +71,25 @@ async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
 async fn what_has_followed_its_type_is_not_handled_here_by_a_late_commit() {
     let (line, world) = (Line::new(), world_of(1));
     let queued = for_back_1(&world, 7);
-    let partition = world.memory.log().partition_of(&queued.stream);
+    let partition = world.memory.log().partition_of(&queued.sender);
     world.memory.enqueue(partition, std::slice::from_ref(&queued), None).await.unwrap();
     let _front = front(&world, world.memory.clone(), &line, false);
     eventually("it has gone", async || line.bus.messages("back-commands").len() == 1).await;
     let stream = Back::id("1").stream();
     let content = Codecs::default().encode(&stream, &BackEvent::Did(Errand::Note(7))).unwrap();
     let event = NewEvent { id: EventId(world.ids.new_id()), content, metadata: String::new() };
-    let mark = NewMark {
+    let mark = NewInboxEntry {
         message_id: MessageId(queued.row.id),
         digest: 0,
         first_event: 0,
         event_count: 1,
-        answer: Vec::new(),
+        outcome: Vec::new(),
     };
     let append = Append::new(stream.clone(), ExpectedVersion::EMPTY).with_events(vec![event]);
-    let append = append.with_marks(vec![mark]);
+    let append = append.with_inbox(vec![mark]);
     let partition = world.memory.log().partition_of(&stream);
     let verdicts = world.memory.append_events(partition, &[append]).await.unwrap();
-    assert!(matches!(verdicts[..], [Verdict::Duplicate(_)]), "{verdicts:?}");
+    assert!(matches!(verdicts[..], [AppendOutcome::Duplicate(_)]), "{verdicts:?}");
 }
 
 /// A request of another service that is passed on is still that service's: it is answered there, and
@@ -109,7 +109,7 @@ async fn a_request_of_another_service_follows_its_type_and_is_handled_once() {
     eventually("it has gone", async || line.bus.messages("back-commands").len() == 2).await;
     let after = started(back(&at_third, &line));
     front_heard(&front, "1", "1: note 1").await;
-    eventually("the other is absorbed", async || after.absorbed() == 1).await;
+    eventually("the other is absorbed", async || after.duplicates_ignored() == 1).await;
     let state = after.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
     assert_eq!(state, ["note 1"]);
     for world in [&at_front, &at_back, &at_third] {
@@ -139,7 +139,7 @@ async fn a_request_that_was_erased_does_not_follow_its_type() {
 
 /// How often instance 1 over there was told the same once more.
 async fn absorbed(back: &App, count: u64) {
-    eventually("they are absorbed", async || back.absorbed() == count).await;
+    eventually("they are absorbed", async || back.duplicates_ignored() == count).await;
     let state = back.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
     assert_eq!(state, ["note 1", "note 2", "note 3"]);
 }
@@ -169,7 +169,7 @@ async fn a_group_that_the_broker_forgot_goes_on_where_it_was() {
 async fn what_comes_again_when_its_mark_is_gone_is_parked() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
     assert!(first.shutdown(PATIENCE).await);
-    let short = |settings: &mut Settings| settings.keep_marks = millis(3_900_000);
+    let short = |settings: &mut Settings| settings.inbox_retention = millis(3_900_000);
     let back = started(back(&at_back, &line).settings(short));
     for n in 1..=3 {
         let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(n)));
@@ -190,16 +190,16 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
     let letters = at_back.dead_letters().await;
     assert_eq!(letters.len(), 3, "each with its own");
     assert!(letters.iter().all(|letter| letter.attempts == 0), "none was tried");
-    assert!(letter.error.as_ref().unwrap().contains("keep_marks"));
+    assert!(letter.error.as_ref().unwrap().contains("inbox_retention"));
     // They hold up nothing of the same sender for the same recipient.
     let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(4)));
     send(&front, "1", tell).await;
     let told = async || back.handle(&Back::id("1")).state(|own| own.0.len()).await.unwrap() == 4;
     eventually("what is new is handled", told).await;
     for letter in &letters {
-        assert!(at_back.decide(letter, Refuse).await);
-        let id = letter.queued.row.id;
-        let left = async || at_back.dead_letters().await.iter().all(|l| l.queued.row.id != id);
+        assert!(at_back.decide(letter, Discard).await);
+        let id = letter.message.row.id;
+        let left = async || at_back.dead_letters().await.iter().all(|l| l.message.row.id != id);
         eventually("it goes", left).await;
     }
     let state = back.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
@@ -212,7 +212,7 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
 async fn what_was_refused_is_absorbed_when_it_comes_again() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
     assert!(first.shutdown(PATIENCE).await);
-    let once = |settings: &mut Settings| settings.attempts.most = 1;
+    let once = |settings: &mut Settings| settings.retry.max_attempts = 1;
     let before = started(back(&at_back, &line).settings(once));
     for n in 1..=2 {
         send(&front, "1", ask_back("1", n, Errand::Note(n))).await;
@@ -220,11 +220,11 @@ async fn what_was_refused_is_absorbed_when_it_comes_again() {
     }
     send(&front, "1", ask_back("1", 3, Errand::Fragile)).await;
     let letter = at_back.dead_letter().await;
-    assert!(at_back.decide(&letter, Refuse).await);
+    assert!(at_back.decide(&letter, Discard).await);
     front_heard(&front, "1", "3: undelivered").await;
     super::MENDED.set(true);
     line.bus.rewind(&group_of_back());
-    eventually("all three are absorbed", async || before.absorbed() == 3).await;
+    eventually("all three are absorbed", async || before.duplicates_ignored() == 3).await;
     let state = before.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
     assert_eq!(state, ["note 1", "note 2"]);
     assert!(at_back.dead_letters().await.is_empty());
@@ -244,7 +244,7 @@ async fn an_old_backlog_is_handled_whatever_fails_meanwhile() {
         tokio::time::sleep(millis(3_950_000)).await;
         let node = Node::new(at_back.memory.clone());
         node.next("keep_checkpoints", [mishap; 3]);
-        let short = |settings: &mut Settings| settings.keep_marks = millis(3_900_000);
+        let short = |settings: &mut Settings| settings.inbox_retention = millis(3_900_000);
         let back = started(back_on(&at_back, node, &line).settings(short));
         eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
         let notes = |own: &Back| (own.0.len() == 3).then(|| own.0.clone());

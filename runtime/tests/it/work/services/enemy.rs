@@ -246,8 +246,8 @@ async fn senders_of_other_services_have_names_of_their_own() {
     let letter = letters(&at_back, 1).await.remove(0);
     let own = Front::id("1").stream();
     assert!(letter.error.as_ref().unwrap().contains("internal"));
-    assert_ne!(letter.queued.stream, own);
-    assert_eq!(letter.queued.stream.id(), own.as_str());
+    assert_ne!(letter.message.sender, own);
+    assert_eq!(letter.message.sender.id(), own.as_str());
     at_back.memory.erase_stream(&own).await.unwrap();
     assert_eq!(at_back.dead_letters().await, [letter]);
 }
@@ -370,7 +370,7 @@ async fn a_reply_with_a_later_outcome_waits_for_newer_code() {
     let mut errors = letters.iter().map(|letter| letter.error.as_ref().unwrap());
     assert!(errors.any(|error| error.contains("`ce_metadata` cannot be read")));
     assert_eq!(at_front.memory.outbox().len(), 1);
-    assert_eq!(front.unknown()[0].what, "the outcome `postponed` of a reply");
+    assert_eq!(front.unknown_messages()[0].what, "the outcome `postponed` of a reply");
     assert_eq!(front_state(&front, "1").await, ["asks", "1: note 5"]);
 }
 
@@ -413,7 +413,7 @@ async fn metadata_that_does_not_fit_the_recipient_is_parked_before_it_leaves() {
     front.handle(&Front::id("2")).send(asks).by(user).await.unwrap();
     let letter = letters(&at_front, 1).await.remove(0);
     assert!(letter.error.as_ref().unwrap().contains("on the bus"));
-    assert!(at_front.decide(&letter, DeadLetterDecision::Refuse).await);
+    assert!(at_front.decide(&letter, DeadLetterDecision::Discard).await);
     front_heard(&front, "2", "2: undelivered").await;
     assert!(at_back.dead_letters().await.is_empty());
     assert_eq!(line.bus.messages("back-commands").len(), 1);

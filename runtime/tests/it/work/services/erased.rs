@@ -63,7 +63,7 @@ async fn an_erasure_in_another_service_is_heard_and_erases_what_waits_of_it() {
     }
     let contents = async || {
         let letters = at_back.dead_letters().await;
-        let contents = letters.into_iter().map(|letter| letter.queued.row.content.bytes);
+        let contents = letters.into_iter().map(|letter| letter.message.row.content.bytes);
         contents.filter(|bytes| !bytes.is_empty()).count()
     };
     eventually("both are parked", async || contents().await == 2).await;

@@ -1,11 +1,11 @@
 //! What leaves for other services: whatever is refused, fails or is repeated, first occurrences keep
 //! the order of each pair.
 
-use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
+use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusMessage, Codecs, EventBus as _, EventStore as _, OutboxKind, Queue, QueuePlace, QueuedRow,
-    WorkQueues as _,
+    BusMessage, Codecs, EventBus as _, EventStore as _, OutboxKind, OutboxMessage, Queue,
+    QueuePosition, WorkQueues as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use serde_json::{Value, json};
@@ -24,11 +24,11 @@ fn note(n: u32) -> Vec<u8> {
 }
 
 /// Note `n` of front `from` for `to`, an instance in another service, as it leaves.
-fn leaving(world: &World, from: &str, to: &str, n: u32) -> QueuedRow {
+fn leaving(world: &World, from: &str, to: &str, n: u32) -> OutboxMessage {
     let command = BackCommand::Do(Errand::Note(n));
     let content = Codecs::default().encode(&Back::id("1").stream(), &command).unwrap();
     let mut queued = world.row(from, "1", content);
-    queued.stream = Front::id(from).stream();
+    queued.sender = Front::id(from).stream();
     (queued.row.kind, queued.row.target) = (OutboxKind::Send, "bus".to_owned());
     to.clone_into(&mut queued.row.recipient);
     let mut metadata: Value = serde_json::from_str(&queued.row.metadata).unwrap();
@@ -37,9 +37,9 @@ fn leaving(world: &World, from: &str, to: &str, n: u32) -> QueuedRow {
     queued
 }
 
-async fn enqueue(world: &World, rows: &[QueuedRow]) {
+async fn enqueue(world: &World, rows: &[OutboxMessage]) {
     for row in rows {
-        let partition = world.memory.log().partition_of(&row.stream);
+        let partition = world.memory.log().partition_of(&row.sender);
         world.memory.enqueue(partition, std::slice::from_ref(row), None).await.unwrap();
     }
 }
@@ -78,7 +78,7 @@ async fn a_refused_topic_holds_up_nobody_else() {
     let letters = async || at_front.memory.dead_letters(None, 5_000).await.unwrap();
     let of_the_pair = async || {
         let mut letters = letters().await;
-        letters.retain(|letter| letter.queued.row.recipient == "gone-1");
+        letters.retain(|letter| letter.message.row.recipient == "gone-1");
         letters
     };
     let count = rows.len() + others.len();
@@ -89,7 +89,7 @@ async fn a_refused_topic_holds_up_nobody_else() {
     assert_eq!(parked.iter().map(|l| l.attempts).collect::<Vec<_>>(), [5, 0, 0, 0, 0]);
     assert!(notes(line, "gone-commands").is_empty());
 
-    assert!(at_front.decide(&parked[0], Refuse).await);
+    assert!(at_front.decide(&parked[0], Discard).await);
     eventually("it is gone", async || of_the_pair().await.len() == 4).await;
     line.bus.grant("gone-commands");
     assert!(at_front.decide(&parked[1], Redrive).await);
@@ -107,9 +107,9 @@ async fn a_topic_that_is_granted_in_time_gets_everything_in_order() {
     line.bus.deny("gone-commands");
     let rows: Vec<_> = (1..=20).map(|n| leaving(at_front, "1", "gone-1", n)).collect();
     enqueue(at_front, &rows).await;
-    let partition = at_front.memory.log().partition_of(&rows[0].stream);
+    let partition = at_front.memory.log().partition_of(&rows[0].sender);
     let queue = Queue { partition, kind: OutboxKind::Send, target: "bus".to_owned() };
-    let first = [(queue, QueuePlace::default())];
+    let first = [(queue, QueuePosition::default())];
     let tried = async || at_front.memory.read_outbox(&first, 1).await.unwrap()[0].attempts == 3;
     eventually("the first is tried", tried).await;
     line.bus.grant("gone-commands");
@@ -177,7 +177,7 @@ async fn one_of_six_cannot_be_settled(is_parked: bool) -> (World, Line, Node<InM
     let rows: Vec<_> = (1..=6).map(|n| leaving(&world, "1", &format!("back-{n}"), n)).collect();
     enqueue(&world, &rows[..1]).await;
     eventually("the first is being settled", async || node.holds()).await;
-    let partition = world.memory.log().partition_of(&rows[0].stream);
+    let partition = world.memory.log().partition_of(&rows[0].sender);
     world.memory.enqueue(partition, &rows[1..], None).await.unwrap();
     eventually("all are out", async || notes(&line, "back-commands").len() == 6).await;
     node.release();
@@ -198,7 +198,7 @@ async fn a_message_whose_settlement_is_invalid_is_parked_alone() {
     let (world, ..) = one_of_six_cannot_be_settled(true).await;
     let letters = world.dead_letters().await;
     let [letter] = &*letters else { panic!("{letters:?}") };
-    assert_eq!(letter.queued.row.recipient, "back-2");
+    assert_eq!(letter.message.row.recipient, "back-2");
     let error = letter.error.as_deref().unwrap();
     assert!(error.contains("its settlement cannot be stored"), "{error}");
 }
@@ -260,7 +260,7 @@ async fn a_crash_before_the_settlement_repeats_one_message_of_the_pair() {
     back.wait(|own| (own.0.len() == 10).then_some(()), PATIENCE).await.unwrap();
     let all: Vec<_> = (1..=10).map(|n| format!("note {n}")).collect();
     assert_eq!(back.state(|own| own.0.clone()).await.unwrap(), all);
-    eventually("the repeat is absorbed", async || app.absorbed() == 1).await;
+    eventually("the repeat is absorbed", async || app.duplicates_ignored() == 1).await;
     assert_eq!(notes(&line, "back-commands")[..3], [1, 1, 2]);
     drop(first);
 }
@@ -290,7 +290,7 @@ async fn a_reply_to_a_made_up_name_creates_no_topic() {
     }
     line.bus.publish(message).await.unwrap();
     let letter = at_back.dead_letter().await;
-    assert_eq!((&*letter.queued.row.recipient, letter.attempts), ("madeup-1", 5));
+    assert_eq!((&*letter.message.row.recipient, letter.attempts), ("madeup-1", 5));
     let error = letter.error.unwrap();
     assert!(error.contains("the topic madeup-commands is missing"), "{error}");
     assert!(!line.bus.topics().contains(&"madeup-commands".to_owned()));

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use composable_rust_core::{
-    BusError, BusMessage, BusPosition, EventBus, PublishError, PublisherName, TopicState,
+    BusError, BusMessage, EventBus, GroupOffset, PublishError, PublisherName, TopicState,
     TopicStatus,
 };
 use composable_rust_runtime::{AppBuilder, SubscriptionStatus};
@@ -61,7 +61,7 @@ impl EventBus for Failing {
         &self,
         group: &str,
         topics: &[String],
-        known: &[BusPosition],
+        known: &[GroupOffset],
     ) -> Result<FailingDeliveries, BusError> {
         let deliveries = self.line.subscribe(group, topics, known).await?;
         let errors = self.errors.iter().copied().collect();

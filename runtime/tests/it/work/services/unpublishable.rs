@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::DeadLetterDecision::{Redrive, Refuse};
-use composable_rust_core::{Codecs, Encoded, EventStore as _, Version};
+use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
+use composable_rust_core::{Codecs, EncodedMessage, EventStore as _, Version};
 use composable_rust_runtime::SendError;
 use futures_util::TryStreamExt as _;
 
@@ -123,9 +123,9 @@ async fn a_stream_waits_at_an_event_that_cannot_be_published_and_others_go_on() 
     versions(&line, "2", &[1]).await;
     versions(&line, "1", &[1]).await;
     let letter = world.dead_letter().await;
-    assert_eq!(letter.queued.stream, Grid::id("1").stream());
+    assert_eq!(letter.message.sender, Grid::id("1").stream());
     assert_eq!(letter.queue.target, "relay/grid-events/grid");
-    assert_eq!(letter.queued.row.content.bytes, br#"{"from_version":2}"#);
+    assert_eq!(letter.message.row.content.bytes, br#"{"from_version":2}"#);
     assert!(letter.error.as_ref().unwrap().contains("`grid.mapped` cannot be encoded"));
 
     // It waits also in the next process, and where it is tried again in vain.
@@ -174,7 +174,7 @@ async fn what_is_refused_is_left_out_of_the_topic() {
     for expected in [&[1][..], &[1, 3], &[1, 3, 5]] {
         versions(&line, "1", expected).await;
         if expected.len() < 3 {
-            assert!(world.decide(&world.dead_letter().await, Refuse).await);
+            assert!(world.decide(&world.dead_letter().await, Discard).await);
         }
     }
     assert!(world.dead_letters().await.is_empty() && world.memory.outbox().is_empty());
@@ -228,7 +228,7 @@ async fn a_number_that_json_does_not_have_is_not_published_as_null() {
     recorded(&world, [("1", weighed(1.5)), ("1", weighed(f64::INFINITY)), ("1", weighed(2.5))])
         .await;
     recorded(&world, [("2", weighed(1.5)), ("2", weighed(2.5)), ("3", weighed(1.5))]).await;
-    let null = Encoded {
+    let null = EncodedMessage {
         name: "grid.weighed".into(),
         version: 1,
         codec: "json".into(),
@@ -261,7 +261,7 @@ async fn an_event_that_the_broker_refuses_for_its_size_parks_its_stream_alone() 
     }
     versions(&line, "1", &[1]).await;
     let letter = world.dead_letter().await;
-    assert_eq!(letter.queued.row.content.bytes, br#"{"from_version":2}"#);
+    assert_eq!(letter.message.row.content.bytes, br#"{"from_version":2}"#);
     let error = "the bus takes no such message: 1601 bytes";
     assert_eq!(letter.error.as_deref(), Some(error));
 
@@ -269,10 +269,10 @@ async fn an_event_that_the_broker_refuses_for_its_size_parks_its_stream_alone() 
     assert!(world.decide(&letter, Redrive).await);
     let tried = async || world.dead_letters().await.first().is_some_and(|l| l.attempts == 1);
     eventually("it is tried again", tried).await;
-    assert!(world.decide(&world.dead_letter().await, Refuse).await);
+    assert!(world.decide(&world.dead_letter().await, Discard).await);
     versions(&line, "1", &[1, 3]).await;
     let letter = world.dead_letter().await;
-    assert_eq!(letter.queued.row.content.bytes, br#"{"from_version":4}"#);
+    assert_eq!(letter.message.row.content.bytes, br#"{"from_version":4}"#);
     line.broker_limit.store(2_000, Ordering::SeqCst);
     assert!(world.decide(&letter, Redrive).await);
     versions(&line, "1", &[1, 3, 4]).await;
@@ -299,7 +299,7 @@ async fn an_erasure_is_published_though_its_stream_waits() {
     assert_eq!(app.handle(&Grid::id("1")).erase().await.unwrap(), 2);
     versions(&line, "1", &[3]).await;
     let letters = world.dead_letters().await;
-    let of_1 = letters.iter().find(|l| l.queued.stream == Grid::id("1").stream()).unwrap();
+    let of_1 = letters.iter().find(|l| l.message.sender == Grid::id("1").stream()).unwrap();
     assert!(world.decide(of_1, Redrive).await);
     eventually("one is left", async || world.dead_letters().await.len() == 1).await;
     versions(&line, "1", &[3, 1, 2, 3]).await;

@@ -1,8 +1,8 @@
 //! Appending that goes wrong.
 
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore as _, ExpectedVersion, MAX_METADATA_BYTES,
-    MAX_PAYLOAD_BYTES, Position, StoreError, StreamId, Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
+    MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Position, StoreError, StreamId, Version,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -56,8 +56,8 @@ changing!(
                 "{}".clone_into(&mut event.metadata);
             }
         }
-        append.marks.dedup_by_key(|mark| mark.message_id);
-        append.marks.retain(|mark| u64::from(mark.first_event) < append.events.len() as u64);
+        append.inbox.dedup_by_key(|mark| mark.message_id);
+        append.inbox.retain(|mark| u64::from(mark.first_event) < append.events.len() as u64);
     }
 );
 
@@ -102,7 +102,7 @@ impl Defect for ForgetsAtomicity {
                 let part = Append::new(append.stream.clone(), expected);
                 parts.push(part.with_events(vec![event.clone()]));
             }
-            for mark in &mut parts[0].marks {
+            for mark in &mut parts[0].inbox {
                 (mark.first_event, mark.event_count) = (0, 0);
             }
             let mut last = None;
@@ -128,7 +128,7 @@ impl Defect for CountsFromZero {
     ) -> Verdicts {
         let mut verdicts = store.append_events(partition, batch).await?;
         for verdict in &mut verdicts {
-            if let Verdict::Committed { version, .. } = verdict {
+            if let AppendOutcome::Committed { version, .. } = verdict {
                 *version = Version::new(version.get().saturating_sub(1));
             }
         }
@@ -147,13 +147,13 @@ impl Defect for SaysYes {
         batch: &[Append],
     ) -> Verdicts {
         let mut verdicts = match store.append_events(partition, batch).await {
-            Err(StoreError::Invalid(_)) => vec![Verdict::Closed; batch.len()],
+            Err(StoreError::Invalid(_)) => vec![AppendOutcome::Closed; batch.len()],
             other => other?,
         };
         for (verdict, append) in verdicts.iter_mut().zip(batch) {
-            if !matches!(verdict, Verdict::Committed { .. }) {
+            if !matches!(verdict, AppendOutcome::Committed { .. }) {
                 let version = Version::new(store.events(&append.stream).len() as u64);
-                *verdict = Verdict::Committed { version, position: None, actual: version };
+                *verdict = AppendOutcome::Committed { version, position: None, actual: version };
             }
         }
         Ok(verdicts)
@@ -164,7 +164,7 @@ impl Defect for SaysYes {
         _: &InMemoryEventStore,
         _: &StreamId,
         _: Version,
-        _: &Encoded,
+        _: &EncodedMessage,
     ) -> Result<(), StoreError> {
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Defect for AppendsTwice {
         let mut again = batch.to_vec();
         for append in &mut again {
             append.expected = ExpectedVersion::Any;
-            append.marks.clear();
+            append.inbox.clear();
         }
         store.append_events(partition, &again).await?;
         Ok(verdicts)
@@ -224,7 +224,7 @@ impl Defect for ComparesFirstEvents {
             if let Some(known) = stored.iter().find(|event| Some(event.id) == first) {
                 let version = known.version.plus(append.events.len() as u64 - 1);
                 let (position, actual) = (Some(known.position), version);
-                *verdict = Verdict::Committed { version, position, actual };
+                *verdict = AppendOutcome::Committed { version, position, actual };
             }
         }
         Ok(verdicts)
@@ -243,7 +243,7 @@ impl Defect for HidesWhereTheStreamStands {
     ) -> Verdicts {
         let mut verdicts = store.append_events(partition, batch).await?;
         for verdict in &mut verdicts {
-            if let Verdict::Committed { version, actual, .. } = verdict {
+            if let AppendOutcome::Committed { version, actual, .. } = verdict {
                 *actual = *version;
             }
         }
@@ -267,7 +267,7 @@ impl Defect for ForgetsHardMetadata {
         }
         let version = Version::new(store.events(&batch[0].stream).len() as u64 + 1);
         let position = Some(Position::new(partition, 1));
-        Ok(vec![Verdict::Committed { version, position, actual: version }; batch.len()])
+        Ok(vec![AppendOutcome::Committed { version, position, actual: version }; batch.len()])
     }
 }
 

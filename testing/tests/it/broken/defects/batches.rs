@@ -1,6 +1,6 @@
 //! Batches whose members get into each other's way.
 
-use composable_rust_core::{Append, EventStore as _, StoreError, Verdict, Version};
+use composable_rust_core::{Append, AppendOutcome, EventStore as _, StoreError, Version};
 use composable_rust_testing::InMemoryEventStore;
 
 use super::super::store::{Defect, Verdicts};
@@ -21,7 +21,7 @@ impl Defect for LosesWholeBatches {
         };
         match batch.iter().find(stale) {
             Some(_) if batch.len() > 1 => {
-                Ok(vec![Verdict::Conflict { actual: Version::ZERO }; batch.len()])
+                Ok(vec![AppendOutcome::Conflict { actual: Version::ZERO }; batch.len()])
             }
             _ => store.append_events(partition, batch).await,
         }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Due, EventStore as _, ExpectedVersion, TimerChange, Timestamp, Verdict, Version,
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, TimerChange, Timestamp, Version,
 };
 use composable_rust_testing::{InMemoryEventStore, StoredTimer};
 
@@ -38,13 +38,13 @@ changing!(
 changing!(
     /// Never removes the timers of what is finished.
     KeepsTimersOfFinished,
-    |append| append.clears_timers = false
+    |append| append.cancels_timers = false
 );
 
 changing!(
     /// Clears the timers after it has changed them.
     ClearsTimersLast,
-    |append| if append.clears_timers {
+    |append| if append.cancels_timers {
         append.timers.clear();
     }
 );
@@ -52,19 +52,19 @@ changing!(
 changing!(
     /// Fires without looking at the timer.
     IgnoresFires,
-    |append| append.fires.clear()
+    |append| append.fired_timers.clear()
 );
 
 changing!(
     /// Deletes what is fired after the timers are changed.
     FiresAfterArming,
     |append| {
-        let fires = std::mem::take(&mut append.fires);
+        let fires = std::mem::take(&mut append.fired_timers);
         append.timers.retain(|change| match change {
             TimerChange::Arm(timer) => fires.iter().all(|firing| firing.id != timer.id),
             TimerChange::Cancel { .. } => true,
         });
-        append.fires = fires;
+        append.fired_timers = fires;
     }
 );
 
@@ -90,14 +90,14 @@ impl Defect for VoidFirst {
     ) -> Verdicts {
         let timers = store.timers();
         let is_armed = |append: &Append| {
-            append.fires.iter().all(|firing| {
+            append.fired_timers.iter().all(|firing| {
                 timers.iter().any(|timer| (&timer.id, timer.arming) == (&firing.id, firing.arming))
             })
         };
         if batch.iter().all(is_armed) {
             return store.append_events(partition, batch).await;
         }
-        Ok(vec![Verdict::Void(vec![0]); batch.len()])
+        Ok(vec![AppendOutcome::StaleTimers(vec![0]); batch.len()])
     }
 }
 
@@ -114,8 +114,8 @@ impl Defect for ConflictsBeforeVoid {
         let mut verdicts = store.append_events(partition, batch).await?;
         for (verdict, append) in verdicts.iter_mut().zip(batch) {
             let actual = Version::new(store.events(&append.stream).len() as u64);
-            if matches!(verdict, Verdict::Void(_)) && !append.expected.admits(actual) {
-                *verdict = Verdict::Conflict { actual };
+            if matches!(verdict, AppendOutcome::StaleTimers(_)) && !append.expected.admits(actual) {
+                *verdict = AppendOutcome::Conflict { actual };
             }
         }
         Ok(verdicts)
@@ -134,7 +134,7 @@ impl Defect for KeepsEffectsOfLosers {
     ) -> Verdicts {
         let verdicts = store.append_events(partition, batch).await?;
         for (verdict, append) in verdicts.iter().zip(batch) {
-            if matches!(verdict, Verdict::Conflict { .. }) {
+            if matches!(verdict, AppendOutcome::Conflict { .. }) {
                 let mut effects = Append::new(append.stream.clone(), ExpectedVersion::Any);
                 effects.outbox.clone_from(&append.outbox);
                 store.append_events(partition, &[effects]).await?;

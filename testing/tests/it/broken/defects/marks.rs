@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use composable_rust_core::{
-    Append, EventStore as _, Mark, MessageId, StoredContent, StreamId, Verdict, Version,
+    Append, AppendOutcome, EventStore as _, InboxEntry, MessageId, StoredContent, StreamId, Version,
 };
 use composable_rust_testing::InMemoryEventStore;
 
@@ -13,7 +13,7 @@ use super::super::store::{Defect, Verdicts, poll};
 changing!(
     /// Keeps no marks, so that nothing is recognised by them.
     ForgetsMarks,
-    |append| append.marks.clear()
+    |append| append.inbox.clear()
 );
 
 /// Takes an append whose marks stand, however, for one that was committed.
@@ -28,10 +28,10 @@ impl Defect for TrustsMarks {
     ) -> Verdicts {
         let mut verdicts = store.append_events(partition, batch).await?;
         for (verdict, append) in verdicts.iter_mut().zip(batch) {
-            if matches!(verdict, Verdict::Duplicate(standing) if standing.len() == append.marks.len())
+            if matches!(verdict, AppendOutcome::Duplicate(standing) if standing.len() == append.inbox.len())
             {
                 let version = Version::new(store.events(&append.stream).len() as u64);
-                *verdict = Verdict::Committed { version, position: None, actual: version };
+                *verdict = AppendOutcome::Committed { version, position: None, actual: version };
             }
         }
         Ok(verdicts)
@@ -74,7 +74,7 @@ impl Defect for ReportsOneDuplicate {
     ) -> Verdicts {
         let mut verdicts = store.append_events(partition, batch).await?;
         for verdict in &mut verdicts {
-            if let Verdict::Duplicate(marks) = verdict {
+            if let AppendOutcome::Duplicate(marks) = verdict {
                 marks.truncate(1);
             }
         }
@@ -95,8 +95,8 @@ impl Defect for ComparesVersionsFirst {
         let mut verdicts = store.append_events(partition, batch).await?;
         for (verdict, append) in verdicts.iter_mut().zip(batch) {
             let actual = Version::new(store.events(&append.stream).len() as u64);
-            if matches!(verdict, Verdict::Duplicate(_)) && !append.expected.admits(actual) {
-                *verdict = Verdict::Conflict { actual };
+            if matches!(verdict, AppendOutcome::Duplicate(_)) && !append.expected.admits(actual) {
+                *verdict = AppendOutcome::Conflict { actual };
             }
         }
         Ok(verdicts)
@@ -116,7 +116,7 @@ impl Defect for BlursMarks {
         let mut batch = batch.to_vec();
         for append in &mut batch {
             let count = u32::try_from(append.events.len()).expect("few events");
-            for mark in &mut append.marks {
+            for mark in &mut append.inbox {
                 (mark.first_event, mark.event_count) = (0, count);
                 mark.digest &= u128::from(u64::MAX >> 1);
             }
@@ -127,7 +127,7 @@ impl Defect for BlursMarks {
 
 /// Keeps one inbox for all streams.
 #[derive(Default)]
-pub(crate) struct SharesMarks(Mutex<BTreeMap<MessageId, (StreamId, Mark)>>);
+pub(crate) struct SharesMarks(Mutex<BTreeMap<MessageId, (StreamId, InboxEntry)>>);
 
 impl Defect for SharesMarks {
     async fn append(
@@ -138,10 +138,10 @@ impl Defect for SharesMarks {
     ) -> Verdicts {
         let mut seen = self.0.lock().expect("not poisoned");
         for append in batch {
-            for mark in &append.marks {
+            for mark in &append.inbox {
                 match seen.get(&mark.message_id) {
                     Some((stream, mark)) if *stream != append.stream => {
-                        return Ok(vec![Verdict::Duplicate(vec![mark.clone()]); batch.len()]);
+                        return Ok(vec![AppendOutcome::Duplicate(vec![mark.clone()]); batch.len()]);
                     }
                     _ => {}
                 }

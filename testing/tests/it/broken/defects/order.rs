@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use composable_rust_core::{Append, EventStore as _, Position, RecordedEvent, StoreError, Verdict};
+use composable_rust_core::{
+    Append, AppendOutcome, EventStore as _, Position, StoreError, StoredEvent,
+};
 use composable_rust_testing::InMemoryEventStore;
 
 use super::super::store::{Defect, Page, Verdicts, poll};
@@ -17,7 +19,7 @@ pub(crate) struct OffsetsFromSequence {
 }
 
 impl OffsetsFromSequence {
-    fn as_drawn(&self, mut event: RecordedEvent) -> RecordedEvent {
+    fn as_drawn(&self, mut event: StoredEvent) -> StoredEvent {
         if let Some(drawn) = self.drawn.lock().expect("not poisoned").get(&event.position) {
             event.position.offset = *drawn;
         }
@@ -41,7 +43,7 @@ impl Defect for OffsetsFromSequence {
         stored.retain(|event| !drawn.contains_key(&event.position));
         drawn.extend(stored.iter().map(|event| event.position).zip(first..));
         for verdict in &mut verdicts {
-            if let Verdict::Committed { position: Some(position), .. } = verdict {
+            if let AppendOutcome::Committed { position: Some(position), .. } = verdict {
                 position.offset = drawn[&*position];
             }
         }
@@ -76,7 +78,7 @@ impl Defect for OffsetsFromSequence {
         heads
     }
 
-    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         events.into_iter().map(|event| self.as_drawn(event)).collect()
     }
 }

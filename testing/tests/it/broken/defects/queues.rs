@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, Lease, Mark, OutboxRow,
-    QueueChange, QueuePlace, QueueSummary, QueuedRow, Settlement, StoreError, StreamId, TimerQueue,
-    TimerSettlement, WorkQueues as _,
+    DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, InboxEntry, Lease, OutboxMessage,
+    OutboxRow, QueueChange, QueuePosition, QueueSummary, Settlement, StoreError, StreamId,
+    TimerQueue, TimerSettlement, WorkQueues as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -129,10 +129,10 @@ impl Defect for AnswersTwice {
         partition: u16,
         settlements: &[Settlement],
     ) -> Result<Vec<bool>, StoreError> {
-        for Settlement { change, queue, place, .. } in settlements {
-            let all = [(queue.clone(), composable_rust_core::QueuePlace::default())];
+        for Settlement { change, queue, position: place, .. } in settlements {
+            let all = [(queue.clone(), composable_rust_core::QueuePosition::default())];
             let waiting = poll(store.read_outbox(&all, 1_000))?;
-            let is_gone = !waiting.iter().any(|row| row.place == *place);
+            let is_gone = !waiting.iter().any(|row| row.position == *place);
             if let (QueueChange::Done(rows), true) = (change, is_gone) {
                 poll(store.enqueue(partition, rows, None))?;
             }
@@ -169,9 +169,9 @@ impl Defect for RowsAppearLate {
     fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
         let mut asked = self.0.lock().expect("not poisoned");
         rows.retain(|row| {
-            let times = asked.entry(row.queued.row.id).or_default();
+            let times = asked.entry(row.message.row.id).or_default();
             *times += 1;
-            *times > 1 || row.queue.target == "source" || row.place.sequence % 5 != 0
+            *times > 1 || row.queue.target == "source" || row.position.sequence % 5 != 0
         });
         rows
     }
@@ -204,7 +204,7 @@ impl Defect for ListsTwice {
 pub(crate) struct MixesLastPlaces;
 
 impl Defect for MixesLastPlaces {
-    fn last_places(&self, mut places: Vec<QueuePlace>) -> Vec<QueuePlace> {
+    fn last_places(&self, mut places: Vec<QueuePosition>) -> Vec<QueuePosition> {
         places.reverse();
         places
     }
@@ -217,7 +217,7 @@ impl Defect for MixesTimers {
     fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
         let mut due = poll(store.due_timers(queues, limit)).expect("memory is available");
         due.timers.reverse();
-        due.timers.iter_mut().for_each(|timer| timer.firing.arming.1 = 0);
+        due.timers.iter_mut().for_each(|timer| timer.timer.arming.1 = 0);
         due
     }
 }
@@ -298,7 +298,7 @@ pub(crate) struct LosesLongNames;
 
 impl Defect for LosesLongNames {
     fn letters(&self, mut letters: Vec<DeadLetter>, _: Option<u16>) -> Vec<DeadLetter> {
-        letters.retain(|letter| letter.queued.row.recipient.len() < 1_000);
+        letters.retain(|letter| letter.message.row.recipient.len() < 1_000);
         letters
     }
 }
@@ -321,14 +321,14 @@ impl Defect for RedrivesToTheEnd {
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> bool {
         let (mut letter, mut answers) = (letter.clone(), answers.to_vec());
         if letter.decision == Some(DeadLetterDecision::Redrive) {
-            let (partition, refuse) = (lease.partition, DeadLetterDecision::Refuse);
-            let _ = poll(store.decide_dead_letter(partition, letter.queued.row.id, refuse));
+            let (partition, refuse) = (lease.partition, DeadLetterDecision::Discard);
+            let _ = poll(store.decide_dead_letter(partition, letter.message.row.id, refuse));
             letter.decision = Some(refuse);
-            answers.push(letter.queued.clone());
+            answers.push(letter.message.clone());
         }
         poll(store.resolve_dead_letter(lease, &letter, &answers)).unwrap_or(true)
     }
@@ -343,13 +343,13 @@ impl Defect for RedrivesAll {
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> bool {
         let done = poll(store.resolve_dead_letter(lease, letter, answers)).unwrap_or(true);
         let behind = poll(store.dead_letters(None, usize::MAX)).expect("memory is available");
         for mut next in behind.into_iter().filter(|next| next.queue == letter.queue) {
             let (partition, redrive) = (lease.partition, DeadLetterDecision::Redrive);
-            let decided = poll(store.decide_dead_letter(partition, next.queued.row.id, redrive));
+            let decided = poll(store.decide_dead_letter(partition, next.message.row.id, redrive));
             if decided.unwrap_or(false) {
                 next.decision = Some(redrive);
                 let _ = poll(store.resolve_dead_letter(lease, &next, &[]));
@@ -381,7 +381,7 @@ impl Defect for AnswersNobody {
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
-        _: &[QueuedRow],
+        _: &[OutboxMessage],
     ) -> bool {
         poll(store.resolve_dead_letter(lease, letter, &[])).expect("memory is available")
     }
@@ -393,7 +393,7 @@ pub(crate) struct PrunesAll;
 impl Defect for PrunesAll {
     fn prune(&self, store: &InMemoryEventStore, partition: u16, _: Duration, _: usize) -> u64 {
         let all = 0..store.log().partitions;
-        let pruned = all.map(|p| (p, poll(store.prune_marks(p, Duration::ZERO, usize::MAX))));
+        let pruned = all.map(|p| (p, poll(store.prune_inbox(p, Duration::ZERO, usize::MAX))));
         let pruned: BTreeMap<_, _> = pruned.collect();
         pruned[&partition].clone().expect("memory is available")
     }
@@ -412,10 +412,10 @@ impl Defect for PrunesWhatWaits {
         limit: usize,
     ) -> u64 {
         self.0.store(true, Ordering::Relaxed);
-        poll(store.prune_marks(partition, age, limit)).expect("memory is available")
+        poll(store.prune_inbox(partition, age, limit)).expect("memory is available")
     }
 
-    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
+    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
         mark.filter(|_| !self.0.load(Ordering::Relaxed))
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use composable_rust_core::{
-    Append, EventId, EventStore as _, Mark, MessageId, Position, Receipt, RecordedEvent, Snapshot,
-    StaleSnapshots, StoreError, StoredContent, StreamId, Timestamp, Version,
+    Append, EventId, EventStore as _, InboxEntry, MessageId, Position, Receipt, Snapshot,
+    StaleSnapshots, StoreError, StoredContent, StoredEvent, StreamId, Timestamp, Version,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -43,7 +43,7 @@ pub(crate) struct ReadsAllPartitions;
 
 impl Defect for ReadsAllPartitions {
     async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
-        let mut from = Position::beginnings(store.log().partitions);
+        let mut from = Position::start_positions(store.log().partitions);
         for position in after {
             from[usize::from(position.partition)] = *position;
         }
@@ -55,7 +55,7 @@ impl Defect for ReadsAllPartitions {
 pub(crate) struct SortsById;
 
 impl Defect for SortsById {
-    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
         events
     }
@@ -65,7 +65,7 @@ impl Defect for SortsById {
 pub(crate) struct ReadsOnePage;
 
 impl Defect for ReadsOnePage {
-    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         events.truncate(1_000);
         events
     }
@@ -88,7 +88,7 @@ impl Defect for LeaksConnections {
         store.append_events(partition, batch).await
     }
 
-    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         self.0.fetch_add(1, Ordering::Relaxed);
         events
     }
@@ -103,11 +103,11 @@ impl Defect for NeverEmpty {
         heads
     }
 
-    fn loaded(&self, events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         if !events.is_empty() {
             return events;
         }
-        vec![RecordedEvent {
+        vec![StoredEvent {
             id: EventId(Uuid::nil()),
             stream: StreamId::new("ghost", "1").expect("a stream name"),
             version: Version::new(1),
@@ -118,13 +118,13 @@ impl Defect for NeverEmpty {
         }]
     }
 
-    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
+    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
         mark.or_else(|| {
-            Some(Mark {
+            Some(InboxEntry {
                 message_id: MessageId(Uuid::nil()),
                 digest: 0,
                 receipt: Receipt { version: Version::ZERO, position: None },
-                answer: Vec::new(),
+                outcome: Vec::new(),
             })
         })
     }
@@ -134,7 +134,7 @@ impl Defect for NeverEmpty {
 pub(crate) struct MisplacesEvents;
 
 impl Defect for MisplacesEvents {
-    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         for event in &mut events {
             event.position.partition += 1;
         }

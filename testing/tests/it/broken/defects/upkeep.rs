@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    Append, Encoded, EventId, EventStore as _, ExpectedVersion, Mark, NewEvent, RecordedEvent,
-    StoreError, StoredContent, StreamId, Verdict, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion, InboxEntry,
+    NewEvent, StoreError, StoredContent, StoredEvent, StreamId, Version,
 };
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow};
 
@@ -33,8 +33,8 @@ impl Defect for ErasesOnlyEvents {
         rows
     }
 
-    fn mark(&self, mark: Option<Mark>) -> Option<Mark> {
-        mark.map(|mark| Mark { answer: b"kept".to_vec(), ..mark })
+    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
+        mark.map(|mark| InboxEntry { outcome: b"kept".to_vec(), ..mark })
     }
 }
 
@@ -65,7 +65,7 @@ impl Defect for ErasesNothing {
 pub(crate) struct DeletesErased;
 
 impl Defect for DeletesErased {
-    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         events.retain(|event| event.name() != ERASED);
         events
     }
@@ -81,10 +81,10 @@ impl Defect for NeverCloses {
         stream: &StreamId,
         _: Version,
         id: EventId,
-    ) -> Verdict {
+    ) -> AppendOutcome {
         let event = NewEvent {
             id,
-            content: Encoded {
+            content: EncodedMessage {
                 name: "closed".into(),
                 version: 1,
                 codec: "".into(),
@@ -108,7 +108,7 @@ impl Defect for ClosesAnywhere {
         stream: &StreamId,
         _: Version,
         id: EventId,
-    ) -> Verdict {
+    ) -> AppendOutcome {
         let actual = Version::new(store.events(stream).len() as u64);
         poll(store.close_stream(stream, actual, id)).expect("memory is available")
     }
@@ -116,7 +116,7 @@ impl Defect for ClosesAnywhere {
 
 /// Overrides whatever it is asked to, once.
 #[derive(Default)]
-pub(crate) struct OverridesAnything(Mutex<BTreeMap<(StreamId, Version), Encoded>>);
+pub(crate) struct OverridesAnything(Mutex<BTreeMap<(StreamId, Version), EncodedMessage>>);
 
 impl Defect for OverridesAnything {
     fn replace(
@@ -124,14 +124,14 @@ impl Defect for OverridesAnything {
         _: &InMemoryEventStore,
         stream: &StreamId,
         version: Version,
-        replacement: &Encoded,
+        replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         let mut replaced = self.0.lock().expect("not poisoned");
         replaced.entry((stream.clone(), version)).or_insert_with(|| replacement.clone());
         Ok(())
     }
 
-    fn loaded(&self, mut events: Vec<RecordedEvent>) -> Vec<RecordedEvent> {
+    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         let replaced = self.0.lock().expect("not poisoned");
         for event in &mut events {
             if let Some(content) = replaced.get(&(event.stream.clone(), event.version)) {

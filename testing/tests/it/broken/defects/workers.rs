@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Advance, Checkpoint, DeadLetter, Lease, LeaseAction, LeaseRound, LeaseTable, QueuedRow,
-    Settlement, StandingLease, StoreError, TimerSettlement, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, DeadLetter, Lease, LeaseAction, LeaseRequest, LeaseSnapshot,
+    LeaseStatus, OutboxMessage, Settlement, StoreError, TimerSettlement, WorkQueues as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::super::store::{Defect, poll};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn standing(store: &InMemoryEventStore, lease: &Lease) -> Option<StandingLease> {
+fn standing(store: &InMemoryEventStore, lease: &Lease) -> Option<LeaseStatus> {
     let table = poll(store.load_leases(std::slice::from_ref(&lease.worker)));
     let mut leases = table.expect("memory is available").leases.into_iter();
     leases.find(|standing| standing.lease.partition == lease.partition)
@@ -23,7 +23,7 @@ fn standing(store: &InMemoryEventStore, lease: &Lease) -> Option<StandingLease> 
 
 fn change(store: &InMemoryEventStore, holder: Uuid, lease: &Lease, action: LeaseAction) {
     let changes = vec![(lease.clone(), action)];
-    let round = LeaseRound { holder, workers: Vec::new(), ttl: DAY, min_epoch: 0, changes };
+    let round = LeaseRequest { holder, workers: Vec::new(), ttl: DAY, min_epoch: 0, changes };
     let _ = poll(store.change_leases(&round));
 }
 
@@ -31,7 +31,7 @@ fn change(store: &InMemoryEventStore, holder: Uuid, lease: &Lease, action: Lease
 pub(crate) struct StealsLeases;
 
 impl Defect for StealsLeases {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
         let mut round = round.clone();
         for (lease, action) in &mut round.changes {
             let Some(found) = standing(store, lease) else { continue };
@@ -48,7 +48,7 @@ impl Defect for StealsLeases {
 pub(crate) struct SeizesNothing;
 
 impl Defect for SeizesNothing {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
         let mut round = round.clone();
         for (_, action) in &mut round.changes {
             if *action == LeaseAction::Seize {
@@ -63,7 +63,7 @@ impl Defect for SeizesNothing {
 pub(crate) struct EpochsStandStill;
 
 impl Defect for EpochsStandStill {
-    fn leases(&self, mut table: LeaseTable) -> LeaseTable {
+    fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.leases.iter_mut().for_each(|standing| standing.lease.epoch = 1);
         table
     }
@@ -73,8 +73,8 @@ impl Defect for EpochsStandStill {
 pub(crate) struct NeverLapses;
 
 impl Defect for NeverLapses {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
-        let round = LeaseRound { ttl: DAY, ..round.clone() };
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
+        let round = LeaseRequest { ttl: DAY, ..round.clone() };
         poll(store.change_leases(&round)).expect("memory is available")
     }
 }
@@ -83,7 +83,7 @@ impl Defect for NeverLapses {
 pub(crate) struct ChangesTogether;
 
 impl Defect for ChangesTogether {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRound) -> Vec<bool> {
+    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
         let changed = poll(store.change_leases(round)).expect("memory is available");
         vec![changed.iter().all(|changed| *changed); changed.len()]
     }
@@ -93,7 +93,7 @@ impl Defect for ChangesTogether {
 pub(crate) struct MixesLeases;
 
 impl Defect for MixesLeases {
-    fn leases(&self, mut table: LeaseTable) -> LeaseTable {
+    fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.members.clear();
         table.leases.reverse();
         table
@@ -104,8 +104,8 @@ impl Defect for MixesLeases {
 pub(crate) struct CountsNoOverrides;
 
 impl Defect for CountsNoOverrides {
-    fn leases(&self, table: LeaseTable) -> LeaseTable {
-        LeaseTable { overrides: 0, ..table }
+    fn leases(&self, table: LeaseSnapshot) -> LeaseSnapshot {
+        LeaseSnapshot { overrides: 0, ..table }
     }
 }
 
@@ -113,7 +113,7 @@ impl Defect for CountsNoOverrides {
 pub(crate) struct HidesPauses;
 
 impl Defect for HidesPauses {
-    fn leases(&self, mut table: LeaseTable) -> LeaseTable {
+    fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.paused &= !table.leases.is_empty();
         table
     }
@@ -177,7 +177,7 @@ impl Defect for GoesBack {
         to: &[Checkpoint],
     ) -> Result<(), StoreError> {
         self.0.lock().unwrap().extend(to.iter().map(|to| (to.partition, *to)));
-        poll(store.keep_checkpoints(name, to))
+        poll(store.save_checkpoints(name, to))
     }
 
     fn checkpoints(&self, mut checkpoints: Vec<Checkpoint>) -> Vec<Checkpoint> {
@@ -197,7 +197,7 @@ impl Defect for TriesWhatIsParked {
         &self,
         store: &InMemoryEventStore,
         partition: u16,
-        rows: &[QueuedRow],
+        rows: &[OutboxMessage],
         _: &str,
     ) -> Result<(), StoreError> {
         poll(store.enqueue(partition, rows, None)).map(drop)
@@ -212,8 +212,8 @@ impl Defect for QueuesAgain {
         &self,
         store: &InMemoryEventStore,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         poll(store.enqueue(partition, rows, None))?;
         poll(store.enqueue(partition, &[], advance))
@@ -238,12 +238,12 @@ impl Defect for IgnoresEpochs {
         &self,
         store: &InMemoryEventStore,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         let advance = advance.map(|advance| {
             let lease = Self::fenced(store, &advance.lease);
-            Advance { lease, ..advance.clone() }
+            CheckpointAdvance { lease, ..advance.clone() }
         });
         poll(store.enqueue(partition, rows, advance.as_ref()))
     }
@@ -279,7 +279,7 @@ impl Defect for IgnoresEpochs {
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[QueuedRow],
+        answers: &[OutboxMessage],
     ) -> bool {
         let lease = Self::fenced(store, lease);
         poll(store.resolve_dead_letter(&lease, letter, answers)).expect("memory is available")
@@ -294,8 +294,8 @@ impl Defect for SwallowsRefusals {
         &self,
         store: &InMemoryEventStore,
         partition: u16,
-        rows: &[QueuedRow],
-        advance: Option<&Advance>,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
         Ok(poll(store.enqueue(partition, rows, advance)).unwrap_or(true))
     }

@@ -7,36 +7,36 @@ use std::time::Duration;
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Metadata, OutboxKind, Queue, QueuedRow, ReplyOutcome,
-    StoreError, Verdict, WorkQueues as _,
+    AppendOutcome, DeadLetter, DeadLetterDecision, Metadata, OutboxKind, OutboxMessage, Queue,
+    ReplyOutcome, StoreError, WorkQueues as _,
 };
 
-use super::context::{Work, metadata};
-use super::envelope::category_of;
-use super::execute::{FORWARDED, REFUSED, mark};
-use super::leases::Held;
+use super::cloud_event::category_of;
+use super::context::{WorkerContext, metadata};
+use super::execute::{DISCARDED_SALT, FORWARDED_SALT, mark};
+use super::leases::HeldLease;
 use super::parked_streams::{is_of_relay, without_its_first};
-use crate::aggregate::Shared;
-use crate::plan::reply_row;
+use crate::aggregate::AppContext;
+use crate::decide::reply_row;
 
 /// Decisions that are carried out at a time.
-const DECISIONS: usize = 50;
+const MAX_DECISIONS: usize = 50;
 /// How often operators' decisions are looked for.
-pub(super) const LOOK_FOR_DECISIONS: Duration = Duration::from_secs(1);
+pub(super) const DECISION_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Work {
+impl WorkerContext {
     /// The next dead letters of these queues that a decision was made about. Gives also whether there
     /// may be more.
     pub(super) async fn decided(
         &self,
-        held: &BTreeMap<Queue, Arc<Held>>,
+        held: &BTreeMap<Queue, Arc<HeldLease>>,
     ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
         let queues: Vec<Queue> = held.keys().cloned().collect();
         if queues.is_empty() {
             return Ok((Vec::new(), false));
         }
-        let letters = self.store().decided_dead_letters(&queues, DECISIONS).await?;
-        let more = letters.len() >= DECISIONS;
+        let letters = self.store().decided_dead_letters(&queues, MAX_DECISIONS).await?;
+        let more = letters.len() >= MAX_DECISIONS;
         Ok((letters, more))
     }
 
@@ -44,7 +44,7 @@ impl Work {
     /// may be, and what went wrong.
     pub(super) async fn carry_out(
         &self,
-        held: &BTreeMap<Queue, Arc<Held>>,
+        held: &BTreeMap<Queue, Arc<HeldLease>>,
         letters: Vec<DeadLetter>,
     ) -> (Vec<DeadLetter>, Result<(), StoreError>) {
         let mut changed = Vec::new();
@@ -54,13 +54,13 @@ impl Work {
             let mut answers = match answers_to(&letter) {
                 Ok(answers) => answers,
                 Err(error) => {
-                    let id = letter.queued.row.id;
+                    let id = letter.message.row.id;
                     tracing::debug!(%id, %error, "a dead letter waits for newer code to refuse it");
                     continue;
                 }
             };
-            if letter.decision == Some(DeadLetterDecision::Refuse) {
-                match mark_refused(&self.shared, &letter.queue, &letter.queued).await {
+            if letter.decision == Some(DeadLetterDecision::Discard) {
+                match mark_refused(&self.shared, &letter.queue, &letter.message).await {
                     Ok(true) => {}
                     Ok(false) => answers.clear(),
                     Err(error) => {
@@ -71,14 +71,14 @@ impl Work {
             }
             match self.store().resolve_dead_letter(&held.lease, &letter, &answers).await {
                 Ok(true) => {
-                    let (id, decision) = (letter.queued.row.id, letter.decision);
+                    let (id, decision) = (letter.message.row.id, letter.decision);
                     tracing::info!(%id, ?decision, "a dead letter is resolved");
                 }
                 Ok(false) => continue,
                 Err(error) if error.is_transient() => done = Err(error),
                 // Nothing has come of it, so its pair need not wait.
                 Err(error) => {
-                    let id = letter.queued.row.id;
+                    let id = letter.message.row.id;
                     if self.logs(&format!("decision {id}")) {
                         tracing::error!(
                             %id, %error,
@@ -97,35 +97,40 @@ impl Work {
 /// Marks a refused message as handled, so that it is absorbed if it comes again. Returns `false` if it
 /// was handled before: its sender is not to be told otherwise.
 pub(crate) async fn mark_refused(
-    shared: &Shared,
+    shared: &AppContext,
     queue: &Queue,
-    queued: &QueuedRow,
+    queued: &OutboxMessage,
 ) -> Result<bool, StoreError> {
     if !matches!(queue.kind, OutboxKind::Dispatch | OutboxKind::Bulk) {
         return Ok(true);
     }
     // What has no recipient is not handled anyway.
     let Ok(recipient) = queued.row.recipient.parse() else { return Ok(true) };
-    match mark(shared, recipient, queued.row.id, REFUSED).await {
+    match mark(shared, recipient, queued.row.id, DISCARDED_SALT).await {
         Err(error) if error.is_transient() => Err(error),
         // What was to be forwarded and is still here has not left.
-        Ok(Verdict::Duplicate(marks)) => Ok(marks.iter().any(|mark| mark.digest == FORWARDED)),
+        Ok(AppendOutcome::Duplicate(marks)) => {
+            Ok(marks.iter().any(|mark| mark.digest == FORWARDED_SALT))
+        }
         _ => Ok(true),
     }
 }
 
 /// What is queued when a decision is carried out: what the sender of a refused dead letter is told, or
 /// the rest of a stream that is not published on.
-pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<QueuedRow>, StoreError> {
-    let refused = letter.decision == Some(DeadLetterDecision::Refuse);
+pub(crate) fn answers_to(letter: &DeadLetter) -> Result<Vec<OutboxMessage>, StoreError> {
+    let refused = letter.decision == Some(DeadLetterDecision::Discard);
     // One that came too late to be tried may have been handled, and answered, long ago.
     let was_late = letter.attempts == 0 && letter.error.is_some() && !is_of_relay(&letter.queue);
-    if refused && !was_late { refusal(&letter.queue, &letter.queued) } else { Ok(Vec::new()) }
+    if refused && !was_late { refusal(&letter.queue, &letter.message) } else { Ok(Vec::new()) }
 }
 
 /// What is queued instead of a message that nobody will handle: what its sender is told, or the rest
 /// of a stream that is not published on. An error says that newer code must tell it.
-pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow>, StoreError> {
+pub(crate) fn refusal(
+    queue: &Queue,
+    queued: &OutboxMessage,
+) -> Result<Vec<OutboxMessage>, StoreError> {
     if is_of_relay(queue) {
         return Ok(vec![without_its_first(queued)]);
     }
@@ -146,12 +151,12 @@ pub(crate) fn refusal(queue: &Queue, queued: &QueuedRow) -> Result<Vec<QueuedRow
 
 /// The answer to an effect, queued behind what its sender has sent.
 pub(super) fn answer(
-    of: &QueuedRow,
+    of: &OutboxMessage,
     mut metadata: Metadata,
     from: &str,
     outcome: ReplyOutcome,
-    content: Option<composable_rust_core::Encoded>,
-) -> Vec<QueuedRow> {
+    content: Option<composable_rust_core::EncodedMessage>,
+) -> Vec<OutboxMessage> {
     // What could not be delivered as an answer is not answered itself.
     if metadata.reply.is_some() {
         return Vec::new();
@@ -159,5 +164,5 @@ pub(super) fn answer(
     metadata.causation_id = of.row.id;
     let id = derive_id("answer", of.row.id, &[], of.row.id, 0);
     let row = reply_row(id, from, outcome, content, metadata);
-    row.map(|row| QueuedRow { stream: of.stream.clone(), row }).into_iter().collect()
+    row.map(|row| OutboxMessage { sender: of.sender.clone(), row }).into_iter().collect()
 }

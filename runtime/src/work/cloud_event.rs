@@ -5,19 +5,19 @@
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    BusMessage, CorrelationId, Encoded, EventId, Format, LogInfo, MAX_METADATA_BYTES, Message,
-    MessageId, Metadata, NewOutboxRow, OutboxKind, Position, QueuedRow, Recorded, RecordedEvent,
-    ReplyOutcome, Seal, StreamId, Target, Timestamp, Version, validate_rows,
+    BusMessage, CorrelationId, EncodedMessage, EventId, Format, LogInfo, MAX_METADATA_BYTES,
+    Message, MessageId, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, Position, Recorded,
+    ReplyOutcome, Seal, StoredEvent, StreamId, Target, Timestamp, Version, validate_rows,
 };
 use serde::Deserialize as _;
 use uuid::Uuid;
 
 use super::bus_positions::late_of;
-use super::policies::{ForeignRecord, PolicyError, guarded, is_trace, unreadable};
+use super::policies::{ExternalRecord, PolicyError, guarded, is_trace, unreadable};
 use super::received::refused_of;
 use super::seal::{id_on_bus, seal, verified};
-use crate::plan::{MAX_RETURN_ADDRESSES, json};
-use crate::unknowns::Newer;
+use crate::decide::{MAX_RETURN_ADDRESSES, json};
+use crate::unknown_messages::NewerCode;
 
 const BINCODE: &str = "application/x-bincode";
 const JSON: &str = "application/json";
@@ -43,7 +43,7 @@ fn content_type(format: Format) -> &'static str {
 pub(crate) fn event_message(
     topic: &str,
     log: Uuid,
-    event: &RecordedEvent,
+    event: &StoredEvent,
     name: &str,
     schema: u16,
     format: Format,
@@ -78,7 +78,7 @@ pub(crate) fn event_message(
 
 /// The version of what commands and replies consist of on the bus. A message of a later one waits for
 /// newer code.
-const ENVELOPE: u32 = 1;
+const ENVELOPE_VERSION: u32 = 1;
 
 /// The largest metadata on the bus, in bytes: what a recipient adds must fit beside it.
 const MAX_METADATA_ON_BUS: usize = MAX_METADATA_BYTES - 1_024;
@@ -93,10 +93,10 @@ pub(super) fn category_of(recipient: &str) -> &str {
 
 /// A command or reply for the topic of its recipient's type.
 pub(crate) fn effect_message(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> BusMessage {
-    let Leaving { id, source, sender, metadata } = leaving(log, sender, row);
+    let OutgoingEnvelope { id, source, sender, metadata } = leaving(log, sender, row);
     let headers = vec![
         ("ce_specversion", "1.0".to_owned()),
-        ("ce_envelope", ENVELOPE.to_string()),
+        ("ce_envelope", ENVELOPE_VERSION.to_string()),
         ("ce_id", id.to_string()),
         ("ce_source", urn(source)),
         ("ce_type", row.content.name.to_string()),
@@ -129,7 +129,7 @@ pub(crate) fn excess(message: &BusMessage, most: Option<usize>) -> Option<String
 }
 
 /// What a message is known by on the bus.
-struct Leaving {
+struct OutgoingEnvelope {
     id: Uuid,
     source: Uuid,
     sender: String,
@@ -138,9 +138,10 @@ struct Leaving {
 
 /// The message as other services read it: they must know where the askers of this one live, and send
 /// back the proof that this service has asked.
-fn leaving(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> Leaving {
+fn leaving(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> OutgoingEnvelope {
     let (id, source) = (id_on_bus(log, row.id), log.id);
-    let mut leaving = Leaving { id, source, sender: sender.to_string(), metadata: String::new() };
+    let mut leaving =
+        OutgoingEnvelope { id, source, sender: sender.to_string(), metadata: String::new() };
     let Ok(mut metadata) = serde_json::from_str::<Metadata>(&row.metadata) else {
         leaving.metadata.clone_from(&row.metadata);
         return leaving;
@@ -213,14 +214,14 @@ pub(super) fn claimed_sender(message: &BusMessage) -> Option<StreamId> {
 
 /// Why a message of another service is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum EnvelopeError {
     /// Newer code can take it.
-    Newer(Newer),
+    Newer(NewerCode),
     /// Nobody can, or may.
     Never(String),
 }
 
-impl From<String> for Refusal {
+impl From<String> for EnvelopeError {
     fn from(reason: String) -> Self {
         Self::Never(reason)
     }
@@ -236,15 +237,17 @@ impl From<String> for Refusal {
 pub(crate) fn received(
     log: &LogInfo,
     message: &BusMessage,
-) -> Result<(QueuedRow, Metadata), Refusal> {
+) -> Result<(OutboxMessage, Metadata), EnvelopeError> {
     let header =
         |name: &str| message.header(name).ok_or_else(|| format!("it has no header `{name}`"));
     let invalid = |name: &str| format!("its header `{name}` cannot be read");
     let envelope: u32 = header("ce_envelope")?.parse().map_err(|_| invalid("ce_envelope"))?;
-    if envelope > ENVELOPE {
-        return Err(Refusal::Newer(Newer {
+    if envelope > ENVELOPE_VERSION {
+        return Err(EnvelopeError::Newer(NewerCode {
             what: format!("envelope version {envelope}"),
-            reason: format!("its envelope has version {envelope}, this code knows {ENVELOPE}"),
+            reason: format!(
+                "its envelope has version {envelope}, this code knows {ENVELOPE_VERSION}"
+            ),
         }));
     }
     let recipient: StreamId = header("ce_subject")?.parse().map_err(|_| invalid("ce_subject"))?;
@@ -257,12 +260,12 @@ pub(crate) fn received(
     let id: Uuid = header("ce_id")?.parse().map_err(|_| invalid("ce_id"))?;
     let metadata = header("ce_metadata")?;
     let metadata = serde_json::from_str(metadata).map_err(|_| {
-        let newer = unknown_outcome(metadata).map(Refusal::Newer);
+        let newer = unknown_outcome(metadata).map(EnvelopeError::Newer);
         newer.unwrap_or_else(|| invalid("ce_metadata").into())
     })?;
     let metadata = believed(log, &recipient, source, id, metadata)?;
     let short = |name| header(name).and_then(|value| short(name, value));
-    let content = Encoded {
+    let content = EncodedMessage {
         name: short("ce_type")?.to_owned().into(),
         version: header("ce_schemaversion")?.parse().map_err(|_| invalid("ce_schemaversion"))?,
         codec: short("ce_codec")?.to_owned().into(),
@@ -280,7 +283,7 @@ pub(crate) fn received(
         Some(reply) => answerer(source, &reply.from, &sender),
         None => foreign_sender(source, &sender),
     };
-    let row = QueuedRow { stream, row };
+    let row = OutboxMessage { sender: stream, row };
     validate_rows(std::slice::from_ref(&row)).map_err(|error| error.to_string())?;
     Ok((row, metadata))
 }
@@ -301,11 +304,11 @@ fn short<'a>(header: &str, name: &'a str) -> Result<&'a str, String> {
 
 /// The outcome of a reply whose metadata cannot be read for it: later versions of the framework know
 /// more.
-fn unknown_outcome(metadata: &str) -> Option<Newer> {
+fn unknown_outcome(metadata: &str) -> Option<NewerCode> {
     let metadata: serde_json::Value = serde_json::from_str(metadata).ok()?;
     let outcome = &metadata["reply"]["outcome"];
     let name = outcome.as_str().filter(|name| name.len() <= MAX_NAME_BYTES)?;
-    ReplyOutcome::deserialize(outcome).is_err().then(|| Newer {
+    ReplyOutcome::deserialize(outcome).is_err().then(|| NewerCode {
         what: format!("the outcome `{name}` of a reply"),
         reason: format!("no outcome of a reply is called `{name}`"),
     })
@@ -363,12 +366,12 @@ fn believed(
 }
 
 /// Whether a record says that the events of its stream were erased over there.
-pub(super) fn is_erasure(record: &ForeignRecord) -> bool {
+pub(super) fn is_erasure(record: &ExternalRecord) -> bool {
     record.header("ce_type") == Some(ERASED)
 }
 
 /// The senders here of what an erased stream of another service has sent: events and commands.
-pub(super) fn erased_senders(record: &ForeignRecord) -> Vec<StreamId> {
+pub(super) fn erased_senders(record: &ExternalRecord) -> Vec<StreamId> {
     let subject = || record.header("ce_subject")?.parse::<StreamId>().ok();
     let service = || record.header("ce_source")?.strip_prefix(URN)?.parse().ok();
     // Whoever writes the events of one category does not erase another's.
@@ -396,7 +399,7 @@ fn format_of(content_type: &str) -> Result<Format, PolicyError> {
 
 /// An event of another service's target.
 pub(super) fn recorded<S: Target>(
-    record: &ForeignRecord,
+    record: &ExternalRecord,
 ) -> Result<Option<Recorded<S::Event>>, PolicyError> {
     let header = |name: &str| {
         record.header(name).ok_or_else(|| PolicyError::Failed(format!("it has no header `{name}`")))

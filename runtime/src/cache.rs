@@ -10,7 +10,7 @@ use composable_rust_core::{Aggregate, Format, Id, Timestamp, Version};
 
 use crate::Settings;
 use crate::aggregate::AggregateRuntime;
-use crate::instance::Instance;
+use crate::mailbox::Instance;
 
 /// Live instances, the longest unused of which leave when there are too many, when their states take
 /// too many bytes, or when they have been idle for long. An instance that anybody holds stays, so
@@ -20,17 +20,17 @@ pub(crate) struct Instances<A: Aggregate> {
     max_bytes: usize,
     idle: Duration,
     rooms: usize,
-    live: Mutex<Live<A>>,
+    live: Mutex<LiveInstances<A>>,
 }
 
 /// What an instance takes besides its state.
 const INSTANCE_BYTES: usize = 1_024;
 /// States that a sweep encodes before it gives way.
-const WEIGHED_AT_ONCE: usize = 64;
+const MAX_WEIGHED_PER_TURN: usize = 64;
 /// Longest pause between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-struct Live<A: Aggregate> {
+struct LiveInstances<A: Aggregate> {
     by_id: BTreeMap<Id<A>, Entry<A>>,
     /// By the number of its last use.
     by_use: BTreeMap<u64, Id<A>>,
@@ -55,7 +55,7 @@ struct Entry<A: Aggregate> {
     bytes: usize,
 }
 
-impl<A: Aggregate> Live<A> {
+impl<A: Aggregate> LiveInstances<A> {
     fn remove(&mut self, id: &Id<A>) {
         if let Some(entry) = self.by_id.remove(id) {
             self.bytes -= entry.bytes;
@@ -72,7 +72,7 @@ impl<A: Aggregate> Live<A> {
 
 impl<A: Aggregate> Instances<A> {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let live = Live {
+        let live = LiveInstances {
             by_id: BTreeMap::new(),
             by_use: BTreeMap::new(),
             uses: FIRST_USE,
@@ -82,15 +82,15 @@ impl<A: Aggregate> Instances<A> {
             is_swept: false,
         };
         Self {
-            most: settings.live_instances.max(1),
-            max_bytes: settings.live_bytes,
-            idle: settings.idle,
-            rooms: settings.mailbox,
+            most: settings.max_live_instances.max(1),
+            max_bytes: settings.max_live_bytes,
+            idle: settings.idle_timeout,
+            rooms: settings.mailbox_capacity,
             live: Mutex::new(live),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Live<A>> {
+    fn lock(&self) -> MutexGuard<'_, LiveInstances<A>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,12 +121,12 @@ impl<A: Aggregate> Instances<A> {
     }
 
     /// Looks at no more than a few per call, so that a call stays short.
-    fn evict(&self, live: &mut Live<A>, now: Timestamp) {
-        const LOOKS: usize = 8;
-        self.evict_some(live, now, LOOKS);
+    fn evict(&self, live: &mut LiveInstances<A>, now: Timestamp) {
+        const MAX_PROBES: usize = 8;
+        self.evict_some(live, now, MAX_PROBES);
     }
 
-    fn evict_some(&self, live: &mut Live<A>, now: Timestamp, looks: usize) {
+    fn evict_some(&self, live: &mut LiveInstances<A>, now: Timestamp, looks: usize) {
         for _ in 0..looks {
             let Some((number, id)) = live.by_use.first_key_value() else { return };
             let (number, id) = (*number, id.clone());
@@ -179,7 +179,7 @@ impl<A: Aggregate> Instances<A> {
         for (n, instance) in used.into_iter().enumerate() {
             self.weigh(&instance);
             // Encoding many states takes long, and others share the thread.
-            if n % WEIGHED_AT_ONCE == WEIGHED_AT_ONCE - 1 {
+            if n % MAX_WEIGHED_PER_TURN == MAX_WEIGHED_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
         }

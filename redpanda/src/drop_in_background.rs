@@ -5,15 +5,15 @@ use std::thread;
 
 /// Drops its content without blocking whoever drops it.
 #[derive(Debug)]
-pub(crate) struct Apart<T: Send + 'static>(Option<T>);
+pub(crate) struct DropInBackground<T: Send + 'static>(Option<T>);
 
-impl<T: Send + 'static> Apart<T> {
+impl<T: Send + 'static> DropInBackground<T> {
     pub(crate) fn new(client: T) -> Self {
         Self(Some(client))
     }
 }
 
-impl<T: Send + 'static> Deref for Apart<T> {
+impl<T: Send + 'static> Deref for DropInBackground<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -21,7 +21,7 @@ impl<T: Send + 'static> Deref for Apart<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Apart<T> {
+impl<T: Send + 'static> Drop for DropInBackground<T> {
     fn drop(&mut self) {
         if let Some(client) = self.0.take() {
             let name = "composable-rust-bus-drop".to_owned();

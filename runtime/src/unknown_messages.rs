@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use composable_rust_core::{DecodeError, Timestamp};
 
-use crate::encode::describe;
+use crate::encode::error_chain;
 
 /// Places of one name that are remembered at most; further ones wait without being counted.
 const MAX_PLACES: usize = 10_000;
@@ -15,18 +15,18 @@ const MAX_NAMES: usize = 200;
 /// What all further names are called together.
 const FURTHER_NAMES: &str = "further names";
 /// A place that was not met for so long is another process's by now, or gone.
-const STALE: Duration = Duration::from_secs(900);
+const STALE_AFTER: Duration = Duration::from_secs(900);
 
 /// Why something waits for newer code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Newer {
+pub(crate) struct NewerCode {
     /// What is unknown: a name, with the version if that is what is unknown.
     pub(crate) what: String,
     /// The error in words.
     pub(crate) reason: String,
 }
 
-impl Newer {
+impl NewerCode {
     /// Of a message that cannot be decoded; `None` if newer code would not know it either.
     pub(crate) fn of(error: &DecodeError) -> Option<Self> {
         if !error.is_newer() {
@@ -42,7 +42,7 @@ impl Newer {
             }
             other => other.to_string(),
         };
-        Some(Self { what, reason: describe(error) })
+        Some(Self { what, reason: error_chain(error) })
     }
 
     /// Of a target, gateway, policy or projection that is not registered.
@@ -54,7 +54,7 @@ impl Newer {
 /// Something that no code of this process knows: see [`App::unknown`](crate::App::unknown).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Unknown {
+pub struct UnknownMessage {
     /// The name, with the version if only that is unknown, such as "`order.held`". A process tells 200
     /// names apart; what has another is shown under `further names`.
     pub what: String,
@@ -67,14 +67,14 @@ pub struct Unknown {
     pub example: String,
     /// The time when this process met it first.
     pub since: Timestamp,
-    /// `true` if one of them waited for [`Settings::unknown_after`](crate::Settings::unknown_after):
+    /// `true` if one of them waited for [`Settings::unknown_message_grace`](crate::Settings::unknown_message_grace):
     /// no running code knows it.
     pub is_overdue: bool,
 }
 
 /// How a place was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Meeting {
+pub(crate) struct Encounter {
     /// Whether it is the first time.
     pub(crate) is_first: bool,
     /// Whether it has waited for so long that no running code knows it.
@@ -83,17 +83,17 @@ pub(crate) struct Meeting {
 
 /// Everything unknown that waits.
 #[derive(Debug, Default)]
-pub(crate) struct Unknowns(Mutex<Known>);
+pub(crate) struct UnknownMessages(Mutex<Encounters>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Encounters {
     /// By worker and name.
-    waiting: BTreeMap<(String, String), Waiting>,
+    waiting: BTreeMap<(String, String), WaitingEncounter>,
     /// All names that are told apart.
     names: BTreeSet<String>,
 }
 
-impl Known {
+impl Encounters {
     /// The name under which something is kept.
     fn name(&mut self, what: &str) -> String {
         if self.names.len() < MAX_NAMES && !self.names.contains(what) {
@@ -104,7 +104,7 @@ impl Known {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingEncounter {
     since: Timestamp,
     /// When each place was met first and last, in monotonic time.
     places: BTreeMap<String, (Duration, Duration)>,
@@ -113,15 +113,15 @@ struct Waiting {
 
 /// The time of a meeting.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct SeenAt {
     pub(crate) now: Timestamp,
     pub(crate) monotonic: Duration,
     /// How long something is unknown until no running code knows it.
     pub(crate) overdue_after: Duration,
 }
 
-impl Unknowns {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+impl UnknownMessages {
+    fn lock(&self) -> MutexGuard<'_, Encounters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,21 +130,21 @@ impl Unknowns {
     pub(crate) fn meet(
         &self,
         worker: &str,
-        newer: &Newer,
+        newer: &NewerCode,
         place: &dyn std::fmt::Display,
-        at: Moment,
-    ) -> Meeting {
+        at: SeenAt,
+    ) -> Encounter {
         let (reason, place) = (&newer.reason, place.to_string());
         let mut unknown = self.lock();
         let what = &unknown.name(&newer.what);
         let key = (worker.to_owned(), what.clone());
         let of = unknown.waiting.entry(key).or_insert_with(|| {
             tracing::warn!(worker, what, place, reason, "it waits for newer code");
-            Waiting { since: at.now, places: BTreeMap::new(), is_overdue: false }
+            WaitingEncounter { since: at.now, places: BTreeMap::new(), is_overdue: false }
         });
         let is_first = !of.places.contains_key(&place);
         if is_first && of.places.len() >= MAX_PLACES {
-            return Meeting { is_first: false, is_overdue: of.is_overdue };
+            return Encounter { is_first: false, is_overdue: of.is_overdue };
         }
         let (first, last) = of.places.entry(place.clone()).or_insert((at.monotonic, at.monotonic));
         *last = at.monotonic;
@@ -162,7 +162,7 @@ impl Unknowns {
             );
         }
         gauge(worker, what, waiting);
-        Meeting { is_first, is_overdue }
+        Encounter { is_first, is_overdue }
     }
 
     /// Returns the time for which a worker has known that something waits at a place.
@@ -197,7 +197,7 @@ impl Unknowns {
     pub(crate) fn forget_stale(&self, now: Duration) {
         self.lock().waiting.retain(|(worker, what), of| {
             let before = of.places.len();
-            of.places.retain(|_, (_, last)| now.saturating_sub(*last) < STALE);
+            of.places.retain(|_, (_, last)| now.saturating_sub(*last) < STALE_AFTER);
             if of.places.len() < before {
                 gauge(worker, what, of.places.len());
             }
@@ -205,9 +205,9 @@ impl Unknowns {
         });
     }
 
-    pub(crate) fn all(&self) -> Vec<Unknown> {
+    pub(crate) fn all(&self) -> Vec<UnknownMessage> {
         let unknown = self.lock();
-        let all = unknown.waiting.iter().map(|((worker, what), of)| Unknown {
+        let all = unknown.waiting.iter().map(|((worker, what), of)| UnknownMessage {
             what: what.clone(),
             worker: worker.clone(),
             waiting: of.places.len() as u64,
@@ -232,11 +232,11 @@ mod tests {
 
     #[test]
     fn names_without_end_are_shown_together() {
-        let unknowns = Unknowns::default();
+        let unknowns = UnknownMessages::default();
         let overdue_after = Duration::from_secs(600);
-        let at = Moment { now: Timestamp::EPOCH, monotonic: Duration::ZERO, overdue_after };
+        let at = SeenAt { now: Timestamp::EPOCH, monotonic: Duration::ZERO, overdue_after };
         for n in 0..1_000 {
-            let newer = Newer { what: format!("`{n}`"), reason: String::new() };
+            let newer = NewerCode { what: format!("`{n}`"), reason: String::new() };
             assert!(unknowns.meet("w", &newer, &n, at).is_first);
             assert!(!unknowns.meet("w", &newer, &n, at).is_first);
         }

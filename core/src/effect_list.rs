@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 /// ([`Reactions`](crate::Reactions)); up to two need no allocation. Written `effects![…]`.
 #[derive(Clone, PartialEq)]
 #[must_use = "effects are values: they do nothing unless they are returned"]
-pub struct List<E>(SmallVec<[E; 2]>);
+pub struct EffectList<E>(SmallVec<[E; 2]>);
 
-impl<E> List<E> {
+impl<E> EffectList<E> {
     /// Nothing.
     #[inline]
     pub const fn none() -> Self {
@@ -43,19 +43,19 @@ impl<E> List<E> {
     }
 }
 
-impl<E> Default for List<E> {
+impl<E> Default for EffectList<E> {
     fn default() -> Self {
         Self::none()
     }
 }
 
-impl<E: fmt::Debug> fmt::Debug for List<E> {
+impl<E: fmt::Debug> fmt::Debug for EffectList<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.0).finish()
     }
 }
 
-impl<E> IntoIterator for List<E> {
+impl<E> IntoIterator for EffectList<E> {
     type Item = E;
     type IntoIter = smallvec::IntoIter<[E; 2]>;
 
@@ -64,7 +64,7 @@ impl<E> IntoIterator for List<E> {
     }
 }
 
-impl<'a, E> IntoIterator for &'a List<E> {
+impl<'a, E> IntoIterator for &'a EffectList<E> {
     type Item = &'a E;
     type IntoIter = std::slice::Iter<'a, E>;
 
@@ -73,7 +73,7 @@ impl<'a, E> IntoIterator for &'a List<E> {
     }
 }
 
-impl<E> FromIterator<E> for List<E> {
+impl<E> FromIterator<E> for EffectList<E> {
     fn from_iter<I: IntoIterator<Item = E>>(items: I) -> Self {
         Self(items.into_iter().collect())
     }
@@ -87,23 +87,23 @@ impl<E> FromIterator<E> for List<E> {
             `cancel`, the delays with a command of its own; instead of a future, `call` a gateway; instead of publishing, let the relay \
             publish the event"
 )]
-pub trait Item<E> {
+pub trait IntoEffect<E> {
     /// The element.
-    fn item(self) -> E;
+    fn into_effect(self) -> E;
 }
 
 /// Appends to a list; what `effects![…]` expands to.
 #[doc(hidden)]
-pub fn put<E, X: Item<E>>(mut list: List<E>, item: X) -> List<E> {
-    list.push(item.item());
+pub fn put<E, X: IntoEffect<E>>(mut list: EffectList<E>, item: X) -> EffectList<E> {
+    list.push(item.into_effect());
     list
 }
 
 /// A list of effects: `effects![dispatch(…), after(…)]`.
 #[macro_export]
 macro_rules! effects {
-    () => { $crate::List::none() };
-    ($($item:expr),+ $(,)?) => { $crate::effects!(@put $crate::List::none(); $($item),+) };
+    () => { $crate::EffectList::none() };
+    ($($item:expr),+ $(,)?) => { $crate::effects!(@put $crate::EffectList::none(); $($item),+) };
     (@put $list:expr; $item:expr $(, $rest:expr)*) => {
         $crate::effects!(@put $crate::__private::put($list, $item); $($rest),*)
     };

@@ -1,6 +1,6 @@
 //! What an append has to know first: where the partition and its streams stand, and which marks do.
 
-use composable_rust_core::{Append, Mark, MessageId, Position, Receipt, Version};
+use composable_rust_core::{Append, InboxEntry, MessageId, Position, Receipt, Version};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
@@ -10,30 +10,30 @@ use crate::sql::{Args, CHUNK, padded, push_values, uint};
 
 /// What stands before a batch is written.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct PartitionState {
     /// The highest offset of the partition.
     pub(crate) head: u64,
     /// The last sequence number drawn for the partition's outbox.
     pub(crate) outbox_sequence: i64,
     /// In the order of the batch.
-    pub(crate) streams: Vec<StandingStream>,
+    pub(crate) streams: Vec<StreamState>,
 }
 
 /// What stands of one stream.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StandingStream {
+pub(crate) struct StreamState {
     pub(crate) version: Version,
     pub(crate) closed: bool,
     /// Those of the append's messages that have one, in the append's order.
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) marks: Vec<InboxEntry>,
     /// Which of the timers that the append fires are armed so.
     armed: Vec<i64>,
 }
 
-impl StandingStream {
+impl StreamState {
     /// Which of the timers that `append` fires are not armed so.
     pub(crate) fn void(&self, append: &Append) -> Vec<usize> {
-        let fires = (0..).zip(0..append.fires.len());
+        let fires = (0..).zip(0..append.fired_timers.len());
         fires.filter(|(n, _)| !self.armed.contains(n)).map(|(_, index)| index).collect()
     }
 }
@@ -68,11 +68,11 @@ pub(crate) async fn begin<'w>(
     writer: &'w Writer,
     partition: u16,
     batch: &[Append],
-) -> Result<(Transaction<'w>, Standing), sqlx::Error> {
+) -> Result<(Transaction<'w>, PartitionState), sqlx::Error> {
     let marks: Vec<(i64, &str, Uuid)> = (0..)
         .zip(batch)
         .flat_map(|(i, append)| {
-            append.marks.iter().map(move |mark| (i, append.stream.as_str(), mark.message_id.0))
+            append.inbox.iter().map(move |mark| (i, append.stream.as_str(), mark.message_id.0))
         })
         .collect();
     let streams: Vec<(i64, &str)> = (0..).zip(batch).map(|(i, a)| (i, a.stream.as_str())).collect();
@@ -95,10 +95,10 @@ pub(crate) async fn begin<'w>(
         })
         .await?;
 
-    let mut standing = Standing {
+    let mut standing = PartitionState {
         head: 0,
         outbox_sequence: 0,
-        streams: vec![StandingStream::default(); batch.len()],
+        streams: vec![StreamState::default(); batch.len()],
     };
     standing.read(partition, &rows)?;
     for chunk in stream_chunks {
@@ -155,7 +155,7 @@ fn bind_marks<'q>(args: &mut Args<'q>, partition: u16, marks: &[(i64, &'q str, U
     args.add(i64::from(partition));
 }
 
-impl Standing {
+impl PartitionState {
     fn read(&mut self, partition: u16, rows: &[SqliteRow]) -> Result<(), sqlx::Error> {
         for row in rows {
             let number: i64 = row.try_get_unchecked(1)?;
@@ -187,7 +187,7 @@ impl Standing {
     ) -> Result<(), sqlx::Error> {
         let fires = (0_i64..).zip(batch).flat_map(|(i, append)| {
             let stream = append.stream.as_str();
-            (0_i64..).zip(&append.fires).map(move |(n, firing)| (i, n, stream, firing))
+            (0_i64..).zip(&append.fired_timers).map(move |(n, firing)| (i, n, stream, firing))
         });
         for chunk in fires.collect::<Vec<_>>().chunks(CHUNK) {
             let (mut sql, mut args) = (ARMED.0.to_owned(), Args::default());
@@ -211,7 +211,7 @@ impl Standing {
     fn sort_marks(&mut self, batch: &[Append]) {
         for (stream, append) in self.streams.iter_mut().zip(batch) {
             stream.marks.sort_by_key(|standing| {
-                append.marks.iter().position(|mark| mark.message_id == standing.message_id)
+                append.inbox.iter().position(|mark| mark.message_id == standing.message_id)
             });
         }
     }
@@ -219,16 +219,20 @@ impl Standing {
 
 /// A mark from the columns message id, digest, version, offset, answer, of which `first` is the
 /// first.
-pub(crate) fn mark(partition: u16, row: &SqliteRow, first: usize) -> Result<Mark, sqlx::Error> {
+pub(crate) fn mark(
+    partition: u16,
+    row: &SqliteRow,
+    first: usize,
+) -> Result<InboxEntry, sqlx::Error> {
     let digest: Uuid = row.try_get_unchecked(first + 1)?;
     let offset: Option<i64> = row.try_get_unchecked(first + 3)?;
-    Ok(Mark {
+    Ok(InboxEntry {
         message_id: MessageId(row.try_get_unchecked(first)?),
         digest: digest.as_u128(),
         receipt: Receipt {
             version: Version::new(uint(row.try_get_unchecked(first + 2)?)),
             position: offset.map(|offset| Position::new(partition, uint(offset))),
         },
-        answer: row.try_get_unchecked(first + 4)?,
+        outcome: row.try_get_unchecked(first + 4)?,
     })
 }

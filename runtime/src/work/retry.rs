@@ -7,27 +7,27 @@ use std::time::Duration;
 /// Only failures of the handler itself count. An unreachable store or broker, an open breaker, a
 /// conflict, a lost lease or an unknown type are waited for instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempts {
+pub struct RetryPolicy {
     /// How many attempts there are, the first included. Default 5.
-    pub most: u32,
+    pub max_attempts: u32,
     /// The wait after the first. Default 2 seconds, so that five attempts take half a minute.
-    pub first_wait: Duration,
+    pub initial_backoff: Duration,
 }
 
-impl Default for Attempts {
+impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { most: 5, first_wait: Duration::from_secs(2) }
+        Self { max_attempts: 5, initial_backoff: Duration::from_secs(2) }
     }
 }
 
-impl Attempts {
+impl RetryPolicy {
     /// How long to wait after so many failures; `None` when there were enough.
     pub(crate) fn wait_after(&self, failures: u32) -> Option<Duration> {
-        if failures >= self.most {
+        if failures >= self.max_attempts {
             return None;
         }
         let doubled = 2_u32.saturating_pow(failures.saturating_sub(1).min(20));
-        Some(self.first_wait.saturating_mul(doubled))
+        Some(self.initial_backoff.saturating_mul(doubled))
     }
 }
 
@@ -44,10 +44,10 @@ mod tests {
 
     #[test]
     fn waits_double_until_there_were_enough() {
-        let attempts = Attempts::default();
+        let attempts = RetryPolicy::default();
         let waits: Vec<_> = (1..=5).map(|n| attempts.wait_after(n).map(|w| w.as_secs())).collect();
         assert_eq!(waits, [Some(2), Some(4), Some(8), Some(16), None]);
-        assert_eq!(Attempts { most: 0, ..attempts }.wait_after(1), None);
+        assert_eq!(RetryPolicy { max_attempts: 0, ..attempts }.wait_after(1), None);
         assert_eq!(wait_for_others(0), Duration::from_millis(50));
         assert_eq!(wait_for_others(u32::MAX), Duration::from_secs(5));
     }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use composable_rust_core::StoreError;
 
-use super::context::Work;
+use super::context::WorkerContext;
 use super::leases::worker_of;
 use crate::queues::Queues;
 
 /// How often the queues are looked at.
-const LOOK: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What waits in a queue without a worker, over all partitions.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Unworked {
+struct UnservedQueue {
     rows: u64,
     dead_letters: u64,
     oldest: Duration,
@@ -24,10 +24,10 @@ struct Unworked {
 /// Warns about queues that no running process works, each once for as long as it is so. A queue has
 /// to be found twice: processes that start, or whose log is paused no more, announce what they work
 /// before their leases' time is over.
-pub(super) async fn watch(work: Arc<Work>) {
-    let mut known: BTreeMap<String, Unworked> = BTreeMap::new();
+pub(super) async fn watch(work: Arc<WorkerContext>) {
+    let mut known: BTreeMap<String, UnservedQueue> = BTreeMap::new();
     let mut suspected = BTreeSet::new();
-    let lease = work.shared.settings.lease;
+    let lease = work.shared.settings.lease_ttl;
     let mut pause = lease;
     while work.pause(pause).await {
         work.shared.unknowns.forget_stale(work.now());
@@ -36,17 +36,17 @@ pub(super) async fn watch(work: Arc<Work>) {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(%error, "failed to look at the queues; looking again later");
-                pause = LOOK;
+                pause = CHECK_INTERVAL;
                 continue;
             }
         };
         let before = std::mem::replace(&mut suspected, found.keys().cloned().collect());
         found.retain(|queue, _| before.contains(queue));
-        pause = if suspected.is_subset(&before) { LOOK } else { lease };
+        pause = if suspected.is_subset(&before) { CHECK_INTERVAL } else { lease };
         for queue in known.keys().filter(|queue| !found.contains_key(*queue)) {
             gauge(queue, 0);
         }
-        for (queue, Unworked { rows, dead_letters, oldest }) in &found {
+        for (queue, UnservedQueue { rows, dead_letters, oldest }) in &found {
             gauge(queue, rows + dead_letters);
             if !known.contains_key(queue) {
                 tracing::warn!(
@@ -67,7 +67,7 @@ pub(super) async fn watch(work: Arc<Work>) {
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Has stuck instances tried again when events were overridden, by whichever process.
-pub(super) async fn retry_overridden(work: Arc<Work>) {
+pub(super) async fn retry_overridden(work: Arc<WorkerContext>) {
     let mut overrides = work.leases.overrides();
     // The first look may have been before this subscribed.
     let mut known = *overrides.borrow_and_update();
@@ -94,8 +94,8 @@ fn gauge(queue: &str, waiting: u64) {
 }
 
 /// While the log is paused, nothing is meant to be worked.
-async fn unworked(work: &Work) -> Result<BTreeMap<String, Unworked>, StoreError> {
-    let mut found: BTreeMap<String, Unworked> = BTreeMap::new();
+async fn unworked(work: &WorkerContext) -> Result<BTreeMap<String, UnservedQueue>, StoreError> {
+    let mut found: BTreeMap<String, UnservedQueue> = BTreeMap::new();
     let (queues, is_paused) = Queues::new(&work.shared).look().await?;
     if is_paused {
         return Ok(found);

@@ -5,17 +5,17 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 /// A connection is not used for longer, so that a change of address reaches all of them.
-pub(crate) const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+pub(crate) const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// The server is asked about a connection before it is used, if it was not for so long.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the server may take for the answer to that.
-pub(crate) const PROBE_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take before another session asks what became of it, and then again.
 pub(crate) const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to read rows that nobody wants, to keep their connection.
-pub(crate) const REST_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the answer about leases may take: they lapse soon.
-pub(crate) const LEASE_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much longer than the server's own limit to wait for its answer.
 const GRACE: Duration = Duration::from_secs(5);
 

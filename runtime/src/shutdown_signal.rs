@@ -8,13 +8,13 @@
 /// ```no_run
 /// use std::time::Duration;
 ///
-/// use composable_rust_runtime::{App, asked_to_stop};
+/// use composable_rust_runtime::{App, shutdown_signal};
 ///
 /// # async fn run(app: App) {
-/// app.run_until(asked_to_stop(), Duration::from_secs(20)).await;
+/// app.run_until(shutdown_signal(), Duration::from_secs(20)).await;
 /// # }
 /// ```
-pub async fn asked_to_stop() {
+pub async fn shutdown_signal() {
     tokio::select! {
         biased;
         () = interrupted() => {}

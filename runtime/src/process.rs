@@ -5,19 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Append, EventStore as _, Mark, Position, Receipt, StoreError, Verdict, Version,
+    Aggregate, Append, AppendOutcome, EventStore as _, InboxEntry, Position, Receipt, StoreError,
+    Version,
 };
 
 use crate::aggregate::AggregateRuntime;
-use crate::answer::{is_same, stored_answer};
 use crate::backoff::Backoff;
+use crate::decide::{CommandOutcome, DecideContext, Plan, plan};
 use crate::error::{LoadError, SendError};
-use crate::instance::{Answer, Instance, Letter};
-use crate::load::{Folded, load, page};
-use crate::plan::{Plan, Rules, Ruling, plan};
+use crate::inbox::{is_same, stored_answer};
+use crate::load::{LoadedState, load, page};
+use crate::mailbox::{Instance, MailboxEntry, SendResult};
 
 /// What became of one try at a drain.
-enum Tried {
+enum AttemptOutcome {
     /// Everybody is answered.
     Done,
     /// Nothing was written: read the tail, decide again.
@@ -34,7 +35,11 @@ enum Tried {
 
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Puts a letter into the mailbox and makes sure that somebody drains it.
-    pub(crate) fn deliver(self: &Arc<Self>, instance: &Arc<Instance<A>>, mut letter: Letter<A>) {
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<A>>,
+        mut letter: MailboxEntry<A>,
+    ) {
         let mut mailbox = instance.lock();
         letter.arrival = mailbox.clock;
         mailbox.clock += 1;
@@ -51,8 +56,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
     async fn drain(&self, instance: &Arc<Instance<A>>) {
         // A panic outside what is guarded, or the end of the tokio runtime, must not leave the
         // mailbox without a drain.
-        struct Leave<'a, A: Aggregate>(&'a Instance<A>, bool);
-        impl<A: Aggregate> Drop for Leave<'_, A> {
+        struct DrainGuard<'a, A: Aggregate>(&'a Instance<A>, bool);
+        impl<A: Aggregate> Drop for DrainGuard<'_, A> {
             fn drop(&mut self) {
                 if !self.1 {
                     let mut mailbox = self.0.lock();
@@ -62,7 +67,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 }
             }
         }
-        let mut leave = Leave(instance, false);
+        let mut leave = DrainGuard(instance, false);
         loop {
             let letters: Vec<_> = {
                 let mut mailbox = instance.lock();
@@ -71,7 +76,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                     leave.1 = true;
                     return;
                 }
-                let count = mailbox.waiting.len().min(self.shared.settings.drain);
+                let count = mailbox.waiting.len().min(self.shared.settings.max_commands_per_append);
                 mailbox.waiting.drain(..count).collect()
             };
             self.settle(instance, letters).await;
@@ -79,7 +84,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 
     /// Decides and appends until every letter is answered or its caller has given up.
-    async fn settle(&self, instance: &Arc<Instance<A>>, mut letters: Vec<Letter<A>>) {
+    async fn settle(&self, instance: &Arc<Instance<A>>, mut letters: Vec<MailboxEntry<A>>) {
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
         loop {
             letters.retain(|letter| !letter.reply.is_closed());
@@ -109,20 +114,20 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             }
             match self.attempt(instance, (base, fresh), &mut letters).await {
-                Tried::Done => return,
-                Tried::Again => {}
-                Tried::Abandoned => instance.forget(),
-                Tried::Guilty(_) if letters.len() > 1 => {
+                AttemptOutcome::Done => return,
+                AttemptOutcome::Again => {}
+                AttemptOutcome::Abandoned => instance.forget(),
+                AttemptOutcome::Guilty(_) if letters.len() > 1 => {
                     for letter in letters {
                         Box::pin(self.settle(instance, vec![letter])).await;
                     }
                     return;
                 }
-                Tried::Guilty(reason) => {
+                AttemptOutcome::Guilty(reason) => {
                     return answer_all(letters, &SendError::Unstorable(reason));
                 }
-                Tried::Lost => return answer_all(letters, &SendError::OutcomeUnknown),
-                Tried::Behind => {
+                AttemptOutcome::Lost => return answer_all(letters, &SendError::OutcomeUnknown),
+                AttemptOutcome::Behind => {
                     backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
                     let caught_up = tokio::select! {
                         biased;
@@ -142,16 +147,16 @@ impl<A: Aggregate> AggregateRuntime<A> {
     async fn attempt(
         &self,
         instance: &Arc<Instance<A>>,
-        (base, fresh): (Folded<A>, u64),
-        letters: &mut Vec<Letter<A>>,
-    ) -> Tried {
-        let rules = Rules {
+        (base, fresh): (LoadedState<A>, u64),
+        letters: &mut Vec<MailboxEntry<A>>,
+    ) -> AttemptOutcome {
+        let rules = DecideContext {
             log: self.shared.log.id,
             id: &instance.id,
             stream: &instance.stream,
             env: &self.env,
             storage: self.shared.storage(),
-            max_bytes: self.shared.settings.batch_bytes,
+            max_bytes: self.shared.settings.max_bytes_per_batch,
             remote: &self.shared.remote,
             known: &self.shared.known,
             published: &self.shared.published,
@@ -162,55 +167,59 @@ impl<A: Aggregate> AggregateRuntime<A> {
         };
         instance.put_back(letters.split_off(plan.rulings.len()));
         // What fails now may have been recorded when it was sent first.
-        let asked: Vec<_> = plan.rulings.iter().map(Ruling::is_failure).collect();
+        let asked: Vec<_> = plan.rulings.iter().map(CommandOutcome::is_failure).collect();
         if asked.contains(&true) {
             let before = letters.len();
             let known = self.answer_known(instance, letters, |index| asked[index]).await;
             if !known || letters.len() < before {
-                return if letters.is_empty() { Tried::Done } else { Tried::Behind };
+                return if letters.is_empty() {
+                    AttemptOutcome::Done
+                } else {
+                    AttemptOutcome::Behind
+                };
             }
         }
         // Nothing to store, and the state it was decided on was read after every letter arrived: it
         // is the truth.
         if plan.stores_nothing() && letters.iter().all(|letter| letter.arrival < fresh) {
             answer(letters, &plan.rulings, base.version, None, |_, _| true);
-            return Tried::Done;
+            return AttemptOutcome::Done;
         }
         let now = instance.lock().clock;
         let Plan { append, after, rulings } = plan;
-        let fired = append.fires.clone();
-        let marked: Vec<_> = append.marks.iter().map(|mark| mark.message_id).collect();
+        let fired = append.fired_timers.clone();
+        let marked: Vec<_> = append.inbox.iter().map(|mark| mark.message_id).collect();
         let finished = after.state.is_finished() && !append.events.is_empty();
         let verdict = match self.appended(append, letters).await {
-            None => return Tried::Abandoned,
+            None => return AttemptOutcome::Abandoned,
             Some(Ok(verdict)) => verdict,
-            Some(Err(StoreError::Invalid(reason))) => return Tried::Guilty(reason),
-            Some(Err(_)) => return Tried::Lost,
+            Some(Err(StoreError::Invalid(reason))) => return AttemptOutcome::Guilty(reason),
+            Some(Err(_)) => return AttemptOutcome::Lost,
         };
         match verdict {
-            Verdict::Committed { version, position, actual } if actual > version => {
+            AppendOutcome::Committed { version, position, actual } if actual > version => {
                 // An earlier call committed it, maybe before these letters arrived, and the stream has
                 // moved on: answer those alone whose outcome is stored, and believe no state.
                 tracing::debug!(stream = ?instance.stream, %version, %actual, "the append was committed before, and the stream has moved on; deciding again what is not stored");
                 answer(letters, &rulings, base.version, position, |letter, ruling| {
                     ruling.has_events() || marked.contains(&letter.question.incoming.message_id)
                 });
-                if letters.is_empty() { Tried::Done } else { Tried::Behind }
+                if letters.is_empty() { AttemptOutcome::Done } else { AttemptOutcome::Behind }
             }
-            Verdict::Committed { position, .. } => {
+            AppendOutcome::Committed { position, .. } => {
                 instance.commit(after, now);
                 self.save_snapshot(instance);
                 if finished {
                     self.instances.retire(&instance.id);
                 }
                 answer(letters, &rulings, base.version, position, |_, _| true);
-                Tried::Done
+                AttemptOutcome::Done
             }
-            Verdict::Duplicate(marks) => {
+            AppendOutcome::Duplicate(marks) => {
                 self.answer_marked(instance, letters, &marks);
-                if letters.is_empty() { Tried::Done } else { Tried::Behind }
+                if letters.is_empty() { AttemptOutcome::Done } else { AttemptOutcome::Behind }
             }
-            Verdict::Conflict { actual } => {
+            AppendOutcome::Conflict { actual } => {
                 tracing::debug!(stream = ?instance.stream, at = %base.version, %actual, "conflict");
                 if actual < base.version {
                     tracing::error!(
@@ -220,10 +229,10 @@ impl<A: Aggregate> AggregateRuntime<A> {
                     self.delete_snapshots(instance, actual).await;
                     instance.forget();
                 }
-                Tried::Behind
+                AttemptOutcome::Behind
             }
-            Verdict::Closed => Tried::Behind,
-            Verdict::Void(indexes) => {
+            AppendOutcome::Closed => AttemptOutcome::Behind,
+            AppendOutcome::StaleTimers(indexes) => {
                 let void: Vec<_> = indexes.iter().filter_map(|at| fired.get(*at)).collect();
                 for letter in std::mem::take(letters) {
                     match &letter.question.fires {
@@ -233,7 +242,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                         _ => letters.push(letter),
                     }
                 }
-                if letters.is_empty() { Tried::Done } else { Tried::Again }
+                if letters.is_empty() { AttemptOutcome::Done } else { AttemptOutcome::Again }
             }
         }
     }
@@ -242,8 +251,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
     async fn appended(
         &self,
         append: Append,
-        letters: &mut [Letter<A>],
-    ) -> Option<Result<Verdict, StoreError>> {
+        letters: &mut [MailboxEntry<A>],
+    ) -> Option<Result<AppendOutcome, StoreError>> {
         tokio::select! {
             biased;
             verdict = self.shared.writer.append(append) => Some(verdict),
@@ -251,7 +260,12 @@ impl<A: Aggregate> AggregateRuntime<A> {
         }
     }
 
-    fn answer_marked(&self, instance: &Instance<A>, letters: &mut Vec<Letter<A>>, marks: &[Mark]) {
+    fn answer_marked(
+        &self,
+        instance: &Instance<A>,
+        letters: &mut Vec<MailboxEntry<A>>,
+        marks: &[InboxEntry],
+    ) {
         let mut left = Vec::with_capacity(letters.len());
         for letter in letters.drain(..) {
             let id = letter.question.incoming.message_id;
@@ -279,7 +293,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     async fn answer_known(
         &self,
         instance: &Instance<A>,
-        letters: &mut Vec<Letter<A>>,
+        letters: &mut Vec<MailboxEntry<A>>,
         asked: impl Fn(usize) -> bool,
     ) -> bool {
         let mut marks = Vec::new();
@@ -288,7 +302,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             }
             let id = letter.question.incoming.message_id;
-            match self.shared.store.load_mark(&instance.stream, id).await {
+            match self.shared.store.load_inbox_entry(&instance.stream, id).await {
                 Ok(mark) => marks.extend(mark),
                 Err(_) => return false,
             }
@@ -302,7 +316,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     pub(crate) async fn committed(
         &self,
         instance: &Instance<A>,
-    ) -> Result<(Folded<A>, u64), LoadError> {
+    ) -> Result<(LoadedState<A>, u64), LoadError> {
         loop {
             if let Some(committed) = instance.committed() {
                 return Ok(committed);
@@ -327,7 +341,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 Ok(_) => shared.stuck.recovered(stream),
             }
             let loaded = loaded?;
-            instance.install(Folded { generation, ..loaded }, fresh);
+            instance.install(LoadedState { generation, ..loaded }, fresh);
             self.instances.weigh(instance);
         }
     }
@@ -365,7 +379,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
 }
 
 /// Completes when nobody waits for any of the letters.
-async fn callers_left<A: Aggregate>(letters: &mut [Letter<A>]) {
+async fn callers_left<A: Aggregate>(letters: &mut [MailboxEntry<A>]) {
     for letter in letters {
         letter.reply.closed().await;
     }
@@ -374,35 +388,35 @@ async fn callers_left<A: Aggregate>(letters: &mut [Letter<A>]) {
 /// Tells those letters that are `asked` for what the rulings say, the append having been committed on
 /// `before`; the others are left.
 fn answer<A: Aggregate>(
-    letters: &mut Vec<Letter<A>>,
-    rulings: &[Ruling<A>],
+    letters: &mut Vec<MailboxEntry<A>>,
+    rulings: &[CommandOutcome<A>],
     before: Version,
     last: Option<Position>,
-    asked: impl Fn(&Letter<A>, &Ruling<A>) -> bool,
+    asked: impl Fn(&MailboxEntry<A>, &CommandOutcome<A>) -> bool,
 ) {
     let total = rulings
         .iter()
         .map(|ruling| match ruling {
-            Ruling::Accepted { first, count } => first + count,
+            CommandOutcome::Accepted { first, count } => first + count,
             _ => 0,
         })
         .max()
         .unwrap_or(0);
-    let told = |ruling: &Ruling<A>| -> Answer<A> {
+    let told = |ruling: &CommandOutcome<A>| -> SendResult<A> {
         let mut ruling = ruling;
-        while let Ruling::Same(index) = ruling {
+        while let CommandOutcome::Same(index) = ruling {
             ruling = &rulings[*index];
         }
         match ruling {
-            Ruling::Accepted { first, count } => Ok(Receipt {
+            CommandOutcome::Accepted { first, count } => Ok(Receipt {
                 version: before.plus(u64::from(first + count)),
                 position: last.filter(|_| *count > 0).map(|last| {
                     Position::new(last.partition, last.offset - u64::from(total - first - count))
                 }),
             }),
-            Ruling::Refused(error) => Err(error.clone()),
-            Ruling::Void => Err(SendError::Void),
-            Ruling::Same(_) => unreachable!("followed to its first"),
+            CommandOutcome::Refused(error) => Err(error.clone()),
+            CommandOutcome::Void => Err(SendError::Void),
+            CommandOutcome::Same(_) => unreachable!("followed to its first"),
         }
     };
     for (letter, ruling) in std::mem::take(letters).into_iter().zip(rulings) {
@@ -414,7 +428,7 @@ fn answer<A: Aggregate>(
     }
 }
 
-fn answer_all<A: Aggregate>(letters: Vec<Letter<A>>, error: &SendError<A::Rejection>) {
+fn answer_all<A: Aggregate>(letters: Vec<MailboxEntry<A>>, error: &SendError<A::Rejection>) {
     for letter in letters {
         let _ = letter.reply.send(Err(error.clone()));
     }

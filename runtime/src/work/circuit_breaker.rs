@@ -3,82 +3,82 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// When a gateway is left alone: once `errors_in_percent` of its last `calls` calls have failed, for
-/// `open_for`; then a single call probes it. What waits meanwhile spends no attempts.
+/// When a gateway is left alone: once `failure_rate_percent` of its last `calls` calls have failed, for
+/// `open_duration`; then a single call probes it. What waits meanwhile spends no attempts.
 ///
 /// (Nygard, "Release It!", 2007, chapter 5.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerSettings {
+pub struct CircuitBreakerSettings {
     /// How many calls are looked at; 0: it never opens. Default 10.
-    pub calls: usize,
+    pub window: usize,
     /// From which share of failures on it opens. Default 50.
-    pub errors_in_percent: usize,
+    pub failure_rate_percent: usize,
     /// The age from which on a call does not count any more. Default: 10 minutes.
-    pub max_age: Duration,
+    pub max_call_age: Duration,
     /// How long it stays open. Default 30 seconds.
-    pub open_for: Duration,
+    pub open_duration: Duration,
 }
 
-impl Default for BreakerSettings {
+impl Default for CircuitBreakerSettings {
     fn default() -> Self {
         Self {
-            calls: 10,
-            errors_in_percent: 50,
-            max_age: Duration::from_secs(600),
-            open_for: Duration::from_secs(30),
+            window: 10,
+            failure_rate_percent: 50,
+            max_call_age: Duration::from_secs(600),
+            open_duration: Duration::from_secs(30),
         }
     }
 }
 
 /// A call that a breaker has admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Admitted(u64);
+pub(crate) struct CallPermit(u64);
 
 /// Moments are monotonic, as `Clock::monotonic` gives them.
 #[derive(Debug)]
-pub(crate) struct Breaker {
-    settings: BreakerSettings,
+pub(crate) struct CircuitBreaker {
+    settings: CircuitBreakerSettings,
     /// When the last calls ended, and `true` for those that failed.
     calls: VecDeque<(Duration, bool)>,
     open_until: Option<Duration>,
-    probe: Option<Admitted>,
-    next: Admitted,
+    probe: Option<CallPermit>,
+    next: CallPermit,
     /// The first call after the breaker opened or closed: earlier ones say nothing about it.
-    first: Admitted,
+    first: CallPermit,
 }
 
 /// Why a breaker admits no call now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum NotPermitted {
     /// It is open until then.
     Until(Duration),
     /// A probe is under way; its end decides.
     Probing,
 }
 
-impl Breaker {
-    pub(crate) fn new(settings: BreakerSettings) -> Self {
+impl CircuitBreaker {
+    pub(crate) fn new(settings: CircuitBreakerSettings) -> Self {
         Self {
             settings,
             calls: VecDeque::new(),
             open_until: None,
             probe: None,
-            next: Admitted(0),
-            first: Admitted(0),
+            next: CallPermit(0),
+            first: CallPermit(0),
         }
     }
 
     /// Tells whether a call may begin now.
-    pub(crate) fn check(&self, now: Duration) -> Result<(), Refused> {
+    pub(crate) fn check(&self, now: Duration) -> Result<(), NotPermitted> {
         match self.open_until {
-            Some(until) if now < until => Err(Refused::Until(until)),
-            Some(_) if self.probe.is_some() => Err(Refused::Probing),
+            Some(until) if now < until => Err(NotPermitted::Until(until)),
+            Some(_) if self.probe.is_some() => Err(NotPermitted::Probing),
             Some(_) | None => Ok(()),
         }
     }
 
     /// Begins a call, if one may begin now.
-    pub(crate) fn admit(&mut self, now: Duration) -> Result<Admitted, Refused> {
+    pub(crate) fn admit(&mut self, now: Duration) -> Result<CallPermit, NotPermitted> {
         self.check(now)?;
         let admitted = self.draw();
         if self.open_until.is_some() {
@@ -87,46 +87,46 @@ impl Breaker {
         Ok(admitted)
     }
 
-    fn draw(&mut self) -> Admitted {
-        let Admitted(number) = self.next;
-        std::mem::replace(&mut self.next, Admitted(number + 1))
+    fn draw(&mut self) -> CallPermit {
+        let CallPermit(number) = self.next;
+        std::mem::replace(&mut self.next, CallPermit(number + 1))
     }
 
     /// A call has ended. Gives true when the breaker opens by it.
-    pub(crate) fn record(&mut self, call: Admitted, failed: bool, now: Duration) -> bool {
+    pub(crate) fn record(&mut self, call: CallPermit, failed: bool, now: Duration) -> bool {
         if self.probe == Some(call) {
             self.probe = None;
-            self.open_until = failed.then(|| now + self.settings.open_for);
+            self.open_until = failed.then(|| now + self.settings.open_duration);
             self.calls.clear();
             self.first = self.next;
             return false;
         }
-        if self.open_until.is_some() || call < self.first || self.settings.calls == 0 {
+        if self.open_until.is_some() || call < self.first || self.settings.window == 0 {
             return false;
         }
         self.calls.push_back((now, failed));
-        if self.calls.len() > self.settings.calls {
+        if self.calls.len() > self.settings.window {
             self.calls.pop_front();
         }
         while self.calls.front().is_some_and(|(at, _)| self.is_old(*at, now)) {
             self.calls.pop_front();
         }
         let errors = self.calls.iter().filter(|(_, failed)| *failed).count();
-        let opens = self.calls.len() == self.settings.calls
-            && errors * 100 >= self.settings.errors_in_percent * self.settings.calls;
+        let opens = self.calls.len() == self.settings.window
+            && errors * 100 >= self.settings.failure_rate_percent * self.settings.window;
         if opens {
-            self.open_until = Some(now + self.settings.open_for);
+            self.open_until = Some(now + self.settings.open_duration);
             self.first = self.next;
         }
         opens
     }
 
     fn is_old(&self, at: Duration, now: Duration) -> bool {
-        now.saturating_sub(at) >= self.settings.max_age
+        now.saturating_sub(at) >= self.settings.max_call_age
     }
 
     /// A call that was admitted did not happen.
-    pub(crate) fn withdraw(&mut self, call: Admitted) {
+    pub(crate) fn withdraw(&mut self, call: CallPermit) {
         if self.probe == Some(call) {
             self.probe = None;
         }
@@ -140,23 +140,23 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Admits a call and ends it.
-    fn call(breaker: &mut Breaker, failed: bool, now: Duration) -> bool {
+    fn call(breaker: &mut CircuitBreaker, failed: bool, now: Duration) -> bool {
         let call = breaker.admit(now).unwrap();
         breaker.record(call, failed, now)
     }
 
     #[test]
     fn it_opens_at_half_of_ten_and_closes_after_a_probe() {
-        let mut breaker = Breaker::new(BreakerSettings::default());
+        let mut breaker = CircuitBreaker::new(CircuitBreakerSettings::default());
         for n in 0..9 {
             assert!(!call(&mut breaker, n % 2 == 0, SECOND));
         }
         assert!(call(&mut breaker, true, SECOND), "six of ten");
-        assert_eq!(breaker.admit(SECOND * 2), Err(Refused::Until(SECOND * 31)));
+        assert_eq!(breaker.admit(SECOND * 2), Err(NotPermitted::Until(SECOND * 31)));
         let probe = breaker.admit(SECOND * 31).unwrap();
-        assert_eq!(breaker.admit(SECOND * 31), Err(Refused::Probing), "only one");
+        assert_eq!(breaker.admit(SECOND * 31), Err(NotPermitted::Probing), "only one");
         breaker.record(probe, true, SECOND * 32);
-        assert_eq!(breaker.admit(SECOND * 33), Err(Refused::Until(SECOND * 62)));
+        assert_eq!(breaker.admit(SECOND * 33), Err(NotPermitted::Until(SECOND * 62)));
         let probe = breaker.admit(SECOND * 62).unwrap();
         breaker.record(probe, false, SECOND * 63);
         assert!(breaker.admit(SECOND * 63).is_ok());
@@ -165,15 +165,16 @@ mod tests {
 
     #[test]
     fn a_call_from_before_it_opened_is_not_the_probe() {
-        let settings = BreakerSettings { calls: 1, open_for: SECOND, ..Default::default() };
-        let mut breaker = Breaker::new(settings);
+        let settings =
+            CircuitBreakerSettings { window: 1, open_duration: SECOND, ..Default::default() };
+        let mut breaker = CircuitBreaker::new(settings);
         let slow = breaker.admit(SECOND).unwrap();
         let withdrawn = breaker.admit(SECOND).unwrap();
         assert!(call(&mut breaker, true, SECOND));
         let probe = breaker.admit(SECOND * 2).unwrap();
         breaker.record(slow, false, SECOND * 3);
         breaker.withdraw(withdrawn);
-        assert_eq!(breaker.admit(SECOND * 3), Err(Refused::Probing));
+        assert_eq!(breaker.admit(SECOND * 3), Err(NotPermitted::Probing));
         breaker.record(probe, false, SECOND * 3);
         assert!(!breaker.record(slow, true, SECOND * 4), "it says nothing about now");
         assert!(breaker.admit(SECOND * 4).is_ok());
@@ -181,9 +182,9 @@ mod tests {
 
     #[test]
     fn old_failures_do_not_count() {
-        let settings = BreakerSettings { calls: 4, ..Default::default() };
+        let settings = CircuitBreakerSettings { window: 4, ..Default::default() };
         let day = SECOND * 24 * 3_600;
-        let mut breaker = Breaker::new(settings);
+        let mut breaker = CircuitBreaker::new(settings);
         for n in 0..8 {
             assert!(!call(&mut breaker, n % 2 == 0, day * n), "day {n}");
         }

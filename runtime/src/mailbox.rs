@@ -3,21 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{
-    Aggregate, Codecs, Id, Receipt, RecordedEvent, StoredContent, StreamId,
-};
+use composable_rust_core::{Aggregate, Codecs, Id, Receipt, StoredContent, StoredEvent, StreamId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::decide::PendingCommand;
 use crate::error::{LoadError, SendError};
-use crate::load::Folded;
-use crate::plan::Question;
+use crate::load::LoadedState;
 
-pub(crate) type Answer<A> = Result<Receipt, SendError<<A as Aggregate>::Rejection>>;
+pub(crate) type SendResult<A> = Result<Receipt, SendError<<A as Aggregate>::Rejection>>;
 
 /// A message in the mailbox.
-pub(crate) struct Letter<A: Aggregate> {
-    pub(crate) question: Question<A::Command>,
-    pub(crate) reply: oneshot::Sender<Answer<A>>,
+pub(crate) struct MailboxEntry<A: Aggregate> {
+    pub(crate) question: PendingCommand<A::Command>,
+    pub(crate) reply: oneshot::Sender<SendResult<A>>,
     /// How many letters and loads came before, see [`Mailbox::fresh`].
     pub(crate) arrival: u64,
     /// Its room in the mailbox.
@@ -36,8 +34,8 @@ pub(crate) struct Instance<A: Aggregate> {
 /// What of an instance changes.
 pub(crate) struct Mailbox<A: Aggregate> {
     /// The last committed state; `None` until it is loaded.
-    pub(crate) committed: Option<Folded<A>>,
-    pub(crate) waiting: VecDeque<Letter<A>>,
+    pub(crate) committed: Option<LoadedState<A>>,
+    pub(crate) waiting: VecDeque<MailboxEntry<A>>,
     /// Whether a task is draining it.
     pub(crate) draining: bool,
     /// Whether a task is saving a snapshot.
@@ -93,13 +91,13 @@ impl<A: Aggregate> Instance<A> {
     }
 
     /// The last committed state, if it is in memory, and how fresh it is: see [`Mailbox::fresh`].
-    pub(crate) fn committed(&self) -> Option<(Folded<A>, u64)> {
+    pub(crate) fn committed(&self) -> Option<(LoadedState<A>, u64)> {
         let mailbox = self.lock();
         mailbox.committed.clone().map(|committed| (committed, mailbox.fresh))
     }
 
     /// Takes in a state that was loaded; one that is older than what is there is ignored.
-    pub(crate) fn install(&self, loaded: Folded<A>, fresh: u64) {
+    pub(crate) fn install(&self, loaded: LoadedState<A>, fresh: u64) {
         let mut mailbox = self.lock();
         if mailbox.generation != loaded.generation {
             return;
@@ -121,7 +119,7 @@ impl<A: Aggregate> Instance<A> {
     pub(crate) fn catch_up(
         &self,
         codecs: &Codecs,
-        events: &[RecordedEvent],
+        events: &[StoredEvent],
         fresh: u64,
         generation: u64,
     ) -> Result<bool, LoadError> {
@@ -155,7 +153,7 @@ impl<A: Aggregate> Instance<A> {
 
     /// Takes in the state that a drain has committed, unless a newer one was read meanwhile. A read may
     /// also have stopped between two of the drain's events.
-    pub(crate) fn commit(&self, after: Folded<A>, fresh: u64) {
+    pub(crate) fn commit(&self, after: LoadedState<A>, fresh: u64) {
         let mut mailbox = self.lock();
         if mailbox.generation == after.generation {
             if mailbox.committed.as_ref().is_none_or(|own| own.version < after.version) {
@@ -168,7 +166,7 @@ impl<A: Aggregate> Instance<A> {
     }
 
     /// Puts letters that a drain has no room for back to where it took them from.
-    pub(crate) fn put_back(&self, letters: Vec<Letter<A>>) {
+    pub(crate) fn put_back(&self, letters: Vec<MailboxEntry<A>>) {
         let mut mailbox = self.lock();
         for letter in letters.into_iter().rev() {
             mailbox.waiting.push_front(letter);

@@ -10,15 +10,15 @@ use crate::{
 /// A command is decided; its events are applied to the state and returned as [`Effect::Record`], a
 /// rejection as [`Effect::Reject`], what follows durably as effects. Nothing is stored: that is what
 /// an app's `Handle` does. Version and clock stand still, so ids that the aggregate makes are the
-/// same for every command; give each command its own [`Incoming`] with [`EventSourced::incoming`]
+/// same for every command; give each command its own [`Incoming`] with [`AggregateReducer::incoming`]
 /// where that matters.
 #[derive(Debug, Clone)]
-pub struct EventSourced<A> {
+pub struct AggregateReducer<A> {
     id: Id<A>,
     incoming: Incoming,
 }
 
-impl<A: Aggregate> EventSourced<A> {
+impl<A: Aggregate> AggregateReducer<A> {
     /// The instance `id` of `A`.
     pub fn new(id: Id<A>) -> Self {
         let nil = uuid::Uuid::nil();
@@ -43,7 +43,7 @@ impl<A: Aggregate> EventSourced<A> {
     }
 }
 
-impl<A: Aggregate> Reducer for EventSourced<A> {
+impl<A: Aggregate> Reducer for AggregateReducer<A> {
     type State = A;
     type Action = A::Command;
     type Environment = A::Environment;

@@ -12,18 +12,18 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::consumer::{Consumer, Consumes};
-use super::context::{RegisteredGateway, Work, wake};
+use super::cloud_event::{commands_topic, events_topic};
+use super::consumer::{Consumer, ConsumerSource};
+use super::context::{RegisteredGateway, WorkerContext, wake};
 use super::dispatcher::Dispatcher;
-use super::envelope::{commands_topic, events_topic};
 use super::follower::Follower;
 use super::leases::{Leases, worker_of};
-use super::policies::{RegisteredPolicy, Source};
+use super::policies::{PolicySource, RegisteredPolicy};
 use super::policy_follower::{PolicyFollower, policy_worker};
 use super::projection_gauges;
 use super::projections::{self, ErasedProjection, projection_worker};
-use super::pruner::{PRUNE, prune};
-use super::published::Published;
+use super::pruner::{PRUNER_WORKER, prune};
+use super::published::PublishedTopic;
 use super::publishers::Publishers;
 use super::queue_bounds::QueueBounds;
 use super::received::{RECEIVED, serve_worker};
@@ -31,18 +31,18 @@ use super::relay::Relay;
 use super::relay_lag::report_lag;
 use super::subscriptions::{SubscriptionStatus, Subscriptions};
 use super::timers::Timers;
-use super::watch::{retry_overridden, watch};
-use crate::aggregate::Shared;
+use super::unserved_queues::{retry_overridden, watch};
+use crate::aggregate::AppContext;
+use crate::decide::BUS_TARGET;
 use crate::error::panic_text;
-use crate::plan::BUS;
 use crate::registry::Registry;
 
 /// What the workers of an app do.
-pub(crate) struct Plans {
+pub(crate) struct WorkerSet {
     pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
     pub(crate) policies: Vec<RegisteredPolicy>,
     pub(crate) projections: BTreeMap<&'static str, Arc<dyn ErasedProjection>>,
-    pub(crate) published: Vec<Arc<Published>>,
+    pub(crate) published: Vec<Arc<PublishedTopic>>,
     /// Aggregates whose commands other services may send.
     pub(crate) served: BTreeSet<&'static str>,
     pub(crate) bus: Option<SharedEventBus>,
@@ -52,7 +52,7 @@ pub(crate) struct Plans {
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// The workers of an app, at work.
-pub(crate) struct Working {
+pub(crate) struct RunningWorkers {
     stop: CancellationToken,
     stop_keeping: CancellationToken,
     workers: TaskTracker,
@@ -63,7 +63,7 @@ pub(crate) struct Working {
     clock: Arc<dyn Clock>,
 }
 
-impl Working {
+impl RunningWorkers {
     /// Lets what is under way end and gives up the leases.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
@@ -100,9 +100,9 @@ impl Working {
     }
 }
 
-impl Plans {
+impl WorkerSet {
     /// What is done of each worker's kind, and in how many partitions there is work of it.
-    fn workers(&self, shared: &Shared, registry: &Registry) -> BTreeMap<String, u16> {
+    fn workers(&self, shared: &AppContext, registry: &Registry) -> BTreeMap<String, u16> {
         let mut workers = BTreeMap::new();
         let mut add = |worker: String| workers.insert(worker, shared.log.partitions);
         for (kind, target) in self.queues(shared, registry) {
@@ -111,7 +111,7 @@ impl Plans {
         for name in registry.names() {
             add(worker_of(OutboxKind::Timer, name));
         }
-        add(PRUNE.to_owned());
+        add(PRUNER_WORKER.to_owned());
         for policy in &self.policies {
             if followed(policy, registry).is_some() {
                 add(policy_worker(&policy.name));
@@ -131,7 +131,7 @@ impl Plans {
     }
 
     /// The queues that the dispatcher works.
-    fn queues(&self, shared: &Shared, registry: &Registry) -> Vec<(OutboxKind, String)> {
+    fn queues(&self, shared: &AppContext, registry: &Registry) -> Vec<(OutboxKind, String)> {
         // What was queued for a target before it moved to another service is forwarded.
         let targets = registry.names().chain(shared.remote.iter().copied());
         let kinds = [OutboxKind::Dispatch, OutboxKind::Bulk];
@@ -140,25 +140,25 @@ impl Plans {
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
         let projections = self.projections.keys();
         let projections = projections.map(|p| (OutboxKind::Policy, projection_worker(p)));
-        let of_bus = [(OutboxKind::Policy, RECEIVED), (OutboxKind::Send, BUS)];
+        let of_bus = [(OutboxKind::Policy, RECEIVED), (OutboxKind::Send, BUS_TARGET)];
         let of_bus = of_bus.into_iter().filter(|_| self.bus.is_some());
         let of_bus = of_bus.map(|(kind, target)| (kind, target.to_owned()));
         dispatches.chain(calls).chain(policies).chain(projections).chain(of_bus).collect()
     }
 
-    pub(crate) fn start(&self, shared: &Arc<Shared>, registry: &Registry) -> Working {
+    pub(crate) fn start(&self, shared: &Arc<AppContext>, registry: &Registry) -> RunningWorkers {
         let (stop, stop_keeping) = (CancellationToken::new(), CancellationToken::new());
         let (workers, keeper) = (TaskTracker::new(), TaskTracker::new());
         let leases = Leases::new(
             shared.ids.new_id(),
             self.workers(shared, registry),
-            shared.settings.lease,
+            shared.settings.lease_ttl,
             shared.store.clone(),
             Arc::clone(&shared.clock),
         );
         let (ring, ringing) = watch::channel(0);
         let policies = self.policies.iter().map(|p| (p.name.clone(), Arc::clone(&p.policy)));
-        let work = Arc::new(Work {
+        let work = Arc::new(WorkerContext {
             shared: Arc::clone(shared),
             registry: registry.clone(),
             gateways: self.gateways.clone(),
@@ -206,10 +206,10 @@ impl Plans {
         }
         let (bus, subscriptions) = (work.bus.clone(), Arc::clone(&work.subscriptions));
         let clock = Arc::clone(&shared.clock);
-        Working { stop, stop_keeping, workers, keeper, bus, subscriptions, leases, clock }
+        RunningWorkers { stop, stop_keeping, workers, keeper, bus, subscriptions, leases, clock }
     }
 
-    fn start_bus(&self, work: &Arc<Work>, workers: &TaskTracker) {
+    fn start_bus(&self, work: &Arc<WorkerContext>, workers: &TaskTracker) {
         for published in &self.published {
             let of = Arc::clone(published);
             spawn(workers, work, "relay lag", move |work| report_lag(work, Arc::clone(&of)));
@@ -237,7 +237,7 @@ impl Plans {
             group: format!("{}-commands", work.shared.log.id),
             topics: topics(read),
             once_read: topics(others),
-            consumes: Consumes::Messages,
+            consumes: ConsumerSource::Messages,
             lanes: Mutex::default(),
         };
         consume(consumer, workers);
@@ -247,9 +247,9 @@ impl Plans {
 /// Runs a worker. One that panics is reported and begun anew: its leases stay this process's.
 fn spawn<F>(
     workers: &TaskTracker,
-    work: &Arc<Work>,
+    work: &Arc<WorkerContext>,
     name: &str,
-    worker: impl Fn(Arc<Work>) -> F + Send + 'static,
+    worker: impl Fn(Arc<WorkerContext>) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -272,7 +272,7 @@ fn consume(consumer: Consumer, workers: &TaskTracker) {
     spawn(workers, &work, &name, move |_| Arc::clone(&consumer).run());
 }
 
-impl Plans {
+impl WorkerSet {
     /// `true` if a policy of this name follows the log of this service.
     pub(crate) fn follows_log(&self, policy: &str, registry: &Registry) -> bool {
         let mut named = self.policies.iter().filter(|own| own.name == policy);
@@ -280,7 +280,7 @@ impl Plans {
     }
 }
 
-fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTracker) {
+fn start_policy(policy: &RegisteredPolicy, work: &Arc<WorkerContext>, workers: &TaskTracker) {
     if let Some(category) = followed(policy, &work.registry) {
         let of = policy.clone();
         spawn(workers, work, &policy.name, move |work| {
@@ -290,15 +290,15 @@ fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTrack
         return;
     }
     let topic = match &policy.source {
-        Source::Topic(topic) => topic.clone(),
-        Source::Target(name) => events_topic(name),
+        PolicySource::Topic(topic) => topic.clone(),
+        PolicySource::Target(name) => events_topic(name),
     };
     let consumer = Consumer {
         work: Arc::clone(work),
         group: format!("{}-{}", work.shared.log.id, policy.name),
         topics: vec![topic],
         once_read: Vec::new(),
-        consumes: Consumes::Policy(Box::new(policy.clone())),
+        consumes: ConsumerSource::Policy(Box::new(policy.clone())),
         lanes: Mutex::default(),
     };
     consume(consumer, workers);
@@ -307,7 +307,7 @@ fn start_policy(policy: &RegisteredPolicy, work: &Arc<Work>, workers: &TaskTrack
 /// The category that a policy follows in this service's log.
 fn followed(policy: &RegisteredPolicy, registry: &Registry) -> Option<&'static str> {
     match &policy.source {
-        Source::Target(name) => registry.names().find(|own| own == name),
-        Source::Topic(_) => None,
+        PolicySource::Target(name) => registry.names().find(|own| own == name),
+        PolicySource::Topic(_) => None,
     }
 }

@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use composable_rust_core::__private::encode_value;
 use composable_rust_core::{
-    Aggregate, AnyMessage, Append, CallGateway, Context, Delay, DispatchCommand, Encoded,
-    ExpectedVersion, Firing, Format, Id, Incoming, Message, Metadata, NewEvent, NewMark,
-    NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, Replies, ReplyOutcome, ReplySource,
-    ReplyTo, ReturnAddress, StreamId, TimerChange, Version,
+    Aggregate, AnyMessage, Append, ArmedTimer, CallGateway, Context, Delay, DispatchCommand,
+    EncodedMessage, ExpectedVersion, Format, Id, InReplyTo, Incoming, Message, Metadata, NewEvent,
+    NewInboxEntry, NewOutboxRow, NewTimer, OutboxKind, Outcome, Reaction, ReplyMode, ReplyOutcome,
+    ReplySource, ReturnAddress, StreamId, TimerChange, Version,
 };
 use uuid::Uuid;
 
-use crate::answer::StoredAnswer;
 use crate::encode::{Storage, unstorable};
 use crate::error::{SendError, panic_text};
-use crate::load::Folded;
-use crate::work::Published;
+use crate::inbox::StoredOutcome;
+use crate::load::LoadedState;
+use crate::work::PublishedTopic;
 
 /// How deep a chain of dispatches may be nested.
 pub(crate) const MAX_RETURN_ADDRESSES: usize = 16;
 
 /// What deciding needs to know besides state and message.
-pub(crate) struct Rules<'a, A: Aggregate> {
+pub(crate) struct DecideContext<'a, A: Aggregate> {
     pub(crate) log: Uuid,
     pub(crate) id: &'a Id<A>,
     pub(crate) stream: &'a StreamId,
@@ -36,15 +36,15 @@ pub(crate) struct Rules<'a, A: Aggregate> {
     /// Targets and gateways of this service.
     pub(crate) known: &'a BTreeSet<ReplySource>,
     /// The publications of all types.
-    pub(crate) published: &'a [Arc<Published>],
+    pub(crate) published: &'a [Arc<PublishedTopic>],
 }
 
-impl<A: Aggregate> Rules<'_, A> {
+impl<A: Aggregate> DecideContext<'_, A> {
     /// A message of the instance as it is stored.
     pub(crate) fn encoded<M: Message>(
         &self,
         message: &M,
-    ) -> Result<Encoded, SendError<A::Rejection>> {
+    ) -> Result<EncodedMessage, SendError<A::Rejection>> {
         self.storage.encoded(self.stream, message).map_err(SendError::Unstorable)
     }
 
@@ -58,19 +58,19 @@ impl<A: Aggregate> Rules<'_, A> {
 
 /// A message that waits to be decided.
 #[derive(Debug, Clone)]
-pub(crate) struct Question<C> {
+pub(crate) struct PendingCommand<C> {
     pub(crate) command: C,
     pub(crate) incoming: Incoming,
     /// Of the command, if the message can come again and its outcome is to be kept.
     pub(crate) digest: Option<u128>,
     pub(crate) expecting: Option<Version>,
     /// The timer whose message it is.
-    pub(crate) fires: Option<Firing>,
+    pub(crate) fires: Option<ArmedTimer>,
 }
 
 /// What one message leads to, if the append commits.
 #[derive(Debug)]
-pub(crate) enum Ruling<A: Aggregate> {
+pub(crate) enum CommandOutcome<A: Aggregate> {
     /// It caused `count` events, the first being number `first` of the append.
     Accepted { first: u32, count: u32 },
     /// Nothing of it is in the append. It is true of the state that the append checks.
@@ -81,7 +81,7 @@ pub(crate) enum Ruling<A: Aggregate> {
     Void,
 }
 
-impl<A: Aggregate> Ruling<A> {
+impl<A: Aggregate> CommandOutcome<A> {
     /// `true` if the message caused events.
     pub(crate) fn has_events(&self) -> bool {
         matches!(self, Self::Accepted { count: 1.., .. })
@@ -100,14 +100,14 @@ impl<A: Aggregate> Ruling<A> {
 /// One append for everything that waits, and what each message is told once it commits.
 pub(crate) struct Plan<A: Aggregate> {
     pub(crate) append: Append,
-    pub(crate) after: Folded<A>,
-    pub(crate) rulings: Vec<Ruling<A>>,
+    pub(crate) after: LoadedState<A>,
+    pub(crate) rulings: Vec<CommandOutcome<A>>,
 }
 
 impl<A: Aggregate> Plan<A> {
     /// Whether the append would only check the version.
     pub(crate) fn stores_nothing(&self) -> bool {
-        let Append { events, marks, outbox, timers, fires, .. } = &self.append;
+        let Append { events, inbox: marks, outbox, timers, fired_timers: fires, .. } = &self.append;
         let effects = outbox.is_empty() && timers.is_empty() && fires.is_empty();
         events.is_empty() && marks.is_empty() && effects
     }
@@ -116,24 +116,25 @@ impl<A: Aggregate> Plan<A> {
 /// Decides the questions in turn, each on the state that the one before left, until the append is
 /// large: there are as many rulings as questions were decided.
 pub(crate) fn plan<A: Aggregate>(
-    rules: &Rules<'_, A>,
-    base: &Folded<A>,
-    questions: &[&Question<A::Command>],
+    rules: &DecideContext<'_, A>,
+    base: &LoadedState<A>,
+    questions: &[&PendingCommand<A::Command>],
 ) -> Plan<A> {
     let mut failed: Vec<Option<SendError<A::Rejection>>> = questions.iter().map(|_| None).collect();
     // A command that fails half-way leaves a half-changed state: start again without it.
     'again: loop {
         let append = Append::new(rules.stream.clone(), ExpectedVersion::Exact(base.version));
-        let mut draft = Draft { rules, append, state: base.state.clone(), version: base.version };
+        let mut draft =
+            AppendBuilder { rules, append, state: base.state.clone(), version: base.version };
         let mut rulings = Vec::with_capacity(questions.len());
         for (index, question) in questions.iter().enumerate() {
             let ruling = if let Some(error) = &failed[index] {
-                Ruling::Refused(error.clone())
+                CommandOutcome::Refused(error.clone())
             } else if let Some(first) = same_message(&questions[..index], question) {
                 if questions[first].digest == question.digest {
-                    Ruling::Same(first)
+                    CommandOutcome::Same(first)
                 } else {
-                    Ruling::Refused(SendError::KeyReused)
+                    CommandOutcome::Refused(SendError::KeyReused)
                 }
             } else {
                 match draft.guarded_answer(question) {
@@ -149,34 +150,34 @@ pub(crate) fn plan<A: Aggregate>(
                 break;
             }
         }
-        let Draft { append, state, version, .. } = draft;
-        let Folded { snapshot, closed, generation, .. } = *base;
+        let AppendBuilder { append, state, version, .. } = draft;
+        let LoadedState { snapshot, closed, generation, .. } = *base;
         let has_content = base.has_content || version > base.version;
         let last = append.events.last().map(|event| event.id).or(base.last);
-        let after = Folded { state, version, last, snapshot, closed, has_content, generation };
+        let after = LoadedState { state, version, last, snapshot, closed, has_content, generation };
         return Plan { append, after, rulings };
     }
 }
 
-fn same_message<C>(earlier: &[&Question<C>], question: &Question<C>) -> Option<usize> {
+fn same_message<C>(earlier: &[&PendingCommand<C>], question: &PendingCommand<C>) -> Option<usize> {
     question.digest?;
     let id = question.incoming.message_id;
     earlier.iter().position(|other| other.incoming.message_id == id)
 }
 
-struct Draft<'a, A: Aggregate> {
-    rules: &'a Rules<'a, A>,
+struct AppendBuilder<'a, A: Aggregate> {
+    rules: &'a DecideContext<'a, A>,
     append: Append,
     state: A,
     version: Version,
 }
 
-impl<A: Aggregate> Draft<'_, A> {
+impl<A: Aggregate> AppendBuilder<'_, A> {
     /// [`Draft::answer`], where a panic of the aggregate is an error too.
     fn guarded_answer(
         &mut self,
-        question: &Question<A::Command>,
-    ) -> Result<Ruling<A>, SendError<A::Rejection>> {
+        question: &PendingCommand<A::Command>,
+    ) -> Result<CommandOutcome<A>, SendError<A::Rejection>> {
         catch_unwind(AssertUnwindSafe(|| self.answer(question))).unwrap_or_else(|panic| {
             let (text, stream) = (panic_text(&*panic), &self.rules.stream);
             let id = question.incoming.message_id;
@@ -189,20 +190,20 @@ impl<A: Aggregate> Draft<'_, A> {
     /// that the draft is spoilt.
     fn answer(
         &mut self,
-        question: &Question<A::Command>,
-    ) -> Result<Ruling<A>, SendError<A::Rejection>> {
+        question: &PendingCommand<A::Command>,
+    ) -> Result<CommandOutcome<A>, SendError<A::Rejection>> {
         if let Some(firing) = &question.fires {
             if self.has_changed_timer(&firing.id) {
-                return Ok(Ruling::Void);
+                return Ok(CommandOutcome::Void);
             }
-            self.append.fires.push(firing.clone());
+            self.append.fired_timers.push(firing.clone());
         }
         let unexpected = question.expecting.filter(|expected| *expected != self.version);
         if let Some(expected) = unexpected {
             let actual = self.version;
             let first = self.append.events.len();
-            self.mark(question, first, &StoredAnswer::UnexpectedVersion { expected, actual })?;
-            return Ok(Ruling::Refused(SendError::UnexpectedVersion { expected, actual }));
+            self.mark(question, first, &StoredOutcome::UnexpectedVersion { expected, actual })?;
+            return Ok(CommandOutcome::Refused(SendError::UnexpectedVersion { expected, actual }));
         }
         let rules = self.rules;
         let ctx = Context::new(rules.log, rules.id, self.version, &question.incoming, rules.env);
@@ -210,7 +211,7 @@ impl<A: Aggregate> Draft<'_, A> {
         let decided = self.state.decide(question.command.clone(), &ctx);
         let first = self.append.events.len();
         let asked = question.is_request();
-        let mut effects = Effects { number: 0, metadata: ctx.metadata() };
+        let mut effects = EffectCounter { number: 0, metadata: ctx.metadata() };
         let (ruling, answer) = match decided {
             Ok(outcome) => {
                 let silent = outcome.events.is_empty() && asked;
@@ -222,11 +223,11 @@ impl<A: Aggregate> Draft<'_, A> {
                 let count = self.append.events.len() - first;
                 // Its timers go with these events, whatever a later message of the drain does.
                 if count > 0 && self.state.is_finished() {
-                    self.append.clears_timers = true;
+                    self.append.cancels_timers = true;
                     self.append.timers.clear();
                 }
-                let ruling = Ruling::Accepted { first: index(first), count: index(count) };
-                (ruling, StoredAnswer::Accepted)
+                let ruling = CommandOutcome::Accepted { first: index(first), count: index(count) };
+                (ruling, StoredOutcome::Accepted)
             }
             Err(rejection) => {
                 // Of a timer's or a reply's message, nobody is told.
@@ -235,10 +236,10 @@ impl<A: Aggregate> Draft<'_, A> {
                     self.reply(ReplyOutcome::Rejected, Some(told), cause, &ctx, &mut effects)?;
                 }
                 let answer = match question.digest {
-                    Some(_) => StoredAnswer::rejected(rules, &rejection)?,
-                    None => StoredAnswer::Accepted,
+                    Some(_) => StoredOutcome::rejected(rules, &rejection)?,
+                    None => StoredOutcome::Accepted,
                 };
-                (Ruling::Refused(SendError::Rejected(rejection)), answer)
+                (CommandOutcome::Refused(SendError::Rejected(rejection)), answer)
             }
         };
         self.mark(question, first, &answer)?;
@@ -256,9 +257,9 @@ impl<A: Aggregate> Draft<'_, A> {
     /// Keeps the outcome of a message that can come again.
     fn mark(
         &mut self,
-        question: &Question<A::Command>,
+        question: &PendingCommand<A::Command>,
         first: usize,
-        answer: &StoredAnswer,
+        answer: &StoredOutcome,
     ) -> Result<(), SendError<A::Rejection>> {
         match question.digest {
             Some(digest) => self.push_mark(question, first, digest, answer),
@@ -268,17 +269,17 @@ impl<A: Aggregate> Draft<'_, A> {
 
     fn push_mark(
         &mut self,
-        question: &Question<A::Command>,
+        question: &PendingCommand<A::Command>,
         first: usize,
         digest: u128,
-        answer: &StoredAnswer,
+        answer: &StoredOutcome,
     ) -> Result<(), SendError<A::Rejection>> {
-        self.append.marks.push(NewMark {
+        self.append.inbox.push(NewInboxEntry {
             message_id: question.incoming.message_id,
             digest,
             first_event: index(first),
             event_count: index(self.append.events.len() - first),
-            answer: encode_value(Format::Binary, answer).map_err(unstorable)?,
+            outcome: encode_value(Format::Binary, answer).map_err(unstorable)?,
         });
         Ok(())
     }
@@ -290,14 +291,16 @@ impl<A: Aggregate> Draft<'_, A> {
             TimerChange::Arm(armed) => armed.id == timer,
             TimerChange::Cancel { id } => id == timer,
         });
-        changed || self.append.clears_timers || self.append.fires.iter().any(|f| f.id == timer)
+        changed
+            || self.append.cancels_timers
+            || self.append.fired_timers.iter().any(|f| f.id == timer)
     }
 
     fn accept(
         &mut self,
         outcome: Outcome<A>,
         ctx: &Context<'_, A>,
-        effects: &mut Effects<'_>,
+        effects: &mut EffectCounter<'_>,
     ) -> Result<(), SendError<A::Rejection>> {
         if outcome.repeated {
             for event in &outcome.events {
@@ -335,7 +338,7 @@ impl<A: Aggregate> Draft<'_, A> {
         content: Option<AnyMessage>,
         cause: Uuid,
         ctx: &Context<'_, A>,
-        effects: &mut Effects<'_>,
+        effects: &mut EffectCounter<'_>,
     ) -> Result<(), SendError<A::Rejection>> {
         let of = effects.metadata;
         let Some(asker) = of.return_addresses.last() else { return Ok(()) };
@@ -352,7 +355,7 @@ impl<A: Aggregate> Draft<'_, A> {
         reaction: Reaction<A::Command>,
         ctx: &Context<'_, A>,
         cause: Uuid,
-        effects: &mut Effects<'_>,
+        effects: &mut EffectCounter<'_>,
     ) -> Result<(), SendError<A::Rejection>> {
         let number = effects.next();
         let id = ctx.effect_id(number);
@@ -428,7 +431,7 @@ impl<A: Aggregate> Draft<'_, A> {
             Reaction::Cancel(timer) => {
                 self.append.timers.push(TimerChange::Cancel { id: timer.as_str().to_owned() });
             }
-            Reaction::Answer(answer) => {
+            Reaction::Reply(answer) => {
                 if answer.event.downcast_ref::<A::Event>().is_none() {
                     return Err(SendError::Unstorable(format!(
                         "an answer must be an event of `{}`, which {:?} is not",
@@ -454,7 +457,7 @@ impl<A: Aggregate> Draft<'_, A> {
         &self,
         stream: &StreamId,
         message: &AnyMessage,
-    ) -> Result<Encoded, SendError<A::Rejection>> {
+    ) -> Result<EncodedMessage, SendError<A::Rejection>> {
         self.rules.storage.encoded_any(stream, message).map_err(SendError::Unstorable)
     }
 
@@ -464,15 +467,15 @@ impl<A: Aggregate> Draft<'_, A> {
         &self,
         of: &Metadata,
         cause: Uuid,
-        request: Option<(&'static str, Replies)>,
+        request: Option<(&'static str, ReplyMode)>,
     ) -> Result<String, SendError<A::Rejection>> {
         let mut metadata = Metadata { causation_id: cause, reply: None, ..of.clone() };
-        if let Some((_, Replies::Unwanted | Replies::Detached(_))) = &request {
+        if let Some((_, ReplyMode::Unwanted | ReplyMode::Detached(_))) = &request {
             metadata.return_addresses.clear();
         }
         match request {
-            None | Some((_, Replies::Unwanted)) => {}
-            Some((target, Replies::Tagged(tag) | Replies::Detached(tag))) => {
+            None | Some((_, ReplyMode::Unwanted)) => {}
+            Some((target, ReplyMode::Tagged(tag) | ReplyMode::Detached(tag))) => {
                 if metadata.return_addresses.len() == MAX_RETURN_ADDRESSES {
                     return Err(SendError::Unstorable(format!(
                         "a dispatch to `{target}` would be the {}th in a chain of requests; use \
@@ -496,12 +499,12 @@ impl<A: Aggregate> Draft<'_, A> {
 }
 
 /// Numbers the durable effects of one message.
-struct Effects<'a> {
+struct EffectCounter<'a> {
     number: u32,
     metadata: &'a Metadata,
 }
 
-impl Effects<'_> {
+impl EffectCounter<'_> {
     fn next(&mut self) -> u32 {
         self.number += 1;
         self.number - 1
@@ -515,22 +518,22 @@ fn unknown<R: Message>(name: &str, what: &str, how: &str) -> SendError<R> {
 
 /// What executes what goes to a target: its type here, or the bus.
 fn addressed(target: &str, remote: bool) -> (OutboxKind, &str) {
-    if remote { (OutboxKind::Send, BUS) } else { (OutboxKind::Dispatch, target) }
+    if remote { (OutboxKind::Send, BUS_TARGET) } else { (OutboxKind::Dispatch, target) }
 }
 
 /// The target of everything that goes over the bus.
-pub(crate) const BUS: &str = "bus";
+pub(crate) const BUS_TARGET: &str = "bus";
 
 /// The reply to the nearest of the return addresses, if there is one.
 pub(crate) fn reply_row(
     id: Uuid,
     from: &str,
     outcome: ReplyOutcome,
-    content: Option<Encoded>,
+    content: Option<EncodedMessage>,
     mut metadata: Metadata,
 ) -> Option<NewOutboxRow> {
     let ReturnAddress { stream, tag, service, seal, .. } = metadata.return_addresses.pop()?;
-    metadata.reply = Some(ReplyTo { from: from.to_owned(), outcome, tag, seal });
+    metadata.reply = Some(InReplyTo { from: from.to_owned(), outcome, tag, seal });
     let (kind, target) = addressed(stream.category(), service.is_some());
     Some(NewOutboxRow {
         id,
@@ -543,17 +546,17 @@ pub(crate) fn reply_row(
 }
 
 /// Names the content of a reply that has none.
-pub(crate) const NOTHING: &str = "nothing";
+pub(crate) const NO_TARGET: &str = "nothing";
 
-fn nothing() -> Encoded {
-    Encoded { name: NOTHING.into(), version: 1, codec: "json".into(), bytes: Vec::new() }
+fn nothing() -> EncodedMessage {
+    EncodedMessage { name: NO_TARGET.into(), version: 1, codec: "json".into(), bytes: Vec::new() }
 }
 
 pub(crate) fn json(metadata: &Metadata) -> String {
     serde_json::to_string(metadata).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
 }
 
-impl<C> Question<C> {
+impl<C> PendingCommand<C> {
     /// Whether it is somebody's command: not a reply, not a timer.
     fn is_request(&self) -> bool {
         self.fires.is_none() && self.incoming.metadata.reply.is_none()

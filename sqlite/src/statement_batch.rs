@@ -1,6 +1,6 @@
 //! Several statements in one round trip.
 
-use composable_rust_core::Encoded;
+use composable_rust_core::EncodedMessage;
 
 use crate::connection::Transaction;
 use crate::sql::{Args, padded, push_values};
@@ -10,9 +10,9 @@ pub(crate) async fn commit_all(
     mut transaction: Transaction<'_>,
     statements: Vec<(Statement<'_>, usize)>,
 ) -> Result<(), sqlx::Error> {
-    let mut script = Script::default();
+    let mut script = StatementBatch::default();
     for (statement, rows) in statements {
-        if script.rows > 0 && script.rows + rows > SCRIPT_ROWS {
+        if script.rows > 0 && script.rows + rows > BATCH_ROWS {
             let full = std::mem::take(&mut script);
             transaction.fetch(&full.sql, full.args).await?;
         }
@@ -27,7 +27,7 @@ pub(crate) async fn commit_all(
 }
 
 /// Adds name, schema version, codec and bytes.
-pub(crate) fn add_content<'q>(args: &mut Args<'q>, content: &'q Encoded) {
+pub(crate) fn add_content<'q>(args: &mut Args<'q>, content: &'q EncodedMessage) {
     args.add(&*content.name);
     args.add(i64::from(content.version));
     args.add(&*content.codec);
@@ -35,21 +35,21 @@ pub(crate) fn add_content<'q>(args: &mut Args<'q>, content: &'q Encoded) {
 }
 
 /// A statement of a script.
-pub(crate) type Statement<'s> = Box<dyn Fn(&mut Script<'s>) + Send + 's>;
+pub(crate) type Statement<'s> = Box<dyn Fn(&mut StatementBatch<'s>) + Send + 's>;
 
 /// Statements whose rows together are at most this many go in one round trip. Larger ones gain
 /// nothing from it, and every combination of sizes is another text to prepare.
-const SCRIPT_ROWS: usize = 16;
+const BATCH_ROWS: usize = 16;
 
 /// Statements that go in one round trip.
 #[derive(Default)]
-pub(crate) struct Script<'q> {
+pub(crate) struct StatementBatch<'q> {
     pub(crate) sql: String,
     pub(crate) args: Args<'q>,
     rows: usize,
 }
 
-impl<'q> Script<'q> {
+impl<'q> StatementBatch<'q> {
     /// Adds a statement around a `values` list of `columns` by `rows`.
     pub(crate) fn values(
         &mut self,

@@ -5,34 +5,34 @@ use std::sync::Arc;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    Aggregate, DecodeError, Encoded, Firing, Format, Id, Incoming, Message as _, MessageId,
-    Metadata, RawReply, StreamId,
+    Aggregate, ArmedTimer, DecodeError, EncodedMessage, Format, Id, Incoming, Message as _,
+    MessageId, Metadata, RawReply, StreamId,
 };
 use tokio::sync::oneshot;
 
 use crate::aggregate::AggregateRuntime;
-use crate::encode::describe;
+use crate::decide::{NO_TARGET, PendingCommand};
+use crate::encode::error_chain;
 use crate::error::{LoadError, SendError, panic_text};
-use crate::instance::Letter;
-use crate::plan::{NOTHING, Question};
-use crate::unknowns::Newer;
+use crate::mailbox::MailboxEntry;
+use crate::unknown_messages::NewerCode;
 
 /// A message on its way to an instance, as it is stored.
 #[derive(Debug, Clone)]
-pub(crate) struct Carried {
+pub(crate) struct InboundMessage {
     /// The instance's.
     pub(crate) stream: StreamId,
     /// What its inbox knows the message by.
     pub(crate) id: MessageId,
-    pub(crate) content: Encoded,
+    pub(crate) content: EncodedMessage,
     pub(crate) metadata: Metadata,
     /// The timer whose message it is.
-    pub(crate) fires: Option<Firing>,
+    pub(crate) fires: Option<ArmedTimer>,
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Delivered {
+pub(crate) enum DeliveryOutcome {
     /// It is handled, now or before; a refusal by the domain included.
     Handled,
     /// The instance's stream is closed: nobody will ever handle it.
@@ -50,44 +50,48 @@ pub(crate) enum Delivered {
     /// The instance is stuck: its stream cannot be loaded.
     Stuck(String),
     /// Newer code knows it.
-    Newer(Newer),
+    Newer(NewerCode),
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Has the instance handle a message.
-    pub(crate) async fn handle_carried(self: &Arc<Self>, message: &Carried) -> Delivered {
+    pub(crate) async fn handle_carried(
+        self: &Arc<Self>,
+        message: &InboundMessage,
+    ) -> DeliveryOutcome {
         let command = match self.command_of(message) {
             Ok(Some(command)) => command,
             // Its content was erased with the stream that sent it.
-            Ok(None) => return Delivered::Handled,
+            Ok(None) => return DeliveryOutcome::Handled,
             Err(error) => {
-                let poison = || Delivered::Poison(describe(&error));
-                return Newer::of(&error).map_or_else(poison, Delivered::Newer);
+                let poison = || DeliveryOutcome::Poison(error_chain(&error));
+                return NewerCode::of(&error).map_or_else(poison, DeliveryOutcome::Newer);
             }
         };
         let is_runtimes = message.metadata.reply.is_some() || message.fires.is_some();
         if command.kind().internal && !is_runtimes {
             let name = command.kind().name;
-            return Delivered::Poison(format!("`{name}` is internal: nobody may send it"));
+            return DeliveryOutcome::Poison(format!("`{name}` is internal: nobody may send it"));
         }
         let Some(id) = Id::<A>::of_stream(&message.stream) else {
-            return Delivered::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
+            return DeliveryOutcome::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
         };
         let now = self.shared.clock.now();
         let incoming = Incoming { message_id: message.id, metadata: message.metadata.clone(), now };
         let fires = message.fires.clone();
         // A row that comes again is the same to the byte, so its id tells all.
-        let question = Question { command, incoming, digest: Some(0), expecting: None, fires };
+        let question =
+            PendingCommand { command, incoming, digest: Some(0), expecting: None, fires };
         let instance = self.instance(&id);
         let handled = async {
             let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
-                return Delivered::Waiting("the app is shutting down".to_owned());
+                return DeliveryOutcome::Waiting("the app is shutting down".to_owned());
             };
             let (reply, outcome) = oneshot::channel();
-            self.deliver(&instance, Letter { question, reply, arrival: 0, _room: room });
+            self.deliver(&instance, MailboxEntry { question, reply, arrival: 0, _room: room });
             match outcome.await {
                 Ok(outcome) => delivered(outcome.map(drop)),
-                Err(_) => Delivered::Failed("the drain failed".to_owned()),
+                Err(_) => DeliveryOutcome::Failed("the drain failed".to_owned()),
             }
         };
         // One instance that cannot be had must not hold up the others: the message waits where it
@@ -95,14 +99,14 @@ impl<A: Aggregate> AggregateRuntime<A> {
         tokio::select! {
             biased;
             handled = handled => handled,
-            () = self.shared.clock.sleep(self.shared.settings.deadline) => {
-                Delivered::Waiting("the instance has not answered within the deadline".to_owned())
+            () = self.shared.clock.sleep(self.shared.settings.default_deadline) => {
+                DeliveryOutcome::Waiting("the instance has not answered within the deadline".to_owned())
             }
         }
     }
 
-    fn command_of(&self, message: &Carried) -> Result<Option<A::Command>, DecodeError> {
-        let Carried { stream, content, metadata, .. } = message;
+    fn command_of(&self, message: &InboundMessage) -> Result<Option<A::Command>, DecodeError> {
+        let InboundMessage { stream, content, metadata, .. } = message;
         if content.name == ERASED {
             return Ok(None);
         }
@@ -110,7 +114,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let decode = || match &metadata.reply {
             None => codecs.decode(stream, content),
             Some(to) => {
-                let (format, bytes) = if content.name == NOTHING {
+                let (format, bytes) = if content.name == NO_TARGET {
                     (Format::Json, std::borrow::Cow::default())
                 } else {
                     codecs.open(stream, content)?
@@ -129,28 +133,30 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 }
 
-fn delivered<R: composable_rust_core::Message>(outcome: Result<(), SendError<R>>) -> Delivered {
+fn delivered<R: composable_rust_core::Message>(
+    outcome: Result<(), SendError<R>>,
+) -> DeliveryOutcome {
     let error = match outcome {
         // A mark stands: it was handled, whether this code can read the answer or not.
         Ok(())
         | Err(SendError::Rejected(_) | SendError::Erased | SendError::UnreadableOutcome { .. }) => {
-            return Delivered::Handled;
+            return DeliveryOutcome::Handled;
         }
         Err(error) => error,
     };
-    let text = describe(&error);
+    let text = error_chain(&error);
     match error {
-        SendError::Closed => Delivered::Closed,
-        SendError::Void => Delivered::Void,
-        SendError::Load(LoadError::NewerSchema { source, .. }) => match Newer::of(&source) {
-            Some(newer) => Delivered::Newer(Newer { reason: text, ..newer }),
-            None => Delivered::Stuck(text),
+        SendError::Closed => DeliveryOutcome::Closed,
+        SendError::Void => DeliveryOutcome::Void,
+        SendError::Load(LoadError::NewerSchema { source, .. }) => match NewerCode::of(&source) {
+            Some(newer) => DeliveryOutcome::Newer(NewerCode { reason: text, ..newer }),
+            None => DeliveryOutcome::Stuck(text),
         },
-        SendError::Load(error) if !error.is_transient() => Delivered::Stuck(text),
+        SendError::Load(error) if !error.is_transient() => DeliveryOutcome::Stuck(text),
         SendError::Load(_) | SendError::OutcomeUnknown | SendError::ShuttingDown => {
-            Delivered::Waiting(text)
+            DeliveryOutcome::Waiting(text)
         }
-        SendError::KeyReused => Delivered::Poison(text),
-        _ => Delivered::Failed(text),
+        SendError::KeyReused => DeliveryOutcome::Poison(text),
+        _ => DeliveryOutcome::Failed(text),
     }
 }

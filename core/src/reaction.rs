@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::{Gateway, ReceivesAnswer};
-use crate::list::{Item, List};
+use crate::effect_list::{EffectList, IntoEffect};
+use crate::gateway::{Gateway, ReceivesOutcome};
 use crate::{
-    AnyMessage, Due, Effect, Id, Message, Receives, ReplyAddress, StreamId, Tag, Target, Timestamp,
+    AnyMessage, Due, Effect, Id, Message, Receives, ReturnPath, StreamId, Tag, Target, Timestamp,
 };
 
 /// The durable follow-ups of an event: `effects![…]` of [`dispatch`], [`tell`], [`call`],
 /// [`after`], [`at`], [`cancel`] and [`answer`].
-pub type Reactions<C> = List<Reaction<C>>;
+pub type Reactions<C> = EffectList<Reaction<C>>;
 
 /// A durable follow-up of an event.
 ///
@@ -33,7 +33,7 @@ pub enum Reaction<C> {
     /// Cancels a delay.
     Cancel(EffectId),
     /// Answers a caller whose address was kept.
-    Answer(Box<AnswerCaller>),
+    Reply(Box<SendReply>),
 }
 
 /// Names a delay or a cancellable effect, to cancel or replace it.
@@ -81,12 +81,12 @@ pub struct DispatchCommand {
     /// The command.
     pub command: AnyMessage,
     /// To whom replies go.
-    pub replies: Replies,
+    pub replies: ReplyMode,
 }
 
 /// To whom the replies to a dispatch or call go.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Replies {
+pub enum ReplyMode {
     /// To the sender, with this tag.
     Tagged(Tag),
     /// To the sender as well, but what the sender records because of them goes no further up the
@@ -104,7 +104,7 @@ pub struct CallGateway {
     /// The request.
     pub request: AnyMessage,
     /// To whom the answer goes.
-    pub replies: Replies,
+    pub replies: ReplyMode,
 }
 
 /// An action that comes back later.
@@ -122,9 +122,9 @@ pub struct Delay<A> {
 
 /// An answer to a caller whose address was kept.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AnswerCaller {
+pub struct SendReply {
     /// The caller.
-    pub to: ReplyAddress,
+    pub to: ReturnPath,
     /// An event of the answering aggregate.
     pub event: AnyMessage,
 }
@@ -177,10 +177,10 @@ pub fn cancel(id: impl Into<EffectId>) -> Cancel {
     Cancel(id.into())
 }
 
-/// Answers a caller whose [`reply_address`](crate::Context::reply_address) was kept with an event of
+/// Answers a caller whose [`return_path`](crate::Context::return_path) was kept with an event of
 /// this aggregate, as if the caller's own command had recorded it.
-pub fn answer(to: &ReplyAddress, event: impl Message) -> AnswerCaller {
-    AnswerCaller { to: to.clone(), event: AnyMessage::new(event) }
+pub fn reply_to(to: &ReturnPath, event: impl Message) -> SendReply {
+    SendReply { to: to.clone(), event: AnyMessage::new(event) }
 }
 
 /// A [`dispatch`] being built.
@@ -270,8 +270,8 @@ impl<A> After<A> {
 #[must_use = "effects are values: they do nothing unless they are returned"]
 pub struct Cancel(EffectId);
 
-fn tagged(tag: Tag, detached: bool) -> Replies {
-    if detached { Replies::Detached(tag) } else { Replies::Tagged(tag) }
+fn tagged(tag: Tag, detached: bool) -> ReplyMode {
+    if detached { ReplyMode::Detached(tag) } else { ReplyMode::Tagged(tag) }
 }
 
 impl<T: Target, Of> Dispatch<T, Of> {
@@ -286,20 +286,20 @@ impl<T: Target> Tell<T> {
     fn erase(self) -> DispatchCommand {
         let command = AnyMessage::new(self.command);
         let (target, recipient) = (T::NAME, self.recipient);
-        DispatchCommand { target, recipient, command, replies: Replies::Unwanted }
+        DispatchCommand { target, recipient, command, replies: ReplyMode::Unwanted }
     }
 }
 
 impl<G: Gateway, Of> Call<G, Of> {
-    fn erase<C: ReceivesAnswer<G, Tag = Of>>(self) -> CallGateway {
+    fn erase<C: ReceivesOutcome<G, Tag = Of>>(self) -> CallGateway {
         let request = AnyMessage::new(self.request);
         let replies = tagged(C::stored_tag(&self.tag), self.detached);
         CallGateway { gateway: G::NAME, request, replies }
     }
 }
 
-impl<C> Item<Self> for Reaction<C> {
-    fn item(self) -> Self {
+impl<C> IntoEffect<Self> for Reaction<C> {
+    fn into_effect(self) -> Self {
         self
     }
 }
@@ -308,38 +308,38 @@ impl<C> Item<Self> for Reaction<C> {
 /// the other is refused (E0119: downstream crates may implement it), so they are listed.
 macro_rules! items {
     ($($list:ident),*) => { $(
-        impl<C: Receives<T, Tag = Tag>, T: Target, Tag: Serialize> Item<$list<C>> for Dispatch<T, Tag> {
-            fn item(self) -> $list<C> {
+        impl<C: Receives<T, Tag = Tag>, T: Target, Tag: Serialize> IntoEffect<$list<C>> for Dispatch<T, Tag> {
+            fn into_effect(self) -> $list<C> {
                 $list::DispatchCommand(Box::new(self.erase::<C>()))
             }
         }
 
-        impl<C, T: Target> Item<$list<C>> for Tell<T> {
-            fn item(self) -> $list<C> {
+        impl<C, T: Target> IntoEffect<$list<C>> for Tell<T> {
+            fn into_effect(self) -> $list<C> {
                 $list::DispatchCommand(Box::new(self.erase()))
             }
         }
 
-        impl<C: ReceivesAnswer<G, Tag = Tag>, G: Gateway, Tag: Serialize> Item<$list<C>> for Call<G, Tag> {
-            fn item(self) -> $list<C> {
+        impl<C: ReceivesOutcome<G, Tag = Tag>, G: Gateway, Tag: Serialize> IntoEffect<$list<C>> for Call<G, Tag> {
+            fn into_effect(self) -> $list<C> {
                 $list::CallGateway(Box::new(self.erase::<C>()))
             }
         }
 
-        impl<C> Item<$list<C>> for After<C> {
-            fn item(self) -> $list<C> {
+        impl<C> IntoEffect<$list<C>> for After<C> {
+            fn into_effect(self) -> $list<C> {
                 $list::Delay(Box::new(self.0))
             }
         }
 
-        impl<C> Item<$list<C>> for AnswerCaller {
-            fn item(self) -> $list<C> {
-                $list::Answer(Box::new(self))
+        impl<C> IntoEffect<$list<C>> for SendReply {
+            fn into_effect(self) -> $list<C> {
+                $list::Reply(Box::new(self))
             }
         }
 
-        impl<C> Item<$list<C>> for Cancel {
-            fn item(self) -> $list<C> {
+        impl<C> IntoEffect<$list<C>> for Cancel {
+            fn into_effect(self) -> $list<C> {
                 $list::Cancel(self.0)
             }
         }
@@ -355,7 +355,7 @@ impl<C> From<Reaction<C>> for Effect<C> {
             Reaction::CallGateway(call) => Self::CallGateway(call),
             Reaction::Delay(delay) => Self::Delay(delay),
             Reaction::Cancel(id) => Self::Cancel(id),
-            Reaction::Answer(answer) => Self::Answer(answer),
+            Reaction::Reply(reply) => Self::Reply(reply),
         }
     }
 }

@@ -5,29 +5,29 @@ use std::sync::Arc;
 
 use composable_rust_core::__private::decode_value;
 use composable_rust_core::{
-    Aggregate, Codecs, DecodeError, Encoded, Format, Mark, Message, StreamId, Version,
+    Aggregate, Codecs, DecodeError, EncodedMessage, Format, InboxEntry, Message, StreamId, Version,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::encode::describe;
+use crate::decide::DecideContext;
+use crate::encode::error_chain;
 use crate::error::{SendError, panic_text};
-use crate::instance::Answer;
-use crate::plan::Rules;
+use crate::mailbox::SendResult;
 
 /// What a mark keeps of an outcome, in the bincode format.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum StoredAnswer {
+pub(crate) enum StoredOutcome {
     Accepted,
     Rejected { name: String, version: u16, codec: String, bytes: Vec<u8> },
     UnexpectedVersion { expected: Version, actual: Version },
 }
 
-impl StoredAnswer {
+impl StoredOutcome {
     pub(crate) fn rejected<A: Aggregate>(
-        rules: &Rules<'_, A>,
+        rules: &DecideContext<'_, A>,
         rejection: &A::Rejection,
     ) -> Result<Self, SendError<A::Rejection>> {
-        let Encoded { name, version, codec, bytes } = rules.encoded(rejection)?;
+        let EncodedMessage { name, version, codec, bytes } = rules.encoded(rejection)?;
         let (name, codec) = (name.into_owned(), codec.into_owned());
         Ok(Self::Rejected { name, version, codec, bytes })
     }
@@ -37,20 +37,20 @@ impl StoredAnswer {
 pub(crate) fn stored_answer<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
-    mark: &Mark,
-) -> Answer<A> {
+    mark: &InboxEntry,
+) -> SendResult<A> {
     // An erased answer is empty. That the message caused events can still be told.
-    if mark.answer.is_empty() {
+    if mark.outcome.is_empty() {
         let told = mark.receipt.position.is_some();
         return if told { Ok(mark.receipt) } else { Err(SendError::Erased) };
     }
     // What the framework itself keeps, only newer code can have written in another way.
-    let answer = decode_value(Format::Binary, &mark.answer)
+    let answer = decode_value(Format::Binary, &mark.outcome)
         .map_err(|source| SendError::UnreadableOutcome { newer: true, source: source.into() })?;
     match answer {
-        StoredAnswer::Accepted => Ok(mark.receipt),
-        StoredAnswer::Rejected { name, version, codec, bytes } => {
-            let content = Encoded { name: name.into(), version, codec: codec.into(), bytes };
+        StoredOutcome::Accepted => Ok(mark.receipt),
+        StoredOutcome::Rejected { name, version, codec, bytes } => {
+            let content = EncodedMessage { name: name.into(), version, codec: codec.into(), bytes };
             let decode = AssertUnwindSafe(|| codecs.decode::<A::Rejection>(stream, &content));
             // Upcasters and codecs are code of users.
             let decoded = catch_unwind(decode).unwrap_or_else(|panic| {
@@ -66,7 +66,7 @@ pub(crate) fn stored_answer<A: Aggregate>(
                 }
             })
         }
-        StoredAnswer::UnexpectedVersion { expected, actual } => {
+        StoredOutcome::UnexpectedVersion { expected, actual } => {
             Err(SendError::UnexpectedVersion { expected, actual })
         }
     }
@@ -78,7 +78,7 @@ pub(crate) fn stored_answer<A: Aggregate>(
 /// 0 is every message that the runtime carries, for its id tells all: it comes again the same to the
 /// byte.
 pub(crate) fn digest(message: &impl Message, expecting: Option<Version>) -> Result<u128, String> {
-    let bytes = message.encode(Format::Binary).map_err(|error| describe(&error))?;
+    let bytes = message.encode(Format::Binary).map_err(|error| error_chain(&error))?;
     let kind = message.kind();
     let mut what = xxhash_rust::xxh3::Xxh3::new();
     what.update(kind.name.as_bytes());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use composable_rust_core::{Clock, Rng, StreamId, Timestamp};
 use tokio::sync::mpsc;
 
-use crate::encode::describe;
+use crate::encode::error_chain;
 use crate::error::LoadError;
 
 /// The wait after the first failed load; it doubles up to [`MAX_WAIT`].
@@ -15,13 +15,13 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// The longest wait between two attempts at one instance.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// How long one attempt keeps others away while its outcome is not known.
-const CLAIM: Duration = Duration::from_secs(15);
+const RETRY_CLAIM: Duration = Duration::from_secs(15);
 /// The time in which all instances are tried after events were overridden.
-const SPREAD: Duration = Duration::from_secs(1);
+const RETRY_SPREAD: Duration = Duration::from_secs(1);
 /// Instances that are remembered at most; further ones are tried every few seconds.
 const MAX_INSTANCES: usize = 100_000;
 /// An instance that was not tried for so long after it was due is another process's by now.
-const STALE: Duration = Duration::from_secs(900);
+const STALE_AFTER: Duration = Duration::from_secs(900);
 
 /// An instance whose stream this process cannot load: see [`App::stuck`](crate::App::stuck).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,19 +41,19 @@ pub struct StuckInstance {
 
 /// The stuck instances of a process.
 #[derive(Debug, Default)]
-pub(crate) struct StuckInstances(Mutex<State>);
+pub(crate) struct StuckInstances(Mutex<Registry>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Registry {
     /// By the names of their streams.
-    instances: BTreeMap<String, Instance>,
+    instances: BTreeMap<String, StuckEntry>,
     /// The number of stuck instances of each aggregate.
     counts: BTreeMap<String, u64>,
     retries: Vec<mpsc::UnboundedSender<StreamId>>,
 }
 
 #[derive(Debug)]
-struct Instance {
+struct StuckEntry {
     stream: StreamId,
     since: Timestamp,
     attempts: u32,
@@ -65,7 +65,7 @@ struct Instance {
 }
 
 impl StuckInstances {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,7 +83,7 @@ impl StuckInstances {
             None => Ok(()),
             Some(instance) if now < instance.next => Err(instance.next),
             Some(instance) => {
-                (instance.next, instance.is_claimed) = (now + CLAIM, true);
+                (instance.next, instance.is_claimed) = (now + RETRY_CLAIM, true);
                 Ok(())
             }
         }
@@ -104,7 +104,7 @@ impl StuckInstances {
         let mut state = self.lock();
         let mut streams = Vec::new();
         for instance in state.instances.values_mut().filter(|instance| !instance.is_claimed) {
-            let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
+            let spread = u64::try_from(RETRY_SPREAD.as_micros()).unwrap_or(u64::MAX);
             let soon = now + Duration::from_micros(rng.next_u64() % spread);
             if soon < instance.next {
                 instance.next = soon;
@@ -131,7 +131,7 @@ impl StuckInstances {
             return;
         }
         let instance =
-            state.instances.entry(stream.as_str().to_owned()).or_insert_with(|| Instance {
+            state.instances.entry(stream.as_str().to_owned()).or_insert_with(|| StuckEntry {
                 stream: stream.clone(),
                 since: clock.now(),
                 attempts: 0,
@@ -139,7 +139,7 @@ impl StuckInstances {
                 next: now,
                 is_claimed: false,
             });
-        instance.last_error = describe(error);
+        instance.last_error = error_chain(error);
         if !std::mem::take(&mut instance.is_claimed) && now < instance.next {
             return;
         }
@@ -165,7 +165,7 @@ impl StuckInstances {
     pub(crate) fn recovered(&self, stream: &StreamId) {
         let mut state = self.lock();
         let Some(instance) = state.instances.remove(stream.as_str()) else { return };
-        let Instance { attempts, .. } = instance;
+        let StuckEntry { attempts, .. } = instance;
         tracing::info!(?stream, attempts, "the stuck instance is loaded; its messages go on");
         state.count(stream, -1);
         state.retry(stream);
@@ -174,7 +174,7 @@ impl StuckInstances {
     /// Forgets instances that nothing waits for any more.
     pub(crate) fn forget_stale(&self, now: Duration) {
         let mut state = self.lock();
-        let is_stale = |of: &&Instance| now.saturating_sub(of.next) > STALE;
+        let is_stale = |of: &&StuckEntry| now.saturating_sub(of.next) > STALE_AFTER;
         let gone = state.instances.values().filter(is_stale).map(|of| of.stream.clone());
         for stream in gone.collect::<Vec<_>>() {
             state.instances.remove(stream.as_str());
@@ -197,7 +197,7 @@ impl StuckInstances {
     }
 }
 
-impl State {
+impl Registry {
     fn retry(&mut self, stream: &StreamId) {
         self.retries.retain(|retries| retries.send(stream.clone()).is_ok());
     }
