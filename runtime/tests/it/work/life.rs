@@ -292,11 +292,11 @@ fn names_and_settings_that_cannot_work_are_refused() {
     let told = [
         (
             whole().settings(|settings| settings.default_deadline = std::time::Duration::ZERO),
-            "the setting `deadline` must be longer than zero",
+            "the setting `default_deadline` must be longer than zero",
         ),
         (
             whole().settings(|settings| settings.max_bytes_per_batch = 0),
-            "the setting `batch_bytes` must be at least 1",
+            "the setting `max_bytes_per_batch` must be at least 1",
         ),
         (
             whole().on::<Actor, Actor, Vec<_>>("project/x", nothing),

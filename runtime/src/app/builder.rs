@@ -1,0 +1,452 @@
+//! Putting an app together.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use composable_rust_core::{
+    Aggregate, Clock, Codec, Codecs, EventBus, EventStore, Format, Gateway, Id, IdGenerator,
+    MAX_PAYLOAD_BYTES, Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus,
+    SharedEventStore, Target, schema,
+};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::app::app::App;
+use crate::app::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
+use crate::app::stuck_instances::StuckInstances;
+use crate::app::unknown_messages::UnknownMessages;
+use crate::instance::cache::Instances;
+use crate::instance::group_commit::GroupCommit;
+use crate::instance::runtime::{AggregateRuntime, AppContext};
+use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
+use crate::worker::context::RegisteredGateway;
+use crate::worker::outbox::gateway::GatewaySettings;
+use crate::worker::policy::policy::{
+    ErasedPolicy, ErasurePolicy, EventPolicy, ExternalRecord, PolicySource, RecordPolicy,
+    RegisteredPolicy,
+};
+use crate::worker::projection::registered::{
+    ErasedProjection, ProjectionSettings, RegisteredProjection,
+};
+use crate::worker::supervisor::WorkerSet;
+use crate::{Settings, SystemClock, SystemIds, SystemRng};
+
+/// An app being put together; made by [`App::builder`].
+pub struct AppBuilder {
+    pub(super) store: SharedEventStore,
+    pub(super) settings: Settings,
+    pub(super) codecs: Codecs,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn IdGenerator>,
+    pub(super) rng: Arc<dyn Rng>,
+    pub(super) aggregates: Vec<Registration>,
+    pub(super) gateways: Vec<(&'static str, RegisteredGateway)>,
+    pub(super) policies: Vec<RegisteredPolicy>,
+    pub(super) projections: Vec<Arc<dyn ErasedProjection>>,
+    pub(super) published: Vec<PublishedTopic>,
+    /// Targets in another service, and those in another process on the same store.
+    pub(super) remote: BTreeSet<&'static str>,
+    pub(super) elsewhere: BTreeSet<ReplySource>,
+    pub(super) served: BTreeSet<&'static str>,
+    pub(super) bus: Option<SharedEventBus>,
+    /// Whether a policy was to begin at the start before there was any.
+    pub(super) policy_missing: bool,
+}
+
+type BuiltAggregate = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
+
+pub(super) struct Registration {
+    pub(super) name: &'static str,
+    pub(super) replies: &'static [ReplySource],
+    pub(super) type_name: &'static str,
+    pub(super) make: Box<dyn FnOnce(Arc<AppContext>) -> BuiltAggregate + Send>,
+}
+
+impl fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.aggregates.iter().map(|aggregate| aggregate.name).collect();
+        f.debug_struct("AppBuilder").field("aggregates", &names).finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with an app, all of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the app cannot be built: {}", .problems.join("; "))]
+pub struct BuildError {
+    problems: Vec<String>,
+}
+
+impl BuildError {
+    /// Each problem, in words.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl AppBuilder {
+    pub(crate) fn new(store: impl EventStore) -> Self {
+        Self {
+            store: SharedEventStore::new(store),
+            settings: Settings::default(),
+            codecs: Codecs::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            rng: Arc::new(SystemRng),
+            aggregates: Vec::new(),
+            gateways: Vec::new(),
+            policies: Vec::new(),
+            projections: Vec::new(),
+            published: Vec::new(),
+            remote: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
+            served: BTreeSet::new(),
+            bus: None,
+            policy_missing: false,
+        }
+    }
+
+    /// Registers an aggregate with its environment.
+    #[must_use]
+    pub fn aggregate<A: Aggregate>(mut self, env: A::Environment) -> Self {
+        let make = Box::new(move |shared: Arc<AppContext>| -> BuiltAggregate {
+            let (fingerprint, problem) = schema::fingerprint::<A>();
+            if let Some(problem) = problem {
+                tracing::warn!(
+                    aggregate = A::NAME, %problem,
+                    "its snapshots are told apart by name and SNAPSHOT_VERSION only; raise SNAPSHOT_VERSION when the state changes"
+                );
+            }
+            let instances = Instances::new(&shared.settings);
+            let runtime = Arc::new(AggregateRuntime::<A> { shared, env, fingerprint, instances });
+            let erased = Arc::new(AggregateRuntimeRef(Arc::clone(&runtime)));
+            (TypeId::of::<A>(), runtime as _, erased as _)
+        });
+        let type_name = std::any::type_name::<A>();
+        self.aggregates.push(Registration {
+            name: A::NAME,
+            replies: A::Command::REPLIES,
+            type_name,
+            make,
+        });
+        self
+    }
+
+    /// Registers a gateway with the default settings.
+    #[must_use]
+    pub fn gateway<G: Gateway>(self, gateway: G) -> Self {
+        self.gateway_with(gateway, |_| {})
+    }
+
+    /// Registers a gateway, and changes how its calls are made.
+    #[must_use]
+    pub fn gateway_with<G: Gateway>(
+        mut self,
+        gateway: G,
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
+        let mut settings = GatewaySettings::default();
+        change(&mut settings);
+        let gateway = Arc::new(gateway);
+        self.gateways.push((G::NAME, RegisteredGateway { gateway, settings }));
+        self
+    }
+
+    /// Connects the app with other services.
+    #[must_use]
+    pub fn event_bus(mut self, bus: impl EventBus) -> Self {
+        self.bus = Some(SharedEventBus::new(bus));
+        self
+    }
+
+    /// Says that the instances of `T` live in another service on the bus, which
+    /// [`serves`](Self::serve) them: what is dispatched to them goes to the topic `NAME-commands`,
+    /// and policies read their events from `NAME-events`.
+    #[must_use]
+    pub fn remote<T: Target>(mut self) -> Self {
+        self.remote.insert(T::NAME);
+        self
+    }
+
+    /// Says that the instances of `T` live in another process on the same store, which registers
+    /// the aggregate.
+    #[must_use]
+    pub fn elsewhere<T: Target>(mut self) -> Self {
+        self.elsewhere.insert(ReplySource::Target(T::NAME));
+        self
+    }
+
+    /// Says that the gateway `G` is called by another process on the same store, which registers it.
+    #[must_use]
+    pub fn gateway_elsewhere<G: Gateway>(mut self) -> Self {
+        self.elsewhere.insert(ReplySource::Gateway(G::NAME));
+        self
+    }
+
+    /// Accepts the commands that other services send to instances of `A` over the bus, from the topic
+    /// `NAME-commands`. Whoever may write to that topic may send them, but neither internal commands
+    /// nor replies that were not asked for. A command for a type that no process of this service
+    /// serves is answered [`Undelivered`](composable_rust_core::Reply::Undelivered).
+    #[must_use]
+    pub fn serve<A: Aggregate>(mut self) -> Self {
+        self.served.insert(A::NAME);
+        self
+    }
+
+    /// Publishes the events of `A` as they are to the topic `NAME-events`, from the beginning of the
+    /// log on. An erased event is published as one of type `$erased` without content.
+    ///
+    /// An event that cannot be published in this format, or is larger in it than the bus takes, is refused
+    /// when it is recorded: [`SendError::Unstorable`](crate::SendError::Unstorable). One that is in the log
+    /// already parks its stream on this topic: see [`App::dead_letters`](crate::App::dead_letters).
+    #[must_use]
+    pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
+        let map = Box::new(Verbatim::<A::Event>(PhantomData));
+        let topic = format!("{}-events", A::NAME);
+        let published = PublishedTopic { category: A::NAME, topic, format, map, limit: None };
+        self.published.push(published);
+        self
+    }
+
+    /// Publishes the events of `A` as `map` gives them, to `topic`; `None` leaves one out. `map` must
+    /// be pure: it runs again when a publication is repeated.
+    #[must_use]
+    pub fn publish_as<A: Aggregate, M: Message>(
+        mut self,
+        topic: impl Into<String>,
+        format: Format,
+        map: impl Fn(&Recorded<A::Event>) -> Option<M> + Send + Sync + 'static,
+    ) -> Self {
+        let map = Box::new(MapWith::<A::Event, M, _>(map, PhantomData));
+        let (category, topic) = (A::NAME, topic.into());
+        self.published.push(PublishedTopic { category, topic, format, map, limit: None });
+        self
+    }
+
+    /// Sends commands to instances of `T` for events of `S`: those of this service's log, or of the
+    /// topic `NAME-events` where `S` is [`remote`](Self::remote). Each event leads to its commands
+    /// exactly once.
+    ///
+    /// `name` is that of the policy's checkpoint: it is kept for good and must not change. A policy
+    /// that is new begins with the events from then on, unless it is
+    /// [`policy_from_start`](Self::policy_from_start); over a topic, it begins with what the topic
+    /// has.
+    #[must_use]
+    pub fn on<S: Target, T: Target, C>(
+        self,
+        name: impl Into<String>,
+        policy: impl Fn(&Recorded<S::Event>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(EventPolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Target(S::NAME), erased)
+    }
+
+    /// Sends commands to instances of `T` when the events of a stream of `S` are erased: in this
+    /// service's log, or, where `S` is [`remote`](Self::remote), in that of the service that publishes
+    /// them. So what this service keeps of somebody goes when it goes elsewhere.
+    ///
+    /// `policy` must expect to be asked about one stream several times: a policy that begins at the
+    /// start of the log is asked for each of its erased events. It is in no order with other policies,
+    /// so the recipient must remember that a stream is to be forgotten. A stream that was closed before
+    /// it was erased is told of only to a policy that begins at the start. `name` is that of the policy's
+    /// checkpoint, as in [`on`](Self::on), and must differ from those of other policies.
+    #[must_use]
+    pub fn on_erased<S: Target, T: Target, C>(
+        self,
+        name: impl Into<String>,
+        policy: impl Fn(&Id<S>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(ErasurePolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Target(S::NAME), erased)
+    }
+
+    /// Sends commands to instances of `T` for the messages of any topic, whoever writes it. A message
+    /// is known by its CloudEvents source and id, or else by its place in the topic.
+    #[must_use]
+    pub fn on_topic<T: Target, C>(
+        self,
+        topic: impl Into<String>,
+        name: impl Into<String>,
+        policy: impl Fn(&ExternalRecord) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> T>);
+        let erased = Arc::new(RecordPolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Topic(topic.into()), erased)
+    }
+
+    fn policy<T: Target>(
+        mut self,
+        name: String,
+        source: PolicySource,
+        policy: Arc<dyn ErasedPolicy>,
+    ) -> Self {
+        let target = T::NAME;
+        self.policies.push(RegisteredPolicy { name, source, target, from_start: false, policy });
+        self
+    }
+
+    /// Lets the policy that was registered last begin with the first event of the log.
+    #[must_use]
+    pub fn policy_from_start(mut self) -> Self {
+        match self.policies.last_mut() {
+            Some(policy) => policy.from_start = true,
+            None => self.policy_missing = true,
+        }
+        self
+    }
+
+    /// Runs a projection into `model`, from the beginning of the log on.
+    #[must_use]
+    pub fn projection<P, M>(self, projection: P, model: M) -> Self
+    where
+        P: Projection,
+        M: ReadModel<Connection = P::Connection>,
+    {
+        self.projection_with(projection, model, |_| {})
+    }
+
+    /// Runs a projection into `model`, and changes how.
+    #[must_use]
+    pub fn projection_with<P, M>(
+        mut self,
+        projection: P,
+        model: M,
+        change: impl FnOnce(&mut ProjectionSettings),
+    ) -> Self
+    where
+        P: Projection,
+        M: ReadModel<Connection = P::Connection>,
+    {
+        let mut settings = ProjectionSettings::default();
+        change(&mut settings);
+        self.projections.push(Arc::new(RegisteredProjection::new(projection, model, settings)));
+        self
+    }
+
+    /// Changes limits and habits.
+    #[must_use]
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Writes with `codec` instead of bincode; what others wrote stays readable if they are
+    /// bincode, JSON or registered with [`AppBuilder::reading`].
+    #[must_use]
+    pub fn codec(mut self, codec: impl Codec) -> Self {
+        self.codecs = self.codecs.writing(codec);
+        self
+    }
+
+    /// Reads what `codec` wrote.
+    #[must_use]
+    pub fn reading(mut self, codec: impl Codec) -> Self {
+        self.codecs = self.codecs.reading(codec);
+        self
+    }
+
+    /// Replaces the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Replaces the source of message ids.
+    #[must_use]
+    pub fn ids(mut self, ids: impl IdGenerator) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// Replaces the source of chance.
+    #[must_use]
+    pub fn rng(mut self, rng: impl Rng) -> Self {
+        self.rng = Arc::new(rng);
+        self
+    }
+
+    /// Checks everything and builds the app.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] lists every problem: two things of one name, a reply that nothing registered
+    /// gives, commands for a type that lives nowhere, a limit of 0, something for the bus where there is
+    /// none.
+    pub fn build(self) -> Result<App, BuildError> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(BuildError { problems });
+        }
+        let Self { store, mut settings, codecs, clock, ids, rng, aggregates, .. } = self;
+        let most = self.bus.as_ref().and_then(EventBus::max_payload_bytes);
+        if settings.max_payload_bytes == MAX_PAYLOAD_BYTES {
+            settings.max_payload_bytes =
+                most.map_or(MAX_PAYLOAD_BYTES, |most| most.min(MAX_PAYLOAD_BYTES));
+        }
+        let targets = aggregates.iter().map(|aggregate| ReplySource::Target(aggregate.name));
+        let gateways = self.gateways.iter().map(|(name, _)| ReplySource::Gateway(name));
+        let known = targets.chain(gateways).chain(self.elsewhere).collect();
+        let writer = GroupCommit::with(
+            store.clone(),
+            settings.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&rng),
+        );
+        let published = self.published.into_iter();
+        let published: Vec<_> =
+            published.map(|of| Arc::new(PublishedTopic { limit: most, ..of })).collect();
+        let log = store.log();
+        let tasks = TaskTracker::new();
+        let loads = Semaphore::new(settings.max_concurrent_loads);
+        let shared = Arc::new(AppContext {
+            store,
+            log,
+            writer,
+            codecs,
+            remote: self.remote,
+            known,
+            unknowns: UnknownMessages::default(),
+            stuck: StuckInstances::default(),
+            published: published.clone(),
+            absorbed: AtomicU64::new(0),
+            settings,
+            clock,
+            ids,
+            rng,
+            tasks,
+            loads,
+        });
+        let mut by_type = BTreeMap::new();
+        let mut by_name = BTreeMap::new();
+        for Registration { name, make, .. } in aggregates {
+            let (type_id, runtime, erased) = make(Arc::clone(&shared));
+            by_type.insert(type_id, runtime);
+            by_name.insert(name, erased);
+        }
+        let registry = Registry::new(by_name);
+        let plans = WorkerSet {
+            gateways: self.gateways.into_iter().collect(),
+            policies: self.policies,
+            projections: self.projections.into_iter().map(|p| (p.name(), p)).collect(),
+            published,
+            served: self.served,
+            bus: self.bus,
+        };
+        Ok(App::new(shared, by_type, registry, plans))
+    }
+}

@@ -1,0 +1,15 @@
+//! An app: its configuration, its registry, and what operators ask of it.
+
+pub(crate) mod app;
+pub(crate) mod builder;
+pub(crate) mod dead_letters;
+pub(crate) mod queues;
+pub(crate) mod registry;
+pub(crate) mod republish;
+pub(crate) mod reset_policy;
+pub(crate) mod settings;
+pub(crate) mod shutdown_signal;
+pub(crate) mod stuck_instances;
+pub(crate) mod system;
+pub(crate) mod unknown_messages;
+pub(crate) mod validate;

@@ -1,0 +1,247 @@
+//! What is wrong with an app before it is built.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
+
+use crate::app::builder::{AppBuilder, Registration};
+use crate::worker::policy::policy::PolicySource;
+
+/// A shorter lease would be renewed without pause.
+const MIN_LEASE_TTL: Duration = Duration::from_millis(100);
+
+/// An append whose outcome is unknown must be recognised when it is sent again.
+const MIN_INBOX_RETENTION: Duration = Duration::from_secs(3_600);
+
+/// A longer one would keep the work of a process that is gone from the others for too long.
+const MAX_LEASE_TTL: Duration = Duration::from_secs(3_600);
+
+/// Names and beginnings of names that the framework's own queues, leases and consumer groups have.
+const RESERVED_NAMES: [&str; 3] = ["commands", "relay", "send"];
+const RESERVED_PREFIXES: [&str; 3] = ["bus/", "project/", "relay/"];
+
+/// How the names of senders in other services begin.
+const BUS_PREFIX: &str = "bus_";
+
+impl AppBuilder {
+    /// Everything that is wrong with the app as it was put together.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut names = BTreeMap::new();
+        for Registration { name, type_name, .. } in &self.aggregates {
+            if let Some(other) = names.insert(*name, *type_name) {
+                problems.push(if other == *type_name {
+                    format!("`{name}` is registered twice")
+                } else {
+                    format!("`{other}` and `{type_name}` are both called `{name}`")
+                });
+            }
+        }
+        for name in names.keys().filter(|name| name.starts_with(BUS_PREFIX)) {
+            problems.push(format!(
+                "`{name}` begins with `{BUS_PREFIX}`, as the names of senders in other services do"
+            ));
+        }
+        self.check_names(&mut problems);
+        self.check_replies(&names, &mut problems);
+        self.check_bus(&names, &mut problems);
+        let settings = &self.settings;
+        let limits = [
+            ("mailbox_capacity", settings.mailbox_capacity),
+            ("max_commands_per_append", settings.max_commands_per_append),
+            ("max_live_instances", settings.max_live_instances),
+            ("max_concurrent_loads", settings.max_concurrent_loads),
+            ("writer_queue_capacity", settings.writer_queue_capacity),
+            ("max_appends_per_batch", settings.max_appends_per_batch),
+            ("max_bytes_per_batch", settings.max_bytes_per_batch),
+            ("max_payload_bytes", settings.max_payload_bytes),
+            ("max_concurrent_dispatches", settings.max_concurrent_dispatches),
+            ("max_waiting_rows_per_queue", settings.max_waiting_rows_per_queue),
+        ];
+        for (name, limit) in limits {
+            if limit == 0 {
+                problems.push(format!("the setting `{name}` must be at least 1"));
+            }
+        }
+        if !(MIN_LEASE_TTL..=MAX_LEASE_TTL).contains(&self.settings.lease_ttl) {
+            problems.push(format!(
+                "the setting `lease_ttl` must be between {MIN_LEASE_TTL:?} and {MAX_LEASE_TTL:?}"
+            ));
+        }
+        if self.settings.default_deadline.is_zero() {
+            problems.push("the setting `default_deadline` must be longer than zero".to_owned());
+        }
+        if self.settings.inbox_retention < MIN_INBOX_RETENTION {
+            problems.push(format!(
+                "the setting `inbox_retention` must be at least {MIN_INBOX_RETENTION:?}"
+            ));
+        }
+        problems
+    }
+
+    fn check_names(&self, problems: &mut Vec<String>) {
+        let mut seen = BTreeSet::new();
+        for (name, gateway) in &self.gateways {
+            if !seen.insert(*name) {
+                problems.push(format!("the gateway `{name}` is registered twice"));
+            }
+            if gateway.settings.max_concurrent_calls == 0 {
+                problems.push(format!(
+                    "`max_concurrent_calls` of the gateway `{name}` must be at least 1"
+                ));
+            }
+            let (limit, lease) = (gateway.settings.timeout, self.settings.lease_ttl);
+            if limit * 3 >= lease * 2 {
+                problems.push(format!(
+                    "the timeout of the gateway `{name}`, {limit:?}, must be shorter than two \
+                     thirds of the lease of {lease:?}"
+                ));
+            }
+        }
+        if self.policy_missing {
+            problems.push(
+                "`policy_from_start` stands before the first policy: it is said of the policy \
+                 before it"
+                    .to_owned(),
+            );
+        }
+        let mut seen = BTreeSet::new();
+        for projection in &self.projections {
+            if !seen.insert(projection.name()) {
+                problems.push(format!("two projections are called `{}`", projection.name()));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for policy in &self.policies {
+            if !seen.insert(policy.name.as_str()) {
+                problems.push(format!("two policies are called `{}`", policy.name));
+            }
+            let name = policy.name.as_str();
+            let begins = RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            if begins || RESERVED_NAMES.contains(&name) || name.is_empty() {
+                problems.push(format!(
+                    "a policy cannot be called `{name}`: the framework uses the name for a queue, a \
+                     lease or a consumer group of its own"
+                ));
+            }
+        }
+    }
+
+    /// Who sends requests must know somebody who answers.
+    fn check_replies(
+        &self,
+        names: &BTreeMap<&'static str, &'static str>,
+        problems: &mut Vec<String>,
+    ) {
+        for aggregate in &self.aggregates {
+            for source in aggregate.replies {
+                if self.elsewhere.contains(source) {
+                    continue;
+                }
+                let (asker, fault) = (
+                    aggregate.name,
+                    match source {
+                        ReplySource::Target(name) => {
+                            let known = names.contains_key(name) || self.remote.contains(name);
+                            (!known).then(|| format!(
+                            "of `{name}`: register it with `.aggregate`, or say where it lives with \
+                             `.remote` (another service) or `.elsewhere` (another process)"
+                        ))
+                        }
+                        ReplySource::Gateway(name) => {
+                            let known = self.gateways.iter().any(|(own, _)| own == name);
+                            (!known).then(|| {
+                                format!(
+                                    "of the gateway `{name}`: register it with `.gateway`, or say \
+                             `.gateway_elsewhere` (another process)"
+                                )
+                            })
+                        }
+                    },
+                );
+                if let Some(fault) = fault {
+                    problems.push(format!("`{asker}` takes answers {fault}"));
+                }
+            }
+        }
+    }
+
+    fn is_elsewhere(&self, name: &'static str) -> bool {
+        self.elsewhere.contains(&ReplySource::Target(name))
+    }
+
+    fn check_bus(&self, names: &BTreeMap<&'static str, &'static str>, problems: &mut Vec<String>) {
+        for name in self.remote.iter().filter(|name| names.contains_key(*name)) {
+            problems.push(format!("`{name}` is registered here and said to be remote"));
+        }
+        for name in self.remote.iter().filter(|name| self.is_elsewhere(name)) {
+            problems.push(format!("`{name}` is said to be remote and to be elsewhere: choose one"));
+        }
+        for name in names.keys().filter(|name| self.is_elsewhere(name)) {
+            problems.push(format!("`{name}` is registered here and said to be elsewhere"));
+        }
+        let published: BTreeSet<_> = self.published.iter().map(|of| of.category).collect();
+        let unknown = |name: &&'static str| !names.contains_key(name) && !self.is_elsewhere(name);
+        for name in published.into_iter().filter(unknown) {
+            problems.push(format!(
+                "events of `{name}` are published: register it with `.aggregate`, or say \
+                 `.elsewhere` (another process)"
+            ));
+        }
+        let mut relayed = BTreeSet::new();
+        for of in &self.published {
+            if !relayed.insert((of.category, &of.topic)) {
+                let (name, topic) = (of.category, &of.topic);
+                problems.push(format!("events of `{name}` are published to `{topic}` twice"));
+            }
+        }
+        for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
+            problems.push(format!("`{name}` is served but not registered"));
+        }
+        for policy in &self.policies {
+            if let PolicySource::Target(name) = &policy.source {
+                if !names.contains_key(name) && !self.remote.contains(name) {
+                    let policy = &policy.name;
+                    problems.push(format!(
+                        "the policy `{policy}` reads events of `{name}`: register it with \
+                         `.aggregate`, or say `.remote`"
+                    ));
+                }
+            }
+            let target = policy.target;
+            let is_known = names.contains_key(target) || self.remote.contains(target);
+            if !is_known && !self.is_elsewhere(target) {
+                let policy = &policy.name;
+                problems.push(format!(
+                    "the policy `{policy}` sends commands to `{target}`: register it with \
+                     `.aggregate`, or say where it lives with `.remote` (another service) or \
+                     `.elsewhere` (another process)"
+                ));
+            }
+        }
+        let Some(bus) = &self.bus else {
+            let topics = self.policies.iter().any(|p| matches!(p.source, PolicySource::Topic(_)));
+            let wanted = [
+                (!self.remote.is_empty(), "remote targets"),
+                (!self.published.is_empty(), "published events"),
+                (!self.served.is_empty(), "served aggregates"),
+                (topics, "policies over topics"),
+            ];
+            for (_, what) in wanted.iter().filter(|(wanted, _)| *wanted) {
+                problems.push(format!("there are {what} but no bus: add `.event_bus`"));
+            }
+            return;
+        };
+        if let Some(most) = bus.max_payload_bytes() {
+            let largest = self.settings.max_payload_bytes;
+            let sends = !self.published.is_empty() || !self.remote.is_empty();
+            if sends && largest > most && largest != MAX_PAYLOAD_BYTES {
+                problems.push(format!(
+                    "payloads may have {largest} bytes, but the bus takes only {most}: lower the \
+                     setting `max_payload_bytes`, or raise the limit of the bus and its broker"
+                ));
+            }
+        }
+    }
+}

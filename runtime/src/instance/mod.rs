@@ -1,0 +1,15 @@
+//! One aggregate instance, from a command to its commit.
+
+pub(crate) mod cache;
+pub(crate) mod decide;
+pub(crate) mod encode;
+pub(crate) mod group_commit;
+pub(crate) mod handle;
+pub(crate) mod inbox;
+pub(crate) mod load;
+pub(crate) mod mailbox;
+pub(crate) mod process;
+pub(crate) mod receive;
+pub(crate) mod runtime;
+pub(crate) mod send;
+pub(crate) mod snapshots;

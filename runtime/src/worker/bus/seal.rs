@@ -1,0 +1,58 @@
+//! The proof that a reply of another service answers a request of this one.
+//!
+//! The nearest return address of a request is sealed when it leaves: with an authentication code of
+//! the log's secret over the address, all addresses below it, the id of the message and its user.
+//! Other services carry the seal. A reply is believed if its seal was made here for just that
+//! instance, target and tag.
+
+use composable_rust_core::{InReplyTo, LogInfo, Metadata, ReturnAddress, Seal, StreamId, Tag};
+use uuid::Uuid;
+
+const ADDRESS: &str = "return address";
+const MESSAGE: &str = "message id";
+
+/// The id of a message on the bus. It follows from the row's, so that the message has the same when
+/// it is published again, and nobody can foresee it, so that nobody can use it first.
+pub(crate) fn id_on_bus(log: &LogInfo, row: Uuid) -> Uuid {
+    let code = log.secret.code(MESSAGE, &[row.as_bytes()]);
+    uuid::Builder::from_custom_bytes(code).into_uuid()
+}
+
+/// Seals the nearest return address of the request `message`, which belongs to this service.
+pub(crate) fn seal(log: &LogInfo, message: Uuid, metadata: &mut Metadata) {
+    let (user, user_from) = (metadata.user.clone(), metadata.user_from);
+    let Some((nearest, below)) = metadata.return_addresses.split_last_mut() else { return };
+    let mut seal = Seal { message, user, user_from, code: String::new() };
+    let ReturnAddress { stream, target, tag, .. } = &*nearest;
+    let code = log.secret.code(ADDRESS, &[&sealed(log, below, stream, target, tag, &seal)]);
+    seal.code = format!("{:032x}", u128::from_be_bytes(code));
+    nearest.seal = Some(seal);
+}
+
+/// Returns the seal of the address that a reply answers, if this service has made it for
+/// `recipient`, with the addresses `below`.
+pub(crate) fn verified<'a>(
+    log: &LogInfo,
+    recipient: &StreamId,
+    reply: &'a InReplyTo,
+    below: &[ReturnAddress],
+) -> Option<&'a Seal> {
+    let seal = reply.seal.as_ref()?;
+    let code = u128::from_str_radix(&seal.code, 16).ok()?.to_be_bytes();
+    let sealed = sealed(log, below, recipient, &reply.from, &reply.tag, seal);
+    log.secret.verifies(ADDRESS, &[&sealed], &code).then_some(seal)
+}
+
+/// What is authenticated. Every address in it names its service, as it does on the bus.
+fn sealed(
+    log: &LogInfo,
+    below: &[ReturnAddress],
+    stream: &StreamId,
+    target: &str,
+    tag: &Tag,
+    seal: &Seal,
+) -> Vec<u8> {
+    let Seal { message, user, user_from, .. } = seal;
+    serde_json::to_vec(&(log.id, below, stream, target, tag, message, user, user_from))
+        .unwrap_or_else(|_| unreachable!("texts, numbers and ids are JSON"))
+}

@@ -1,0 +1,4 @@
+//! Policies: commands derived from events.
+
+pub(crate) mod follower;
+pub(crate) mod policy;
