@@ -31,7 +31,7 @@ pub use store::{
 pub use worker::bus::subscriptions::SubscriptionStatus;
 pub use worker::outbox::circuit_breaker::CircuitBreakerSettings;
 pub use worker::outbox::gateway::GatewaySettings;
-pub use worker::policy::policy::ExternalRecord;
+pub use worker::policy::policy::{ExternalRecord, PolicySettings};
 pub use worker::projection::handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
 pub use worker::projection::registered::{PoisonPolicy, ProjectionSettings};
 pub use worker::retry::RetryPolicy;

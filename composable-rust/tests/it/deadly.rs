@@ -209,14 +209,17 @@ async fn app(url: &str) -> App {
             tool.timeout = Duration::from_millis(500);
             tool.retry.initial_backoff = Duration::from_millis(100);
         })
-        .on::<Job, Job, _>("worker", |recorded| match recorded.event {
-            JobEvent::Taken { way: Way::Policy, kills } => {
-                work(kills);
-                Some((Job::id(recorded.stream.id()), JobCommand::Work { kills: None }))
-            }
-            _ => None,
-        })
-        .policy_from_start()
+        .on_with::<Job, Job, _>(
+            "worker",
+            |policy| policy.from_start = true,
+            |recorded| match recorded.event {
+                JobEvent::Taken { way: Way::Policy, kills } => {
+                    work(kills);
+                    Some((Job::id(recorded.stream.id()), JobCommand::Work { kills: None }))
+                }
+                _ => None,
+            },
+        )
         .settings(settings)
         .build()
         .unwrap()

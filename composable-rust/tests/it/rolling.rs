@@ -240,10 +240,11 @@ macro_rules! start {
             .aggregate::<$version::Account>(())
             .aggregate::<$version::Teller>(())
             .aggregate::<$log::Log>(())
-            .on::<$version::Account, $log::Log, _>("log-what-was-paid", |recorded| {
-                [($log::Log::id(recorded.stream.id()), $log::LogCommand::Note)]
-            })
-            .policy_from_start()
+            .on_with::<$version::Account, $log::Log, _>(
+                "log-what-was-paid",
+                |policy| policy.from_start = true,
+                |recorded| [($log::Log::id(recorded.stream.id()), $log::LogCommand::Note)],
+            )
             .projection(Balances::<$version::AccountEvent>($version::cents), model)
             .settings(|settings| {
                 settings.lease_ttl = LEASE;

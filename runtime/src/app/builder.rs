@@ -26,8 +26,8 @@ use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
 use crate::worker::context::RegisteredGateway;
 use crate::worker::outbox::gateway::GatewaySettings;
 use crate::worker::policy::policy::{
-    ErasedPolicy, ErasurePolicy, EventPolicy, ExternalRecord, PolicySource, RecordPolicy,
-    RegisteredPolicy,
+    ErasedPolicy, ErasurePolicy, EventPolicy, ExternalRecord, PolicySettings, PolicySource,
+    RecordPolicy, RegisteredPolicy,
 };
 use crate::worker::projection::registered::{
     ErasedProjection, ProjectionSettings, RegisteredProjection,
@@ -53,8 +53,6 @@ pub struct AppBuilder {
     pub(super) elsewhere: BTreeSet<ReplySource>,
     pub(super) served: BTreeSet<&'static str>,
     pub(super) bus: Option<SharedEventBus>,
-    /// Whether a policy was to begin at the start before there was any.
-    pub(super) policy_missing: bool,
 }
 
 type BuiltAggregate = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
@@ -105,7 +103,6 @@ impl AppBuilder {
             elsewhere: BTreeSet::new(),
             served: BTreeSet::new(),
             bus: None,
-            policy_missing: false,
         }
     }
 
@@ -226,14 +223,13 @@ impl AppBuilder {
         self
     }
 
-    /// Sends commands to instances of `T` for events of `S`: those of this service's log, or of the
-    /// topic `NAME-events` where `S` is [`remote`](Self::remote). Each event leads to its commands
-    /// exactly once.
+    /// Registers a policy: it sends commands to instances of `T` for events of `S`, which it reads
+    /// from this service's log or, if `S` is [`remote`](Self::remote), from the topic
+    /// `NAME-events`. Each event leads to its commands exactly once.
     ///
-    /// `name` is that of the policy's checkpoint: it is kept for good and must not change. A policy
-    /// that is new begins with the events from then on, unless it is
-    /// [`policy_from_start`](Self::policy_from_start); over a topic, it begins with what the topic
-    /// has.
+    /// `name` identifies the policy's checkpoint and must never change. A new policy starts at the
+    /// end of the log; [`on_with`](Self::on_with) can start it at the beginning. A new policy that
+    /// reads a topic starts at the topic's beginning.
     #[must_use]
     pub fn on<S: Target, T: Target, C>(
         self,
@@ -243,20 +239,36 @@ impl AppBuilder {
     where
         C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
     {
-        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
-        let erased = Arc::new(EventPolicy { name: name.clone(), policy, types });
-        self.policy::<T>(name, PolicySource::Target(S::NAME), erased)
+        self.on_with::<S, T, C>(name, |_| {}, policy)
     }
 
-    /// Sends commands to instances of `T` when the events of a stream of `S` are erased: in this
-    /// service's log, or, where `S` is [`remote`](Self::remote), in that of the service that publishes
-    /// them. So what this service keeps of somebody goes when it goes elsewhere.
+    /// Registers a policy as [`on`](Self::on) does, with changed settings.
+    #[must_use]
+    pub fn on_with<S: Target, T: Target, C>(
+        self,
+        name: impl Into<String>,
+        change: impl FnOnce(&mut PolicySettings),
+        policy: impl Fn(&Recorded<S::Event>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(EventPolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Target(S::NAME), change, erased)
+    }
+
+    /// Registers a policy for erasures: it sends commands to instances of `T` when the events of a
+    /// stream of `S` are erased, in this service's log or, if `S` is [`remote`](Self::remote), in
+    /// the log of the service that publishes them. A service can thereby forget a person together
+    /// with the service that owns the person's data.
     ///
-    /// `policy` must expect to be asked about one stream several times: a policy that begins at the
-    /// start of the log is asked for each of its erased events. It is in no order with other policies,
-    /// so the recipient must remember that a stream is to be forgotten. A stream that was closed before
-    /// it was erased is told of only to a policy that begins at the start. `name` is that of the policy's
-    /// checkpoint, as in [`on`](Self::on), and must differ from those of other policies.
+    /// `policy` must expect several calls for one stream: a policy that starts at the beginning of
+    /// the log is called once for each erased event of the stream. Its commands have no order
+    /// relative to those of other policies, so the recipient must remember that the stream is to be
+    /// forgotten. If a stream was closed before it was erased, only a policy that starts at the
+    /// beginning is called for it. `name` identifies the policy's checkpoint, as in
+    /// [`on`](Self::on), and must differ from the names of other policies.
     #[must_use]
     pub fn on_erased<S: Target, T: Target, C>(
         self,
@@ -266,13 +278,29 @@ impl AppBuilder {
     where
         C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
     {
-        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
-        let erased = Arc::new(ErasurePolicy { name: name.clone(), policy, types });
-        self.policy::<T>(name, PolicySource::Target(S::NAME), erased)
+        self.on_erased_with::<S, T, C>(name, |_| {}, policy)
     }
 
-    /// Sends commands to instances of `T` for the messages of any topic, whoever writes it. A message
-    /// is known by its CloudEvents source and id, or else by its place in the topic.
+    /// Registers a policy for erasures as [`on_erased`](Self::on_erased) does, with changed
+    /// settings.
+    #[must_use]
+    pub fn on_erased_with<S: Target, T: Target, C>(
+        self,
+        name: impl Into<String>,
+        change: impl FnOnce(&mut PolicySettings),
+        policy: impl Fn(&Id<S>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = (Id<T>, T::Command)> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(ErasurePolicy { name: name.clone(), policy, types });
+        self.policy::<T>(name, PolicySource::Target(S::NAME), change, erased)
+    }
+
+    /// Registers a policy for a topic of any producer: it sends commands to instances of `T` for
+    /// the topic's messages. A message is identified by its CloudEvents source and id or, without
+    /// them, by its partition and offset. A new policy starts at the topic's beginning.
     #[must_use]
     pub fn on_topic<T: Target, C>(
         self,
@@ -285,27 +313,20 @@ impl AppBuilder {
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> T>);
         let erased = Arc::new(RecordPolicy { name: name.clone(), policy, types });
-        self.policy::<T>(name, PolicySource::Topic(topic.into()), erased)
+        self.policy::<T>(name, PolicySource::Topic(topic.into()), |_| {}, erased)
     }
 
     fn policy<T: Target>(
         mut self,
         name: String,
         source: PolicySource,
+        change: impl FnOnce(&mut PolicySettings),
         policy: Arc<dyn ErasedPolicy>,
     ) -> Self {
+        let mut settings = PolicySettings::default();
+        change(&mut settings);
         let target = T::NAME;
-        self.policies.push(RegisteredPolicy { name, source, target, from_start: false, policy });
-        self
-    }
-
-    /// Lets the policy that was registered last begin with the first event of the log.
-    #[must_use]
-    pub fn policy_from_start(mut self) -> Self {
-        match self.policies.last_mut() {
-            Some(policy) => policy.from_start = true,
-            None => self.policy_missing = true,
-        }
+        self.policies.push(RegisteredPolicy { name, source, target, settings, policy });
         self
     }
 

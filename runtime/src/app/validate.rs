@@ -99,13 +99,6 @@ impl AppBuilder {
                 ));
             }
         }
-        if self.policy_missing {
-            problems.push(
-                "`policy_from_start` stands before the first policy: it is said of the policy \
-                 before it"
-                    .to_owned(),
-            );
-        }
         let mut seen = BTreeSet::new();
         for projection in &self.projections {
             if !seen.insert(projection.name()) {

@@ -123,7 +123,7 @@ impl LogHandler for PolicyFollower {
     }
 
     fn begins_at_start(&self) -> bool {
-        self.policy.from_start
+        self.policy.settings.from_start
     }
 
     fn fills(&self, partition: u16) -> Vec<Queue> {

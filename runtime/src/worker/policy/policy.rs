@@ -435,14 +435,25 @@ impl WorkerContext {
     }
 }
 
-/// A policy and where it reads.
+/// Settings of one policy. Change them with
+/// [`AppBuilder::on_with`](crate::AppBuilder::on_with).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct PolicySettings {
+    /// `true` if a new policy starts at the first event of the log instead of the end of the log.
+    /// No effect once the policy has a checkpoint, nor on a policy that reads a topic: that starts
+    /// at the topic's beginning. Default: `false`.
+    pub from_start: bool,
+}
+
+/// A policy and its source.
 #[derive(Clone)]
 pub(crate) struct RegisteredPolicy {
     pub(crate) name: String,
     pub(crate) source: PolicySource,
     /// Whom it sends commands to.
     pub(crate) target: &'static str,
-    pub(crate) from_start: bool,
+    pub(crate) settings: PolicySettings,
     pub(crate) policy: Arc<dyn ErasedPolicy>,
 }
 

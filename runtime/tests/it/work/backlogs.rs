@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out};
 use super::node::Node;
-use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use super::world::{World, eventually, from_start, heard, log, millis, started, tell_to};
 
 type Commands = Vec<(Id<Actor>, In)>;
 
@@ -36,7 +36,7 @@ fn copying(builder: AppBuilder) -> AppBuilder {
         }
         _ => Commands::new(),
     };
-    builder.on::<Actor, Actor, Commands>("copy", copy).policy_from_start()
+    builder.on_with::<Actor, Actor, Commands>("copy", from_start, copy)
 }
 
 /// A store whose appends take as long as a replica's.
@@ -218,7 +218,7 @@ async fn a_policy_goes_on_slowly_past_a_queue_that_is_stuck() {
         _ => Commands::new(),
     };
     let builder = world.builder(world.memory.clone());
-    let builder = builder.on::<Actor, Actor, Commands>("copy", tells).policy_from_start();
+    let builder = builder.on_with::<Actor, Actor, Commands>("copy", from_start, tells);
     let forever = RetryPolicy { max_attempts: u32::MAX, ..RetryPolicy::default() };
     let settings = |of: &mut Settings| (of.max_waiting_rows_per_queue, of.retry) = (100, forever);
     let app = started(builder.settings(settings));

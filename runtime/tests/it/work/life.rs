@@ -7,7 +7,7 @@ use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Around, Outside};
 use super::node::Node;
-use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use super::world::{World, eventually, from_start, heard, log, millis, started, tell_to};
 
 fn ask(to: &str, tag: u32, act: Act) -> Act {
     Act::Ask { to: to.into(), tag, act: Box::new(act) }
@@ -24,7 +24,7 @@ fn copying(builder: AppBuilder) -> AppBuilder {
         }
         _ => Vec::new(),
     };
-    builder.on::<Actor, Actor, Vec<_>>("copy", copy).policy_from_start()
+    builder.on_with::<Actor, Actor, Vec<_>>("copy", from_start, copy)
 }
 
 /// Requests, a nested one, a timer, a call and a policy.
@@ -270,10 +270,6 @@ fn every_problem_of_an_app_is_told() {
         (
             whole().settings(|settings| settings.lease_ttl = std::time::Duration::ZERO),
             "the setting `lease_ttl` must be between 100ms and 3600s",
-        ),
-        (
-            whole().policy_from_start(),
-            "`policy_from_start` stands before the first policy: it is said of the policy before it",
         ),
     ];
     for (builder, text) in told {

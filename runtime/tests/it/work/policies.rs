@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorError, ActorEvent as Out, Seen};
 use super::node::{Mishap, Node};
-use super::world::{World, eventually, heard, log, millis, started, tell_to};
+use super::world::{World, eventually, from_start, heard, log, millis, started, tell_to};
 
 type Commands = Vec<(Id<Actor>, In)>;
 
@@ -36,16 +36,17 @@ async fn one_begins_at_the_head_unless_it_says_from_the_start() {
     let world = World::new();
     let app = world.builder(world.memory.clone()).build().unwrap();
     tell_to(&app, "a", Act::Note(1)).await;
-    let app = started(
-        copying(world.builder(world.memory.clone()))
-            .on::<Actor, Actor, Commands>("all", |recorded| match &recorded.event {
+    let app =
+        started(copying(world.builder(world.memory.clone())).on_with::<Actor, Actor, Commands>(
+            "all",
+            from_start,
+            |recorded| match &recorded.event {
                 Out::Did(Act::Note(n), _) if recorded.stream.id() == "a" => {
                     vec![(Actor::id("all-copy"), In::Do(Act::Note(*n)))]
                 }
                 _ => Vec::new(),
-            })
-            .policy_from_start(),
-    );
+            },
+        ));
     heard(&app, "all-copy", "note 1").await;
     eventually("the other began", async || {
         use composable_rust_core::WorkQueues as _;
@@ -73,7 +74,7 @@ async fn each_event_leads_to_its_commands_once_across_crashes() {
         let world = World::new();
         let start = |node: &Node<_>| {
             let builder = world.builder(node.clone());
-            started(builder.on::<Actor, Actor, Commands>("p", several).policy_from_start())
+            started(builder.on_with::<Actor, Actor, Commands>("p", from_start, several))
         };
         let node = Node::new(world.memory.clone());
         let app = start(&node);
@@ -144,7 +145,7 @@ async fn a_command_that_cannot_be_stored_fails_its_policy() {
         is_note.then_some(lost).into_iter().collect()
     };
     let builder = world.builder(world.memory.clone());
-    let app = started(builder.on::<Actor, Actor, Commands>("lose", loses).policy_from_start());
+    let app = started(builder.on_with::<Actor, Actor, Commands>("lose", from_start, loses));
     tell_to(&app, "a", Act::Note(1)).await;
     let letter = world.dead_letter().await;
     assert_eq!((letter.queue.kind, &*letter.queue.target), (OutboxKind::Policy, "lose"));

@@ -10,7 +10,7 @@ use composable_rust_core::{
     Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag, Timestamp,
     WorkQueues as _,
 };
-use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_runtime::{App, AppBuilder, PolicySettings};
 use composable_rust_testing::{
     InMemoryEventStore, SeededRng, SequentialIds, assert_states_match_log,
 };
@@ -37,6 +37,11 @@ impl Clock for Virtual {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
     }
+}
+
+/// Starts a policy at the first event of the log.
+pub(crate) fn from_start(policy: &mut PolicySettings) {
+    policy.from_start = true;
 }
 
 /// What the processes of a test share.
