@@ -44,6 +44,16 @@ pub enum StoredContent {
     Closed,
 }
 
+impl StoredContent {
+    /// The encoded event; `None` if it was erased, or if it closes the stream.
+    pub fn present(&self) -> Option<&EncodedMessage> {
+        match self {
+            Self::Present(content) => Some(content),
+            Self::Erased | Self::Closed => None,
+        }
+    }
+}
+
 /// An event as the store keeps it, not yet decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {

@@ -5,6 +5,8 @@ mod app;
 mod backoff;
 mod error;
 mod instance;
+mod metrics;
+mod panic;
 mod store;
 mod worker;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -21,9 +21,10 @@ use crate::app::registry::Registry;
 use crate::app::stuck_instances::StuckInstance;
 use crate::app::unknown_messages::UnknownMessage;
 use crate::error::LoadError;
-use crate::instance::handle::{Handle, content_of};
+use crate::instance::handle::Handle;
 use crate::instance::load::size;
 use crate::instance::runtime::{AggregateRuntime, AppContext};
+use crate::panic::lock;
 use crate::worker::bus::subscriptions::SubscriptionStatus;
 use crate::worker::page_size::PageSize;
 use crate::worker::projection::handle::ProjectionHandle;
@@ -53,7 +54,7 @@ impl Drop for AppInner {
 
 impl AppInner {
     fn working(&self) -> Option<Arc<RunningWorkers>> {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.working).clone()
     }
 }
 
@@ -115,7 +116,7 @@ impl App {
     /// changed nothing: redeliveries, and commands with a key that was used before. What would be
     /// refused again on an unchanged state is not counted, for nobody has to look it up.
     pub fn duplicates_ignored(&self) -> u64 {
-        self.0.shared.absorbed.load(Ordering::Relaxed)
+        self.0.shared.duplicates_ignored.load(Ordering::Relaxed)
     }
 
     /// Pauses the log for all processes: queues, timers and followers rest, nothing is taken off the
@@ -273,7 +274,7 @@ impl App {
     ///
     /// Outside a tokio runtime.
     pub fn start(&self) {
-        let mut working = self.0.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut working = lock(&self.0.working);
         if working.is_none() && !self.0.shared.tasks.is_closed() {
             let started = self.0.plans.start(&self.0.shared, &self.0.registry);
             *working = Some(Arc::new(started));
@@ -367,7 +368,9 @@ pub(crate) fn recorded<A: Aggregate>(
     codecs: &Codecs,
     event: &StoredEvent,
 ) -> Result<Recorded<Option<A::Event>>, LoadError> {
-    let decoded = content_of(&event.content)
+    let decoded = event
+        .content
+        .present()
         .map(|content| codecs.decode::<A::Event>(&event.stream, content))
         .transpose()
         .map_err(|source| crate::instance::load::undecodable(event, source))?;

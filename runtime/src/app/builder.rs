@@ -413,6 +413,7 @@ impl AppBuilder {
         if !problems.is_empty() {
             return Err(BuildError { problems });
         }
+        crate::metrics::describe();
         let Self { store, mut settings, codecs, clock, ids, rng, aggregates, .. } = self;
         let most = self.bus.as_ref().and_then(EventBus::max_payload_bytes);
         if settings.max_payload_bytes == MAX_PAYLOAD_BYTES {
@@ -444,7 +445,7 @@ impl AppBuilder {
             unknowns: UnknownMessages::default(),
             stuck: StuckInstances::default(),
             published: published.clone(),
-            absorbed: AtomicU64::new(0),
+            duplicates_ignored: AtomicU64::new(0),
             settings,
             clock,
             ids,

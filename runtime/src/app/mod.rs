@@ -1,5 +1,6 @@
 //! An app: its configuration, its registry, and what operators ask of it.
 
+#[expect(clippy::module_inception, reason = "the file has the name of its type, as all do")]
 pub(crate) mod app;
 pub(crate) mod builder;
 pub(crate) mod dead_letters;

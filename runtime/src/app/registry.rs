@@ -10,9 +10,7 @@ use composable_rust_core::{
 use futures_util::future::BoxFuture;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::LoadError;
-use crate::instance::encode::error_chain;
-use crate::instance::handle::content_of;
+use crate::error::{LoadError, error_chain};
 use crate::instance::load::{load, load_events, undecodable};
 use crate::instance::receive::{DeliveryOutcome, InboundMessage};
 use crate::instance::runtime::AggregateRuntime;
@@ -193,7 +191,7 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
     }
 
     fn decode(&self, event: &StoredEvent) -> Result<Option<String>, LoadError> {
-        let Some(content) = content_of(&event.content) else { return Ok(None) };
+        let Some(content) = event.content.present() else { return Ok(None) };
         let failed = |source| undecodable(event, source);
         let decoded: A::Event =
             self.0.shared.codecs.decode(&event.stream, content).map_err(failed)?;

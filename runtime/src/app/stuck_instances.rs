@@ -1,14 +1,15 @@
 //! Instances that cannot be loaded, and when each is tried again.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{Clock, Rng, StreamId, Timestamp};
 use tokio::sync::mpsc;
 
-use crate::error::LoadError;
-use crate::instance::encode::error_chain;
+use crate::error::{LoadError, error_chain};
+use crate::metrics::STUCK_INSTANCES;
+use crate::panic::lock;
 
 /// The wait after the first failed load; it doubles up to [`MAX_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(5);
@@ -66,7 +67,7 @@ struct StuckEntry {
 
 impl StuckInstances {
     fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Subscribes to the streams whose messages and timers need not wait any longer.
@@ -206,9 +207,7 @@ impl Registry {
         let aggregate = stream.category();
         let count = self.counts.entry(aggregate.to_owned()).or_default();
         *count = count.saturating_add_signed(change);
-        #[expect(clippy::cast_precision_loss, reason = "counting ends long before")]
-        metrics::gauge!("composable_rust_stuck_instances", "aggregate" => aggregate.to_owned())
-            .set(*count as f64);
+        STUCK_INSTANCES.set_count([aggregate], *count);
     }
 }
 

@@ -1,12 +1,14 @@
 //! What no code that this process runs knows, and what waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{DecodeError, Timestamp};
 
-use crate::instance::encode::error_chain;
+use crate::error::error_chain;
+use crate::metrics::UNKNOWN;
+use crate::panic::lock;
 
 /// Places of one name that are remembered at most; further ones wait without being counted.
 const MAX_PLACES: usize = 10_000;
@@ -122,7 +124,7 @@ pub(crate) struct SeenAt {
 
 impl UnknownMessages {
     fn lock(&self) -> MutexGuard<'_, Encounters> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A worker has come upon something that it does not know. Warns when it does so for the first
@@ -220,10 +222,7 @@ impl UnknownMessages {
 }
 
 fn gauge(worker: &str, what: &str, waiting: usize) {
-    let (worker, what) = (worker.to_owned(), what.to_owned());
-    #[expect(clippy::cast_precision_loss, reason = "counting ends long before")]
-    metrics::gauge!("composable_rust_unknown", "worker" => worker, "what" => what)
-        .set(waiting as f64);
+    UNKNOWN.set_count([worker, what], waiting as u64);
 }
 
 #[cfg(test)]

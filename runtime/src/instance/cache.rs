@@ -1,8 +1,7 @@
 //! The live instances of one aggregate type.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use composable_rust_core::__private::encode_value;
@@ -11,6 +10,7 @@ use composable_rust_core::{Aggregate, Format, Id, Timestamp, Version};
 use crate::Settings;
 use crate::instance::mailbox::Instance;
 use crate::instance::runtime::AggregateRuntime;
+use crate::panic::{guarded, lock};
 
 /// Live instances, the longest unused of which leave when there are too many, when their states take
 /// too many bytes, or when they have been idle for long. An instance that anybody holds stays, so
@@ -91,7 +91,7 @@ impl<A: Aggregate> Instances<A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, LiveInstances<A>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 
     /// The live instance of `id`, made if there is none.
@@ -213,7 +213,7 @@ impl<A: Aggregate> Instances<A> {
 fn weight<A: Aggregate>(instance: &Instance<A>) -> usize {
     let mailbox = instance.lock();
     let Some(own) = &mailbox.committed else { return INSTANCE_BYTES };
-    let encoded = catch_unwind(AssertUnwindSafe(|| encode_value(Format::Binary, &own.state)));
+    let encoded = guarded(|| encode_value(Format::Binary, &own.state));
     INSTANCE_BYTES
         + size_of::<A>()
         + encoded.ok().and_then(Result::ok).map_or(0, |bytes| bytes.len())

@@ -1,7 +1,6 @@
 //! Deciding what waits for an instance, on a copy of its state. Pure: no I/O.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use composable_rust_core::__private::encode_value;
@@ -13,10 +12,11 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use crate::error::{SendError, panic_text};
+use crate::error::SendError;
 use crate::instance::encode::{Storage, unstorable};
 use crate::instance::inbox::StoredOutcome;
 use crate::instance::load::LoadedState;
+use crate::panic::guarded;
 use crate::worker::bus::published_topic::PublishedTopic;
 
 /// How deep a chain of dispatches may be nested.
@@ -178,11 +178,10 @@ impl<A: Aggregate> AppendBuilder<'_, A> {
         &mut self,
         question: &PendingCommand<A::Command>,
     ) -> Result<CommandOutcome<A>, SendError<A::Rejection>> {
-        catch_unwind(AssertUnwindSafe(|| self.answer(question))).unwrap_or_else(|panic| {
-            let (text, stream) = (panic_text(&*panic), &self.rules.stream);
-            let id = question.incoming.message_id;
-            tracing::error!(?stream, message = %id, panic = text, "an aggregate panicked; its command fails");
-            Err(SendError::Panicked(text))
+        guarded(|| self.answer(question)).unwrap_or_else(|panic| {
+            let (stream, id) = (&self.rules.stream, question.incoming.message_id);
+            tracing::error!(?stream, message = %id, panic, "an aggregate panicked; its command fails");
+            Err(SendError::Panicked(panic))
         })
     }
 

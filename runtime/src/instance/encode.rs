@@ -2,7 +2,7 @@
 
 use composable_rust_core::{AnyMessage, Codecs, DecodeError, EncodedMessage, Message, StreamId};
 
-use crate::error::SendError;
+use crate::error::{SendError, error_chain};
 use crate::instance::runtime::AppContext;
 
 /// How messages are stored: with these codecs, read back unless told not to, and no larger than this.
@@ -84,16 +84,4 @@ pub(crate) fn unstorable<R: Message>(
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> SendError<R> {
     SendError::Unstorable(error_chain(&*error.into()))
-}
-
-/// An error and its causes in one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

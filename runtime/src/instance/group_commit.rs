@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -12,6 +12,7 @@ use composable_rust_core::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::backoff::Backoff;
+use crate::panic::lock;
 use crate::{Settings, SystemClock, SystemRng};
 
 /// Appends to any event store, one writer per partition: a writer sends everything that waits as
@@ -90,7 +91,7 @@ impl GroupCommit {
     /// The partition's writer, started if there is none or it has ended.
     fn writer(&self, partition: u16) -> mpsc::Sender<QueuedAppend> {
         let slot = &self.0.writers[usize::from(partition)];
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(slot);
         if let Some(writer) = slot.as_ref().filter(|writer| !writer.is_closed()) {
             return writer.clone();
         }

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Aggregate, EventStore as _, Id, Position, Recorded, StoredContent, Version,
-};
+use composable_rust_core::{Aggregate, EventStore as _, Id, Position, Recorded, Version};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::error::LoadError;
@@ -247,12 +245,4 @@ async fn partition_head<A: Aggregate>(
     let own = shared.log.partition_of(&stream);
     let heads = shared.store.heads().await.map_err(|source| unavailable(&stream, source))?;
     Ok(heads.into_iter().filter(|head| head.partition == own).collect())
-}
-
-/// What stands in place of an event that is not there any more.
-pub(crate) fn content_of(content: &StoredContent) -> Option<&composable_rust_core::EncodedMessage> {
-    match content {
-        StoredContent::Present(content) => Some(content),
-        StoredContent::Erased | StoredContent::Closed => None,
-    }
 }

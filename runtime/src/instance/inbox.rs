@@ -1,6 +1,5 @@
 //! What the inbox keeps of an outcome, and how it is told again.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use composable_rust_core::__private::decode_value;
@@ -9,10 +8,10 @@ use composable_rust_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::error::{SendError, panic_text};
+use crate::error::{SendError, error_chain};
 use crate::instance::decide::DecideContext;
-use crate::instance::encode::error_chain;
 use crate::instance::mailbox::SendResult;
+use crate::panic::guarded;
 
 /// What a mark keeps of an outcome, in the bincode format.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,12 +50,11 @@ pub(crate) fn stored_answer<A: Aggregate>(
         StoredOutcome::Accepted => Ok(mark.receipt),
         StoredOutcome::Rejected { name, version, codec, bytes } => {
             let content = EncodedMessage { name: name.into(), version, codec: codec.into(), bytes };
-            let decode = AssertUnwindSafe(|| codecs.decode::<A::Rejection>(stream, &content));
+            let decode = || codecs.decode::<A::Rejection>(stream, &content);
             // Upcasters and codecs are code of users.
-            let decoded = catch_unwind(decode).unwrap_or_else(|panic| {
+            let decoded = guarded(decode).unwrap_or_else(|panic| {
                 let (name, version) = (content.name.to_string(), content.version);
-                let source = panic_text(&*panic).into();
-                Err(DecodeError::Malformed { name, version, source })
+                Err(DecodeError::Malformed { name, version, source: panic.into() })
             });
             Err(match decoded {
                 Ok(rejection) => SendError::Rejected(rejection),

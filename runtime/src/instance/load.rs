@@ -1,6 +1,5 @@
 //! Folding a stream into a state.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use composable_rust_core::{
@@ -9,7 +8,8 @@ use composable_rust_core::{
 };
 use futures_util::{Stream, TryStreamExt as _};
 
-use crate::error::{LoadError, panic_text};
+use crate::error::LoadError;
+use crate::panic::guarded;
 
 /// A state, and where its stream stood then.
 #[derive(Debug, Clone)]
@@ -53,17 +53,16 @@ impl<A: Aggregate> LoadedState<A> {
                 self.has_content = true;
                 let state = &mut self.state;
                 // Decoding runs code of users too: their upcasters and codecs.
-                let applied = catch_unwind(AssertUnwindSafe(|| {
+                let applied = guarded(|| {
                     let decoded = codecs.decode::<A::Event>(&event.stream, content)?;
                     state.apply(decoded);
                     Ok(())
-                }));
+                });
                 match applied {
                     Ok(Ok(())) => {}
                     Ok(Err(source)) => return Err(undecodable(event, source)),
                     Err(panic) => {
                         let (stream, version) = (event.stream.clone(), event.version);
-                        let panic = panic_text(&*panic);
                         return Err(LoadError::Unapplicable { stream, version, panic });
                     }
                 }
@@ -221,9 +220,7 @@ pub(crate) fn decode_state<A: Aggregate>(
     bytes: &[u8],
 ) -> Result<A, String> {
     let decode = || codecs.decode_state(stream, codec, bytes);
-    catch_unwind(AssertUnwindSafe(decode))
-        .map_err(|panic| panic_text(&*panic))?
-        .map_err(|error| error.to_string())
+    guarded(decode)?.map_err(|error| error.to_string())
 }
 
 fn erased(stream: &StreamId) -> LoadError {

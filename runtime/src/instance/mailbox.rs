@@ -1,7 +1,7 @@
 //! One live instance: its committed state and its mailbox.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use composable_rust_core::{Aggregate, Codecs, Id, Receipt, StoredContent, StoredEvent, StreamId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -9,6 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::error::{LoadError, SendError};
 use crate::instance::decide::PendingCommand;
 use crate::instance::load::LoadedState;
+use crate::panic::lock;
 
 pub(crate) type SendResult<A> = Result<Receipt, SendError<<A as Aggregate>::Rejection>>;
 
@@ -82,7 +83,7 @@ impl<A: Aggregate> Instance<A> {
     /// Users' code runs under this lock only to read a state, or guarded, so a poisoned one is
     /// still whole.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<A>> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.mailbox)
     }
 
     /// Drops the state, and whatever is being made of it: it is loaded anew.

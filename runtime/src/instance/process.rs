@@ -16,6 +16,7 @@ use crate::instance::inbox::{is_same, stored_answer};
 use crate::instance::load::{LoadedState, load, page};
 use crate::instance::mailbox::{Instance, MailboxEntry, SendResult};
 use crate::instance::runtime::AggregateRuntime;
+use crate::metrics::DUPLICATES_IGNORED;
 
 /// What became of one try at a drain.
 enum AttemptOutcome {
@@ -274,9 +275,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             };
             // Without a key the id is the message's own: nothing else can have made the mark.
-            self.shared.absorbed.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!("composable_rust_absorbed_total", "aggregate" => A::NAME)
-                .increment(1);
+            self.shared.duplicates_ignored.fetch_add(1, Ordering::Relaxed);
+            DUPLICATES_IGNORED.increment([A::NAME]);
             let is_same = letter.question.digest.is_none_or(|digest| is_same(digest, mark.digest));
             let answer = if is_same {
                 stored_answer::<A>(&self.shared.codecs, &instance.stream, mark)

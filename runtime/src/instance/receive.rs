@@ -1,6 +1,5 @@
 //! Handing an instance a message that the runtime carries: a dispatched command, a reply, a timeout.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use composable_rust_core::event::ERASED;
@@ -11,11 +10,11 @@ use composable_rust_core::{
 use tokio::sync::oneshot;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::{LoadError, SendError, panic_text};
+use crate::error::{LoadError, SendError, error_chain};
 use crate::instance::decide::{NO_TARGET, PendingCommand};
-use crate::instance::encode::error_chain;
 use crate::instance::mailbox::MailboxEntry;
 use crate::instance::runtime::AggregateRuntime;
+use crate::panic::guarded;
 
 /// A message on its way to an instance, as it is stored.
 #[derive(Debug, Clone)]
@@ -124,10 +123,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
             }
         };
         // Upcasters and codecs are code of users.
-        let decoded = catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let decoded = guarded(decode).unwrap_or_else(|panic| {
             let (name, version) = (content.name.to_string(), content.version);
-            let source = panic_text(&*panic).into();
-            Err(DecodeError::Malformed { name, version, source })
+            Err(DecodeError::Malformed { name, version, source: panic.into() })
         });
         decoded.map(Some)
     }

@@ -34,7 +34,7 @@ pub(crate) struct AppContext {
     /// The publications of this process.
     pub(crate) published: Vec<Arc<PublishedTopic>>,
     /// Messages that came again and changed nothing.
-    pub(crate) absorbed: AtomicU64,
+    pub(crate) duplicates_ignored: AtomicU64,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdGenerator>,

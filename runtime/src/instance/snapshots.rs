@@ -10,6 +10,7 @@ use composable_rust_core::{
 use crate::instance::load::{LoadedState, decode_state};
 use crate::instance::mailbox::Instance;
 use crate::instance::runtime::{AggregateRuntime, AppContext};
+use crate::metrics::UNFIT_SNAPSHOTS;
 
 /// How long snapshots of other code are kept, for a deploy that is rolled back.
 const FOREIGN_SNAPSHOT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -81,8 +82,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                     tracing::warn!(?stream, %version, %error, "failed to save a snapshot; the next one is saved after the interval");
                 }
                 Err(SnapshotError::Unfit(reason)) => {
-                    metrics::counter!("composable_rust_unfit_snapshots_total", "aggregate" => A::NAME)
-                        .increment(1);
+                    UNFIT_SNAPSHOTS.increment([A::NAME]);
                     instance.lock().unfit_snapshots += 1;
                     tracing::warn!(?stream, %version, reason, "a snapshot is unfit to be saved; loads fold more events, and it is tried again after twice the interval");
                 }

@@ -1,12 +1,14 @@
 //! What one action set in motion, and waiting for it.
 
 use std::pin::pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+
+use crate::panic::lock;
 
 use super::EffectError;
 
@@ -32,7 +34,7 @@ impl Batch {
 
     /// Keeps the first failure.
     pub(super) fn fail(&self, error: EffectError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        lock(&self.failure).get_or_insert(error);
     }
 
     fn is_over(&self) -> bool {
@@ -45,7 +47,7 @@ impl Batch {
         if !self.is_over() {
             over.await;
         }
-        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.failure) {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }

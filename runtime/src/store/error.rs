@@ -1,6 +1,5 @@
 //! What can go wrong in a store.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use composable_rust_core::{AnyMessage, Message, PublishError};
@@ -151,12 +150,3 @@ pub enum EffectError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is shut down")]
 pub struct StoreClosed;
-
-/// What a panic said.
-pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&'static str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
-}

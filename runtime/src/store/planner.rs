@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use composable_rust_core::{
     AnyMessage, BusMessage, Clock, DatabaseEffect, Due, Effect, EffectId, Timestamp,
 };
 use futures_util::future::{AbortHandle, AbortRegistration};
+
+use crate::panic::lock;
 
 use super::batch::Batch;
 use super::running::{Running, Scope};
@@ -197,7 +199,7 @@ impl<A> Planner<'_, A> {
 
 impl<A> Sequence<A> {
     fn progress(&self) -> std::sync::MutexGuard<'_, SequenceProgress<A>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.progress)
     }
 
     /// The next step, to be planned; planning it is a part of it. None after a failure, and once

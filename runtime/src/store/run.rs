@@ -1,14 +1,14 @@
 //! Running jobs.
 
 use std::error::Error;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{BusMessage, DatabaseEffect, Due, Effects, EventBus as _};
-use futures_util::future::{Abortable, BoxFuture, FutureExt as _};
+use futures_util::future::{Abortable, BoxFuture};
 
-use super::error::panic_message;
+use crate::panic::guarded_future;
+
 use super::planner::{EffectTicket, Job, Planner, Work};
 use super::shared::StoreShared;
 use super::{ActionError, EffectError, ExecutableEffect, UnsupportedEffect, ports};
@@ -72,13 +72,11 @@ impl<R: ExecutableEffect> StoreShared<R> {
                         Task::Other(work) => work.await,
                     }
                 };
-                let work = Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration);
+                let work = Abortable::new(guarded_future(work), registration);
                 let ended = match work.await {
                     Ok(Ok(Ok(action))) => EffectOutcome::Done(action),
                     Ok(Ok(Err(error))) => EffectOutcome::Failed(error),
-                    Ok(Err(panic)) => EffectOutcome::Failed(EffectError::Panicked {
-                        message: panic_message(&*panic),
-                    }),
+                    Ok(Err(message)) => EffectOutcome::Failed(EffectError::Panicked { message }),
                     Err(_) => EffectOutcome::Cancelled,
                 };
                 seated.leave(ended);

@@ -1,15 +1,15 @@
 //! What the clones of a store and its jobs share.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use composable_rust_core::{
     AnyMessage, Clock, Effect, Effects, Reducer, SharedEventBus, SharedEventStore,
 };
 use tokio::sync::{Notify, watch};
 
+use crate::panic::{guarded, lock};
+
 use super::batch::{Batch, SendHandle};
-use super::error::panic_message;
 use super::planner::Planner;
 use super::running::Running;
 use super::subscription::Listeners;
@@ -58,7 +58,7 @@ impl<R: Reducer> Core<R> {
 impl<R: Reducer> StoreShared<R> {
     /// User code that panics under the lock is dealt with where it is called.
     pub(super) fn lock(&self) -> MutexGuard<'_, Core<R>> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.core)
     }
 }
 
@@ -109,11 +109,11 @@ impl<R: ExecutableEffect> StoreShared<R> {
             return Err(ActionError::Poisoned);
         }
         let (mut before, mut heard) = (None, None);
-        let reduced = catch_unwind(AssertUnwindSafe(|| {
+        let reduced = guarded(|| {
             before = self.copy.map(|copy| copy(&core.state));
             heard = core.actions.are_there().then(|| action.clone());
             self.reducer.reduce(&mut core.state, action, &self.env)
-        }));
+        });
         let error = match reduced {
             Ok(effects) => match effects.iter().try_for_each(|effect| self.check(effect)) {
                 Ok(()) => {
@@ -125,8 +125,7 @@ impl<R: ExecutableEffect> StoreShared<R> {
                 }
                 Err(unsupported) => unsupported.into(),
             },
-            Err(panic) => {
-                let message = panic_message(&*panic);
+            Err(message) => {
                 tracing::error!(message, "a reducer panicked");
                 ActionError::Panicked { message }
             }

@@ -95,7 +95,7 @@ pub(crate) enum Stop {
 
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(crate::instance::encode::error_chain(&error))
+        Self::Unavailable(crate::error::error_chain(&error))
     }
 }
 

@@ -12,8 +12,7 @@ use composable_rust_core::{
 };
 use futures_util::FutureExt as _;
 
-use crate::error::panic_text;
-use crate::instance::encode::error_chain;
+use crate::error::{error_chain, panic_text};
 use crate::worker::context::WorkerContext;
 use crate::worker::leases::HeldLease;
 use crate::worker::outbox::execute::Executed;

@@ -12,7 +12,7 @@ use composable_rust_core::{
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;
 
-use crate::instance::encode::error_chain;
+use crate::error::error_chain;
 use crate::worker::bus::cloud_event::{
     EnvelopeError, commands_topic, erased_senders, is_erasure, received,
 };

@@ -11,9 +11,7 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::panic_text;
-use crate::instance::encode::error_chain;
-use crate::instance::handle::content_of;
+use crate::error::{error_chain, panic_text};
 use crate::worker::bus::cloud_event::event_message;
 use crate::worker::bus::parked_streams::RELAY_PREFIX;
 
@@ -62,7 +60,7 @@ impl<E: Message> EventMapping for Verbatim<E> {
         event: &StoredEvent,
         format: Format,
     ) -> Result<MappedEvent, Unpublishable> {
-        let Some(content) = content_of(&event.content) else { return Ok(None) };
+        let Some(content) = event.content.present() else { return Ok(None) };
         let failed = |error| unreadable(event, &error);
         let (stored, bytes) = codecs.open(&event.stream, content).map_err(failed)?;
         if stored == format {
@@ -107,7 +105,7 @@ where
         event: &StoredEvent,
         format: Format,
     ) -> Result<MappedEvent, Unpublishable> {
-        let Some(content) = content_of(&event.content) else { return Ok(None) };
+        let Some(content) = event.content.present() else { return Ok(None) };
         let decoded: E =
             codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
         let mapped = (self.0)(&event.decoded(decoded));

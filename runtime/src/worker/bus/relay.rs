@@ -11,7 +11,7 @@ use composable_rust_core::{
 };
 use futures_util::TryStreamExt as _;
 
-use crate::instance::encode::error_chain;
+use crate::error::error_chain;
 use crate::worker::bus::parked_streams::{ParkedStreams, version_of};
 use crate::worker::bus::published_topic::{PublishedTopic, Unpublishable};
 use crate::worker::bus::publishers::{OpenPublisher, PublisherKey, PublisherSlot};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use composable_rust_core::{EventBus as _, OutboxRow, PublishError};
 
-use crate::instance::encode::error_chain;
+use crate::error::error_chain;
 use crate::worker::bus::cloud_event::{category_of, effect_message, excess};
 use crate::worker::context::{WorkerContext, metadata};
 use crate::worker::outbox::execute::Executed;

@@ -9,7 +9,7 @@ use composable_rust_core::{
     BusError, EventBus as _, SharedEventBus, Timestamp, TopicState, TopicStatus,
 };
 
-use crate::instance::encode::error_chain;
+use crate::error::error_chain;
 use crate::worker::log_limit::LogLimit;
 
 /// A subscription of an app: see [`App::subscriptions`](crate::App::subscriptions).

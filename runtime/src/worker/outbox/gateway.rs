@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::panic_text;
-use crate::instance::encode::{Storage, error_chain};
+use crate::error::{error_chain, panic_text};
+use crate::instance::encode::Storage;
 use crate::worker::outbox::circuit_breaker::CircuitBreakerSettings;
 use crate::worker::retry::RetryPolicy;
 

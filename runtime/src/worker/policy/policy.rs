@@ -16,10 +16,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::panic_text;
+use crate::error::{error_chain, panic_text};
 use crate::instance::decide::BUS_TARGET;
-use crate::instance::encode::error_chain;
-use crate::instance::handle::content_of;
 use crate::instance::runtime::AppContext;
 use crate::worker::bus::cloud_event;
 use crate::worker::context::WorkerContext;
@@ -285,7 +283,7 @@ fn recorded<S: Target>(
     shared: &AppContext,
     event: &StoredEvent,
 ) -> Result<Option<Recorded<S::Event>>, PolicyError> {
-    let Some(content) = content_of(&event.content) else { return Ok(None) };
+    let Some(content) = event.content.present() else { return Ok(None) };
     let decoded = guarded(|| shared.codecs.decode::<S::Event>(&event.stream, content))?;
     let decoded = decoded.map_err(|error| unreadable(&error))?;
     Ok(Some(event.decoded(decoded)))

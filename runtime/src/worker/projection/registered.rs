@@ -18,9 +18,7 @@ use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::panic_text;
-use crate::instance::encode::error_chain;
-use crate::instance::handle::content_of;
+use crate::error::{error_chain, panic_text};
 use crate::instance::runtime::AppContext;
 use crate::worker::context::WorkerContext;
 use crate::worker::projection::runner;
@@ -261,7 +259,7 @@ fn decode<P: Projection>(
     shared: &AppContext,
     event: &StoredEvent,
 ) -> Result<Option<Recorded<P::Event>>, Fault> {
-    let Some(content) = content_of(&event.content) else { return Ok(None) };
+    let Some(content) = event.content.present() else { return Ok(None) };
     let decode = || shared.codecs.decode::<P::Event>(&event.stream, content);
     match std::panic::catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(decoded)) => Ok(Some(event.decoded(decoded))),

@@ -176,7 +176,7 @@ async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
         .aggregate::<Account>(Process::new())
         .clock(TokioClock)
         .projection_with(add_up.clone(), Aborts(model.clone()), |own| {
-            own.poison = PoisonPolicy::Park
+            own.poison = PoisonPolicy::Park;
         })
         .build()
         .unwrap();
