@@ -2,8 +2,11 @@
 //! on PostgreSQL or an embedded file, testable to the last effect.
 #![doc = include_str!("guide.md")]
 
+mod connect;
+
 pub use composable_rust_core::*;
 pub use composable_rust_runtime::*;
+pub use connect::{ConnectError, InvalidStoreUrl, StoreUrl, connect};
 
 #[cfg(feature = "postgres")]
 pub use composable_rust_postgres as postgres;

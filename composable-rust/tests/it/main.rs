@@ -1,6 +1,7 @@
 //! The parts together, on real databases.
 
 mod broker;
+mod connect;
 mod deadly;
 mod process;
 mod projections;

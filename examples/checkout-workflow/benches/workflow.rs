@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use checkout_workflow::{
     Apps, Audit, Books, Inventory, InventoryCommand, Ledger, PaymentProvider, Plan, Rates, Service,
-    Shop, StoreUrl, Stores, play,
+    Shop, Stores, play,
 };
 use composable_rust::prelude::*;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{SharedEventBus, SystemClock};
+use composable_rust::{SharedEventBus, StoreUrl, SystemClock};
 use composable_rust_redpanda::RedpandaEventBus;
 
 /// Steps of one checkout that goes well: what its saga records.
@@ -59,18 +59,11 @@ async fn stores(checkouts: u32) {
         println!("PostgreSQL: skipped; run `cargo xtask bench` to have a server");
         return;
     };
-    let pool = sqlx::PgPool::connect(&url).await.expect("a server");
-    let schema = |name: &str| {
-        let (pool, name, url) =
-            (pool.clone(), format!("{name}_{}", std::process::id()), url.clone());
-        async move {
-            let create = format!("create schema {name}");
-            sqlx::query(&create).execute(&pool).await.expect("a schema");
-            let with = if url.contains('?') { "&" } else { "?" };
-            format!("{url}{with}options=-csearch_path%3D{name}").parse::<StoreUrl>().expect("a URL")
-        }
+    let schema = |name: &str| StoreUrl::Postgres {
+        url: url.clone(),
+        schema: Some(format!("{name}_{}", std::process::id())),
     };
-    together("PostgreSQL", schema("all").await, checkouts).await;
+    together("PostgreSQL", schema("all"), checkouts).await;
     let Ok(brokers) = std::env::var("KAFKA_BROKERS") else {
         println!("three services: skipped; run `cargo xtask bench` to have a broker");
         return;
@@ -78,11 +71,8 @@ async fn stores(checkouts: u32) {
     let bus = RedpandaEventBus::builder(&brokers);
     let bus = bus.topic_prefix(&format!("bench-{}.", std::process::id())).partitions(8);
     let bus = SharedEventBus::new(bus.connect().await.expect("a broker"));
-    let mut urls = Vec::new();
-    for service in Service::ALL {
-        urls.push((service, schema(service.name()).await));
-    }
-    let (shop, stores) = (shop(), Stores::Apart(urls.into_iter().collect()));
+    let urls = Service::ALL.map(|service| (service, schema(service.name())));
+    let (shop, stores) = (shop(), Stores::PerService(urls.into()));
     let apps = shop.open(&Service::ALL, &stores, Some(&bus)).await.expect("the apps");
     measured("three services, PostgreSQL and Kafka", &shop, &apps, checkouts).await;
 }

@@ -191,7 +191,7 @@ impl Cli {
             Ok(stores) => stores,
             Err(error) => return complain(&error.to_string(), 2),
         };
-        let ledger = ledger.or_else(|| stores.ledger());
+        let ledger = ledger.or_else(|| stores.ledger_path());
         match self.command.run(&stores, &brokers, ledger.as_deref()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&causes(&error), 1),

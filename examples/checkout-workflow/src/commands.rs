@@ -51,7 +51,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let bus = match stores {
         Stores::Shared(_) => None,
-        Stores::Apart(_) => {
+        Stores::PerService(_) => {
             Some(bus.unwrap_or_else(|| SharedEventBus::new(InMemoryEventBus::new())))
         }
     };

@@ -19,7 +19,7 @@ mod service;
 mod shipping;
 mod shop;
 mod show;
-mod storage;
+mod stores;
 
 pub use audit::{Audit, Books, Histories};
 pub use inventory::{Held, Inventory, InventoryCommand, InventoryEvent, InventoryRejection};
@@ -32,4 +32,4 @@ pub use saga::{Checkout, CheckoutCommand, CheckoutEvent, Status, Step, Task};
 pub use service::{Service, UnknownService};
 pub use shipping::{MOST_UNITS, Shipping, ShippingCommand, ShippingEvent, ShippingRejection};
 pub use shop::{Apps, Shop};
-pub use storage::{InvalidStoreUrl, InvalidStores, StoreUrl, Stores};
+pub use stores::{InvalidStores, Stores};

@@ -7,11 +7,10 @@ use anyhow::{Context as _, bail};
 use composable_rust::prelude::*;
 use composable_rust::{
     AppBuilder, CircuitBreakerSettings, EventBus, EventStore, Format, RetryPolicy, SharedEventBus,
+    SharedEventStore, StoreUrl,
 };
 
-use crate::{
-    Checkout, Inventory, Order, Payment, PaymentProvider, Service, Shipping, StoreUrl, Stores,
-};
+use crate::{Checkout, Inventory, Order, Payment, PaymentProvider, Service, Shipping, Stores};
 
 /// How the shop goes about its work.
 #[derive(Debug, Clone)]
@@ -106,7 +105,7 @@ impl Shop {
     }
 
     /// Opens the stores of `services` and puts their apps together. Services that are
-    /// [`Stores::Apart`] need a bus.
+    /// [`Stores::PerService`] need a bus.
     ///
     /// # Errors
     ///
@@ -123,7 +122,7 @@ impl Shop {
                 let app = self.app(open(url).await?, services, None).build()?;
                 apps.push((services.to_vec(), app));
             }
-            Stores::Apart(urls) => {
+            Stores::PerService(urls) => {
                 let bus =
                     bus.context("services on stores of their own need a bus: add --brokers")?;
                 for service in services {
@@ -143,7 +142,7 @@ impl Shop {
     ///
     /// When a store is not said or cannot be opened.
     pub async fn look(&self, stores: &Stores) -> anyhow::Result<Apps> {
-        let Stores::Apart(urls) = stores else {
+        let Stores::PerService(urls) = stores else {
             return self.open(&Service::ALL, stores, None).await;
         };
         let mut apps = Vec::new();
@@ -159,8 +158,8 @@ fn warehouse(app: AppBuilder) -> AppBuilder {
     app.aggregate::<Inventory>(()).aggregate::<Shipping>(())
 }
 
-async fn open(url: &StoreUrl) -> anyhow::Result<composable_rust::SharedEventStore> {
-    url.open().await.with_context(|| format!("{url} cannot be opened"))
+async fn open(url: &StoreUrl) -> anyhow::Result<SharedEventStore> {
+    url.connect().await.with_context(|| format!("{url} cannot be opened"))
 }
 
 fn url_of(service: Service, urls: &BTreeMap<Service, StoreUrl>) -> anyhow::Result<&StoreUrl> {

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use composable_rust::Version;
 use composable_rust::prelude::*;
+use composable_rust::{StoreUrl, Version};
 
 use crate::import::Habits;
-use crate::{Cents, Date, Order, OrderCommand, StoreUrl};
-use crate::{commands, demo, http};
+use crate::{Cents, Date, Order, OrderCommand, commands, demo, http};
 
 /// Orders, durable on SQLite or PostgreSQL.
 #[derive(Debug, Parser)]
@@ -173,7 +172,7 @@ impl Command {
     async fn run(self, store: Option<StoreUrl>) -> anyhow::Result<()> {
         let file = if matches!(self, Self::Demo) { "orders-demo.db" } else { "orders.db" };
         let store = store.unwrap_or_else(|| StoreUrl::Sqlite(file.into()));
-        let app = store.open().await?;
+        let app = crate::open(&store).await?;
         match self {
             Self::Demo => demo::run(&app, &store).await,
             Self::Place(Place { order, customer, units, amount, date, asking }) => {

@@ -1,11 +1,12 @@
 //! Some ten thousand generated orders, and what to look at.
 
+use composable_rust::StoreUrl;
 use composable_rust::prelude::*;
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::commands::{self, say};
 use crate::progress::Progress;
-use crate::{Cents, Date, Order, OrderCommand, OrderRejection, StoreUrl, customer_number};
+use crate::{Cents, Date, Order, OrderCommand, OrderRejection, customer_number};
 
 const ORDERS: u32 = 10_000;
 const IN_FLIGHT: usize = 1_024;

@@ -1,6 +1,7 @@
 //! Orders: placed, shipped in parcels, cancelled. One aggregate, on a file or on PostgreSQL, behind
 //! a command line and an HTTP API. See the README beside this crate.
 
+mod app;
 pub mod cdnow;
 mod cents;
 pub mod cli;
@@ -12,12 +13,11 @@ mod import;
 mod order;
 mod progress;
 mod report;
-mod storage;
 
+pub use app::open;
 pub use cents::{Cents, InvalidCents};
 pub use date::{Date, InvalidDate};
 pub use order::{
     Details, Order, OrderCommand, OrderEvent, OrderRejection, PlacedV1, PlacedV2, customer_number,
 };
 pub use report::{Month, Report};
-pub use storage::{InvalidStoreUrl, StoreUrl};

@@ -6,8 +6,9 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use checkout_workflow::{Ledger, Service, StoreUrl, Stores, play::Watch};
+use checkout_workflow::{Ledger, Service, Stores, play::Watch};
 use composable_rust::SharedEventBus;
+use composable_rust::StoreUrl;
 use composable_rust_redpanda::RedpandaEventBus;
 use composable_rust_testing::TestBroker;
 use futures_util::FutureExt as _;
@@ -122,7 +123,7 @@ async fn everything_adds_up_whatever_dies() {
         urls.push((service, url.parse::<StoreUrl>().unwrap()));
     }
     let program = Program::new(places);
-    let stores = Stores::Apart(urls.into_iter().collect());
+    let stores = Stores::PerService(urls.into_iter().collect());
     let shop = shop::shop();
     let apps = shop.look(&stores).await.unwrap();
     let checkouts = apps.of(Service::Checkout);

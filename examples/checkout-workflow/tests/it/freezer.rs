@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkout_workflow::{Service, Shop, StoreUrl, Stores};
+use checkout_workflow::{Service, Shop, Stores};
+use composable_rust::StoreUrl;
 use composable_rust::{
     BusError, BusMessage, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
     ResumePosition, SharedEventBus, shutdown_signal,
@@ -103,7 +104,7 @@ async fn warehouse() {
     let bus = bus.transaction_timeout(LEASE).session_timeout(LEASE).connect().await.unwrap();
     let bus = SharedEventBus::new(Standing { bus, folder: Arc::new(folder.into()) });
     let service = Service::Warehouse;
-    let stores = Stores::Apart([(service, store.parse::<StoreUrl>().unwrap())].into());
+    let stores = Stores::PerService([(service, store.parse::<StoreUrl>().unwrap())].into());
     let shop = Shop { lease: LEASE, ..shop::shop() };
     let apps = shop.open(&[service], &stores, Some(&bus)).await.unwrap();
     apps.start();

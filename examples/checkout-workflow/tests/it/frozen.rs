@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use checkout_workflow::{
-    Inventory, InventoryCommand, Order, Service, Shipping, ShippingCommand, StoreUrl,
-};
+use checkout_workflow::{Inventory, InventoryCommand, Order, Service, Shipping, ShippingCommand};
+use composable_rust::StoreUrl;
 use composable_rust::prelude::*;
 use composable_rust::testing::TestDatabase;
 use futures_util::TryStreamExt as _;
@@ -249,7 +248,7 @@ impl Scene {
 async fn a_relay_that_slept_through_its_lease_puts_nothing_out_of_order() {
     shop::show_logs();
     let (database, prefix) = (TestDatabase::create().await, unique());
-    let store = database.url().parse::<StoreUrl>().unwrap().open().await.unwrap();
+    let store = database.url().parse::<StoreUrl>().unwrap().connect().await.unwrap();
     let app = shop::shop().app(store, &[Service::Warehouse], None).build().unwrap();
     let topics = ["inventory-events", "shipping-events"].map(|topic| format!("{prefix}{topic}"));
     let relay = Relay(PgPool::connect(&database.url()).await.unwrap());

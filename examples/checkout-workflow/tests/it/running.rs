@@ -1,7 +1,8 @@
 //! Many checkouts on the real runtime: together and as services, on every store.
 
-use checkout_workflow::{Apps, Service, Shop, StoreUrl, Stores};
+use checkout_workflow::{Apps, Service, Shop, Stores};
 use composable_rust::SharedEventBus;
+use composable_rust::StoreUrl;
 use composable_rust::testing::{InMemoryEventBus, TestDatabase};
 
 use crate::shop::{all_adds_up, shop};
@@ -40,7 +41,7 @@ async fn three_services_in_memory() {
     let shop = shop();
     let stores = Service::ALL.map(|service| (service, StoreUrl::Memory)).into();
     let bus = InMemoryEventBus::new();
-    let apps = opened(&shop, &Stores::Apart(stores), Some(bus)).await;
+    let apps = opened(&shop, &Stores::PerService(stores), Some(bus)).await;
     all_adds_up(&shop, &apps, 300).await;
 }
 

@@ -1,7 +1,8 @@
 //! Three services over a real broker.
 
-use checkout_workflow::{Service, Shop, StoreUrl, Stores};
+use checkout_workflow::{Service, Shop, Stores};
 use composable_rust::SharedEventBus;
+use composable_rust::StoreUrl;
 use composable_rust::testing::TestDatabase;
 use composable_rust_redpanda::RedpandaEventBus;
 
@@ -31,7 +32,7 @@ async fn five_hundred_checkouts_on_three_databases() {
     let databases = [(); 3].map(|()| TestDatabase::create());
     let databases = futures_util::future::join_all(databases).await;
     let urls = databases.iter().map(|database| database.url().parse::<StoreUrl>().unwrap());
-    let stores = Stores::Apart(Service::ALL.into_iter().zip(urls).collect());
+    let stores = Stores::PerService(Service::ALL.into_iter().zip(urls).collect());
     let shop = shop();
     let apps = shop.open(&Service::ALL, &stores, Some(&bus(&shop).await)).await.unwrap();
     all_adds_up(&shop, &apps, 500).await;
@@ -41,7 +42,7 @@ async fn five_hundred_checkouts_on_three_databases() {
 async fn two_hundred_checkouts_on_three_files() {
     let folder = tempfile::tempdir().unwrap();
     let file = |service| StoreUrl::Sqlite(folder.path().join(format!("{service}.db")));
-    let stores = Stores::Apart(Service::ALL.map(|service| (service, file(service))).into());
+    let stores = Stores::PerService(Service::ALL.map(|service| (service, file(service))).into());
     let shop = shop();
     let apps = shop.open(&Service::ALL, &stores, Some(&bus(&shop).await)).await.unwrap();
     all_adds_up(&shop, &apps, 200).await;

@@ -106,7 +106,7 @@ async fn ctrl_c_finishes_what_is_on_its_way_and_says_where_it_stopped() {
     let program = Program::on_sqlite();
     let file = PurchaseFile::generated(5, 3_000);
     program.file("cdnow.txt", file.text());
-    let app = program.store().parse::<order_processing::StoreUrl>().unwrap().open().await.unwrap();
+    let app = program.app().await;
     let mut command = program.command(&["import", "cdnow.txt", "--in-flight=8"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while heads(&app).await < 50 {

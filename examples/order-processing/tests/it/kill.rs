@@ -19,7 +19,7 @@ async fn import_survives_kills(program: &Program) {
     let file = PurchaseFile::generated(rng.random(), 6_000);
     let totals = file.totals();
     program.file("cdnow.txt", file.text());
-    let app = program.store().parse::<order_processing::StoreUrl>().unwrap().open().await.unwrap();
+    let app = program.app().await;
     let mut moments = Vec::new();
     while moments.len() < KILLS as usize {
         // Few at a time, so that there are many commits to be killed in.

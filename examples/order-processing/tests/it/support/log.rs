@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust::{EventStore as _, Position, StoredEvent};
-use order_processing::StoreUrl;
+use composable_rust::{EventStore as _, Position, StoredEvent, connect};
 
 /// All events: partition after partition, each in order.
 pub(crate) async fn events(store: &str) -> Vec<StoredEvent> {
-    let url: StoreUrl = store.parse().expect("it names a store");
-    let app = url.open().await.expect("it opens");
+    let store = connect(store).await.expect("the store opens");
     let mut events = Vec::new();
-    for mut after in Position::start_positions(app.store().log().partitions) {
+    for mut after in Position::start_positions(store.log().partitions) {
         loop {
-            let page = app.store().read_log(&[after], 1_000).await.expect("it can be read");
+            let page = store.read_log(&[after], 1_000).await.expect("it can be read");
             let Some(last) = page.last() else { break };
             after = last.position;
             events.extend(page);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use composable_rust::App;
 use tempfile::TempDir;
 
 use super::Client;
@@ -54,6 +55,12 @@ impl Program {
 
     pub(crate) fn store(&self) -> &str {
         &self.store
+    }
+
+    /// An app of this process on the program's store.
+    pub(crate) async fn app(&self) -> App {
+        let url = self.store.parse().expect("a store URL");
+        order_processing::open(&url).await.expect("the store opens")
     }
 
     /// A folder for the test's files, in which the program runs.
