@@ -1,4 +1,4 @@
-//! The PostgreSQL server programs installed on this machine.
+//! Finds the PostgreSQL server programs installed on this machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,16 +8,16 @@ use std::process::Command;
 use crate::program;
 use crate::version::Version;
 
-/// A folder with `initdb` and `postgres` in it.
+/// A folder that contains `initdb` and `postgres`, and their version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Binaries {
     pub(crate) folder: PathBuf,
     pub(crate) version: Version,
 }
 
-/// Where distributions keep server programs: a folder, how the names in it begin, and what
-/// follows such a name.
-const PLACES: [(&str, &str, &str); 9] = [
+/// The folders in which distributions install server programs: a parent folder, the prefix of a
+/// versioned folder in it, and a subfolder of that.
+const SERVER_FOLDERS: [(&str, &str, &str); 9] = [
     ("/usr/lib/postgresql", "", "bin"),         // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                  // the PostgreSQL project's RPMs
     ("/usr/lib", "postgresql", "bin"),          // openSUSE
@@ -30,17 +30,17 @@ const PLACES: [(&str, &str, &str); 9] = [
 ];
 
 impl Binaries {
-    /// All that are installed, supported or not.
+    /// Returns all installed versions, supported or not.
     pub(crate) fn installed() -> Vec<Self> {
         folders().into_iter().filter_map(Self::in_folder).collect()
     }
 
-    /// The newest of them that the project supports.
+    /// Returns the newest version that the project supports.
     pub(crate) fn newest(installed: &[Self]) -> Option<&Self> {
         installed.iter().filter(|found| found.version.is_supported()).max_by_key(|f| f.version)
     }
 
-    /// The path of one program.
+    /// Returns the path of a program.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -52,16 +52,17 @@ impl Binaries {
     }
 }
 
-/// `pgbench`, from beside the newest server or from `PATH`.
+/// Returns the path of `pgbench`, in the newest server's folder or in `PATH`.
 pub(crate) fn pgbench() -> Option<PathBuf> {
     let installed = Binaries::installed();
     let beside = Binaries::newest(&installed).map(|newest| newest.program("pgbench"));
     beside.filter(|path| program::is_executable(path)).or_else(|| program::find("pgbench"))
 }
 
-/// Every folder that holds the programs, links resolved, each once.
+/// Returns the folders that contain the server programs, with links resolved and without
+/// duplicates.
 fn folders() -> BTreeSet<PathBuf> {
-    let named = PLACES.iter().flat_map(|(parent, prefix, rest)| {
+    let named = SERVER_FOLDERS.iter().flat_map(|(parent, prefix, rest)| {
         names_in(Path::new(parent))
             .filter(move |name| name.starts_with(prefix))
             .map(move |name| Path::new(parent).join(name).join(rest))
@@ -69,13 +70,15 @@ fn folders() -> BTreeSet<PathBuf> {
     program::folders().chain(named).filter_map(|folder| resolve(&folder)).collect()
 }
 
-/// `/usr/local/bin/initdb` may be a link to where the whole installation is.
+/// Returns the folder that `initdb` in `folder` links to, if it contains all programs needed.
+///
+/// `/usr/local/bin/initdb`, for example, may be a link to the installation's folder.
 fn resolve(folder: &Path) -> Option<PathBuf> {
     let initdb = folder.join("initdb").canonicalize().ok()?;
     let folder = initdb.parent()?;
-    let complete =
+    let is_complete =
         ["initdb", "postgres"].iter().all(|name| program::is_executable(&folder.join(name)));
-    complete.then(|| folder.to_owned())
+    is_complete.then(|| folder.to_owned())
 }
 
 fn names_in(folder: &Path) -> impl Iterator<Item = String> {
@@ -101,13 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_version_is_not() {
+    fn an_unsupported_version_is_not_chosen() {
         assert_eq!(Binaries::newest(&[at("a", 14, 9), at("b", 19, 1)]), None);
         assert_eq!(Binaries::newest(&[]), None);
     }
 
     #[test]
-    fn a_link_leads_to_the_installation() {
+    fn a_link_is_resolved_to_the_installation() {
         let temp = tempfile::tempdir().unwrap();
         let (real, links) = (temp.path().join("real"), temp.path().join("links"));
         for folder in [&real, &links] {
@@ -120,6 +123,6 @@ mod tests {
         symlink(real.join("initdb"), links.join("initdb")).unwrap();
         assert_eq!(resolve(&links), Some(real.canonicalize().unwrap()));
         fs::remove_file(real.join("postgres")).unwrap();
-        assert_eq!(resolve(&links), None, "a client package alone is no server");
+        assert_eq!(resolve(&links), None, "a client package is no server");
     }
 }

@@ -7,9 +7,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Result, bail};
 
 use crate::session::Session;
-use crate::{cargo, compiler, program, suite};
+use crate::{cargo, compiler, program, test};
 
-/// Runs every check and stops at the first that fails.
+/// Runs all checks and stops at the first that fails.
 pub(crate) fn run() -> Result<ExitCode> {
     compiler::require()?;
     let session = Session::start()?;
@@ -17,9 +17,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         step(&mut check, |check| session.run(check))?;
     }
     heading("PostgreSQL and Kafka");
-    let (server, kafka) = suite::provision(session)?;
-    let mut tests = suite::command(&[]);
-    kafka.set(&mut tests);
+    let (server, kafka) = test::provision(session)?;
+    let mut tests = test::command(&[]);
+    kafka.set_env(&mut tests);
     step(&mut tests, |tests| server.run(tests))?;
     let session = server.session();
     if cargo::has_subcommand("deny") {
@@ -58,8 +58,10 @@ fn docs() -> Command {
     command
 }
 
-/// Without advisories: their database is not always within reach, and new ones must not fail a
-/// change that has nothing to do with them.
+/// Returns the check of licences and sources.
+///
+/// It does not check advisories: their database is not always reachable, and a new advisory must
+/// not fail an unrelated change.
 fn licences() -> Command {
     cargo_with(&["deny", "check", "bans", "licenses", "sources"])
 }
@@ -78,7 +80,7 @@ fn cargo_with(args: &[&str]) -> Command {
 }
 
 fn step(command: &mut Command, run: impl FnOnce(&mut Command) -> Result<ExitStatus>) -> Result<()> {
-    let line = line_of(command);
+    let line = command_line(command);
     heading(&line);
     let status = run(command)?;
     if !status.success() {
@@ -87,8 +89,8 @@ fn step(command: &mut Command, run: impl FnOnce(&mut Command) -> Result<ExitStat
     Ok(())
 }
 
-fn skipped(what: &str, install: &str) {
-    heading(what);
+fn skipped(step: &str, install: &str) {
+    heading(step);
     println!("skipped: not installed ({install})");
 }
 
@@ -96,8 +98,8 @@ fn heading(text: &str) {
     println!("\n==> {text}");
 }
 
-/// The command as one would type it.
-fn line_of(command: &Command) -> String {
+/// Returns the command line, with the program's name instead of its path.
+fn command_line(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let name = program.rsplit('/').next().unwrap_or(&program);
     let args = command.get_args().map(OsStr::to_os_string).collect::<Vec<OsString>>();
@@ -109,9 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_heading_can_be_typed() {
+    fn a_heading_is_the_command_line() {
         let mut command = Command::new("/opt/toolchain/bin/cargo");
         command.args(["clippy", "--", "-D", "warnings"]);
-        assert_eq!(line_of(&command), "cargo clippy -- -D warnings");
+        assert_eq!(command_line(&command), "cargo clippy -- -D warnings");
     }
 }

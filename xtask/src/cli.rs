@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::kafka::Kafka;
 use crate::server::Server;
 use crate::session::Session;
-use crate::{bench, ci, guard, msrv, prose, status, suite};
+use crate::{bench, ci, exit_code, msrv, prose, reaper, test};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -21,42 +21,45 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Run all tests against a PostgreSQL server and a Kafka broker started for them
+    /// Run all tests, with a PostgreSQL server and a Kafka broker
     ///
-    /// The server is the one `DATABASE_URL` names, else a container, else a throw-away cluster
-    /// of the PostgreSQL installed here, which is installed if it is missing. The broker is the one
-    /// `KAFKA_BROKERS` names, else Redpanda in a container, else Apache Kafka from Maven Central.
+    /// The server is the first available of: the one in `DATABASE_URL`, a container, a throw-away
+    /// cluster of the PostgreSQL on this machine (installed if missing). The broker is the first
+    /// available of: the one in `KAFKA_BROKERS`, Redpanda in a container, Apache Kafka from Maven
+    /// Central.
     Test {
-        /// Arguments for `cargo test`; `-p NAME` tests that package alone
+        /// Arguments for `cargo test`; `-p NAME` tests only that package
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
-    /// Run what continuous integration runs: formatting, clippy, docs, tests, licences, book
+    /// Run all checks of continuous integration: formatting, clippy, docs, tests, licences, book
     Ci,
-    /// Run a command with `DATABASE_URL` set to a fresh server; without one, keep the server
-    /// running until Ctrl-C
+    /// Start a PostgreSQL server and run a command with `DATABASE_URL` set to it
+    ///
+    /// Without a command, the server runs until Ctrl-C.
     Postgres {
-        /// Start a second server, whose commits take at least 5 ms for a synchronous replica,
-        /// and set `SLOW_DATABASE_URL` to it
+        /// Start a second server, whose commits wait at least 5 ms for a synchronous replica, and
+        /// set `SLOW_DATABASE_URL` to it
         #[arg(long)]
         slow_commit: bool,
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Run a command with `KAFKA_BROKERS` set to a fresh broker; without one, keep the broker
-    /// running until Ctrl-C
+    /// Start a Kafka broker and run a command with `KAFKA_BROKERS` set to it
+    ///
+    /// Without a command, the broker runs until Ctrl-C.
     Kafka {
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Run the benchmarks with `DATABASE_URL` and, where `pgbench` is installed, `PGBENCH` set
+    /// Run the benchmarks, with a PostgreSQL server and a Kafka broker
     ///
-    /// Where the server is a throw-away cluster, `SLOW_DATABASE_URL` names a second one, whose
-    /// commits take at least 5 ms.
+    /// `PGBENCH` is set to the path of `pgbench` if it is installed. If the server is a throw-away
+    /// cluster, `SLOW_DATABASE_URL` is set to a second server, whose commits take at least 5 ms.
     Bench {
-        /// Arguments for `cargo bench`; `-p NAME` runs that package alone
+        /// Arguments for `cargo bench`; `-p NAME` runs only that package
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
@@ -72,24 +75,24 @@ enum Task {
         #[arg(long = "crate", value_name = "NAME")]
         only: Option<String>,
     },
-    /// Take down what the parent started, once its end of standard input closes
-    #[command(name = guard::SUBCOMMAND, hide = true)]
-    Guard,
+    /// Run the cleanup tasks read from standard input, once it closes
+    #[command(name = reaper::SUBCOMMAND, hide = true)]
+    Reaper,
 }
 
 impl Cli {
-    /// Runs the task and says how this process should exit.
+    /// Runs the subcommand and returns this process's exit code.
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.task {
-            Task::Test { args } => suite::run(&with_separator(args)),
+            Task::Test { args } => test::run(&with_separator(args)),
             Task::Bench { args } => bench::run(&with_separator(args)),
             Task::Ci => ci::run(),
             Task::Postgres { slow_commit, command } => postgres(slow_commit, &command),
             Task::Kafka { command } => kafka(&command),
             Task::Msrv => msrv::run(),
             Task::Prose { only } => prose::run(only.as_deref()),
-            Task::Guard => {
-                guard::keep();
+            Task::Reaper => {
+                reaper::run();
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -107,37 +110,38 @@ fn postgres(slow_commit: bool, command: &[OsString]) -> Result<ExitCode> {
             if let Some(url) = server.slow_commit_url() {
                 println!("{url} (slow commits)");
             }
-            println!("Ctrl-C ends it.");
+            println!("Press Ctrl-C to stop.");
             server.session().wait_for_interrupt()
         }
         [program, args @ ..] => {
             let mut command = Command::new(program);
-            Ok(status::exit_code(server.run(command.args(args))?))
+            Ok(exit_code::from_status(server.run(command.args(args))?))
         }
     }
 }
 
 fn kafka(command: &[OsString]) -> Result<ExitCode> {
     let session = Session::start()?;
-    let kafka = Kafka::begin(&session)?.wait_until_ready(&session)?;
+    let kafka = Kafka::start(&session)?.wait_until_ready(&session)?;
     match command {
         [] => {
-            println!("{}\nCtrl-C ends it.", kafka.brokers());
+            println!("{}\nPress Ctrl-C to stop.", kafka.brokers());
             session.wait_for_interrupt()
         }
         [program, args @ ..] => {
             let mut command = Command::new(program);
-            kafka.set(command.args(args));
-            Ok(status::exit_code(session.run(&mut command)?))
+            kafka.set_env(command.args(args));
+            Ok(exit_code::from_status(session.run(&mut command)?))
         }
     }
 }
 
-/// Puts back the leading `--` that clap takes for its own: in `cargo xtask test -- --nocapture`
-/// it belongs to `cargo test`.
+/// Restores a leading `--`, which clap removes.
+///
+/// In `cargo xtask test -- --nocapture`, it belongs to `cargo test`.
 fn with_separator(args: Vec<OsString>) -> Vec<OsString> {
-    let swallowed = std::env::args_os().nth(2).is_some_and(|first| first == "--");
-    let separator = swallowed.then(|| OsString::from("--"));
+    let was_removed = std::env::args_os().nth(2).is_some_and(|first| first == "--");
+    let separator = was_removed.then(|| OsString::from("--"));
     separator.into_iter().chain(args).collect()
 }
 
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_cargo_pass_through() {
+    fn arguments_for_cargo_are_passed_on() {
         let cli = Cli::parse_from(["xtask", "test", "-p", "core", "--", "--nocapture"]);
         let Task::Test { args } = cli.task else { panic!("not a test: {cli:?}") };
         assert_eq!(args, ["-p", "core", "--", "--nocapture"]);
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_commits_are_asked_for_before_the_command() {
+    fn slow_commit_is_an_option_before_the_command() {
         let cli = Cli::parse_from(["xtask", "postgres", "--slow-commit", "--", "bench", "--bench"]);
         let Task::Postgres { slow_commit, command } = cli.task else {
             panic!("not postgres: {cli:?}")

@@ -1,4 +1,4 @@
-//! Private, throw-away clusters of the PostgreSQL installed here.
+//! Throw-away PostgreSQL clusters, run with the PostgreSQL installed on this machine.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,111 +10,116 @@ use std::{env, thread};
 
 use anyhow::{Context, Result, bail};
 
-use crate::account::Account;
 use crate::binaries::Binaries;
 use crate::session::Session;
+use crate::unprivileged_user::UnprivilegedUser;
 
-/// Each test has a pool of its own.
+/// The `max_connections` setting. It is high because each test has its own connection pool.
 pub(crate) const MAX_CONNECTIONS: u16 = 400;
 
-/// Between finding a free port and the server's taking it, somebody else may.
-const ATTEMPTS: usize = 5;
+/// The number of ports to try, because another process may take a free port before the server does.
+const MAX_ATTEMPTS: usize = 5;
 
-/// The longest folder for which the socket's path stays below the system's limit (104 on macOS).
-const LONGEST_FOLDER: usize = 60;
+/// The maximum length of a cluster folder's path, in bytes. The path of the socket in it must stay
+/// below the system's limit (104 on macOS).
+const MAX_FOLDER_LENGTH: usize = 60;
 
-/// A commit waits until it is applied by a replica, any that is there.
-const WAIT_FOR_THE_REPLICA: [&str; 2] =
+/// Settings of the slow server: a commit waits until a replica has applied it.
+const PRIMARY_SETTINGS: [&str; 2] =
     ["synchronous_standby_names=*", "synchronous_commit=remote_apply"];
 
-/// The replica applies a commit this long after the primary wrote it.
-const APPLY_LATE: [&str; 1] = ["recovery_min_apply_delay=5ms"];
+/// Settings of the replica: it applies a commit 5 ms after the primary wrote it.
+const REPLICA_SETTINGS: [&str; 1] = ["recovery_min_apply_delay=5ms"];
 
 /// A folder for clusters.
 ///
-/// They are as durable as PostgreSQL is by default, `fsync` included. Who reaches 127.0.0.1 may
-/// use them, without a password.
+/// The clusters have PostgreSQL's default durability, including `fsync`. All local users can
+/// connect without a password.
 #[derive(Debug)]
 pub(crate) struct Clusters {
     binaries: Binaries,
-    account: Option<Account>,
+    user: Option<UnprivilegedUser>,
     folder: PathBuf,
 }
 
 impl Clusters {
+    /// Creates the folder.
     pub(crate) fn create(binaries: Binaries, session: &Session) -> Result<Self> {
-        let account = Account::to_switch_to()?;
-        let folder = session.create_folder(&parent(account), "composable-rust-pg-")?;
-        if let Some(account) = account {
-            account.own(&folder).context("giving the clusters' folder to their account")?;
+        let user = UnprivilegedUser::required()?;
+        let folder = session.create_folder(&parent(user), "composable-rust-pg-")?;
+        if let Some(user) = user {
+            user.take_ownership(&folder)
+                .context("failed to change the owner of the clusters' folder")?;
         }
-        Ok(Self { binaries, account, folder })
+        Ok(Self { binaries, user, folder })
     }
 
-    /// Starts a server on its own and returns its port on 127.0.0.1.
+    /// Starts a server without a replica and returns its port on 127.0.0.1.
     pub(crate) fn start(&self, session: &Session) -> Result<u16> {
         let cluster = Cluster { home: self, name: "data" };
         cluster.init(session)?;
         cluster.start(&[], session)
     }
 
-    /// Starts a server whose commits wait for a synchronous replica, at least 5 ms, and that
-    /// replica; returns the server's port on 127.0.0.1.
+    /// Starts a server and a synchronous replica, and returns the server's port on 127.0.0.1.
+    ///
+    /// Each commit waits for the replica, at least 5 ms.
     pub(crate) fn start_slow_commit(&self, session: &Session) -> Result<u16> {
         let primary = Cluster { home: self, name: "primary" };
         primary.init(session)?;
-        let port = primary.start(&WAIT_FOR_THE_REPLICA, session)?;
+        let port = primary.start(&PRIMARY_SETTINGS, session)?;
         let replica = Cluster { home: self, name: "replica" };
         replica.copy_from(port, session)?;
-        replica.start(&APPLY_LATE, session)?;
+        replica.start(&REPLICA_SETTINGS, session)?;
         Ok(port)
     }
 }
 
-/// One of them.
+/// One cluster.
 struct Cluster<'a> {
     home: &'a Clusters,
     name: &'static str,
 }
 
 impl Cluster<'_> {
+    /// Creates an empty cluster.
     fn init(&self, session: &Session) -> Result<()> {
         let mut initdb = self.command("initdb");
         // Not synced: the cluster need not survive a power loss before its first commit.
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
         initdb.arg("--no-sync").arg("--pgdata").arg(self.data());
-        self.make(&mut initdb, session)
+        self.run_logged(&mut initdb, session)
     }
 
-    /// Becomes a replica of the server on that port.
+    /// Creates this cluster as a replica of the server on `port`.
     fn copy_from(&self, port: u16, session: &Session) -> Result<()> {
         let mut copy = self.command("pg_basebackup");
         copy.args(["--host=127.0.0.1", &format!("--port={port}"), "--username=postgres"]);
         copy.args(["--no-password", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
-        self.make(copy.arg("--pgdata").arg(self.data()), session)
+        self.run_logged(copy.arg("--pgdata").arg(self.data()), session)
     }
 
-    fn make(&self, command: &mut Command, session: &Session) -> Result<()> {
-        let log = self.log("making");
+    fn run_logged(&self, command: &mut Command, session: &Session) -> Result<()> {
+        let log = self.log("setup");
         if !session.run_logged(command, &log)?.success() {
-            bail!("{} failed:\n{}", Path::new(command.get_program()).display(), contents(&log));
+            bail!("{} failed:\n{}", Path::new(command.get_program()).display(), read_lossy(&log));
         }
         Ok(())
     }
 
-    /// Starts its server and returns the port.
+    /// Starts the cluster's server and returns its port.
     fn start(&self, settings: &[&str], session: &Session) -> Result<u16> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let port = free_port()?;
             let mut command = self.server(port, settings);
             let mut server = session.spawn_server(&mut command, &self.server_log())?;
             if self.wait_until_ready(&mut server)? {
-                session.reap_server("the PostgreSQL server", server);
+                session.watch_server("the PostgreSQL server", server);
                 return Ok(port);
             }
-            session.forget_server(&server)?;
+            session.unregister_server(&server)?;
         }
-        bail!("each of {ATTEMPTS} free ports was taken by somebody else first")
+        bail!("other processes took each of {MAX_ATTEMPTS} free ports first")
     }
 
     fn server(&self, port: u16, settings: &[&str]) -> Command {
@@ -129,31 +134,32 @@ impl Cluster<'_> {
         command
     }
 
-    /// True once it takes connections, false if its port was taken.
+    /// Returns `true` once the server accepts connections, and `false` if its port was taken.
     fn wait_until_ready(&self, server: &mut Child) -> Result<bool> {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
-            if let Some(status) = server.try_wait().context("waiting for the server")? {
-                let log = contents(&self.server_log());
-                if says_port_is_taken(&log) {
+            if let Some(status) = server.try_wait().context("failed to wait for the server")? {
+                let log = read_lossy(&self.server_log());
+                if reports_port_in_use(&log) {
                     return Ok(false);
                 }
                 bail!("the PostgreSQL server did not start ({status}):\n{log}");
             }
-            if says_ready(&contents(&self.data().join("postmaster.pid"))) {
+            if reports_ready(&read_lossy(&self.data().join("postmaster.pid"))) {
                 return Ok(true);
             }
             thread::sleep(Duration::from_millis(20));
         }
-        bail!("PostgreSQL was not ready within a minute:\n{}", contents(&self.server_log()))
+        bail!("PostgreSQL was not ready within a minute:\n{}", read_lossy(&self.server_log()))
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.home.binaries.program(program));
-        // A folder that the account may be in; messages that we can read.
+        // The user may not be able to enter the current folder. The locale keeps messages in
+        // English.
         command.current_dir(&self.home.folder).env("LC_ALL", "C");
-        if let Some(account) = self.home.account {
-            account.apply(&mut command);
+        if let Some(user) = self.home.user {
+            user.apply(&mut command);
         }
         command
     }
@@ -171,33 +177,37 @@ impl Cluster<'_> {
     }
 }
 
-/// The server writes its state in the eighth line; `pg_ctl` reads it there too.
-fn says_ready(postmaster_pid: &str) -> bool {
+/// Returns `true` if the eighth line of `postmaster.pid` is `ready`, which `pg_ctl` checks too.
+fn reports_ready(postmaster_pid: &str) -> bool {
     postmaster_pid.lines().nth(7).is_some_and(|state| state.trim() == "ready")
 }
 
-pub(crate) fn says_port_is_taken(log: &str) -> bool {
+/// Returns `true` if the log says that the server's port is in use.
+pub(crate) fn reports_port_in_use(log: &str) -> bool {
     log.contains("Address already in use") || log.contains("Address in use")
 }
 
+/// Finds a free port on 127.0.0.1.
 pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a port")?;
-    Ok(listener.local_addr().context("looking for a port")?.port())
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a free port")?;
+    Ok(listener.local_addr().context("failed to find a free port")?.port())
 }
 
-pub(crate) fn contents(file: &Path) -> String {
+/// Reads a file as text, or returns an empty string if that fails.
+pub(crate) fn read_lossy(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// The folder for temporary files, unless the account cannot reach it or its name is too long
-/// for a socket.
-fn parent(account: Option<Account>) -> PathBuf {
+/// Returns the folder for temporary files, or `/tmp` if the user cannot enter that folder or its
+/// path is too long for a socket.
+fn parent(user: Option<UnprivilegedUser>) -> PathBuf {
     let parent = env::temp_dir();
-    let reachable = account.is_none() || parent.ancestors().all(is_open_to_everybody);
-    if reachable && parent.as_os_str().len() <= LONGEST_FOLDER { parent } else { "/tmp".into() }
+    let reachable = user.is_none() || parent.ancestors().all(is_open_to_all);
+    if reachable && parent.as_os_str().len() <= MAX_FOLDER_LENGTH { parent } else { "/tmp".into() }
 }
 
-fn is_open_to_everybody(folder: &Path) -> bool {
+fn is_open_to_all(folder: &Path) -> bool {
     folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
 }
 
@@ -206,27 +216,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_servers_state() {
+    fn readiness_is_read_from_postmaster_pid() {
         let started = "4711\n/tmp/x/data\n1767225600\n54321\n/tmp/x\n127.0.0.1\n   54321 0\n";
-        assert!(!says_ready(started));
-        assert!(!says_ready(&format!("{started}starting\n")));
-        assert!(says_ready(&format!("{started}ready   \n")));
-        assert!(!says_ready(""));
+        assert!(!reports_ready(started));
+        assert!(!reports_ready(&format!("{started}starting\n")));
+        assert!(reports_ready(&format!("{started}ready   \n")));
+        assert!(!reports_ready(""));
     }
 
     #[test]
-    fn a_taken_port_is_told_from_other_failures() {
-        assert!(says_port_is_taken(
+    fn a_taken_port_is_distinguished_from_other_failures() {
+        assert!(reports_port_in_use(
             "LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use"
         ));
-        assert!(!says_port_is_taken("FATAL:  data directory has invalid permissions"));
+        assert!(!reports_port_in_use("FATAL:  data directory has invalid permissions"));
     }
 
     #[test]
     fn a_private_folder_is_not_open() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(!is_open_to_everybody(folder.path()));
-        assert!(is_open_to_everybody(Path::new("/")));
+        assert!(!is_open_to_all(folder.path()));
+        assert!(is_open_to_all(Path::new("/")));
     }
 }

@@ -11,9 +11,9 @@ use crate::cluster::{MAX_CONNECTIONS, free_port};
 use crate::program;
 use crate::session::Session;
 
-/// The image of PostgreSQL.
+/// The PostgreSQL image.
 pub(crate) const IMAGE: &str = "postgres:17";
-/// The image of Redpanda.
+/// The Redpanda image.
 pub(crate) const REDPANDA_IMAGE: &str = "redpandadata/redpanda:v24.3.1";
 
 /// A container engine.
@@ -21,12 +21,12 @@ pub(crate) const REDPANDA_IMAGE: &str = "redpandadata/redpanda:v24.3.1";
 pub(crate) struct Engine(&'static str);
 
 impl Engine {
-    /// One that is installed and answers: a client without its daemon does not count.
-    pub(crate) fn answering() -> Option<Self> {
+    /// Returns an engine that is installed and whose daemon responds.
+    pub(crate) fn running() -> Option<Self> {
         ["docker", "podman"].into_iter().map(Self).find(|engine| {
-            let limit = Duration::from_secs(10);
+            let timeout = Duration::from_secs(10);
             program::find(engine.0).is_some()
-                && program::succeeds_within(limit, Command::new(engine.0).arg("info"))
+                && program::succeeds_within(timeout, Command::new(engine.0).arg("info"))
         })
     }
 }
@@ -46,15 +46,17 @@ pub(crate) fn start(engine: Engine, session: &Session) -> Result<u16> {
         .args(["-c", &format!("max_connections={MAX_CONNECTIONS}")])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    if !session.run_apart(&mut run)?.success() {
-        bail!("{engine} could not start {IMAGE}");
+    if !session.run_in_group(&mut run)?.success() {
+        bail!("{engine} failed to start {IMAGE}");
     }
     wait_until_ready(engine, &name)?;
     let output = Command::new(engine.0).args(["port", &name, "5432/tcp"]).output()?;
     port(&String::from_utf8_lossy(&output.stdout)).context("the container has no port")
 }
 
-/// Starts Redpanda and returns its port on 127.0.0.1, which it has to know to tell its clients.
+/// Starts Redpanda and returns its port on 127.0.0.1.
+///
+/// The port is chosen here, because Redpanda advertises it to its clients.
 pub(crate) fn start_redpanda(engine: Engine, session: &Session) -> Result<u16> {
     let name = new_name(engine, session)?;
     let port = free_port()?;
@@ -68,34 +70,37 @@ pub(crate) fn start_redpanda(engine: Engine, session: &Session) -> Result<u16> {
         .args(["--set", "redpanda.group_initial_rebalance_delay=0"])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    if !session.run_apart(&mut run)?.success() {
-        bail!("{engine} could not start {REDPANDA_IMAGE}");
+    if !session.run_in_group(&mut run)?.success() {
+        bail!("{engine} failed to start {REDPANDA_IMAGE}");
     }
-    let mut ask = Command::new(engine.0);
-    ask.args(["exec", &name, "rpk", "cluster", "health", "--exit-when-healthy"]);
-    wait_until(&mut ask, &format!("Redpanda in container {name}"))?;
+    let mut probe = Command::new(engine.0);
+    probe.args(["exec", &name, "rpk", "cluster", "health", "--exit-when-healthy"]);
+    wait_until(&mut probe, &format!("Redpanda in container {name}"))?;
     Ok(port)
 }
 
-/// A name for a container, which is removed with everything else.
+/// Returns a new container name, after registering the container with the reaper.
 fn new_name(engine: Engine, session: &Session) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("composable-rust-{}-{}", process::id(), now.as_nanos());
-    session.remove_container_later(engine.0, &name)?;
+    session.register_container(engine.0, &name)?;
     Ok(name)
 }
 
-/// The image's first server, which sets the database up, listens on a socket file alone; asking
-/// by address finds the second one.
+/// Waits until PostgreSQL accepts TCP connections.
+///
+/// While the image sets up the database, it runs a first server that listens on a Unix socket only.
+/// Connecting by address waits for the second one.
 fn wait_until_ready(engine: Engine, name: &str) -> Result<()> {
-    let mut ask = Command::new(engine.0);
-    ask.args(["exec", name, "pg_isready", "--host", "127.0.0.1", "--username", "postgres"]);
-    wait_until(&mut ask, &format!("PostgreSQL in container {name}"))
+    let mut probe = Command::new(engine.0);
+    probe.args(["exec", name, "pg_isready", "--host", "127.0.0.1", "--username", "postgres"]);
+    wait_until(&mut probe, &format!("PostgreSQL in container {name}"))
 }
 
-fn wait_until(answers: &mut Command, what: &str) -> Result<()> {
+/// Runs `probe` until it succeeds.
+fn wait_until(probe: &mut Command, what: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !program::succeeds_within(Duration::from_secs(10), answers) {
+    while !program::succeeds_within(Duration::from_secs(10), probe) {
         if Instant::now() > deadline {
             bail!("{what} was not ready within a minute");
         }
@@ -104,7 +109,7 @@ fn wait_until(answers: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads what `docker port` prints.
+/// Parses the output of `docker port`.
 fn port(output: &str) -> Option<u16> {
     output.lines().find_map(|line| line.trim().rsplit_once(':')?.1.parse().ok())
 }
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_port() {
+    fn the_port_is_parsed() {
         assert_eq!(port("127.0.0.1:49153\n"), Some(49153));
         assert_eq!(port("0.0.0.0:32768\n[::]:32768\n"), Some(32768));
         assert_eq!(port("Error: No public port '5432/tcp' published"), None);

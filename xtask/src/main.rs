@@ -1,33 +1,33 @@
 //! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `kafka`, `bench`, `msrv`,
 //! `prose`.
 //!
-//! Whatever needs PostgreSQL gets a server of its own from [`server`], whatever needs Kafka a broker
-//! from [`kafka`]; a [`guard`] process takes them down however this process ends.
+//! Commands that need PostgreSQL start a server with [`server`], and commands that need Kafka start
+//! a broker with [`kafka`]. A [`reaper`] process stops both, even if this process is killed.
 
-mod account;
 mod bench;
 mod binaries;
 mod cargo;
 mod ci;
+mod cleanup;
 mod cli;
 mod cluster;
 mod compiler;
 mod container;
-mod duty;
-mod guard;
-mod jars;
+mod exit_code;
 mod kafka;
-mod kraft;
+mod kafka_jars;
+mod kafka_process;
 mod msrv;
 mod package_manager;
+mod process_target;
 mod program;
 mod prose;
+mod reaper;
 mod server;
 mod session;
 mod signals;
-mod status;
-mod suite;
-mod target;
+mod test;
+mod unprivileged_user;
 mod version;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Installing what is missing.
+//! Installs missing programs with the system's package manager.
 
 use std::fmt;
 use std::io;
@@ -6,34 +6,35 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::account::is_root;
 use crate::program;
 use crate::session::Session;
+use crate::unprivileged_user::is_root;
 
 /// A distribution's package manager.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackageManager {
     pub(crate) program: &'static str,
-    /// Arguments of a first run that fetches the package lists, if that is a step of its own.
+    /// Arguments that update the package lists. Empty if installing does that.
     refresh: &'static [&'static str],
     install: &'static [&'static str],
     postgres: &'static [&'static str],
     java: &'static [&'static str],
-    pooler: &'static [&'static str],
+    pgbouncer: &'static [&'static str],
     needs_root: bool,
 }
 
-/// What may be missing.
+/// A program that tests or benchmarks need.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Need {
-    /// A PostgreSQL server.
+pub(crate) enum Dependency {
+    /// The PostgreSQL server.
     Postgres,
-    /// Java, to run a Kafka broker, and Maven, to fetch it.
+    /// Java, to run a Kafka broker, and Maven, to download it.
     Java,
-    /// `PgBouncer`, which some tests put before the server.
-    Pooler,
+    /// `PgBouncer`, the connection pooler of some tests.
+    PgBouncer,
 }
 
+/// The supported package managers.
 const ALL: [PackageManager; 5] = [
     PackageManager {
         program: "apt-get",
@@ -41,7 +42,7 @@ const ALL: [PackageManager; 5] = [
         install: &["install", "--yes", "--quiet", "--no-install-recommends"],
         postgres: &["postgresql"],
         java: &["default-jre-headless", "maven"],
-        pooler: &["pgbouncer"],
+        pgbouncer: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -50,7 +51,7 @@ const ALL: [PackageManager; 5] = [
         install: &["install", "--assumeyes"],
         postgres: &["postgresql-server", "postgresql-contrib"],
         java: &["java-21-openjdk-headless", "maven"],
-        pooler: &["pgbouncer"],
+        pgbouncer: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -59,7 +60,7 @@ const ALL: [PackageManager; 5] = [
         install: &["--sync", "--refresh", "--needed", "--noconfirm"],
         postgres: &["postgresql"],
         java: &["jre21-openjdk-headless", "maven"],
-        pooler: &["pgbouncer"],
+        pgbouncer: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -68,7 +69,7 @@ const ALL: [PackageManager; 5] = [
         install: &["add", "--update-cache"],
         postgres: &["postgresql"],
         java: &["openjdk21-jre-headless", "maven"],
-        pooler: &["pgbouncer"],
+        pgbouncer: &["pgbouncer"],
         needs_root: true,
     },
     PackageManager {
@@ -77,47 +78,49 @@ const ALL: [PackageManager; 5] = [
         install: &["install"],
         postgres: &["postgresql@17"],
         java: &["openjdk@21", "maven"],
-        pooler: &["pgbouncer"],
+        pgbouncer: &["pgbouncer"],
         needs_root: false,
     },
 ];
 
 impl PackageManager {
-    /// The one of this machine.
-    pub(crate) fn here() -> Option<Self> {
+    /// Returns this machine's package manager.
+    pub(crate) fn detect() -> Option<Self> {
         ALL.into_iter().find(|manager| program::find(manager.program).is_some())
     }
 
-    /// The one of this machine, if we may use it without asking.
+    /// Returns this machine's package manager if this process can install packages without a
+    /// password.
     pub(crate) fn usable() -> Option<Self> {
-        let here = Self::here()?;
-        let allowed = if here.needs_root { is_root() || sudo_answers() } else { !is_root() };
-        allowed.then_some(here)
+        let manager = Self::detect()?;
+        let allowed =
+            if manager.needs_root { is_root() || has_passwordless_sudo() } else { !is_root() };
+        allowed.then_some(manager)
     }
 
-    /// The command that installs what is needed, as one would type it.
-    pub(crate) fn line(self, need: Need) -> String {
-        format!("{} {}", self.program, self.arguments(need).join(" "))
+    /// Returns the command line that installs a dependency.
+    pub(crate) fn install_command(self, dependency: Dependency) -> String {
+        format!("{} {}", self.program, self.arguments(dependency).join(" "))
     }
 
-    /// Installs what is needed.
-    pub(crate) fn install(self, need: Need, session: &Session) -> Result<()> {
+    /// Installs a dependency.
+    pub(crate) fn install(self, dependency: Dependency, session: &Session) -> Result<()> {
         if !self.refresh.is_empty()
-            && !session.run_apart(&mut self.command(self.refresh))?.success()
+            && !session.run_in_group(&mut self.command(self.refresh))?.success()
         {
-            eprintln!("xtask: the package lists could not be renewed; trying with the old ones");
+            eprintln!("xtask: failed to update the package lists; installing with the old ones");
         }
-        if !session.run_apart(&mut self.command(&self.arguments(need)))?.success() {
-            bail!("{need} could not be installed: {}", self.line(need));
+        if !session.run_in_group(&mut self.command(&self.arguments(dependency)))?.success() {
+            bail!("failed to install {dependency} with: {}", self.install_command(dependency));
         }
         Ok(())
     }
 
-    fn arguments(self, need: Need) -> Vec<&'static str> {
-        let packages = match need {
-            Need::Postgres => self.postgres,
-            Need::Java => self.java,
-            Need::Pooler => self.pooler,
+    fn arguments(self, dependency: Dependency) -> Vec<&'static str> {
+        let packages = match dependency {
+            Dependency::Postgres => self.postgres,
+            Dependency::Java => self.java,
+            Dependency::PgBouncer => self.pgbouncer,
         };
         [self.install, packages].concat()
     }
@@ -129,22 +132,22 @@ impl PackageManager {
             command.args(["-n", "env"]);
         }
         command.arg("DEBIAN_FRONTEND=noninteractive").arg(self.program).args(args);
-        // Standard output is for the command that needs the server.
+        // Standard output belongs to the user's command.
         command.stdin(Stdio::null()).stdout(io::stderr());
         command
     }
 }
 
-fn sudo_answers() -> bool {
+fn has_passwordless_sudo() -> bool {
     program::find("sudo").is_some() && program::succeeds(Command::new("sudo").args(["-n", "true"]))
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Postgres => "PostgreSQL",
             Self::Java => "Java and Maven",
-            Self::Pooler => "PgBouncer",
+            Self::PgBouncer => "PgBouncer",
         })
     }
 }

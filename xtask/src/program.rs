@@ -1,4 +1,4 @@
-//! Programs on this machine.
+//! Finds and runs programs of this machine.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-/// The first executable of that name in `PATH`; a name with a slash is a path already.
+/// Returns the path of the first executable with this name in `PATH`.
+///
+/// A name with a slash is taken as a path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| is_executable(path));
@@ -14,27 +16,27 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     folders().map(|folder| folder.join(name)).find(|path| is_executable(path))
 }
 
-/// The folders of `PATH`, in order.
+/// Returns the folders of `PATH` in order.
 pub(crate) fn folders() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }
 
-/// Can somebody execute this file?
+/// Returns `true` if this is a file that any user may execute.
 pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Does the command succeed, silently?
+/// Runs a command without input and output, and returns `true` if it succeeds.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     silent(command).status().is_ok_and(|status| status.success())
 }
 
-/// Does the command succeed, silently, within `limit`? One that hangs is ended.
-pub(crate) fn succeeds_within(limit: Duration, command: &mut Command) -> bool {
+/// Does the same as [`succeeds`], but kills the command and returns `false` after `timeout`.
+pub(crate) fn succeeds_within(timeout: Duration, command: &mut Command) -> bool {
     let Ok(mut child) = silent(command).spawn() else { return false };
     let started = Instant::now();
-    while started.elapsed() < limit {
+    while started.elapsed() < timeout {
         match child.try_wait() {
             Ok(Some(status)) => return status.success(),
             Ok(None) => thread::sleep(Duration::from_millis(20)),
@@ -55,15 +57,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_by_name_and_by_path() {
-        let sh = find("sh").expect("every Unix has sh");
+    fn programs_are_found_by_name_and_by_path() {
+        let sh = find("sh").expect("sh is installed");
         assert_eq!(find(sh.to_str().unwrap()), Some(sh));
         assert_eq!(find("no-program-has-this-name"), None);
         assert_eq!(find("/etc/passwd"), None);
     }
 
     #[test]
-    fn a_hanging_command_does_not_succeed() {
+    fn a_hanging_command_is_killed() {
         let started = Instant::now();
         assert!(!succeeds_within(Duration::from_millis(100), Command::new("sleep").arg("60")));
         assert!(started.elapsed() < Duration::from_secs(30));

@@ -1,4 +1,4 @@
-//! A PostgreSQL server for one run, and where asked for one with slow commits.
+//! The PostgreSQL server that a run uses, and an optional one with slow commits.
 
 use std::env;
 use std::process::{Command, ExitStatus};
@@ -8,15 +8,15 @@ use anyhow::{Result, bail};
 use crate::binaries::Binaries;
 use crate::cluster::Clusters;
 use crate::container::{self, Engine};
-use crate::package_manager::{Need, PackageManager};
+use crate::package_manager::{Dependency, PackageManager};
 use crate::session::Session;
 use crate::version::Version;
 
-/// A running server. Dropping it takes it down, unless it was there before.
+/// A running server. Dropping it stops the server if this run started it.
 #[derive(Debug)]
 pub(crate) struct Server {
     url: String,
-    /// The port of a server of our own, on 127.0.0.1.
+    /// The port on 127.0.0.1. `None` for the server in `DATABASE_URL`.
     port: Option<u16>,
     clusters: Option<Clusters>,
     slow_commit_url: Option<String>,
@@ -24,23 +24,25 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server that `DATABASE_URL` names, else a container, else a throw-away cluster of the
-    /// PostgreSQL installed here, which is installed if it is missing.
+    /// Starts a server, unless `DATABASE_URL` names one.
     ///
-    /// Says in one line on standard error what it chose; standard output is the command's.
+    /// Tries a container first, then a throw-away cluster of the PostgreSQL on this machine, which
+    /// is installed if it is missing. Prints the choice to standard error, because standard output
+    /// belongs to the user's command.
     ///
     /// # Errors
     ///
-    /// Says what to install or set when there is no way to a server.
+    /// If no server can be started. The message names the program to install or the variable to
+    /// set.
     pub(crate) fn provision(session: Session) -> Result<Self> {
         if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
             if !is_postgres(&url) {
                 bail!(
                     "DATABASE_URL is set, but not to a PostgreSQL server (postgres://…): \
-                     correct it, or unset it to have a server started"
+                     correct it, or unset it to start a server"
                 );
             }
-            eprintln!("PostgreSQL from DATABASE_URL");
+            eprintln!("using the PostgreSQL server in DATABASE_URL");
             return Ok(Self { url, port: None, clusters: None, slow_commit_url: None, session });
         }
         let (port, clusters) = match start_container(&session) {
@@ -50,12 +52,14 @@ impl Server {
         Ok(Self { url: url(port), port: Some(port), clusters, slow_commit_url: None, session })
     }
 
-    /// Starts a second server, of the PostgreSQL installed here, whose commits take at least
-    /// 5 ms, as they do in production with a synchronous replica; it goes down with the first.
+    /// Starts a second server whose commits take at least 5 ms, as in production with a synchronous
+    /// replica.
+    ///
+    /// It runs with the PostgreSQL on this machine, and stops with the first server.
     ///
     /// # Errors
     ///
-    /// Says what to install or set when no PostgreSQL is installed here.
+    /// If PostgreSQL is not installed and cannot be. The message says how to install it.
     pub(crate) fn add_slow_commit(&mut self) -> Result<()> {
         let clusters = match self.clusters.take() {
             Some(clusters) => clusters,
@@ -67,24 +71,25 @@ impl Server {
         Ok(())
     }
 
-    /// Is it a cluster of the PostgreSQL installed here?
+    /// Returns `true` if the server is a throw-away cluster.
     pub(crate) fn is_cluster(&self) -> bool {
         self.clusters.is_some()
     }
 
-    /// Where it listens; the role there may create databases.
+    /// The URL of the server, with a role that may create databases.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where the server with slow commits listens, if there is one.
+    /// The URL of the server with slow commits, if it was started.
     pub(crate) fn slow_commit_url(&self) -> Option<&str> {
         self.slow_commit_url.as_deref()
     }
 
-    /// Runs a command with `DATABASE_URL` set, and for a server of our own also the variables
-    /// by which `psql` and its kin find it; `SLOW_DATABASE_URL` names the server with slow
-    /// commits if one was added.
+    /// Runs a command with the server's address in `DATABASE_URL`.
+    ///
+    /// For a server that this run started, also sets the variables that `psql` reads (`PGHOST` and
+    /// others). `SLOW_DATABASE_URL` is the URL of the server with slow commits, if it was started.
     pub(crate) fn run(&self, command: &mut Command) -> Result<ExitStatus> {
         command.env("DATABASE_URL", &self.url);
         if let Some(url) = &self.slow_commit_url {
@@ -97,7 +102,7 @@ impl Server {
         self.session.run(command)
     }
 
-    /// The run that the server belongs to.
+    /// The session that the server belongs to.
     pub(crate) fn session(&self) -> &Session {
         &self.session
     }
@@ -111,16 +116,18 @@ fn is_postgres(url: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
-/// `None` where no engine answers or it cannot start the image (it may be unable to fetch it).
+/// Starts PostgreSQL in a container and returns its port.
+///
+/// Returns `None` if that is impossible, for example because no container engine runs.
 fn start_container(session: &Session) -> Option<u16> {
-    let engine = Engine::answering()?;
+    let engine = Engine::running()?;
     match container::start(engine, session) {
         Ok(port) => {
             eprintln!("PostgreSQL {} in {engine} on 127.0.0.1:{port}", container::IMAGE);
             Some(port)
         }
         Err(error) => {
-            eprintln!("xtask: {error:#}; using a PostgreSQL installed here instead");
+            eprintln!("xtask: {error:#}; using the PostgreSQL on this machine instead");
             None
         }
     }
@@ -128,43 +135,45 @@ fn start_container(session: &Session) -> Option<u16> {
 
 fn start_cluster(session: &Session) -> Result<(u16, Clusters)> {
     let binaries = installed(session)?;
-    let from = format!("PostgreSQL {} from {}", binaries.version, binaries.folder.display());
+    let origin = format!("PostgreSQL {} from {}", binaries.version, binaries.folder.display());
     let clusters = Clusters::create(binaries, session)?;
     let port = clusters.start(session)?;
-    eprintln!("{from} on 127.0.0.1:{port}");
+    eprintln!("{origin} on 127.0.0.1:{port}");
     Ok((port, clusters))
 }
 
-/// The newest PostgreSQL installed here, after installing one if there is none.
+/// Returns the newest PostgreSQL on this machine, after installing one if there is none.
 fn installed(session: &Session) -> Result<Binaries> {
     let mut installed = Binaries::installed();
     if Binaries::newest(&installed).is_none() {
         if let Some(manager) = PackageManager::usable() {
-            let line = manager.line(Need::Postgres);
-            eprintln!("no PostgreSQL server is installed here: {line}");
-            manager.install(Need::Postgres, session)?;
+            let line = manager.install_command(Dependency::Postgres);
+            eprintln!("no PostgreSQL server is installed; running: {line}");
+            manager.install(Dependency::Postgres, session)?;
             installed = Binaries::installed();
         }
     }
     match Binaries::newest(&installed) {
         Some(newest) => Ok(newest.clone()),
-        None => bail!(what_is_missing(&installed)),
+        None => bail!(missing_message(&installed)),
     }
 }
 
-fn what_is_missing(installed: &[Binaries]) -> String {
+fn missing_message(installed: &[Binaries]) -> String {
     let supported = Version::SUPPORTED;
     let found = match installed.iter().max_by_key(|found| found.version) {
         Some(other) => format!("only {} in {}", other.version, other.folder.display()),
         None => "none".to_owned(),
     };
-    let install = match PackageManager::here() {
-        Some(manager) => format!(", or install it ({})", manager.line(Need::Postgres)),
+    let install = match PackageManager::detect() {
+        Some(manager) => {
+            format!(", or install it ({})", manager.install_command(Dependency::Postgres))
+        }
         None => ", or install it".to_owned(),
     };
     format!(
-        "a PostgreSQL server, version {} to {}, is needed and {found} was found: set DATABASE_URL \
-         to one, start Docker or Podman{install}",
+        "PostgreSQL {} to {} is needed, but {found} was found: set DATABASE_URL to a server, start \
+         Docker or Podman{install}",
         supported.start(),
         supported.end()
     )
@@ -175,21 +184,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_postgres_urls() {
+    fn only_postgres_urls_are_accepted() {
         assert!(is_postgres("postgres://me@host/db"));
         assert!(is_postgres("postgresql://host"));
         assert!(!is_postgres("sqlite:orders.db"));
     }
 
     #[test]
-    fn says_what_is_missing() {
+    fn the_message_names_the_version_found() {
         let old = Binaries {
             folder: "/usr/lib/postgresql/14/bin".into(),
             version: Version { major: 14, minor: 3 },
         };
-        let said = what_is_missing(&[old]);
-        assert!(said.contains("15 to 18"), "{said}");
-        assert!(said.contains("only 14.3 in /usr/lib/postgresql/14/bin was found"), "{said}");
-        assert!(!said.contains('\n'), "{said}");
+        let message = missing_message(&[old]);
+        assert!(message.contains("15 to 18"), "{message}");
+        assert!(message.contains("only 14.3 in /usr/lib/postgresql/14/bin was found"), "{message}");
+        assert!(!message.contains('\n'), "{message}");
     }
 }

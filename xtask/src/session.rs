@@ -1,4 +1,4 @@
-//! This run: its commands and its guard.
+//! One run of xtask, with the commands that it starts and its reaper.
 
 use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal};
@@ -11,116 +11,124 @@ use std::thread;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, getpgrp, getpid};
 
-use crate::duty::Duty;
-use crate::guard::Guard;
-use crate::signals::{Interrupt, Watch};
-use crate::target::Target;
+use crate::cleanup::CleanupTask;
+use crate::process_target::ProcessTarget;
+use crate::reaper::Reaper;
+use crate::signals::{InterruptAction, SignalWatcher};
 
-/// Runs commands that end when this process does. Dropping it takes everything down.
+/// Runs commands that end when this process ends. Dropping it runs all cleanup tasks.
 #[derive(Debug)]
 pub(crate) struct Session {
-    guard: Guard,
-    watch: Watch,
+    reaper: Reaper,
+    signals: SignalWatcher,
 }
 
 impl Session {
+    /// Starts the reaper process and the signal handlers.
     pub(crate) fn start() -> Result<Self> {
-        let guard = Guard::start()?;
-        let watch = Watch::start(guard.clone())?;
-        Ok(Self { guard, watch })
+        let reaper = Reaper::start()?;
+        let signals = SignalWatcher::start(reaper.clone())?;
+        Ok(Self { reaper, signals })
     }
 
-    /// Runs a command of the user's and waits for it.
+    /// Runs the user's command and waits for it.
     ///
-    /// At a terminal it can be typed at, and Ctrl-C is its business; elsewhere it gets a process
-    /// group of its own, which is ended as a whole when this process is.
+    /// At a terminal, the command reads from the terminal and handles Ctrl-C itself. Elsewhere, it
+    /// gets a process group of its own, and the whole group ends when this process ends.
     pub(crate) fn run(&self, command: &mut Command) -> Result<ExitStatus> {
         if !io::stdin().is_terminal() {
-            return self.run_apart(command);
+            return self.run_in_group(command);
         }
-        self.watch.interrupt_means(Interrupt::LeftToTheCommand);
+        self.signals.set_interrupt_action(InterruptAction::LeaveToCommand);
         let ended = self.wait_for(command, |child| {
-            // A shell gives each job a group; then the group holds the command's children too.
-            if getpgrp() == getpid() { Target::OwnGroup(getpid()) } else { Target::Process(child) }
+            // A shell gives each job a process group, which the command's children belong to too.
+            if getpgrp() == getpid() {
+                ProcessTarget::OwnGroup(getpid())
+            } else {
+                ProcessTarget::Process(child)
+            }
         });
-        self.watch.interrupt_means(Interrupt::Ends);
+        self.signals.set_interrupt_action(InterruptAction::Exit);
         ended
     }
 
-    /// Runs a command in a process group of its own, without a terminal.
-    pub(crate) fn run_apart(&self, command: &mut Command) -> Result<ExitStatus> {
-        self.wait_for(command.process_group(0), Target::Group)
+    /// Runs a command in a process group of its own, without a terminal, and waits for it.
+    pub(crate) fn run_in_group(&self, command: &mut Command) -> Result<ExitStatus> {
+        self.wait_for(command.process_group(0), ProcessTarget::Group)
     }
 
-    /// As [`Session::run_apart`], with all output in a file.
+    /// Does the same as [`Session::run_in_group`], with all output written to a file.
     pub(crate) fn run_logged(&self, command: &mut Command, log: &Path) -> Result<ExitStatus> {
-        self.run_apart(log_to(command, log)?)
+        self.run_in_group(log_to(command, log)?)
     }
 
-    /// Starts a PostgreSQL server, its output in a file.
+    /// Starts a PostgreSQL server whose output is written to a file.
     pub(crate) fn spawn_server(&self, command: &mut Command, log: &Path) -> Result<Child> {
-        self.spawn_apart(command, log, Duty::Server)
+        self.spawn_in_group(command, log, CleanupTask::Server)
     }
 
-    /// Starts a Kafka broker, its output in a file.
+    /// Starts a Kafka broker whose output is written to a file.
     pub(crate) fn spawn_broker(&self, command: &mut Command, log: &Path) -> Result<Child> {
-        self.spawn_apart(command, log, Duty::Broker)
+        self.spawn_in_group(command, log, CleanupTask::Broker)
     }
 
-    fn spawn_apart(
+    fn spawn_in_group(
         &self,
         command: &mut Command,
         log: &Path,
-        duty: fn(Target) -> Duty,
+        task: fn(ProcessTarget) -> CleanupTask,
     ) -> Result<Child> {
         let command = log_to(command, log)?.process_group(0);
-        self.guard.begin(|| {
+        self.reaper.start_registered(|| {
             let child = spawn(command)?;
-            let duty = duty(Target::Process(pid(&child)?));
-            Ok((child, duty))
+            let task = task(ProcessTarget::Process(pid(&child)?));
+            Ok((child, task))
         })
     }
 
-    /// The server ended on its own before it was ready.
-    pub(crate) fn forget_server(&self, server: &Child) -> Result<()> {
-        self.guard.tell(&Duty::ServerEnded(Target::Process(pid(server)?)))
+    /// Removes a server that has ended by itself from the cleanup tasks.
+    pub(crate) fn unregister_server(&self, server: &Child) -> Result<()> {
+        self.reaper.register(&CleanupTask::ServerEnded(ProcessTarget::Process(pid(server)?)))
     }
 
-    /// Reaps the server when it is taken down, and complains if it ends earlier.
-    pub(crate) fn reap_server(&self, name: &'static str, mut server: Child) {
-        let guard = self.guard.clone();
+    /// Waits for the server in a thread, and prints an error if it ends before the cleanup.
+    pub(crate) fn watch_server(&self, name: &'static str, mut server: Child) {
+        let reaper = self.reaper.clone();
         thread::spawn(move || {
             let ended = server.wait();
-            if !guard.lock().has_ended() {
-                let _ = pid(&server)
-                    .and_then(|pid| guard.tell(&Duty::ServerEnded(Target::Process(pid))));
-                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                eprintln!("xtask: {name} ended unexpectedly ({how})");
+            if !reaper.lock().has_cleaned_up() {
+                let _ = pid(&server).and_then(|pid| {
+                    reaper.register(&CleanupTask::ServerEnded(ProcessTarget::Process(pid)))
+                });
+                let outcome =
+                    ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                eprintln!("xtask: {name} ended unexpectedly ({outcome})");
             }
         });
     }
 
-    /// Makes an empty folder that is its owner's alone, removed with everything else.
+    /// Creates an empty folder that only its owner can access. The reaper removes it.
     pub(crate) fn create_folder(&self, parent: &Path, prefix: &str) -> Result<PathBuf> {
-        self.guard.begin(|| {
+        self.reaper.start_registered(|| {
             let folder = tempfile::Builder::new()
                 .prefix(prefix)
                 .permissions(Permissions::from_mode(0o700))
                 .tempdir_in(parent)
-                .with_context(|| format!("making a folder in {}", parent.display()))?
+                .with_context(|| format!("failed to create a folder in {}", parent.display()))?
                 .keep();
-            Ok((folder.clone(), Duty::Folder(folder)))
+            Ok((folder.clone(), CleanupTask::Folder(folder)))
         })
     }
 
-    /// Has this container removed with everything else.
-    pub(crate) fn remove_container_later(&self, engine: &str, name: &str) -> Result<()> {
-        self.guard.tell(&Duty::Container { engine: engine.to_owned(), name: name.to_owned() })
+    /// Registers a container for removal by the reaper.
+    pub(crate) fn register_container(&self, engine: &str, name: &str) -> Result<()> {
+        self.reaper
+            .register(&CleanupTask::Container { engine: engine.to_owned(), name: name.to_owned() })
     }
 
-    /// Waits for Ctrl-C, which then counts as success.
+    /// Waits for Ctrl-C, which ends this process with success.
     pub(crate) fn wait_for_interrupt(&self) -> ! {
-        self.watch.interrupt_means(Interrupt::Finishes);
+        self.signals.set_interrupt_action(InterruptAction::ExitWithSuccess);
         loop {
             thread::park();
         }
@@ -129,36 +137,36 @@ impl Session {
     fn wait_for(
         &self,
         command: &mut Command,
-        target: impl FnOnce(Pid) -> Target,
+        target: impl FnOnce(Pid) -> ProcessTarget,
     ) -> Result<ExitStatus> {
-        let mut child = self.guard.begin(|| {
+        let mut child = self.reaper.start_registered(|| {
             let child = spawn(command)?;
-            let duty = Duty::Command(Some(target(pid(&child)?)));
-            Ok((child, duty))
+            let task = CleanupTask::Command(Some(target(pid(&child)?)));
+            Ok((child, task))
         })?;
-        let status = child.wait().context("waiting for a command")?;
-        self.guard.tell(&Duty::Command(None))?;
+        let status = child.wait().context("failed to wait for a command")?;
+        self.reaper.register(&CleanupTask::Command(None))?;
         Ok(status)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.guard.end();
+        self.reaper.clean_up();
     }
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {
     let program = command.get_program().to_string_lossy().into_owned();
-    command.spawn().with_context(|| format!("running {program}"))
+    command.spawn().with_context(|| format!("failed to run {program}"))
 }
 
 fn pid(child: &Child) -> Result<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("invalid process id")
 }
 
 fn log_to<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
-    let log = File::create(log).with_context(|| format!("writing {}", log.display()))?;
-    let copy = log.try_clone().context("sharing a log")?;
+    let log = File::create(log).with_context(|| format!("failed to create {}", log.display()))?;
+    let copy = log.try_clone().context("failed to duplicate the log's file handle")?;
     Ok(command.stdin(Stdio::null()).stdout(log).stderr(copy))
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Handling of Ctrl-C and SIGTERM.
 
 use std::process;
 use std::sync::Arc;
@@ -9,56 +9,58 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::guard::Guard;
+use crate::reaper::Reaper;
 
-/// What Ctrl-C means at the moment.
+/// The effect of Ctrl-C (SIGINT). SIGTERM always ends this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Interrupt {
-    /// It ends this process.
-    Ends,
-    /// A command at the same terminal got it too; what it does decides.
-    LeftToTheCommand,
-    /// It is how the user finishes.
-    Finishes,
+pub(crate) enum InterruptAction {
+    /// This process cleans up and exits with an error.
+    Exit,
+    /// Ignored here: the running command shares the terminal and receives the signal itself.
+    LeaveToCommand,
+    /// This process cleans up and exits with success.
+    ExitWithSuccess,
 }
 
-/// The thread that waits for signals.
+/// A handle to the thread that waits for signals.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    interrupt: Arc<AtomicU8>,
+pub(crate) struct SignalWatcher {
+    action: Arc<AtomicU8>,
 }
 
-impl Watch {
-    /// From now on a signal has the guard take everything down before this process exits.
-    pub(crate) fn start(guard: Guard) -> Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM]).context("watching for signals")?;
-        let interrupt = Arc::new(AtomicU8::new(Interrupt::Ends as u8));
-        let meaning = Arc::clone(&interrupt);
+impl SignalWatcher {
+    /// Starts the thread. On a signal, the reaper cleans up before this process exits.
+    pub(crate) fn start(reaper: Reaper) -> Result<Self> {
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM]).context("failed to install the signal handlers")?;
+        let action = Arc::new(AtomicU8::new(InterruptAction::Exit as u8));
+        let current = Arc::clone(&action);
         thread::spawn(move || {
             for signal in &mut signals {
-                if let Some(code) = exit_code(signal, meaning.load(Ordering::SeqCst)) {
-                    // Held until the end, so that no other thread gets to report the wreckage.
-                    let mut link = guard.lock();
-                    link.end();
+                if let Some(code) = exit_code(signal, current.load(Ordering::SeqCst)) {
+                    // The lock is held until the exit, so that other threads do not report the
+                    // servers that end now.
+                    let mut connection = reaper.lock();
+                    connection.clean_up();
                     process::exit(code);
                 }
             }
         });
-        Ok(Self { interrupt })
+        Ok(Self { action })
     }
 
-    /// Says what Ctrl-C means from now on.
-    pub(crate) fn interrupt_means(&self, meaning: Interrupt) {
-        self.interrupt.store(meaning as u8, Ordering::SeqCst);
+    /// Sets the effect of Ctrl-C.
+    pub(crate) fn set_interrupt_action(&self, action: InterruptAction) {
+        self.action.store(action as u8, Ordering::SeqCst);
     }
 }
 
-/// The code to exit with, if the signal ends this process.
-fn exit_code(signal: i32, meaning: u8) -> Option<i32> {
-    if signal == SIGINT && meaning == Interrupt::LeftToTheCommand as u8 {
+/// Returns the exit code, or `None` if the signal is ignored.
+fn exit_code(signal: i32, action: u8) -> Option<i32> {
+    if signal == SIGINT && action == InterruptAction::LeaveToCommand as u8 {
         None
-    } else if signal == SIGINT && meaning == Interrupt::Finishes as u8 {
+    } else if signal == SIGINT && action == InterruptAction::ExitWithSuccess as u8 {
         Some(0)
     } else {
         Some(128 + signal)
@@ -70,16 +72,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ctrl_c_means_what_was_said() {
-        assert_eq!(exit_code(SIGINT, Interrupt::Ends as u8), Some(130));
-        assert_eq!(exit_code(SIGINT, Interrupt::LeftToTheCommand as u8), None);
-        assert_eq!(exit_code(SIGINT, Interrupt::Finishes as u8), Some(0));
+    fn ctrl_c_has_the_chosen_effect() {
+        assert_eq!(exit_code(SIGINT, InterruptAction::Exit as u8), Some(130));
+        assert_eq!(exit_code(SIGINT, InterruptAction::LeaveToCommand as u8), None);
+        assert_eq!(exit_code(SIGINT, InterruptAction::ExitWithSuccess as u8), Some(0));
     }
 
     #[test]
-    fn sigterm_always_ends() {
-        for meaning in [Interrupt::Ends, Interrupt::LeftToTheCommand, Interrupt::Finishes] {
-            assert_eq!(exit_code(SIGTERM, meaning as u8), Some(143));
+    fn sigterm_always_exits() {
+        for action in [
+            InterruptAction::Exit,
+            InterruptAction::LeaveToCommand,
+            InterruptAction::ExitWithSuccess,
+        ] {
+            assert_eq!(exit_code(SIGTERM, action as u8), Some(143));
         }
     }
 }

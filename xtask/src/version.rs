@@ -1,9 +1,9 @@
-//! A PostgreSQL version.
+//! PostgreSQL versions.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Major and minor version of a server.
+/// The major and minor version of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     pub(crate) major: u32,
@@ -14,16 +14,16 @@ impl Version {
     /// The major versions that the project supports.
     pub(crate) const SUPPORTED: RangeInclusive<u32> = 15..=18;
 
-    /// Reads the line that `postgres --version` prints.
+    /// Parses the output of `postgres --version`.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once("(PostgreSQL) ")?;
         let (major, rest) = leading_number(rest)?;
-        // Pre-releases ("18beta1") count as minor 0.
+        // A pre-release such as "18beta1" has minor version 0.
         let minor = rest.strip_prefix('.').and_then(leading_number).map_or(0, |(minor, _)| minor);
         Some(Self { major, minor })
     }
 
-    /// Does the project support it?
+    /// Returns `true` if the project supports this version.
     pub(crate) fn is_supported(self) -> bool {
         Self::SUPPORTED.contains(&self.major)
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_servers_print() {
+    fn the_output_of_postgres_is_parsed() {
         for (line, major, minor) in [
             ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", 15, 18),
             ("postgres (PostgreSQL) 17.5", 17, 5),
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn supports_15_to_18() {
+    fn versions_15_to_18_are_supported() {
         let supported = (13..=20).filter(|&major| Version { major, minor: 0 }.is_supported());
         assert_eq!(supported.collect::<Vec<_>>(), [15, 16, 17, 18]);
     }

@@ -1,4 +1,4 @@
-//! The program as a whole. `DATABASE_URL` is set, so that no server needs to be there.
+//! Tests of the program as a whole. They set `DATABASE_URL`, so that no server is started.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -24,23 +24,25 @@ fn a_command_gets_the_url_and_its_exit_code_is_passed_on() {
 }
 
 #[test]
-fn a_url_of_something_else_is_refused_in_one_line() {
+fn a_url_of_another_database_is_rejected_in_one_line() {
     let output =
         xtask(&["postgres", "--", "true"]).env("DATABASE_URL", "sqlite:a.db").output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("not to a PostgreSQL server") && said.lines().count() == 1, "{said}");
+    assert!(
+        message.contains("not to a PostgreSQL server") && message.lines().count() == 1,
+        "{message}"
+    );
 }
 
 #[test]
 fn a_missing_command_is_named() {
     let output = xtask(&["postgres", "--", "no-such-program"]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("running no-such-program"), "{said}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("failed to run no-such-program"), "{message}");
 }
 
-/// Starts a command that starts another, both of which would run for long; returns its process
-/// group.
+/// Starts a long-running command that starts another one, and returns their process group.
 fn long_running() -> (Child, Pid) {
     let script = "sleep 600 & echo $$; wait";
     let mut child =
@@ -58,7 +60,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn what_runs_is_gone_when_a_terminated_run_ends() {
+fn the_command_has_ended_when_a_terminated_run_exits() {
     let (mut child, group) = long_running();
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143));
@@ -66,14 +68,14 @@ fn what_runs_is_gone_when_a_terminated_run_ends() {
 }
 
 #[test]
-fn what_runs_is_gone_soon_after_a_killed_run() {
+fn the_command_ends_soon_after_a_killed_run() {
     let (mut child, group) = long_running();
     signal(&child, Signal::KILL);
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     let killed = Instant::now();
-    // The system's first process has to reap them, and takes its time.
+    // The processes exist until the system's init process reaps them, which may take a while.
     while test_kill_process_group(group).is_ok() {
-        assert!(killed.elapsed() < Duration::from_secs(30), "still there");
+        assert!(killed.elapsed() < Duration::from_secs(30), "the command still runs");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,4 +1,4 @@
-//! Apache Kafka's jars, and the Java that runs them.
+//! The jars of Apache Kafka, and the Java to run them with.
 
 use std::env;
 use std::fs;
@@ -7,56 +7,62 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::package_manager::{Need, PackageManager};
+use crate::package_manager::{Dependency, PackageManager};
 use crate::session::Session;
 use crate::{cargo, program};
 
-/// The broker that the tests run against.
+/// The version of the broker.
 pub(crate) const KAFKA_VERSION: &str = "4.1.0";
-/// What it logs with; without it, it says nothing when it does not start.
+/// The version of the broker's logging library. Without it, a broker that fails to start logs
+/// nothing.
 const LOG4J_VERSION: &str = "2.24.3";
-/// The oldest Java that it runs on.
-const OLDEST_JAVA: u32 = 17;
+/// The oldest Java that the broker runs on.
+const MIN_JAVA_VERSION: u32 = 17;
 
-/// Where the packages of Homebrew are, which are not in `PATH`.
-const PLACES: [&str; 3] = [
+/// Paths of Homebrew's Java, which is not in `PATH`.
+const HOMEBREW_JAVA: [&str; 3] = [
     "/opt/homebrew/opt/openjdk@21/bin/java",
     "/usr/local/opt/openjdk@21/bin/java",
     "/home/linuxbrew/.linuxbrew/opt/openjdk@21/bin/java",
 ];
 
-/// What a broker is run with.
+/// The files needed to run a broker.
 #[derive(Debug, Clone)]
-pub(crate) struct Jars {
+pub(crate) struct KafkaJars {
+    /// The path of the `java` program.
     pub(crate) java: PathBuf,
-    /// A folder of nothing but jars.
+    /// A folder that contains only jars.
     pub(crate) libs: PathBuf,
 }
 
-impl Jars {
-    /// Those that `KAFKA_LIBS` names, else those that an earlier run brought, else from Maven
-    /// Central. Java and Maven are installed if they are missing.
+impl KafkaJars {
+    /// Returns the jars in `KAFKA_LIBS`, or those that an earlier run downloaded, or downloads them
+    /// from Maven Central.
+    ///
+    /// Java and Maven are installed if they are needed and missing.
     ///
     /// # Errors
     ///
-    /// Says what to install or set when there is no way to them.
-    pub(crate) fn provide(session: &Session) -> Result<Self> {
+    /// If Java or the jars are not available. The message names the program to install or the
+    /// variable to set.
+    pub(crate) fn provision(session: &Session) -> Result<Self> {
         let chosen = env::var_os("KAFKA_LIBS").filter(|libs| !libs.is_empty()).map(PathBuf::from);
-        let kept = cargo::root().join("target/kafka").join(KAFKA_VERSION);
-        let libs = chosen.or_else(|| kept.is_dir().then(|| kept.clone()));
+        let cached = cargo::root().join("target/kafka").join(KAFKA_VERSION);
+        let libs = chosen.or_else(|| cached.is_dir().then(|| cached.clone()));
         let missing = java().is_none() || (libs.is_none() && program::find("mvn").is_none());
         if missing {
             install(session)?;
         }
-        let java = java().with_context(what_is_missing)?;
+        let java = java().with_context(missing_message)?;
         let libs = match libs {
             Some(libs) => libs,
-            None => fetch(&kept, session)?,
+            None => download(&cached, session)?,
         };
         Ok(Self { java, libs })
     }
 
-    /// Java with the jars, for a main class and its arguments.
+    /// Returns a `java` command with the jars on its class path. The caller adds a main class and
+    /// arguments.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.java);
         let mut path = self.libs.clone().into_os_string();
@@ -67,41 +73,44 @@ impl Jars {
 }
 
 fn install(session: &Session) -> Result<()> {
-    let Some(manager) = PackageManager::usable() else { bail!(what_is_missing()) };
-    eprintln!("no Java or no Maven is installed here: {}", manager.line(Need::Java));
-    manager.install(Need::Java, session)
+    let Some(manager) = PackageManager::usable() else { bail!(missing_message()) };
+    eprintln!(
+        "Java or Maven is not installed; running: {}",
+        manager.install_command(Dependency::Java)
+    );
+    manager.install(Dependency::Java, session)
 }
 
-fn what_is_missing() -> String {
-    let install = match PackageManager::here() {
-        Some(manager) => format!(" ({})", manager.line(Need::Java)),
+fn missing_message() -> String {
+    let install = match PackageManager::detect() {
+        Some(manager) => format!(" ({})", manager.install_command(Dependency::Java)),
         None => String::new(),
     };
     format!(
-        "Java {OLDEST_JAVA} or newer and Maven are needed to run a Kafka broker: install them{install}"
+        "a Kafka broker needs Java {MIN_JAVA_VERSION} or newer and Maven: install them{install}"
     )
 }
 
-/// Has Maven copy the jars into a folder.
-fn fetch(folder: &Path, session: &Session) -> Result<PathBuf> {
-    let parent = folder.parent().context("the folder has a parent")?;
-    fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
-    let work = session.create_folder(parent, "fetching-")?;
-    fs::write(work.join("pom.xml"), pom()).context("writing pom.xml")?;
-    eprintln!("fetching Apache Kafka {KAFKA_VERSION} from Maven Central");
+/// Downloads the jars into a folder with Maven.
+fn download(folder: &Path, session: &Session) -> Result<PathBuf> {
+    let parent = folder.parent().context("the folder of the jars has no parent")?;
+    fs::create_dir_all(parent).with_context(|| format!("failed to create {}", parent.display()))?;
+    let work = session.create_folder(parent, "download-")?;
+    fs::write(work.join("pom.xml"), pom()).context("failed to write pom.xml")?;
+    eprintln!("downloading Apache Kafka {KAFKA_VERSION} from Maven Central");
     let mut maven = Command::new("mvn");
     maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies"]);
     maven.arg("-DoutputDirectory=libs").current_dir(&work).stdin(Stdio::null());
-    // Standard output is for the command that needs the broker.
-    if !session.run_apart(maven.stdout(std::io::stderr()))?.success() {
+    // Standard output belongs to the user's command.
+    if !session.run_in_group(maven.stdout(std::io::stderr()))?.success() {
         bail!(
-            "Maven could not fetch Apache Kafka {KAFKA_VERSION}: set KAFKA_LIBS to a folder with \
-             its jars, or KAFKA_BROKERS to a broker"
+            "Maven failed to download Apache Kafka {KAFKA_VERSION}: set KAFKA_LIBS to a folder \
+             with its jars, or KAFKA_BROKERS to a broker"
         );
     }
-    // Another run may have been faster.
+    // A concurrent run may have created the folder first.
     if fs::rename(work.join("libs"), folder).is_err() && !folder.is_dir() {
-        bail!("{} could not be made", folder.display());
+        bail!("failed to create {}", folder.display());
     }
     Ok(folder.to_owned())
 }
@@ -127,14 +136,14 @@ fn pom() -> String {
     )
 }
 
-/// A Java that is new enough.
+/// Returns a Java that is new enough.
 fn java() -> Option<PathBuf> {
     let home = env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
-    let places = PLACES.iter().map(PathBuf::from);
-    let candidates = home.into_iter().chain(program::find("java")).chain(places);
+    let homebrew = HOMEBREW_JAVA.iter().map(PathBuf::from);
+    let candidates = home.into_iter().chain(program::find("java")).chain(homebrew);
     candidates
         .filter(|java| program::is_executable(java))
-        .find(|java| major_version(java).is_some_and(|major| major >= OLDEST_JAVA))
+        .find(|java| major_version(java).is_some_and(|major| major >= MIN_JAVA_VERSION))
 }
 
 fn major_version(java: &Path) -> Option<u32> {
@@ -142,7 +151,7 @@ fn major_version(java: &Path) -> Option<u32> {
     parse_major(&String::from_utf8_lossy(&output.stderr))
 }
 
-/// Reads what `java -version` prints.
+/// Parses the output of `java -version`.
 fn parse_major(output: &str) -> Option<u32> {
     let (_, rest) = output.split_once("version \"")?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -154,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_java_prints() {
+    fn the_output_of_java_is_parsed() {
         assert_eq!(parse_major("openjdk version \"17.0.15\" 2025-04-15\n…"), Some(17));
         assert_eq!(parse_major("java version \"21\" 2023-09-19 LTS"), Some(21));
         assert_eq!(parse_major("openjdk version \"1.8.0_412\""), Some(1));

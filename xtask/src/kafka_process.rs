@@ -1,4 +1,4 @@
-//! A private, throw-away Apache Kafka broker.
+//! A throw-away Apache Kafka broker.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,56 +11,59 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::cargo;
-use crate::cluster::{contents, free_port, says_port_is_taken};
-use crate::jars::Jars;
+use crate::cluster::{free_port, read_lossy, reports_port_in_use};
+use crate::kafka_jars::KafkaJars;
 use crate::session::Session;
 
-/// Between finding a free port and the broker's taking it, somebody else may.
-const ATTEMPTS: usize = 5;
+/// The number of ports to try, because another process may take a free port before the broker does.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Any will do; it is written to the data.
+/// The cluster id in the broker's data. Its value does not matter.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 
-/// A broker that was started and may not be ready.
+/// A broker process that may not be ready yet.
 #[derive(Debug)]
-pub(crate) struct Kraft {
-    jars: Jars,
+pub(crate) struct KafkaProcess {
+    jars: KafkaJars,
     folder: PathBuf,
     process: Child,
     port: u16,
 }
 
-impl Kraft {
-    /// Starts a broker and does not wait for it.
-    pub(crate) fn begin(jars: Jars, session: &Session) -> Result<Self> {
+impl KafkaProcess {
+    /// Starts a broker without waiting until it is ready.
+    pub(crate) fn start(jars: KafkaJars, session: &Session) -> Result<Self> {
         let target = cargo::root().join("target");
-        fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
+        fs::create_dir_all(&target)
+            .with_context(|| format!("failed to create {}", target.display()))?;
         let folder = session.create_folder(&target, "kafka-data-")?;
-        let (process, port) = start(&jars, &folder, session)?;
+        let (process, port) = spawn(&jars, &folder, session)?;
         Ok(Self { jars, folder, process, port })
     }
 
-    /// Waits until it answers, and returns its port on 127.0.0.1.
+    /// Waits until the broker answers a request, and returns its port on 127.0.0.1.
     pub(crate) fn wait_until_ready(mut self, session: &Session) -> Result<u16> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             if self.is_ready()? {
-                session.reap_server("the Kafka broker", self.process);
+                session.watch_server("the Kafka broker", self.process);
                 return Ok(self.port);
             }
-            session.forget_server(&self.process)?;
-            (self.process, self.port) = start(&self.jars, &self.folder, session)?;
+            session.unregister_server(&self.process)?;
+            (self.process, self.port) = spawn(&self.jars, &self.folder, session)?;
         }
-        bail!("each of {ATTEMPTS} free ports was taken by somebody else first")
+        bail!("other processes took each of {MAX_ATTEMPTS} free ports first")
     }
 
-    /// True once it answers, false if a port of its was taken.
+    /// Returns `true` once the broker answers, and `false` if one of its ports was taken.
     fn is_ready(&mut self) -> Result<bool> {
         let log = self.folder.join("broker.log");
         let deadline = Instant::now() + Duration::from_secs(90);
         while Instant::now() < deadline {
-            if let Some(status) = self.process.try_wait().context("waiting for the broker")? {
-                let log = contents(&log);
-                if says_port_is_taken(&log) {
+            if let Some(status) =
+                self.process.try_wait().context("failed to wait for the broker")?
+            {
+                let log = read_lossy(&log);
+                if reports_port_in_use(&log) {
                     return Ok(false);
                 }
                 bail!("the Kafka broker did not start ({status}):\n{log}");
@@ -70,22 +73,23 @@ impl Kraft {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        bail!("the Kafka broker was not ready within 90 seconds:\n{}", contents(&log))
+        bail!("the Kafka broker was not ready within 90 seconds:\n{}", read_lossy(&log))
     }
 }
 
-fn start(jars: &Jars, folder: &Path, session: &Session) -> Result<(Child, u16)> {
+fn spawn(jars: &KafkaJars, folder: &Path, session: &Session) -> Result<(Child, u16)> {
     let (port, controller) = (free_port()?, free_port()?);
     let settings = folder.join("server.properties");
-    fs::write(&settings, properties(folder, port, controller)).context("writing the settings")?;
+    fs::write(&settings, properties(folder, port, controller))
+        .context("failed to write the broker's settings")?;
     let logging = folder.join("log4j2.properties");
-    fs::write(&logging, LOGGING).context("writing the settings")?;
+    fs::write(&logging, LOGGING).context("failed to write the broker's settings")?;
     if !folder.join("data").exists() {
         let mut format = jars.command();
         format.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]);
         let log = folder.join("format.log");
         if !session.run_logged(format.arg(&settings), &log)?.success() {
-            bail!("the Kafka broker's folder could not be made:\n{}", contents(&log));
+            bail!("failed to create the Kafka broker's data folder:\n{}", read_lossy(&log));
         }
     }
     let mut broker = jars.command();
@@ -95,8 +99,9 @@ fn start(jars: &Jars, folder: &Path, session: &Session) -> Result<(Child, u16)> 
     Ok((process, port))
 }
 
-/// One node that is everything. Who reaches 127.0.0.1 may use it. Topics are not made by asking for
-/// them, so that whoever relies on that is found out.
+/// Returns the settings of a single node that is broker and controller, open to all local users.
+///
+/// The broker does not create topics automatically, so that code that relies on it fails.
 fn properties(folder: &Path, port: u16, controller: u16) -> String {
     format!(
         "process.roles=broker,controller\n\
@@ -118,7 +123,7 @@ fn properties(folder: &Path, port: u16, controller: u16) -> String {
     )
 }
 
-/// Warnings and errors, to standard output.
+/// Logging configuration: warnings and errors go to standard output.
 const LOGGING: &str = "\
 rootLogger.level=WARN
 rootLogger.appenderRef.console.ref=console
@@ -128,18 +133,17 @@ appender.console.layout.type=PatternLayout
 appender.console.layout.pattern=%d %p %c{1} %m%n
 ";
 
-/// Asks which versions of requests it takes (request 18 in version 0), and looks for an answer to
-/// that.
+/// Returns `true` if the broker replies to an `ApiVersions` request (API key 18, version 0).
 fn answers(port: u16) -> bool {
-    let ask = || {
+    let request = || {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        // Length, request and its version, number, no name.
+        // Length, API key, API version, correlation id 7, no client id.
         stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff])?;
-        let mut answer = [0; 8];
-        stream.read_exact(&mut answer)?;
-        std::io::Result::Ok(answer[4..] == [0, 0, 0, 7])
+        let mut response = [0; 8];
+        stream.read_exact(&mut response)?;
+        std::io::Result::Ok(response[4..] == [0, 0, 0, 7])
     };
-    ask().unwrap_or(false)
+    request().unwrap_or(false)
 }

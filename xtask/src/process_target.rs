@@ -1,4 +1,4 @@
-//! A process, or a group of processes, to end.
+//! A process or process group to terminate.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,41 +10,44 @@ use rustix::process::{
     Pid, Signal, kill_process, kill_process_group, test_kill_process, test_kill_process_group,
 };
 
-/// One that this program started; only such ones are ever signalled.
+/// A process or process group that this program started. No other process is ever signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum ProcessTarget {
+    /// One process.
     Process(Pid),
+    /// All processes of a group.
     Group(Pid),
-    /// The group that the parent itself leads, as a shell's job.
+    /// The group that the parent process leads as a shell's job.
     OwnGroup(Pid),
 }
 
-impl Target {
-    /// Sends `signal` and waits until the target is gone, at most for `patience`; then kills it.
+impl ProcessTarget {
+    /// Sends `signal`, and after `timeout` SIGKILL if the target still exists.
     ///
-    /// A parent's own group is not waited for: the parent is in it, and waits for us.
-    pub(crate) fn end(self, signal: Signal, patience: Duration) {
+    /// Does not wait for [`ProcessTarget::OwnGroup`]: the parent is in that group and waits for
+    /// this process.
+    pub(crate) fn terminate(self, signal: Signal, timeout: Duration) {
         self.send(signal);
         if matches!(self, Self::OwnGroup(_)) {
             return;
         }
-        if !self.gone_within(patience) {
+        if !self.wait_until_gone(timeout) {
             self.send(Signal::KILL);
-            self.gone_within(Duration::from_secs(2));
+            self.wait_until_gone(Duration::from_secs(2));
         }
     }
 
     fn send(self, signal: Signal) {
-        // The one error to expect is that it is gone already.
+        // Fails if the target has ended already, which is fine.
         let _ = match self {
             Self::Process(pid) => kill_process(pid, signal),
             Self::Group(pid) | Self::OwnGroup(pid) => kill_process_group(pid, signal),
         };
     }
 
-    fn gone_within(self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while self.is_there() {
+    fn wait_until_gone(self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        while self.exists() {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -53,7 +56,7 @@ impl Target {
         true
     }
 
-    fn is_there(self) -> bool {
+    fn exists(self) -> bool {
         match self {
             Self::Process(pid) => test_kill_process(pid).is_ok(),
             Self::Group(pid) | Self::OwnGroup(pid) => test_kill_process_group(pid).is_ok(),
@@ -61,7 +64,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ProcessTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(pid) => write!(f, "process {pid}"),
@@ -71,19 +74,19 @@ impl fmt::Display for Target {
     }
 }
 
-impl FromStr for Target {
+impl FromStr for ProcessTarget {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (kind, pid) = text.split_once(' ').context("a kind and a number")?;
-        // 0 and 1 would mean our own group and everything.
+        let (kind, pid) = text.split_once(' ').context("expected a kind and a process id")?;
+        // 0 would mean this process's own group, and 1 all processes.
         let pid = pid.parse().ok().filter(|&pid| pid > 1).and_then(Pid::from_raw);
-        let pid = pid.context("the number of a process")?;
+        let pid = pid.context("invalid process id")?;
         match kind {
             "process" => Ok(Self::Process(pid)),
             "group" => Ok(Self::Group(pid)),
             "own-group" => Ok(Self::OwnGroup(pid)),
-            _ => bail!("neither process nor group"),
+            _ => bail!("unknown kind of target: {kind}"),
         }
     }
 }
@@ -95,28 +98,28 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn survives_the_pipe() {
+    fn targets_are_written_and_parsed() {
         for text in ["process 4711", "group 12", "own-group 13"] {
-            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ProcessTarget>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn refuses_what_would_hit_others() {
+    fn invalid_targets_are_rejected() {
         for text in ["process 0", "group 1", "group -1", "process", "everything 12", ""] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
+            assert!(text.parse::<ProcessTarget>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn ends_a_whole_group_that_ignores_the_first_signal() {
+    fn a_group_that_ignores_the_first_signal_is_killed() {
         let script = "trap '' TERM; sleep 600 & wait; sleep 600";
         let mut child = Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap();
-        let group: Target = format!("group {}", child.id()).parse().unwrap();
-        assert!(group.is_there());
+        let group: ProcessTarget = format!("group {}", child.id()).parse().unwrap();
+        assert!(group.exists());
         let waiter = thread::spawn(move || child.wait().unwrap());
-        group.end(Signal::TERM, Duration::from_millis(100));
+        group.terminate(Signal::TERM, Duration::from_millis(100));
         assert!(!waiter.join().unwrap().success());
-        assert!(!group.is_there());
+        assert!(!group.exists());
     }
 }
