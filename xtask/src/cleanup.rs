@@ -31,7 +31,7 @@ pub(crate) enum CleanupTask {
 }
 
 /// All registered cleanup tasks.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CleanupList {
     command: Option<ProcessTarget>,
     servers: Vec<(ProcessTarget, Signal)>,

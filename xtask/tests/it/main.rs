@@ -44,7 +44,9 @@ fn a_missing_command_is_named() {
 
 /// Starts a long-running command that starts another one, and returns their process group.
 fn long_running() -> (Child, Pid) {
-    let script = "sleep 600 & echo $$; wait";
+    // The run registers the command for cleanup right after starting it. Killed before that, it
+    // would leave the command running, so the line that the test waits for comes late enough.
+    let script = "sleep 600 & sleep 0.5; echo $$; wait";
     let mut child =
         xtask(&["postgres", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
