@@ -183,7 +183,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test]
-    async fn wakes_in_order_of_deadlines() {
+    async fn sleepers_wake_in_order_of_deadlines() {
         let clock = MockClock::new();
         let woken = Arc::new(Mutex::new(Vec::new()));
         for seconds in [3, 1, 2, 1] {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_sleeping_is_forgotten() {
+    fn a_dropped_sleep_is_removed() {
         let clock = MockClock::new();
         let mut sleep = clock.sleep(SECOND);
         let mut cx = Context::from_waker(Waker::noop());

@@ -40,10 +40,10 @@ const HEADER: &str = "\
 /// use composable_rust_testing::EventsLock;
 ///
 /// // With #[test]:
-/// fn what_is_stored_can_still_be_read() {
+/// fn stored_samples_still_decode() {
 ///     EventsLock::new().aggregate::<Order>().check("events.lock");
 /// }
-/// # what_is_stored_can_still_be_read();
+/// # stored_samples_still_decode();
 /// ```
 #[derive(Debug, Default)]
 #[must_use = "nothing is checked before `check`"]
@@ -385,7 +385,7 @@ mod tests {
     });
 
     #[test]
-    fn two_fields_that_change_places_are_a_change() {
+    fn swapping_two_fields_is_a_change() {
         let (lock, problem) = Lock::change::<Order, Swapped>();
         insta::assert_snapshot!(problem);
         assert!(lock.compare::<Swapped>(Update::Additions).is_err());
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn additions_are_taken_over() {
+    fn additions_are_recorded() {
         let (lock, problem) = Lock::change::<Order, Grown>();
         insta::assert_snapshot!(problem);
         lock.compare::<Grown>(Update::Additions).unwrap();
@@ -501,7 +501,7 @@ mod tests {
     order!(Pair, PairEvent { Placed { first: Refused, second: u8 } });
 
     #[test]
-    fn a_type_that_refuses_what_it_reads_is_given_a_sample() {
+    fn a_type_that_validates_its_input_needs_a_sample() {
         let lock = Lock::new();
         let problem = lock.compare::<Pair>(Update::No).unwrap_err();
         assert!(problem.contains("EventsLock::sample"), "{problem}");

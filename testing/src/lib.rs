@@ -30,6 +30,7 @@ mod postgres_harness;
 mod read_model;
 pub mod read_model_conformance;
 mod states;
+mod suite;
 mod test_store;
 
 pub use bus::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher};

@@ -30,7 +30,7 @@ async fn a_conflict_is_decided_again_and_reaches_no_caller() {
 }
 
 #[tokio::test]
-async fn no_command_is_refused_on_a_state_older_than_its_arrival() {
+async fn no_command_is_rejected_on_a_state_older_than_itself() {
     let store = InMemoryEventStore::new();
     let here = app(&store).handle(&Account::id("1"));
     let there = app(&store).handle(&Account::id("1"));
@@ -46,7 +46,7 @@ async fn no_command_is_refused_on_a_state_older_than_its_arrival() {
 }
 
 #[tokio::test]
-async fn wait_sees_what_another_process_commits() {
+async fn wait_sees_commits_of_another_process() {
     let store = InMemoryEventStore::new();
     let here = app(&store).handle(&Account::id("1"));
     let there = app(&store).handle(&Account::id("1"));
@@ -60,7 +60,7 @@ async fn wait_sees_what_another_process_commits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wait_gives_up_at_its_deadline() {
+async fn wait_times_out_at_its_deadline() {
     let account = app(&InMemoryEventStore::new()).handle(&Account::id("1"));
     let waited = account.wait(|own| (own.cents > 5).then_some(()), Duration::from_secs(5)).await;
     assert!(matches!(waited, Err(WaitError::DeadlinePassed)), "{waited:?}");

@@ -32,7 +32,7 @@ async fn an_unknown_outcome_is_resolved_by_the_same_append_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keyed_command_whose_answer_was_lost_gets_its_first_receipt() {
+async fn a_keyed_retry_after_a_lost_response_gets_its_receipt() {
     let memory = InMemoryEventStore::new();
     let store = FaultyEventStore::new(memory.clone());
     let account = app(&store).handle(&Account::id("1"));
@@ -48,7 +48,7 @@ async fn a_keyed_command_whose_answer_was_lost_gets_its_first_receipt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_lets_callers_go_at_their_deadline() {
+async fn callers_of_a_hanging_store_time_out_at_their_deadline() {
     let store = FaultyEventStore::new(InMemoryEventStore::new());
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 1 }).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_conflict_costs_a_retry_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn loads_that_fail_are_tried_again_for_senders_and_told_to_readers() {
+async fn failed_loads_are_retried_for_senders_not_for_readers() {
     let store = FaultyEventStore::new(InMemoryEventStore::new());
     let account = app(&store).handle(&Account::id("1"));
     store.next_reads([Fault::FailBefore, Fault::FailBefore]);
@@ -105,7 +105,7 @@ async fn loads_that_fail_are_tried_again_for_senders_and_told_to_readers() {
 /// Clients that give up soon and ask another process, with the same keys: what a process believes
 /// is what the log says, whatever it decided itself.
 #[tokio::test(start_paused = true)]
-async fn processes_believe_the_log_when_keys_come_again_in_a_storm() {
+async fn duplicates_under_faults_leave_every_state_correct() {
     for seed in 0..20 {
         let memory = InMemoryEventStore::new();
         let chances = Chances {
@@ -140,7 +140,7 @@ async fn processes_believe_the_log_when_keys_come_again_in_a_storm() {
 
 /// Under a storm of faults every accepted command is recorded exactly once, in two processes.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_lost_or_doubled_in_a_storm() {
+async fn no_event_is_lost_or_duplicated_under_faults() {
     for seed in 0..20 {
         let memory = InMemoryEventStore::new();
         let chances =
@@ -174,7 +174,7 @@ async fn nothing_is_lost_or_doubled_in_a_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn erasing_is_not_undone_by_a_commit_that_was_under_way() {
+async fn a_concurrent_commit_does_not_undo_an_erasure() {
     let store = FaultyEventStore::new(InMemoryEventStore::new());
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 1 }).await.unwrap();

@@ -53,7 +53,7 @@ async fn timers_are_armed_replaced_cancelled_and_dropped_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn effects_without_an_event_are_stored_once_though_the_append_is_sent_again() {
+async fn a_repeated_append_stores_effects_without_events_once() {
     let memory = InMemoryEventStore::new();
     let store = FaultyEventStore::new(memory.clone());
     let account = app(&store).handle(&Account::id("1"));
@@ -121,7 +121,7 @@ impl Aggregate for Shift {
 
 /// Whatever shares a drain with it.
 #[tokio::test]
-async fn the_timers_of_what_finished_go_though_it_begins_again() {
+async fn finishing_cancels_timers_though_the_instance_restarts() {
     let store = InMemoryEventStore::new();
     let app = App::builder(store.clone()).aggregate::<Shift>(()).build().unwrap();
     let shift = app.handle(&Shift::id("1"));

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use crate::account::{Account, AccountCommand as In, AccountError, AccountEvent as Out, app};
 
 #[tokio::test]
-async fn an_accepted_command_is_recorded_and_says_where() {
+async fn an_accepted_command_returns_its_position() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let stream = account.id().stream();
@@ -43,7 +43,7 @@ async fn a_rejection_reaches_the_caller_typed_and_records_nothing() {
 }
 
 #[tokio::test]
-async fn unchanged_and_repeat_say_where_the_stream_stands() {
+async fn unchanged_and_repeat_return_the_version() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 5 }).await.unwrap();
@@ -56,7 +56,7 @@ async fn unchanged_and_repeat_say_where_the_stream_stands() {
 }
 
 #[tokio::test]
-async fn expecting_decides_only_on_that_version() {
+async fn an_expected_version_must_match() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 5 }).expecting(Version::ZERO).await.unwrap();
@@ -70,14 +70,14 @@ async fn expecting_decides_only_on_that_version() {
 }
 
 #[tokio::test]
-async fn what_only_the_runtime_may_deliver_is_refused() {
+async fn internal_commands_are_rejected_from_callers() {
     let account = app(&InMemoryEventStore::new()).handle(&Account::id("1"));
     let refused = account.send(In::Reminded).await.unwrap_err();
     assert!(matches!(refused, SendError::Internal("account.reminded")), "{refused:?}");
 }
 
 #[tokio::test]
-async fn many_callers_on_one_instance_are_all_recorded_in_few_appends() {
+async fn many_callers_of_one_instance_share_few_appends() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let sends = (1..=1_000).map(|cents| {
@@ -111,7 +111,7 @@ async fn a_panic_fails_its_own_command_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_again_is_not_stored() {
+async fn values_that_do_not_decode_again_are_not_stored() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let (lossy, told, nan, fine, large) = tokio::join!(
@@ -138,7 +138,7 @@ async fn what_cannot_be_read_again_is_not_stored() {
 }
 
 #[tokio::test]
-async fn history_and_past_states() {
+async fn a_handle_reads_history_and_past_states() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Split(vec![1, 10, 100])).await.unwrap();
@@ -154,7 +154,7 @@ async fn history_and_past_states() {
 }
 
 #[tokio::test]
-async fn history_is_read_as_it_is_taken() {
+async fn history_is_read_as_it_is_consumed() {
     let store = FaultyEventStore::new(InMemoryEventStore::new());
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Split(vec![1; 2_500])).await.unwrap();
@@ -173,7 +173,7 @@ async fn history_is_read_as_it_is_taken() {
 
 /// A waiter is woken by every event of its partition.
 #[tokio::test(start_paused = true)]
-async fn a_waiter_does_not_look_at_every_event_of_others() {
+async fn a_waiter_ignores_events_of_other_instances() {
     let store = FaultyEventStore::new(InMemoryEventStore::with_partitions(1));
     let (here, there) = (app(&store), app(&store));
     let busy = there.handle(&Account::id("busy"));
@@ -212,7 +212,7 @@ async fn the_log_is_read_by_type() {
 }
 
 #[tokio::test]
-async fn erased_events_are_skipped_and_closed_streams_refuse() {
+async fn erased_events_are_skipped_and_closed_streams_reject() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Split(vec![1, 2])).await.unwrap();
@@ -239,7 +239,7 @@ async fn erased_events_are_skipped_and_closed_streams_refuse() {
 }
 
 #[tokio::test]
-async fn poison_names_its_place_and_an_override_is_the_way_out() {
+async fn poison_is_named_by_position_and_fixed_by_an_override() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Split(vec![1, 2])).await.unwrap();
@@ -270,7 +270,7 @@ async fn poison_names_its_place_and_an_override_is_the_way_out() {
 }
 
 #[tokio::test]
-async fn everything_by_name() {
+async fn a_handle_by_name_can_do_everything() {
     let store = InMemoryEventStore::new();
     let app = app(&store);
     let stream = Account::id("1").stream();
@@ -292,7 +292,7 @@ async fn everything_by_name() {
 
 /// A number beyond what a `u64` or a float holds.
 #[tokio::test]
-async fn numbers_are_exact_by_name_too() {
+async fn a_handle_by_name_keeps_numbers_exact() {
     let store = InMemoryEventStore::new();
     let app = app(&store);
     let stream = Account::id("1").stream();
@@ -305,7 +305,7 @@ async fn numbers_are_exact_by_name_too() {
 }
 
 #[tokio::test]
-async fn a_process_that_holds_an_instance_forgets_what_another_erases() {
+async fn an_erasure_in_another_process_clears_the_cache() {
     let store = InMemoryEventStore::new();
     let [eraser, looker, sender] = [0, 1, 2].map(|_| app(&store).handle(&Account::id("1")));
     eraser.send(In::Split(vec![1, 2])).await.unwrap();

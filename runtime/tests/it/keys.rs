@@ -9,7 +9,7 @@ use crate::account::{Account, AccountCommand as In, AccountError, Process, app};
 use crate::till::{NewTill, NewTillCommand, NewTillError, OldTill, OldTillCommand};
 
 #[tokio::test]
-async fn a_keyed_command_is_answered_as_the_first_time() {
+async fn a_repeated_key_returns_the_first_outcome() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 1 }).await.unwrap();
@@ -25,7 +25,7 @@ async fn a_keyed_command_is_answered_as_the_first_time() {
 }
 
 #[tokio::test]
-async fn a_keyed_refusal_stays_a_refusal() {
+async fn a_repeated_key_returns_the_first_rejection() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     for deposit in [5, 100] {
@@ -36,7 +36,7 @@ async fn a_keyed_refusal_stays_a_refusal() {
 }
 
 #[tokio::test]
-async fn the_same_key_with_another_command_is_refused() {
+async fn a_repeated_key_with_another_command_is_rejected() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
@@ -48,7 +48,7 @@ async fn the_same_key_with_another_command_is_refused() {
 }
 
 #[tokio::test]
-async fn the_same_key_within_one_drain_is_decided_once() {
+async fn duplicates_within_one_drain_are_decided_once() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let (one, two, reused, other) = tokio::join!(
@@ -64,7 +64,7 @@ async fn the_same_key_within_one_drain_is_decided_once() {
 }
 
 #[tokio::test]
-async fn a_duplicate_in_a_drain_leaves_the_others_to_be_decided_again() {
+async fn a_duplicate_in_a_drain_leaves_the_others_undecided() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let first = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
@@ -79,7 +79,7 @@ async fn a_duplicate_in_a_drain_leaves_the_others_to_be_decided_again() {
 }
 
 #[tokio::test]
-async fn a_key_is_looked_at_before_the_expected_version() {
+async fn the_key_is_checked_before_the_expected_version() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let send = || account.send(In::Deposit { cents: 5 }).key("a").expecting(Version::ZERO);
@@ -96,7 +96,7 @@ async fn a_key_is_looked_at_before_the_expected_version() {
 }
 
 #[tokio::test]
-async fn a_closed_stream_still_answers_what_it_was_asked_before() {
+async fn a_closed_stream_still_answers_earlier_keys() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let first = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
@@ -114,7 +114,7 @@ async fn a_closed_stream_still_answers_what_it_was_asked_before() {
 }
 
 #[tokio::test]
-async fn an_erased_outcome_is_not_taken_for_another() {
+async fn an_erased_outcome_is_reported_as_erased() {
     let store = InMemoryEventStore::new();
     let account = app(&store).handle(&Account::id("1"));
     let first = account.send(In::Deposit { cents: 5 }).key("a").await.unwrap();
@@ -127,7 +127,7 @@ async fn an_erased_outcome_is_not_taken_for_another() {
 
 /// Each process decides for itself what time it is and what it was started with.
 #[tokio::test]
-async fn a_key_that_comes_again_elsewhere_leaves_the_state_that_the_log_has() {
+async fn a_duplicate_in_another_process_leaves_the_state_correct() {
     let store = InMemoryEventStore::new();
     let apps = [app(&store), app(&store)];
     let [here, there] = [&apps[0], &apps[1]].map(|app| app.handle(&Account::id("1")));
@@ -155,7 +155,7 @@ async fn behind(store: &InMemoryEventStore, keyed: In) -> (Handle<Account>, Hand
 }
 
 #[tokio::test]
-async fn what_is_decided_beside_a_key_of_long_ago_is_not_refused_on_the_state_of_then() {
+async fn an_old_duplicate_rejects_no_other_on_its_old_state() {
     // One with an event, and one that leaves a mark alone.
     for (keyed, rest) in [(In::Count { units: 1 }, 1), (In::Withdraw { cents: 9 }, 0)] {
         let store = InMemoryEventStore::new();
@@ -175,7 +175,7 @@ async fn what_is_decided_beside_a_key_of_long_ago_is_not_refused_on_the_state_of
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_key_of_long_ago_is_not_refused_on_the_state_of_then() {
+async fn an_old_duplicate_rejects_no_later_command_on_its_state() {
     let store = InMemoryEventStore::new();
     let there = App::builder(store.clone()).aggregate::<Account>(Process::new());
     let there = there.settings(|settings| settings.max_commands_per_append = 1).build().unwrap();
@@ -192,7 +192,7 @@ async fn what_waits_behind_a_key_of_long_ago_is_not_refused_on_the_state_of_then
 }
 
 #[tokio::test]
-async fn a_key_of_before_an_erasure_brings_nothing_back() {
+async fn a_key_from_before_an_erasure_restores_nothing() {
     let store = InMemoryEventStore::new();
     let keep = || In::Keep("a secret".to_owned());
     let (here, there) = behind(&store, keep()).await;
@@ -228,7 +228,7 @@ async fn a_key_survives_a_new_version_of_its_command() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_only_newer_code_knows_is_told_as_one() {
+async fn a_rejection_of_newer_code_is_reported_as_such() {
     let (older, newer) = releases();
     let (older, newer) = (older.handle(&OldTill::id("1")), newer.handle(&NewTill::id("1")));
     let much = NewTillCommand::Add { cents: 2_000, note: String::new() };

@@ -53,7 +53,7 @@ async fn account_is_now(store: &InMemoryEventStore, cents: i64) {
 }
 
 #[tokio::test]
-async fn no_more_instances_stay_than_are_allowed() {
+async fn the_cache_keeps_at_most_the_allowed_instances() {
     let store = InMemoryEventStore::new();
     let app = App::builder(store)
         .aggregate::<Account>(Process::new())
@@ -72,7 +72,7 @@ async fn no_more_instances_stay_than_are_allowed() {
 
 /// Also where none is used any more.
 #[tokio::test]
-async fn instances_that_are_idle_leave_memory_by_themselves() {
+async fn idle_instances_are_evicted() {
     let clock = MockClock::new();
     let app = App::builder(InMemoryEventStore::new()).aggregate::<Account>(Process::new());
     let app = app.clock(clock.clone()).build().unwrap();
@@ -93,7 +93,7 @@ async fn instances_that_are_idle_leave_memory_by_themselves() {
 }
 
 #[tokio::test]
-async fn states_in_memory_take_no_more_bytes_than_are_allowed() {
+async fn cached_states_stay_within_the_byte_limit() {
     let store = InMemoryEventStore::new();
     let clock = MockClock::new();
     let start = || {
@@ -117,7 +117,7 @@ async fn states_in_memory_take_no_more_bytes_than_are_allowed() {
 }
 
 #[test]
-fn a_wrong_app_lists_everything_that_is_wrong() {
+fn an_invalid_app_lists_all_its_problems() {
     let error = App::builder(InMemoryEventStore::new())
         .aggregate::<Account>(Process::new())
         .aggregate::<Account>(Process::new())
@@ -133,7 +133,7 @@ fn a_wrong_app_lists_everything_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn an_app_that_shuts_down_refuses_new_commands() {
+async fn an_app_rejects_commands_during_shutdown() {
     let store = InMemoryEventStore::new();
     let app = app(&store);
     let account = app.handle(&Account::id("1"));
@@ -187,7 +187,7 @@ impl Aggregate for Encoded {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_have_their_turn_while_many_states_are_weighed() {
+async fn other_tasks_run_while_many_states_are_measured() {
     const INSTANCES: usize = 500;
     let app = App::builder(InMemoryEventStore::new()).aggregate::<Encoded>(()).build().unwrap();
     for n in 0..INSTANCES {

@@ -34,7 +34,7 @@ async fn three_deposits() -> (InMemoryEventStore, Node<InMemoryEventStore>) {
 
 /// Only so much of the pool is one load's; two that each want a second connection starve each other.
 #[tokio::test]
-async fn a_load_gives_its_rows_back_before_it_reads_others() {
+async fn a_load_releases_its_rows_before_the_next_read() {
     let (store, node) = three_deposits().await;
     let first = App::builder(store.clone()).aggregate::<Account>(crate::account::Process::new());
     let first = first.settings(|settings| settings.snapshot_every = 1).build().unwrap();
@@ -51,7 +51,7 @@ async fn a_load_gives_its_rows_back_before_it_reads_others() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_erased_while_it_is_read_is_read_again() {
+async fn a_stream_erased_during_a_load_is_read_again() {
     let (store, node) = three_deposits().await;
     let account = app(&node).handle(&Account::id("1"));
     store.erase_stream(&account.id().stream()).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_stream_that_is_erased_while_it_is_read_is_read_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_missing_is_an_error_that_names_it() {
+async fn a_missing_event_is_named_in_the_error() {
     let (_, node) = three_deposits().await;
     let missing = |error: LoadError| match error {
         LoadError::Missing { version, .. } => version.get(),
@@ -120,7 +120,7 @@ async fn a_snapshot_above_the_log_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_in_memory_waits_for_no_load() {
+async fn a_cached_state_is_read_without_a_load() {
     let node = Node::new(InMemoryEventStore::new());
     let app = App::builder(node.clone()).aggregate::<Account>(crate::account::Process::new());
     let app = app.settings(|settings| settings.max_concurrent_loads = 1).build().unwrap();
@@ -137,7 +137,7 @@ async fn a_state_in_memory_waits_for_no_load() {
 }
 
 #[tokio::test]
-async fn a_state_between_two_events_of_an_append_does_not_stay() {
+async fn a_state_between_two_events_of_an_append_is_not_cached() {
     let node = Node::new(InMemoryEventStore::new());
     let account = app(&node).handle(&Account::id("1"));
     account.state(|_| ()).await.unwrap();
@@ -210,7 +210,7 @@ impl Aggregate for Door {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_state_that_is_read_while_another_is_decided_on_makes_no_refusal_true() {
+async fn a_concurrent_read_does_not_confirm_a_rejection() {
     let store = InMemoryEventStore::new();
     let with = |gate| App::builder(store.clone()).aggregate::<Door>(gate).build().unwrap();
     let (deciding, mut decides) = mpsc::unbounded_channel();
@@ -275,7 +275,7 @@ impl Aggregate for Skipping {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_reads_back_as_another_state_is_not_saved() {
+async fn a_snapshot_that_decodes_differently_is_not_saved() {
     let store = InMemoryEventStore::new();
     let app = || {
         let app = App::builder(store.clone()).aggregate::<Skipping>(());
@@ -312,7 +312,7 @@ impl Codec for Counting {
 }
 
 #[tokio::test]
-async fn a_state_that_makes_no_snapshot_is_tried_ever_more_rarely() {
+async fn an_unserializable_state_is_snapshotted_ever_more_rarely() {
     let tried = Counting::default();
     let app = App::builder(InMemoryEventStore::new()).aggregate::<Skipping>(());
     let app = app.codec(tried.clone()).settings(|settings| settings.snapshot_every = 1);

@@ -213,7 +213,7 @@ async fn pass(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_catches_up_and_then_follows() {
+async fn a_projection_catches_up_and_then_follows() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let writer = crate::account::app(&store);
     for n in 0..2_000_i64 {
@@ -235,7 +235,7 @@ async fn it_catches_up_and_then_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_categories_are_passed_by() {
+async fn a_projection_skips_other_categories() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     let other: StreamId = "parcel-1".parse().unwrap();
@@ -252,7 +252,7 @@ fn event_id(n: u128) -> composable_rust_core::EventId {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_whose_answer_is_lost_is_not_repeated() {
+async fn a_commit_with_a_lost_response_is_not_repeated() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     for n in 0..30_usize {
@@ -266,7 +266,7 @@ async fn a_commit_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_waited_for() {
+async fn a_projection_waits_for_a_failing_store() {
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
     let store = FaultyEventStore::new(memory.clone());
     let writer = crate::account::app(&memory);
@@ -283,7 +283,7 @@ async fn a_store_that_fails_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rebuilding_goes_on_while_events_come() {
+async fn a_rebuild_proceeds_while_events_arrive() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     for n in 0..600 {
@@ -320,7 +320,7 @@ async fn rebuilding_goes_on_while_events_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_stops_it_and_it_goes_on_when_mended() {
+async fn a_projection_stopped_by_poison_resumes_once_fixed() {
     for panics in [false, true] {
         let (store, model, add_up) = (store(), Model::default(), AddUp::default());
         let app = process(&store, &add_up, &model);
@@ -358,7 +358,7 @@ async fn poison_stops_it_and_it_goes_on_when_mended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_fail_once_in_a_while_do_not_add_up() {
+async fn occasional_failures_do_not_accumulate() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     for n in 0..10 {
@@ -410,7 +410,7 @@ async fn pages_are_bounded_in_bytes() {
 }
 
 #[test]
-fn two_of_one_name_are_refused() {
+fn two_projections_of_one_name_are_rejected() {
     let build = |first: AddUp, second: AddUp| {
         App::builder(InMemoryEventStore::new())
             .projection(first, Model::default())
@@ -424,7 +424,7 @@ fn two_of_one_name_are_refused() {
 /// Processes that are killed at any moment, projections that fail at times, answers that are lost:
 /// everything is projected once, also what waited.
 #[test]
-fn totals_are_exact_after_crashes() {
+fn projected_totals_are_exact_after_crashes() {
     use composable_rust_runtime::SystemClock;
     for (seed, poison) in
         [(1_u64, PoisonPolicy::Stop), (2, PoisonPolicy::Park), (3, PoisonPolicy::Park)]

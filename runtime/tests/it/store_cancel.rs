@@ -21,7 +21,7 @@ async fn a_delay_is_cancelled_by_its_id() {
 }
 
 #[tokio::test]
-async fn what_starts_under_an_id_replaces_what_runs() {
+async fn an_effect_replaces_the_running_effect_of_the_same_id() {
     let (store, clock) = store();
     let c = clock.clone();
     store.send(run(|| effects![after(SECOND, Note("delay")).with_id("x")])).await.unwrap();
@@ -50,7 +50,7 @@ async fn effects_of_one_action_start_in_their_order() {
 }
 
 #[tokio::test]
-async fn an_id_covers_all_that_is_in_it() {
+async fn an_id_covers_all_nested_effects() {
     let (store, clock) = store();
     let c = clock.clone();
     let action = run(move || {
@@ -70,7 +70,7 @@ async fn an_id_covers_all_that_is_in_it() {
 }
 
 #[tokio::test]
-async fn an_id_inside_itself_is_one() {
+async fn an_id_nested_in_itself_counts_once() {
     let (store, clock) = store();
     let action = run(|| {
         effects![after(SECOND, Note("a")).with_id("x"), after(SECOND, Note("b")).with_id("x")]
@@ -82,7 +82,7 @@ async fn an_id_inside_itself_is_one() {
 }
 
 #[tokio::test]
-async fn an_id_inside_itself_is_still_inside_what_is_between() {
+async fn an_id_nested_in_itself_keeps_the_ids_between() {
     let (store, clock) = store();
     let c = clock.clone();
     let action = run(move || {
@@ -98,7 +98,7 @@ async fn an_id_inside_itself_is_still_inside_what_is_between() {
 }
 
 #[tokio::test]
-async fn an_id_is_free_again_after_the_effect() {
+async fn an_id_is_released_when_its_effect_ends() {
     let (store, clock) = store();
     for round in ["1", "2", "3"] {
         store.send(run(move || effects![after(SECOND, Note(round)).with_id("x")])).await.unwrap();
@@ -108,7 +108,7 @@ async fn an_id_is_free_again_after_the_effect() {
 }
 
 #[tokio::test]
-async fn what_an_action_started_outlives_the_effect_that_brought_it() {
+async fn effects_outlive_the_effect_whose_action_started_them() {
     let (store, clock) = store();
     let action = run(|| {
         let brought = note_and("brought", || effects![after(SECOND, Note("follow-up"))]);
@@ -131,7 +131,7 @@ impl Drop for OnDrop {
 }
 
 #[tokio::test]
-async fn a_cancelled_future_is_gone_when_it_counts_as_over() {
+async fn a_cancelled_future_is_dropped_before_it_counts_as_finished() {
     let (store, _) = store();
     let dropped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&dropped);
@@ -153,7 +153,7 @@ async fn a_cancelled_future_is_gone_when_it_counts_as_over() {
 /// Threads race: effects end while they are cancelled. Whatever was cancelled before it brought its
 /// action back must not bring it back any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_comes_back_after_the_cancel_is_reduced() {
+async fn a_cancelled_effect_returns_no_action() {
     use composable_rust_core::{Effects, Reducer};
     use composable_rust_runtime::Store;
 

@@ -108,7 +108,7 @@ fn house() -> (
 }
 
 #[tokio::test]
-async fn children_never_cancel_or_replace_their_siblings_effects() {
+async fn children_cannot_cancel_or_replace_siblings_effects() {
     let (store, clock) = house();
     for action in [
         HouseAction::Kitchen(AlarmAction::Set),
@@ -129,7 +129,7 @@ async fn children_never_cancel_or_replace_their_siblings_effects() {
 }
 
 #[tokio::test]
-async fn what_comes_back_for_a_child_that_left_is_ignored() {
+async fn actions_for_a_removed_child_are_ignored() {
     let (store, clock) = house();
     let sent = store.send(HouseAction::Guest(AlarmAction::Set)).await.unwrap();
     store.send(HouseAction::GuestLeaves).await.unwrap();

@@ -16,7 +16,7 @@ use crate::store_script::{
 };
 
 #[tokio::test]
-async fn without_effects_everything_is_over_at_once() {
+async fn a_send_without_effects_finishes_at_once() {
     let (store, _) = store();
     let sent = store.send(Note("a")).await.unwrap();
     assert_eq!(notes(&store), ["a"]);
@@ -24,7 +24,7 @@ async fn without_effects_everything_is_over_at_once() {
 }
 
 #[tokio::test]
-async fn a_future_brings_its_action_back() {
+async fn a_future_returns_its_action() {
     let (store, _) = store();
     let sent = store
         .send(run(|| effects![future(async { Some(Note("back")) }), future(async { None })]))
@@ -36,7 +36,7 @@ async fn a_future_brings_its_action_back() {
 }
 
 #[tokio::test]
-async fn finished_waits_for_what_follows_from_what_follows() {
+async fn finished_waits_for_effects_of_returned_actions_too() {
     let (store, clock) = store();
     let last = clock.clone();
     let action = run(move || {
@@ -69,7 +69,7 @@ async fn a_dropped_wait_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn delays_go_by_the_clock_from_the_moment_of_the_send() {
+async fn delays_run_on_the_clock_from_the_moment_of_the_send() {
     let (store, clock) = store();
     let moment = clock.now() + SECOND * 2;
     let action = run(move || {
@@ -90,7 +90,7 @@ async fn delays_go_by_the_clock_from_the_moment_of_the_send() {
 }
 
 #[tokio::test]
-async fn effects_of_one_action_run_at_once() {
+async fn effects_of_one_action_run_concurrently() {
     let (store, clock) = store();
     let c = clock.clone();
     let action = run(move || {
@@ -262,7 +262,7 @@ async fn publish_effects_go_through_the_bus() {
 }
 
 #[tokio::test]
-async fn a_bus_that_refuses_is_reported() {
+async fn a_rejection_by_the_bus_is_reported() {
     let store = Store::builder(Script, Vec::new(), ()).event_bus(Recording::default()).build();
     let action = run(|| effects![publish(message("down")), publish(message("doors"))]);
     let error = store.send(action).await.unwrap().finished().await.unwrap_err();

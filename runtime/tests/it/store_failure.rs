@@ -25,7 +25,7 @@ async fn a_panic_in_the_reducer_leaves_the_state_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_panic_on_an_action_that_came_back_is_reported() {
+async fn a_panic_on_a_returned_action_is_reported() {
     let (store, _) = store();
     let sent = store
         .send(run(|| effects![future(async { Some(Panic) }), future(async { Some(Note("b")) })]))
@@ -37,7 +37,7 @@ async fn a_panic_on_an_action_that_came_back_is_reported() {
 }
 
 #[tokio::test]
-async fn a_panicking_effect_takes_no_other_with_it() {
+async fn a_panicking_effect_stops_no_other() {
     let (store, clock) = store();
     let action = run(|| {
         effects![
@@ -59,7 +59,7 @@ async fn a_panicking_effect_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn after_a_failed_step_the_rest_of_its_sequence_is_left_out() {
+async fn a_failed_step_ends_its_sequence() {
     let (store, clock) = store();
     let action = run(|| {
         effects![
@@ -87,7 +87,7 @@ async fn after_a_failed_step_the_rest_of_its_sequence_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_future_that_panics_when_it_is_dropped_is_over_all_the_same() {
+async fn a_future_that_panics_on_drop_still_counts_as_finished() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -110,7 +110,7 @@ async fn a_future_that_panics_when_it_is_dropped_is_over_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_poisoned_store_refuses_everything() {
+async fn a_poisoned_store_rejects_every_call() {
     let store = Store::builder(Script, Vec::new(), ()).poison_on_panic().build();
     store.send(Note("a")).await.unwrap();
     assert_eq!(notes(&store), ["a"]);
@@ -286,7 +286,7 @@ async fn a_rejection_reaches_the_sender() {
 }
 
 #[tokio::test]
-async fn a_rejection_of_what_came_back_is_no_failure() {
+async fn a_rejection_of_a_returned_action_is_no_failure() {
     let (store, clock) = door();
     let sent = store.send(DoorCommand::OpenForAMoment).await.unwrap();
     store.send(DoorCommand::Close).await.unwrap();

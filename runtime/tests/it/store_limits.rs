@@ -22,7 +22,7 @@ fn delayed(note: &'static str) -> Action {
 }
 
 #[tokio::test]
-async fn send_waits_for_room() {
+async fn send_waits_for_capacity() {
     let (store, clock) = narrow(2);
     store.send(delayed("1")).await.unwrap();
     store.send(delayed("2")).await.unwrap();
@@ -39,7 +39,7 @@ async fn send_waits_for_room() {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_let_in_when_the_one_before_needs_no_room() {
+async fn a_waiting_send_proceeds_when_the_one_before_frees_capacity() {
     let (store, clock) = narrow(1);
     store.send(delayed("1")).await.unwrap();
     let waiting: Vec<_> = ["a", "b", "c", "d"]
@@ -58,7 +58,7 @@ async fn whoever_waits_is_let_in_when_the_one_before_needs_no_room() {
 }
 
 #[tokio::test]
-async fn a_send_that_gives_up_passes_its_turn_on() {
+async fn a_cancelled_send_passes_its_turn_on() {
     let (store, clock) = narrow(1);
     store.send(delayed("1")).await.unwrap();
     let mut second = pin!(store.send(Note("2")));
@@ -76,7 +76,7 @@ async fn a_send_that_gives_up_passes_its_turn_on() {
 }
 
 #[tokio::test]
-async fn actions_that_come_back_do_not_wait() {
+async fn returned_actions_bypass_the_capacity_limit() {
     let (store, clock) = narrow(1);
     let action = run(|| {
         let second = note_and("second", || {
@@ -93,7 +93,7 @@ async fn actions_that_come_back_do_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_senders_pass_through_a_narrow_store() {
+async fn many_senders_share_a_store_of_small_capacity() {
     let store = Store::builder(Script, Vec::new(), ()).max_effects(3).build();
     let senders: Vec<_> = (0..8)
         .map(|_| {
@@ -147,7 +147,7 @@ async fn subscribers_see_every_action_in_order() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_told_how_much_it_lost() {
+async fn a_slow_subscriber_receives_the_number_of_lost_actions() {
     let store = Store::builder(Script, Vec::new(), ()).subscription_buffer(4).build();
     let mut actions = store.actions();
     for note in ["1", "2", "3", "4", "5", "6"] {
@@ -160,7 +160,7 @@ async fn a_slow_subscriber_is_told_how_much_it_lost() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_leaves_is_forgotten() {
+async fn a_dropped_subscriber_is_removed() {
     let counted = Arc::new(());
     let (store, _) = store();
     let held = Arc::clone(&counted);
@@ -176,7 +176,7 @@ async fn a_subscriber_that_leaves_is_forgotten() {
 }
 
 #[tokio::test]
-async fn wait_completes_when_the_state_is_there() {
+async fn wait_completes_when_its_condition_holds() {
     let (store, clock) = store();
     store
         .send(run(|| effects![after(SECOND, Note("1")), after(SECOND * 2, Note("2"))]))
@@ -203,13 +203,13 @@ async fn wait_ends_with_the_store() {
 }
 
 #[test]
-fn futures_can_move_between_threads() {
-    fn movable<T: Send>(_: impl Future<Output = T> + Send) {}
+fn the_futures_of_a_store_are_send() {
+    fn assert_send<T: Send>(_: impl Future<Output = T> + Send) {}
     let (store, _) = store();
-    movable(store.send(Note("a")));
-    movable(store.wait(|_| true));
-    movable(store.shutdown(SECOND));
-    movable(async {
+    assert_send(store.send(Note("a")));
+    assert_send(store.wait(|_| true));
+    assert_send(store.shutdown(SECOND));
+    assert_send(async {
         store.send(Note("a")).await?.finished().await.map_err(|_| ActionError::Closed)
     });
 }

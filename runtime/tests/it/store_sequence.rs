@@ -24,7 +24,7 @@ async fn a_step_waits_for_all_of_the_one_before() {
 }
 
 #[tokio::test]
-async fn a_step_is_over_when_its_action_is_reduced() {
+async fn a_step_ends_when_its_action_is_reduced() {
     let (store, clock) = store();
     let c = clock.clone();
     let action = run(move || {
@@ -66,7 +66,7 @@ async fn sequences_nest() {
 }
 
 #[tokio::test]
-async fn then_runs_all_of_the_first_before_the_second() {
+async fn then_runs_the_first_effect_before_the_second() {
     let (store, clock) = store();
     let action = run(|| {
         effects![after(SECOND * 2, Note("2")), after(SECOND, Note("1"))]
@@ -78,7 +78,7 @@ async fn then_runs_all_of_the_first_before_the_second() {
 }
 
 #[tokio::test]
-async fn a_cancel_is_a_step_of_its_own() {
+async fn a_cancel_is_its_own_step() {
     let (store, clock) = store();
     store.send(run(|| effects![after(SECOND * 2, Note("timeout")).with_id("t")])).await.unwrap();
     let action = run(|| {
@@ -94,7 +94,7 @@ async fn a_cancel_is_a_step_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_step_that_is_cancelled_is_over() {
+async fn a_cancelled_step_is_finished() {
     let (store, clock) = store();
     let action = run(|| {
         effects![sequential(effects![

@@ -42,7 +42,7 @@ async fn running_effects_finish_before_the_deadline() {
 }
 
 #[tokio::test]
-async fn what_is_not_finished_by_the_deadline_is_cancelled() {
+async fn effects_unfinished_at_the_deadline_are_cancelled() {
     let (store, clock) = store();
     let c = clock.clone();
     let action = run(move || {
@@ -70,7 +70,7 @@ async fn what_is_not_finished_by_the_deadline_is_cancelled() {
 }
 
 #[tokio::test]
-async fn delays_that_end_too_late_are_not_waited_for() {
+async fn a_shutdown_cancels_delays_beyond_its_deadline() {
     let (store, clock) = store();
     let action = run(|| {
         let tick = note_and("tick", || effects![after(SECOND * 60, Note("next tick"))]);
@@ -105,7 +105,7 @@ async fn effects_can_be_cancelled_during_a_shutdown() {
 }
 
 #[tokio::test]
-async fn who_waits_for_room_is_sent_away() {
+async fn a_shutdown_rejects_sends_that_wait_for_capacity() {
     let clock = MockClock::new();
     let store = Store::builder(Script, Vec::new(), ()).clock(clock).max_effects(1).build();
     store.send(run(|| effects![future(std::future::pending())])).await.unwrap();
@@ -124,7 +124,7 @@ async fn who_waits_for_room_is_sent_away() {
 }
 
 #[tokio::test]
-async fn a_future_that_never_rests_does_not_hold_the_shutdown() {
+async fn a_busy_future_does_not_hold_up_the_shutdown() {
     let store = Store::new(Script, Vec::new(), ());
     // It wakes itself for ever, so it is aborted between two polls.
     let busy = || async {
@@ -137,7 +137,7 @@ async fn a_future_that_never_rests_does_not_hold_the_shutdown() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_the_effects_with_it() {
+fn effects_end_with_the_tokio_runtime() {
     let (store, _) = store();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let sent = runtime.block_on(async {

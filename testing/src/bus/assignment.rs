@@ -54,18 +54,18 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_has_all() {
+    fn a_lone_member_has_all_partitions() {
         assert_eq!(spread_one(&[None, None, Some(9)], &[1]), [Some(1); 3]);
     }
 
     #[test]
-    fn who_has_too_many_gives_some_away() {
+    fn a_member_above_its_share_releases_partitions() {
         assert_eq!(spread_one(&[Some(1); 4], &[1, 2]), [Some(1), Some(1), Some(2), Some(2)]);
         assert_eq!(spread_one(&[Some(2); 3], &[1, 2]), [Some(2), Some(2), Some(1)]);
     }
 
     #[test]
-    fn nobody_else_is_disturbed_when_one_leaves() {
+    fn other_members_keep_their_partitions_when_one_leaves() {
         let owners = [Some(1), Some(2), Some(3), Some(2)];
         assert_eq!(spread_one(&owners, &[2, 3]), [Some(3), Some(2), Some(3), Some(2)]);
     }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_ones_go_to_who_has_least_of_the_other_topics() {
+    fn remainders_go_to_the_member_with_the_fewest_partitions() {
         let mut load = BTreeMap::new();
         assert_eq!(spread(&[None], &[1, 2], &mut load), [Some(1)]);
         assert_eq!(spread(&[None], &[1, 2], &mut load), [Some(2)]);

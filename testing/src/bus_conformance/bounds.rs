@@ -7,7 +7,7 @@ use composable_rust_core::{Delivery as _, SharedDelivery};
 use super::groups::keys;
 use super::subject::{BusUnderTest, acknowledge, numbers, text, texts};
 
-pub(super) async fn hold_for_what_is_in_hand(on: BusUnderTest) {
+pub(super) async fn outstanding_deliveries_are_bounded(on: BusUnderTest) {
     let bound = on.max_outstanding();
     on.publish(on.numbered("k", 0, bound * 3)).await;
     let mut reader = on.join("readers").await;
@@ -20,7 +20,7 @@ pub(super) async fn hold_for_what_is_in_hand(on: BusUnderTest) {
     reader.silence().await;
 }
 
-pub(super) async fn leave_out_what_was_dropped(on: BusUnderTest) {
+pub(super) async fn dropped_deliveries_do_not_count_as_outstanding(on: BusUnderTest) {
     let bound = on.max_outstanding();
     on.publish(on.numbered("k", 0, bound + 1)).await;
     let mut reader = on.join("readers").await;
@@ -32,7 +32,7 @@ pub(super) async fn leave_out_what_was_dropped(on: BusUnderTest) {
 }
 
 /// A member whose partitions are full loses some of them and gets them back.
-pub(super) async fn do_not_outlast_a_change_of_hands(on: BusUnderTest) {
+pub(super) async fn outstanding_deliveries_end_with_a_rebalance(on: BusUnderTest) {
     let bound = on.max_outstanding();
     let keys = keys();
     for n in 0..bound {

@@ -1,9 +1,10 @@
 //! The list of the cases, which the generated tests and [`CASES`] share.
 
-use super::run::BusCase;
+use super::subject::BusUnderTest;
 use super::{bounds, content, groups, publishers, redelivery};
+use crate::suite::{Case, case_list};
 
-/// Hands the list of all cases to a macro.
+/// Passes the table of all cases to a macro.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __bus_conformance_cases {
@@ -11,50 +12,50 @@ macro_rules! __bus_conformance_cases {
         $($callback)*! {
             $arguments
             content {
-                comes_back_as_it_went_in,
-                says_when_it_was_published,
-                may_be_empty,
-                of_an_erasure_is_a_tombstone,
-                may_be_as_large_as_the_limit,
-                larger_than_the_limit_is_refused,
-                may_be_in_many_topics,
-                in_impossible_topics_is_invalid,
-                in_missing_topics_is_refused_unless_they_are_created,
+                messages_round_trip,
+                deliveries_carry_the_publication_time,
+                payloads_may_be_empty,
+                an_erasure_is_a_tombstone,
+                payloads_may_be_as_large_as_the_limit,
+                payloads_beyond_the_limit_are_rejected,
+                a_batch_may_span_many_topics,
+                impossible_topic_names_are_invalid,
+                missing_topics_are_rejected_unless_created,
             }
             groups {
-                begin_at_the_beginning,
-                begin_behind_what_is_known,
-                begin_at_the_beginning_of_a_topic_made_anew,
-                keep_where_they_stand,
-                each_get_everything,
-                get_each_key_in_order,
-                see_offsets_that_rise,
-                share_the_keys_among_their_members,
-                see_what_comes_while_they_wait,
-                tell_what_they_read,
+                a_new_group_starts_at_the_beginning,
+                a_new_group_starts_after_the_known_offsets,
+                known_offsets_of_a_recreated_topic_are_ignored,
+                a_group_keeps_its_offsets,
+                every_group_receives_everything,
+                a_group_receives_each_key_in_order,
+                the_offsets_of_a_partition_rise,
+                members_share_the_keys_of_a_topic,
+                a_waiting_member_receives_new_messages,
+                a_group_reports_the_status_of_its_topics,
             }
             redelivery {
-                begins_at_the_lowest_unfinished,
-                goes_to_another_member,
-                is_spared_what_was_acknowledged,
-                covers_what_was_dropped,
-                is_not_prevented_by_late_acknowledgements,
+                redelivery_starts_at_the_lowest_unacknowledged,
+                redelivery_goes_to_another_member,
+                acknowledged_messages_are_not_redelivered,
+                dropped_deliveries_are_redelivered,
+                late_acknowledgements_do_not_prevent_redelivery,
             }
             bounds {
-                hold_for_what_is_in_hand,
-                leave_out_what_was_dropped,
-                do_not_outlast_a_change_of_hands,
+                outstanding_deliveries_are_bounded,
+                dropped_deliveries_do_not_count_as_outstanding,
+                outstanding_deliveries_end_with_a_rebalance,
             }
             publishers {
-                publish_in_order,
-                publish_all_or_nothing,
-                resume_where_the_last_holder_was,
-                keep_the_position_without_a_new_one,
-                keep_a_position_without_an_event,
-                move_the_position_without_messages,
-                fence_earlier_holders,
-                of_other_partitions_are_not_fenced,
-                that_were_interrupted_published_all_or_nothing,
+                a_publisher_keeps_the_order,
+                a_batch_is_published_whole_or_not_at_all,
+                a_publisher_resumes_at_the_last_position,
+                a_batch_without_a_position_keeps_the_last,
+                a_position_may_have_no_event,
+                a_position_may_move_without_messages,
+                a_new_publisher_fences_the_earlier_one,
+                publishers_of_other_partitions_are_not_fenced,
+                an_interrupted_batch_is_published_whole_or_not_at_all,
             }
         }
     };
@@ -71,51 +72,15 @@ macro_rules! bus_conformance {
         mod bus_conformance {
             #[allow(unused_imports, reason = "the factory's path may be absolute")]
             use super::*;
-            $crate::__bus_conformance_cases!([$crate::__bus_conformance_tests]($factory));
+            $crate::__bus_conformance_cases!([$crate::__conformance_tests](|case| {
+                $crate::bus_conformance::check(case, $factory)
+            }));
         }
     };
 }
 
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __bus_conformance_tests {
-    ($arguments:tt $($theme:ident { $($case:ident,)* })*) => {
-        $($crate::__bus_conformance_theme! { $arguments $theme { $($case,)* } })*
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __bus_conformance_theme {
-    ($arguments:tt $theme:ident { $($case:ident,)* }) => {
-        mod $theme {
-            #[allow(unused_imports, reason = "the factory's path may be absolute")]
-            use super::*;
-            $($crate::__bus_conformance_test! { $arguments $theme $case })*
-        }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __bus_conformance_test {
-    (($factory:path) $theme:ident $case:ident) => {
-        #[test]
-        fn $case() {
-            $crate::bus_conformance::check(stringify!($theme), stringify!($case), $factory);
-        }
-    };
-}
-
-macro_rules! registry {
-    (() $($theme:ident { $($case:ident,)* })*) => {
-        &[$($(BusCase {
-            theme: stringify!($theme),
-            name: stringify!($case),
-            body: |subject| Box::pin($theme::$case(subject)),
-        },)*)*]
-    };
-}
+/// A case of the suite.
+pub type BusCase = Case<BusUnderTest>;
 
 /// All cases of the suite.
-pub const CASES: &[BusCase] = __bus_conformance_cases!([registry]());
+pub const CASES: &[BusCase] = &__bus_conformance_cases!([case_list]());

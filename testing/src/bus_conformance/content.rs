@@ -13,7 +13,7 @@ use super::subject::{BusUnderTest, acknowledge, by_key};
 /// What is said to be large where a bus has no limit.
 const LARGE: usize = 1 << 20;
 
-pub(super) async fn comes_back_as_it_went_in(on: BusUnderTest) {
+pub(super) async fn messages_round_trip(on: BusUnderTest) {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let message = BusMessage {
         topic: on.topic("things"),
@@ -33,7 +33,7 @@ pub(super) async fn comes_back_as_it_went_in(on: BusUnderTest) {
     assert_eq!(delivery.record(), BusRecord::from(&message));
 }
 
-pub(super) async fn says_when_it_was_published(on: BusUnderTest) {
+pub(super) async fn deliveries_carry_the_publication_time(on: BusUnderTest) {
     let before = SystemClock.now();
     on.publish(on.numbered("k", 0, 1)).await;
     let mut publisher = on.publisher().await;
@@ -48,7 +48,7 @@ pub(super) async fn says_when_it_was_published(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn may_be_empty(on: BusUnderTest) {
+pub(super) async fn payloads_may_be_empty(on: BusUnderTest) {
     let message = BusMessage {
         topic: on.topic("things"),
         key: "k".to_owned(),
@@ -59,7 +59,7 @@ pub(super) async fn may_be_empty(on: BusUnderTest) {
     assert_eq!(on.join("readers").await.next().await.message(), &message);
 }
 
-pub(super) async fn of_an_erasure_is_a_tombstone(on: BusUnderTest) {
+pub(super) async fn an_erasure_is_a_tombstone(on: BusUnderTest) {
     let erasure = BusMessage {
         topic: on.topic("things"),
         key: "k".to_owned(),
@@ -92,7 +92,7 @@ fn large(on: &BusUnderTest, bytes: usize) -> BusMessage {
     message
 }
 
-pub(super) async fn may_be_as_large_as_the_limit(on: BusUnderTest) {
+pub(super) async fn payloads_may_be_as_large_as_the_limit(on: BusUnderTest) {
     let bytes = on.bus.max_payload_bytes().unwrap_or(LARGE);
     let message = large(&on, bytes);
     on.publish(vec![message.clone()]).await;
@@ -106,7 +106,7 @@ pub(super) async fn may_be_as_large_as_the_limit(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn larger_than_the_limit_is_refused(on: BusUnderTest) {
+pub(super) async fn payloads_beyond_the_limit_are_rejected(on: BusUnderTest) {
     if let Some(limit) = on.bus.max_payload_bytes() {
         for _ in 0..2 {
             let refused = on.bus.publish(large(&on, limit + 1)).await;
@@ -116,7 +116,7 @@ pub(super) async fn larger_than_the_limit_is_refused(on: BusUnderTest) {
     assert_eq!(on.all(&["k"]).await, [], "nothing was published");
 }
 
-pub(super) async fn may_be_in_many_topics(on: BusUnderTest) {
+pub(super) async fn a_batch_may_span_many_topics(on: BusUnderTest) {
     let topics: Vec<_> = (0..12).map(|n| on.topic(&format!("things-{n}"))).collect();
     for topic in &topics {
         let mut messages = on.numbered(topic, 0, 3);
@@ -134,7 +134,7 @@ pub(super) async fn may_be_in_many_topics(on: BusUnderTest) {
     assert!(keys.values().all(|numbers| *numbers == ["0", "1", "2"]), "{keys:?}");
 }
 
-pub(super) async fn in_impossible_topics_is_invalid(on: BusUnderTest) {
+pub(super) async fn impossible_topic_names_are_invalid(on: BusUnderTest) {
     let long = format!("things-{}", "x".repeat(300));
     for topic in [&*long, "", ".", "things and more", "dinge-ä"] {
         let mut message = on.message("k", "0");
@@ -150,7 +150,7 @@ pub(super) async fn in_impossible_topics_is_invalid(on: BusUnderTest) {
     assert_eq!(on.join("readers").await.next().await.message(), &on.message("k", "0"));
 }
 
-pub(super) async fn in_missing_topics_is_refused_unless_they_are_created(on: BusUnderTest) {
+pub(super) async fn missing_topics_are_rejected_unless_created(on: BusUnderTest) {
     let mut missing = on.message("k", "1");
     missing.topic = on.topic("missing");
     for _ in 0..2 {

@@ -48,13 +48,13 @@ pub(super) async fn settle(
     panic!("the members share nothing");
 }
 
-pub(super) async fn begin_at_the_beginning(on: BusUnderTest) {
+pub(super) async fn a_new_group_starts_at_the_beginning(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 3)).await;
     let mut reader = on.join("readers").await;
     assert_eq!(texts(&reader.take(3).await), numbers(0, 3));
 }
 
-pub(super) async fn begin_behind_what_is_known(on: BusUnderTest) {
+pub(super) async fn a_new_group_starts_after_the_known_offsets(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 6)).await;
     let seen = on.join("lookers").await.take(6).await;
     let (seen, time) = (places(&seen), seen[3].published_at());
@@ -71,7 +71,7 @@ pub(super) async fn begin_behind_what_is_known(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn begin_at_the_beginning_of_a_topic_made_anew(on: BusUnderTest) {
+pub(super) async fn known_offsets_of_a_recreated_topic_are_ignored(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 6)).await;
     let topic = on.topic("things");
     let (last, time) = {
@@ -92,7 +92,7 @@ pub(super) async fn begin_at_the_beginning_of_a_topic_made_anew(on: BusUnderTest
     }
 }
 
-pub(super) async fn keep_where_they_stand(on: BusUnderTest) {
+pub(super) async fn a_group_keeps_its_offsets(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 6)).await;
     let mut reader = on.join("readers").await;
     let deliveries = reader.take(6).await;
@@ -107,7 +107,7 @@ pub(super) async fn keep_where_they_stand(on: BusUnderTest) {
     assert_eq!(texts(&reader.take(4).await), numbers(2, 6));
 }
 
-pub(super) async fn each_get_everything(on: BusUnderTest) {
+pub(super) async fn every_group_receives_everything(on: BusUnderTest) {
     let mut early = on.join("early").await;
     on.publish(on.numbered("k", 0, 10)).await;
     let mut late = on.join("late").await;
@@ -120,7 +120,7 @@ pub(super) async fn each_get_everything(on: BusUnderTest) {
     assert_eq!(texts(&later.take(10).await), numbers(0, 10));
 }
 
-pub(super) async fn get_each_key_in_order(on: BusUnderTest) {
+pub(super) async fn a_group_receives_each_key_in_order(on: BusUnderTest) {
     let there = on.another_process().await;
     for n in 0..12 {
         // A key may be published by several processes, one after the other.
@@ -141,7 +141,7 @@ pub(super) async fn get_each_key_in_order(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn see_offsets_that_rise(on: BusUnderTest) {
+pub(super) async fn the_offsets_of_a_partition_rise(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 10)).await;
     let deliveries = on.join("readers").await.take(10).await;
     let places = places(&deliveries);
@@ -150,7 +150,7 @@ pub(super) async fn see_offsets_that_rise(on: BusUnderTest) {
     assert_eq!(partitions.len(), 1, "a key has one partition");
 }
 
-pub(super) async fn share_the_keys_among_their_members(on: BusUnderTest) {
+pub(super) async fn members_share_the_keys_of_a_topic(on: BusUnderTest) {
     let there = on.another_process().await;
     let mut one = on.join("readers").await;
     let mut other = there.join("readers").await;
@@ -180,7 +180,7 @@ pub(super) async fn share_the_keys_among_their_members(on: BusUnderTest) {
     other.silence().await;
 }
 
-pub(super) async fn see_what_comes_while_they_wait(on: BusUnderTest) {
+pub(super) async fn a_waiting_member_receives_new_messages(on: BusUnderTest) {
     let mut reader = on.join("readers").await;
     for n in 0..5 {
         let (delivery, ()) = tokio::join!(reader.next(), on.publish(on.numbered("k", n, 1)));
@@ -188,7 +188,7 @@ pub(super) async fn see_what_comes_while_they_wait(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn tell_what_they_read(on: BusUnderTest) {
+pub(super) async fn a_group_reports_the_status_of_its_topics(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 1)).await;
     let mut reader = on.join("readers").await;
     let partition = reader.next().await.offset().partition;

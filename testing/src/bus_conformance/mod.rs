@@ -40,5 +40,7 @@ mod publishers;
 mod redelivery;
 
 pub use backend::BusBackend;
-pub use cases::CASES;
-pub use run::{BusCase, check, run};
+pub use cases::{BusCase, CASES};
+pub use run::{check, run};
+
+pub use crate::suite::{Case, Failure};

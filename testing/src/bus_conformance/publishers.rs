@@ -11,7 +11,7 @@ fn at(offset: u64) -> ResumePosition {
     ResumePosition { offset, event_id }
 }
 
-pub(super) async fn publish_in_order(on: BusUnderTest) {
+pub(super) async fn a_publisher_keeps_the_order(on: BusUnderTest) {
     let mut publisher = on.publisher().await;
     for n in 0..5 {
         let both = ["a", "b"].map(|key| on.numbered(key, n * 20, 20)).concat();
@@ -22,7 +22,7 @@ pub(super) async fn publish_in_order(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn publish_all_or_nothing(on: BusUnderTest) {
+pub(super) async fn a_batch_is_published_whole_or_not_at_all(on: BusUnderTest) {
     let mut publisher = on.publisher().await;
     batch(&mut publisher, on.numbered("k", 0, 1), Some(at(1))).await;
     let Some(limit) = on.bus.max_payload_bytes() else { return };
@@ -38,7 +38,7 @@ pub(super) async fn publish_all_or_nothing(on: BusUnderTest) {
     assert_eq!(texts, ["0", "7"], "nothing of the refused batch");
 }
 
-pub(super) async fn resume_where_the_last_holder_was(on: BusUnderTest) {
+pub(super) async fn a_publisher_resumes_at_the_last_position(on: BusUnderTest) {
     let mut publisher = on.publisher().await;
     assert_eq!(publisher.resume_position().await.expect("a position"), None);
     // Zero is a position too, and one may fall.
@@ -50,7 +50,7 @@ pub(super) async fn resume_where_the_last_holder_was(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn keep_the_position_without_a_new_one(on: BusUnderTest) {
+pub(super) async fn a_batch_without_a_position_keeps_the_last(on: BusUnderTest) {
     let mut publisher = on.publisher().await;
     batch(&mut publisher, on.numbered("k", 0, 1), Some(at(7))).await;
     batch(&mut publisher, on.numbered("k", 1, 1), None).await;
@@ -59,14 +59,14 @@ pub(super) async fn keep_the_position_without_a_new_one(on: BusUnderTest) {
     assert_eq!(next.resume_position().await.expect("a position"), Some(at(7)));
 }
 
-pub(super) async fn keep_a_position_without_an_event(on: BusUnderTest) {
+pub(super) async fn a_position_may_have_no_event(on: BusUnderTest) {
     let position = Some(ResumePosition { offset: 4, event_id: None });
     batch(&mut on.publisher().await, on.numbered("k", 0, 1), position).await;
     let mut next = on.another_process().await.publisher().await;
     assert_eq!(next.resume_position().await.expect("a position"), position);
 }
 
-pub(super) async fn move_the_position_without_messages(on: BusUnderTest) {
+pub(super) async fn a_position_may_move_without_messages(on: BusUnderTest) {
     let mut publisher = on.publisher().await;
     batch(&mut publisher, Vec::new(), None).await;
     assert_eq!(publisher.resume_position().await.expect("a position"), None);
@@ -75,7 +75,7 @@ pub(super) async fn move_the_position_without_messages(on: BusUnderTest) {
     assert_eq!(next.resume_position().await.expect("a position"), Some(at(3)));
 }
 
-pub(super) async fn fence_earlier_holders(on: BusUnderTest) {
+pub(super) async fn a_new_publisher_fences_the_earlier_one(on: BusUnderTest) {
     let there = on.another_process().await;
     let mut earlier = on.publisher().await;
     batch(&mut earlier, on.numbered("k", 0, 1), Some(at(1))).await;
@@ -93,7 +93,7 @@ pub(super) async fn fence_earlier_holders(on: BusUnderTest) {
     assert_eq!(texts, ["0", "1", "2"], "nothing of the earlier holder");
 }
 
-pub(super) async fn of_other_partitions_are_not_fenced(on: BusUnderTest) {
+pub(super) async fn publishers_of_other_partitions_are_not_fenced(on: BusUnderTest) {
     let mut publishers = Vec::new();
     for partition in 0..3 {
         publishers.push(on.publisher_of(partition).await);
@@ -107,7 +107,7 @@ pub(super) async fn of_other_partitions_are_not_fenced(on: BusUnderTest) {
     assert_eq!(on.all(&["k"]).await.len(), 3);
 }
 
-pub(super) async fn that_were_interrupted_published_all_or_nothing(on: BusUnderTest) {
+pub(super) async fn an_interrupted_batch_is_published_whole_or_not_at_all(on: BusUnderTest) {
     let mut sent = 0;
     for round in 1..=8_usize {
         let (mut interrupted, messages) = (on.publisher().await, on.numbered("k", sent, 30));

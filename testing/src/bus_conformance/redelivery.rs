@@ -5,7 +5,7 @@ use composable_rust_core::Delivery as _;
 use super::groups::{keys, settle};
 use super::subject::{BusUnderTest, acknowledge, by_key, numbers, texts};
 
-pub(super) async fn begins_at_the_lowest_unfinished(on: BusUnderTest) {
+pub(super) async fn redelivery_starts_at_the_lowest_unacknowledged(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 10)).await;
     let mut reader = on.join("readers").await;
     let mut held: Vec<_> = reader.take(10).await.into_iter().map(Some).collect();
@@ -17,7 +17,7 @@ pub(super) async fn begins_at_the_lowest_unfinished(on: BusUnderTest) {
     assert_eq!(texts(&next.take(8).await), numbers(2, 10), "0 and 1 are finished, 2 is not");
 }
 
-pub(super) async fn goes_to_another_member(on: BusUnderTest) {
+pub(super) async fn redelivery_goes_to_another_member(on: BusUnderTest) {
     let mut one = on.join("readers").await;
     let there = on.another_process().await;
     let mut other = there.join("readers").await;
@@ -53,7 +53,7 @@ pub(super) async fn goes_to_another_member(on: BusUnderTest) {
     assert_eq!(by_key(&again), by_key(&left), "in order, and once");
 }
 
-pub(super) async fn is_spared_what_was_acknowledged(on: BusUnderTest) {
+pub(super) async fn acknowledged_messages_are_not_redelivered(on: BusUnderTest) {
     for round in 0..3 {
         on.publish(on.of_each(&keys(), &round.to_string())).await;
         let mut reader = on.join("readers").await;
@@ -65,7 +65,7 @@ pub(super) async fn is_spared_what_was_acknowledged(on: BusUnderTest) {
     }
 }
 
-pub(super) async fn covers_what_was_dropped(on: BusUnderTest) {
+pub(super) async fn dropped_deliveries_are_redelivered(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 5)).await;
     let mut reader = on.join("readers").await;
     let mut held = reader.take(5).await;
@@ -77,7 +77,7 @@ pub(super) async fn covers_what_was_dropped(on: BusUnderTest) {
     assert_eq!(texts(&next.take(3).await), numbers(2, 5));
 }
 
-pub(super) async fn is_not_prevented_by_late_acknowledgements(on: BusUnderTest) {
+pub(super) async fn late_acknowledgements_do_not_prevent_redelivery(on: BusUnderTest) {
     on.publish(on.numbered("k", 0, 3)).await;
     let mut reader = on.join("readers").await;
     let late = reader.take(3).await;

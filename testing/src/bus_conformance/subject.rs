@@ -1,6 +1,7 @@
 //! The bus under test, with what the cases ask of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,17 @@ use super::backend::DynBackend;
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bus under test.
-pub(super) struct BusUnderTest {
+pub struct BusUnderTest {
     backend: Arc<dyn DynBackend>,
     pub(super) bus: SharedEventBus,
     /// In all names of this case, and in no others.
     id: Uuid,
+}
+
+impl fmt::Debug for BusUnderTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusUnderTest").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A member of a group, whom nothing is delivered that is not asserted.

@@ -4,17 +4,17 @@ use composable_rust_core::{
     Append, AppendOutcome, EventStore as _, ExpectedVersion, MAX_PAYLOAD_BYTES, StoreError, Version,
 };
 
-use super::make::{append, content, event, events, exact, fresh_id, mark, stream};
+use super::builders::{append, content, event, events, exact, fresh_id, inbox_entry, stream};
 use super::subject::{StoreUnderTest, committed, duplicates};
 
-pub(super) async fn are_answered_in_their_order(on: StoreUnderTest) {
+pub(super) async fn a_batch_is_answered_in_order(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 6);
-    let repeated = append(&streams[1], 0, 1).with_inbox(vec![mark(0, 1)]);
+    let repeated = append(&streams[1], 0, 1).with_inbox(vec![inbox_entry(0, 1)]);
     on.commit(&repeated).await;
     on.commit(&append(&streams[2], 0, 2)).await;
     let closing = composable_rust_core::EventId(fresh_id());
     on.store.close_stream(&streams[3], Version::ZERO, closing).await.expect("it is closed");
-    let handled = mark(0, 1);
+    let handled = inbox_entry(0, 1);
     on.commit(&append(&streams[4], 0, 1).with_inbox(vec![handled.clone()])).await;
 
     let mut verdicts = on
@@ -38,7 +38,7 @@ pub(super) async fn are_answered_in_their_order(on: StoreUnderTest) {
     assert_eq!(duplicates(verdicts.swap_remove(4))[0].message_id, handled.message_id);
 }
 
-pub(super) async fn number_their_events_without_a_gap(on: StoreUnderTest) {
+pub(super) async fn a_batch_numbers_its_events_without_gaps(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 12);
     on.commit(&append(&streams[0], 0, 1)).await;
     let batch: Vec<Append> = streams
@@ -61,10 +61,10 @@ pub(super) async fn number_their_events_without_a_gap(on: StoreUnderTest) {
     assert_eq!(on.partition(0).await.len(), events + 1, "also after what lost");
 }
 
-pub(super) async fn a_losing_append_leaves_its_neighbours_alone(on: StoreUnderTest) {
+pub(super) async fn a_conflict_leaves_the_rest_of_its_batch_alone(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     on.commit(&append(&streams[1], 0, 1)).await;
-    let losing = append(&streams[1], 0, 2).with_inbox(vec![mark(0, 2)]);
+    let losing = append(&streams[1], 0, 2).with_inbox(vec![inbox_entry(0, 2)]);
     let batch = [append(&streams[0], 0, 2), losing, append(&streams[2], 0, 3)];
     let verdicts = on.batch(0, &batch).await;
     assert_eq!(committed(&verdicts[0]).0, Version::new(2));
@@ -77,7 +77,7 @@ pub(super) async fn a_losing_append_leaves_its_neighbours_alone(on: StoreUnderTe
     assert_eq!(stored, [2, 1, 3]);
 }
 
-pub(super) async fn a_guilty_append_is_found_one_by_one(on: StoreUnderTest) {
+pub(super) async fn a_faulty_append_is_found_one_by_one(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     let mut guilty = append(&streams[1], 0, 2);
     guilty.events[1].content = content(vec![7; MAX_PAYLOAD_BYTES + 1]);
@@ -91,7 +91,7 @@ pub(super) async fn a_guilty_append_is_found_one_by_one(on: StoreUnderTest) {
     committed(&on.append(&batch[2]).await);
 }
 
-pub(super) async fn belong_to_one_partition_and_different_streams(on: StoreUnderTest) {
+pub(super) async fn a_batch_is_of_one_partition_and_distinct_streams(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let own = on.log().partition_of(&thing);
     let one = [append(&thing, 0, 1)];
@@ -107,11 +107,11 @@ pub(super) async fn belong_to_one_partition_and_different_streams(on: StoreUnder
     assert_eq!(on.whole_log().await, []);
 }
 
-pub(super) async fn may_be_empty(on: StoreUnderTest) {
+pub(super) async fn a_batch_may_be_empty(on: StoreUnderTest) {
     assert_eq!(on.batch(0, &[]).await, []);
 }
 
-pub(super) async fn may_be_large(on: StoreUnderTest) {
+pub(super) async fn a_batch_may_be_large(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 250);
     let batch: Vec<Append> = streams.iter().map(|stream| append(stream, 0, 4)).collect();
     for verdict in on.batch(0, &batch).await {
@@ -127,7 +127,7 @@ pub(super) async fn may_be_large(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn an_append_is_seen_whole_or_not_at_all(on: StoreUnderTest) {
+pub(super) async fn an_append_is_read_whole_or_not_at_all(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let writer = {
         let (on, thing) = (on.clone(), thing.clone());

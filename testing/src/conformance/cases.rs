@@ -1,13 +1,14 @@
 //! The list of the cases, which the generated tests and [`CASES`] share.
 
-use super::run::Case;
+use super::subject::StoreUnderTest;
 use super::{
-    batches, checkpoints, conflicts, dead_letters, erasure, firing, group_commit, leases, limits,
-    marks, names, order, outbox, outbox_timers, partition_hash, pruning, reads, snapshots,
+    batches, checkpoints, conflicts, dead_letters, erasure, firing, group_commit, inbox, leases,
+    limits, names, order, outbox, outbox_timers, partition_hash, pruning, reads, snapshots,
     subscribe, summaries, timers, unknown_outcome, versions, waking,
 };
+use crate::suite::{Case, case_list};
 
-/// Hands the list of all cases to a macro.
+/// Passes the table of all cases to a macro.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_cases {
@@ -15,263 +16,263 @@ macro_rules! __conformance_cases {
         $($callback)*! {
             $arguments
             versions {
-                count_from_one,
-                are_of_each_stream,
-                events_come_back_as_they_went_in,
-                the_verdict_names_the_last_event,
-                an_append_without_events_only_checks,
+                versions_count_from_one,
+                each_stream_has_its_own_versions,
+                events_round_trip,
+                the_outcome_names_the_last_event,
+                an_append_without_events_only_checks_the_version,
             }
             conflicts {
-                exact_admits_only_that_version,
-                empty_admits_only_the_first_append,
-                exists_admits_any_but_the_first,
-                any_admits_all,
-                without_events_conflict_too,
-                leave_nothing_behind,
+                exact_accepts_only_that_version,
+                empty_accepts_only_the_first_append,
+                exists_accepts_all_but_the_first_append,
+                any_accepts_every_append,
+                appends_without_events_conflict_too,
+                conflicts_leave_nothing_behind,
                 one_of_many_writers_wins,
-                writers_that_decide_again_all_get_through,
-                writers_on_many_streams_do_not_disturb_each_other,
+                writers_that_retry_all_succeed,
+                writers_on_different_streams_do_not_conflict,
             }
             batches {
-                are_answered_in_their_order,
-                number_their_events_without_a_gap,
-                a_losing_append_leaves_its_neighbours_alone,
-                a_guilty_append_is_found_one_by_one,
-                belong_to_one_partition_and_different_streams,
-                may_be_empty,
-                may_be_large,
-                an_append_is_seen_whole_or_not_at_all,
+                a_batch_is_answered_in_order,
+                a_batch_numbers_its_events_without_gaps,
+                a_conflict_leaves_the_rest_of_its_batch_alone,
+                a_faulty_append_is_found_one_by_one,
+                a_batch_is_of_one_partition_and_distinct_streams,
+                a_batch_may_be_empty,
+                a_batch_may_be_large,
+                an_append_is_read_whole_or_not_at_all,
             }
-            marks {
-                keep_where_each_message_left_the_stream,
-                of_refusals_have_no_position,
-                unknown_ones_are_none,
-                come_before_versions,
-                come_before_closing,
-                one_duplicate_undoes_the_drain,
+            inbox {
+                inbox_entries_keep_the_version_after_each_message,
+                inbox_entries_of_rejections_have_no_position,
+                an_unknown_message_has_no_inbox_entry,
+                duplicates_are_checked_before_versions,
+                duplicates_are_checked_before_closing,
+                one_duplicate_fails_the_whole_append,
                 all_duplicates_are_reported,
-                another_digest_is_another_message,
-                the_first_answer_stays,
-                another_answer_is_a_duplicate,
-                without_events_are_recognised_again,
-                belong_to_one_stream,
-                of_a_losing_append_are_not_kept,
+                a_duplicate_keeps_the_digest_of_the_first_message,
+                the_first_outcome_of_a_message_stays,
+                another_outcome_of_a_message_is_a_duplicate,
+                a_repeated_append_without_events_is_recognised,
+                inbox_entries_belong_to_one_stream,
+                a_conflict_stores_no_inbox_entries,
             }
             unknown_outcome {
-                the_same_append_again_is_committed_once,
-                it_is_recognised_after_the_stream_moved_on,
-                other_events_at_its_place_are_a_conflict,
-                marks_that_stand_with_other_events_are_a_duplicate,
-                other_content_under_the_same_ids_is_not_the_same_append,
-                other_content_is_told_apart_within_a_batch,
-                of_identical_appends_at_once_one_takes_effect,
-                a_dropped_append_is_resolved,
-                a_dropped_batch_is_resolved,
+                a_repeated_append_is_committed_once,
+                a_repeated_append_is_recognised_after_later_events,
+                other_events_at_the_same_version_are_a_conflict,
+                inbox_entries_with_other_events_are_a_duplicate,
+                other_content_under_the_same_ids_is_another_append,
+                other_content_is_detected_within_a_batch,
+                concurrent_identical_appends_take_effect_once,
+                a_dropped_append_is_resolved_by_repeating_it,
+                a_dropped_batch_is_resolved_by_repeating_it,
             }
             reads {
-                start_after_a_version,
+                a_load_starts_after_a_version,
                 an_unknown_stream_is_empty,
-                leave_nothing_behind,
-                pages_hold_so_many_events_of_each_partition,
-                pages_hold_only_the_partitions_asked_for,
-                pages_put_together_are_the_log,
+                reads_leave_nothing_behind,
+                the_page_limit_applies_to_each_partition,
+                a_page_holds_only_the_requested_partitions,
+                concatenated_pages_are_the_log,
                 heads_are_the_highest_offsets,
-                long_streams_come_in_order,
-                abandoned_loads_hold_nothing_back,
-                another_process_sees_the_same,
+                long_streams_load_in_order,
+                abandoned_loads_block_nothing,
+                another_process_reads_the_same,
             }
             snapshots {
-                come_back_as_they_went_in,
-                older_ones_never_replace_newer_ones,
-                are_kept_by_fingerprint,
-                shorten_a_load,
-                the_highest_of_concurrent_saves_stays,
-                stand_only_where_their_event_does,
-                stand_only_on_their_own_events,
-                above_a_version_are_deleted,
-                of_other_shapes_are_deleted_when_they_are_old,
+                snapshots_round_trip,
+                older_snapshots_never_replace_newer_ones,
+                snapshots_are_kept_by_fingerprint,
+                a_snapshot_shortens_a_load,
+                the_newest_of_concurrent_snapshots_stays,
+                a_snapshot_needs_its_event_at_its_version,
+                a_snapshot_needs_the_id_of_its_event,
+                snapshots_above_a_version_are_deleted,
+                old_snapshots_of_other_fingerprints_are_deleted,
             }
             limits {
-                payloads_of_every_size_come_back,
-                metadata_at_the_limit_comes_back,
-                payloads_beyond_the_limit_are_refused,
-                metadata_beyond_the_limit_is_refused,
-                what_is_no_metadata_is_refused,
-                nul_characters_are_refused,
-                nul_bytes_in_payloads_come_back,
-                reserved_names_are_refused,
-                marks_that_make_no_sense_are_refused,
-                metadata_that_is_hard_to_keep_is_kept_or_refused,
+                payloads_of_every_size_round_trip,
+                metadata_at_the_limit_round_trips,
+                payloads_beyond_the_limit_are_rejected,
+                metadata_beyond_the_limit_is_rejected,
+                malformed_metadata_is_rejected,
+                nul_characters_are_rejected,
+                nul_bytes_in_payloads_round_trip,
+                reserved_names_are_rejected,
+                invalid_inbox_entries_are_rejected,
+                unusual_metadata_is_stored_exactly_or_rejected,
             }
             names {
-                odd_ones_work,
-                that_look_alike_are_different,
-                long_ones_work,
+                unusual_stream_names_work,
+                similar_stream_names_are_different,
+                long_stream_names_work,
             }
             erasure {
-                overwrites_content_and_nothing_else,
-                takes_snapshots_and_answers_along,
-                is_asked_again_without_effect,
-                followers_are_told,
-                whoever_was_before_it_loses_on_version,
-                leaves_other_streams_alone,
-                a_sender_without_events_is_erased_from_the_queues,
-                a_stream_goes_on_after_it,
-                an_erased_append_is_not_appended_again,
+                erasing_overwrites_content_and_nothing_else,
+                erasing_deletes_snapshots_and_outcomes,
+                erasing_is_idempotent,
+                followers_see_an_erasure,
+                erasing_makes_concurrent_appends_conflict,
+                erasing_leaves_other_streams_alone,
+                erasing_covers_queued_rows_of_a_sender_without_events,
+                a_stream_continues_after_an_erasure,
+                a_repeated_append_of_erased_events_appends_nothing,
                 closing_ends_a_stream,
-                closing_again_is_committed,
+                closing_is_idempotent,
                 closing_checks_the_version,
-                closing_refuses_even_an_append_without_events,
+                a_closed_stream_rejects_appends_without_events,
                 a_closed_stream_recognises_earlier_appends,
                 erasing_keeps_a_stream_closed,
-                overriding_replaces_what_is_read,
+                overriding_replaces_the_content_that_is_read,
                 overriding_needs_content_to_replace,
-                erasing_takes_overrides_along,
+                erasing_deletes_overrides,
             }
             partition_hash {
-                golden_vectors_are_where_they_were,
-                events_lie_where_the_hash_says,
+                golden_vectors_hash_to_their_partitions,
+                events_are_in_the_partition_of_their_hash,
             }
             subscribe {
-                what_is_there_comes_then_what_is_committed,
-                it_starts_after_the_given_positions,
-                a_reader_that_waits_sees_the_first_event,
-                commits_of_another_process_are_seen,
-                many_readers_see_the_same,
-                waiting_ends_when_there_are_events,
+                a_subscription_yields_existing_then_new_events,
+                a_subscription_starts_after_the_given_positions,
+                a_waiting_reader_sees_the_first_event,
+                a_subscription_sees_commits_of_another_process,
+                many_readers_see_the_same_events,
+                waiting_ends_when_events_arrive,
             }
             outbox_timers {
-                effects_wait_in_their_order,
-                effects_without_events_are_stored,
-                effects_of_the_same_append_again_are_stored_once,
-                a_losing_append_stores_none,
-                timers_are_due_by_the_stores_clock,
-                arming_replaces_and_cancelling_removes,
-                changes_of_one_append_are_made_in_order,
+                outbox_rows_are_stored_in_order,
+                outbox_rows_without_events_are_stored,
+                a_repeated_append_stores_its_outbox_rows_once,
+                a_conflict_stores_no_outbox_rows,
+                timers_are_due_by_the_clock_of_the_store,
+                arming_replaces_and_cancelling_removes_a_timer,
+                timer_changes_of_one_append_apply_in_order,
                 timers_belong_to_one_stream,
-                finishing_takes_all_timers,
-                closing_takes_all_timers,
-                erasing_takes_their_content,
+                completing_a_stream_cancels_its_timers,
+                closing_cancels_all_timers,
+                erasing_clears_content_of_rows_and_timers,
             }
             leases {
-                a_free_one_is_claimed_once,
-                epochs_rise_with_every_claim,
-                epochs_are_at_least_what_the_claimer_gives,
-                a_lapsed_one_changes_hands,
-                a_renewed_one_does_not_lapse,
-                a_held_one_is_seized,
-                each_change_succeeds_or_fails_alone,
-                of_many_claimers_one_wins,
-                a_pause_is_shown_to_all,
+                a_free_lease_is_acquired_once,
+                epochs_rise_with_every_acquisition,
+                epochs_are_at_least_the_requested_one,
+                an_expired_lease_can_be_acquired,
+                a_renewed_lease_does_not_expire,
+                a_held_lease_can_be_seized,
+                each_lease_change_succeeds_or_fails_alone,
+                one_of_many_claimants_acquires_a_lease,
+                a_pause_is_visible_to_all_processes,
                 members_are_announced_and_withdrawn,
-                members_lapse,
-                come_in_order_of_workers_and_partitions,
+                members_expire,
+                leases_are_ordered_by_worker_and_partition,
             }
             checkpoints {
-                come_back_in_order_of_partitions,
-                move_with_what_is_queued,
-                are_fenced,
-                the_same_again_adds_nothing,
-                without_a_lease_only_move_forwards,
-                belong_to_one_partition,
-                rewound_ones_begin_anew_under_another_epoch,
+                checkpoints_are_ordered_by_partition,
+                checkpoints_advance_together_with_queued_rows,
+                checkpoints_are_fenced,
+                a_repeated_checkpoint_advance_queues_nothing,
+                checkpoints_without_a_lease_only_move_forward,
+                queued_rows_belong_to_the_checkpoint_partition,
+                a_rewound_checkpoint_gets_a_new_epoch,
             }
             outbox {
-                rows_come_in_the_order_of_commits,
-                rows_of_a_losing_append_do_not_come,
-                queues_are_apart,
-                nothing_is_queued_behind_a_reader,
-                what_is_done_goes_and_others_come_last,
-                what_is_gone_is_settled_without_effect,
-                settling_is_fenced,
-                settlements_are_of_one_partition,
-                many_are_settled_at_once,
-                many_queues_are_read_at_once,
-                failed_ones_wait,
-                begun_ones_are_known,
-                parked_ones_hold_their_pair,
-                streams_are_listed_once,
-                last_places_are_those_of_the_last_rows,
+                outbox_rows_are_read_in_commit_order,
+                outbox_rows_of_a_conflict_are_not_read,
+                outbox_queues_are_separate,
+                no_row_commits_behind_a_readers_position,
+                settling_deletes_handled_rows_and_queues_new_ones_last,
+                settling_a_missing_row_has_no_effect,
+                settling_outbox_rows_is_fenced,
+                an_outbox_settlement_is_of_one_partition,
+                many_outbox_rows_are_settled_at_once,
+                many_outbox_queues_are_read_at_once,
+                failed_outbox_rows_wait_for_their_retry,
+                started_outbox_rows_are_recorded,
+                a_parked_row_blocks_its_sender_and_recipient,
+                blocked_streams_are_listed_once,
+                the_last_sequences_are_those_of_the_last_rows,
                 two_holders_settle_a_row_once,
             }
             summaries {
-                show_every_queue_with_its_counts,
-                count_timers_that_are_due,
-                end_at_the_limit,
-                counts_of_queues_end_at_the_limit,
+                summaries_count_every_queue,
+                summaries_count_due_timers,
+                summaries_end_at_the_limit,
+                counts_of_waiting_rows_end_at_the_limit,
             }
             firing {
-                takes_exactly_its_arming,
-                works_before_the_deadline_and_without_events,
-                what_it_arms_under_the_same_id_stays,
-                of_a_timer_that_is_not_armed_so_is_void,
-                of_another_stream_is_void,
-                duplicates_and_ends_come_before_void,
-                sent_again_it_is_committed,
-                a_void_one_leaves_nothing_and_disturbs_no_neighbour,
-                of_two_at_once_one_takes_effect,
+                firing_removes_exactly_its_arming,
+                firing_works_before_the_deadline_and_without_events,
+                firing_keeps_a_timer_armed_under_the_same_id,
+                firing_another_arming_is_stale,
+                firing_a_timer_of_another_stream_is_stale,
+                duplicates_and_closing_come_before_stale_timers,
+                a_repeated_firing_is_committed,
+                a_stale_firing_leaves_the_rest_of_its_batch_alone,
+                concurrent_firings_take_effect_once,
             }
             timers {
-                due_ones_come_earliest_first,
-                come_back_as_they_were_armed,
-                become_due_in_time,
-                queues_are_apart,
-                ten_thousand_that_wait_do_not_hide_one,
-                many_queues_are_read_and_settled_at_once,
-                failed_ones_are_due_again,
-                begun_ones_are_known,
-                done_ones_go,
-                settling_is_fenced_and_of_one_arming,
-                settlements_are_of_one_partition,
-                of_what_is_finished_or_closed_are_not_due,
+                due_timers_are_read_earliest_first,
+                timers_round_trip,
+                timers_become_due_in_time,
+                timer_queues_are_separate,
+                ten_thousand_waiting_timers_do_not_hide_a_due_one,
+                many_timer_queues_are_read_and_settled_at_once,
+                failed_timers_are_due_again,
+                started_timers_are_recorded,
+                handled_timers_are_deleted,
+                settling_timers_is_fenced_and_of_one_arming,
+                a_timer_settlement_is_of_one_partition,
+                timers_of_completed_or_closed_streams_are_not_due,
             }
             dead_letters {
-                hold_what_was_parked,
-                may_have_the_longest_names,
-                without_an_attempt_stand_at_the_end,
-                come_in_pages_and_in_order,
-                go_on_behind_one_that_has_gone,
-                only_heads_are_decided,
-                redriven_they_are_where_they_were,
-                those_with_errors_of_their_own_stay_behind,
-                refused_they_go_and_are_answered,
+                dead_letters_hold_the_parked_rows,
+                dead_letters_may_have_the_longest_names,
+                rows_parked_without_an_attempt_are_listed_last,
+                dead_letters_are_read_in_pages_and_in_order,
+                a_page_may_start_after_a_deleted_dead_letter,
+                only_the_first_dead_letter_of_a_pair_is_decided,
+                redriven_rows_keep_their_place,
+                a_redrive_keeps_rows_with_their_own_errors_parked,
+                discarded_rows_are_deleted_and_answered,
                 resolving_is_fenced_and_needs_a_decision,
-                timers_are_parked_and_due_again,
-                parked_timers_go_as_armed_ones_do,
-                erasing_takes_content_of_all_that_waits,
-                one_that_is_parked_twice_is_one,
+                parked_timers_are_due_again_when_redriven,
+                parked_timers_are_cancelled_like_armed_ones,
+                erasing_clears_content_of_all_queued_rows,
+                a_row_parked_twice_is_one_dead_letter,
             }
             pruning {
-                old_marks_go_in_small_numbers,
-                young_marks_stay,
-                marks_of_other_partitions_stay,
-                marks_of_what_waits_stay,
+                old_inbox_entries_are_pruned_in_small_numbers,
+                recent_inbox_entries_stay,
+                inbox_entries_of_other_partitions_stay,
+                inbox_entries_of_queued_rows_stay,
             }
             waking {
-                appends_with_effects_wake,
-                what_workers_queue_wakes,
-                decisions_wake,
-                what_was_missed_is_there_at_once,
+                appends_with_effects_wake_workers,
+                rows_queued_by_workers_wake_workers,
+                dead_letter_decisions_wake_workers,
+                a_missed_wakeup_is_delivered_at_once,
             }
             group_commit {
-                what_waits_together_is_committed_together,
+                waiting_appends_are_committed_together,
                 appends_to_one_stream_keep_their_order,
-                losers_leave_their_neighbours_alone,
-                the_guilty_fails_alone,
-                two_processes_all_get_through,
-                lost_answers_are_asked_for_again,
-                a_dropped_append_is_resolved,
+                a_conflict_in_a_group_leaves_the_others_alone,
+                a_faulty_append_of_a_group_fails_alone,
+                group_commits_of_two_processes_all_succeed,
+                appends_with_lost_responses_are_repeated,
+                a_dropped_append_of_a_group_is_resolved,
             }
             order {
                 readers_at_the_tail_miss_nothing,
-                foreign_transactions_do_not_hold_readers_back,
-                old_snapshots_do_not_slow_appends_down,
+                foreign_transactions_do_not_block_readers,
+                old_database_snapshots_do_not_slow_appends,
             }
         }
     };
 }
 
-/// Generates the tests of the conformance suite: each case, with one and with three partitions.
+/// Generates the tests of the conformance suite: each case with one and with three partitions.
 ///
 /// The argument is the path of an `async fn(partitions: u16)` that makes a
 /// [`StoreBackend`](crate::conformance::StoreBackend) of an empty log.
@@ -286,58 +287,23 @@ macro_rules! conformance {
             mod one_partition {
                 #[allow(unused_imports, reason = "the factory's path may be absolute")]
                 use super::*;
-                $crate::__conformance_cases!([$crate::__conformance_tests](1, $factory));
+                $crate::__conformance_cases!([$crate::__conformance_tests](|case| {
+                    $crate::conformance::check(case, 1, $factory)
+                }));
             }
             mod three_partitions {
                 #[allow(unused_imports, reason = "the factory's path may be absolute")]
                 use super::*;
-                $crate::__conformance_cases!([$crate::__conformance_tests](3, $factory));
+                $crate::__conformance_cases!([$crate::__conformance_tests](|case| {
+                    $crate::conformance::check(case, 3, $factory)
+                }));
             }
         }
     };
 }
 
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __conformance_tests {
-    ($arguments:tt $($theme:ident { $($case:ident,)* })*) => {
-        $($crate::__conformance_theme! { $arguments $theme { $($case,)* } })*
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __conformance_theme {
-    ($arguments:tt $theme:ident { $($case:ident,)* }) => {
-        mod $theme {
-            #[allow(unused_imports, reason = "the factory's path may be absolute")]
-            use super::*;
-            $($crate::__conformance_test! { $arguments $theme $case })*
-        }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __conformance_test {
-    (($partitions:literal, $factory:path) $theme:ident $case:ident) => {
-        #[test]
-        fn $case() {
-            let (theme, case) = (stringify!($theme), stringify!($case));
-            $crate::conformance::check(theme, case, $partitions, $factory);
-        }
-    };
-}
-
-macro_rules! registry {
-    (() $($theme:ident { $($case:ident,)* })*) => {
-        &[$($(Case {
-            theme: stringify!($theme),
-            name: stringify!($case),
-            body: |subject| Box::pin($theme::$case(subject)),
-        },)*)*]
-    };
-}
+/// A case of the suite.
+pub type StoreCase = Case<StoreUnderTest>;
 
 /// All cases of the suite.
-pub const CASES: &[Case] = __conformance_cases!([registry]());
+pub const CASES: &[StoreCase] = &__conformance_cases!([case_list]());

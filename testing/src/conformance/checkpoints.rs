@@ -4,7 +4,7 @@ use composable_rust_core::{
     Checkpoint, CheckpointAdvance, EventId, Lease, OutboxMessage, StoreError, WorkQueues as _,
 };
 
-use super::make::{fresh_id, stream};
+use super::builders::{fresh_id, stream};
 use super::subject::StoreUnderTest;
 use super::workers::{essences, ids, queue, queued};
 
@@ -29,7 +29,7 @@ async fn checkpoints(on: &StoreUnderTest, name: &str) -> Vec<Checkpoint> {
     on.store.load_checkpoints(name).await.expect("the checkpoints are read")
 }
 
-pub(super) async fn come_back_in_order_of_partitions(on: StoreUnderTest) {
+pub(super) async fn checkpoints_are_ordered_by_partition(on: StoreUnderTest) {
     let mut expected = Vec::new();
     for partition in (0..on.partitions()).rev() {
         let worker = on.worker("follow", partition).await;
@@ -44,7 +44,7 @@ pub(super) async fn come_back_in_order_of_partitions(on: StoreUnderTest) {
     assert_eq!(checkpoints(&on.another_process().await, "follower").await, expected);
 }
 
-pub(super) async fn move_with_what_is_queued(on: StoreUnderTest) {
+pub(super) async fn checkpoints_advance_together_with_queued_rows(on: StoreUnderTest) {
     let worker = on.worker("follow", 0).await;
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let mut expected = Vec::new();
@@ -59,7 +59,7 @@ pub(super) async fn move_with_what_is_queued(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn are_fenced(on: StoreUnderTest) {
+pub(super) async fn checkpoints_are_fenced(on: StoreUnderTest) {
     let first = on.worker("follow", 0).await;
     let row = [queued(&stream("thing-1"), "a")];
     let nobody = Lease { epoch: 0, worker: "nobody".to_owned(), ..first.lease.clone() };
@@ -79,7 +79,7 @@ pub(super) async fn are_fenced(on: StoreUnderTest) {
     assert_eq!(checkpoints(&on, "follower").await, [to]);
 }
 
-pub(super) async fn the_same_again_adds_nothing(on: StoreUnderTest) {
+pub(super) async fn a_repeated_checkpoint_advance_queues_nothing(on: StoreUnderTest) {
     let worker = on.worker("follow", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "b")];
     let to = at(0, 5);
@@ -93,7 +93,7 @@ pub(super) async fn the_same_again_adds_nothing(on: StoreUnderTest) {
     assert_eq!(ids(waiting.iter().map(|row| &row.message)), ids(&rows));
 }
 
-pub(super) async fn without_a_lease_only_move_forwards(on: StoreUnderTest) {
+pub(super) async fn checkpoints_without_a_lease_only_move_forward(on: StoreUnderTest) {
     let keep = async |name: &str, to: &[Checkpoint]| {
         on.store.save_checkpoints(name, to).await.expect("the checkpoints are kept");
     };
@@ -110,7 +110,7 @@ pub(super) async fn without_a_lease_only_move_forwards(on: StoreUnderTest) {
     keep("bus", &[]).await;
 }
 
-pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: StoreUnderTest) {
+pub(super) async fn a_rewound_checkpoint_gets_a_new_epoch(on: StoreUnderTest) {
     let first = on.worker("follow", 0).await;
     let moves = async |lease: &Lease, offset| {
         let (name, lease, to) = (lease.worker.clone(), lease.clone(), at(0, offset));
@@ -139,7 +139,7 @@ pub(super) async fn rewound_ones_begin_anew_under_another_epoch(on: StoreUnderTe
     on.worker("never", 0).await;
 }
 
-pub(super) async fn belong_to_one_partition(on: StoreUnderTest) {
+pub(super) async fn queued_rows_belong_to_the_checkpoint_partition(on: StoreUnderTest) {
     let worker = on.worker("follow", 0).await;
     let elsewhere = Lease { partition: 1, ..worker.lease.clone() };
     for (partition, lease, to) in [

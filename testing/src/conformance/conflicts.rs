@@ -2,7 +2,7 @@
 
 use composable_rust_core::{Append, AppendOutcome, ExpectedVersion, StreamId, Version};
 
-use super::make::{append, events, exact, mark, stream};
+use super::builders::{append, events, exact, inbox_entry, stream};
 use super::subject::{StoreUnderTest, committed};
 
 fn conflict(actual: u64) -> AppendOutcome {
@@ -13,7 +13,7 @@ fn one_event(stream: &StreamId, expected: ExpectedVersion) -> Append {
     Append::new(stream.clone(), expected).with_events(events(1))
 }
 
-pub(super) async fn exact_admits_only_that_version(on: StoreUnderTest) {
+pub(super) async fn exact_accepts_only_that_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     assert_eq!(on.append(&one_event(&thing, exact(1))).await, conflict(0));
     on.commit(&append(&thing, 0, 3)).await;
@@ -23,13 +23,13 @@ pub(super) async fn exact_admits_only_that_version(on: StoreUnderTest) {
     on.commit(&one_event(&thing, exact(3))).await;
 }
 
-pub(super) async fn empty_admits_only_the_first_append(on: StoreUnderTest) {
+pub(super) async fn empty_accepts_only_the_first_append(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&one_event(&thing, ExpectedVersion::EMPTY)).await;
     assert_eq!(on.append(&one_event(&thing, ExpectedVersion::EMPTY)).await, conflict(1));
 }
 
-pub(super) async fn exists_admits_any_but_the_first(on: StoreUnderTest) {
+pub(super) async fn exists_accepts_all_but_the_first_append(on: StoreUnderTest) {
     let thing = stream("thing-1");
     assert_eq!(on.append(&one_event(&thing, ExpectedVersion::Exists)).await, conflict(0));
     on.commit(&append(&thing, 0, 2)).await;
@@ -37,7 +37,7 @@ pub(super) async fn exists_admits_any_but_the_first(on: StoreUnderTest) {
     assert_eq!(version, Version::new(3));
 }
 
-pub(super) async fn any_admits_all(on: StoreUnderTest) {
+pub(super) async fn any_accepts_every_append(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for n in 1..=3 {
         let (version, _) = on.commit(&one_event(&thing, ExpectedVersion::Any)).await;
@@ -45,7 +45,7 @@ pub(super) async fn any_admits_all(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn without_events_conflict_too(on: StoreUnderTest) {
+pub(super) async fn appends_without_events_conflict_too(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let check = |expected| Append::new(thing.clone(), expected);
     assert_eq!(on.append(&check(ExpectedVersion::Exists)).await, conflict(0));
@@ -55,15 +55,15 @@ pub(super) async fn without_events_conflict_too(on: StoreUnderTest) {
     assert_eq!(on.append(&check(exact(1))).await, conflict(2));
 }
 
-pub(super) async fn leave_nothing_behind(on: StoreUnderTest) {
+pub(super) async fn conflicts_leave_nothing_behind(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let (_, first) = on.commit(&append(&thing, 0, 1)).await;
-    let mark = mark(0, 2);
-    let losing = append(&thing, 0, 2).with_inbox(vec![mark.clone()]);
+    let entry = inbox_entry(0, 2);
+    let losing = append(&thing, 0, 2).with_inbox(vec![entry.clone()]);
     for _ in 0..5 {
         assert_eq!(on.append(&losing).await, conflict(1));
     }
-    assert_eq!(on.mark(&thing, mark.message_id).await, None);
+    assert_eq!(on.inbox_entry(&thing, entry.message_id).await, None);
     let (version, next) = on.commit(&append(&thing, 1, 1)).await;
     assert_eq!(version, Version::new(2));
     let offsets = [first, next].map(|position| position.expect("it has events").offset);
@@ -93,7 +93,7 @@ pub(super) async fn one_of_many_writers_wins(on: StoreUnderTest) {
     assert_eq!(on.events(&thing).await.len(), 10);
 }
 
-pub(super) async fn writers_that_decide_again_all_get_through(on: StoreUnderTest) {
+pub(super) async fn writers_that_retry_all_succeed(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let there = on.another_process().await;
     let writers = [&on, &there, &on, &there, &on, &there, &on, &there].map(|process| {
@@ -119,7 +119,7 @@ pub(super) async fn writers_that_decide_again_all_get_through(on: StoreUnderTest
     assert_eq!(on.whole_log().await.len(), 80);
 }
 
-pub(super) async fn writers_on_many_streams_do_not_disturb_each_other(on: StoreUnderTest) {
+pub(super) async fn writers_on_different_streams_do_not_conflict(on: StoreUnderTest) {
     let writers = (0..8).map(|n| {
         let on = on.clone();
         tokio::spawn(async move {

@@ -9,8 +9,8 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
+use super::builders::{append, fresh_id, json, stream};
 use super::firing::{arming, at_once, firing_of};
-use super::make::{append, fresh_id, json, stream};
 use super::subject::StoreUnderTest;
 use super::workers::{Worker, armed, essence, essences, failed, ids, parked, queue, queued};
 
@@ -70,7 +70,7 @@ fn letter_ids(letters: &[DeadLetter]) -> Vec<Uuid> {
     ids(letters.iter().map(|letter| &letter.message))
 }
 
-pub(super) async fn hold_what_was_parked(on: StoreUnderTest) {
+pub(super) async fn dead_letters_hold_the_parked_rows(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
     on.enqueue(0, &rows).await;
@@ -96,7 +96,7 @@ pub(super) async fn hold_what_was_parked(on: StoreUnderTest) {
     assert_eq!([0, 1].map(|n| (letters[n].attempts, letters[n].error.clone())), errors);
 }
 
-pub(super) async fn may_have_the_longest_names(on: StoreUnderTest) {
+pub(super) async fn dead_letters_may_have_the_longest_names(on: StoreUnderTest) {
     // Hardly compressible, so that an index on both names has to hold them.
     let mut state = 1_u32;
     let mut next = || {
@@ -117,7 +117,7 @@ pub(super) async fn may_have_the_longest_names(on: StoreUnderTest) {
     assert!(on.waiting(&queue(0)).await[0].behind_parked);
 }
 
-pub(super) async fn without_an_attempt_stand_at_the_end(on: StoreUnderTest) {
+pub(super) async fn rows_parked_without_an_attempt_are_listed_last(on: StoreUnderTest) {
     let park = async |partition: u16, rows: &[OutboxMessage]| {
         on.store.park(partition, rows, "it's \"late\"").await
     };
@@ -150,7 +150,7 @@ pub(super) async fn without_an_attempt_stand_at_the_end(on: StoreUnderTest) {
     assert!(matches!(nowhere, Err(StoreError::Invalid(_))), "{nowhere:?}");
 }
 
-pub(super) async fn come_in_pages_and_in_order(on: StoreUnderTest) {
+pub(super) async fn dead_letters_are_read_in_pages_and_in_order(on: StoreUnderTest) {
     let mut expected = 0;
     for partition in (0..on.partitions()).rev() {
         let worker = on.worker("work", partition).await;
@@ -177,7 +177,7 @@ pub(super) async fn come_in_pages_and_in_order(on: StoreUnderTest) {
 }
 
 /// An operator decides while listing: what is listed goes under the reader's feet.
-pub(super) async fn go_on_behind_one_that_has_gone(on: StoreUnderTest) {
+pub(super) async fn a_page_may_start_after_a_deleted_dead_letter(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows: Vec<_> = (0..6).map(|_| queued(&stream("thing-1"), "a")).collect();
     park(&on, &worker, &rows).await;
@@ -196,7 +196,7 @@ pub(super) async fn go_on_behind_one_that_has_gone(on: StoreUnderTest) {
     assert_eq!(on.dead_letters(9).await, []);
 }
 
-pub(super) async fn only_heads_are_decided(on: StoreUnderTest) {
+pub(super) async fn only_the_first_dead_letter_of_a_pair_is_decided(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let rows = [
@@ -234,7 +234,7 @@ pub(super) async fn only_heads_are_decided(on: StoreUnderTest) {
     assert_eq!(shown, [Some(REDRIVE), None, None, Some(DISCARD), None]);
 }
 
-pub(super) async fn redriven_they_are_where_they_were(on: StoreUnderTest) {
+pub(super) async fn redriven_rows_keep_their_place(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let rows = [
@@ -264,7 +264,7 @@ pub(super) async fn redriven_they_are_where_they_were(on: StoreUnderTest) {
     assert!(waiting[0].behind_parked && waiting[2].behind_parked);
 }
 
-pub(super) async fn those_with_errors_of_their_own_stay_behind(on: StoreUnderTest) {
+pub(super) async fn a_redrive_keeps_rows_with_their_own_errors_parked(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let thing = stream("thing-1");
     let rows: Vec<_> = (0..6).map(|_| queued(&thing, "a")).collect();
@@ -288,7 +288,7 @@ pub(super) async fn those_with_errors_of_their_own_stay_behind(on: StoreUnderTes
     assert_eq!(ids(waiting.iter().map(|row| &row.message)), ids(&rows[..5]));
 }
 
-pub(super) async fn refused_they_go_and_are_answered(on: StoreUnderTest) {
+pub(super) async fn discarded_rows_are_deleted_and_answered(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let rows = [queued(&thing, "a"), queued(&thing, "a"), queued(&other, "a")];
@@ -365,7 +365,7 @@ async fn park_timer(
     letter
 }
 
-pub(super) async fn timers_are_parked_and_due_again(on: StoreUnderTest) {
+pub(super) async fn parked_timers_are_due_again_when_redriven(on: StoreUnderTest) {
     let worker = on.worker("timers", 0).await;
     let streams = on.streams_of(0, "thing", 3);
     for (n, decision) in [REDRIVE, DISCARD].into_iter().enumerate() {
@@ -388,7 +388,7 @@ pub(super) async fn timers_are_parked_and_due_again(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn parked_timers_go_as_armed_ones_do(on: StoreUnderTest) {
+pub(super) async fn parked_timers_are_cancelled_like_armed_ones(on: StoreUnderTest) {
     let worker = on.worker("timers", 0).await;
     let streams = on.streams_of(0, "thing", 5);
     let mut parked = Vec::new();
@@ -419,7 +419,7 @@ pub(super) async fn parked_timers_go_as_armed_ones_do(on: StoreUnderTest) {
     assert_eq!(due.iter().map(|due| due.timer.clone()).collect::<Vec<_>>(), [firing_of(&anew)]);
 }
 
-pub(super) async fn erasing_takes_content_of_all_that_waits(on: StoreUnderTest) {
+pub(super) async fn erasing_clears_content_of_all_queued_rows(on: StoreUnderTest) {
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     for partition in 0..on.partitions() {
         let worker = on.worker("work", partition).await;
@@ -447,7 +447,7 @@ pub(super) async fn erasing_takes_content_of_all_that_waits(on: StoreUnderTest) 
     }
 }
 
-pub(super) async fn one_that_is_parked_twice_is_one(on: StoreUnderTest) {
+pub(super) async fn a_row_parked_twice_is_one_dead_letter(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
     // Queued twice, as when an answer was lost and there is no checkpoint.

@@ -6,7 +6,7 @@ use composable_rust_core::{
     MAX_PAYLOAD_BYTES, StoreError, StoredContent, StoredEvent, StreamId, Version,
 };
 
-use super::make::{append, content, events, exact, fresh_id, mark, snapshot, stream};
+use super::builders::{append, content, events, exact, fresh_id, inbox_entry, snapshot, stream};
 use super::subject::{StoreUnderTest, committed, moved_on};
 use super::workers::{queue, queued};
 
@@ -39,7 +39,7 @@ async fn assert_log_agrees(on: &StoreUnderTest, stream: &StreamId) {
     assert_eq!(of_stream, on.events(stream).await, "the log and the load agree");
 }
 
-pub(super) async fn overwrites_content_and_nothing_else(on: StoreUnderTest) {
+pub(super) async fn erasing_overwrites_content_and_nothing_else(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
@@ -51,11 +51,11 @@ pub(super) async fn overwrites_content_and_nothing_else(on: StoreUnderTest) {
     assert_log_agrees(&on, &thing).await;
 }
 
-pub(super) async fn takes_snapshots_and_answers_along(on: StoreUnderTest) {
+pub(super) async fn erasing_deletes_snapshots_and_outcomes(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let mark = mark(0, 2);
-    on.commit(&append(&thing, 0, 2).with_inbox(vec![mark.clone()])).await;
-    let stood = on.mark(&thing, mark.message_id).await.expect("the mark stands");
+    let entry = inbox_entry(0, 2);
+    on.commit(&append(&thing, 0, 2).with_inbox(vec![entry.clone()])).await;
+    let stood = on.inbox_entry(&thing, entry.message_id).await.expect("the inbox entry stands");
     for print in [1, 2].map(Fingerprint) {
         on.save(&thing, &snapshot(2, print)).await;
     }
@@ -65,7 +65,10 @@ pub(super) async fn takes_snapshots_and_answers_along(on: StoreUnderTest) {
         let (found, events) = on.load(&thing, print).await;
         assert_eq!((found, events.len()), (None, 3));
     }
-    let stands = on.mark(&thing, mark.message_id).await.expect("the mark outlives its answer");
+    let stands = on
+        .inbox_entry(&thing, entry.message_id)
+        .await
+        .expect("the inbox entry outlives its answer");
     assert_eq!(stands.outcome, b"");
     assert_eq!((stands.receipt, stands.digest), (stood.receipt, stood.digest));
     let print = Fingerprint(1);
@@ -78,7 +81,7 @@ pub(super) async fn takes_snapshots_and_answers_along(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(4, print)), "it is a later one");
 }
 
-pub(super) async fn is_asked_again_without_effect(on: StoreUnderTest) {
+pub(super) async fn erasing_is_idempotent(on: StoreUnderTest) {
     let thing = stream("thing-1");
     assert_eq!(erase(&on, &thing).await, 0, "there is nothing yet");
     on.commit(&append(&thing, 0, 2)).await;
@@ -87,7 +90,7 @@ pub(super) async fn is_asked_again_without_effect(on: StoreUnderTest) {
     assert_eq!(on.events(&thing).await.len(), 3, "there is nothing to tell");
 }
 
-pub(super) async fn followers_are_told(on: StoreUnderTest) {
+pub(super) async fn followers_see_an_erasure(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let other = on.another_process().await;
     on.commit(&append(&thing, 0, 2)).await;
@@ -113,7 +116,7 @@ pub(super) async fn followers_are_told(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn whoever_was_before_it_loses_on_version(on: StoreUnderTest) {
+pub(super) async fn erasing_makes_concurrent_appends_conflict(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     erase(&on, &thing).await;
@@ -121,7 +124,7 @@ pub(super) async fn whoever_was_before_it_loses_on_version(on: StoreUnderTest) {
     assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(3) });
 }
 
-pub(super) async fn leaves_other_streams_alone(on: StoreUnderTest) {
+pub(super) async fn erasing_leaves_other_streams_alone(on: StoreUnderTest) {
     let print = Fingerprint(1);
     let streams = on.streams_of(0, "thing", 3);
     for stream in &streams {
@@ -135,7 +138,7 @@ pub(super) async fn leaves_other_streams_alone(on: StoreUnderTest) {
 }
 
 /// Senders in other services have no events here.
-pub(super) async fn a_sender_without_events_is_erased_from_the_queues(on: StoreUnderTest) {
+pub(super) async fn erasing_covers_queued_rows_of_a_sender_without_events(on: StoreUnderTest) {
     let sender = stream("bus_00000000000000000000000000000001-thing-1");
     let rows = [queued(&sender, "a"), queued(&stream("thing-1"), "a")];
     on.enqueue(0, &rows).await;
@@ -147,7 +150,7 @@ pub(super) async fn a_sender_without_events_is_erased_from_the_queues(on: StoreU
     assert!(on.events(&sender).await.is_empty());
 }
 
-pub(super) async fn a_stream_goes_on_after_it(on: StoreUnderTest) {
+pub(super) async fn a_stream_continues_after_an_erasure(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     erase(&on, &thing).await;
@@ -159,15 +162,15 @@ pub(super) async fn a_stream_goes_on_after_it(on: StoreUnderTest) {
     assert_told(&on, &thing, 5).await;
 }
 
-pub(super) async fn an_erased_append_is_not_appended_again(on: StoreUnderTest) {
+pub(super) async fn a_repeated_append_of_erased_events_appends_nothing(on: StoreUnderTest) {
     let (plain, marked) = (stream("thing-1"), stream("thing-2"));
     let first = append(&plain, 0, 2);
     let verdict = on.append(&first).await;
     erase(&on, &plain).await;
     assert_eq!(on.append(&first).await, moved_on(&verdict, 3), "event ids outlive their content");
 
-    let first = append(&marked, 0, 2).with_inbox(vec![mark(0, 1), mark(1, 1)]);
-    let without = Append::new(marked.clone(), exact(2)).with_inbox(vec![mark(0, 0)]);
+    let first = append(&marked, 0, 2).with_inbox(vec![inbox_entry(0, 1), inbox_entry(1, 1)]);
+    let without = Append::new(marked.clone(), exact(2)).with_inbox(vec![inbox_entry(0, 0)]);
     let verdict = on.append(&first).await;
     on.commit(&without).await;
     erase(&on, &marked).await;
@@ -206,7 +209,7 @@ pub(super) async fn closing_ends_a_stream(on: StoreUnderTest) {
     assert_eq!(on.events(&thing).await.len(), 3);
 }
 
-pub(super) async fn closing_again_is_committed(on: StoreUnderTest) {
+pub(super) async fn closing_is_idempotent(on: StoreUnderTest) {
     let (thing, empty) = (stream("thing-1"), stream("thing-2"));
     on.commit(&append(&thing, 0, 2)).await;
     let first = close(&on, &thing, 2).await;
@@ -227,20 +230,22 @@ pub(super) async fn closing_checks_the_version(on: StoreUnderTest) {
     on.commit(&append(&thing, 2, 1)).await;
 }
 
-pub(super) async fn closing_refuses_even_an_append_without_events(on: StoreUnderTest) {
+pub(super) async fn a_closed_stream_rejects_appends_without_events(on: StoreUnderTest) {
     let thing = stream("thing-1");
     close(&on, &thing, 0).await;
     let check = Append::new(thing.clone(), ExpectedVersion::Any);
     assert_eq!(on.append(&check).await, AppendOutcome::Closed);
-    let mark = mark(0, 0);
-    assert_eq!(on.append(&check.with_inbox(vec![mark.clone()])).await, AppendOutcome::Closed);
-    assert_eq!(on.mark(&thing, mark.message_id).await, None);
+    let entry = inbox_entry(0, 0);
+    assert_eq!(on.append(&check.with_inbox(vec![entry.clone()])).await, AppendOutcome::Closed);
+    assert_eq!(on.inbox_entry(&thing, entry.message_id).await, None);
 }
 
 pub(super) async fn a_closed_stream_recognises_earlier_appends(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let appends =
-        [append(&thing, 0, 2), append(&thing, 2, 1).with_inbox(vec![mark(0, 1), mark(1, 0)])];
+    let appends = [
+        append(&thing, 0, 2),
+        append(&thing, 2, 1).with_inbox(vec![inbox_entry(0, 1), inbox_entry(1, 0)]),
+    ];
     let mut verdicts = Vec::new();
     for append in &appends {
         verdicts.push(on.append(append).await);
@@ -263,7 +268,7 @@ pub(super) async fn erasing_keeps_a_stream_closed(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, Fingerprint(1)).await, None, "of what was before the end");
 }
 
-pub(super) async fn overriding_replaces_what_is_read(on: StoreUnderTest) {
+pub(super) async fn overriding_replaces_the_content_that_is_read(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 3)).await;
     let before = on.events(&thing).await;
@@ -311,7 +316,7 @@ pub(super) async fn overriding_needs_content_to_replace(on: StoreUnderTest) {
     refuse(4, 1, "the end of a stream has no content").await;
 }
 
-pub(super) async fn erasing_takes_overrides_along(on: StoreUnderTest) {
+pub(super) async fn erasing_deletes_overrides(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     let before = on.events(&thing).await;

@@ -7,8 +7,8 @@ use composable_rust_core::{
     NewTimer, StreamId, TimerChange, Version,
 };
 
-use super::chance::joined;
-use super::make::{append, content, fresh_id, mark, metadata, stream};
+use super::builders::{append, content, fresh_id, inbox_entry, metadata, stream};
+use super::random::joined;
 use super::subject::{StoreUnderTest, committed, duplicates, moved_on};
 use super::workers::{HOUR, armed, queue, row, timers_of};
 
@@ -37,9 +37,9 @@ pub(super) fn firing_of(timer: &NewTimer) -> ArmedTimer {
     ArmedTimer { id: timer.id.clone(), arming: timer.arming }
 }
 
-/// An append of one event that fires timers, as the message of a mark.
+/// An append of one event that fires timers, as the message of a entry.
 fn firing(stream: &StreamId, version: u64, timers: &[&NewTimer]) -> Append {
-    let mut append = append(stream, version, 1).with_inbox(vec![mark(0, 1)]);
+    let mut append = append(stream, version, 1).with_inbox(vec![inbox_entry(0, 1)]);
     append.fired_timers = timers.iter().map(|timer| firing_of(timer)).collect();
     append
 }
@@ -50,7 +50,7 @@ async fn assert_armed(on: &StoreUnderTest, stream: &StreamId, expected: &[&NewTi
     assert_eq!(found, expected.iter().map(|timer| firing_of(timer)).collect::<Vec<_>>());
 }
 
-pub(super) async fn takes_exactly_its_arming(on: StoreUnderTest) {
+pub(super) async fn firing_removes_exactly_its_arming(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let timers = ["a", "b", "c"].map(at_once);
     let others = ["a", "b"].map(at_once);
@@ -65,22 +65,22 @@ pub(super) async fn takes_exactly_its_arming(on: StoreUnderTest) {
     assert_eq!(on.events(&streams[0]).await.len(), 3);
 }
 
-pub(super) async fn works_before_the_deadline_and_without_events(on: StoreUnderTest) {
+pub(super) async fn firing_works_before_the_deadline_and_without_events(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timer = timer("t", Due::After(HOUR));
     on.commit(&arming(&thing, 0, &[&timer])).await;
     assert!(on.due(&[timers_of(&on, &thing)], 9).await.next.is_some());
     let mut refusal = Append::new(thing.clone(), ExpectedVersion::Any);
     refusal.fired_timers = vec![firing_of(&timer)];
-    on.refuse(&refusal, "a firing without a mark").await;
-    let refusal = refusal.with_inbox(vec![mark(0, 0)]);
+    on.refuse(&refusal, "a firing without a entry").await;
+    let refusal = refusal.with_inbox(vec![inbox_entry(0, 0)]);
     let verdict = on.append(&refusal).await;
     assert_eq!(committed(&verdict), (Version::new(1), None));
     assert_eq!(on.due(&[timers_of(&on, &thing)], 9).await.next, None, "nothing is armed");
     assert_eq!(on.append(&refusal).await, verdict, "sent again");
 }
 
-pub(super) async fn what_it_arms_under_the_same_id_stays(on: StoreUnderTest) {
+pub(super) async fn firing_keeps_a_timer_armed_under_the_same_id(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let (first, second, third) = (at_once("t"), at_once("t"), at_once("u"));
     on.commit(&arming(&thing, 0, &[&first])).await;
@@ -97,7 +97,7 @@ pub(super) async fn what_it_arms_under_the_same_id_stays(on: StoreUnderTest) {
     assert_armed(&on, &thing, &[]).await;
 }
 
-pub(super) async fn of_a_timer_that_is_not_armed_so_is_void(on: StoreUnderTest) {
+pub(super) async fn firing_another_arming_is_stale(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timers = ["replaced", "cancelled", "kept", "fired"].map(at_once);
     let replacing = at_once("replaced");
@@ -131,7 +131,7 @@ pub(super) async fn of_a_timer_that_is_not_armed_so_is_void(on: StoreUnderTest) 
     assert_armed(&on, &thing, &[]).await;
 }
 
-pub(super) async fn of_another_stream_is_void(on: StoreUnderTest) {
+pub(super) async fn firing_a_timer_of_another_stream_is_stale(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let timer = at_once("t");
     on.commit(&arming(&streams[0], 0, &[&timer])).await;
@@ -142,7 +142,7 @@ pub(super) async fn of_another_stream_is_void(on: StoreUnderTest) {
     assert_armed(&on, &streams[0], &[&timer]).await;
 }
 
-pub(super) async fn duplicates_and_ends_come_before_void(on: StoreUnderTest) {
+pub(super) async fn duplicates_and_closing_come_before_stale_timers(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timer = at_once("t");
     on.commit(&arming(&thing, 0, &[&timer])).await;
@@ -159,7 +159,7 @@ pub(super) async fn duplicates_and_ends_come_before_void(on: StoreUnderTest) {
     assert_eq!(committed(&verdict).0, Version::new(2), "it was committed earlier");
 }
 
-pub(super) async fn sent_again_it_is_committed(on: StoreUnderTest) {
+pub(super) async fn a_repeated_firing_is_committed(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let there = on.another_process().await;
     let timer = at_once("t");
@@ -177,7 +177,7 @@ pub(super) async fn sent_again_it_is_committed(on: StoreUnderTest) {
     assert_armed(&on, &thing, &[&anew]).await;
 }
 
-pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: StoreUnderTest) {
+pub(super) async fn a_stale_firing_leaves_the_rest_of_its_batch_alone(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 4);
     let timers = ["a", "b", "c", "d"].map(at_once);
     for (stream, timer) in streams.iter().zip(&timers) {
@@ -198,7 +198,7 @@ pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: Stor
     assert_eq!(committed(&verdicts[2]).0, Version::new(3));
     assert_eq!(committed(&verdicts[3]).0, Version::new(2));
     assert_eq!(on.events(&streams[1]).await.len(), 1);
-    assert_eq!(on.mark(&streams[1], void.inbox[0].message_id).await, None);
+    assert_eq!(on.inbox_entry(&streams[1], void.inbox[0].message_id).await, None);
     assert_armed(&on, &streams[0], &[]).await;
     assert_armed(&on, &streams[1], &[&timers[1]]).await;
     assert_armed(&on, &streams[2], &[&timers[2]]).await;
@@ -208,7 +208,7 @@ pub(super) async fn a_void_one_leaves_nothing_and_disturbs_no_neighbour(on: Stor
     assert_eq!(waiting[0].message.row.id, batch[0].outbox[0].id);
 }
 
-pub(super) async fn of_two_at_once_one_takes_effect(on: StoreUnderTest) {
+pub(super) async fn concurrent_firings_take_effect_once(on: StoreUnderTest) {
     let there = on.another_process().await;
     for round in 0..12 {
         let thing = stream(&format!("thing-{round}"));

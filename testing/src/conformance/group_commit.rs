@@ -9,8 +9,8 @@ use composable_rust_runtime::GroupCommit;
 use futures_util::future::join_all;
 use rand::Rng as _;
 
-use super::chance::{self, joined};
-use super::make::{append, content, mark, stream};
+use super::builders::{append, content, inbox_entry, stream};
+use super::random::{self, joined};
 use super::subject::{StoreUnderTest, committed, duplicates};
 use crate::{Fault, FaultyEventStore};
 
@@ -24,7 +24,7 @@ fn over_faults(on: &StoreUnderTest) -> (GroupCommit, FaultyEventStore<SharedEven
     (GroupCommit::new(SharedEventStore::new(faulty.clone())), faulty)
 }
 
-pub(super) async fn what_waits_together_is_committed_together(on: StoreUnderTest) {
+pub(super) async fn waiting_appends_are_committed_together(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
     // While the first batch of a partition takes its time, the others gather.
     faulty.next_appends([Fault::Delay(Duration::from_millis(50)); 3]);
@@ -53,10 +53,10 @@ pub(super) async fn appends_to_one_stream_keep_their_order(on: StoreUnderTest) {
     assert_eq!(on.events(&thing).await.len(), 20);
 }
 
-pub(super) async fn losers_leave_their_neighbours_alone(on: StoreUnderTest) {
+pub(super) async fn a_conflict_in_a_group_leaves_the_others_alone(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
     let streams = on.streams_of(0, "thing", 12);
-    let handled = mark(0, 1);
+    let handled = inbox_entry(0, 1);
     for stream in &streams[..4] {
         on.commit(&append(stream, 0, 1).with_inbox(vec![handled.clone()])).await;
     }
@@ -78,7 +78,7 @@ pub(super) async fn losers_leave_their_neighbours_alone(on: StoreUnderTest) {
     assert_eq!(on.partition(0).await.len(), 4 + 1 + 8);
 }
 
-pub(super) async fn the_guilty_fails_alone(on: StoreUnderTest) {
+pub(super) async fn a_faulty_append_of_a_group_fails_alone(on: StoreUnderTest) {
     let writers = GroupCommit::new(on.store.clone());
     let streams = on.streams_of(0, "thing", 6);
     let mut appends: Vec<_> = streams.iter().map(|stream| append(stream, 0, 1)).collect();
@@ -95,7 +95,7 @@ pub(super) async fn the_guilty_fails_alone(on: StoreUnderTest) {
     assert_eq!(on.whole_log().await.len(), 4);
 }
 
-pub(super) async fn two_processes_all_get_through(on: StoreUnderTest) {
+pub(super) async fn group_commits_of_two_processes_all_succeed(on: StoreUnderTest) {
     let there = on.another_process().await;
     let processes = [on.store.clone(), there.store.clone()].map(GroupCommit::new);
     let writers: Vec<_> = (0..8)
@@ -123,7 +123,7 @@ pub(super) async fn two_processes_all_get_through(on: StoreUnderTest) {
     assert_eq!(on.whole_log().await.len(), 96);
 }
 
-pub(super) async fn lost_answers_are_asked_for_again(on: StoreUnderTest) {
+pub(super) async fn appends_with_lost_responses_are_repeated(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
     faulty.next_appends([
         Fault::FailAfter,
@@ -134,7 +134,8 @@ pub(super) async fn lost_answers_are_asked_for_again(on: StoreUnderTest) {
         Fault::FailAfter,
     ]);
     for n in 0..4 {
-        let marked = |n| append(&stream(&format!("thing-{n}")), 0, 2).with_inbox(vec![mark(0, 2)]);
+        let marked =
+            |n| append(&stream(&format!("thing-{n}")), 0, 2).with_inbox(vec![inbox_entry(0, 2)]);
         let appends: Vec<_> = (n * 4..n * 4 + 4).map(marked).collect();
         let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
         for (append, verdict) in appends.iter().zip(&verdicts) {
@@ -146,18 +147,18 @@ pub(super) async fn lost_answers_are_asked_for_again(on: StoreUnderTest) {
     assert_eq!(on.whole_log().await.len(), 32);
 }
 
-pub(super) async fn a_dropped_append_is_resolved(on: StoreUnderTest) {
-    let mut rng = chance::rng("group_commit::a_dropped_append_is_resolved", 0);
+pub(super) async fn a_dropped_append_of_a_group_is_resolved(on: StoreUnderTest) {
+    let mut rng = random::rng("group_commit::a_dropped_append_is_resolved", 0);
     let writers = GroupCommit::new(on.store.clone());
     let thing = stream("thing-1");
     for round in 0..25 {
         let next = append(&thing, round * 2, 2);
-        let next = if rng.random() { next.with_inbox(vec![mark(0, 2)]) } else { next };
+        let next = if rng.random() { next.with_inbox(vec![inbox_entry(0, 2)]) } else { next };
         let task = {
             let (writers, next) = (writers.clone(), next.clone());
             tokio::spawn(async move { writers.append(next).await })
         };
-        chance::moment(&mut rng, Duration::from_millis(4)).await;
+        random::moment(&mut rng, Duration::from_millis(4)).await;
         task.abort();
         let (version, _) = committed(&appended(&writers, &next).await);
         assert_eq!(version, Version::new(round * 2 + 2));

@@ -2,8 +2,8 @@
 
 use composable_rust_core::{Lease, LeaseAction, LeaseRequest, WorkQueues as _};
 
-use super::chance::joined;
-use super::make::fresh_id;
+use super::builders::fresh_id;
+use super::random::joined;
 use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, eventually};
 
@@ -11,7 +11,7 @@ fn lease(worker: &str, partition: u16, epoch: u64) -> Lease {
     Lease { worker: worker.to_owned(), partition, epoch }
 }
 
-pub(super) async fn a_free_one_is_claimed_once(on: StoreUnderTest) {
+pub(super) async fn a_free_lease_is_acquired_once(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert_eq!(on.lease("work", 0).await, None, "it was never held");
     assert!(!on.change(one, &lease("work", 0, 1), LeaseAction::Claim, HOUR).await);
@@ -29,7 +29,7 @@ pub(super) async fn a_free_one_is_claimed_once(on: StoreUnderTest) {
     assert_eq!(on.lease("work/other", 0).await, None, "of one worker");
 }
 
-pub(super) async fn epochs_rise_with_every_claim(on: StoreUnderTest) {
+pub(super) async fn epochs_rise_with_every_acquisition(on: StoreUnderTest) {
     for epoch in 0..5 {
         let holder = fresh_id();
         assert!(on.change(holder, &lease("work", 0, epoch), LeaseAction::Claim, HOUR).await);
@@ -42,7 +42,7 @@ pub(super) async fn epochs_rise_with_every_claim(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn epochs_are_at_least_what_the_claimer_gives(on: StoreUnderTest) {
+pub(super) async fn epochs_are_at_least_the_requested_one(on: StoreUnderTest) {
     let claim = async |holder, epoch, min_epoch| {
         let changes = vec![(lease("work", 0, epoch), LeaseAction::Claim)];
         let round = LeaseRequest { holder, workers: Vec::new(), ttl: SOON, min_epoch, changes };
@@ -54,7 +54,7 @@ pub(super) async fn epochs_are_at_least_what_the_claimer_gives(on: StoreUnderTes
     assert_eq!(claim(fresh_id(), 1_001, 5_000).await, Some(5_000));
 }
 
-pub(super) async fn a_lapsed_one_changes_hands(on: StoreUnderTest) {
+pub(super) async fn an_expired_lease_can_be_acquired(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     eventually("the lease's end", || async {
@@ -73,7 +73,7 @@ pub(super) async fn a_lapsed_one_changes_hands(on: StoreUnderTest) {
     assert!(on.change(other, &lease("work", 0, 2), LeaseAction::Renew, HOUR).await);
 }
 
-pub(super) async fn a_renewed_one_does_not_lapse(on: StoreUnderTest) {
+pub(super) async fn a_renewed_lease_does_not_expire(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     let held = lease("work", 0, 1);
@@ -91,7 +91,7 @@ pub(super) async fn a_renewed_one_does_not_lapse(on: StoreUnderTest) {
     assert!(!on.change(other, &held, LeaseAction::Claim, HOUR).await);
 }
 
-pub(super) async fn a_held_one_is_seized(on: StoreUnderTest) {
+pub(super) async fn a_held_lease_can_be_seized(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(other, &lease("new", 0, 0), LeaseAction::Seize, HOUR).await, "never held");
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
@@ -108,7 +108,7 @@ pub(super) async fn a_held_one_is_seized(on: StoreUnderTest) {
     assert!(on.change(one, &lease("work", 0, 2), LeaseAction::Claim, HOUR).await);
 }
 
-pub(super) async fn each_change_succeeds_or_fails_alone(on: StoreUnderTest) {
+pub(super) async fn each_lease_change_succeeds_or_fails_alone(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     for (holder, worker) in [(one, "a"), (one, "b"), (other, "c")] {
         assert!(on.change(holder, &lease(worker, 0, 0), LeaseAction::Claim, HOUR).await);
@@ -131,7 +131,7 @@ pub(super) async fn each_change_succeeds_or_fails_alone(on: StoreUnderTest) {
     assert_eq!(held, [("a", Some(one)), ("b", Some(one)), ("c", Some(other)), ("d", Some(one))]);
 }
 
-pub(super) async fn of_many_claimers_one_wins(on: StoreUnderTest) {
+pub(super) async fn one_of_many_claimants_acquires_a_lease(on: StoreUnderTest) {
     let there = on.another_process().await;
     for epoch in 0..8 {
         let claims = [&on, &there, &on, &there, &on, &there].map(|process| {
@@ -154,7 +154,7 @@ pub(super) async fn of_many_claimers_one_wins(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn a_pause_is_shown_to_all(on: StoreUnderTest) {
+pub(super) async fn a_pause_is_visible_to_all_processes(on: StoreUnderTest) {
     let one = fresh_id();
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
     for paused in [false, true, true, false] {
@@ -193,7 +193,7 @@ pub(super) async fn members_are_announced_and_withdrawn(on: StoreUnderTest) {
     assert_eq!(on.leases(&all).await.members, [member("c", one)]);
 }
 
-pub(super) async fn members_lapse(on: StoreUnderTest) {
+pub(super) async fn members_expire(on: StoreUnderTest) {
     let (one, other) = (fresh_id(), fresh_id());
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, SOON).await);
     assert!(on.change(other, &lease("more", 0, 0), LeaseAction::Claim, HOUR).await);
@@ -205,7 +205,7 @@ pub(super) async fn members_lapse(on: StoreUnderTest) {
     .await;
 }
 
-pub(super) async fn come_in_order_of_workers_and_partitions(on: StoreUnderTest) {
+pub(super) async fn leases_are_ordered_by_worker_and_partition(on: StoreUnderTest) {
     let holder = fresh_id();
     let free = |worker, partition| (lease(worker, partition, 0), LeaseAction::Claim);
     let partitions = (0..on.partitions()).rev();

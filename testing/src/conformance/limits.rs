@@ -5,7 +5,7 @@ use composable_rust_core::{
     NewOutboxRow, NewTimer, OutboxKind, StoreError, StoredContent, TimerChange,
 };
 
-use super::make::{append, content, event, fresh_id, json, mark, metadata, stream};
+use super::builders::{append, content, event, fresh_id, inbox_entry, json, metadata, stream};
 use super::subject::{StoreUnderTest, committed};
 
 fn one(event: NewEvent) -> Append {
@@ -16,7 +16,7 @@ fn one(event: NewEvent) -> Append {
 
 /// An append that stores an effect.
 pub(super) fn with_effect(content: EncodedMessage) -> Append {
-    let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![mark(0, 1)]);
+    let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![inbox_entry(0, 1)]);
     append.outbox.push(NewOutboxRow {
         id: fresh_id(),
         kind: OutboxKind::Dispatch,
@@ -30,7 +30,7 @@ pub(super) fn with_effect(content: EncodedMessage) -> Append {
 
 /// An append that arms a timer.
 pub(super) fn with_timer(id: &str, content: EncodedMessage) -> Append {
-    let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![mark(0, 1)]);
+    let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![inbox_entry(0, 1)]);
     append.timers.push(TimerChange::Arm(NewTimer {
         id: id.to_owned(),
         arming: (append.inbox[0].message_id, 0),
@@ -46,7 +46,7 @@ fn json_of(bytes: usize) -> String {
     format!("{{\"user\":\"{}\"}}", "x".repeat(bytes - 11))
 }
 
-pub(super) async fn payloads_of_every_size_come_back(on: StoreUnderTest) {
+pub(super) async fn payloads_of_every_size_round_trip(on: StoreUnderTest) {
     for (n, size) in [0, 1, 2_000, 1024 * 1024, MAX_PAYLOAD_BYTES].into_iter().enumerate() {
         let thing = stream(&format!("thing-{n}"));
         let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
@@ -59,7 +59,7 @@ pub(super) async fn payloads_of_every_size_come_back(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn metadata_at_the_limit_comes_back(on: StoreUnderTest) {
+pub(super) async fn metadata_at_the_limit_round_trips(on: StoreUnderTest) {
     let mut event = event();
     event.metadata = json_of(MAX_METADATA_BYTES);
     assert_eq!(event.metadata.len(), MAX_METADATA_BYTES);
@@ -68,21 +68,21 @@ pub(super) async fn metadata_at_the_limit_comes_back(on: StoreUnderTest) {
     assert_eq!(json(&stored.metadata), json(&event.metadata));
 }
 
-pub(super) async fn payloads_beyond_the_limit_are_refused(on: StoreUnderTest) {
+pub(super) async fn payloads_beyond_the_limit_are_rejected(on: StoreUnderTest) {
     let large = content(vec![0; MAX_PAYLOAD_BYTES + 1]);
     let event = NewEvent { content: large.clone(), ..event() };
     on.refuse(&one(event), "an event beyond the limit").await;
     on.refuse(&with_effect(large.clone()), "an effect beyond the limit").await;
     on.refuse(&with_timer("t", large.clone()), "a timer beyond the limit").await;
-    let mark = NewInboxEntry { outcome: large.bytes, ..mark(0, 0) };
-    on.refuse(&one_with(mark), "an answer beyond the limit").await;
+    let entry = NewInboxEntry { outcome: large.bytes, ..inbox_entry(0, 0) };
+    on.refuse(&one_with(entry), "an answer beyond the limit").await;
 }
 
-fn one_with(mark: NewInboxEntry) -> Append {
-    one(event()).with_inbox(vec![mark])
+fn one_with(entry: NewInboxEntry) -> Append {
+    one(event()).with_inbox(vec![entry])
 }
 
-pub(super) async fn metadata_beyond_the_limit_is_refused(on: StoreUnderTest) {
+pub(super) async fn metadata_beyond_the_limit_is_rejected(on: StoreUnderTest) {
     let large = json_of(MAX_METADATA_BYTES + 1);
     on.refuse(&one(NewEvent { metadata: large.clone(), ..event() }), "an event's metadata").await;
     let mut effect = with_effect(content("x"));
@@ -95,14 +95,14 @@ pub(super) async fn metadata_beyond_the_limit_is_refused(on: StoreUnderTest) {
     on.refuse(&timer, "a timer's metadata").await;
 }
 
-pub(super) async fn what_is_no_metadata_is_refused(on: StoreUnderTest) {
+pub(super) async fn malformed_metadata_is_rejected(on: StoreUnderTest) {
     for text in ["{", "nonsense", "{} {}", "{\"a\":1,}", "'a'"] {
         let event = NewEvent { metadata: text.to_owned(), ..event() };
         on.refuse(&one(event), "metadata that is not JSON").await;
     }
 }
 
-pub(super) async fn nul_characters_are_refused(on: StoreUnderTest) {
+pub(super) async fn nul_characters_are_rejected(on: StoreUnderTest) {
     let named = |name: &'static str| EncodedMessage { name: name.into(), ..content("x") };
     let coded = EncodedMessage { codec: "ra\0w".into(), ..content("x") };
     on.refuse(&one(NewEvent { content: named("a\0b"), ..event() }), "NUL in a name").await;
@@ -127,36 +127,41 @@ pub(super) async fn nul_characters_are_refused(on: StoreUnderTest) {
     on.refuse(&with_timer("t", named("\0")), "NUL in a timer's name").await;
 }
 
-pub(super) async fn nul_bytes_in_payloads_come_back(on: StoreUnderTest) {
+pub(super) async fn nul_bytes_in_payloads_round_trip(on: StoreUnderTest) {
     let bytes = b"\0a\0\xff\xfe\\x00\0".to_vec();
     let event = NewEvent { content: content(bytes.clone()), ..event() };
     // An escaped backslash before `u0000` is six ordinary characters.
     let event = NewEvent { metadata: "{\"user\":\"\\\\u0000\"}".to_owned(), ..event };
-    let mark = NewInboxEntry { outcome: bytes, ..mark(0, 1) };
-    on.commit(&one(event.clone()).with_inbox(vec![mark.clone()])).await;
+    let entry = NewInboxEntry { outcome: bytes, ..inbox_entry(0, 1) };
+    on.commit(&one(event.clone()).with_inbox(vec![entry.clone()])).await;
     let stored = on.events(&stream("thing-1")).await.remove(0);
     assert_eq!(stored.content, StoredContent::Present(event.content));
     assert_eq!(json(&stored.metadata), json(&event.metadata));
-    let kept = on.mark(&stream("thing-1"), mark.message_id).await.expect("the mark stands");
-    assert_eq!(kept.outcome, mark.outcome);
+    let kept =
+        on.inbox_entry(&stream("thing-1"), entry.message_id).await.expect("the inbox entry stands");
+    assert_eq!(kept.outcome, entry.outcome);
 }
 
-pub(super) async fn reserved_names_are_refused(on: StoreUnderTest) {
+pub(super) async fn reserved_names_are_rejected(on: StoreUnderTest) {
     for name in ["$closed", "$erased", "$", ""] {
         let content = EncodedMessage { name: name.into(), ..content("x") };
         on.refuse(&one(NewEvent { content, ..event() }), "a name of the framework, or none").await;
     }
 }
 
-pub(super) async fn marks_that_make_no_sense_are_refused(on: StoreUnderTest) {
-    on.refuse(&one_with(mark(1, 1)), "a mark of events that are not there").await;
-    on.refuse(&one_with(mark(u32::MAX, u32::MAX)), "a mark of events that are not there").await;
-    let mark = mark(0, 1);
-    let twice = one(event()).with_inbox(vec![mark.clone(), mark]);
-    on.refuse(&twice, "two marks of one message").await;
+pub(super) async fn invalid_inbox_entries_are_rejected(on: StoreUnderTest) {
+    on.refuse(&one_with(inbox_entry(1, 1)), "an inbox entry of events that are not there").await;
+    on.refuse(
+        &one_with(inbox_entry(u32::MAX, u32::MAX)),
+        "an inbox entry of events that are not there",
+    )
+    .await;
+    let entry = inbox_entry(0, 1);
+    let twice = one(event()).with_inbox(vec![entry.clone(), entry]);
+    on.refuse(&twice, "two inbox entries of one message").await;
 }
 
-pub(super) async fn metadata_that_is_hard_to_keep_is_kept_or_refused(on: StoreUnderTest) {
+pub(super) async fn unusual_metadata_is_stored_exactly_or_rejected(on: StoreUnderTest) {
     let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     let hard = [
         r#"{"user":"\ud800"}"#,
@@ -180,7 +185,7 @@ pub(super) async fn metadata_that_is_hard_to_keep_is_kept_or_refused(on: StoreUn
         assert_eq!(on.events(&streams[1]).await.len(), before + stored, "{text}");
         let neighbours = [&streams[0], &streams[2]];
         for neighbour in neighbours {
-            on.commit(&super::make::append(neighbour, n as u64, 1)).await;
+            on.commit(&super::builders::append(neighbour, n as u64, 1)).await;
         }
     }
 }

@@ -30,9 +30,9 @@
 //! ```
 
 mod backend;
+mod builders;
 mod cases;
-mod chance;
-mod make;
+mod random;
 mod run;
 mod subject;
 mod workers;
@@ -44,9 +44,9 @@ mod dead_letters;
 mod erasure;
 mod firing;
 mod group_commit;
+mod inbox;
 mod leases;
 mod limits;
-mod marks;
 mod names;
 mod order;
 mod outbox;
@@ -63,6 +63,7 @@ mod versions;
 mod waking;
 
 pub use backend::StoreBackend;
-pub use cases::CASES;
-pub(crate) use run::outcome_within;
-pub use run::{Case, Failure, check, run};
+pub use cases::{CASES, StoreCase};
+pub use run::{check, run};
+
+pub use crate::suite::{Case, Failure};

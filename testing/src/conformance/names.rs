@@ -4,24 +4,24 @@ use std::collections::BTreeSet;
 
 use composable_rust_core::{Fingerprint, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
 
-use super::make::{append, mark, snapshot, stream};
+use super::builders::{append, inbox_entry, snapshot, stream};
 use super::subject::StoreUnderTest;
 
 /// Writes and reads everything that is kept by name.
 async fn use_stream(on: &StoreUnderTest, thing: &StreamId) {
     let print = Fingerprint(1);
-    let mark = mark(0, 2);
-    on.commit(&append(thing, 0, 2).with_inbox(vec![mark.clone()])).await;
+    let entry = inbox_entry(0, 2);
+    on.commit(&append(thing, 0, 2).with_inbox(vec![entry.clone()])).await;
     on.commit(&append(thing, 2, 1)).await;
     on.save(thing, &snapshot(2, print)).await;
     let events = on.events(thing).await;
     assert_eq!(events.iter().map(|e| e.version.get()).collect::<Vec<_>>(), [1, 2, 3], "{thing:?}");
     assert!(events.iter().all(|event| event.stream == *thing), "{thing:?}");
-    assert!(on.mark(thing, mark.message_id).await.is_some(), "{thing:?}");
+    assert!(on.inbox_entry(thing, entry.message_id).await.is_some(), "{thing:?}");
     assert_eq!(on.load(thing, print).await, (Some(snapshot(2, print)), events[2..].to_vec()));
 }
 
-pub(super) async fn odd_ones_work(on: StoreUnderTest) {
+pub(super) async fn unusual_stream_names_work(on: StoreUnderTest) {
     let names = [
         "it's \"quoted\" `too`",
         "a/b\\c/../d",
@@ -44,7 +44,7 @@ pub(super) async fn odd_ones_work(on: StoreUnderTest) {
     assert_eq!(stored.len(), names.len());
 }
 
-pub(super) async fn that_look_alike_are_different(on: StoreUnderTest) {
+pub(super) async fn similar_stream_names_are_different(on: StoreUnderTest) {
     let ids = [
         "a",
         "A",
@@ -74,7 +74,7 @@ pub(super) async fn that_look_alike_are_different(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn long_ones_work(on: StoreUnderTest) {
+pub(super) async fn long_stream_names_work(on: StoreUnderTest) {
     let thousand = "x".repeat(1_000);
     use_stream(&on, &stream(&format!("thing-{thousand}"))).await;
     use_stream(&on, &stream(&format!("thing-{thousand}y"))).await;

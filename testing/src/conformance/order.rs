@@ -13,8 +13,8 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 
-use super::chance::{self, joined};
-use super::make::{append, mark, stream};
+use super::builders::{append, inbox_entry, stream};
+use super::random::{self, joined};
 use super::subject::{StoreUnderTest, committed};
 
 const WRITERS: u64 = 8;
@@ -163,7 +163,7 @@ impl Writer {
     fn new(on: StoreUnderTest, n: u64, ledger: Ledger) -> Self {
         Self {
             on,
-            rng: chance::rng("order", n),
+            rng: random::rng("order", n),
             own: (0..4).map(|i| stream(&format!("own-{n}-{i}"))).collect(),
             shared: (0..4).map(|i| stream(&format!("shared-{i}"))).collect(),
             versions: BTreeMap::new(),
@@ -199,7 +199,7 @@ impl Writer {
     fn next_append(&mut self, stream: &StreamId) -> Append {
         let count = self.rng.random_range(1..4);
         let next = append(stream, self.at(stream), count);
-        if self.rng.random() { next.with_inbox(vec![mark(0, 1)]) } else { next }
+        if self.rng.random() { next.with_inbox(vec![inbox_entry(0, 1)]) } else { next }
     }
 
     fn enter(&mut self, append: &Append, verdict: &AppendOutcome) {
@@ -230,7 +230,7 @@ impl Writer {
     async fn lose(&mut self) {
         let stream = self.any_of_own();
         let actual = Version::new(self.at(&stream));
-        let losing = append(&stream, actual.get() + 1, 2).with_inbox(vec![mark(0, 2)]);
+        let losing = append(&stream, actual.get() + 1, 2).with_inbox(vec![inbox_entry(0, 2)]);
         assert_eq!(self.on.append(&losing).await, AppendOutcome::Conflict { actual });
     }
 
@@ -243,7 +243,7 @@ impl Writer {
         let mut batch: Vec<_> = together.iter().map(|s| self.next_append(s)).collect();
         let loser = self.rng.random_range(0..batch.len());
         let actual = Version::new(self.at(&together[loser]));
-        batch[loser].expected = super::make::exact(actual.get() + 7);
+        batch[loser].expected = super::builders::exact(actual.get() + 7);
         let verdicts = self.on.batch(partition, &batch).await;
         for (n, (append, verdict)) in batch.iter().zip(&verdicts).enumerate() {
             if n == loser {
@@ -261,14 +261,14 @@ impl Writer {
             let (on, append) = (self.on.clone(), append.clone());
             tokio::spawn(async move { on.append(&append).await })
         };
-        chance::moment(&mut self.rng, Duration::from_millis(3)).await;
+        random::moment(&mut self.rng, Duration::from_millis(3)).await;
         task.abort();
         let verdict = self.on.append(&append).await;
         self.enter(&append, &verdict);
     }
 }
 
-pub(super) async fn foreign_transactions_do_not_hold_readers_back(on: StoreUnderTest) {
+pub(super) async fn foreign_transactions_do_not_block_readers(on: StoreUnderTest) {
     if on.waits_for_foreign_writers() {
         return;
     }
@@ -291,14 +291,14 @@ pub(super) async fn foreign_transactions_do_not_hold_readers_back(on: StoreUnder
     }
 }
 
-pub(super) async fn old_snapshots_do_not_slow_appends_down(on: StoreUnderTest) {
+pub(super) async fn old_database_snapshots_do_not_slow_appends(on: StoreUnderTest) {
     const APPENDS: u64 = 300;
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 1)).await;
     let old = on.idle_snapshot().await;
     let before = on.dead_rows().await;
     for n in 0..APPENDS {
-        let next = append(&thing, n + 1, 1).with_inbox(vec![mark(0, 1)]);
+        let next = append(&thing, n + 1, 1).with_inbox(vec![inbox_entry(0, 1)]);
         on.commit(&next).await;
         assert!(matches!(on.append(&append(&thing, n, 1)).await, AppendOutcome::Conflict { .. }));
     }

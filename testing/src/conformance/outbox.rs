@@ -7,8 +7,8 @@ use composable_rust_core::{
     Settlement, StoreError, StreamId, WorkQueues as _,
 };
 
-use super::chance::{self, joined};
-use super::make::{append, fresh_id, stream};
+use super::builders::{append, fresh_id, stream};
+use super::random::{self, joined};
 use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, essences, eventually, failed, ids, parked, queue, queued, row};
 
@@ -27,7 +27,7 @@ async fn assert_waiting(on: &StoreUnderTest, expected: &[OutboxMessage]) -> Vec<
     waiting
 }
 
-pub(super) async fn rows_come_in_the_order_of_commits(on: StoreUnderTest) {
+pub(super) async fn outbox_rows_are_read_in_commit_order(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     let mut expected = Vec::new();
     for version in 0..3 {
@@ -59,7 +59,7 @@ pub(super) async fn rows_come_in_the_order_of_commits(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn rows_of_a_losing_append_do_not_come(on: StoreUnderTest) {
+pub(super) async fn outbox_rows_of_a_conflict_are_not_read(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     on.commit(&append(&streams[1], 0, 1)).await;
     let sent = [0, 1, 2].map(|n| queueing(&streams[n], 0, &["a", "b"]));
@@ -69,7 +69,7 @@ pub(super) async fn rows_of_a_losing_append_do_not_come(on: StoreUnderTest) {
     assert_waiting(&on, &expected).await;
 }
 
-pub(super) async fn queues_are_apart(on: StoreUnderTest) {
+pub(super) async fn outbox_queues_are_separate(on: StoreUnderTest) {
     let mut queues = Vec::new();
     let kinds = [
         OutboxKind::Dispatch,
@@ -118,7 +118,7 @@ pub(super) async fn queues_are_apart(on: StoreUnderTest) {
     assert_eq!(on.store.read_outbox(&[], 9).await.expect("nothing is asked"), []);
 }
 
-pub(super) async fn nothing_is_queued_behind_a_reader(on: StoreUnderTest) {
+pub(super) async fn no_row_commits_behind_a_readers_position(on: StoreUnderTest) {
     let there = on.another_process().await;
     let worker = on.worker("work", 0).await;
     let streams = on.streams_of(0, "thing", 4);
@@ -129,7 +129,7 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: StoreUnderTest) {
         let on = if n % 2 == 0 { on.clone() } else { there.clone() };
         let (sender, worker, from) = (sender.clone(), worker.clone(), from.clone());
         tasks.push(tokio::spawn(async move {
-            let mut rng = chance::rng("nothing_is_queued_behind_a_reader", n as u64);
+            let mut rng = random::rng("nothing_is_queued_behind_a_reader", n as u64);
             for version in 0..12 {
                 on.commit(&queueing(&sender, version, &["a", "b", "c"]).0).await;
                 on.enqueue(0, &[queued(&sender, "a"), queued(&sender, "b")]).await;
@@ -140,7 +140,7 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: StoreUnderTest) {
                 let own = waiting.iter().find(|row| row.message.row.id == source.row.id);
                 let done = QueueChange::Done(vec![queued(&sender, "c"), queued(&sender, "d")]);
                 assert!(on.settle_one(&worker, own.expect("it waits"), done).await);
-                chance::moment(&mut rng, Duration::from_millis(3)).await;
+                random::moment(&mut rng, Duration::from_millis(3)).await;
             }
         }));
     }
@@ -169,7 +169,7 @@ pub(super) async fn nothing_is_queued_behind_a_reader(on: StoreUnderTest) {
     assert_eq!(read, all);
 }
 
-pub(super) async fn what_is_done_goes_and_others_come_last(on: StoreUnderTest) {
+pub(super) async fn settling_deletes_handled_rows_and_queues_new_ones_last(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let thing = stream("thing-1");
     let rows = ["a", "b", "c", "d"].map(|to| queued(&thing, to));
@@ -187,7 +187,7 @@ pub(super) async fn what_is_done_goes_and_others_come_last(on: StoreUnderTest) {
     assert!(after[1].position > waiting[3].position, "after all that was there");
 }
 
-pub(super) async fn what_is_gone_is_settled_without_effect(on: StoreUnderTest) {
+pub(super) async fn settling_a_missing_row_has_no_effect(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = ["a", "b"].map(|to| queued(&stream("thing-1"), to));
     on.enqueue(0, &rows).await;
@@ -204,7 +204,7 @@ pub(super) async fn what_is_gone_is_settled_without_effect(on: StoreUnderTest) {
     assert_eq!(on.dead_letters(9).await, []);
 }
 
-pub(super) async fn settling_is_fenced(on: StoreUnderTest) {
+pub(super) async fn settling_outbox_rows_is_fenced(on: StoreUnderTest) {
     let first = on.worker("work", 0).await;
     let other = on.worker("other", 0).await;
     let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
@@ -231,7 +231,7 @@ pub(super) async fn settling_is_fenced(on: StoreUnderTest) {
     assert_eq!(on.waiting(&queue(0)).await, waiting[..1]);
 }
 
-pub(super) async fn settlements_are_of_one_partition(on: StoreUnderTest) {
+pub(super) async fn an_outbox_settlement_is_of_one_partition(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
     let waiting = on.waiting(&queue(0)).await;
@@ -254,7 +254,7 @@ pub(super) async fn settlements_are_of_one_partition(on: StoreUnderTest) {
     assert!(nothing.is_empty());
 }
 
-pub(super) async fn many_are_settled_at_once(on: StoreUnderTest) {
+pub(super) async fn many_outbox_rows_are_settled_at_once(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let thing = stream("thing-1");
     let rows: Vec<_> = (0..900).map(|n| queued(&thing, &format!("other-{n}"))).collect();
@@ -278,7 +278,7 @@ pub(super) async fn many_are_settled_at_once(on: StoreUnderTest) {
     assert_eq!(ids(parked.iter().map(|l| &l.message)), ids(rows.iter().skip(2).step_by(3)));
 }
 
-pub(super) async fn many_queues_are_read_at_once(on: StoreUnderTest) {
+pub(super) async fn many_outbox_queues_are_read_at_once(on: StoreUnderTest) {
     let rows: Vec<_> = (0..600)
         .map(|n| {
             let mut effect = queued(&stream("thing-1"), "a");
@@ -299,7 +299,7 @@ pub(super) async fn many_queues_are_read_at_once(on: StoreUnderTest) {
     assert_eq!(ids(found), ids(&rows), "one of each");
 }
 
-pub(super) async fn failed_ones_wait(on: StoreUnderTest) {
+pub(super) async fn failed_outbox_rows_wait_for_their_retry(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
     on.enqueue(0, &rows).await;
@@ -321,7 +321,7 @@ pub(super) async fn failed_ones_wait(on: StoreUnderTest) {
     assert_eq!((again[0].attempts, again[0].wait), (2, Duration::ZERO));
 }
 
-pub(super) async fn begun_ones_are_known(on: StoreUnderTest) {
+pub(super) async fn started_outbox_rows_are_recorded(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = ["a", "b", "c"].map(|to| queued(&stream("thing-1"), to));
     on.enqueue(0, &rows).await;
@@ -345,7 +345,7 @@ pub(super) async fn begun_ones_are_known(on: StoreUnderTest) {
     assert_waiting(&on, &rows[1..]).await;
 }
 
-pub(super) async fn parked_ones_hold_their_pair(on: StoreUnderTest) {
+pub(super) async fn a_parked_row_blocks_its_sender_and_recipient(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     let mut elsewhere = queued(&thing, "a");
@@ -363,7 +363,7 @@ pub(super) async fn parked_ones_hold_their_pair(on: StoreUnderTest) {
     assert!(on.waiting(&queue(0)).await[3].behind_parked, "what comes later too");
 }
 
-pub(super) async fn streams_are_listed_once(on: StoreUnderTest) {
+pub(super) async fn blocked_streams_are_listed_once(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let senders = ["thing-2", "thing-1", "thing-2", "thing-3", "other-1"].map(stream);
     let rows = senders.each_ref().map(|sender| queued(sender, "a"));
@@ -385,7 +385,7 @@ pub(super) async fn streams_are_listed_once(on: StoreUnderTest) {
     assert_eq!(on.store.queued_streams(&unknown).await.expect("nothing is there"), []);
 }
 
-pub(super) async fn last_places_are_those_of_the_last_rows(on: StoreUnderTest) {
+pub(super) async fn the_last_sequences_are_those_of_the_last_rows(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let elsewhere = Queue { target: "elsewhere".to_owned(), ..queue(0) };
     let empty = Queue { kind: OutboxKind::Call, ..queue(0) };
@@ -422,7 +422,7 @@ pub(super) async fn last_places_are_those_of_the_last_rows(on: StoreUnderTest) {
 pub(super) async fn two_holders_settle_a_row_once(on: StoreUnderTest) {
     let there = on.another_process().await;
     let worker = on.worker("work", 0).await;
-    let mut rng = chance::rng("two_holders_settle_a_row_once", 0);
+    let mut rng = random::rng("two_holders_settle_a_row_once", 0);
     for _ in 0..10 {
         on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
         let waiting = on.waiting(&queue(0)).await;
@@ -432,7 +432,7 @@ pub(super) async fn two_holders_settle_a_row_once(on: StoreUnderTest) {
             let answer = QueueChange::Done(vec![queued(&stream("thing-1"), "answer")]);
             tokio::spawn(async move { process.settle_one(&worker, &row, answer).await })
         });
-        chance::moment(&mut rng, Duration::from_millis(1)).await;
+        random::moment(&mut rng, Duration::from_millis(1)).await;
         for settling in settling {
             assert!(joined(settling).await);
         }

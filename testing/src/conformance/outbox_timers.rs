@@ -10,7 +10,7 @@ use composable_rust_core::{
     OutboxKind, StreamId, TimerChange, Timestamp, Version,
 };
 
-use super::make::{append, content, fresh_id, json, mark, metadata, stream};
+use super::builders::{append, content, fresh_id, inbox_entry, json, metadata, stream};
 use super::subject::{StoreUnderTest, committed, moved_on};
 use crate::StoredTimer;
 
@@ -82,7 +82,7 @@ async fn assert_timers(on: &StoreUnderTest, stream: &StreamId, expected: &[&str]
     assert_eq!(ids, expected, "timers of {stream}");
 }
 
-pub(super) async fn effects_wait_in_their_order(on: StoreUnderTest) {
+pub(super) async fn outbox_rows_are_stored_in_order(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     let effects: Vec<_> = [OutboxKind::Call, OutboxKind::Dispatch, OutboxKind::Dispatch]
         .into_iter()
@@ -100,9 +100,9 @@ pub(super) async fn effects_wait_in_their_order(on: StoreUnderTest) {
     assert_outbox(&on, &streams[0], &effects).await;
 }
 
-pub(super) async fn effects_without_events_are_stored(on: StoreUnderTest) {
+pub(super) async fn outbox_rows_without_events_are_stored(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let mut append = append(&thing, 0, 0).with_inbox(vec![mark(0, 0)]);
+    let mut append = append(&thing, 0, 0).with_inbox(vec![inbox_entry(0, 0)]);
     append.outbox = vec![effect(OutboxKind::Dispatch)];
     append.timers = vec![arm("t")];
     let verdict = on.append(&append).await;
@@ -114,9 +114,9 @@ pub(super) async fn effects_without_events_are_stored(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn effects_of_the_same_append_again_are_stored_once(on: StoreUnderTest) {
+pub(super) async fn a_repeated_append_stores_its_outbox_rows_once(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let mut append = append(&thing, 0, 2).with_inbox(vec![mark(0, 2)]);
+    let mut append = append(&thing, 0, 2).with_inbox(vec![inbox_entry(0, 2)]);
     append.outbox = vec![effect(OutboxKind::Call), effect(OutboxKind::Dispatch)];
     append.timers = vec![arm("t")];
     let first = on.append(&append).await;
@@ -126,9 +126,9 @@ pub(super) async fn effects_of_the_same_append_again_are_stored_once(on: StoreUn
     assert_timers(&on, &thing, &[]).await;
 }
 
-pub(super) async fn a_losing_append_stores_none(on: StoreUnderTest) {
+pub(super) async fn a_conflict_stores_no_outbox_rows(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let handled = mark(0, 1);
+    let handled = inbox_entry(0, 1);
     let first = changing(&thing, 0, vec![arm("a"), arm("b")]);
     on.commit(&first.with_inbox(vec![handled.clone()])).await;
     let before = timers(&on, &thing).await;
@@ -149,7 +149,7 @@ pub(super) async fn a_losing_append_stores_none(on: StoreUnderTest) {
     assert_timers(&on, &thing, &[]).await;
 }
 
-pub(super) async fn timers_are_due_by_the_stores_clock(on: StoreUnderTest) {
+pub(super) async fn timers_are_due_by_the_clock_of_the_store(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let moment: Timestamp = "2031-02-03T04:05:06.789012Z".parse().expect("a moment");
     let after = Duration::from_micros(90_000_001);
@@ -170,7 +170,7 @@ pub(super) async fn timers_are_due_by_the_stores_clock(on: StoreUnderTest) {
     assert!((earlier + after..=later + after).contains(&due), "{due}, {after:?} after {earlier}");
 }
 
-pub(super) async fn arming_replaces_and_cancelling_removes(on: StoreUnderTest) {
+pub(super) async fn arming_replaces_and_cancelling_removes_a_timer(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&changing(&thing, 0, vec![arm("a"), arm("b"), arm("c")])).await;
     assert_timers(&on, &thing, &["a", "b", "c"]).await;
@@ -183,7 +183,7 @@ pub(super) async fn arming_replaces_and_cancelling_removes(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn changes_of_one_append_are_made_in_order(on: StoreUnderTest) {
+pub(super) async fn timer_changes_of_one_append_apply_in_order(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let last = timer("twice", Due::After(Duration::from_secs(5)));
     let changes = vec![
@@ -213,7 +213,7 @@ pub(super) async fn timers_belong_to_one_stream(on: StoreUnderTest) {
     assert_timers(&on, &streams[1], &["t", "u"]).await;
 }
 
-pub(super) async fn finishing_takes_all_timers(on: StoreUnderTest) {
+pub(super) async fn completing_a_stream_cancels_its_timers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     for stream in &streams {
         on.commit(&changing(stream, 0, vec![arm("t"), arm("u")])).await;
@@ -232,7 +232,7 @@ pub(super) async fn finishing_takes_all_timers(on: StoreUnderTest) {
     assert_timers(&on, &streams[0], &["u"]).await;
 }
 
-pub(super) async fn closing_takes_all_timers(on: StoreUnderTest) {
+pub(super) async fn closing_cancels_all_timers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     for stream in &streams {
         on.commit(&changing(stream, 0, vec![arm("t")])).await;
@@ -243,7 +243,7 @@ pub(super) async fn closing_takes_all_timers(on: StoreUnderTest) {
     assert_timers(&on, &streams[1], &["t"]).await;
 }
 
-pub(super) async fn erasing_takes_their_content(on: StoreUnderTest) {
+pub(super) async fn erasing_clears_content_of_rows_and_timers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
     for stream in &streams {
         let mut append = changing(stream, 0, vec![arm("t")]);

@@ -2,7 +2,7 @@
 
 use composable_rust_core::LogInfo;
 
-use super::make::{append, stream};
+use super::builders::{append, stream};
 use super::subject::StoreUnderTest;
 
 /// Names, and their partitions in logs of 3, 8 and 65,535: xxh3-64 with seed 0, modulo the count.
@@ -17,7 +17,7 @@ const GOLDEN: [(&str, [u16; 3]); 7] = [
     ("customer-7f9c24e8-3b3f-4a44-9b52-6f2ad1d3c001", [2, 4, 59_699]),
 ];
 
-pub(super) async fn golden_vectors_are_where_they_were(on: StoreUnderTest) {
+pub(super) async fn golden_vectors_hash_to_their_partitions(on: StoreUnderTest) {
     for (name, partitions) in GOLDEN {
         let thing = stream(name);
         let found = [3, 8, u16::MAX]
@@ -32,7 +32,7 @@ pub(super) async fn golden_vectors_are_where_they_were(on: StoreUnderTest) {
     assert_eq!([3, 8, u16::MAX].map(|count| long.partition(count)), [1, 5, 40_621]);
 }
 
-pub(super) async fn events_lie_where_the_hash_says(on: StoreUnderTest) {
+pub(super) async fn events_are_in_the_partition_of_their_hash(on: StoreUnderTest) {
     for n in 0..20 {
         let thing = stream(&format!("thing-{n}"));
         on.commit(&append(&thing, 0, 1)).await;

@@ -1,77 +1,77 @@
-//! Pruning the inbox: marks go once they are old and nothing comes under them any more.
+//! Pruning the inbox: entries go once they are old and nothing comes under them any more.
 
 use std::time::Duration;
 
 use composable_rust_core::{AppendOutcome, MessageId, StreamId, WorkQueues as _};
 use uuid::Uuid;
 
-use super::make::{append, mark, stream};
+use super::builders::{append, inbox_entry, stream};
 use super::subject::{StoreUnderTest, duplicates};
 use super::workers::{HOUR, SOON, parked, queue, queued};
 
 async fn prune(on: &StoreUnderTest, partition: u16, age: Duration, limit: usize) -> u64 {
-    on.store.prune_inbox(partition, age, limit).await.expect("the marks are pruned")
+    on.store.prune_inbox(partition, age, limit).await.expect("the inbox entries are pruned")
 }
 
 /// Handles a message on a stream.
 async fn handle(on: &StoreUnderTest, stream: &StreamId, version: u64, message: Uuid) {
-    let mut mark = mark(0, 1);
-    mark.message_id = MessageId(message);
-    on.commit(&append(stream, version, 1).with_inbox(vec![mark])).await;
+    let mut entry = inbox_entry(0, 1);
+    entry.message_id = MessageId(message);
+    on.commit(&append(stream, version, 1).with_inbox(vec![entry])).await;
 }
 
-pub(super) async fn old_marks_go_in_small_numbers(on: StoreUnderTest) {
+pub(super) async fn old_inbox_entries_are_pruned_in_small_numbers(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 2);
-    let mut marks = Vec::new();
+    let mut entries = Vec::new();
     for version in 0..5 {
         for stream in &streams {
-            let mark = mark(0, 1);
-            on.commit(&append(stream, version, 1).with_inbox(vec![mark.clone()])).await;
-            marks.push((stream, mark));
+            let entry = inbox_entry(0, 1);
+            on.commit(&append(stream, version, 1).with_inbox(vec![entry.clone()])).await;
+            entries.push((stream, entry));
         }
     }
     assert_eq!(prune(&on, 0, HOUR, 100).await, 0, "none is so old");
-    let again = append(&streams[0], 5, 1).with_inbox(vec![marks[0].1.clone()]);
+    let again = append(&streams[0], 5, 1).with_inbox(vec![entries[0].1.clone()]);
     assert_eq!(duplicates(on.append(&again).await).len(), 1);
     for pruned in [4, 4, 2, 0] {
         assert_eq!(prune(&on, 0, Duration::ZERO, 0).await, 0);
         assert_eq!(prune(&on, 0, Duration::ZERO, 4).await, pruned);
     }
-    for (stream, mark) in &marks {
-        assert_eq!(on.mark(stream, mark.message_id).await, None);
+    for (stream, entry) in &entries {
+        assert_eq!(on.inbox_entry(stream, entry.message_id).await, None);
     }
     let verdict = on.append(&again).await;
     assert!(matches!(verdict, AppendOutcome::Committed { .. }), "forgotten: {verdict:?}");
 }
 
-pub(super) async fn young_marks_stay(on: StoreUnderTest) {
+pub(super) async fn recent_inbox_entries_stay(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let (old, young) = (Uuid::from_u128(1), Uuid::from_u128(2));
     handle(&on, &thing, 0, old).await;
     tokio::time::sleep(SOON * 40).await;
     handle(&on, &thing, 1, young).await;
     assert_eq!(prune(&on, 0, SOON * 40, 100).await, 1);
-    assert_eq!(on.mark(&thing, MessageId(old)).await, None);
-    assert!(on.mark(&thing, MessageId(young)).await.is_some());
+    assert_eq!(on.inbox_entry(&thing, MessageId(old)).await, None);
+    assert!(on.inbox_entry(&thing, MessageId(young)).await.is_some());
 }
 
-pub(super) async fn marks_of_other_partitions_stay(on: StoreUnderTest) {
-    let mark = mark(0, 1);
+pub(super) async fn inbox_entries_of_other_partitions_stay(on: StoreUnderTest) {
+    let entry = inbox_entry(0, 1);
     for partition in 0..on.partitions() {
         let thing = on.streams_of(partition, "thing", 1).remove(0);
-        on.commit(&append(&thing, 0, 1).with_inbox(vec![mark.clone()])).await;
+        on.commit(&append(&thing, 0, 1).with_inbox(vec![entry.clone()])).await;
     }
     for partition in 0..on.partitions() {
         assert_eq!(prune(&on, partition, Duration::ZERO, 100).await, 1);
         for other in 0..on.partitions() {
             let thing = on.streams_of(other, "thing", 1).remove(0);
-            let stands = on.mark(&thing, mark.message_id).await.is_some();
+            let stands = on.inbox_entry(&thing, entry.message_id).await.is_some();
             assert_eq!(stands, other > partition, "in {other}");
         }
     }
 }
 
-pub(super) async fn marks_of_what_waits_stay(on: StoreUnderTest) {
+pub(super) async fn inbox_entries_of_queued_rows_stay(on: StoreUnderTest) {
     let last = on.partitions() - 1;
     let worker = on.worker("work", last).await;
     let thing = on.streams_of(0, "thing", 1).remove(0);
@@ -81,7 +81,7 @@ pub(super) async fn marks_of_what_waits_stay(on: StoreUnderTest) {
     for (version, queued) in rows.iter().enumerate() {
         handle(&on, &thing, version as u64, queued.row.id).await;
     }
-    let unasked = mark(0, 1);
+    let unasked = inbox_entry(0, 1);
     on.commit(&append(&thing, 3, 1).with_inbox(vec![unasked.clone()])).await;
     let waiting = on.waiting(&queue(last)).await;
     let done = composable_rust_core::QueueChange::Done(Vec::new());
@@ -90,7 +90,7 @@ pub(super) async fn marks_of_what_waits_stay(on: StoreUnderTest) {
     assert_eq!(prune(&on, 0, Duration::ZERO, 100).await, 2);
     let mut stand = Vec::new();
     for queued in &rows {
-        stand.push(on.mark(&thing, MessageId(queued.row.id)).await.is_some());
+        stand.push(on.inbox_entry(&thing, MessageId(queued.row.id)).await.is_some());
     }
     assert_eq!(stand, [false, true, true], "of what is done; of what is parked; of what waits");
     assert!(on.settle_one(&worker, &waiting[2], done).await);

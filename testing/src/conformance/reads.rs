@@ -5,7 +5,7 @@ use composable_rust_core::{
 };
 use futures_util::StreamExt as _;
 
-use super::make::{append, stream};
+use super::builders::{append, stream};
 use super::subject::StoreUnderTest;
 
 /// Appends 2 events to each of 12 streams, in turn; gives the streams.
@@ -24,7 +24,7 @@ fn positions(events: &[StoredEvent], partition: u16) -> Vec<u64> {
     here.map(|event| event.position.offset).collect()
 }
 
-pub(super) async fn start_after_a_version(on: StoreUnderTest) {
+pub(super) async fn a_load_starts_after_a_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 5)).await;
     let all = on.events(&thing).await;
@@ -45,7 +45,7 @@ pub(super) async fn an_unknown_stream_is_empty(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn leave_nothing_behind(on: StoreUnderTest) {
+pub(super) async fn reads_leave_nothing_behind(on: StoreUnderTest) {
     let beginnings = Position::start_positions(on.partitions());
     assert_eq!(on.heads().await, beginnings);
     assert_eq!(on.page(&beginnings, 10).await, []);
@@ -53,7 +53,7 @@ pub(super) async fn leave_nothing_behind(on: StoreUnderTest) {
     assert_eq!(on.heads().await, beginnings);
 }
 
-pub(super) async fn pages_hold_so_many_events_of_each_partition(on: StoreUnderTest) {
+pub(super) async fn the_page_limit_applies_to_each_partition(on: StoreUnderTest) {
     fill(&on).await;
     let heads = on.heads().await;
     for (after, limit) in [(0, 1), (0, 3), (1, 3), (2, 1), (0, 100), (1_000, 10)] {
@@ -68,7 +68,7 @@ pub(super) async fn pages_hold_so_many_events_of_each_partition(on: StoreUnderTe
     }
 }
 
-pub(super) async fn pages_hold_only_the_partitions_asked_for(on: StoreUnderTest) {
+pub(super) async fn a_page_holds_only_the_requested_partitions(on: StoreUnderTest) {
     fill(&on).await;
     assert_eq!(on.page(&[], 10).await, []);
     for head in on.heads().await {
@@ -78,7 +78,7 @@ pub(super) async fn pages_hold_only_the_partitions_asked_for(on: StoreUnderTest)
     }
 }
 
-pub(super) async fn pages_put_together_are_the_log(on: StoreUnderTest) {
+pub(super) async fn concatenated_pages_are_the_log(on: StoreUnderTest) {
     let streams = fill(&on).await;
     let mut after = Position::start_positions(on.partitions());
     let mut read = Vec::new();
@@ -112,7 +112,7 @@ pub(super) async fn heads_are_the_highest_offsets(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn long_streams_come_in_order(on: StoreUnderTest) {
+pub(super) async fn long_streams_load_in_order(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for version in (0..3_000).step_by(500) {
         on.commit(&append(&thing, version, 500)).await;
@@ -128,18 +128,18 @@ pub(super) async fn long_streams_come_in_order(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn abandoned_loads_hold_nothing_back(on: StoreUnderTest) {
+pub(super) async fn abandoned_loads_block_nothing(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 500)).await;
     for _ in 0..40 {
         let mut load = std::pin::pin!(on.store.load_events(&thing, Version::ZERO));
         load.next().await.expect("there are events").expect("the stream loads");
     }
-    on.commit(&Append::new(thing.clone(), super::make::exact(500))).await;
+    on.commit(&Append::new(thing.clone(), super::builders::exact(500))).await;
     assert_eq!(on.events(&thing).await.len(), 500);
 }
 
-pub(super) async fn another_process_sees_the_same(on: StoreUnderTest) {
+pub(super) async fn another_process_reads_the_same(on: StoreUnderTest) {
     let streams = fill(&on).await;
     let there = on.another_process().await;
     assert_eq!(there.log(), on.log());

@@ -5,13 +5,13 @@ use std::time::Duration;
 use composable_rust_core::{EventId, Fingerprint, Snapshot, StaleSnapshots, Version};
 use uuid::Uuid;
 
-use super::make::{append, snapshot, stream};
+use super::builders::{append, snapshot, stream};
 use super::subject::StoreUnderTest;
 
 /// At the ends of what a signed 64-bit column holds, and beyond.
 const PRINTS: [Fingerprint; 3] = [Fingerprint(0), Fingerprint(u64::MAX), Fingerprint(1 << 63)];
 
-pub(super) async fn come_back_as_they_went_in(on: StoreUnderTest) {
+pub(super) async fn snapshots_round_trip(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 3)).await;
     for (print, size) in PRINTS.into_iter().zip([0, 1, 1024 * 1024]) {
@@ -23,7 +23,7 @@ pub(super) async fn come_back_as_they_went_in(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&stream("thing-2"), PRINTS[0]).await, None);
 }
 
-pub(super) async fn older_ones_never_replace_newer_ones(on: StoreUnderTest) {
+pub(super) async fn older_snapshots_never_replace_newer_ones(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let print = Fingerprint(7);
     on.commit(&append(&thing, 0, 9)).await;
@@ -38,7 +38,7 @@ pub(super) async fn older_ones_never_replace_newer_ones(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(6, print)));
 }
 
-pub(super) async fn are_kept_by_fingerprint(on: StoreUnderTest) {
+pub(super) async fn snapshots_are_kept_by_fingerprint(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 4)).await;
     for (print, version) in PRINTS.into_iter().zip([4, 2, 1]) {
@@ -53,7 +53,7 @@ pub(super) async fn are_kept_by_fingerprint(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, Fingerprint(8)).await, None);
 }
 
-pub(super) async fn shorten_a_load(on: StoreUnderTest) {
+pub(super) async fn a_snapshot_shortens_a_load(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let print = Fingerprint(7);
     on.commit(&append(&thing, 0, 5)).await;
@@ -69,7 +69,7 @@ pub(super) async fn shorten_a_load(on: StoreUnderTest) {
     assert_eq!(tail.iter().map(|e| e.version.get()).collect::<Vec<_>>(), [6, 7]);
 }
 
-pub(super) async fn the_highest_of_concurrent_saves_stays(on: StoreUnderTest) {
+pub(super) async fn the_newest_of_concurrent_snapshots_stays(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let print = Fingerprint(7);
     on.commit(&append(&thing, 0, 20)).await;
@@ -85,7 +85,7 @@ pub(super) async fn the_highest_of_concurrent_saves_stays(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(20, print)));
 }
 
-pub(super) async fn stand_only_where_their_event_does(on: StoreUnderTest) {
+pub(super) async fn a_snapshot_needs_its_event_at_its_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let print = Fingerprint(7);
     on.save(&thing, &snapshot(1, print)).await;
@@ -104,7 +104,7 @@ pub(super) async fn stand_only_where_their_event_does(on: StoreUnderTest) {
 
 /// A server that takes over may lack the last events of the one before, and have others by the time
 /// that a snapshot of those is saved.
-pub(super) async fn stand_only_on_their_own_events(on: StoreUnderTest) {
+pub(super) async fn a_snapshot_needs_the_id_of_its_event(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let print = Fingerprint(7);
     on.commit(&append(&thing, 0, 3)).await;
@@ -117,7 +117,7 @@ pub(super) async fn stand_only_on_their_own_events(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)));
 }
 
-pub(super) async fn above_a_version_are_deleted(on: StoreUnderTest) {
+pub(super) async fn snapshots_above_a_version_are_deleted(on: StoreUnderTest) {
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     for stream in [&thing, &other] {
         on.commit(&append(stream, 0, 5)).await;
@@ -135,7 +135,7 @@ pub(super) async fn above_a_version_are_deleted(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, PRINTS[1]).await, Some(snapshot(4, PRINTS[1])));
 }
 
-pub(super) async fn of_other_shapes_are_deleted_when_they_are_old(on: StoreUnderTest) {
+pub(super) async fn old_snapshots_of_other_fingerprints_are_deleted(on: StoreUnderTest) {
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     for stream in [&thing, &other] {
         on.commit(&append(stream, 0, 5)).await;

@@ -1,6 +1,7 @@
 //! The store under test, with the questions that the cases ask of it.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,15 @@ use crate::{StoredOutboxRow, StoredTimer};
 
 /// The store under test. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct StoreUnderTest {
+pub struct StoreUnderTest {
     backend: Arc<dyn DynBackend>,
     pub(super) store: SharedEventStore,
+}
+
+impl fmt::Debug for StoreUnderTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreUnderTest").field("log", &self.log()).finish_non_exhaustive()
+    }
 }
 
 impl StoreUnderTest {
@@ -44,7 +51,7 @@ impl StoreUnderTest {
 
     /// `count` streams of one partition, named after `category`.
     pub(super) fn streams_of(&self, partition: u16, category: &str, count: usize) -> Vec<StreamId> {
-        let names = (0..).map(|n| super::make::stream(&format!("{category}-{n}")));
+        let names = (0..).map(|n| super::builders::stream(&format!("{category}-{n}")));
         names.filter(|s| self.log().partition_of(s) == partition).take(count).collect()
     }
 
@@ -137,8 +144,12 @@ impl StoreUnderTest {
         deleted.expect("the snapshots are deleted");
     }
 
-    pub(super) async fn mark(&self, stream: &StreamId, message: MessageId) -> Option<InboxEntry> {
-        self.store.load_inbox_entry(stream, message).await.expect("the mark loads")
+    pub(super) async fn inbox_entry(
+        &self,
+        stream: &StreamId,
+        message: MessageId,
+    ) -> Option<InboxEntry> {
+        self.store.load_inbox_entry(stream, message).await.expect("the inbox entry loads")
     }
 
     pub(super) async fn heads(&self) -> Vec<Position> {
@@ -220,13 +231,13 @@ pub(super) fn moved_on(verdict: &AppendOutcome, actual: u64) -> AppendOutcome {
     AppendOutcome::Committed { version, position, actual: Version::new(actual) }
 }
 
-/// The marks of a verdict that must be `Duplicate`, in order of message ids.
+/// the inbox entries of a verdict that must be `Duplicate`, in order of message ids.
 #[track_caller]
 pub(super) fn duplicates(verdict: AppendOutcome) -> Vec<InboxEntry> {
     match verdict {
-        AppendOutcome::Duplicate(mut marks) => {
-            marks.sort_by_key(|mark| mark.message_id);
-            marks
+        AppendOutcome::Duplicate(mut entries) => {
+            entries.sort_by_key(|entry| entry.message_id);
+            entries
         }
         other => panic!("expected Duplicate, got {other:?}"),
     }

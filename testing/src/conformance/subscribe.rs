@@ -3,8 +3,8 @@
 use composable_rust_core::{EventStore as _, Position, StoredEvent, StreamId, subscribe};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::chance::{joined, others_go_on};
-use super::make::{append, stream};
+use super::builders::{append, stream};
+use super::random::{joined, others_go_on};
 use super::subject::StoreUnderTest;
 
 fn streams() -> Vec<StreamId> {
@@ -33,7 +33,7 @@ async fn assert_is_log(on: &StoreUnderTest, seen: &[StoredEvent], after: &[Posit
     }
 }
 
-pub(super) async fn what_is_there_comes_then_what_is_committed(on: StoreUnderTest) {
+pub(super) async fn a_subscription_yields_existing_then_new_events(on: StoreUnderTest) {
     let beginnings = Position::start_positions(on.partitions());
     for stream in streams() {
         on.commit(&append(&stream, 0, 2)).await;
@@ -48,7 +48,7 @@ pub(super) async fn what_is_there_comes_then_what_is_committed(on: StoreUnderTes
     assert_is_log(&on, &joined(reader).await, &beginnings).await;
 }
 
-pub(super) async fn it_starts_after_the_given_positions(on: StoreUnderTest) {
+pub(super) async fn a_subscription_starts_after_the_given_positions(on: StoreUnderTest) {
     for stream in streams() {
         on.commit(&append(&stream, 0, 1)).await;
     }
@@ -59,7 +59,7 @@ pub(super) async fn it_starts_after_the_given_positions(on: StoreUnderTest) {
     assert_is_log(&on, &follow(&on, heads.clone(), 2, 18).await, &heads).await;
 }
 
-pub(super) async fn a_reader_that_waits_sees_the_first_event(on: StoreUnderTest) {
+pub(super) async fn a_waiting_reader_sees_the_first_event(on: StoreUnderTest) {
     for version in 0..10 {
         let thing = stream("thing-1");
         let heads = on.heads().await;
@@ -76,7 +76,7 @@ pub(super) async fn a_reader_that_waits_sees_the_first_event(on: StoreUnderTest)
     }
 }
 
-pub(super) async fn commits_of_another_process_are_seen(on: StoreUnderTest) {
+pub(super) async fn a_subscription_sees_commits_of_another_process(on: StoreUnderTest) {
     let there = on.another_process().await;
     let beginnings = Position::start_positions(on.partitions());
     let reader = {
@@ -89,7 +89,7 @@ pub(super) async fn commits_of_another_process_are_seen(on: StoreUnderTest) {
     assert_is_log(&on, &joined(reader).await, &beginnings).await;
 }
 
-pub(super) async fn many_readers_see_the_same(on: StoreUnderTest) {
+pub(super) async fn many_readers_see_the_same_events(on: StoreUnderTest) {
     let beginnings = Position::start_positions(on.partitions());
     let readers: Vec<_> = (1..=6)
         .map(|page| {
@@ -107,7 +107,7 @@ pub(super) async fn many_readers_see_the_same(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn waiting_ends_when_there_are_events(on: StoreUnderTest) {
+pub(super) async fn waiting_ends_when_events_arrive(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 1)).await;
     let beginnings = Position::start_positions(on.partitions());

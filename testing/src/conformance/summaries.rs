@@ -7,8 +7,8 @@ use composable_rust_core::{
     WorkQueues as _,
 };
 
+use super::builders::stream;
 use super::firing::{arming, at_once, firing_of, timer};
-use super::make::stream;
 use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, eventually, failed, parked, queue, queued};
 
@@ -21,7 +21,7 @@ fn essence(of: &QueueSummary) -> (Queue, u64, u64, Option<&str>) {
     (of.queue.clone(), of.rows, of.dead_letters, of.last_error.as_deref())
 }
 
-pub(super) async fn show_every_queue_with_its_counts(on: StoreUnderTest) {
+pub(super) async fn summaries_count_every_queue(on: StoreUnderTest) {
     assert_eq!(summaries(&on, 9).await, []);
     let worker = on.worker("work", 0).await;
     let last = on.partitions() - 1;
@@ -59,7 +59,7 @@ pub(super) async fn show_every_queue_with_its_counts(on: StoreUnderTest) {
     assert_eq!(seen.iter().map(essence).collect::<Vec<_>>(), expected);
 }
 
-pub(super) async fn count_timers_that_are_due(on: StoreUnderTest) {
+pub(super) async fn summaries_count_due_timers(on: StoreUnderTest) {
     let things = on.streams_of(0, "thing", 2);
     let others = on.streams_of(0, "another", 1);
     let now = on.store.now().await.expect("the clock is read");
@@ -92,7 +92,7 @@ pub(super) async fn count_timers_that_are_due(on: StoreUnderTest) {
     assert_eq!(found.iter().map(essence).collect::<Vec<_>>(), [(queue, 2, 1, None)]);
 }
 
-pub(super) async fn end_at_the_limit(on: StoreUnderTest) {
+pub(super) async fn summaries_end_at_the_limit(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows: Vec<_> = (0..10).map(|n| queued(&stream("thing-1"), &n.to_string())).collect();
     on.enqueue(0, &rows).await;
@@ -110,7 +110,7 @@ pub(super) async fn end_at_the_limit(on: StoreUnderTest) {
     assert_eq!(counted(100).await, (5, 5, true));
 }
 
-pub(super) async fn counts_of_queues_end_at_the_limit(on: StoreUnderTest) {
+pub(super) async fn counts_of_waiting_rows_end_at_the_limit(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let last = on.partitions() - 1;
     let to = |target: &str, kind| {

@@ -7,8 +7,8 @@ use composable_rust_core::{
     TimerChange, TimerQueue, TimerSettlement, WorkQueues as _,
 };
 
+use super::builders::{exact, inbox_entry, json, stream};
 use super::firing::{arming, at_once, firing_of, timer};
-use super::make::{exact, json, mark, stream};
 use super::subject::StoreUnderTest;
 use super::workers::{
     HOUR, SOON, Worker, armed, essences, eventually, failed, parked, queue, queued, timers_of,
@@ -34,7 +34,7 @@ fn overdue(id: &str, seconds: u64, now: composable_rust_core::Timestamp) -> Time
     TimerChange::Arm(timer(id, Due::At(now - Duration::from_secs(seconds))))
 }
 
-pub(super) async fn due_ones_come_earliest_first(on: StoreUnderTest) {
+pub(super) async fn due_timers_are_read_earliest_first(on: StoreUnderTest) {
     let now = on.store.now().await.expect("the clock is read");
     let streams = on.streams_of(0, "thing", 3);
     let mut append = arming(&streams[1], 0, &[]);
@@ -65,7 +65,7 @@ pub(super) async fn due_ones_come_earliest_first(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn come_back_as_they_were_armed(on: StoreUnderTest) {
+pub(super) async fn timers_round_trip(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let timers = ["it's \"ä\"", "b"].map(at_once);
     on.commit(&arming(&thing, 0, &timers.each_ref())).await;
@@ -81,7 +81,7 @@ pub(super) async fn come_back_as_they_were_armed(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn become_due_in_time(on: StoreUnderTest) {
+pub(super) async fn timers_become_due_in_time(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let queues = [timers_of(&on, &thing)];
     assert_eq!(on.due(&queues, 9).await.next, None, "nothing is armed");
@@ -98,7 +98,7 @@ pub(super) async fn become_due_in_time(on: StoreUnderTest) {
     assert!(due.next.is_some_and(|next| next > HOUR / 2), "{:?}", due.next);
 }
 
-pub(super) async fn queues_are_apart(on: StoreUnderTest) {
+pub(super) async fn timer_queues_are_separate(on: StoreUnderTest) {
     let mut queues = Vec::new();
     for partition in 0..on.partitions() {
         for category in ["one", "two", "one_more"] {
@@ -124,7 +124,7 @@ pub(super) async fn queues_are_apart(on: StoreUnderTest) {
     assert_eq!(none, composable_rust_core::DueTimers::default());
 }
 
-pub(super) async fn ten_thousand_that_wait_do_not_hide_one(on: StoreUnderTest) {
+pub(super) async fn ten_thousand_waiting_timers_do_not_hide_a_due_one(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 20);
     let far: Vec<_> = (0..500).map(|n| timer(&format!("far-{n}"), Due::After(HOUR))).collect();
     let far: Vec<_> = far.iter().collect();
@@ -141,14 +141,14 @@ pub(super) async fn ten_thousand_that_wait_do_not_hide_one(on: StoreUnderTest) {
         assert_eq!(due.timers.len(), 1);
         assert!(due.next.is_some_and(|next| next > HOUR / 2));
         let mut firing = Append::new(streams[7].clone(), exact(2 + round * 2))
-            .with_events(super::make::events(1))
-            .with_inbox(vec![mark(0, 1)]);
+            .with_events(super::builders::events(1))
+            .with_inbox(vec![inbox_entry(0, 1)]);
         firing.fired_timers = vec![due.timers[0].timer.clone()];
         on.commit(&firing).await;
     }
 }
 
-pub(super) async fn many_queues_are_read_and_settled_at_once(on: StoreUnderTest) {
+pub(super) async fn many_timer_queues_are_read_and_settled_at_once(on: StoreUnderTest) {
     let worker = on.worker("timers", 0).await;
     let streams: Vec<_> =
         (0..300).map(|n| on.streams_of(0, &format!("thing{n}"), 1).remove(0)).collect();
@@ -174,7 +174,7 @@ pub(super) async fn many_queues_are_read_and_settled_at_once(on: StoreUnderTest)
     assert_eq!(on.dead_letters(1_000).await.len(), 100);
 }
 
-pub(super) async fn failed_ones_are_due_again(on: StoreUnderTest) {
+pub(super) async fn failed_timers_are_due_again(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timers = ["a", "b", "c"].map(at_once);
@@ -195,7 +195,7 @@ pub(super) async fn failed_ones_are_due_again(on: StoreUnderTest) {
     assert_eq!(armed(&on, &thing).await[0].attempts, 0, "it is another arming");
 }
 
-pub(super) async fn begun_ones_are_known(on: StoreUnderTest) {
+pub(super) async fn started_timers_are_recorded(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timers = ["a", "b", "c"].map(at_once);
@@ -215,7 +215,7 @@ pub(super) async fn begun_ones_are_known(on: StoreUnderTest) {
     assert_eq!(known().await[0], (0, false), "it is another arming");
 }
 
-pub(super) async fn done_ones_go(on: StoreUnderTest) {
+pub(super) async fn handled_timers_are_deleted(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timers = ["a", "b"].map(at_once);
@@ -233,7 +233,7 @@ pub(super) async fn done_ones_go(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn settling_is_fenced_and_of_one_arming(on: StoreUnderTest) {
+pub(super) async fn settling_timers_is_fenced_and_of_one_arming(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let first = on.worker("timers", 0).await;
     let (old, unknown) = (at_once("t"), at_once("unknown"));
@@ -262,7 +262,7 @@ pub(super) async fn settling_is_fenced_and_of_one_arming(on: StoreUnderTest) {
     assert_eq!(armed(&on, &thing).await, []);
 }
 
-pub(super) async fn settlements_are_of_one_partition(on: StoreUnderTest) {
+pub(super) async fn a_timer_settlement_is_of_one_partition(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let worker = on.worker("timers", 0).await;
     let timer = at_once("t");
@@ -282,7 +282,7 @@ pub(super) async fn settlements_are_of_one_partition(on: StoreUnderTest) {
     assert_eq!(armed(&on, &thing).await.len(), 1);
 }
 
-pub(super) async fn of_what_is_finished_or_closed_are_not_due(on: StoreUnderTest) {
+pub(super) async fn timers_of_completed_or_closed_streams_are_not_due(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
     for stream in &streams {
         on.commit(&arming(stream, 0, &[&at_once("t"), &timer("u", Due::After(HOUR))])).await;
@@ -290,7 +290,7 @@ pub(super) async fn of_what_is_finished_or_closed_are_not_due(on: StoreUnderTest
     let mut finishing = Append::new(streams[0].clone(), ExpectedVersion::Any);
     finishing.cancels_timers = true;
     on.commit(&finishing).await;
-    let id = composable_rust_core::EventId(super::make::fresh_id());
+    let id = composable_rust_core::EventId(super::builders::fresh_id());
     let closed = on.store.close_stream(&streams[1], composable_rust_core::Version::new(1), id);
     closed.await.expect("it is closed");
     let due = on.due(&[timers_of(&on, &streams[0])], 9).await;

@@ -8,26 +8,28 @@ use composable_rust_core::{
 };
 use rand::Rng as _;
 
-use super::chance::{self, joined};
-use super::make::{append, event, mark, stream};
+use super::builders::{append, event, inbox_entry, stream};
+use super::random::{self, joined};
 use super::subject::{StoreUnderTest, committed, duplicates, moved_on};
 
 /// Appends of every kind that is recognised when it comes again, at `version` of a stream.
 fn recognisable(stream: &StreamId, version: u64) -> Vec<Append> {
-    let with_marks = append(stream, version, 3).with_inbox(vec![mark(0, 2), mark(2, 1)]);
-    let any = Append { expected: ExpectedVersion::Any, ..with_marks.clone() };
-    let mark_of_none = append(stream, version, 0).with_inbox(vec![mark(0, 0)]);
-    let mut appends = vec![append(stream, version, 1), append(stream, version, 3), with_marks];
-    appends.extend([any, mark_of_none.clone()]);
-    appends.push(Append { expected: ExpectedVersion::Any, ..mark_of_none });
+    let with_inbox =
+        append(stream, version, 3).with_inbox(vec![inbox_entry(0, 2), inbox_entry(2, 1)]);
+    let any = Append { expected: ExpectedVersion::Any, ..with_inbox.clone() };
+    let of_no_event = append(stream, version, 0).with_inbox(vec![inbox_entry(0, 0)]);
+    let mut appends = vec![append(stream, version, 1), append(stream, version, 3), with_inbox];
+    appends.extend([any, of_no_event.clone()]);
+    appends.push(Append { expected: ExpectedVersion::Any, ..of_no_event });
     if version > 0 {
-        let exists = append(stream, version, 2).with_inbox(vec![mark(1, 1), mark(0, 0)]);
+        let exists =
+            append(stream, version, 2).with_inbox(vec![inbox_entry(1, 1), inbox_entry(0, 0)]);
         appends.push(Append { expected: ExpectedVersion::Exists, ..exists });
     }
     appends
 }
 
-pub(super) async fn the_same_append_again_is_committed_once(on: StoreUnderTest) {
+pub(super) async fn a_repeated_append_is_committed_once(on: StoreUnderTest) {
     for version in [0, 2] {
         for n in 0..recognisable(&stream("thing-0"), version).len() {
             let thing = stream(&format!("thing-{version}-{n}"));
@@ -46,7 +48,7 @@ pub(super) async fn the_same_append_again_is_committed_once(on: StoreUnderTest) 
     }
 }
 
-pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: StoreUnderTest) {
+pub(super) async fn a_repeated_append_is_recognised_after_later_events(on: StoreUnderTest) {
     for n in 0..recognisable(&stream("thing-0"), 2).len() {
         let thing = stream(&format!("thing-{n}"));
         on.commit(&append(&thing, 0, 2)).await;
@@ -54,7 +56,7 @@ pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: StoreUnderTes
         let first = on.append(&append).await;
         let (after, _) = committed(&first);
         assert_eq!(first, moved_on(&first, after.get()), "the stream stands where it ends");
-        on.commit(&super::make::append(&thing, after.get(), 4)).await;
+        on.commit(&super::builders::append(&thing, after.get(), 4)).await;
         let moved = moved_on(&first, after.get() + 4);
         let there = on.another_process().await;
         assert_eq!(on.append(&append).await, moved, "{append:?}");
@@ -63,7 +65,7 @@ pub(super) async fn it_is_recognised_after_the_stream_moved_on(on: StoreUnderTes
     }
 }
 
-pub(super) async fn other_events_at_its_place_are_a_conflict(on: StoreUnderTest) {
+pub(super) async fn other_events_at_the_same_version_are_a_conflict(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let first = append(&thing, 0, 2);
     on.commit(&first).await;
@@ -77,34 +79,38 @@ pub(super) async fn other_events_at_its_place_are_a_conflict(on: StoreUnderTest)
     let mut turned = first.clone();
     turned.events.reverse();
     assert_eq!(on.append(&turned).await, conflict, "its events are there in another order");
-    let unmarked = first.clone().with_inbox(vec![mark(0, 2)]);
-    assert_eq!(on.append(&unmarked).await, conflict, "its events are there, its mark is not");
-    let elsewhere = Append { expected: super::make::exact(1), ..first };
+    let unmarked = first.clone().with_inbox(vec![inbox_entry(0, 2)]);
+    assert_eq!(
+        on.append(&unmarked).await,
+        conflict,
+        "its events are there, its inbox entry is not"
+    );
+    let elsewhere = Append { expected: super::builders::exact(1), ..first };
     assert_eq!(on.append(&elsewhere).await, conflict, "its events are there, at other versions");
     assert_eq!(on.events(&thing).await.len(), 2);
 }
 
-pub(super) async fn marks_that_stand_with_other_events_are_a_duplicate(on: StoreUnderTest) {
+pub(super) async fn inbox_entries_with_other_events_are_a_duplicate(on: StoreUnderTest) {
     let thing = stream("thing-1");
-    let mark = mark(0, 1);
-    let first = append(&thing, 0, 1).with_inbox(vec![mark.clone()]);
+    let entry = inbox_entry(0, 1);
+    let first = append(&thing, 0, 1).with_inbox(vec![entry.clone()]);
     on.commit(&first).await;
     let mut decided_again = first.clone();
     decided_again.events = vec![event()];
     let mut later = first.clone();
-    later.expected = super::make::exact(1);
+    later.expected = super::builders::exact(1);
     let mut more = first.clone();
     more.events.push(event());
     for append in [decided_again, later, more] {
         let standing = duplicates(on.append(&append).await);
-        assert_eq!(standing[0].message_id, mark.message_id);
+        assert_eq!(standing[0].message_id, entry.message_id);
         assert_eq!(standing[0].receipt.version, Version::new(1));
     }
     assert_eq!(on.events(&thing).await.len(), 1);
 }
 
 /// A message that is decided again has the same ids, and may lead to something else.
-pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: StoreUnderTest) {
+pub(super) async fn other_content_under_the_same_ids_is_another_append(on: StoreUnderTest) {
     let changes: [fn(&mut EncodedMessage); 4] = [
         |content| content.name = "thing.expired".into(),
         |content| content.version += 1,
@@ -113,10 +119,10 @@ pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: 
     ];
     let there = on.another_process().await;
     for (n, change) in changes.into_iter().enumerate() {
-        for expected in [super::make::exact(2), ExpectedVersion::Any] {
+        for expected in [super::builders::exact(2), ExpectedVersion::Any] {
             let thing = stream(&format!("thing-{n}-{}", expected == ExpectedVersion::Any));
             on.commit(&append(&thing, 0, 2)).await;
-            let keyed = append(&thing, 2, 2).with_inbox(vec![mark(0, 2)]);
+            let keyed = append(&thing, 2, 2).with_inbox(vec![inbox_entry(0, 2)]);
             let keyed = Append { expected, ..keyed };
             let first = on.append(&keyed).await;
             let mut decided_again = keyed.clone();
@@ -134,16 +140,16 @@ pub(super) async fn other_content_under_the_same_ids_is_not_the_same_append(on: 
         let conflict = AppendOutcome::Conflict { actual: Version::new(2) };
         assert_eq!(there.append(&decided_again).await, conflict);
         let mut told_otherwise = bare.clone();
-        told_otherwise.events[0].metadata = super::make::metadata();
+        told_otherwise.events[0].metadata = super::builders::metadata();
         assert_eq!(there.append(&told_otherwise).await, first, "metadata is not compared");
     }
 }
 
 /// In a batch, each is looked at by itself.
-pub(super) async fn other_content_is_told_apart_within_a_batch(on: StoreUnderTest) {
+pub(super) async fn other_content_is_detected_within_a_batch(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 4);
     let batch: Vec<_> =
-        streams.iter().map(|s| append(s, 0, 2).with_inbox(vec![mark(0, 2)])).collect();
+        streams.iter().map(|s| append(s, 0, 2).with_inbox(vec![inbox_entry(0, 2)])).collect();
     let first = on.batch(0, &batch[..3]).await;
     let mut again = batch.clone();
     again[1].events[1].content.bytes.push(0);
@@ -156,7 +162,7 @@ pub(super) async fn other_content_is_told_apart_within_a_batch(on: StoreUnderTes
     assert!(stored.iter().map(|event| event.content.clone()).eq(contents));
 }
 
-pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: StoreUnderTest) {
+pub(super) async fn concurrent_identical_appends_take_effect_once(on: StoreUnderTest) {
     let there = on.another_process().await;
     for round in 0..12 {
         let thing = stream(&format!("thing-{round}"));
@@ -177,8 +183,8 @@ pub(super) async fn of_identical_appends_at_once_one_takes_effect(on: StoreUnder
     }
 }
 
-pub(super) async fn a_dropped_append_is_resolved(on: StoreUnderTest) {
-    let mut rng = chance::rng("a_dropped_append_is_resolved", 0);
+pub(super) async fn a_dropped_append_is_resolved_by_repeating_it(on: StoreUnderTest) {
+    let mut rng = random::rng("a_dropped_append_is_resolved", 0);
     let thing = stream("thing-1");
     let mut sent = Vec::new();
     for _ in 0..40 {
@@ -189,7 +195,7 @@ pub(super) async fn a_dropped_append_is_resolved(on: StoreUnderTest) {
             let (on, append) = (on.clone(), append.clone());
             tokio::spawn(async move { on.append(&append).await })
         };
-        chance::moment(&mut rng, Duration::from_millis(4)).await;
+        random::moment(&mut rng, Duration::from_millis(4)).await;
         task.abort();
 
         let (after, _) = committed(&on.append(&append).await);
@@ -201,19 +207,19 @@ pub(super) async fn a_dropped_append_is_resolved(on: StoreUnderTest) {
     assert_eq!(on.whole_log().await.len(), sent.len());
 }
 
-pub(super) async fn a_dropped_batch_is_resolved(on: StoreUnderTest) {
-    let mut rng = chance::rng("a_dropped_batch_is_resolved", 0);
+pub(super) async fn a_dropped_batch_is_resolved_by_repeating_it(on: StoreUnderTest) {
+    let mut rng = random::rng("a_dropped_batch_is_resolved", 0);
     let streams = on.streams_of(0, "thing", 6);
     for round in 0..20 {
         let batch: Vec<Append> = streams
             .iter()
-            .map(|s| append(s, round * 2, 2).with_inbox(vec![mark(0, 1), mark(1, 1)]))
+            .map(|s| append(s, round * 2, 2).with_inbox(vec![inbox_entry(0, 1), inbox_entry(1, 1)]))
             .collect();
         let task = {
             let (on, batch) = (on.clone(), batch.clone());
             tokio::spawn(async move { on.store.append_events(0, &batch).await })
         };
-        chance::moment(&mut rng, Duration::from_millis(6)).await;
+        random::moment(&mut rng, Duration::from_millis(6)).await;
         task.abort();
         for verdict in on.batch(0, &batch).await {
             assert_eq!(committed(&verdict).0, Version::new(round * 2 + 2));

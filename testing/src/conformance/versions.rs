@@ -4,10 +4,10 @@ use composable_rust_core::{
     Append, AppendOutcome, EventStore as _, ExpectedVersion, StoredContent, Version,
 };
 
-use super::make::{append, exact, json, stream};
+use super::builders::{append, exact, json, stream};
 use super::subject::StoreUnderTest;
 
-pub(super) async fn count_from_one(on: StoreUnderTest) {
+pub(super) async fn versions_count_from_one(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for (before, count) in [(0, 1), (1, 3), (4, 1), (5, 2)] {
         let (version, _) = on.commit(&append(&thing, before, count)).await;
@@ -17,7 +17,7 @@ pub(super) async fn count_from_one(on: StoreUnderTest) {
     assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7]);
 }
 
-pub(super) async fn are_of_each_stream(on: StoreUnderTest) {
+pub(super) async fn each_stream_has_its_own_versions(on: StoreUnderTest) {
     for n in 0..10 {
         let thing = stream(&format!("thing-{n}"));
         let (version, _) = on.commit(&append(&thing, 0, 2)).await;
@@ -34,7 +34,7 @@ pub(super) async fn are_of_each_stream(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn events_come_back_as_they_went_in(on: StoreUnderTest) {
+pub(super) async fn events_round_trip(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let append = append(&thing, 0, 3);
     let earlier = on.store.now().await.expect("the clock is read");
@@ -58,7 +58,7 @@ pub(super) async fn events_come_back_as_they_went_in(on: StoreUnderTest) {
     assert_eq!(on.partition(on.log().partition_of(&thing)).await, stored, "the log holds the same");
 }
 
-pub(super) async fn the_verdict_names_the_last_event(on: StoreUnderTest) {
+pub(super) async fn the_outcome_names_the_last_event(on: StoreUnderTest) {
     let thing = stream("thing-1");
     for (before, count) in [(0, 3), (3, 1)] {
         let (version, position) = on.commit(&append(&thing, before, count)).await;
@@ -67,7 +67,7 @@ pub(super) async fn the_verdict_names_the_last_event(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn an_append_without_events_only_checks(on: StoreUnderTest) {
+pub(super) async fn an_append_without_events_only_checks_the_version(on: StoreUnderTest) {
     let (thing, other) = (stream("thing-1"), stream("thing-2"));
     on.commit(&append(&thing, 0, 2)).await;
     let heads = on.heads().await;

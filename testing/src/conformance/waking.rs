@@ -5,9 +5,9 @@ use std::time::Duration;
 use composable_rust_core::{DeadLetterDecision, QueueChange, WorkQueues as _};
 use tokio::task::JoinHandle;
 
-use super::chance::{joined, others_go_on};
+use super::builders::{append, stream};
 use super::firing::{arming, at_once};
-use super::make::{append, stream};
+use super::random::{joined, others_go_on};
 use super::subject::StoreUnderTest;
 use super::workers::{parked, queue, queued, row};
 
@@ -27,7 +27,7 @@ async fn waiting(on: &StoreUnderTest) -> JoinHandle<u64> {
     waiting
 }
 
-pub(super) async fn appends_with_effects_wake(on: StoreUnderTest) {
+pub(super) async fn appends_with_effects_wake_workers(on: StoreUnderTest) {
     for there in [on.clone(), on.another_process().await] {
         let thing = on.streams_of(0, "thing", 1).remove(0);
         let version = on.events(&thing).await.len() as u64;
@@ -42,7 +42,7 @@ pub(super) async fn appends_with_effects_wake(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn what_workers_queue_wakes(on: StoreUnderTest) {
+pub(super) async fn rows_queued_by_workers_wake_workers(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     for there in [on.clone(), on.another_process().await] {
         let woken = waiting(&there).await;
@@ -56,7 +56,7 @@ pub(super) async fn what_workers_queue_wakes(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn decisions_wake(on: StoreUnderTest) {
+pub(super) async fn dead_letter_decisions_wake_workers(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     for there in [on.clone(), on.another_process().await] {
         let queued = queued(&stream("thing-1"), "a");
@@ -79,7 +79,7 @@ pub(super) async fn decisions_wake(on: StoreUnderTest) {
     }
 }
 
-pub(super) async fn what_was_missed_is_there_at_once(on: StoreUnderTest) {
+pub(super) async fn a_missed_wakeup_is_delivered_at_once(on: StoreUnderTest) {
     on.enqueue(0, &[queued(&stream("thing-1"), "a")]).await;
     let first = wait(&on, 0).await;
     on.enqueue(0, &[queued(&stream("thing-1"), "b")]).await;

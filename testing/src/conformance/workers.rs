@@ -10,7 +10,7 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::make::{content, fresh_id, json, metadata};
+use super::builders::{content, fresh_id, json, metadata};
 use super::subject::StoreUnderTest;
 
 /// Longer than any case takes.

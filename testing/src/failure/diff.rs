@@ -42,12 +42,12 @@ mod tests {
     use super::diff;
 
     #[test]
-    fn marks_what_differs() {
+    fn a_diff_marks_different_lines() {
         assert_eq!(diff("a\nb\nc", "a\nx\nc"), "  a\n- b\n+ x\n  c");
     }
 
     #[test]
-    fn leaves_out_what_is_far_from_differences() {
+    fn a_diff_omits_lines_far_from_differences() {
         let lines = |changed: &str| {
             let line = |n: usize| if n == 50 { changed.to_owned() } else { n.to_string() };
             (0..100).map(line).collect::<Vec<_>>().join("\n")

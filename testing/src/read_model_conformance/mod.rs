@@ -33,9 +33,19 @@
 //! ```
 
 mod backend;
-#[doc(hidden)]
-pub mod cases;
+mod builders;
+mod cases;
 mod run;
 
+mod blocked;
+mod checkpoints;
+mod rebuilds;
+mod records;
+mod states;
+mod transactions;
+
 pub use backend::ReadModelBackend;
+pub use cases::cases;
 pub use run::{check, run};
+
+pub use crate::suite::{Case, Failure};

@@ -50,7 +50,7 @@ async fn a_waiting_member_is_woken() {
 }
 
 #[tokio::test]
-async fn who_joins_takes_over_what_is_unfinished() {
+async fn a_new_member_takes_over_unfinished_deliveries() {
     let bus = InMemoryEventBus::new().with_partitions(2);
     for key in ["a", "b", "c", "d"] {
         published(&bus, key, 2).await;
@@ -73,7 +73,7 @@ async fn who_joins_takes_over_what_is_unfinished() {
 }
 
 #[tokio::test]
-async fn dropped_deliveries_make_room_but_hold_back_what_is_stored() {
+async fn dropped_deliveries_free_capacity_but_hold_the_offset() {
     let bus = InMemoryEventBus::new().with_max_outstanding(3);
     published(&bus, "a", 5).await;
     let mut deliveries = joined(&bus).await;
@@ -105,7 +105,7 @@ async fn partitions_take_turns() {
 }
 
 #[tokio::test]
-async fn messages_are_there_to_look_at() {
+async fn published_messages_can_be_inspected() {
     let bus = InMemoryEventBus::new();
     published(&bus, "a", 2).await;
     published(&bus, "b", 1).await;

@@ -88,7 +88,7 @@ fn a_test_gives_what_its_code_uses() {
 }
 
 #[test]
-fn what_a_test_does_not_give_fails_it() {
+fn an_undeclared_dependency_fails_the_test() {
     let send = |action| {
         TestStore::new(Shop, State::default(), Environment::default()).send(action, |_| {});
     };

@@ -138,7 +138,7 @@ async fn writes_fail_before_or_after_they_are_done() {
 }
 
 #[tokio::test]
-async fn chance_is_repeated_by_its_seed() {
+async fn random_faults_repeat_with_their_seed() {
     let course = async |seed| {
         let chances =
             Chances { fail_before: 0.2, fail_after: 0.2, conflict: 0.2, ..Chances::default() };
@@ -160,7 +160,7 @@ async fn chance_is_repeated_by_its_seed() {
 }
 
 #[tokio::test]
-async fn delays_pass_by_the_given_clock() {
+async fn delays_run_on_the_given_clock() {
     let clock = MockClock::new();
     let store = faulty().with_clock(clock.clone());
     store.next_appends([Fault::Delay(Duration::from_secs(3_600))]);
@@ -200,7 +200,7 @@ impl StoreBackend for Backend {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_passes_everything_on_until_it_is_told() {
+async fn a_faulty_store_forwards_every_call_by_default() {
     for case in CASES {
         let store = FaultyEventStore::new(InMemoryEventStore::new().with_clock(SystemClock));
         assert_eq!(run(*case, Backend(store)).await, Ok(()), "{case:?}");

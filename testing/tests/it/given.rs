@@ -155,7 +155,7 @@ pub(crate) fn ship() -> OrderCommand {
 }
 
 #[test]
-fn a_command_records_and_sets_in_motion() {
+fn a_command_records_events_and_causes_effects() {
     let noon: Timestamp = "2025-03-01T12:00:00Z".parse().unwrap();
     given::<Order>([])
         .at(noon)
@@ -186,7 +186,7 @@ fn reactions_come_before_what_the_decision_attaches() {
 }
 
 #[test]
-fn an_answer_may_be_a_repeat_or_nothing() {
+fn a_decision_may_be_a_repeat_or_unchanged() {
     given::<Order>([placed()]).when(In::Look).then_repeated(Out::Counted { left: 2 });
     given::<Order>([]).when(In::Expire).then_unchanged();
     let reply = Reply::Recorded(WarehouseEvent::Picked);

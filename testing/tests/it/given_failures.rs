@@ -14,7 +14,7 @@ use crate::given::{
 };
 
 #[test]
-fn other_answers_than_the_test_expects() {
+fn an_unexpected_decision_fails() {
     assert_says!("given_wrong_event", || {
         given::<Order>([placed()]).when(ship()).then([Out::Shipped { tracking: "T2".to_owned() }]);
     });
@@ -51,7 +51,7 @@ fn other_answers_than_the_test_expects() {
 }
 
 #[test]
-fn other_things_follow_than_the_test_expects() {
+fn unexpected_effects_of_a_decision_fail() {
     let place = || {
         given::<Order>([]).when(In::Place { items: 2 }).then([placed(), Out::Counted { left: 8 }])
     };
@@ -79,7 +79,7 @@ fn other_things_follow_than_the_test_expects() {
 }
 
 #[test]
-fn answers_that_the_test_does_not_say() {
+fn an_unasserted_decision_fails() {
     assert_says!("given_no_then", || given::<Order>([placed()]).when(ship()));
     assert_says!("given_no_then_rejected", || given::<Order>([]).when(ship()));
     assert_says!("given_no_then_before_at", || {
@@ -88,14 +88,14 @@ fn answers_that_the_test_does_not_say() {
 }
 
 #[test]
-fn other_states_than_the_test_expects() {
+fn an_unexpected_state_fails() {
     let expired = || given::<Order>([placed()]).when(In::Expire).then([Out::Expired]);
     assert_says!("given_wrong_state", || expired().then_state(Order::Shipped));
     assert_says!("given_not_finished", || expired().then_finished());
 }
 
 #[test]
-fn messages_that_do_not_survive() {
+fn a_message_that_does_not_round_trip_fails() {
     let when = |command| given::<Faulty>([]).when(command).then_unchanged();
     assert_says!("given_event_not_read", || when(FaultyCommand::Skip));
     assert_says!("given_event_not_written", || when(FaultyCommand::Map));
@@ -113,7 +113,7 @@ fn messages_that_do_not_survive() {
 }
 
 #[test]
-fn rules_that_look_at_more_than_they_may() {
+fn a_rule_that_reads_too_much_fails() {
     let when = |command| given::<Faulty>([]).when(command).then_unchanged();
     // The global that they look at goes on, so each runs twice or not at all before the next.
     assert_says!("given_decided_differently", || when(FaultyCommand::Decide));
@@ -122,7 +122,7 @@ fn rules_that_look_at_more_than_they_may() {
 }
 
 #[test]
-fn effects_that_an_app_refuses() {
+fn effects_that_an_app_rejects_fail() {
     assert_says!("given_timer_not_internal", || given::<Faulty>([]).when(FaultyCommand::Arm));
     assert_says!("given_dispatch_internal", || given::<Faulty>([]).when(FaultyCommand::Forge));
 }

@@ -132,7 +132,7 @@ async fn in_a_store(seed: u64) -> Harvest {
 }
 
 #[tokio::test]
-async fn trees_of_effects_bring_the_same_at_the_same_time() {
+async fn effect_trees_return_the_same_actions_at_the_same_time() {
     let mut fruits = 0;
     for seed in 0..300 {
         let harvest = in_a_test(seed);

@@ -3,8 +3,7 @@
 use composable_rust_core::{
     BlockedStream, Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
 };
-use composable_rust_testing::conformance::Failure;
-use composable_rust_testing::read_model_conformance::{ReadModelBackend, cases, run};
+use composable_rust_testing::read_model_conformance::{Failure, ReadModelBackend, cases, run};
 use composable_rust_testing::{InMemoryReadModel, InMemoryTransaction};
 use uuid::Uuid;
 
@@ -194,7 +193,8 @@ macro_rules! finds {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let wrong = Wrong { model: InMemoryReadModel::default(), defect: $defect };
-                let outcome = run(stringify!($case), wrong, cases::$case).await;
+                let case = cases().into_iter().find(|case| case.name == stringify!($case));
+                let outcome = run(case.expect("a case of the suite"), wrong).await;
                 assert!(matches!(outcome, Err(Failure(_))), "{:?} passes all the same", $defect);
             }
         )*
@@ -203,17 +203,17 @@ macro_rules! finds {
 
 finds! {
     the_suite_finds_rebuilds_that_end_with_a_pause:
-        LosesRebuilds, one_is_being_rebuilt_until_it_runs;
+        LosesRebuilds, a_projection_is_rebuilding_until_it_runs;
     the_suite_finds_checkpoints_that_stay: MovesNothing, writes_and_checkpoints_commit_together;
     the_suite_finds_offsets_that_are_not_compared:
-        ReadsOldCheckpoints, checkpoints_move_only_from_where_they_are;
-    the_suite_finds_two_at_work: ReadsOldCheckpoints, of_two_at_once_one_is_late;
-    the_suite_finds_missing_fences: LosesEpochs, a_lower_epoch_is_refused;
-    the_suite_finds_missing_fences_without_moves: LosesEpochs, without_moves_the_epoch_is_looked_at;
+        ReadsOldCheckpoints, checkpoints_advance_only_from_their_current_offset;
+    the_suite_finds_two_at_work: ReadsOldCheckpoints, one_of_two_concurrent_advances_is_late;
+    the_suite_finds_missing_fences: LosesEpochs, a_lower_epoch_is_rejected;
+    the_suite_finds_missing_fences_without_moves: LosesEpochs, the_epoch_is_checked_without_advances;
     the_suite_finds_projections_without_a_log:
-        BelongsToAnyLog, a_projection_belongs_to_the_log_that_it_was_first_locked_for;
-    the_suite_finds_what_is_not_forgotten: ForgetsNothing, forgetting_begins_anew;
-    the_suite_finds_lost_reasons: LosesReasons, states_come_back_as_they_went_in;
-    the_suite_finds_lost_updates: ReadsOldStates, of_two_that_change_the_state_one_is_late;
-    the_suite_finds_lost_streams: LosesWaiting, waiting_streams_come_back_as_they_went_in;
+        BelongsToAnyLog, a_projection_belongs_to_the_log_it_was_first_locked_for;
+    the_suite_finds_what_is_not_forgotten: ForgetsNothing, forgetting_starts_a_rebuild;
+    the_suite_finds_lost_reasons: LosesReasons, states_round_trip;
+    the_suite_finds_lost_updates: ReadsOldStates, one_of_two_concurrent_state_changes_is_late;
+    the_suite_finds_lost_streams: LosesWaiting, blocked_streams_round_trip;
 }

@@ -149,7 +149,7 @@ fn a_sequence_waits_for_all_of_a_parallel_step() {
 }
 
 #[test]
-fn cancelling_ends_all_below_an_id() {
+fn cancelling_an_id_ends_all_nested_effects() {
     let mut store = running(4);
     store.advance(SECOND);
     store.receive(Note::Done("x"), done("x"));
@@ -173,7 +173,7 @@ fn an_id_in_use_is_replaced() {
 }
 
 #[test]
-fn a_sequence_goes_on_when_one_step_is_cancelled() {
+fn a_sequence_continues_after_a_cancelled_step() {
     let mut store = running(6);
     store.send(Note::Plan(7), planned);
     store.effects(effects![cancel("step")]);
@@ -193,7 +193,7 @@ fn combinators_run_as_they_are_built() {
 }
 
 #[test]
-fn futures_sleep_by_the_store_s_clock() {
+fn futures_sleep_by_the_clock_of_the_store() {
     let mut store = running(8);
     store.advance(SECOND * 5);
     store.receive(Note::Done("slept"), done("slept"));
@@ -202,7 +202,7 @@ fn futures_sleep_by_the_store_s_clock() {
 }
 
 #[test]
-fn an_action_that_comes_back_returns_effects_too() {
+fn a_returned_action_returns_effects_too() {
     let mut store = running(9);
     store.advance(SECOND * 2);
     for _ in 0..2 {
@@ -228,7 +228,7 @@ fn futures_that_wake_themselves_need_no_runtime() {
 }
 
 #[test]
-fn what_the_test_cannot_foresee_is_matched() {
+fn unpredictable_actions_are_matched_by_pattern() {
     let mut store = running(1);
     store.advance(SECOND * 2);
     store.receive_matching(|note| matches!(note, Note::Done(_)), done("early"));
@@ -238,7 +238,7 @@ fn what_the_test_cannot_foresee_is_matched() {
 }
 
 #[test]
-fn a_non_exhaustive_store_compares_what_is_said() {
+fn a_non_exhaustive_store_compares_only_assertions() {
     let mut store = store().non_exhaustive();
     store.send(Note::Plan(1), |_| {});
     store.effects(effects![wait(1, "early")]);

@@ -19,17 +19,17 @@ fn running(n: u32) -> TestStore<Notes> {
 }
 
 #[test]
-fn a_change_that_the_test_does_not_say() {
+fn an_unasserted_change_fails() {
     assert_says!("store_unsaid_change", || store().send(Note::Done("a"), |_| {}));
 }
 
 #[test]
-fn a_change_other_than_the_test_says() {
+fn an_unexpected_change_fails() {
     assert_says!("store_wrong_change", || store().send(Note::Done("a"), done("b")));
 }
 
 #[test]
-fn a_change_that_does_not_happen() {
+fn a_missing_change_fails() {
     assert_says!("store_change_expected", || {
         TestStore::new(Still, 1, ()).send(Moved, |state| *state = 2);
     });
@@ -52,7 +52,7 @@ impl Reducer for Still {
 
 /// Its states print alike and are not equal.
 #[test]
-fn states_that_print_alike() {
+fn different_states_that_print_alike_fail() {
     struct Measure;
     impl Reducer for Measure {
         type State = f64;
@@ -70,7 +70,7 @@ fn states_that_print_alike() {
 }
 
 #[test]
-fn effects_that_the_test_does_not_say() {
+fn unasserted_effects_fail() {
     assert_says!("store_unsaid_effects_at_send", || {
         let mut store = store();
         store.send(Note::Plan(1), planned);
@@ -93,7 +93,7 @@ fn effects_that_the_test_does_not_say() {
 }
 
 #[test]
-fn effects_other_than_the_test_says() {
+fn unexpected_effects_fail() {
     assert_says!("store_wrong_effect", || {
         let mut store = store();
         store.send(Note::Plan(1), planned);
@@ -123,7 +123,7 @@ fn effects_other_than_the_test_says() {
 }
 
 #[test]
-fn actions_that_the_test_does_not_receive() {
+fn unreceived_actions_fail() {
     assert_says!("store_unreceived_at_send", || {
         let mut store = running(1);
         store.advance(SECOND);
@@ -138,7 +138,7 @@ fn actions_that_the_test_does_not_receive() {
 }
 
 #[test]
-fn actions_that_do_not_come_back() {
+fn missing_actions_fail() {
     assert_says!("store_nothing_came_back", || {
         store().receive(Note::Done("a"), done("a"));
     });
@@ -153,7 +153,7 @@ fn actions_that_do_not_come_back() {
 }
 
 #[test]
-fn other_actions_come_back() {
+fn unexpected_actions_fail() {
     assert_says!("store_other_action", || {
         let mut store = running(1);
         store.advance(SECOND);
@@ -177,7 +177,7 @@ fn other_actions_come_back() {
 }
 
 #[test]
-fn effects_that_still_run() {
+fn running_effects_fail() {
     assert_says!("store_running_at_finish", || running(1).finish());
     assert_says!("store_running_at_drop", || drop(running(8)));
     assert_says!("store_endless", || {
@@ -187,7 +187,7 @@ fn effects_that_still_run() {
 }
 
 #[test]
-fn futures_that_are_not_done() {
+fn pending_futures_fail() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_says!("store_settle_without_future", || {
         runtime.block_on(async { running(1).settle(SECOND).await });
@@ -219,7 +219,7 @@ impl Reducer for Asks {
 }
 
 #[test]
-fn database_effects_without_an_answer() {
+fn database_effects_without_a_result_fail() {
     assert_says!("store_database_running", || {
         let mut store = TestStore::new(Asks, (), ());
         store.send(0, |()| {});
@@ -232,7 +232,7 @@ fn database_effects_without_an_answer() {
 }
 
 #[test]
-fn nothing_to_skip() {
+fn skipping_nothing_fails() {
     assert_says!("store_skip_effects", || {
         let mut store = store();
         store.send(Note::Done("a"), done("a"));
@@ -243,7 +243,7 @@ fn nothing_to_skip() {
 }
 
 #[test]
-fn what_a_non_exhaustive_store_compares() {
+fn a_non_exhaustive_store_fails_on_a_false_assertion() {
     assert_says!("store_part_of_state", || {
         let mut store = store().non_exhaustive();
         store.send(Note::Plan(0), |page| page.plans += 1);

@@ -15,7 +15,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn erased_events_are_told() {
+async fn erasures_reach_the_projection() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     for id in ["1", "2"] {
@@ -40,7 +40,7 @@ async fn erased_events_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn erased_events_are_told_in_their_turn() {
+async fn erasures_reach_the_projection_in_log_order() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     deposit(&app, "bad", 1).await;
@@ -58,7 +58,7 @@ async fn erased_events_are_told_in_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn erasing_a_stream_that_has_dead_letters_reaches_the_read_model() {
+async fn erasing_a_stream_with_dead_letters_reaches_the_read_model() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     deposit(&app, "bad", 1).await;

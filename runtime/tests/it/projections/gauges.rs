@@ -57,7 +57,7 @@ impl Recorder for Gauges {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_gauges_rise_while_it_does_not_get_on() {
+async fn the_gauges_rise_while_the_projection_is_stuck() {
     let gauges = Gauges::default();
     let _recording = metrics::set_default_local_recorder(&gauges);
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());

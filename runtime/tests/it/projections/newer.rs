@@ -55,7 +55,7 @@ mod earlier {
 }
 
 #[tokio::test(start_paused = true)]
-async fn newer_events_are_left_to_newer_code() {
+async fn events_of_newer_code_are_left_to_newer_code() {
     let (store, model) = (store(), Model::default());
     let old = App::builder(store.clone())
         .clock(TokioClock)
@@ -81,7 +81,7 @@ async fn newer_events_are_left_to_newer_code() {
 
 /// Code that lacks a variant stops only where there is an event of it, and fails when no other comes.
 #[tokio::test(start_paused = true)]
-async fn what_no_running_code_knows_fails_the_projection_in_time() {
+async fn an_event_that_no_process_knows_fails_the_projection() {
     let (store, model) = (store(), Model::default());
     let old = App::builder(store.clone())
         .clock(TokioClock)

@@ -25,7 +25,7 @@ pub(super) async fn dead_letters(app: &App) -> Vec<DeadLetter> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_is_parked_with_what_follows_it_and_redriven_in_order() {
+async fn poison_is_parked_with_its_successors_and_redriven_in_order() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     deposit(&app, "bad", 1).await;
@@ -170,7 +170,7 @@ impl ReadModel for Aborts {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
+async fn an_ignored_error_is_parked_ahead_of_a_blocked_stream() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = App::builder(store.clone())
         .aggregate::<Account>(Process::new())
@@ -206,7 +206,7 @@ async fn an_ignored_error_is_parked_also_before_a_stream_that_has_waited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_streams_do_not_pay_for_what_is_parked() {
+async fn parked_streams_do_not_slow_other_streams_down() {
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
     let store = Node::new(memory.clone());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
@@ -223,7 +223,7 @@ async fn other_streams_do_not_pay_for_what_is_parked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_left_out() {
+async fn discarded_events_are_left_out_of_the_projection() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
@@ -247,7 +247,7 @@ async fn what_is_refused_is_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waited_before_a_rebuild_is_projected_once_after_it() {
+async fn a_rebuild_projects_blocked_events_once() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     for cents in [1, 2] {

@@ -15,7 +15,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn it_pauses_and_resumes() {
+async fn a_projection_pauses_and_resumes() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     deposit(&app, "1", 1).await;
@@ -43,7 +43,7 @@ async fn it_pauses_and_resumes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_while_it_is_rebuilt_is_kept() {
+async fn a_pause_during_a_rebuild_persists() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     for _ in 0..50 {
@@ -63,7 +63,7 @@ async fn a_pause_while_it_is_rebuilt_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_not_projected_while_it_is_paused() {
+async fn a_paused_projection_leaves_blocked_events_alone() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
@@ -81,7 +81,7 @@ async fn what_waits_is_not_projected_while_it_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_after_a_pause() {
+async fn a_paused_projection_writes_nothing() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     add_up.takes(Duration::from_millis(50));
@@ -98,7 +98,7 @@ async fn nothing_is_written_after_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rebuild_that_is_resumed_is_still_one() {
+async fn a_resumed_rebuild_is_still_a_rebuild() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     for _ in 0..50 {
@@ -132,7 +132,7 @@ async fn a_rebuild_that_is_resumed_is_still_one() {
 
 /// A rebuild in the instant after an event was set aside, when there is no checkpoint yet.
 #[tokio::test(start_paused = true)]
-async fn an_event_that_was_set_aside_before_a_rebuild_is_projected() {
+async fn an_event_parked_before_a_rebuild_is_projected() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     pass(5).await;

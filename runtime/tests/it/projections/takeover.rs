@@ -20,7 +20,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn another_process_takes_over() {
+async fn another_process_takes_over_a_projection() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let first = process(&store, &add_up, &model);
     pass(1).await;
@@ -40,7 +40,7 @@ async fn another_process_takes_over() {
 
 /// Whoever slept through its lease writes nothing more.
 #[tokio::test(start_paused = true)]
-async fn who_is_late_writes_nothing() {
+async fn a_process_that_lost_the_lease_writes_nothing() {
     let (memory, model) = (store(), Model::default());
     let (slow, quick) = (AddUp::default(), AddUp::default());
     let store = FaultyEventStore::new(memory.clone());
@@ -78,7 +78,7 @@ async fn written_under(model: &Model, epoch: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_outranked_is_claimed_anew() {
+async fn a_lease_with_too_low_an_epoch_is_claimed_again() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     deposit(&app, "1", 1).await;
@@ -92,7 +92,7 @@ async fn a_lease_that_is_outranked_is_claimed_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_stays_outranked_fails() {
+async fn a_projection_whose_epoch_stays_too_low_fails() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&store, &add_up, &model);
     deposit(&app, "1", 1).await;
@@ -113,7 +113,7 @@ async fn one_that_stays_outranked_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_rebuilt_runs_only_when_it_has_caught_up() {
+async fn a_rebuilt_projection_runs_once_it_has_caught_up() {
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
     let store = FaultyEventStore::new(memory.clone());
     let app = process(&store, &add_up, &model);
@@ -136,7 +136,7 @@ async fn one_that_is_rebuilt_runs_only_when_it_has_caught_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_belongs_to_another_log_is_left_alone() {
+async fn a_read_model_of_another_log_is_left_alone() {
     let (one, model, add_up) = (store(), Model::default(), AddUp::default());
     let two = store().with_log_id(uuid::Uuid::from_u128(2));
     let first = process(&one, &add_up, &model);
@@ -163,7 +163,7 @@ async fn one_that_belongs_to_another_log_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_went_back_stops_it() {
+async fn a_rewound_log_stops_the_projection() {
     let (full, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process(&full, &add_up, &model);
     for _ in 0..5 {

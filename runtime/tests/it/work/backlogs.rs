@@ -61,7 +61,7 @@ async fn time_to_answer(app: &composable_rust_runtime::App, round: u32) -> Durat
 
 /// Requests and replies pass what a new policy makes of an old log.
 #[tokio::test(start_paused = true)]
-async fn instances_are_answered_while_a_policy_catches_up() {
+async fn commands_are_answered_while_a_policy_catches_up() {
     let world = World::new();
     record(&world, 1_000).await;
     let app = started(copying(world.builder(slow(&world))));
@@ -88,7 +88,7 @@ fn note(world: &World, n: u32) -> OutboxMessage {
 
 /// What is queued after a process died cannot have killed it, however much that is.
 #[tokio::test(start_paused = true)]
-async fn only_what_waited_when_a_process_died_is_handled_with_caution() {
+async fn only_rows_queued_at_a_crash_are_quarantined() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let _dead = world.start(node.clone());
@@ -115,7 +115,7 @@ async fn only_what_waited_when_a_process_died_is_handled_with_caution() {
 
 /// A process may die of the next one: the one before must not be blamed for that, too.
 #[tokio::test(start_paused = true)]
-async fn what_may_have_killed_a_process_is_tried_once_the_one_before_is_settled() {
+async fn quarantined_rows_run_one_at_a_time() {
     let world = World::new();
     let dying = Node::new(world.memory.clone());
     let _dead = world.start(dying.clone());
@@ -181,7 +181,7 @@ async fn fullest_until(world: &World, mut is_so: impl AsyncFnMut() -> bool) -> u
 
 /// What does not fit into the queue stays in the log until there is room.
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_catches_up_keeps_its_queue_within_bounds() {
+async fn a_policy_that_catches_up_bounds_its_queue() {
     const EVENTS: u32 = 400;
     const BOUND: usize = 400;
     let world = World::new();
@@ -204,7 +204,7 @@ async fn a_policy_that_catches_up_keeps_its_queue_within_bounds() {
 
 /// A queue of which nothing gets on does not stop a policy for ever.
 #[tokio::test(start_paused = true)]
-async fn a_policy_goes_on_slowly_past_a_queue_that_is_stuck() {
+async fn a_policy_continues_slowly_past_a_stuck_queue() {
     let world = World::new();
     record(&world, 400).await;
     world.broken.set(true);
@@ -231,7 +231,7 @@ async fn a_policy_goes_on_slowly_past_a_queue_that_is_stuck() {
 
 /// A topic's backlog stays on the topic, and what comes behind it waits its turn.
 #[tokio::test(start_paused = true)]
-async fn a_consumer_that_catches_up_keeps_its_queue_within_bounds() {
+async fn a_consumer_that_catches_up_bounds_its_queue() {
     const BOUND: usize = 500;
     const RECORDS: u32 = 8_000;
     let (world, bus) = (World::new(), InMemoryEventBus::new());
@@ -269,7 +269,7 @@ async fn a_consumer_that_catches_up_keeps_its_queue_within_bounds() {
 
 /// A partition that is locked, as by a long erasure, holds up no other.
 #[tokio::test(start_paused = true)]
-async fn a_policy_goes_on_in_other_partitions_while_one_is_locked() {
+async fn a_locked_partition_does_not_stop_a_policy_in_others() {
     let world = World::new();
     let partition = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
     let (locked, other) = ("source0", (1..).map(|n| format!("source{n}")));

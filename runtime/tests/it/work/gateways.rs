@@ -12,7 +12,7 @@ fn call(tag: u32) -> Act {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_end_in_exhausted() {
+async fn retries_end_with_the_outcome_exhausted() {
     let world = World::new();
     let app = world.app();
     world.outside.next([Behaviour::Retries; 5]);
@@ -39,7 +39,7 @@ async fn a_failure_is_final() {
 
 /// The call was made, and another would be answered so again.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_cannot_be_stored_is_told_to_the_caller() {
+async fn an_outcome_that_cannot_be_stored_is_reported_to_the_caller() {
     let world = World::new();
     let app = world.app();
     world.outside.next([Behaviour::AnswersLossily, Behaviour::AnswersAtLength]);
@@ -53,7 +53,7 @@ async fn an_answer_that_cannot_be_stored_is_told_to_the_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_sent_does_not_count() {
+async fn requests_that_were_never_sent_count_no_attempt() {
     let world = World::new();
     let app = started(world.builder(world.memory.clone()).gateway_with(Quiet, |_| {}));
     world.outside.next([Behaviour::Retries; 4]);
@@ -82,7 +82,7 @@ impl composable_rust_core::Gateway for Quiet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passed_time_limit_and_a_panic_are_attempts() {
+async fn timeouts_and_panics_count_as_attempts() {
     let world = World::new();
     let app = world.app();
     world.outside.next([Behaviour::Hangs, Behaviour::Panics, Behaviour::Hangs]);
@@ -96,7 +96,7 @@ async fn a_passed_time_limit_and_a_panic_are_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_spends_no_attempts() {
+async fn an_open_circuit_breaker_counts_no_attempts() {
     let world = World::new();
     let app = world.app();
     // Ten calls that fail open it.
@@ -145,7 +145,7 @@ async fn requests_that_cannot_be_sent_do_not_starve_others() {
 
 /// The answer is queued in the settlement of the call, so a lost one is made again under its key.
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_answer_was_lost_is_made_again_under_its_key() {
+async fn a_call_with_a_lost_response_is_repeated_with_its_key() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -162,7 +162,7 @@ async fn a_call_whose_answer_was_lost_is_made_again_under_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_settlement_that_is_said_twice_answers_once() {
+async fn a_repeated_settlement_replies_once() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());

@@ -67,7 +67,7 @@ async fn processes_that_come_and_go_share_the_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_crashed_process_held_is_taken_when_its_leases_lapse() {
+async fn leases_of_a_crashed_process_are_taken_over_on_expiry() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let first = world.start(node.clone());
@@ -82,7 +82,7 @@ async fn what_a_crashed_process_held_is_taken_when_its_leases_lapse() {
 
 /// An answer to a round that was lost costs no lapse of what it claimed.
 #[tokio::test(start_paused = true)]
-async fn leases_whose_answer_was_lost_are_soon_worked_under() {
+async fn leases_acquired_despite_a_lost_response_are_soon_used() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     node.next("change_leases", [Mishap::FailsAfter]);
@@ -137,7 +137,7 @@ impl Clock for Wall {
 /// The store's clock is set back by two hours just after a process died: its leases, and its
 /// membership, are believed for one more time to live, not for two hours.
 #[tokio::test(start_paused = true)]
-async fn leases_from_before_the_clock_was_set_back_lapse() {
+async fn leases_from_before_a_clock_rollback_expire() {
     let mut world = World::new();
     let wall = Wall { time: world.clock, set_back: Arc::default() };
     // A day has passed, so that the clock can be set back.
@@ -159,7 +159,7 @@ async fn leases_from_before_the_clock_was_set_back_lapse() {
 
 /// A process that slept through its lease settles nothing, and calls nobody.
 #[tokio::test(start_paused = true)]
-async fn a_frozen_holder_says_nothing_when_it_wakes() {
+async fn a_frozen_holder_writes_nothing_when_it_wakes() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let frozen = world.start(node.clone());
@@ -181,7 +181,7 @@ async fn a_frozen_holder_says_nothing_when_it_wakes() {
 
 /// The store refuses what is said under a lease that another has taken since.
 #[tokio::test(start_paused = true)]
-async fn a_settlement_under_a_lost_lease_is_refused_and_the_row_is_the_other_s() {
+async fn a_settlement_under_a_lost_lease_is_fenced() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -239,7 +239,7 @@ async fn an_idle_app_does_not_spin() {
 
 /// Nor does it while the store does not say when there is more.
 #[tokio::test(start_paused = true)]
-async fn an_app_whose_wake_ups_fail_does_not_spin() {
+async fn an_app_whose_wakeups_fail_does_not_spin() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = started(

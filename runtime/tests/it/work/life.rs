@@ -61,7 +61,7 @@ async fn end(world: &World, writer: &App, what: &str) {
 
 /// G7, call by call: whatever the process was about to do, or has just done, another one goes on.
 #[tokio::test(start_paused = true)]
-async fn a_crash_at_any_call_loses_nothing_and_doubles_nothing() {
+async fn a_crash_at_any_call_loses_and_duplicates_nothing() {
     let whole = {
         let world = World::new();
         let node = Node::new(world.memory.clone());
@@ -92,7 +92,7 @@ async fn a_crash_at_any_call_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_under_load_loses_nothing_and_doubles_nothing() {
+async fn a_shutdown_under_load_loses_and_duplicates_nothing() {
     for wait in 0..20 {
         let world = World::new();
         let writer = world.builder(world.memory.clone()).build().unwrap();
@@ -116,7 +116,7 @@ async fn a_shutdown_under_load_loses_nothing_and_doubles_nothing() {
 
 /// A call that hangs is waited for; what it says is kept.
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_waits_for_what_is_under_way_and_no_longer_than_it_may() {
+async fn a_shutdown_waits_for_running_work_until_its_deadline() {
     let world = World::new();
     let app = world.app();
     world.outside.next([super::actor::Behaviour::Hangs]);
@@ -138,7 +138,7 @@ async fn a_shutdown_waits_for_what_is_under_way_and_no_longer_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_app_stops_its_work() {
+async fn dropping_the_app_stops_its_workers() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "a", ask("b", 1, Act::Note(1))).await;
@@ -152,7 +152,7 @@ async fn dropping_the_app_stops_its_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finished_instance_leaves_memory() {
+async fn a_finished_instance_is_evicted() {
     let world = World::new();
     let app = world.app();
     for n in 0..100 {
@@ -193,7 +193,7 @@ fn nothing<E>(_: &Recorded<E>) -> Vec<(Id<Actor>, In)> {
 }
 
 #[test]
-fn every_problem_of_an_app_is_told() {
+fn every_problem_of_an_app_is_reported() {
     assert!(whole().build().is_ok());
     let told = [
         (
@@ -284,7 +284,7 @@ fn every_problem_of_an_app_is_told() {
 }
 
 #[test]
-fn names_and_settings_that_cannot_work_are_refused() {
+fn invalid_names_and_settings_are_rejected() {
     let told = [
         (
             whole().settings(|settings| settings.default_deadline = std::time::Duration::ZERO),

@@ -26,7 +26,7 @@ fn acts(letters: &[DeadLetter]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_fails_five_times_is_parked_with_what_is_behind_it() {
+async fn a_message_that_fails_five_times_is_parked_with_successors() {
     let world = World::new();
     let app = world.app();
     world.broken.set(true);
@@ -71,7 +71,7 @@ async fn a_handler_that_fails_five_times_is_parked_with_what_is_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_decoded_is_parked_at_once() {
+async fn an_undecodable_message_is_parked_at_once() {
     let world = World::new();
     let app = world.app();
     let content = EncodedMessage {
@@ -100,7 +100,7 @@ async fn what_cannot_be_decoded_is_parked_at_once() {
 
 /// A message was read as one that stands behind what is re-driven in the same moment.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_parked_behind_what_was_re_driven() {
+async fn messages_behind_a_redriven_one_are_not_parked() {
     for decision in [DeadLetterDecision::Redrive, DeadLetterDecision::Discard] {
         let world = World::new();
         let node = Node::new(world.memory.clone());
@@ -125,7 +125,7 @@ async fn nothing_is_parked_behind_what_was_re_driven() {
 
 /// Thousands of decisions, made one after the other, do not keep others waiting.
 #[tokio::test(start_paused = true)]
-async fn others_go_on_while_thousands_of_dead_letters_are_re_driven() {
+async fn redriving_thousands_of_dead_letters_holds_up_no_other() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -159,7 +159,7 @@ async fn others_go_on_while_thousands_of_dead_letters_are_re_driven() {
 
 /// A pair is read anew when its next dead letter is re-driven, also while a row of it is executed.
 #[tokio::test(start_paused = true)]
-async fn a_row_that_is_executed_is_not_executed_beside_itself() {
+async fn a_row_is_executed_by_one_task_at_a_time() {
     let world = World::new();
     let _app = world.app();
     let broken = |n| EncodedMessage {
@@ -195,7 +195,7 @@ async fn a_row_that_is_executed_is_not_executed_beside_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_internal_command_is_refused_whoever_queued_it() {
+async fn an_internal_command_is_rejected_from_any_queue() {
     let world = World::new();
     let app = world.app();
     let stream = Actor::id("b").stream();
@@ -210,7 +210,7 @@ async fn an_internal_command_is_refused_whoever_queued_it() {
 
 /// A partition whose lock another session holds holds up only what is of it.
 #[tokio::test(start_paused = true)]
-async fn others_go_on_while_a_message_is_being_parked() {
+async fn parking_a_message_holds_up_no_other() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let partition_of = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
@@ -240,7 +240,7 @@ async fn others_go_on_while_a_message_is_being_parked() {
 
 /// Thousands of messages that wait do not keep others from being read.
 #[tokio::test(start_paused = true)]
-async fn others_overtake_thousands_that_wait() {
+async fn other_instances_overtake_thousands_of_blocked_rows() {
     let world = World::new();
     let app = world.app();
     world.broken.set(true);
@@ -263,7 +263,7 @@ async fn others_overtake_thousands_that_wait() {
 
 /// An instance whose stream is closed answers for what will never be handled there.
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_to_a_closed_instance_is_undelivered() {
+async fn messages_to_a_closed_instance_are_undelivered() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "b", Act::Note(1)).await;
@@ -276,7 +276,7 @@ async fn what_is_sent_to_a_closed_instance_is_undelivered() {
 
 /// An error text that no store keeps does not keep the message from being parked.
 #[tokio::test(start_paused = true)]
-async fn an_error_is_cut_and_cleaned() {
+async fn stored_errors_are_truncated_and_sanitized() {
     let world = World::new();
     let _app = world.app();
     let content = EncodedMessage {
@@ -294,7 +294,7 @@ async fn an_error_is_cut_and_cleaned() {
 
 /// A name that only newer code knows is waited for, not parked; everything else goes on.
 #[tokio::test(start_paused = true)]
-async fn a_command_that_only_newer_code_knows_waits() {
+async fn a_command_of_newer_code_waits() {
     let world = World::new();
     let app = world.app();
     let content = EncodedMessage {
@@ -320,7 +320,7 @@ async fn a_command_that_only_newer_code_knows_waits() {
 /// Two processes that both meet messages that neither knows do not leave the queue to each other:
 /// one of them works it at any time.
 #[tokio::test(start_paused = true)]
-async fn two_processes_with_unknown_messages_work_all_others() {
+async fn two_processes_with_unknown_messages_handle_all_others() {
     let world = World::new();
     let apps = [world.app(), world.app()];
     tokio::time::sleep(millis(20_000)).await;
@@ -351,7 +351,7 @@ async fn two_processes_with_unknown_messages_work_all_others() {
 
 /// Newer code refused it, and did not live to say so.
 #[tokio::test(start_paused = true)]
-async fn what_is_handled_needs_no_answer_that_can_be_read() {
+async fn a_handled_command_needs_no_decodable_reply() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     node.next("settle", [Mishap::CrashesBefore]);
@@ -376,7 +376,7 @@ async fn what_is_handled_needs_no_answer_that_can_be_read() {
 
 /// What newer code adds to the metadata is not taken for erased.
 #[tokio::test(start_paused = true)]
-async fn metadata_that_only_newer_code_knows_is_waited_for() {
+async fn a_message_with_metadata_of_newer_code_waits() {
     let world = World::new();
     let app = world.app();
     let reply = Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(2)));
@@ -398,7 +398,7 @@ async fn metadata_that_only_newer_code_knows_is_waited_for() {
 
 /// A reply whose tag only newer code knows is waited for, not parked.
 #[tokio::test(start_paused = true)]
-async fn a_reply_with_a_tag_that_only_newer_code_knows_waits() {
+async fn a_reply_with_a_tag_of_newer_code_waits() {
     let unknown =
         [("actor.heard", 1, "\"later\""), ("actor.heard", 2, "1"), ("actor.felt", 1, "1")];
     for (variant, version, value) in unknown {
@@ -426,7 +426,7 @@ async fn a_reply_with_a_tag_that_only_newer_code_knows_waits() {
 /// However much waits for an instance that cannot be loaded, many messages or large ones, others get
 /// theirs.
 #[tokio::test(start_paused = true)]
-async fn more_than_fits_into_memory_waits_for_one_instance_and_others_go_on() {
+async fn one_instances_overflowing_backlog_holds_up_no_other() {
     let note = |n| Act::Note(n);
     let large = |_| Act::Call { tag: 1, text: "x".repeat(3_300_000) };
     let acts: [Vec<Act>; 2] = [(0..21_000).map(note).collect(), (0..30).map(large).collect()];
@@ -458,7 +458,7 @@ async fn more_than_fits_into_memory_waits_for_one_instance_and_others_go_on() {
 
 /// While an instance's event cannot be read, what is sent to it waits, and its timers too.
 #[tokio::test(start_paused = true)]
-async fn what_is_for_an_instance_that_cannot_be_loaded_waits_for_it() {
+async fn messages_wait_for_an_instance_that_cannot_be_loaded() {
     let world = World::new();
     let app = world.app();
     let stream = Actor::id("b").stream();

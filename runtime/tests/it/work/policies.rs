@@ -32,7 +32,7 @@ fn copying(builder: AppBuilder) -> AppBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_begins_at_the_head_unless_it_says_from_the_start() {
+async fn a_policy_begins_at_the_head_by_default() {
     let world = World::new();
     let app = world.builder(world.memory.clone()).build().unwrap();
     tell_to(&app, "a", Act::Note(1)).await;
@@ -63,7 +63,7 @@ async fn one_begins_at_the_head_unless_it_says_from_the_start() {
 
 /// Another process reads on where the checkpoint is, whatever became of the last answer.
 #[tokio::test(start_paused = true)]
-async fn each_event_leads_to_its_commands_once_across_crashes() {
+async fn each_event_causes_its_commands_once_across_crashes() {
     let several = |recorded: &Recorded<Out>| -> Commands {
         let Out::Did(Act::Note(n), _) = recorded.event else { return Vec::new() };
         let ids = if recorded.stream.id() == "a" { &["x", "y", "x"][..] } else { &[] };
@@ -98,7 +98,7 @@ async fn each_event_leads_to_its_commands_once_across_crashes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_waits_behind_an_event_that_its_policy_fails_on() {
+async fn an_event_that_its_policy_fails_on_blocks_its_stream() {
     let world = World::new();
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let fails = std::sync::Arc::clone(&broken);
@@ -182,7 +182,7 @@ fn old(builder: AppBuilder) -> App {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_newer_code_knows_is_neither_skipped_nor_parked() {
+async fn events_of_newer_code_are_neither_skipped_nor_parked() {
     let world = World::new();
     let app = old(world.builder(world.memory.clone()));
     tokio::time::sleep(millis(100)).await;
@@ -281,7 +281,7 @@ async fn listened(app: &App, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_reads_the_topic_of_another_service() {
+async fn a_policy_reads_the_topic_of_another_service() {
     for format in [Format::Binary, Format::Json] {
         let (world, other, bus) = (World::new(), World::new(), InMemoryEventBus::new());
         let app = started(
@@ -327,7 +327,7 @@ fn listening<S: Target>(
 
 /// Other services are deployed when they like.
 #[tokio::test(start_paused = true)]
-async fn an_event_of_another_service_that_only_newer_code_knows_holds_up_its_stream_alone() {
+async fn an_unknown_remote_event_blocks_only_its_stream() {
     let bus = InMemoryEventBus::new().with_partitions(1);
     let (world, other) = (World::new(), World::new());
     let builder = world.builder(world.memory.clone()).event_bus(bus.clone());
@@ -375,7 +375,7 @@ fn text(record: &ExternalRecord) -> String {
 
 /// As after a restore: the checkpoint is ahead of the log.
 #[tokio::test(start_paused = true)]
-async fn one_that_stopped_since_the_log_went_back_goes_on_where_it_is_told_to() {
+async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
     use composable_rust_core::{Checkpoint, WorkQueues as _};
     use composable_rust_runtime::{PolicyPosition, ResetPolicyError};
     let world = World::new();
@@ -465,7 +465,7 @@ async fn records_are_given_in_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_takes_any_topic_and_knows_its_messages() {
+async fn a_policy_reads_external_topics() {
     let (world, bus) = (World::new(), InMemoryEventBus::new());
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let fails = std::sync::Arc::clone(&broken);
@@ -498,7 +498,7 @@ async fn one_takes_any_topic_and_knows_its_messages() {
 
 /// What does not fit into the queue of what waits is not left out: an operator learns where it stands.
 #[tokio::test(start_paused = true)]
-async fn a_foreign_record_that_is_too_large_to_wait_is_parked_by_its_place() {
+async fn a_too_large_external_record_is_parked_by_offset() {
     let (world, bus) = (World::new(), InMemoryEventBus::new());
     let app = started(
         world

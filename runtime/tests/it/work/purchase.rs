@@ -243,7 +243,7 @@ async fn held(app: &App) -> i64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_payment_captured_just_as_its_timeout_fired_is_given_back() {
+async fn a_payment_captured_as_its_timeout_fires_is_refunded() {
     let bank = bank();
     let app = started(builder(&bank, (Duration::from_secs(1), 1), AtPay::default()));
     app.handle(&Purchase::id(ID)).send(In::Start).await.unwrap();
@@ -260,7 +260,7 @@ async fn a_payment_captured_just_as_its_timeout_fired_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_refund_is_told() {
+async fn a_rejected_refund_is_reported() {
     let bank = bank();
     let at_pay = AtPay { no_refunds: true, ..AtPay::default() };
     let app = started(builder(&bank, (Duration::from_secs(1), 1), at_pay));
@@ -270,7 +270,7 @@ async fn a_refused_refund_is_told() {
 
 /// The second attempt is pending when the first is refused after all.
 #[tokio::test(start_paused = true)]
-async fn a_late_refusal_of_the_first_attempt_leaves_the_second_alone() {
+async fn a_late_decline_of_attempt_one_leaves_attempt_two_alone() {
     let bank = bank();
     let stuck = Arc::new(AtomicBool::new(true));
     let at_pay = AtPay { no_refunds: false, stuck: Arc::clone(&stuck) };

@@ -36,7 +36,7 @@ async fn letters(app: &App) -> Vec<composable_rust_core::DeadLetter> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_without_a_worker_is_shown() {
+async fn a_queue_without_a_worker_is_reported() {
     let logged = Logged::begin();
     let world = World::new();
     let app = world.app();
@@ -77,7 +77,7 @@ async fn call_in_vain(app: &App, times: u32) -> Queue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_executes_is_discarded_and_answered() {
+async fn messages_of_an_orphaned_queue_are_discarded_and_answered() {
     let world = World::new();
     let app = without_gateway(&world);
     let queue = call_in_vain(&app, 1).await;
@@ -95,7 +95,7 @@ async fn what_nobody_executes_is_discarded_and_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn decisions_about_dead_letters_that_nobody_works_are_carried_out_at_once() {
+async fn decisions_on_orphaned_dead_letters_are_executed_at_once() {
     let world = World::new();
     let app = without_gateway(&world);
     let queue = call_in_vain(&app, 2).await;
@@ -121,7 +121,7 @@ async fn decisions_about_dead_letters_that_nobody_works_are_carried_out_at_once(
 
 /// Nobody works the queue meanwhile: the sender is answered once.
 #[tokio::test(start_paused = true)]
-async fn what_is_given_up_while_nobody_runs_is_absorbed_when_it_comes_again() {
+async fn messages_discarded_without_a_worker_are_deduplicated_later() {
     for is_parked in [false, true] {
         let world = World::new();
         let idle = world.builder(world.memory.clone()).build().unwrap();
@@ -154,7 +154,7 @@ async fn what_is_given_up_while_nobody_runs_is_absorbed_when_it_comes_again() {
 
 /// A process that works the queue finds its lease gone, and what is decided stands.
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
+async fn a_message_for_newer_code_is_parked_with_its_successors() {
     let world = World::new();
     let app = world.app();
     let note = |n| {
@@ -193,7 +193,7 @@ async fn what_waits_for_newer_code_is_parked_with_what_comes_behind_it() {
 
 /// What is under way while an operator discards the row ahead of it happens once.
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_is_seized_goes_on_in_order() {
+async fn a_seized_queue_continues_in_order() {
     let world = World::new();
     let process = Node::new(world.memory.clone());
     let app = world.start(process.clone());
@@ -225,7 +225,7 @@ async fn a_queue_that_is_seized_goes_on_in_order() {
 
 /// Nor is its sender told that it was not delivered.
 #[tokio::test(start_paused = true)]
-async fn what_was_handled_before_it_is_discarded_is_not_refused() {
+async fn discarding_a_handled_message_rejects_nothing() {
     let world = World::new();
     let process = Node::new(world.memory.clone());
     let app = world.start(process.clone());
@@ -246,7 +246,7 @@ async fn what_was_handled_before_it_is_discarded_is_not_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timers_that_nobody_fires_are_listed_parked_and_discarded() {
+async fn orphaned_timers_are_listed_parked_and_discarded() {
     let world = World::new();
     let app = world.app();
     let stream: composable_rust_core::StreamId = "ghost-1".parse().unwrap();

@@ -45,7 +45,7 @@ async fn replies_to_one_request_come_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_answers_nothing() {
+async fn a_told_command_sends_no_reply() {
     let world = World::new();
     let app = world.app();
     for act in [Act::Note(1), Act::Refuse, Act::Nothing, ask("c", 1, Act::Note(2))] {
@@ -58,7 +58,7 @@ async fn what_is_told_answers_nothing() {
 
 /// A handles B's later steps too: after B's own request, call and timer.
 #[tokio::test(start_paused = true)]
-async fn what_the_inner_saga_records_later_reaches_the_outer() {
+async fn later_events_of_an_inner_saga_reach_the_outer_one() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "outer", ask("inner", 1, ask("leaf", 2, later("t", 1_000, Act::Note(7))))).await;
@@ -69,7 +69,7 @@ async fn what_the_inner_saga_records_later_reaches_the_outer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_of_a_timeout_or_a_reply_does_not_travel() {
+async fn a_rejection_of_a_timeout_or_a_reply_is_not_forwarded() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "a", ask("b", 1, later("t", 1_000, Act::Refuse))).await;
@@ -94,7 +94,7 @@ async fn a_detached_request_ends_the_chain() {
 
 /// As a webhook does, which has no return address of its own.
 #[tokio::test(start_paused = true)]
-async fn who_was_kept_is_answered_later() {
+async fn a_kept_return_address_is_answered_later() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "outer", ask("a", 1, ask("b", 2, Act::Keep))).await;
@@ -110,7 +110,7 @@ async fn who_was_kept_is_answered_later() {
 
 /// Sixteen requests may be nested; the seventeenth is refused when it would be recorded.
 #[tokio::test(start_paused = true)]
-async fn the_seventeenth_request_of_a_chain_is_refused() {
+async fn the_seventeenth_request_of_a_chain_is_rejected() {
     let world = World::new();
     let app = world.app();
     let chain = |length: u32| {
@@ -144,7 +144,7 @@ async fn three_instances_of_one_target_and_two_requests_to_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_comes_twice_is_handled_once() {
+async fn a_redelivered_command_is_handled_once() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());

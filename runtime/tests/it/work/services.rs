@@ -372,7 +372,7 @@ fn ask_front(to: &str, tag: u32, errand: Errand) -> Errand {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_service_is_asked_and_answers() {
+async fn a_command_to_another_service_is_answered() {
     let services = services(Line::new(), false);
     send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
     front_heard(&services.front, "1", "1: note 5").await;
@@ -406,7 +406,7 @@ async fn replies_find_their_way_through_both_services() {
 
 /// Its topic is read for the replies, but nobody may send commands there.
 #[tokio::test(start_paused = true)]
-async fn commands_for_a_type_that_is_not_served_are_undelivered() {
+async fn commands_for_an_unserved_type_are_undelivered() {
     let services = services(Line::new(), false);
     let errand = ask_back("1", 1, ask_front("leaf", 2, Errand::Note(6)));
     send(&services.front, "outer", errand).await;
@@ -416,7 +416,7 @@ async fn commands_for_a_type_that_is_not_served_are_undelivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_parked() {
+async fn external_internal_commands_are_rejected_and_garbage_parked() {
     let services = services(Line::new(), true);
     send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
     front_heard(&services.front, "1", "1: note 5").await;
@@ -470,7 +470,7 @@ async fn internal_commands_from_elsewhere_are_refused_and_rubbish_is_parked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_while_the_bus_is_down_arrives_later_in_order() {
+async fn events_of_a_bus_outage_arrive_later_in_order() {
     let services = services(Line::new(), false);
     send(&services.front, "1", ask_back("1", 1, Errand::Note(1))).await;
     front_heard(&services.front, "1", "1: note 1").await;
@@ -490,7 +490,7 @@ async fn what_happens_while_the_bus_is_down_arrives_later_in_order() {
 
 /// The limit of the bus was lowered: what is too large is parked, with what follows it.
 #[tokio::test(start_paused = true)]
-async fn what_the_bus_does_not_take_is_parked_and_a_refusal_is_told() {
+async fn undeliverable_messages_are_parked_and_discards_reported() {
     use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
     let services = services(Line::new(), false);
     services.line.most.store(1, Ordering::SeqCst);
@@ -524,7 +524,7 @@ async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
 /// A log that was restored from a backup holds other events where those stood that are published,
 /// however many it has by now: somebody must look.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_went_back_and_has_regrown_is_not_relayed() {
+async fn a_rewound_and_regrown_log_is_not_relayed() {
     let (line, world) = (Line::new(), world_of(1));
     let before = front(&world, world.memory.clone(), &line, false);
     for n in 0..5 {
@@ -549,7 +549,7 @@ async fn a_log_that_went_back_and_has_regrown_is_not_relayed() {
 /// A process crashes or freezes between publishing and writing down how far it is; its successor
 /// goes on where the broker says.
 #[tokio::test(start_paused = true)]
-async fn the_relay_resumes_without_loss_and_a_fenced_one_is_silent() {
+async fn the_relay_resumes_without_loss_and_a_fenced_relay_stops() {
     use super::node::Mishap;
     for (frozen, mishap) in [(false, Mishap::FailsBefore), (true, Mishap::FailsAfter)] {
         let line = Line::new();
@@ -589,7 +589,7 @@ async fn the_relay_resumes_without_loss_and_a_fenced_one_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_are_published_as_a_function_maps_them() {
+async fn events_are_published_as_mapped_by_a_function() {
     let bus = InMemoryEventBus::new();
     let world = world_of(1);
     let app = world

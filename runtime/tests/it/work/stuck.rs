@@ -51,7 +51,7 @@ fn stuck(app: &App) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_is_tried_less_and_less_whatever_waits_for_it() {
+async fn an_instance_is_retried_ever_more_rarely() {
     const COUNT: u64 = 500;
     let world = World::new();
     let node = Node::new(world.memory.clone());
@@ -85,7 +85,7 @@ async fn an_instance_is_tried_less_and_less_whatever_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_told_once_and_listed_until_it_recovers() {
+async fn a_stuck_instance_is_logged_once_and_listed_until_recovery() {
     let logged = Logged::begin();
     let world = World::new();
     spoil(&world, "b").await;
@@ -112,7 +112,7 @@ async fn it_is_told_once_and_listed_until_it_recovers() {
 
 /// Overriding an event, which any process may do, has what waits for its instance tried again soon.
 #[tokio::test(start_paused = true)]
-async fn overriding_has_its_messages_and_timers_tried_soon() {
+async fn overriding_an_event_retries_messages_and_timers_soon() {
     let world = World::new();
     let first = world.app();
     let timer = Act::Later { id: None, after: 60_000, act: Box::new(Act::Note(7)) };
@@ -137,7 +137,7 @@ async fn overriding_has_its_messages_and_timers_tried_soon() {
 /// More instances are stuck than rows fit into memory; each message behind them is read all the same,
 /// and theirs are not lost.
 #[tokio::test(start_paused = true)]
-async fn a_healthy_instance_is_reached_behind_thousands_that_are_stuck() {
+async fn a_healthy_instance_is_reached_behind_thousands_stuck() {
     const COUNT: u32 = 21_000;
     let world = World::new();
     for n in 0..COUNT {

@@ -12,7 +12,7 @@ fn later(id: &str, after: u64, act: Act) -> Act {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_whose_deadline_passed_while_nobody_ran_fires_once_and_compensates() {
+async fn a_timer_due_during_downtime_fires_once_and_compensates() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -31,7 +31,7 @@ async fn a_timer_whose_deadline_passed_while_nobody_ran_fires_once_and_compensat
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_fires_when_it_is_due_and_not_before() {
+async fn a_timer_fires_when_due_and_not_before() {
     let world = World::new();
     let app = world.app();
     let started = tokio::time::Instant::now();
@@ -43,7 +43,7 @@ async fn it_fires_when_it_is_due_and_not_before() {
 
 /// Each firing arms the next under the same id, in the append that it causes.
 #[tokio::test(start_paused = true)]
-async fn a_timer_re_armed_by_its_own_firing_survives() {
+async fn a_timer_rearmed_by_its_own_firing_survives() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -58,7 +58,7 @@ async fn a_timer_re_armed_by_its_own_firing_survives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_read_and_then_cancelled_does_not_fire() {
+async fn a_timer_cancelled_after_it_was_read_does_not_fire() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -74,7 +74,7 @@ async fn one_that_was_read_and_then_cancelled_does_not_fire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_read_and_then_replaced_fires_as_it_is_now() {
+async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -91,7 +91,7 @@ async fn one_that_was_read_and_then_replaced_fires_as_it_is_now() {
 
 /// The cancelling command and the firing meet in one drain: the firing is void there.
 #[tokio::test(start_paused = true)]
-async fn one_that_a_command_of_the_same_drain_cancels_does_not_fire() {
+async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
     for replaces in [false, true] {
         let world = World::new();
         let node = Node::new(world.memory.clone());
@@ -120,7 +120,7 @@ async fn one_that_a_command_of_the_same_drain_cancels_does_not_fire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timers_of_a_finished_instance_go() {
+async fn timers_of_a_finished_instance_are_cancelled() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
@@ -134,7 +134,7 @@ async fn timers_of_a_finished_instance_go() {
 
 /// A timer whose handler fails is tried again after 2, 4, 8 and 16 seconds, then parked.
 #[tokio::test(start_paused = true)]
-async fn one_that_fails_is_tried_again_in_time_and_parked_in_the_end() {
+async fn a_failing_timer_is_retried_and_finally_parked() {
     let world = World::new();
     let app = world.app();
     world.broken.set(true);
@@ -157,7 +157,7 @@ async fn one_that_fails_is_tried_again_in_time_and_parked_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_refused_goes_for_good() {
+async fn a_discarded_timer_is_deleted() {
     let world = World::new();
     let app = world.app();
     world.broken.set(true);
@@ -171,7 +171,7 @@ async fn one_that_is_refused_goes_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_that_was_erased_goes_without_a_trace() {
+async fn an_erased_timer_is_deleted() {
     let world = World::new();
     let app = world.app();
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
@@ -183,7 +183,7 @@ async fn a_timer_that_was_erased_goes_without_a_trace() {
 /// What could not be written about timers, or was read under a lease that had lapsed for a moment,
 /// is not left until the next deadline.
 #[tokio::test(start_paused = true)]
-async fn firing_goes_on_soon_after_an_outage() {
+async fn timers_fire_soon_after_an_outage() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -221,7 +221,7 @@ fn elsewhere(world: &World) -> String {
 
 /// As when somebody holds the lock of the partition.
 #[tokio::test(start_paused = true)]
-async fn a_partition_whose_timers_cannot_be_settled_holds_up_no_other() {
+async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
@@ -240,7 +240,7 @@ async fn a_partition_whose_timers_cannot_be_settled_holds_up_no_other() {
 
 /// Timers that become due after a process died were never in its hands.
 #[tokio::test(start_paused = true)]
-async fn timers_due_after_a_takeover_are_not_in_quarantine() {
+async fn timers_due_after_a_takeover_are_not_quarantined() {
     let world = World::new();
     let crashing = || {
         let node = Node::new(world.memory.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
-use composable_rust_testing::conformance::{CASES, Case, Failure, run};
+use composable_rust_testing::conformance::{CASES, Failure, StoreCase, run};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 
@@ -30,13 +30,13 @@ fn quietly(work: impl Future<Output = ()>) {
 }
 
 /// What the case finds in a store with this defect, of one or of three partitions.
-async fn finding<D: Defect>(case: Case, make: impl Fn() -> D) -> Result<(), Failure> {
+async fn finding<D: Defect>(case: StoreCase, make: impl Fn() -> D) -> Result<(), Failure> {
     run(case, Broken::new(make(), 3)).await?;
     run(case, Broken::new(make(), 1)).await
 }
 
-fn case(name: &str) -> Case {
-    let found = CASES.iter().find(|case| format!("{case:?}") == name);
+fn case(name: &str) -> StoreCase {
+    let found = CASES.iter().find(|case| case.name == name);
     *found.unwrap_or_else(|| panic!("there is no case {name}"))
 }
 
@@ -50,7 +50,7 @@ fn a_store_without_a_defect_passes() {
 }
 
 #[test]
-fn who_never_wakes_is_found_by_waiting() {
+fn a_store_that_never_wakes_readers_times_out() {
     quietly(async {
         for name in WAITING {
             let finding = finding(case(name), || NeverWakes);
@@ -61,9 +61,9 @@ fn who_never_wakes_is_found_by_waiting() {
 }
 
 #[test]
-fn the_order_test_says_what_is_missed() {
+fn the_order_case_names_the_missed_event() {
     quietly(async {
-        let order = case("order::readers_at_the_tail_miss_nothing");
+        let order = case("readers_at_the_tail_miss_nothing");
         // Of one partition, so that the numbers have no gaps of their own. The order in which the
         // writers overtake each other is the scheduler's, and may give another finding first.
         let mut findings = Vec::new();
@@ -96,20 +96,19 @@ fn every_defect_is_found() {
 
 #[test]
 fn every_case_finds_a_defect() {
-    let listed: BTreeSet<_> =
-        table().iter().map(|(_, case, _)| *case).chain(WAITING).map(str::to_owned).collect();
-    let cases: BTreeSet<_> = CASES.iter().map(|case| format!("{case:?}")).collect();
+    let listed: BTreeSet<_> = table().iter().map(|(_, case, _)| *case).chain(WAITING).collect();
+    let cases: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
     assert_eq!(listed, cases, "the table lists every case");
 }
 
 /// Cases that show by not coming to an end that nobody wakes them.
 const WAITING: [&str; 6] = [
-    "subscribe::a_reader_that_waits_sees_the_first_event",
-    "subscribe::waiting_ends_when_there_are_events",
-    "waking::appends_with_effects_wake",
-    "waking::what_workers_queue_wakes",
-    "waking::decisions_wake",
-    "waking::what_was_missed_is_there_at_once",
+    "a_waiting_reader_sees_the_first_event",
+    "waiting_ends_when_events_arrive",
+    "appends_with_effects_wake_workers",
+    "rows_queued_by_workers_wake_workers",
+    "dead_letter_decisions_wake_workers",
+    "a_missed_wakeup_is_delivered_at_once",
 ];
 
 type Expected = (&'static str, &'static str, BoxFuture<'static, Result<(), Failure>>);
@@ -124,324 +123,324 @@ macro_rules! table {
 
 table! {
     ForgetsMarks => [
-        "marks::come_before_versions",
-        "marks::come_before_closing",
-        "marks::one_duplicate_undoes_the_drain",
-        "marks::without_events_are_recognised_again",
+        "duplicates_are_checked_before_versions",
+        "duplicates_are_checked_before_closing",
+        "one_duplicate_fails_the_whole_append",
+        "a_repeated_append_without_events_is_recognised",
     ];
     IgnoresVersions => [
-        "conflicts::exact_admits_only_that_version",
-        "conflicts::empty_admits_only_the_first_append",
-        "conflicts::without_events_conflict_too",
-        "conflicts::leave_nothing_behind",
-        "conflicts::one_of_many_writers_wins",
-        "marks::of_a_losing_append_are_not_kept",
-        "order::readers_at_the_tail_miss_nothing",
+        "exact_accepts_only_that_version",
+        "empty_accepts_only_the_first_append",
+        "appends_without_events_conflict_too",
+        "conflicts_leave_nothing_behind",
+        "one_of_many_writers_wins",
+        "a_conflict_stores_no_inbox_entries",
+        "readers_at_the_tail_miss_nothing",
     ];
-    TakesAnyForEmpty => ["conflicts::any_admits_all"];
-    TakesExistsForAny => ["conflicts::exists_admits_any_but_the_first"];
+    TakesAnyForEmpty => ["any_accepts_every_append"];
+    TakesExistsForAny => ["exists_accepts_all_but_the_first_append"];
     RenamesEvents => [
-        "unknown_outcome::the_same_append_again_is_committed_once",
-        "unknown_outcome::it_is_recognised_after_the_stream_moved_on",
-        "unknown_outcome::a_dropped_append_is_resolved",
-        "unknown_outcome::a_dropped_batch_is_resolved",
-        "erasure::a_closed_stream_recognises_earlier_appends",
-        "group_commit::lost_answers_are_asked_for_again",
-        "group_commit::a_dropped_append_is_resolved",
+        "a_repeated_append_is_committed_once",
+        "a_repeated_append_is_recognised_after_later_events",
+        "a_dropped_append_is_resolved_by_repeating_it",
+        "a_dropped_batch_is_resolved_by_repeating_it",
+        "a_closed_stream_recognises_earlier_appends",
+        "appends_with_lost_responses_are_repeated",
+        "a_dropped_append_of_a_group_is_resolved",
     ];
     AppendsTwice => [
-        "unknown_outcome::of_identical_appends_at_once_one_takes_effect",
-        "conflicts::writers_on_many_streams_do_not_disturb_each_other",
-        "reads::heads_are_the_highest_offsets",
-        "group_commit::appends_to_one_stream_keep_their_order",
-        "group_commit::the_guilty_fails_alone",
+        "concurrent_identical_appends_take_effect_once",
+        "writers_on_different_streams_do_not_conflict",
+        "heads_are_the_highest_offsets",
+        "appends_to_one_stream_keep_their_order",
+        "a_faulty_append_of_a_group_fails_alone",
     ];
     HidesWhereTheStreamStands => [
-        "unknown_outcome::it_is_recognised_after_the_stream_moved_on",
-        "marks::without_events_are_recognised_again",
-        "erasure::an_erased_append_is_not_appended_again",
-        "erasure::a_closed_stream_recognises_earlier_appends",
-        "firing::sent_again_it_is_committed",
+        "a_repeated_append_is_recognised_after_later_events",
+        "a_repeated_append_without_events_is_recognised",
+        "a_repeated_append_of_erased_events_appends_nothing",
+        "a_closed_stream_recognises_earlier_appends",
+        "a_repeated_firing_is_committed",
     ];
-    ComparesFirstEvents => ["unknown_outcome::other_events_at_its_place_are_a_conflict"];
-    ForgetsAtomicity => ["batches::an_append_is_seen_whole_or_not_at_all"];
+    ComparesFirstEvents => ["other_events_at_the_same_version_are_a_conflict"];
+    ForgetsAtomicity => ["an_append_is_read_whole_or_not_at_all"];
     LosesWholeBatches => [
-        "batches::a_losing_append_leaves_its_neighbours_alone",
-        "group_commit::losers_leave_their_neighbours_alone",
+        "a_conflict_leaves_the_rest_of_its_batch_alone",
+        "a_conflict_in_a_group_leaves_the_others_alone",
     ];
-    SkipsTheGuilty => ["batches::a_guilty_append_is_found_one_by_one"];
-    MovesAppends => ["batches::belong_to_one_partition_and_different_streams"];
-    AnswersInItsOrder => ["batches::are_answered_in_their_order"];
-    RefusesEmptyBatches => ["batches::may_be_empty"];
-    RefusesLargeBatches => ["batches::may_be_large"];
+    SkipsTheGuilty => ["a_faulty_append_is_found_one_by_one"];
+    MovesAppends => ["a_batch_is_of_one_partition_and_distinct_streams"];
+    AnswersInItsOrder => ["a_batch_is_answered_in_order"];
+    RefusesEmptyBatches => ["a_batch_may_be_empty"];
+    RefusesLargeBatches => ["a_batch_may_be_large"];
     CountsFromZero => [
-        "versions::count_from_one",
-        "versions::are_of_each_stream",
-        "versions::an_append_without_events_only_checks",
-        "versions::the_verdict_names_the_last_event",
-        "group_commit::what_waits_together_is_committed_together",
+        "versions_count_from_one",
+        "each_stream_has_its_own_versions",
+        "an_append_without_events_only_checks_the_version",
+        "the_outcome_names_the_last_event",
+        "waiting_appends_are_committed_together",
     ];
-    SaysYes => ["conflicts::leave_nothing_behind", "limits::reserved_names_are_refused"];
-    WritesNothing => ["versions::events_come_back_as_they_went_in"];
+    SaysYes => ["conflicts_leave_nothing_behind", "reserved_names_are_rejected"];
+    WritesNothing => ["events_round_trip"];
     OffsetsFromSequence::default() => [
-        "order::readers_at_the_tail_miss_nothing",
-        "batches::number_their_events_without_a_gap",
-        "conflicts::leave_nothing_behind",
-        "conflicts::writers_that_decide_again_all_get_through",
-        "group_commit::two_processes_all_get_through",
+        "readers_at_the_tail_miss_nothing",
+        "a_batch_numbers_its_events_without_gaps",
+        "conflicts_leave_nothing_behind",
+        "writers_that_retry_all_succeed",
+        "group_commits_of_two_processes_all_succeed",
     ];
-    WaitsForTransactions::default() => ["order::foreign_transactions_do_not_hold_readers_back"];
-    UpdatesCounters => ["order::old_snapshots_do_not_slow_appends_down"];
+    WaitsForTransactions::default() => ["foreign_transactions_do_not_block_readers"];
+    UpdatesCounters => ["old_database_snapshots_do_not_slow_appends"];
     MisplacesEvents => [
-        "partition_hash::golden_vectors_are_where_they_were",
-        "partition_hash::events_lie_where_the_hash_says",
+        "golden_vectors_hash_to_their_partitions",
+        "events_are_in_the_partition_of_their_hash",
     ];
 
     TrustsMarks => [
-        "marks::the_first_answer_stays",
-        "marks::another_answer_is_a_duplicate",
-        "marks::another_digest_is_another_message",
-        "unknown_outcome::marks_that_stand_with_other_events_are_a_duplicate",
-        "erasure::an_erased_append_is_not_appended_again",
+        "the_first_outcome_of_a_message_stays",
+        "another_outcome_of_a_message_is_a_duplicate",
+        "a_duplicate_keeps_the_digest_of_the_first_message",
+        "inbox_entries_with_other_events_are_a_duplicate",
+        "a_repeated_append_of_erased_events_appends_nothing",
     ];
     ComparesIds => [
-        "unknown_outcome::other_content_under_the_same_ids_is_not_the_same_append",
-        "unknown_outcome::other_content_is_told_apart_within_a_batch",
+        "other_content_under_the_same_ids_is_another_append",
+        "other_content_is_detected_within_a_batch",
     ];
-    ReportsOneDuplicate => ["marks::all_duplicates_are_reported"];
-    ComparesVersionsFirst => ["marks::come_before_versions"];
+    ReportsOneDuplicate => ["all_duplicates_are_reported"];
+    ComparesVersionsFirst => ["duplicates_are_checked_before_versions"];
     BlursMarks => [
-        "marks::keep_where_each_message_left_the_stream",
-        "marks::of_refusals_have_no_position",
+        "inbox_entries_keep_the_version_after_each_message",
+        "inbox_entries_of_rejections_have_no_position",
     ];
-    SharesMarks::default() => ["marks::belong_to_one_stream"];
+    SharesMarks::default() => ["inbox_entries_belong_to_one_stream"];
     NeverEmpty => [
-        "marks::unknown_ones_are_none",
-        "reads::leave_nothing_behind",
-        "reads::an_unknown_stream_is_empty",
+        "an_unknown_message_has_no_inbox_entry",
+        "reads_leave_nothing_behind",
+        "an_unknown_stream_is_empty",
     ];
 
-    LimitsWholePages => ["reads::pages_hold_so_many_events_of_each_partition"];
+    LimitsWholePages => ["the_page_limit_applies_to_each_partition"];
     RepeatsTheLast => [
-        "order::readers_at_the_tail_miss_nothing",
-        "reads::start_after_a_version",
-        "reads::pages_put_together_are_the_log",
-        "subscribe::what_is_there_comes_then_what_is_committed",
-        "subscribe::it_starts_after_the_given_positions",
-        "subscribe::commits_of_another_process_are_seen",
-        "subscribe::many_readers_see_the_same",
+        "readers_at_the_tail_miss_nothing",
+        "a_load_starts_after_a_version",
+        "concatenated_pages_are_the_log",
+        "a_subscription_yields_existing_then_new_events",
+        "a_subscription_starts_after_the_given_positions",
+        "a_subscription_sees_commits_of_another_process",
+        "many_readers_see_the_same_events",
     ];
-    ReadsAllPartitions => ["reads::pages_hold_only_the_partitions_asked_for"];
-    SortsById => ["reads::long_streams_come_in_order"];
-    ReadsOnePage => ["reads::long_streams_come_in_order"];
-    LeaksConnections::default() => ["reads::abandoned_loads_hold_nothing_back"];
-    SharesNothing => ["reads::another_process_sees_the_same"];
+    ReadsAllPartitions => ["a_page_holds_only_the_requested_partitions"];
+    SortsById => ["long_streams_load_in_order"];
+    ReadsOnePage => ["long_streams_load_in_order"];
+    LeaksConnections::default() => ["abandoned_loads_block_nothing"];
+    SharesNothing => ["another_process_reads_the_same"];
 
     LastSnapshotWins::default() => [
-        "snapshots::older_ones_never_replace_newer_ones",
-        "snapshots::are_kept_by_fingerprint",
-        "snapshots::stand_only_where_their_event_does",
-        "snapshots::stand_only_on_their_own_events",
+        "older_snapshots_never_replace_newer_ones",
+        "snapshots_are_kept_by_fingerprint",
+        "a_snapshot_needs_its_event_at_its_version",
+        "a_snapshot_needs_the_id_of_its_event",
     ];
-    BelievesSnapshots => ["snapshots::stand_only_on_their_own_events"];
+    BelievesSnapshots => ["a_snapshot_needs_the_id_of_its_event"];
     KeepsStaleSnapshots => [
-        "snapshots::above_a_version_are_deleted",
-        "snapshots::of_other_shapes_are_deleted_when_they_are_old",
+        "snapshots_above_a_version_are_deleted",
+        "old_snapshots_of_other_fingerprints_are_deleted",
     ];
     ForgetsSnapshots => [
-        "snapshots::come_back_as_they_went_in",
-        "snapshots::shorten_a_load",
-        "snapshots::the_highest_of_concurrent_saves_stays",
+        "snapshots_round_trip",
+        "a_snapshot_shortens_a_load",
+        "the_newest_of_concurrent_snapshots_stays",
     ];
 
     CutsToFit => [
-        "limits::payloads_beyond_the_limit_are_refused",
-        "limits::metadata_beyond_the_limit_is_refused",
-        "limits::what_is_no_metadata_is_refused",
-        "limits::nul_characters_are_refused",
-        "limits::reserved_names_are_refused",
-        "limits::marks_that_make_no_sense_are_refused",
+        "payloads_beyond_the_limit_are_rejected",
+        "metadata_beyond_the_limit_is_rejected",
+        "malformed_metadata_is_rejected",
+        "nul_characters_are_rejected",
+        "reserved_names_are_rejected",
+        "invalid_inbox_entries_are_rejected",
     ];
     ShortColumns => [
-        "limits::payloads_of_every_size_come_back",
-        "limits::metadata_at_the_limit_comes_back",
+        "payloads_of_every_size_round_trip",
+        "metadata_at_the_limit_round_trips",
     ];
-    EndsAtNul => ["limits::nul_bytes_in_payloads_come_back"];
-    ForgetsHardMetadata => ["limits::metadata_that_is_hard_to_keep_is_kept_or_refused"];
+    EndsAtNul => ["nul_bytes_in_payloads_round_trip"];
+    ForgetsHardMetadata => ["unusual_metadata_is_stored_exactly_or_rejected"];
     FoldsNames => [
-        "names::odd_ones_work",
-        "names::that_look_alike_are_different",
-        "names::long_ones_work",
+        "unusual_stream_names_work",
+        "similar_stream_names_are_different",
+        "long_stream_names_work",
     ];
 
     ErasesNothing => [
-        "erasure::overwrites_content_and_nothing_else",
-        "erasure::a_sender_without_events_is_erased_from_the_queues",
-        "erasure::is_asked_again_without_effect",
-        "erasure::followers_are_told",
-        "erasure::whoever_was_before_it_loses_on_version",
-        "erasure::a_stream_goes_on_after_it",
+        "erasing_overwrites_content_and_nothing_else",
+        "erasing_covers_queued_rows_of_a_sender_without_events",
+        "erasing_is_idempotent",
+        "followers_see_an_erasure",
+        "erasing_makes_concurrent_appends_conflict",
+        "a_stream_continues_after_an_erasure",
     ];
     ErasesOnlyEvents => [
-        "erasure::takes_snapshots_and_answers_along",
-        "outbox_timers::erasing_takes_their_content",
+        "erasing_deletes_snapshots_and_outcomes",
+        "erasing_clears_content_of_rows_and_timers",
     ];
-    ErasesTooMuch => ["erasure::leaves_other_streams_alone"];
+    ErasesTooMuch => ["erasing_leaves_other_streams_alone"];
     DeletesErased => [
-        "erasure::overwrites_content_and_nothing_else",
-        "erasure::erasing_keeps_a_stream_closed",
+        "erasing_overwrites_content_and_nothing_else",
+        "erasing_keeps_a_stream_closed",
     ];
     NeverCloses => [
-        "erasure::closing_ends_a_stream",
-        "erasure::closing_again_is_committed",
-        "erasure::closing_refuses_even_an_append_without_events",
-        "outbox_timers::closing_takes_all_timers",
+        "closing_ends_a_stream",
+        "closing_is_idempotent",
+        "a_closed_stream_rejects_appends_without_events",
+        "closing_cancels_all_timers",
     ];
-    ClosesAnywhere => ["erasure::closing_checks_the_version"];
+    ClosesAnywhere => ["closing_checks_the_version"];
     OverridesAnything::default() => [
-        "erasure::overriding_replaces_what_is_read",
-        "erasure::overriding_needs_content_to_replace",
-        "erasure::erasing_takes_overrides_along",
+        "overriding_replaces_the_content_that_is_read",
+        "overriding_needs_content_to_replace",
+        "erasing_deletes_overrides",
     ];
 
-    NeedsEventsForEffects => ["outbox_timers::effects_without_events_are_stored"];
+    NeedsEventsForEffects => ["outbox_rows_without_events_are_stored"];
     ForgetsOutbox => [
-        "outbox_timers::effects_wait_in_their_order",
-        "outbox_timers::effects_of_the_same_append_again_are_stored_once",
+        "outbox_rows_are_stored_in_order",
+        "a_repeated_append_stores_its_outbox_rows_once",
     ];
     MakesOneTimerChange => [
-        "outbox_timers::arming_replaces_and_cancelling_removes",
-        "outbox_timers::changes_of_one_append_are_made_in_order",
+        "arming_replaces_and_cancelling_removes_a_timer",
+        "timer_changes_of_one_append_apply_in_order",
     ];
     KeepsTimersOfFinished => [
-        "outbox_timers::finishing_takes_all_timers",
-        "dead_letters::parked_timers_go_as_armed_ones_do",
+        "completing_a_stream_cancels_its_timers",
+        "parked_timers_are_cancelled_like_armed_ones",
     ];
-    KeepsEffectsOfLosers => ["outbox_timers::a_losing_append_stores_none"];
+    KeepsEffectsOfLosers => ["a_conflict_stores_no_outbox_rows"];
     TimersByIdOnly::default() => [
-        "outbox_timers::timers_belong_to_one_stream",
-        "outbox_timers::timers_are_due_by_the_stores_clock",
+        "timers_belong_to_one_stream",
+        "timers_are_due_by_the_clock_of_the_store",
     ];
 
     StealsLeases => [
-        "leases::a_free_one_is_claimed_once",
-        "leases::a_renewed_one_does_not_lapse",
-        "leases::of_many_claimers_one_wins",
+        "a_free_lease_is_acquired_once",
+        "a_renewed_lease_does_not_expire",
+        "one_of_many_claimants_acquires_a_lease",
     ];
     EpochsStandStill => [
-        "leases::epochs_rise_with_every_claim",
-        "leases::epochs_are_at_least_what_the_claimer_gives",
+        "epochs_rise_with_every_acquisition",
+        "epochs_are_at_least_the_requested_one",
     ];
-    NeverLapses => ["leases::a_lapsed_one_changes_hands", "leases::members_lapse"];
-    SeizesNothing => ["leases::a_held_one_is_seized"];
-    ChangesTogether => ["leases::each_change_succeeds_or_fails_alone"];
+    NeverLapses => ["an_expired_lease_can_be_acquired", "members_expire"];
+    SeizesNothing => ["a_held_lease_can_be_seized"];
+    ChangesTogether => ["each_lease_change_succeeds_or_fails_alone"];
     MixesLeases => [
-        "leases::members_are_announced_and_withdrawn",
-        "leases::come_in_order_of_workers_and_partitions",
+        "members_are_announced_and_withdrawn",
+        "leases_are_ordered_by_worker_and_partition",
     ];
-    CountsNoOverrides => ["erasure::overriding_replaces_what_is_read"];
-    HidesPauses => ["leases::a_pause_is_shown_to_all"];
+    CountsNoOverrides => ["overriding_replaces_the_content_that_is_read"];
+    HidesPauses => ["a_pause_is_visible_to_all_processes"];
     ForgetsCheckpoints => [
-        "checkpoints::come_back_in_order_of_partitions",
-        "checkpoints::move_with_what_is_queued",
+        "checkpoints_are_ordered_by_partition",
+        "checkpoints_advance_together_with_queued_rows",
     ];
-    KeepsNoPositions => ["checkpoints::without_a_lease_only_move_forwards"];
-    NeverRewinds => ["checkpoints::rewound_ones_begin_anew_under_another_epoch"];
-    RewindsToTheBeginning => ["checkpoints::rewound_ones_begin_anew_under_another_epoch"];
-    GoesBack::default() => ["checkpoints::without_a_lease_only_move_forwards"];
-    TriesWhatIsParked => ["dead_letters::without_an_attempt_stand_at_the_end"];
-    QueuesAgain => ["checkpoints::the_same_again_adds_nothing"];
+    KeepsNoPositions => ["checkpoints_without_a_lease_only_move_forward"];
+    NeverRewinds => ["a_rewound_checkpoint_gets_a_new_epoch"];
+    RewindsToTheBeginning => ["a_rewound_checkpoint_gets_a_new_epoch"];
+    GoesBack::default() => ["checkpoints_without_a_lease_only_move_forward"];
+    TriesWhatIsParked => ["rows_parked_without_an_attempt_are_listed_last"];
+    QueuesAgain => ["a_repeated_checkpoint_advance_queues_nothing"];
     IgnoresEpochs => [
-        "checkpoints::are_fenced",
-        "outbox::settling_is_fenced",
-        "timers::settling_is_fenced_and_of_one_arming",
-        "dead_letters::resolving_is_fenced_and_needs_a_decision",
+        "checkpoints_are_fenced",
+        "settling_outbox_rows_is_fenced",
+        "settling_timers_is_fenced_and_of_one_arming",
+        "resolving_is_fenced_and_needs_a_decision",
     ];
     SwallowsRefusals => [
-        "checkpoints::belong_to_one_partition",
-        "outbox::settlements_are_of_one_partition",
-        "timers::settlements_are_of_one_partition",
+        "queued_rows_belong_to_the_checkpoint_partition",
+        "an_outbox_settlement_is_of_one_partition",
+        "a_timer_settlement_is_of_one_partition",
     ];
 
-    ReversesRows => ["outbox::rows_come_in_the_order_of_commits"];
-    KeepsEffectsOfLosers => ["outbox::rows_of_a_losing_append_do_not_come"];
-    LimitsAllQueues => ["outbox::queues_are_apart", "outbox::many_queues_are_read_at_once"];
-    RowsAppearLate::default() => ["outbox::nothing_is_queued_behind_a_reader"];
+    ReversesRows => ["outbox_rows_are_read_in_commit_order"];
+    KeepsEffectsOfLosers => ["outbox_rows_of_a_conflict_are_not_read"];
+    LimitsAllQueues => ["outbox_queues_are_separate", "many_outbox_queues_are_read_at_once"];
+    RowsAppearLate::default() => ["no_row_commits_behind_a_readers_position"];
     ForgetsReplacements => [
-        "outbox::what_is_done_goes_and_others_come_last",
-        "outbox::two_holders_settle_a_row_once",
-        "timers::done_ones_go",
+        "settling_deletes_handled_rows_and_queues_new_ones_last",
+        "two_holders_settle_a_row_once",
+        "handled_timers_are_deleted",
     ];
     AnswersTwice => [
-        "outbox::what_is_gone_is_settled_without_effect",
-        "outbox::two_holders_settle_a_row_once",
+        "settling_a_missing_row_has_no_effect",
+        "two_holders_settle_a_row_once",
     ];
     RetriesAtOnce => [
-        "outbox::failed_ones_wait",
-        "outbox::many_are_settled_at_once",
-        "timers::failed_ones_are_due_again",
-        "timers::many_queues_are_read_and_settled_at_once",
+        "failed_outbox_rows_wait_for_their_retry",
+        "many_outbox_rows_are_settled_at_once",
+        "failed_timers_are_due_again",
+        "many_timer_queues_are_read_and_settled_at_once",
     ];
-    TakesBegunForFailed => ["outbox::begun_ones_are_known", "timers::begun_ones_are_known"];
-    PassesParked => ["outbox::parked_ones_hold_their_pair"];
+    TakesBegunForFailed => ["started_outbox_rows_are_recorded", "started_timers_are_recorded"];
+    PassesParked => ["a_parked_row_blocks_its_sender_and_recipient"];
     HidesQueues => [
-        "summaries::show_every_queue_with_its_counts",
-        "summaries::count_timers_that_are_due",
+        "summaries_count_every_queue",
+        "summaries_count_due_timers",
     ];
     CountsToTwo => [
-        "summaries::end_at_the_limit",
-        "summaries::counts_of_queues_end_at_the_limit",
+        "summaries_end_at_the_limit",
+        "counts_of_waiting_rows_end_at_the_limit",
     ];
-    ListsTwice => ["outbox::streams_are_listed_once"];
-    MixesLastPlaces => ["outbox::last_places_are_those_of_the_last_rows"];
+    ListsTwice => ["blocked_streams_are_listed_once"];
+    MixesLastPlaces => ["the_last_sequences_are_those_of_the_last_rows"];
 
     IgnoresFires => [
-        "firing::takes_exactly_its_arming",
-        "firing::works_before_the_deadline_and_without_events",
-        "firing::of_a_timer_that_is_not_armed_so_is_void",
-        "firing::of_another_stream_is_void",
-        "firing::a_void_one_leaves_nothing_and_disturbs_no_neighbour",
-        "firing::of_two_at_once_one_takes_effect",
+        "firing_removes_exactly_its_arming",
+        "firing_works_before_the_deadline_and_without_events",
+        "firing_another_arming_is_stale",
+        "firing_a_timer_of_another_stream_is_stale",
+        "a_stale_firing_leaves_the_rest_of_its_batch_alone",
+        "concurrent_firings_take_effect_once",
     ];
-    FiresAfterArming => ["firing::what_it_arms_under_the_same_id_stays"];
+    FiresAfterArming => ["firing_keeps_a_timer_armed_under_the_same_id"];
     VoidFirst => [
-        "firing::sent_again_it_is_committed",
-        "firing::duplicates_and_ends_come_before_void",
+        "a_repeated_firing_is_committed",
+        "duplicates_and_closing_come_before_stale_timers",
     ];
-    ConflictsBeforeVoid => ["firing::of_a_timer_that_is_not_armed_so_is_void"];
+    ConflictsBeforeVoid => ["firing_another_arming_is_stale"];
     DueAtOnce => [
-        "timers::become_due_in_time",
-        "timers::ten_thousand_that_wait_do_not_hide_one",
+        "timers_become_due_in_time",
+        "ten_thousand_waiting_timers_do_not_hide_a_due_one",
     ];
     MixesTimers => [
-        "timers::due_ones_come_earliest_first",
-        "timers::come_back_as_they_were_armed",
+        "due_timers_are_read_earliest_first",
+        "timers_round_trip",
     ];
-    DatesTimersNow => ["timers::due_ones_come_earliest_first"];
-    IgnoresCategories => ["timers::queues_are_apart"];
-    KeepsTimersOfFinished => ["timers::of_what_is_finished_or_closed_are_not_due"];
-    ClearsTimersLast => ["outbox_timers::finishing_takes_all_timers"];
+    DatesTimersNow => ["due_timers_are_read_earliest_first"];
+    IgnoresCategories => ["timer_queues_are_separate"];
+    KeepsTimersOfFinished => ["timers_of_completed_or_closed_streams_are_not_due"];
+    ClearsTimersLast => ["completing_a_stream_cancels_its_timers"];
 
-    ForgetsErrors => ["dead_letters::hold_what_was_parked"];
-    EndsWithPartition => ["dead_letters::come_in_pages_and_in_order"];
-    EndsAfterAPage => ["dead_letters::go_on_behind_one_that_has_gone"];
-    LosesLongNames => ["dead_letters::may_have_the_longest_names"];
-    ShowsAllAsHeads => ["dead_letters::only_heads_are_decided"];
-    DecidesAnything => ["dead_letters::only_heads_are_decided"];
+    ForgetsErrors => ["dead_letters_hold_the_parked_rows"];
+    EndsWithPartition => ["dead_letters_are_read_in_pages_and_in_order"];
+    EndsAfterAPage => ["a_page_may_start_after_a_deleted_dead_letter"];
+    LosesLongNames => ["dead_letters_may_have_the_longest_names"];
+    ShowsAllAsHeads => ["only_the_first_dead_letter_of_a_pair_is_decided"];
+    DecidesAnything => ["only_the_first_dead_letter_of_a_pair_is_decided"];
     RedrivesToTheEnd => [
-        "dead_letters::redriven_they_are_where_they_were",
-        "dead_letters::one_that_is_parked_twice_is_one",
+        "redriven_rows_keep_their_place",
+        "a_row_parked_twice_is_one_dead_letter",
     ];
-    RedrivesAll => ["dead_letters::those_with_errors_of_their_own_stay_behind"];
-    HoldsUpEarlierOnes => ["dead_letters::those_with_errors_of_their_own_stay_behind"];
-    AnswersNobody => ["dead_letters::refused_they_go_and_are_answered"];
-    DropsParked => ["dead_letters::timers_are_parked_and_due_again"];
-    ErasesNothing => ["dead_letters::erasing_takes_content_of_all_that_waits"];
+    RedrivesAll => ["a_redrive_keeps_rows_with_their_own_errors_parked"];
+    HoldsUpEarlierOnes => ["a_redrive_keeps_rows_with_their_own_errors_parked"];
+    AnswersNobody => ["discarded_rows_are_deleted_and_answered"];
+    DropsParked => ["parked_timers_are_due_again_when_redriven"];
+    ErasesNothing => ["erasing_clears_content_of_all_queued_rows"];
 
     PrunesAll => [
-        "pruning::old_marks_go_in_small_numbers",
-        "pruning::young_marks_stay",
-        "pruning::marks_of_other_partitions_stay",
+        "old_inbox_entries_are_pruned_in_small_numbers",
+        "recent_inbox_entries_stay",
+        "inbox_entries_of_other_partitions_stay",
     ];
-    PrunesWhatWaits::default() => ["pruning::marks_of_what_waits_stay"];
+    PrunesWhatWaits::default() => ["inbox_entries_of_queued_rows_stay"];
 }

@@ -31,7 +31,7 @@ fn for_back_1(world: &World, n: u32) -> OutboxMessage {
 
 /// What waits for a type that then moves to another service goes there.
 #[tokio::test(start_paused = true)]
-async fn what_was_queued_before_a_type_moved_away_follows_it() {
+async fn queued_messages_follow_a_type_that_moved_away() {
     let (line, world) = (Line::new(), world_of(1));
     let queued = for_back_1(&world, 7);
     let partition = world.memory.log().partition_of(&queued.sender);
@@ -46,7 +46,7 @@ async fn what_was_queued_before_a_type_moved_away_follows_it() {
 
 /// What was handled before its type moved away is not handled there again.
 #[tokio::test(start_paused = true)]
-async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
+async fn handled_messages_do_not_follow_a_type_that_moved_away() {
     let (line, world) = (Line::new(), world_of(1));
     let queued = for_back_1(&world, 7);
     let partition = world.memory.log().partition_of(&queued.sender);
@@ -68,7 +68,7 @@ async fn what_was_handled_before_a_type_moved_away_does_not_follow_it() {
 /// A process that is taken for dead may still commit what it has begun: by then it finds that the
 /// message has gone to the other service.
 #[tokio::test(start_paused = true)]
-async fn what_has_followed_its_type_is_not_handled_here_by_a_late_commit() {
+async fn a_late_commit_handles_no_message_that_followed_its_type() {
     let (line, world) = (Line::new(), world_of(1));
     let queued = for_back_1(&world, 7);
     let partition = world.memory.log().partition_of(&queued.sender);
@@ -95,7 +95,7 @@ async fn what_has_followed_its_type_is_not_handled_here_by_a_late_commit() {
 /// A request of another service that is passed on is still that service's: it is answered there, and
 /// known to the recipient, who may have read it from the topic as well.
 #[tokio::test(start_paused = true)]
-async fn a_request_of_another_service_follows_its_type_and_is_handled_once() {
+async fn a_remote_request_follows_its_type_and_is_handled_once() {
     let (line, at_front, at_back, at_third) = (Line::new(), world_of(1), world_of(2), world_of(3));
     let node = Node::new(at_back.memory.clone());
     node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
@@ -119,7 +119,7 @@ async fn a_request_of_another_service_follows_its_type_and_is_handled_once() {
 
 /// What was erased while it waited is not passed on.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_was_erased_does_not_follow_its_type() {
+async fn an_erased_request_does_not_follow_its_type() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let node = Node::new(at_back.memory.clone());
     node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
@@ -150,7 +150,7 @@ pub(super) fn group_of_back() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_that_the_broker_forgot_goes_on_where_it_was() {
+async fn a_group_lost_by_the_broker_resumes_at_its_checkpoint() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
     for n in 1..3 {
         send(&front, "1", ask_back("1", n, Errand::Note(n))).await;
@@ -166,7 +166,7 @@ async fn a_group_that_the_broker_forgot_goes_on_where_it_was() {
 
 /// What comes again is absorbed while its mark stands; then only an operator can know.
 #[tokio::test(start_paused = true)]
-async fn what_comes_again_when_its_mark_is_gone_is_parked() {
+async fn a_redelivery_after_its_inbox_entry_expired_is_parked() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
     assert!(first.shutdown(PATIENCE).await);
     let short = |settings: &mut Settings| settings.inbox_retention = millis(3_900_000);
@@ -209,7 +209,7 @@ async fn what_comes_again_when_its_mark_is_gone_is_parked() {
 /// What an operator has refused was answered for: it is not handled when it comes again, though its
 /// handler is mended by then.
 #[tokio::test(start_paused = true)]
-async fn what_was_refused_is_absorbed_when_it_comes_again() {
+async fn a_redelivery_of_a_discarded_message_is_ignored() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
     assert!(first.shutdown(PATIENCE).await);
     let once = |settings: &mut Settings| settings.retry.max_attempts = 1;
@@ -233,7 +233,7 @@ async fn what_was_refused_is_absorbed_when_it_comes_again() {
 /// What waited on the bus for longer than marks are kept is new, though the answer to its queueing
 /// is lost.
 #[tokio::test(start_paused = true)]
-async fn an_old_backlog_is_handled_whatever_fails_meanwhile() {
+async fn an_old_backlog_is_handled_despite_failures() {
     for mishap in [Mishap::FailsBefore, Mishap::FailsAfter] {
         let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
         assert!(first.shutdown(PATIENCE).await);

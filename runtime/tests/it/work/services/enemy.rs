@@ -62,7 +62,7 @@ async fn asked(serves_front: bool) -> Services {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_nobody_asked_for_is_not_heard() {
+async fn an_unsolicited_reply_is_not_delivered() {
     let Services { front, line, at_front, at_back, .. } = asked(false).await;
     let good = line.bus.messages("front-commands").remove(0);
     let forge = |n, change: fn(&mut Value)| forged(&good, n, change);
@@ -108,7 +108,7 @@ async fn a_reply_that_nobody_asked_for_is_not_heard() {
 /// A command whose answer would go to somebody who has not sent it makes its recipient say what the
 /// enemy may not say.
 #[tokio::test(start_paused = true)]
-async fn nobody_is_made_to_answer_to_somebody_else() {
+async fn an_instance_cannot_be_made_to_reply_to_a_third_party() {
     let Services { front, back, line, at_back, at_front } = asked(false).await;
     let good = line.bus.messages("back-commands").remove(0);
     let to = |stream: &str, service: Option<u128>| {
@@ -153,7 +153,7 @@ async fn nobody_is_made_to_answer_to_somebody_else() {
 
 /// An honest service cannot be made to answer for another, even if it does not check.
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_an_address_that_was_never_given_is_not_heard() {
+async fn a_reply_to_a_forged_return_address_is_not_delivered() {
     let Services { front, line, at_front, .. } = asked(false).await;
     let good = line.bus.messages("front-commands").remove(0);
     let unsealed = forged(&good, 1, |m| {
@@ -168,7 +168,7 @@ async fn an_answer_to_an_address_that_was_never_given_is_not_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_of_others_cannot_be_used_up() {
+async fn another_service_cannot_use_up_message_ids() {
     let Services { front, back, line, .. } = asked(false).await;
     let good = line.bus.messages("back-commands").remove(0);
     let told = |n| forged(&good, n, |m| m["return_addresses"] = json!([]));
@@ -196,7 +196,7 @@ async fn ids_of_others_cannot_be_used_up() {
 
 /// A user is known by this service's own word, or not known.
 #[tokio::test(start_paused = true)]
-async fn users_whom_another_service_names_are_marked() {
+async fn users_named_by_another_service_are_marked() {
     let services = services(Line::new(), true);
     let asks = FrontCommand::Do(ask_back("1", 1, Errand::Note(5)));
     services.front.handle(&Front::id("1")).send(asks).by("alice").await.unwrap();
@@ -218,7 +218,7 @@ async fn users_whom_another_service_names_are_marked() {
 
 /// So are those of events that policies read.
 #[tokio::test(start_paused = true)]
-async fn users_of_events_in_another_service_are_marked() {
+async fn users_in_events_of_another_service_are_marked() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let policy = |recorded: &Recorded<FrontEvent>| {
         assert_eq!(recorded.metadata.as_ref().unwrap().user_from, Some(Uuid::from_u128(1)));
@@ -237,7 +237,7 @@ async fn users_of_events_in_another_service_are_marked() {
 
 /// Lanes, parking and erasure of this service's streams are not those of another's.
 #[tokio::test(start_paused = true)]
-async fn senders_of_other_services_have_names_of_their_own() {
+async fn senders_of_other_services_are_named_by_service() {
     let Services { front: _front, back: _back, line, at_back, .. } = asked(false).await;
     let good = line.bus.messages("back-commands").remove(0);
     let internal =
@@ -254,7 +254,7 @@ async fn senders_of_other_services_have_names_of_their_own() {
 
 /// What cannot be taken is kept as it came, and taken once it can be.
 #[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_taken_is_parked_as_it_came() {
+async fn an_unacceptable_message_is_parked_verbatim() {
     let Services { front: first, back, line, at_front, .. } = asked(false).await;
     let good = line.bus.messages("back-commands").remove(0);
     let told = forged(&good, 1, |m| m["return_addresses"] = json!([]));
@@ -276,7 +276,7 @@ async fn a_message_that_cannot_be_taken_is_parked_as_it_came() {
 
 /// Nor does one that the store refuses hold up what comes after it.
 #[tokio::test(start_paused = true)]
-async fn a_message_that_the_store_refuses_is_parked_as_it_came() {
+async fn a_message_that_the_store_rejects_is_parked_verbatim() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
     let node = Node::new(at_back.memory.clone());
@@ -310,7 +310,7 @@ async fn a_later_envelope_waits_for_newer_code_in_order() {
 /// Nobody who writes in another's name, as newer code would or as poison, keeps that other's replies
 /// from being heard.
 #[tokio::test(start_paused = true)]
-async fn replies_do_not_wait_behind_what_somebody_sends_in_the_name_of_their_sender() {
+async fn replies_do_not_wait_behind_forged_messages_of_their_sender() {
     let Services { front, back: _back, line, at_front, .. } = asked(true).await;
     // From back 1 to front 1, as anybody may write it.
     let good = line.bus.messages("back-commands").remove(0);
@@ -357,7 +357,7 @@ async fn replies_do_not_wait_behind_what_somebody_sends_in_the_name_of_their_sen
 
 /// A reply whose outcome only newer code knows waits for it, as it would here.
 #[tokio::test(start_paused = true)]
-async fn a_reply_with_a_later_outcome_waits_for_newer_code() {
+async fn a_reply_with_a_newer_outcome_waits_for_newer_code() {
     let Services { front, line, at_front, .. } = asked(false).await;
     let good = line.bus.messages("front-commands").remove(0);
     let later = |n, outcome: &str| forged(&good, n, |m| m["reply"]["outcome"] = outcome.into());
@@ -376,7 +376,7 @@ async fn a_reply_with_a_later_outcome_waits_for_newer_code() {
 
 /// What one process let wait is not overtaken by what another reads as soon as it takes over.
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_not_overtaken_after_a_rebalance() {
+async fn waiting_messages_are_not_overtaken_after_a_rebalance() {
     let Services { front: _front, back: first, line, at_back, .. } = asked(false).await;
     let good = line.bus.messages("back-commands").remove(0);
     let told = |n: u128, key: u128| {
@@ -406,7 +406,7 @@ async fn what_waits_is_not_overtaken_after_a_rebalance() {
 
 /// What grows on its way out is measured there, where its sender can hear of it.
 #[tokio::test(start_paused = true)]
-async fn metadata_that_does_not_fit_the_recipient_is_parked_before_it_leaves() {
+async fn oversized_metadata_is_parked_before_it_is_published() {
     let Services { front, line, at_front, at_back, .. } = asked(false).await;
     let asks = FrontCommand::Do(ask_back("2", 2, Errand::Note(6)));
     let user = "x".repeat(60_000);
@@ -421,7 +421,7 @@ async fn metadata_that_does_not_fit_the_recipient_is_parked_before_it_leaves() {
 
 /// In a rolling deploy that adds `.serve`, processes of before receive what only later ones serve.
 #[tokio::test(start_paused = true)]
-async fn while_one_process_serves_a_type_no_other_refuses_its_commands() {
+async fn commands_of_a_served_type_are_rejected_by_no_process() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let old = front(&at_front, at_front.memory.clone(), &line, false);
     let _back = started(back(&at_back, &line));
@@ -438,7 +438,7 @@ async fn while_one_process_serves_a_type_no_other_refuses_its_commands() {
 
 /// Nor while none does for a while: its commands wait for the one that did to come back.
 #[tokio::test(start_paused = true)]
-async fn commands_wait_for_the_processes_that_serve_their_type_to_come_back() {
+async fn commands_wait_for_the_return_of_processes_of_their_type() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let _back = started(back(&at_back, &line));
     let serving = front(&at_front, at_front.memory.clone(), &line, true);
@@ -474,7 +474,7 @@ async fn commands_wait_for_the_processes_that_serve_their_type_to_come_back() {
 
 /// Replies to what was asked before are heard, though nothing is asked elsewhere any more.
 #[tokio::test(start_paused = true)]
-async fn replies_that_are_under_way_are_heard_by_code_that_asks_nobody_elsewhere() {
+async fn pending_replies_reach_code_without_remote_targets() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let old = front(&at_front, at_front.memory.clone(), &line, false);
     send(&old, "1", ask_back("1", 1, Errand::Note(5))).await;
@@ -505,7 +505,7 @@ impl Aggregate for Posing {
 }
 
 #[test]
-fn names_of_what_comes_from_elsewhere_are_reserved() {
+fn sender_names_of_external_messages_are_reserved() {
     let app = App::builder(composable_rust_testing::InMemoryEventStore::new());
     let app = app.aggregate::<Posing>(()).elsewhere::<Front>().elsewhere::<Back>();
     let app = app.on::<Posing, Back, Vec<_>>("bus/received", |_| Vec::new());

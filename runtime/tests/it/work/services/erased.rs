@@ -37,7 +37,7 @@ fn erasure(n: u128) -> BusMessage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_erasure_in_another_service_is_heard_and_erases_what_waits_of_it() {
+async fn an_erasure_elsewhere_erases_queued_messages_here() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
     let policy =
@@ -78,7 +78,7 @@ async fn an_erasure_in_another_service_is_heard_and_erases_what_waits_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_relay_tells_other_services_of_an_erasure() {
+async fn the_relay_publishes_erasures() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
     let back = started(back(&at_back, &line).on_erased::<Front, Back, _>("forget", gone));
@@ -95,7 +95,7 @@ async fn the_relay_tells_other_services_of_an_erasure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_erasure_in_the_same_log_is_heard() {
+async fn a_policy_sees_an_erasure_in_its_own_log() {
     let world = world_of(2);
     let app = world.bare_builder(world.memory.clone()).aggregate::<Back>(()).aggregate::<Front>(());
     let app = started(app.on_erased::<Front, Back, _>("forget", gone));
@@ -111,7 +111,7 @@ async fn an_erasure_in_the_same_log_is_heard() {
 /// What an erasure leads to is not erased with the stream, which may be erased again, or be heard of
 /// by another policy.
 #[tokio::test(start_paused = true)]
-async fn what_follows_from_an_erasure_survives_the_next() {
+async fn commands_caused_by_an_erasure_survive_the_next_one() {
     // A process that cannot append, and one after it that can.
     let stuck = |world: &World| {
         let node = Node::new(world.memory.clone());

@@ -72,7 +72,7 @@ impl Gauges {
 
 /// An alert needs it most while nothing goes out.
 #[tokio::test(start_paused = true)]
-async fn the_lag_rises_while_the_relay_is_stuck_and_goes_with_the_lease() {
+async fn the_lag_rises_with_a_stuck_relay_and_ends_with_the_lease() {
     let gauges = Gauges::default();
     let _recording = metrics::set_default_local_recorder(&gauges);
     let (line, world) = (Line::new(), world_of(1));

@@ -7,7 +7,7 @@ use super::{Errand, Line, ask_back, back, front, front_heard, send, world_of};
 use crate::logged::Logged;
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_rests_until_the_pause_ends() {
+async fn workers_rest_until_the_pause_ends() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let back = started(back(&at_back, &line));
     back.pause().await.unwrap();
@@ -34,7 +34,7 @@ async fn what_follows_rests_until_the_pause_ends() {
 
 /// What rests is not to be discarded.
 #[tokio::test(start_paused = true)]
-async fn nobody_is_told_that_queues_of_a_paused_log_have_no_worker() {
+async fn queues_of_a_paused_log_log_no_missing_worker() {
     let logged = Logged::begin();
     let (line, at_front) = (Line::new(), world_of(1));
     at_front.memory.set_paused(true).await.unwrap();

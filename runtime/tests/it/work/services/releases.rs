@@ -135,7 +135,7 @@ impl From<third::HeardV1> for third::Command {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_a_deploy_adds_waits_for_code_that_knows_it() {
+async fn a_step_added_by_a_deploy_waits_for_code_that_knows_it() {
     let (line, world, at_back) = (Line::new(), world_of(1), world_of(2));
     let _back = started(back(&at_back, &line));
     let old = first::app(&world, &line);
@@ -159,7 +159,7 @@ async fn a_step_that_a_deploy_adds_waits_for_code_that_knows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_to_what_an_older_release_asked_go_through_the_upcaster() {
+async fn replies_to_requests_of_an_older_release_are_upcast() {
     let (line, world, at_back) = (Line::new(), world_of(1), world_of(2));
     let old = second::app(&world, &line);
     second::start(&old, "1").await;

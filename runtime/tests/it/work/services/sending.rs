@@ -62,7 +62,7 @@ fn assert_first_occurrences_in_order(notes: &[u32], count: u32) {
 
 /// Its messages are parked in order, after as many attempts as any others.
 #[tokio::test(start_paused = true)]
-async fn a_refused_topic_holds_up_nobody_else() {
+async fn an_unauthorized_topic_holds_up_no_other() {
     let Services { front, line, at_front, at_back, .. } = &services(Line::new(), false);
     line.bus.create_topic("gone-commands");
     line.bus.deny("gone-commands");
@@ -101,7 +101,7 @@ async fn a_refused_topic_holds_up_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_is_granted_in_time_gets_everything_in_order() {
+async fn a_topic_authorized_in_time_gets_everything_in_order() {
     let Services { line, at_front, .. } = &services(Line::new(), false);
     line.bus.create_topic("gone-commands");
     line.bus.deny("gone-commands");
@@ -120,7 +120,7 @@ async fn a_topic_that_is_granted_in_time_gets_everything_in_order() {
 
 /// A topic whose broker hangs fills its own window only, and what waits for it is read past.
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_never_answers_holds_up_nobody_else() {
+async fn an_unresponsive_topic_holds_up_no_other() {
     let Services { front, line, at_front, .. } = &services(Line::new(), false);
     line.bus.create_topic("gone-commands");
     *line.dead.lock().unwrap() = Some("gone-commands".to_owned());
@@ -135,7 +135,7 @@ async fn a_topic_that_never_answers_holds_up_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_bus_can_never_take_is_parked_at_once() {
+async fn messages_that_can_never_be_published_are_parked_at_once() {
     let mut line = Line::new();
     line.bus = line.bus.with_max_payload_bytes(20);
     let Services { line, at_front, .. } = &services(line, false);
@@ -205,7 +205,7 @@ async fn a_message_whose_settlement_is_invalid_is_parked_alone() {
 
 /// It waits until another process has the lease.
 #[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_parked_is_set_aside() {
+async fn an_unparkable_message_is_set_aside() {
     let (world, line, _) = one_of_six_cannot_be_settled(false).await;
     assert!(world.dead_letters().await.is_empty());
     let _next = front(&world, world.memory.clone(), &line, false);
@@ -216,7 +216,7 @@ async fn a_message_that_cannot_be_parked_is_set_aside() {
 /// A process freezes with a message on its way; its successor goes on, and what the first one still
 /// has in hand when it wakes comes again, late.
 #[tokio::test(start_paused = true)]
-async fn a_frozen_sender_repeats_and_first_occurrences_keep_their_order() {
+async fn a_frozen_sender_duplicates_without_reordering() {
     for before in [0, 3, 11] {
         let (line, world) = (Line::new(), world_of(1));
         line.bus.create_topic("back-commands");
@@ -245,7 +245,7 @@ async fn a_frozen_sender_repeats_and_first_occurrences_keep_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_before_the_settlement_repeats_one_message_of_the_pair() {
+async fn a_crash_before_the_settlement_repeats_one_message() {
     let (line, world) = (Line::new(), world_of(1));
     line.bus.create_topic("back-commands");
     let node = Node::new(world.memory.clone());
@@ -267,7 +267,7 @@ async fn a_crash_before_the_settlement_repeats_one_message_of_the_pair() {
 
 /// Whoever asks reads the topic of its replies, so that it is there.
 #[tokio::test(start_paused = true)]
-async fn a_reply_to_a_made_up_name_creates_no_topic() {
+async fn a_reply_to_an_unknown_service_creates_no_topic() {
     let Services { front, line, at_back, .. } = &services(Line::new(), false);
     send(front, "1", ask_back("1", 1, Errand::Note(5))).await;
     front_heard(front, "1", "1: note 5").await;

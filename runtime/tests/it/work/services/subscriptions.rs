@@ -93,7 +93,7 @@ fn back_to(world: &World, bus: &Failing) -> AppBuilder {
 
 /// A subscription that ends says why, where operators look, and not with every attempt.
 #[tokio::test(start_paused = true)]
-async fn the_reason_of_a_subscription_that_ends_is_a_warning_once_a_minute() {
+async fn a_subscription_that_ends_is_logged_once_a_minute() {
     let logged = Logged::begin();
     let line = Failing { line: Line::new(), errors: vec!["position 3 is gone"], ends: true };
     let world = world_of(2);
@@ -110,7 +110,7 @@ async fn the_reason_of_a_subscription_that_ends_is_a_warning_once_a_minute() {
 
 /// An error that is followed by deliveries does not stop them, and what is not read is to be seen.
 #[tokio::test(start_paused = true)]
-async fn errors_of_a_subscription_that_goes_on_are_warnings_and_its_state_is_told() {
+async fn errors_of_a_running_subscription_are_logged_and_in_status() {
     let logged = Logged::begin();
     let errors = vec!["position 3 is gone", "position 3 is gone", "another reason"];
     let line = Failing { line: Line::new(), errors, ends: false };
@@ -132,7 +132,7 @@ async fn errors_of_a_subscription_that_goes_on_are_warnings_and_its_state_is_tol
 
 /// Whoever fills the dead letters does not fill the log.
 #[tokio::test(start_paused = true)]
-async fn refused_messages_are_logged_once_a_minute_for_each_topic() {
+async fn rejected_messages_are_logged_once_a_minute_per_topic() {
     let logged = Logged::begin();
     let (world, line) = (world_of(2), Line::new());
     let _back = started(super::back(&world, &line));
@@ -147,7 +147,7 @@ async fn refused_messages_are_logged_once_a_minute_for_each_topic() {
 
 /// An operator who raises a topic's partitions is told, once, that keys have moved.
 #[tokio::test(start_paused = true)]
-async fn raised_partitions_are_noticed() {
+async fn added_topic_partitions_are_noticed() {
     let logged = Logged::begin();
     let (at_front, at_back, line) = (world_of(1), world_of(2), Line::new());
     let front = super::front(&at_front, at_front.memory.clone(), &line, false);

@@ -27,7 +27,7 @@ async fn published(line: &Line, topic: &str, count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_type_that_is_published_later_begins_at_the_start_of_the_log() {
+async fn a_type_published_later_begins_at_the_start_of_the_log() {
     let (line, world) = (Line::new(), world_of(1));
     let first = started(both(&world, &line).publish::<Front>(Format::Json));
     for n in 0..20 {
@@ -45,7 +45,7 @@ async fn a_type_that_is_published_later_begins_at_the_start_of_the_log() {
 
 /// As in a rolling deploy, or where each process publishes what it registers.
 #[tokio::test(start_paused = true)]
-async fn processes_that_publish_different_types_do_not_pass_over_each_others() {
+async fn processes_publishing_different_types_skip_no_events() {
     let (line, world) = (Line::new(), world_of(1));
     let front = started(both(&world, &line).publish::<Front>(Format::Json));
     let back = started(both(&world, &line).publish::<Back>(Format::Json));
@@ -65,7 +65,7 @@ async fn processes_that_publish_different_types_do_not_pass_over_each_others() {
 
 /// The broker may lack a topic, or deny it.
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_is_refused_does_not_stop_another() {
+async fn an_unauthorized_topic_does_not_stop_another() {
     let (line, world) = (Line::new(), world_of(1));
     line.refuse("front-events");
     let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
@@ -80,7 +80,7 @@ async fn a_topic_that_is_refused_does_not_stop_another() {
 
 /// A broker that is slow takes no large batch within its time.
 #[tokio::test(start_paused = true)]
-async fn a_backlog_that_is_too_much_for_one_batch_goes_out_in_smaller_ones() {
+async fn a_large_backlog_is_published_in_smaller_batches() {
     let (line, world) = (Line::new(), world_of(1));
     let writer = both(&world, &line).build().unwrap();
     for n in 0..300 {
@@ -92,7 +92,7 @@ async fn a_backlog_that_is_too_much_for_one_batch_goes_out_in_smaller_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_is_published_anew() {
+async fn a_topic_can_be_republished() {
     use composable_rust_runtime::RepublishError;
     let (line, world) = (Line::new(), world_of(1));
     let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
@@ -127,7 +127,7 @@ async fn a_topic_is_published_anew() {
 
 /// A publisher costs connections and threads.
 #[tokio::test(start_paused = true)]
-async fn a_publisher_is_open_only_while_there_is_something_to_publish() {
+async fn a_publisher_is_open_only_while_events_are_pending() {
     let (line, world) = (Line::new(), world_of(1));
     let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
     let app = started(app);
@@ -187,7 +187,7 @@ async fn a_topic_that_is_always_busy_shares_the_only_publisher() {
 
 /// The broker knows better than the checkpoint, and is asked when there is something to publish.
 #[tokio::test(start_paused = true)]
-async fn what_a_process_published_before_it_crashed_is_not_published_again() {
+async fn events_published_before_a_crash_are_not_republished() {
     use crate::work::node::Mishap;
     let (line, world) = (Line::new(), world_of(1));
     let node = Node::new(world.memory.clone());

@@ -95,7 +95,7 @@ async fn versions(line: &Line, id: &str, expected: &[u64]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_the_topic_cannot_have_is_refused_when_it_is_recorded() {
+async fn an_event_too_large_for_its_topic_is_rejected_when_recorded() {
     let (line, world) = (Line::new(), world_of(1));
     line.most.store(1_000, Ordering::SeqCst);
     let app = publishing(&world, &line);
@@ -114,7 +114,7 @@ async fn an_event_that_the_topic_cannot_have_is_refused_when_it_is_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_waits_at_an_event_that_cannot_be_published_and_others_go_on() {
+async fn an_unpublishable_event_blocks_only_its_own_stream() {
     let (line, world) = (Line::new(), world_of(1));
     let cleared = GridEvent::Cleared;
     let all = [("1", cleared.clone()), ("1", mapped()), ("1", cleared.clone()), ("2", cleared)];
@@ -151,7 +151,7 @@ async fn a_stream_waits_at_an_event_that_cannot_be_published_and_others_go_on() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_waits_at_an_event_whose_code_panics_and_others_go_on() {
+async fn an_event_whose_mapping_panics_blocks_only_its_stream() {
     let (line, world) = (Line::new(), world_of(1));
     let torn = GridEvent::Torn(Torn);
     recorded(&world, [("1", GridEvent::Cleared), ("1", torn), ("2", GridEvent::Cleared)]).await;
@@ -165,7 +165,7 @@ async fn a_stream_waits_at_an_event_whose_code_panics_and_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_left_out_of_the_topic() {
+async fn discarded_events_are_left_out_of_the_topic() {
     let (line, world) = (Line::new(), world_of(1));
     let cleared = || ("1", GridEvent::Cleared);
     let bad = || ("1", mapped());
@@ -185,7 +185,7 @@ async fn what_is_refused_is_left_out_of_the_topic() {
 /// So is an event whose redriven stream an operator discards before it is tried again: what follows
 /// of the stream is published.
 #[tokio::test(start_paused = true)]
-async fn what_is_discarded_of_a_redriven_stream_is_left_out_of_the_topic() {
+async fn discards_after_a_redrive_are_left_out_of_the_topic() {
     let (line, world) = (Line::new(), world_of(1));
     let cleared = || ("1", GridEvent::Cleared);
     recorded(&world, [cleared(), ("1", mapped()), cleared(), ("2", GridEvent::Cleared)]).await;
@@ -205,7 +205,7 @@ async fn what_is_discarded_of_a_redriven_stream_is_left_out_of_the_topic() {
 
 /// The limit was lowered, or the event is from before the bus.
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_too_large_goes_when_the_limit_is_raised() {
+async fn a_too_large_event_is_published_when_the_limit_rises() {
     let (line, world) = (Line::new(), world_of(1));
     line.most.store(1_000, Ordering::SeqCst);
     recorded(&world, [("1", filled()), ("1", GridEvent::Cleared), ("2", GridEvent::Cleared)]).await;
@@ -222,7 +222,7 @@ async fn an_event_that_is_too_large_goes_when_the_limit_is_raised() {
 
 /// An older version may have recorded it, also as JSON.
 #[tokio::test(start_paused = true)]
-async fn a_number_that_json_does_not_have_is_not_published_as_null() {
+async fn a_number_outside_json_is_not_published_as_null() {
     let (line, world) = (Line::new(), world_of(1));
     let weighed = |n| GridEvent::Weighed(n);
     recorded(&world, [("1", weighed(1.5)), ("1", weighed(f64::INFINITY)), ("1", weighed(2.5))])
@@ -248,7 +248,7 @@ async fn a_number_that_json_does_not_have_is_not_published_as_null() {
 
 /// A topic may take less than the bus says, and counts what comes together.
 #[tokio::test(start_paused = true)]
-async fn an_event_that_the_broker_refuses_for_its_size_parks_its_stream_alone() {
+async fn an_event_the_broker_rejects_for_size_parks_only_its_stream() {
     let (line, world) = (Line::new(), world_of(1));
     line.broker_limit.store(40, Ordering::SeqCst);
     let ids: Vec<_> = (2..100).map(|n: u32| n.to_string()).collect();
@@ -282,7 +282,7 @@ async fn an_event_that_the_broker_refuses_for_its_size_parks_its_stream_alone() 
 
 /// What a mapping fails on is like what cannot be encoded; a stream that is erased is told of.
 #[tokio::test(start_paused = true)]
-async fn an_erasure_is_published_though_its_stream_waits() {
+async fn an_erasure_is_published_though_its_stream_is_blocked() {
     let (line, world) = (Line::new(), world_of(1));
     recorded(&world, [("1", mapped()), ("1", GridEvent::Cleared), ("2", mapped())]).await;
     let app = world.bare_builder(world.memory.clone()).event_bus(line.clone());

@@ -59,8 +59,8 @@ pub(super) fn append(stream: &StreamId, version: u64, count: usize) -> Append {
     Append::new(stream.clone(), exact(version)).with_events(events(count))
 }
 
-/// A mark of a message of its own.
-pub(super) fn mark(first_event: u32, event_count: u32) -> NewInboxEntry {
+/// An inbox entry of a message of its own.
+pub(super) fn inbox_entry(first_event: u32, event_count: u32) -> NewInboxEntry {
     let id = fresh_id();
     NewInboxEntry {
         message_id: MessageId(id),
