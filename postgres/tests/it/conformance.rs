@@ -209,6 +209,6 @@ async fn the_order_test_finds_offsets_that_are_not_drawn_under_the_lock() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_order_test_finds_a_counter_row() {
-    let found = found("old_snapshots_do_not_slow_appends_down", A_COUNTER_IN_THE_ROW).await;
+    let found = found("old_database_snapshots_do_not_slow_appends", A_COUNTER_IN_THE_ROW).await;
     assert!(found.contains("dead rows"), "{found}");
 }

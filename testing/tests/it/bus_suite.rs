@@ -338,8 +338,10 @@ async fn trusting_offsets_of_another_topic_loses_messages() {
 /// What is acknowledged too early is lost, and the case waits for it in vain.
 #[tokio::test(start_paused = true)]
 async fn acknowledging_on_delivery_loses_messages() {
-    for case in ["begins_at_the_lowest_unfinished", "covers_what_was_dropped"] {
-        let found = found(&format!("redelivery::{case}"), AcknowledgesOnDelivery).await;
+    let cases =
+        ["redelivery_starts_at_the_lowest_unacknowledged", "dropped_deliveries_are_redelivered"];
+    for case in cases {
+        let found = found(case, AcknowledgesOnDelivery).await;
         assert!(found.contains("no delivery came"), "{case}: {found}");
     }
 }
