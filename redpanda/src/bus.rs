@@ -1,21 +1,23 @@
-//! The bus: what its methods promise stands at the port.
+//! Implements `EventBus`; the contract is documented on the trait.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use composable_rust_core::{
     BusError, BusMessage, EventBus, GroupOffset, PublishError, PublisherName, TopicStatus,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::delivery::{RedpandaDeliveries, RedpandaDelivery};
+use crate::client::settings::Settings;
+use crate::context::BusContext;
 use crate::error::ConnectError;
+use crate::group::deliveries::{RedpandaDeliveries, RedpandaDelivery};
+use crate::group::reader;
+use crate::group::subscription::Subscription;
 use crate::producer::SingleProducer;
-use crate::record::admit;
-use crate::shared::Shared;
-use crate::topics::{IfMissing, Topics};
-use crate::{RedpandaEventBusBuilder, RedpandaPublisher, reader};
+use crate::record::check_size_and_headers;
+use crate::topics::IfMissing;
+use crate::{RedpandaEventBusBuilder, RedpandaPublisher};
 
 /// An event bus over Redpanda, Apache Kafka, or another broker that speaks their protocol. Clones
 /// share one producer.
@@ -33,7 +35,7 @@ use crate::{RedpandaEventBusBuilder, RedpandaPublisher, reader};
 ///
 /// let mut deliveries = bus.subscribe("billing", &["order-events".to_owned()], &[]).await?;
 /// while let Some(delivery) = deliveries.try_next().await? {
-///     println!("{} at {:?}", delivery.message().key, delivery.place());
+///     println!("{} at {:?}", delivery.message().key, delivery.offset());
 ///     delivery.acknowledge().await?;
 /// }
 /// # Ok(())
@@ -44,15 +46,12 @@ pub struct RedpandaEventBus {
     inner: Arc<Inner>,
 }
 
-/// What the bus, its publishers and its subscriptions share.
-pub(crate) struct Inner {
-    pub(crate) settings: RedpandaEventBusBuilder,
-    pub(crate) topics: Topics,
+/// The state that clones of the bus share.
+struct Inner {
+    context: Arc<BusContext>,
     producer: SingleProducer,
-    /// The publishers that may still be opened.
-    publishers: Arc<Semaphore>,
     /// The subscriptions of each group.
-    subscriptions: Mutex<BTreeMap<String, Vec<Weak<Shared>>>>,
+    subscriptions: Mutex<BTreeMap<String, Vec<Weak<Subscription>>>>,
 }
 
 impl Inner {
@@ -65,93 +64,73 @@ impl Inner {
         known: &[GroupOffset],
     ) -> Result<RedpandaDeliveries, BusError> {
         let wire_name = |topic: &String| format!("{prefix}{topic}");
-        let known = known.iter().map(|known| {
-            let GroupOffset { topic, at: place, published_at } = known;
-            ((wire_name(topic), place.partition), (place.offset, *published_at))
+        let processed = known.iter().map(|known| {
+            let GroupOffset { topic, at, published_at } = known;
+            ((wire_name(topic), at.partition), (at.offset, *published_at))
         });
+        let processed = processed.collect();
         let names = topics.iter().map(wire_name).collect();
-        let settings = &self.settings;
-        let on_wire = self.wire_name(group);
-        let known = known.collect();
-        let (deliveries, shared) = reader::start(settings, &on_wire, prefix, names, known)?;
-        let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = &self.context.settings;
+        let group_on_wire = self.context.wire_name(group);
+        let (deliveries, subscription) =
+            reader::start(settings, &group_on_wire, prefix, names, processed)?;
+        let mut subscriptions = self.subscriptions();
         subscriptions.retain(|_, of_group| {
-            of_group.retain(|shared| shared.strong_count() > 0);
+            of_group.retain(|subscription| subscription.strong_count() > 0);
             !of_group.is_empty()
         });
-        subscriptions.entry(group.to_owned()).or_default().push(Arc::downgrade(&shared));
+        subscriptions.entry(group.to_owned()).or_default().push(Arc::downgrade(&subscription));
         Ok(deliveries)
     }
 
-    /// Waits until a publisher may be opened.
-    pub(crate) async fn publisher_slot(&self) -> Result<OwnedSemaphorePermit, BusError> {
-        let limit = self.settings.connect_timeout;
-        let slot = tokio::time::timeout(limit, Arc::clone(&self.publishers).acquire_owned());
-        let slot = slot.await.map_err(|_| {
-            let most = self.settings.max_publishers;
-            BusError::new(format!("{most} publishers are open, and no more may be: close one"))
-        })?;
-        slot.map_err(BusError::new)
+    fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Weak<Subscription>>>> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The name of a topic or a group on the wire.
-    pub(crate) fn wire_name(&self, name: &str) -> String {
-        format!("{}{name}", self.settings.topic_prefix)
-    }
-}
-
-impl RedpandaEventBus {
-    /// Opens the bus of `brokers` (`host:port,host:port`) as [`RedpandaEventBus::builder`] does when
-    /// nothing else is said.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Setting`]: a setting is wrong, or contradicts another. Correct it.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing remains.
-    pub async fn connect(brokers: &str) -> Result<Self, ConnectError> {
-        Self::builder(brokers).connect().await
-    }
-
-    /// Sets how the bus of `brokers` (`host:port,host:port`) is opened.
-    pub fn builder(brokers: &str) -> RedpandaEventBusBuilder {
-        RedpandaEventBusBuilder::new(brokers)
-    }
-
-    pub(crate) fn new(settings: RedpandaEventBusBuilder, producer: SingleProducer) -> Self {
-        let max_publishers = settings.max_publishers;
-        Self {
-            inner: Arc::new(Inner {
-                settings,
-                topics: Topics::default(),
-                producer,
-                publishers: Arc::new(Semaphore::new(max_publishers)),
-                subscriptions: Mutex::default(),
-            }),
-        }
-    }
-
-    async fn publish_one(
+    async fn publish(
         &self,
         message: BusMessage,
         if_missing: IfMissing,
     ) -> Result<(), PublishError> {
-        let Inner { settings, topics, producer, .. } = &*self.inner;
-        admit(settings.max_payload_bytes, [&message])?;
-        let topic = self.inner.wire_name(&message.topic);
+        let BusContext { settings, topics, .. } = &*self.context;
+        check_size_and_headers(settings.max_payload_bytes, [&message])?;
+        let topic = self.context.wire_name(&message.topic);
         topics.ensure(settings, [&*topic], if_missing).await?;
-        let published = producer.publish(&topic, &message, settings.publish_timeout).await;
-        // Should the topic be gone, it is looked for anew.
+        let published = self.producer.publish(&topic, &message, settings.publish_timeout).await;
+        // The topic may have been deleted, so the next call checks that it exists.
         published.inspect_err(|_| topics.forget(&topic))
+    }
+}
+
+impl RedpandaEventBus {
+    /// Opens the bus of `brokers` (`host:port,host:port`) with the builder's default settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Setting`]: a setting is invalid or contradicts another. Correct it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call leaves nothing behind.
+    pub async fn connect(brokers: &str) -> Result<Self, ConnectError> {
+        Self::builder(brokers).connect().await
+    }
+
+    /// Returns a builder for the bus of `brokers` (`host:port,host:port`).
+    pub fn builder(brokers: &str) -> RedpandaEventBusBuilder {
+        RedpandaEventBusBuilder::new(brokers)
+    }
+
+    pub(crate) fn new(settings: Settings, producer: SingleProducer) -> Self {
+        let context = Arc::new(BusContext::new(settings));
+        Self { inner: Arc::new(Inner { context, producer, subscriptions: Mutex::default() }) }
     }
 }
 
 impl fmt::Debug for RedpandaEventBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedpandaEventBus")
-            .field("brokers", &self.inner.settings.brokers)
+            .field("brokers", &self.inner.context.settings.brokers)
             .finish_non_exhaustive()
     }
 }
@@ -162,12 +141,12 @@ impl EventBus for RedpandaEventBus {
     type Publisher = RedpandaPublisher;
 
     async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
-        let if_missing = self.inner.settings.if_missing();
-        self.publish_one(message, if_missing).await
+        let if_missing = IfMissing::of(&self.inner.context.settings);
+        self.inner.publish(message, if_missing).await
     }
 
     async fn publish_to_existing(&self, message: BusMessage) -> Result<(), PublishError> {
-        self.publish_one(message, IfMissing::Refuse).await
+        self.inner.publish(message, IfMissing::Reject).await
     }
 
     async fn subscribe(
@@ -176,10 +155,11 @@ impl EventBus for RedpandaEventBus {
         topics: &[String],
         known: &[GroupOffset],
     ) -> Result<RedpandaDeliveries, BusError> {
-        let Inner { settings, topics: created, .. } = &*self.inner;
-        let names: Vec<_> = topics.iter().map(|topic| self.inner.wire_name(topic)).collect();
-        if let IfMissing::Create(partitions) = settings.if_missing() {
-            created.create_if_possible(settings, &names, partitions).await?;
+        let context = &*self.inner.context;
+        let settings = &context.settings;
+        let names: Vec<_> = topics.iter().map(|topic| context.wire_name(topic)).collect();
+        if let IfMissing::Create(partitions) = IfMissing::of(settings) {
+            context.topics.create_if_possible(settings, &names, partitions).await?;
         }
         self.inner.read(group, &settings.topic_prefix, topics, known)
     }
@@ -194,26 +174,26 @@ impl EventBus for RedpandaEventBus {
     }
 
     fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
-        let subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let subscriptions = self.inner.subscriptions();
         let of_group = subscriptions.get(group).into_iter().flatten().filter_map(Weak::upgrade);
-        of_group.flat_map(|shared| shared.status()).collect()
+        of_group.flat_map(|subscription| subscription.status()).collect()
     }
 
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
-        let subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let subscriptions = self.inner.subscriptions();
         let of_group = subscriptions.get(group).into_iter().flatten().filter_map(Weak::upgrade);
-        of_group.filter_map(|shared| shared.count(topic)).max()
+        of_group.filter_map(|subscription| subscription.partition_count(topic)).max()
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<RedpandaPublisher, BusError> {
-        RedpandaPublisher::open(Arc::clone(&self.inner), name.clone()).await
+        RedpandaPublisher::open(Arc::clone(&self.inner.context), name.clone()).await
     }
 
     fn max_publishers(&self) -> Option<usize> {
-        Some(self.inner.settings.max_publishers)
+        Some(self.inner.context.settings.max_publishers)
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {
-        Some(self.inner.settings.max_payload_bytes)
+        Some(self.inner.context.settings.max_payload_bytes)
     }
 }

@@ -2,22 +2,21 @@
 
 use rdkafka::error::KafkaError;
 
-use crate::client::{idempotent_producer, subscription, transactional_producer};
+use crate::RedpandaEventBus;
+use crate::client::config::{idempotent_producer, subscription, transactional_producer};
+use crate::client::settings::Settings;
 use crate::error::{Cause, ConnectError};
 use crate::producer::SingleProducer;
-use crate::{RedpandaEventBus, RedpandaEventBusBuilder};
 
-pub(crate) async fn connect(
-    settings: RedpandaEventBusBuilder,
-) -> Result<RedpandaEventBus, ConnectError> {
-    // Certificates are read, and threads started.
+pub(crate) async fn connect(settings: Settings) -> Result<RedpandaEventBus, ConnectError> {
+    // Opening a client reads certificates and starts threads, so it blocks.
     let opening = tokio::task::spawn_blocking(move || open(settings));
     opening.await.unwrap_or_else(|error| Err(ConnectError::Setting(Cause::new(error))))
 }
 
-fn open(settings: RedpandaEventBusBuilder) -> Result<RedpandaEventBus, ConnectError> {
+fn open(settings: Settings) -> Result<RedpandaEventBus, ConnectError> {
     let setting = |error: KafkaError| ConnectError::Setting(Cause::new(error));
-    // What is wrong with the settings of the others shows now and not on their first use.
+    // Checks the settings of the other clients now rather than when they are first opened.
     subscription(&settings, "-").create_native_config().map_err(setting)?;
     transactional_producer(&settings, "-").create_native_config().map_err(setting)?;
     let config = idempotent_producer(&settings, settings.linger);

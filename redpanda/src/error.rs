@@ -1,4 +1,4 @@
-//! What can go wrong, told apart by what the caller should do.
+//! Errors, classified by the reaction they call for.
 
 use std::error::Error;
 use std::fmt;
@@ -6,16 +6,16 @@ use std::fmt;
 use composable_rust_core::{BusError, PublishError};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// Why a bus could not be opened.
+/// An error while opening a bus.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// A setting is wrong, or contradicts another. Correct it.
-    #[error("a setting of the bus is wrong")]
+    /// A setting is invalid or contradicts another. Correct it.
+    #[error("invalid setting of the event bus")]
     Setting(#[source] Cause),
 }
 
-/// What librdkafka or a broker said.
+/// An error message of librdkafka or a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause(String);
 
@@ -33,20 +33,21 @@ impl fmt::Display for Cause {
 
 impl Error for Cause {}
 
-/// Why the bus fails. The text does not vary while the reason lasts; what librdkafka adds does.
+/// A failure of the bus. Its message stays the same while the reason lasts, so that repeated errors
+/// can be recognized; librdkafka's detail may vary.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}")]
+#[error("{message}")]
 pub(crate) struct Failure {
-    what: String,
+    message: String,
     source: Option<Cause>,
 }
 
 impl Failure {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
     }
 
-    /// With what librdkafka says of it.
+    /// Adds librdkafka's detail as the source.
     pub(crate) fn with_detail(self, detail: Option<String>) -> Self {
         Self { source: detail.map(Cause), ..self }
     }
@@ -58,21 +59,21 @@ impl From<Failure> for BusError {
     }
 }
 
-/// What a failed call means to whoever asked for it.
+/// Converts the error of a call that concerns the connection or the whole bus.
 pub(crate) fn bus_error(error: KafkaError) -> BusError {
     BusError::new(error)
 }
 
-/// The meaning of what a broker, or librdkafka, says of a message or its topic.
+/// Converts the error of publishing a message.
 pub(crate) fn publish_error(error: KafkaError) -> PublishError {
-    match refusal(error.rdkafka_error_code(), error.to_string()) {
-        Some(refusal) => refusal,
+    match rejection(error.rdkafka_error_code(), error.to_string()) {
+        Some(rejection) => rejection,
         None => bus_error(error).into(),
     }
 }
 
-/// The meaning of a code that concerns a message or its topic alone.
-pub(crate) fn refusal(code: Option<RDKafkaErrorCode>, text: String) -> Option<PublishError> {
+/// Converts an error code that concerns only a message or its topic; `None` for any other code.
+pub(crate) fn rejection(code: Option<RDKafkaErrorCode>, text: String) -> Option<PublishError> {
     use RDKafkaErrorCode::{
         InvalidRecord, InvalidTopic, MessageSizeTooLarge, PolicyViolation,
         TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition,
@@ -88,7 +89,7 @@ pub(crate) fn refusal(code: Option<RDKafkaErrorCode>, text: String) -> Option<Pu
     }
 }
 
-/// The call was given to a thread that did not live to finish it.
+/// Converts the error of a blocking call whose thread panicked or was cancelled.
 pub(crate) fn join_error(error: tokio::task::JoinError) -> BusError {
     BusError::new(error)
 }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_broker_says_of_a_message_is_told_apart() {
+    fn errors_of_a_message_differ_from_those_of_the_connection() {
         use RDKafkaErrorCode::{
             BrokerTransportFailure, ClusterAuthorizationFailed, InvalidRecord, InvalidTopic,
             MessageSizeTooLarge, MessageTimedOut, NotLeaderForPartition, PolicyViolation,
@@ -111,7 +112,7 @@ mod tests {
         for code in [TopicAuthorizationFailed, UnknownTopic, PolicyViolation, InvalidRecord] {
             assert!(matches!(error(code), PublishError::Rejected(_)), "{code}");
         }
-        // These concern the connection, or all topics.
+        // These concern the connection or all topics.
         for code in [
             MessageTimedOut,
             BrokerTransportFailure,

@@ -1,7 +1,8 @@
-//! The event bus of Composable Rust over Redpanda, Apache Kafka and whatever speaks their protocol.
+//! The event bus of Composable Rust over Redpanda, Apache Kafka, and other brokers that speak their
+//! protocol.
 //!
-//! [`RedpandaEventBus`] keeps the contract of [`EventBus`](composable_rust_core::EventBus) by way of
-//! librdkafka, which is built from its source with a C compiler, `make` and `perl`.
+//! [`RedpandaEventBus`] implements [`EventBus`](composable_rust_core::EventBus) with librdkafka,
+//! which is built from source with a C compiler, `make` and `perl`.
 //!
 //! # Example: a broker on this machine
 //!
@@ -14,42 +15,46 @@
 //! # }
 //! ```
 //!
-//! # What is on the wire
+//! # Wire format
 //!
-//! A message is a record: its key is the message's key, its headers are the message's headers, its
-//! value is the payload as it is. Topics are created when they are first used, unless
-//! [`create_topics`](RedpandaEventBusBuilder::create_topics) says no. Keys are spread over a topic's
-//! partitions as Java's clients spread them (`murmur2_random`), so that theirs and ours land together.
+//! A message becomes a record with the same key and headers; the value is the unchanged payload.
+//! Topics are created on first use, unless
+//! [`create_topics`](RedpandaEventBusBuilder::create_topics) is `false`. Keys map to partitions as
+//! in the Java clients (`murmur2_random`), so that messages of both with the same key share a
+//! partition.
 //!
 //! # Publishing
 //!
-//! `publish` goes through an idempotent producer with `acks=all`: librdkafka's own retries neither
-//! duplicate nor reorder, and an answer means that all in-sync replicas have the message. One producer
-//! serves the whole process. What a broker refuses for its topic (missing, not authorized, against a
-//! policy) is told apart from a broker that is away: see `PublishError`.
+//! `publish` uses an idempotent producer with `acks=all`: librdkafka's retries neither duplicate
+//! nor reorder messages, and `Ok` means that all in-sync replicas have the message. One producer
+//! serves the whole process. A second producer, opened when it is first needed, sends a message
+//! that was rejected for its size once more, alone, because the broker checks the size of a whole
+//! batch. `PublishError` distinguishes a rejection by the broker (a missing topic, a missing right,
+//! a policy) from an unreachable broker.
 //!
 //! A publisher is a transactional producer. Its `transactional.id` is `LOG-PURPOSE-PARTITION`, so
-//! that opening it fences earlier holders at the broker, also one that was frozen and wakes up. Each
-//! batch is one transaction, together with its position, which is the committed offset of partition
-//! *p* of the topic `LOG-PURPOSE` (which holds no messages) in the group of the same name. A dead
-//! publisher's open transaction holds back everybody's later messages in the same topic partitions
-//! until somebody opens the publisher again, or for at most
+//! opening it makes the broker fence earlier holders, including a frozen process that resumes
+//! later. Each batch is one transaction together with its position. The position is the committed
+//! offset of partition *p* of the topic `LOG-PURPOSE`, which holds no messages, in the group of the
+//! same name. The open transaction of a crashed publisher blocks later messages in the same topic
+//! partitions for all readers. The block ends when the publisher is opened again, or after
 //! [`transaction_timeout`](RedpandaEventBusBuilder::transaction_timeout).
 //!
 //! # Consuming
 //!
-//! A subscription is a member of a consumer group, on a thread of its own. It reads committed
-//! messages only. Of each topic partition it knows which deliveries are unfinished, and commits the
-//! lowest of them, never by itself what it has merely read. When too many deliveries of a partition
-//! are unfinished, that partition is paused. When a partition is taken away, the subscription waits a
-//! moment for what is in hand ([`drain_timeout`](RedpandaEventBusBuilder::drain_timeout)), commits,
-//! and lets go; what is acknowledged later is refused and does no harm.
+//! A subscription is a member of a consumer group and runs on its own thread. It reads committed
+//! messages only. For each topic partition it tracks the unfinished deliveries and commits the
+//! lowest unfinished offset. It pauses a partition that has too many outstanding deliveries. When a
+//! rebalance revokes a partition, the subscription waits for its outstanding deliveries
+//! ([`drain_timeout`](RedpandaEventBusBuilder::drain_timeout)), commits, and gives the partition
+//! up; later acknowledgements fail and have no effect.
 //!
-//! A group that has no position at the broker begins behind the one that the subscriber knows, or
-//! else at the beginning. If it has one and the broker no longer has
-//! that message (retention has removed it, or the topic was made anew), events may be missing:
-//! see [`LostPosition`]. What cannot be read is an error among the deliveries, and in
-//! [`topic_status`](composable_rust_core::EventBus::topic_status); the rest is read on.
+//! A group without a committed offset at the broker starts after the offset that the subscriber
+//! passes, or else at the beginning. If it has a committed offset but the broker no longer has that
+//! message (retention removed it, or the topic was recreated), events may be missing: see
+//! [`LostPosition`]. A topic or partition that cannot be read appears as an error among the
+//! deliveries and in [`topic_status`](composable_rust_core::EventBus::topic_status); the
+//! subscription continues with the others.
 //!
 //! # Managed services
 //!
@@ -57,7 +62,8 @@
 //!
 //! ```no_run
 //! # #[cfg(feature = "tls")]
-//! # async fn f(password: &str, connection_string: &str) -> Result<(), composable_rust_redpanda::ConnectError> {
+//! # use composable_rust_redpanda::ConnectError;
+//! # async fn f(password: &str, connection_string: &str) -> Result<(), ConnectError> {
 //! use composable_rust_redpanda::RedpandaEventBus;
 //!
 //! // Redpanda Cloud.
@@ -74,8 +80,8 @@
 //!     .connect()
 //!     .await?;
 //!
-//! // Azure Event Hubs: the user is literally `$ConnectionString`. Its tiers differ in what they
-//! // have of transactions; where they are missing, say `.transactions(false)`.
+//! // Azure Event Hubs: the user is literally `$ConnectionString`. Some of its tiers lack
+//! // transactions; on those, add `.transactions(false)`.
 //! let bus = RedpandaEventBus::builder("shop.servicebus.windows.net:9093")
 //!     .sasl_plain("$ConnectionString", connection_string)
 //!     .connect()
@@ -84,45 +90,41 @@
 //! # }
 //! ```
 //!
-//! # What is tested, and what is not
+//! # Tested brokers
 //!
-//! The tests run against Apache Kafka 4, or a Redpanda container where an engine for containers is
-//! there. On Redpanda:
+//! The tests run against Apache Kafka 4, and against a Redpanda container where a container engine
+//! is available. On Redpanda:
 //!
-//! - Transactions and idempotent producers need `enable_transactions` and `enable_idempotence`, both
-//!   on unless somebody turned them off.
-//! - The largest message is a setting of the cluster (`kafka_batch_max_bytes`) and of the topic
-//!   (`max.message.bytes`); [`max_payload_bytes`](RedpandaEventBusBuilder::max_payload_bytes) must
-//!   leave room below it.
-//! - A cluster of one node refuses a replication factor of 3.
+//! - Transactions and idempotent producers need `enable_transactions` and `enable_idempotence`,
+//!   which are on by default.
+//! - The maximum message size is set for the cluster (`kafka_batch_max_bytes`) and for the topic
+//!   (`max.message.bytes`). Both must exceed
+//!   [`max_payload_bytes`](RedpandaEventBusBuilder::max_payload_bytes) by 48 KiB.
+//! - A cluster of one node rejects a replication factor of 3.
 //!
 //! # Threads
 //!
-//! librdkafka has threads of its own: about three for each producer, each open publisher and each
-//! subscription, and one more for each broker it talks to. At most
-//! [`max_publishers`](RedpandaEventBusBuilder::max_publishers) publishers are open at a time. The client
-//! that reads a publisher's position is closed as soon as it has read. Whatever blocks runs on these
-//! threads, on the subscription's, or on tokio's threads for blocking work.
+//! librdkafka starts about three threads for each producer, each open publisher and each
+//! subscription, and one more for each broker that the client is connected to. At most
+//! [`max_publishers`](RedpandaEventBusBuilder::max_publishers) publishers are open at a time. The
+//! client that reads a publisher's position is closed after reading. Blocking calls run on these
+//! threads, on the subscription's thread, or on tokio's blocking threads.
 
 mod builder;
 mod bus;
 mod client;
 mod connect;
-mod delivery;
-mod drop_in_background;
+mod context;
 mod error;
-mod position;
+mod group;
 mod producer;
-mod progress;
 mod publisher;
-mod reader;
 mod record;
-mod resume;
-mod shared;
 mod topics;
 
-pub use builder::{Compression, DEFAULT_MAX_PAYLOAD_BYTES, LostPosition, RedpandaEventBusBuilder};
+pub use builder::RedpandaEventBusBuilder;
 pub use bus::RedpandaEventBus;
-pub use delivery::{RedpandaDeliveries, RedpandaDelivery};
+pub use client::settings::{Compression, DEFAULT_MAX_PAYLOAD_BYTES, LostPosition};
 pub use error::{Cause, ConnectError};
+pub use group::deliveries::{RedpandaDeliveries, RedpandaDelivery};
 pub use publisher::RedpandaPublisher;

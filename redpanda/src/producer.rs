@@ -1,7 +1,8 @@
-//! Single messages.
+//! The producer of single messages.
 //!
-//! Messages that are published at the same time travel together, and the broker counts their bytes
-//! together. What it refuses for its size is therefore sent once more, alone: its own size tells then.
+//! Messages that are published at the same time share a batch, and the broker checks the size of
+//! the batch. A message of a batch that it rejects for its size is therefore sent once more, alone,
+//! so that its own size decides.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::OnceCell;
 
-use crate::client::ClientLog;
-use crate::drop_in_background::DropInBackground;
+use crate::client::drop_in_background::DropInBackground;
+use crate::client::log::ClientLog;
 use crate::error::{bus_error, publish_error};
 use crate::record::{headers, payload};
 
@@ -21,32 +22,33 @@ pub(crate) type Client = DropInBackground<FutureProducer<ClientLog>>;
 
 /// The producer of single messages.
 pub(crate) struct SingleProducer {
-    together: Sender,
-    /// Opened when it is needed first.
-    alone: OnceCell<Sender>,
+    batching: Sender,
+    /// Sends each message in a batch of its own; opened on first use.
+    unbatched: OnceCell<Sender>,
 }
 
 impl SingleProducer {
     pub(crate) fn open(config: ClientConfig) -> Result<Self, KafkaError> {
-        Ok(Self { together: Sender::open(config)?, alone: OnceCell::new() })
+        Ok(Self { batching: Sender::open(config)?, unbatched: OnceCell::new() })
     }
 
-    /// Publishes a message to the topic of that name on the wire.
+    /// Publishes a message; `topic` is the topic's name on the wire.
     pub(crate) async fn publish(
         &self,
         topic: &str,
         message: &BusMessage,
         limit: Duration,
     ) -> Result<(), PublishError> {
-        match self.together.publish(topic, message, limit).await {
+        match self.batching.publish(topic, message, limit).await {
             Err(PublishError::Invalid(_)) => {
-                let alone = self.alone.get_or_try_init(async || {
-                    let mut config = self.together.config.clone();
+                let unbatched = self.unbatched.get_or_try_init(async || {
+                    let mut config = self.batching.config.clone();
                     config.set("batch.num.messages", "1");
                     Sender::open(config).map_err(bus_error)
                 });
-                // Its topic may take it later, once an operator has raised the limit.
-                match alone.await?.publish(topic, message, limit).await {
+                // An operator may raise the topic's limit later, so the message itself is not
+                // invalid.
+                match unbatched.await?.publish(topic, message, limit).await {
                     Err(PublishError::Invalid(text)) => Err(PublishError::Rejected(text)),
                     published => published,
                 }
@@ -56,18 +58,18 @@ impl SingleProducer {
     }
 }
 
-/// A client, with what replaces it if it breaks for good.
+/// A producer client that is replaced after a fatal error.
 struct Sender {
     config: ClientConfig,
-    voice: ClientLog,
+    log: ClientLog,
     client: Mutex<Arc<Client>>,
 }
 
 impl Sender {
     fn open(config: ClientConfig) -> Result<Self, KafkaError> {
-        let voice = ClientLog::default();
-        let client = Mutex::new(client(&config, &voice)?);
-        Ok(Self { config, voice, client })
+        let log = ClientLog::default();
+        let client = Mutex::new(client(&config, &log)?);
+        Ok(Self { config, log, client })
     }
 
     async fn publish(
@@ -84,15 +86,15 @@ impl Sender {
             Ok(_) => Ok(()),
             Err((error, _)) => {
                 self.replace_if_broken(&client);
-                Err(self.explained(error))
+                Err(self.explain(error))
             }
         }
     }
 
-    fn explained(&self, error: KafkaError) -> PublishError {
+    fn explain(&self, error: KafkaError) -> PublishError {
         match publish_error(error.clone()) {
-            PublishError::Unavailable(_) => self.voice.explain(error).into(),
-            refusal => refusal,
+            PublishError::Unavailable(_) => self.log.explain(error).into(),
+            rejection => rejection,
         }
     }
 
@@ -102,14 +104,16 @@ impl Sender {
         if !Arc::ptr_eq(&client, broken) {
             return;
         }
-        tracing::warn!(%code, reason, "the producer broke and is replaced");
-        match self::client(&self.config, &self.voice) {
+        tracing::warn!(%code, reason, "producer failed with a fatal error; replacing it");
+        match self::client(&self.config, &self.log) {
             Ok(new) => *client = new,
-            Err(error) => tracing::error!(%error, "no producer can be made"),
+            Err(error) => {
+                tracing::error!(%error, "failed to replace the producer; retrying");
+            }
         }
     }
 }
 
-fn client(config: &ClientConfig, voice: &ClientLog) -> Result<Arc<Client>, KafkaError> {
-    Ok(Arc::new(DropInBackground::new(config.create_with_context(voice.clone())?)))
+fn client(config: &ClientConfig, log: &ClientLog) -> Result<Arc<Client>, KafkaError> {
+    Ok(Arc::new(DropInBackground::new(config.create_with_context(log.clone())?)))
 }

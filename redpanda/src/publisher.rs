@@ -1,4 +1,4 @@
-//! Publishers of batches, which fence each other.
+//! Publishers of batches. Opening one fences earlier holders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,26 +12,27 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::bus::Inner;
-use crate::client::{BATCH_LINGER, ClientLog, idempotent_producer, transactional_producer};
-use crate::drop_in_background::DropInBackground;
+use crate::client::config::{BATCH_LINGER, idempotent_producer, transactional_producer};
+use crate::client::drop_in_background::DropInBackground;
+use crate::client::log::ClientLog;
+use crate::context::BusContext;
 use crate::error::{bus_error, join_error, publish_error};
-use crate::position::{self, PublisherPositions, ResumePoint};
-use crate::record::{admit, record};
+use crate::group::publisher_position::{self, PublisherPositions, ResumePoint};
+use crate::record::{check_size_and_headers, record};
 use crate::topics::IfMissing;
 
-/// The publisher of one log partition, until somebody else opens it.
+/// The exclusive publisher of one log partition. Opening it again, in any process, fences this one.
 pub struct RedpandaPublisher {
-    bus: Arc<Inner>,
+    bus: Arc<BusContext>,
     name: PublisherName,
-    /// The position of the last batch, by any holder before this one, or by this one.
+    /// The position of the last batch that this holder or an earlier one published.
     position: Option<ResumePosition>,
     state: State,
 }
 
 enum State {
     Open(Box<DropInBackground<PublisherClients>>),
-    /// A call is under way or was dropped.
+    /// A call is in progress or was dropped.
     Busy,
     Fenced,
     /// A batch failed.
@@ -41,65 +42,70 @@ enum State {
 /// The clients of a publisher. Their calls block.
 struct PublisherClients {
     producer: BaseProducer<ClientLog>,
-    voice: ClientLog,
-    place: ResumePoint,
-    commits: CommitMode,
-    limit: Duration,
-    /// One of those that the bus allows, until the clients have ended.
+    log: ClientLog,
+    resume_point: ResumePoint,
+    commit_mode: CommitMode,
+    timeout: Duration,
+    /// Held until the clients are closed, so that the bus counts this publisher as open.
     _slot: OwnedSemaphorePermit,
 }
 
 /// The way in which positions are committed.
 enum CommitMode {
-    /// With the messages, in a transaction, as offsets of this group.
-    InTransactions(ConsumerGroupMetadata),
-    /// After the messages, by a client of their own.
-    Apart(PublisherPositions),
+    /// In the transaction of the messages, as offsets of this group.
+    InTransaction(ConsumerGroupMetadata),
+    /// After the messages, by a separate client.
+    AfterMessages(PublisherPositions),
 }
 
 impl RedpandaPublisher {
-    /// Opens the publisher of this name.
-    pub(crate) async fn open(bus: Arc<Inner>, name: PublisherName) -> Result<Self, BusError> {
-        let topic = bus.wire_name(&position::topic(&name));
-        let if_missing = match bus.settings.if_missing() {
+    /// Opens the publisher with this name.
+    pub(crate) async fn open(bus: Arc<BusContext>, name: PublisherName) -> Result<Self, BusError> {
+        let topic = bus.wire_name(&publisher_position::topic(&name));
+        let if_missing = match IfMissing::of(&bus.settings) {
             IfMissing::Create(_) => IfMissing::Create(name.partitions.max(1)),
-            IfMissing::Refuse => IfMissing::Refuse,
+            IfMissing::Reject => IfMissing::Reject,
         };
         bus.topics.ensure(&bus.settings, [&*topic], if_missing).await?;
         let slot = bus.publisher_slot().await?;
-        let (lines, position) = {
+        let (clients, position) = {
             let (bus, name) = (Arc::clone(&bus), name.clone());
             let opening =
                 tokio::task::spawn_blocking(move || PublisherClients::open(&bus, &name, slot));
             opening.await.map_err(join_error)??
         };
-        Ok(Self { bus, name, position, state: State::Open(Box::new(DropInBackground::new(lines))) })
+        Ok(Self {
+            bus,
+            name,
+            position,
+            state: State::Open(Box::new(DropInBackground::new(clients))),
+        })
     }
 
-    /// Does something with the clients on a thread that may block.
-    async fn on_a_thread<T: Send + 'static>(
+    /// Calls `operation` with the clients on a thread that may block.
+    async fn run_blocking<T: Send + 'static>(
         &mut self,
-        what: impl FnOnce(&PublisherClients) -> Result<T, PublishError> + Send + 'static,
+        operation: impl FnOnce(&PublisherClients) -> Result<T, PublishError> + Send + 'static,
     ) -> Result<T, PublishError> {
-        let lines = match std::mem::replace(&mut self.state, State::Busy) {
-            State::Open(lines) => lines,
+        let clients = match std::mem::replace(&mut self.state, State::Busy) {
+            State::Open(clients) => clients,
             State::Fenced => {
                 self.state = State::Fenced;
                 return Err(PublishError::Fenced);
             }
             closed @ (State::Busy | State::Broken) => {
                 self.state = closed;
-                let what = "an earlier call failed or was dropped: open the publisher anew";
-                return Err(BusError::new(what).into());
+                let text = "an earlier call failed or was dropped; open the publisher again";
+                return Err(BusError::new(text).into());
             }
         };
         let work = tokio::task::spawn_blocking(move || {
-            let outcome = what(&lines);
-            (outcome, lines)
+            let outcome = operation(&clients);
+            (outcome, clients)
         });
-        let (outcome, lines) = work.await.map_err(join_error)?;
+        let (outcome, clients) = work.await.map_err(join_error)?;
         self.state = match &outcome {
-            Ok(_) => State::Open(lines),
+            Ok(_) => State::Open(clients),
             Err(PublishError::Fenced) => State::Fenced,
             Err(_) => State::Broken,
         };
@@ -110,10 +116,12 @@ impl RedpandaPublisher {
 impl Publisher for RedpandaPublisher {
     async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         let position = self.position;
-        self.on_a_thread(move |lines| match &lines.commits {
-            // Nobody else has published under this name, for that would have fenced this holder.
-            CommitMode::InTransactions(_) => Ok(position),
-            CommitMode::Apart(positions) => positions.read().map_err(|error| lines.failed(error)),
+        self.run_blocking(move |clients| match &clients.commit_mode {
+            // Another holder cannot have published: opening it would have fenced this one.
+            CommitMode::InTransaction(_) => Ok(position),
+            CommitMode::AfterMessages(positions) => {
+                positions.read().map_err(|error| clients.failed(error))
+            }
         })
         .await
     }
@@ -126,20 +134,20 @@ impl Publisher for RedpandaPublisher {
         if matches!(self.state, State::Fenced) {
             return Err(PublishError::Fenced);
         }
-        admit(self.bus.settings.max_payload_bytes, &messages)?;
+        check_size_and_headers(self.bus.settings.max_payload_bytes, &messages)?;
         let messages: Vec<_> =
             messages.into_iter().map(|m| (self.bus.wire_name(&m.topic), m)).collect();
         let names = messages.iter().map(|(topic, _)| &**topic);
         let settings = &self.bus.settings;
-        self.bus.topics.ensure(settings, names, settings.if_missing()).await?;
+        self.bus.topics.ensure(settings, names, IfMissing::of(settings)).await?;
         if messages.is_empty() && position.is_none() {
             return Ok(());
         }
         let bus = Arc::clone(&self.bus);
-        self.on_a_thread(move |lines| {
-            let published = lines.publish(&messages, position);
+        self.run_blocking(move |clients| {
+            let published = clients.publish(&messages, position);
             if published.as_ref().is_err_and(|error| !matches!(error, PublishError::Fenced)) {
-                // Should one of the topics be gone, it is made anew.
+                // A topic may have been deleted, so the next call checks that they exist.
                 for (topic, _) in &messages {
                     bus.topics.forget(topic);
                 }
@@ -153,39 +161,41 @@ impl Publisher for RedpandaPublisher {
 }
 
 impl PublisherClients {
-    /// Opens the clients and reads the position. The client that reads it is closed again: with
-    /// transactions, all that is needed of it later is its group.
+    /// Opens the clients and reads the position. With transactions, the client that reads the
+    /// position is closed afterwards, because only its group is needed later.
     fn open(
-        bus: &Inner,
+        bus: &BusContext,
         name: &PublisherName,
         slot: OwnedSemaphorePermit,
     ) -> Result<(Self, Option<ResumePosition>), BusError> {
         let settings = &bus.settings;
-        let voice = ClientLog::default();
+        let log = ClientLog::default();
         let config = if settings.transactions {
-            let id = format!("{}-{}", position::broker_name(settings, name), name.partition);
+            let id =
+                format!("{}-{}", publisher_position::broker_name(settings, name), name.partition);
             transactional_producer(settings, &id)
         } else {
             idempotent_producer(settings, BATCH_LINGER)
         };
         let producer: BaseProducer<ClientLog> =
-            config.create_with_context(voice.clone()).map_err(bus_error)?;
+            config.create_with_context(log.clone()).map_err(bus_error)?;
         if settings.transactions {
-            // Waits for what an earlier holder had begun to commit, and aborts what it had not.
+            // Completes the earlier holder's transaction if it was being committed, else aborts it.
             let limit = settings.transaction_timeout.max(settings.connect_timeout);
             producer.init_transactions(limit).map_err(bus_error)?;
         }
         let positions = PublisherPositions::open(settings, name).map_err(bus_error)?;
         let position = positions.read().map_err(bus_error)?;
-        let (commits, limit) = if settings.transactions {
+        let (commit_mode, timeout) = if settings.transactions {
             let group = positions.group()?;
             drop(DropInBackground::new(positions));
-            (CommitMode::InTransactions(group), settings.transaction_timeout)
+            (CommitMode::InTransaction(group), settings.transaction_timeout)
         } else {
-            (CommitMode::Apart(positions), settings.publish_timeout)
+            (CommitMode::AfterMessages(positions), settings.publish_timeout)
         };
-        let place = ResumePoint::new(settings, name);
-        Ok((Self { producer, voice, place, commits, limit, _slot: slot }, position))
+        let resume_point = ResumePoint::new(settings, name);
+        let clients = Self { producer, log, resume_point, commit_mode, timeout, _slot: slot };
+        Ok((clients, position))
     }
 
     fn publish(
@@ -193,11 +203,11 @@ impl PublisherClients {
         messages: &[(String, BusMessage)],
         position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
-        let offset = position.map(|position| self.place.offset(position)).transpose()?;
-        let deadline = Instant::now() + self.limit;
-        let group = match &self.commits {
-            CommitMode::InTransactions(group) => group,
-            CommitMode::Apart(positions) => {
+        let offset = position.map(|position| self.resume_point.offset(position)).transpose()?;
+        let deadline = Instant::now() + self.timeout;
+        let group = match &self.commit_mode {
+            CommitMode::InTransaction(group) => group,
+            CommitMode::AfterMessages(positions) => {
                 self.send(messages, deadline).map_err(|error| self.failed(error))?;
                 let commit = |offset| positions.commit(&offset);
                 return offset.map_or(Ok(()), commit).map_err(|error| self.failed(error));
@@ -220,24 +230,24 @@ impl PublisherClients {
         })
     }
 
-    /// Sends everything and waits until the brokers have it.
+    /// Sends the messages and waits until the brokers have acknowledged all of them.
     fn send(&self, messages: &[(String, BusMessage)], deadline: Instant) -> Result<(), KafkaError> {
-        self.voice.forget_undelivered();
+        self.log.forget_undelivered();
         for (topic, message) in messages {
             let mut record = record(topic, message);
             loop {
                 match self.producer.send(record) {
                     Ok(()) => break,
-                    Err((error, refused)) if is_full(&error) && Instant::now() < deadline => {
-                        record = refused;
+                    Err((error, unsent)) if is_full(&error) && Instant::now() < deadline => {
+                        record = unsent;
                         self.serve();
                     }
-                    // The transaction may have failed by an earlier message.
-                    Err((error, _)) => return Err(self.voice.undelivered().unwrap_or(error)),
+                    // An earlier message may have failed the transaction; return that error.
+                    Err((error, _)) => return Err(self.log.undelivered().unwrap_or(error)),
                 }
             }
         }
-        // Flushing is left with nothing to wait for, since rdkafka waits in steps of 100 ms.
+        // Waits here rather than in `flush`, because rdkafka's `flush` waits in steps of 100 ms.
         while self.producer.in_flight_count() > 0 {
             if Instant::now() > deadline {
                 let timed_out = RDKafkaErrorCode::OperationTimedOut;
@@ -245,11 +255,11 @@ impl PublisherClients {
             }
             self.serve();
         }
-        self.voice.undelivered().map_or(Ok(()), Err)
+        self.log.undelivered().map_or(Ok(()), Err)
     }
 
-    /// Takes what the brokers have said, and gives them a moment to say more. Not by rdkafka's waiting:
-    /// what is left of it below a millisecond, it spends asking over and over.
+    /// Handles delivery reports, then sleeps for a millisecond if messages are in flight. It does
+    /// not use the timeout of rdkafka's `poll`, which busy-waits for the last millisecond.
     fn serve(&self) {
         self.producer.poll(Duration::ZERO);
         if self.producer.in_flight_count() > 0 {
@@ -257,11 +267,11 @@ impl PublisherClients {
         }
     }
 
-    /// Gives up what was begun, so that it holds nobody back. If that fails, the next holder does
-    /// it by opening.
+    /// Aborts the transaction, so that it does not block readers. If that fails, the next holder
+    /// aborts it by opening the publisher.
     fn abort(&self) {
         if let Err(error) = self.producer.abort_transaction(Duration::from_secs(1)) {
-            tracing::debug!(%error, "a transaction could not be aborted");
+            tracing::debug!(%error, "failed to abort a transaction; the next holder aborts it");
         }
     }
 
@@ -282,8 +292,8 @@ fn is_full(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
 }
 
-/// Whether the broker has a later holder, or took the transactional id away because its transaction
-/// was open for too long.
+/// Returns `true` if a later holder opened the publisher, or the broker expired the transactional
+/// id because its transaction was open for too long.
 fn is_fencing(code: Option<RDKafkaErrorCode>) -> bool {
     use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
     matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch))

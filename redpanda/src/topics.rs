@@ -1,4 +1,4 @@
-//! Topics, made when they are first used.
+//! Topics and their creation on first use.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,40 +12,47 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::util::Timeout;
 
-use crate::RedpandaEventBusBuilder;
-use crate::builder::HEADROOM_BYTES;
-use crate::client::{ClientLog, common};
-use crate::drop_in_background::DropInBackground;
-use crate::error::{bus_error, join_error, refusal};
+use crate::client::config::common;
+use crate::client::drop_in_background::DropInBackground;
+use crate::client::log::ClientLog;
+use crate::client::settings::Settings;
+use crate::error::{bus_error, join_error, rejection};
 
-/// What brokers take as one message unless they are told otherwise.
+/// The maximum message size of brokers and topics by default (`message.max.bytes`).
 const DEFAULT_MESSAGE_BYTES: usize = 1 << 20;
 
-/// How long the brokers' list of topics counts before it is read again.
+/// The time for which a list of the brokers' topics is reused.
 const LIST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The topics that are known to be there, by their names on the wire.
+/// The topics that are known to exist, by their names on the wire.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     known: Mutex<BTreeSet<String>>,
-    /// All topics that the brokers show us, and when they did.
+    /// All topics that the brokers list, and the time at which they were listed.
     listed: tokio::sync::Mutex<Option<(Instant, BTreeSet<String>)>>,
 }
 
-/// What is done about a topic that is missing.
+/// The reaction to a missing topic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum IfMissing {
-    /// It is created with so many partitions.
+    /// Create it with this number of partitions.
     Create(u16),
-    /// The call is refused.
-    Refuse,
+    /// Reject the call.
+    Reject,
+}
+
+impl IfMissing {
+    /// Returns the reaction that the settings ask for.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        if settings.create_topics { Self::Create(settings.partitions) } else { Self::Reject }
+    }
 }
 
 impl Topics {
-    /// Makes sure that these topics are there, by their names on the wire.
+    /// Ensures that these topics exist; their names are those on the wire.
     pub(crate) async fn ensure<'a>(
         &self,
-        settings: &RedpandaEventBusBuilder,
+        settings: &Settings,
         topics: impl IntoIterator<Item = &'a str>,
         if_missing: IfMissing,
     ) -> Result<(), PublishError> {
@@ -58,35 +65,35 @@ impl Topics {
             return Ok(());
         }
         if let Some(topic) = missing.iter().find(|topic| !is_topic_name(topic)) {
-            return Err(PublishError::Invalid(format!("no topic can be called `{topic}`")));
+            return Err(PublishError::Invalid(format!("invalid topic name `{topic}`")));
         }
         match if_missing {
             IfMissing::Create(partitions) => {
                 let admin = admin(settings)?;
-                let Creation { made, denied, failed } =
+                let Creation { created, denied, failed } =
                     create(&admin, settings, &missing, partitions).await?;
-                if !made.is_empty() {
-                    wait_for_leaders(admin, made, settings.connect_timeout).await?;
+                if !created.is_empty() {
+                    wait_for_leaders(admin, created, settings.connect_timeout).await?;
                 }
                 if let Some((topic, code)) = failed.into_iter().next() {
-                    let text = format!("cannot create the topic {topic}: {code}");
-                    let refusal = refusal(Some(code), text.clone());
-                    return Err(refusal.unwrap_or_else(|| BusError::new(text).into()));
+                    let text = format!("failed to create the topic {topic}: {code}");
+                    let rejection = rejection(Some(code), text.clone());
+                    return Err(rejection.unwrap_or_else(|| BusError::new(text).into()));
                 }
-                // The right to create one is asked for even where it is there.
+                // Brokers check the right to create a topic even if the topic exists.
                 self.require(settings, &denied).await?;
             }
-            IfMissing::Refuse => self.require(settings, &missing).await?,
+            IfMissing::Reject => self.require(settings, &missing).await?,
         }
         self.known().extend(missing);
         Ok(())
     }
 
-    /// Creates those of these topics that are missing and can be created, for a group that reads what
-    /// is there, whatever becomes of the others.
+    /// Creates the missing ones of these topics as far as possible, for a group that reads the
+    /// topics that exist.
     pub(crate) async fn create_if_possible(
         &self,
-        settings: &RedpandaEventBusBuilder,
+        settings: &Settings,
         topics: &[String],
         partitions: u16,
     ) -> Result<(), BusError> {
@@ -98,49 +105,47 @@ impl Topics {
             return Ok(());
         }
         let admin = admin(settings)?;
-        let Creation { made, denied, failed } =
+        let Creation { created, denied, failed } =
             create(&admin, settings, &missing, partitions).await?;
-        if !made.is_empty() {
-            if let Err(error) = wait_for_leaders(admin, made, settings.connect_timeout).await {
-                tracing::warn!(%error, "failed to wait for created topics; reading them once they are there");
+        if !created.is_empty() {
+            if let Err(error) = wait_for_leaders(admin, created, settings.connect_timeout).await {
+                let then = "reading them once they exist";
+                tracing::warn!(%error, "failed to wait for created topics; {then}");
             }
         }
         for (topic, code) in &failed {
             tracing::warn!(topic, %code, "failed to create a topic; reading it once it exists");
         }
-        let unsure = |topic: &String| {
+        let is_unknown = |topic: &String| {
             denied.contains(topic) || failed.iter().any(|(failed, _)| failed == topic)
         };
-        self.known().extend(missing.into_iter().filter(|topic| !unsure(topic)));
+        self.known().extend(missing.into_iter().filter(|topic| !is_unknown(topic)));
         Ok(())
     }
 
-    /// Refuses topics that the brokers do not have.
-    async fn require(
-        &self,
-        settings: &RedpandaEventBusBuilder,
-        topics: &[String],
-    ) -> Result<(), PublishError> {
+    /// Rejects topics that the brokers do not list.
+    async fn require(&self, settings: &Settings, topics: &[String]) -> Result<(), PublishError> {
         if topics.is_empty() {
             return Ok(());
         }
         let mut listed = self.listed.lock().await;
-        let there = match &mut *listed {
-            Some((at, there)) if at.elapsed() < LIST_INTERVAL => there,
+        let existing = match &mut *listed {
+            Some((at, existing)) if at.elapsed() < LIST_INTERVAL => existing,
             listed => {
-                let there = list(settings).await?;
-                &mut listed.insert((Instant::now(), there)).1
+                let existing = list(settings).await?;
+                &mut listed.insert((Instant::now(), existing)).1
             }
         };
-        match topics.iter().find(|topic| !there.contains(*topic)) {
+        match topics.iter().find(|topic| !existing.contains(*topic)) {
             None => Ok(()),
             Some(topic) => Err(PublishError::Rejected(format!(
-                "the topic {topic} is missing, or the right to see it is; create it or grant it"
+                "the topic {topic} does not exist or this client may not describe it; create it or \
+                 grant the right"
             ))),
         }
     }
 
-    /// The broker does not know this topic after all.
+    /// Forgets a topic that may have been deleted.
     pub(crate) fn forget(&self, topic: &str) {
         self.known().remove(topic);
     }
@@ -150,48 +155,48 @@ impl Topics {
     }
 }
 
-fn admin(
-    settings: &RedpandaEventBusBuilder,
-) -> Result<DropInBackground<AdminClient<ClientLog>>, BusError> {
+fn admin(settings: &Settings) -> Result<DropInBackground<AdminClient<ClientLog>>, BusError> {
     let admin = common(settings).create_with_context(ClientLog::default()).map_err(bus_error)?;
     Ok(DropInBackground::new(admin))
 }
 
-/// The names of all topics that the brokers show us. Asking for one by name may create it. (An admin
-/// client would not tell why the brokers do not let it in: nothing takes its events.)
-async fn list(settings: &RedpandaEventBusBuilder) -> Result<BTreeSet<String>, BusError> {
+/// Returns the names of all topics that the brokers list.
+///
+/// A request for a single topic by name could create it. A producer makes the request, because the
+/// errors of an admin client do not say why brokers reject it: nothing polls its events.
+async fn list(settings: &Settings) -> Result<BTreeSet<String>, BusError> {
     let (config, limit) = (common(settings), settings.connect_timeout);
     let listing = tokio::task::spawn_blocking(move || {
-        let voice = ClientLog::default();
+        let log = ClientLog::default();
         let client: BaseProducer<ClientLog> =
-            config.create_with_context(voice.clone()).map_err(bus_error)?;
+            config.create_with_context(log.clone()).map_err(bus_error)?;
         let client = DropInBackground::new(client);
         let metadata = client.client().fetch_metadata(None, limit).map_err(|error| {
             (0..3).for_each(|_| client.poll(Duration::ZERO));
-            voice.explain(error)
+            log.explain(error)
         })?;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     });
     listing.await.map_err(join_error)?
 }
 
-/// What came of creating topics that may have been there.
+/// The outcome of creating topics, some of which may have existed.
 #[derive(Default)]
 struct Creation {
-    made: Vec<String>,
-    /// Those for which the right to create them is missing.
+    created: Vec<String>,
+    /// The topics that this client may not create.
     denied: Vec<String>,
     failed: Vec<(String, RDKafkaErrorCode)>,
 }
 
-/// Creates those that are not there.
+/// Creates the topics that do not exist.
 async fn create(
     admin: &AdminClient<ClientLog>,
-    settings: &RedpandaEventBusBuilder,
+    settings: &Settings,
     topics: &[String],
     partitions: u16,
 ) -> Result<Creation, BusError> {
-    let max = settings.max_payload_bytes.saturating_add(HEADROOM_BYTES);
+    let max = settings.max_message_bytes();
     let max_bytes = (max > DEFAULT_MESSAGE_BYTES).then(|| max.to_string());
     let replication = settings.replication.map_or(-1, i32::from);
     let mut new = Vec::with_capacity(topics.len());
@@ -210,7 +215,7 @@ async fn create(
         match outcome {
             Ok(name) => {
                 tracing::info!(topic = name, partitions, "created a topic");
-                creation.made.push(name);
+                creation.created.push(name);
             }
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((
@@ -224,7 +229,7 @@ async fn create(
     Ok(creation)
 }
 
-/// A topic that was just made is not known to all brokers at once.
+/// Waits until all partitions of new topics have leaders, which takes brokers a moment.
 async fn wait_for_leaders(
     admin: DropInBackground<AdminClient<ClientLog>>,
     topics: Vec<String>,
@@ -235,7 +240,9 @@ async fn wait_for_leaders(
         for topic in topics {
             while !has_leaders(&admin, &topic, limit) {
                 if started.elapsed() > limit {
-                    return Err(BusError::new(format!("the topic {topic} got no leaders")));
+                    return Err(BusError::new(format!(
+                        "no leaders were elected for the new topic {topic}"
+                    )));
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use composable_rust_redpanda::{RedpandaEventBus, RedpandaEventBusBuilder};
 
-/// Opens every message about the broker.
+/// The environment variable with the broker's address.
 const VARIABLE: &str = "KAFKA_BROKERS";
 
-/// Where the broker is that `cargo xtask test` starts.
+/// Returns the address of the broker that `cargo xtask test` starts.
 pub(crate) fn brokers() -> String {
     std::env::var(VARIABLE).ok().filter(|brokers| !brokers.is_empty()).unwrap_or_else(|| {
         panic!(
             "{VARIABLE} is not set: run `cargo xtask test`, which starts a broker, or set it to \
-             one, for example localhost:9092"
+             the address of one, for example localhost:9092"
         )
     })
 }
 
-/// A bus that is quick about everything.
+/// Returns a builder with short timeouts and few partitions.
 pub(crate) fn builder(brokers: &str) -> RedpandaEventBusBuilder {
     RedpandaEventBus::builder(brokers)
         .partitions(4)

@@ -1,4 +1,4 @@
-//! The clients of librdkafka that a bus has.
+//! The number of librdkafka clients of a bus.
 
 use std::time::Duration;
 
@@ -8,36 +8,28 @@ use uuid::Uuid;
 use crate::brokers::{brokers, builder};
 use crate::fixtures::{at, messages, unique};
 
-/// Set where a test is alone in its process.
-const ALONE: &str = "COMPOSABLE_RUST_TEST_ALONE";
-
-/// Runs a test alone in a process: the threads of others are not among those it counts.
-fn alone(test: &str) -> bool {
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
+/// Runs an ignored test in a process of its own, so that it counts no threads of other tests.
+fn run_in_child_process(test: &str) {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    let outcome = child.args(["--exact", test, "--nocapture"]).env(ALONE, "1").status().unwrap();
-    assert!(outcome.success(), "{test} failed in its process");
-    false
+    let status = child.args(["--ignored", "--exact", test, "--nocapture"]).status().unwrap();
+    assert!(status.success(), "{test} failed in its process");
 }
 
-/// The clients of librdkafka in this process: each has one main thread.
-fn clients() -> usize {
+/// Returns the number of librdkafka clients in this process. Each has one main thread.
+fn client_count() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
     names.filter(|name| name.trim_end() == "rdk:main").count()
 }
 
 #[test]
-fn publishers_are_few_clients_and_no_more_than_allowed() {
-    if alone("clients::publishers_are_few_clients_and_no_more_than_allowed") {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(counted());
-    }
+fn an_open_publisher_has_one_client_and_publishers_are_limited() {
+    run_in_child_process("clients::child_process_opens_publishers_and_counts_clients");
 }
 
-async fn counted() {
+#[tokio::test]
+#[ignore = "child process of an_open_publisher_has_one_client_and_publishers_are_limited"]
+async fn child_process_opens_publishers_and_counts_clients() {
     let bus = builder(&brokers()).max_publishers(3).connect().await.unwrap();
     let (topic, log) = (unique("orders"), Uuid::new_v4());
     let open = async |partition| {
@@ -52,15 +44,15 @@ async fn counted() {
     for partition in 0..3 {
         publishers.push(open(partition).await.unwrap());
     }
-    // One for single messages, one for each publisher; others end.
-    let few = async {
-        while clients() > 4 {
+    // One for single messages and one for each publisher; temporary clients are closed.
+    let only_needed = async {
+        while client_count() > 4 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let few = tokio::time::timeout(Duration::from_secs(60), few).await;
-    assert!(few.is_ok(), "{} clients", clients());
-    let error = open(3).await.expect_err("there are three");
+    let only_needed = tokio::time::timeout(Duration::from_secs(60), only_needed).await;
+    assert!(only_needed.is_ok(), "{} clients", client_count());
+    let error = open(3).await.expect_err("three publishers are open");
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.starts_with("3 publishers are open"), "{source}");
     publishers.pop();

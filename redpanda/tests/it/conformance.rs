@@ -1,4 +1,4 @@
-//! The suite that every bus passes.
+//! The conformance suite of event buses.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who opens a publisher has it alone.
+//! Fencing: opening a publisher excludes earlier holders.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::brokers::{brokers, builder};
 use crate::fixtures::{at, messages, number, relay, subscribe, take, unique};
 
-/// What a process that hangs in the middle of a batch has sent.
-fn hung(transactional_id: &str, topic: &str) -> BaseProducer {
+/// Returns the producer of a process that froze in the middle of a batch: its transaction is open.
+fn frozen_producer(transactional_id: &str, topic: &str) -> BaseProducer {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers())
         .set("transactional.id", transactional_id)
@@ -20,7 +20,7 @@ fn hung(transactional_id: &str, topic: &str) -> BaseProducer {
         .unwrap();
     producer.init_transactions(Duration::from_secs(10)).unwrap();
     producer.begin_transaction().unwrap();
-    producer.send(BaseRecord::to(topic).key("k").payload("of the dead")).unwrap();
+    producer.send(BaseRecord::to(topic).key("k").payload("of the frozen holder")).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         producer.poll(Duration::from_millis(10));
@@ -28,15 +28,15 @@ fn hung(transactional_id: &str, topic: &str) -> BaseProducer {
     producer
 }
 
-/// The transaction of a frozen holder, which nobody would see the end of for a minute, ends when
-/// its successor opens the publisher; and when it wakes up, it publishes nothing.
+/// The open transaction of a frozen holder, which would time out only after a minute, ends when its
+/// successor opens the publisher. When the frozen holder resumes, its commit fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_holder_holds_nobody_back_and_publishes_nothing() {
+async fn a_frozen_holder_blocks_no_readers_and_publishes_nothing() {
     let bus = builder(&brokers()).connect().await.unwrap();
     let (topic, log) = (unique("orders"), Uuid::new_v4());
     let mut first = bus.publisher(&relay(log)).await.unwrap();
     first.publish_batch(messages(&topic, "k", 1), Some(at(1))).await.unwrap();
-    let frozen = hung(&format!("{log}-relay-order-events-order-0"), &topic);
+    let frozen = frozen_producer(&format!("{log}-relay-order-events-order-0"), &topic);
     assert!(matches!(
         first.publish_batch(messages(&topic, "k", 1), Some(at(9))).await,
         Err(PublishError::Fenced)
@@ -51,10 +51,10 @@ async fn a_hung_holder_holds_nobody_back_and_publishes_nothing() {
     assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [0, 1]);
     assert!(started.elapsed() < Duration::from_secs(30), "took {:?}", started.elapsed());
 
-    let woken = tokio::task::spawn_blocking(move || {
+    let resumed = tokio::task::spawn_blocking(move || {
         frozen.commit_transaction(Duration::from_secs(10)).unwrap_err()
     });
-    woken.await.unwrap();
+    resumed.await.unwrap();
     next.publish_batch(messages(&topic, "k", 3)[2..].to_vec(), Some(at(3))).await.unwrap();
-    assert_eq!(number(&take(&mut reader, 1).await[0]), 2, "and not what the dead had sent");
+    assert_eq!(number(&take(&mut reader, 1).await[0]), 2, "not the message of the frozen holder");
 }

@@ -1,4 +1,4 @@
-//! Messages, names, and what was delivered.
+//! Messages, unique names, and checks of deliveries.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use composable_rust_redpanda::{RedpandaDeliveries, RedpandaDelivery, RedpandaEve
 use futures_util::StreamExt as _;
 use uuid::Uuid;
 
-/// A name that nobody else has.
+/// Returns a unique name.
 pub(crate) fn unique(name: &str) -> String {
     format!("{name}-{}", Uuid::new_v4().simple())
 }
@@ -55,7 +55,7 @@ pub(crate) async fn subscribe(
     bus.subscribe(group, &[topic.to_owned()], &[]).await.unwrap()
 }
 
-/// The next delivery; errors that are followed by one were overcome.
+/// Returns the next delivery, skipping errors before it.
 pub(crate) async fn next(deliveries: &mut RedpandaDeliveries) -> RedpandaDelivery {
     let next = async {
         loop {
@@ -66,10 +66,12 @@ pub(crate) async fn next(deliveries: &mut RedpandaDeliveries) -> RedpandaDeliver
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), next).await.expect("there is a delivery")
+    tokio::time::timeout(Duration::from_secs(60), next)
+        .await
+        .expect("a delivery arrives within a minute")
 }
 
-/// Takes and acknowledges so many.
+/// Takes and acknowledges `count` deliveries.
 pub(crate) async fn take(deliveries: &mut RedpandaDeliveries, count: usize) -> Vec<BusMessage> {
     let mut taken = Vec::new();
     while taken.len() < count {
@@ -84,7 +86,7 @@ pub(crate) fn number(message: &BusMessage) -> usize {
     message.header("n").unwrap().parse().unwrap()
 }
 
-/// The numbers of each key, in the order in which they came.
+/// Groups the messages' numbers by key, in the order of arrival.
 pub(crate) fn by_key(messages: &[BusMessage]) -> BTreeMap<String, Vec<usize>> {
     let mut keys = BTreeMap::<_, Vec<_>>::new();
     for message in messages {
@@ -93,11 +95,11 @@ pub(crate) fn by_key(messages: &[BusMessage]) -> BTreeMap<String, Vec<usize>> {
     keys
 }
 
-/// Whether nothing is missing and nothing is ahead of its turn, when some may come several times.
+/// Asserts that no number is missing and none precedes its predecessor; redeliveries are allowed.
 pub(crate) fn assert_complete(numbers: &[usize], count: usize) {
     let mut expected = 0;
     for &n in numbers {
-        assert!(n <= expected, "{n} came where {expected} was next: {numbers:?}");
+        assert!(n <= expected, "{n} arrived before {expected}: {numbers:?}");
         expected = expected.max(n + 1);
     }
     assert_eq!(expected, count, "{numbers:?}");

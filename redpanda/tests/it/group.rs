@@ -1,4 +1,4 @@
-//! Groups whose members come and go while messages flow.
+//! Consumer groups whose members join and leave while messages are published.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::fixtures::{assert_complete, by_key, message, next, number, publish, s
 const KEYS: usize = 12;
 const EACH: usize = 150;
 
-/// Members work through a topic, each message acknowledged after a moment, while others join and
-/// leave. Nothing is missing, and each key is in order, but for what comes again.
+/// Members read a topic and acknowledge each message after a millisecond, while others join and
+/// leave. No message is missing, and each key is in order apart from redeliveries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_while_members_come_and_go() {
+async fn no_message_is_lost_while_members_join_and_leave() {
     let bus = builder(&brokers()).max_outstanding(50).connect().await.unwrap();
     let (topic, group) = (unique("orders"), unique("billing"));
     let writer = {
@@ -29,31 +29,32 @@ async fn nothing_is_lost_while_members_come_and_go() {
             }
         })
     };
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    // Of the stays of members in the group, some begin and end in the middle of the others.
-    for (begins, lasts) in [(0, 60_000), (1_000, 3_000), (2_500, 60_000), (5_000, 2_000)] {
-        let (bus, topic, group, tell) = (bus.clone(), topic.clone(), group.clone(), tell.clone());
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    // Milliseconds until each member joins, and for which it stays: some overlap others.
+    for (joins_after, stays_for) in [(0, 60_000), (1_000, 3_000), (2_500, 60_000), (5_000, 2_000)] {
+        let (bus, topic, group, sender) =
+            (bus.clone(), topic.clone(), group.clone(), sender.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(begins)).await;
+            tokio::time::sleep(Duration::from_millis(joins_after)).await;
             let mut deliveries = subscribe(&bus, &group, &topic).await;
             let stay = async {
                 while let Some(delivery) = deliveries.next().await {
                     let Ok(delivery) = delivery else { continue };
                     tokio::time::sleep(Duration::from_millis(1)).await;
-                    let _ = tell.send(delivery.message().clone());
+                    let _ = sender.send(delivery.message().clone());
                     let _ = delivery.acknowledge().await;
                 }
             };
-            let _ = tokio::time::timeout(Duration::from_millis(lasts), stay).await;
+            let _ = tokio::time::timeout(Duration::from_millis(stays_for), stay).await;
         });
     }
-    drop(tell);
+    drop(sender);
     let mut seen = Vec::new();
     let mut missing: BTreeSet<_> =
         (0..KEYS).flat_map(|key| (0..EACH).map(move |n| (format!("k{key}"), n))).collect();
     while !missing.is_empty() {
-        let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
-        let message = next.expect("nothing is lost").expect("some stay");
+        let next = tokio::time::timeout(Duration::from_secs(60), receiver.recv()).await;
+        let message = next.expect("no message is lost").expect("some members stay");
         missing.remove(&(message.key.clone(), number(&message)));
         seen.push(message);
     }
@@ -63,28 +64,28 @@ async fn nothing_is_lost_while_members_come_and_go() {
     }
 }
 
-/// Takes what comes until nothing has for two seconds.
+/// Takes deliveries until none has arrived for two seconds.
 async fn take_until_silence(deliveries: &mut RedpandaDeliveries) -> Vec<RedpandaDelivery> {
     let mut taken = vec![next(deliveries).await];
     while let Ok(next) = tokio::time::timeout(Duration::from_secs(2), deliveries.next()).await {
-        taken.extend(next.expect("the deliveries go on"));
+        taken.extend(next.expect("the stream does not end"));
     }
     taken
 }
 
-/// Acknowledges what comes until every one of `missing` has.
+/// Acknowledges deliveries until all of `missing` have arrived.
 async fn take_all(deliveries: &mut RedpandaDeliveries, missing: &mut BTreeSet<(String, usize)>) {
     while !missing.is_empty() {
         let next = tokio::time::timeout(Duration::from_secs(30), deliveries.next()).await;
         let Ok(next) = next else { panic!("never delivered: {missing:?}") };
-        let Ok(delivery) = next.expect("the deliveries go on") else { continue };
+        let Ok(delivery) = next.expect("the stream does not end") else { continue };
         let message = delivery.message();
         missing.remove(&(message.key.clone(), number(message)));
         let _ = delivery.acknowledge().await;
     }
 }
 
-/// Publishes 100 messages under each of some keys, which lie in both partitions of the topic.
+/// Publishes 100 messages under each of several keys, which map to both partitions of the topic.
 async fn publish_to_both_partitions(
     bus: &RedpandaEventBus,
     topic: &str,
@@ -95,23 +96,23 @@ async fn publish_to_both_partitions(
     all
 }
 
-/// The broker is away for longer than the session lasts, while a subscription is full. The member
-/// loses its partitions, gets them back, and reads them again.
+/// The broker is down for longer than the session timeout, while a subscription is full. The member
+/// loses its partitions, is assigned them again, and reads them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_were_lost_with_the_session_while_full_are_read_again() {
+async fn full_partitions_lost_with_the_session_are_read_again() {
     let mut broker = TestBroker::start().await;
     let settings = builder(&broker.brokers()).partitions(2).max_outstanding(10);
     let bus = settings.connect().await.unwrap();
     let (topic, group) = (unique("orders"), unique("billing"));
     let mut missing = publish_to_both_partitions(&bus, &topic).await;
     let mut deliveries = subscribe(&bus, &group, &topic).await;
-    let held = take_until_silence(&mut deliveries).await;
-    assert_eq!(held.len(), 20, "both partitions are full");
+    let outstanding = take_until_silence(&mut deliveries).await;
+    assert_eq!(outstanding.len(), 20, "both partitions are full");
 
     broker.kill().await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     broker.start_again().await;
-    for delivery in held {
+    for delivery in outstanding {
         missing.remove(&(delivery.message().key.clone(), number(delivery.message())));
         drop(delivery);
     }

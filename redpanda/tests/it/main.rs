@@ -1,4 +1,4 @@
-//! The bus against a real broker.
+//! Tests of the bus against a real broker.
 
 mod brokers;
 #[cfg(target_os = "linux")]
@@ -7,8 +7,8 @@ mod conformance;
 mod fencing;
 mod fixtures;
 mod group;
+mod no_transactions;
 mod outage;
-mod plain;
 mod positions;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,9 +1,10 @@
-//! A broker that goes away and comes back.
+//! Outages: a broker that is killed and started again.
 
 use std::time::Duration;
 
-use composable_rust_core::{Delivery as _, EventBus as _, Publisher as _};
+use composable_rust_core::{BusMessage, Delivery as _, EventBus as _, Publisher as _};
 use composable_rust_testing::TestBroker;
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ const KEYS: usize = 8;
 const BATCHES: usize = 60;
 const PER_BATCH: usize = 10;
 
-/// Publishes batches to the end as a relay does: opens anew and resumes whenever something fails.
+/// Publishes all batches as a relay does: after an error it opens the publisher again and resumes.
 async fn relay_all(bus: composable_rust_redpanda::RedpandaEventBus, topic: String, log: Uuid) {
     let total = (BATCHES * PER_BATCH) as u64;
     let mut position = 0;
@@ -44,46 +45,56 @@ async fn relay_all(bus: composable_rust_redpanda::RedpandaEventBus, topic: Strin
     }
 }
 
-/// The broker is killed twice while a relay publishes and a group reads: every message arrives, each
-/// key in order and, since the batches are transactions, once on the topic.
+/// Returns the next message that the reading task received.
+async fn receive(receiver: &mut mpsc::UnboundedReceiver<BusMessage>) -> BusMessage {
+    let message = tokio::time::timeout(Duration::from_secs(60), receiver.recv()).await;
+    message.expect("no message is lost").unwrap()
+}
+
+/// The broker is killed twice while a relay publishes and a group reads. Every message arrives,
+/// each key is in order, and the topic holds each message once, because the batches are
+/// transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_broker_is_killed() {
+async fn no_message_is_lost_when_the_broker_is_killed() {
     let mut broker = TestBroker::start().await;
     let settings = builder(&broker.brokers()).transaction_timeout(Duration::from_secs(5));
     let bus = settings.connect().await.unwrap();
     let (topic, group, log) = (unique("orders"), unique("billing"), Uuid::new_v4());
     let relaying = tokio::spawn(relay_all(bus.clone(), topic.clone(), log));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
     let reading = {
         let (bus, topic, group) = (bus.clone(), topic.clone(), group.clone());
         tokio::spawn(async move {
             let mut deliveries = subscribe(&bus, &group, &topic).await;
             loop {
                 let delivery = next(&mut deliveries).await;
-                if tell.send(delivery.message().clone()).is_err() {
+                if sender.send(delivery.message().clone()).is_err() {
                     return;
                 }
                 let _ = delivery.acknowledge().await;
             }
         })
     };
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut seen = Vec::new();
+    for round in 1..=2 {
+        // Messages flow before each kill.
+        while seen.len() < round * KEYS * BATCHES * PER_BATCH / 4 {
+            seen.push(receive(&mut receiver).await);
+        }
         broker.kill().await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         broker.start_again().await;
     }
     tokio::time::timeout(Duration::from_secs(90), relaying)
         .await
-        .expect("it comes to the end")
+        .expect("the relay publishes all batches")
         .unwrap();
 
-    let mut seen = Vec::new();
-    let mut ends = 0;
-    while ends < KEYS {
-        let message = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
-        let message = message.expect("nothing is lost").unwrap();
-        ends += usize::from(number(&message) == BATCHES * PER_BATCH - 1);
+    let is_last = |message: &BusMessage| number(message) == BATCHES * PER_BATCH - 1;
+    let mut finished_keys = seen.iter().filter(|message| is_last(message)).count();
+    while finished_keys < KEYS {
+        let message = receive(&mut receiver).await;
+        finished_keys += usize::from(is_last(&message));
         seen.push(message);
     }
     for numbers in by_key(&seen).values() {
@@ -92,7 +103,7 @@ async fn nothing_is_lost_when_the_broker_is_killed() {
     reading.abort();
     let _ = reading.await;
 
-    // On the topic itself each is there once.
+    // The topic itself holds each message once.
     let mut reader = subscribe(&bus, &unique("audit"), &topic).await;
     let mut all = Vec::new();
     while all.len() < KEYS * BATCHES * PER_BATCH {
@@ -105,25 +116,21 @@ async fn nothing_is_lost_when_the_broker_is_killed() {
     }
 }
 
-/// What `publish` was answered for survives the broker's death, and what was under way is published
-/// when it is back.
+/// Messages acknowledged by `publish` survive the broker's death. A message in flight is published
+/// once the broker is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn single_messages_wait_for_the_broker() {
+async fn single_messages_survive_an_outage_and_wait_for_its_end() {
     let mut broker = TestBroker::start().await;
-    // A busy machine takes its time to start the broker again.
+    // On a busy machine, the broker takes long to start again.
     let settings = builder(&broker.brokers()).publish_timeout(Duration::from_secs(120));
     let bus = settings.connect().await.unwrap();
     let topic = unique("orders");
     bus.publish(message(&topic, "k", 0)).await.unwrap();
     broker.kill().await;
-    let waiting = {
-        let (bus, topic) = (bus.clone(), topic.clone());
-        tokio::spawn(async move { bus.publish(message(&topic, "k", 1)).await })
-    };
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!waiting.is_finished());
+    let mut publishing = Box::pin(bus.publish(message(&topic, "k", 1)));
+    assert!((&mut publishing).now_or_never().is_none(), "the call waits for the broker");
     broker.start_again().await;
-    waiting.await.unwrap().unwrap();
+    publishing.await.unwrap();
     let mut reader = subscribe(&bus, &unique("billing"), &topic).await;
     for n in 0..2 {
         assert_eq!(number(next(&mut reader).await.message()), n);
@@ -131,10 +138,10 @@ async fn single_messages_wait_for_the_broker() {
     broker.stop().await;
 }
 
-/// A bus opens while no broker answers; what is published and subscribed meanwhile begins when one
-/// does.
+/// A bus opens while no broker is reachable. Calls fail meanwhile and succeed once the broker is
+/// up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bus_opens_before_its_broker() {
+async fn a_bus_opens_before_its_broker_starts() {
     let mut broker = TestBroker::start().await;
     broker.kill().await;
     let settings = builder(&broker.brokers()).connect_timeout(Duration::from_secs(1));
@@ -144,7 +151,9 @@ async fn a_bus_opens_before_its_broker() {
     assert!(bus.publisher(&relay(Uuid::new_v4())).await.is_err());
     broker.start_again().await;
     let publishing = async { while bus.publish(message(&topic, "k", 0)).await.is_err() {} };
-    tokio::time::timeout(Duration::from_secs(120), publishing).await.expect("it is published");
+    tokio::time::timeout(Duration::from_secs(120), publishing)
+        .await
+        .expect("the message is published");
     let mut reader = subscribe(&bus, &unique("billing"), &topic).await;
     assert_eq!(number(next(&mut reader).await.message()), 0);
     broker.stop().await;

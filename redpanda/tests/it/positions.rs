@@ -1,4 +1,4 @@
-//! Positions of groups.
+//! Committed offsets of groups: lost positions, new groups, and missing topics.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::brokers::{brokers, builder};
 use crate::fixtures::{message, messages, next, number, publish, subscribe, take, unique};
 
-/// Removes the first messages of a topic's only partition, as retention does.
-async fn remove_below(brokers: &str, topic: &str, offset: i64) {
+/// Deletes the messages below `offset` of a topic's first partition, as retention does.
+async fn delete_below(brokers: &str, topic: &str, offset: i64) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     let mut list = TopicPartitionList::new();
@@ -23,36 +24,65 @@ async fn remove_below(brokers: &str, topic: &str, offset: i64) {
     admin.delete_records(&list, &options).await.unwrap();
 }
 
-/// A key of each of two partitions.
+fn consumer(brokers: &str, group: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", group).create().unwrap()
+}
+
+/// Waits until the broker counts no member of the group.
+async fn wait_until_left(brokers: &str, group: &str) {
+    let client = consumer(brokers, group);
+    let left = async {
+        loop {
+            let list = client.fetch_group_list(Some(group), Duration::from_secs(10)).unwrap();
+            if list.groups().iter().all(|group| group.members().is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), left).await.expect("the member leaves");
+}
+
+/// Returns the group's committed offset of a topic's first partition.
+fn committed(brokers: &str, group: &str, topic: &str) -> Offset {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let client = consumer(brokers, group);
+    let committed = client.committed_offsets(list, Duration::from_secs(10)).unwrap();
+    committed.find_partition(topic, 0).unwrap().offset()
+}
+
+/// Returns one key for each of two partitions.
 async fn keys(bus: &RedpandaEventBus, topic: &str) -> [String; 2] {
     let mut keys = [None, None];
-    let mut reader = subscribe(bus, &unique("look"), topic).await;
+    let mut reader = subscribe(bus, &unique("keys"), topic).await;
     for n in 0.. {
         let key = format!("k{n}");
         publish(bus, messages(topic, &key, 1)).await;
-        let place = next(&mut reader).await.offset();
-        keys[usize::try_from(place.partition).unwrap()].get_or_insert(key);
+        let at = next(&mut reader).await.offset();
+        keys[usize::try_from(at.partition).unwrap()].get_or_insert(key);
         if let [Some(first), Some(second)] = &keys {
             return [first.clone(), second.clone()];
         }
     }
-    unreachable!("keys are spread")
+    unreachable!("keys map to both partitions")
 }
 
-/// The first error of the deliveries.
+/// Returns the text of the first error among the deliveries.
 async fn error(deliveries: &mut RedpandaDeliveries) -> String {
-    let told = async {
+    let first = async {
         loop {
-            if let Err(error) = deliveries.next().await.expect("the deliveries go on") {
+            if let Err(error) = deliveries.next().await.expect("the stream does not end") {
                 return std::error::Error::source(&error).unwrap().to_string();
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), told).await.expect("it cannot be read")
+    tokio::time::timeout(Duration::from_secs(60), first).await.expect("an error is reported")
 }
 
 #[tokio::test]
-async fn a_lost_position_stops_its_partition_alone_unless_it_may_be_skipped() {
+async fn a_lost_position_stops_its_partition_unless_skipping_is_allowed() {
     let brokers = brokers();
     let settings = builder(&brokers).partitions(2);
     let bus = settings.clone().connect().await.unwrap();
@@ -68,20 +98,20 @@ async fn a_lost_position_stops_its_partition_alone_unless_it_may_be_skipped() {
         }
         delivery.acknowledge().await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
     drop(reader);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    remove_below(&brokers, &topic, position + 3).await;
+    wait_until_left(&brokers, &group).await;
+    assert_eq!(committed(&brokers, &group, &topic), Offset::Offset(position));
+    delete_below(&brokers, &topic, position + 3).await;
 
     let mut reader = subscribe(&bus, &group, &topic).await;
-    let told = error(&mut reader).await;
-    assert!(told.starts_with(&format!("topic {topic}, partition 0: ")), "{told}");
-    assert!(told.contains(&format!("position {position} is gone")), "{told}");
+    let text = error(&mut reader).await;
+    assert!(text.starts_with(&format!("topic {topic}, partition 0: ")), "{text}");
+    assert!(text.contains(&format!("position {position} is gone")), "{text}");
     publish(&bus, messages(&topic, &lost, 1)).await;
     publish(&bus, messages(&topic, &other, 1)).await;
     loop {
         let delivery = next(&mut reader).await;
-        assert_eq!(delivery.offset().partition, 1, "the other partition goes on");
+        assert_eq!(delivery.offset().partition, 1, "the other partition is read on");
         if *delivery.message() == message(&topic, &other, 0) {
             break;
         }
@@ -104,27 +134,27 @@ async fn a_lost_position_stops_its_partition_alone_unless_it_may_be_skipped() {
 }
 
 #[tokio::test]
-async fn a_group_that_is_new_begins_where_the_topic_begins() {
+async fn a_new_group_starts_at_the_beginning_of_its_topic() {
     let brokers = brokers();
     let bus = builder(&brokers).partitions(1).connect().await.unwrap();
     let topic = unique("orders");
     publish(&bus, messages(&topic, "k", 10)).await;
-    remove_below(&brokers, &topic, 6).await;
+    delete_below(&brokers, &topic, 6).await;
     let taken = take(&mut subscribe(&bus, &unique("new"), &topic).await, 4).await;
     assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [6, 7, 8, 9]);
 }
 
-/// Otherwise librdkafka would read nothing of its partitions, without a word.
+/// Otherwise librdkafka would read nothing and report no error.
 #[tokio::test]
-async fn a_new_group_whose_positions_cannot_be_read_is_told_so_by_the_end_of_its_deliveries() {
+async fn deliveries_end_if_committed_offsets_cannot_be_read() {
     let settings = builder(&brokers()).partitions(1);
     let bus = settings.clone().connect().await.unwrap();
     let (topic, group) = (unique("orders"), unique("new"));
     publish(&bus, messages(&topic, "k", 3)).await;
-    // Hardly any broker answers as fast.
-    let hasty = settings.create_topics(false).connect_timeout(Duration::from_millis(1));
-    let mut reader = subscribe(&hasty.connect().await.unwrap(), &group, &topic).await;
-    let ends = async {
+    // Brokers hardly ever respond within a millisecond.
+    let impatient = settings.create_topics(false).connect_timeout(Duration::from_millis(1));
+    let mut reader = subscribe(&impatient.connect().await.unwrap(), &group, &topic).await;
+    let ended_or_read = async {
         loop {
             match reader.next().await {
                 Some(Err(_)) => {}
@@ -132,22 +162,24 @@ async fn a_new_group_whose_positions_cannot_be_read_is_told_so_by_the_end_of_its
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), ends).await.expect("they end, or are read");
+    tokio::time::timeout(Duration::from_secs(60), ended_or_read)
+        .await
+        .expect("the deliveries end or arrive");
     drop(reader);
     assert_eq!(take(&mut subscribe(&bus, &group, &topic).await, 3).await.len(), 3);
 }
 
-/// What is to be read need not be there yet, but somebody should know.
+/// A subscribed topic need not exist yet, but its absence is reported.
 #[tokio::test]
-async fn a_missing_topic_is_told_and_read_once_it_is_there() {
+async fn a_missing_topic_is_reported_and_read_once_it_exists() {
     let settings = builder(&brokers()).set("topic.metadata.refresh.interval.ms", "200");
     let bus = settings.clone().create_topics(false).connect().await.unwrap();
     let (topic, group) = (unique("orders"), unique("billing"));
     let mut reader = subscribe(&bus, &group, &topic).await;
-    let told = error(&mut reader).await;
-    assert!(told.starts_with(&format!("topic {topic}: ")), "{told}");
-    assert!(told.contains("Unknown topic or partition"), "{told}");
-    let [status] = &bus.topic_status(&group)[..] else { panic!("one topic is read") };
+    let text = error(&mut reader).await;
+    assert!(text.starts_with(&format!("topic {topic}: ")), "{text}");
+    assert!(text.contains("Unknown topic or partition"), "{text}");
+    let [status] = &bus.topic_status(&group)[..] else { panic!("one topic is subscribed") };
     assert_eq!((&status.topic, status.partition), (&topic, None));
     assert!(matches!(status.state, TopicState::Unavailable { .. }), "{status:?}");
 
@@ -158,22 +190,29 @@ async fn a_missing_topic_is_told_and_read_once_it_is_there() {
 }
 
 #[tokio::test]
-async fn topics_are_read_though_another_cannot_be_created() {
+async fn other_topics_are_read_if_one_cannot_be_created() {
     let settings = builder(&brokers()).set("topic.metadata.refresh.interval.ms", "200");
     let bus = settings.clone().connect().await.unwrap();
-    let (there, missing, group) = (unique("there"), unique("missing"), unique("billing"));
-    publish(&bus, messages(&there, "k", 1)).await;
-    // There are not as many brokers.
-    let picky = settings.replication(1_000).connect().await.unwrap();
-    let mut reader = picky.subscribe(&group, &[missing.clone(), there.clone()], &[]).await.unwrap();
-    assert_eq!(take(&mut reader, 1).await, messages(&there, "k", 1));
-    let is_told = async {
+    let (existing, missing, group) = (unique("existing"), unique("missing"), unique("billing"));
+    publish(&bus, messages(&existing, "k", 1)).await;
+    // The test cluster has fewer brokers than this.
+    let over_replicated = settings.replication(1_000).connect().await.unwrap();
+    let mut reader =
+        over_replicated.subscribe(&group, &[missing.clone(), existing.clone()], &[]).await.unwrap();
+    assert_eq!(take(&mut reader, 1).await, messages(&existing, "k", 1));
+    let is_reported = async {
         let unavailable = |s: &TopicStatus| matches!(s.state, TopicState::Unavailable { .. });
-        while !picky.topic_status(&group).iter().any(|s| s.topic == missing && unavailable(s)) {
+        while !over_replicated
+            .topic_status(&group)
+            .iter()
+            .any(|s| s.topic == missing && unavailable(s))
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), is_told).await.expect("it is told of");
+    tokio::time::timeout(Duration::from_secs(60), is_reported)
+        .await
+        .expect("the missing topic is reported");
 
     publish(&bus, messages(&missing, "k", 1)).await;
     assert_eq!(take(&mut reader, 1).await, messages(&missing, "k", 1));

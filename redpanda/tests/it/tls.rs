@@ -1,4 +1,4 @@
-//! Encrypted connections and logging in.
+//! Encrypted connections and authentication.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const LOGINS: [(&str, Login); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_knows_the_password_is_let_in() {
+async fn brokers_accept_the_right_password_and_reject_a_wrong_one() {
     let broker = TestBroker::start_encrypted("alice", "alice-secret").await;
     let settings = || {
         builder(&broker.encrypted_brokers())
@@ -33,19 +33,19 @@ async fn who_knows_the_password_is_let_in() {
         let taken = take(&mut subscribe(&bus, &unique("billing"), &topic).await, 3).await;
         assert_eq!(taken, messages(&topic, "k", 3), "{mechanism}");
 
-        let refused = refused(login(settings(), "alice", "wrong")).await;
-        assert!(refused.contains("uthentication"), "{mechanism}: {refused}");
+        let error = publish_error(login(settings(), "alice", "wrong")).await;
+        assert!(error.contains("uthentication"), "{mechanism}: {error}");
     }
-    // Nobody vouches for the broker here.
+    // Without the broker's certificate authority, the client does not trust the broker.
     let distrustful = builder(&broker.encrypted_brokers()).sasl_plain("alice", "alice-secret");
-    let refused = refused(distrustful).await;
-    assert!(refused.contains("SSL"), "{refused}");
+    let error = publish_error(distrustful).await;
+    assert!(error.contains("SSL"), "{error}");
 }
 
-/// Why nothing can be published.
-async fn refused(settings: RedpandaEventBusBuilder) -> String {
+/// Publishes a message, which fails, and returns the causes of the error.
+async fn publish_error(settings: RedpandaEventBusBuilder) -> String {
     let settings = settings.create_topics(false).publish_timeout(Duration::from_secs(5));
-    let bus = settings.connect().await.expect("it opens, whoever answers");
+    let bus = settings.connect().await.expect("the bus opens without asking a broker");
     let error = bus.publish(message(&unique("orders"), "k", 0)).await.unwrap_err();
     let mut causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
     causes.by_ref().map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,4 +1,4 @@
-//! Topics, prefixes, and brokers that are not there.
+//! Topics: creation, prefixes, size limits, and topics of other systems.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn partitions(topic: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prefixes_are_on_the_wire_alone() {
+async fn topic_prefixes_appear_only_on_the_wire() {
     let prefix = unique("staging.");
     let settings = builder(&brokers()).topic_prefix(&prefix).partitions(3);
     let bus = settings.connect().await.unwrap();
@@ -36,9 +36,9 @@ async fn prefixes_are_on_the_wire_alone() {
     assert_eq!((partitions(&format!("{prefix}{topic}")), partitions(&topic)), (3, 0));
 }
 
-/// As where staging is made of a copy of production's database, whose log id it keeps.
+/// A staging environment restored from production's database has the same log id.
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_of_one_id_do_not_meet_under_different_prefixes() {
+async fn different_prefixes_separate_logs_with_the_same_id() {
     let (log, group, topic) = (Uuid::new_v4(), unique("billing"), unique("orders"));
     let mut environments = Vec::new();
     for (n, prefix) in (1..).zip([unique("production."), unique("staging.")]) {
@@ -64,7 +64,7 @@ async fn logs_of_one_id_do_not_meet_under_different_prefixes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_are_not_created_when_they_must_not_be() {
+async fn topics_are_not_created_if_the_setting_forbids_it() {
     let settings = builder(&brokers()).create_topics(false);
     let bus = settings.publish_timeout(Duration::from_secs(2)).connect().await.unwrap();
     let topic = unique("orders");
@@ -73,7 +73,7 @@ async fn topics_are_not_created_when_they_must_not_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_removed_is_made_again() {
+async fn a_deleted_topic_is_created_again() {
     use rdkafka::admin::{AdminClient, AdminOptions};
     use rdkafka::client::DefaultClientContext;
     let settings = builder(&brokers()).publish_timeout(Duration::from_secs(3));
@@ -85,12 +85,12 @@ async fn a_topic_that_is_removed_is_made_again() {
     admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
     let started = Instant::now();
     while bus.publish(message(&topic, "k", 1)).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(30), "it is not made again");
+        assert!(started.elapsed() < Duration::from_secs(30), "the topic is not created again");
     }
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_are_refused() {
+async fn invalid_settings_are_rejected() {
     let settings = RedpandaEventBus::builder("127.0.0.1:1").set("no.such.setting", "1");
     let error = settings.connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Setting(_)), "{error:?}");
@@ -98,8 +98,8 @@ async fn settings_that_make_no_sense_are_refused() {
     assert!(source.contains("no.such.setting"), "{source}");
 }
 
-/// A producer as other programs have it.
-fn foreign_producer(settings: &[(&str, &str)]) -> BaseProducer {
+/// Returns a producer of another system, which does not use this crate.
+fn external_producer(settings: &[(&str, &str)]) -> BaseProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers());
     for (key, value) in settings {
@@ -118,12 +118,12 @@ async fn create(topic: &str, settings: &[(&str, &str)]) {
     admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 }
 
-/// The broker compresses this topic by zstd, as some are set up to, and so does the producer.
+/// Both the topic and the producer are set to compress with zstd.
 #[tokio::test]
-async fn topics_compressed_by_zstd_are_read() {
+async fn topics_compressed_with_zstd_are_read() {
     let topic = unique("orders");
     create(&topic, &[("compression.type", "zstd")]).await;
-    let producer = foreign_producer(&[("compression.type", "zstd")]);
+    let producer = external_producer(&[("compression.type", "zstd")]);
     let payload = "x".repeat(1_000);
     for _ in 0..100 {
         let record: BaseRecord<'_, str, str> = BaseRecord::to(&topic).key("k").payload(&payload);
@@ -135,22 +135,22 @@ async fn topics_compressed_by_zstd_are_read() {
     assert!(taken.iter().all(|message| message.payload == payload.as_bytes()));
 }
 
-/// Topics of others are read under the names that they have, and are not created. What is in them is
-/// given as it is.
+/// External topics are read under their own names and are not created. Their records are delivered
+/// unchanged.
 #[tokio::test]
-async fn foreign_topics_are_read_as_they_are() {
+async fn external_topics_are_read_unchanged() {
     let settings = builder(&brokers()).topic_prefix(&unique("staging."));
     let settings = settings.set("topic.metadata.refresh.interval.ms", "200");
     let bus = settings.connect().await.unwrap();
     let (topic, group) = (unique("legacy"), unique("billing"));
     let mut reader =
         bus.subscribe_external(&group, std::slice::from_ref(&topic), &[]).await.unwrap();
-    let told = tokio::time::timeout(Duration::from_secs(60), reader.next()).await.unwrap();
-    assert!(told.unwrap().is_err(), "it is missing");
+    let first = tokio::time::timeout(Duration::from_secs(60), reader.next()).await.unwrap();
+    assert!(first.unwrap().is_err(), "the topic does not exist");
     assert_eq!(partitions(&topic), 0);
 
     create(&topic, &[]).await;
-    let producer = foreign_producer(&[]);
+    let producer = external_producer(&[]);
     let header = |value| OwnedHeaders::new().insert(Header { key: "h", value });
     let records: [BaseRecord<'_, [u8], [u8]>; 4] = [
         BaseRecord::to(&topic).key(&[0xff, 1][..]).headers(header(None::<&[u8]>)),
@@ -181,28 +181,28 @@ async fn foreign_topics_are_read_as_they_are() {
     assert_eq!((status[0].topic.as_str(), &status[0].state), (&*topic, &TopicState::Reading));
 }
 
-/// A topic may take less than the bus, and counts what comes together.
+/// A topic's limit may be lower than the bus's, and the broker checks the size of whole batches.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_large_for_its_topic_is_told_apart() {
+async fn only_messages_over_the_limit_of_their_topic_are_rejected() {
     let topic = unique("orders");
     create(&topic, &[("max.message.bytes", "2000")]).await;
     let bus = builder(&brokers()).compression(Compression::None).connect().await.unwrap();
     let of = |bytes| BusMessage { payload: vec![b'x'; bytes], ..message(&topic, "k", 0) };
-    let refused = bus.publish(of(3_000)).await;
-    assert!(matches!(refused, Err(PublishError::Rejected(_))), "{refused:?}");
+    let outcome = bus.publish(of(3_000)).await;
+    assert!(matches!(outcome, Err(PublishError::Rejected(_))), "{outcome:?}");
     bus.publish(of(1_000)).await.unwrap();
 
-    // Those that are published at the same time are not refused with it.
+    // Messages that share a batch with an oversized one are not rejected.
     let sizes = [900, 900, 3_000, 900, 900];
     let outcomes = join_all(sizes.map(|bytes| bus.publish(of(bytes)))).await;
-    let refused: Vec<_> = outcomes.iter().map(Result::is_err).collect();
-    assert_eq!(refused, [false, false, true, false, false], "{outcomes:?}");
+    let rejected: Vec<_> = outcomes.iter().map(Result::is_err).collect();
+    assert_eq!(rejected, [false, false, true, false, false], "{outcomes:?}");
 
     let log = Uuid::new_v4();
     for batch in [vec![of(3_000)], vec![of(1_000), of(3_000)], vec![of(1_000); 3]] {
         let mut publisher = bus.publisher(&relay(log)).await.unwrap();
-        let refused = publisher.publish_batch(batch, Some(at(9))).await;
-        assert!(matches!(refused, Err(PublishError::Invalid(_))), "{refused:?}");
+        let outcome = publisher.publish_batch(batch, Some(at(9))).await;
+        assert!(matches!(outcome, Err(PublishError::Invalid(_))), "{outcome:?}");
     }
     let mut publisher = bus.publisher(&relay(log)).await.unwrap();
     assert_eq!(publisher.resume_position().await.unwrap(), None);

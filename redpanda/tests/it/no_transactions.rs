@@ -1,4 +1,4 @@
-//! Where the broker has no transactions.
+//! Publishers without transactions.
 
 use composable_rust_core::{EventBus as _, Publisher as _};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use crate::brokers::{brokers, builder};
 use crate::fixtures::{at, messages, relay, subscribe, take, unique};
 
 #[tokio::test]
-async fn without_transactions_batches_and_positions_still_arrive() {
+async fn publishers_without_transactions_publish_batches_and_positions() {
     let bus = builder(&brokers()).transactions(false).connect().await.unwrap();
     let (topic, log) = (unique("orders"), Uuid::new_v4());
     let mut publisher = bus.publisher(&relay(log)).await.unwrap();
@@ -16,7 +16,7 @@ async fn without_transactions_batches_and_positions_still_arrive() {
 
     let mut next = bus.publisher(&relay(log)).await.unwrap();
     assert_eq!(next.resume_position().await.unwrap(), Some(at(2_000)));
-    // What is lost, as the option's docs say.
+    // Without fencing, the earlier holder still publishes, as the docs of `transactions` say.
     publisher.publish_batch(messages(&topic, "k", 1), Some(at(1))).await.unwrap();
     assert_eq!(next.resume_position().await.unwrap(), Some(at(1)));
 

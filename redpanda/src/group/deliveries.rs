@@ -1,4 +1,4 @@
-//! What a subscription gives out.
+//! The stream of deliveries.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,22 +8,22 @@ use std::task::{Context, Poll};
 use composable_rust_core::{BusError, BusMessage, BusRecord, Delivery, Timestamp, TopicOffset};
 use futures_util::stream::Stream;
 
+use crate::group::subscription::{AssignmentId, Subscription};
 use crate::record::ReceivedRecord;
-use crate::shared::{AssignmentId, Shared};
 
-/// The deliveries of a subscription. They end with an error that only a new subscription can
-/// overcome, and otherwise never.
+/// The deliveries of a subscription. The stream ends only after an error that requires a new
+/// subscription.
 ///
-/// Dropping it leaves the group, after what was acknowledged is committed; the runtime waits for
-/// that when it is shut down.
+/// Dropping the stream commits the offsets of acknowledged deliveries and leaves the group. The
+/// tokio runtime waits for this when it shuts down.
 pub struct RedpandaDeliveries {
-    shared: Arc<Shared>,
+    subscription: Arc<Subscription>,
     group: String,
 }
 
 impl RedpandaDeliveries {
-    pub(crate) fn new(shared: Arc<Shared>, group: &str) -> Self {
-        Self { shared, group: group.to_owned() }
+    pub(crate) fn new(subscription: Arc<Subscription>, group: &str) -> Self {
+        Self { subscription, group: group.to_owned() }
     }
 }
 
@@ -31,11 +31,11 @@ impl Stream for RedpandaDeliveries {
     type Item = Result<RedpandaDelivery, BusError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.shared.poll(context).map(|next| {
+        self.subscription.poll(context).map(|next| {
             next.map(|next| {
-                let (term, arrived) = next?;
-                let shared = Arc::clone(&self.shared);
-                Ok(RedpandaDelivery { shared, term, arrived, settled: false })
+                let (assignment, received) = next?;
+                let subscription = Arc::clone(&self.subscription);
+                Ok(RedpandaDelivery { subscription, assignment, received, settled: false })
             })
         })
     }
@@ -43,7 +43,7 @@ impl Stream for RedpandaDeliveries {
 
 impl Drop for RedpandaDeliveries {
     fn drop(&mut self) {
-        self.shared.leave();
+        self.subscription.leave();
     }
 }
 
@@ -53,46 +53,46 @@ impl fmt::Debug for RedpandaDeliveries {
     }
 }
 
-/// A message in somebody's hands.
+/// A delivered message that is neither acknowledged nor dropped.
 pub struct RedpandaDelivery {
-    shared: Arc<Shared>,
-    term: AssignmentId,
-    arrived: ReceivedRecord,
+    subscription: Arc<Subscription>,
+    assignment: AssignmentId,
+    received: ReceivedRecord,
     settled: bool,
 }
 
 impl RedpandaDelivery {
-    /// Whether that still counts.
+    /// Returns `false` if the partition was revoked meanwhile, so that the result is ignored.
     fn settle(&mut self, finished: bool) -> bool {
         self.settled = true;
-        let ReceivedRecord { place, message, .. } = &self.arrived;
-        self.shared.settle(self.term, place.offset, message.payload.len(), finished)
+        let ReceivedRecord { at, message, .. } = &self.received;
+        self.subscription.settle(self.assignment, at.offset, message.payload.len(), finished)
     }
 }
 
 impl Delivery for RedpandaDelivery {
     fn message(&self) -> &BusMessage {
-        &self.arrived.message
+        &self.received.message
     }
 
     fn record(&self) -> BusRecord {
-        self.arrived.record()
+        self.received.record()
     }
 
     fn offset(&self) -> TopicOffset {
-        self.arrived.place
+        self.received.at
     }
 
     fn published_at(&self) -> Option<Timestamp> {
-        self.arrived.published_at
+        self.received.published_at
     }
 
-    /// Answers at once; the broker is told at the next commit.
+    /// Returns without waiting for the broker; the next commit includes the offset.
     async fn acknowledge(mut self) -> Result<(), BusError> {
         if self.settle(true) {
             Ok(())
         } else {
-            Err(BusError::new("the topic partition has changed hands"))
+            Err(BusError::new("the topic partition was assigned to another member"))
         }
     }
 }
@@ -108,8 +108,8 @@ impl Drop for RedpandaDelivery {
 impl fmt::Debug for RedpandaDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedpandaDelivery")
-            .field("place", &self.arrived.place)
-            .field("message", &self.arrived.message)
+            .field("offset", &self.received.at)
+            .field("message", &self.received.message)
             .finish_non_exhaustive()
     }
 }
