@@ -27,8 +27,8 @@ pub use instance::group_commit::GroupCommit;
 pub use instance::handle::{Handle, WaitError};
 pub use instance::send::SendCommand;
 pub use store::{
-    ActionError, EffectError, ExecutableEffect, Lagged, SendHandle, SendRejected, Store,
-    StoreBuilder, StoreClosed, Subscription, UnsupportedEffect,
+    ActionError, EffectError, Lagged, SendHandle, SendRejected, Store, StoreBuilder, StoreClosed,
+    StoreReducer, Subscription, UnsupportedEffect,
 };
 pub use worker::bus::subscriptions::SubscriptionStatus;
 pub use worker::outbox::circuit_breaker::CircuitBreakerSettings;

@@ -1,10 +1,8 @@
-//! What one action set in motion, and waiting for it.
+//! The effects of one action, and waiting for them.
 
 use std::pin::pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
@@ -12,7 +10,7 @@ use crate::panic::lock;
 
 use super::EffectError;
 
-/// The effects that one action set in motion, transitively.
+/// The effects of one action, those of the actions that they bring back included.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     running: AtomicUsize,
@@ -25,7 +23,8 @@ impl Batch {
         self.running.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Called after what follows has entered, so that the count is zero only at the end.
+    /// Removes an effect. The effects that follow from it must have entered before, so that the count
+    /// is zero only at the end.
     pub(super) fn leave(&self) {
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.over.notify_waiters();
@@ -54,7 +53,7 @@ impl Batch {
     }
 }
 
-/// An action that was reduced. Dropping it stops nothing.
+/// A handle of an action that was reduced. Dropping the handle stops nothing.
 #[derive(Debug)]
 pub struct SendHandle(Option<Arc<Batch>>);
 
@@ -63,20 +62,20 @@ impl SendHandle {
         Self(batch)
     }
 
-    /// Completes when everything that the action set in motion is over: its effects, the actions
-    /// that they brought back, the effects of these, and so on.
+    /// Completes when all effects of the action have ended: those that it returned, those of the actions
+    /// that they brought back, and so on.
     ///
-    /// Effects that were cancelled or replaced are over. A reducer that rearms a delay for ever is
-    /// never finished.
+    /// Effects that were cancelled or replaced have ended. If a reducer rearms a delay each time, the
+    /// call never completes.
     ///
     /// # Errors
     ///
-    /// The first failure among them. The others did not suffer from it, except that the rest of a
-    /// sequence is left out after a step that failed.
+    /// The first failure among the effects. Other effects are not affected by it, except that the rest
+    /// of a sequence is skipped after a step that failed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost: call it again.
+    /// Safe: call it again.
     pub async fn finished(&self) -> Result<(), EffectError> {
         match &self.0 {
             Some(batch) => batch.finished().await,

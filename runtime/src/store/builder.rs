@@ -1,4 +1,4 @@
-//! What a store is made of.
+//! Configuring a store.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use super::running::Running;
 use super::shared::{CloneState, Core, StoreShared};
 use super::subscription::Listeners;
-use super::{ExecutableEffect, Store};
+use super::{Store, StoreReducer};
 use crate::SystemClock;
 
-/// A [`Store`] being built, with the ports that its effects go through.
+/// The configuration of a [`Store`]: the ports that its effects use, and its limits.
 ///
 /// # Example: a store whose effects use an event store, and which admits 100 effects at a time
 ///
@@ -31,7 +31,7 @@ use crate::SystemClock;
 ///     .build();
 /// assert_eq!(store.state(|count| *count), 0);
 /// ```
-#[must_use = "`build` makes the store"]
+#[must_use = "`build` creates the store"]
 pub struct StoreBuilder<R: Reducer> {
     reducer: R,
     state: R::State,
@@ -44,8 +44,21 @@ pub struct StoreBuilder<R: Reducer> {
     subscription_buffer: usize,
 }
 
-impl<R: ExecutableEffect> StoreBuilder<R> {
-    pub(super) fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
+impl<R: StoreReducer> Store<R> {
+    /// Creates a store that runs `reducer`, with the initial state `state`, the system's clock and no
+    /// other ports.
+    pub fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
+        Self::builder(reducer, state, env).build()
+    }
+
+    /// Starts the configuration of a store with other ports or limits.
+    pub fn builder(reducer: R, state: R::State, env: R::Environment) -> StoreBuilder<R> {
+        StoreBuilder::new(reducer, state, env)
+    }
+}
+
+impl<R: StoreReducer> StoreBuilder<R> {
+    fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
         Self {
             reducer,
             state,
@@ -59,53 +72,54 @@ impl<R: ExecutableEffect> StoreBuilder<R> {
         }
     }
 
-    /// The clock that delays and the deadline of a shutdown go by; the system's unless set.
+    /// Sets the clock of delays and of the deadline of a shutdown. Default: the system's.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where `database` effects go. Without it they are refused.
+    /// Sets the event store for `database` effects. Default: none; an action that returns such an
+    /// effect fails.
     pub fn event_store(mut self, store: impl EventStore) -> Self {
         self.event_store = Some(SharedEventStore::new(store));
         self
     }
 
-    /// Where `publish` effects go. Without it they are refused.
+    /// Sets the bus for `publish` effects. Default: none; an action that returns such an effect fails.
     pub fn event_bus(mut self, bus: impl EventBus) -> Self {
         self.bus = Some(SharedEventBus::new(bus));
         self
     }
 
-    /// How many effects may be running when an action from outside is let in: 10,000 unless set,
-    /// at least 1. While there are more, [`Store::send`] waits.
+    /// Sets the maximum number of running effects: [`Store::send`] waits while there are as many.
+    /// Default: 10,000. At least 1.
     ///
-    /// What one action returns starts as a whole, and actions that effects bring back never wait,
-    /// so the number can exceed the limit by what these add.
+    /// All effects of an action start at once, and actions that effects bring back never wait, so the
+    /// number of running effects can exceed the limit.
     pub fn max_effects(mut self, limit: usize) -> Self {
         self.max_effects = limit.max(1);
         self
     }
 
-    /// How many items a subscriber may be behind before it loses the oldest: 1,024 unless set, at
-    /// least 1, rounded up to a power of two.
+    /// Sets the number of items that a subscriber can fall behind before it loses the oldest. Default:
+    /// 1,024. At least 1; rounded up to a power of two.
     pub fn subscription_buffer(mut self, items: usize) -> Self {
         self.subscription_buffer = items.max(1);
         self
     }
 
-    /// Keeps no copy of the state while an action is reduced. A reducer that panics, or returns an
-    /// effect that cannot be executed, then takes the state with it: every later action is
-    /// refused with [`ActionError::Poisoned`](super::ActionError::Poisoned).
+    /// Keeps no copy of the state while an action is reduced. If the reducer panics, or returns an
+    /// effect that cannot be executed, the state is lost: every later action fails with
+    /// [`ActionError::Poisoned`](super::ActionError::Poisoned).
     ///
-    /// For states that are too large to be cloned for every action. The other way is to make the
-    /// clone cheap, with persistent collections.
+    /// Use this for states that are too large to be cloned for every action. The alternative is to make
+    /// the clone cheap, with persistent collections.
     pub fn poison_on_panic(mut self) -> Self {
         self.copy = None;
         self
     }
 
-    /// The store.
+    /// Creates the store.
     #[must_use]
     pub fn build(self) -> Store<R> {
         let core = Core {

@@ -1,41 +1,41 @@
-//! What can go wrong in a store.
+//! Errors of a store.
 
 use std::sync::Arc;
 
 use composable_rust_core::{AnyMessage, Message, PublishError};
 
-/// Why an action that was sent did not take effect.
+/// The error of sending an action.
 ///
-/// After any of these but [`Rejected`](ActionError::Rejected) the state is as it was and nothing
-/// follows.
+/// After any error but [`Rejected`](ActionError::Rejected), the state is unchanged and no effect was
+/// started.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ActionError {
-    /// The reducer refuses. What it changed and returned besides stands: an aggregate changes
-    /// nothing then, but a reducer combined with it may.
+    /// The reducer rejected the action. Its other changes and effects remain: an aggregate changes
+    /// nothing when it rejects a command, but a reducer combined with it may.
     #[error(transparent)]
     Rejected(SendRejected),
-    /// The reducer panicked; the state is restored. Sending the same action again most likely
-    /// panics again: mend the reducer.
+    /// The reducer panicked; the state is restored. The same action most likely panics again: fix the
+    /// reducer.
     #[error("the reducer panicked: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
-    /// The reducer returned an effect that this store cannot execute. Mend the composition.
+    /// The reducer returned an effect that this store cannot execute. Fix the composition.
     #[error("the effects of the action cannot be executed")]
     Unsupported(#[from] UnsupportedEffect),
-    /// The store is shutting down or shut down. Send nothing more.
+    /// The store is shutting down or shut down. Send no more actions.
     #[error("the store is shut down")]
     Closed,
-    /// A reducer panicked before and the store keeps no copy to restore
-    /// ([`StoreBuilder::poison_on_panic`](super::StoreBuilder::poison_on_panic)). Build another.
+    /// A reducer panicked earlier, and the store keeps no copy of the state
+    /// ([`StoreBuilder::poison_on_panic`](super::StoreBuilder::poison_on_panic)). Build another store.
     #[error("the store's state was lost in a panic of its reducer")]
     Poisoned,
 }
 
 impl ActionError {
-    /// The rejection, if the reducer refused with an `M`.
+    /// Returns the rejection, if the reducer rejected the action with an `M`.
     pub fn rejection<M: Message>(&self) -> Option<&M> {
         match self {
             Self::Rejected(rejected) => rejected.downcast_ref(),
@@ -54,21 +54,21 @@ impl SendRejected {
         Self(rejection)
     }
 
-    /// The stable name of the rejection, such as `order.not_allowed`.
+    /// Returns the stable name of the rejection, such as `order.not_allowed`.
     pub fn code(&self) -> &'static str {
         self.0.kind().name
     }
 
-    /// The rejection, if it is an `M`.
+    /// Returns the rejection, if it is an `M`.
     pub fn downcast_ref<M: Message>(&self) -> Option<&M> {
         self.0.downcast_ref()
     }
 
-    /// The rejection.
+    /// Returns the rejection as an `M`.
     ///
     /// # Errors
     ///
-    /// When it is not an `M`: this again, to try another type.
+    /// The rejection is not an `M`. The error is the rejection itself, to try another type.
     pub fn downcast<M: Message>(self) -> Result<M, Self> {
         match self.0.downcast_ref::<M>() {
             Some(rejection) => Ok(rejection.clone()),
@@ -76,7 +76,7 @@ impl SendRejected {
         }
     }
 
-    /// The rejection as it is.
+    /// Returns the rejection with its type erased.
     pub fn into_message(self) -> AnyMessage {
         self.0
     }
@@ -86,32 +86,32 @@ impl SendRejected {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnsupportedEffect {
-    /// A command for another instance must survive a crash, which a store in memory cannot
-    /// promise.
+    /// A command for another instance must survive a crash, which an in-memory store cannot
+    /// guarantee.
     #[error(
-        "dispatching to `{target}` is durable and a `Store` is not: run the aggregate by a \
+        "dispatching to `{target}` is durable and a `Store` is not: run the aggregate with a \
          `Handle` of an `App`"
     )]
     Dispatch {
         /// The target's name.
         target: &'static str,
     },
-    /// A call must survive a crash, which a store in memory cannot promise.
+    /// A call must survive a crash, which an in-memory store cannot guarantee.
     #[error(
-        "calling `{gateway}` is durable and a `Store` is not: run the aggregate by a `Handle` of \
+        "calling `{gateway}` is durable and a `Store` is not: run the aggregate with a `Handle` of \
          an `App`, or return a future"
     )]
     Call {
         /// The gateway's name.
         gateway: &'static str,
     },
-    /// There is no event store.
+    /// The store has no event store.
     #[error("a database effect needs an event store: give one to `StoreBuilder::event_store`")]
     Database,
-    /// There is no bus.
+    /// The store has no bus.
     #[error("publishing to `{topic}` needs a bus: give one to `StoreBuilder::event_bus`")]
     Publish {
-        /// Where the message was to go.
+        /// The message's topic.
         topic: String,
     },
     /// An effect that this version does not know.
@@ -119,34 +119,34 @@ pub enum UnsupportedEffect {
     Unknown,
 }
 
-/// Why something that an action set in motion was not done.
+/// The failure of an effect.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum EffectError {
-    /// An effect panicked. Mend it.
+    /// An effect panicked. Fix it.
     #[error("an effect panicked: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
-    /// The message may have been published or not.
-    #[error("a message could not be published to `{topic}`")]
+    /// A `publish` effect failed. The message may have been published or not.
+    #[error("failed to publish a message to `{topic}`")]
     Publish {
-        /// Where it was to go.
+        /// The message's topic.
         topic: String,
-        /// What the bus says.
+        /// The bus's error.
         source: Arc<PublishError>,
     },
-    /// An action that an effect brought back was not reduced; never
+    /// Reducing an action that an effect brought back failed; never with
     /// [`Rejected`](ActionError::Rejected), which is a regular outcome.
-    #[error("an action that an effect brought back did not take effect")]
+    #[error("failed to reduce an action that an effect brought back")]
     Action(#[from] ActionError),
-    /// It was not finished when the store was shut down.
+    /// The shutdown of the store cancelled the effect.
     #[error("an effect was cancelled: the store was shut down")]
     ShutDown,
 }
 
-/// The store was shut down before what was waited for came true.
+/// The store was shut down before its state satisfied the condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is shut down")]
 pub struct StoreClosed;

@@ -1,4 +1,4 @@
-//! From effects to jobs.
+//! Planning the jobs of effects.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,14 +15,14 @@ use super::batch::Batch;
 use super::running::{Running, Scope};
 use super::subscription::Listeners;
 
-/// One thing that runs.
+/// One piece of work that runs as a task.
 pub(super) struct Job<A> {
     pub(super) ticket: EffectTicket<A>,
     pub(super) registration: AbortRegistration,
     pub(super) work: Work<A>,
 }
 
-/// What a job does.
+/// The work of a job.
 pub(super) enum Work<A> {
     Future(Pin<Box<dyn Future<Output = Option<A>> + Send>>),
     Delay(Due, A),
@@ -30,55 +30,55 @@ pub(super) enum Work<A> {
     Publish(Box<BusMessage>),
 }
 
-/// A job's entry in the list of what runs. Given back when the job is over.
+/// A job's entry in the list of running effects, returned when the job ends.
 pub(super) struct EffectTicket<A> {
     pub(super) number: usize,
     pub(super) abort: AbortHandle,
     pub(super) batch: Arc<Batch>,
     scope: Option<Arc<Scope>>,
-    /// The sequence of whose present step it is part.
+    /// The sequence whose current step includes this.
     step: Option<Arc<Sequence<A>>>,
 }
 
-/// What is left of a sequence, while one of its steps runs.
+/// A sequence while one of its steps runs.
 struct Sequence<A> {
     scope: Option<Arc<Scope>>,
-    /// The sequence of whose present step it is part.
+    /// The sequence whose current step includes this.
     step: Option<Arc<Sequence<A>>>,
     progress: Mutex<SequenceProgress<A>>,
 }
 
 struct SequenceProgress<A> {
     rest: std::vec::IntoIter<Effect<A>>,
-    /// Parts of the present step that are not over.
+    /// The number of parts of the current step that have not ended.
     pending: usize,
     failed: bool,
 }
 
-/// Puts effects on the list of what runs. Lives while the store is locked; calls no user code but
-/// the clock.
+/// Adds effects to the list of running effects. Lives while the store is locked, and calls no users'
+/// code but the clock.
 pub(super) struct Planner<'a, A> {
     pub(super) running: &'a mut Running,
     pub(super) recorded: &'a mut Listeners<AnyMessage>,
     pub(super) clock: &'a dyn Clock,
-    /// Made for the first job unless it is there.
+    /// Created for the first job if it is `None`.
     pub(super) batch: Option<Arc<Batch>>,
     pub(super) jobs: Vec<Job<A>>,
     pub(super) rejected: Option<AnyMessage>,
 }
 
 impl<A> Planner<'_, A> {
-    /// Plans effects that nothing waits for, in their order.
+    /// Plans effects that are not part of a sequence, in order.
     pub(super) fn plan_all(&mut self, effects: impl IntoIterator<Item = Effect<A>>) {
         for effect in effects {
             self.plan(effect, None, None);
         }
     }
 
-    /// A job is over. If its step is, the next one of its sequence starts.
+    /// Ends a job. If its step has ended, starts the next step of its sequence.
     pub(super) fn leave(&mut self, ticket: &EffectTicket<A>, failed: bool) {
         if let Some(sequence) = &ticket.step {
-            self.part_over(sequence, failed);
+            self.end_part_of(sequence, failed);
         }
         self.running.leave(ticket.number, ticket.scope.as_ref());
     }
@@ -120,11 +120,11 @@ impl<A> Planner<'_, A> {
                 }
             }
             Effect::Sequential(steps) => self.begin(steps, scope, step),
-            Effect::Record(event) => self.recorded.tell(event),
+            Effect::Record(event) => self.recorded.publish(event),
             Effect::Reject(rejection) => {
                 self.rejected.get_or_insert(rejection);
             }
-            // Whatever cannot be executed was refused together with its action.
+            // An effect that cannot be executed was rejected together with its action.
             _ => {}
         }
     }
@@ -176,7 +176,7 @@ impl<A> Planner<'_, A> {
         self.advance(&Arc::new(sequence));
     }
 
-    /// Starts the next step of `sequence` in which something runs.
+    /// Starts the next step of `sequence` that has work to do.
     fn advance(&mut self, sequence: &Arc<Sequence<A>>) {
         while let Some(effect) = sequence.next_step() {
             self.plan(effect, sequence.scope.as_ref(), Some(sequence));
@@ -186,11 +186,11 @@ impl<A> Planner<'_, A> {
         }
         if let Some(outer) = &sequence.step {
             let failed = sequence.progress().failed;
-            self.part_over(outer, failed);
+            self.end_part_of(outer, failed);
         }
     }
 
-    fn part_over(&mut self, sequence: &Arc<Sequence<A>>, failed: bool) {
+    fn end_part_of(&mut self, sequence: &Arc<Sequence<A>>, failed: bool) {
         if sequence.end_part(failed) {
             self.advance(sequence);
         }
@@ -202,8 +202,8 @@ impl<A> Sequence<A> {
         lock(&self.progress)
     }
 
-    /// The next step, to be planned; planning it is a part of it. None after a failure, and once
-    /// the sequence is cancelled.
+    /// Returns the next step, with planning as its first part; `None` after a failure, and once the
+    /// sequence is cancelled.
     fn next_step(&self) -> Option<Effect<A>> {
         let mut progress = self.progress();
         if progress.failed || Scope::is_cancelled(self.scope.as_ref()) {
@@ -213,7 +213,7 @@ impl<A> Sequence<A> {
         progress.rest.next()
     }
 
-    /// Whether the step is over with this part.
+    /// Ends a part of the current step. Returns `true` if it was the last one.
     fn end_part(&self, failed: bool) -> bool {
         let mut progress = self.progress();
         progress.failed |= failed;

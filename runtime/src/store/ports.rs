@@ -1,9 +1,9 @@
-//! The ports that effects go through.
+//! Executing `database` effects.
 
 use composable_rust_core::{DbOperation, DbOutcome, EventStore as _, SharedEventStore, StoreError};
 use futures_util::stream::TryStreamExt as _;
 
-/// Does `operation` on `store`.
+/// Executes `operation` on `store`.
 pub(super) async fn operate(
     store: &SharedEventStore,
     operation: DbOperation,
@@ -11,11 +11,11 @@ pub(super) async fn operate(
     match operation {
         DbOperation::AppendEvents(append) => {
             let partition = store.log().partition_of(&append.stream);
-            let verdict =
+            let outcome =
                 store.append_events(partition, std::slice::from_ref(&append)).await?.pop();
-            verdict
+            outcome
                 .map(DbOutcome::Appended)
-                .ok_or_else(|| StoreError::unavailable("the append has no verdict"))
+                .ok_or_else(|| StoreError::unavailable("the append has no outcome"))
         }
         DbOperation::LoadEvents { stream, after } => {
             store.load_events(&stream, after).try_collect().await.map(DbOutcome::Events)

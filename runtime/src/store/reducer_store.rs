@@ -1,4 +1,4 @@
-//! The store.
+//! The store: state, actions, subscriptions.
 
 use std::fmt;
 use std::pin::pin;
@@ -9,56 +9,29 @@ use tokio::sync::watch;
 
 use super::shared::StoreShared;
 use super::subscription::Subscription;
-use super::{ActionError, SendHandle, StoreBuilder, StoreClosed};
-
-/// A reducer that a [`Store`] can run: its state and its actions are `Clone + Send + 'static`, it
-/// and its environment `Send + Sync + 'static`. Implemented for every such reducer.
-#[diagnostic::on_unimplemented(
-    message = "a `Store` cannot run `{Self}`",
-    note = "it runs any `Reducer` that is `Send + Sync + 'static` with state and actions that are \
-            `Clone + Send + 'static` and an environment that is `Send + Sync + 'static`"
-)]
-pub trait ExecutableEffect:
-    Reducer<
-        State: Clone + Send + 'static,
-        Action: Clone + Send + 'static,
-        Environment: Send + Sync + 'static,
-    > + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<R> ExecutableEffect for R
-where
-    R: Reducer + Send + Sync + 'static,
-    R::State: Clone + Send + 'static,
-    R::Action: Clone + Send + 'static,
-    R::Environment: Send + Sync + 'static,
-{
-}
+use super::{ActionError, SendHandle, StoreClosed, StoreReducer};
 
 /// Runs a reducer in memory. Cheap to clone; clones share the state.
 ///
-/// An action is reduced under a lock, one after the other, and starts the effects that it returns,
-/// which run as tasks of the tokio runtime:
+/// Actions are reduced one at a time, under a lock. The effects that an action returns run as tasks of
+/// the tokio runtime:
 ///
-/// - Effects of one action, and those of a `parallel`, start in their order and run at once. None
-///   suffers when another panics or fails.
-/// - A step of a `sequential` starts when the one before is over: its own work is done and the
-///   action that it brought back is reduced. What follows from that action is not waited for. A
-///   step that was cancelled is over; after one that failed, the rest is left out.
-/// - Under an effect id, what starts replaces what runs. Once an action that cancels is reduced,
-///   nothing that it cancelled brings an action back. The effects of an action are not part of the
-///   effect that brought it back: cancelling that one spares them.
-/// - An action whose reducer panics, or returns an effect that this store cannot execute, has not
-///   happened: the state is restored from a copy made before. So the state is cloned for each
-///   action: keep large parts in persistent collections, or choose
-///   [`poison_on_panic`](StoreBuilder::poison_on_panic).
+/// - The effects of one action, and those of a `parallel`, start in order and run concurrently. A
+///   panic or failure of one does not affect the others.
+/// - A step of a `sequential` starts when the previous step has ended: its work is done and the action
+///   that it brought back is reduced. The effects of that action are not waited for. A cancelled step
+///   has ended; after a step that failed, the rest is skipped.
+/// - An effect with an id replaces the running effect of the same id. Once an action that cancels an
+///   effect is reduced, the effect brings no action back. The effects of an action are not part of the
+///   effect that brought the action back: cancelling that effect does not cancel them.
+/// - If the reducer panics, or returns an effect that this store cannot execute, the action has no
+///   effect: the state is restored from a copy. So the state is cloned for each action: keep large
+///   parts in persistent collections, or choose
+///   [`poison_on_panic`](super::StoreBuilder::poison_on_panic).
 /// - A failed effect is logged, and reported by [`SendHandle::finished`].
 ///
-/// Nothing survives the process, and so durable effects (`dispatch`, `tell`, `call`) are refused:
-/// run the aggregate by a `Handle`.
+/// Nothing survives the process, so durable effects (`dispatch`, `tell`, `call`) are rejected: run the
+/// aggregate with a `Handle`.
 ///
 /// # Example: a counter that also counts later
 ///
@@ -104,27 +77,17 @@ pub struct Store<R: Reducer> {
     pub(super) shared: Arc<StoreShared<R>>,
 }
 
-impl<R: ExecutableEffect> Store<R> {
-    /// Runs `reducer` from `state` on, with the system's clock and without other ports.
-    pub fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
-        Self::builder(reducer, state, env).build()
-    }
-
-    /// A store with other ports or limits.
-    pub fn builder(reducer: R, state: R::State, env: R::Environment) -> StoreBuilder<R> {
-        StoreBuilder::new(reducer, state, env)
-    }
-
+impl<R: StoreReducer> Store<R> {
     pub(super) fn from_shared(shared: StoreShared<R>) -> Self {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Reduces `action` and starts its effects. Returns when it is reduced; wait for the effects
+    /// Reduces `action` and starts its effects. Returns when the action is reduced; wait for the effects
     /// with [`SendHandle::finished`].
     ///
-    /// Waits while too many effects are running ([`StoreBuilder::max_effects`]). So an effect
-    /// should not send from inside its future, where it holds the room it waits for, but bring its
-    /// action back.
+    /// Waits while too many effects are running ([`max_effects`](super::StoreBuilder::max_effects)). So an effect
+    /// should bring its action back instead of sending it: while it waits in its future, it counts as
+    /// running.
     ///
     /// # Errors
     ///
@@ -136,7 +99,7 @@ impl<R: ExecutableEffect> Store<R> {
     ///
     /// # Cancel safety
     ///
-    /// While it waits, nothing has happened: a dropped call leaves no trace.
+    /// Safe: a call that is dropped while it waits changes nothing.
     ///
     /// # Example: a rejection, typed
     ///
@@ -166,8 +129,8 @@ impl<R: ExecutableEffect> Store<R> {
     /// let store = Store::new(AggregateReducer::<Door>::new("front".parse()?), Door::default(), ());
     /// store.send(DoorCommand::Open).await?;
     ///
-    /// let refused = store.send(DoorCommand::Open).await.unwrap_err();
-    /// assert_eq!(refused.rejection(), Some(&DoorError::AlreadyOpen));
+    /// let rejected = store.send(DoorCommand::Open).await.unwrap_err();
+    /// assert_eq!(rejected.rejection(), Some(&DoorError::AlreadyOpen));
     /// # Ok(())
     /// # }
     /// ```
@@ -182,7 +145,7 @@ impl<R: ExecutableEffect> Store<R> {
                 if core.running.len() < self.shared.max_effects {
                     let result = self.shared.accept(core, action);
                     if waited {
-                        // Others may wait beside this one, who was told alone.
+                        // Only this call was notified, and others may wait too.
                         self.shared.room.notify_one();
                     }
                     return result;
@@ -205,32 +168,32 @@ impl<R: ExecutableEffect> Store<R> {
         }
     }
 
-    /// Looks at the state. The store stands still meanwhile, so `read` must be short and must not
-    /// use the store.
+    /// Reads the state. The store is locked meanwhile, so `read` must be short and must not use the
+    /// store.
     ///
     /// # Panics
     ///
-    /// When the state was lost, which only
-    /// [`poison_on_panic`](StoreBuilder::poison_on_panic) allows.
+    /// If the state was lost, which only
+    /// [`poison_on_panic`](super::StoreBuilder::poison_on_panic) allows.
     pub fn state<T>(&self, read: impl FnOnce(&R::State) -> T) -> T {
         let core = self.shared.lock();
         assert!(!core.poisoned, "the store's state was lost in a panic of its reducer");
         read(&core.state)
     }
 
-    /// Completes when `condition` holds of the state after some action, or holds already. As with
-    /// [`state`](Self::state), the store stands still while it is asked.
+    /// Waits until the state satisfies `condition`, now or after some action. As with
+    /// [`state`](Self::state), the store is locked while `condition` runs.
     ///
     /// # Errors
     ///
-    /// [`StoreClosed`] when the store is shut down, or its state lost, and the condition does not
-    /// hold.
+    /// [`StoreClosed`]: the store was shut down, or its state was lost, and the condition is not
+    /// satisfied.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost: call it again.
+    /// Safe: call it again.
     ///
-    /// # Example: waiting for somebody else's action
+    /// # Example: waiting for an action of another task
     ///
     /// ```
     /// # use composable_rust_core::prelude::*;
@@ -269,10 +232,11 @@ impl<R: ExecutableEffect> Store<R> {
         }
     }
 
-    /// The actions that are reduced from now on, in order, those that effects bring back included.
+    /// Subscribes to the actions that are reduced from now on, in order, those that effects bring back
+    /// included.
     ///
-    /// A subscriber that falls too far behind ([`StoreBuilder::subscription_buffer`]) is told by
-    /// [`Lagged`](super::Lagged) how many it lost; the store never waits for one.
+    /// A subscriber that falls too far behind ([`subscription_buffer`](super::StoreBuilder::subscription_buffer)) receives
+    /// [`Lagged`](super::Lagged) with the number of lost items; the store never waits for subscribers.
     ///
     /// # Example: listening
     ///
@@ -296,14 +260,14 @@ impl<R: ExecutableEffect> Store<R> {
         self.shared.lock().actions.subscribe(self.shared.subscription_buffer)
     }
 
-    /// The events that aggregates record from now on, in order, as an
-    /// [`AggregateReducer`](composable_rust_core::AggregateReducer) reducer reports them; they are applied
-    /// already. Otherwise as [`actions`](Self::actions).
+    /// Subscribes to the events that aggregates record from now on, in order, as an
+    /// [`AggregateReducer`](composable_rust_core::AggregateReducer) reports them. They are already
+    /// applied to the state. Otherwise as [`actions`](Self::actions).
     pub fn recorded(&self) -> Subscription<AnyMessage> {
         self.shared.lock().recorded.subscribe(self.shared.subscription_buffer)
     }
 
-    /// How many effects are running.
+    /// Returns the number of running effects.
     pub fn running(&self) -> usize {
         self.shared.lock().running.len()
     }

@@ -1,4 +1,4 @@
-//! Running jobs.
+//! Running jobs as tasks.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,35 +11,35 @@ use crate::panic::guarded_future;
 
 use super::planner::{EffectTicket, Job, Planner, Work};
 use super::shared::StoreShared;
-use super::{ActionError, EffectError, ExecutableEffect, UnsupportedEffect, ports};
+use super::{ActionError, EffectError, StoreReducer, UnsupportedEffect, ports};
 
-/// How a job ended.
+/// The outcome of a job.
 enum EffectOutcome<A> {
-    /// Perhaps with an action to be reduced.
+    /// The effect is done, and may bring an action back.
     Done(Option<A>),
     Cancelled,
     Failed(EffectError),
 }
 
-/// Gives the ticket back also when the task is dropped, by a runtime that ends.
-struct SlotGuard<R: ExecutableEffect> {
+/// Returns the ticket, also when the task is dropped because the tokio runtime stops.
+struct SlotGuard<R: StoreReducer> {
     shared: Arc<StoreShared<R>>,
     ticket: Option<EffectTicket<R::Action>>,
 }
 
-impl<R: ExecutableEffect> SlotGuard<R> {
-    fn leave(mut self, ended: EffectOutcome<R::Action>) {
+impl<R: StoreReducer> SlotGuard<R> {
+    fn end(mut self, outcome: EffectOutcome<R::Action>) {
         if let Some(ticket) = self.ticket.take() {
-            self.shared.leave(&ticket, ended);
+            self.shared.leave(&ticket, outcome);
         }
     }
 }
 
-impl<R: ExecutableEffect> Drop for SlotGuard<R> {
+impl<R: StoreReducer> Drop for SlotGuard<R> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let error = if std::thread::panicking() {
-                EffectError::Panicked { message: "when it was dropped".to_owned() }
+                EffectError::Panicked { message: "in the drop of its future".to_owned() }
             } else {
                 EffectError::ShutDown
             };
@@ -48,18 +48,18 @@ impl<R: ExecutableEffect> Drop for SlotGuard<R> {
     }
 }
 
-/// What remains to be done, as a future that is as small as can be.
+/// The work of a job as a small future.
 enum Task<A> {
     Action(BoxFuture<'static, Option<A>>),
     Delay(BoxFuture<'static, ()>, A),
     Other(BoxFuture<'static, Result<Option<A>, EffectError>>),
 }
 
-impl<R: ExecutableEffect> StoreShared<R> {
-    /// Starts `jobs`. Clocks start to run at once.
+impl<R: StoreReducer> StoreShared<R> {
+    /// Starts `jobs`. Delays start to count at once.
     pub(super) fn start(self: &Arc<Self>, jobs: Vec<Job<R::Action>>) {
         for Job { ticket, registration, work } in jobs {
-            let seated = SlotGuard { shared: Arc::clone(self), ticket: Some(ticket) };
+            let guard = SlotGuard { shared: Arc::clone(self), ticket: Some(ticket) };
             let task = self.task(work);
             tokio::spawn(async move {
                 let work = async {
@@ -73,13 +73,13 @@ impl<R: ExecutableEffect> StoreShared<R> {
                     }
                 };
                 let work = Abortable::new(guarded_future(work), registration);
-                let ended = match work.await {
+                let outcome = match work.await {
                     Ok(Ok(Ok(action))) => EffectOutcome::Done(action),
                     Ok(Ok(Err(error))) => EffectOutcome::Failed(error),
                     Ok(Err(message)) => EffectOutcome::Failed(EffectError::Panicked { message }),
                     Err(_) => EffectOutcome::Cancelled,
                 };
-                seated.leave(ended);
+                guard.end(outcome);
             });
         }
     }
@@ -125,14 +125,18 @@ impl<R: ExecutableEffect> StoreShared<R> {
         }
     }
 
-    /// A job is over. The action that it brings back is reduced, unless the job was cancelled
-    /// meanwhile, and what follows starts, in one step. It never waits for room.
-    fn leave(self: &Arc<Self>, ticket: &EffectTicket<R::Action>, ended: EffectOutcome<R::Action>) {
+    /// Ends a job: in one step, reduces the action that it brings back, unless the job was cancelled
+    /// meanwhile, and starts the effects that follow, also above the limit of running effects.
+    fn leave(
+        self: &Arc<Self>,
+        ticket: &EffectTicket<R::Action>,
+        outcome: EffectOutcome<R::Action>,
+    ) {
         let mut core = self.lock();
         let before = core.running.len();
         let stopped = core.running.is_stopped(ticket.number);
         let mut effects = Effects::none();
-        let failure = match ended {
+        let failure = match outcome {
             _ if stopped => Some(EffectError::ShutDown),
             EffectOutcome::Failed(error) => Some(error),
             EffectOutcome::Done(Some(action)) if !ticket.abort.is_aborted() => {
@@ -159,7 +163,10 @@ impl<R: ExecutableEffect> StoreShared<R> {
             ticket.batch.fail(error);
         }
         if let Some(rejection) = rejected {
-            tracing::debug!(code = rejection.kind().name, "what an effect brought back is refused");
+            tracing::debug!(
+                code = rejection.kind().name,
+                "the reducer rejected an action that an effect brought back"
+            );
         }
         self.start(jobs);
         ticket.batch.leave();

@@ -1,4 +1,4 @@
-//! The list of what runs, and under which ids.
+//! The running effects and their ids.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use composable_rust_core::{EffectId, Timestamp};
 use futures_util::future::{AbortHandle, AbortRegistration};
 
-/// One life of an effect id: from when something starts under it until that is over, cancelled or
+/// One use of an effect id: from the start of its effects until they have ended, are cancelled or
 /// replaced.
 #[derive(Debug)]
 pub(super) struct Scope {
@@ -18,24 +18,24 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// From `scope` outwards.
+    /// Returns `scope` and the scopes around it, from the inside out.
     fn chain(scope: Option<&Arc<Self>>) -> impl Iterator<Item = &Arc<Self>> {
         std::iter::successors(scope, |scope| scope.parent.as_ref())
     }
 
-    /// Whether it or one around it is cancelled. Changes only under the store's lock.
+    /// Returns `true` if `scope` or a scope around it is cancelled. Changes only under the store's lock.
     pub(super) fn is_cancelled(scope: Option<&Arc<Self>>) -> bool {
         Self::chain(scope).any(|scope| scope.cancelled.load(Ordering::Relaxed))
     }
 }
 
-/// What is kept of one running effect.
+/// A running effect.
 #[derive(Debug)]
 struct EffectSlot {
     abort: AbortHandle,
-    /// When a delay ends.
+    /// The end of a delay.
     due: Option<Timestamp>,
-    /// Whether the shutdown cancelled it.
+    /// `true` if the shutdown cancelled the effect.
     stopped: bool,
 }
 
@@ -45,38 +45,38 @@ struct Named {
     members: BTreeSet<usize>,
 }
 
-/// What runs.
+/// The running effects.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    /// By number; those of `free` are empty.
-    seats: Vec<Option<EffectSlot>>,
+    /// The effects by number; the slots in `free` are empty.
+    slots: Vec<Option<EffectSlot>>,
     free: Vec<usize>,
-    /// Each has members, except while one is being planned.
+    /// The ids in use. Each has members, except while its effects are planned.
     ids: BTreeMap<EffectId, Named>,
-    /// Set once the store shuts down.
+    /// The deadline of the shutdown, once it has begun.
     deadline: Option<Timestamp>,
     stopped: usize,
 }
 
 impl Running {
     pub(super) fn len(&self) -> usize {
-        self.seats.len() - self.free.len()
+        self.slots.len() - self.free.len()
     }
 
-    /// How many effects the shutdown cancelled.
+    /// Returns the number of effects that the shutdown cancelled.
     pub(super) fn stopped(&self) -> usize {
         self.stopped
     }
 
-    /// An effect starts in `scope`; `due` says when a delay ends.
+    /// Adds an effect in `scope`; `due` is the end of a delay.
     pub(super) fn enter(
         &mut self,
         scope: Option<&Arc<Scope>>,
         due: Option<Timestamp>,
     ) -> (usize, AbortHandle, AbortRegistration) {
         let number = self.free.pop().unwrap_or_else(|| {
-            self.seats.push(None);
-            self.seats.len() - 1
+            self.slots.push(None);
+            self.slots.len() - 1
         });
         let (abort, registration) = AbortHandle::new_pair();
         for scope in Scope::chain(scope) {
@@ -87,21 +87,21 @@ impl Running {
         if Scope::is_cancelled(scope) {
             abort.abort();
         }
-        let mut seat = EffectSlot { abort: abort.clone(), due, stopped: false };
-        if self.deadline.is_some_and(|deadline| seat.outlasts(deadline)) {
-            self.stopped += seat.stop();
+        let mut slot = EffectSlot { abort: abort.clone(), due, stopped: false };
+        if self.deadline.is_some_and(|deadline| slot.outlasts(deadline)) {
+            self.stopped += slot.stop();
         }
-        self.seats[number] = Some(seat);
+        self.slots[number] = Some(slot);
         (number, abort, registration)
     }
 
-    /// An effect is over.
+    /// Removes an effect that has ended.
     pub(super) fn leave(&mut self, number: usize, scope: Option<&Arc<Scope>>) {
-        self.seats[number] = None;
+        self.slots[number] = None;
         self.free.push(number);
         for scope in Scope::chain(scope) {
             if let Entry::Occupied(mut named) = self.ids.entry(scope.id.clone()) {
-                // Not a member of what replaced its scope.
+                // If the scope was replaced, the effect is not a member of the new one.
                 named.get_mut().members.remove(&number);
                 if named.get().members.is_empty() {
                     named.remove();
@@ -110,13 +110,13 @@ impl Running {
         }
     }
 
-    /// Whether the shutdown cancelled it.
+    /// Returns `true` if the shutdown cancelled the effect.
     pub(super) fn is_stopped(&self, number: usize) -> bool {
-        self.seats[number].as_ref().is_some_and(|seat| seat.stopped)
+        self.slots[number].as_ref().is_some_and(|slot| slot.stopped)
     }
 
-    /// Something starts under `id`, inside `parent`; what runs under it is cancelled. `None` inside
-    /// the same id: `parent` is within its scope already.
+    /// Opens a scope for `id` inside `parent`, and cancels the effects that run under the id. `None` if
+    /// `parent` is itself inside a scope of the id.
     pub(super) fn open(&mut self, id: EffectId, parent: Option<&Arc<Scope>>) -> Option<Arc<Scope>> {
         if Scope::chain(parent).any(|scope| scope.id == id) {
             return None;
@@ -128,36 +128,36 @@ impl Running {
         Some(scope)
     }
 
-    /// Forgets the id if nothing started under it.
+    /// Removes the id if no effect has started under it.
     pub(super) fn close_if_empty(&mut self, scope: &Arc<Scope>) {
         if self.ids.get(&scope.id).is_some_and(|named| named.members.is_empty()) {
             self.ids.remove(&scope.id);
         }
     }
 
-    /// Cancels what runs under `id`.
+    /// Cancels the effects that run under `id`.
     pub(super) fn cancel(&mut self, id: &EffectId) {
         let Some(named) = self.ids.remove(id) else { return };
         named.scope.cancelled.store(true, Ordering::Relaxed);
         for number in named.members {
-            if let Some(seat) = &self.seats[number] {
-                seat.abort.abort();
+            if let Some(slot) = &self.slots[number] {
+                slot.abort.abort();
             }
         }
     }
 
-    /// Cancels the delays that end after `deadline`, now and from now on.
+    /// Cancels the delays that end after `deadline`, also those that start from now on.
     pub(super) fn stop_after(&mut self, deadline: Timestamp) {
         self.deadline = Some(deadline);
-        for seat in self.seats.iter_mut().flatten().filter(|seat| seat.outlasts(deadline)) {
-            self.stopped += seat.stop();
+        for slot in self.slots.iter_mut().flatten().filter(|slot| slot.outlasts(deadline)) {
+            self.stopped += slot.stop();
         }
     }
 
     /// Cancels everything.
     pub(super) fn stop(&mut self) {
-        for seat in self.seats.iter_mut().flatten() {
-            self.stopped += seat.stop();
+        for slot in self.slots.iter_mut().flatten() {
+            self.stopped += slot.stop();
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_kept_of_what_is_over() {
+    fn ids_and_slots_of_ended_effects_are_freed() {
         let mut running = Running::default();
         for _ in 0..3 {
             let outer = running.open("outer".into(), None).expect("a scope");
@@ -190,12 +190,12 @@ mod tests {
             assert_eq!(running.ids.keys().map(EffectId::as_str).collect::<Vec<_>>(), ["outer"]);
             running.leave(second, Some(&outer));
             assert!(running.ids.is_empty());
-            assert_eq!((running.len(), running.seats.len()), (0, 2), "seats are taken again");
+            assert_eq!((running.len(), running.slots.len()), (0, 2), "slots are reused");
         }
     }
 
     #[test]
-    fn what_is_replaced_leaves_its_successor_alone() {
+    fn the_end_of_a_replaced_effect_does_not_affect_its_successor() {
         let mut running = Running::default();
         let old = running.open("x".into(), None).expect("a scope");
         let (first, old_abort, _) = running.enter(Some(&old), None);

@@ -1,4 +1,4 @@
-//! What the clones of a store and its jobs share.
+//! The part of a store that its clones and jobs share.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -13,15 +13,15 @@ use super::batch::{Batch, SendHandle};
 use super::planner::Planner;
 use super::running::Running;
 use super::subscription::Listeners;
-use super::{ActionError, ExecutableEffect, SendRejected, UnsupportedEffect};
+use super::{ActionError, SendRejected, StoreReducer, UnsupportedEffect};
 
-/// How a state is copied.
+/// The function that clones a state.
 pub(super) type CloneState<S> = fn(&S) -> S;
 
 pub(super) struct StoreShared<R: Reducer> {
     pub(super) reducer: R,
     pub(super) env: R::Environment,
-    /// For the copy before each reduction; `None` to poison instead.
+    /// Clones the state before each reduction; `None` to poison the store instead.
     pub(super) copy: Option<CloneState<R::State>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) event_store: Option<SharedEventStore>,
@@ -31,11 +31,11 @@ pub(super) struct StoreShared<R: Reducer> {
     pub(super) core: Mutex<Core<R>>,
     /// Notified when the number of running effects falls below the limit.
     pub(super) room: Notify,
-    /// Notified when nothing runs any more.
+    /// Notified when the last running effect has ended.
     pub(super) idle: Notify,
 }
 
-/// What the lock guards.
+/// The part of a store that the lock guards.
 pub(super) struct Core<R: Reducer> {
     pub(super) state: R::State,
     pub(super) poisoned: bool,
@@ -43,12 +43,12 @@ pub(super) struct Core<R: Reducer> {
     pub(super) running: Running,
     pub(super) actions: Listeners<R::Action>,
     pub(super) recorded: Listeners<AnyMessage>,
-    /// There while somebody waits for a state.
+    /// `Some` while a caller waits for a state.
     pub(super) changed: Option<watch::Sender<()>>,
 }
 
 impl<R: Reducer> Core<R> {
-    pub(super) fn tell_changed(&mut self) {
+    pub(super) fn notify_changed(&mut self) {
         if self.changed.as_ref().is_some_and(|changed| changed.send(()).is_err()) {
             self.changed = None;
         }
@@ -56,14 +56,14 @@ impl<R: Reducer> Core<R> {
 }
 
 impl<R: Reducer> StoreShared<R> {
-    /// User code that panics under the lock is dealt with where it is called.
+    /// Locks the core. Users' code that runs under the lock is guarded where it is called.
     pub(super) fn lock(&self) -> MutexGuard<'_, Core<R>> {
         lock(&self.core)
     }
 }
 
-impl<R: ExecutableEffect> StoreShared<R> {
-    /// Reduces an action from outside and starts what follows.
+impl<R: StoreReducer> StoreShared<R> {
+    /// Reduces an action from outside and starts its effects.
     pub(super) fn accept(
         self: &Arc<Self>,
         mut core: MutexGuard<'_, Core<R>>,
@@ -99,7 +99,7 @@ impl<R: ExecutableEffect> StoreShared<R> {
         }
     }
 
-    /// All or nothing: after an error the state is as before, or given up.
+    /// Reduces an action. After an error the state is as before, or the store is poisoned.
     pub(super) fn reduce(
         &self,
         core: &mut Core<R>,
@@ -108,41 +108,41 @@ impl<R: ExecutableEffect> StoreShared<R> {
         if core.poisoned {
             return Err(ActionError::Poisoned);
         }
-        let (mut before, mut heard) = (None, None);
+        let (mut before, mut published) = (None, None);
         let reduced = guarded(|| {
             before = self.copy.map(|copy| copy(&core.state));
-            heard = core.actions.are_there().then(|| action.clone());
+            published = core.actions.has_any().then(|| action.clone());
             self.reducer.reduce(&mut core.state, action, &self.env)
         });
         let error = match reduced {
             Ok(effects) => match effects.iter().try_for_each(|effect| self.check(effect)) {
                 Ok(()) => {
-                    if let Some(action) = heard {
-                        core.actions.tell(action);
+                    if let Some(action) = published {
+                        core.actions.publish(action);
                     }
-                    core.tell_changed();
+                    core.notify_changed();
                     return Ok(effects);
                 }
                 Err(unsupported) => unsupported.into(),
             },
             Err(message) => {
-                tracing::error!(message, "a reducer panicked");
+                tracing::error!(message, "a reducer panicked; its action fails");
                 ActionError::Panicked { message }
             }
         };
         match before {
             Some(before) => core.state = before,
-            // The copy itself panicked; nothing has changed yet.
+            // The clone itself panicked; the state is unchanged.
             None if self.copy.is_some() => {}
             None => {
                 core.poisoned = true;
-                core.tell_changed();
+                core.notify_changed();
             }
         }
         Err(error)
     }
 
-    /// Whether the effect, with all it holds, can be executed.
+    /// Checks that the effect, with the effects inside it, can be executed.
     fn check(&self, effect: &Effect<R::Action>) -> Result<(), UnsupportedEffect> {
         match effect {
             Effect::Future(_)

@@ -1,26 +1,26 @@
-//! The end of a store.
+//! Shutting a store down.
 
 use std::pin::pin;
 use std::time::Duration;
 
-use super::{ExecutableEffect, Store};
+use super::{Store, StoreReducer};
 
-/// How long a shutdown waits for what it cancelled to be gone. Only a future that blocks its thread
-/// takes longer than a moment.
+/// The time that a shutdown waits for the effects that it cancelled. Only a future that blocks its
+/// thread needs more than a moment.
 const GRACE: Duration = Duration::from_secs(1);
 
-impl<R: ExecutableEffect> Store<R> {
-    /// Ends the store: refuses actions from outside from now on, lets running effects finish for
-    /// up to `within`, then cancels the rest. Returns how many were cancelled.
+impl<R: StoreReducer> Store<R> {
+    /// Shuts the store down: rejects further actions, lets running effects finish for up to `within`, then
+    /// cancels the others. Returns the number of cancelled effects.
     ///
-    /// Effects may bring actions back until the end. A delay that ends only after the deadline is
+    /// Effects may bring actions back until the end. A delay that would end after the deadline is
     /// cancelled at once. Subscriptions end. The state can still be read.
     ///
     /// # Cancel safety
     ///
     /// A dropped call leaves the store closed and its effects running; call it again.
     ///
-    /// # Example: what cannot finish is cancelled
+    /// # Example: an effect that cannot finish is cancelled
     ///
     /// ```
     /// # use composable_rust_core::{effects, prelude::*};
@@ -58,7 +58,7 @@ impl<R: ExecutableEffect> Store<R> {
         core.running.stopped()
     }
 
-    /// Completes when nothing runs, or the time has passed.
+    /// Completes when no effect runs, or `duration` has passed.
     async fn idle_within(&self, duration: Duration) {
         let mut idle = pin!(self.shared.idle.notified());
         idle.as_mut().enable();

@@ -1,4 +1,4 @@
-//! What a store tells those who listen.
+//! Subscriptions to the actions and events of a store.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,13 +9,14 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-/// The subscriber was too slow: so many items are lost to it, the oldest. The next ones follow.
+/// The subscriber was too slow and lost the oldest items; `.0` is their number. The stream continues
+/// with the next item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the subscriber lags: {0} items were lost")]
 pub struct Lagged(pub u64);
 
-/// What happens in a store from the subscription on, in order; ends when the store is shut down or
-/// no longer there.
+/// A stream of the actions or events of a store since the subscription, in order. It ends when the store
+/// is shut down or dropped.
 pub struct Subscription<T>(BroadcastStream<T>);
 
 impl<T: Clone + Send + 'static> Stream for Subscription<T> {
@@ -35,7 +36,7 @@ impl<T> fmt::Debug for Subscription<T> {
     }
 }
 
-/// Who listens; costs nothing while nobody does.
+/// The subscribers of a store; costs nothing while there are none.
 #[derive(Debug)]
 pub(super) struct Listeners<T>(Option<broadcast::Sender<T>>);
 
@@ -44,7 +45,7 @@ impl<T: Clone + Send + 'static> Listeners<T> {
         Self(None)
     }
 
-    pub(super) fn are_there(&self) -> bool {
+    pub(super) fn has_any(&self) -> bool {
         self.0.is_some()
     }
 
@@ -53,13 +54,13 @@ impl<T: Clone + Send + 'static> Listeners<T> {
         Subscription(BroadcastStream::new(sender.subscribe()))
     }
 
-    pub(super) fn tell(&mut self, item: T) {
+    pub(super) fn publish(&mut self, item: T) {
         if self.0.as_ref().is_some_and(|sender| sender.send(item).is_err()) {
             self.0 = None;
         }
     }
 
-    /// Ends every subscription after what it was told.
+    /// Ends every subscription after the items published so far.
     pub(super) fn end(&mut self) {
         self.0 = None;
     }

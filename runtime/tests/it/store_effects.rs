@@ -267,6 +267,6 @@ async fn a_rejection_by_the_bus_is_reported() {
     let action = run(|| effects![publish(message("down")), publish(message("doors"))]);
     let error = store.send(action).await.unwrap().finished().await.unwrap_err();
     assert!(matches!(&error, EffectError::Publish { topic, .. } if topic == "down"));
-    assert_eq!(error.to_string(), "a message could not be published to `down`");
+    assert_eq!(error.to_string(), "failed to publish a message to `down`");
     assert!(std::error::Error::source(&error).is_some());
 }
