@@ -1,25 +1,25 @@
-//! What can go wrong with a handle.
+//! Errors of handles: loading an instance, sending it a command.
 
 use std::sync::Arc;
 
 use composable_rust_core::{DecodeError, Message, Position, StoreError, StreamId, Version};
 
-/// Why an instance's state cannot be had.
+/// The error of loading an instance or reading the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The store cannot be reached. Try again.
-    #[error("the state of {stream:?} cannot be loaded")]
+    /// The store is unavailable. Retry.
+    #[error("failed to load the state of {stream:?}")]
     Unavailable {
-        /// The stream.
+        /// The instance's stream.
         stream: StreamId,
-        /// What the store says.
+        /// The store's error.
         source: StoreError,
     },
-    /// The log cannot be read. Try again.
-    #[error("the log cannot be read")]
+    /// The store is unavailable while the log is read. Retry.
+    #[error("failed to read the log")]
     Log {
-        /// What the store says.
+        /// The store's error.
         source: StoreError,
     },
     /// An event was written by newer code. Let a process of that version handle the instance.
@@ -27,13 +27,13 @@ pub enum LoadError {
         "event {version} of {stream:?} (at {position}) was written by newer code, which must handle the instance"
     )]
     NewerSchema {
-        /// The stream.
+        /// The instance's stream.
         stream: StreamId,
-        /// The event.
+        /// The event's version in the stream.
         version: Version,
-        /// The event.
+        /// The event's position in the log.
         position: Position,
-        /// What is not known.
+        /// The decoding error, which names what this code does not know.
         source: Arc<DecodeError>,
     },
     /// An event cannot be decoded. Add an upcaster, or override the event.
@@ -41,38 +41,38 @@ pub enum LoadError {
         "event {version} of {stream:?} (at {position}) cannot be decoded: add an upcaster, or override the event"
     )]
     Undecodable {
-        /// The stream.
+        /// The instance's stream.
         stream: StreamId,
-        /// The event.
+        /// The event's version in the stream.
         version: Version,
-        /// The event.
+        /// The event's position in the log.
         position: Position,
-        /// Why.
+        /// The decoding error.
         source: Arc<DecodeError>,
     },
-    /// An event is missing: the stream goes on after it. It was deleted by hand, or the server is not
-    /// the primary. Restore it.
+    /// An event is missing from the middle of the stream: it was deleted by hand, or the server is
+    /// not the primary. Restore the event.
     #[error("event {version} of {stream:?} is missing from the log: restore it")]
     Missing {
-        /// The stream.
+        /// The instance's stream.
         stream: StreamId,
-        /// The event.
+        /// The event's version in the stream.
         version: Version,
     },
-    /// `apply` panicked on an event that is in the log. Mend `apply`, or override the event.
+    /// `apply` panicked on an event that is in the log. Fix `apply`, or override the event.
     #[error("event {version} of {stream:?} cannot be applied: {panic}")]
     Unapplicable {
-        /// The stream.
+        /// The instance's stream.
         stream: StreamId,
-        /// The event.
+        /// The event's version in the stream.
         version: Version,
-        /// What the panic said.
+        /// The panic's message.
         panic: String,
     },
 }
 
 impl LoadError {
-    /// Whether trying again, without doing anything else, can help.
+    /// Returns `true` if a retry can succeed without any other action.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { source, .. } | Self::Log { source } => source.is_transient(),
@@ -81,75 +81,72 @@ impl LoadError {
     }
 }
 
-/// Why a command was not accepted. `R` is the aggregate's rejection.
+/// The error of sending a command. `R` is the aggregate's rejection.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<R: Message> {
-    /// The aggregate refuses. Nothing was recorded.
-    #[error("refused: {}", .0.kind().name)]
+    /// The aggregate rejected the command. Nothing was recorded.
+    #[error("rejected: {}", .0.kind().name)]
     Rejected(R),
-    /// The stream is not at the version that `expecting` named. Nothing was recorded; look at the
-    /// state and decide whether to send again.
+    /// The stream is not at the version given to [`expecting`](crate::SendCommand::expecting).
+    /// Nothing was recorded. Read the state and decide whether to send the command again.
     #[error("the stream is at version {actual}, not at {expected}")]
     UnexpectedVersion {
-        /// What the sender expected.
+        /// The version that the sender expected.
         expected: Version,
-        /// Where the stream stands.
+        /// The version of the stream.
         actual: Version,
     },
-    /// The key was used for another command on this instance. Use a key of its own for each. If it was
-    /// the same command, see [`Send::key`](crate::SendCommand::key) on hash maps.
-    #[error("the idempotency key was used for another command")]
+    /// The key was used for a different command on this instance. Use a unique key for each command.
+    /// If the command is the same, see [`key`](crate::SendCommand::key) on hash maps.
+    #[error("the idempotency key was used for a different command")]
     KeyReused,
-    /// No outcome in time. The command may have been recorded, or may yet be: send it again with
-    /// the same key to learn its outcome.
+    /// There was no outcome within the deadline. The command may have been recorded, or may still be:
+    /// send it again with the same key to learn the outcome.
     #[error("no outcome within the deadline; send again with the same key to learn it")]
     DeadlinePassed,
-    /// The store's writer ended while it held the command. It may have been recorded: send it again
-    /// with the same key to learn its outcome.
+    /// The partition's writer ended during the append. The command may have been recorded: send it
+    /// again with the same key to learn the outcome.
     #[error("the outcome is unknown; send again with the same key to learn it")]
     OutcomeUnknown,
-    /// The command was handled before, and its outcome was erased with the stream.
+    /// The command was handled earlier, and its outcome was erased with the stream.
     #[error("the outcome was erased")]
     Erased,
-    /// The command was handled before, and this code cannot read how: newer code decided it, or the
-    /// rejection was renamed or changed without an upcaster. It is not decided again. Ask newer code,
-    /// or look at the state.
-    #[error("the command was handled before; its outcome cannot be read")]
+    /// The command was handled earlier, and this code cannot decode the outcome: newer code decided the
+    /// command, or the rejection was renamed or changed without an upcaster. The command is not decided
+    /// again. Send it to a process with newer code, or read the state.
+    #[error("the command was handled earlier; its outcome cannot be decoded")]
     UnreadableOutcome {
-        /// `true` if newer code can read it.
+        /// `true` if newer code can decode the outcome.
         newer: bool,
-        /// What cannot be read.
+        /// The decoding error.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The instance's stream is closed. Nothing will ever be recorded in it again.
+    /// The instance's stream is closed: it takes no further events.
     #[error("the stream is closed")]
     Closed,
-    /// The command is one that only the runtime may deliver (a reply or a timeout).
+    /// The command is internal: only the runtime may deliver it, as a reply or a timeout.
     #[error("`{0}` is internal: only the runtime delivers it")]
     Internal(&'static str),
-    /// `decide`, `apply` or `react` panicked. Nothing was recorded; the instance lives on.
+    /// `decide`, `apply` or `react` panicked. Nothing was recorded, and the instance stays usable.
     #[error("the aggregate panicked: {0}")]
     Panicked(String),
-    /// What the aggregate decided cannot be stored: it does not survive encoding, in the store or on a
-    /// topic that it is published to, is too large, or holds what a store refuses. Nothing was recorded; the aggregate or the command is at fault.
+    /// The decision cannot be stored: a message does not survive encoding, for the store or for a topic
+    /// that it is published to, is too large, or holds something that the store rejects. Nothing was
+    /// recorded. Fix the aggregate or the command.
     #[error("the decision cannot be stored: {0}")]
     Unstorable(String),
     /// The instance's state cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The timer whose message it is was cancelled or replaced. Only the runtime sees this: nothing
-    /// was recorded, and nothing needs to be done.
-    #[error("the timer was cancelled or replaced")]
-    Void,
-    /// The app is shutting down. Nothing was recorded; send to another process.
+    /// The app is shutting down. Nothing was recorded. Send the command to another process.
     #[error("the app is shutting down")]
     ShuttingDown,
 }
 
 impl<R: Message> SendError<R> {
-    /// A stable name for callers in other languages: the rejection's stored name, or that of the
-    /// variant in snake case.
+    /// Returns a stable name for callers in other languages: the stored name of the rejection, or the
+    /// name of the variant in snake case.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Rejected(rejection) => rejection.kind().name,
@@ -164,12 +161,11 @@ impl<R: Message> SendError<R> {
             Self::Panicked(_) => "panicked",
             Self::Unstorable(_) => "unstorable",
             Self::Load(_) => "unavailable",
-            Self::Void => "void",
             Self::ShuttingDown => "shutting_down",
         }
     }
 
-    /// The aggregate's rejection, if that is what it is.
+    /// Returns the aggregate's rejection, if the error is one.
     pub fn rejection(&self) -> Option<&R> {
         match self {
             Self::Rejected(rejection) => Some(rejection),

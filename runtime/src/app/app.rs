@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Codecs, EventStore, Id, LogInfo, Position, Projection, Recorded, SharedEventStore,
-    StoreError, StoredEvent, Version, WorkQueues as _,
+    Aggregate, Codecs, EventStore as _, Id, LogInfo, Position, Projection, Recorded,
+    SharedEventStore, StoreError, StoredEvent, Version, WorkQueues as _,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
-use crate::app::builder::AppBuilder;
+use crate::app::context::AppContext;
 use crate::app::dead_letters::DeadLetters;
 use crate::app::queues::Queues;
 use crate::app::registry::Registry;
@@ -22,16 +22,16 @@ use crate::app::stuck_instances::StuckInstance;
 use crate::app::unknown_messages::UnknownMessage;
 use crate::error::LoadError;
 use crate::instance::handle::Handle;
-use crate::instance::load::size;
-use crate::instance::runtime::{AggregateRuntime, AppContext};
+use crate::instance::load::{recorded, size};
+use crate::instance::runtime::AggregateRuntime;
 use crate::panic::lock;
 use crate::worker::bus::subscriptions::SubscriptionStatus;
 use crate::worker::page_size::PageSize;
 use crate::worker::projection::handle::ProjectionHandle;
 use crate::worker::supervisor::{RunningWorkers, WorkerSet};
 
-/// The composition root: an event store, the aggregates that live in it, and what follows from their
-/// events. Cheap to clone.
+/// The composition root: an event store, its aggregates, and the workers that process their events.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<AppInner>);
 
@@ -39,22 +39,22 @@ struct AppInner {
     shared: Arc<AppContext>,
     aggregates: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
     registry: Registry,
-    plans: WorkerSet,
-    /// The workers, once they are started.
-    working: Mutex<Option<Arc<RunningWorkers>>>,
+    workers: WorkerSet,
+    /// The running workers, once they are started.
+    running: Mutex<Option<Arc<RunningWorkers>>>,
 }
 
 impl Drop for AppInner {
     fn drop(&mut self) {
-        if let Some(working) = self.working() {
-            working.abandon();
+        if let Some(running) = self.running() {
+            running.abandon();
         }
     }
 }
 
 impl AppInner {
-    fn working(&self) -> Option<Arc<RunningWorkers>> {
-        lock(&self.working).clone()
+    fn running(&self) -> Option<Arc<RunningWorkers>> {
+        lock(&self.running).clone()
     }
 }
 
@@ -65,35 +65,30 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// Begins an app on `store`.
-    pub fn builder(store: impl EventStore) -> AppBuilder {
-        AppBuilder::new(store)
-    }
-
     pub(crate) fn new(
         shared: Arc<AppContext>,
         aggregates: BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>,
         registry: Registry,
-        plans: WorkerSet,
+        workers: WorkerSet,
     ) -> Self {
-        let working = Mutex::new(None);
-        Self(Arc::new(AppInner { shared, aggregates, registry, plans, working }))
+        let running = Mutex::new(None);
+        Self(Arc::new(AppInner { shared, aggregates, registry, workers, running }))
     }
 
     /// `true` if a policy of this name follows the log of this service.
     pub(crate) fn follows_log(&self, policy: &str) -> bool {
-        self.0.plans.follows_log(policy, &self.0.registry)
+        self.0.workers.follows_log(policy, &self.0.registry)
     }
 
     pub(crate) fn shared(&self) -> &AppContext {
         &self.0.shared
     }
 
-    /// The durable instance `id`; it need not have any event yet.
+    /// Returns a handle of the durable instance `id`, which need not have any event yet.
     ///
     /// # Panics
     ///
-    /// When the aggregate is not registered: add `.aggregate::<A>(…)` to the builder.
+    /// If the aggregate is not registered: add `.aggregate::<A>(…)` to the builder.
     #[track_caller]
     pub fn handle<A: Aggregate>(&self, id: &Id<A>) -> Handle<A> {
         Handle { id: id.clone(), runtime: self.runtime() }
@@ -112,72 +107,73 @@ impl App {
         }
     }
 
-    /// The number of messages since the app was built that have come again to instances here and
-    /// changed nothing: redeliveries, and commands with a key that was used before. What would be
-    /// refused again on an unchanged state is not counted, for nobody has to look it up.
+    /// Returns the number of duplicate messages ignored by this process since it started: redeliveries,
+    /// and commands with a key that was used before. A duplicate that is rejected again on an unchanged
+    /// state is not counted, because it is not looked up.
     pub fn duplicates_ignored(&self) -> u64 {
         self.0.shared.duplicates_ignored.load(Ordering::Relaxed)
     }
 
-    /// Pauses the log for all processes: queues, timers and followers rest, nothing is taken off the
-    /// bus, and what is under way comes to its end. Commands are handled; what they set in motion
-    /// waits. Each process notices within a third of [`Settings::lease`](crate::Settings::lease).
+    /// Pauses the log for all processes: no worker takes rows, timers, events or messages of the bus any
+    /// more, and work under way is finished. Commands are still handled; their effects wait. Each process
+    /// notices within a third of [`Settings::lease_ttl`](crate::Settings::lease_ttl).
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached; calling it again is safe.
+    /// The store is unavailable. Calling it again is safe.
     pub async fn pause(&self) -> Result<(), StoreError> {
         self.0.shared.store.set_paused(true).await
     }
 
-    /// Ends a [`pause`](Self::pause), also that of a copy that was
+    /// Ends a [`pause`](Self::pause), also the pause of a copy that was
     /// [adopted](composable_rust_core::Adoption::Copy).
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached; calling it again is safe.
+    /// The store is unavailable. Calling it again is safe.
     pub async fn resume(&self) -> Result<(), StoreError> {
         self.0.shared.store.set_paused(false).await
     }
 
-    /// What could not be handled, and what stands behind it.
+    /// Returns the dead letters: messages that could not be handled, and those that wait behind them.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(&self.0.shared)
     }
 
-    /// The queues of effects and timers, with what waits in them.
+    /// Returns the queues of effects and timers, with the messages that wait in them.
     pub fn queues(&self) -> Queues {
         Queues::new(&self.0.shared)
     }
 
-    /// The app's subscriptions to topics of the bus, and what they cannot read: missing topics, missing
-    /// rights, lost positions. Empty until [`App::start`], and without a bus.
+    /// Returns the status of the app's subscriptions to topics of the bus: missing topics, missing
+    /// rights, lost positions. Empty before [`App::start`], and without a bus.
     pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
-        self.0.working().map(|working| working.subscriptions()).unwrap_or_default()
+        self.0.running().map(|running| running.subscriptions()).unwrap_or_default()
     }
 
-    /// What this process has come upon and does not know: names, versions, tags and targets that
-    /// wait for newer code, in order of workers. In its logs, and the gauge `composable_rust_unknown`.
+    /// Returns the names, versions, tags and targets that this process has met and does not know, in
+    /// order of workers. Their messages wait for newer code. The process also logs them and counts them in
+    /// the gauge `composable_rust_unknown`.
     pub fn unknown_messages(&self) -> Vec<UnknownMessage> {
         self.0.shared.unknowns.all()
     }
 
-    /// The instances whose streams this process cannot load, in order of streams: an event cannot be
-    /// decoded or applied, or is missing. Their messages and timers wait in the store. Each instance is
-    /// tried again after 5 seconds at first, then after twice as long each time, up to 5 minutes, less
-    /// a random part of up to a half. Also in the gauge `composable_rust_stuck_instances`.
+    /// Returns the instances whose streams this process cannot load, in order of streams: an event cannot
+    /// be decoded or applied, or is missing. Their messages and timers wait in the store. Each load is
+    /// retried after 5 seconds, then after twice as long each time, up to 5 minutes, less a random part of
+    /// up to a half. The gauge `composable_rust_stuck_instances` counts the instances.
     pub fn stuck_instances(&self) -> Vec<StuckInstance> {
         self.0.shared.stuck.all(&*self.0.shared.clock)
     }
 
-    /// A projection of the app.
+    /// Returns the handle of a projection.
     ///
     /// # Panics
     ///
-    /// When it is not registered: add `.projection(…)` to the builder.
+    /// If the projection is not registered: add `.projection(…)` to the builder.
     #[track_caller]
     pub fn projection<P: Projection>(&self) -> ProjectionHandle {
-        match self.0.plans.projections.get(P::NAME) {
+        match self.0.workers.projections.get(P::NAME) {
             Some(projection) => {
                 ProjectionHandle::new(Arc::clone(projection), Arc::clone(&self.0.shared))
             }
@@ -185,55 +181,55 @@ impl App {
         }
     }
 
-    /// The event store.
+    /// Returns the event store.
     pub fn store(&self) -> &SharedEventStore {
         &self.0.shared.store
     }
 
-    /// What is fixed about the log: its id and how many partitions it has.
+    /// Returns the id and the number of partitions of the log, which never change.
     pub fn log(&self) -> LogInfo {
         self.0.shared.log
     }
 
-    /// Everything by name, for operators' tools.
+    /// Returns the aggregates by name, for operators' tools.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
     }
 
-    /// How many instances of `A` are in memory.
+    /// Returns the number of instances of `A` in memory.
     ///
     /// # Panics
     ///
-    /// When the aggregate is not registered.
+    /// If the aggregate is not registered.
     #[track_caller]
     pub fn live_instances<A: Aggregate>(&self) -> usize {
         self.runtime::<A>().instances.len()
     }
 
-    /// The states of `A` that are in memory, each with the version that it belongs to: what this
-    /// process decides on until it learns of newer events. For tests and operators' tools; all of
-    /// them are cloned.
+    /// Returns clones of all states of `A` in memory, each with its version, for tests and operators'
+    /// tools. A state may lack events that other processes have appended.
     ///
     /// # Panics
     ///
-    /// When the aggregate is not registered.
+    /// If the aggregate is not registered.
     #[track_caller]
     pub fn cached_states<A: Aggregate>(&self) -> Vec<(Id<A>, A, Version)> {
         self.runtime::<A>().instances.states()
     }
 
-    /// The codecs that messages and states are encoded with.
+    /// Returns the codecs of messages and states.
     pub fn codecs(&self) -> &Codecs {
         &self.0.shared.codecs
     }
 
-    /// The events of all instances of `A` that are in the log after the given positions
-    /// (`app.log().beginnings()` for all), up to where the log stands now. Each instance's come in
-    /// order; between instances nothing is promised. Erased events are left out.
+    /// Returns the events of all instances of `A` after the given positions
+    /// (`app.log().start_positions()` for all events), up to the present end of the log. The events of one
+    /// instance are in order; those of different instances in no particular order. Erased events are left
+    /// out.
     ///
     /// # Errors
     ///
-    /// The stream ends with a [`LoadError`] at the first event that cannot be had.
+    /// The stream ends with a [`LoadError`] at the first event that cannot be loaded.
     pub fn events<A: Aggregate>(
         &self,
         after: Vec<Position>,
@@ -247,82 +243,84 @@ impl App {
         })
     }
 
-    /// The ids of all instances of `A` that have events now.
+    /// Returns the ids of all instances of `A` that have events.
     ///
     /// # Errors
     ///
-    /// The stream ends with a [`LoadError`] when the log cannot be read on.
+    /// The stream ends with a [`LoadError`] if the log cannot be read.
     pub fn ids<A: Aggregate>(
         &self,
     ) -> impl Stream<Item = Result<Id<A>, LoadError>> + Send + use<A> {
         let shared = Arc::clone(&self.0.shared);
-        let beginnings = Position::start_positions(shared.log.partitions);
-        log(shared, beginnings).try_filter_map(|event| {
+        let start = Position::start_positions(shared.log.partitions);
+        log(shared, start).try_filter_map(|event| {
             let first = event.version.get() == 1;
             std::future::ready(Ok(if first { Id::of_stream(&event.stream) } else { None }))
         })
     }
 
-    /// Starts what follows from commits: dispatching, timers, policies, the relay. Until then it is
-    /// stored and waits; another process on the same store may do it. Started once, it is not
-    /// started again.
+    /// Starts the workers: dispatching, timers, policies, projections, the relay. Before, effects are
+    /// stored and wait, unless another process on the same store executes them. A second call does
+    /// nothing.
     ///
-    /// It ends with [`App::shutdown`], or at once when the last clone of the app is dropped; whatever
-    /// was under way then is taken up by the next process.
+    /// The workers end with [`App::shutdown`], or at once when the last clone of the app is dropped; the
+    /// next process continues the work that was under way.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub fn start(&self) {
-        let mut working = lock(&self.0.working);
-        if working.is_none() && !self.0.shared.tasks.is_closed() {
-            let started = self.0.plans.start(&self.0.shared, &self.0.registry);
-            *working = Some(Arc::new(started));
+        let mut running = lock(&self.0.running);
+        if running.is_none() && !self.0.shared.tasks.is_closed() {
+            let started = self.0.workers.start(&self.0.shared, &self.0.registry);
+            *running = Some(Arc::new(started));
         }
     }
 
-    /// Starts what follows from commits (see [`App::start`]) and runs until `signal` completes, then
-    /// lets everything that was accepted finish, for at most `grace`. Returns whether all of it did.
+    /// Starts the workers (see [`App::start`]), runs until `signal` completes, then shuts down as
+    /// [`App::shutdown`] does. Returns `true` if all accepted commands were finished within `grace`.
     pub async fn run_until(&self, signal: impl Future<Output = ()>, grace: Duration) -> bool {
         self.start();
         signal.await;
         self.shutdown(grace).await
     }
 
-    /// Refuses new commands at once and lets those that were accepted finish, for at most `grace`.
-    /// Returns whether all of them did; what did not may or may not be recorded. A projection does
-    /// not end its transaction: the next process projects those events. When the grace is over, the
-    /// leases are given up, which takes up to a second more.
+    /// Rejects new commands at once and lets those that were accepted finish, for at most `grace`.
+    /// Returns `true` if all of them did; the others may or may not be recorded. A projection rolls its
+    /// transaction back: the next process projects those events. When `grace` is over, the leases are
+    /// released, which takes up to a second more.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         let shared = &self.0.shared;
-        let late = shared.clock.sleep(grace);
-        let working = self.0.working();
-        // From now on commands are refused; what the workers deliver still goes through the instances.
+        let timeout = shared.clock.sleep(grace);
+        let running = self.0.running();
+        // Rejects commands of callers; the instances still handle the messages that workers deliver.
         shared.tasks.close();
         let done = async {
-            if let Some(working) = &working {
-                working.stop().await;
+            if let Some(running) = &running {
+                running.stop().await;
             }
             shared.tasks.wait().await;
         };
-        let ended = tokio::select! {
+        let has_finished = tokio::select! {
             biased;
             () = done => true,
-            () = late => false,
+            () = timeout => false,
         };
-        if !ended && let Some(working) = working {
-            working.give_up().await;
+        if !has_finished && let Some(running) = running {
+            running.give_up().await;
         }
-        ended
+        has_finished
     }
 }
 
-/// Partitions that one page of the log is of, and its events of each, at first and at most.
+/// The maximum number of partitions of one page of the log.
 const PAGE_PARTITIONS: usize = 16;
+/// The number of events of the first page.
 const FIRST_PAGE: usize = 32;
+/// The maximum number of events of a page.
 const LARGEST_PAGE: usize = 1_000;
 
-/// The log after the given positions, up to where it stands now.
+/// Reads the log after the given positions, up to its present end.
 fn log(
     shared: Arc<AppContext>,
     after: Vec<Position>,
@@ -361,20 +359,6 @@ fn head_of(heads: &[Position], partition: u16) -> u64 {
 
 fn log_unavailable(source: StoreError) -> LoadError {
     LoadError::Log { source }
-}
-
-/// Decodes a stored event; `None` stands for one that is erased, or for the end of the stream.
-pub(crate) fn recorded<A: Aggregate>(
-    codecs: &Codecs,
-    event: &StoredEvent,
-) -> Result<Recorded<Option<A::Event>>, LoadError> {
-    let decoded = event
-        .content
-        .present()
-        .map(|content| codecs.decode::<A::Event>(&event.stream, content))
-        .transpose()
-        .map_err(|source| crate::instance::load::undecodable(event, source))?;
-    Ok(event.decoded(decoded))
 }
 
 fn present<E>(recorded: Recorded<Option<E>>) -> Option<Recorded<E>> {

@@ -1,4 +1,4 @@
-//! Putting an app together.
+//! Configuring an app.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +16,13 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::app::app::App;
+use crate::app::context::AppContext;
 use crate::app::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
 use crate::app::stuck_instances::StuckInstances;
 use crate::app::unknown_messages::UnknownMessages;
 use crate::instance::cache::Instances;
 use crate::instance::group_commit::GroupCommit;
-use crate::instance::runtime::{AggregateRuntime, AppContext};
+use crate::instance::runtime::AggregateRuntime;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
 use crate::worker::context::RegisteredGateway;
 use crate::worker::outbox::gateway::GatewaySettings;
@@ -35,7 +36,7 @@ use crate::worker::projection::registered::{
 use crate::worker::supervisor::WorkerSet;
 use crate::{Settings, SystemClock, SystemIds, SystemRng};
 
-/// An app being put together; made by [`App::builder`].
+/// The configuration of an app, started by [`App::builder`].
 pub struct AppBuilder {
     pub(super) store: SharedEventStore,
     pub(super) settings: Settings,
@@ -48,8 +49,9 @@ pub struct AppBuilder {
     pub(super) policies: Vec<RegisteredPolicy>,
     pub(super) projections: Vec<Arc<dyn ErasedProjection>>,
     pub(super) published: Vec<PublishedTopic>,
-    /// Targets in another service, and those in another process on the same store.
+    /// The targets in another service.
     pub(super) remote: BTreeSet<&'static str>,
+    /// The targets and gateways in another process on the same store.
     pub(super) elsewhere: BTreeSet<ReplySource>,
     pub(super) served: BTreeSet<&'static str>,
     pub(super) bus: Option<SharedEventBus>,
@@ -71,7 +73,7 @@ impl fmt::Debug for AppBuilder {
     }
 }
 
-/// What is wrong with an app, all of it.
+/// The error of [`AppBuilder::build`]: all problems of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the app cannot be built: {}", .problems.join("; "))]
 pub struct BuildError {
@@ -79,14 +81,21 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    /// Each problem, in words.
+    /// Returns a description of each problem.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 }
 
+impl App {
+    /// Starts the configuration of an app on `store`.
+    pub fn builder(store: impl EventStore) -> AppBuilder {
+        AppBuilder::new(store)
+    }
+}
+
 impl AppBuilder {
-    pub(crate) fn new(store: impl EventStore) -> Self {
+    fn new(store: impl EventStore) -> Self {
         Self {
             store: SharedEventStore::new(store),
             settings: Settings::default(),
@@ -114,10 +123,10 @@ impl AppBuilder {
             if let Some(problem) = problem {
                 tracing::warn!(
                     aggregate = A::NAME, %problem,
-                    "its snapshots are told apart by name and SNAPSHOT_VERSION only; raise SNAPSHOT_VERSION when the state changes"
+                    "snapshots of the aggregate are versioned by name and SNAPSHOT_VERSION only; increment SNAPSHOT_VERSION when the state changes"
                 );
             }
-            let instances = Instances::new(&shared.settings);
+            let instances = Arc::new(Instances::new(&shared.settings, Arc::clone(&shared.clock)));
             let runtime = Arc::new(AggregateRuntime::<A> { shared, env, fingerprint, instances });
             let erased = Arc::new(AggregateRuntimeRef(Arc::clone(&runtime)));
             (TypeId::of::<A>(), runtime as _, erased as _)
@@ -138,7 +147,7 @@ impl AppBuilder {
         self.gateway_with(gateway, |_| {})
     }
 
-    /// Registers a gateway, and changes how its calls are made.
+    /// Registers a gateway with changed settings.
     #[must_use]
     pub fn gateway_with<G: Gateway>(
         mut self,
@@ -152,23 +161,23 @@ impl AppBuilder {
         self
     }
 
-    /// Connects the app with other services.
+    /// Sets the event bus, which connects the app with other services.
     #[must_use]
     pub fn event_bus(mut self, bus: impl EventBus) -> Self {
         self.bus = Some(SharedEventBus::new(bus));
         self
     }
 
-    /// Says that the instances of `T` live in another service on the bus, which
-    /// [`serves`](Self::serve) them: what is dispatched to them goes to the topic `NAME-commands`,
-    /// and policies read their events from `NAME-events`.
+    /// Declares that the instances of `T` live in another service on the bus, which
+    /// [serves](Self::serve) them: dispatched commands go to the topic `NAME-commands`, and policies read
+    /// the events from `NAME-events`.
     #[must_use]
     pub fn remote<T: Target>(mut self) -> Self {
         self.remote.insert(T::NAME);
         self
     }
 
-    /// Says that the instances of `T` live in another process on the same store, which registers
+    /// Declares that the instances of `T` live in another process on the same store, which registers
     /// the aggregate.
     #[must_use]
     pub fn elsewhere<T: Target>(mut self) -> Self {
@@ -176,7 +185,7 @@ impl AppBuilder {
         self
     }
 
-    /// Says that the gateway `G` is called by another process on the same store, which registers it.
+    /// Declares that another process on the same store registers the gateway `G` and calls it.
     #[must_use]
     pub fn gateway_elsewhere<G: Gateway>(mut self) -> Self {
         self.elsewhere.insert(ReplySource::Gateway(G::NAME));
@@ -184,21 +193,21 @@ impl AppBuilder {
     }
 
     /// Accepts the commands that other services send to instances of `A` over the bus, from the topic
-    /// `NAME-commands`. Whoever may write to that topic may send them, but neither internal commands
-    /// nor replies that were not asked for. A command for a type that no process of this service
-    /// serves is answered [`Undelivered`](composable_rust_core::Reply::Undelivered).
+    /// `NAME-commands`. Every producer with write access to the topic may send commands, but neither
+    /// internal commands nor unrequested replies. The reply to a command for a type that no process of
+    /// this service serves is [`Undelivered`](composable_rust_core::Reply::Undelivered).
     #[must_use]
     pub fn serve<A: Aggregate>(mut self) -> Self {
         self.served.insert(A::NAME);
         self
     }
 
-    /// Publishes the events of `A` as they are to the topic `NAME-events`, from the beginning of the
-    /// log on. An erased event is published as one of type `$erased` without content.
+    /// Publishes the events of `A` unchanged to the topic `NAME-events`, from the beginning of the log. An
+    /// erased event is published with the type `$erased` and without content.
     ///
-    /// An event that cannot be published in this format, or is larger in it than the bus takes, is refused
-    /// when it is recorded: [`SendError::Unstorable`](crate::SendError::Unstorable). One that is in the log
-    /// already parks its stream on this topic: see [`App::dead_letters`](crate::App::dead_letters).
+    /// A command fails with [`SendError::Unstorable`](crate::SendError::Unstorable) if one of its events
+    /// cannot be encoded in this format or is then larger than the bus allows. An event that is already in
+    /// the log parks its stream on the topic: see [`App::dead_letters`](crate::App::dead_letters).
     #[must_use]
     pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
         let map = Box::new(Verbatim::<A::Event>(PhantomData));
@@ -208,8 +217,8 @@ impl AppBuilder {
         self
     }
 
-    /// Publishes the events of `A` as `map` gives them, to `topic`; `None` leaves one out. `map` must
-    /// be pure: it runs again when a publication is repeated.
+    /// Publishes the events of `A`, mapped by `map`, to `topic`. Events that `map` maps to `None` are left
+    /// out. `map` must be pure: it runs again when a publication is retried.
     #[must_use]
     pub fn publish_as<A: Aggregate, M: Message>(
         mut self,
@@ -330,7 +339,7 @@ impl AppBuilder {
         self
     }
 
-    /// Runs a projection into `model`, from the beginning of the log on.
+    /// Registers a projection into `model`, from the beginning of the log.
     #[must_use]
     pub fn projection<P, M>(self, projection: P, model: M) -> Self
     where
@@ -340,7 +349,7 @@ impl AppBuilder {
         self.projection_with(projection, model, |_| {})
     }
 
-    /// Runs a projection into `model`, and changes how.
+    /// Registers a projection into `model` with changed settings.
     #[must_use]
     pub fn projection_with<P, M>(
         mut self,
@@ -358,56 +367,55 @@ impl AppBuilder {
         self
     }
 
-    /// Changes limits and habits.
+    /// Changes the settings.
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    /// Writes with `codec` instead of bincode; what others wrote stays readable if they are
-    /// bincode, JSON or registered with [`AppBuilder::reading`].
+    /// Sets the codec for writing. Default: bincode. The app also reads bincode, JSON and the codecs
+    /// registered with [`AppBuilder::reading`].
     #[must_use]
     pub fn codec(mut self, codec: impl Codec) -> Self {
         self.codecs = self.codecs.writing(codec);
         self
     }
 
-    /// Reads what `codec` wrote.
+    /// Registers a codec for reading.
     #[must_use]
     pub fn reading(mut self, codec: impl Codec) -> Self {
         self.codecs = self.codecs.reading(codec);
         self
     }
 
-    /// Replaces the system's clock.
+    /// Sets the clock. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Replaces the source of message ids.
+    /// Sets the source of message ids. Default: version 7 UUIDs.
     #[must_use]
     pub fn ids(mut self, ids: impl IdGenerator) -> Self {
         self.ids = Arc::new(ids);
         self
     }
 
-    /// Replaces the source of chance.
+    /// Sets the source of random numbers. Default: the thread's random generator.
     #[must_use]
     pub fn rng(mut self, rng: impl Rng) -> Self {
         self.rng = Arc::new(rng);
         self
     }
 
-    /// Checks everything and builds the app.
+    /// Checks the configuration and builds the app.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] lists every problem: two things of one name, a reply that nothing registered
-    /// gives, commands for a type that lives nowhere, a limit of 0, something for the bus where there is
-    /// none.
+    /// [`BuildError`] lists every problem: duplicate names, expected replies that no registered component
+    /// sends, commands for an unknown type, a limit of 0, a use of the bus without a bus.
     pub fn build(self) -> Result<App, BuildError> {
         let problems = self.problems();
         if !problems.is_empty() {
@@ -415,10 +423,10 @@ impl AppBuilder {
         }
         crate::metrics::describe();
         let Self { store, mut settings, codecs, clock, ids, rng, aggregates, .. } = self;
-        let most = self.bus.as_ref().and_then(EventBus::max_payload_bytes);
+        let bus_limit = self.bus.as_ref().and_then(EventBus::max_payload_bytes);
         if settings.max_payload_bytes == MAX_PAYLOAD_BYTES {
             settings.max_payload_bytes =
-                most.map_or(MAX_PAYLOAD_BYTES, |most| most.min(MAX_PAYLOAD_BYTES));
+                bus_limit.map_or(MAX_PAYLOAD_BYTES, |limit| limit.min(MAX_PAYLOAD_BYTES));
         }
         let targets = aggregates.iter().map(|aggregate| ReplySource::Target(aggregate.name));
         let gateways = self.gateways.iter().map(|(name, _)| ReplySource::Gateway(name));
@@ -431,7 +439,7 @@ impl AppBuilder {
         );
         let published = self.published.into_iter();
         let published: Vec<_> =
-            published.map(|of| Arc::new(PublishedTopic { limit: most, ..of })).collect();
+            published.map(|of| Arc::new(PublishedTopic { limit: bus_limit, ..of })).collect();
         let log = store.log();
         let tasks = TaskTracker::new();
         let loads = Semaphore::new(settings.max_concurrent_loads);
@@ -461,7 +469,7 @@ impl AppBuilder {
             by_name.insert(name, erased);
         }
         let registry = Registry::new(by_name);
-        let plans = WorkerSet {
+        let workers = WorkerSet {
             gateways: self.gateways.into_iter().collect(),
             policies: self.policies,
             projections: self.projections.into_iter().map(|p| (p.name(), p)).collect(),
@@ -469,6 +477,6 @@ impl AppBuilder {
             served: self.served,
             bus: self.bus,
         };
-        Ok(App::new(shared, by_type, registry, plans))
+        Ok(App::new(shared, by_type, registry, workers))
     }
 }

@@ -1,12 +1,12 @@
-//! What could not be handled, for operators.
+//! Dead letters: messages that could not be handled, for operators.
 
 use std::sync::Arc;
 
 use composable_rust_core::{DeadLetter, DeadLetterDecision, StoreError, WorkQueues as _};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
+use crate::app::context::AppContext;
 use crate::app::queues::under_seized_lease;
-use crate::instance::runtime::AppContext;
 use crate::worker::leases::worker_of;
 use crate::worker::outbox::dead_letters::{answers_to, mark_refused};
 
@@ -20,14 +20,14 @@ impl std::fmt::Debug for DeadLetters {
     }
 }
 
-/// Why a decision about a dead letter was not kept.
+/// The error of a decision about a dead letter.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeadLetterError {
-    /// There is none any more, or it stands behind another: decide about that one first.
+    /// The dead letter is resolved, or waits behind another one: decide about that one first.
     #[error("there is no such dead letter at the head of its queue")]
     NotAtHead,
-    /// The store cannot be reached. Try again.
+    /// The store is unavailable. Retry.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -37,13 +37,14 @@ impl DeadLetters {
         Self(Arc::clone(shared))
     }
 
-    /// All of them, in order of partitions, then queues and places. Those that can be decided about
-    /// are at the [head](DeadLetter::is_head) of what stands behind them. The listing ends, whatever is
-    /// decided meanwhile; what becomes a head behind it is for the next one.
+    /// Returns all dead letters, in order of partitions, queues and positions. A decision is possible
+    /// about each [head](DeadLetter::is_head), before those that wait behind it. Decisions during the
+    /// listing do not prolong it; a message that becomes a head in a part already listed is in the next
+    /// listing.
     ///
     /// # Errors
     ///
-    /// The stream ends with a [`StoreError`] when the store cannot be read on.
+    /// The stream ends with a [`StoreError`] if the store cannot be read.
     pub fn all(&self) -> impl Stream<Item = Result<DeadLetter, StoreError>> + Send + use<> {
         const PAGE: usize = 500;
         let store = self.0.store.clone();
@@ -59,8 +60,9 @@ impl DeadLetters {
         pages.try_flatten()
     }
 
-    /// Lets a dead letter be tried again, and what stands behind it after it, in order. The worker of
-    /// its queue does it, within a second or so; if no running process works the queue, this call.
+    /// Redrives a dead letter: the message is retried, then those that wait behind it, in order. The
+    /// worker of its queue carries the decision out, within about a second; if no running process works
+    /// the queue, this call does.
     ///
     /// # Errors
     ///
@@ -69,10 +71,10 @@ impl DeadLetters {
         self.decide(letter, DeadLetterDecision::Redrive).await
     }
 
-    /// Gives a dead letter up for good: its sender is answered `Undelivered` (of a call,
-    /// `Exhausted`); of a stream that is not published on, the event in the way is left out. What
-    /// stands behind it stays until it is decided about. The worker of its queue does it, within a second
-    /// or so; if no running process works the queue, this call.
+    /// Discards a dead letter: its sender gets the reply `Undelivered` (for a call, `Exhausted`). If the
+    /// dead letter is an event that blocks the publication of its stream, the event is left out. Messages
+    /// that wait behind the dead letter stay until they are decided about. The worker of its queue carries
+    /// the decision out, within about a second; if no running process works the queue, this call does.
     ///
     /// # Errors
     ///
@@ -93,7 +95,7 @@ impl DeadLetters {
         self.carry_out_alone(letter).await.map_err(DeadLetterError::Store)
     }
 
-    /// Carries a decision out if no running process works the letter's queue.
+    /// Carries a decision out if no running process works the queue of the dead letter.
     async fn carry_out_alone(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (store, queue) = (&self.0.store, &letter.queue);
         let worker = worker_of(queue.kind, &queue.target);

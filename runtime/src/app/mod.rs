@@ -3,6 +3,7 @@
 #[expect(clippy::module_inception, reason = "the file has the name of its type, as all do")]
 pub(crate) mod app;
 pub(crate) mod builder;
+pub(crate) mod context;
 pub(crate) mod dead_letters;
 pub(crate) mod queues;
 pub(crate) mod registry;

@@ -1,4 +1,4 @@
-//! What waits in the queues of a log, for operators.
+//! The queues of a log and the messages in them, for operators.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use composable_rust_core::{
 };
 use futures_util::{Stream, TryStreamExt as _, stream};
 
-use crate::instance::runtime::AppContext;
+use crate::app::context::AppContext;
 use crate::worker::leases::worker_of;
 use crate::worker::outbox::dead_letters::{mark_refused, refusal};
 
-/// Counting the rows or dead letters of one queue ends here.
+/// The maximum number of rows or dead letters that are counted per queue.
 pub(crate) const MAX_COUNTED: usize = 10_000;
 
 /// The queues of a log: see [`App::queues`](crate::App::queues).
@@ -32,34 +32,34 @@ impl std::fmt::Debug for Queues {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStatus {
-    /// The partition, the kind of work, and the target's, gateway's or policy's name.
+    /// The partition, the kind of work, and the name of the target, gateway or policy.
     pub queue: Queue,
     /// The number of rows that wait, or of timers that are due. Counting ends at 10,000.
     pub rows: u64,
-    /// The age of the first of them, by the store's clock; of timers, the time since it was due.
+    /// The age of the first row, by the store's clock; for timers, the time since the first was due.
     pub oldest: Duration,
     /// The last error, or the reason for waiting, of the first row that has one.
     pub last_error: Option<String>,
     /// The number of dead letters. Counting ends at 10,000.
     pub dead_letters: u64,
-    /// `true` if a running process has announced that it works the queue; `false` of all while the log
-    /// is paused. Rows of a queue without a worker wait until one is registered, or they are parked or
-    /// discarded.
+    /// `true` if a running process has announced that it works the queue; `false` for all queues while
+    /// the log is paused. Rows of a queue without a worker wait until a worker is registered, or until
+    /// they are parked or discarded.
     pub has_worker: bool,
 }
 
-/// A message that waits: a row of a queue, or a timer that is due.
+/// A message that waits in a queue: a row of the outbox, or a timer that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitingMessage {
-    /// Its queue. Of a timer, kind [`OutboxKind::Timer`] and the category.
+    /// The message's queue. For a timer: the kind [`OutboxKind::Timer`] and the category.
     pub queue: Queue,
-    /// The effect and its sender. Of a timer, the message that it delivers and its stream; the
-    /// recipient is the timer's id.
+    /// The effect and its sender. For a timer: the message that it delivers and its stream; the recipient
+    /// is the timer's id.
     pub queued: OutboxMessage,
     /// The number of failed attempts.
     pub attempts: u32,
-    place: RowLocation,
+    location: RowLocation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,13 +78,13 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the store cannot be read. Try again.
+    /// [`StoreError`]: the store cannot be read. Retry.
     pub async fn all(&self) -> Result<Vec<QueueStatus>, StoreError> {
-        Ok(self.look().await?.0)
+        Ok(self.read().await?.0)
     }
 
-    /// The state of every queue, and `true` if the log is paused.
-    pub(crate) async fn look(&self) -> Result<(Vec<QueueStatus>, bool), StoreError> {
+    /// Returns the state of every queue, and `true` if the log is paused.
+    pub(crate) async fn read(&self) -> Result<(Vec<QueueStatus>, bool), StoreError> {
         let summaries = self.0.store.summarize_queues(MAX_COUNTED).await?;
         let workers: BTreeSet<String> = summaries.iter().map(|of| worker(&of.queue)).collect();
         let table = self.0.store.load_leases(&Vec::from_iter(workers)).await?;
@@ -100,11 +100,11 @@ impl Queues {
         Ok((summaries.into_iter().map(status).collect(), table.paused))
     }
 
-    /// Returns the messages that wait in a queue, in order; of timers, the first 10,000 that are due.
+    /// Returns the messages that wait in a queue, in order; for timers, the first 10,000 that are due.
     ///
     /// # Errors
     ///
-    /// The stream ends with a [`StoreError`] when the store cannot be read on.
+    /// The stream ends with a [`StoreError`] if the store cannot be read.
     pub fn messages(
         &self,
         queue: &Queue,
@@ -130,32 +130,32 @@ impl Queues {
         pages.try_flatten()
     }
 
-    /// Puts a message among the dead letters, whether or not anything works its queue; what its
-    /// sender sends to the same recipient from then on is parked behind it. One that has gone
-    /// meanwhile is left alone.
+    /// Parks a message among the dead letters, with or without a worker for its queue. Later messages from
+    /// its sender to the same recipient are parked behind it. If the message was handled meanwhile, nothing
+    /// happens.
     ///
-    /// The queue's worker loses its lease of the partition and takes it up again within seconds; what
-    /// it has under way is handled again, as after a crash.
+    /// The queue's worker loses its lease of the partition and takes it again within seconds. The work
+    /// that it has under way is repeated, as after a crash.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: it may not be parked. Try again.
+    /// [`StoreError`]: the message may not be parked. Retry.
     pub async fn park(&self, message: &WaitingMessage, reason: &str) -> Result<(), StoreError> {
-        // A dead letter without an attempt is one that came too late; this one was judged.
+        // Zero attempts mark a dead letter that was redelivered too late, which this one is not.
         let (attempts, error) = (message.attempts.max(1), Some(reason.replace('\0', " ")));
         self.settle(message, QueueChange::Parked { attempts, error }).await
     }
 
-    /// Gives a message up for good, whether or not anything works its queue: its sender is answered
-    /// `Undelivered` (of a call, `Exhausted`), unless it was handled meanwhile. One that has gone is
-    /// left alone. Of a stream that is to be published on, the event in the way is left out.
+    /// Discards a message, with or without a worker for its queue: its sender gets the reply `Undelivered`
+    /// (for a call, `Exhausted`). If the message is an event that blocks the publication of its stream,
+    /// the event is left out. If the message was handled meanwhile, nothing happens.
     ///
-    /// The queue's worker loses its lease of the partition and takes it up again within seconds; what
-    /// it has under way is handled again, as after a crash.
+    /// The queue's worker loses its lease of the partition and takes it again within seconds. The work
+    /// that it has under way is repeated, as after a crash.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: it may not be discarded. Try again.
+    /// [`StoreError`]: the message may not be discarded. Retry.
     pub async fn discard(&self, message: &WaitingMessage) -> Result<(), StoreError> {
         let mut answers = refusal(&message.queue, &message.queued)?;
         if !mark_refused(&self.0, &message.queue, &message.queued).await? {
@@ -170,9 +170,9 @@ impl Queues {
         change: QueueChange,
     ) -> Result<(), StoreError> {
         let (queue, partition) = (message.queue.clone(), message.queue.partition);
-        under_seized_lease(&self.0, &message.queue, async |lease| match &message.place {
-            RowLocation::Row(place) => {
-                let settlement = Settlement { lease, queue, position: *place, change };
+        under_seized_lease(&self.0, &message.queue, async |lease| match &message.location {
+            RowLocation::Row(position) => {
+                let settlement = Settlement { lease, queue, position: *position, change };
                 let settled = self.0.store.settle(partition, &[settlement]).await?;
                 if settled == [true] { Ok(()) } else { Err(taken_over()) }
             }
@@ -193,12 +193,12 @@ fn worker(queue: &Queue) -> String {
 }
 
 fn taken_over() -> StoreError {
-    StoreError::unavailable("another process took the queue over in the same moment")
+    StoreError::unavailable("another process took the queue over at the same moment")
 }
 
 fn waiting_row(row: OutboxRow) -> WaitingMessage {
-    let OutboxRow { queue, position: place, message: queued, attempts, .. } = row;
-    WaitingMessage { queue, queued, attempts, place: RowLocation::Row(place) }
+    let OutboxRow { queue, position, message: queued, attempts, .. } = row;
+    WaitingMessage { queue, queued, attempts, location: RowLocation::Row(position) }
 }
 
 fn waiting_timer(shared: &AppContext, queue: &Queue, timer: DueTimer) -> WaitingMessage {
@@ -214,12 +214,12 @@ fn waiting_timer(shared: &AppContext, queue: &Queue, timer: DueTimer) -> Waiting
         queue: queue.clone(),
         queued: OutboxMessage { sender: timer.stream, row },
         attempts: timer.attempts,
-        place: RowLocation::Timer(timer.timer),
+        location: RowLocation::Timer(timer.timer),
     }
 }
 
-/// Acts on a queue as its worker, whoever that is. The worker's writes are refused from then on, as
-/// after a takeover, so that it reads the queue anew.
+/// Takes the lease of a queue from its worker, calls `act` under it, and releases it. As after any
+/// takeover, the worker's writes are fenced from then on, so that it reads the queue again.
 pub(crate) async fn under_seized_lease<T>(
     shared: &AppContext,
     queue: &Queue,
@@ -236,7 +236,7 @@ pub(crate) async fn under_seized_lease<T>(
         changes: vec![(lease, LeaseAction::Release)],
     };
     if let Err(error) = shared.store.change_leases(&round).await {
-        tracing::debug!(%error, "failed to release a seized lease; it lapses");
+        tracing::debug!(%error, "failed to release a seized lease; it expires by itself");
     }
     acted
 }

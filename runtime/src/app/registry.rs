@@ -1,4 +1,4 @@
-//! Aggregates by name, their types erased: for operators' tools.
+//! Aggregates by name with erased types, for operators' tools.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +15,11 @@ use crate::instance::load::{load, load_events, undecodable};
 use crate::instance::receive::{DeliveryOutcome, InboundMessage};
 use crate::instance::runtime::AggregateRuntime;
 
-/// The registered aggregates by name: decode events, fold streams, parse commands, all as JSON text,
+/// The registered aggregates by name: decodes events, loads states and sends commands, all as JSON text,
 /// so that every number is exact.
 ///
-/// Messages are in the version that the derive writes: where an attribute holds it back
-/// (`#[message(write = N)]`), events are shown and commands are taken in version N.
+/// Messages have the schema version that the derive writes: with `#[message(write = N)]`, events and
+/// commands have version N.
 #[derive(Clone)]
 pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);
 
@@ -29,35 +29,35 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Why the registry cannot answer.
+/// The error of a call of the registry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// No aggregate of this name is registered.
-    #[error("no aggregate is called `{name}`; there are: {known}")]
+    #[error("no aggregate is called `{name}`; registered are: {known}")]
     UnknownAggregate {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Those that there are.
+        /// The registered names.
         known: String,
     },
-    /// The text is not such a command.
+    /// The content cannot be decoded as the command.
     #[error("this is not the command `{name}`: {reason}")]
     InvalidCommand {
-        /// What it should be.
+        /// The command's name.
         name: String,
-        /// Why it is not.
+        /// The reason.
         reason: String,
     },
     /// The stream cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The command was refused or failed; see the code.
+    /// The command was rejected or failed; see the code.
     #[error("{message}")]
-    Refused {
+    Rejected {
         /// The stable name of the rejection or error.
         code: &'static str,
-        /// In words.
+        /// A description of the error.
         message: String,
     },
 }
@@ -67,30 +67,30 @@ impl Registry {
         Self(aggregates)
     }
 
-    /// The names of the aggregates.
+    /// Returns the names of the aggregates.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.keys().copied()
     }
 
-    /// Every variant of the aggregate's commands.
+    /// Returns the kinds of the aggregate's commands.
     ///
     /// # Errors
     ///
-    /// There is no such aggregate.
+    /// No aggregate of this name is registered.
     pub fn commands(&self, aggregate: &str) -> Result<&'static [MessageKind], RegistryError> {
         Ok(self.find(aggregate)?.commands())
     }
 
-    /// Every variant of the aggregate's events.
+    /// Returns the kinds of the aggregate's events.
     ///
     /// # Errors
     ///
-    /// There is no such aggregate.
+    /// No aggregate of this name is registered.
     pub fn events(&self, aggregate: &str) -> Result<&'static [MessageKind], RegistryError> {
         Ok(self.find(aggregate)?.events())
     }
 
-    /// The content of a stored event as JSON text, in the version that is written; `None` if it is erased.
+    /// Returns the content of a stored event as JSON text; `None` if the event was erased.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Registry {
         Ok(self.find(event.stream.category())?.decode(event)?)
     }
 
-    /// The state of a stream as JSON text, and its version; as it was at `until`, if given.
+    /// Returns the state of a stream as JSON text, with its version; at version `until`, if given.
     ///
     /// # Errors
     ///
@@ -112,13 +112,12 @@ impl Registry {
         Ok(self.find(stream.category())?.state(stream, until).await?)
     }
 
-    /// Sends the command called `name`, whose content is given as JSON text, to the instance of a
-    /// stream.
+    /// Sends the command called `name`, with its content as JSON text, to the instance of a stream.
     ///
     /// # Errors
     ///
-    /// No aggregate has the stream's category, the content is not that command's, or the command
-    /// was refused.
+    /// No aggregate has the stream's category, the content cannot be decoded as the command, or the
+    /// command was rejected or failed.
     pub async fn send(
         &self,
         stream: &StreamId,
@@ -128,12 +127,12 @@ impl Registry {
         self.find(stream.category())?.send(stream, name, content).await
     }
 
-    /// Whose replies an aggregate takes.
+    /// Returns the targets and gateways whose replies an aggregate handles.
     pub(crate) fn replies(&self, aggregate: &str) -> &'static [ReplySource] {
         self.0.get(aggregate).map_or(&[], |aggregate| aggregate.replies())
     }
 
-    /// Has an instance handle a message that the runtime carries.
+    /// Has an instance handle a message that the runtime delivers.
     pub(crate) async fn handle_carried(&self, message: &InboundMessage) -> DeliveryOutcome {
         match self.0.get(message.stream.category()) {
             Some(aggregate) => aggregate.handle_carried(message).await,
@@ -209,15 +208,15 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
     ) -> BoxFuture<'a, Result<(String, Version), LoadError>> {
         Box::pin(async move {
             let shared = &self.0.shared;
-            let folded = match until {
+            let loaded = match until {
                 None => {
                     load::<A>(&shared.store, &shared.codecs, stream, self.0.fingerprint).await?
                 }
                 Some(_) => load_events::<A>(&shared.store, &shared.codecs, stream, until).await?,
             };
-            let state = serde_json::to_string(&folded.state);
-            let state = state.unwrap_or_else(|_| debug(&folded.state));
-            Ok((state, folded.version))
+            let state = serde_json::to_string(&loaded.state);
+            let state = state.unwrap_or_else(|_| debug(&loaded.state));
+            Ok((state, loaded.version))
         })
     }
 
@@ -232,13 +231,13 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
             let kind =
                 A::Command::KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
                     let known: Vec<_> = A::Command::KINDS.iter().map(|kind| kind.name).collect();
-                    invalid(format!("there are: {}", known.join(", ")))
+                    invalid(format!("the aggregate's commands are: {}", known.join(", ")))
                 })?;
             let command = A::Command::decode(name, kind.version, Format::Json, content.as_bytes())
                 .map_err(|error| invalid(error_chain(&error)))?;
             let id = Id::<A>::parse(stream.id()).map_err(|error| invalid(error.to_string()))?;
             let handle = crate::Handle { id, runtime: Arc::clone(&self.0) };
-            handle.send(command).await.map_err(|error| RegistryError::Refused {
+            handle.send(command).await.map_err(|error| RegistryError::Rejected {
                 code: error.code(),
                 message: error_chain(&error),
             })
@@ -246,10 +245,10 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
     }
 }
 
-/// An aggregate's runtime as the registry holds it.
+/// An aggregate's runtime in the registry.
 pub(crate) struct AggregateRuntimeRef<A: Aggregate>(pub(crate) Arc<AggregateRuntime<A>>);
 
-/// What JSON cannot express, as a JSON text that shows it.
+/// Returns the `Debug` text of a value that JSON cannot express, as a JSON string.
 fn debug(value: &impl fmt::Debug) -> String {
     serde_json::Value::String(format!("{value:?}")).to_string()
 }

@@ -1,32 +1,32 @@
-//! Publishing a topic anew.
+//! Publishing a topic again.
 
 use composable_rust_core::{Checkpoint, Queue, StoreError, WorkQueues as _};
 
 use crate::app::app::App;
 use crate::worker::bus::parked_streams::ParkedStreams;
 
-/// Why a topic is not published anew.
+/// The error of [`App::republish`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepublishError {
-    /// This process publishes nothing to the topic. Ask a process that does.
+    /// This process publishes nothing to the topic. Call it in a process that does.
     #[error("this process publishes nothing to `{0}`")]
     NotPublished(String),
-    /// Streams are parked on the topic. Redrive or refuse their dead letters, then try again.
-    #[error("streams are parked on `{0}`: redrive or refuse their dead letters first")]
+    /// Streams are parked on the topic. Redrive or discard their dead letters, then retry.
+    #[error("streams are parked on `{0}`: redrive or discard their dead letters first")]
     Parked(String),
-    /// The store cannot be reached; a part of the log may be published anew. Try again.
+    /// The store is unavailable; some log partitions may be published again. Retry.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl App {
-    /// Publishes the events of the types that this process publishes to `topic` again, from the
-    /// beginning of the log on: for a topic that was lost or emptied, or that another cluster is to
-    /// have. The relays begin within a second or so, whichever process they run in.
+    /// Publishes the events of this process's aggregates to `topic` again, from the beginning of the log:
+    /// for a topic that was lost or emptied, or that moves to another cluster. The relays start within
+    /// about a second, in whichever process they run.
     ///
-    /// Consumers of this framework absorb the events that they had, for as long as they remember them
-    /// ([`inbox_retention`](crate::Settings::inbox_retention)); what is older they handle again.
+    /// Consumers of this framework ignore duplicate events for as long as their inbox remembers them
+    /// ([`inbox_retention`](crate::Settings::inbox_retention)), and handle older ones again.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Moving a policy over the log.
+//! Resetting a policy to another position of the log.
 
 use composable_rust_core::{Checkpoint, EventStore as _, Position, StoreError, WorkQueues as _};
 
@@ -6,35 +6,35 @@ use crate::app::app::App;
 use crate::worker::follower::event_at;
 use crate::worker::policy::follower::policy_worker;
 
-/// The place in the log at which a policy goes on.
+/// The position of the log at which a policy continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyPosition {
-    /// The first event: the policy is applied to the whole log again. Recipients absorb the commands that
-    /// they had within [`inbox_retention`](crate::Settings::inbox_retention) and handle older ones again.
+    /// The first event: the policy is applied to the whole log again. Recipients ignore duplicate commands
+    /// within [`inbox_retention`](crate::Settings::inbox_retention), and handle older ones again.
     Beginning,
-    /// Behind the last event that the log has now: the policy is applied to none of those before.
+    /// The end of the log: the policy is applied to none of the present events.
     End,
 }
 
-/// The reason for which a policy was not moved.
+/// The error of [`App::reset_policy`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResetPolicyError {
-    /// This process has no policy of this name over the log of this service. Ask a process that has. A
-    /// policy over a topic begins where its consumer group stands.
+    /// This process has no policy of this name over the log of this service. Call it in a process that
+    /// has. A policy over a topic starts at the position of its consumer group.
     #[error("this process has no policy `{0}` over the log of this service")]
     Unknown(String),
-    /// The store cannot be reached; the policy may be moved in some log partitions. Try again.
+    /// The store is unavailable; the policy may be reset in some log partitions. Retry.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl App {
-    /// Moves a policy over the log of this service to another place: if it stopped because the log went
-    /// back (restored from a backup, or a failover lost commits), or if it is to be applied again. The
-    /// process that runs it goes on there within a minute or so. Events that wait in the policy's queue
-    /// keep their places.
+    /// Resets a policy over the log of this service to another position: after the policy stopped because
+    /// the log lost events (it was restored from a backup, or a failover lost commits), or to apply the
+    /// policy again. The process that runs the policy continues there within about a minute. Events that
+    /// wait in the policy's queue stay there.
     ///
     /// # Errors
     ///

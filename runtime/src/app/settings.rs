@@ -1,4 +1,4 @@
-//! What an app can be told, with the defaults.
+//! The settings of an app and their defaults.
 
 use std::time::Duration;
 
@@ -6,65 +6,74 @@ use composable_rust_core::MAX_PAYLOAD_BYTES;
 
 use crate::worker::retry::RetryPolicy;
 
-/// Limits and habits of an app. Every queue has a bound; who meets it waits.
+/// Settings of an [`App`](crate::App). Every queue is bounded: producers wait while it is full.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Callers that may wait for one instance at a time; more wait outside. Default 1,024.
+    /// The maximum number of commands in the mailbox of one instance; further callers wait outside.
+    /// Default: 1,024.
     pub mailbox_capacity: usize,
-    /// Commands that one drain of a mailbox decides at most. Default 256.
+    /// The maximum number of commands of one instance that are decided together and stored by one
+    /// append. Default: 256.
     pub max_commands_per_append: usize,
-    /// Live instances per aggregate type; the longest unused go first. Instances in use are never
-    /// dropped, so the cap may be passed for as long as they are. Default 100,000.
+    /// The maximum number of instances in memory per aggregate type; the least recently used are evicted.
+    /// Instances in use are never evicted, so there may be more for a while. Default: 100,000.
     pub max_live_instances: usize,
-    /// Bytes that the states in memory take per aggregate type, as they are encoded; beyond, the longest
-    /// unused go. They are weighed when they are loaded, and every ten seconds. Default 512 MiB.
+    /// The maximum size in bytes of the encoded states in memory per aggregate type; the least recently
+    /// used instances are evicted. States are measured when they are loaded, and every ten seconds.
+    /// Default: 512 MiB.
     pub max_live_bytes: usize,
-    /// Loads that ask the store at a time; more wait. Default 16.
+    /// The maximum number of concurrent loads of instances from the store; further ones wait.
+    /// Default: 16.
     pub max_concurrent_loads: usize,
-    /// An instance unused for this long leaves memory, within ten seconds. Default 10 minutes.
+    /// The time after which an unused instance is evicted, within another ten seconds. Default: 10 minutes.
     pub idle_timeout: Duration,
-    /// A snapshot is saved when a stream passes a multiple of this; 0 saves none. Default 100.
+    /// The number of events between two snapshots of a stream; 0 for no snapshots. Default: 100.
     pub snapshot_every: u64,
-    /// Whether each message and snapshot is decoded again and compared before it is stored:
-    /// bincode writes what it cannot read. Default true; the cost is in the book's chapter on schema evolution.
+    /// `true` if each message and snapshot is decoded again and compared before it is stored, because
+    /// bincode can write values that it cannot read. Default: `true`. The book's chapter on schema
+    /// evolution states the cost.
     pub verify_encoding: bool,
-    /// How long a send waits for its outcome unless it says otherwise; a message that the runtime
-    /// carries waits as long for its instance, and is then put off. Default 10 seconds.
+    /// The time that a send waits for its outcome, unless
+    /// [`within`](crate::SendCommand::within) sets another; also the time that a dispatched message or a
+    /// timer waits for its instance before it is retried. Default: 10 seconds.
     pub default_deadline: Duration,
-    /// Appends that may wait for one partition's writer. Default 1,024.
+    /// The maximum number of appends that wait for the writer of one log partition. Default: 1,024.
     pub writer_queue_capacity: usize,
-    /// Appends that one batch holds at most. Default 1,000.
+    /// The maximum number of appends in one transaction of a log partition. Default: 1,000.
     pub max_appends_per_batch: usize,
-    /// Bytes of payloads and metadata after which a batch, or a drain of a mailbox, takes nothing more.
-    /// Default 4 MiB.
+    /// The size of payloads and metadata, in bytes, from which on a transaction takes no further append,
+    /// and an append no further command. Default: 4 MiB.
     pub max_bytes_per_batch: usize,
-    /// The largest payload, in bytes: of an event, a command, a timer. Default 4 MiB, which is also
-    /// the most, or what the bus takes if that is less.
+    /// The maximum payload of an event, a command or a timer, in bytes. Default: 4 MiB, which is also the
+    /// maximum, or the limit of the bus if that is lower.
     pub max_payload_bytes: usize,
-    /// How long a process that is gone keeps its share of the work from others. Whoever is frozen
-    /// for longer finds it taken over. It is renewed three times as often. Default 15 seconds.
+    /// The lease time-to-live: the time for which a crashed process blocks its share of the work. A
+    /// process that is frozen for longer loses its leases. Leases are renewed three times as often.
+    /// Default: 15 seconds. Between 100 milliseconds and an hour.
     ///
-    /// Leases and timers go by the store's clock. Set back, it delays a takeover by at most one more
-    /// lease; set forward, it lets leases lapse and timers fire early. Keep it synchronised.
+    /// Leases and timers go by the store's clock. Setting that clock back delays a takeover by at most one
+    /// more time-to-live; setting it forward makes leases expire and timers fire early. Keep it
+    /// synchronised.
     pub lease_ttl: Duration,
-    /// Commands of the outbox that are on their way to instances of one type at a time, as many again of
-    /// policies and other services, and messages on their way to one topic of another service. Default
-    /// 256.
+    /// The maximum number of concurrent deliveries: per aggregate type for dispatched commands, again as
+    /// many for commands of policies and other services, and per topic for messages to other services.
+    /// Default: 256.
     pub max_concurrent_dispatches: usize,
-    /// Rows that may wait in one queue of a log partition before policies, projections and consumers of
-    /// the bus stop adding to it: their backlog stays in the log, or on its topic. The queue may pass the
-    /// bound by a page or two of each, 1,000 rows. Rows that are all stuck must not stop them for ever, so
-    /// each goes on by a page every 10 seconds. Default: 10,000.
+    /// The number of waiting rows of one queue and log partition at which policies, projections and
+    /// consumers of the bus stop adding rows: their backlog stays in the log or on the topic. A queue may
+    /// exceed the limit by one or two pages of 1,000 rows for each of them. Each still adds a page every
+    /// 10 seconds, so that rows that are all stuck do not stop them. Default: 10,000.
     pub max_waiting_rows_per_queue: usize,
-    /// How long the inbox knows a message at least: that of a `.key`, or one that was delivered. What
-    /// may still be delivered is known for as long as that lasts. At least an hour. Default 30 days.
+    /// The minimum time for which the inbox remembers a keyed command or a delivered message. A message
+    /// that may still be redelivered is remembered for longer. Default: 30 days. At least an hour.
     pub inbox_retention: Duration,
-    /// The time for which something unknown waits for newer code to be deployed. After it, no running
-    /// code knows it: a warning says so, [`App::unknown`](crate::App::unknown) shows it as overdue,
-    /// and a projection that has come upon it fails. Default: 10 minutes.
+    /// The time that unknown messages wait for newer code to be deployed before they are overdue: a warning
+    /// is logged, [`App::unknown_messages`](crate::App::unknown_messages) shows them as overdue, and a
+    /// projection that has met one fails. Default: 10 minutes.
     pub unknown_message_grace: Duration,
-    /// How often a dispatched command, a timer or a policy may fail before it is parked.
+    /// The retry policy of dispatched commands, timers and policies: a message that fails too often is
+    /// parked. Default: [`RetryPolicy::default`].
     pub retry: RetryPolicy,
 }
 

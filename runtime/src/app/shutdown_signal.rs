@@ -1,9 +1,10 @@
-//! Being asked to stop.
+//! The signals that ask a process to stop.
 
-/// Completes on Ctrl-C or SIGTERM: what [`App::run_until`](crate::App::run_until) is given in a program.
-/// Where a signal cannot be listened for, that is logged, and it never comes.
+/// Completes on Ctrl-C or SIGTERM. Pass it to [`App::run_until`](crate::App::run_until).
 ///
-/// # Example: a service that ends when it is asked to
+/// If the process cannot listen for one of the signals, it logs a warning and ignores that signal.
+///
+/// # Example: a service that shuts down on a signal
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -23,9 +24,9 @@ pub async fn shutdown_signal() {
 }
 
 async fn interrupted() {
-    // A process that cannot listen can still be killed, which loses nothing either.
+    // A process that cannot listen can still be killed, which loses nothing.
     if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::warn!(%error, "cannot listen for Ctrl-C");
+        tracing::warn!(%error, "failed to listen for Ctrl-C; ignoring it");
         std::future::pending::<()>().await;
     }
 }
@@ -38,7 +39,7 @@ async fn terminated() {
             signals.recv().await;
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM");
+            tracing::warn!(%error, "failed to listen for SIGTERM; ignoring it");
             std::future::pending::<()>().await;
         }
     }

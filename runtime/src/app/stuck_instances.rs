@@ -1,4 +1,4 @@
-//! Instances that cannot be loaded, and when each is tried again.
+//! Instances that cannot be loaded, and the backoff of their retries.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -15,16 +15,17 @@ use crate::panic::lock;
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// The longest wait between two attempts at one instance.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-/// How long one attempt keeps others away while its outcome is not known.
+/// The time for which an attempt in progress blocks other attempts at the instance.
 const RETRY_CLAIM: Duration = Duration::from_secs(15);
-/// The time in which all instances are tried after events were overridden.
+/// The period over which the retries of all instances are spread after events were overridden.
 const RETRY_SPREAD: Duration = Duration::from_secs(1);
-/// Instances that are remembered at most; further ones are tried every few seconds.
+/// The maximum number of tracked instances; further ones are retried every few seconds.
 const MAX_INSTANCES: usize = 100_000;
-/// An instance that was not tried for so long after it was due is another process's by now.
+/// The time without a retry that is due after which an instance is forgotten: another process has taken
+/// it over, or nothing waits for it.
 const STALE_AFTER: Duration = Duration::from_secs(900);
 
-/// An instance whose stream this process cannot load: see [`App::stuck`](crate::App::stuck).
+/// An instance whose stream this process cannot load: see [`App::stuck_instances`](crate::App::stuck_instances).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StuckInstance {
@@ -36,7 +37,7 @@ pub struct StuckInstance {
     pub attempts: u32,
     /// The last load's error.
     pub last_error: String,
-    /// The time from which on the next message or timer loads it again.
+    /// The time from which the next message or timer loads the instance again.
     pub next_attempt: Timestamp,
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct StuckInstances(Mutex<Registry>);
 
 #[derive(Debug, Default)]
 struct Registry {
-    /// By the names of their streams.
+    /// The instances by the names of their streams.
     instances: BTreeMap<String, StuckEntry>,
     /// The number of stuck instances of each aggregate.
     counts: BTreeMap<String, u64>,
@@ -70,15 +71,18 @@ impl StuckInstances {
         lock(&self.0)
     }
 
-    /// Subscribes to the streams whose messages and timers need not wait any longer.
+    /// Subscribes to the streams whose messages and timers can be retried at once.
     pub(crate) fn retries(&self) -> mpsc::UnboundedReceiver<StreamId> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.lock().retries.push(sender);
         receiver
     }
 
-    /// Claims an attempt at an instance. `Err` is the monotonic time of the next one, if it is stuck
-    /// and must wait.
+    /// Claims an attempt at an instance.
+    ///
+    /// # Errors
+    ///
+    /// The instance is stuck and not due. The error is the monotonic time of the next attempt.
     pub(crate) fn admit(&self, stream: &str, now: Duration) -> Result<(), Duration> {
         match self.lock().instances.get_mut(stream) {
             None => Ok(()),
@@ -90,17 +94,17 @@ impl StuckInstances {
         }
     }
 
-    /// The monotonic time of the next attempt at an instance; now, if it is not stuck.
+    /// Returns the monotonic time of the next attempt at an instance: `now`, if it is not stuck.
     pub(crate) fn next_attempt(&self, stream: &str, now: Duration) -> Duration {
         self.lock().instances.get(stream).map_or(now, |instance| instance.next.max(now))
     }
 
-    /// The last load's error of an instance, if it is stuck.
+    /// Returns the last load's error of an instance, if it is stuck.
     pub(crate) fn last_error(&self, stream: &str) -> Option<String> {
         self.lock().instances.get(stream).map(|instance| instance.last_error.clone())
     }
 
-    /// Has all instances tried again within [`SPREAD`]: events were overridden.
+    /// Schedules retries of all instances within [`RETRY_SPREAD`], because events were overridden.
     pub(crate) fn retry_all(&self, now: Duration, rng: &dyn Rng) {
         let mut state = self.lock();
         let mut streams = Vec::new();
@@ -117,8 +121,8 @@ impl StuckInstances {
         }
     }
 
-    /// Records that a load failed for a lasting reason. Attempts before the next one is due, such as
-    /// those of callers, do not prolong the wait.
+    /// Records a load that failed permanently. Attempts before the next one is due, such as those for
+    /// callers, do not prolong the wait.
     pub(crate) fn failed(
         &self,
         stream: &StreamId,
@@ -148,14 +152,14 @@ impl StuckInstances {
         let retry_in = wait_after(instance.attempts, rng);
         instance.next = now + retry_in;
         if is_first {
-            // What waits for newer code was warned about already, once for all.
+            // The warning about unknown messages covers instances that wait for newer code.
             if !matches!(error, LoadError::NewerSchema { .. }) {
                 let error = &instance.last_error;
                 tracing::warn!(
                     ?stream,
                     error,
                     ?retry_in,
-                    "failed to load the instance; its messages and timers wait and are retried"
+                    "failed to load the instance; its messages and timers wait; retrying"
                 );
             }
             state.count(stream, 1);
@@ -167,12 +171,16 @@ impl StuckInstances {
         let mut state = self.lock();
         let Some(instance) = state.instances.remove(stream.as_str()) else { return };
         let StuckEntry { attempts, .. } = instance;
-        tracing::info!(?stream, attempts, "the stuck instance is loaded; its messages go on");
+        tracing::info!(
+            ?stream,
+            attempts,
+            "loaded an instance that was stuck; resuming its messages"
+        );
         state.count(stream, -1);
         state.retry(stream);
     }
 
-    /// Forgets instances that nothing waits for any more.
+    /// Forgets instances that were not retried for [`STALE_AFTER`].
     pub(crate) fn forget_stale(&self, now: Duration) {
         let mut state = self.lock();
         let is_stale = |of: &&StuckEntry| now.saturating_sub(of.next) > STALE_AFTER;
@@ -211,7 +219,8 @@ impl Registry {
     }
 }
 
-/// Doubling, half of it by chance: instances that got stuck together are not retried together.
+/// Returns the wait before the next attempt: exponential, half of it random, so that instances that got
+/// stuck together are not retried together.
 fn wait_after(attempts: u32, rng: &dyn Rng) -> Duration {
     let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1).min(20));
     let ceiling = FIRST_WAIT.saturating_mul(doubled).min(MAX_WAIT);

@@ -1,4 +1,4 @@
-//! The ports as a production process has them.
+//! The clock, ids and random numbers of a production process.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 /// The system's clock, and tokio's timers.
 ///
-/// Its monotonic time counts while the machine is suspended on Linux (`CLOCK_BOOTTIME`), so a virtual
-/// machine that is paused and resumed begins no work under leases that lapsed meanwhile. Elsewhere it
-/// is that of [`std::time::Instant`].
+/// On Linux, the monotonic time includes the time for which the machine is suspended
+/// (`CLOCK_BOOTTIME`), so a virtual machine that is paused and resumed starts no work under leases that
+/// expired meanwhile. Elsewhere it is the time of [`std::time::Instant`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -1,4 +1,4 @@
-//! What no code that this process runs knows, and what waits for it.
+//! Names that this process does not know, and the messages that wait for newer code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -10,26 +10,27 @@ use crate::error::error_chain;
 use crate::metrics::UNKNOWN;
 use crate::panic::lock;
 
-/// Places of one name that are remembered at most; further ones wait without being counted.
+/// The maximum number of tracked messages per name; further ones wait without being counted.
 const MAX_PLACES: usize = 10_000;
-/// Names that a process tells apart at most, since it was started: anybody may send new ones.
+/// The maximum number of names that a process distinguishes: other services may send any number.
 const MAX_NAMES: usize = 200;
-/// What all further names are called together.
+/// The collective name of all further names.
 const FURTHER_NAMES: &str = "further names";
-/// A place that was not met for so long is another process's by now, or gone.
+/// The time without an encounter after which a message is forgotten: another process has taken it over,
+/// or it is gone.
 const STALE_AFTER: Duration = Duration::from_secs(900);
 
-/// Why something waits for newer code.
+/// The reason why a message waits for newer code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewerCode {
-    /// What is unknown: a name, with the version if that is what is unknown.
+    /// The unknown name, with the version if only the version is unknown.
     pub(crate) what: String,
-    /// The error in words.
+    /// The description of the error.
     pub(crate) reason: String,
 }
 
 impl NewerCode {
-    /// Of a message that cannot be decoded; `None` if newer code would not know it either.
+    /// The reason of a decoding error; `None` if newer code could not decode the message either.
     pub(crate) fn of(error: &DecodeError) -> Option<Self> {
         if !error.is_newer() {
             return None;
@@ -47,56 +48,59 @@ impl NewerCode {
         Some(Self { what, reason: error_chain(error) })
     }
 
-    /// Of a target, gateway, policy or projection that is not registered.
+    /// The reason of a target, gateway, policy or projection that is not registered.
     pub(crate) fn unregistered(kind: &str, name: &str) -> Self {
-        Self { what: format!("{kind} `{name}`"), reason: format!("no {kind} is called `{name}`") }
+        Self {
+            what: format!("{kind} `{name}`"),
+            reason: format!("no {kind} `{name}` is registered"),
+        }
     }
 }
 
-/// Something that no code of this process knows: see [`App::unknown`](crate::App::unknown).
+/// A name that this process does not know: see [`App::unknown_messages`](crate::App::unknown_messages).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownMessage {
-    /// The name, with the version if only that is unknown, such as "`order.held`". A process tells 200
-    /// names apart; what has another is shown under `further names`.
+    /// The name, with the version if only the version is unknown, such as "`order.held`". A process
+    /// distinguishes 200 names; all others are shown as `further names`.
     pub what: String,
-    /// The worker that met it, such as `dispatch/order`, `follow/audit` or `project/orders`.
+    /// The worker that met the name, such as `dispatch/order`, `follow/audit` or `project/orders`.
     pub worker: String,
-    /// The number of rows or events that were met and wait for it. What stands behind them is not
-    /// counted. Counting ends at 10,000.
+    /// The number of rows or events that wait, without those behind them. Counting ends at 10,000.
     pub waiting: u64,
-    /// One of them: the id of a row, of a timer's message, or the position of an event.
+    /// One of the messages: the id of a row or of a timer's message, or the position of an event.
     pub example: String,
-    /// The time when this process met it first.
+    /// The time at which this process met the name first.
     pub since: Timestamp,
-    /// `true` if one of them waited for [`Settings::unknown_message_grace`](crate::Settings::unknown_message_grace):
-    /// no running code knows it.
+    /// `true` if a message has waited for
+    /// [`Settings::unknown_message_grace`](crate::Settings::unknown_message_grace): no running process
+    /// knows the name.
     pub is_overdue: bool,
 }
 
-/// How a place was met.
+/// An encounter with an unknown message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Encounter {
-    /// Whether it is the first time.
+    /// `true` if this process meets the message for the first time.
     pub(crate) is_first: bool,
-    /// Whether it has waited for so long that no running code knows it.
+    /// `true` if the message has waited for so long that no running process can know the name.
     pub(crate) is_overdue: bool,
 }
 
-/// Everything unknown that waits.
+/// The messages that wait for newer code.
 #[derive(Debug, Default)]
 pub(crate) struct UnknownMessages(Mutex<Encounters>);
 
 #[derive(Debug, Default)]
 struct Encounters {
-    /// By worker and name.
+    /// The messages by worker and name.
     waiting: BTreeMap<(String, String), WaitingEncounter>,
-    /// All names that are told apart.
+    /// The names that are distinguished.
     names: BTreeSet<String>,
 }
 
 impl Encounters {
-    /// The name under which something is kept.
+    /// Returns the name under which `what` is tracked.
     fn name(&mut self, what: &str) -> String {
         if self.names.len() < MAX_NAMES && !self.names.contains(what) {
             self.names.insert(what.to_owned());
@@ -108,17 +112,17 @@ impl Encounters {
 #[derive(Debug)]
 struct WaitingEncounter {
     since: Timestamp,
-    /// When each place was met first and last, in monotonic time.
+    /// The monotonic times of the first and the last encounter of each message.
     places: BTreeMap<String, (Duration, Duration)>,
     is_overdue: bool,
 }
 
-/// The time of a meeting.
+/// The time of an encounter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeenAt {
     pub(crate) now: Timestamp,
     pub(crate) monotonic: Duration,
-    /// How long something is unknown until no running code knows it.
+    /// The time after which no running process can know the name.
     pub(crate) overdue_after: Duration,
 }
 
@@ -127,8 +131,8 @@ impl UnknownMessages {
         lock(&self.0)
     }
 
-    /// A worker has come upon something that it does not know. Warns when it does so for the first
-    /// time, and once more when it is overdue.
+    /// Records that a worker has met an unknown message. Warns at the first encounter with the name, and
+    /// once more when it is overdue.
     pub(crate) fn meet(
         &self,
         worker: &str,
@@ -141,7 +145,13 @@ impl UnknownMessages {
         let what = &unknown.name(&newer.what);
         let key = (worker.to_owned(), what.clone());
         let of = unknown.waiting.entry(key).or_insert_with(|| {
-            tracing::warn!(worker, what, place, reason, "it waits for newer code");
+            tracing::warn!(
+                worker,
+                what,
+                place,
+                reason,
+                "met an unknown name; its messages wait for newer code"
+            );
             WaitingEncounter { since: at.now, places: BTreeMap::new(), is_overdue: false }
         });
         let is_first = !of.places.contains_key(&place);
@@ -159,15 +169,15 @@ impl UnknownMessages {
                 waiting,
                 place,
                 reason,
-                "no running code knows it: deploy code that does, override the event, or park or \
-                 discard the rows"
+                "no running process knows the name; its messages wait: deploy code that does, override \
+                 the event, or park or discard the rows"
             );
         }
-        gauge(worker, what, waiting);
+        set_gauge(worker, what, waiting);
         Encounter { is_first, is_overdue }
     }
 
-    /// Returns the time for which a worker has known that something waits at a place.
+    /// Returns the time since a worker met the message at a place first.
     pub(crate) fn waited(
         &self,
         worker: &str,
@@ -180,7 +190,7 @@ impl UnknownMessages {
         Some(now.saturating_sub(*first))
     }
 
-    /// What waited at a place does so no more.
+    /// Records that the message at a place does not wait any more.
     pub(crate) fn gone(&self, worker: &str, place: &dyn std::fmt::Display) {
         let unknown = &mut self.lock().waiting;
         if unknown.is_empty() {
@@ -189,19 +199,19 @@ impl UnknownMessages {
         let place = place.to_string();
         unknown.retain(|(of, what), waiting| {
             if of == worker && waiting.places.remove(&place).is_some() {
-                gauge(worker, what, waiting.places.len());
+                set_gauge(worker, what, waiting.places.len());
             }
             !waiting.places.is_empty()
         });
     }
 
-    /// Forgets what was not met for a while.
+    /// Forgets messages that were not met for [`STALE_AFTER`].
     pub(crate) fn forget_stale(&self, now: Duration) {
         self.lock().waiting.retain(|(worker, what), of| {
             let before = of.places.len();
             of.places.retain(|_, (_, last)| now.saturating_sub(*last) < STALE_AFTER);
             if of.places.len() < before {
-                gauge(worker, what, of.places.len());
+                set_gauge(worker, what, of.places.len());
             }
             !of.places.is_empty()
         });
@@ -221,7 +231,7 @@ impl UnknownMessages {
     }
 }
 
-fn gauge(worker: &str, what: &str, waiting: usize) {
+fn set_gauge(worker: &str, what: &str, waiting: usize) {
     UNKNOWN.set_count([worker, what], waiting as u64);
 }
 
@@ -230,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_without_end_are_shown_together() {
+    fn names_beyond_the_limit_are_shown_together() {
         let unknowns = UnknownMessages::default();
         let overdue_after = Duration::from_secs(600);
         let at = SeenAt { now: Timestamp::EPOCH, monotonic: Duration::ZERO, overdue_after };

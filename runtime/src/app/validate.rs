@@ -1,4 +1,4 @@
-//! What is wrong with an app before it is built.
+//! Checking the configuration of an app: all problems are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,24 +8,25 @@ use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
 use crate::app::builder::{AppBuilder, Registration};
 use crate::worker::policy::policy::PolicySource;
 
-/// A shorter lease would be renewed without pause.
+/// The shortest lease: a shorter one would be renewed without pause.
 const MIN_LEASE_TTL: Duration = Duration::from_millis(100);
 
-/// An append whose outcome is unknown must be recognised when it is sent again.
+/// The shortest inbox retention: a retry of an append with an unknown outcome must be recognised.
 const MIN_INBOX_RETENTION: Duration = Duration::from_secs(3_600);
 
-/// A longer one would keep the work of a process that is gone from the others for too long.
+/// The longest lease: a longer one would block the work of a crashed process for too long.
 const MAX_LEASE_TTL: Duration = Duration::from_secs(3_600);
 
-/// Names and beginnings of names that the framework's own queues, leases and consumer groups have.
+/// The names of the framework's own queues, leases and consumer groups.
 const RESERVED_NAMES: [&str; 3] = ["commands", "relay", "send"];
+/// The prefixes of the framework's own queues, leases and consumer groups.
 const RESERVED_PREFIXES: [&str; 3] = ["bus/", "project/", "relay/"];
 
-/// How the names of senders in other services begin.
+/// The prefix of the names of senders in other services.
 const BUS_PREFIX: &str = "bus_";
 
 impl AppBuilder {
-    /// Everything that is wrong with the app as it was put together.
+    /// Returns all problems of the configuration.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut names = BTreeMap::new();
@@ -40,7 +41,7 @@ impl AppBuilder {
         }
         for name in names.keys().filter(|name| name.starts_with(BUS_PREFIX)) {
             problems.push(format!(
-                "`{name}` begins with `{BUS_PREFIX}`, as the names of senders in other services do"
+                "`{name}` begins with `{BUS_PREFIX}`, as do the names of senders in other services"
             ));
         }
         self.check_names(&mut problems);
@@ -121,7 +122,7 @@ impl AppBuilder {
         }
     }
 
-    /// Who sends requests must know somebody who answers.
+    /// Checks that every aggregate's expected replies have a sender.
     fn check_replies(
         &self,
         names: &BTreeMap<&'static str, &'static str>,
@@ -129,33 +130,41 @@ impl AppBuilder {
     ) {
         for aggregate in &self.aggregates {
             for source in aggregate.replies {
-                if self.elsewhere.contains(source) {
-                    continue;
+                if let Some(problem) = self.missing_sender(names, source) {
+                    let name = aggregate.name;
+                    problems.push(format!("`{name}` expects replies {problem}"));
                 }
-                let (asker, fault) = (
-                    aggregate.name,
-                    match source {
-                        ReplySource::Target(name) => {
-                            let known = names.contains_key(name) || self.remote.contains(name);
-                            (!known).then(|| format!(
-                            "of `{name}`: register it with `.aggregate`, or say where it lives with \
-                             `.remote` (another service) or `.elsewhere` (another process)"
-                        ))
-                        }
-                        ReplySource::Gateway(name) => {
-                            let known = self.gateways.iter().any(|(own, _)| own == name);
-                            (!known).then(|| {
-                                format!(
-                                    "of the gateway `{name}`: register it with `.gateway`, or say \
-                             `.gateway_elsewhere` (another process)"
-                                )
-                            })
-                        }
-                    },
-                );
-                if let Some(fault) = fault {
-                    problems.push(format!("`{asker}` takes answers {fault}"));
-                }
+            }
+        }
+    }
+
+    /// Returns the problem of replies whose sender is not known.
+    fn missing_sender(
+        &self,
+        names: &BTreeMap<&'static str, &'static str>,
+        source: &ReplySource,
+    ) -> Option<String> {
+        if self.elsewhere.contains(source) {
+            return None;
+        }
+        match source {
+            ReplySource::Target(name) => {
+                let is_known = names.contains_key(name) || self.remote.contains(name);
+                (!is_known).then(|| {
+                    format!(
+                        "of `{name}`: register it with `.aggregate`, or say where it lives with \
+                         `.remote` (another service) or `.elsewhere` (another process)"
+                    )
+                })
+            }
+            ReplySource::Gateway(name) => {
+                let is_known = self.gateways.iter().any(|(own, _)| own == name);
+                (!is_known).then(|| {
+                    format!(
+                        "of the gateway `{name}`: register it with `.gateway`, or say \
+                         `.gateway_elsewhere` (another process)"
+                    )
+                })
             }
         }
     }
@@ -226,12 +235,12 @@ impl AppBuilder {
             }
             return;
         };
-        if let Some(most) = bus.max_payload_bytes() {
+        if let Some(max) = bus.max_payload_bytes() {
             let largest = self.settings.max_payload_bytes;
             let sends = !self.published.is_empty() || !self.remote.is_empty();
-            if sends && largest > most && largest != MAX_PAYLOAD_BYTES {
+            if sends && largest > max && largest != MAX_PAYLOAD_BYTES {
                 problems.push(format!(
-                    "payloads may have {largest} bytes, but the bus takes only {most}: lower the \
+                    "payloads may have {largest} bytes, but the bus takes only {max}: lower the \
                      setting `max_payload_bytes`, or raise the limit of the bus and its broker"
                 ));
             }

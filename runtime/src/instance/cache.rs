@@ -1,51 +1,54 @@
-//! The live instances of one aggregate type.
+//! The live instances of one aggregate type, and their eviction.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use composable_rust_core::__private::encode_value;
-use composable_rust_core::{Aggregate, Format, Id, Timestamp, Version};
+use composable_rust_core::{Aggregate, Clock, Format, Id, Timestamp, Version};
 
 use crate::Settings;
 use crate::instance::mailbox::Instance;
-use crate::instance::runtime::AggregateRuntime;
 use crate::panic::{guarded, lock};
 
-/// Live instances, the longest unused of which leave when there are too many, when their states take
-/// too many bytes, or when they have been idle for long. An instance that anybody holds stays, so
-/// there is never a second one.
+/// The live instances of one aggregate type.
+///
+/// The least recently used instances are evicted when there are too many, when their states take too
+/// many bytes, or when they have been idle for long. An instance that is in use stays in memory, so
+/// that there is never a second one of the same id.
 pub(crate) struct Instances<A: Aggregate> {
-    most: usize,
+    max_live: usize,
     max_bytes: usize,
-    idle: Duration,
-    rooms: usize,
+    idle_timeout: Duration,
+    mailbox_capacity: usize,
+    clock: Arc<dyn Clock>,
     live: Mutex<LiveInstances<A>>,
 }
 
-/// What an instance takes besides its state.
+/// The size of an instance besides its state, in bytes.
 const INSTANCE_BYTES: usize = 1_024;
-/// States that a sweep encodes before it gives way.
+/// The number of states that a sweep encodes before it yields to other tasks.
 const MAX_WEIGHED_PER_TURN: usize = 64;
-/// Longest pause between two sweeps.
+/// The longest pause between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 struct LiveInstances<A: Aggregate> {
     by_id: BTreeMap<Id<A>, Entry<A>>,
-    /// By the number of its last use.
+    /// The ids by the number of the last use: the first is evicted first.
     by_use: BTreeMap<u64, Id<A>>,
+    /// The number of the latest use.
     uses: u64,
-    /// The number of the next instance that is to leave first; it falls.
+    /// The number of the instance that retired last; it counts down from [`FIRST_USE`].
     retired: u64,
-    /// What all of them take, as far as they were weighed.
+    /// The size of all instances, each as of its last weighing.
     bytes: usize,
-    /// The last use of which what it led to was weighed.
+    /// The latest use at the last sweep; instances used later are weighed by the next one.
     weighed: u64,
     /// `true` while a task sweeps.
     is_swept: bool,
 }
 
-/// Uses are counted from here; what is numbered lower has nothing more to do.
+/// The number of the first use; lower numbers mark retired instances.
 const FIRST_USE: u64 = 1 << 62;
 
 struct Entry<A: Aggregate> {
@@ -71,7 +74,7 @@ impl<A: Aggregate> LiveInstances<A> {
 }
 
 impl<A: Aggregate> Instances<A> {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
         let live = LiveInstances {
             by_id: BTreeMap::new(),
             by_use: BTreeMap::new(),
@@ -82,10 +85,11 @@ impl<A: Aggregate> Instances<A> {
             is_swept: false,
         };
         Self {
-            most: settings.max_live_instances.max(1),
+            max_live: settings.max_live_instances.max(1),
             max_bytes: settings.max_live_bytes,
-            idle: settings.idle_timeout,
-            rooms: settings.mailbox_capacity,
+            idle_timeout: settings.idle_timeout,
+            mailbox_capacity: settings.mailbox_capacity,
+            clock,
             live: Mutex::new(live),
         }
     }
@@ -94,8 +98,15 @@ impl<A: Aggregate> Instances<A> {
         lock(&self.live)
     }
 
-    /// The live instance of `id`, made if there is none.
-    pub(crate) fn get(&self, id: &Id<A>, now: Timestamp) -> Arc<Instance<A>> {
+    /// Returns the live instance of `id`, created if there is none.
+    pub(crate) fn get(self: &Arc<Self>, id: &Id<A>) -> Arc<Instance<A>> {
+        let instance = self.touch(id);
+        self.start_sweeping();
+        instance
+    }
+
+    fn touch(&self, id: &Id<A>) -> Arc<Instance<A>> {
+        let now = self.clock.now();
         let mut live = self.lock();
         let live = &mut *live;
         live.uses += 1;
@@ -106,38 +117,39 @@ impl<A: Aggregate> Instances<A> {
             entry.last_use = number;
             entry.used_at = now;
             let instance = Arc::clone(&entry.instance);
-            self.evict(live, now);
+            self.evict_few(live, now);
             return instance;
         }
-        let instance = Arc::new(Instance::new(id.clone(), self.rooms));
+        let instance = Arc::new(Instance::new(id.clone(), self.mailbox_capacity));
         let bytes = INSTANCE_BYTES;
         let entry =
             Entry { instance: Arc::clone(&instance), last_use: number, used_at: now, bytes };
         live.bytes += bytes;
         live.by_id.insert(id.clone(), entry);
         live.by_use.insert(number, id.clone());
-        self.evict(live, now);
+        self.evict_few(live, now);
         instance
     }
 
-    /// Looks at no more than a few per call, so that a call stays short.
-    fn evict(&self, live: &mut LiveInstances<A>, now: Timestamp) {
+    /// Probes only a few instances, so that a call is short.
+    fn evict_few(&self, live: &mut LiveInstances<A>, now: Timestamp) {
         const MAX_PROBES: usize = 8;
-        self.evict_some(live, now, MAX_PROBES);
+        self.evict(live, now, MAX_PROBES);
     }
 
-    fn evict_some(&self, live: &mut LiveInstances<A>, now: Timestamp, looks: usize) {
-        for _ in 0..looks {
+    fn evict(&self, live: &mut LiveInstances<A>, now: Timestamp, max_probes: usize) {
+        for _ in 0..max_probes {
             let Some((number, id)) = live.by_use.first_key_value() else { return };
             let (number, id) = (*number, id.clone());
             let Some(entry) = live.by_id.get(&id) else { return };
-            let surplus =
-                live.by_id.len() > self.most || live.bytes > self.max_bytes || number < FIRST_USE;
-            if !surplus && now.since(entry.used_at) < self.idle {
+            let is_surplus = live.by_id.len() > self.max_live
+                || live.bytes > self.max_bytes
+                || number < FIRST_USE;
+            if !is_surplus && now.since(entry.used_at) < self.idle_timeout {
                 return;
             }
             live.by_use.remove(&number);
-            // Others are made only under this lock, so a count of one is final.
+            // New references are made only under this lock, so a count of one is reliable.
             if Arc::strong_count(&entry.instance) == 1 && entry.instance.is_idle() {
                 live.remove(&id);
             } else if let Some(entry) = live.by_id.get_mut(&id) {
@@ -148,7 +160,7 @@ impl<A: Aggregate> Instances<A> {
         }
     }
 
-    /// Lets an instance that has finished leave memory before all others.
+    /// Marks an instance that has finished, so that it is evicted before all others.
     pub(crate) fn retire(&self, id: &Id<A>) {
         let mut live = self.lock();
         let live = &mut *live;
@@ -160,15 +172,16 @@ impl<A: Aggregate> Instances<A> {
         }
     }
 
-    /// Takes in how large the state of an instance is that was loaded.
+    /// Updates the size of an instance whose state was loaded.
     pub(crate) fn weigh(&self, instance: &Instance<A>) {
         let bytes = weight(instance);
         self.lock().weigh(&instance.id, bytes);
     }
 
-    /// Weighs what was used since the last sweep, and lets go of what has been idle for long or is too
-    /// much. Returns `false` if none is left, and so nothing to be swept.
-    async fn sweep(&self, now: Timestamp) -> bool {
+    /// Weighs the instances used since the last sweep, and evicts those that are idle or too many.
+    /// Returns `false` if no instance is left.
+    async fn sweep(&self) -> bool {
+        let now = self.clock.now();
         let used: Vec<_> = {
             let mut live = self.lock();
             let live = &mut *live;
@@ -178,19 +191,40 @@ impl<A: Aggregate> Instances<A> {
         };
         for (n, instance) in used.into_iter().enumerate() {
             self.weigh(&instance);
-            // Encoding many states takes long, and others share the thread.
+            // Encoding many states takes long, and other tasks share the thread.
             if n % MAX_WEIGHED_PER_TURN == MAX_WEIGHED_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
         }
         let mut live = self.lock();
-        let looks = live.by_id.len();
-        self.evict_some(&mut live, now, looks);
+        let all = live.by_id.len();
+        self.evict(&mut live, now, all);
         live.is_swept = !live.by_id.is_empty();
         live.is_swept
     }
 
-    /// The states in memory.
+    /// Starts the task that sweeps, unless it runs. It ends when no instance is left.
+    fn start_sweeping(self: &Arc<Self>) {
+        let Ok(tokio) = tokio::runtime::Handle::try_current() else { return };
+        if std::mem::replace(&mut self.lock().is_swept, true) {
+            return;
+        }
+        let clock = Arc::clone(&self.clock);
+        let pause = (self.idle_timeout / 4).clamp(Duration::from_millis(100), SWEEP_INTERVAL);
+        // The task holds no strong reference, so that it ends with the app.
+        let mut guard = SweepGuard(Some(Arc::downgrade(self)));
+        tokio.spawn(async move {
+            loop {
+                clock.sleep(pause).await;
+                let Some(instances) = guard.instances() else { return };
+                if !instances.sweep().await {
+                    return guard.disarm();
+                }
+            }
+        });
+    }
+
+    /// Returns the states in memory.
     pub(crate) fn states(&self) -> Vec<(Id<A>, A, Version)> {
         let instances: Vec<_> = {
             let live = self.lock();
@@ -209,7 +243,7 @@ impl<A: Aggregate> Instances<A> {
     }
 }
 
-/// About what an instance takes: its state as it is encoded.
+/// Returns the approximate size of an instance: its state is measured by its encoding.
 fn weight<A: Aggregate>(instance: &Instance<A>) -> usize {
     let mailbox = instance.lock();
     let Some(own) = &mailbox.committed else { return INSTANCE_BYTES };
@@ -219,54 +253,24 @@ fn weight<A: Aggregate>(instance: &Instance<A>) -> usize {
         + encoded.ok().and_then(Result::ok).map_or(0, |bytes| bytes.len())
 }
 
-impl<A: Aggregate> AggregateRuntime<A> {
-    /// The live instance of `id`, made if there is none.
-    pub(crate) fn instance(self: &Arc<Self>, id: &Id<A>) -> Arc<Instance<A>> {
-        let instance = self.instances.get(id, self.shared.clock.now());
-        self.sweep_from_now_on();
-        instance
-    }
+/// Clears the `is_swept` flag on drop: if the tokio runtime stops, another may sweep.
+struct SweepGuard<A: Aggregate>(Option<Weak<Instances<A>>>);
 
-    /// Sweeps for as long as instances are in memory, also when none is used.
-    fn sweep_from_now_on(self: &Arc<Self>) {
-        let Ok(tokio) = tokio::runtime::Handle::try_current() else { return };
-        if std::mem::replace(&mut self.instances.lock().is_swept, true) {
-            return;
-        }
-        let clock = Arc::clone(&self.shared.clock);
-        let pause = (self.instances.idle / 4).clamp(Duration::from_millis(100), SWEEP_INTERVAL);
-        // Without a hold on the runtime, which ends with its app.
-        let mut sweep = Sweep(Some(Arc::downgrade(self)));
-        tokio.spawn(async move {
-            loop {
-                clock.sleep(pause).await;
-                let Some(runtime) = sweep.runtime() else { return };
-                if !runtime.instances.sweep(clock.now()).await {
-                    return sweep.ends();
-                }
-            }
-        });
-    }
-}
-
-/// A task that sweeps. If its tokio runtime stops, another may begin.
-struct Sweep<A: Aggregate>(Option<Weak<AggregateRuntime<A>>>);
-
-impl<A: Aggregate> Sweep<A> {
-    fn runtime(&self) -> Option<Arc<AggregateRuntime<A>>> {
+impl<A: Aggregate> SweepGuard<A> {
+    fn instances(&self) -> Option<Arc<Instances<A>>> {
         self.0.as_ref().and_then(Weak::upgrade)
     }
 
-    /// Nothing is left to be swept, and another may have begun already.
-    fn ends(&mut self) {
+    /// Leaves the flag to the sweep, which has cleared it: another task may sweep already.
+    fn disarm(&mut self) {
         self.0 = None;
     }
 }
 
-impl<A: Aggregate> Drop for Sweep<A> {
+impl<A: Aggregate> Drop for SweepGuard<A> {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime() {
-            runtime.instances.lock().is_swept = false;
+        if let Some(instances) = self.instances() {
+            instances.lock().is_swept = false;
         }
     }
 }

@@ -1,38 +1,32 @@
-//! From messages to bytes that can be stored.
+//! Encoding messages for the store.
 
 use composable_rust_core::{AnyMessage, Codecs, DecodeError, EncodedMessage, Message, StreamId};
 
 use crate::error::{SendError, error_chain};
-use crate::instance::runtime::AppContext;
 
-/// How messages are stored: with these codecs, read back unless told not to, and no larger than this.
+/// The app's rules for encoding: codecs, verification, and the largest payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Storage<'a> {
     pub(crate) codecs: &'a Codecs,
+    /// `true` if each message is decoded again and compared.
     pub(crate) verify_encoding: bool,
+    /// The largest payload in bytes.
     pub(crate) max_payload: usize,
 }
 
-impl AppContext {
-    pub(crate) fn storage(&self) -> Storage<'_> {
-        let (codecs, settings) = (&self.codecs, &self.settings);
-        let (verify_encoding, max_payload) = (settings.verify_encoding, settings.max_payload_bytes);
-        Storage { codecs, verify_encoding, max_payload }
-    }
-}
-
 impl Storage<'_> {
-    /// Encodes a message of `stream`; a reason if it cannot be stored, or is not read back as it was.
+    /// Encodes a message of `stream`. The error is the reason why it cannot be stored or is not
+    /// decoded to an equal message.
     pub(crate) fn encoded<M: Message>(
         &self,
         stream: &StreamId,
         message: &M,
     ) -> Result<EncodedMessage, String> {
         let content = self.codecs.encode(stream, message).map_err(|error| error_chain(&*error))?;
-        let again = |content: &EncodedMessage| {
-            self.codecs.decode::<M>(stream, content).map(|again| again == *message)
+        let is_read_back = |content: &EncodedMessage| {
+            self.codecs.decode::<M>(stream, content).map(|decoded| decoded == *message)
         };
-        self.checked(content, again, || *message == message.clone())
+        self.checked(content, is_read_back, || *message == message.clone())
     }
 
     /// As [`Storage::encoded`], of a message whose type is erased.
@@ -43,37 +37,39 @@ impl Storage<'_> {
     ) -> Result<EncodedMessage, String> {
         let content =
             self.codecs.encode_any(stream, message).map_err(|error| error_chain(&*error))?;
-        let again = |content: &EncodedMessage| {
-            message.decode_alike(self.codecs, stream, content).map(|again| again == *message)
+        let is_read_back = |content: &EncodedMessage| {
+            let decoded = message.decode_alike(self.codecs, stream, content);
+            decoded.map(|decoded| decoded == *message)
         };
-        self.checked(content, again, || *message == message.clone())
+        self.checked(content, is_read_back, || *message == message.clone())
     }
 
-    /// Nothing of the content is told: the reason is logged and goes to callers.
+    /// Checks an encoded message. The error holds nothing of the content, because it is logged and
+    /// returned to callers.
     fn checked(
         &self,
         content: EncodedMessage,
-        reads_back: impl FnOnce(&EncodedMessage) -> Result<bool, DecodeError>,
+        is_read_back: impl FnOnce(&EncodedMessage) -> Result<bool, DecodeError>,
         equals_itself: impl FnOnce() -> bool,
     ) -> Result<EncodedMessage, String> {
         let name = &content.name;
-        if self.verify_encoding && !reads_back(&content).map_err(|error| error_chain(&error))? {
+        if self.verify_encoding && !is_read_back(&content).map_err(|error| error_chain(&error))? {
             return Err(if equals_itself() {
                 format!(
-                    "`{name}` reads back as another message: a field is lost or changed on its way; \
+                    "`{name}` reads back as another message: encoding loses or changes a field; \
                      `assert_survives` of the testing crate shows which"
                 )
             } else {
                 format!(
-                    "`{name}` is not equal to itself, so whether it reads back cannot be told: does \
-                     it hold a NaN?"
+                    "`{name}` is not equal to itself, so the encoding cannot be verified: does it \
+                     hold a NaN?"
                 )
             });
         }
-        let (size, most) = (content.bytes.len(), self.max_payload);
-        if size > most {
+        let (size, max) = (content.bytes.len(), self.max_payload);
+        if size > max {
             return Err(format!(
-                "`{name}` has {size} bytes, more than the {most} that a payload may have"
+                "`{name}` has {size} bytes, more than the {max} that a payload may have"
             ));
         }
         Ok(content)

@@ -1,4 +1,4 @@
-//! Group commit: everything that waits for a partition goes into its next transaction.
+//! Group commit: all appends that wait for a partition share its next transaction.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::backoff::Backoff;
 use crate::panic::lock;
 use crate::{Settings, SystemClock, SystemRng};
 
-/// Appends to any event store, one writer per partition: a writer sends everything that waits as
-/// one batch, and what arrives meanwhile is the next batch.
+/// A writer for any event store that appends in batches, with one task per partition: all appends that
+/// wait are sent as one batch, and those that arrive meanwhile are the next batch.
 ///
-/// A batch whose outcome is unknown is sent again for as long as anybody waits for it: the same at
-/// first, then in halves, so that an append that always fails holds up no other for long. If a batch
-/// is refused, its appends are sent one by one, so that only the guilty one fails.
+/// A batch whose outcome is unknown is retried for as long as a caller waits for it: as a whole at
+/// first, then in halves, so that an append that always fails does not delay others for long. If the
+/// store rejects a batch, its appends are sent one by one, so that only the faulty one fails.
 ///
-/// Appends to one stream are sent in order, unless one before them fails again and again.
+/// Appends to one stream are sent in order, unless an earlier one keeps failing.
 #[derive(Clone)]
 pub struct GroupCommit(Arc<Inner>);
 
@@ -47,7 +47,7 @@ impl fmt::Debug for GroupCommit {
 }
 
 impl GroupCommit {
-    /// With the system's clock and the default settings.
+    /// Creates a writer with the system's clock and the default settings.
     pub fn new(store: SharedEventStore) -> Self {
         Self::with(store, Settings::default(), Arc::new(SystemClock), Arc::new(SystemRng))
     }
@@ -63,17 +63,18 @@ impl GroupCommit {
         Self(Arc::new(Inner { store, log, writers, settings, clock, rng }))
     }
 
-    /// Appends with whatever else waits for the partition; waits while its queue is full.
+    /// Appends in one batch with the other appends that wait for the partition. Waits while the
+    /// partition's queue is full.
     ///
     /// # Errors
     ///
     /// - [`StoreError::Invalid`]: nothing was written. Change the append.
     /// - [`StoreError::Unavailable`]: the writer ended, because the store panicked or the tokio
-    ///   runtime stops. The outcome is unknown; the next append has a new writer.
+    ///   runtime stopped. The outcome is unknown. The next append gets a new writer.
     ///
     /// # Cancel safety
     ///
-    /// A dropped call may still commit, unless it was waiting in the queue.
+    /// After the future is dropped, the append may still commit, unless it was waiting in the queue.
     ///
     /// # Panics
     ///
@@ -83,12 +84,12 @@ impl GroupCommit {
         let partition = self.0.log.partition_of(&append.stream);
         let writer = self.writer(partition);
         let (reply, outcome) = oneshot::channel();
-        let gone = || StoreError::unavailable("the partition's writer is gone");
+        let gone = || StoreError::unavailable("the partition's writer has ended");
         writer.send(QueuedAppend { append, reply }).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 
-    /// The partition's writer, started if there is none or it has ended.
+    /// Returns the queue of the partition's writer; starts a writer if none runs.
     fn writer(&self, partition: u16) -> mpsc::Sender<QueuedAppend> {
         let slot = &self.0.writers[usize::from(partition)];
         let mut slot = lock(slot);
@@ -104,10 +105,10 @@ impl GroupCommit {
                 rng: Arc::clone(&self.0.rng),
             },
             settings: self.0.settings.clone(),
-            aside: Arc::new(Semaphore::new(MAX_POSTPONED)),
+            postponed: Arc::new(Semaphore::new(MAX_POSTPONED)),
             waiting,
-            held: VecDeque::new(),
-            crowded: false,
+            next: VecDeque::new(),
+            is_busy: false,
         };
         tokio::spawn(writer.run());
         *slot = Some(queue.clone());
@@ -115,9 +116,9 @@ impl GroupCommit {
     }
 }
 
-/// Tries of a batch, and of an append alone, before it is not one of many that fail.
+/// The number of attempts at a batch before it is halved, and at a single append before it is postponed.
 const MAX_ATTEMPTS: u32 = 3;
-/// Appends of one partition that are retried beside its writer, at most.
+/// The maximum number of appends of one partition that are retried beside its writer.
 const MAX_POSTPONED: usize = 16;
 
 /// Sends batches to one partition.
@@ -132,16 +133,16 @@ struct Sender {
 struct Writer {
     sender: Sender,
     settings: Settings,
-    /// Room for appends that are retried beside the writer.
-    aside: Arc<Semaphore>,
+    /// Permits for appends that are retried beside the writer.
+    postponed: Arc<Semaphore>,
     waiting: mpsc::Receiver<QueuedAppend>,
-    /// Appends whose stream was already in the batch when they came.
-    held: VecDeque<QueuedAppend>,
-    /// Whether the last batch held more than one append.
-    crowded: bool,
+    /// Appends for the next batch, because the current one has an append to the same stream.
+    next: VecDeque<QueuedAppend>,
+    /// `true` if the last batch had more than one append, or more appends wait.
+    is_busy: bool,
 }
 
-/// A batch being put together: at most one append per stream, within the bounds.
+/// A batch of appends, at most one per stream.
 #[derive(Default)]
 struct Batch {
     streams: BTreeSet<StreamId>,
@@ -158,18 +159,20 @@ impl Batch {
         self.replies.push(queued.reply);
     }
 
-    /// Its two halves, less what nobody waits for any more; those that hold nothing are left out.
+    /// Splits the batch into halves, without the appends that no caller waits for; empty halves are left
+    /// out.
     fn halves(self) -> Vec<Self> {
-        let waited = self.appends.into_iter().zip(self.replies);
-        let waited: Vec<_> = waited.filter(|(_, reply)| !reply.is_closed()).collect();
-        let middle = waited.len().div_ceil(2);
+        let entries = self.appends.into_iter().zip(self.replies);
+        let entries: Vec<_> = entries.filter(|(_, reply)| !reply.is_closed()).collect();
+        let middle = entries.len().div_ceil(2);
         let mut halves = [Self::default(), Self::default()];
-        for (index, (append, reply)) in waited.into_iter().enumerate() {
+        for (index, (append, reply)) in entries.into_iter().enumerate() {
             halves[usize::from(index >= middle)].add(QueuedAppend { append, reply });
         }
         halves.into_iter().filter(|half| !half.appends.is_empty()).collect()
     }
 
+    /// `true` if no caller waits for any of the appends.
     fn is_abandoned(&self) -> bool {
         self.replies.iter().all(oneshot::Sender::is_closed)
     }
@@ -184,73 +187,79 @@ impl Writer {
 
     async fn next_batch(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
-        for queued in std::mem::take(&mut self.held) {
+        for queued in std::mem::take(&mut self.next) {
             self.take(&mut batch, queued);
         }
         while batch.appends.is_empty() {
             let queued = self.waiting.recv().await?;
             self.take(&mut batch, queued);
         }
-        // Where many append, whoever is about to does so first: a task that is woken runs before
-        // those that wait, and would send the first append alone.
-        if self.crowded {
+        // Under load, let other tasks queue their appends first: tokio runs a woken task before those
+        // that wait, so the first append would be sent alone.
+        if self.is_busy {
             tokio::task::yield_now().await;
         }
         while batch.appends.len() < self.settings.max_appends_per_batch
             && batch.bytes < self.settings.max_bytes_per_batch
-            && self.held.len() < self.settings.writer_queue_capacity
+            && self.next.len() < self.settings.writer_queue_capacity
         {
             let Ok(queued) = self.waiting.try_recv() else { break };
             self.take(&mut batch, queued);
         }
-        self.crowded = batch.appends.len() > 1 || !self.waiting.is_empty();
+        self.is_busy = batch.appends.len() > 1 || !self.waiting.is_empty();
         Some(batch)
     }
 
-    /// What nobody waits for any more was never sent and need not be.
+    /// Adds an append to the batch, or to the next one. Drops it if its caller has given up.
     fn take(&mut self, batch: &mut Batch, queued: QueuedAppend) {
         if queued.reply.is_closed() {
-        } else if batch.streams.contains(&queued.append.stream) {
-            self.held.push_back(queued);
+            return;
+        }
+        if batch.streams.contains(&queued.append.stream) {
+            self.next.push_back(queued);
         } else {
             batch.add(queued);
         }
     }
 
-    /// Sends a batch until its outcome is known or nobody waits for it any more.
+    /// Sends a batch until its outcome is known or no caller waits for it.
     ///
-    /// What fails again and again is sent in halves, for one append may be at fault for all: a damaged
-    /// page, a statement that takes too long. Such an append is then retried beside the writer, which
-    /// goes on.
-    async fn commit(&self, batch: Batch, tries: u32) {
+    /// A batch that keeps failing is sent in halves, because a single append may be at fault: it meets a
+    /// damaged page, or its statement takes too long. That append is then retried beside the writer,
+    /// which continues with the others.
+    async fn commit(&self, batch: Batch, max_attempts: u32) {
         let mut backoff = backoff();
-        for n in 1..=tries {
+        for attempt in 1..=max_attempts {
             match self.sender.send(&batch).await {
-                Some(answer) => return self.answer(batch, answer).await,
+                Some(result) => return self.complete(batch, result).await,
                 None if batch.is_abandoned() => return,
-                None if n < tries => backoff.wait(&*self.sender.clock, &*self.sender.rng).await,
+                None if attempt < max_attempts => {
+                    backoff.wait(&*self.sender.clock, &*self.sender.rng).await;
+                }
                 None => {}
             }
         }
         if batch.appends.len() == 1 {
-            return self.set_aside(batch).await;
+            return self.postpone(batch).await;
         }
         tracing::warn!(
             partition = self.sender.partition,
             appends = batch.appends.len(),
-            "a batch fails again and again; it is sent in halves"
+            "failed to append a batch; retrying in halves"
         );
         for half in batch.halves() {
-            let tries = if half.appends.len() == 1 { MAX_ATTEMPTS } else { 1 };
-            Box::pin(self.commit(half, tries)).await;
+            let max_attempts = if half.appends.len() == 1 { MAX_ATTEMPTS } else { 1 };
+            Box::pin(self.commit(half, max_attempts)).await;
         }
     }
 
-    async fn answer(&self, batch: Batch, answer: Result<Vec<AppendOutcome>, StoreError>) {
-        match answer {
-            Ok(verdicts) => {
-                for (reply, verdict) in batch.replies.into_iter().zip(verdicts) {
-                    let _ = reply.send(Ok(verdict));
+    /// Passes the outcomes to the callers. If the store rejects the batch, commits its appends one by
+    /// one.
+    async fn complete(&self, batch: Batch, result: Result<Vec<AppendOutcome>, StoreError>) {
+        match result {
+            Ok(outcomes) => {
+                for (reply, outcome) in batch.replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
                 }
             }
             Err(error) if batch.appends.len() == 1 => {
@@ -259,46 +268,46 @@ impl Writer {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "a batch was refused; its appends are sent one by one");
+                tracing::debug!(%error, "the store rejects a batch; sending its appends one by one");
                 for (append, reply) in batch.appends.into_iter().zip(batch.replies) {
-                    let mut alone = Batch::default();
-                    alone.add(QueuedAppend { append, reply });
-                    Box::pin(self.commit(alone, MAX_ATTEMPTS)).await;
+                    let mut single = Batch::default();
+                    single.add(QueuedAppend { append, reply });
+                    Box::pin(self.commit(single, MAX_ATTEMPTS)).await;
                 }
             }
         }
     }
 
-    /// Retries an append that fails by itself, beside the writer if not too many are retried so
-    /// already: when the server is away, all fail.
-    async fn set_aside(&self, batch: Batch) {
-        let Ok(room) = Arc::clone(&self.aside).try_acquire_owned() else {
+    /// Retries a single append that keeps failing, beside the writer unless too many already are: while
+    /// the server is unavailable, all appends fail.
+    async fn postpone(&self, batch: Batch) {
+        let Ok(permit) = Arc::clone(&self.postponed).try_acquire_owned() else {
             return self.sender.retry(batch).await;
         };
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            let _room = room;
+            let _permit = permit;
             sender.retry(batch).await;
         });
     }
 }
 
 impl Sender {
-    /// Sends a batch of one until its outcome is known or nobody waits for it any more.
+    /// Sends a single append until its outcome is known or its caller has given up.
     async fn retry(&self, batch: Batch) {
         let mut backoff = backoff();
         while !batch.is_abandoned() {
             backoff.wait(&*self.clock, &*self.rng).await;
-            let Some(answer) = self.send(&batch).await else { continue };
-            let verdict = answer.map(|mut verdicts| verdicts.remove(0));
+            let Some(result) = self.send(&batch).await else { continue };
+            let outcome = result.map(|mut outcomes| outcomes.remove(0));
             for reply in batch.replies {
-                let _ = reply.send(verdict.clone());
+                let _ = reply.send(outcome.clone());
             }
             return;
         }
     }
 
-    /// The store's answer; `None` if the outcome is unknown.
+    /// Returns the outcomes of a batch; `None` if they are unknown.
     async fn send(&self, batch: &Batch) -> Option<Result<Vec<AppendOutcome>, StoreError>> {
         match self.store.append_events(self.partition, &batch.appends).await {
             Err(error) if error.is_transient() => {
@@ -306,11 +315,11 @@ impl Sender {
                 tracing::warn!(
                     partition = self.partition,
                     cause = cause.map(tracing::field::display),
-                    "the outcome of an append is unknown; it is sent again"
+                    "the outcome of an append is unknown; retrying"
                 );
                 None
             }
-            answer => Some(answer),
+            result => Some(result),
         }
     }
 }

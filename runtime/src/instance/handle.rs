@@ -1,4 +1,4 @@
-//! One durable instance.
+//! Handles of durable instances.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use std::time::Duration;
 use composable_rust_core::{Aggregate, EventStore as _, Id, Position, Recorded, Version};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
+use crate::app::context::AppContext;
 use crate::error::LoadError;
-use crate::instance::load::{load_events, page, unavailable};
+use crate::instance::load::{load_events, page, recorded, unavailable};
 use crate::instance::mailbox::Instance;
 use crate::instance::runtime::AggregateRuntime;
 use crate::instance::send::SendCommand;
 
-/// One durable instance of an aggregate: `app.handle(&Order::id("42"))`. Cheap to make and clone.
+/// A handle of one durable instance: `app.handle(&Order::id("42"))`. Cheap to create and clone.
 pub struct Handle<A: Aggregate> {
     pub(crate) id: Id<A>,
     pub(crate) runtime: Arc<AggregateRuntime<A>>,
@@ -34,12 +35,12 @@ impl<A: Aggregate> fmt::Debug for Handle<A> {
     }
 }
 
-/// [`Handle::wait`] gave up.
+/// The error of [`Handle::wait`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The state did not come in time.
-    #[error("the state did not come within the deadline")]
+    /// The state did not satisfy the condition within the deadline.
+    #[error("the state did not satisfy the condition within the deadline")]
     DeadlinePassed,
     /// The state cannot be loaded.
     #[error(transparent)]
@@ -47,16 +48,16 @@ pub enum WaitError {
 }
 
 impl<A: Aggregate> Handle<A> {
-    /// The instance's id.
+    /// Returns the instance's id.
     pub fn id(&self) -> &Id<A> {
         &self.id
     }
 
-    /// Sends a command; await what this returns, or first say more about it.
+    /// Sends a command: set options on the returned builder, then await it.
     ///
-    /// The command is decided on the state that the stream has, never on an older one; if another
-    /// writer was faster it is decided again, with the same ids and the same clock. The answer comes
-    /// after the commit.
+    /// The command is decided on the current state of the stream. If another writer appends first, the
+    /// command is decided again, with the same ids and the same time. The result is returned after the
+    /// commit.
     ///
     /// # Errors
     ///
@@ -64,13 +65,14 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// # Cancel safety
     ///
-    /// A dropped send may still be recorded. Send it again with the same key to learn its outcome.
+    /// After the future is dropped, the command may still be recorded. Send it again with the same key to
+    /// learn its outcome.
     pub fn send(&self, command: A::Command) -> SendCommand<'_, A> {
-        SendCommand::new(self, command)
+        SendCommand::new(&self.runtime, &self.id, command)
     }
 
-    /// Looks at the state, after catching up with the stream: nothing that was committed before the
-    /// call is missing. Uncommitted state is never seen.
+    /// Reads the state, after catching up with the stream: it includes everything that was committed
+    /// before the call, and nothing uncommitted.
     ///
     /// # Errors
     ///
@@ -98,8 +100,8 @@ impl<A: Aggregate> Handle<A> {
         }
     }
 
-    /// Looks at the state that is in memory, without asking the store; loads it if there is none.
-    /// It may be older than what other processes have committed.
+    /// Reads the state in memory, without catching up with the stream; loads it if there is none. The
+    /// state may lack events that other processes have committed.
     ///
     /// # Errors
     ///
@@ -114,8 +116,8 @@ impl<A: Aggregate> Handle<A> {
         }
     }
 
-    /// The state as it was after event `version`, folded from the events; the newest if the stream
-    /// is shorter, and then with its version.
+    /// Returns the state after event `version`, folded from the events, with its version. If the stream
+    /// is shorter, returns the latest state.
     ///
     /// # Errors
     ///
@@ -127,12 +129,12 @@ impl<A: Aggregate> Handle<A> {
         Ok((folded.state, folded.version))
     }
 
-    /// The events of the stream, in order; erased ones and the end of a closed stream are `None`. They
-    /// are read as they are taken, in pages of at most 1,000 events and some 4 MiB.
+    /// Returns the events of the stream, in order; erased events and the end of a closed stream are
+    /// `None`. The events are read on demand, in pages of at most 1,000 events and about 4 MiB.
     ///
     /// # Errors
     ///
-    /// The stream of events ends with a [`LoadError`] at the first that cannot be had.
+    /// The stream of events ends with a [`LoadError`] at the first event that cannot be loaded.
     pub fn history(
         &self,
     ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + Send + use<A> {
@@ -150,23 +152,23 @@ impl<A: Aggregate> Handle<A> {
                 }
             }
         });
-        let decode = move |event| crate::app::app::recorded::<A>(&shared.codecs, &event);
+        let decode = move |event| recorded::<A>(&shared.codecs, &event);
         pages.try_flatten().and_then(move |event| std::future::ready(decode(event)))
     }
 
-    /// Overwrites the payloads and metadata of all events so far, and what else is kept of them, for
-    /// good; versions and positions stay. Returns how many events were erased. The state is folded
-    /// anew from what is left.
+    /// Erases the content of the stream: permanently overwrites the payloads and metadata of all events
+    /// so far, and deletes whatever else the store keeps of them. Versions and positions remain. Returns
+    /// the number of erased events. The state is loaded again from the remaining stream.
     ///
-    /// An event without content is appended, unless there was nothing to erase: so projections are
-    /// told ([`Projection::erase`](composable_rust_core::Projection::erase)), and another process that
-    /// has the instance in memory folds it anew before its next command or look. A closed stream ends
-    /// as it did: projections that were past its events are not told, and another process keeps the
-    /// state until the instance leaves memory there.
+    /// Unless there was nothing to erase, an event without content is appended. It notifies projections
+    /// ([`Projection::erase`](composable_rust_core::Projection::erase)), and makes other processes load
+    /// the instance again before its next command or read. Nothing can be appended to a closed stream:
+    /// projections that have passed its events are not notified, and other processes keep the state
+    /// until they evict the instance.
     ///
     /// # Errors
     ///
-    /// [`LoadError::Unavailable`]: it may have been erased; erase again.
+    /// [`LoadError::Unavailable`]: the stream may have been erased. Erase it again.
     pub async fn erase(&self) -> Result<u64, LoadError> {
         struct ForgetOnDrop<'a, A: Aggregate>(&'a Instance<A>);
         impl<A: Aggregate> Drop for ForgetOnDrop<'_, A> {
@@ -175,34 +177,34 @@ impl<A: Aggregate> Handle<A> {
             }
         }
         let instance = self.runtime.instance(&self.id);
-        // Afterwards too, also when this call is dropped: somebody may have loaded in between.
-        let _afterwards = ForgetOnDrop(&instance);
+        // On drop too: another task may load the state during the erasure.
+        let _forget_on_drop = ForgetOnDrop(&instance);
         instance.forget();
         let erased = self.runtime.shared.store.erase_stream(&instance.stream).await;
         erased.map_err(|source| unavailable(&instance.stream, source))
     }
 
-    /// Waits until the state satisfies `condition`, whoever brings it there; an `Option`'s content
-    /// is what it resolves to. Only committed state is looked at.
+    /// Waits until `condition` returns `Some` for the committed state, and returns the content. It does
+    /// not matter which process appends the events.
     ///
     /// # Errors
     ///
-    /// [`WaitError::DeadlinePassed`] after `deadline`, or the state cannot be loaded.
+    /// [`WaitError`]: `deadline` has passed, or the state cannot be loaded.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing but waiting is lost.
+    /// Safe: call it again.
     pub async fn wait<T>(
         &self,
         mut condition: impl FnMut(&A) -> Option<T>,
         deadline: Duration,
     ) -> Result<T, WaitError> {
         let shared = &self.runtime.shared;
-        let late = shared.clock.sleep(deadline);
+        let timeout = shared.clock.sleep(deadline);
         let watch = async {
             let instance = self.runtime.instance(&self.id);
             loop {
-                let mut moved = std::pin::pin!(instance.moved.notified());
+                let mut changed = std::pin::pin!(instance.changed.notified());
                 let heads = partition_head(shared, &self.id).await?;
                 self.runtime.catch_up(&instance).await?;
                 if let Some(found) =
@@ -212,15 +214,15 @@ impl<A: Aggregate> Handle<A> {
                 }
                 tokio::select! {
                     biased;
-                    () = &mut moved => continue,
-                    elsewhere = shared.store.wait_for_events(&heads) => {
-                        elsewhere.map_err(|source| unavailable(&instance.stream, source))?;
+                    () = &mut changed => continue,
+                    appended = shared.store.wait_for_events(&heads) => {
+                        appended.map_err(|source| unavailable(&instance.stream, source))?;
                     }
                 }
-                // It was any stream of the partition.
+                // The event may be of any stream of the partition, so do not load on each one.
                 tokio::select! {
                     biased;
-                    () = moved => {}
+                    () = changed => {}
                     () = shared.clock.sleep(POLL_INTERVAL) => {}
                 }
             }
@@ -228,17 +230,17 @@ impl<A: Aggregate> Handle<A> {
         tokio::select! {
             biased;
             found = watch => found,
-            () = late => Err(WaitError::DeadlinePassed),
+            () = timeout => Err(WaitError::DeadlinePassed),
         }
     }
 }
 
-/// The pause of a waiter between two looks at what other processes have committed.
+/// The shortest interval at which a waiter reads the events of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where the instance's partition stands.
+/// Returns the head of the instance's partition.
 async fn partition_head<A: Aggregate>(
-    shared: &crate::instance::runtime::AppContext,
+    shared: &AppContext,
     id: &Id<A>,
 ) -> Result<Vec<Position>, LoadError> {
     let stream = id.stream();

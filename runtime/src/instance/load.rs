@@ -1,28 +1,30 @@
-//! Folding a stream into a state.
+//! Loading a stream: its snapshot and events, folded into a state.
 
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Aggregate, Codecs, DecodeError, EventId, EventStore as _, Fingerprint, SharedEventStore,
-    Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, Version,
+    Aggregate, Codecs, DecodeError, EventId, EventStore as _, Fingerprint, Recorded,
+    SharedEventStore, Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow,
+    Version,
 };
 use futures_util::{Stream, TryStreamExt as _};
 
 use crate::error::LoadError;
 use crate::panic::guarded;
 
-/// A state, and where its stream stood then.
+/// A state at one version of its stream.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadedState<A> {
     pub(crate) state: A,
     pub(crate) version: Version,
-    /// The event at `version`, unless it is inside a snapshot.
+    /// The id of the event at `version`; `None` if the state comes from a snapshot alone.
     pub(crate) last: Option<EventId>,
+    /// The version of the latest snapshot.
     pub(crate) snapshot: Version,
     pub(crate) closed: bool,
-    /// Whether the state holds what an erasure would take out of it.
+    /// `true` if the state holds content that an erasure of the stream would remove.
     pub(crate) has_content: bool,
-    /// Which time the instance's state was loaded for; see [`crate::instance::Mailbox`].
+    /// The mailbox's load generation when the load began.
     pub(crate) generation: u64,
 }
 
@@ -52,7 +54,7 @@ impl<A: Aggregate> LoadedState<A> {
             StoredContent::Present(content) => {
                 self.has_content = true;
                 let state = &mut self.state;
-                // Decoding runs code of users too: their upcasters and codecs.
+                // Decoding runs code of users too: upcasters and codecs.
                 let applied = guarded(|| {
                     let decoded = codecs.decode::<A::Event>(&event.stream, content)?;
                     state.apply(decoded);
@@ -85,21 +87,20 @@ pub(crate) fn undecodable(event: &StoredEvent, source: DecodeError) -> LoadError
     }
 }
 
-/// Times that a load begins again because the stream was erased under it.
+/// The maximum number of times that a load starts again because the stream was erased meanwhile.
 const MAX_ERASURES: usize = 8;
 
-/// What reading a stream gave.
-enum LoadStep<A> {
+/// The result of one attempt to load a stream.
+enum LoadAttempt<A> {
     Done(LoadedState<A>),
-    /// Its snapshot cannot be decoded.
-    Undecodable,
-    /// It was erased while it was read: what was read first had content, what was read then had not.
-    /// An erasure takes all events so far and the snapshots, so it does not look so from any one
-    /// moment.
+    /// The snapshot cannot be decoded.
+    UndecodableSnapshot,
+    /// The stream was erased while it was read: an erased event followed one with content. An
+    /// erasure overwrites all events and deletes the snapshots, so no single moment looks like this.
     Erased,
 }
 
-/// Loads the state of a stream: its snapshot and the events after it, in one round trip.
+/// Loads the state of a stream from its snapshot and the events after it, in one round trip.
 pub(crate) async fn load<A: Aggregate>(
     store: &SharedEventStore,
     codecs: &Codecs,
@@ -109,15 +110,17 @@ pub(crate) async fn load<A: Aggregate>(
     for _ in 0..MAX_ERASURES {
         let rows = store.load_with_snapshot(stream, fingerprint);
         match read(codecs, stream, rows, None).await? {
-            LoadStep::Done(folded) => return Ok(folded),
-            LoadStep::Undecodable => return load_events(store, codecs, stream, None).await,
-            LoadStep::Erased => {}
+            LoadAttempt::Done(loaded) => return Ok(loaded),
+            LoadAttempt::UndecodableSnapshot => {
+                return load_events(store, codecs, stream, None).await;
+            }
+            LoadAttempt::Erased => {}
         }
     }
     Err(erased(stream))
 }
 
-/// Loads the state of a stream from its events alone; as it was at `until`, if given.
+/// Loads the state of a stream from its events alone; at version `until`, if given.
 pub(crate) async fn load_events<A: Aggregate>(
     store: &SharedEventStore,
     codecs: &Codecs,
@@ -126,31 +129,31 @@ pub(crate) async fn load_events<A: Aggregate>(
 ) -> Result<LoadedState<A>, LoadError> {
     for _ in 0..MAX_ERASURES {
         let rows = store.load_events(stream, Version::ZERO).map_ok(StreamRow::Event);
-        if let LoadStep::Done(folded) = read(codecs, stream, rows, until).await? {
-            return Ok(folded);
+        if let LoadAttempt::Done(loaded) = read(codecs, stream, rows, until).await? {
+            return Ok(loaded);
         }
     }
     Err(erased(stream))
 }
 
-/// Folds what a load gives. The rows, which hold a connection, are given back before it returns.
+/// Folds the rows of a load. The stream of rows, which holds a connection, is dropped on return.
 async fn read<A: Aggregate>(
     codecs: &Codecs,
     stream: &StreamId,
     rows: impl Stream<Item = Result<StreamRow, StoreError>>,
     until: Option<Version>,
-) -> Result<LoadStep<A>, LoadError> {
-    let mut folded = LoadedState::empty();
+) -> Result<LoadAttempt<A>, LoadError> {
+    let mut loaded = LoadedState::empty();
     let mut rows = std::pin::pin!(rows);
-    while until.is_none_or(|until| folded.version < until) {
+    while until.is_none_or(|until| loaded.version < until) {
         let row = rows.try_next().await.map_err(|source| unavailable(stream, source))?;
         match row {
             None => break,
             Some(StreamRow::Event(event)) => {
-                if folded.has_content && event.content == StoredContent::Erased {
-                    return Ok(LoadStep::Erased);
+                if loaded.has_content && event.content == StoredContent::Erased {
+                    return Ok(LoadAttempt::Erased);
                 }
-                folded.fold(codecs, &event)?;
+                loaded.fold(codecs, &event)?;
             }
             Some(StreamRow::Snapshot(Snapshot { version, codec, bytes, .. })) => {
                 let state = match decode_state(codecs, stream, &codec, &bytes) {
@@ -161,13 +164,13 @@ async fn read<A: Aggregate>(
                             ?stream,
                             version,
                             error,
-                            "a snapshot cannot be decoded and is ignored"
+                            "failed to decode a snapshot; loading the instance from its events"
                         );
-                        return Ok(LoadStep::Undecodable);
+                        return Ok(LoadAttempt::UndecodableSnapshot);
                     }
                 };
                 let snapshot = version;
-                folded = LoadedState {
+                loaded = LoadedState {
                     state,
                     version,
                     snapshot,
@@ -177,15 +180,18 @@ async fn read<A: Aggregate>(
             }
         }
     }
-    Ok(LoadStep::Done(folded))
+    Ok(LoadAttempt::Done(loaded))
 }
 
-/// Events after which a page of a stream takes no more, and their bytes.
+/// The maximum number of events of a page.
 const PAGE_EVENTS: usize = 1_000;
+/// The size in bytes from which on a page takes no further event.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Some events of a stream after a version, and whether they are all: who waits between events must
-/// hold no connection meanwhile, and not the whole stream.
+/// Reads a page of the events of a stream after a version. Returns `true` with it if it is the last.
+///
+/// A caller that waits between events reads pages, because it must hold neither a connection nor
+/// the whole stream meanwhile.
 pub(crate) async fn page(
     store: &SharedEventStore,
     stream: &StreamId,
@@ -203,13 +209,20 @@ pub(crate) async fn page(
     Ok((page, true))
 }
 
-/// About how many bytes an event takes.
+/// Returns the approximate size of an event in bytes.
 pub(crate) fn size(event: &StoredEvent) -> usize {
-    let content = match &event.content {
-        StoredContent::Present(content) => content.bytes.len(),
-        StoredContent::Erased | StoredContent::Closed => 0,
-    };
+    let content = event.content.present().map_or(0, |content| content.bytes.len());
     size_of::<StoredEvent>() + event.stream.as_str().len() + event.metadata.len() + content
+}
+
+/// Decodes a stored event; its content is `None` if it was erased, or if it closes the stream.
+pub(crate) fn recorded<A: Aggregate>(
+    codecs: &Codecs,
+    event: &StoredEvent,
+) -> Result<Recorded<Option<A::Event>>, LoadError> {
+    let decode = |content| codecs.decode::<A::Event>(&event.stream, content);
+    let decoded = event.content.present().map(decode).transpose();
+    Ok(event.decoded(decoded.map_err(|source| undecodable(event, source))?))
 }
 
 /// Decodes the state of a snapshot.

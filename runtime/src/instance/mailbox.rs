@@ -3,180 +3,205 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use composable_rust_core::{Aggregate, Codecs, Id, Receipt, StoredContent, StoredEvent, StreamId};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use composable_rust_core::{Aggregate, Codecs, Id, StoredContent, StoredEvent, StreamId};
+use tokio::sync::{Notify, Semaphore};
 
-use crate::error::{LoadError, SendError};
-use crate::instance::decide::PendingCommand;
+use crate::error::LoadError;
 use crate::instance::load::LoadedState;
+use crate::instance::message::MailboxEntry;
 use crate::panic::lock;
 
-pub(crate) type SendResult<A> = Result<Receipt, SendError<<A as Aggregate>::Rejection>>;
-
-/// A message in the mailbox.
-pub(crate) struct MailboxEntry<A: Aggregate> {
-    pub(crate) question: PendingCommand<A::Command>,
-    pub(crate) reply: oneshot::Sender<SendResult<A>>,
-    /// How many letters and loads came before, see [`Mailbox::fresh`].
-    pub(crate) arrival: u64,
-    /// Its room in the mailbox.
-    pub(crate) _room: OwnedSemaphorePermit,
-}
-
-/// A live instance. Idle, it is its state and about half a KiB.
+/// A live instance. An idle one takes about half a KiB besides its state.
 pub(crate) struct Instance<A: Aggregate> {
     pub(crate) id: Id<A>,
     pub(crate) stream: StreamId,
-    pub(crate) rooms: Arc<Semaphore>,
-    pub(crate) moved: Notify,
+    /// The free places of the mailbox.
+    pub(crate) capacity: Arc<Semaphore>,
+    /// Notified when the committed state changes.
+    pub(crate) changed: Notify,
     mailbox: Mutex<Mailbox<A>>,
 }
 
-/// What of an instance changes.
+/// The mutable part of an instance.
 pub(crate) struct Mailbox<A: Aggregate> {
     /// The last committed state; `None` until it is loaded.
     pub(crate) committed: Option<LoadedState<A>>,
-    pub(crate) waiting: VecDeque<MailboxEntry<A>>,
-    /// Whether a task is draining it.
-    pub(crate) draining: bool,
-    /// Whether a task is saving a snapshot.
-    pub(crate) saving: bool,
-    /// How many snapshots were unfit to be saved since one was saved.
+    waiting: VecDeque<MailboxEntry<A>>,
+    /// `true` while a task drains the mailbox.
+    is_draining: bool,
+    /// `true` while a task saves a snapshot.
+    pub(crate) is_saving: bool,
+    /// The number of snapshots in a row that were unfit to be saved.
     pub(crate) unfit_snapshots: u32,
-    /// Counts arrivals.
-    pub(crate) clock: u64,
-    /// Letters that arrived before this are younger than nothing that the state lacks: the state
-    /// was read, or proved current by a commit, after they arrived.
-    pub(crate) fresh: u64,
-    /// Rises when the state is dropped, so that what was made of it before is not taken in.
-    pub(crate) generation: u64,
+    /// The arrival number of the next command or read; it orders both.
+    pub(crate) next_arrival: u64,
+    /// Commands and reads with a lower arrival number need no catch-up: the state was read, or
+    /// confirmed by a commit, after they arrived.
+    pub(crate) fresh_until_arrival: u64,
+    /// The number of times that the state was dropped. A load or a commit that began before the
+    /// last time is ignored.
+    pub(crate) load_generation: u64,
 }
 
 impl<A: Aggregate> Mailbox<A> {
-    pub(crate) fn forget(&mut self) {
+    fn forget(&mut self) {
         self.committed = None;
-        self.fresh = 0;
-        self.generation += 1;
+        self.fresh_until_arrival = 0;
+        self.load_generation += 1;
+    }
+
+    fn confirm(&mut self, fresh_until: u64) {
+        self.fresh_until_arrival = self.fresh_until_arrival.max(fresh_until);
     }
 }
 
 impl<A: Aggregate> Instance<A> {
-    pub(crate) fn new(id: Id<A>, rooms: usize) -> Self {
+    pub(crate) fn new(id: Id<A>, capacity: usize) -> Self {
         Self {
             stream: id.stream(),
             id,
-            rooms: Arc::new(Semaphore::new(rooms)),
-            moved: Notify::new(),
+            capacity: Arc::new(Semaphore::new(capacity)),
+            changed: Notify::new(),
             mailbox: Mutex::new(Mailbox {
                 committed: None,
                 waiting: VecDeque::new(),
-                draining: false,
-                saving: false,
+                is_draining: false,
+                is_saving: false,
                 unfit_snapshots: 0,
-                clock: 0,
-                fresh: 0,
-                generation: 0,
+                next_arrival: 0,
+                fresh_until_arrival: 0,
+                load_generation: 0,
             }),
         }
     }
 
-    /// Users' code runs under this lock only to read a state, or guarded, so a poisoned one is
-    /// still whole.
+    /// Locks the mailbox. Users' code runs under this lock only to read a state, or guarded, so the
+    /// data of a poisoned lock is whole.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Mailbox<A>> {
         lock(&self.mailbox)
     }
 
-    /// Drops the state, and whatever is being made of it: it is loaded anew.
+    /// Adds an entry to the mailbox. Returns `true` if the caller must start a drain.
+    pub(crate) fn push(&self, mut entry: MailboxEntry<A>) -> bool {
+        let mut mailbox = self.lock();
+        entry.arrival = mailbox.next_arrival;
+        mailbox.next_arrival += 1;
+        mailbox.waiting.push_back(entry);
+        !std::mem::replace(&mut mailbox.is_draining, true)
+    }
+
+    /// Takes the first `max` entries for the drain; `None` if the mailbox is empty, which ends the
+    /// drain.
+    pub(crate) fn take(&self, max: usize) -> Option<Vec<MailboxEntry<A>>> {
+        let mut mailbox = self.lock();
+        if mailbox.waiting.is_empty() {
+            mailbox.is_draining = false;
+            return None;
+        }
+        let count = mailbox.waiting.len().min(max);
+        Some(mailbox.waiting.drain(..count).collect())
+    }
+
+    /// Returns entries that the drain has not handled to the front of the mailbox.
+    pub(crate) fn put_back(&self, entries: Vec<MailboxEntry<A>>) {
+        let mut mailbox = self.lock();
+        for entry in entries.into_iter().rev() {
+            mailbox.waiting.push_front(entry);
+        }
+    }
+
+    /// Ends a drain that failed: drops the state and the waiting entries.
+    pub(crate) fn abort_drain(&self) {
+        let mut mailbox = self.lock();
+        mailbox.is_draining = false;
+        mailbox.forget();
+        mailbox.waiting.clear();
+    }
+
+    /// Drops the state and ignores loads under way, so that the next command or read loads it again.
     pub(crate) fn forget(&self) {
         self.lock().forget();
     }
 
-    /// The last committed state, if it is in memory, and how fresh it is: see [`Mailbox::fresh`].
+    /// The last committed state, if it is in memory, with [`Mailbox::fresh_until_arrival`].
     pub(crate) fn committed(&self) -> Option<(LoadedState<A>, u64)> {
         let mailbox = self.lock();
-        mailbox.committed.clone().map(|committed| (committed, mailbox.fresh))
+        mailbox.committed.clone().map(|committed| (committed, mailbox.fresh_until_arrival))
     }
 
-    /// Takes in a state that was loaded; one that is older than what is there is ignored.
-    pub(crate) fn install(&self, loaded: LoadedState<A>, fresh: u64) {
+    /// Installs a loaded state, unless the one in memory is as new.
+    pub(crate) fn install(&self, loaded: LoadedState<A>, fresh_until: u64) {
         let mut mailbox = self.lock();
-        if mailbox.generation != loaded.generation {
+        if mailbox.load_generation != loaded.generation {
             return;
         }
-        let newer = mailbox.committed.as_ref().is_none_or(|own| own.version < loaded.version);
-        if newer {
+        let is_newer = mailbox.committed.as_ref().is_none_or(|own| own.version < loaded.version);
+        if is_newer {
             mailbox.committed = Some(loaded);
         }
-        mailbox.fresh = mailbox.fresh.max(fresh);
+        mailbox.confirm(fresh_until);
         drop(mailbox);
-        if newer {
-            self.moved.notify_waiters();
+        if is_newer {
+            self.changed.notify_waiters();
         }
     }
 
-    /// Applies the events that the committed state lacks, and says whether it has done so. If one
-    /// cannot be applied, the state is dropped: it may be half-changed. So it is if one of them is
-    /// erased, for the state may hold what was.
+    /// Applies the events that the committed state lacks. Returns `false` if one of them is erased:
+    /// the state may hold its content, so it is dropped.
+    ///
+    /// If an event cannot be applied, the state is dropped too, as it may be half changed.
     pub(crate) fn catch_up(
         &self,
         codecs: &Codecs,
         events: &[StoredEvent],
-        fresh: u64,
+        fresh_until: u64,
         generation: u64,
     ) -> Result<bool, LoadError> {
         let mut mailbox = self.lock();
-        if mailbox.generation != generation {
+        if mailbox.load_generation != generation {
             return Ok(true);
         }
         if events.iter().any(|event| event.content == StoredContent::Erased) {
             mailbox.forget();
             return Ok(false);
         }
-        let mut moved = false;
+        let mut has_changed = false;
         for event in events {
             let Some(own) = mailbox.committed.as_mut() else { break };
-            // What is not above it, somebody else has read meanwhile.
+            // Another call may have applied the event in the meantime.
             if event.version > own.version {
                 if let Err(error) = own.fold(codecs, event) {
                     mailbox.forget();
                     return Err(error);
                 }
-                moved = true;
+                has_changed = true;
             }
         }
-        mailbox.fresh = mailbox.fresh.max(fresh);
+        mailbox.confirm(fresh_until);
         drop(mailbox);
-        if moved {
-            self.moved.notify_waiters();
+        if has_changed {
+            self.changed.notify_waiters();
         }
         Ok(true)
     }
 
-    /// Takes in the state that a drain has committed, unless a newer one was read meanwhile. A read may
-    /// also have stopped between two of the drain's events.
-    pub(crate) fn commit(&self, after: LoadedState<A>, fresh: u64) {
+    /// Installs the state that a drain has committed, unless a newer one was read in the meantime. A
+    /// read may also have stopped between two of the drain's events.
+    pub(crate) fn commit(&self, after: LoadedState<A>, fresh_until: u64) {
         let mut mailbox = self.lock();
-        if mailbox.generation == after.generation {
+        if mailbox.load_generation == after.generation {
             if mailbox.committed.as_ref().is_none_or(|own| own.version < after.version) {
                 mailbox.committed = Some(after);
             }
-            mailbox.fresh = mailbox.fresh.max(fresh);
+            mailbox.confirm(fresh_until);
         }
         drop(mailbox);
-        self.moved.notify_waiters();
+        self.changed.notify_waiters();
     }
 
-    /// Puts letters that a drain has no room for back to where it took them from.
-    pub(crate) fn put_back(&self, letters: Vec<MailboxEntry<A>>) {
-        let mut mailbox = self.lock();
-        for letter in letters.into_iter().rev() {
-            mailbox.waiting.push_front(letter);
-        }
-    }
-
-    /// Whether nothing waits, runs or is being saved.
+    /// `true` if no command waits, and neither a drain nor a snapshot is under way.
     pub(crate) fn is_idle(&self) -> bool {
         let mailbox = self.lock();
-        !mailbox.draining && !mailbox.saving && mailbox.waiting.is_empty()
+        !mailbox.is_draining && !mailbox.is_saving && mailbox.waiting.is_empty()
     }
 }

@@ -1,157 +1,173 @@
-//! Draining a mailbox: deciding everything that waits, appending it as one, answering.
+//! Draining a mailbox: decides all waiting commands, appends them as one, completes them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Aggregate, Append, AppendOutcome, EventStore as _, InboxEntry, Position, Receipt, StoreError,
-    Version,
-};
+use composable_rust_core::{Aggregate, Append, AppendOutcome, ArmedTimer, StoreError, Version};
 
 use crate::backoff::Backoff;
-use crate::error::{LoadError, SendError};
-use crate::instance::decide::{CommandOutcome, DecideContext, Plan, plan};
-use crate::instance::inbox::{is_same, stored_answer};
-use crate::instance::load::{LoadedState, load, page};
-use crate::instance::mailbox::{Instance, MailboxEntry, SendResult};
+use crate::error::SendError;
+use crate::instance::completion::{Outcomes, callers_left, fail_all};
+use crate::instance::decide::{DecidedBatch, decide};
+use crate::instance::decide_context::DecideContext;
+use crate::instance::load::LoadedState;
+use crate::instance::mailbox::Instance;
+use crate::instance::message::{CommandOutcome, MailboxEntry, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
-use crate::metrics::DUPLICATES_IGNORED;
 
-/// What became of one try at a drain.
+/// The outcome of one attempt to commit a batch.
 enum AttemptOutcome {
-    /// Everybody is answered.
+    /// All callers got their results.
     Done,
-    /// Nothing was written: read the tail, decide again.
-    Behind,
-    /// Nothing was written, and those at fault are answered: decide the others again.
-    Again,
-    /// Nothing was written, and one of several is at fault: decide them one by one.
-    Guilty(String),
-    /// Nobody waits any more; what was sent may still commit.
+    /// Commands are left, and the stream may have moved on: catch up and decide them again.
+    Conflict,
+    /// Commands are left: decide them again on the same state.
+    Retry,
+    /// Nothing was written, as the store rejects the append: decide the commands one by one.
+    Faulty(String),
+    /// No caller waits any more; the append may still commit.
     Abandoned,
-    /// The writer ended; what was sent may have been committed.
-    Lost,
+    /// The partition's writer ended; the append may have been committed.
+    UnknownOutcome,
+}
+
+/// [`AttemptOutcome::Done`] if no command is left, otherwise `left`.
+fn done_or<A: Aggregate>(entries: &[MailboxEntry<A>], left: AttemptOutcome) -> AttemptOutcome {
+    if entries.is_empty() { AttemptOutcome::Done } else { left }
+}
+
+/// Aborts the drain on drop, unless it has ended regularly: neither a panic outside the guarded code
+/// nor the end of the tokio runtime may leave a mailbox without a drain.
+struct DrainGuard<'a, A: Aggregate> {
+    instance: &'a Instance<A>,
+    has_ended: bool,
+}
+
+impl<A: Aggregate> Drop for DrainGuard<'_, A> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.instance.abort_drain();
+        }
+    }
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {
-    /// Puts a letter into the mailbox and makes sure that somebody drains it.
-    pub(crate) fn deliver(
-        self: &Arc<Self>,
-        instance: &Arc<Instance<A>>,
-        mut letter: MailboxEntry<A>,
-    ) {
-        let mut mailbox = instance.lock();
-        letter.arrival = mailbox.clock;
-        mailbox.clock += 1;
-        mailbox.waiting.push_back(letter);
-        if mailbox.draining {
-            return;
+    /// Handles batches of commands until the mailbox is empty.
+    pub(crate) async fn drain(&self, instance: &Arc<Instance<A>>) {
+        let mut guard = DrainGuard { instance, has_ended: false };
+        while let Some(entries) = instance.take(self.shared.settings.max_commands_per_append) {
+            self.process(instance, entries).await;
         }
-        mailbox.draining = true;
-        drop(mailbox);
-        let (runtime, instance) = (Arc::clone(self), Arc::clone(instance));
-        self.shared.tasks.spawn(async move { runtime.drain(&instance).await });
+        guard.has_ended = true;
     }
 
-    async fn drain(&self, instance: &Arc<Instance<A>>) {
-        // A panic outside what is guarded, or the end of the tokio runtime, must not leave the
-        // mailbox without a drain.
-        struct DrainGuard<'a, A: Aggregate>(&'a Instance<A>, bool);
-        impl<A: Aggregate> Drop for DrainGuard<'_, A> {
-            fn drop(&mut self) {
-                if !self.1 {
-                    let mut mailbox = self.0.lock();
-                    mailbox.draining = false;
-                    mailbox.forget();
-                    mailbox.waiting.clear();
-                }
-            }
-        }
-        let mut leave = DrainGuard(instance, false);
-        loop {
-            let letters: Vec<_> = {
-                let mut mailbox = instance.lock();
-                if mailbox.waiting.is_empty() {
-                    mailbox.draining = false;
-                    leave.1 = true;
-                    return;
-                }
-                let count = mailbox.waiting.len().min(self.shared.settings.max_commands_per_append);
-                mailbox.waiting.drain(..count).collect()
-            };
-            self.settle(instance, letters).await;
-        }
-    }
-
-    /// Decides and appends until every letter is answered or its caller has given up.
-    async fn settle(&self, instance: &Arc<Instance<A>>, mut letters: Vec<MailboxEntry<A>>) {
+    /// Decides and appends until each command is completed or its caller has given up.
+    async fn process(&self, instance: &Arc<Instance<A>>, mut entries: Vec<MailboxEntry<A>>) {
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
         loop {
-            letters.retain(|letter| !letter.reply.is_closed());
-            if letters.is_empty() {
+            entries.retain(|entry| !entry.result.is_closed());
+            if entries.is_empty() {
                 return;
             }
             let base = tokio::select! {
                 biased;
                 base = self.committed(instance) => base,
-                () = callers_left(&mut letters) => return,
+                () = callers_left(&mut entries) => return,
             };
-            let (base, fresh) = match base {
+            let (base, fresh_until) = match base {
                 Ok(base) => base,
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(stream = ?instance.stream, %error, "loading is tried again");
-                    backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
+                    tracing::warn!(stream = ?instance.stream, %error, "failed to load the instance; retrying");
+                    self.pause(&mut backoff).await;
                     continue;
                 }
-                Err(error) => return answer_all(letters, &error.into()),
+                Err(error) => return fail_all(entries, &error.into()),
             };
             if base.closed {
-                // Nothing can be committing any more, so what the inbox knows now is final.
-                if self.answer_known(instance, &mut letters, |_| true).await {
-                    return answer_all(letters, &SendError::Closed);
+                // No commit can be under way any more, so what the inbox holds now is final.
+                if self.complete_recorded(instance, &mut entries, |_| true).await.is_ok() {
+                    return fail_all(entries, &SendError::Closed);
                 }
-                backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
+                self.pause(&mut backoff).await;
                 continue;
             }
-            match self.attempt(instance, (base, fresh), &mut letters).await {
+            match self.attempt(instance, &base, fresh_until, &mut entries).await {
                 AttemptOutcome::Done => return,
-                AttemptOutcome::Again => {}
+                AttemptOutcome::Retry => {}
                 AttemptOutcome::Abandoned => instance.forget(),
-                AttemptOutcome::Guilty(_) if letters.len() > 1 => {
-                    for letter in letters {
-                        Box::pin(self.settle(instance, vec![letter])).await;
+                AttemptOutcome::Faulty(_) if entries.len() > 1 => {
+                    for entry in entries {
+                        Box::pin(self.process(instance, vec![entry])).await;
                     }
                     return;
                 }
-                AttemptOutcome::Guilty(reason) => {
-                    return answer_all(letters, &SendError::Unstorable(reason));
+                AttemptOutcome::Faulty(reason) => {
+                    return fail_all(entries, &SendError::Unstorable(reason));
                 }
-                AttemptOutcome::Lost => return answer_all(letters, &SendError::OutcomeUnknown),
-                AttemptOutcome::Behind => {
-                    backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
-                    let caught_up = tokio::select! {
+                AttemptOutcome::UnknownOutcome => {
+                    return fail_all(entries, &SendError::OutcomeUnknown);
+                }
+                AttemptOutcome::Conflict => {
+                    self.pause(&mut backoff).await;
+                    tokio::select! {
                         biased;
-                        caught_up = self.catch_up(instance) => caught_up,
-                        () = callers_left(&mut letters) => return,
-                    };
-                    if let Err(error) = caught_up {
-                        tracing::debug!(stream = ?instance.stream, %error, "the state is loaded anew");
-                        instance.forget();
+                        () = self.catch_up_or_forget(instance) => {}
+                        () = callers_left(&mut entries) => return,
                     }
                 }
             }
         }
     }
 
-    /// One try: everything that waits as one append.
+    async fn pause(&self, backoff: &mut Backoff) {
+        backoff.wait(&*self.shared.clock, &*self.shared.rng).await;
+    }
+
+    async fn catch_up_or_forget(&self, instance: &Instance<A>) {
+        if let Err(error) = self.catch_up(instance).await {
+            tracing::debug!(stream = ?instance.stream, %error, "failed to catch up with the stream; loading the instance again");
+            instance.forget();
+        }
+    }
+
+    /// Makes one attempt to commit all commands as one append.
     async fn attempt(
         &self,
         instance: &Arc<Instance<A>>,
-        (base, fresh): (LoadedState<A>, u64),
-        letters: &mut Vec<MailboxEntry<A>>,
+        base: &LoadedState<A>,
+        fresh_until: u64,
+        entries: &mut Vec<MailboxEntry<A>>,
     ) -> AttemptOutcome {
-        let rules = DecideContext {
+        let batch = self.decide_batch(instance, base, entries);
+        // A command that fails now may be a retry of one already recorded, so look it up first.
+        let failed: Vec<_> =
+            batch.outcomes.iter().map(CommandOutcome::fails_outside_domain).collect();
+        if failed.contains(&true) {
+            let before = entries.len();
+            let looked_up = self.complete_recorded(instance, entries, |index| failed[index]).await;
+            if looked_up.is_err() || entries.len() < before {
+                return done_or(entries, AttemptOutcome::Conflict);
+            }
+        }
+        // The outcomes need no append if they change nothing and the state was read after every
+        // command arrived.
+        if batch.stores_nothing() && entries.iter().all(|entry| entry.arrival < fresh_until) {
+            let outcomes =
+                Outcomes { by_command: batch.outcomes, before: base.version, last: None };
+            outcomes.complete(entries, |_, _| true);
+            return AttemptOutcome::Done;
+        }
+        self.commit_batch(instance, base.version, batch, entries).await
+    }
+
+    /// Decides the commands. Those that the append has no room for return to the mailbox.
+    fn decide_batch(
+        &self,
+        instance: &Instance<A>,
+        base: &LoadedState<A>,
+        entries: &mut Vec<MailboxEntry<A>>,
+    ) -> DecidedBatch<A> {
+        let context = DecideContext {
             log: self.shared.log.id,
             id: &instance.id,
             stream: &instance.stream,
@@ -162,274 +178,110 @@ impl<A: Aggregate> AggregateRuntime<A> {
             known: &self.shared.known,
             published: &self.shared.published,
         };
-        let plan = {
-            let questions: Vec<_> = letters.iter().map(|letter| &letter.question).collect();
-            plan(&rules, &base, &questions)
-        };
-        instance.put_back(letters.split_off(plan.rulings.len()));
-        // What fails now may have been recorded when it was sent first.
-        let asked: Vec<_> = plan.rulings.iter().map(CommandOutcome::is_failure).collect();
-        if asked.contains(&true) {
-            let before = letters.len();
-            let known = self.answer_known(instance, letters, |index| asked[index]).await;
-            if !known || letters.len() < before {
-                return if letters.is_empty() {
-                    AttemptOutcome::Done
-                } else {
-                    AttemptOutcome::Behind
-                };
-            }
-        }
-        // Nothing to store, and the state it was decided on was read after every letter arrived: it
-        // is the truth.
-        if plan.stores_nothing() && letters.iter().all(|letter| letter.arrival < fresh) {
-            answer(letters, &plan.rulings, base.version, None, |_, _| true);
-            return AttemptOutcome::Done;
-        }
-        let now = instance.lock().clock;
-        let Plan { append, after, rulings } = plan;
-        let fired = append.fired_timers.clone();
-        let marked: Vec<_> = append.inbox.iter().map(|mark| mark.message_id).collect();
-        let finished = after.state.is_finished() && !append.events.is_empty();
-        let verdict = match self.appended(append, letters).await {
+        let commands: Vec<_> = entries.iter().map(|entry| &entry.pending).collect();
+        let batch = decide(&context, base, &commands);
+        instance.put_back(entries.split_off(batch.outcomes.len()));
+        batch
+    }
+
+    /// Appends a batch that was decided at version `before`, and completes the commands whose
+    /// outcomes are then known.
+    async fn commit_batch(
+        &self,
+        instance: &Arc<Instance<A>>,
+        before: Version,
+        batch: DecidedBatch<A>,
+        entries: &mut Vec<MailboxEntry<A>>,
+    ) -> AttemptOutcome {
+        let fresh_until = instance.lock().next_arrival;
+        let DecidedBatch { append, after, outcomes } = batch;
+        let fired_timers = append.fired_timers.clone();
+        let inbox: Vec<_> = append.inbox.iter().map(|entry| entry.message_id).collect();
+        let has_finished = after.state.is_finished() && !append.events.is_empty();
+        let outcome = match self.append(append, entries).await {
             None => return AttemptOutcome::Abandoned,
-            Some(Ok(verdict)) => verdict,
-            Some(Err(StoreError::Invalid(reason))) => return AttemptOutcome::Guilty(reason),
-            Some(Err(_)) => return AttemptOutcome::Lost,
+            Some(Ok(outcome)) => outcome,
+            Some(Err(StoreError::Invalid(reason))) => return AttemptOutcome::Faulty(reason),
+            Some(Err(_)) => return AttemptOutcome::UnknownOutcome,
         };
-        match verdict {
+        match outcome {
             AppendOutcome::Committed { version, position, actual } if actual > version => {
-                // An earlier call committed it, maybe before these letters arrived, and the stream has
-                // moved on: answer those alone whose outcome is stored, and believe no state.
-                tracing::debug!(stream = ?instance.stream, %version, %actual, "the append was committed before, and the stream has moved on; deciding again what is not stored");
-                answer(letters, &rulings, base.version, position, |letter, ruling| {
-                    ruling.has_events() || marked.contains(&letter.question.incoming.message_id)
-                });
-                if letters.is_empty() { AttemptOutcome::Done } else { AttemptOutcome::Behind }
+                // An earlier call has committed the append, maybe before these commands arrived, and
+                // the stream has moved on. Only outcomes that are stored are certain.
+                tracing::debug!(
+                    stream = ?instance.stream, %version, %actual,
+                    "the append was committed by an earlier call and the stream has moved on; \
+                     deciding the commands without a stored outcome again"
+                );
+                Outcomes { by_command: outcomes, before, last: position }.complete(
+                    entries,
+                    |entry, outcome| {
+                        outcome.has_events() || inbox.contains(&entry.pending.message_id())
+                    },
+                );
+                done_or(entries, AttemptOutcome::Conflict)
             }
             AppendOutcome::Committed { position, .. } => {
-                instance.commit(after, now);
+                instance.commit(after, fresh_until);
                 self.save_snapshot(instance);
-                if finished {
+                if has_finished {
                     self.instances.retire(&instance.id);
                 }
-                answer(letters, &rulings, base.version, position, |_, _| true);
+                Outcomes { by_command: outcomes, before, last: position }
+                    .complete(entries, |_, _| true);
                 AttemptOutcome::Done
             }
-            AppendOutcome::Duplicate(marks) => {
-                self.answer_marked(instance, letters, &marks);
-                if letters.is_empty() { AttemptOutcome::Done } else { AttemptOutcome::Behind }
+            AppendOutcome::Duplicate(inbox) => {
+                self.complete_duplicates(instance, entries, &inbox);
+                done_or(entries, AttemptOutcome::Conflict)
             }
             AppendOutcome::Conflict { actual } => {
-                tracing::debug!(stream = ?instance.stream, at = %base.version, %actual, "conflict");
-                if actual < base.version {
-                    tracing::error!(
-                        stream = ?instance.stream, had = %base.version, %actual,
-                        "the log went back; the state is loaded anew"
-                    );
-                    self.delete_snapshots(instance, actual).await;
-                    instance.forget();
-                }
-                AttemptOutcome::Behind
+                self.check_conflict(instance, before, actual).await;
+                AttemptOutcome::Conflict
             }
-            AppendOutcome::Closed => AttemptOutcome::Behind,
+            AppendOutcome::Closed => AttemptOutcome::Conflict,
             AppendOutcome::StaleTimers(indexes) => {
-                let void: Vec<_> = indexes.iter().filter_map(|at| fired.get(*at)).collect();
-                for letter in std::mem::take(letters) {
-                    match &letter.question.fires {
-                        Some(firing) if void.contains(&firing) => {
-                            let _ = letter.reply.send(Err(SendError::Void));
-                        }
-                        _ => letters.push(letter),
-                    }
-                }
-                if letters.is_empty() { AttemptOutcome::Done } else { AttemptOutcome::Again }
+                let stale = indexes.iter().filter_map(|index| fired_timers.get(*index));
+                complete_stale_timers(entries, &stale.collect::<Vec<_>>());
+                done_or(entries, AttemptOutcome::Retry)
             }
         }
     }
 
-    /// The verdict, or `None` once every caller has given up.
-    async fn appended(
+    /// Appends; `None` once every caller has given up.
+    async fn append(
         &self,
         append: Append,
-        letters: &mut [MailboxEntry<A>],
+        entries: &mut [MailboxEntry<A>],
     ) -> Option<Result<AppendOutcome, StoreError>> {
         tokio::select! {
             biased;
-            verdict = self.shared.writer.append(append) => Some(verdict),
-            () = callers_left(letters) => None,
+            outcome = self.shared.writer.append(append) => Some(outcome),
+            () = callers_left(entries) => None,
         }
     }
 
-    fn answer_marked(
-        &self,
-        instance: &Instance<A>,
-        letters: &mut Vec<MailboxEntry<A>>,
-        marks: &[InboxEntry],
-    ) {
-        let mut left = Vec::with_capacity(letters.len());
-        for letter in letters.drain(..) {
-            let id = letter.question.incoming.message_id;
-            let Some(mark) = marks.iter().find(|mark| mark.message_id == id) else {
-                left.push(letter);
-                continue;
-            };
-            // Without a key the id is the message's own: nothing else can have made the mark.
-            self.shared.duplicates_ignored.fetch_add(1, Ordering::Relaxed);
-            DUPLICATES_IGNORED.increment([A::NAME]);
-            let is_same = letter.question.digest.is_none_or(|digest| is_same(digest, mark.digest));
-            let answer = if is_same {
-                stored_answer::<A>(&self.shared.codecs, &instance.stream, mark)
-            } else {
-                Err(SendError::KeyReused)
-            };
-            let _ = letter.reply.send(answer);
-        }
-        *letters = left;
-    }
-
-    /// Answers those keyed letters, of the ones that are `asked` for, that the inbox knows. False if
-    /// it could not be asked.
-    async fn answer_known(
-        &self,
-        instance: &Instance<A>,
-        letters: &mut Vec<MailboxEntry<A>>,
-        asked: impl Fn(usize) -> bool,
-    ) -> bool {
-        let mut marks = Vec::new();
-        for (index, letter) in letters.iter().enumerate() {
-            if letter.question.digest.is_none() || !asked(index) {
-                continue;
-            }
-            let id = letter.question.incoming.message_id;
-            match self.shared.store.load_inbox_entry(&instance.stream, id).await {
-                Ok(mark) => marks.extend(mark),
-                Err(_) => return false,
-            }
-        }
-        self.answer_marked(instance, letters, &marks);
-        true
-    }
-
-    /// The last committed state, loaded if it is not in memory, and how fresh it is: see
-    /// [`Mailbox::fresh`](crate::instance::Mailbox::fresh).
-    pub(crate) async fn committed(
-        &self,
-        instance: &Instance<A>,
-    ) -> Result<(LoadedState<A>, u64), LoadError> {
-        loop {
-            if let Some(committed) = instance.committed() {
-                return Ok(committed);
-            }
-            let shared = &self.shared;
-            let _turn = shared.loads.acquire().await;
-            let (fresh, generation) = {
-                let mailbox = instance.lock();
-                // Another call may have loaded it before this one had its turn.
-                if mailbox.committed.is_some() {
-                    continue;
-                }
-                (mailbox.clock, mailbox.generation)
-            };
-            let stream = &instance.stream;
-            let loaded = load(&shared.store, &shared.codecs, stream, self.fingerprint).await;
-            match &loaded {
-                Err(error) if error.is_transient() => {}
-                Err(error) => {
-                    shared.stuck.failed(stream, error, (&*shared.clock, &*shared.rng));
-                }
-                Ok(_) => shared.stuck.recovered(stream),
-            }
-            let loaded = loaded?;
-            instance.install(LoadedState { generation, ..loaded }, fresh);
-            self.instances.weigh(instance);
-        }
-    }
-
-    /// Brings the committed state to where the stream stands, or stood after this call began.
-    pub(crate) async fn catch_up(&self, instance: &Instance<A>) -> Result<(), LoadError> {
-        let arrival = {
-            let mut mailbox = instance.lock();
-            mailbox.clock += 1;
-            mailbox.clock - 1
-        };
-        loop {
-            let (own, fresh, generation) = {
-                let mailbox = instance.lock();
-                if mailbox.committed.is_some() && mailbox.fresh > arrival {
-                    return Ok(());
-                }
-                let own = mailbox.committed.as_ref().map(|own| own.version);
-                (own, mailbox.clock, mailbox.generation)
-            };
-            let Some(after) = own else {
-                // Somebody else's load may have begun before this call: look again.
-                self.committed(instance).await?;
-                continue;
-            };
-            let _turn = self.shared.loads.acquire().await;
-            let (tail, is_all) = page(&self.shared.store, &instance.stream, after).await?;
-            // Part of the tail is not as the stream was when it was begun to be read.
-            let fresh = if is_all { fresh } else { 0 };
-            if instance.catch_up(&self.shared.codecs, &tail, fresh, generation)? && is_all {
-                return Ok(());
-            }
+    /// Drops the state, and the snapshots above `actual`, if the log has lost events.
+    async fn check_conflict(&self, instance: &Instance<A>, before: Version, actual: Version) {
+        let stream = &instance.stream;
+        tracing::debug!(?stream, %before, %actual, "the append conflicts with another writer's; deciding again");
+        if actual < before {
+            tracing::error!(
+                ?stream, %before, %actual,
+                "the log has lost events of the stream; loading the instance again"
+            );
+            self.delete_snapshots(instance, actual).await;
+            instance.forget();
         }
     }
 }
 
-/// Completes when nobody waits for any of the letters.
-async fn callers_left<A: Aggregate>(letters: &mut [MailboxEntry<A>]) {
-    for letter in letters {
-        letter.reply.closed().await;
-    }
-}
-
-/// Tells those letters that are `asked` for what the rulings say, the append having been committed on
-/// `before`; the others are left.
-fn answer<A: Aggregate>(
-    letters: &mut Vec<MailboxEntry<A>>,
-    rulings: &[CommandOutcome<A>],
-    before: Version,
-    last: Option<Position>,
-    asked: impl Fn(&MailboxEntry<A>, &CommandOutcome<A>) -> bool,
-) {
-    let total = rulings
-        .iter()
-        .map(|ruling| match ruling {
-            CommandOutcome::Accepted { first, count } => first + count,
-            _ => 0,
-        })
-        .max()
-        .unwrap_or(0);
-    let told = |ruling: &CommandOutcome<A>| -> SendResult<A> {
-        let mut ruling = ruling;
-        while let CommandOutcome::Same(index) = ruling {
-            ruling = &rulings[*index];
+/// Completes the commands of stale timers; the others stay in `entries`.
+fn complete_stale_timers<A: Aggregate>(entries: &mut Vec<MailboxEntry<A>>, stale: &[&ArmedTimer]) {
+    for entry in std::mem::take(entries) {
+        match &entry.pending.fired_timer {
+            Some(timer) if stale.contains(&timer) => entry.complete(Err(SubmitError::StaleTimer)),
+            _ => entries.push(entry),
         }
-        match ruling {
-            CommandOutcome::Accepted { first, count } => Ok(Receipt {
-                version: before.plus(u64::from(first + count)),
-                position: last.filter(|_| *count > 0).map(|last| {
-                    Position::new(last.partition, last.offset - u64::from(total - first - count))
-                }),
-            }),
-            CommandOutcome::Refused(error) => Err(error.clone()),
-            CommandOutcome::Void => Err(SendError::Void),
-            CommandOutcome::Same(_) => unreachable!("followed to its first"),
-        }
-    };
-    for (letter, ruling) in std::mem::take(letters).into_iter().zip(rulings) {
-        if asked(&letter, ruling) {
-            let _ = letter.reply.send(told(ruling));
-        } else {
-            letters.push(letter);
-        }
-    }
-}
-
-fn answer_all<A: Aggregate>(letters: Vec<MailboxEntry<A>>, error: &SendError<A::Rejection>) {
-    for letter in letters {
-        let _ = letter.reply.send(Err(error.clone()));
     }
 }

@@ -1,109 +1,101 @@
-//! Handing an instance a message that the runtime carries: a dispatched command, a reply, a timeout.
+//! Handing an instance a message that the runtime delivers: a dispatched command, a reply, a timeout.
 
 use std::sync::Arc;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    Aggregate, ArmedTimer, DecodeError, EncodedMessage, Format, Id, Incoming, Message as _,
-    MessageId, Metadata, RawReply, StreamId,
+    Aggregate, ArmedTimer, DecodeError, EncodedMessage, Format, Id, Incoming, Message, MessageId,
+    Metadata, RawReply, StreamId,
 };
-use tokio::sync::oneshot;
 
 use crate::app::unknown_messages::NewerCode;
 use crate::error::{LoadError, SendError, error_chain};
-use crate::instance::decide::{NO_TARGET, PendingCommand};
-use crate::instance::mailbox::MailboxEntry;
+use crate::instance::effects::NO_CONTENT;
+use crate::instance::message::{PendingCommand, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
 use crate::panic::guarded;
 
 /// A message on its way to an instance, as it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct InboundMessage {
-    /// The instance's.
+    /// The recipient's stream.
     pub(crate) stream: StreamId,
-    /// What its inbox knows the message by.
+    /// The id by which the recipient's inbox knows the message.
     pub(crate) id: MessageId,
     pub(crate) content: EncodedMessage,
     pub(crate) metadata: Metadata,
-    /// The timer whose message it is.
-    pub(crate) fires: Option<ArmedTimer>,
+    /// The timer that delivers the message.
+    pub(crate) fired_timer: Option<ArmedTimer>,
 }
 
-/// What became of a message.
+/// The outcome of delivering a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
-    /// It is handled, now or before; a refusal by the domain included.
+    /// The instance has handled the message, now or before; a rejection by the domain included.
     Handled,
-    /// The instance's stream is closed: nobody will ever handle it.
+    /// The instance's stream is closed: nobody will ever handle the message.
     Closed,
-    /// Its timer is not armed so any more.
+    /// The message's timer was cancelled or replaced.
     Void,
     /// The handler failed. This counts as an attempt.
     Failed(String),
     /// No attempt can succeed.
     Poison(String),
-    /// The process died at every attempt, and there were enough.
+    /// The process crashed during every attempt, and no attempts are left.
     Killed,
-    /// Something else is in the way, for as long as it lasts.
+    /// The instance is unavailable. This does not count as an attempt.
     Waiting(String),
     /// The instance is stuck: its stream cannot be loaded.
     Stuck(String),
-    /// Newer code knows it.
+    /// Only newer code can handle the message.
     Newer(NewerCode),
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Has the instance handle a message.
+    ///
+    /// An unavailable instance must not hold up others, so the caller gets
+    /// [`DeliveryOutcome::Waiting`] after the default deadline. Delivering the message again is safe.
     pub(crate) async fn handle_carried(
         self: &Arc<Self>,
         message: &InboundMessage,
     ) -> DeliveryOutcome {
         let command = match self.command_of(message) {
             Ok(Some(command)) => command,
-            // Its content was erased with the stream that sent it.
+            // The content was erased with the sender's stream.
             Ok(None) => return DeliveryOutcome::Handled,
             Err(error) => {
                 let poison = || DeliveryOutcome::Poison(error_chain(&error));
                 return NewerCode::of(&error).map_or_else(poison, DeliveryOutcome::Newer);
             }
         };
-        let is_runtimes = message.metadata.reply.is_some() || message.fires.is_some();
-        if command.kind().internal && !is_runtimes {
+        let is_internal = message.metadata.reply.is_some() || message.fired_timer.is_some();
+        if command.kind().internal && !is_internal {
             let name = command.kind().name;
-            return DeliveryOutcome::Poison(format!("`{name}` is internal: nobody may send it"));
+            return DeliveryOutcome::Poison(format!(
+                "`{name}` is internal: only the runtime may send it"
+            ));
         }
         let Some(id) = Id::<A>::of_stream(&message.stream) else {
             return DeliveryOutcome::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
         };
         let now = self.shared.clock.now();
-        let incoming = Incoming { message_id: message.id, metadata: message.metadata.clone(), now };
-        let fires = message.fires.clone();
-        // A row that comes again is the same to the byte, so its id tells all.
-        let question =
-            PendingCommand { command, incoming, digest: Some(0), expecting: None, fires };
-        let instance = self.instance(&id);
-        let handled = async {
-            let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
-                return DeliveryOutcome::Waiting("the app is shutting down".to_owned());
-            };
-            let (reply, outcome) = oneshot::channel();
-            self.deliver(&instance, MailboxEntry { question, reply, arrival: 0, _room: room });
-            match outcome.await {
-                Ok(outcome) => delivered(outcome.map(drop)),
-                Err(_) => DeliveryOutcome::Failed("the drain failed".to_owned()),
-            }
+        let pending = PendingCommand {
+            command,
+            incoming: Incoming { message_id: message.id, metadata: message.metadata.clone(), now },
+            // A redelivery is the same to the byte, so its id identifies the message.
+            digest: Some(0),
+            expected: None,
+            fired_timer: message.fired_timer.clone(),
         };
-        // One instance that cannot be had must not hold up the others: the message waits where it
-        // came from, and its id makes it safe to hand it over again.
-        tokio::select! {
-            biased;
-            handled = handled => handled,
-            () = self.shared.clock.sleep(self.shared.settings.default_deadline) => {
-                DeliveryOutcome::Waiting("the instance has not answered within the deadline".to_owned())
-            }
+        let within = self.shared.settings.default_deadline;
+        match self.submit(&id, pending, within).await {
+            Ok(_) => DeliveryOutcome::Handled,
+            Err(error) => delivery_outcome(error),
         }
     }
 
+    /// Decodes a message as a command of the aggregate; `None` if its content was erased.
     fn command_of(&self, message: &InboundMessage) -> Result<Option<A::Command>, DecodeError> {
         let InboundMessage { stream, content, metadata, .. } = message;
         if content.name == ERASED {
@@ -113,7 +105,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let decode = || match &metadata.reply {
             None => codecs.decode(stream, content),
             Some(to) => {
-                let (format, bytes) = if content.name == NO_TARGET {
+                let (format, bytes) = if content.name == NO_CONTENT {
                     (Format::Json, std::borrow::Cow::default())
                 } else {
                     codecs.open(stream, content)?
@@ -131,21 +123,26 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 }
 
-fn delivered<R: composable_rust_core::Message>(
-    outcome: Result<(), SendError<R>>,
-) -> DeliveryOutcome {
-    let error = match outcome {
-        // A mark stands: it was handled, whether this code can read the answer or not.
-        Ok(())
-        | Err(SendError::Rejected(_) | SendError::Erased | SendError::UnreadableOutcome { .. }) => {
-            return DeliveryOutcome::Handled;
+fn delivery_outcome<R: Message>(error: SubmitError<R>) -> DeliveryOutcome {
+    let error = match error {
+        SubmitError::Send(error) => error,
+        SubmitError::StaleTimer => return DeliveryOutcome::Void,
+        SubmitError::DeadlinePassed => {
+            let reason = "the instance has not responded within the deadline";
+            return DeliveryOutcome::Waiting(reason.to_owned());
         }
-        Err(error) => error,
+        SubmitError::ShuttingDown => {
+            return DeliveryOutcome::Waiting("the app is shutting down".to_owned());
+        }
+        SubmitError::DrainFailed => return DeliveryOutcome::Failed("the drain failed".to_owned()),
     };
     let text = error_chain(&error);
     match error {
+        // The inbox knows the message: it was handled, even if this code cannot read the outcome.
+        SendError::Rejected(_) | SendError::Erased | SendError::UnreadableOutcome { .. } => {
+            DeliveryOutcome::Handled
+        }
         SendError::Closed => DeliveryOutcome::Closed,
-        SendError::Void => DeliveryOutcome::Void,
         SendError::Load(LoadError::NewerSchema { source, .. }) => match NewerCode::of(&source) {
             Some(newer) => DeliveryOutcome::Newer(NewerCode { reason: text, ..newer }),
             None => DeliveryOutcome::Stuck(text),

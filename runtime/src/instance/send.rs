@@ -7,23 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, CorrelationId, Incoming, Message as _, MessageId, Metadata, Receipt, Version,
+    Aggregate, CorrelationId, Id, Incoming, Message, MessageId, Metadata, Receipt, Version,
 };
-use tokio::sync::oneshot;
 
 use crate::error::SendError;
-use crate::instance::decide::PendingCommand;
-use crate::instance::handle::Handle;
 use crate::instance::inbox::digest;
-use crate::instance::mailbox::MailboxEntry;
+use crate::instance::message::{PendingCommand, SubmitError};
+use crate::instance::runtime::AggregateRuntime;
 
-/// A command on its way; await it to send it.
+/// A command that is not sent yet; await it to send it.
 #[must_use = "nothing is sent until it is awaited"]
 pub struct SendCommand<'a, A: Aggregate> {
-    handle: &'a Handle<A>,
+    runtime: &'a Arc<AggregateRuntime<A>>,
+    id: &'a Id<A>,
     command: A::Command,
     key: Option<String>,
-    expecting: Option<Version>,
+    expected: Option<Version>,
     user: Option<String>,
     correlation: Option<CorrelationId>,
     traceparent: Option<String>,
@@ -33,7 +32,8 @@ pub struct SendCommand<'a, A: Aggregate> {
 impl<A: Aggregate> fmt::Debug for SendCommand<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendCommand")
-            .field("handle", self.handle)
+            .field("aggregate", &A::NAME)
+            .field("id", self.id)
             .field("command", &self.command)
             .field("key", &self.key)
             .finish_non_exhaustive()
@@ -41,12 +41,17 @@ impl<A: Aggregate> fmt::Debug for SendCommand<'_, A> {
 }
 
 impl<'a, A: Aggregate> SendCommand<'a, A> {
-    pub(crate) fn new(handle: &'a Handle<A>, command: A::Command) -> Self {
+    pub(crate) fn new(
+        runtime: &'a Arc<AggregateRuntime<A>>,
+        id: &'a Id<A>,
+        command: A::Command,
+    ) -> Self {
         Self {
-            handle,
+            runtime,
+            id,
             command,
             key: None,
-            expecting: None,
+            expected: None,
             user: None,
             correlation: None,
             traceparent: None,
@@ -54,113 +59,109 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         }
     }
 
-    /// Makes the send idempotent: sent again with the same key, the same command is not decided
-    /// again but answered as the first time, also if that was a refusal. Another command, or another
-    /// expected version, with the same key is refused with [`SendError::KeyReused`]. Keys are scoped
-    /// to the instance.
+    /// Makes the send idempotent: a duplicate with the same key is not decided again but gets the
+    /// outcome of the first send, also if that was a rejection. A different command, or a different
+    /// expected version, with the same key fails with [`SendError::KeyReused`]. Keys are scoped to the
+    /// instance.
     ///
-    /// Commands are told apart by their encoding, not by `==`. A hash map or a hash set encodes in
-    /// another order each time: use a `BTreeMap`, a `BTreeSet` or a sorted `Vec` in commands that have
-    /// keys. `-0.0` and `0.0` are two contents: add `0.0` to a number to normalise its zero. Nothing is
-    /// sorted or normalised here, because an order may have a meaning, and two different commands never
-    /// count as one. Of two versions of a command only the names are compared, so that a key may come
-    /// again from older or newer code.
+    /// Commands are compared by their encoding, not by `==`. A hash map or a hash set encodes in a
+    /// different order each time: use a `BTreeMap`, a `BTreeSet` or a sorted `Vec` in commands that
+    /// have keys. `-0.0` and `0.0` differ too: add `0.0` to a number to normalise its zero. The runtime
+    /// neither sorts nor normalises, because an order may have a meaning and two different commands
+    /// must not count as one. Of two schema versions of a command only the names are compared, so that
+    /// a key can be used again from older or newer code.
     ///
-    /// A key is for one command, for good: ids of what follows derive from it. Used again after the
-    /// inbox has forgotten it ([`Settings::inbox_retention`](crate::Settings::inbox_retention)), it gives events
-    /// and effects the ids of then, and receivers that still know those ignore them.
+    /// Never use a key for a second command: the ids of what follows derive from it. If a key is used
+    /// again after its inbox entry was pruned
+    /// ([`Settings::inbox_retention`](crate::Settings::inbox_retention)), events and effects get the
+    /// ids of the first send, and recipients that still know those ids ignore them.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Decides only if the stream is at `version` when the command's turn comes.
+    /// Decides the command only if the stream is at `version` then; otherwise the send fails with
+    /// [`SendError::UnexpectedVersion`].
     pub fn expecting(mut self, version: Version) -> Self {
-        self.expecting = Some(version);
+        self.expected = Some(version);
         self
     }
 
-    /// Who asks; kept in the metadata of every event for good, so use a pseudonym.
+    /// Sets the user on whose behalf the command is sent. The metadata of every event keeps it
+    /// permanently, so use a pseudonym.
     pub fn by(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Makes the command part of a workflow; a new one begins unless told.
+    /// Makes the command part of a workflow. Default: a new workflow.
     pub fn correlated(mut self, correlation: CorrelationId) -> Self {
         self.correlation = Some(correlation);
         self
     }
 
-    /// W3C trace context of the request that this command serves.
+    /// Sets the W3C trace context of the request that this command serves.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());
         self
     }
 
-    /// How long to wait for the outcome; 10 seconds unless said.
+    /// Sets the deadline for the outcome. Default:
+    /// [`Settings::default_deadline`](crate::Settings::default_deadline), 10 seconds.
     pub fn within(mut self, duration: Duration) -> Self {
         self.within = Some(duration);
         self
     }
 
     async fn run(self) -> Result<Receipt, SendError<A::Rejection>> {
-        let runtime = &self.handle.runtime;
-        let shared = &runtime.shared;
+        let shared = &self.runtime.shared;
         if self.command.kind().internal {
             return Err(SendError::Internal(self.command.kind().name));
         }
-        // Counted before the look, so that a shutdown waits for whoever it did not refuse.
-        let _counted = shared.tasks.token();
+        // Counted before the check, so that a shutdown waits for every send that passes the check.
+        let _token = shared.tasks.token();
         if shared.tasks.is_closed() {
             return Err(SendError::ShuttingDown);
         }
-        let deadline = shared.clock.sleep(self.within.unwrap_or(shared.settings.default_deadline));
-        let question = self.question()?;
-        let delivered = async {
-            let instance = runtime.instance(&self.handle.id);
-            let Ok(room) = Arc::clone(&instance.rooms).acquire_owned().await else {
-                return Err(SendError::ShuttingDown);
-            };
-            let (reply, outcome) = oneshot::channel();
-            runtime.deliver(&instance, MailboxEntry { question, reply, arrival: 0, _room: room });
-            drop(instance);
-            // The drain drops a letter only when it panics outside the aggregate's code.
-            outcome
-                .await
-                .unwrap_or_else(|_| Err(SendError::Panicked("the drain failed".to_owned())))
-        };
-        tokio::select! {
-            biased;
-            outcome = delivered => outcome,
-            () = deadline => Err(SendError::DeadlinePassed),
-        }
+        let within = self.within.unwrap_or(shared.settings.default_deadline);
+        let (runtime, id) = (self.runtime, self.id);
+        runtime.submit(id, self.pending()?, within).await.map_err(send_error)
     }
 
-    fn question(&self) -> Result<PendingCommand<A::Command>, SendError<A::Rejection>> {
-        let shared = &self.handle.runtime.shared;
+    fn pending(self) -> Result<PendingCommand<A::Command>, SendError<A::Rejection>> {
+        let shared = &self.runtime.shared;
         let (message_id, digest) = match &self.key {
             Some(key) => {
-                let digest =
-                    digest(&self.command, self.expecting).map_err(SendError::Unstorable)?;
+                let digest = digest(&self.command, self.expected).map_err(SendError::Unstorable)?;
                 (MessageId::from_key(key), Some(digest))
             }
             None => (MessageId(shared.ids.new_id()), None),
         };
-        // A key belongs to one instance; the workflow that begins with it is one of its own.
-        let begun = || if self.key.is_some() { shared.ids.new_id() } else { message_id.0 };
+        // A key is unique only within its instance, so a workflow that begins with a keyed command
+        // gets an id of its own.
+        let new_workflow = || if self.key.is_some() { shared.ids.new_id() } else { message_id.0 };
         let metadata = Metadata {
-            correlation_id: self.correlation.unwrap_or_else(|| CorrelationId(begun())),
+            correlation_id: self.correlation.unwrap_or_else(|| CorrelationId(new_workflow())),
             causation_id: message_id.0,
-            user: self.user.clone(),
+            user: self.user,
             user_from: None,
-            traceparent: self.traceparent.clone(),
+            traceparent: self.traceparent,
             return_addresses: Vec::new(),
             reply: None,
         };
         let incoming = Incoming { message_id, metadata, now: shared.clock.now() };
-        let command = self.command.clone();
-        Ok(PendingCommand { command, incoming, digest, expecting: self.expecting, fires: None })
+        let (command, expected) = (self.command, self.expected);
+        Ok(PendingCommand { command, incoming, digest, expected, fired_timer: None })
+    }
+}
+
+fn send_error<R: Message>(error: SubmitError<R>) -> SendError<R> {
+    match error {
+        SubmitError::Send(error) => error,
+        SubmitError::DeadlinePassed => SendError::DeadlinePassed,
+        SubmitError::ShuttingDown => SendError::ShuttingDown,
+        SubmitError::DrainFailed => SendError::Panicked("the drain failed".to_owned()),
+        SubmitError::StaleTimer => unreachable!("the command has no timer"),
     }
 }
 

@@ -9,9 +9,9 @@ use composable_rust_core::{Clock, Metadata, SharedEventBus, SharedEventStore, Wo
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::context::AppContext;
 use crate::app::registry::Registry;
 use crate::app::unknown_messages::{Encounter, NewerCode, SeenAt};
-use crate::instance::runtime::AppContext;
 use crate::worker::bus::publishers::Publishers;
 use crate::worker::bus::subscriptions::Subscriptions;
 use crate::worker::leases::Leases;

@@ -12,10 +12,10 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::context::AppContext;
 use crate::app::registry::Registry;
 use crate::error::panic_text;
-use crate::instance::decide::BUS_TARGET;
-use crate::instance::runtime::AppContext;
+use crate::instance::effects::BUS_TARGET;
 use crate::worker::bus::cloud_event::{commands_topic, events_topic};
 use crate::worker::bus::consumer::{Consumer, ConsumerSource};
 use crate::worker::bus::published_topic::PublishedTopic;

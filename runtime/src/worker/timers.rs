@@ -493,7 +493,7 @@ impl WorkerContext {
             id: timer.timer.message_id(self.shared.log.id, &timer.stream),
             content: timer.content.clone(),
             metadata,
-            fires: Some(timer.timer.clone()),
+            fired_timer: Some(timer.timer.clone()),
         };
         self.registry.handle_carried(&message).await
     }

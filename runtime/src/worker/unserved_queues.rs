@@ -96,7 +96,7 @@ fn gauge(queue: &str, waiting: u64) {
 /// While the log is paused, nothing is meant to be worked.
 async fn unworked(work: &WorkerContext) -> Result<BTreeMap<String, UnservedQueue>, StoreError> {
     let mut found: BTreeMap<String, UnservedQueue> = BTreeMap::new();
-    let (queues, is_paused) = Queues::new(&work.shared).look().await?;
+    let (queues, is_paused) = Queues::new(&work.shared).read().await?;
     if is_paused {
         return Ok(found);
     }

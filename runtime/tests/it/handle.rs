@@ -287,7 +287,7 @@ async fn a_handle_by_name_can_do_everything() {
     assert!(wrong.unwrap_err().to_string().contains("account.deposit"));
     let unknown = "cart-1".parse().unwrap();
     let unknown = app.registry().send(&unknown, "cart.add", content).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "no aggregate is called `cart`; there are: account");
+    assert_eq!(unknown.to_string(), "no aggregate is called `cart`; registered are: account");
 }
 
 /// A number beyond what a `u64` or a float holds.

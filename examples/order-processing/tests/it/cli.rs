@@ -133,7 +133,7 @@ fn a_key_makes_a_command_repeatable() {
     let first = program.run(&ship).ok();
     assert_eq!(program.run(&ship).ok(), first);
     let other = program.run(&["ship", "1", "--tracking=Y", "--units=1", "--key=k2"]).fails(1);
-    assert!(other.contains("the idempotency key was used for another command"), "{other}");
+    assert!(other.contains("the idempotency key was used for a different command"), "{other}");
     assert_eq!(program.run(&["history", "1"]).ok().lines().count(), 2);
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize as _;
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::instance::decide::{MAX_RETURN_ADDRESSES, json};
+use crate::instance::effects::{MAX_RETURN_ADDRESSES, metadata_json};
 use crate::worker::bus::positions::late_of;
 use crate::worker::bus::received::refused_of;
 use crate::worker::bus::seal::{id_on_bus, seal, verified};
@@ -161,7 +161,7 @@ fn leaving(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> OutgoingEnve
             _ => seal(log, id, &mut metadata),
         }
     }
-    leaving.metadata = json(&metadata);
+    leaving.metadata = metadata_json(&metadata);
     leaving
 }
 
@@ -277,7 +277,7 @@ pub(crate) fn received(
         target: recipient.category().to_owned(),
         recipient: recipient.to_string(),
         content,
-        metadata: json(&metadata),
+        metadata: metadata_json(&metadata),
     };
     let stream = match &metadata.reply {
         Some(reply) => answerer(source, &reply.from, &sender),

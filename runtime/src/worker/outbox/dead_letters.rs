@@ -11,8 +11,8 @@ use composable_rust_core::{
     ReplyOutcome, StoreError, WorkQueues as _,
 };
 
-use crate::instance::decide::reply_row;
-use crate::instance::runtime::AppContext;
+use crate::app::context::AppContext;
+use crate::instance::effects::reply_row;
 use crate::worker::bus::cloud_event::category_of;
 use crate::worker::bus::parked_streams::{is_of_relay, without_its_first};
 use crate::worker::context::{WorkerContext, metadata};

@@ -5,10 +5,10 @@ use composable_rust_core::{
     OutboxMessage, OutboxRow, ReplyOutcome, StoreError, StreamId,
 };
 
+use crate::app::context::AppContext;
 use crate::app::unknown_messages::NewerCode;
-use crate::instance::decide::BUS_TARGET;
+use crate::instance::effects::BUS_TARGET;
 use crate::instance::receive::{DeliveryOutcome, InboundMessage};
-use crate::instance::runtime::AppContext;
 use crate::worker::bus::received::RECEIVED;
 use crate::worker::context::{WorkerContext, kept, metadata};
 use crate::worker::outbox::dead_letters::answer;
@@ -129,7 +129,7 @@ impl WorkerContext {
         };
         let (id, content) = (MessageId(queued.id), queued.content.clone());
         let message =
-            InboundMessage { stream, id, content, metadata: metadata.clone(), fires: None };
+            InboundMessage { stream, id, content, metadata: metadata.clone(), fired_timer: None };
         match self.registry.handle_carried(&message).await {
             DeliveryOutcome::Handled | DeliveryOutcome::Void => Executed::Done(Vec::new()),
             DeliveryOutcome::Closed => {

@@ -15,10 +15,10 @@ use composable_rust_core::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::app::context::AppContext;
 use crate::app::unknown_messages::NewerCode;
 use crate::error::{error_chain, panic_text};
-use crate::instance::decide::BUS_TARGET;
-use crate::instance::runtime::AppContext;
+use crate::instance::effects::BUS_TARGET;
 use crate::worker::bus::cloud_event;
 use crate::worker::context::WorkerContext;
 

@@ -7,7 +7,7 @@ use composable_rust_core::{
     EventStore as _, Position, ProjectionRecord, ProjectionState, StoreError,
 };
 
-use crate::instance::runtime::AppContext;
+use crate::app::context::AppContext;
 use crate::worker::projection::registered::ErasedProjection;
 
 /// How often a waiter looks at the read model, which another process may write.

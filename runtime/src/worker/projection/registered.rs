@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
+use crate::app::context::AppContext;
 use crate::app::unknown_messages::NewerCode;
 use crate::error::{error_chain, panic_text};
-use crate::instance::runtime::AppContext;
 use crate::worker::context::WorkerContext;
 use crate::worker::projection::runner;
 

@@ -198,7 +198,7 @@ fn every_problem_of_an_app_is_reported() {
     let told = [
         (
             bare().aggregate::<Actor>(Around::default()),
-            "`actor` takes answers of the gateway `outside`: register it with `.gateway`, or say \
+            "`actor` expects replies of the gateway `outside`: register it with `.gateway`, or say \
              `.gateway_elsewhere` (another process)",
         ),
         (whole().gateway(Outside::default()), "the gateway `outside` is registered twice"),
