@@ -58,4 +58,6 @@ mod book {
     mod projections {}
     #[doc = include_str!("../../docs/src/testing.md")]
     mod testing {}
+    #[doc = include_str!("../../docs/src/operations.md")]
+    mod operations {}
 }
