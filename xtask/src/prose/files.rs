@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 /// A file to check.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source {
-    /// The folder of its crate, relative to the workspace; empty outside of crates.
+    /// The folder of the file's crate, relative to the workspace. Empty for files outside crates.
     pub(super) package: String,
-    /// Relative to the workspace.
+    /// The file's path, relative to the workspace.
     pub(super) path: PathBuf,
     pub(super) language: Language,
 }
@@ -18,13 +18,14 @@ pub(super) struct Source {
 /// The language of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Language {
-    /// Its comments are checked.
+    /// Rust, of which comments are checked.
     Rust,
-    /// Its text is checked.
+    /// Markdown, of which all prose is checked.
     Markdown,
 }
 
 impl Source {
+    /// Reads the file.
     pub(super) fn read(&self, root: &Path) -> Result<String> {
         let path = root.join(&self.path);
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
@@ -35,7 +36,7 @@ impl Source {
 ///
 /// # Errors
 ///
-/// If a folder cannot be read, or no crate is called so.
+/// If a folder cannot be read, or `only` is not the folder of a crate.
 pub(super) fn find(root: &Path, only: Option<&str>) -> Result<Vec<Source>> {
     let mut found = Vec::new();
     visit(root, Path::new(""), "", &mut found)?;
@@ -74,7 +75,7 @@ fn visit(root: &Path, folder: &Path, package: &str, found: &mut Vec<Source>) -> 
 fn language(path: &Path) -> Option<Language> {
     match path.extension()?.to_str()? {
         "rs" => Some(Language::Rust),
-        // A log of changes, most of them in the words of the time.
+        // The changelog's entries keep their wording.
         "md" if path != Path::new("CHANGELOG.md") => Some(Language::Markdown),
         _ => None,
     }

@@ -7,7 +7,7 @@ use super::scanner::Line;
 pub(super) enum Part<'a> {
     /// Consecutive lines of prose.
     Paragraph(&'a [Line]),
-    /// The lines of a fenced code block in Rust. Those in other languages are left out.
+    /// The lines of a fenced code block in Rust. Blocks in other languages are omitted.
     Rust(&'a [Line]),
 }
 
@@ -37,7 +37,7 @@ pub(super) fn parts(lines: &[Line]) -> Vec<Part<'_>> {
     parts
 }
 
-/// The opening fence at the beginning of a line.
+/// Returns the opening fence at the beginning of a line.
 fn fence(line: &str) -> Option<&str> {
     let line = line.trim_start();
     ['`', '~'].into_iter().find_map(|mark| {
@@ -53,7 +53,7 @@ fn closes(line: &str, fence: &str) -> bool {
     line.starts_with(fence) && line.trim_start_matches(&fence[..1]).is_empty()
 }
 
-/// `true` if rustdoc compiles a code block with this info string.
+/// Returns `true` if rustdoc compiles a code block with this info string.
 fn is_rust(info: &str) -> bool {
     const ATTRIBUTES: [&str; 6] =
         ["rust", "no_run", "should_panic", "compile_fail", "ignore", "standalone_crate"];
@@ -86,7 +86,7 @@ pub(super) fn without_code_spans(lines: &[Line]) -> String {
     prose
 }
 
-/// The length of a code span's body, up to a run of exactly `marks` backticks.
+/// Returns the length of a code span's body, up to a run of exactly `marks` backticks.
 fn span_length(body: &str, marks: usize) -> Option<usize> {
     let mut at = 0;
     while let Some(found) = body[at..].find('`') {

@@ -1,6 +1,6 @@
 //! The stop list.
 
-/// Phrases that are not written here, each with what to write instead and why.
+/// Forbidden phrases, each with the reason and the words to use instead.
 pub(super) const STOP_LIST: [(&str, &str); 12] = [
     ("anew", "no technical term: write again, recreate or restart"),
     ("made anew", "no technical term: write recreated"),
@@ -25,7 +25,7 @@ pub(super) struct Match {
     pub(super) reason: &'static str,
 }
 
-/// Returns the stop-list phrases in `text`, also those that a line break divides.
+/// Returns the stop-list phrases in `text`, including those that span a line break.
 pub(super) fn find(text: &str) -> Vec<Match> {
     let words = words(text);
     let mut matches: Vec<Match> = Vec::new();
@@ -50,15 +50,16 @@ pub(super) fn find(text: &str) -> Vec<Match> {
 fn begins_with(words: &[(usize, &str)], phrase: &str) -> bool {
     let initial = |text: &str| text.as_bytes().first().map(u8::to_ascii_lowercase);
     let mut words = words.iter();
-    // Spares most words the splitting of the phrase.
+    // Comparing first letters first avoids splitting the phrase for most words.
     initial(words.as_slice()[0].1) == initial(phrase)
         && phrase.split(' ').all(|expected| {
             words.next().is_some_and(|(_, word)| word.eq_ignore_ascii_case(expected))
         })
 }
 
-/// The words of a text with the number of line breaks before each. Punctuation counts as a word,
-/// so that a phrase never spans two clauses.
+/// Returns the words of a text with the number of line breaks before each.
+///
+/// Punctuation counts as a word, so that a phrase never spans two clauses.
 fn words(text: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     for (number, line) in text.split('\n').enumerate() {

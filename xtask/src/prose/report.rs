@@ -43,12 +43,12 @@ impl Report {
         summaries.questions.extend(question);
     }
 
-    /// `true` if the prose may stay as it is.
+    /// Returns `true` if the check passes.
     pub(super) fn passes(&self) -> bool {
         self.failures() == 0
     }
 
-    /// The number of offences, without the questions that a crate may have.
+    /// Returns the number of offences, not counting questions in crates within the limit.
     fn failures(&self) -> usize {
         let too_many = self.summaries.values().filter(|summaries| !summaries.pass());
         self.offences.len() + too_many.map(|summaries| summaries.questions.len()).sum::<usize>()
@@ -60,7 +60,7 @@ impl Summaries {
         self.questions.len() * 100 <= self.count * MAX_QUESTIONS_PERCENT
     }
 
-    /// The share of questions in tenths of a percent, rounded.
+    /// Returns the share of questions in tenths of a percent, rounded.
     fn permille(&self) -> usize {
         (self.questions.len() * 1000 + self.count / 2) / self.count.max(1)
     }

@@ -7,7 +7,7 @@ use super::report::{Offence, Report};
 use super::scanner::{self, Block, Line};
 use super::summary::Summary;
 
-/// The maximum width of a line that has a comment, in characters and with its indentation.
+/// The maximum width of a line that has a comment, in characters, including indentation.
 const MAX_COLUMNS: usize = 100;
 
 /// Adds the offences of a file with this text to the report.
@@ -82,7 +82,7 @@ fn check_paragraph(source: &Source, lines: &[Line], report: &mut Report) {
     }
 }
 
-/// Checks the comments in a code example, whose own code blocks are not looked into.
+/// Checks the comments in a code example, without looking for code blocks in them.
 fn check_comments(source: &Source, lines: &[Line], report: &mut Report) {
     let Some(first) = lines.first() else { return };
     let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();

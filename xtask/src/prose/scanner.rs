@@ -47,23 +47,23 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Consumes one token, or everything up to the next one that matters.
+    /// Consumes one token, or everything up to the next relevant one.
     fn step(&mut self) {
-        let first = self.rest.chars().next().unwrap_or_default();
+        let first = self.rest.as_bytes()[0];
         if self.rest.starts_with("//") {
             self.line_comment();
         } else if self.rest.starts_with("/*") {
             self.block_comment();
-        } else if first == '"' {
+        } else if first == b'"' {
             self.string();
-        } else if first == '\'' {
+        } else if first == b'\'' {
             self.character_or_lifetime();
-        } else if first.is_alphabetic() || first == '_' {
+        } else if is_word(first) {
             self.word();
         } else {
-            let is_plain = |c: char| !(matches!(c, '/' | '"' | '\'' | '_') || c.is_alphabetic());
-            let end = self.rest[first.len_utf8()..].find(|c| !is_plain(c));
-            let taken = self.take(end.map_or(self.rest.len(), |end| first.len_utf8() + end));
+            let is_relevant = |byte| is_word(byte) || matches!(byte, b'/' | b'"' | b'\'');
+            let end = self.rest.bytes().skip(1).position(is_relevant);
+            let taken = self.take(end.map_or(self.rest.len(), |end| end + 1));
             taken.split_whitespace().for_each(|code| self.code.push_str(code));
         }
     }
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
 
     /// Consumes an identifier, a keyword or a number, and the raw string that it may begin.
     fn word(&mut self) {
-        let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        let end = self.rest.bytes().position(|byte| !is_word(byte));
         let word = self.take(end.unwrap_or(self.rest.len()));
         let hashes = self.rest.len() - self.rest.trim_start_matches('#').len();
         // `r#type` has hashes but no quotation mark.
@@ -174,7 +174,13 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The kind of docs that a string after this code is, if it is docs.
+/// Returns `true` for a byte of an identifier or a number. Outside of literals and comments,
+/// characters beyond ASCII occur only in identifiers.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+/// Returns the kind of docs that a string after this code is, if it is docs.
 fn doc_attribute(code: &str) -> Option<Kind> {
     if code.ends_with("#![doc=") {
         Some(Kind::InnerDoc)
@@ -185,7 +191,7 @@ fn doc_attribute(code: &str) -> Option<Kind> {
     }
 }
 
-/// The length of the block comment at the beginning of `text`. Block comments nest.
+/// Returns the length of the block comment at the beginning of `text`. Block comments nest.
 fn end_of_block_comment(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -207,7 +213,7 @@ fn end_of_block_comment(text: &str) -> usize {
     text.len()
 }
 
-/// The position of the quotation mark that closes the string at the beginning of `text`.
+/// Returns the position of the quotation mark that closes the string at the beginning of `text`.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {

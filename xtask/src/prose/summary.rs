@@ -14,7 +14,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Returns the summary of a block, if it is docs and has text.
+    /// Returns the summary of a block, if the block is docs and has text.
     pub(super) fn of(block: &Block) -> Option<Self> {
         if block.kind == Kind::Ordinary {
             return None;
@@ -27,7 +27,7 @@ impl Summary {
         Some(Self { line: block.lines[start].number, text: joined[..end].to_owned() })
     }
 
-    /// `true` if it begins with a question word.
+    /// Returns `true` if the summary begins with a question word.
     pub(super) fn is_question(&self) -> bool {
         let text = self.text.trim_start_matches(|c: char| "#*_\"“( ".contains(c));
         let word = text.split(|c: char| !c.is_alphanumeric() && c != '_').next();
