@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::client::settings::Settings;
+use crate::bus::RedpandaEventBus;
+use crate::client::settings::{Compression, LostPosition, Settings};
+use crate::connect;
 use crate::error::ConnectError;
-use crate::{Compression, LostPosition, RedpandaEventBus, connect};
 
 /// Builder of a [`RedpandaEventBus`].
 ///
@@ -33,6 +34,26 @@ use crate::{Compression, LostPosition, RedpandaEventBus, connect};
 #[must_use = "the bus is not opened until `connect`"]
 pub struct RedpandaEventBusBuilder {
     pub(crate) settings: Settings,
+}
+
+impl RedpandaEventBus {
+    /// Opens the bus of `brokers` (`host:port,host:port`) with the builder's default settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Setting`]: a setting is invalid or contradicts another. Correct it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call leaves nothing behind.
+    pub async fn connect(brokers: &str) -> Result<Self, ConnectError> {
+        Self::builder(brokers).connect().await
+    }
+
+    /// Returns a builder for the bus of `brokers` (`host:port,host:port`).
+    pub fn builder(brokers: &str) -> RedpandaEventBusBuilder {
+        RedpandaEventBusBuilder::new(brokers)
+    }
 }
 
 impl RedpandaEventBusBuilder {

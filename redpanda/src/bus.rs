@@ -10,14 +10,13 @@ use composable_rust_core::{
 
 use crate::client::settings::Settings;
 use crate::context::BusContext;
-use crate::error::ConnectError;
 use crate::group::deliveries::{RedpandaDeliveries, RedpandaDelivery};
 use crate::group::reader;
 use crate::group::subscription::Subscription;
 use crate::producer::SingleProducer;
+use crate::publisher::RedpandaPublisher;
 use crate::record::check_size_and_headers;
 use crate::topics::IfMissing;
-use crate::{RedpandaEventBusBuilder, RedpandaPublisher};
 
 /// An event bus over Redpanda, Apache Kafka, or another broker that speaks their protocol. Clones
 /// share one producer.
@@ -103,24 +102,6 @@ impl Inner {
 }
 
 impl RedpandaEventBus {
-    /// Opens the bus of `brokers` (`host:port,host:port`) with the builder's default settings.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Setting`]: a setting is invalid or contradicts another. Correct it.
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped call leaves nothing behind.
-    pub async fn connect(brokers: &str) -> Result<Self, ConnectError> {
-        Self::builder(brokers).connect().await
-    }
-
-    /// Returns a builder for the bus of `brokers` (`host:port,host:port`).
-    pub fn builder(brokers: &str) -> RedpandaEventBusBuilder {
-        RedpandaEventBusBuilder::new(brokers)
-    }
-
     pub(crate) fn new(settings: Settings, producer: SingleProducer) -> Self {
         let context = Arc::new(BusContext::new(settings));
         Self { inner: Arc::new(Inner { context, producer, subscriptions: Mutex::default() }) }

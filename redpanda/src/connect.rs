@@ -2,7 +2,7 @@
 
 use rdkafka::error::KafkaError;
 
-use crate::RedpandaEventBus;
+use crate::bus::RedpandaEventBus;
 use crate::client::config::{idempotent_producer, subscription, transactional_producer};
 use crate::client::settings::Settings;
 use crate::error::{Cause, ConnectError};
