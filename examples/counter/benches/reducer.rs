@@ -1,6 +1,6 @@
-//! What the counter costs over a bare `match`: as a reducer, and as an aggregate.
+//! Measures the overhead of the counter, as a reducer and as an aggregate, over a bare `match`.
 
-#![allow(missing_docs, reason = "criterion's macros write public items")]
+#![allow(missing_docs, reason = "criterion's macros generate public items")]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -56,9 +56,9 @@ fn bare_rules(count: &mut u64, command: &CounterCommand) -> Option<CounterEvent>
 fn benches(criterion: &mut Criterion) {
     let id = Counter::id("1");
     let incoming = fixtures::incoming(1, Timestamp::EPOCH);
-    let log = fixtures::metadata().correlation_id.0;
+    let log_id = fixtures::metadata().correlation_id.0;
     let version = composable_rust::Version::ZERO;
-    let ctx = Context::<Counter>::new(log, &id, version, &incoming, &());
+    let ctx = Context::<Counter>::new(log_id, &id, version, &incoming, &());
     let mut group = criterion.benchmark_group("counter");
     let (mut n, mut count) = (0, 0);
     group.bench_function("bare match", |b| {
@@ -81,26 +81,26 @@ fn benches(criterion: &mut Criterion) {
         });
     });
     group.finish();
-    // Not when `cargo test` merely tries the benchmarks.
+    // Skipped when `cargo test` runs the benchmarks once.
     if std::env::args().any(|argument| argument == "--bench") {
         compare(&ctx);
     }
 }
 
-/// The difference that the aims are about, measured in turns in this run.
+/// Measures the differences that the aims refer to, alternating between the variants.
 fn compare(ctx: &Context<Counter>) {
     const TIMES: u64 = 20_000_000;
     let nanos = |work: &mut dyn FnMut(u64)| {
-        let began = Instant::now();
+        let started = Instant::now();
         for n in 0..TIMES {
             work(n);
         }
-        #[expect(clippy::cast_precision_loss, reason = "a duration is not exact")]
-        let each = began.elapsed().as_nanos() as f64 / TIMES as f64;
+        #[expect(clippy::cast_precision_loss, reason = "a duration needs no exact value")]
+        let each = started.elapsed().as_nanos() as f64 / TIMES as f64;
         each
     };
     let (mut count, mut rules, mut counter) = (0_i64, 0_u64, Counter::default());
-    let mut least = [f64::MAX; 4];
+    let mut minimum = [f64::MAX; 4];
     for _ in 0..5 {
         let round = [
             nanos(&mut |n| bare(black_box(&mut count), black_box(action(n)))),
@@ -110,11 +110,11 @@ fn compare(ctx: &Context<Counter>) {
             }),
             nanos(&mut |n| handle(black_box(&mut counter), n, ctx)),
         ];
-        for (least, value) in least.iter_mut().zip(round) {
-            *least = least.min(value);
+        for (minimum, value) in minimum.iter_mut().zip(round) {
+            *minimum = minimum.min(value);
         }
     }
-    let [bare, reduce, rules, handle] = least;
+    let [bare, reduce, rules, handle] = minimum;
     println!(
         "reduce + effects: {reduce:.1} ns, bare match {bare:.1} ns, {:+.1}   aim < 20",
         reduce - bare

@@ -1,4 +1,4 @@
-//! The counter as an aggregate: durable.
+//! The counter as an aggregate, which is durable.
 
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 /// A count that never falls below zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counter {
-    /// How many there are.
+    /// The current count.
     pub count: u64,
 }
 
-/// What a counter is asked.
+/// The commands of a counter.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 pub enum CounterCommand {
-    /// One more.
+    /// Add one.
     Increment,
-    /// One less.
+    /// Subtract one.
     Decrement,
 }
 
-/// What happened to a counter.
+/// The events of a counter.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 pub enum CounterEvent {
-    /// One more.
+    /// One was added.
     Incremented,
-    /// One less.
+    /// One was subtracted.
     Decremented,
 }
 
-/// Why a counter refuses.
+/// The reasons for which a counter rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 pub enum CounterError {
-    /// It would fall below zero.
+    /// The count is 0 and cannot be decremented.
     AtZero,
 }
 

@@ -1,17 +1,17 @@
-//! The counter as a reducer: in memory.
+//! The counter as a reducer, which is in memory.
 
 use composable_rust::prelude::*;
 
-/// Counts up and down.
+/// A counter in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Tally;
 
-/// What can happen to a tally.
+/// The actions of a tally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TallyAction {
-    /// One more.
+    /// Add one.
     Increment,
-    /// One less.
+    /// Subtract one.
     Decrement,
 }
 
