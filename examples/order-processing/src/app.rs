@@ -7,7 +7,7 @@ use composable_rust::{App, StoreUrl};
 
 use crate::Order;
 
-/// Deadline of a command; it spans a restart of the database.
+/// The deadline of a command: long enough for a restart of the database.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Opens the app on the store at `url`.
@@ -20,5 +20,5 @@ pub async fn open(url: &StoreUrl) -> anyhow::Result<App> {
         .aggregate::<Order>(())
         .settings(|settings| settings.default_deadline = DEADLINE)
         .build()
-        .context("the app cannot be built")
+        .context("cannot build the app")
 }

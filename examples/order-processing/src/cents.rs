@@ -1,4 +1,4 @@
-//! Money.
+//! Amounts of money.
 
 use std::fmt;
 use std::iter::Sum;
@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An amount of money in whole cents: never a float, so that sums are exact.
+/// An amount of money in whole cents: an integer, so sums are exact.
 ///
-/// Prints and parses as `12.34`; in JSON it is the number of cents.
+/// It is printed and parsed as `12.34`. In JSON it is the number of cents.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -25,8 +25,8 @@ impl FromStr for Cents {
     type Err = InvalidCents;
 
     fn from_str(text: &str) -> Result<Self, InvalidCents> {
-        let digits = |part: &str, most: usize| {
-            let fits = (1..=most).contains(&part.len());
+        let digits = |part: &str, max: usize| {
+            let fits = (1..=max).contains(&part.len());
             (fits && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<u64>().ok())?
         };
         let parse = || {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_exact() {
+    fn an_amount_is_parsed_and_printed_exactly() {
         let cents = |text: &str| text.parse::<Cents>().map(|cents| cents.0);
         assert_eq!(cents("11.77"), Ok(1177));
         assert_eq!(cents("0.00"), Ok(0));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_refused() {
+    fn other_texts_are_rejected() {
         for text in
             ["", ".", "1", "1.", ".50", "1.5", "1.234", "-1.00", "+1.00", "1,00", "1.0x", "١.00"]
         {

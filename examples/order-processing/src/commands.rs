@@ -1,7 +1,7 @@
-//! What the subcommands do.
+//! The subcommands.
 
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Write as _, stdout};
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -9,46 +9,49 @@ use composable_rust::prelude::*;
 use composable_rust::{Recorded, Version};
 use futures_util::TryStreamExt as _;
 
+use crate::args::SendArgs;
 use crate::cdnow::Purchases;
-use crate::cli::Asking;
-use crate::import::{self, Habits, Imported, Reason, Stop};
+use crate::import::{self, ImportOptions, ImportResult, StopReason, Stopped};
+use crate::output::print_line;
 use crate::progress::Progress;
 use crate::{Details, Order, OrderCommand, OrderEvent, OrderRejection, Report};
 use composable_rust::shutdown_signal;
 
-/// Sends a command and prints where it was recorded.
+/// Sends a command and prints the version and position of its event.
 pub(crate) async fn send(
     app: &App,
     id: &Id<Order>,
     command: OrderCommand,
-    asking: Asking,
+    args: SendArgs,
 ) -> anyhow::Result<()> {
     let order = app.handle(id);
     let mut send = order.send(command);
-    if let Some(key) = asking.key {
+    if let Some(key) = args.key {
         send = send.key(key);
     }
-    if let Some(user) = asking.by {
+    if let Some(user) = args.by {
         send = send.by(user);
     }
-    let receipt = send.await.map_err(|error| refused(id, error))?;
+    let receipt = send.await.map_err(|error| send_error(id, error))?;
     match receipt.position {
-        Some(position) => say(&format!("order {id}: event {} at {position}", receipt.version)),
-        None => say(&format!("order {id}: nothing to do, it is there already")),
+        Some(position) => {
+            print_line(&format!("order {id}: event {} at {position}", receipt.version))
+        }
+        None => print_line(&format!("order {id}: already placed, nothing changed")),
     }
 }
 
-/// What the error means to whoever typed the command.
-fn refused(id: &Id<Order>, error: SendError<OrderRejection>) -> anyhow::Error {
+/// Returns the error to print for a command.
+fn send_error(id: &Id<Order>, error: SendError<OrderRejection>) -> anyhow::Error {
     match &error {
         SendError::Rejected(rejection) => {
-            anyhow::anyhow!("order {id} refused: {rejection} ({})", error.code())
+            anyhow::anyhow!("order {id} rejected: {rejection} ({})", error.code())
         }
         _ => anyhow::Error::new(error).context(format!("order {id}")),
     }
 }
 
-/// Prints the state, as it was after event `at` if that is given.
+/// Prints the state at version `at`; by default, the current state.
 pub(crate) async fn show(app: &App, id: &Id<Order>, at: Option<Version>) -> anyhow::Result<()> {
     let order = app.handle(id);
     let (state, version) = match at {
@@ -56,16 +59,18 @@ pub(crate) async fn show(app: &App, id: &Id<Order>, at: Option<Version>) -> anyh
         None => order.state_with_version(|state, version| (state.clone(), version)).await?,
     };
     if let Some(at) = at.filter(|at| *at > version && version > Version::ZERO) {
-        bail!("order {id} is at version {version}, not at {at}; leave out --at for its state now");
+        bail!(
+            "order {id} is at version {version}, not at {at}; leave out --at to print the current state"
+        );
     }
-    let Some(text) = described(&state) else {
+    let Some(text) = description(&state) else {
         bail!("there is no order {id}; place it first");
     };
-    say(&format!("order      {id}\nversion    {version}\n{text}"))
+    print_line(&format!("order      {id}\nversion    {version}\n{text}"))
 }
 
-/// The state in words; `None` before the order is placed.
-fn described(order: &Order) -> Option<String> {
+/// Describes the state; `None` before the order is placed.
+fn description(order: &Order) -> Option<String> {
     let (details, status) = match order {
         Order::New => return None,
         Order::Placed { details, shipped: 0 } => (details, "placed".to_owned()),
@@ -81,18 +86,18 @@ fn described(order: &Order) -> Option<String> {
     ))
 }
 
-/// Prints the events.
+/// Prints the events of an order.
 pub(crate) async fn history(app: &App, id: &Id<Order>) -> anyhow::Result<()> {
     let events: Vec<_> = app.handle(id).history().try_collect().await?;
     if events.is_empty() {
         bail!("there is no order {id}; place it first");
     }
-    let lines: Vec<_> = events.iter().map(line).collect();
-    say(&lines.join("\n"))
+    let lines: Vec<_> = events.iter().map(event_line).collect();
+    print_line(&lines.join("\n"))
 }
 
-/// One event on a line: version, position, time, user, content.
-fn line(recorded: &Recorded<Option<OrderEvent>>) -> String {
+/// Formats an event as a line: version, position, time, user, content.
+fn event_line(recorded: &Recorded<Option<OrderEvent>>) -> String {
     let content = match &recorded.event {
         Some(OrderEvent::Placed(Details { customer, placed_on, units, amount })) => {
             format!("placed: {units} for {amount}, customer {customer}, on {placed_on}")
@@ -110,46 +115,38 @@ fn line(recorded: &Recorded<Option<OrderEvent>>) -> String {
 }
 
 /// Imports a file and prints how many orders were placed.
-pub(crate) async fn import(app: &App, path: &Path, habits: Habits) -> anyhow::Result<()> {
-    let opened = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(opened)?;
-    let bytes = file.metadata().with_context(opened)?.len();
+pub(crate) async fn import(app: &App, path: &Path, options: ImportOptions) -> anyhow::Result<()> {
+    let cannot_read = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(cannot_read)?;
+    let bytes = file.metadata().with_context(cannot_read)?.len();
     let mut progress = Progress::new("importing", bytes);
     let purchases = Purchases::new(BufReader::new(file));
-    let imported = import::import(app, purchases, habits, shutdown_signal(), &mut progress).await;
-    let Imported { placed, present, skipped, stopped } = imported;
-    progress.end(placed + present, "orders");
-    match skipped {
-        0 => say(&format!("placed {placed}, {present} were there"))?,
-        _ => say(&format!("placed {placed}, {present} were there, {skipped} skipped"))?,
-    }
-    let again = "run the same import again to go on";
+    let result = import::import(app, purchases, options, shutdown_signal(), &mut progress).await;
+    let ImportResult { placed, existing, skipped, stopped } = result;
+    progress.finish(placed + existing, "orders");
+    let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+    print_line(&format!("placed {placed} orders, {existing} existed{skipped}"))?;
+    let again = "run the same import again to continue";
     match stopped {
         None => Ok(()),
-        Some(Stop { line, reason: Reason::Bad(problem) }) => {
-            bail!("stopped at line {line}: {problem}; correct it or pass --skip-bad, and {again}")
+        Some(Stopped { line, reason: StopReason::InvalidLine(error) }) => {
+            bail!("stopped at line {line}: {error}; correct it or pass --skip-bad, and {again}")
         }
-        Some(Stop { line, reason: Reason::Interrupted }) => {
+        Some(Stopped { line, reason: StopReason::Interrupted }) => {
             bail!("interrupted before line {line}; {again}")
         }
-        Some(Stop { line, reason: Reason::Failed(error) }) => {
+        Some(Stopped { line, reason: StopReason::SendFailed(error) }) => {
             Err(error.context(format!("stopped at line {line}; {again}")))
         }
     }
 }
 
-/// Prints what all orders come to.
+/// Prints the totals of all orders.
 pub(crate) async fn report(app: &App, json: bool) -> anyhow::Result<()> {
     let report = Report::of(app).await?;
-    if json { say(&serde_json::to_string(&report)?) } else { say(report.to_string().trim_end()) }
-}
-
-/// Prints to stdout. That nobody reads it any more, as behind `| head`, is no failure.
-pub(crate) fn say(text: &str) -> anyhow::Result<()> {
-    match writeln!(stdout(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(()),
+    if json {
+        print_line(&serde_json::to_string(&report)?)
+    } else {
+        print_line(report.to_string().trim_end())
     }
 }

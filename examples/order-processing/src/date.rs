@@ -1,4 +1,4 @@
-//! A day.
+//! Calendar days.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,19 @@ use std::str::FromStr;
 use composable_rust::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A day of the calendar, `1997-01-31`.
+/// A calendar day, `1997-01-31`.
 ///
-/// A number in binary formats, a text in JSON and when printed or parsed.
+/// It is a number in binary formats, and text in JSON and when printed or parsed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(u32);
 
-/// A text that is not a day.
+/// A text that is not a calendar day.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a day of the calendar such as 1997-01-31")]
 pub struct InvalidDate(String);
 
 impl Date {
-    /// The day, if the calendar has it.
+    /// Creates a day; `None` if the calendar does not have it.
     pub fn new(year: u32, month: u32, day: u32) -> Option<Self> {
         let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
         let last = match month {
@@ -32,23 +32,23 @@ impl Date {
         exists.then_some(Self(year * 10_000 + month * 100 + day))
     }
 
-    /// The day in UTC.
-    pub fn of(moment: Timestamp) -> Self {
-        let text = moment.to_string();
+    /// Returns the day of a time, in UTC.
+    pub fn of(time: Timestamp) -> Self {
+        let text = time.to_string();
         let day = text.get(..10).and_then(|day| day.parse().ok());
         day.unwrap_or(Self(19_700_101))
     }
 
-    /// The month, `1997-01`.
+    /// Returns the month, `1997-01`.
     pub fn month(self) -> String {
         format!("{:04}-{:02}", self.0 / 10_000, self.0 / 100 % 100)
     }
 
-    /// Parses the digits of year, month and day without anything between: `19970131`.
+    /// Parses the digits of year, month and day without separators: `19970131`.
     ///
     /// # Errors
     ///
-    /// When there are not eight digits, or the calendar has no such day.
+    /// When the text does not have eight digits, or the calendar does not have the day.
     pub fn from_digits(text: &str) -> Result<Self, InvalidDate> {
         let number = (text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit()))
             .then(|| text.parse::<u32>().ok())
@@ -58,7 +58,7 @@ impl Date {
             .ok_or_else(|| InvalidDate(text.to_owned()))
     }
 
-    /// The inverse of [`Date::from_digits`].
+    /// Returns the digits without separators: the inverse of [`Date::from_digits`].
     pub fn digits(self) -> String {
         format!("{:08}", self.0)
     }
@@ -101,7 +101,7 @@ impl Serialize for Date {
 }
 
 impl<'de> Deserialize<'de> for Date {
-    /// Checks a text, which comes from outside, but not a number, which comes from the log.
+    /// Validates text, which comes from clients, but not numbers, which come from the log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_of_the_calendar() {
+    fn a_day_is_parsed_and_printed() {
         assert_eq!(Date::from_digits("19970131").map(|d| d.to_string()), Ok("1997-01-31".into()));
         assert!("1996-02-29".parse::<Date>().is_ok());
         assert_eq!(Date::of(Timestamp::from_micros(1_740_830_400_500_000)).digits(), "20250301");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn other_days_are_refused() {
+    fn days_that_do_not_exist_are_rejected() {
         for text in ["19970230", "19970431", "19001301", "19000229", "00000101", "1997013", ""] {
             assert_eq!(Date::from_digits(text), Err(InvalidDate(text.to_owned())));
         }

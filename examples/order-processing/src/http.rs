@@ -13,14 +13,14 @@ use composable_rust::App;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::commands::say;
+use crate::output::print_line;
 use composable_rust::shutdown_signal;
 
-/// How long requests that are being answered may take to end once the server was asked to stop,
-/// and then what they set in motion.
-const GRACE: Duration = Duration::from_secs(10);
+/// The time limit at shutdown for requests in progress, and then for the work that follows from
+/// them.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// All routes.
+/// Returns all routes.
 fn router(app: App) -> Router {
     Router::new()
         .route("/orders", post(routes::place))
@@ -35,25 +35,28 @@ fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Answers requests at `addr` until it is asked to stop.
+/// Serves requests at `addr` until a shutdown signal arrives.
 pub(crate) async fn serve(app: &App, addr: &str) -> anyhow::Result<()> {
     let listener = TcpListener::bind(addr).await;
-    let listener = listener.with_context(|| format!("cannot listen at {addr}; pass --addr"))?;
-    say(&format!("listening at http://{}", listener.local_addr()?))?;
+    let listener = listener
+        .with_context(|| format!("cannot listen at {addr}; choose another address with --addr"))?;
+    print_line(&format!("listening at http://{}", listener.local_addr()?))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, router(app.clone()))
         .with_graceful_shutdown(async { stopped.await.unwrap_or(()) });
     let server = tokio::spawn(server.into_future());
-    // The server first, so that no request finds the app closed.
-    let requests_ended = async {
+    // Stop the server first, so that every request finds the app open.
+    let server_stopped = async {
         shutdown_signal().await;
         drop(stop);
-        if tokio::time::timeout(GRACE, server).await.is_err() {
-            tracing::warn!("requests are cut off, they took too long");
+        if tokio::time::timeout(SHUTDOWN_GRACE, server).await.is_err() {
+            tracing::warn!(
+                "requests did not finish within the shutdown limit; closing their connections"
+            );
         }
     };
-    if !app.run_until(requests_ended, GRACE).await {
-        anyhow::bail!("some commands were still being recorded at the end; look at their orders");
+    if !app.run_until(server_stopped, SHUTDOWN_GRACE).await {
+        anyhow::bail!("shutdown timed out with commands in progress; check their orders");
     }
-    say("stopped")
+    print_line("stopped")
 }

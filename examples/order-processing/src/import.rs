@@ -1,4 +1,4 @@
-//! Placing every purchase of a file, each once.
+//! Importing a purchase file: each purchase is placed once.
 
 use std::io::BufRead;
 
@@ -10,117 +10,121 @@ use crate::OrderRejection;
 use crate::cdnow::{Purchase, Purchases};
 use crate::progress::Progress;
 
-/// How an import goes about it.
+/// The options of an import.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Habits {
-    /// Bad lines are reported and skipped.
+pub(crate) struct ImportOptions {
+    /// `true` if invalid lines are reported and skipped instead of ending the import.
     pub(crate) skip_bad: bool,
-    /// How many orders are on their way at a time: some hundreds let group commit fill its batches.
+    /// The maximum number of concurrent sends. With some hundreds, group commit fills its batches.
     pub(crate) in_flight: u16,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Default)]
-pub(crate) struct Imported {
-    /// Orders that were not there before.
+pub(crate) struct ImportResult {
+    /// The number of orders placed.
     pub(crate) placed: u64,
-    /// Orders that were there.
-    pub(crate) present: u64,
-    /// Bad lines that were skipped.
+    /// The number of orders that existed already.
+    pub(crate) existing: u64,
+    /// The number of invalid lines that were skipped.
     pub(crate) skipped: u64,
-    /// Where and why it ended before the end of the file. Every line before that is placed.
-    pub(crate) stopped: Option<Stop>,
+    /// The place where the import stopped, if that is not the end of the file. Every line before it
+    /// is placed.
+    pub(crate) stopped: Option<Stopped>,
 }
 
-/// Why an import ended before the end of the file.
+/// The place where an import stopped before the end of the file, and the reason.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub(crate) struct Stopped {
     /// The first line that is not placed.
     pub(crate) line: u64,
-    /// Why not.
-    pub(crate) reason: Reason,
+    /// The reason.
+    pub(crate) reason: StopReason,
 }
 
+/// The reason why an import stopped before the end of the file.
 #[derive(Debug)]
-pub(crate) enum Reason {
-    /// The line is wrong.
-    Bad(String),
+pub(crate) enum StopReason {
+    /// The line is invalid.
+    InvalidLine(String),
     /// The order was not recorded.
-    Failed(anyhow::Error),
-    /// Somebody asked to stop.
+    SendFailed(anyhow::Error),
+    /// A shutdown signal arrived.
     Interrupted,
 }
 
-impl Imported {
-    /// Notes that it stops at `line`; the first such line counts.
-    fn stop(&mut self, line: u64, reason: Reason) {
-        if self.stopped.as_ref().is_none_or(|stop| line < stop.line) {
-            self.stopped = Some(Stop { line, reason });
+impl ImportResult {
+    /// Records that the import stops at `line`. Of several calls, the one with the first line
+    /// counts.
+    fn stop(&mut self, line: u64, reason: StopReason) {
+        if self.stopped.as_ref().is_none_or(|stopped| line < stopped.line) {
+            self.stopped = Some(Stopped { line, reason });
         }
     }
 
-    fn wrong(&mut self, line: u64, problem: String, skip_bad: bool, progress: &Progress) {
-        if skip_bad {
+    /// Records an invalid line: skips it, or stops at it.
+    fn invalid_line(&mut self, line: u64, error: String, skip: bool, progress: &Progress) {
+        if skip {
             self.skipped += 1;
-            progress.line(&format!("line {line} skipped: {problem}"));
+            progress.print_line(&format!("line {line} skipped: {error}"));
         } else {
-            self.stop(line, Reason::Bad(problem));
+            self.stop(line, StopReason::InvalidLine(error));
         }
     }
 }
 
-/// Places every purchase until the file or `interrupted` ends it.
+/// Places the purchases until the file ends, a line is invalid, or `interrupted` completes.
 ///
-/// Everything that was begun is finished, so when it returns the log holds every good line before
-/// the one at which it stopped.
+/// All sends that were started are completed. So when the function returns, the log has every valid
+/// line before the one at which the import stopped.
 pub(crate) async fn import(
     app: &App,
     mut purchases: Purchases<impl BufRead>,
-    Habits { skip_bad, in_flight }: Habits,
+    ImportOptions { skip_bad, in_flight }: ImportOptions,
     interrupted: impl Future<Output = ()>,
     progress: &mut Progress,
-) -> Imported {
-    let mut imported = Imported::default();
+) -> ImportResult {
+    let mut result = ImportResult::default();
     let mut interrupted = std::pin::pin!(interrupted);
     let mut sends = FuturesUnordered::new();
-    let mut last = 0;
+    let mut last_line = 0;
     loop {
-        while imported.stopped.is_none() && sends.len() < usize::from(in_flight) {
+        while result.stopped.is_none() && sends.len() < usize::from(in_flight) {
             match purchases.next() {
                 None => break,
                 Some((line, Ok(purchase))) => {
-                    last = line;
+                    last_line = line;
                     sends.push(async move { (line, place(app, &purchase).await) });
                 }
-                Some((line, Err(problem))) => {
-                    let skip = skip_bad && problem.can_be_skipped();
-                    imported.wrong(line, problem.to_string(), skip, progress);
+                Some((line, Err(error))) => {
+                    let skip = skip_bad && error.can_be_skipped();
+                    result.invalid_line(line, error.to_string(), skip, progress);
                 }
             }
         }
-        progress.at(purchases.bytes());
+        progress.set(purchases.bytes_read());
         tokio::select! {
             biased;
-            () = &mut interrupted, if imported.stopped.is_none() => {
-                imported.stop(last + 1, Reason::Interrupted);
+            () = &mut interrupted, if result.stopped.is_none() => {
+                result.stop(last_line + 1, StopReason::Interrupted);
             }
             sent = sends.next() => match sent {
-                None => return imported,
-                Some((_, Ok(true))) => imported.placed += 1,
-                Some((_, Ok(false))) => imported.present += 1,
+                None => return result,
+                Some((_, Ok(true))) => result.placed += 1,
+                Some((_, Ok(false))) => result.existing += 1,
                 Some((line, Err(error))) => match error {
                     SendError::Rejected(OrderRejection::AlreadyPlaced) => {
-                        let problem = "its order is there with other content".to_owned();
-                        imported.wrong(line, problem, skip_bad, progress);
+                        let error = "the order exists with other details".to_owned();
+                        result.invalid_line(line, error, skip_bad, progress);
                     }
-                    error => imported.stop(line, Reason::Failed(anyhow!(error))),
+                    error => result.stop(line, StopReason::SendFailed(anyhow!(error))),
                 },
             },
         }
     }
 }
 
-/// Places one order; whether it was not there before.
+/// Places one order. Returns `false` if it existed already.
 async fn place(app: &App, purchase: &Purchase) -> Result<bool, SendError<OrderRejection>> {
     let order = app.handle(&purchase.order());
     let receipt = order.send(purchase.place()).await?;

@@ -1,7 +1,8 @@
-//! Orders: placed, shipped in parcels, cancelled. One aggregate, on a file or on PostgreSQL, behind
-//! a command line and an HTTP API. See the README beside this crate.
+//! An order system: one aggregate, in a file or on PostgreSQL, behind a command line and an HTTP
+//! API. See the README of this crate.
 
 mod app;
+mod args;
 pub mod cdnow;
 mod cents;
 pub mod cli;
@@ -11,6 +12,7 @@ mod demo;
 mod http;
 mod import;
 mod order;
+mod output;
 mod progress;
 mod report;
 

@@ -1,4 +1,4 @@
-//! Runs the command line.
+//! The command-line program.
 
 use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env()
-        // An import that waits for connections is no news.
+        // An import waits for connections, so the warnings of the pool are left out.
         .unwrap_or_else(|_| EnvFilter::new("warn,sqlx::pool=error"));
     let ansi = stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(stderr).init();

@@ -1,115 +1,116 @@
-//! The order: what it is asked, what happens to it, why it refuses.
+//! The order aggregate.
 
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Cents, Date};
 
-/// An order. It is placed once, shipped in one parcel or several, or cancelled while nothing of it
-/// is on its way.
+/// An order of a customer. It is placed once, then shipped in one or several parcels. It can be
+/// cancelled until the first parcel is shipped.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum Order {
     /// Not placed yet.
     #[default]
     New,
-    /// Placed, and perhaps shipped.
+    /// Placed, and possibly shipped.
     Placed {
-        /// What was ordered.
+        /// The content of the order.
         details: Details,
-        /// How many units are on their way.
+        /// The number of units shipped.
         shipped: u32,
     },
     /// Cancelled.
     Cancelled {
-        /// What was ordered.
+        /// The content of the order.
         details: Details,
-        /// Why it was cancelled.
+        /// The reason for the cancellation.
         reason: String,
     },
 }
 
-/// What was ordered, by whom and when.
+/// The content of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
     /// The customer's number or name.
     pub customer: String,
     /// The day of the order.
     pub placed_on: Date,
-    /// How many pieces.
+    /// The number of units.
     pub units: u32,
-    /// What they cost together.
+    /// The price of all units together.
     pub amount: Cents,
 }
 
-/// What an order is asked.
+/// The commands of an order.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum OrderCommand {
-    /// Place it. Placing it again with the same details changes nothing.
+    /// Place the order. Placing it again with the same details changes nothing.
     Place {
         /// The customer's number or name.
         customer: String,
-        /// The day of the order; today in UTC unless said.
+        /// The day of the order. Default: today in UTC.
         placed_on: Option<Date>,
-        /// How many pieces.
+        /// The number of units.
         units: u32,
-        /// What they cost together.
+        /// The price of all units together.
         amount: Cents,
     },
-    /// Send a parcel.
+    /// Ship a parcel.
     Ship {
         /// The carrier's number of the parcel.
         tracking: String,
-        /// How many pieces are in it; all that are left unless said.
+        /// The number of units in the parcel. Default: all units that are not shipped.
         units: Option<u32>,
     },
-    /// Cancel it.
+    /// Cancel the order.
     Cancel {
-        /// Why.
+        /// The reason for the cancellation.
         reason: String,
     },
 }
 
-/// What happens to an order.
+/// The events of an order.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum OrderEvent {
-    /// It was placed.
+    /// The order was placed.
     #[message(version = 3, from(1 = PlacedV1, 2 = PlacedV2))]
     Placed(Details),
-    /// A parcel left.
+    /// A parcel was shipped.
     Shipped {
         /// The carrier's number of the parcel.
         tracking: String,
-        /// How many pieces are in it.
+        /// The number of units in the parcel.
         units: u32,
     },
-    /// It was cancelled.
+    /// The order was cancelled.
     Cancelled {
-        /// Why.
+        /// The reason for the cancellation.
         reason: String,
     },
 }
 
-/// Version 1 of [`OrderEvent::Placed`]: an order was of one piece.
+/// Version 1 of [`OrderEvent::Placed`]: every order had one unit.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlacedV1 {
     /// The customer's number.
     pub customer: u32,
     /// The day of the order.
     pub placed_on: Date,
-    /// What it cost.
+    /// The price.
     pub amount: Cents,
 }
 
-/// Version 2 of [`OrderEvent::Placed`]: several pieces. In version 3 customers also have names.
+/// Version 2 of [`OrderEvent::Placed`]: adds the number of units. Version 3 identifies customers by
+/// number or name.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlacedV2 {
     /// The customer's number.
     pub customer: u32,
     /// The day of the order.
     pub placed_on: Date,
-    /// How many pieces.
+    /// The number of units.
     pub units: u32,
-    /// What they cost together.
+    /// The price of all units together.
     pub amount: Cents,
 }
 
@@ -131,46 +132,46 @@ impl From<PlacedV2> for OrderEvent {
     }
 }
 
-/// A customer's number as customers are named.
+/// Formats a customer number with five digits: `00007`.
 pub fn customer_number(number: u32) -> String {
     format!("{number:05}")
 }
 
-/// Why an order refuses.
+/// The reasons for which an order rejects a command.
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum OrderRejection {
-    /// Nobody orders.
+    /// The customer is missing.
     #[error("an order needs a customer")]
     NoCustomer,
-    /// Nothing is ordered, or nothing is in the parcel.
+    /// The number of units is 0.
     #[error("at least one unit is needed")]
     NoUnits,
-    /// It is there with other details.
+    /// The order was placed with other details.
     #[error("there is an order of this id with other details; choose another id")]
     AlreadyPlaced,
-    /// It is not there.
+    /// The order was not placed.
     #[error("there is no such order; place it first")]
     NotPlaced,
-    /// A parcel cannot hold more than was ordered and is still here.
+    /// The parcel has more units than the order has left.
     #[error("only {left} of its units are still to be shipped")]
     TooManyUnits {
-        /// How many are left.
+        /// The number of units that are not shipped.
         left: u32,
     },
-    /// Nothing is left to be shipped.
-    #[error("all of it is shipped already")]
+    /// All units are shipped.
+    #[error("all units are shipped already")]
     AlreadyShipped,
-    /// It cannot be cancelled any more.
-    #[error("some of it is on its way, so it cannot be cancelled")]
+    /// A parcel was shipped, so the order cannot be cancelled.
+    #[error("some units are shipped, so the order cannot be cancelled")]
     OnItsWay,
-    /// It is cancelled.
-    #[error("it was cancelled")]
+    /// The order was cancelled.
+    #[error("the order was cancelled")]
     AlreadyCancelled,
 }
 
 use OrderCommand::{Cancel, Place, Ship};
 use OrderEvent::{Cancelled, Placed, Shipped};
-use OrderRejection as No;
+use OrderRejection as Rejection;
 
 impl Aggregate for Order {
     const NAME: &'static str = "order";
@@ -181,8 +182,10 @@ impl Aggregate for Order {
 
     fn decide(&self, command: OrderCommand, ctx: &Context<Self>) -> Decision<Self> {
         match (self, command) {
-            (_, Place { units: 0, .. }) => reject(No::NoUnits),
-            (_, Place { customer, .. }) if customer.trim().is_empty() => reject(No::NoCustomer),
+            (_, Place { units: 0, .. }) => reject(Rejection::NoUnits),
+            (_, Place { customer, .. }) if customer.trim().is_empty() => {
+                reject(Rejection::NoCustomer)
+            }
             (Order::New, Place { customer, placed_on, units, amount }) => {
                 let placed_on = placed_on.unwrap_or_else(|| Date::of(ctx.now()));
                 record(Placed(Details { customer, placed_on, units, amount }))
@@ -195,21 +198,23 @@ impl Aggregate for Order {
                 if *details == (Details { customer, placed_on, units, amount }) {
                     repeat(Placed(details.clone()))
                 } else {
-                    reject(No::AlreadyPlaced)
+                    reject(Rejection::AlreadyPlaced)
                 }
             }
-            (Order::New, Ship { .. } | Cancel { .. }) => reject(No::NotPlaced),
-            (Order::Cancelled { .. }, Ship { .. } | Cancel { .. }) => reject(No::AlreadyCancelled),
+            (Order::New, Ship { .. } | Cancel { .. }) => reject(Rejection::NotPlaced),
+            (Order::Cancelled { .. }, Ship { .. } | Cancel { .. }) => {
+                reject(Rejection::AlreadyCancelled)
+            }
             (Order::Placed { details, shipped }, Ship { tracking, units }) => {
                 match (details.units - shipped, units) {
-                    (0, _) => reject(No::AlreadyShipped),
-                    (_, Some(0)) => reject(No::NoUnits),
-                    (left, Some(units)) if units > left => reject(No::TooManyUnits { left }),
+                    (0, _) => reject(Rejection::AlreadyShipped),
+                    (_, Some(0)) => reject(Rejection::NoUnits),
+                    (left, Some(units)) if units > left => reject(Rejection::TooManyUnits { left }),
                     (left, units) => record(Shipped { tracking, units: units.unwrap_or(left) }),
                 }
             }
             (Order::Placed { shipped: 0, .. }, Cancel { reason }) => record(Cancelled { reason }),
-            (Order::Placed { .. }, Cancel { .. }) => reject(No::OnItsWay),
+            (Order::Placed { .. }, Cancel { .. }) => reject(Rejection::OnItsWay),
         }
     }
 
@@ -222,7 +227,7 @@ impl Aggregate for Order {
             (Order::Placed { details, .. }, Cancelled { reason }) => {
                 Order::Cancelled { details, reason }
             }
-            // No decision records another.
+            // `decide` records no other combination.
             (state, _) => state,
         };
     }

@@ -1,64 +1,64 @@
-//! How far a long command is.
+//! Progress of a long command.
 
 use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on stderr; a line now and then where that is no terminal.
+/// A progress bar on stderr, or a line every few seconds if stderr is not a terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    what: &'static str,
+    label: &'static str,
     total: u64,
-    began: Instant,
-    told: Instant,
+    started: Instant,
+    last_line: Instant,
 }
 
-/// How often a line is printed where there is no terminal.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// The interval between lines if stderr is not a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Progress {
-    /// Begins `what`, of which there are `total`.
-    pub(crate) fn new(what: &'static str, total: u64) -> Self {
+    /// Starts the progress of work that has `total` units.
+    pub(crate) fn new(label: &'static str, total: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let style = "{msg} {bar:40} {percent}% {elapsed} (eta {eta})";
             let style = ProgressStyle::with_template(style)
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total).with_style(style).with_message(what)
+            ProgressBar::new(total).with_style(style).with_message(label)
         });
         let now = Instant::now();
-        Self { bar, what, total, began: now, told: now }
+        Self { bar, label, total, started: now, last_line: now }
     }
 
-    /// Says that `done` of the total are done.
-    pub(crate) fn at(&mut self, done: u64) {
+    /// Sets the number of units done.
+    pub(crate) fn set(&mut self, done: u64) {
         match &self.bar {
             Some(bar) => bar.set_position(done),
-            None if self.told.elapsed() >= INTERVAL => {
-                self.told = Instant::now();
-                eprintln!("{} {}%", self.what, done * 100 / self.total.max(1));
+            None if self.last_line.elapsed() >= LINE_INTERVAL => {
+                self.last_line = Instant::now();
+                eprintln!("{} {}%", self.label, done * 100 / self.total.max(1));
             }
             None => {}
         }
     }
 
     /// Prints a line above the bar.
-    pub(crate) fn line(&self, text: &str) {
+    pub(crate) fn print_line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
     }
 
-    /// Takes the bar away, and says how long it took to do `count` `things`.
-    pub(crate) fn end(self, count: u64, things: &str) {
+    /// Removes the bar, and prints the number of items, the duration and the rate.
+    pub(crate) fn finish(self, count: u64, items: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
+        #[expect(clippy::cast_precision_loss, reason = "a rounded rate")]
         let rate = count as f64 / seconds;
-        eprintln!("{} {count} {things} in {seconds:.1} s, {rate:.0}/s", self.what);
+        eprintln!("{} {count} {items} in {seconds:.1} s, {rate:.0}/s", self.label);
     }
 }

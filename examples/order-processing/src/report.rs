@@ -1,4 +1,4 @@
-//! What all orders come to.
+//! The report on all orders.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -10,48 +10,48 @@ use serde::Serialize;
 
 use crate::{Cents, Details, Order};
 
-/// What all orders come to. Cancelled ones only count as cancelled.
+/// The totals of all orders. A cancelled order counts only as cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
-    /// Orders that were placed and not cancelled.
+    /// The number of orders that are not cancelled.
     pub orders: u64,
-    /// Their pieces.
+    /// The number of units in these orders.
     pub units: u64,
-    /// What they cost.
+    /// The price of these orders.
     #[serde(rename = "revenue_cents")]
     pub revenue: Cents,
-    /// How many customers they are of.
+    /// The number of customers who placed these orders.
     pub customers: u64,
-    /// The same by months, in order; months without orders are left out.
+    /// The totals of each month, in order, without months that have no orders.
     pub months: Vec<Month>,
-    /// Orders that were cancelled.
+    /// The number of cancelled orders.
     #[serde(skip)]
     pub cancelled: u64,
 }
 
-/// The orders of one month.
+/// The totals of one month.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Month {
-    /// `1997-01`.
+    /// The month, `1997-01`.
     pub month: String,
-    /// Orders that were placed and not cancelled.
+    /// The number of orders that are not cancelled.
     pub orders: u64,
-    /// Their pieces.
+    /// The number of units in these orders.
     pub units: u64,
-    /// What they cost.
+    /// The price of these orders.
     #[serde(rename = "revenue_cents")]
     pub revenue: Cents,
 }
 
 impl Report {
-    /// Folds the log, up to where it stands now.
+    /// Reads the log up to its current end and computes the totals.
     ///
     /// # Errors
     ///
     /// When the log cannot be read.
     pub async fn of(app: &App) -> Result<Self, LoadError> {
-        let beginnings = Position::start_positions(app.store().log().partitions);
-        let mut events = std::pin::pin!(app.events::<Order>(beginnings));
+        let start = Position::start_positions(app.store().log().partitions);
+        let mut events = std::pin::pin!(app.events::<Order>(start));
         let mut orders = HashMap::<_, Order>::new();
         while let Some(recorded) = events.try_next().await? {
             orders.entry(recorded.stream).or_default().apply(recorded.event);
@@ -93,8 +93,8 @@ impl<'a> FromIterator<&'a Order> for Report {
     }
 }
 
-/// How wide the longest bar of the chart is.
-const BAR: u64 = 30;
+/// The width of the longest bar of the chart, in characters.
+const MAX_BAR_WIDTH: u64 = 30;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,9 +112,9 @@ impl fmt::Display for Report {
             return Ok(());
         }
         writeln!(f, "\n{:<7} {:>9} {:>9} {:>14}", "month", "orders", "units", "revenue")?;
-        let most = self.months.iter().map(|month| month.revenue.0).max().unwrap_or(0).max(1);
+        let max = self.months.iter().map(|month| month.revenue.0).max().unwrap_or(0).max(1);
         for Month { month, orders, units, revenue } in &self.months {
-            let bar = (u128::from(revenue.0) * u128::from(BAR)).div_ceil(u128::from(most));
+            let bar = (u128::from(revenue.0) * u128::from(MAX_BAR_WIDTH)).div_ceil(u128::from(max));
             let bar = "█".repeat(usize::try_from(bar).unwrap_or(0));
             let (orders, units, revenue) = (grouped(*orders), grouped(*units), money(*revenue));
             let row = format!("{month} {orders:>9} {units:>9} {revenue:>14}  {bar}");
@@ -124,7 +124,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// `1,234,567`.
+/// Formats a number with separators: `1,234,567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -137,7 +137,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// `1,234.05`.
+/// Formats an amount with separators: `1,234.05`.
 fn money(amount: Cents) -> String {
     format!("{}.{:02}", grouped(amount.0 / 100), amount.0 % 100)
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped() {
+    fn digits_are_grouped_by_thousands() {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_000), "1,000");

@@ -1,4 +1,4 @@
-//! Errors as JSON.
+//! Error responses.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::OrderRejection;
 
-/// What went wrong: a status, a stable code for programs, a message for people.
+/// An error response: a status, a stable code for programs, and a message for people.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -39,7 +39,7 @@ impl IntoResponse for ApiError {
 impl From<SendError<OrderRejection>> for ApiError {
     fn from(error: SendError<OrderRejection>) -> Self {
         let status = match &error {
-            SendError::Rejected(rejection) => refused(rejection),
+            SendError::Rejected(rejection) => rejection_status(rejection),
             SendError::KeyReused | SendError::Unstorable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             SendError::UnexpectedVersion { .. } => StatusCode::PRECONDITION_FAILED,
             SendError::Closed => StatusCode::GONE,
@@ -53,13 +53,14 @@ impl From<SendError<OrderRejection>> for ApiError {
             error => error.to_string(),
         };
         if status.is_server_error() {
-            tracing::error!(error = %message, "a command failed");
+            tracing::error!(error = %message, "command failed; answering with an error");
         }
         Self::new(status, error.code(), message)
     }
 }
 
-fn refused(rejection: &OrderRejection) -> StatusCode {
+/// Returns the status of a rejection.
+fn rejection_status(rejection: &OrderRejection) -> StatusCode {
     match rejection {
         OrderRejection::NoCustomer | OrderRejection::NoUnits => StatusCode::UNPROCESSABLE_ENTITY,
         OrderRejection::NotPlaced => StatusCode::NOT_FOUND,
@@ -69,7 +70,10 @@ fn refused(rejection: &OrderRejection) -> StatusCode {
 
 impl ApiError {
     fn unavailable(error: &LoadError) -> Self {
-        tracing::error!(error = error as &dyn std::error::Error, "an order cannot be loaded");
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "failed to load an order; answering with an error"
+        );
         let status = if error.is_transient() {
             StatusCode::SERVICE_UNAVAILABLE
         } else {

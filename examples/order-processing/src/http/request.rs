@@ -1,4 +1,4 @@
-//! What requests hold.
+//! The content of requests.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::error::ApiError;
 use crate::{Cents, Date, Order};
 
-/// The order that the path names.
+/// The order id in the path.
 pub(crate) struct OrderId(pub(crate) Id<Order>);
 
 impl<S: Send + Sync> FromRequestParts<S> for OrderId {
@@ -22,17 +22,17 @@ impl<S: Send + Sync> FromRequestParts<S> for OrderId {
     }
 }
 
-/// What the headers say about a command.
-pub(crate) struct Asking {
-    /// `Idempotency-Key`: the same request again gets the same answer.
+/// The metadata of a command, from the headers.
+pub(crate) struct CommandHeaders {
+    /// `Idempotency-Key`: a repeated request with the same key gets the same response.
     pub(crate) key: Option<String>,
-    /// `X-User`: who asks. A server that is open to the world takes it from a token instead.
+    /// `X-User`: the user. A public server would take it from an access token instead.
     pub(crate) user: Option<String>,
-    /// `traceparent`: the trace that the request belongs to.
+    /// `traceparent`: the trace of the request.
     pub(crate) traceparent: Option<String>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asking {
+impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -54,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asking {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
-    /// The order's id; one is made unless given, of the key if there is one.
+    /// The order's id. Default: derived from the idempotency key, or random without a key.
     pub(crate) order: Option<String>,
     pub(crate) customer: String,
     pub(crate) placed_on: Option<Date>,
@@ -76,7 +76,7 @@ pub(crate) struct Cancel {
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct At {
-    /// The version to show the state of.
+pub(crate) struct ShowQuery {
+    /// The version to show. Default: the current version.
     pub(crate) at: Option<Version>,
 }

@@ -1,4 +1,4 @@
-//! What requests do.
+//! The request handlers.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -14,14 +14,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::request::{Asking, At, Cancel, OrderId, Place, Ship};
+use super::request::{Cancel, CommandHeaders, OrderId, Place, Ship, ShowQuery};
 use crate::{Details, Order, OrderCommand, OrderEvent, Report};
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
-/// Where a command's event was recorded.
+/// The response to a command: the version and position of its event.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct CommandResponse {
     order: Id<Order>,
     version: Version,
     position: Option<String>,
@@ -31,64 +31,68 @@ async fn send(
     app: &App,
     id: &Id<Order>,
     command: OrderCommand,
-    asking: Asking,
+    headers: CommandHeaders,
 ) -> Result<Receipt, ApiError> {
     let order = app.handle(id);
     let mut send = order.send(command);
-    if let Some(key) = asking.key {
+    if let Some(key) = headers.key {
         send = send.key(key);
     }
-    if let Some(user) = asking.user {
+    if let Some(user) = headers.user {
         send = send.by(user);
     }
-    if let Some(traceparent) = asking.traceparent {
+    if let Some(traceparent) = headers.traceparent {
         send = send.traceparent(traceparent);
     }
     Ok(send.await?)
 }
 
-fn answer(order: Id<Order>, Receipt { version, position }: Receipt) -> Json<Answer> {
-    Json(Answer { order, version, position: position.map(|position| position.to_string()) })
+fn response(order: Id<Order>, Receipt { version, position }: Receipt) -> Json<CommandResponse> {
+    Json(CommandResponse {
+        order,
+        version,
+        position: position.map(|position| position.to_string()),
+    })
 }
 
 pub(crate) async fn place(
     State(app): State<App>,
-    asking: Asking,
+    headers: CommandHeaders,
     body: Body<Place>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Json(Place { order, customer, placed_on, units, amount_cents: amount }) = body?;
-    let id = match (&order, &asking.key) {
+    let id = match (&order, &headers.key) {
         (Some(order), _) => Order::parse_id(order)?,
-        // A retry must meet the order of the first try.
+        // A retry with the same key addresses the same order.
         (None, Some(key)) => Order::id_from(key),
         (None, None) => Order::id(SystemIds.new_id()),
     };
     let command = OrderCommand::Place { customer, placed_on, units, amount };
-    let receipt = send(&app, &id, command, asking).await?;
+    let receipt = send(&app, &id, command, headers).await?;
     let status = if receipt.position.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, answer(id, receipt)))
+    Ok((status, response(id, receipt)))
 }
 
 pub(crate) async fn ship(
     State(app): State<App>,
     OrderId(id): OrderId,
-    asking: Asking,
+    headers: CommandHeaders,
     body: Body<Ship>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Json(Ship { tracking, units }) = body?;
-    let receipt = send(&app, &id, OrderCommand::Ship { tracking, units }, asking).await?;
-    Ok(answer(id, receipt))
+    let receipt = send(&app, &id, OrderCommand::Ship { tracking, units }, headers).await?;
+    Ok(response(id, receipt))
 }
 
 pub(crate) async fn cancel(
     State(app): State<App>,
     OrderId(id): OrderId,
-    asking: Asking,
+    headers: CommandHeaders,
     body: Body<Cancel>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Json(Cancel { reason }) = body?;
-    let receipt = send(&app, &id, OrderCommand::Cancel { reason }, asking).await?;
-    Ok(answer(id, receipt))
+    let receipt = send(&app, &id, OrderCommand::Cancel { reason }, headers).await?;
+    Ok(response(id, receipt))
 }
 
 fn not_found(id: &Id<Order>) -> ApiError {
@@ -98,9 +102,9 @@ fn not_found(id: &Id<Order>) -> ApiError {
 pub(crate) async fn show(
     State(app): State<App>,
     OrderId(id): OrderId,
-    query: Result<Query<At>, QueryRejection>,
+    query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let Query(At { at }) = query?;
+    let Query(ShowQuery { at }) = query?;
     let order = app.handle(&id);
     let (state, version) = match at {
         Some(at) => order.state_at(at).await?,
@@ -109,11 +113,11 @@ pub(crate) async fn show(
     if at.is_some_and(|at| at != version) {
         return Err(not_found(&id));
     }
-    shown(&id, version, &state).map(Json).ok_or_else(|| not_found(&id))
+    state_json(&id, version, &state).map(Json).ok_or_else(|| not_found(&id))
 }
 
-/// The state as JSON; `None` before the order is placed.
-fn shown(id: &Id<Order>, version: Version, order: &Order) -> Option<Value> {
+/// Returns the state as JSON; `None` before the order is placed.
+fn state_json(id: &Id<Order>, version: Version, order: &Order) -> Option<Value> {
     let (details, status, shipped) = match order {
         Order::New => return None,
         Order::Placed { details, shipped } if *shipped == details.units => {
@@ -134,14 +138,14 @@ pub(crate) async fn history(
     OrderId(id): OrderId,
 ) -> Result<Json<Value>, ApiError> {
     let events: Vec<_> =
-        app.handle(&id).history().map_ok(|recorded| event(&recorded)).try_collect().await?;
+        app.handle(&id).history().map_ok(|recorded| event_json(&recorded)).try_collect().await?;
     if events.is_empty() {
         return Err(not_found(&id));
     }
     Ok(Json(json!({ "order": id, "events": events })))
 }
 
-fn event(recorded: &Recorded<Option<OrderEvent>>) -> Value {
+fn event_json(recorded: &Recorded<Option<OrderEvent>>) -> Value {
     let content = recorded.event.as_ref().and_then(|event| event.encode(Format::Json).ok());
     let content = content.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     json!({
@@ -169,10 +173,10 @@ pub(crate) async fn health(State(app): State<App>) -> Result<Json<Value>, ApiErr
 }
 
 pub(crate) async fn no_such_route() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", "there is nothing at this path")
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", "no resource has this path")
 }
 
 pub(crate) async fn no_such_method() -> ApiError {
-    let message = "the path does not take this method";
+    let message = "this path does not support the method";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", message)
 }

@@ -41,7 +41,7 @@ fn an_order_is_placed() {
 }
 
 #[test]
-fn an_order_without_a_date_is_of_today() {
+fn an_order_without_a_date_gets_the_current_day() {
     let now: Timestamp = "1997-01-12T23:59:59Z".parse().unwrap();
     let Details { customer, units, amount, .. } = details();
     let command = Place { customer, placed_on: None, units, amount };
@@ -51,7 +51,7 @@ fn an_order_without_a_date_is_of_today() {
 }
 
 #[test]
-fn placing_again_repeats_and_placing_differently_is_refused() {
+fn an_order_is_placed_once() {
     given::<Order>([Placed(details())]).when(place()).then_repeated(Placed(details()));
     given::<Order>([Placed(details()), shipped(3)]).when(place()).then_repeated(Placed(details()));
     given::<Order>([Placed(details()), cancelled()]).when(place()).then_repeated(Placed(details()));
@@ -60,17 +60,17 @@ fn placing_again_repeats_and_placing_differently_is_refused() {
 }
 
 #[test]
-fn an_order_has_a_customer_and_units() {
+fn an_order_needs_a_customer_and_units() {
     let placed_on = None;
     let (customer, amount) = ("00002".to_owned(), Cents(0));
-    let nothing = Place { customer, placed_on, units: 0, amount };
-    given::<Order>([]).when(nothing).then_rejected(OrderRejection::NoUnits);
-    let nobody = Place { customer: " ".to_owned(), placed_on, units: 1, amount };
-    given::<Order>([]).when(nobody).then_rejected(OrderRejection::NoCustomer);
+    let no_units = Place { customer, placed_on, units: 0, amount };
+    given::<Order>([]).when(no_units).then_rejected(OrderRejection::NoUnits);
+    let no_customer = Place { customer: " ".to_owned(), placed_on, units: 1, amount };
+    given::<Order>([]).when(no_customer).then_rejected(OrderRejection::NoCustomer);
 }
 
 #[test]
-fn an_order_leaves_in_parcels() {
+fn an_order_is_shipped_in_parcels() {
     given::<Order>([Placed(details())])
         .when(ship(Some(1)))
         .then([shipped(1)])
@@ -85,12 +85,12 @@ fn an_order_leaves_in_parcels() {
 }
 
 #[test]
-fn a_parcel_is_not_empty() {
+fn a_parcel_needs_units() {
     given::<Order>([Placed(details())]).when(ship(Some(0))).then_rejected(OrderRejection::NoUnits);
 }
 
 #[test]
-fn an_order_is_cancelled_while_all_of_it_is_here() {
+fn an_order_is_cancelled_before_it_is_shipped() {
     given::<Order>([Placed(details())])
         .when(cancel())
         .then([cancelled()])
@@ -105,22 +105,22 @@ fn an_order_is_cancelled_while_all_of_it_is_here() {
 }
 
 #[test]
-fn nothing_happens_to_an_order_that_is_not_placed() {
+fn an_order_that_is_not_placed_rejects_other_commands() {
     given::<Order>([]).when(ship(None)).then_rejected(OrderRejection::NotPlaced);
     given::<Order>([]).when(cancel()).then_rejected(OrderRejection::NotPlaced);
 }
 
 #[test]
-fn what_is_stored_can_still_be_read() {
+fn stored_messages_can_still_be_read() {
     EventsLock::new().aggregate::<Order>().check("events.lock");
 }
 
-/// What the releases that wrote versions 1 and 2 of `order.placed` left in logs, byte by byte.
+/// The bytes are those that releases with versions 1 and 2 of `order.placed` wrote.
 #[tokio::test]
-async fn orders_of_earlier_releases_load() {
+async fn events_of_earlier_versions_load() {
     let store = InMemoryEventStore::new();
-    // Customer 2, 19970112 and 1200 as bincode writes them: numbers above 250 in two or four bytes
-    // after a marker.
+    // Customer 2, 19970112 and 1200 in bincode: numbers above 250 take two or four bytes after a
+    // marker.
     let v1 = [&[2][..], &[252, 64, 184, 48, 1], &[251, 176, 4]].concat();
     let v2 = [&[2][..], &[252, 64, 184, 48, 1], &[3], &[251, 176, 4]].concat();
     for (id, schema, bytes) in [("v1", 1, v1), ("v2", 2, v2)] {
@@ -135,7 +135,7 @@ async fn orders_of_earlier_releases_load() {
         let state = order.state(Order::clone).await.unwrap();
         let details = Details { units, ..details() };
         assert_eq!(state, Order::Placed { details, shipped: 0 });
-        // They go on as any order does.
+        // New commands work on them.
         let receipt = order.send(ship(None)).await.unwrap();
         assert_eq!(receipt.version, Version::new(2));
     }

@@ -1,4 +1,4 @@
-//! The command line: what it prints, and how it ends.
+//! The command line: its output and exit codes.
 
 use crate::support::{Output, Program, masked};
 
@@ -8,10 +8,10 @@ fn place(program: &Program, order: &str) -> Output {
 }
 
 #[test]
-fn an_order_from_its_placing_to_its_end() {
+fn an_order_is_placed_and_shipped() {
     let program = Program::on_sqlite();
     assert!(place(&program, "1001").ok().starts_with("order 1001: event 1 at "));
-    assert_eq!(place(&program, "1001").ok(), "order 1001: nothing to do, it is there already\n");
+    assert_eq!(place(&program, "1001").ok(), "order 1001: already placed, nothing changed\n");
     program.run(&["ship", "1001", "--tracking=Z1", "--units=1", "--by=bo"]).ok();
     program.run(&["ship", "1001", "--tracking=Z2"]).ok();
     insta::assert_snapshot!(program.run(&["show", "1001"]).ok(), @r"
@@ -36,7 +36,7 @@ fn an_order_from_its_placing_to_its_end() {
 }
 
 #[test]
-fn a_cancelled_order_is_not_in_the_sums() {
+fn a_cancelled_order_is_not_in_the_totals() {
     let program = Program::on_sqlite();
     place(&program, "1").ok();
     place(&program, "2").ok();
@@ -47,10 +47,10 @@ fn a_cancelled_order_is_not_in_the_sums() {
 }
 
 #[test]
-fn a_refusal_is_one_line_and_status_1() {
+fn a_rejection_is_one_line_and_status_1() {
     let program = Program::on_sqlite();
     place(&program, "1001").ok();
-    let refused = [
+    let rejected = [
         program.run(&["ship", "1002", "--tracking=Z"]),
         program.run(&["ship", "1001", "--tracking=Z", "--units=4"]),
         program.run(&["place", "1001", "--customer=7", "--units=9", "--amount=1.00"]),
@@ -59,7 +59,7 @@ fn a_refusal_is_one_line_and_status_1() {
         program.run(&["history", "1002"]),
         program.run(&["import", "missing.txt"]),
     ];
-    let lines: Vec<_> = refused
+    let lines: Vec<_> = rejected
         .into_iter()
         .map(|output| {
             assert_eq!((output.stderr.lines().count(), output.stdout.as_str()), (1, ""));
@@ -70,7 +70,7 @@ fn a_refusal_is_one_line_and_status_1() {
 }
 
 #[test]
-fn a_store_that_is_none_or_away() {
+fn a_store_that_cannot_be_opened_is_one_line() {
     let fails = |store: &str, status| {
         let output = Program::on(store).run(&["report"]);
         assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
@@ -84,8 +84,10 @@ fn a_store_that_is_none_or_away() {
     ];
     assert!(lines.iter().all(|line| !line.contains("secret")), "{lines:?}");
     let program = Program::on_sqlite();
-    program
-        .file("text.db", "these are no orders, but a text that is longer than a header ".repeat(9));
+    program.file(
+        "text.db",
+        "this text is not a database and is longer than the header of one ".repeat(9),
+    );
     let output = program.run(&["--store=sqlite:text.db", "report"]);
     assert!(output.fails(1).contains("not an event log"));
 }
@@ -94,7 +96,7 @@ fn a_store_that_is_none_or_away() {
 fn wrong_usage_is_status_2() {
     let program = Program::on_sqlite();
     let place = ["place", "1", "--customer=7", "--units=3"];
-    for wrong in [
+    for args in [
         &["plaice"][..],
         &[],
         &["place"],
@@ -104,13 +106,13 @@ fn wrong_usage_is_status_2() {
         &["show", "1", "--at=-1"],
         &["import", "x", "--in-flight=0"],
     ] {
-        program.run(wrong).fails(2);
+        program.run(args).fails(2);
     }
     assert_eq!(program.run(&["--help"]).status, Some(0));
 }
 
 #[test]
-fn the_store_is_named_before_the_subcommand_or_in_the_environment() {
+fn the_store_is_an_option_or_an_environment_variable() {
     let program = Program::on_sqlite();
     place(&program, "1").ok();
     program.run(&["--store=sqlite:other.db", "show", "1"]).fails(1);
@@ -126,9 +128,9 @@ fn the_store_is_named_before_the_subcommand_or_in_the_environment() {
 fn a_key_makes_a_command_repeatable() {
     let program = Program::on_sqlite();
     let ship = ["ship", "1", "--tracking=Z", "--units=1", "--key=k"];
-    let refused = program.run(&ship).fails(1);
+    let rejected = program.run(&ship).fails(1);
     place(&program, "1").ok();
-    assert_eq!(program.run(&ship).fails(1), refused, "a refusal stays a refusal");
+    assert_eq!(program.run(&ship).fails(1), rejected, "the key repeats the rejection");
     let ship = ["ship", "1", "--tracking=Z", "--units=1", "--key=k2"];
     let first = program.run(&ship).ok();
     assert_eq!(program.run(&ship).ok(), first);
@@ -138,7 +140,7 @@ fn a_key_makes_a_command_repeatable() {
 }
 
 #[test]
-fn the_demo_runs_twice() {
+fn a_second_demo_changes_nothing() {
     let program = Program::on_sqlite();
     let demo = || {
         let mut command = program.command(&["demo"]);
@@ -151,7 +153,7 @@ fn the_demo_runs_twice() {
     insta::assert_snapshot!(masked(&first));
     let second = demo();
     assert!(
-        second.starts_with("placed 0, 10000 were there\nThe demo ran on sqlite:orders-demo.db")
+        second.starts_with("placed 0 orders, 10000 existed\nThe demo ran on sqlite:orders-demo.db")
     );
     let report =
         |text: &str| text.split("\n\n").find(|p| p.starts_with("month")).map(str::to_owned);
@@ -160,7 +162,7 @@ fn the_demo_runs_twice() {
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let program = Program::on_sqlite();
     place(&program, "1").ok();
     let mut command = program.command(&["report"]);

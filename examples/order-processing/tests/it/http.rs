@@ -9,7 +9,7 @@ fn order(units: u32) -> Value {
 }
 
 #[test]
-fn an_order_from_its_placing_to_its_end() {
+fn an_order_is_placed_and_shipped() {
     let program = Program::on_sqlite();
     let server = program.serve();
     let mut client = server.client();
@@ -56,7 +56,7 @@ fn an_order_from_its_placing_to_its_end() {
 }
 
 #[test]
-fn errors_have_codes() {
+fn each_error_has_a_code() {
     let program = Program::on_sqlite();
     let server = program.serve();
     let mut client = server.client();
@@ -85,11 +85,11 @@ fn errors_have_codes() {
     assert_eq!(get("/", 404), "no_such_route");
     let body = "{";
     let request = Client::post_request("/orders", &[], body);
-    assert_eq!(client.ask(&request).fails(400), "invalid_body");
+    assert_eq!(client.send_and_receive(&request).fails(400), "invalid_body");
 }
 
 #[test]
-fn the_same_key_gets_the_same_order() {
+fn a_repeated_key_gets_the_same_order() {
     let program = Program::on_sqlite();
     let server = program.serve();
     let mut client = server.client();
@@ -107,7 +107,7 @@ fn the_same_key_gets_the_same_order() {
 
 #[cfg(unix)]
 #[test]
-fn asked_to_stop_it_answers_what_it_has_begun() {
+fn a_stopping_server_completes_requests() {
     for signal in ["-TERM", "-INT"] {
         let program = Program::on_sqlite();
         let server = program.serve();
@@ -116,30 +116,34 @@ fn asked_to_stop_it_answers_what_it_has_begun() {
         let body = order(3).to_string();
         let request = Client::post_request("/orders", &[("Expect", "100-continue")], &body);
         client.send(request.strip_suffix(&body).expect("the body is last"));
-        // It asks for the body, so it has begun; it takes nobody new, so it is stopping.
-        client.answer().expect(100);
+        // The server asks for the body, so the request is in progress. When it accepts no new
+        // connection, it is stopping.
+        client.receive().expect(100);
         server.signal(signal);
-        while server.takes_connections() {
+        while server.accepts_connections() {
             std::thread::yield_now();
         }
         client.send(&body);
-        client.answer().expect(201);
+        client.receive().expect(201);
         assert_eq!(server.end(), (Some(0), "stopped".to_owned()));
         program.run(&["show", "1001"]).ok();
     }
 }
 
 #[test]
-fn a_taken_address_is_status_1() {
+fn an_address_in_use_is_status_1() {
     let program = Program::on_sqlite();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let error = program.run(&["serve", "--addr", &addr]).fails(1);
-    assert!(error.starts_with(&format!("error: cannot listen at {addr}; pass --addr")), "{error}");
+    assert!(
+        error.starts_with(&format!("error: cannot listen at {addr}; choose another address")),
+        "{error}"
+    );
 }
 
 #[test]
-fn memory_is_a_store_too() {
+fn the_server_runs_on_a_store_in_memory() {
     let program = Program::on("memory:");
     let server = program.serve();
     let mut client = server.client();

@@ -1,4 +1,4 @@
-//! Importing purchase files.
+//! The import of purchase files.
 
 use serde_json::Value;
 
@@ -15,10 +15,10 @@ async fn every_purchase_is_placed_once() {
     let totals = file.totals();
     program.file("cdnow.txt", file.text());
     let placed = program.run(&["import", "cdnow.txt"]).ok();
-    assert_eq!(placed, format!("placed {}, 0 were there\n", totals.orders));
+    assert_eq!(placed, format!("placed {} orders, 0 existed\n", totals.orders));
     assert_eq!(report(&program), totals.json);
     let placed = program.run(&["import", "cdnow.txt"]).ok();
-    assert_eq!(placed, format!("placed 0, {} were there\n", totals.orders));
+    assert_eq!(placed, format!("placed 0 orders, {} existed\n", totals.orders));
     assert_eq!(report(&program), totals.json);
     let events = events(program.store()).await;
     assert_eq!(events.len(), totals.orders);
@@ -26,20 +26,20 @@ async fn every_purchase_is_placed_once() {
 }
 
 #[test]
-fn a_file_that_grew_adds_what_is_new() {
+fn appended_purchases_are_placed() {
     let program = Program::on_sqlite();
     let file = PurchaseFile::generated(2, 1_000);
     let totals = file.totals();
     program.file("cdnow.txt", file.first(400));
-    assert_eq!(program.run(&["import", "cdnow.txt"]).ok(), "placed 400, 0 were there\n");
+    assert_eq!(program.run(&["import", "cdnow.txt"]).ok(), "placed 400 orders, 0 existed\n");
     program.file("cdnow.txt", file.text());
     let placed = program.run(&["import", "cdnow.txt"]).ok();
-    assert_eq!(placed, format!("placed {}, 400 were there\n", totals.orders - 400));
+    assert_eq!(placed, format!("placed {} orders, 400 existed\n", totals.orders - 400));
     assert_eq!(report(&program), totals.json);
 }
 
 #[test]
-fn lines_without_cr_and_a_last_line_without_an_end() {
+fn line_breaks_may_be_lf_and_missing_at_the_end() {
     let program = Program::on_sqlite();
     let file = PurchaseFile::generated(3, 50);
     program.file("cdnow.txt", file.text().replace('\r', "").trim_end());
@@ -48,7 +48,7 @@ fn lines_without_cr_and_a_last_line_without_an_end() {
 }
 
 #[test]
-fn a_bad_line_stops_the_import_after_the_good_ones_before_it() {
+fn an_invalid_line_stops_the_import() {
     let file = PurchaseFile::generated(4, 40);
     let mut lines: Vec<_> = file.text().lines().map(str::to_owned).collect();
     lines[30] = " 00009 19970230  1   11.77".to_owned();
@@ -57,12 +57,12 @@ fn a_bad_line_stops_the_import_after_the_good_ones_before_it() {
     program.file("bad.txt", lines.join("\r\n"));
 
     let output = program.run(&["import", "bad.txt"]);
-    assert_eq!(output.stdout, "placed 29, 0 were there\n");
+    assert_eq!(output.stdout, "placed 29 orders, 0 existed\n");
     let error = output.fails(1);
     assert_eq!(
         error,
         "error: stopped at line 31: `19970230` is not a day of the calendar such as 1997-01-31; \
-         correct it or pass --skip-bad, and run the same import again to go on"
+         correct it or pass --skip-bad, and run the same import again to continue"
     );
 
     let output = program.run(&["import", "bad.txt", "--skip-bad"]);
@@ -71,24 +71,24 @@ fn a_bad_line_stops_the_import_after_the_good_ones_before_it() {
     assert!(skipped[0].starts_with("line 31 skipped: `19970230`"), "{skipped:?}");
     assert!(skipped[1].starts_with("line 36 skipped: `-1.77` is not an amount"), "{skipped:?}");
     let placed = lines.len() - 1 - 2 - 29;
-    assert_eq!(output.ok(), format!("placed {placed}, 29 were there, 2 skipped\n"));
+    assert_eq!(output.ok(), format!("placed {placed} orders, 29 existed, 2 skipped\n"));
 }
 
 #[test]
-fn a_line_that_changed_is_reported() {
+fn a_changed_line_is_reported() {
     let program = Program::on_sqlite();
     let header = "customer_id date number_of_cds dollar_value\n";
     program.file("a.txt", format!("{header}1 19970101 1 1.00\n1 19970102 1 1.00\n"));
     program.run(&["import", "a.txt"]).ok();
     program.file("a.txt", format!("{header}1 19970101 1 2.00\n1 19970102 1 1.00\n"));
     let output = program.run(&["import", "a.txt"]);
-    assert!(output.fails(1).contains("stopped at line 2: its order is there with other content"));
+    assert!(output.fails(1).contains("stopped at line 2: the order exists with other details"));
     let output = program.run(&["import", "a.txt", "--skip-bad"]);
-    assert_eq!(output.ok(), "placed 0, 1 were there, 1 skipped\n");
+    assert_eq!(output.ok(), "placed 0 orders, 1 existed, 1 skipped\n");
 }
 
 #[test]
-fn another_header_is_refused_even_with_skip_bad() {
+fn another_header_is_an_error_even_with_skip_bad() {
     let program = Program::on_sqlite();
     program.file("a.txt", "1 19970101 1 1.00\n");
     let error = program.run(&["import", "a.txt", "--skip-bad"]).fails(1);
@@ -99,8 +99,8 @@ fn another_header_is_refused_even_with_skip_bad() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn ctrl_c_finishes_what_is_on_its_way_and_says_where_it_stopped() {
-    use crate::support::{heads, send_signal};
+async fn ctrl_c_completes_the_sends_and_prints_the_line() {
+    use crate::support::{event_count, send_signal};
     use std::process::Stdio;
 
     let program = Program::on_sqlite();
@@ -109,18 +109,18 @@ async fn ctrl_c_finishes_what_is_on_its_way_and_says_where_it_stopped() {
     let app = program.app().await;
     let mut command = program.command(&["import", "cdnow.txt", "--in-flight=8"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while heads(&app).await < 50 {
-        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+    while event_count(&app).await < 50 {
+        assert_eq!(child.try_wait().unwrap(), None, "the import ended by itself");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     send_signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let placed = heads(&app).await;
+    let placed = event_count(&app).await;
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(stdout, format!("placed {placed}, 0 were there\n"));
+    assert_eq!(stdout, format!("placed {placed} orders, 0 existed\n"));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    // The header is line 1, and every line before the one named is placed.
+    // Line 1 is the header, and every line before the printed one is placed.
     let expected = format!("interrupted before line {}; run the same import again", placed + 2);
     assert!(stderr.contains(&expected), "{stderr} instead of {expected}");
 

@@ -1,5 +1,4 @@
-//! The order aggregate, its command line, its HTTP API, and what happens when processes die or
-//! compete.
+//! The order aggregate, its command line and HTTP API, and processes that are killed or compete.
 
 mod aggregate;
 mod cli;

@@ -1,5 +1,5 @@
-//! How little a durable aggregate takes: the types, the behaviour, the wiring and a test, and a
-//! test that counts their lines.
+//! The smallest durable aggregate: types, behaviour, wiring and a test, with a count of their
+//! lines.
 
 // Types.
 use composable_rust::prelude::*;
@@ -75,7 +75,7 @@ fn no_more_is_taken_than_is_left() {
 // End.
 
 #[tokio::test]
-async fn it_is_durable() {
+async fn the_aggregate_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stock.db");
     assert_eq!(take_two(&path).await.unwrap(), 3);
@@ -83,7 +83,7 @@ async fn it_is_durable() {
 }
 
 #[test]
-fn it_takes_few_lines() {
+fn the_aggregate_takes_few_lines() {
     let lines: Vec<_> = include_str!("minimal.rs").lines().collect();
     let at = |marker: &str| lines.iter().position(|line| *line == marker).unwrap();
     let count = |from: &str, to: &str| {

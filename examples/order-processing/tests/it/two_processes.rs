@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Program, Server, assert_no_gaps, events};
 
+/// The orders for which the processes compete.
 const ORDERS: usize = 10;
-/// Connections from which each process is asked about each order.
+/// The connections to each process for each order.
 const CALLERS: usize = 3;
-/// Parcels that each caller sends.
+/// The parcels that each caller ships.
 const PARCELS: usize = 20;
 
 fn two_servers(url: &str) -> [Server; 2] {
@@ -22,8 +23,8 @@ fn order(id: &str, units: usize) -> Value {
     json!({ "order": id, "customer": "7", "units": units, "amount_cents": 100 })
 }
 
-/// Sends parcels of one unit; which of them were accepted, with their versions.
-fn send_parcels(server: &Server, process: &str, order: &str, caller: usize) -> Vec<(String, u64)> {
+/// Ships parcels of one unit. Returns the accepted ones with their versions.
+fn ship_parcels(server: &Server, process: &str, order: &str, caller: usize) -> Vec<(String, u64)> {
     let mut client = server.client();
     let mut accepted = Vec::new();
     for n in 0..PARCELS {
@@ -42,7 +43,7 @@ fn send_parcels(server: &Server, process: &str, order: &str, caller: usize) -> V
     accepted
 }
 
-/// The parcels in the log by order: tracking, version and user of each.
+/// Returns the parcels in the log by order: tracking number, version and user of each.
 async fn shipped(url: &str) -> BTreeMap<String, Vec<(String, u64, String)>> {
     let events = events(url).await;
     assert_no_gaps(&events);
@@ -62,9 +63,9 @@ async fn shipped(url: &str) -> BTreeMap<String, Vec<(String, u64, String)>> {
     orders.into_iter().map(history).collect()
 }
 
-/// Both processes send parcels of the same orders. Every one that was accepted is in the log once,
-/// where its receipt says; none is refused while there are units left.
-async fn hammer(units: usize) {
+/// Both processes ship parcels of the same orders. Every accepted parcel is in the log once, at the
+/// version of its receipt, and none is rejected while there are units left.
+async fn compete(units: usize) {
     let database = TestDatabase::create().await;
     let url = database.url();
     let servers = two_servers(&url);
@@ -77,18 +78,21 @@ async fn hammer(units: usize) {
         for n in 0..ORDERS {
             for (server, process) in servers.iter().zip(["a", "b"]) {
                 for caller in 0..CALLERS {
-                    let ask = move || (id(n), send_parcels(server, process, &id(n), caller));
-                    callers.push(scope.spawn(ask));
+                    let ship = move || (id(n), ship_parcels(server, process, &id(n), caller));
+                    callers.push(scope.spawn(ship));
                 }
             }
         }
-        callers.into_iter().map(|caller| caller.join().expect("it is answered")).collect()
+        callers
+            .into_iter()
+            .map(|caller| caller.join().expect("the caller does not panic"))
+            .collect()
     });
     let logged = shipped(&url).await;
-    let mut turns = 0;
+    let mut alternations = 0;
     for n in 0..ORDERS {
-        let own = accepted.iter().filter(|(order, _)| *order == id(n));
-        let mut answered: Vec<_> = own.flat_map(|(_, parcels)| parcels.clone()).collect();
+        let of_order = accepted.iter().filter(|(order, _)| *order == id(n));
+        let mut answered: Vec<_> = of_order.flat_map(|(_, parcels)| parcels.clone()).collect();
         answered.sort_by_key(|(_, version)| *version);
         let parcels = &logged[&id(n)];
         let recorded: Vec<_> =
@@ -96,25 +100,25 @@ async fn hammer(units: usize) {
         assert_eq!(answered, recorded, "order {n}");
         let all = 2 * CALLERS * PARCELS;
         assert_eq!(recorded.len(), units.min(all), "order {n}");
-        turns += parcels.windows(2).filter(|pair| pair[0].2 != pair[1].2).count();
+        alternations += parcels.windows(2).filter(|pair| pair[0].2 != pair[1].2).count();
     }
-    println!("the processes took turns {turns} times");
-    // Each turn is an append that met a version which its process had not seen.
-    assert!(turns > ORDERS, "they competed");
+    println!("the processes alternated {alternations} times");
+    // Each alternation is an append on a version that its process had not seen.
+    assert!(alternations > ORDERS, "the processes compete");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_accepted_command_is_in_the_log_once() {
-    hammer(1_000).await;
+async fn every_accepted_parcel_is_in_the_log_once() {
+    compete(1_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_is_accepted_than_the_rules_allow() {
-    hammer(50).await;
+async fn no_more_units_are_shipped_than_ordered() {
+    compete(50).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_refused_on_an_old_state() {
+async fn a_stale_state_rejects_nothing() {
     let database = TestDatabase::create().await;
     let url = database.url();
     let [a, b] = two_servers(&url);
@@ -122,7 +126,7 @@ async fn nothing_is_refused_on_an_old_state() {
     for n in 0..50 {
         let path = format!("/orders/{n}");
         let ship = |tracking: &str| json!({ "tracking": tracking, "units": 1 });
-        // The other process now holds the order as it was before it was placed.
+        // From now on the other process has the state of the order before it is placed.
         assert_eq!(
             b.post(&format!("{path}/ship"), &[], &ship("Z0")).fails(404),
             "order.not_placed"
@@ -132,13 +136,13 @@ async fn nothing_is_refused_on_an_old_state() {
         assert_eq!(a.get(&path).expect(200)["shipped"], json!(1));
         a.post(&format!("{path}/ship"), &[], &ship("Z2")).expect(200);
         assert_eq!(b.get(&path).expect(200)["status"], json!("shipped"));
-        let refused = b.post(&format!("{path}/ship"), &[], &ship("Z3"));
-        assert_eq!(refused.fails(409), "order.already_shipped");
+        let rejected = b.post(&format!("{path}/ship"), &[], &ship("Z3"));
+        assert_eq!(rejected.fails(409), "order.already_shipped");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_gets_its_first_answer_from_either_process() {
+async fn a_key_gets_its_first_response_from_either_process() {
     let database = TestDatabase::create().await;
     let url = database.url();
     let [a, b] = two_servers(&url);
@@ -146,7 +150,7 @@ async fn a_key_gets_its_first_answer_from_either_process() {
     let path = "/orders/1/ship";
     let key = |text: &'static str| [("Idempotency-Key", text)];
 
-    // A refusal stays one, also once the order is there.
+    // The key repeats the rejection, also after the order is placed.
     assert_eq!(a.client().post(path, &key("early"), &ship).fails(404), "order.not_placed");
     a.client().post("/orders", &[], &order("1", 100)).expect(201);
     assert_eq!(b.client().post(path, &key("early"), &ship).fails(404), "order.not_placed");
@@ -154,10 +158,10 @@ async fn a_key_gets_its_first_answer_from_either_process() {
     for n in 0..20 {
         let key = format!("key {n}");
         let key = [("Idempotency-Key", &*key)];
-        // The answer is lost: nobody reads it, and it may come after the retry's.
-        a.client().post_and_leave(path, &key, &ship);
+        // The client does not read the response, which may come after that of the retry.
+        a.client().post_without_reading(path, &key, &ship);
         let first = b.client().post(path, &key, &ship).expect(200);
-        assert_eq!(first["version"], json!(n + 2), "it is recorded once");
+        assert_eq!(first["version"], json!(n + 2), "recorded once");
         assert_eq!(a.client().post(path, &key, &ship).expect(200), first);
         let other = json!({ "tracking": "Z2", "units": 1 });
         assert_eq!(b.client().post(path, &key, &other).fails(422), "key_reused");

@@ -1,14 +1,14 @@
-//! The least of an HTTP client: one connection, JSON both ways.
+//! A minimal HTTP client with one connection and JSON bodies.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-/// One connection to the server.
+/// A connection to the server.
 pub(crate) struct Client(BufReader<TcpStream>);
 
-/// An answer.
+/// A response of the server.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -16,14 +16,14 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The body, if the status is `status`.
+    /// Asserts the status, and returns the body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.body
     }
 
-    /// The error's code, if the status is `status`.
+    /// Asserts the status of an error, and returns its code.
     #[track_caller]
     pub(crate) fn fails(self, status: u16) -> String {
         let body = self.expect(status);
@@ -34,21 +34,26 @@ impl Response {
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("it listens");
-        stream.set_nodelay(true).expect("it is a socket");
+        let stream = TcpStream::connect(addr).expect("the server listens");
+        stream.set_nodelay(true).expect("TCP_NODELAY is set");
         Self(BufReader::new(stream))
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Response {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+        self.send_and_receive(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
     }
 
     pub(crate) fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
-        self.ask(&Self::post_request(path, headers, &body.to_string()))
+        self.send_and_receive(&Self::post_request(path, headers, &body.to_string()))
     }
 
-    /// Posts without waiting for the answer.
-    pub(crate) fn post_and_leave(mut self, path: &str, headers: &[(&str, &str)], body: &Value) {
+    /// Sends a POST request without reading the response.
+    pub(crate) fn post_without_reading(
+        mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) {
         let request = Self::post_request(path, headers, &body.to_string());
         self.send(&request);
     }
@@ -63,26 +68,27 @@ impl Client {
         request
     }
 
-    /// Sends a whole request and reads the answer.
-    pub(crate) fn ask(&mut self, request: &str) -> Response {
+    /// Sends a whole request and reads the response.
+    pub(crate) fn send_and_receive(&mut self, request: &str) -> Response {
         self.send(request);
-        self.answer()
+        self.receive()
     }
 
-    /// Sends a request or a part of one.
+    /// Sends a request or part of one.
     pub(crate) fn send(&mut self, request: &str) {
-        self.0.get_mut().write_all(request.as_bytes()).expect("it is sent");
+        self.0.get_mut().write_all(request.as_bytes()).expect("the request is sent");
     }
 
-    pub(crate) fn answer(&mut self) -> Response {
+    /// Reads a response.
+    pub(crate) fn receive(&mut self) -> Response {
         let mut line = || {
             let mut line = String::new();
-            self.0.read_line(&mut line).expect("it answers");
+            self.0.read_line(&mut line).expect("the server responds");
             line.trim_end().to_owned()
         };
         let first = line();
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("an answer, not {first:?}"));
+        let status = status.unwrap_or_else(|| panic!("not a status line: {first:?}"));
         let mut length = 0;
         loop {
             let header = line().to_ascii_lowercase();
@@ -94,7 +100,7 @@ impl Client {
             }
         }
         let mut body = vec![0; length];
-        self.0.read_exact(&mut body).expect("the body is whole");
+        self.0.read_exact(&mut body).expect("a whole body");
         // A `100 Continue` has no body.
         let body =
             if length == 0 { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };

@@ -1,16 +1,16 @@
-//! Looking at the log from outside the program.
+//! Reading the log outside the program.
 
 use std::collections::BTreeMap;
 
 use composable_rust::{EventStore as _, Position, StoredEvent, connect};
 
-/// All events: partition after partition, each in order.
+/// Returns all events, partition by partition, each in order.
 pub(crate) async fn events(store: &str) -> Vec<StoredEvent> {
     let store = connect(store).await.expect("the store opens");
     let mut events = Vec::new();
     for mut after in Position::start_positions(store.log().partitions) {
         loop {
-            let page = store.read_log(&[after], 1_000).await.expect("it can be read");
+            let page = store.read_log(&[after], 1_000).await.expect("the log can be read");
             let Some(last) = page.last() else { break };
             after = last.position;
             events.extend(page);
@@ -19,13 +19,13 @@ pub(crate) async fn events(store: &str) -> Vec<StoredEvent> {
     events
 }
 
-/// How many events the log of `app` has.
-pub(crate) async fn heads(app: &composable_rust::App) -> u64 {
-    let heads = app.store().heads().await.expect("it can be read");
+/// Returns the number of events in the log of `app`.
+pub(crate) async fn event_count(app: &composable_rust::App) -> u64 {
+    let heads = app.store().heads().await.expect("the log can be read");
     heads.iter().map(|head| head.offset).sum()
 }
 
-/// Versions of every stream and offsets of every partition are 1, 2, 3 ….
+/// Asserts that the versions of every stream and the offsets of every partition are 1, 2, 3 ….
 #[track_caller]
 pub(crate) fn assert_no_gaps(events: &[StoredEvent]) {
     let mut versions = BTreeMap::new();

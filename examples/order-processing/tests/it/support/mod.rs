@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of the tests.
 
 mod client;
 mod log;
@@ -6,24 +6,24 @@ mod program;
 mod purchases;
 
 pub(crate) use client::Client;
-pub(crate) use log::{assert_no_gaps, events, heads};
+pub(crate) use log::{assert_no_gaps, event_count, events};
 pub(crate) use program::{Output, Program, Server, send_signal};
 pub(crate) use purchases::PurchaseFile;
 
-/// The seed of a test that draws by chance: `ORDER_TEST_SEED`, else a new one. It is printed, which
-/// shows when the test fails.
+/// Returns the seed of a randomised test: `ORDER_TEST_SEED`, or a random one. Prints it, so that
+/// the output of a failed test has it.
 pub(crate) fn seed() -> u64 {
     let chosen = std::env::var("ORDER_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = chosen.unwrap_or_else(rand::random);
-    println!("again with ORDER_TEST_SEED={seed}");
+    println!("repeat with ORDER_TEST_SEED={seed}");
     seed
 }
 
-/// The text with times and positions, which differ from run to run, replaced.
+/// Replaces times and positions, which differ from run to run.
 pub(crate) fn masked(text: &str) -> String {
     let masked = |line: &str| {
         let words: Vec<_> = line.split_whitespace().map(masked_word).collect();
-        // Their width differs too.
+        // The widths of the columns differ too.
         if words.contains(&"[time]") { words.join(" ") } else { line.to_owned() }
     };
     text.lines().map(|line| masked(line) + "\n").collect()

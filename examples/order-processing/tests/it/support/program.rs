@@ -1,4 +1,4 @@
-//! The real program.
+//! The program, run as a process.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 
 use super::Client;
 
-/// The program on one store.
+/// The program with a store and a folder.
 pub(crate) struct Program {
     store: String,
     folder: TempDir,
 }
 
-/// What the program left.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) status: Option<i32>,
@@ -25,14 +25,14 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// What it printed, if it succeeded.
+    /// Asserts success, and returns stdout.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.status, Some(0), "{self:?}");
         self.stdout
     }
 
-    /// Its last line on stderr, if it failed with `status`.
+    /// Asserts the exit code `status`, and returns the last line of stderr.
     #[track_caller]
     pub(crate) fn fails(self, status: i32) -> String {
         assert_eq!(self.status, Some(status), "{self:?}");
@@ -41,14 +41,14 @@ impl Output {
 }
 
 impl Program {
-    /// On a new file.
+    /// Creates the program on a new SQLite file.
     pub(crate) fn on_sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = format!("sqlite:{}", folder.path().join("orders.db").display());
         Self { store, folder }
     }
 
-    /// On the database at `url`.
+    /// Creates the program on the store at `url`.
     pub(crate) fn on(url: &str) -> Self {
         Self { store: url.to_owned(), folder: tempfile::tempdir().expect("a folder") }
     }
@@ -57,21 +57,21 @@ impl Program {
         &self.store
     }
 
-    /// An app of this process on the program's store.
+    /// Opens an app of this process on the same store.
     pub(crate) async fn app(&self) -> App {
         let url = self.store.parse().expect("a store URL");
         order_processing::open(&url).await.expect("the store opens")
     }
 
-    /// A folder for the test's files, in which the program runs.
+    /// Returns the folder in which the program runs.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Writes a file into the folder.
+    /// Writes a file to the folder.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.folder().join(name);
-        std::fs::write(&path, content).expect("it can be written");
+        std::fs::write(&path, content).expect("the file is written");
         path
     }
 
@@ -83,7 +83,7 @@ impl Program {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        let output = self.command(args).output().expect("it starts");
+        let output = self.command(args).output().expect("the program starts");
         Output {
             status: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("text"),
@@ -91,26 +91,26 @@ impl Program {
         }
     }
 
-    /// Starts it and lets it run, its output going nowhere.
+    /// Starts the program without its output.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
     }
 
     /// Starts `serve` on a free port.
     pub(crate) fn serve(&self) -> Server {
         let mut command = self.command(&["serve", "--addr", "127.0.0.1:0"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        stdout.read_line(&mut line).expect("it says where it listens");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        stdout.read_line(&mut line).expect("the address is printed");
         let addr = line.trim().strip_prefix("listening at http://").and_then(|a| a.parse().ok());
-        let addr = addr.unwrap_or_else(|| panic!("it says where it listens, not {line:?}"));
+        let addr = addr.unwrap_or_else(|| panic!("not an address: {line:?}"));
         Server { child, addr, stdout }
     }
 }
 
-/// A running server; killed when dropped.
+/// A running server. It is killed when dropped.
 pub(crate) struct Server {
     child: Child,
     addr: SocketAddr,
@@ -118,25 +118,25 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A new connection.
+    /// Opens a connection.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.addr)
     }
 
-    /// Whether somebody new can connect.
+    /// `true` if the server accepts a new connection.
     #[cfg(unix)]
-    pub(crate) fn takes_connections(&self) -> bool {
+    pub(crate) fn accepts_connections(&self) -> bool {
         std::net::TcpStream::connect(self.addr).is_ok()
     }
 
-    /// Sends a signal, such as `-TERM`.
+    /// Sends a signal, such as `-TERM`, to the server.
     pub(crate) fn signal(&self, signal: &str) {
         send_signal(&self.child, signal);
     }
 
-    /// Waits for the end: exit status and last line.
+    /// Waits for the end. Returns the exit code and the last line of stdout.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        let status = self.child.wait().expect("it ends").code();
+        let status = self.child.wait().expect("the server ends").code();
         let last = (&mut self.stdout).lines().map_while(Result::ok).last();
         (status, last.unwrap_or_default())
     }
@@ -152,5 +152,5 @@ impl Drop for Server {
 /// Sends a signal, such as `-INT`, to a process.
 pub(crate) fn send_signal(child: &Child, signal: &str) {
     let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status();
-    assert!(sent.expect("kill is there").success());
+    assert!(sent.expect("kill is installed").success());
 }

@@ -1,5 +1,7 @@
-//! Purchase files like that of CDNOW, with what makes it tricky: customers who buy more than once
-//! a day, also the same for the same money, purchases for nothing, padded columns, CR LF.
+//! Generated purchase files with the difficulties of the CDNOW file.
+//!
+//! Customers buy more than once a day, also the same goods for the same price. Prices may be 0,
+//! columns are padded, and lines end in CR LF.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,11 +10,11 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-/// A generated file.
+/// A generated purchase file.
 #[derive(Debug, Clone)]
 pub(crate) struct PurchaseFile(String);
 
-/// What `report` should print of it.
+/// The expected output of `report --json`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) orders: usize,
@@ -20,7 +22,7 @@ pub(crate) struct Totals {
 }
 
 impl PurchaseFile {
-    /// With at least `lines` purchases, by chance.
+    /// Generates a file with at least `lines` purchases.
     pub(crate) fn generated(seed: u64, lines: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut text = " customer_id  date number_of_cds  dollar_value\r\n".to_owned();
@@ -31,7 +33,7 @@ impl PurchaseFile {
                 let same_day = if rng.random_bool(0.1) { rng.random_range(2..5) } else { 1 };
                 let (cds, cents) = (rng.random_range(1..12), rng.random_range(99..9_999));
                 for n in 0..same_day {
-                    // The same again, something else, or a gift.
+                    // The same price as before, another one, or 0.
                     let cents = if rng.random_bool(0.02) { 0 } else { cents + n % 2 * 101 };
                     let (year, month, date) = day;
                     let amount = format!("{}.{:02}", cents / 100, cents % 100);
@@ -54,17 +56,18 @@ impl PurchaseFile {
         &self.0
     }
 
-    /// The first `lines` purchases of it.
+    /// Returns the header and the first `lines` purchases.
     pub(crate) fn first(&self, lines: usize) -> String {
         self.0.split_inclusive('\n').take(lines + 1).collect()
     }
 
-    /// Summed without anything of the program.
+    /// Computes the totals without the code of the program.
     pub(crate) fn totals(&self) -> Totals {
         totals(&self.0)
     }
 }
 
+/// Returns a day one to three months later.
 fn later((year, month, _): (u32, u32, u32), rng: &mut StdRng) -> (u32, u32, u32) {
     let month = month + rng.random_range(1..4);
     let date = 1 + rng.random_range(0..28);
