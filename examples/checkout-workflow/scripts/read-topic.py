@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Prints the events on a topic, up to its present end, with another language's stock client.
+"""Prints the events on a topic, up to its current end, with a plain Kafka client.
 
     python3 -m venv venv && venv/bin/pip install confluent-kafka
     venv/bin/python scripts/read-topic.py localhost:9092 checkout-events
 
-An event is a CloudEvent in Kafka's binary form: what it is stands in the headers, what it says is
-the payload. On a line: type, stream, version in the stream, correlation, payload.
+An event is a CloudEvent in Kafka's binary mode: the attributes are headers, the data is the payload.
+Each line has the type, the stream, the version in the stream, the correlation id and the payload.
 """
 
 import json
@@ -22,7 +22,7 @@ def main(brokers, topic="checkout-events"):
         "group.id": f"read-topic-{uuid.uuid4()}",
         "enable.auto.commit": False,
         "enable.partition.eof": True,
-        # What aborted transactions left behind was never published.
+        # Skips the messages of aborted transactions.
         "isolation.level": "read_committed",
     })
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -56,7 +56,7 @@ def main(brokers, topic="checkout-events"):
 
 
 if __name__ == "__main__":
-    # As behind `| head`.
+    # End quietly when the pipe is closed, as by `| head`.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: read-topic.py BROKERS [TOPIC]")

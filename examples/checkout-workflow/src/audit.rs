@@ -1,4 +1,4 @@
-//! Whether all checkouts together add up.
+//! The audit: checks that all checkouts together add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,125 +6,60 @@ use std::fmt;
 use composable_rust::prelude::*;
 
 use crate::{
-    Cart, Checkout, Entry, EntryKind, Held, Inventory, InventoryEvent, Order, Payment, Shipping,
-    ShippingEvent, Status, Step,
+    Allocation, AuditInput, Cart, Checkout, Entry, EntryKind, Inventory, InventoryEvent, Order,
+    Payment, Shipping, ShippingEvent, Status, Step,
 };
 
-/// All that happened, of all instances, and what the payment provider did.
-#[derive(Debug, Clone, Default)]
-pub struct Books {
-    /// The checkouts.
-    pub checkouts: Histories<Checkout>,
-    /// The orders.
-    pub orders: Histories<Order>,
-    /// The stocks.
-    pub stocks: Histories<Inventory>,
-    /// The payments.
-    pub payments: Histories<Payment>,
-    /// The parcels.
-    pub parcels: Histories<Shipping>,
-    /// The provider's [`Ledger::entries`](crate::Ledger::entries).
-    pub ledger: Vec<Entry>,
-}
-
-/// What happened to each instance of `A`.
-#[derive(Debug, Clone)]
-pub struct Histories<A: Aggregate>(BTreeMap<Id<A>, History<A>>);
-
-#[derive(Debug, Clone)]
-struct History<A: Aggregate> {
-    state: A,
-    events: Vec<A::Event>,
-}
-
-impl<A: Aggregate> Default for Histories<A> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<A: Aggregate> Histories<A> {
-    /// Adds what happened next to an instance.
-    pub fn push(&mut self, id: Id<A>, event: A::Event) {
-        let fresh = || History { state: A::default(), events: Vec::new() };
-        let history = self.0.entry(id).or_insert_with(fresh);
-        history.state.apply(event.clone());
-        history.events.push(event);
-    }
-
-    fn states(&self) -> impl Iterator<Item = (&Id<A>, &A)> {
-        self.0.iter().map(|(id, history)| (id, &history.state))
-    }
-
-    /// As it is now; the default for one to which nothing happened.
-    fn state(&self, id: &str) -> A {
-        self.0.get(&A::id(id)).map(|history| history.state.clone()).unwrap_or_default()
-    }
-
-    fn events(&self, id: &str) -> &[A::Event] {
-        self.0.get(&A::id(id)).map_or(&[], |history| &history.events)
-    }
-}
-
-impl<A: Aggregate> Extend<(Id<A>, A::Event)> for Histories<A> {
-    fn extend<I: IntoIterator<Item = (Id<A>, A::Event)>>(&mut self, events: I) {
-        for (id, event) in events {
-            self.push(id, event);
-        }
-    }
-}
-
-/// What the books come to, and what is wrong with them.
+/// The totals of all checkouts, and the problems found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
-    /// Checkouts whose customer got the goods and has paid.
+    /// The number of checkouts whose customer has paid and gets the goods.
     pub completed: u64,
-    /// Checkouts of which nothing is left.
+    /// The number of checkouts that were undone.
     pub compensated: u64,
-    /// Checkouts that wait for a person: of these not all could be undone.
+    /// The checkouts that need a person because they could not be undone completely.
     pub stuck: Vec<String>,
-    /// Money, in cents.
+    /// The amounts of money.
     pub money: Money,
-    /// Pieces.
+    /// The numbers of units.
     pub units: Units,
-    /// What does not add up, and where.
+    /// The problems, each with the checkout, payment, parcel or stock it concerns.
     pub problems: Vec<String>,
 }
 
-/// Money, in cents.
+/// Amounts of money, in cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Money {
-    /// What the provider took.
+    /// The amount that the provider took.
     pub captured: u64,
-    /// What it gave back.
+    /// The amount that the provider gave back.
     pub refunded: u64,
-    /// What the completed checkouts cost.
+    /// The price of the completed checkouts.
     pub sold: u64,
-    /// What stuck checkouts cost whose refund was refused.
-    pub kept: u64,
+    /// The price of the stuck checkouts whose refund the provider refused.
+    pub not_refundable: u64,
 }
 
-/// Pieces, of all articles together.
+/// Numbers of units, all articles together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Units {
-    /// What came in.
+    /// The units taken in.
     pub restocked: u64,
-    /// What is here and promised to nobody.
+    /// The units in stock that are free.
     pub on_hand: u64,
-    /// What is here and promised.
+    /// The units in stock that are reserved.
     pub reserved: u64,
-    /// What is on its way to customers.
+    /// The units that the carrier has.
     pub handed_over: u64,
 }
 
 impl Audit {
-    /// Audits `books`. They should be of a moment when every checkout is finished: one that is not
-    /// is a problem.
-    pub fn of(books: &Books) -> Self {
+    /// Audits `input`. Every checkout should be finished; one that is not is a problem.
+    pub fn of(input: &AuditInput) -> Self {
         let mut audit = Self::default();
-        let accounts = audit.accounts(books);
+        let accounts = audit.accounts(input);
         let mut sold = BTreeMap::<&Id<Inventory>, u64>::new();
-        for (id, checkout) in books.checkouts.states() {
+        for (id, checkout, _) in input.checkouts.iter() {
             let Some(cart) = &checkout.cart else { continue };
             let account = accounts.get(id.as_str()).copied().unwrap_or_default();
             match checkout.status {
@@ -135,34 +70,34 @@ impl Audit {
                     audit.completed += 1;
                     audit.money.sold += cart.cents;
                     *sold.entry(&cart.sku).or_default() += u64::from(cart.units);
-                    audit.completed_checkout(books, id.as_str(), cart, account);
+                    audit.completed_checkout(input, id.as_str(), cart, account);
                 }
                 Status::Compensated => {
                     audit.compensated += 1;
-                    audit.undone_checkout(books, id.as_str(), checkout, cart, account);
+                    audit.undone_checkout(input, id.as_str(), checkout, cart, account);
                 }
                 Status::Stuck => {
-                    audit.stuck.push(format!("{id}: cannot undo {:?}", checkout.kept));
-                    audit.undone_checkout(books, id.as_str(), checkout, cart, account);
+                    audit.stuck.push(format!("{id}: could not undo {:?}", checkout.not_undone));
+                    audit.undone_checkout(input, id.as_str(), checkout, cart, account);
                 }
             }
         }
-        audit.stocks(books, &sold);
-        audit.strays(books);
-        let Money { captured, refunded, sold, kept } = audit.money;
-        audit.expect(captured == refunded + sold + kept, || {
+        audit.stocks(input, &sold);
+        audit.unknown_checkouts(input);
+        let Money { captured, refunded, sold, not_refundable } = audit.money;
+        audit.expect(captured == refunded + sold + not_refundable, || {
             format!(
-                "money: {} captured are not {} refunded, {} sold and {} kept",
+                "money: {} captured is not {} refunded + {} sold + {} not refundable",
                 money(captured),
                 money(refunded),
                 money(sold),
-                money(kept)
+                money(not_refundable)
             )
         });
         audit
     }
 
-    /// Whether nothing is wrong.
+    /// `true` if there are no problems.
     pub fn balances(&self) -> bool {
         self.problems.is_empty()
     }
@@ -171,16 +106,16 @@ impl Audit {
         self.problems.push(problem);
     }
 
-    fn expect(&mut self, right: bool, problem: impl FnOnce() -> String) {
-        if !right {
+    fn expect(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
             self.problems.push(problem());
         }
     }
 
-    /// What the ledger says of each payment.
-    fn accounts<'a>(&mut self, books: &'a Books) -> BTreeMap<&'a str, Account> {
+    /// Returns the totals of each payment in the ledger.
+    fn accounts<'a>(&mut self, input: &'a AuditInput) -> BTreeMap<&'a str, Account> {
         let mut accounts = BTreeMap::<&str, Account>::new();
-        for Entry { payment, kind, cents, .. } in &books.ledger {
+        for Entry { payment, kind, cents, .. } in &input.ledger {
             let account = accounts.entry(payment.as_str()).or_default();
             match kind {
                 EntryKind::Capture => {
@@ -207,104 +142,109 @@ impl Audit {
         accounts
     }
 
-    fn completed_checkout(&mut self, books: &Books, id: &str, cart: &Cart, account: Account) {
-        let wrong = |what: String| format!("checkout {id}, completed: {what}");
-        let order = books.orders.state(id);
-        let promised = matches!(&order, Order::Confirmed { cart: ordered, .. } if ordered == cart);
-        self.expect(promised, || wrong(format!("the order is {order:?}")));
-        let held = books.stocks.state(cart.sku.as_str()).held(&Order::id(id));
-        self.expect(held == Some(Held::HandedOver { units: cart.units }), || {
-            wrong(format!("of {} it has {held:?}", cart.sku))
+    fn completed_checkout(&mut self, input: &AuditInput, id: &str, cart: &Cart, account: Account) {
+        let problem = |what: String| format!("checkout {id}, Completed: {what}");
+        let order = input.orders.state(id);
+        let confirmed = matches!(&order, Order::Confirmed { cart: ordered, .. } if ordered == cart);
+        self.expect(confirmed, || problem(format!("the order is {order:?}")));
+        let allocation = input.stocks.state(cart.sku.as_str()).allocation(&Order::id(id));
+        self.expect(allocation == Some(Allocation::HandedOver { units: cart.units }), || {
+            problem(format!("its allocation of {} is {allocation:?}", cart.sku))
         });
-        let payment = books.payments.state(id);
+        let payment = input.payments.state(id);
         self.expect(payment == Payment::Charged { cents: cart.cents }, || {
-            wrong(format!("the payment is {payment:?}"))
+            problem(format!("the payment is {payment:?}"))
         });
         let (captured, refunded) = (account.captured, account.refunded);
         self.expect(captured == cart.cents && refunded == 0, || {
             let (captured, refunded) = (money(captured), money(refunded));
-            wrong(format!("{captured} captured and {refunded} refunded for {}", money(cart.cents)))
+            problem(format!(
+                "{captured} captured and {refunded} refunded for {}",
+                money(cart.cents)
+            ))
         });
-        let parcel = books.parcels.state(id);
-        let left = matches!(
+        let parcel = input.parcels.state(id);
+        let shipped = matches!(
             &parcel,
             Shipping::Shipped { sku, units, .. } if *sku == cart.sku && *units == cart.units
         );
-        self.expect(left, || wrong(format!("the parcel is {parcel:?}")));
-        self.left_at_most_once(books, id);
+        self.expect(shipped, || problem(format!("the parcel is {parcel:?}")));
+        self.shipped_at_most_once(input, id);
     }
 
-    /// Nothing is left but what the checkout says it could not undo.
+    /// Checks that every step is undone except those in [`Checkout::not_undone`].
     fn undone_checkout(
         &mut self,
-        books: &Books,
+        input: &AuditInput,
         id: &str,
         checkout: &Checkout,
         cart: &Cart,
         account: Account,
     ) {
-        let wrong = |what: String| format!("checkout {id}, {:?}: {what}", checkout.status);
-        let undone = |step: Step| !checkout.kept.contains(&step);
-        let order = books.orders.state(id);
+        let problem = |what: String| format!("checkout {id}, {:?}: {what}", checkout.status);
+        let undone = |step: Step| !checkout.not_undone.contains(&step);
+        let order = input.orders.state(id);
         if undone(Step::Place) {
             let gone = matches!(order, Order::New | Order::Cancelled);
-            self.expect(gone, || wrong(format!("the order is {order:?}")));
+            self.expect(gone, || problem(format!("the order is {order:?}")));
         }
         if undone(Step::Reserve) {
-            let held = books.stocks.state(cart.sku.as_str()).held(&Order::id(id));
-            let gone = matches!(held, None | Some(Held::Released { .. }));
-            self.expect(gone, || wrong(format!("of {} it has {held:?}", cart.sku)));
+            let allocation = input.stocks.state(cart.sku.as_str()).allocation(&Order::id(id));
+            let gone = matches!(allocation, None | Some(Allocation::Released { .. }));
+            self.expect(gone, || {
+                problem(format!("its allocation of {} is {allocation:?}", cart.sku))
+            });
         }
         let balance = account.captured.saturating_sub(account.refunded);
         if undone(Step::Charge) {
-            let payment = books.payments.state(id);
+            let payment = input.payments.state(id);
             let gone = matches!(
                 payment,
                 Payment::New | Payment::Declined | Payment::Failed | Payment::Cancelled { .. }
             );
-            self.expect(gone, || wrong(format!("the payment is {payment:?}")));
-            self.expect(balance == 0, || wrong(format!("{} are still captured", money(balance))));
+            self.expect(gone, || problem(format!("the payment is {payment:?}")));
+            self.expect(balance == 0, || problem(format!("{} is still captured", money(balance))));
         } else {
-            self.money.kept += cart.cents;
+            self.money.not_refundable += cart.cents;
             self.expect(balance == cart.cents, || {
-                wrong(format!("{} of {} are captured", money(balance), money(cart.cents)))
+                problem(format!("{} of {} is captured", money(balance), money(cart.cents)))
             });
         }
         if undone(Step::Ship) {
-            let parcel = books.parcels.state(id);
+            let parcel = input.parcels.state(id);
             let gone = matches!(parcel, Shipping::New | Shipping::NotInStock | Shipping::Cancelled);
-            self.expect(gone, || wrong(format!("the parcel is {parcel:?}")));
+            self.expect(gone, || problem(format!("the parcel is {parcel:?}")));
         }
-        self.left_at_most_once(books, id);
+        self.shipped_at_most_once(input, id);
     }
 
-    fn left_at_most_once(&mut self, books: &Books, id: &str) {
-        let events = books.parcels.events(id);
-        let left = |event: &&ShippingEvent| matches!(event, ShippingEvent::Shipped { .. });
-        let times = events.iter().filter(left).count();
-        self.expect(times <= 1, || format!("parcel {id}: left {times} times"));
+    fn shipped_at_most_once(&mut self, input: &AuditInput, id: &str) {
+        let events = input.parcels.events(id);
+        let shipped = |event: &&ShippingEvent| matches!(event, ShippingEvent::Shipped { .. });
+        let times = events.iter().filter(shipped).count();
+        self.expect(times <= 1, || format!("parcel {id}: shipped {times} times"));
     }
 
-    fn stocks(&mut self, books: &Books, sold: &BTreeMap<&Id<Inventory>, u64>) {
-        for (sku, history) in &books.stocks.0 {
-            let mut units = Units { on_hand: history.state.on_hand, ..Units::default() };
-            for event in &history.events {
-                if let InventoryEvent::Restocked { units: came_in } = event {
-                    units.restocked += u64::from(*came_in);
+    fn stocks(&mut self, input: &AuditInput, sold: &BTreeMap<&Id<Inventory>, u64>) {
+        for (sku, stock, events) in input.stocks.iter() {
+            let mut units = Units { on_hand: stock.on_hand, ..Units::default() };
+            for event in events {
+                if let InventoryEvent::Restocked { units: n } = event {
+                    units.restocked += u64::from(*n);
                 }
             }
-            for held in history.state.orders.values() {
-                match held {
-                    Held::Reserved { units: n } => units.reserved += u64::from(*n),
-                    Held::HandedOver { units: n } => units.handed_over += u64::from(*n),
-                    Held::Released { .. } => {}
+            for allocation in stock.allocations.values() {
+                match allocation {
+                    Allocation::Reserved { units: n } => units.reserved += u64::from(*n),
+                    Allocation::HandedOver { units: n } => units.handed_over += u64::from(*n),
+                    Allocation::Released { .. } => {}
                 }
             }
             let Units { restocked, on_hand, reserved, handed_over } = units;
             self.expect(restocked == on_hand + reserved + handed_over, || {
                 format!(
-                    "stock {sku}: {restocked} restocked are not {on_hand} on hand, {reserved} \
-                     reserved and {handed_over} handed over"
+                    "stock {sku}: {restocked} restocked is not {on_hand} on hand + {reserved} reserved \
+                     + {handed_over} handed over"
                 )
             });
             self.expect(reserved == 0, || format!("stock {sku}: {reserved} still reserved"));
@@ -319,23 +259,23 @@ impl Audit {
         }
     }
 
-    /// What belongs to no checkout.
-    fn strays(&mut self, books: &Books) {
-        let known: BTreeSet<_> = books.checkouts.0.keys().map(Id::as_str).collect();
-        let orders = books.orders.0.keys().map(|id| ("order", id.as_str()));
-        let payments = books.payments.0.keys().map(|id| ("payment", id.as_str()));
-        let parcels = books.parcels.0.keys().map(|id| ("parcel", id.as_str()));
-        let held = books.stocks.states().flat_map(|(_, stock)| stock.orders.keys());
-        let held = held.map(|id| ("reservation of order", id.as_str()));
-        let money =
-            books.ledger.iter().map(|entry| ("ledger entry of payment", entry.payment.as_str()));
-        for (what, id) in orders.chain(payments).chain(parcels).chain(held).chain(money) {
-            self.expect(known.contains(id), || format!("{what} {id}: there is no such checkout"));
+    /// Checks that everything belongs to a checkout.
+    fn unknown_checkouts(&mut self, input: &AuditInput) {
+        let known: BTreeSet<_> = input.checkouts.iter().map(|(id, ..)| id.as_str()).collect();
+        let orders = input.orders.iter().map(|(id, ..)| ("order", id.as_str()));
+        let payments = input.payments.iter().map(|(id, ..)| ("payment", id.as_str()));
+        let parcels = input.parcels.iter().map(|(id, ..)| ("parcel", id.as_str()));
+        let allocations = input.stocks.iter().flat_map(|(_, stock, _)| stock.allocations.keys());
+        let allocations = allocations.map(|id| ("reservation of order", id.as_str()));
+        let entries =
+            input.ledger.iter().map(|entry| ("ledger entry of payment", entry.payment.as_str()));
+        for (kind, id) in orders.chain(payments).chain(parcels).chain(allocations).chain(entries) {
+            self.expect(known.contains(id), || format!("{kind} {id}: there is no such checkout"));
         }
     }
 }
 
-/// What the ledger says of a payment.
+/// The totals of one payment in the ledger.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
     captures: u32,
@@ -344,12 +284,12 @@ struct Account {
     refunded: u64,
 }
 
-/// How many stuck checkouts and problems are printed.
-const SHOWN: usize = 20;
+/// The maximum number of stuck checkouts and of problems that are printed.
+const MAX_LINES: usize = 20;
 
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Money { captured, refunded, sold, kept } = self.money;
+        let Money { captured, refunded, sold, not_refundable } = self.money;
         let Units { restocked, on_hand, reserved, handed_over } = self.units;
         let lines = [
             ("checkouts", None),
@@ -360,7 +300,7 @@ impl fmt::Display for Audit {
             ("captured", Some(money(captured))),
             ("refunded", Some(money(refunded))),
             ("sold", Some(money(sold))),
-            ("not refundable", Some(money(kept))),
+            ("not refundable", Some(money(not_refundable))),
             ("units", None),
             ("restocked", Some(restocked.to_string())),
             ("on hand", Some(on_hand.to_string())),
@@ -374,28 +314,28 @@ impl fmt::Display for Audit {
             }
         }
         if !self.stuck.is_empty() {
-            writeln!(f, "\nstuck: a person has to look at")?;
+            writeln!(f, "\nstuck checkouts, which need a person:")?;
             list(f, &self.stuck)?;
         }
         if self.balances() {
             return writeln!(f, "\nThe audit balances, to the cent and the unit.");
         }
-        writeln!(f, "\nThe audit does not balance: {} wrong", self.problems.len())?;
+        writeln!(f, "\nThe audit does not balance. Problems: {}", self.problems.len())?;
         list(f, &self.problems)
     }
 }
 
 fn list(f: &mut fmt::Formatter<'_>, lines: &[String]) -> fmt::Result {
-    for line in lines.iter().take(SHOWN) {
+    for line in lines.iter().take(MAX_LINES) {
         writeln!(f, "  {line}")?;
     }
-    match lines.len().saturating_sub(SHOWN) {
+    match lines.len().saturating_sub(MAX_LINES) {
         0 => Ok(()),
         more => writeln!(f, "  and {more} more"),
     }
 }
 
-/// `1234.05`.
+/// Formats an amount: `1234.05`.
 fn money(cents: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }

@@ -1,50 +1,54 @@
-//! What the subcommands do.
+//! The subcommands.
 
-use std::io::{ErrorKind, Write as _, stdout};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use composable_rust::SharedEventBus;
+use composable_rust::prelude::*;
+use composable_rust::shutdown_signal;
 use composable_rust::testing::InMemoryEventBus;
 use composable_rust_redpanda::RedpandaEventBus;
 
-use crate::cli::{BusArgs, Which};
-use crate::play::{self, Watch};
+use crate::args::{BusArgs, CheckoutArgs};
+use crate::output::print_line;
 use crate::progress::Progress;
+use crate::simulation::{self, CheckoutTracker};
 use crate::{
-    Apps, Audit, Books, Checkout, Inventory, Ledger, Order, Payment, Service, Shipping, Shop,
+    Apps, Audit, AuditInput, Checkout, Inventory, Ledger, Order, Payment, Service, Shipping, Shop,
     Stores,
 };
-use composable_rust::prelude::*;
-use composable_rust::shutdown_signal;
 
-/// How long what was accepted may take to finish.
-const GRACE: Duration = Duration::from_secs(20);
+/// The time limit for finishing accepted work at shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 
-/// Joins services over a broker.
-pub(crate) async fn bus(brokers: &BusArgs, shop: &Shop) -> anyhow::Result<Option<SharedEventBus>> {
-    let Some(list) = &brokers.brokers else { return Ok(None) };
-    let bus = RedpandaEventBus::builder(list)
+/// Connects to the brokers; `None` if none are named.
+pub(crate) async fn connect_bus(
+    args: &BusArgs,
+    shop: &Shop,
+) -> anyhow::Result<Option<SharedEventBus>> {
+    let Some(brokers) = &args.brokers else { return Ok(None) };
+    let bus = RedpandaEventBus::builder(brokers)
         .client_id("checkout-workflow")
-        .topic_prefix(&brokers.topic_prefix)
-        .max_outstanding(brokers.max_outstanding)
-        // A dead process's open transaction holds readers back no longer than its lease.
-        .transaction_timeout(shop.lease)
-        .session_timeout(shop.lease);
-    let bus = bus.connect().await.with_context(|| format!("the bus at {list} cannot be opened"))?;
+        .topic_prefix(&args.topic_prefix)
+        .max_outstanding(args.max_outstanding)
+        // The open transaction of a dead process blocks readers no longer than its lease.
+        .transaction_timeout(shop.lease_ttl)
+        .session_timeout(shop.lease_ttl);
+    let bus = bus.connect().await;
+    let bus = bus.with_context(|| format!("cannot connect to the brokers {brokers}"))?;
     Ok(Some(SharedEventBus::new(bus)))
 }
 
-/// Opens the ledger, or has one in memory.
-pub(crate) fn ledger(path: Option<&Path>) -> anyhow::Result<Ledger> {
+/// Opens the ledger at `path`, or creates one in memory if there is no path.
+pub(crate) fn open_ledger(path: Option<&Path>) -> anyhow::Result<Ledger> {
     let Some(path) = path else { return Ok(Ledger::in_memory()) };
-    Ledger::open(path).with_context(|| format!("the ledger {} cannot be used", path.display()))
+    Ledger::open(path).with_context(|| format!("cannot open the ledger {}", path.display()))
 }
 
-/// Starts checkouts, works on them until all are finished, and audits.
+/// Starts checkouts, runs them until all are finished, and audits.
 pub(crate) async fn run(
-    which: &Which,
+    args: &CheckoutArgs,
     shop: &Shop,
     stores: &Stores,
     bus: Option<SharedEventBus>,
@@ -56,109 +60,104 @@ pub(crate) async fn run(
         }
     };
     let apps = shop.open(&Service::ALL, stores, bus.as_ref()).await?;
-    let plan = which.plan();
-    let mut before = Watch::new(apps.of(Service::Checkout));
-    before.catch_up(apps.of(Service::Checkout)).await?;
-    let known = before.finished() + before.open();
-    if known == 0 && !shop.provider.ledger.entries()?.is_empty() {
-        bail!("the ledger is of another store: remove it, or choose one with --ledger");
-    }
+    check_ledger(&apps, &shop.provider.ledger).await?;
+    let plan = args.plan();
     apps.start();
     let mut progress = Progress::new("checkouts", plan.checkouts().count());
-    let played = async {
-        play::restock(apps.of(Service::Warehouse), &plan).await?;
-        let checkout = apps.of(Service::Checkout);
-        play::play(checkout, &plan, which.in_flight(), true, |_, finished| progress.at(finished))
-            .await
+    let simulation = async {
+        simulation::restock(apps.app(Service::Warehouse), &plan).await?;
+        let (checkout, in_flight) = (apps.app(Service::Checkout), usize::from(args.in_flight));
+        let update = |_, finished| progress.set(finished);
+        simulation::run(checkout, &plan, in_flight, true, update).await
     };
-    let ended = tokio::select! {
-        played = played => Some(played),
+    let result = tokio::select! {
+        result = simulation => Some(result),
         () = shutdown_signal() => None,
     };
-    progress.end();
-    if !apps.shutdown(GRACE).await {
-        tracing::warn!("not everything that was accepted has finished");
+    progress.finish();
+    if !apps.shutdown(SHUTDOWN_GRACE).await {
+        tracing::warn!("shutdown timed out; the next run continues the unfinished work");
     }
-    match ended {
-        Some(played) => played?,
-        None => bail!("interrupted; run the same again to go on"),
+    match result {
+        Some(result) => result?,
+        None => bail!("interrupted; run the same command again to continue"),
     }
     audit(&apps, &shop.provider.ledger).await
 }
 
-/// Starts checkouts that other processes work on.
-pub(crate) async fn start(which: &Which, wait: bool, apps: &Apps) -> anyhow::Result<()> {
-    let plan = which.plan();
-    let total = plan.checkouts().count();
-    let what = if wait { "checkouts" } else { "starting" };
-    let mut progress = Progress::new(what, total);
-    play::restock(apps.of(Service::Warehouse), &plan).await?;
-    let checkout = apps.of(Service::Checkout);
-    let played = play::play(checkout, &plan, which.in_flight(), wait, |started, finished| {
-        progress.at(if wait { finished } else { started });
-    });
-    played.await?;
-    progress.end();
-    say(&format!("{total} checkouts are {}", if wait { "finished" } else { "started" }))
-}
-
-/// Works on what is there until somebody asks it to stop.
-pub(crate) async fn serve(services: &[Service], apps: &Apps) -> anyhow::Result<()> {
-    apps.start();
-    let names: Vec<_> = services.iter().map(|service| service.name()).collect();
-    say(&format!("serving {}", names.join(", ")))?;
-    shutdown_signal().await;
-    if !apps.shutdown(GRACE).await {
-        bail!("not everything that was accepted has finished; the next process takes it up");
+/// Fails if the ledger has entries while the store has no checkouts: it belongs to another store.
+async fn check_ledger(apps: &Apps, ledger: &Ledger) -> anyhow::Result<()> {
+    let checkout = apps.app(Service::Checkout);
+    let mut tracker = CheckoutTracker::new(checkout);
+    tracker.catch_up(checkout).await?;
+    if tracker.started() == 0 && !ledger.entries()?.is_empty() {
+        bail!("the ledger belongs to another store: remove it, or choose one with --ledger");
     }
     Ok(())
 }
 
-/// Compares the state of every instance in memory with the fold of its events.
+/// Starts checkouts that other processes run.
+pub(crate) async fn start(args: &CheckoutArgs, wait: bool, apps: &Apps) -> anyhow::Result<()> {
+    let plan = args.plan();
+    let total = plan.checkouts().count();
+    let mut progress = Progress::new(if wait { "checkouts" } else { "starting" }, total);
+    simulation::restock(apps.app(Service::Warehouse), &plan).await?;
+    let (checkout, in_flight) = (apps.app(Service::Checkout), usize::from(args.in_flight));
+    let update = |started, finished| progress.set(if wait { finished } else { started });
+    simulation::run(checkout, &plan, in_flight, wait, update).await?;
+    progress.finish();
+    print_line(&format!("{total} checkouts are {}", if wait { "finished" } else { "started" }))
+}
+
+/// Runs the services until a shutdown signal arrives.
+pub(crate) async fn serve(services: &[Service], apps: &Apps) -> anyhow::Result<()> {
+    apps.start();
+    let names: Vec<_> = services.iter().map(|service| service.name()).collect();
+    print_line(&format!("serving {}", names.join(", ")))?;
+    shutdown_signal().await;
+    if !apps.shutdown(SHUTDOWN_GRACE).await {
+        bail!("shutdown timed out; the next process continues the unfinished work");
+    }
+    Ok(())
+}
+
+/// Compares the state of every instance in memory with the state that its events give.
 pub(crate) async fn check_states(services: &[Service], apps: &Apps) -> anyhow::Result<()> {
     let mut checked = 0;
     for service in services {
-        let app = apps.of(*service);
+        let app = apps.app(*service);
         checked += match service {
             Service::Checkout => {
-                states_of::<Checkout>(app).await? + states_of::<Order>(app).await?
+                check_states_of::<Checkout>(app).await? + check_states_of::<Order>(app).await?
             }
-            Service::Payments => states_of::<Payment>(app).await?,
+            Service::Payments => check_states_of::<Payment>(app).await?,
             Service::Warehouse => {
-                states_of::<Inventory>(app).await? + states_of::<Shipping>(app).await?
+                check_states_of::<Inventory>(app).await? + check_states_of::<Shipping>(app).await?
             }
         };
     }
-    say(&format!("{checked} states are what their events say"))
+    print_line(&format!("checked {checked} states in memory against their events"))
 }
 
-async fn states_of<A: Aggregate>(app: &App) -> anyhow::Result<usize> {
+/// Checks the instances of one aggregate and returns their number.
+async fn check_states_of<A: Aggregate>(app: &App) -> anyhow::Result<usize> {
     let states = app.cached_states::<A>();
     for (id, state, version) in &states {
         let (logged, _) = app.handle(id).state_at(*version).await?;
         if logged != *state {
-            bail!("{} {id} at version {version} is {state:?}, the log says {logged:?}", A::NAME);
+            let name = A::NAME;
+            bail!("{name} {id} at version {version} is {state:?}, the log says {logged:?}");
         }
     }
     Ok(states.len())
 }
 
-/// Prints the audit. That it does not balance is a failure.
+/// Prints the audit, and fails if it does not balance.
 pub(crate) async fn audit(apps: &Apps, ledger: &Ledger) -> anyhow::Result<()> {
-    let audit = Audit::of(&Books::read(apps, ledger).await?);
-    say(audit.to_string().trim_end())?;
+    let audit = Audit::of(&AuditInput::read(apps, ledger).await?);
+    print_line(audit.to_string().trim_end())?;
     if !audit.balances() {
         bail!("the audit does not balance");
     }
     Ok(())
-}
-
-/// Prints to stdout. That nobody reads it any more, as behind `| head`, is no failure.
-pub(crate) fn say(text: &str) -> anyhow::Result<()> {
-    match writeln!(stdout(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(()),
-    }
 }

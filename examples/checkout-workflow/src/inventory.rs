@@ -7,124 +7,124 @@ use serde::{Deserialize, Serialize};
 
 use crate::Order;
 
-/// The stock of one article; the instance's id is the article's SKU.
+/// The stock of one article. The id of an instance is the SKU of the article.
 ///
-/// It knows every order that ever asked for the article: what was released stays known, so that a
-/// reservation that arrives after its release is refused.
+/// It remembers every order that asked for the article, also after the release, so that a
+/// reservation which arrives after its release is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Inventory {
-    /// What is here and promised to nobody.
+    /// The number of free units.
     pub on_hand: u64,
-    /// What each order has of it.
-    pub orders: BTreeMap<Id<Order>, Held>,
+    /// The units allocated to each order.
+    pub allocations: BTreeMap<Id<Order>, Allocation>,
 }
 
-/// What an order has of an article.
+/// The units of an article that are allocated to an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Held {
-    /// Here, and promised to it.
+pub enum Allocation {
+    /// In the warehouse, reserved for the order.
     Reserved {
-        /// How many pieces.
+        /// The number of units.
         units: u32,
     },
-    /// On its way to the customer.
+    /// With the carrier.
     HandedOver {
-        /// How many pieces.
+        /// The number of units.
         units: u32,
     },
-    /// Given up, for good.
+    /// Released. The order cannot reserve units again.
     Released {
-        /// How many pieces it had.
+        /// The number of units before the release.
         units: u32,
     },
 }
 
-/// What a stock is asked. All but [`Restock`](InventoryCommand::Restock) may be asked again.
+/// The commands of a stock. All except [`Restock`](InventoryCommand::Restock) are idempotent.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum InventoryCommand {
-    /// Take in pieces. Asking again takes in more: send it with a key.
+    /// Take in units. Each send takes in more, so send it with an idempotency key.
     Restock {
-        /// How many.
+        /// The number of units.
         units: u32,
     },
-    /// Promise pieces to an order.
+    /// Reserve units for an order.
     Reserve {
-        /// To which.
+        /// The order that needs the units.
         order: Id<Order>,
-        /// How many.
+        /// The number of units.
         units: u32,
     },
-    /// Give the pieces of an order to the carrier.
+    /// Hand the units of an order over to the carrier.
     HandOver {
-        /// Whose.
+        /// The order that has the units.
         order: Id<Order>,
     },
-    /// Take back what an order has, also from the carrier. An order that has nothing yet cannot
-    /// reserve from then on.
+    /// Take back the units of an order, also from the carrier. From then on the order cannot
+    /// reserve units, even if it had none yet.
     Release {
-        /// Which.
+        /// The order that has the units.
         order: Id<Order>,
     },
 }
 
-/// What happens to a stock.
+/// The events of a stock.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum InventoryEvent {
-    /// Pieces came in.
+    /// Units were taken in.
     Restocked {
-        /// How many.
+        /// The number of units.
         units: u32,
     },
-    /// Pieces were promised to an order.
+    /// Units were reserved for an order.
     Reserved {
-        /// To which.
+        /// The order that needs the units.
         order: Id<Order>,
-        /// How many.
+        /// The number of units.
         units: u32,
     },
-    /// The carrier has them.
+    /// The units of an order were handed over to the carrier.
     HandedOver {
-        /// Whose.
+        /// The order that has the units.
         order: Id<Order>,
     },
-    /// They are on hand again.
+    /// The units of an order are free again.
     Released {
-        /// Whose they were.
+        /// The order that had the units.
         order: Id<Order>,
-        /// How many; 0 if the order had none.
+        /// The number of units; 0 if the order had none.
         units: u32,
     },
 }
 
-/// Why a stock refuses.
+/// The reasons for which a stock rejects a command.
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum InventoryRejection {
-    /// Nothing is asked for.
+    /// The number of units is 0.
     #[error("at least one unit is needed")]
     NoUnits,
-    /// More is asked for than is here.
+    /// There are not enough free units.
     #[error("only {left} are left")]
     OnlyLeft {
-        /// How many.
+        /// The number of free units.
         left: u64,
     },
-    /// The order has asked for another number before.
+    /// The order has reserved another number of units before.
     #[error("the order has {units} already")]
     OtherUnits {
-        /// How many it has.
+        /// The number of units of the order.
         units: u32,
     },
-    /// The order has given up what it had.
+    /// The order has released its units.
     #[error("the order has released its units")]
     Released,
-    /// The order never reserved.
+    /// The order has reserved nothing.
     #[error("nothing is reserved for the order")]
     NotReserved,
 }
 
 use InventoryCommand::{HandOver, Release, Reserve, Restock};
-use InventoryEvent as Out;
-use InventoryRejection as No;
+use InventoryEvent as Event;
+use InventoryRejection as Rejection;
 
 impl Aggregate for Inventory {
     const NAME: &'static str = "inventory";
@@ -135,61 +135,64 @@ impl Aggregate for Inventory {
 
     fn decide(&self, command: InventoryCommand, _: &Context<Self>) -> Decision<Self> {
         match command {
-            Restock { units: 0 } | Reserve { units: 0, .. } => reject(No::NoUnits),
-            Restock { units } => record(Out::Restocked { units }),
-            Reserve { order, units } => match self.held(&order) {
+            Restock { units: 0 } | Reserve { units: 0, .. } => reject(Rejection::NoUnits),
+            Restock { units } => record(Event::Restocked { units }),
+            Reserve { order, units } => match self.allocation(&order) {
                 None if u64::from(units) > self.on_hand => {
-                    reject(No::OnlyLeft { left: self.on_hand })
+                    reject(Rejection::OnlyLeft { left: self.on_hand })
                 }
-                None => record(Out::Reserved { order, units }),
-                Some(Held::Reserved { units: had } | Held::HandedOver { units: had }) => {
-                    if had == units {
-                        repeat(Out::Reserved { order, units })
+                None => record(Event::Reserved { order, units }),
+                Some(
+                    Allocation::Reserved { units: reserved }
+                    | Allocation::HandedOver { units: reserved },
+                ) => {
+                    if reserved == units {
+                        repeat(Event::Reserved { order, units })
                     } else {
-                        reject(No::OtherUnits { units: had })
+                        reject(Rejection::OtherUnits { units: reserved })
                     }
                 }
-                Some(Held::Released { .. }) => reject(No::Released),
+                Some(Allocation::Released { .. }) => reject(Rejection::Released),
             },
-            HandOver { order } => match self.held(&order) {
-                None => reject(No::NotReserved),
-                Some(Held::Reserved { .. }) => record(Out::HandedOver { order }),
-                Some(Held::HandedOver { .. }) => repeat(Out::HandedOver { order }),
-                Some(Held::Released { .. }) => reject(No::Released),
+            HandOver { order } => match self.allocation(&order) {
+                None => reject(Rejection::NotReserved),
+                Some(Allocation::Reserved { .. }) => record(Event::HandedOver { order }),
+                Some(Allocation::HandedOver { .. }) => repeat(Event::HandedOver { order }),
+                Some(Allocation::Released { .. }) => reject(Rejection::Released),
             },
-            Release { order } => match self.held(&order) {
-                None => record(Out::Released { order, units: 0 }),
-                Some(Held::Reserved { units } | Held::HandedOver { units }) => {
-                    record(Out::Released { order, units })
+            Release { order } => match self.allocation(&order) {
+                None => record(Event::Released { order, units: 0 }),
+                Some(Allocation::Reserved { units } | Allocation::HandedOver { units }) => {
+                    record(Event::Released { order, units })
                 }
-                Some(Held::Released { units }) => repeat(Out::Released { order, units }),
+                Some(Allocation::Released { units }) => repeat(Event::Released { order, units }),
             },
         }
     }
 
     fn apply(&mut self, event: InventoryEvent) {
         match event {
-            Out::Restocked { units } => self.on_hand += u64::from(units),
-            Out::Reserved { order, units } => {
+            Event::Restocked { units } => self.on_hand += u64::from(units),
+            Event::Reserved { order, units } => {
                 self.on_hand -= u64::from(units);
-                self.orders.insert(order, Held::Reserved { units });
+                self.allocations.insert(order, Allocation::Reserved { units });
             }
-            Out::HandedOver { order } => {
-                if let Some(Held::Reserved { units }) = self.held(&order) {
-                    self.orders.insert(order, Held::HandedOver { units });
+            Event::HandedOver { order } => {
+                if let Some(Allocation::Reserved { units }) = self.allocation(&order) {
+                    self.allocations.insert(order, Allocation::HandedOver { units });
                 }
             }
-            Out::Released { order, units } => {
+            Event::Released { order, units } => {
                 self.on_hand += u64::from(units);
-                self.orders.insert(order, Held::Released { units });
+                self.allocations.insert(order, Allocation::Released { units });
             }
         }
     }
 }
 
 impl Inventory {
-    /// What `order` has; `None` if it never asked.
-    pub fn held(&self, order: &Id<Order>) -> Option<Held> {
-        self.orders.get(order).copied()
+    /// Returns the units allocated to `order`; `None` if it never asked for the article.
+    pub fn allocation(&self, order: &Id<Order>) -> Option<Allocation> {
+        self.allocations.get(order).copied()
     }
 }

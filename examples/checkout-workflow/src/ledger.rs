@@ -1,4 +1,4 @@
-//! What the simulated provider has done, in memory or on a file that several processes share.
+//! The ledger of the simulated provider, in memory or in a file that processes share.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -11,151 +11,152 @@ use serde::{Deserialize, Serialize};
 
 use crate::Payment;
 
-/// What the provider has done, in the order in which it did it. Clones are the same ledger.
+/// The record of everything that the provider did, in order. Clones share one ledger.
 ///
-/// On a file it is one JSON line for each entry, and lines are only ever appended, each with one
-/// write: processes may share it, and killing one loses nothing. Two that write at the same moment
-/// do not disturb each other, because the first line decides: one that repeats a key, captures
-/// what was refunded or voided before, or refunds what is not there counts for nothing, and
-/// whoever wrote it looks again.
+/// In a file, each entry is one JSON line. Lines are only appended, each with one write, so
+/// processes can share the file, and a killed process loses nothing. If two processes write at the
+/// same time, the first line wins. An entry is ignored if it repeats a key, captures a payment
+/// that was refunded or voided, or refunds an amount that was not captured; its writer then
+/// decides again.
 #[derive(Debug, Clone)]
-pub struct Ledger(Arc<Mutex<Book>>);
+pub struct Ledger(Arc<Mutex<LedgerState>>);
 
-/// One thing that the provider did.
+/// One entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The idempotency key of the call.
     pub key: String,
-    /// Whose money moved.
+    /// The payment.
     pub payment: Id<Payment>,
-    /// What was done.
+    /// The kind of the entry.
     pub kind: EntryKind,
-    /// How much money moved.
+    /// The amount, in cents.
     pub cents: u64,
 }
 
-/// What the provider did.
+/// The kind of a ledger entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
-    /// Took the customer's money.
+    /// The provider took the customer's money.
     Capture,
-    /// Gave it back.
+    /// The provider gave the money back.
     Refund,
-    /// Was told to give back what it had not taken: it never takes it from now on.
+    /// A refund without a capture: the provider never takes the money from then on.
     Void,
 }
 
-/// Where a payment stands.
+/// The totals of one payment.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
     captured: u64,
     refunded: u64,
-    /// Refunded or voided.
+    /// `true` if the payment was refunded or voided.
     closed: bool,
 }
 
+/// The valid entries, and the totals computed from them.
 #[derive(Debug, Default)]
-struct Book {
+struct LedgerState {
     file: Option<File>,
-    /// How many bytes of the file are read.
-    read: u64,
+    /// The number of bytes read from the file.
+    bytes_read: u64,
     entries: Vec<Entry>,
     keys: HashSet<String>,
     accounts: HashMap<Id<Payment>, Account>,
 }
 
 impl Ledger {
-    /// An empty ledger of this process.
+    /// Creates an empty ledger in memory.
     pub fn in_memory() -> Self {
         Self(Arc::default())
     }
 
-    /// The ledger on the file at `path`, which is created if there is none.
+    /// Opens the ledger in the file at `path`, and creates the file if it does not exist.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened or read, or holds something else.
+    /// When the file cannot be opened or read, or is not a ledger.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let file = File::options().read(true).append(true).create(true).open(path)?;
-        let mut book = Book { file: Some(file), ..Book::default() };
-        book.catch_up()?;
-        Ok(Self(Arc::new(Mutex::new(book))))
+        let mut state = LedgerState { file: Some(file), ..LedgerState::default() };
+        state.catch_up()?;
+        Ok(Self(Arc::new(Mutex::new(state))))
     }
 
-    /// All that counts, in order.
+    /// Returns the valid entries, in order.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
-        self.with(|book| Ok(book.entries.clone()))
+        self.with(|state| Ok(state.entries.clone()))
     }
 
-    /// How much of a payment is taken and not given back.
+    /// Returns the amount of a payment that is captured and not refunded, in cents.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn balance(&self, payment: &Id<Payment>) -> io::Result<u64> {
-        self.with(|book| {
-            let account = book.account(payment);
+        self.with(|state| {
+            let account = state.account(payment);
             Ok(account.captured - account.refunded)
         })
     }
 
-    /// Takes the money; does nothing if that was done under this key before. `false` if the payment
-    /// was refunded or voided.
+    /// Captures a payment; does nothing if that was done under this key before. Returns `false` if
+    /// the payment was refunded or voided.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or written: it may have been done.
+    /// When the file cannot be read or written. The entry may have been written; call again.
     pub fn capture(&self, payment: &Id<Payment>, cents: u64, key: &str) -> io::Result<bool> {
-        self.with(|book| {
+        self.with(|state| {
             loop {
-                if book.keys.contains(key) {
+                if state.keys.contains(key) {
                     return Ok(true);
                 }
-                if book.account(payment).closed {
+                if state.account(payment).closed {
                     return Ok(false);
                 }
-                book.write(key, payment, EntryKind::Capture, cents)?;
+                state.write(key, payment, EntryKind::Capture, cents)?;
             }
         })
     }
 
-    /// Gives back what was taken and never takes it again; says how much was given back, now or
-    /// before.
+    /// Refunds a payment and prevents later captures. Returns the refunded amount, in cents, also
+    /// if it was refunded before.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or written: it may have been done.
+    /// When the file cannot be read or written. The entry may have been written; call again.
     pub fn refund(&self, payment: &Id<Payment>, key: &str) -> io::Result<u64> {
-        self.with(|book| {
+        self.with(|state| {
             loop {
-                let Account { captured, refunded, closed } = book.account(payment);
+                let Account { captured, refunded, closed } = state.account(payment);
                 match captured - refunded {
                     0 if closed => return Ok(refunded),
-                    0 => book.write(key, payment, EntryKind::Void, 0)?,
-                    left => book.write(key, payment, EntryKind::Refund, left)?,
+                    0 => state.write(key, payment, EntryKind::Void, 0)?,
+                    left => state.write(key, payment, EntryKind::Refund, left)?,
                 }
             }
         })
     }
 
-    fn with<R>(&self, act: impl FnOnce(&mut Book) -> io::Result<R>) -> io::Result<R> {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.catch_up()?;
-        act(&mut book)
+    fn with<R>(&self, act: impl FnOnce(&mut LedgerState) -> io::Result<R>) -> io::Result<R> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.catch_up()?;
+        act(&mut state)
     }
 }
 
-impl Book {
+impl LedgerState {
     fn account(&self, payment: &Id<Payment>) -> Account {
         self.accounts.get(payment).copied().unwrap_or_default()
     }
 
-    /// Writes an entry, and reads it back with what others have written before it.
+    /// Writes an entry, and reads it back together with entries of other processes before it.
     fn write(
         &mut self,
         key: &str,
@@ -165,7 +166,7 @@ impl Book {
     ) -> io::Result<()> {
         let entry = Entry { key: key.to_owned(), payment: payment.clone(), kind, cents };
         let Some(file) = &mut self.file else {
-            self.enter(entry);
+            self.add(entry);
             return Ok(());
         };
         let mut line = serde_json::to_vec(&entry)?;
@@ -174,32 +175,32 @@ impl Book {
         self.catch_up()
     }
 
-    /// Reads the lines that were written since.
+    /// Reads the lines that were appended since the last call.
     fn catch_up(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(self.read))?;
+        file.seek(SeekFrom::Start(self.bytes_read))?;
         file.read_to_end(&mut bytes)?;
-        // Whatever follows the last line's end is still being written.
+        // Text after the last line break is still being written.
         for line in
             bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"))
         {
-            self.enter(serde_json::from_slice(line)?);
-            self.read += line.len() as u64;
+            self.add(serde_json::from_slice(line)?);
+            self.bytes_read += line.len() as u64;
         }
         Ok(())
     }
 
-    /// Takes an entry in, if it counts.
-    fn enter(&mut self, entry: Entry) {
+    /// Adds an entry if it is valid.
+    fn add(&mut self, entry: Entry) {
         let account = self.accounts.entry(entry.payment.clone()).or_default();
         let left = account.captured - account.refunded;
-        let counts = match entry.kind {
+        let valid = match entry.kind {
             EntryKind::Capture => !account.closed,
             EntryKind::Refund => left > 0 && entry.cents == left,
             EntryKind::Void => left == 0 && !account.closed,
         };
-        if !counts || self.keys.contains(&entry.key) {
+        if !valid || self.keys.contains(&entry.key) {
             return;
         }
         match entry.kind {

@@ -1,28 +1,30 @@
-//! A checkout as a saga over four aggregates: the order is placed, stock reserved, the card charged,
-//! the parcel shipped, the order confirmed; or all of it is undone. See the README beside this crate.
+//! A checkout as a saga over four aggregates: it places an order, reserves stock, charges the card,
+//! ships the parcel and confirms the order, or undoes all of it. See the README of this crate.
 
+mod args;
 mod audit;
-mod books;
+mod audit_input;
 pub mod cli;
 mod commands;
 mod inventory;
 mod ledger;
 mod order;
+mod output;
 mod payment;
 mod plan;
-pub mod play;
 mod progress;
 mod provider;
-#[expect(missing_docs, reason = "the names say it; how little a saga takes is the point")]
 mod saga;
 mod service;
 mod shipping;
 mod shop;
 mod show;
+pub mod simulation;
 mod stores;
 
-pub use audit::{Audit, Books, Histories};
-pub use inventory::{Held, Inventory, InventoryCommand, InventoryEvent, InventoryRejection};
+pub use audit::Audit;
+pub use audit_input::{AuditInput, Histories};
+pub use inventory::{Allocation, Inventory, InventoryCommand, InventoryEvent, InventoryRejection};
 pub use ledger::{Entry, EntryKind, Ledger};
 pub use order::{Cart, Order, OrderCommand, OrderEvent, OrderRejection};
 pub use payment::{Payment, PaymentCommand, PaymentEvent, PaymentRejection, Purpose};
@@ -30,6 +32,6 @@ pub use plan::Plan;
 pub use provider::{PaymentProvider, ProviderFailure, ProviderRequest, ProviderResponse, Rates};
 pub use saga::{Checkout, CheckoutCommand, CheckoutEvent, Status, Step, Task};
 pub use service::{Service, UnknownService};
-pub use shipping::{MOST_UNITS, Shipping, ShippingCommand, ShippingEvent, ShippingRejection};
+pub use shipping::{MAX_UNITS, Shipping, ShippingCommand, ShippingEvent, ShippingRejection};
 pub use shop::{Apps, Shop};
 pub use stores::{InvalidStores, Stores};

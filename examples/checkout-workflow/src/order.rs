@@ -1,4 +1,4 @@
-//! The order: placed, then confirmed, or cancelled.
+//! The order aggregate.
 
 use composable_rust::Timestamp;
 use composable_rust::prelude::*;
@@ -6,85 +6,84 @@ use serde::{Deserialize, Serialize};
 
 use crate::Inventory;
 
-/// An order.
+/// An order of a customer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum Order {
     /// Not placed yet.
     #[default]
     New,
-    /// Placed; the customer has no promise yet.
+    /// Placed, but not confirmed to the customer.
     Placed {
-        /// What is ordered.
+        /// The ordered goods.
         cart: Cart,
     },
-    /// The customer has our promise.
+    /// Confirmed to the customer.
     Confirmed {
-        /// What is ordered.
+        /// The ordered goods.
         cart: Cart,
-        /// When the promise was made.
+        /// The time of the confirmation.
         at: Timestamp,
     },
-    /// Cancelled, perhaps before it was placed.
+    /// Cancelled, possibly before it was placed.
     Cancelled,
 }
 
-/// What is bought.
+/// The goods that a customer buys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cart {
     /// The article.
     pub sku: Id<Inventory>,
-    /// How many pieces.
+    /// The number of units.
     pub units: u32,
-    /// What they cost together.
+    /// The price of all units together, in cents.
     pub cents: u64,
 }
 
-/// What an order is asked. Asking the same again is harmless: it is answered as it was the first
-/// time.
+/// The commands of an order. All are idempotent: a repeated command gets the first reply again.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum OrderCommand {
-    /// Place it.
+    /// Place the order.
     Place(Cart),
-    /// Promise it to the customer.
+    /// Confirm the order to the customer.
     Confirm,
-    /// Cancel it. An order that was not placed cannot be placed from then on.
+    /// Cancel the order. From then on it cannot be placed, even if it was not placed yet.
     Cancel,
 }
 
-/// What happens to an order.
+/// The events of an order.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum OrderEvent {
-    /// It was placed.
+    /// The order was placed.
     Placed(Cart),
-    /// It was promised to the customer.
+    /// The order was confirmed to the customer.
     Confirmed {
-        /// When.
+        /// The time of the confirmation.
         at: Timestamp,
     },
-    /// It was cancelled.
+    /// The order was cancelled.
     Cancelled,
 }
 
-/// Why an order refuses.
+/// The reasons for which an order rejects a command.
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum OrderRejection {
-    /// Nothing is ordered.
+    /// The cart has no units.
     #[error("at least one unit is needed")]
     NoUnits,
-    /// It is there with another cart.
+    /// The order was placed with another cart.
     #[error("there is an order of this id with another cart; choose another id")]
     OtherCart,
-    /// It is not there.
+    /// The order was not placed.
     #[error("there is no such order; place it first")]
     NotPlaced,
-    /// It is cancelled.
-    #[error("it was cancelled")]
+    /// The order was cancelled.
+    #[error("the order was cancelled")]
     Cancelled,
 }
 
-use OrderCommand as In;
-use OrderEvent as Out;
-use OrderRejection as No;
+use OrderCommand::{Cancel, Confirm, Place};
+use OrderEvent::{Cancelled, Confirmed, Placed};
+use OrderRejection as Rejection;
 
 impl Aggregate for Order {
     const NAME: &'static str = "order";
@@ -95,27 +94,31 @@ impl Aggregate for Order {
 
     fn decide(&self, command: OrderCommand, ctx: &Context<Self>) -> Decision<Self> {
         match (self, command) {
-            (Order::Cancelled, In::Cancel) => repeat(Out::Cancelled),
-            (_, In::Cancel) => record(Out::Cancelled),
-            (Order::Cancelled, _) => reject(No::Cancelled),
-            (_, In::Place(Cart { units: 0, .. })) => reject(No::NoUnits),
-            (Order::New, In::Place(cart)) => record(Out::Placed(cart)),
-            (Order::Placed { cart } | Order::Confirmed { cart, .. }, In::Place(again)) => {
-                if *cart == again { repeat(Out::Placed(again)) } else { reject(No::OtherCart) }
+            (Order::Cancelled, Cancel) => repeat(Cancelled),
+            (_, Cancel) => record(Cancelled),
+            (Order::Cancelled, _) => reject(Rejection::Cancelled),
+            (_, Place(Cart { units: 0, .. })) => reject(Rejection::NoUnits),
+            (Order::New, Place(cart)) => record(Placed(cart)),
+            (Order::Placed { cart } | Order::Confirmed { cart, .. }, Place(repeated)) => {
+                if *cart == repeated {
+                    repeat(Placed(repeated))
+                } else {
+                    reject(Rejection::OtherCart)
+                }
             }
-            (Order::New, In::Confirm) => reject(No::NotPlaced),
-            (Order::Placed { .. }, In::Confirm) => record(Out::Confirmed { at: ctx.now() }),
-            (Order::Confirmed { at, .. }, In::Confirm) => repeat(Out::Confirmed { at: *at }),
+            (Order::New, Confirm) => reject(Rejection::NotPlaced),
+            (Order::Placed { .. }, Confirm) => record(Confirmed { at: ctx.now() }),
+            (Order::Confirmed { at, .. }, Confirm) => repeat(Confirmed { at: *at }),
         }
     }
 
     fn apply(&mut self, event: OrderEvent) {
         *self = match (std::mem::take(self), event) {
-            (_, Out::Placed(cart)) => Order::Placed { cart },
-            (Order::Placed { cart }, Out::Confirmed { at }) => Order::Confirmed { cart, at },
-            (_, Out::Cancelled) => Order::Cancelled,
-            // No decision records another.
-            (state, Out::Confirmed { .. }) => state,
+            (_, Placed(cart)) => Order::Placed { cart },
+            (Order::Placed { cart }, Confirmed { at }) => Order::Confirmed { cart, at },
+            (_, Cancelled) => Order::Cancelled,
+            // `decide` records no other combination.
+            (state, Confirmed { .. }) => state,
         };
     }
 

@@ -1,4 +1,4 @@
-//! The payment of one order.
+//! The payment aggregate.
 
 use composable_rust::CallOutcome;
 use composable_rust::prelude::*;
@@ -6,122 +6,124 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PaymentProvider, ProviderRequest, ProviderResponse};
 
-/// The payment of one order; the instance's id is the order's.
+/// The payment of one order. An instance has the id of its order.
 ///
-/// Whatever happens, it ends by holding exactly what was charged ([`Charged`](Payment::Charged)),
-/// nothing, or what the provider refuses to give back ([`NotRefunded`](Payment::NotRefunded)).
-/// Nobody can know whether a charge that is under way has taken the money, or will. So taking it
-/// back does not wait for it: the provider is asked for a refund, which gives back what was taken
-/// and keeps anything from being taken later.
+/// A payment always ends with a known amount: the full price ([`Charged`](Payment::Charged)),
+/// nothing, or the amount that the provider refuses to refund
+/// ([`NotRefunded`](Payment::NotRefunded)).
+///
+/// While a charge is in progress, nothing can tell if the provider has taken the money or will
+/// take it later. So cancelling does not wait for the charge: it requests a refund, which gives
+/// back what was taken and prevents a later capture.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Payment {
-    /// Nothing is to be paid yet.
+    /// Not requested yet.
     #[default]
     New,
-    /// The provider is asked to charge.
+    /// Waiting for the provider to charge the customer.
     Pending {
-        /// How much.
+        /// The amount, in cents.
         cents: u64,
     },
     /// Paid.
     Charged {
-        /// How much.
+        /// The amount, in cents.
         cents: u64,
     },
-    /// The provider has refused to charge.
+    /// Declined by the provider.
     Declined,
-    /// The provider never answered, and has given back whatever it took.
+    /// The provider never answered the charge, and has refunded what it took.
     Failed,
-    /// The provider is asked to give back whatever it took.
+    /// Waiting for the provider to refund what it took.
     Refunding {
-        /// What was to be charged.
+        /// The amount of the charge, in cents.
         cents: u64,
-        /// Why.
+        /// The reason for the refund.
         purpose: Purpose,
     },
-    /// Cancelled; nothing is held, and nothing can be charged from now on.
+    /// Cancelled: the provider has none of the customer's money, and can take none.
     Cancelled {
-        /// How much was given back: 0 if nothing had been taken.
+        /// The refunded amount, in cents: 0 if nothing had been taken.
         refunded: u64,
     },
-    /// Cancelled, and the provider refuses to give the money back: a person has to.
+    /// Cancelled, but the provider refuses the refund. A person has to act.
     NotRefunded,
 }
 
-/// Why a refund is asked for.
+/// The reason for a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
-    /// The charge ended without an answer.
+    /// The provider did not outcome the charge.
     Unanswered,
-    /// It was told to cancel.
+    /// The payment was cancelled.
     Cancel,
 }
 
-/// What a payment is asked. Asking the same again is harmless.
+/// The commands of a payment. All are idempotent.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum PaymentCommand {
     /// Charge the customer.
     Charge {
-        /// How much.
+        /// The amount, in cents.
         cents: u64,
     },
-    /// Give everything back. What was not charged yet cannot be charged from then on.
+    /// Refund the customer. From then on nothing can be charged, even if nothing was charged yet.
     Cancel,
-    /// What the provider answers; with the purpose if a refund was asked for.
+    /// The outcome of a call to the provider: of a charge, or of a refund with its purpose.
     Provider(Option<Purpose>, CallOutcome<PaymentProvider>),
 }
 
-/// What happens to a payment.
+/// The events of a payment.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum PaymentEvent {
-    /// The provider is asked to charge.
+    /// The provider was asked to charge the customer.
     ChargeRequested {
-        /// How much.
+        /// The amount, in cents.
         cents: u64,
     },
     /// The customer has paid.
     Charged {
-        /// How much.
+        /// The amount, in cents.
         cents: u64,
     },
-    /// The provider refused to charge.
+    /// The provider declined the charge.
     Declined,
-    /// The provider is asked to give back whatever it took.
+    /// The provider was asked to refund what it took.
     RefundRequested {
-        /// Why.
+        /// The reason for the refund.
         purpose: Purpose,
     },
-    /// The provider never answered the charge, and has given back whatever it took.
+    /// The provider never answered the charge, and has refunded what it took.
     Failed,
-    /// Nothing is held, and nothing can be charged from now on.
+    /// The provider has none of the customer's money, and can take none.
     Cancelled {
-        /// How much was given back.
+        /// The refunded amount, in cents.
         refunded: u64,
     },
-    /// The provider refuses to give the money back.
+    /// The provider refused the refund.
     NotRefunded,
 }
 
-/// Why a payment refuses.
+/// The reasons for which a payment rejects a command.
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum PaymentRejection {
-    /// Nothing is to be paid.
+    /// The amount is 0.
     #[error("at least one cent is needed")]
     NoAmount,
-    /// It was asked for another amount before.
-    #[error("{cents} cents are asked for already")]
+    /// Another amount was requested before.
+    #[error("a payment of {cents} cents was requested before")]
     OtherAmount {
-        /// How much.
+        /// The amount requested before, in cents.
         cents: u64,
     },
-    /// It is cancelled.
-    #[error("it was cancelled")]
+    /// The payment was cancelled.
+    #[error("the payment was cancelled")]
     Cancelled,
 }
 
 use PaymentCommand::{Cancel, Charge, Provider};
-use PaymentEvent as Out;
-use PaymentRejection as No;
+use PaymentEvent as Event;
+use PaymentRejection as Rejection;
 
 impl Aggregate for Payment {
     const NAME: &'static str = "payment";
@@ -134,35 +136,35 @@ impl Aggregate for Payment {
         match command {
             Charge { cents } => self.charge(cents),
             Cancel => self.cancel(),
-            Provider(None, answer) => self.charge_answered(answer),
-            Provider(Some(purpose), answer) => self.refund_answered(purpose, answer, ctx),
+            Provider(None, outcome) => self.charge_outcome(outcome),
+            Provider(Some(purpose), outcome) => self.refund_outcome(purpose, outcome, ctx),
         }
     }
 
     fn apply(&mut self, event: PaymentEvent) {
         *self = match (std::mem::take(self), event) {
-            (_, Out::ChargeRequested { cents }) => Self::Pending { cents },
-            (_, Out::Charged { cents }) => Self::Charged { cents },
-            (_, Out::Declined) => Self::Declined,
+            (_, Event::ChargeRequested { cents }) => Self::Pending { cents },
+            (_, Event::Charged { cents }) => Self::Charged { cents },
+            (_, Event::Declined) => Self::Declined,
             (
                 Self::Pending { cents } | Self::Charged { cents } | Self::Refunding { cents, .. },
-                Out::RefundRequested { purpose },
+                Event::RefundRequested { purpose },
             ) => Self::Refunding { cents, purpose },
-            (_, Out::Failed) => Self::Failed,
-            (_, Out::Cancelled { refunded }) => Self::Cancelled { refunded },
-            (_, Out::NotRefunded) => Self::NotRefunded,
-            // No decision records another.
-            (state, Out::RefundRequested { .. }) => state,
+            (_, Event::Failed) => Self::Failed,
+            (_, Event::Cancelled { refunded }) => Self::Cancelled { refunded },
+            (_, Event::NotRefunded) => Self::NotRefunded,
+            // `decide` records no other combination.
+            (state, Event::RefundRequested { .. }) => state,
         };
     }
 
     fn react(&self, event: &PaymentEvent, ctx: &Context<Self>) -> Reactions<PaymentCommand> {
         match event {
-            Out::ChargeRequested { cents } => {
+            Event::ChargeRequested { cents } => {
                 let request = ProviderRequest::Charge { payment: ctx.id().clone(), cents: *cents };
                 effects![call::<PaymentProvider>(request).tag(None)]
             }
-            Out::RefundRequested { purpose } => refund(ctx, *purpose),
+            Event::RefundRequested { purpose } => refund(ctx, *purpose),
             _ => effects![],
         }
     }
@@ -175,82 +177,84 @@ impl Aggregate for Payment {
 impl Payment {
     fn charge(&self, cents: u64) -> Decision<Self> {
         match self {
-            _ if cents == 0 => reject(No::NoAmount),
-            Self::New => record(Out::ChargeRequested { cents }),
-            Self::Pending { cents: asked } | Self::Charged { cents: asked } if *asked != cents => {
-                reject(No::OtherAmount { cents: *asked })
+            _ if cents == 0 => reject(Rejection::NoAmount),
+            Self::New => record(Event::ChargeRequested { cents }),
+            Self::Pending { cents: requested } | Self::Charged { cents: requested }
+                if *requested != cents =>
+            {
+                reject(Rejection::OtherAmount { cents: *requested })
             }
-            // The answer to the first asking is on its way.
+            // The outcome of the first request is still to come.
             Self::Pending { .. } | Self::Refunding { purpose: Purpose::Unanswered, .. } => {
                 unchanged()
             }
-            Self::Charged { .. } => repeat(Out::Charged { cents }),
-            Self::Declined => repeat(Out::Declined),
-            Self::Failed => repeat(Out::Failed),
+            Self::Charged { .. } => repeat(Event::Charged { cents }),
+            Self::Declined => repeat(Event::Declined),
+            Self::Failed => repeat(Event::Failed),
             Self::Refunding { purpose: Purpose::Cancel, .. }
             | Self::Cancelled { .. }
-            | Self::NotRefunded => reject(No::Cancelled),
+            | Self::NotRefunded => reject(Rejection::Cancelled),
         }
     }
 
-    /// A refund that is under way for another purpose is asked for again: its answer goes to
-    /// whoever wanted the charge, and this one's to whoever cancels.
+    /// Requests a refund, also if one for an unanswered charge is in progress: that one's outcome
+    /// answers the sender of the charge, and the new one's the sender of the cancellation.
     fn cancel(&self) -> Decision<Self> {
         match self {
-            Self::New | Self::Declined | Self::Failed => record(Out::Cancelled { refunded: 0 }),
+            Self::New | Self::Declined | Self::Failed => record(Event::Cancelled { refunded: 0 }),
             Self::Pending { .. }
             | Self::Charged { .. }
             | Self::Refunding { purpose: Purpose::Unanswered, .. } => {
-                record(Out::RefundRequested { purpose: Purpose::Cancel })
+                record(Event::RefundRequested { purpose: Purpose::Cancel })
             }
             Self::Refunding { purpose: Purpose::Cancel, .. } => unchanged(),
-            Self::Cancelled { refunded } => repeat(Out::Cancelled { refunded: *refunded }),
-            Self::NotRefunded => repeat(Out::NotRefunded),
+            Self::Cancelled { refunded } => repeat(Event::Cancelled { refunded: *refunded }),
+            Self::NotRefunded => repeat(Event::NotRefunded),
         }
     }
 
-    fn charge_answered(&self, answer: CallOutcome<PaymentProvider>) -> Decision<Self> {
-        match (self, answer) {
+    fn charge_outcome(&self, outcome: CallOutcome<PaymentProvider>) -> Decision<Self> {
+        match (self, outcome) {
             (Self::Pending { cents }, CallOutcome::Done(_)) => {
-                record(Out::Charged { cents: *cents })
+                record(Event::Charged { cents: *cents })
             }
-            (Self::Pending { .. }, CallOutcome::Failed(_)) => record(Out::Declined),
+            (Self::Pending { .. }, CallOutcome::Failed(_)) => record(Event::Declined),
             (Self::Pending { .. }, CallOutcome::Exhausted | CallOutcome::Unstorable(_)) => {
-                record(Out::RefundRequested { purpose: Purpose::Unanswered })
+                record(Event::RefundRequested { purpose: Purpose::Unanswered })
             }
-            // The refund that was asked for meanwhile covers it.
+            // A refund has been requested in the meantime and covers the charge.
             _ => unchanged(),
         }
     }
 
-    fn refund_answered(
+    fn refund_outcome(
         &self,
         purpose: Purpose,
-        answer: CallOutcome<PaymentProvider>,
+        outcome: CallOutcome<PaymentProvider>,
         ctx: &Context<Self>,
     ) -> Decision<Self> {
-        match (self, answer) {
+        match (self, outcome) {
             (Self::Refunding { purpose: current, .. }, _) if *current != purpose => unchanged(),
-            // Asked again until the provider says what became of the money.
+            // Repeat the refund until the provider answers.
             (Self::Refunding { .. }, CallOutcome::Exhausted | CallOutcome::Unstorable(_)) => {
                 unchanged().with(refund(ctx, purpose))
             }
-            (Self::Refunding { cents, .. }, answer) => match (purpose, answer) {
-                (Purpose::Unanswered, CallOutcome::Done(_)) => record(Out::Failed),
-                // It refuses to give back what it has: so the charge went through.
-                (Purpose::Unanswered, _) => record(Out::Charged { cents: *cents }),
+            (Self::Refunding { cents, .. }, outcome) => match (purpose, outcome) {
+                (Purpose::Unanswered, CallOutcome::Done(_)) => record(Event::Failed),
+                // The provider refuses to refund what it has, so the charge succeeded.
+                (Purpose::Unanswered, _) => record(Event::Charged { cents: *cents }),
                 (
                     Purpose::Cancel,
                     CallOutcome::Done(ProviderResponse::Moved { cents: refunded }),
-                ) => record(Out::Cancelled { refunded }),
-                (Purpose::Cancel, _) => record(Out::NotRefunded),
+                ) => record(Event::Cancelled { refunded }),
+                (Purpose::Cancel, _) => record(Event::NotRefunded),
             },
             _ => unchanged(),
         }
     }
 }
 
-/// Asks for a refund; the answer comes back with the purpose.
+/// Requests a refund. The outcome comes back with the purpose as its tag.
 fn refund(ctx: &Context<Payment>, purpose: Purpose) -> Reactions<PaymentCommand> {
     let request = ProviderRequest::Refund { payment: ctx.id().clone() };
     effects![call::<PaymentProvider>(request).tag(Some(purpose))]

@@ -1,4 +1,4 @@
-//! Which checkouts there are to be.
+//! The checkouts to run.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,25 @@ use composable_rust::prelude::*;
 
 use crate::{Cart, Checkout, Inventory};
 
-/// How many articles there are. A stock's state knows all its orders and grows with them.
+/// The number of articles. The state of a stock has all its orders and grows with them.
 const SKUS: u32 = 200;
 
-/// Checkouts `NAME-000001` to `NAME-…`, each always the same.
+/// The checkouts `NAME-000001` to `NAME-…`. Each has the same cart in every run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What their ids begin with.
+    /// The prefix of the checkout ids.
     pub name: String,
-    /// How many they are.
+    /// The number of checkouts.
     pub checkouts: u32,
 }
 
 impl Plan {
-    /// Each with its cart.
+    /// Returns the checkouts with their carts.
     pub fn checkouts(&self) -> impl Iterator<Item = (Id<Checkout>, Cart)> + '_ {
         (1..=self.checkouts).map(|n| (Checkout::id(format!("{}-{n:06}", self.name)), cart(n)))
     }
 
-    /// How many pieces all of them take of each article.
+    /// Returns the number of units that all checkouts need of each article.
     pub fn demand(&self) -> BTreeMap<Id<Inventory>, u32> {
         let mut demand = BTreeMap::new();
         for n in 1..=self.checkouts {
@@ -36,9 +36,9 @@ impl Plan {
 }
 
 fn cart(n: u32) -> Cart {
-    let chance = scrambled(u64::from(n));
+    let bits = scrambled(u64::from(n));
     let pick = |shift: u32, count: u32| {
-        u32::try_from((chance >> shift) % u64::from(count)).unwrap_or_default()
+        u32::try_from((bits >> shift) % u64::from(count)).unwrap_or_default()
     };
     let (article, units) = (1 + pick(0, SKUS), 1 + pick(16, 3));
     let price = 199 + 50 * article;
@@ -49,7 +49,9 @@ fn cart(n: u32) -> Cart {
     }
 }
 
-/// `SplitMix64`: <https://prng.di.unimi.it/splitmix64.c>.
+/// Returns the `n`-th number of a fixed pseudorandom sequence.
+///
+/// Source: `SplitMix64`, <https://prng.di.unimi.it/splitmix64.c>.
 fn scrambled(n: u64) -> u64 {
     let z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

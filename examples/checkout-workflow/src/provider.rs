@@ -1,4 +1,4 @@
-//! The payment provider: a service outside, simulated.
+//! A simulated payment provider: an external service.
 
 use std::future::pending;
 use std::io;
@@ -11,81 +11,84 @@ use crate::{Ledger, Payment};
 
 /// A payment provider that declines, hangs and fails at given rates.
 ///
-/// What becomes of a payment depends only on its id and the seed, so that every attempt, in every
-/// process and every run, meets the same fate. Whatever it does stands in its [`Ledger`].
+/// The outcome of a payment depends only on its id and the seed, so all attempts, in all processes
+/// and runs, have the same outcome. The provider records everything that it does in its
+/// [`Ledger`].
 #[derive(Debug, Clone)]
 pub struct PaymentProvider {
-    /// What it has done.
+    /// The record of everything that the provider does.
     pub ledger: Ledger,
-    /// How often it does not do as it is asked.
+    /// The rates at which payments fail.
     pub rates: Rates,
-    /// Chooses which payments have which fate.
+    /// The seed that selects the payments which fail.
     pub seed: u64,
 }
 
-/// How many of a hundred payments the provider does not charge as it is asked. The first three
-/// together are at most 100; what is beyond does not happen.
+/// The percentages of payments that fail.
+///
+/// `declines`, `hangs` and `failures` together are at most 100; the excess is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
-    /// Refused.
+    /// Payments that are declined.
     pub declines: u64,
-    /// Never answered; half of them after the money was taken.
+    /// Payments that are never answered. Half of them are captured.
     pub hangs: u64,
-    /// Answered with an error each time; half of them after the money was taken.
+    /// Payments that are answered with an error each time. Half of them are captured.
     pub failures: u64,
-    /// Of those that were charged: never given back.
+    /// Captured payments that are never refunded.
     pub refund_refusals: u64,
 }
 
-/// What the provider is asked.
+/// The requests to the provider.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum ProviderRequest {
     /// Take the money.
     Charge {
-        /// Whose.
+        /// The payment.
         payment: Id<Payment>,
-        /// How much.
+        /// The amount, in cents.
         cents: u64,
     },
-    /// Give back what was taken, and take nothing from now on.
+    /// Give back what was taken, and take nothing from then on.
     Refund {
-        /// Whose.
+        /// The payment.
         payment: Id<Payment>,
     },
 }
 
-/// What the provider answers.
+/// The response of the provider.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum ProviderResponse {
-    /// It is done.
+    /// The request was carried out.
     Moved {
-        /// How much money was taken, or given back.
+        /// The amount that was taken or given back, in cents.
         cents: u64,
     },
 }
 
-/// What the provider refuses with.
+/// The reasons for which the provider refuses a request.
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum ProviderFailure {
-    /// It does not take the money.
+    /// The card was declined.
     #[error("the card was declined")]
     Declined,
-    /// It was told to give the money back before it took it.
+    /// The payment was refunded before it was charged.
     #[error("the payment was refunded before")]
     Refunded,
-    /// It has the money and keeps it.
+    /// The provider keeps the money.
     #[error("the payment cannot be refunded")]
     NotRefundable,
 }
 
-/// An error of its own that it answers a failing payment with.
+/// The error that a failing payment is answered with.
 #[derive(Debug, thiserror::Error)]
 #[error("503 service unavailable")]
 struct Unavailable;
 
-enum Fate {
-    Charged,
-    Declined,
+/// The outcome that the seed assigns to a payment.
+enum SimulatedOutcome {
+    Charges,
+    Declines,
     Hangs,
     Fails,
 }
@@ -115,17 +118,18 @@ impl PaymentProvider {
         cents: u64,
         key: &str,
     ) -> Result<ProviderResponse, CallError<ProviderFailure>> {
-        match self.fate(payment) {
-            Fate::Declined => return Err(CallError::Failed(ProviderFailure::Declined)),
-            Fate::Hangs | Fate::Fails if !self.takes_the_money(payment) => {}
-            _ if !self.ledger.capture(payment, cents, key).map_err(broken)? => {
+        match self.outcome(payment) {
+            SimulatedOutcome::Declines => return Err(CallError::Failed(ProviderFailure::Declined)),
+            SimulatedOutcome::Hangs | SimulatedOutcome::Fails
+                if !self.captures_unanswered(payment) => {}
+            _ if !self.ledger.capture(payment, cents, key).map_err(ledger_error)? => {
                 return Err(CallError::Failed(ProviderFailure::Refunded));
             }
             _ => {}
         }
-        match self.fate(payment) {
-            Fate::Hangs => pending().await,
-            Fate::Fails => Err(CallError::Retry(Box::new(Unavailable))),
+        match self.outcome(payment) {
+            SimulatedOutcome::Hangs => pending().await,
+            SimulatedOutcome::Fails => Err(CallError::Retry(Box::new(Unavailable))),
             _ => Ok(ProviderResponse::Moved { cents }),
         }
     }
@@ -136,34 +140,35 @@ impl PaymentProvider {
         key: &str,
     ) -> Result<ProviderResponse, CallError<ProviderFailure>> {
         let refused = self.draw(payment, "refund") % 100 < self.rates.refund_refusals;
-        if refused && self.ledger.balance(payment).map_err(broken)? > 0 {
+        if refused && self.ledger.balance(payment).map_err(ledger_error)? > 0 {
             return Err(CallError::Failed(ProviderFailure::NotRefundable));
         }
-        let cents = self.ledger.refund(payment, key).map_err(broken)?;
+        let cents = self.ledger.refund(payment, key).map_err(ledger_error)?;
         Ok(ProviderResponse::Moved { cents })
     }
 
-    fn fate(&self, payment: &Id<Payment>) -> Fate {
+    fn outcome(&self, payment: &Id<Payment>) -> SimulatedOutcome {
         let Rates { declines, hangs, failures, .. } = self.rates;
         match self.draw(payment, "charge") % 100 {
-            n if n < declines => Fate::Declined,
-            n if n < declines + hangs => Fate::Hangs,
-            n if n < declines + hangs + failures => Fate::Fails,
-            _ => Fate::Charged,
+            n if n < declines => SimulatedOutcome::Declines,
+            n if n < declines + hangs => SimulatedOutcome::Hangs,
+            n if n < declines + hangs + failures => SimulatedOutcome::Fails,
+            _ => SimulatedOutcome::Charges,
         }
     }
 
-    /// Whether a charge that is not answered takes the money all the same.
-    fn takes_the_money(&self, payment: &Id<Payment>) -> bool {
+    /// `true` if a charge that is not answered takes the money.
+    fn captures_unanswered(&self, payment: &Id<Payment>) -> bool {
         self.draw(payment, "silence") % 2 == 0
     }
 
-    fn draw(&self, payment: &Id<Payment>, what: &str) -> u64 {
-        xxh3_64_with_seed(format!("{what} {payment}").as_bytes(), self.seed)
+    /// Returns a pseudorandom number for a payment, which is the same each time.
+    fn draw(&self, payment: &Id<Payment>, salt: &str) -> u64 {
+        xxh3_64_with_seed(format!("{salt} {payment}").as_bytes(), self.seed)
     }
 }
 
-/// The ledger's file cannot be used: it may have been done.
-fn broken(error: io::Error) -> CallError<ProviderFailure> {
+/// The ledger's file cannot be read or written. The entry may have been written, so retry.
+fn ledger_error(error: io::Error) -> CallError<ProviderFailure> {
     CallError::Retry(Box::new(error))
 }

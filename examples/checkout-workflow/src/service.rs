@@ -1,24 +1,24 @@
-//! The parts that can run on their own.
+//! The services of the shop.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A part of the shop that can run on its own.
+/// A part of the shop that can run in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Service {
     /// Checkouts and orders.
     Checkout,
-    /// Payments, and whoever asks the payment provider.
+    /// Payments and calls to the payment provider.
     Payments,
     /// Stock and parcels.
     Warehouse,
 }
 
 impl Service {
-    /// The whole shop.
+    /// All services.
     pub const ALL: [Self; 3] = [Self::Checkout, Self::Payments, Self::Warehouse];
 
-    /// Its name on the command line and in the names of files and schemas.
+    /// Returns the name used on the command line and in the names of files and schemas.
     pub fn name(self) -> &'static str {
         match self {
             Self::Checkout => "checkout",
@@ -34,9 +34,9 @@ impl fmt::Display for Service {
     }
 }
 
-/// A text that names no service.
+/// A text that is not the name of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no service; there are checkout, payments and warehouse")]
+#[error("`{0}` is not a service; the services are checkout, payments and warehouse")]
 pub struct UnknownService(String);
 
 impl FromStr for Service {

@@ -1,4 +1,4 @@
-//! The parcel of one order.
+//! The parcel aggregate.
 
 use composable_rust::Timestamp;
 use composable_rust::prelude::*;
@@ -6,94 +6,95 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Inventory, InventoryCommand, InventoryEvent, Order};
 
-/// The parcel of one order; the instance's id is the order's.
+/// The parcel of one order. An instance has the id of its order.
 ///
-/// It has left when the stock has handed the pieces over. So its answer to
-/// [`Ship`](ShippingCommand::Ship) comes after a dispatch of its own.
+/// A parcel ships when the stock has handed its units over to the carrier. So the reply to
+/// [`Ship`](ShippingCommand::Ship) follows a dispatch of the parcel's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Shipping {
-    /// Nothing is to be sent yet.
+    /// Not requested yet.
     #[default]
     New,
-    /// Packed; the stock is asked for the pieces.
+    /// Packed; waiting for the stock to hand the units over.
     Packed {
         /// The article.
         sku: Id<Inventory>,
-        /// How many pieces.
+        /// The number of units.
         units: u32,
     },
-    /// On its way.
+    /// On its way to the customer.
     Shipped {
         /// The article.
         sku: Id<Inventory>,
-        /// How many pieces.
+        /// The number of units.
         units: u32,
-        /// When it left.
+        /// The time of the shipment.
         at: Timestamp,
     },
-    /// The stock has no pieces for it.
+    /// The stock did not hand the units over.
     NotInStock,
     /// Cancelled, or called back from the carrier.
     Cancelled,
 }
 
-/// What a parcel is asked. Asking the same again is harmless.
+/// The commands of a parcel. All are idempotent.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum ShippingCommand {
-    /// Send it.
+    /// Ship the parcel.
     Ship {
         /// The article.
         sku: Id<Inventory>,
-        /// How many pieces.
+        /// The number of units.
         units: u32,
     },
-    /// Do not send it, or call it back. What was not asked for yet cannot be sent from then on.
+    /// Cancel the parcel, or call it back. From then on it cannot be shipped, even if it was not
+    /// requested yet.
     Cancel,
-    /// What the stock answers.
+    /// A reply of the stock.
     Stock(Reply<Inventory>),
 }
 
-/// What happens to a parcel.
+/// The events of a parcel.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub enum ShippingEvent {
-    /// It was packed.
+    /// The parcel was packed.
     Packed {
         /// The article.
         sku: Id<Inventory>,
-        /// How many pieces.
+        /// The number of units.
         units: u32,
     },
-    /// It left.
+    /// The parcel was shipped.
     Shipped {
-        /// When.
+        /// The time of the shipment.
         at: Timestamp,
     },
-    /// The stock refused to hand the pieces over.
+    /// The stock did not hand the units over.
     NotInStock,
-    /// It was cancelled or called back.
+    /// The parcel was cancelled or called back.
     Cancelled,
 }
 
-/// The most pieces that go into one parcel.
-pub const MOST_UNITS: u32 = 1_000;
+/// The maximum number of units in a parcel.
+pub const MAX_UNITS: u32 = 1_000;
 
-/// Why a parcel refuses.
+/// The reasons for which a parcel rejects a command.
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum ShippingRejection {
-    /// They do not fit.
-    #[error("a parcel holds at most {MOST_UNITS} units")]
+    /// The units do not fit into one parcel.
+    #[error("a parcel holds at most {MAX_UNITS} units")]
     TooMany,
-    /// It was asked for otherwise before.
-    #[error("there is a parcel for this order with another content")]
+    /// The parcel was requested with other content before.
+    #[error("there is a parcel for this order with other content")]
     OtherContent,
-    /// It is cancelled.
-    #[error("it was cancelled")]
+    /// The parcel was cancelled.
+    #[error("the parcel was cancelled")]
     Cancelled,
 }
 
 use ShippingCommand::{Cancel, Ship, Stock};
-use ShippingEvent as Out;
-use ShippingRejection as No;
+use ShippingEvent as Event;
+use ShippingRejection as Rejection;
 
 impl Aggregate for Shipping {
     const NAME: &'static str = "shipping";
@@ -104,48 +105,50 @@ impl Aggregate for Shipping {
 
     fn decide(&self, command: ShippingCommand, ctx: &Context<Self>) -> Decision<Self> {
         match (self, command) {
-            (Self::Cancelled, Ship { .. }) => reject(No::Cancelled),
-            (_, Ship { units, .. }) if units > MOST_UNITS => reject(No::TooMany),
-            (Self::New, Ship { sku, units }) => record(Out::Packed { sku, units }),
-            (Self::NotInStock, Ship { .. }) => repeat(Out::NotInStock),
+            (Self::Cancelled, Ship { .. }) => reject(Rejection::Cancelled),
+            (_, Ship { units, .. }) if units > MAX_UNITS => reject(Rejection::TooMany),
+            (Self::New, Ship { sku, units }) => record(Event::Packed { sku, units }),
+            (Self::NotInStock, Ship { .. }) => repeat(Event::NotInStock),
             (Self::Packed { .. } | Self::Shipped { .. }, Ship { sku, units })
                 if self.content() != Some((&sku, units)) =>
             {
-                reject(No::OtherContent)
+                reject(Rejection::OtherContent)
             }
-            (Self::Shipped { at, .. }, Ship { .. }) => repeat(Out::Shipped { at: *at }),
-            (Self::Cancelled, Cancel) => repeat(Out::Cancelled),
-            (_, Cancel) => record(Out::Cancelled),
+            (Self::Shipped { at, .. }, Ship { .. }) => repeat(Event::Shipped { at: *at }),
+            (Self::Cancelled, Cancel) => repeat(Event::Cancelled),
+            (_, Cancel) => record(Event::Cancelled),
             (Self::Packed { .. }, Stock(Reply::Recorded(InventoryEvent::HandedOver { .. }))) => {
-                record(Out::Shipped { at: ctx.now() })
+                record(Event::Shipped { at: ctx.now() })
             }
             (Self::Packed { .. }, Stock(Reply::Rejected(_) | Reply::Undelivered)) => {
-                record(Out::NotInStock)
+                record(Event::NotInStock)
             }
-            // The stock's answer is on its way; or it comes after the parcel was cancelled, and
-            // whoever did that has the pieces released as well.
+            // The reply of the stock is still to come, or it comes after the parcel was cancelled.
+            // In that case the saga releases the units as well.
             (Self::Packed { .. }, Ship { .. }) | (_, Stock(_)) => unchanged(),
         }
     }
 
     fn apply(&mut self, event: ShippingEvent) {
         *self = match (std::mem::take(self), event) {
-            (_, Out::Packed { sku, units }) => Self::Packed { sku, units },
-            (Self::Packed { sku, units }, Out::Shipped { at }) => Self::Shipped { sku, units, at },
-            (_, Out::NotInStock) => Self::NotInStock,
-            (_, Out::Cancelled) => Self::Cancelled,
-            // No decision records another.
-            (state, Out::Shipped { .. }) => state,
+            (_, Event::Packed { sku, units }) => Self::Packed { sku, units },
+            (Self::Packed { sku, units }, Event::Shipped { at }) => {
+                Self::Shipped { sku, units, at }
+            }
+            (_, Event::NotInStock) => Self::NotInStock,
+            (_, Event::Cancelled) => Self::Cancelled,
+            // `decide` records no other combination.
+            (state, Event::Shipped { .. }) => state,
         };
     }
 
     fn react(&self, event: &ShippingEvent, ctx: &Context<Self>) -> Reactions<ShippingCommand> {
         match event {
-            Out::Packed { sku, .. } => {
+            Event::Packed { sku, .. } => {
                 let order = Order::id(ctx.id().as_str());
                 effects![dispatch(sku, InventoryCommand::HandOver { order })]
             }
-            Out::Shipped { .. } | Out::NotInStock | Out::Cancelled => effects![],
+            Event::Shipped { .. } | Event::NotInStock | Event::Cancelled => effects![],
         }
     }
 

@@ -1,4 +1,5 @@
-//! The shop's apps: the same saga and aggregates, in one process or several, as one service or three.
+//! The apps of the shop: the same saga and aggregates in one process or several, as one service or
+//! three.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,38 +13,41 @@ use composable_rust::{
 
 use crate::{Checkout, Inventory, Order, Payment, PaymentProvider, Service, Shipping, Stores};
 
-/// How the shop goes about its work.
+/// The configuration of the shop.
 #[derive(Debug, Clone)]
 pub struct Shop {
-    /// Who is asked for the money.
+    /// The payment provider.
     pub provider: PaymentProvider,
-    /// How long a task of a checkout may take.
-    pub patience: Duration,
-    /// How long a call of the provider may take.
-    pub time_limit: Duration,
-    /// How often the provider is called about one payment.
-    pub attempts: RetryPolicy,
-    /// How long the share of a process that is gone waits for others.
-    pub lease: Duration,
+    /// The timeout of a step of a checkout. Default: 10 seconds.
+    pub step_timeout: Duration,
+    /// The timeout of a call to the provider. Default: 200 milliseconds.
+    pub call_timeout: Duration,
+    /// The retries of a call to the provider. Default: 3 attempts.
+    pub retry: RetryPolicy,
+    /// The time after which other processes take over the work of a crashed one. Default: 10
+    /// seconds.
+    pub lease_ttl: Duration,
 }
 
-/// How long a command from outside may take, for instance while the database restarts.
+/// The deadline of a command from a client: long enough for a restart of the database.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Shop {
-    /// With short waits for the provider, which is a simulation.
+    /// Creates the configuration with its defaults: short timeouts, for a simulated provider.
     pub fn new(provider: PaymentProvider) -> Self {
         Self {
             provider,
-            patience: Duration::from_secs(10),
-            time_limit: Duration::from_millis(200),
-            attempts: RetryPolicy { max_attempts: 3, initial_backoff: Duration::from_millis(100) },
-            lease: Duration::from_secs(10),
+            step_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_millis(200),
+            retry: RetryPolicy { max_attempts: 3, initial_backoff: Duration::from_millis(100) },
+            lease_ttl: Duration::from_secs(10),
         }
     }
 
-    /// The app of `services` on one store. With a bus, every service has a store of its own, and the
-    /// others are reached over the bus. Without, the others are in other processes on this store.
+    /// Configures the app that runs `services` on one store.
+    ///
+    /// With a bus, every service has a store of its own, and the app reaches the other services
+    /// over the bus. Without a bus, other processes run the other services on the same store.
     pub fn app(
         &self,
         store: impl EventStore,
@@ -52,23 +56,23 @@ impl Shop {
     ) -> AppBuilder {
         let mut app = App::builder(store).settings(|settings| {
             settings.default_deadline = DEADLINE;
-            settings.lease_ttl = self.lease;
-            if let Some(most) = bus.as_ref().and_then(EventBus::max_payload_bytes) {
-                settings.max_payload_bytes = settings.max_payload_bytes.min(most);
+            settings.lease_ttl = self.lease_ttl;
+            if let Some(limit) = bus.as_ref().and_then(EventBus::max_payload_bytes) {
+                settings.max_payload_bytes = settings.max_payload_bytes.min(limit);
             }
         });
-        let joined = bus.is_some();
+        let has_bus = bus.is_some();
         if let Some(bus) = bus {
             app = app.event_bus(bus);
         }
         if services.contains(&Service::Checkout) {
-            app = app.aggregate::<Checkout>(self.patience).aggregate::<Order>(());
-            if joined {
-                // As JSON, for whoever else reads them.
+            app = app.aggregate::<Checkout>(self.step_timeout).aggregate::<Order>(());
+            if has_bus {
+                // As JSON, so that other programs can read them.
                 app = app.publish::<Checkout>(Format::Json).publish::<Order>(Format::Json);
             }
         }
-        app = match (services.contains(&Service::Payments), joined) {
+        app = match (services.contains(&Service::Payments), has_bus) {
             (true, false) => self.payments(app),
             (true, true) => {
                 self.payments(app).serve::<Payment>().publish::<Payment>(Format::Binary)
@@ -76,7 +80,7 @@ impl Shop {
             (false, false) => app.elsewhere::<Payment>(),
             (false, true) => app.remote::<Payment>(),
         };
-        match (services.contains(&Service::Warehouse), joined) {
+        match (services.contains(&Service::Warehouse), has_bus) {
             (true, false) => warehouse(app),
             (true, true) => warehouse(app)
                 .serve::<Inventory>()
@@ -90,10 +94,10 @@ impl Shop {
 
     fn payments(&self, app: AppBuilder) -> AppBuilder {
         app.aggregate::<Payment>(()).gateway_with(self.provider.clone(), |gateway| {
-            gateway.timeout = self.time_limit;
-            gateway.retry = self.attempts;
-            // Hanging and failing payments come in bursts: they are tried again when the others are
-            // done. A provider that is down fails them all.
+            gateway.timeout = self.call_timeout;
+            gateway.retry = self.retry;
+            // Hanging and failing payments come in bursts, because they are retried together after
+            // the others. Only a provider that is down fails nearly all calls.
             gateway.circuit_breaker = CircuitBreakerSettings {
                 window: 500,
                 failure_rate_percent: 90,
@@ -104,12 +108,12 @@ impl Shop {
         })
     }
 
-    /// Opens the stores of `services` and puts their apps together. Services that are
-    /// [`Stores::PerService`] need a bus.
+    /// Opens the stores of `services` and builds their apps.
     ///
     /// # Errors
     ///
-    /// When a store is not said or cannot be opened, or there is no bus for what needs one.
+    /// When a store is not configured or cannot be opened, or the services have separate stores
+    /// ([`Stores::PerService`]) but no bus.
     pub async fn open(
         &self,
         services: &[Service],
@@ -123,8 +127,7 @@ impl Shop {
                 apps.push((services.to_vec(), app));
             }
             Stores::PerService(urls) => {
-                let bus =
-                    bus.context("services on stores of their own need a bus: add --brokers")?;
+                let bus = bus.context("services with separate stores need a bus; add --brokers")?;
                 for service in services {
                     let store = open(url_of(*service, urls)?).await?;
                     let app = self.app(store, &[*service], Some(bus.clone())).build()?;
@@ -135,13 +138,13 @@ impl Shop {
         Ok(Apps(apps))
     }
 
-    /// Opens the stores of the whole shop for looking at what is there; nothing is to be started or
-    /// sent.
+    /// Opens the stores of all services for reading. The apps must not be started, and nothing can
+    /// be sent to other services.
     ///
     /// # Errors
     ///
-    /// When a store is not said or cannot be opened.
-    pub async fn look(&self, stores: &Stores) -> anyhow::Result<Apps> {
+    /// When a store is not configured or cannot be opened.
+    pub async fn open_for_reading(&self, stores: &Stores) -> anyhow::Result<Apps> {
         let Stores::PerService(urls) = stores else {
             return self.open(&Service::ALL, stores, None).await;
         };
@@ -159,57 +162,57 @@ fn warehouse(app: AppBuilder) -> AppBuilder {
 }
 
 async fn open(url: &StoreUrl) -> anyhow::Result<SharedEventStore> {
-    url.connect().await.with_context(|| format!("{url} cannot be opened"))
+    url.connect().await.with_context(|| format!("cannot open the store {url}"))
 }
 
 fn url_of(service: Service, urls: &BTreeMap<Service, StoreUrl>) -> anyhow::Result<&StoreUrl> {
     match urls.get(&service) {
         Some(url) => Ok(url),
-        None => bail!("where is the store of the {service}? Add --store {service}=URL"),
+        None => bail!("the {service} service has no store; add --store {service}=URL"),
     }
 }
 
-/// Apps, and which services run in each.
+/// The running apps, each with its services.
 #[derive(Debug, Clone)]
 pub struct Apps(Vec<(Vec<Service>, App)>);
 
 impl Apps {
-    /// All services in one app.
-    pub fn together(app: &App) -> Self {
+    /// Creates the list of one app that runs all services.
+    pub fn single(app: &App) -> Self {
         Self(vec![(Service::ALL.to_vec(), app.clone())])
     }
 
-    /// These and others.
+    /// Adds the apps of `others`.
     #[must_use]
-    pub fn and(mut self, others: Self) -> Self {
+    pub fn merge(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// The app that `service` runs in.
+    /// Returns the app that runs `service`.
     ///
     /// # Panics
     ///
-    /// When the service was not asked for.
+    /// When no app runs the service.
     #[track_caller]
-    pub fn of(&self, service: Service) -> &App {
+    pub fn app(&self, service: Service) -> &App {
         let found = self.0.iter().find(|(services, _)| services.contains(&service));
-        found.map_or_else(|| panic!("the {service} was not opened"), |(_, app)| app)
+        found.map_or_else(|| panic!("no app runs the {service} service"), |(_, app)| app)
     }
 
-    /// All of them.
-    pub fn each(&self) -> impl Iterator<Item = &App> {
+    /// Returns all apps.
+    pub fn iter(&self) -> impl Iterator<Item = &App> {
         self.0.iter().map(|(_, app)| app)
     }
 
-    /// Starts what follows from commits.
+    /// Starts the workers of all apps.
     pub fn start(&self) {
-        self.each().for_each(App::start);
+        self.iter().for_each(App::start);
     }
 
-    /// Stops all of them; whether everything that was accepted has finished.
+    /// Stops all apps. Returns `true` if all accepted work has finished.
     pub async fn shutdown(&self, grace: Duration) -> bool {
-        let shutdowns = self.each().map(|app| app.shutdown(grace));
+        let shutdowns = self.iter().map(|app| app.shutdown(grace));
         futures_util::future::join_all(shutdowns).await.into_iter().all(|done| done)
     }
 }

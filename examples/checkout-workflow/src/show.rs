@@ -1,70 +1,69 @@
-//! One checkout, across services.
+//! Printing one checkout with everything that belongs to it in all services.
 
 use anyhow::bail;
 use composable_rust::Timestamp;
 use composable_rust::prelude::*;
 use futures_util::TryStreamExt as _;
 
-use crate::commands::say;
+use crate::output::print_line;
 use crate::{Apps, Cart, Checkout, Inventory, InventoryEvent, Order, Payment, Service, Shipping};
 
-/// Prints where a checkout stands, and everything that belongs to it.
+/// Prints the status of a checkout and of its order, stock, payment and parcel.
 pub(crate) async fn status(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()> {
-    let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.of(service));
+    let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.app(service));
     let checkout = checkouts.handle(id).state(Clone::clone).await?;
     let Some(Cart { sku, units, cents }) = &checkout.cart else {
         bail!("there is no checkout {id}");
     };
     let order = Order::id(id.as_str());
-    let held = warehouse.handle(sku).state(|stock| stock.held(&order)).await?;
-    let held = held.map_or_else(|| "nothing".to_owned(), |held| format!("{held:?}"));
+    let allocation = warehouse.handle(sku).state(|stock| stock.allocation(&order)).await?;
+    let allocation = allocation.map_or_else(|| "nothing".to_owned(), |units| format!("{units:?}"));
     let order = checkouts.handle(&order).state(|order| format!("{order:?}")).await?;
     let payment = Payment::id(id.as_str());
     let payment = payments.handle(&payment).state(|payment| format!("{payment:?}")).await?;
     let parcel = Shipping::id(id.as_str());
     let parcel = warehouse.handle(&parcel).state(|parcel| format!("{parcel:?}")).await?;
-    say(&format!("checkout   {:?}", checkout.status))?;
-    if !checkout.kept.is_empty() {
-        say(&format!("kept       {:?}", checkout.kept))?;
+    print_line(&format!("checkout   {:?}", checkout.status))?;
+    if !checkout.not_undone.is_empty() {
+        print_line(&format!("not undone {:?}", checkout.not_undone))?;
     }
-    say(&format!("cart       {units} of {sku} for {cents} cents"))?;
-    say(&format!("order      {order}"))?;
-    say(&format!("stock      {held}"))?;
-    say(&format!("payment    {payment}"))?;
-    say(&format!("parcel     {parcel}"))
+    print_line(&format!("cart       {units} of {sku} for {cents} cents"))?;
+    print_line(&format!("order      {order}"))?;
+    print_line(&format!("stock      {allocation}"))?;
+    print_line(&format!("payment    {payment}"))?;
+    print_line(&format!("parcel     {parcel}"))
 }
 
-/// Prints what happened to a checkout and to everything that belongs to it, in the order of time.
+/// Prints the events of a checkout and of its order, stock, payment and parcel, sorted by time.
 pub(crate) async fn history(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()> {
-    let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.of(service));
+    let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.app(service));
     let Some(Cart { sku, .. }) = checkouts.handle(id).state(|c| c.cart.clone()).await? else {
         bail!("there is no checkout {id}");
     };
     let order = Order::id(id.as_str());
-    let mut lines = lines(checkouts, id, |_| true).await?;
-    lines.extend(self::lines(checkouts, &order, |_| true).await?);
-    lines.extend(self::lines(payments, &Payment::id(id.as_str()), |_| true).await?);
-    lines.extend(self::lines(warehouse, &Shipping::id(id.as_str()), |_| true).await?);
-    lines.extend(
-        self::lines::<Inventory>(warehouse, &sku, |event| of(event) == Some(&order)).await?,
-    );
+    let of_order = |event: &InventoryEvent| order_of(event) == Some(&order);
+    let mut lines = event_lines(checkouts, id, |_| true).await?;
+    lines.extend(event_lines(checkouts, &order, |_| true).await?);
+    lines.extend(event_lines(payments, &Payment::id(id.as_str()), |_| true).await?);
+    lines.extend(event_lines(warehouse, &Shipping::id(id.as_str()), |_| true).await?);
+    lines.extend(event_lines::<Inventory>(warehouse, &sku, of_order).await?);
     lines.sort_by_key(|(at, _)| *at);
     for (_, line) in lines {
-        say(&line)?;
+        print_line(&line)?;
     }
     Ok(())
 }
 
-/// The events of one instance that are to be kept, each on a line.
-async fn lines<A: Aggregate>(
+/// Returns a line for each event of one instance that passes `filter`, with its time.
+async fn event_lines<A: Aggregate>(
     app: &App,
     id: &Id<A>,
-    keep: impl Fn(&A::Event) -> bool,
+    filter: impl Fn(&A::Event) -> bool,
 ) -> anyhow::Result<Vec<(Timestamp, String)>> {
     let mut lines = Vec::new();
     let events: Vec<_> = app.handle(id).history().try_collect().await?;
     for recorded in events {
-        let Some(event) = recorded.event.filter(|event| keep(event)) else { continue };
+        let Some(event) = recorded.event.filter(|event| filter(event)) else { continue };
         let (stream, version) = (&recorded.stream, recorded.version);
         let at = recorded.recorded_at.to_string();
         lines.push((recorded.recorded_at, format!("{at:<27}  {stream} {version}  {event:?}")));
@@ -72,8 +71,8 @@ async fn lines<A: Aggregate>(
     Ok(lines)
 }
 
-/// Whose pieces an event of a stock is about.
-fn of(event: &InventoryEvent) -> Option<&Id<Order>> {
+/// Returns the order that an event of a stock belongs to.
+fn order_of(event: &InventoryEvent) -> Option<&Id<Order>> {
     match event {
         InventoryEvent::Restocked { .. } => None,
         InventoryEvent::Reserved { order, .. }

@@ -1,12 +1,13 @@
-//! Three services over a broker on PostgreSQL, two processes of each, with room for few messages. One
-//! of the six is killed or restarted every few seconds, one is frozen for longer than its lease,
-//! PostgreSQL crashes once and is read-only for a while, and the broker goes twice, once for longer
-//! than its sessions; everything adds up all the same.
+//! Three services over a broker and PostgreSQL, with two processes each, while everything fails.
+//!
+//! Every few seconds a process is killed or restarted, and one is frozen for longer than its lease.
+//! PostgreSQL crashes once and is read-only once. The broker is down twice, once for longer than
+//! its sessions. All the same, the audit balances and the topics are complete.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use checkout_workflow::{Ledger, Service, Stores, play::Watch};
+use checkout_workflow::{Ledger, Service, Stores, simulation::CheckoutTracker};
 use composable_rust::SharedEventBus;
 use composable_rust::StoreUrl;
 use composable_rust_redpanda::RedpandaEventBus;
@@ -17,69 +18,72 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::postgres::Postgres;
 use crate::program::{Process, Program};
-use crate::shop::{self, seed, unique};
+use crate::shop::{self, seed, unique_prefix};
 use crate::topics;
 
-/// How many checkouts there are unless `CHAOS_CHECKOUTS` says otherwise.
+/// The number of checkouts if `CHAOS_CHECKOUTS` is not set.
 const CHECKOUTS: usize = 400;
-const MOST: Duration = Duration::from_secs(600);
-/// The shortest that a broker allows for a group's sessions.
+/// The time limit of the checkouts.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
+/// The minimum session timeout that a broker allows for a group.
 const LEASE: Duration = Duration::from_secs(6);
-/// Messages of a topic partition in memory: so few that partitions are paused when they change
-/// hands.
+/// The maximum number of messages of a topic partition in memory: so few that partitions are paused
+/// when they are reassigned.
 const MAX_OUTSTANDING: &str = "10";
 
-/// The six processes.
-struct Six<'a> {
+/// The six processes of the services.
+struct Processes<'a> {
     program: &'a Program,
-    processes: Vec<Process>,
+    list: Vec<Process>,
     kills: usize,
     restarts: usize,
-    /// They end by themselves when they are started while PostgreSQL or the broker is away.
+    /// The number of processes that ended because PostgreSQL or the broker was down at their start.
     failed_starts: usize,
 }
 
 const NAMES: [&str; 6] =
     ["checkout-1", "payments-1", "warehouse-1", "checkout-2", "payments-2", "warehouse-2"];
 
-impl<'a> Six<'a> {
+impl<'a> Processes<'a> {
     fn start(program: &'a Program) -> Self {
-        let processes = (0..6).map(|n| Self::process(program, n)).collect();
-        Self { program, processes, kills: 0, restarts: 0, failed_starts: 0 }
+        let list = (0..6).map(|n| Self::process(program, n)).collect();
+        Self { program, list, kills: 0, restarts: 0, failed_starts: 0 }
     }
 
     fn process(program: &Program, n: usize) -> Process {
         let service = Service::ALL[n % 3].name();
         let lease = LEASE.as_millis().to_string();
-        let serve = ["serve", service, "--check-states", "--lease", &lease, "--patience", "60000"];
+        let serve =
+            ["serve", service, "--check-states", "--lease-ttl", &lease, "--step-timeout", "60000"];
         program.start(NAMES[n], &[&serve[..], &["--max-outstanding", MAX_OUTSTANDING]].concat())
     }
 
     fn kill(&mut self, n: usize) {
-        self.processes[n].kill();
+        self.list[n].kill();
         self.kills += 1;
-        self.processes[n] = Self::process(self.program, n);
+        self.list[n] = Self::process(self.program, n);
     }
 
-    /// Stops one as a rolling deploy does: its states are what the log says. It may end otherwise than
-    /// well, when it has only just begun or the database is away.
+    /// Stops a process as a rolling deployment does, and starts it again. Asserts that its states
+    /// match the log. It may end with an error, if it is still starting or the database is down.
     fn restart(&mut self, n: usize) {
-        let said = self.processes[n].terminate();
-        assert!(!said.contains("the log says"), "{said}");
+        let log = self.list[n].terminate();
+        assert!(!log.contains("the log says"), "{log}");
         self.restarts += 1;
-        self.processes[n] = Self::process(self.program, n);
+        self.list[n] = Self::process(self.program, n);
     }
 
-    /// The ends of what they said.
-    fn said(&self) -> String {
-        let said = |(name, process): (&&str, &Process)| format!("{name}:\n{}\n", process.said());
-        NAMES.iter().zip(&self.processes).map(said).collect()
+    /// Returns the last log lines of each process.
+    fn log_tails(&self) -> String {
+        let tail =
+            |(name, process): (&&str, &Process)| format!("{name}:\n{}\n", process.log_tail());
+        NAMES.iter().zip(&self.list).map(tail).collect()
     }
 
-    /// Starts those again that have ended.
+    /// Restarts the processes that have ended.
     fn supervise(&mut self) {
-        for (n, process) in self.processes.iter_mut().enumerate() {
-            if process.ended().is_some() {
+        for (n, process) in self.list.iter_mut().enumerate() {
+            if process.exit_status().is_some() {
                 self.failed_starts += 1;
                 *process = Self::process(self.program, n);
             }
@@ -87,17 +91,18 @@ impl<'a> Six<'a> {
     }
 }
 
-/// What goes away, and from which share of finished checkouts on, in percent.
+/// A failure of a part.
 enum Outage {
     BrokerIsKilled,
     PostgresCrashes,
-    /// For longer than the sessions of its consumers.
+    /// The broker is stopped for longer than the sessions of its consumers.
     BrokerStops,
     ProcessFreezes,
-    /// As after a failover: who connects now stays with a server that only reads.
+    /// As during a failover: new connections stay read-only.
     PostgresReadsOnly,
 }
 
+/// The failures, each with the percentage of finished checkouts at which it starts.
 const OUTAGES: [(usize, Outage); 5] = [
     (8, Outage::BrokerIsKilled),
     (18, Outage::PostgresCrashes),
@@ -107,90 +112,95 @@ const OUTAGES: [(usize, Outage); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_adds_up_whatever_dies() {
+async fn the_audit_balances_after_every_failure() {
     shop::show_logs();
     let mut rng = StdRng::seed_from_u64(seed());
     let count = std::env::var("CHAOS_CHECKOUTS").ok().and_then(|count| count.parse().ok());
     let count: usize = count.unwrap_or(CHECKOUTS);
     let (mut broker, mut postgres) = (TestBroker::start().await, Postgres::start().await);
-    let prefix = unique();
-    let mut places = vec!["--brokers".to_owned(), broker.brokers()];
-    places.extend(["--topic-prefix".to_owned(), prefix.clone()]);
+    let prefix = unique_prefix();
+    let mut connection = vec!["--brokers".to_owned(), broker.brokers()];
+    connection.extend(["--topic-prefix".to_owned(), prefix.clone()]);
     let mut urls = Vec::new();
     for service in Service::ALL {
         let url = postgres.create(service.name()).await;
-        places.extend(["--store".to_owned(), format!("{service}={url}")]);
+        connection.extend(["--store".to_owned(), format!("{service}={url}")]);
         urls.push((service, url.parse::<StoreUrl>().unwrap()));
     }
-    let program = Program::new(places);
+    let program = Program::new(connection);
     let stores = Stores::PerService(urls.into_iter().collect());
     let shop = shop::shop();
-    let apps = shop.look(&stores).await.unwrap();
-    let checkouts = apps.of(Service::Checkout);
+    let apps = shop.open_for_reading(&stores).await.unwrap();
+    let checkouts = apps.app(Service::Checkout);
 
-    let mut six = Six::start(&program);
-    // Many at a time: each meets some of what dies, and waits.
+    let mut processes = Processes::start(&program);
+    // Many checkouts in progress, so that each failure affects some of them.
     let args = ["start", "-n", &count.to_string(), "--in-flight", "400", "--wait"];
     let mut starting = program.start("start", &args);
-    let (began, mut watch) = (Instant::now(), Watch::new(checkouts));
+    let (began, mut tracker) = (Instant::now(), CheckoutTracker::new(checkouts));
     let mut outages = OUTAGES.into_iter().peekable();
     let mut next_kill = Instant::now() + Duration::from_secs(5);
-    while starting.runs() {
-        assert!(began.elapsed() < MOST, "{} finished, {}", watch.finished(), starting.said());
+    while starting.is_running() {
+        assert!(
+            began.elapsed() < TIME_LIMIT,
+            "{} finished, {}",
+            tracker.finished(),
+            starting.log_tail()
+        );
         tokio::time::sleep(Duration::from_millis(250)).await;
-        six.supervise();
+        processes.supervise();
         if Instant::now() > next_kill {
-            let one = rng.random_range(0..6);
+            let n = rng.random_range(0..6);
             if rng.random_bool(0.3) {
-                six.restart(one);
+                processes.restart(n);
             } else {
-                six.kill(one);
+                processes.kill(n);
             }
             next_kill = Instant::now() + Duration::from_millis(rng.random_range(4_000..8_000));
         }
-        // It may be away.
-        let _ = watch.catch_up(checkouts).await;
-        let finished = watch.finished() * 100 / count;
+        // The database may be down.
+        let _ = tracker.catch_up(checkouts).await;
+        let finished = tracker.finished() * 100 / count;
         if let Some((_, outage)) = outages.next_if(|(share, _)| finished >= *share) {
             println!("{:?}: {finished} % finished", began.elapsed());
-            let mut away = Duration::from_millis(rng.random_range(1_000..4_000));
-            let one = rng.random_range(0..6);
+            let mut downtime = Duration::from_millis(rng.random_range(1_000..4_000));
+            let n = rng.random_range(0..6);
             match outage {
                 Outage::BrokerIsKilled => broker.kill().await,
                 Outage::BrokerStops => {
                     broker.stop().await;
-                    away += LEASE * 3 / 2;
+                    downtime += LEASE * 3 / 2;
                 }
-                Outage::PostgresCrashes => postgres.kill(),
+                Outage::PostgresCrashes => postgres.crash(),
                 Outage::PostgresReadsOnly => {
                     postgres.read_only(true).await;
-                    tokio::time::sleep(away).await;
+                    tokio::time::sleep(downtime).await;
                     postgres.read_only(false).await;
                     continue;
                 }
                 Outage::ProcessFreezes => {
-                    six.processes[one].signal("-STOP");
+                    processes.list[n].signal("-STOP");
                     tokio::time::sleep(LEASE * 3 / 2).await;
-                    six.processes[one].signal("-CONT");
+                    processes.list[n].signal("-CONT");
                     continue;
                 }
             }
-            // One that is started meanwhile fails to, and is started again.
-            six.kill(one);
-            tokio::time::sleep(away).await;
+            // A process that starts during the outage ends, and is restarted.
+            processes.kill(n);
+            tokio::time::sleep(downtime).await;
             match outage {
-                Outage::PostgresCrashes => postgres.start_again().await,
+                Outage::PostgresCrashes => postgres.restart().await,
                 _ => broker.start_again().await,
             }
         }
     }
-    let Six { kills, restarts, failed_starts, .. } = &six;
+    let Processes { kills, restarts, failed_starts, .. } = &processes;
     println!(
         "{count} checkouts in {:?}; {kills} kills, {restarts} restarts, {failed_starts} failed \
          starts",
         began.elapsed()
     );
-    assert!(outages.next().is_none(), "it ended before everything had been away");
+    assert!(outages.next().is_none(), "the checkouts finished before all failures");
 
     let audit = shop::audit(&apps, &Ledger::open(program.ledger()).unwrap()).await;
     assert_eq!(audit.completed + audit.compensated, count as u64, "{audit}");
@@ -198,15 +208,15 @@ async fn everything_adds_up_whatever_dies() {
     let brokers = broker.brokers();
     let reading = topics::assert_everything_is_read(&brokers, &prefix, &apps);
     let reading = AssertUnwindSafe(reading).catch_unwind().await;
-    let read = reading.unwrap_or_else(|_| panic!("{}", six.said()));
-    println!("{read} partitions of topics of commands are read to their ends");
+    let read = reading.unwrap_or_else(|_| panic!("{}", processes.log_tails()));
+    println!("{read} partitions of the command topics are read to the end");
     let bus = RedpandaEventBus::builder(&broker.brokers()).topic_prefix(&prefix).connect().await;
     let bus = SharedEventBus::new(bus.unwrap());
     let repeated = topics::assert_complete(&bus, topics::last_versions(&apps).await).await;
-    let (messages, redelivered) = topics::redeliveries(&bus).await;
+    let (messages, duplicates) = topics::duplicates(&bus).await;
     println!(
-        "on the topics: every event, {repeated} repeated; of {messages} commands and replies \
-         {redelivered} came twice and were absorbed"
+        "on the topics: every event, with {repeated} duplicates; {messages} commands and replies, with \
+         {duplicates} duplicates that the inbox ignored"
     );
-    six.processes.iter_mut().for_each(Process::stop);
+    processes.list.iter_mut().for_each(Process::stop);
 }

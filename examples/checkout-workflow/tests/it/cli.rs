@@ -3,7 +3,7 @@
 use crate::program::Program;
 
 #[test]
-fn a_run_that_is_repeated_starts_and_restocks_nothing_twice() {
+fn a_repeated_run_changes_nothing() {
     let program = Program::on_a_file();
     let run = ["run", "-n", "60", "--declines", "20", "--refund-refusals", "0"];
     let first = program.run(&run);
@@ -13,9 +13,9 @@ fn a_run_that_is_repeated_starts_and_restocks_nothing_twice() {
 }
 
 #[test]
-fn services_on_files_of_their_own() {
-    let places = ["--store", "sqlite:checkout.db", "--as-services"].map(str::to_owned);
-    let program = Program::new(places);
+fn services_on_separate_files_run_in_one_process() {
+    let connection = ["--store", "sqlite:checkout.db", "--as-services"].map(str::to_owned);
+    let program = Program::new(connection);
     let printed = program.run(&["run", "-n", "7"]);
     assert_eq!(program.run(&["audit"]), printed);
     insta::assert_snapshot!(without_times(&program.run(&["status", "run-000007"])));
@@ -25,7 +25,7 @@ fn services_on_files_of_their_own() {
     insta::assert_snapshot!(without_times(&lines.join("\n")));
 }
 
-/// Leaves out when something happened.
+/// Removes the times.
 fn without_times(text: &str) -> String {
     let mut parts = text.split("at: ");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -36,7 +36,7 @@ fn without_times(text: &str) -> String {
 }
 
 #[test]
-fn an_audit_that_does_not_balance_is_a_failure() {
+fn an_audit_that_does_not_balance_fails() {
     let program = Program::on_a_file();
     program.run(&["run", "-n", "20"]);
     std::fs::remove_file(program.ledger()).unwrap();
@@ -44,13 +44,13 @@ fn an_audit_that_does_not_balance_is_a_failure() {
 }
 
 #[test]
-fn mistakes_are_told_in_one_line() {
+fn an_error_is_one_line() {
     let program = Program::on_a_file();
     assert_eq!(program.fails(&["status", "x"], 1), "error: there is no checkout x");
     let program = Program::new(["--as-services".to_owned()]);
     assert_eq!(
         program.fails(&["serve"], 1),
-        "error: services on stores of their own need a bus: add --brokers"
+        "error: services with separate stores need a bus; add --brokers"
     );
     let program = Program::new(["--store=memory:", "--store=payments=memory:"].map(str::to_owned));
     assert_eq!(
@@ -59,9 +59,8 @@ fn mistakes_are_told_in_one_line() {
     );
 }
 
-/// What the ledger says belongs to one store.
 #[test]
-fn a_ledger_of_another_store_is_refused() {
+fn a_ledger_of_another_store_is_an_error() {
     let program = Program::on_a_file();
     program.run(&["run", "-n", "20"]);
     for file in ["checkout.db", "checkout.db-wal", "checkout.db-shm"] {
@@ -69,6 +68,6 @@ fn a_ledger_of_another_store_is_refused() {
     }
     assert_eq!(
         program.fails(&["run", "-n", "20"], 1),
-        "error: the ledger is of another store: remove it, or choose one with --ledger"
+        "error: the ledger belongs to another store: remove it, or choose one with --ledger"
     );
 }

@@ -1,5 +1,7 @@
-//! The warehouse in processes of its own that are frozen where a test wants it: one of their relays
-//! waits there for the signal.
+//! The warehouse in processes that a test freezes at a chosen point.
+//!
+//! The child process pauses one of its relays at that point, until the test has stopped the
+//! process.
 
 use std::env::{current_exe, var};
 use std::fs;
@@ -24,38 +26,40 @@ use crate::program::Process;
 use crate::services::brokers;
 use crate::shop;
 
-/// The shortest that a broker allows for a group's sessions.
+/// The minimum session timeout that a broker allows for a group.
 const LEASE: Duration = Duration::from_secs(6);
+/// The poll interval of a paused relay.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How a process is told where its store is, what its topics begin with, and where to look for marks.
+/// The environment variables of the child process: store, topic prefix, and folder of marker files.
 const STORE: &str = "WAREHOUSE_STORE";
 const PREFIX: &str = "WAREHOUSE_PREFIX";
-const MARKS: &str = "WAREHOUSE_MARKS";
+const MARKERS: &str = "WAREHOUSE_MARKERS";
 
-/// Where a relay can be met.
+/// A point at which a relay can be frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// It has events in hand and its lease was good.
+pub(crate) enum FreezePoint {
+    /// The relay has read events and checked its lease.
     BeforePublishing,
-    /// What it published is committed, its checkpoint is not.
+    /// The events are committed on the bus, the checkpoint is not written.
     AfterPublishing,
-    /// What it publishes is on its way.
+    /// The events are being published.
     InATransaction,
 }
 
-impl Moment {
-    fn mark(self, folder: &Path) -> PathBuf {
+impl FreezePoint {
+    /// Returns the marker file that requests a pause.
+    fn marker(self, folder: &Path) -> PathBuf {
         folder.join(format!("{self:?}"))
     }
 }
 
-/// While it is there, a relay stands still.
-fn standing(folder: &Path) -> PathBuf {
-    folder.join("standing")
+/// Returns the marker file that exists while a relay is paused.
+fn paused_marker(folder: &Path) -> PathBuf {
+    folder.join("paused")
 }
 
-/// A running warehouse.
+/// A process that runs the warehouse.
 pub(crate) struct Warehouse {
     process: Process,
     folder: TempDir,
@@ -64,64 +68,68 @@ pub(crate) struct Warehouse {
 impl Warehouse {
     pub(crate) fn start(store: &str, prefix: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new(current_exe().expect("it is known"));
-        command.args(["--exact", "freezer::warehouse", "--nocapture"]).stdin(Stdio::null());
-        command.env(STORE, store).env(PREFIX, prefix).env(MARKS, folder.path());
+        let mut command = Command::new(current_exe().expect("the test binary has a path"));
+        command
+            .args(["--ignored", "--exact", "freezer::warehouse", "--nocapture"])
+            .stdin(Stdio::null());
+        command.env(STORE, store).env(PREFIX, prefix).env(MARKERS, folder.path());
         let process = Process::start(command, folder.path().join("log"));
         Self { process, folder }
     }
 
-    /// Freezes it when one of its relays comes to `moment`; whether it has a transaction open, who
-    /// asks must see.
-    pub(crate) async fn freeze(&self, moment: Moment) {
-        if moment == Moment::InATransaction {
+    /// Freezes the process when one of its relays reaches `point`. For
+    /// [`InATransaction`](FreezePoint::InATransaction) it freezes at once; the caller checks that a
+    /// transaction is open.
+    pub(crate) async fn freeze(&self, point: FreezePoint) {
+        if point == FreezePoint::InATransaction {
             return self.process.signal("-STOP");
         }
-        let standing = standing(self.folder.path());
-        fs::write(moment.mark(self.folder.path()), []).unwrap();
-        until("a relay comes there", async || standing.exists().then_some(())).await;
+        let paused = paused_marker(self.folder.path());
+        fs::write(point.marker(self.folder.path()), []).unwrap();
+        until("a relay reaches the point", async || paused.exists().then_some(())).await;
         self.process.signal("-STOP");
-        fs::remove_file(standing).unwrap();
+        fs::remove_file(paused).unwrap();
     }
 
-    /// Wakes it.
+    /// Wakes the process.
     pub(crate) fn wake(&self) {
         self.process.signal("-CONT");
     }
 
-    /// Has it stop as Ctrl-C does, and waits for it.
+    /// Stops the process with SIGTERM, and waits for it.
     pub(crate) fn stop(&mut self) {
         self.process.stop();
     }
 }
 
-/// The process. As a test of its own, it does nothing.
+/// The child process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "child process of the tests in frozen.rs"]
 async fn warehouse() {
-    let (Ok(store), Ok(prefix), Ok(folder)) = (var(STORE), var(PREFIX), var(MARKS)) else { return };
+    let [store, prefix, folder] = [STORE, PREFIX, MARKERS].map(|name| var(name).expect(name));
     shop::show_logs();
     let bus = RedpandaEventBus::builder(&brokers()).topic_prefix(&prefix);
     let bus = bus.transaction_timeout(LEASE).session_timeout(LEASE).connect().await.unwrap();
-    let bus = SharedEventBus::new(Standing { bus, folder: Arc::new(folder.into()) });
+    let bus = SharedEventBus::new(PausingBus { bus, folder: Arc::new(folder.into()) });
     let service = Service::Warehouse;
     let stores = Stores::PerService([(service, store.parse::<StoreUrl>().unwrap())].into());
-    let shop = Shop { lease: LEASE, ..shop::shop() };
+    let shop = Shop { lease_ttl: LEASE, ..shop::shop() };
     let apps = shop.open(&[service], &stores, Some(&bus)).await.unwrap();
     apps.start();
     shutdown_signal().await;
-    assert!(apps.shutdown(Duration::from_secs(60)).await, "everything finishes");
+    assert!(apps.shutdown(Duration::from_secs(60)).await, "the shutdown completes in time");
 }
 
-/// A bus whose relays stand still where they are to be frozen.
-struct Standing {
+/// A bus whose relays pause where the test freezes them.
+struct PausingBus {
     bus: RedpandaEventBus,
     folder: Arc<PathBuf>,
 }
 
-impl EventBus for Standing {
+impl EventBus for PausingBus {
     type Delivery = RedpandaDelivery;
     type Deliveries = RedpandaDeliveries;
-    type Publisher = StandingPublisher;
+    type Publisher = PausingPublisher;
 
     async fn publish(&self, message: BusMessage) -> Result<(), PublishError> {
         self.bus.publish(message).await
@@ -140,10 +148,10 @@ impl EventBus for Standing {
         self.bus.subscribe(group, topics, known).await
     }
 
-    async fn publisher(&self, name: &PublisherName) -> Result<StandingPublisher, BusError> {
+    async fn publisher(&self, name: &PublisherName) -> Result<PausingPublisher, BusError> {
         let publisher = self.bus.publisher(name).await?;
         let folder = name.purpose.starts_with("relay/").then(|| Arc::clone(&self.folder));
-        Ok(StandingPublisher { publisher, folder })
+        Ok(PausingPublisher { publisher, folder })
     }
 
     fn max_payload_bytes(&self) -> Option<usize> {
@@ -151,26 +159,27 @@ impl EventBus for Standing {
     }
 }
 
-struct StandingPublisher {
+/// A publisher that pauses before and after a batch if a marker file requests it.
+struct PausingPublisher {
     publisher: RedpandaPublisher,
-    /// Where its marks are, if it is a relay's.
+    /// The folder of the marker files; `None` if the publisher is not a relay.
     folder: Option<Arc<PathBuf>>,
 }
 
-impl StandingPublisher {
-    /// Waits to be frozen if that is to be at this moment. Of several, one does.
-    async fn stand(&self, moment: Moment) {
+impl PausingPublisher {
+    /// Pauses if a marker file requests it at this point. Only one of several relays pauses.
+    async fn pause(&self, point: FreezePoint) {
         let Some(folder) = &self.folder else { return };
-        let standing = standing(folder);
-        if fs::rename(moment.mark(folder), &standing).is_ok() {
-            while standing.exists() {
+        let paused = paused_marker(folder);
+        if fs::rename(point.marker(folder), &paused).is_ok() {
+            while paused.exists() {
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-impl Publisher for StandingPublisher {
+impl Publisher for PausingPublisher {
     async fn resume_position(&mut self) -> Result<Option<ResumePosition>, PublishError> {
         self.publisher.resume_position().await
     }
@@ -180,9 +189,9 @@ impl Publisher for StandingPublisher {
         messages: Vec<BusMessage>,
         position: Option<ResumePosition>,
     ) -> Result<(), PublishError> {
-        self.stand(Moment::BeforePublishing).await;
+        self.pause(FreezePoint::BeforePublishing).await;
         self.publisher.publish_batch(messages, position).await?;
-        self.stand(Moment::AfterPublishing).await;
+        self.pause(FreezePoint::AfterPublishing).await;
         Ok(())
     }
 }

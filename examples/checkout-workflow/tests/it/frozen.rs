@@ -1,5 +1,7 @@
-//! A process that is frozen while its relay publishes, for longer than its lease. Another one takes
-//! over. When the first wakes up, what it had in hand does not come onto the topics.
+//! A process that is frozen while its relay publishes, for longer than its lease.
+//!
+//! Another process takes stop. When the first one wakes up, the events that it was about to publish
+//! do not reach the topics a second time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,76 +16,79 @@ use futures_util::TryStreamExt as _;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
-use crate::freezer::{Moment, Warehouse};
-use crate::plain_consumer::{PlainConsumer, Standing};
+use crate::freezer::{FreezePoint, Warehouse};
+use crate::plain_consumer::{EventKey, PlainConsumer};
 use crate::services::brokers;
-use crate::shop::{self, unique};
+use crate::shop::{self, unique_prefix};
 
-/// How long anything that is waited for may take.
-const MOST: Duration = Duration::from_secs(180);
+/// The time limit of each wait.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
 
-/// The load: so many senders, each with a send at a time and a pause between two.
+/// The number of senders. Each sends one command at a time, with a pause between two.
 const SENDERS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(8);
 const ARTICLES: u32 = 150;
 
-/// Waits until there is something to be seen.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Polls until `condition` returns a value. `description` names the condition in the panic.
+pub(crate) async fn until<T>(
+    description: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let began = Instant::now();
     loop {
-        if let Some(seen) = look().await {
-            return seen;
+        if let Some(value) = condition().await {
+            return value;
         }
-        assert!(began.elapsed() < MOST, "waited for too long: {what}");
+        assert!(began.elapsed() < TIME_LIMIT, "timed out waiting until {description}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Something of each log partition.
-type Each<T> = BTreeMap<i16, T>;
+/// A value for each log partition.
+type PerPartition<T> = BTreeMap<i16, T>;
 
-/// What the store says of the relay of stocks, which passes over the other events of the log.
+/// Queries about the relay of stock events, which skips the other events of the log.
 struct Relay(PgPool);
 
-/// Its name among leases and checkpoints.
-const NAME: &str = "relay/inventory-events/inventory";
+/// The name of its leases and checkpoints.
+const RELAY_NAME: &str = "relay/inventory-events/inventory";
 
 impl Relay {
-    /// Who holds each partition, and the epoch.
-    async fn leases(&self) -> Each<(Option<String>, i64)> {
+    /// Returns the holder and the epoch of each lease.
+    async fn leases(&self) -> PerPartition<(Option<String>, i64)> {
         let rows = "select partition, holder::text, epoch from leases where worker = $1";
         let rows: Vec<(i16, Option<String>, i64)> =
-            sqlx::query_as(rows).bind(NAME).fetch_all(&self.0).await.unwrap();
+            sqlx::query_as(rows).bind(RELAY_NAME).fetch_all(&self.0).await.unwrap();
         rows.into_iter().map(|(partition, holder, epoch)| (partition, (holder, epoch))).collect()
     }
 
-    /// How far each partition is published, and in which epoch that was written.
-    async fn checkpoints(&self) -> Each<(i64, i64)> {
+    /// Returns the offset and the epoch of each checkpoint.
+    async fn checkpoints(&self) -> PerPartition<(i64, i64)> {
         let rows = "select partition, log_offset, epoch from checkpoints where name = $1";
         let rows: Vec<(i16, i64, i64)> =
-            sqlx::query_as(rows).bind(NAME).fetch_all(&self.0).await.unwrap();
+            sqlx::query_as(rows).bind(RELAY_NAME).fetch_all(&self.0).await.unwrap();
         rows.into_iter().map(|(partition, offset, epoch)| (partition, (offset, epoch))).collect()
     }
 
-    /// Where the last event of each partition is.
-    async fn heads(&self) -> Each<i64> {
+    /// Returns the offset of the last event of each partition.
+    async fn heads(&self) -> PerPartition<i64> {
         let rows = "select partition, max(log_offset) from events group by partition";
         sqlx::query_as(rows).fetch_all(&self.0).await.unwrap().into_iter().collect()
     }
 
-    /// How many events up to `heads` are not known to be published.
-    async fn behind(&self, heads: &Each<i64>) -> i64 {
+    /// Returns the number of events up to `heads` that are after the checkpoints.
+    async fn behind(&self, heads: &PerPartition<i64>) -> i64 {
         let done = self.checkpoints().await;
         let done = |partition| done.get(partition).map_or(0, |(offset, _)| *offset);
         heads.iter().map(|(partition, head)| (head - done(partition)).max(0)).sum()
     }
 
-    /// The one that holds everything, unless it is `other`, with its epochs.
-    async fn sole_holder(&self, other: Option<&str>) -> Option<(String, Each<i64>)> {
+    /// Returns the process that holds all leases, unless that is `other`, with the epochs.
+    async fn sole_holder(&self, other: Option<&str>) -> Option<(String, PerPartition<i64>)> {
         let leases = self.leases().await;
-        let holder = leases.values().next()?.0.clone().filter(|one| Some(&**one) != other)?;
+        let holder = leases.values().next()?.0.clone().filter(|holder| Some(&**holder) != other)?;
         let all = leases.len() == usize::from(self.partitions().await)
-            && leases.values().all(|(one, _)| one.as_ref() == Some(&holder));
+            && leases.values().all(|(other, _)| other.as_ref() == Some(&holder));
         let epochs = leases.into_iter().map(|(partition, (_, epoch))| (partition, epoch));
         all.then(|| (holder, epochs.collect()))
     }
@@ -94,20 +99,20 @@ impl Relay {
     }
 
     async fn outbox_is_empty(&self) -> bool {
-        let any = sqlx::query_scalar("select not exists (select from outbox)");
-        any.fetch_one(&self.0).await.unwrap()
+        let query = sqlx::query_scalar("select not exists (select from outbox)");
+        query.fetch_one(&self.0).await.unwrap()
     }
 }
 
-/// Sends to the warehouse until it is told to stop: articles come in, and parcels are asked for that
-/// the stock has nothing for.
-fn load(app: &App, over: &Arc<AtomicBool>) -> JoinSet<u64> {
+/// Starts senders that restock articles, and request parcels of units that the stock does not have,
+/// until `stop` is set. Each returns the number of its sends.
+fn start_senders(app: &App, stop: &Arc<AtomicBool>) -> JoinSet<u64> {
     let mut senders = JoinSet::new();
     for sender in 0..SENDERS {
-        let (app, over) = (app.clone(), Arc::clone(over));
+        let (app, stop) = (app.clone(), Arc::clone(stop));
         senders.spawn(async move {
             let mut sent = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let n = u32::try_from(sent).unwrap() * SENDERS + sender;
                 let sku = Inventory::id((n % ARTICLES).to_string());
                 if n % 10 == 0 {
@@ -127,92 +132,95 @@ fn load(app: &App, over: &Arc<AtomicBool>) -> JoinSet<u64> {
     senders
 }
 
-/// What the log has of a published type, stream by stream.
-async fn recorded<A: Aggregate>(app: &App) -> BTreeMap<String, Vec<Standing>> {
+/// Returns the events of an aggregate in the log, by stream.
+async fn logged_events<A: Aggregate>(app: &App) -> BTreeMap<String, Vec<EventKey>> {
     let mut events: Vec<_> =
         app.events::<A>(app.log().start_positions()).try_collect().await.unwrap();
     events.sort_by_key(|event| event.version);
     let mut streams = BTreeMap::<_, Vec<_>>::new();
     for event in events {
-        let standing = (event.version.get(), event.id.to_string());
-        streams.entry(event.stream.to_string()).or_default().push(standing);
+        let key = (event.version.get(), event.id.to_string());
+        streams.entry(event.stream.to_string()).or_default().push(key);
     }
     streams
 }
 
-/// A topic has what the log has: each event once, in its place.
-fn assert_same(log: &BTreeMap<String, Vec<Standing>>, topics: &BTreeMap<String, Vec<Standing>>) {
-    let (mut wrong, mut first) = (0, None);
+/// Asserts that the topics have the events of the log: each once, in the same order.
+fn assert_same(log: &BTreeMap<String, Vec<EventKey>>, topics: &BTreeMap<String, Vec<EventKey>>) {
+    let (mut count, mut first) = (0, None);
     for key in log.keys().chain(topics.keys().filter(|key| !log.contains_key(*key))) {
-        let of = |all: &BTreeMap<String, Vec<Standing>>| all.get(key).cloned().unwrap_or_default();
-        let (expected, found) = (of(log), of(topics));
+        let events =
+            |all: &BTreeMap<String, Vec<EventKey>>| all.get(key).cloned().unwrap_or_default();
+        let (expected, found) = (events(log), events(topics));
         if expected != found {
-            wrong += 1;
+            count += 1;
             first.get_or_insert_with(|| differences(key, &expected, &found));
         }
     }
     if let Some(first) = first {
-        panic!("{wrong} of {} keys are not as in the log; {first}", log.len());
+        panic!("{count} of {} keys differ from the log; {first}", log.len());
     }
 }
 
-fn differences(key: &str, expected: &[Standing], found: &[Standing]) -> String {
-    let at = expected.iter().zip(found).take_while(|(one, other)| one == other).count();
+/// Describes how the events of one key differ from the log.
+fn differences(key: &str, expected: &[EventKey], found: &[EventKey]) -> String {
+    let at = expected.iter().zip(found).take_while(|(expected, found)| expected == found).count();
     let missing = expected.iter().filter(|event| !found.contains(event)).count();
     let versions: Vec<_> = found.iter().skip(at).take(12).map(|(version, _)| version).collect();
     format!(
-        "{key}: {} recorded, {} on the topic, {missing} missing; after {at} that are right come the \
-         versions {versions:?}",
+        "{key}: {} recorded, {} on the topic, {missing} missing; the first {at} are correct, and the \
+         versions {versions:?} follow",
         expected.len(),
         found.len()
     )
 }
 
-/// The database and the topics.
-struct Scene {
+/// The store and the topics of the test.
+struct Environment {
     store: String,
     prefix: String,
     relay: Relay,
     topics: PlainConsumer,
 }
 
-impl Scene {
-    fn serve(&self) -> Warehouse {
+impl Environment {
+    fn start_warehouse(&self) -> Warehouse {
         Warehouse::start(&self.store, &self.prefix)
     }
 
-    /// Freezes `process` while it publishes. Gives where the log stood.
-    async fn freeze(&self, process: &Warehouse, moment: Moment) -> Each<i64> {
+    /// Freezes `process` while it publishes. Returns the heads of the log before the freeze.
+    async fn freeze(&self, process: &Warehouse, point: FreezePoint) -> PerPartition<i64> {
         let length = self.topics.length();
         until("the topics grow", async || (self.topics.length() > length).then_some(())).await;
-        until("it is frozen with work in hand", async || {
+        until("the process is frozen with events to publish", async || {
             let heads = self.relay.heads().await;
-            process.freeze(moment).await;
-            // The log has only grown since, and the relays stand still.
+            process.freeze(point).await;
+            // The log has only grown since, and the relays are frozen.
             let behind = self.relay.behind(&heads).await;
-            let open = self.topics.is_open();
-            if behind == 0 || (moment == Moment::InATransaction && !open) {
+            let open = self.topics.has_open_transaction();
+            if behind == 0 || (point == FreezePoint::InATransaction && !open) {
                 process.wake();
                 return None;
             }
-            println!("frozen {moment:?}, {behind} events behind");
+            println!("frozen {point:?}, {behind} events behind");
             Some(heads)
         })
         .await
     }
 
-    /// Freezes `first` until another has done its work, and wakes it.
-    async fn sleep_through_the_lease(&self, first: &Warehouse, moment: Moment) {
+    /// Freezes `first` until another process has taken over its work, then wakes it.
+    async fn freeze_past_the_lease(&self, first: &Warehouse, point: FreezePoint) {
         let (relay, began) = (&self.relay, Instant::now());
-        let (sleeper, before) =
-            until("one holds everything", async || relay.sole_holder(None).await).await;
-        let heads = self.freeze(first, moment).await;
-        let mut second = self.serve();
+        let (frozen, before) =
+            until("one process holds all leases", async || relay.sole_holder(None).await).await;
+        let heads = self.freeze(first, point).await;
+        let mut second = self.start_warehouse();
         let (_, epochs) =
-            until("the other takes over", async || relay.sole_holder(Some(&sleeper)).await).await;
+            until("the second process takes over", async || relay.sole_holder(Some(&frozen)).await)
+                .await;
         let risen = epochs.iter().all(|(partition, epoch)| *epoch > before[partition]);
         assert!(risen, "{epochs:?} after {before:?}");
-        until("the other publishes what was in hand", async || {
+        until("the second process publishes the events of the first", async || {
             let done = relay.checkpoints().await;
             let past = |(partition, head): (&i16, &i64)| {
                 let (offset, epoch) = done.get(partition).copied().unwrap_or_default();
@@ -223,60 +231,75 @@ impl Scene {
         .await;
 
         first.wake();
-        // A partition's relay does one thing after the other: what it had in hand is behind it when
-        // it publishes under a lease that it got after the other's.
-        let anew = async || {
+        // The relay of a partition does one thing after the other. So when it publishes under a
+        // lease that is newer than the second process's, its old events are behind it.
+        let renewed = async || {
             let (leases, done) = (relay.leases().await, relay.checkpoints().await);
-            let anew = |(partition, (holder, epoch)): &(&i16, &(Option<String>, i64))| {
-                holder.as_ref() == Some(&sleeper)
+            let renewed = |(partition, (holder, epoch)): &(&i16, &(Option<String>, i64))| {
+                holder.as_ref() == Some(&frozen)
                     && *epoch > epochs[partition]
-                    && done.get(partition).is_some_and(|(_, under)| under == epoch)
+                    && done.get(partition).is_some_and(|(_, written_in)| written_in == epoch)
             };
-            leases.iter().filter(anew).count()
+            leases.iter().filter(renewed).count()
         };
-        until("the first goes on with other work", async || (anew().await > 0).then_some(())).await;
+        until("the first process continues with other leases", async || {
+            (renewed().await > 0).then_some(())
+        })
+        .await;
         let heads = relay.heads().await;
-        until("both publish", async || (relay.behind(&heads).await == 0).then_some(())).await;
+        until("both processes have published everything", async || {
+            (relay.behind(&heads).await == 0).then_some(())
+        })
+        .await;
         second.stop();
         let all = epochs.len();
-        until("the first has all back", async || (anew().await == all).then_some(())).await;
-        println!("it was all over after {:?}", began.elapsed());
+        until("the first process holds all leases again", async || {
+            (renewed().await == all).then_some(())
+        })
+        .await;
+        println!("the takeover took {:?}", began.elapsed());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_slept_through_its_lease_puts_nothing_out_of_order() {
+async fn a_relay_frozen_past_its_lease_publishes_each_event_once() {
     shop::show_logs();
-    let (database, prefix) = (TestDatabase::create().await, unique());
+    let (database, prefix) = (TestDatabase::create().await, unique_prefix());
     let store = database.url().parse::<StoreUrl>().unwrap().connect().await.unwrap();
     let app = shop::shop().app(store, &[Service::Warehouse], None).build().unwrap();
     let topics = ["inventory-events", "shipping-events"].map(|topic| format!("{prefix}{topic}"));
     let relay = Relay(PgPool::connect(&database.url()).await.unwrap());
     let topics = PlainConsumer::new(&brokers(), topics.into());
-    let scene = Scene { store: database.url(), prefix, relay, topics };
+    let environment = Environment { store: database.url(), prefix, relay, topics };
 
-    let over = Arc::new(AtomicBool::new(false));
-    let senders = load(&app, &over);
-    let mut first = scene.serve();
-    for moment in [Moment::BeforePublishing, Moment::AfterPublishing, Moment::InATransaction] {
-        scene.sleep_through_the_lease(&first, moment).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let senders = start_senders(&app, &stop);
+    let mut first = environment.start_warehouse();
+    for point in
+        [FreezePoint::BeforePublishing, FreezePoint::AfterPublishing, FreezePoint::InATransaction]
+    {
+        environment.freeze_past_the_lease(&first, point).await;
     }
-    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let sent: u64 = senders.join_all().await.into_iter().sum();
 
-    let relay = &scene.relay;
-    until("everything is done and published", async || {
+    let relay = &environment.relay;
+    until("all work is done and published", async || {
         let idle = relay.outbox_is_empty().await;
         (idle && relay.behind(&relay.heads().await).await == 0).then_some(())
     })
     .await;
     first.stop();
-    // That a transaction is committed may be known before it can be seen.
-    until("everything is committed", async || (!scene.topics.is_open()).then_some(())).await;
-    let (stock, parcels) = (recorded::<Inventory>(&app).await, recorded::<Shipping>(&app).await);
+    // A commit may be confirmed before consumers can read its messages.
+    until("all transactions are committed", async || {
+        (!environment.topics.has_open_transaction()).then_some(())
+    })
+    .await;
+    let (stock, parcels) =
+        (logged_events::<Inventory>(&app).await, logged_events::<Shipping>(&app).await);
     assert!(!stock.is_empty() && !parcels.is_empty());
     let log: BTreeMap<_, _> = stock.into_iter().chain(parcels).collect();
-    assert_same(&log, &scene.topics.read());
+    assert_same(&log, &environment.topics.read());
     let events: usize = log.values().map(Vec::len).sum();
-    println!("{sent} sent; each of {events} events is on the topics once, in its place");
+    println!("{sent} sends; each of {events} events is on the topics once, in order");
 }

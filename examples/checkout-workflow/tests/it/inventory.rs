@@ -1,7 +1,7 @@
 //! The rules of the stock.
 
 use checkout_workflow::{
-    Held, Inventory, InventoryCommand, InventoryEvent, InventoryRejection as No, Order,
+    Allocation, Inventory, InventoryCommand, InventoryEvent, InventoryRejection as Rejection, Order,
 };
 use composable_rust::prelude::*;
 use composable_rust::testing::given;
@@ -28,7 +28,7 @@ fn release() -> InventoryCommand {
 }
 
 #[test]
-fn units_come_in_and_go_out() {
+fn units_are_restocked_reserved_and_handed_over() {
     given::<Inventory>([])
         .when(Restock { units: 5 })
         .then([Restocked { units: 5 }])
@@ -38,27 +38,29 @@ fn units_come_in_and_go_out() {
         .when(hand_over())
         .then([HandedOver { order: order() }])
         .state(|stock| assert_eq!(stock.on_hand, 3))
-        .state(|stock| assert_eq!(stock.held(&order()), Some(Held::HandedOver { units: 2 })));
+        .state(|stock| {
+            assert_eq!(stock.allocation(&order()), Some(Allocation::HandedOver { units: 2 }))
+        });
 }
 
 #[test]
-fn no_more_is_promised_than_is_here() {
+fn no_more_units_are_reserved_than_are_free() {
     given::<Inventory>([Restocked { units: 2 }])
         .when(reserve(3))
-        .then_rejected(No::OnlyLeft { left: 2 })
+        .then_rejected(Rejection::OnlyLeft { left: 2 })
         .when(reserve(2))
         .then([reserved()])
         .when(Reserve { order: Order::id("2"), units: 1 })
-        .then_rejected(No::OnlyLeft { left: 0 });
+        .then_rejected(Rejection::OnlyLeft { left: 0 });
 }
 
 #[test]
-fn asking_again_takes_nothing_twice() {
+fn a_repeated_command_moves_no_units() {
     given::<Inventory>([Restocked { units: 5 }, reserved()])
         .when(reserve(2))
         .then_repeated(reserved())
         .when(reserve(3))
-        .then_rejected(No::OtherUnits { units: 2 })
+        .then_rejected(Rejection::OtherUnits { units: 2 })
         .when(hand_over())
         .then([HandedOver { order: order() }])
         .when(hand_over())
@@ -73,20 +75,20 @@ fn asking_again_takes_nothing_twice() {
 }
 
 #[test]
-fn what_comes_after_its_release_is_refused() {
+fn an_order_that_released_its_units_is_rejected() {
     given::<Inventory>([Restocked { units: 5 }])
         .when(release())
         .then([Released { order: order(), units: 0 }])
         .when(reserve(2))
-        .then_rejected(No::Released)
+        .then_rejected(Rejection::Released)
         .when(hand_over())
-        .then_rejected(No::Released)
+        .then_rejected(Rejection::Released)
         .state(|stock| assert_eq!(stock.on_hand, 5));
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
-    given::<Inventory>([]).when(Restock { units: 0 }).then_rejected(No::NoUnits);
-    given::<Inventory>([]).when(reserve(0)).then_rejected(No::NoUnits);
-    given::<Inventory>([]).when(hand_over()).then_rejected(No::NotReserved);
+fn a_wrong_command_is_rejected() {
+    given::<Inventory>([]).when(Restock { units: 0 }).then_rejected(Rejection::NoUnits);
+    given::<Inventory>([]).when(reserve(0)).then_rejected(Rejection::NoUnits);
+    given::<Inventory>([]).when(hand_over()).then_rejected(Rejection::NotReserved);
 }

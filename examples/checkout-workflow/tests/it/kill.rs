@@ -1,4 +1,4 @@
-//! Two processes that share a store, one of them killed again and again.
+//! Two processes that share a store, one of which is killed every few seconds.
 
 use std::time::{Duration, Instant};
 
@@ -11,21 +11,23 @@ use crate::program::{Process, Program};
 use crate::shop::{self, seed};
 
 const CHECKOUTS: u32 = 1_000;
-const MOST: Duration = Duration::from_secs(180);
+/// The time limit of the checkouts.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_share_the_work_though_one_is_killed() {
+async fn two_processes_survive_kills_of_one() {
     let mut rng = StdRng::seed_from_u64(seed());
     let database = TestDatabase::create().await;
     let program = Program::new(["--store".to_owned(), database.url()]);
-    let serve = |name: &str| program.start(name, &["serve", "--check-states", "--lease", "3000"]);
+    let serve =
+        |name: &str| program.start(name, &["serve", "--check-states", "--lease-ttl", "3000"]);
     let mut servers = ["first", "second"].map(serve);
     let count = CHECKOUTS.to_string();
     let start = ["start", "-n", &count, "--in-flight", "256", "--wait"];
     let mut starting = program.start("start", &start);
     let (began, mut kills) = (Instant::now(), 0);
-    while starting.runs() {
-        assert!(began.elapsed() < MOST, "{}", starting.said());
+    while starting.is_running() {
+        assert!(began.elapsed() < TIME_LIMIT, "{}", starting.log_tail());
         tokio::time::sleep(Duration::from_millis(rng.random_range(2_000..6_000))).await;
         let killed = rng.random_range(0..2);
         servers[killed].kill();
@@ -36,7 +38,7 @@ async fn two_processes_share_the_work_though_one_is_killed() {
     assert!(kills > 1);
     let stores = Stores::Shared(database.url().parse().unwrap());
     let shop = shop::shop();
-    let apps = shop.look(&stores).await.unwrap();
+    let apps = shop.open_for_reading(&stores).await.unwrap();
     let audit = shop::audit(&apps, &Ledger::open(program.ledger()).unwrap()).await;
     assert_eq!(audit.completed + audit.compensated, u64::from(CHECKOUTS), "{audit}");
     let printed = program.run(&["audit"]);

@@ -1,4 +1,4 @@
-//! The provider's ledger on a file.
+//! The provider's ledger in a file.
 
 use std::io::Write as _;
 
@@ -6,7 +6,7 @@ use checkout_workflow::{EntryKind, Ledger, Payment};
 use composable_rust::prelude::*;
 
 #[test]
-fn it_is_one_line_for_each_entry() {
+fn each_entry_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let ledger = Ledger::open(&path).unwrap();
@@ -22,7 +22,7 @@ fn it_is_one_line_for_each_entry() {
 }
 
 #[test]
-fn it_is_there_again_and_shared() {
+fn two_ledgers_on_one_file_share_their_entries() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let (one, two) = (Ledger::open(&path).unwrap(), Ledger::open(&path).unwrap());
@@ -38,15 +38,15 @@ fn it_is_there_again_and_shared() {
 }
 
 #[test]
-fn of_two_that_write_at_once_the_first_counts() {
+fn the_first_of_two_concurrent_writers_wins() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let mut file = std::fs::File::create(&path).unwrap();
     for (key, kind, cents) in [
         ("a", "capture", 500),
-        // The same call, from a process that was frozen before it wrote.
+        // The same call, by a process that was frozen before it wrote.
         ("a", "capture", 500),
-        // Decided before the capture was written.
+        // The writer decided before the capture was written.
         ("b", "void", 0),
         ("b", "refund", 500),
         ("c", "refund", 500),
@@ -63,7 +63,7 @@ fn of_two_that_write_at_once_the_first_counts() {
 }
 
 #[test]
-fn threads_that_charge_the_same_payment_charge_it_once() {
+fn threads_charge_the_same_payment_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     std::thread::scope(|scope| {
@@ -84,7 +84,7 @@ fn threads_that_charge_the_same_payment_charge_it_once() {
 }
 
 #[test]
-fn a_file_of_something_else_is_refused() {
+fn a_file_that_is_not_a_ledger_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     std::fs::write(&path, "hello\n").unwrap();

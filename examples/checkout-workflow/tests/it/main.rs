@@ -1,5 +1,5 @@
-//! Every path of the saga and of the aggregates under it, the simulated provider, the audit; then the
-//! shop at work: together and as services, killed and frozen.
+//! The saga, the other aggregates, the simulated provider and the audit; then the whole shop: in
+//! one process and as services, with processes killed and frozen.
 
 mod audit;
 mod chaos;

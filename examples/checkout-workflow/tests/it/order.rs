@@ -1,6 +1,6 @@
 //! The rules of the order.
 
-use checkout_workflow::{Cart, Order, OrderCommand, OrderEvent, OrderRejection as No};
+use checkout_workflow::{Cart, Order, OrderCommand, OrderEvent, OrderRejection as Rejection};
 use composable_rust::testing::given;
 
 use OrderCommand::{Cancel, Confirm, Place};
@@ -20,7 +20,7 @@ fn an_order_is_placed_and_confirmed() {
 }
 
 #[test]
-fn asking_again_repeats_the_answer() {
+fn a_repeated_command_gets_the_first_reply() {
     given::<Order>([Placed(cart())]).when(Place(cart())).then_repeated(Placed(cart()));
     given::<Order>([Placed(cart()), Confirmed { at: noon() }])
         .when(Confirm)
@@ -38,19 +38,19 @@ fn an_order_can_always_be_cancelled() {
 }
 
 #[test]
-fn what_comes_after_its_cancellation_is_refused() {
+fn a_cancelled_order_rejects_other_commands() {
     given::<Order>([Cancelled])
         .when(Place(cart()))
-        .then_rejected(No::Cancelled)
+        .then_rejected(Rejection::Cancelled)
         .when(Confirm)
-        .then_rejected(No::Cancelled);
+        .then_rejected(Rejection::Cancelled);
 }
 
 #[test]
-fn orders_make_sense() {
-    let nothing = Cart { units: 0, ..cart() };
-    given::<Order>([]).when(Place(nothing)).then_rejected(No::NoUnits);
-    given::<Order>([]).when(Confirm).then_rejected(No::NotPlaced);
+fn a_wrong_command_is_rejected() {
+    let no_units = Cart { units: 0, ..cart() };
+    given::<Order>([]).when(Place(no_units)).then_rejected(Rejection::NoUnits);
+    given::<Order>([]).when(Confirm).then_rejected(Rejection::NotPlaced);
     let other = Cart { units: 3, ..cart() };
-    given::<Order>([Placed(cart())]).when(Place(other)).then_rejected(No::OtherCart);
+    given::<Order>([Placed(cart())]).when(Place(other)).then_rejected(Rejection::OtherCart);
 }

@@ -1,7 +1,7 @@
-//! The paths of a payment, whatever its provider does.
+//! All paths of a payment.
 
 use checkout_workflow::{
-    Payment, PaymentCommand, PaymentEvent, PaymentProvider, PaymentRejection as No,
+    Payment, PaymentCommand, PaymentEvent, PaymentProvider, PaymentRejection as Rejection,
     ProviderFailure, ProviderRequest, ProviderResponse, Purpose,
 };
 use composable_rust::CallOutcome;
@@ -23,11 +23,11 @@ fn moved(cents: u64) -> CallOutcome<PaymentProvider> {
     CallOutcome::Done(ProviderResponse::Moved { cents })
 }
 
-fn refused(failure: ProviderFailure) -> CallOutcome<PaymentProvider> {
+fn failed(failure: ProviderFailure) -> CallOutcome<PaymentProvider> {
     CallOutcome::Failed(failure)
 }
 
-fn asks_for_refund(purpose: Purpose) -> Reactions<PaymentCommand> {
+fn requests_refund(purpose: Purpose) -> Reactions<PaymentCommand> {
     let request = ProviderRequest::Refund { payment: payment() };
     effects![call::<PaymentProvider>(request).tag(Some(purpose))]
 }
@@ -50,7 +50,7 @@ fn a_payment_is_charged() {
 #[test]
 fn a_payment_is_declined() {
     given::<Payment>([PENDING])
-        .when(Provider(None, refused(ProviderFailure::Declined)))
+        .when(Provider(None, failed(ProviderFailure::Declined)))
         .then([Declined])
         .when(CHARGE)
         .then_repeated(Declined)
@@ -59,21 +59,21 @@ fn a_payment_is_declined() {
 }
 
 #[test]
-fn asking_again_charges_nothing_twice() {
+fn a_repeated_charge_charges_once() {
     given::<Payment>([PENDING]).when(CHARGE).then_unchanged();
     given::<Payment>([PENDING, CHARGED]).when(CHARGE).then_repeated(CHARGED);
-    let no = No::OtherAmount { cents: 500 };
-    given::<Payment>([PENDING]).when(Charge { cents: 501 }).then_rejected(no.clone());
-    given::<Payment>([PENDING, CHARGED]).when(Charge { cents: 501 }).then_rejected(no);
-    given::<Payment>([]).when(Charge { cents: 0 }).then_rejected(No::NoAmount);
+    let rejection = Rejection::OtherAmount { cents: 500 };
+    given::<Payment>([PENDING]).when(Charge { cents: 501 }).then_rejected(rejection.clone());
+    given::<Payment>([PENDING, CHARGED]).when(Charge { cents: 501 }).then_rejected(rejection);
+    given::<Payment>([]).when(Charge { cents: 0 }).then_rejected(Rejection::NoAmount);
 }
 
 #[test]
-fn a_charge_without_an_answer_is_taken_back_and_has_failed() {
+fn an_unanswered_charge_is_refunded_and_fails() {
     given::<Payment>([PENDING])
         .when(Provider(None, CallOutcome::Exhausted))
         .then([RefundRequested { purpose: Purpose::Unanswered }])
-        .reacts(asks_for_refund(Purpose::Unanswered))
+        .reacts(requests_refund(Purpose::Unanswered))
         .when(CHARGE)
         .then_unchanged()
         .when(Provider(Some(Purpose::Unanswered), moved(500)))
@@ -85,47 +85,47 @@ fn a_charge_without_an_answer_is_taken_back_and_has_failed() {
 }
 
 #[test]
-fn a_charge_without_an_answer_that_cannot_be_taken_back_went_through() {
+fn an_unanswered_charge_that_cannot_be_refunded_succeeds() {
     given::<Payment>(refunding(Purpose::Unanswered))
-        .when(Provider(Some(Purpose::Unanswered), refused(ProviderFailure::NotRefundable)))
+        .when(Provider(Some(Purpose::Unanswered), failed(ProviderFailure::NotRefundable)))
         .then([CHARGED]);
 }
 
 #[test]
-fn what_was_charged_is_given_back() {
+fn a_cancelled_payment_is_refunded() {
     given::<Payment>([PENDING, CHARGED])
         .when(Cancel)
         .then([RefundRequested { purpose: Purpose::Cancel }])
-        .reacts(asks_for_refund(Purpose::Cancel))
+        .reacts(requests_refund(Purpose::Cancel))
         .when(Cancel)
         .then_unchanged()
         .when(CHARGE)
-        .then_rejected(No::Cancelled)
+        .then_rejected(Rejection::Cancelled)
         .when(Provider(Some(Purpose::Cancel), moved(500)))
         .then([Cancelled { refunded: 500 }])
         .then_finished()
         .when(Cancel)
         .then_repeated(Cancelled { refunded: 500 })
         .when(CHARGE)
-        .then_rejected(No::Cancelled);
+        .then_rejected(Rejection::Cancelled);
 }
 
 #[test]
-fn what_comes_after_its_cancellation_is_refused() {
+fn a_cancelled_payment_rejects_a_charge() {
     given::<Payment>([])
         .when(Cancel)
         .then([Cancelled { refunded: 0 }])
         .when(CHARGE)
-        .then_rejected(No::Cancelled);
+        .then_rejected(Rejection::Cancelled);
 }
 
 #[test]
-fn a_payment_captured_while_it_is_cancelled_is_given_back() {
+fn a_charge_that_succeeds_during_its_cancellation_is_refunded() {
     given::<Payment>([PENDING])
         .when(Cancel)
         .then([RefundRequested { purpose: Purpose::Cancel }])
-        .reacts(asks_for_refund(Purpose::Cancel))
-        // Just as the refund was asked for, the charge went through.
+        .reacts(requests_refund(Purpose::Cancel))
+        // The charge succeeds after the refund was requested.
         .when(Provider(None, moved(500)))
         .then_unchanged()
         .when(Provider(Some(Purpose::Cancel), moved(500)))
@@ -133,25 +133,25 @@ fn a_payment_captured_while_it_is_cancelled_is_given_back() {
 }
 
 #[test]
-fn whatever_becomes_of_a_charge_its_cancellation_covers_it() {
-    let answers = [moved(500), refused(ProviderFailure::Refunded), CallOutcome::Exhausted];
-    for answer in answers {
+fn a_cancellation_covers_every_outcome_of_a_charge() {
+    let outcomes = [moved(500), failed(ProviderFailure::Refunded), CallOutcome::Exhausted];
+    for outcome in outcomes {
         given::<Payment>(refunding(Purpose::Cancel))
-            .when(Provider(None, answer.clone()))
+            .when(Provider(None, outcome.clone()))
             .then_unchanged()
             .when(Provider(Some(Purpose::Cancel), moved(0)))
             .then([Cancelled { refunded: 0 }])
-            .when(Provider(None, answer))
+            .when(Provider(None, outcome))
             .then_unchanged();
     }
 }
 
 #[test]
-fn a_cancellation_takes_over_a_refund_that_is_under_way() {
+fn a_cancellation_replaces_a_refund_in_progress() {
     given::<Payment>(refunding(Purpose::Unanswered))
         .when(Cancel)
         .then([RefundRequested { purpose: Purpose::Cancel }])
-        .reacts(asks_for_refund(Purpose::Cancel))
+        .reacts(requests_refund(Purpose::Cancel))
         .when(Provider(Some(Purpose::Unanswered), moved(500)))
         .then_unchanged()
         .when(Provider(Some(Purpose::Cancel), moved(500)))
@@ -161,22 +161,22 @@ fn a_cancellation_takes_over_a_refund_that_is_under_way() {
 }
 
 #[test]
-fn a_refused_refund_is_left_to_a_person() {
+fn a_refused_refund_ends_the_payment() {
     given::<Payment>(refunding(Purpose::Cancel))
-        .when(Provider(Some(Purpose::Cancel), refused(ProviderFailure::NotRefundable)))
+        .when(Provider(Some(Purpose::Cancel), failed(ProviderFailure::NotRefundable)))
         .then([NotRefunded])
         .when(Cancel)
         .then_repeated(NotRefunded)
         .when(CHARGE)
-        .then_rejected(No::Cancelled);
+        .then_rejected(Rejection::Cancelled);
 }
 
 #[test]
-fn a_refund_without_an_answer_is_asked_for_again() {
+fn an_unanswered_refund_is_repeated() {
     for purpose in [Purpose::Unanswered, Purpose::Cancel] {
         given::<Payment>(refunding(purpose))
             .when(Provider(Some(purpose), CallOutcome::Exhausted))
             .then_unchanged()
-            .reacts(asks_for_refund(purpose));
+            .reacts(requests_refund(purpose));
     }
 }

@@ -1,4 +1,4 @@
-//! Topics as any client of Kafka sees them.
+//! Reading topics with a plain Kafka client.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-/// How long the broker may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long everything may take to be read.
-const MOST: Duration = Duration::from_secs(120);
+/// The timeout of a request to the broker.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time limit for reading the topics.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// An event as it stands on a topic or in a log: its version and its id.
-pub(crate) type Standing = (u64, String);
+/// The version and the id of an event on a topic or in a log.
+pub(crate) type EventKey = (u64, String);
 
-/// Keeps to itself that a partition has an end.
-struct Quiet;
+/// A client context that does not log the end of a partition.
+struct SilentContext;
 
-impl ClientContext for Quiet {
+impl ClientContext for SilentContext {
     fn error(&self, _: KafkaError, _: &str) {}
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for SilentContext {}
 
-/// Reads topics without belonging to a group.
+/// A consumer that reads topics without a group.
 pub(crate) struct PlainConsumer {
-    committed: BaseConsumer<Quiet>,
-    uncommitted: BaseConsumer<Quiet>,
+    committed: BaseConsumer<SilentContext>,
+    uncommitted: BaseConsumer<SilentContext>,
     topics: Vec<String>,
 }
 
@@ -41,19 +41,20 @@ impl PlainConsumer {
             config.set("isolation.level", isolation).set("enable.auto.commit", "false");
             config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
             config
-                .create_with_context::<_, BaseConsumer<_>>(Quiet)
+                .create_with_context::<_, BaseConsumer<_>>(SilentContext)
                 .expect("librdkafka takes the settings")
         };
         let (committed, uncommitted) = (consumer("read_committed"), consumer("read_uncommitted"));
         Self { committed, uncommitted, topics }
     }
 
-    /// The partitions of the topics that are there.
+    /// Returns the partitions of the topics that exist.
     fn partitions(&self) -> Vec<(&str, i32)> {
         let mut partitions = Vec::new();
         for topic in &self.topics {
-            // Asked for by its name, a topic that is missing could be made.
-            let metadata = self.uncommitted.fetch_metadata(None, ANSWER).expect("it answers");
+            // Ask for all topics: asking for a missing topic by name could create it.
+            let metadata =
+                self.uncommitted.fetch_metadata(None, REQUEST_TIMEOUT).expect("the broker answers");
             let known = metadata.topics().iter().find(|known| known.name() == topic);
             let count = known.map_or(0, |known| known.partitions().len());
             partitions.extend((0..count).map(|n| (&**topic, i32::try_from(n).unwrap())));
@@ -61,55 +62,59 @@ impl PlainConsumer {
         partitions
     }
 
-    fn end(consumer: &BaseConsumer<Quiet>, (topic, partition): (&str, i32)) -> i64 {
+    fn end(consumer: &BaseConsumer<SilentContext>, (topic, partition): (&str, i32)) -> i64 {
         let began = Instant::now();
         loop {
-            match consumer.fetch_watermarks(topic, partition, ANSWER) {
+            match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
                 Ok((_, end)) => return end,
-                // A topic that was just made has no leader yet.
-                Err(error) => assert!(began.elapsed() < ANSWER, "{topic} {partition}: {error}"),
+                // A new topic has no leader yet.
+                Err(error) => {
+                    assert!(began.elapsed() < REQUEST_TIMEOUT, "{topic} {partition}: {error}")
+                }
             }
         }
     }
 
-    /// How much there is on the topics, of transactions that are open too.
+    /// Returns the number of messages on the topics, including those of open transactions.
     pub(crate) fn length(&self) -> i64 {
-        self.partitions().into_iter().map(|place| Self::end(&self.uncommitted, place)).sum()
+        self.partitions().into_iter().map(|partition| Self::end(&self.uncommitted, partition)).sum()
     }
 
-    /// Whether a transaction is open on one of the topics.
-    pub(crate) fn is_open(&self) -> bool {
-        let open = |place| Self::end(&self.committed, place) < Self::end(&self.uncommitted, place);
+    /// `true` if a transaction is open on one of the topics.
+    pub(crate) fn has_open_transaction(&self) -> bool {
+        let open = |partition| {
+            Self::end(&self.committed, partition) < Self::end(&self.uncommitted, partition)
+        };
         self.partitions().into_iter().any(open)
     }
 
-    /// What was committed under each key, in the order in which it stands on the topic.
-    pub(crate) fn read(&self) -> BTreeMap<String, Vec<Standing>> {
+    /// Returns the committed events of each key, in the order of the topic.
+    pub(crate) fn read(&self) -> BTreeMap<String, Vec<EventKey>> {
         let mut list = TopicPartitionList::new();
         for (topic, partition) in self.partitions() {
             list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
         }
-        self.committed.assign(&list).expect("they are there");
+        self.committed.assign(&list).expect("the partitions exist");
         let (began, mut left) = (Instant::now(), list.count());
-        let (mut keys, mut places) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::new());
+        let (mut keys, mut partitions) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::new());
         while left > 0 {
-            assert!(began.elapsed() < MOST, "{left} topic partitions are not read");
+            assert!(began.elapsed() < TIME_LIMIT, "{left} topic partitions are not read");
             let message = match self.committed.poll(Duration::from_secs(1)) {
                 None => continue,
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     left -= 1;
                     continue;
                 }
-                Some(message) => message.expect("it can be read"),
+                Some(message) => message.expect("a message"),
             };
             let header = |name| {
                 let header = message.headers()?.iter().find(|header| header.key == name)?.value?;
                 std::str::from_utf8(header).ok().map(str::to_owned)
             };
             let key = std::str::from_utf8(message.key().expect("a key")).unwrap().to_owned();
-            let place = (message.topic().to_owned(), message.partition());
-            let before = places.insert(key.clone(), place.clone());
-            assert!(before.is_none_or(|before| before == place), "{key} is in two partitions");
+            let partition = (message.topic().to_owned(), message.partition());
+            let before = partitions.insert(key.clone(), partition.clone());
+            assert!(before.is_none_or(|before| before == partition), "{key} is in two partitions");
             let version = header("ce_streamversion").expect("a version").parse().unwrap();
             keys.entry(key).or_default().push((version, header("ce_id").expect("an id")));
         }

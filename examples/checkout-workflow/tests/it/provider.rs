@@ -1,4 +1,4 @@
-//! The simulated provider: what it does is what its ledger says.
+//! The simulated provider and its ledger.
 
 use checkout_workflow::{
     Entry, EntryKind, Ledger, Payment, PaymentProvider, ProviderFailure, ProviderRequest,
@@ -14,7 +14,7 @@ fn provider(rates: Rates) -> PaymentProvider {
     PaymentProvider { ledger: Ledger::in_memory(), rates, seed: 7 }
 }
 
-/// `None` if it hangs.
+/// Charges 500 cents. Returns `None` if the provider hangs.
 fn charge(provider: &PaymentProvider, payment: &Id<Payment>, key: &str) -> Option<Outcome> {
     let request = ProviderRequest::Charge { payment: payment.clone(), cents: 500 };
     provider.call(request, key).now_or_never()
@@ -22,7 +22,7 @@ fn charge(provider: &PaymentProvider, payment: &Id<Payment>, key: &str) -> Optio
 
 fn refund(provider: &PaymentProvider, payment: &Id<Payment>, key: &str) -> Outcome {
     let request = ProviderRequest::Refund { payment: payment.clone() };
-    provider.call(request, key).now_or_never().expect("refunds do not hang")
+    provider.call(request, key).now_or_never().expect("refunds never hang")
 }
 
 fn payments() -> impl Iterator<Item = Id<Payment>> {
@@ -35,7 +35,7 @@ fn moved(outcome: &Outcome) -> Option<u64> {
 }
 
 #[test]
-fn it_charges_and_refunds_once() {
+fn a_payment_is_charged_and_refunded_once() {
     let provider = provider(Rates::default());
     let payment = Payment::id("1");
     for _ in 0..2 {
@@ -62,7 +62,7 @@ fn another_key_is_another_charge() {
 }
 
 #[test]
-fn what_was_refunded_is_never_charged() {
+fn a_refunded_payment_is_never_charged() {
     let provider = provider(Rates::default());
     let payment = Payment::id("1");
     assert_eq!(moved(&refund(&provider, &payment, "b")), Some(0));
@@ -72,19 +72,19 @@ fn what_was_refunded_is_never_charged() {
 }
 
 #[test]
-fn the_rates_are_met_and_every_attempt_has_the_same_fate() {
+fn payments_fail_at_the_given_rates() {
     let provider = provider(Rates { declines: 10, hangs: 5, failures: 5, refund_refusals: 0 });
     let mut counts = [0; 4];
     for payment in payments() {
-        let fate = |outcome| match outcome {
+        let outcome = |outcome| match outcome {
             Some(Ok(_)) => 0,
             Some(Err(CallError::Failed(ProviderFailure::Declined))) => 1,
             None => 2,
             Some(Err(CallError::Retry(_))) => 3,
             other => panic!("{other:?}"),
         };
-        let first = fate(charge(&provider, &payment, payment.as_str()));
-        assert_eq!(fate(charge(&provider, &payment, payment.as_str())), first);
+        let first = outcome(charge(&provider, &payment, payment.as_str()));
+        assert_eq!(outcome(charge(&provider, &payment, payment.as_str())), first);
         counts[first] += 1;
     }
     let near = |count: u32, percent: u32| count.abs_diff(percent * 20) <= 40;
@@ -93,7 +93,7 @@ fn the_rates_are_met_and_every_attempt_has_the_same_fate() {
 }
 
 #[test]
-fn half_of_those_that_are_not_answered_are_charged() {
+fn half_of_the_unanswered_payments_are_charged() {
     for rates in
         [Rates { hangs: 100, ..Rates::default() }, Rates { failures: 100, ..Rates::default() }]
     {
@@ -103,7 +103,7 @@ fn half_of_those_that_are_not_answered_are_charged() {
             let _ = charge(&provider, &payment, payment.as_str());
             let balance = provider.ledger.balance(&payment).unwrap();
             charged += u32::from(balance == 500);
-            // Either way a refund settles it.
+            // A refund leaves nothing in both cases.
             assert_eq!(
                 moved(&refund(&provider, &payment, &format!("{payment} back"))),
                 Some(balance)
@@ -115,7 +115,7 @@ fn half_of_those_that_are_not_answered_are_charged() {
 }
 
 #[test]
-fn it_may_keep_what_it_has() {
+fn a_refund_can_be_refused() {
     let provider = provider(Rates { refund_refusals: 100, ..Rates::default() });
     let (paid, unpaid) = (Payment::id("1"), Payment::id("2"));
     charge(&provider, &paid, "a").unwrap().unwrap();

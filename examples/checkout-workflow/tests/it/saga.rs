@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use checkout_workflow::{
-    Checkout, CheckoutCommand as In, CheckoutEvent as Out, InventoryCommand, InventoryEvent,
-    InventoryRejection, OrderCommand, OrderEvent, OrderRejection, PaymentCommand, PaymentEvent,
-    PaymentRejection, Purpose, ShippingCommand, ShippingEvent, ShippingRejection, Status, Step,
-    Task,
+    Checkout, CheckoutCommand, CheckoutEvent, InventoryCommand, InventoryEvent, InventoryRejection,
+    OrderCommand, OrderEvent, OrderRejection, PaymentCommand, PaymentEvent, PaymentRejection,
+    Purpose, ShippingCommand, ShippingEvent, ShippingRejection, Status, Step, Task,
 };
 use composable_rust::prelude::*;
 use composable_rust::testing::{Given, ProvidedEnvironment, given};
@@ -17,47 +16,47 @@ use Task::{Do, Undo};
 
 use crate::support::{cart, noon, order, parcel, payment, sku};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 const STEPS: [Step; 5] = [Place, Reserve, Charge, Ship, Confirm];
 
 fn checkout(
-    events: impl IntoIterator<Item = Out>,
+    events: impl IntoIterator<Item = CheckoutEvent>,
 ) -> Given<Checkout, ProvidedEnvironment<Checkout>> {
-    given::<Checkout>(events).env(PATIENCE)
+    given::<Checkout>(events).env(STEP_TIMEOUT)
 }
 
-/// A checkout that waits for `task`.
-fn waiting(task: Task) -> Vec<Out> {
+/// Returns the events of a checkout that waits for `task`.
+fn waiting(task: Task) -> Vec<CheckoutEvent> {
     let before = |step: Step| STEPS.into_iter().take_while(move |other| *other != step);
-    let done = |step| before(step).map(|step| Out::Done(Do(step)));
-    let start = std::iter::once(Out::Started(cart()));
+    let done = |step| before(step).map(|step| CheckoutEvent::Done(Do(step)));
+    let start = std::iter::once(CheckoutEvent::Started(cart()));
     match task {
         Do(step) => start.chain(done(step)).collect(),
-        Undo(step) => start.chain(done(step)).chain([Out::TimedOut(Do(step))]).collect(),
+        Undo(step) => start.chain(done(step)).chain([CheckoutEvent::TimedOut(Do(step))]).collect(),
     }
 }
 
-fn completed() -> Vec<Out> {
+fn completed() -> Vec<CheckoutEvent> {
     let mut events = waiting(Do(Confirm));
-    events.push(Out::Done(Do(Confirm)));
+    events.push(CheckoutEvent::Done(Do(Confirm)));
     events
 }
 
-fn compensated() -> Vec<Out> {
-    vec![Out::Started(cart()), Out::Refused(Do(Place))]
+fn compensated() -> Vec<CheckoutEvent> {
+    vec![CheckoutEvent::Started(cart()), CheckoutEvent::Refused(Do(Place))]
 }
 
 fn every_task() -> impl Iterator<Item = Task> {
     STEPS.into_iter().flat_map(|step| [Do(step), Undo(step)])
 }
 
-/// What follows when the checkout begins with `task`.
-fn asks(task: Task) -> Reactions<In> {
-    asks_and_waits(task, PATIENCE)
+/// Returns the reactions that start `task`.
+fn requests(task: Task) -> Reactions<CheckoutCommand> {
+    requests_with_timeout(task, STEP_TIMEOUT)
 }
 
-fn asks_and_waits(task: Task, patience: Duration) -> Reactions<In> {
-    let request: Reactions<In> = match task {
+fn requests_with_timeout(task: Task, timeout: Duration) -> Reactions<CheckoutCommand> {
+    let request: Reactions<CheckoutCommand> = match task {
         Do(Place) => effects![dispatch(&order(), OrderCommand::Place(cart())).tag(task)],
         Do(Reserve) => {
             let command = InventoryCommand::Reserve { order: order(), units: 2 };
@@ -78,317 +77,339 @@ fn asks_and_waits(task: Task, patience: Duration) -> Reactions<In> {
         Undo(Charge) => effects![dispatch(&payment(), PaymentCommand::Cancel).tag(task)],
         Undo(Ship) => effects![dispatch(&parcel(), ShippingCommand::Cancel).tag(task)],
     };
-    request.merge(effects![after(patience, In::TimedOut(task)).with_id("task")])
+    request.merge(effects![after(timeout, CheckoutCommand::TimedOut(task)).with_id("task")])
 }
 
-/// The answer that does `task`.
-fn done(task: Task) -> In {
+/// Returns the reply that completes `task`.
+fn done(task: Task) -> CheckoutCommand {
     match task {
-        Do(Place) => In::Order(task, Recorded(OrderEvent::Placed(cart()))),
+        Do(Place) => CheckoutCommand::Order(task, Recorded(OrderEvent::Placed(cart()))),
         Do(Reserve) => {
             let event = InventoryEvent::Reserved { order: order(), units: 2 };
-            In::Stock(task, Recorded(event))
+            CheckoutCommand::Stock(task, Recorded(event))
         }
-        Do(Charge) => In::Paid(task, Recorded(PaymentEvent::Charged { cents: 1_998 })),
-        Do(Ship) => In::Parcel(task, Recorded(ShippingEvent::Shipped { at: noon() })),
-        Do(Confirm) => In::Order(task, Recorded(OrderEvent::Confirmed { at: noon() })),
-        Undo(Place | Confirm) => In::Order(task, Recorded(OrderEvent::Cancelled)),
+        Do(Charge) => CheckoutCommand::Paid(task, Recorded(PaymentEvent::Charged { cents: 1_998 })),
+        Do(Ship) => CheckoutCommand::Parcel(task, Recorded(ShippingEvent::Shipped { at: noon() })),
+        Do(Confirm) => CheckoutCommand::Order(task, Recorded(OrderEvent::Confirmed { at: noon() })),
+        Undo(Place | Confirm) => CheckoutCommand::Order(task, Recorded(OrderEvent::Cancelled)),
         Undo(Reserve) => {
             let event = InventoryEvent::Released { order: order(), units: 2 };
-            In::Stock(task, Recorded(event))
+            CheckoutCommand::Stock(task, Recorded(event))
         }
-        Undo(Charge) => In::Paid(task, Recorded(PaymentEvent::Cancelled { refunded: 1_998 })),
-        Undo(Ship) => In::Parcel(task, Recorded(ShippingEvent::Cancelled)),
+        Undo(Charge) => {
+            CheckoutCommand::Paid(task, Recorded(PaymentEvent::Cancelled { refunded: 1_998 }))
+        }
+        Undo(Ship) => CheckoutCommand::Parcel(task, Recorded(ShippingEvent::Cancelled)),
     }
 }
 
-/// The answers that refuse `task`.
-fn refusals(task: Task) -> Vec<In> {
+/// Returns the replies that reject `task`.
+fn rejections(task: Task) -> Vec<CheckoutCommand> {
     match task {
         Do(Place | Confirm) | Undo(Place | Confirm) => {
-            vec![In::Order(task, Rejected(OrderRejection::Cancelled)), In::Order(task, Undelivered)]
+            vec![
+                CheckoutCommand::Order(task, Rejected(OrderRejection::Cancelled)),
+                CheckoutCommand::Order(task, Undelivered),
+            ]
         }
         Do(Reserve) | Undo(Reserve) => vec![
-            In::Stock(task, Rejected(InventoryRejection::OnlyLeft { left: 1 })),
-            In::Stock(task, Undelivered),
+            CheckoutCommand::Stock(task, Rejected(InventoryRejection::OnlyLeft { left: 1 })),
+            CheckoutCommand::Stock(task, Undelivered),
         ],
         Do(Charge) => vec![
-            In::Paid(task, Recorded(PaymentEvent::Declined)),
-            In::Paid(task, Recorded(PaymentEvent::Failed)),
-            In::Paid(task, Rejected(PaymentRejection::Cancelled)),
-            In::Paid(task, Undelivered),
+            CheckoutCommand::Paid(task, Recorded(PaymentEvent::Declined)),
+            CheckoutCommand::Paid(task, Recorded(PaymentEvent::Failed)),
+            CheckoutCommand::Paid(task, Rejected(PaymentRejection::Cancelled)),
+            CheckoutCommand::Paid(task, Undelivered),
         ],
         Undo(Charge) => {
-            vec![In::Paid(task, Recorded(PaymentEvent::NotRefunded)), In::Paid(task, Undelivered)]
+            vec![
+                CheckoutCommand::Paid(task, Recorded(PaymentEvent::NotRefunded)),
+                CheckoutCommand::Paid(task, Undelivered),
+            ]
         }
         Do(Ship) | Undo(Ship) => vec![
-            In::Parcel(task, Recorded(ShippingEvent::NotInStock)),
-            In::Parcel(task, Rejected(ShippingRejection::Cancelled)),
-            In::Parcel(task, Undelivered),
+            CheckoutCommand::Parcel(task, Recorded(ShippingEvent::NotInStock)),
+            CheckoutCommand::Parcel(task, Rejected(ShippingRejection::Cancelled)),
+            CheckoutCommand::Parcel(task, Undelivered),
         ],
     }
 }
 
-/// The answers to `task` after which another is still to come.
-fn on_its_way(task: Task) -> Vec<In> {
+/// Returns the replies to `task` that are not the last.
+fn interim_replies(task: Task) -> Vec<CheckoutCommand> {
     let refund = PaymentEvent::RefundRequested { purpose: Purpose::Cancel };
     match task {
-        Do(Place | Confirm) | Undo(Place | Confirm) => vec![In::Order(task, Unchanged)],
-        Do(Reserve) | Undo(Reserve) => vec![In::Stock(task, Unchanged)],
+        Do(Place | Confirm) | Undo(Place | Confirm) => {
+            vec![CheckoutCommand::Order(task, Unchanged)]
+        }
+        Do(Reserve) | Undo(Reserve) => vec![CheckoutCommand::Stock(task, Unchanged)],
         Do(Charge) | Undo(Charge) => vec![
-            In::Paid(task, Recorded(PaymentEvent::ChargeRequested { cents: 1_998 })),
-            In::Paid(task, Recorded(refund)),
-            In::Paid(task, Unchanged),
+            CheckoutCommand::Paid(task, Recorded(PaymentEvent::ChargeRequested { cents: 1_998 })),
+            CheckoutCommand::Paid(task, Recorded(refund)),
+            CheckoutCommand::Paid(task, Unchanged),
         ],
         Do(Ship) | Undo(Ship) => vec![
-            In::Parcel(task, Recorded(ShippingEvent::Packed { sku: sku(), units: 2 })),
-            In::Parcel(task, Unchanged),
+            CheckoutCommand::Parcel(task, Recorded(ShippingEvent::Packed { sku: sku(), units: 2 })),
+            CheckoutCommand::Parcel(task, Unchanged),
         ],
     }
 }
 
-/// Everything that may come back from `task`.
-fn answers(task: Task) -> Vec<In> {
-    let mut answers = vec![In::TimedOut(task), done(task)];
-    answers.extend(refusals(task));
-    answers.extend(on_its_way(task));
-    answers
+/// Returns all commands that `task` can lead to.
+fn replies(task: Task) -> Vec<CheckoutCommand> {
+    let mut replies = vec![CheckoutCommand::TimedOut(task), done(task)];
+    replies.extend(rejections(task));
+    replies.extend(interim_replies(task));
+    replies
 }
 
 #[test]
-fn five_steps_make_a_checkout() {
+fn a_checkout_completes_after_five_steps() {
     checkout([])
-        .when(In::Start(cart()))
-        .then([Out::Started(cart())])
+        .when(CheckoutCommand::Start(cart()))
+        .then([CheckoutEvent::Started(cart())])
         .reacts(effects![
             dispatch(&order(), OrderCommand::Place(cart())).tag(Do(Place)),
-            after(PATIENCE, In::TimedOut(Do(Place))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Place))).with_id("task"),
         ])
-        .when(In::Order(Do(Place), Recorded(OrderEvent::Placed(cart()))))
-        .then([Out::Done(Do(Place))])
+        .when(CheckoutCommand::Order(Do(Place), Recorded(OrderEvent::Placed(cart()))))
+        .then([CheckoutEvent::Done(Do(Place))])
         .reacts(effects![
             dispatch(&sku(), InventoryCommand::Reserve { order: order(), units: 2 })
                 .tag(Do(Reserve)),
-            after(PATIENCE, In::TimedOut(Do(Reserve))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Reserve))).with_id("task"),
         ])
         .when(done(Do(Reserve)))
-        .then([Out::Done(Do(Reserve))])
+        .then([CheckoutEvent::Done(Do(Reserve))])
         .reacts(effects![
             dispatch(&payment(), PaymentCommand::Charge { cents: 1_998 }).tag(Do(Charge)),
-            after(PATIENCE, In::TimedOut(Do(Charge))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Charge))).with_id("task"),
         ])
-        .when(In::Paid(Do(Charge), Recorded(PaymentEvent::ChargeRequested { cents: 1_998 })))
+        .when(CheckoutCommand::Paid(
+            Do(Charge),
+            Recorded(PaymentEvent::ChargeRequested { cents: 1_998 }),
+        ))
         .then_unchanged()
         .when(done(Do(Charge)))
-        .then([Out::Done(Do(Charge))])
+        .then([CheckoutEvent::Done(Do(Charge))])
         .reacts(effects![
             dispatch(&parcel(), ShippingCommand::Ship { sku: sku(), units: 2 }).tag(Do(Ship)),
-            after(PATIENCE, In::TimedOut(Do(Ship))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Ship))).with_id("task"),
         ])
-        .when(In::Parcel(Do(Ship), Recorded(ShippingEvent::Packed { sku: sku(), units: 2 })))
+        .when(CheckoutCommand::Parcel(
+            Do(Ship),
+            Recorded(ShippingEvent::Packed { sku: sku(), units: 2 }),
+        ))
         .then_unchanged()
         .when(done(Do(Ship)))
-        .then([Out::Done(Do(Ship))])
+        .then([CheckoutEvent::Done(Do(Ship))])
         .reacts(effects![
             dispatch(&order(), OrderCommand::Confirm).tag(Do(Confirm)),
-            after(PATIENCE, In::TimedOut(Do(Confirm))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Confirm))).with_id("task"),
         ])
         .when(done(Do(Confirm)))
-        .then([Out::Done(Do(Confirm))])
+        .then([CheckoutEvent::Done(Do(Confirm))])
         .then_finished()
         .state(|checkout| assert_eq!(checkout.status, Status::Completed));
 }
 
 #[test]
-fn a_declined_card_releases_the_stock_and_cancels_the_order() {
+fn a_declined_card_undoes_the_steps_before_it() {
     checkout(waiting(Do(Charge)))
-        .when(In::Paid(Do(Charge), Recorded(PaymentEvent::Declined)))
-        .then([Out::Refused(Do(Charge))])
+        .when(CheckoutCommand::Paid(Do(Charge), Recorded(PaymentEvent::Declined)))
+        .then([CheckoutEvent::Refused(Do(Charge))])
         .reacts(effects![
             dispatch(&sku(), InventoryCommand::Release { order: order() }).tag(Undo(Reserve)),
-            after(PATIENCE, In::TimedOut(Undo(Reserve))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Undo(Reserve))).with_id("task"),
         ])
         .when(done(Undo(Reserve)))
-        .then([Out::Done(Undo(Reserve))])
+        .then([CheckoutEvent::Done(Undo(Reserve))])
         .reacts(effects![
             dispatch(&order(), OrderCommand::Cancel).tag(Undo(Place)),
-            after(PATIENCE, In::TimedOut(Undo(Place))).with_id("task"),
+            after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Undo(Place))).with_id("task"),
         ])
         .when(done(Undo(Place)))
-        .then([Out::Done(Undo(Place))])
+        .then([CheckoutEvent::Done(Undo(Place))])
         .then_finished()
         .state(|checkout| assert_eq!(checkout.status, Status::Compensated));
 }
 
 #[test]
-fn a_refused_first_step_leaves_nothing_to_undo() {
-    for refusal in refusals(Do(Place)) {
+fn a_rejected_first_step_leaves_nothing_to_undo() {
+    for rejection in rejections(Do(Place)) {
         checkout(waiting(Do(Place)))
-            .when(refusal)
-            .then([Out::Refused(Do(Place))])
+            .when(rejection)
+            .then([CheckoutEvent::Refused(Do(Place))])
             .then_finished()
             .state(|checkout| assert_eq!(checkout.status, Status::Compensated));
     }
 }
 
 #[test]
-fn after_a_refused_step_undoing_begins_with_the_one_before() {
+fn a_rejected_step_starts_undoing_with_the_step_before() {
     for pair in STEPS.windows(2) {
-        let [before, step] = pair else { unreachable!("two of them") };
-        for refusal in refusals(Do(*step)) {
+        let [before, step] = pair else { unreachable!("windows of two steps") };
+        for rejection in rejections(Do(*step)) {
             checkout(waiting(Do(*step)))
-                .when(refusal)
-                .then([Out::Refused(Do(*step))])
-                .reacts(asks(Undo(*before)));
+                .when(rejection)
+                .then([CheckoutEvent::Refused(Do(*step))])
+                .reacts(requests(Undo(*before)));
         }
     }
 }
 
 #[test]
-fn after_a_timeout_undoing_begins_with_the_step_itself() {
+fn a_timeout_starts_undoing_with_the_step_itself() {
     for step in STEPS {
         checkout(waiting(Do(step)))
-            .when(In::TimedOut(Do(step)))
-            .then([Out::TimedOut(Do(step))])
-            .reacts(asks(Undo(step)));
+            .when(CheckoutCommand::TimedOut(Do(step)))
+            .then([CheckoutEvent::TimedOut(Do(step))])
+            .reacts(requests(Undo(step)));
     }
 }
 
 #[test]
 fn steps_are_undone_in_reverse_order() {
-    let timed_out = checkout(waiting(Do(Confirm))).when(In::TimedOut(Do(Confirm)));
-    let mut undoing = timed_out.then([Out::TimedOut(Do(Confirm))]).reacts(asks(Undo(Confirm)));
+    let timed_out = checkout(waiting(Do(Confirm))).when(CheckoutCommand::TimedOut(Do(Confirm)));
+    let mut undoing =
+        timed_out.then([CheckoutEvent::TimedOut(Do(Confirm))]).reacts(requests(Undo(Confirm)));
     for pair in [Confirm, Ship, Charge, Reserve, Place].windows(2) {
-        let [step, before] = pair else { unreachable!("two of them") };
+        let [step, before] = pair else { unreachable!("windows of two steps") };
         undoing = undoing
             .when(done(Undo(*step)))
-            .then([Out::Done(Undo(*step))])
-            .reacts(asks(Undo(*before)));
+            .then([CheckoutEvent::Done(Undo(*step))])
+            .reacts(requests(Undo(*before)));
     }
     undoing
         .when(done(Undo(Place)))
-        .then([Out::Done(Undo(Place))])
+        .then([CheckoutEvent::Done(Undo(Place))])
         .then_finished()
         .state(|checkout| assert_eq!(checkout.status, Status::Compensated));
 }
 
 #[test]
-fn what_is_not_undone_in_time_is_asked_for_again_more_and_more_rarely() {
+fn an_undoing_that_times_out_is_repeated_with_longer_timeouts() {
     for step in STEPS {
         let mut events = waiting(Undo(step));
         for factor in [2, 4, 8, 16, 32, 64, 128, 128, 128] {
             checkout(events.clone())
-                .when(In::TimedOut(Undo(step)))
-                .then([Out::TimedOut(Undo(step))])
-                .reacts(asks_and_waits(Undo(step), PATIENCE * factor));
-            events.push(Out::TimedOut(Undo(step)));
+                .when(CheckoutCommand::TimedOut(Undo(step)))
+                .then([CheckoutEvent::TimedOut(Undo(step))])
+                .reacts(requests_with_timeout(Undo(step), STEP_TIMEOUT * factor));
+            events.push(CheckoutEvent::TimedOut(Undo(step)));
         }
     }
-    // The next step to undo begins anew.
+    // The next step starts with the first timeout.
     let mut events = waiting(Undo(Ship));
-    events.extend([Out::TimedOut(Undo(Ship)), Out::TimedOut(Undo(Ship))]);
+    events.extend([CheckoutEvent::TimedOut(Undo(Ship)), CheckoutEvent::TimedOut(Undo(Ship))]);
     checkout(events)
         .when(done(Undo(Ship)))
-        .then([Out::Done(Undo(Ship))])
-        .reacts(asks(Undo(Charge)));
+        .then([CheckoutEvent::Done(Undo(Ship))])
+        .reacts(requests(Undo(Charge)));
 }
 
 #[test]
-fn a_refused_refund_ends_stuck_with_everything_else_undone() {
+fn a_rejected_refund_ends_stuck_with_the_other_steps_undone() {
     checkout(waiting(Undo(Charge)))
-        .when(In::Paid(Undo(Charge), Recorded(PaymentEvent::NotRefunded)))
-        .then([Out::Refused(Undo(Charge))])
-        .reacts(asks(Undo(Reserve)))
+        .when(CheckoutCommand::Paid(Undo(Charge), Recorded(PaymentEvent::NotRefunded)))
+        .then([CheckoutEvent::Refused(Undo(Charge))])
+        .reacts(requests(Undo(Reserve)))
         .when(done(Undo(Reserve)))
-        .then([Out::Done(Undo(Reserve))])
-        .reacts(asks(Undo(Place)))
+        .then([CheckoutEvent::Done(Undo(Reserve))])
+        .reacts(requests(Undo(Place)))
         .when(done(Undo(Place)))
-        .then([Out::Done(Undo(Place))])
+        .then([CheckoutEvent::Done(Undo(Place))])
         .then_finished()
         .then_state(Checkout {
             cart: Some(cart()),
             status: Status::Stuck,
-            kept: vec![Charge],
+            not_undone: vec![Charge],
             ..Checkout::default()
         });
 }
 
 #[test]
-fn whatever_undoing_is_refused_the_rest_is_undone() {
+fn a_rejected_undoing_does_not_stop_the_others() {
     for step in STEPS {
-        for refusal in refusals(Undo(step)) {
+        for rejection in rejections(Undo(step)) {
             let before = STEPS.into_iter().take_while(|other| *other != step).last();
-            let expected = before.map_or(Reactions::none(), |before| asks(Undo(before)));
+            let expected = before.map_or(Reactions::none(), |before| requests(Undo(before)));
             let status = before.map_or(Status::Stuck, |before| Status::Waiting(Undo(before)));
-            let scenario =
-                checkout(waiting(Undo(step))).when(refusal).then([Out::Refused(Undo(step))]);
+            let scenario = checkout(waiting(Undo(step)))
+                .when(rejection)
+                .then([CheckoutEvent::Refused(Undo(step))]);
             let scenario =
                 if before.is_some() { scenario.reacts(expected) } else { scenario.then_finished() };
-            let (cart, kept) = (Some(cart()), vec![step]);
-            scenario.then_state(Checkout { cart, status, kept, ..Checkout::default() });
+            let (cart, not_undone) = (Some(cart()), vec![step]);
+            scenario.then_state(Checkout { cart, status, not_undone, ..Checkout::default() });
         }
     }
 }
 
 #[test]
-fn all_that_could_not_be_undone_is_named() {
+fn the_state_names_the_steps_that_were_not_undone() {
     let mut events = waiting(Undo(Ship));
-    events.extend([Out::Refused(Undo(Ship)), Out::Refused(Undo(Charge)), Out::Done(Undo(Reserve))]);
+    events.extend([
+        CheckoutEvent::Refused(Undo(Ship)),
+        CheckoutEvent::Refused(Undo(Charge)),
+        CheckoutEvent::Done(Undo(Reserve)),
+    ]);
     checkout(events)
         .when(done(Undo(Place)))
-        .then([Out::Done(Undo(Place))])
-        .state(|checkout| assert_eq!(checkout.kept, [Ship, Charge]));
+        .then([CheckoutEvent::Done(Undo(Place))])
+        .state(|checkout| assert_eq!(checkout.not_undone, [Ship, Charge]));
 }
 
 #[test]
-fn an_answer_that_is_not_the_last_changes_nothing() {
+fn an_interim_reply_changes_nothing() {
     for task in every_task() {
-        for answer in on_its_way(task) {
-            checkout(waiting(task)).when(answer).then_unchanged();
+        for reply in interim_replies(task) {
+            checkout(waiting(task)).when(reply).then_unchanged();
         }
     }
 }
 
-/// A late refusal of the step while its undoing is pending, a charge that went through just as it
-/// timed out, a step that is answered twice, a timeout that fires as the answer comes.
+/// Among them: a late rejection of a step that is being undone, a charge that succeeds after its
+/// timeout, a second reply to a step, and a timeout that fires with the reply.
 #[test]
-fn what_comes_back_from_another_task_changes_nothing() {
+fn a_reply_to_another_task_changes_nothing() {
     for task in every_task() {
         for other in every_task().filter(|other| *other != task) {
-            for answer in answers(other) {
-                checkout(waiting(task)).when(answer).then_unchanged();
+            for reply in replies(other) {
+                checkout(waiting(task)).when(reply).then_unchanged();
             }
         }
     }
 }
 
-/// Both ask for the same, so the answer to either will do.
+/// Both requests are the same, so a reply to either completes the task.
 #[test]
-fn a_late_answer_to_the_first_undoing_counts_for_the_second() {
+fn a_late_reply_to_the_first_undoing_completes_the_second() {
     let mut events = waiting(Undo(Charge));
-    events.push(Out::TimedOut(Undo(Charge)));
+    events.push(CheckoutEvent::TimedOut(Undo(Charge)));
     checkout(events)
         .when(done(Undo(Charge)))
-        .then([Out::Done(Undo(Charge))])
-        .reacts(asks(Undo(Reserve)))
+        .then([CheckoutEvent::Done(Undo(Charge))])
+        .reacts(requests(Undo(Reserve)))
         .when(done(Undo(Charge)))
         .then_unchanged();
 }
 
 #[test]
-fn what_comes_back_to_a_checkout_without_events_changes_nothing() {
-    for answer in every_task().flat_map(answers) {
-        checkout([]).when(answer).then_unchanged();
+fn a_reply_to_a_new_checkout_changes_nothing() {
+    for reply in every_task().flat_map(replies) {
+        checkout([]).when(reply).then_unchanged();
     }
 }
 
 #[test]
-fn what_comes_back_to_a_finished_checkout_changes_nothing() {
+fn a_reply_to_a_finished_checkout_changes_nothing() {
     let mut stuck = waiting(Undo(Place));
-    stuck.push(Out::Refused(Undo(Place)));
+    stuck.push(CheckoutEvent::Refused(Undo(Place)));
     for history in [completed(), compensated(), stuck] {
-        for answer in every_task().flat_map(answers) {
-            checkout(history.clone()).when(answer).then_unchanged().then_finished();
+        for reply in every_task().flat_map(replies) {
+            checkout(history.clone()).when(reply).then_unchanged().then_finished();
         }
     }
 }
@@ -398,29 +419,29 @@ fn a_checkout_starts_once() {
     let other = checkout_workflow::Cart { units: 3, ..cart() };
     for history in [waiting(Do(Place)), waiting(Undo(Ship)), completed(), compensated()] {
         checkout(history)
-            .when(In::Start(cart()))
+            .when(CheckoutCommand::Start(cart()))
             .then_unchanged()
-            .when(In::Start(other.clone()))
+            .when(CheckoutCommand::Start(other.clone()))
             .then_unchanged();
     }
 }
 
-/// All of these, for whoever wants to know how long they take.
+/// Runs all tests of this file, to measure their duration.
 pub(crate) fn every_path() {
-    five_steps_make_a_checkout();
-    a_declined_card_releases_the_stock_and_cancels_the_order();
-    a_refused_first_step_leaves_nothing_to_undo();
-    after_a_refused_step_undoing_begins_with_the_one_before();
-    after_a_timeout_undoing_begins_with_the_step_itself();
+    a_checkout_completes_after_five_steps();
+    a_declined_card_undoes_the_steps_before_it();
+    a_rejected_first_step_leaves_nothing_to_undo();
+    a_rejected_step_starts_undoing_with_the_step_before();
+    a_timeout_starts_undoing_with_the_step_itself();
     steps_are_undone_in_reverse_order();
-    what_is_not_undone_in_time_is_asked_for_again_more_and_more_rarely();
-    a_refused_refund_ends_stuck_with_everything_else_undone();
-    whatever_undoing_is_refused_the_rest_is_undone();
-    all_that_could_not_be_undone_is_named();
-    an_answer_that_is_not_the_last_changes_nothing();
-    what_comes_back_from_another_task_changes_nothing();
-    a_late_answer_to_the_first_undoing_counts_for_the_second();
-    what_comes_back_to_a_checkout_without_events_changes_nothing();
-    what_comes_back_to_a_finished_checkout_changes_nothing();
+    an_undoing_that_times_out_is_repeated_with_longer_timeouts();
+    a_rejected_refund_ends_stuck_with_the_other_steps_undone();
+    a_rejected_undoing_does_not_stop_the_others();
+    the_state_names_the_steps_that_were_not_undone();
+    an_interim_reply_changes_nothing();
+    a_reply_to_another_task_changes_nothing();
+    a_late_reply_to_the_first_undoing_completes_the_second();
+    a_reply_to_a_new_checkout_changes_nothing();
+    a_reply_to_a_finished_checkout_changes_nothing();
     a_checkout_starts_once();
 }

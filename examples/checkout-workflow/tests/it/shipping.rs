@@ -1,8 +1,8 @@
-//! The rules of the parcel, and its own question to the stock.
+//! The rules of the parcel, and its request to the stock.
 
 use checkout_workflow::{
-    InventoryCommand, InventoryEvent, InventoryRejection, MOST_UNITS, Shipping, ShippingCommand,
-    ShippingEvent, ShippingRejection as No,
+    InventoryCommand, InventoryEvent, InventoryRejection, MAX_UNITS, Shipping, ShippingCommand,
+    ShippingEvent, ShippingRejection as Rejection,
 };
 use composable_rust::prelude::*;
 use composable_rust::testing::given;
@@ -25,7 +25,7 @@ fn handed_over() -> ShippingCommand {
 }
 
 #[test]
-fn a_parcel_leaves_when_the_stock_has_handed_it_over() {
+fn a_parcel_is_shipped_when_its_units_are_handed_over() {
     given::<Shipping>([])
         .at(noon())
         .when(ship(2))
@@ -37,7 +37,7 @@ fn a_parcel_leaves_when_the_stock_has_handed_it_over() {
 }
 
 #[test]
-fn without_its_pieces_it_does_not_leave() {
+fn a_parcel_without_units_is_not_shipped() {
     for reply in [Reply::Rejected(InventoryRejection::NotReserved), Reply::Undelivered] {
         given::<Shipping>([packed()])
             .when(Stock(reply))
@@ -50,13 +50,13 @@ fn without_its_pieces_it_does_not_leave() {
 }
 
 #[test]
-fn asking_again_sends_nothing_twice() {
+fn a_repeated_command_ships_once() {
     given::<Shipping>([packed()])
         .at(noon())
         .when(ship(2))
         .then_unchanged()
         .when(ship(3))
-        .then_rejected(No::OtherContent)
+        .then_rejected(Rejection::OtherContent)
         .when(handed_over())
         .then([Shipped { at: noon() }])
         .when(handed_over())
@@ -64,7 +64,7 @@ fn asking_again_sends_nothing_twice() {
         .when(ship(2))
         .then_repeated(Shipped { at: noon() })
         .when(ship(3))
-        .then_rejected(No::OtherContent)
+        .then_rejected(Rejection::OtherContent)
         .when(Cancel)
         .then([Cancelled])
         .when(Cancel)
@@ -72,17 +72,17 @@ fn asking_again_sends_nothing_twice() {
 }
 
 #[test]
-fn what_comes_after_its_cancellation_is_refused() {
+fn a_cancelled_parcel_rejects_shipping() {
     given::<Shipping>([])
         .when(Cancel)
         .then([Cancelled])
         .then_finished()
         .when(ship(2))
-        .then_rejected(No::Cancelled);
+        .then_rejected(Rejection::Cancelled);
 }
 
 #[test]
-fn a_cancelled_parcel_does_not_leave_when_the_stock_answers_late() {
+fn a_late_reply_of_the_stock_does_not_ship_a_cancelled_parcel() {
     given::<Shipping>([packed()])
         .when(Cancel)
         .then([Cancelled])
@@ -93,6 +93,6 @@ fn a_cancelled_parcel_does_not_leave_when_the_stock_answers_late() {
 }
 
 #[test]
-fn a_parcel_holds_only_so_much() {
-    given::<Shipping>([]).when(ship(MOST_UNITS + 1)).then_rejected(No::TooMany);
+fn a_parcel_has_a_maximum_size() {
+    given::<Shipping>([]).when(ship(MAX_UNITS + 1)).then_rejected(Rejection::TooMany);
 }

@@ -1,10 +1,10 @@
-//! What is stored and sent.
+//! The stored and published messages.
 
 use checkout_workflow::{Checkout, Inventory, Order, Payment, PaymentProvider, Shipping};
 use composable_rust::testing::EventsLock;
 
 #[test]
-fn what_is_stored_can_still_be_read() {
+fn stored_messages_can_still_be_read() {
     EventsLock::new()
         .aggregate::<Checkout>()
         .aggregate::<Order>()

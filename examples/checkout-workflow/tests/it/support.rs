@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Values that the tests share.
 
 use checkout_workflow::{Cart, Inventory, Order, Payment, Shipping};
 use composable_rust::Timestamp;
@@ -12,12 +12,12 @@ pub(crate) fn sku() -> Id<Inventory> {
     Inventory::id("pencil")
 }
 
-/// The time of the tests without a clock.
+/// The time in tests without a clock.
 pub(crate) fn noon() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().expect("a time")
 }
 
-/// Of the instance that `given` has unless it is told another.
+/// The id `1` is the default id of an instance in `given`.
 pub(crate) fn order() -> Id<Order> {
     Order::id("1")
 }

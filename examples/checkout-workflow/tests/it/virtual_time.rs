@@ -1,10 +1,9 @@
-//! The whole workflow on the real runtime, in memory, on virtual time: one checkout for each way
-//! that it can end.
+//! The whole workflow on the runtime, in memory and on virtual time: one checkout for each outcome.
 
 use std::time::{Duration, Instant};
 
 use checkout_workflow::{
-    Apps, Audit, Books, Cart, Checkout, CheckoutCommand, Inventory, InventoryCommand, Rates,
+    Apps, Audit, AuditInput, Cart, Checkout, CheckoutCommand, Inventory, InventoryCommand, Rates,
     Service, Shop, Status, Step,
 };
 use composable_rust::prelude::*;
@@ -13,30 +12,30 @@ use composable_rust::testing::{InMemoryEventStore, MockClock};
 use crate::saga;
 use crate::shop::provider;
 
-/// What a checkout meets.
-struct World {
+/// The circumstances of a checkout.
+struct Scenario {
     rates: Rates,
-    patience: Duration,
-    /// Pieces that are there, and pieces that are asked for.
+    step_timeout: Duration,
+    /// The units in stock, and the units in the cart.
     units: (u32, u32),
 }
 
-impl World {
-    /// Everything goes well.
+impl Scenario {
+    /// Creates a scenario in which the checkout completes.
     fn new() -> Self {
-        Self { rates: Rates::default(), patience: Duration::from_secs(30), units: (2_000, 2) }
+        Self { rates: Rates::default(), step_timeout: Duration::from_secs(30), units: (2_000, 2) }
     }
 
-    /// One checkout in it, to its end.
-    async fn checkout(self, id: &str) -> Checkout {
+    /// Runs a checkout until it is finished.
+    async fn run(self, id: &str) -> Checkout {
         let clock = MockClock::new();
-        let shop = Shop { patience: self.patience, ..Shop::new(provider(self.rates)) };
+        let shop = Shop { step_timeout: self.step_timeout, ..Shop::new(provider(self.rates)) };
         let store = InMemoryEventStore::new().with_clock(clock.clone());
         let app = shop.app(store, &Service::ALL, None).clock(clock.clone()).build().unwrap();
         app.start();
-        let (here, units) = self.units;
+        let (in_stock, units) = self.units;
         let stock = app.handle(&Inventory::id("sku"));
-        stock.send(InventoryCommand::Restock { units: here }).await.unwrap();
+        stock.send(InventoryCommand::Restock { units: in_stock }).await.unwrap();
         let cart = Cart { sku: Inventory::id("sku"), units, cents: 1_998 };
         let checkout = app.handle(&Checkout::id(id));
         checkout.send(CheckoutCommand::Start(cart)).await.unwrap();
@@ -48,87 +47,90 @@ impl World {
             clock.elapse(Duration::from_millis(100)).await;
             state = checkout.state(Clone::clone).await.unwrap();
         }
-        let books = Books::read(&Apps::together(&app), &shop.provider.ledger).await.unwrap();
-        let audit = Audit::of(&books);
+        let input = AuditInput::read(&Apps::single(&app), &shop.provider.ledger).await.unwrap();
+        let audit = Audit::of(&input);
         assert!(audit.balances(), "{audit}");
         state
     }
 }
 
-async fn ends(world: World, id: &str, status: Status, kept: &[Step]) {
-    let checkout = world.checkout(id).await;
-    assert_eq!((checkout.status, &*checkout.kept), (status, kept), "{id}");
+/// Runs a checkout, and asserts its final status and the steps that were not undone.
+async fn assert_ends(scenario: Scenario, id: &str, status: Status, not_undone: &[Step]) {
+    let checkout = scenario.run(id).await;
+    assert_eq!((checkout.status, &*checkout.not_undone), (status, not_undone), "{id}");
 }
 
-async fn it_completes() {
-    ends(World::new(), "1", Status::Completed, &[]).await;
+async fn the_checkout_completes() {
+    assert_ends(Scenario::new(), "1", Status::Completed, &[]).await;
 }
 
-async fn a_cart_of_nothing_is_refused() {
-    let world = World { units: (2_000, 0), ..World::new() };
-    ends(world, "1", Status::Compensated, &[]).await;
+async fn the_cart_is_empty() {
+    let scenario = Scenario { units: (2_000, 0), ..Scenario::new() };
+    assert_ends(scenario, "1", Status::Compensated, &[]).await;
 }
 
-async fn it_is_sold_out() {
-    let world = World { units: (1, 2), ..World::new() };
-    ends(world, "1", Status::Compensated, &[]).await;
+async fn the_article_is_sold_out() {
+    let scenario = Scenario { units: (1, 2), ..Scenario::new() };
+    assert_ends(scenario, "1", Status::Compensated, &[]).await;
 }
 
 async fn the_card_is_declined() {
-    let world = World { rates: Rates { declines: 100, ..Rates::default() }, ..World::new() };
-    ends(world, "1", Status::Compensated, &[]).await;
+    let scenario =
+        Scenario { rates: Rates { declines: 100, ..Rates::default() }, ..Scenario::new() };
+    assert_ends(scenario, "1", Status::Compensated, &[]).await;
 }
 
-/// Of these ids the provider takes the money of some and not of others.
-const SOME: [&str; 4] = ["1", "2", "3", "4"];
+/// Checkout ids: the provider takes the money of some of them.
+const IDS: [&str; 4] = ["1", "2", "3", "4"];
 
 async fn the_provider_hangs() {
-    for id in SOME {
+    for id in IDS {
         let rates = Rates { hangs: 100, ..Rates::default() };
-        ends(World { rates, ..World::new() }, id, Status::Compensated, &[]).await;
+        assert_ends(Scenario { rates, ..Scenario::new() }, id, Status::Compensated, &[]).await;
     }
 }
 
 async fn the_provider_fails() {
-    for id in SOME {
+    for id in IDS {
         let rates = Rates { failures: 100, ..Rates::default() };
-        ends(World { rates, ..World::new() }, id, Status::Compensated, &[]).await;
+        assert_ends(Scenario { rates, ..Scenario::new() }, id, Status::Compensated, &[]).await;
     }
 }
 
-async fn the_provider_takes_longer_than_the_checkout_waits() {
-    for id in SOME {
+async fn the_provider_is_slower_than_the_timeout() {
+    for id in IDS {
         let rates = Rates { hangs: 100, ..Rates::default() };
-        let world = World { rates, patience: Duration::from_millis(150), ..World::new() };
-        ends(world, id, Status::Compensated, &[]).await;
+        let scenario =
+            Scenario { rates, step_timeout: Duration::from_millis(150), ..Scenario::new() };
+        assert_ends(scenario, id, Status::Compensated, &[]).await;
     }
 }
 
 async fn the_parcel_is_too_large() {
-    let world = World { units: (2_000, 1_001), ..World::new() };
-    ends(world, "1", Status::Compensated, &[]).await;
+    let scenario = Scenario { units: (2_000, 1_001), ..Scenario::new() };
+    assert_ends(scenario, "1", Status::Compensated, &[]).await;
 }
 
-async fn the_money_is_not_given_back() {
+async fn the_refund_is_refused() {
     let rates = Rates { refund_refusals: 100, ..Rates::default() };
-    let world = World { rates, units: (2_000, 1_001), ..World::new() };
-    ends(world, "1", Status::Stuck, &[Step::Charge]).await;
+    let scenario = Scenario { rates, units: (2_000, 1_001), ..Scenario::new() };
+    assert_ends(scenario, "1", Status::Stuck, &[Step::Charge]).await;
 }
 
 #[tokio::test]
-async fn every_way_that_a_checkout_ends() {
+async fn a_checkout_reaches_every_outcome() {
     let began = Instant::now();
     saga::every_path();
     let paths = began.elapsed();
     let began = Instant::now();
-    it_completes().await;
-    a_cart_of_nothing_is_refused().await;
-    it_is_sold_out().await;
+    the_checkout_completes().await;
+    the_cart_is_empty().await;
+    the_article_is_sold_out().await;
     the_card_is_declined().await;
     the_provider_hangs().await;
     the_provider_fails().await;
-    the_provider_takes_longer_than_the_checkout_waits().await;
+    the_provider_is_slower_than_the_timeout().await;
     the_parcel_is_too_large().await;
-    the_money_is_not_given_back().await;
+    the_refund_is_refused().await;
     println!("given, when, then: {paths:?}; on the runtime, virtual time: {:?}", began.elapsed());
 }

@@ -1,13 +1,14 @@
-//! Whole checkouts under a scheduler that delivers messages in any order that the framework allows,
-//! fires timers when it likes, and makes calls again whose answers were lost. Whatever it does, the
-//! audit balances.
+//! Whole checkouts under a simulated scheduler.
+//!
+//! It delivers messages in any order that the framework allows, fires timers at random times, and
+//! repeats calls whose outcome was lost. The audit balances under every schedule.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use checkout_workflow::{
-    Audit, Books, Cart, Checkout, CheckoutCommand, Histories, Inventory, InventoryCommand, Ledger,
-    Order, OrderCommand, Payment, PaymentCommand, PaymentProvider, ProviderRequest, Rates,
+    Audit, AuditInput, Cart, Checkout, CheckoutCommand, Histories, Inventory, InventoryCommand,
+    Ledger, Order, OrderCommand, Payment, PaymentCommand, PaymentProvider, ProviderRequest, Rates,
     Shipping, ShippingCommand,
 };
 use composable_rust::prelude::*;
@@ -21,46 +22,48 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CHECKOUTS: usize = 100;
 const ATTEMPTS: u32 = 5;
-/// Ten times what a run takes.
-const MOST_MESSAGES: u64 = 20_000;
+/// Ten times the number of messages of a run.
+const MAX_MESSAGES: u64 = 20_000;
 
-/// Who waits for the answer, and under which tag.
+/// A sender that waits for a reply, and the tag of its request.
 #[derive(Clone)]
-struct Return {
+struct ReplyTarget {
     stream: StreamId,
     tag: String,
 }
 
-/// A message with the stack of those who wait for its answer.
+/// A message with the stack of senders that wait for a reply.
 struct Envelope {
-    message: Mail,
-    returns: Vec<Return>,
+    message: AnyCommand,
+    returns: Vec<ReplyTarget>,
 }
 
+/// A command of any aggregate, or a call to the provider.
 #[derive(Clone)]
-enum Mail {
+enum AnyCommand {
     Checkout(Id<Checkout>, CheckoutCommand),
     Order(Id<Order>, OrderCommand),
     Inventory(Id<Inventory>, InventoryCommand),
     Payment(Id<Payment>, PaymentCommand),
     Shipping(Id<Shipping>, ShippingCommand),
-    Call { asker: Id<Payment>, request: ProviderRequest, tag: String, key: String, attempts: u32 },
+    Call { caller: Id<Payment>, request: ProviderRequest, tag: String, key: String, attempts: u32 },
 }
 
+/// The state of the simulation.
 struct World {
     seed: u64,
     drawn: u64,
     handled: u64,
     provider: PaymentProvider,
-    /// Whether the calls of one payment wait for each other.
+    /// `true` if the calls of one payment are made one after the other.
     calls_in_order: bool,
-    books: Books,
+    input: AuditInput,
     checkouts: Instances<Checkout>,
     orders: Instances<Order>,
     stocks: Instances<Inventory>,
     payments: Instances<Payment>,
     parcels: Instances<Shipping>,
-    /// By sender and recipient: what is delivered in order.
+    /// The messages of each sender to each recipient, which are delivered in order.
     lanes: BTreeMap<String, VecDeque<Envelope>>,
     timers: BTreeMap<String, Envelope>,
     finished: BTreeSet<Id<Checkout>>,
@@ -68,7 +71,7 @@ struct World {
 
 struct Instances<A>(BTreeMap<Id<A>, (A, Version)>);
 
-/// What handling a message led to.
+/// The result of handling a message.
 struct Handled<A: Aggregate> {
     replies: Vec<Reply<A>>,
     reactions: Reactions<A::Command>,
@@ -131,24 +134,24 @@ fn id<T: Target>(stream: &StreamId) -> Id<T> {
     Id::of_stream(stream).unwrap()
 }
 
-fn to_checkout<T: Target>(to: &Return, reply: Reply<T>) -> Mail
+fn to_checkout<T: Target>(to: &ReplyTarget, reply: Reply<T>) -> AnyCommand
 where
     CheckoutCommand: composable_rust::Receives<T, Tag = checkout_workflow::Task>,
 {
     let command = composable_rust::Receives::receive(tag(&to.tag), reply);
-    Mail::Checkout(id(&to.stream), command)
+    AnyCommand::Checkout(id(&to.stream), command)
 }
 
-fn addressed(stream: &StreamId, command: &AnyMessage) -> Mail {
+fn addressed(stream: &StreamId, command: &AnyMessage) -> AnyCommand {
     fn content<M: Message>(command: &AnyMessage) -> M {
         command.downcast_ref::<M>().unwrap().clone()
     }
     match stream.category() {
-        "order" => Mail::Order(id(stream), content(command)),
-        "inventory" => Mail::Inventory(id(stream), content(command)),
-        "payment" => Mail::Payment(id(stream), content(command)),
-        "shipping" => Mail::Shipping(id(stream), content(command)),
-        other => panic!("nobody dispatches to {other}"),
+        "order" => AnyCommand::Order(id(stream), content(command)),
+        "inventory" => AnyCommand::Inventory(id(stream), content(command)),
+        "payment" => AnyCommand::Payment(id(stream), content(command)),
+        "shipping" => AnyCommand::Shipping(id(stream), content(command)),
+        other => panic!("unexpected recipient {other}"),
     }
 }
 
@@ -161,7 +164,7 @@ impl World {
             handled: 0,
             provider: PaymentProvider { ledger: Ledger::in_memory(), rates, seed },
             calls_in_order: seed % 2 == 0,
-            books: Books::default(),
+            input: AuditInput::default(),
             checkouts: Instances(BTreeMap::new()),
             orders: Instances(BTreeMap::new()),
             stocks: Instances(BTreeMap::new()),
@@ -173,25 +176,25 @@ impl World {
         }
     }
 
-    /// A number below `bound`.
+    /// Returns a pseudorandom number below `bound`.
     fn draw(&mut self, bound: usize) -> usize {
         self.drawn += 1;
         let drawn = xxh3_64_with_seed(&self.drawn.to_le_bytes(), self.seed);
         usize::try_from(drawn % bound as u64).unwrap()
     }
 
-    fn put(&mut self, lane: String, message: Mail, returns: Vec<Return>) {
+    fn put(&mut self, lane: String, message: AnyCommand, returns: Vec<ReplyTarget>) {
         self.lanes.entry(lane).or_default().push_back(Envelope { message, returns });
     }
 
-    /// Runs until nothing is under way. The audit is made before, as soon as every checkout is
-    /// finished, and again at the end, when it must be the same.
+    /// Runs until there are no messages and timers. Audits as soon as every checkout is finished,
+    /// and again at the end, and asserts that both audits are equal.
     fn run(mut self) -> Audit {
         let mut first = None;
-        let mut under_way = true;
-        while under_way {
-            under_way = self.step();
-            assert!(self.handled < MOST_MESSAGES, "seed {}: it comes to no end", self.seed);
+        let mut active = true;
+        while active {
+            active = self.step();
+            assert!(self.handled < MAX_MESSAGES, "seed {}: the run does not end", self.seed);
             if first.is_none() && self.finished.len() == CHECKOUTS {
                 first = Some(self.audit());
             }
@@ -202,11 +205,11 @@ impl World {
     }
 
     fn audit(&mut self) -> Audit {
-        self.books.ledger = self.provider.ledger.entries().unwrap();
-        Audit::of(&self.books)
+        self.input.ledger = self.provider.ledger.entries().unwrap();
+        Audit::of(&self.input)
     }
 
-    /// Delivers one message, or fires one timer: seldom, or if nothing else is left to do.
+    /// Delivers a message or fires a timer. A timer fires rarely, or if there are no messages.
     fn step(&mut self) -> bool {
         let fires = !self.timers.is_empty() && (self.lanes.is_empty() || self.draw(50) == 0);
         if fires {
@@ -229,51 +232,51 @@ impl World {
 
     fn deliver(&mut self, lane: String, Envelope { message, returns }: Envelope) {
         self.handled += 1;
-        let (nth, books) = (self.handled, &mut self.books);
+        let (nth, input) = (self.handled, &mut self.input);
         match message {
-            Mail::Checkout(id, command) => {
+            AnyCommand::Checkout(id, command) => {
                 let env = Duration::from_secs(30);
-                let done = self.checkouts.handle(&mut books.checkouts, &env, &id, command, nth);
-                self.follow(&id, done.reactions, &returns, Mail::Checkout);
+                let done = self.checkouts.handle(&mut input.checkouts, &env, &id, command, nth);
+                self.follow(&id, done.reactions, &returns, AnyCommand::Checkout);
                 if done.finished {
                     self.finished.insert(id.clone());
                     let stream = format!("{} ", id.stream());
                     self.timers.retain(|name, _| !name.starts_with(&stream));
                 }
             }
-            Mail::Order(id, command) => {
-                let done = self.orders.handle(&mut books.orders, &(), &id, command, nth);
+            AnyCommand::Order(id, command) => {
+                let done = self.orders.handle(&mut input.orders, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, to_checkout);
-                self.follow(&id, done.reactions, &returns, Mail::Order);
+                self.follow(&id, done.reactions, &returns, AnyCommand::Order);
             }
-            Mail::Inventory(id, command) => {
-                let done = self.stocks.handle(&mut books.stocks, &(), &id, command, nth);
+            AnyCommand::Inventory(id, command) => {
+                let done = self.stocks.handle(&mut input.stocks, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, |to, reply| match to.stream.category() {
                     "checkout" => to_checkout(to, reply),
-                    _ => Mail::Shipping(self::id(&to.stream), ShippingCommand::Stock(reply)),
+                    _ => AnyCommand::Shipping(self::id(&to.stream), ShippingCommand::Stock(reply)),
                 });
-                self.follow(&id, done.reactions, &returns, Mail::Inventory);
+                self.follow(&id, done.reactions, &returns, AnyCommand::Inventory);
             }
-            Mail::Payment(id, command) => {
-                let done = self.payments.handle(&mut books.payments, &(), &id, command, nth);
+            AnyCommand::Payment(id, command) => {
+                let done = self.payments.handle(&mut input.payments, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, to_checkout);
-                self.follow(&id, done.reactions, &returns, Mail::Payment);
+                self.follow(&id, done.reactions, &returns, AnyCommand::Payment);
             }
-            Mail::Shipping(id, command) => {
-                let done = self.parcels.handle(&mut books.parcels, &(), &id, command, nth);
+            AnyCommand::Shipping(id, command) => {
+                let done = self.parcels.handle(&mut input.parcels, &(), &id, command, nth);
                 self.reply(&id, &returns, done.replies, to_checkout);
-                self.follow(&id, done.reactions, &returns, Mail::Shipping);
+                self.follow(&id, done.reactions, &returns, AnyCommand::Shipping);
             }
-            Mail::Call { .. } => self.call(lane, message, returns),
+            AnyCommand::Call { .. } => self.call(lane, message, returns),
         }
     }
 
     fn reply<A: Aggregate>(
         &mut self,
         from: &Id<A>,
-        returns: &[Return],
+        returns: &[ReplyTarget],
         replies: Vec<Reply<A>>,
-        message: impl Fn(&Return, Reply<A>) -> Mail,
+        message: impl Fn(&ReplyTarget, Reply<A>) -> AnyCommand,
     ) {
         let Some((to, rest)) = returns.split_last() else { return };
         for reply in replies {
@@ -286,8 +289,8 @@ impl World {
         &mut self,
         from: &Id<A>,
         reactions: Reactions<A::Command>,
-        returns: &[Return],
-        own: impl Fn(Id<A>, A::Command) -> Mail,
+        returns: &[ReplyTarget],
+        own: impl Fn(Id<A>, A::Command) -> AnyCommand,
     ) {
         let stream = from.stream();
         for reaction in reactions {
@@ -295,7 +298,7 @@ impl World {
                 Reaction::DispatchCommand(dispatch) => {
                     let mut returns = returns.to_vec();
                     if let ReplyMode::Tagged(tag) = dispatch.replies {
-                        returns.push(Return { stream: stream.clone(), tag: tag.value });
+                        returns.push(ReplyTarget { stream: stream.clone(), tag: tag.value });
                     }
                     let message = addressed(&dispatch.recipient, &dispatch.command);
                     self.put(format!("{stream} > {}", dispatch.recipient), message, returns);
@@ -304,11 +307,13 @@ impl World {
                     let key = format!("key {}", self.draw(usize::MAX));
                     let lane = if self.calls_in_order { "in order" } else { &key };
                     let lane = format!("{stream} > provider {lane}");
-                    let ReplyMode::Tagged(tag) = call.replies else { panic!("no answer wanted") };
+                    let ReplyMode::Tagged(tag) = call.replies else {
+                        panic!("a call without a tag")
+                    };
                     let request: &ProviderRequest = call.request.downcast_ref().unwrap();
-                    let (request, asker) = (request.clone(), self::id(&stream));
+                    let (request, caller) = (request.clone(), self::id(&stream));
                     let tag = tag.value;
-                    let message = Mail::Call { asker, request, tag, key, attempts: 0 };
+                    let message = AnyCommand::Call { caller, request, tag, key, attempts: 0 };
                     self.put(lane, message, returns.to_vec());
                 }
                 Reaction::Delay(delay) => {
@@ -316,20 +321,20 @@ impl World {
                     let message = own(from.clone(), delay.action);
                     self.timers.insert(name, Envelope { message, returns: returns.to_vec() });
                 }
-                other => panic!("nobody asks for {other:?}"),
+                other => panic!("unexpected reaction {other:?}"),
             }
         }
     }
 
-    /// One attempt at a call.
-    fn call(&mut self, lane: String, message: Mail, returns: Vec<Return>) {
-        let Mail::Call { asker, request, tag, key, mut attempts } = message else {
-            unreachable!("it is a call")
+    /// Makes one attempt of a call.
+    fn call(&mut self, lane: String, message: AnyCommand, returns: Vec<ReplyTarget>) {
+        let AnyCommand::Call { caller, request, tag, key, mut attempts } = message else {
+            unreachable!("the message is a call")
         };
         let outcome = self.provider.call(request.clone(), &key).now_or_never();
         let lost = self.draw(10) == 0;
         let answer = match outcome {
-            // Killed before the answer was stored: the call is made again, as the same attempt.
+            // The process is killed before it stores the outcome, so it repeats the attempt.
             Some(Ok(_)) if lost => None,
             Some(Ok(response)) => Some(CallOutcome::Done(response)),
             Some(Err(CallError::Failed(failure))) => Some(CallOutcome::Failed(failure)),
@@ -341,31 +346,31 @@ impl World {
         };
         if let Some(answer) = answer {
             let command = PaymentCommand::receive_outcome(self::tag(&tag), answer);
-            let message = Mail::Payment(asker.clone(), command);
-            self.put(format!("provider > {}", asker.stream()), message, returns);
+            let message = AnyCommand::Payment(caller.clone(), command);
+            self.put(format!("provider > {}", caller.stream()), message, returns);
         } else {
-            let message = Mail::Call { asker, request, tag, key, attempts };
+            let message = AnyCommand::Call { caller, request, tag, key, attempts };
             let lane = self.lanes.entry(lane).or_default();
             lane.push_front(Envelope { message, returns });
         }
     }
 }
 
-/// A hundred checkouts of three articles, of which there is not enough for all.
-fn world(seed: u64) -> Audit {
+/// Runs a hundred checkouts of three articles, without enough stock for all.
+fn run_checkouts(seed: u64) -> Audit {
     let mut world = World::new(seed);
     let articles = ["pencil", "paper", "ink"].map(Inventory::id);
     for sku in &articles {
         let restock = InventoryCommand::Restock { units: 60 };
-        world.put(sku.to_string(), Mail::Inventory(sku.clone(), restock), Vec::new());
+        world.put(sku.to_string(), AnyCommand::Inventory(sku.clone(), restock), Vec::new());
     }
     for n in 0..CHECKOUTS {
         let sku = articles[world.draw(articles.len())].clone();
         let units = u32::try_from(world.draw(3)).unwrap() + u32::from(n % 20 != 0);
         let cents = 100 + world.draw(10_000) as u64;
         let (id, cart) = (Checkout::id(n.to_string()), Cart { sku, units, cents });
-        let start = Mail::Checkout(id.clone(), CheckoutCommand::Start(cart));
-        // Twice: a client that did not wait.
+        let start = AnyCommand::Checkout(id.clone(), CheckoutCommand::Start(cart));
+        // Send it twice, as a client that retries does.
         world.put(id.to_string(), start.clone(), Vec::new());
         world.put(id.to_string(), start, Vec::new());
     }
@@ -373,10 +378,10 @@ fn world(seed: u64) -> Audit {
 }
 
 #[test]
-fn every_schedule_balances() {
+fn the_audit_balances_under_every_schedule() {
     let (mut completed, mut compensated, mut stuck) = (0, 0, 0);
     for seed in 0..50 {
-        let audit = world(seed);
+        let audit = run_checkouts(seed);
         assert!(audit.balances(), "seed {seed}\n{audit}");
         let ended = audit.completed + audit.compensated + audit.stuck.len() as u64;
         assert_eq!(ended, CHECKOUTS as u64, "seed {seed}\n{audit}");
