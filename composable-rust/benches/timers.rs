@@ -13,7 +13,7 @@ use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::{
     Append, Codecs, Due, EventId, EventStore as _, ExpectedVersion, MessageId, NewEvent, NewTimer,
-    TimerChange,
+    TimerArming, TimerChange,
 };
 use serde::{Deserialize, Serialize};
 use support::{report, section};
@@ -111,7 +111,7 @@ async fn arm(store: &PostgresEventStore, name: &str, count: usize, after: Durati
         };
         let timer = NewTimer {
             id: "ring".to_owned(),
-            arming: (message, 0),
+            arming: TimerArming { armed_by: message, effect_index: 0 },
             due: Due::After(after),
             content: codecs.encode(&stream, &AlarmCommand::Ring).expect("a command"),
             metadata: METADATA.to_owned(),

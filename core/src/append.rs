@@ -180,13 +180,23 @@ pub enum TimerChange {
     },
 }
 
+/// Identifies one arming of a timer: the effect that armed it. No two armings of a timer id are
+/// equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerArming {
+    /// The message whose handling armed the timer.
+    pub armed_by: MessageId,
+    /// The index of the arming effect among the effects of that message.
+    pub effect_index: u32,
+}
+
 /// A timer to be armed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTimer {
     /// Scoped to the stream.
     pub id: String,
-    /// Which arming of the id this is: the message that armed it, and how many-th of its effects.
-    pub arming: (MessageId, u32),
+    /// The arming.
+    pub arming: TimerArming,
     /// When it fires.
     pub due: Due,
     /// The command it delivers.

@@ -48,7 +48,7 @@ pub use aggregate::Aggregate;
 pub use aggregate_reducer::AggregateReducer;
 pub use append::{
     Append, AppendOutcome, Due, InboxEntry, NewInboxEntry, NewOutboxRow, NewTimer, OutboxKind,
-    Receipt, TimerChange,
+    Receipt, TimerArming, TimerChange,
 };
 pub use codec::{BincodeCodec, Codec, CodecError, Codecs, JsonCodec};
 pub use composable_rust_macros::Message;

@@ -278,7 +278,7 @@ fn check_size(what: &str, bytes: usize, limit: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventId, ExpectedVersion, LogSecret, MessageId, NewEvent};
+    use crate::{EventId, ExpectedVersion, LogSecret, MessageId, NewEvent, TimerArming};
     use uuid::Uuid;
 
     fn event(name: &'static str, payload: usize, metadata: impl Into<String>) -> NewEvent {
@@ -357,7 +357,10 @@ mod tests {
             event_count: 1,
             outcome: Vec::new(),
         };
-        let firing = |id: &str| ArmedTimer { id: id.to_owned(), arming: (message_id, 0) };
+        let firing = |id: &str| ArmedTimer {
+            id: id.to_owned(),
+            arming: TimerArming { armed_by: message_id, effect_index: 0 },
+        };
         let mut firing_one = append("a-1", event("x", 0, ""));
         firing_one.fired_timers = vec![firing("t")];
         assert!(refusal(&firing_one).contains("mark"));

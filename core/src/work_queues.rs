@@ -6,7 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    EncodedMessage, EventId, MessageId, NewOutboxRow, OutboxKind, StoreError, StreamId, Timestamp,
+    EncodedMessage, EventId, MessageId, NewOutboxRow, OutboxKind, StoreError, StreamId,
+    TimerArming, Timestamp,
 };
 
 /// The right to work on one partition of what a worker does. Its epoch rises with every change of
@@ -216,21 +217,21 @@ pub struct TimerQueue {
     pub category: String,
 }
 
-/// Which timer, and which arming of it: the message that armed it, and how many-th of its effects.
+/// One arming of a timer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArmedTimer {
     /// The timer, scoped to its stream.
     pub id: String,
     /// The arming.
-    pub arming: (MessageId, u32),
+    pub arming: TimerArming,
 }
 
 impl ArmedTimer {
-    /// The id of the message that it delivers: that of the effect which armed it. A dead letter of
-    /// the timer is known by it.
+    /// Returns the id of the message that the timer delivers, which is the id of the effect that
+    /// armed it. It identifies a dead letter of the timer.
     pub fn message_id(&self, log: Uuid, stream: &StreamId) -> MessageId {
-        let (message, number) = self.arming;
-        MessageId(crate::context::effect_id(log, stream, message, number))
+        let TimerArming { armed_by, effect_index } = self.arming;
+        MessageId(crate::context::effect_id(log, stream, armed_by, effect_index))
     }
 }
 
@@ -273,7 +274,7 @@ pub struct TimerSettlement {
     pub lease: Lease,
     /// The stream; of the lease's partition.
     pub stream: StreamId,
-    /// Which timer. Another arming of it is left alone.
+    /// The timer. Other armings of it stay as they are.
     pub timer: ArmedTimer,
     /// What became of it; `Done` of nothing deletes it.
     pub change: QueueChange,
@@ -298,8 +299,8 @@ pub struct DeadLetter {
     /// The effect and its sender. Of a timer, the message that would be delivered and its stream;
     /// its recipient is the timer's id.
     pub message: OutboxMessage,
-    /// Of a timer, its arming.
-    pub arming: Option<(MessageId, u32)>,
+    /// The arming, if the message is a timer's.
+    pub arming: Option<TimerArming>,
     /// How often it failed.
     pub attempts: u32,
     /// Why; `None`: it stands behind another.

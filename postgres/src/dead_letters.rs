@@ -2,7 +2,7 @@
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxMessage, Queue, QueuePosition,
-    StoreError, validate_partition, validate_rows,
+    StoreError, TimerArming, validate_partition, validate_rows,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -140,7 +140,10 @@ fn decision_name(decision: DeadLetterDecision) -> &'static str {
 fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
     let queued = queued(row)?;
     let arming = match (value::<Option<Uuid>>(row, 13)?, value::<Option<i64>>(row, 14)?) {
-        (Some(message), Some(_)) => Some((MessageId(message), unsigned::<i64, u32>(row, 14)?)),
+        (Some(message), Some(_)) => Some(TimerArming {
+            armed_by: MessageId(message),
+            effect_index: unsigned::<i64, u32>(row, 14)?,
+        }),
         _ => None,
     };
     let decision = match value::<Option<&str>>(row, 18)? {

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    ArmedTimer, DueTimer, DueTimers, MessageId, StoreError, TimerQueue, TimerSettlement,
-    validate_timer_settlements,
+    ArmedTimer, DueTimer, DueTimers, MessageId, StoreError, TimerArming, TimerQueue,
+    TimerSettlement, validate_timer_settlements,
 };
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
@@ -183,8 +183,10 @@ impl PostgresEventStore {
             .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
             .bind(streams.collect::<Vec<_>>())
             .bind(firings().map(|firing| &*firing.id).collect::<Vec<_>>())
-            .bind(firings().map(|firing| firing.arming.0.0).collect::<Vec<_>>())
-            .bind(firings().map(|firing| i64::from(firing.arming.1)).collect::<Vec<_>>());
+            .bind(firings().map(|firing| firing.arming.armed_by.0).collect::<Vec<_>>())
+            .bind(
+                firings().map(|firing| i64::from(firing.arming.effect_index)).collect::<Vec<_>>(),
+            );
         let query = changes.bind::<()>(query);
         self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if makes_work {
@@ -207,7 +209,10 @@ fn wait(row: &PgRow) -> Result<Duration, sqlx::Error> {
 }
 
 fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
-    let arming = (MessageId(value::<Uuid>(row, 10)?), unsigned::<i64, u32>(row, 11)?);
+    let arming = TimerArming {
+        armed_by: MessageId(value::<Uuid>(row, 10)?),
+        effect_index: unsigned::<i64, u32>(row, 11)?,
+    };
     Ok(DueTimer {
         partition: unsigned::<i16, u16>(row, 9)?,
         stream: row::stream(row, 2)?,

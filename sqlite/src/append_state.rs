@@ -199,8 +199,8 @@ impl PartitionState {
                 args.add(*n);
                 args.add(*stream);
                 args.add(firing.id.as_str());
-                args.add(firing.arming.0.0);
-                args.add(i64::from(firing.arming.1));
+                args.add(firing.arming.armed_by.0);
+                args.add(i64::from(firing.arming.effect_index));
             }
             args.add_nulls((padded(chunk.len()) - chunk.len()) * 6);
             self.read(partition, &transaction.fetch(&sql, args).await?)?;

@@ -2,7 +2,7 @@
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, OutboxMessage, Queue,
-    QueuePosition, StoreError, Timestamp, validate_partition, validate_rows,
+    QueuePosition, StoreError, TimerArming, Timestamp, validate_partition, validate_rows,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -269,7 +269,9 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let target: String = row.try_get_unchecked(2)?;
     let queued = queued(row, 4, kind, &target)?;
     let arming = match row.try_get_unchecked::<Option<Uuid>, _>(12)? {
-        Some(message) => Some((MessageId(message), number(row, 13)?)),
+        Some(message) => {
+            Some(TimerArming { armed_by: MessageId(message), effect_index: number(row, 13)? })
+        }
         None => None,
     };
     let sequence = uint(row.try_get_unchecked(3)?);

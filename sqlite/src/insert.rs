@@ -299,8 +299,8 @@ impl<'b> Rows<'b> {
                     args.add(append.stream.category());
                     args.add(append.stream.as_str());
                     args.add(timer.id.as_str());
-                    args.add(timer.arming.0.0);
-                    args.add(i64::from(timer.arming.1));
+                    args.add(timer.arming.armed_by.0);
+                    args.add(i64::from(timer.arming.effect_index));
                     args.add(match timer.due {
                         Due::After(duration) => (self.now + duration).as_micros(),
                         Due::At(moment) => moment.as_micros(),

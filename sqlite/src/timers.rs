@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    ArmedTimer, DueTimer, DueTimers, MessageId, OutboxMessage, QueueChange, StoreError, TimerQueue,
-    TimerSettlement, Timestamp, validate_timer_settlements,
+    ArmedTimer, DueTimer, DueTimers, MessageId, OutboxMessage, QueueChange, StoreError,
+    TimerArming, TimerQueue, TimerSettlement, Timestamp, validate_timer_settlements,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -209,8 +209,8 @@ async fn standing<'b>(
         for (n, settlement) in (0_i64..).zip(chunk) {
             args.add(n);
             bind_timer(&mut args, settlement);
-            args.add(settlement.timer.arming.0.0);
-            args.add(i64::from(settlement.timer.arming.1));
+            args.add(settlement.timer.arming.armed_by.0);
+            args.add(i64::from(settlement.timer.arming.effect_index));
         }
         args.add_nulls((padded(chunk.len()) - chunk.len()) * 5);
         let mut numbers = Vec::new();
@@ -338,7 +338,10 @@ fn deadline(
         stream: stream(row, 2)?,
         timer: ArmedTimer {
             id: row.try_get_unchecked(3)?,
-            arming: (MessageId(row.try_get_unchecked(4)?), number(row, 5)?),
+            arming: TimerArming {
+                armed_by: MessageId(row.try_get_unchecked(4)?),
+                effect_index: number(row, 5)?,
+            },
         },
         due,
         content: content(row, 6)?,

@@ -1,7 +1,9 @@
 //! Ids that are derived.
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{ArmedTimer, CorrelationId, Incoming, MessageId, Metadata, Version};
+use composable_rust_core::{
+    ArmedTimer, CorrelationId, Incoming, MessageId, Metadata, TimerArming, Version,
+};
 use uuid::Uuid;
 
 use crate::door::Door;
@@ -22,7 +24,10 @@ fn a_timer_delivers_under_the_id_of_the_effect_that_armed_it() {
     let id = Door::id("front-1");
     let ctx = Context::new(log, &id, Version::ZERO, &incoming, &());
     for number in [0, 7] {
-        let firing = ArmedTimer { id: "t".to_owned(), arming: (message_id, number) };
+        let firing = ArmedTimer {
+            id: "t".to_owned(),
+            arming: TimerArming { armed_by: message_id, effect_index: number },
+        };
         assert_eq!(firing.message_id(log, &id.stream()).0, ctx.effect_id(number));
     }
 }

@@ -172,9 +172,8 @@ impl<'a> TimerColumns<'a> {
         self.id.push(&timer.id);
         let firing = ArmedTimer { id: timer.id.clone(), arming: timer.arming };
         self.message.push(firing.message_id(log, stream).0);
-        let (message, index) = timer.arming;
-        self.armed_by.push(message.0);
-        self.armed_index.push(i64::from(index));
+        self.armed_by.push(timer.arming.armed_by.0);
+        self.armed_index.push(i64::from(timer.arming.effect_index));
         let (relative, due) = match timer.due {
             Due::After(delay) => (true, micros(delay)),
             Due::At(moment) => (false, moment.as_micros()),
@@ -189,9 +188,8 @@ impl<'a> FiredColumns<'a> {
     fn push(&mut self, member: i32, stream: &'a str, firing: &'a ArmedTimer) {
         self.owner.push(member, stream);
         self.id.push(&firing.id);
-        let (message, index) = firing.arming;
-        self.armed_by.push(message.0);
-        self.armed_index.push(i64::from(index));
+        self.armed_by.push(firing.arming.armed_by.0);
+        self.armed_index.push(i64::from(firing.arming.effect_index));
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, InboxEntry, MessageId,
-    NewOutboxRow, NewTimer, OutboxKind, Position, Receipt, StoreError, TimerChange, Timestamp,
-    Version,
+    NewOutboxRow, NewTimer, OutboxKind, Position, Receipt, StoreError, TimerArming, TimerChange,
+    Timestamp, Version,
 };
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -158,7 +158,7 @@ fn effect(n: u128) -> NewOutboxRow {
 fn arm(id: &str, due: Due) -> TimerChange {
     TimerChange::Arm(NewTimer {
         id: id.to_owned(),
-        arming: (MessageId(Uuid::from_u128(5)), u32::MAX),
+        arming: TimerArming { armed_by: MessageId(Uuid::from_u128(5)), effect_index: u32::MAX },
         due,
         content: content("checkout.timed_out", &[8]),
         metadata: r#"{"a":1}"#.to_owned(),

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use composable_rust_core::{
-    EncodedMessage, EventStore as _, MessageId, NewOutboxRow, OutboxKind, Timestamp,
+    EncodedMessage, EventStore as _, MessageId, NewOutboxRow, OutboxKind, TimerArming, Timestamp,
 };
 use composable_rust_postgres::PostgresEventStore;
 use composable_rust_testing::conformance::{CASES, Failure, StoreBackend, run};
@@ -124,10 +124,10 @@ impl StoreBackend for Postgres {
         let stored = |row: &PgRow| StoredTimer {
             stream: row.get::<String, _>(5).parse().unwrap(),
             id: row.get(6),
-            arming: (
-                MessageId(row.get::<Uuid, _>(7)),
-                u32::try_from(row.get::<i64, _>(8)).unwrap(),
-            ),
+            arming: TimerArming {
+                armed_by: MessageId(row.get::<Uuid, _>(7)),
+                effect_index: u32::try_from(row.get::<i64, _>(8)).unwrap(),
+            },
             due: Timestamp::from_micros(row.get(9)),
             content: content(row),
             metadata: row.get(4),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
     AppendOutcome, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId,
-    NewOutboxRow, NewTimer, OutboxKind, Position, Snapshot, StoreError, StoredEvent, TimerChange,
-    Version,
+    NewOutboxRow, NewTimer, OutboxKind, Position, Snapshot, StoreError, StoredEvent, TimerArming,
+    TimerChange, Version,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::sleep;
@@ -34,7 +34,7 @@ async fn an_erased_stream_keeps_only_its_shape() {
     }];
     full.timers = vec![TimerChange::Arm(NewTimer {
         id: "t".to_owned(),
-        arming: (MessageId(Uuid::from_u128(9)), 0),
+        arming: TimerArming { armed_by: MessageId(Uuid::from_u128(9)), effect_index: 0 },
         due: Due::After(Duration::from_secs(100)),
         content: content("order.late", b"secret"),
         metadata: r#"{"user":"secret"}"#.to_owned(),

@@ -6,7 +6,8 @@ use composable_rust_core::{
     AppendOutcome, ArmedTimer, Checkpoint, CheckpointAdvance, DeadLetterDecision, Due, EventId,
     EventStore as _, ExpectedVersion, Fingerprint, Lease, LeaseAction, LeaseRequest, MessageId,
     NewOutboxRow, NewTimer, OutboxKind, OutboxMessage, Position, Queue, QueueChange, QueuePosition,
-    Settlement, Snapshot, TimerChange, TimerQueue, TimerSettlement, Version, WorkQueues as _,
+    Settlement, Snapshot, TimerArming, TimerChange, TimerQueue, TimerSettlement, Version,
+    WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
@@ -34,7 +35,7 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
     let timer = |id: &str| {
         TimerChange::Arm(NewTimer {
             id: id.to_owned(),
-            arming: (MessageId(Uuid::from_u128(round)), 0),
+            arming: TimerArming { armed_by: MessageId(Uuid::from_u128(round)), effect_index: 0 },
             due: Due::After(Duration::from_secs(60)),
             content: content("order.late", b""),
             metadata: String::new(),
@@ -126,8 +127,10 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
     });
     store.settle(0, &settlements.collect::<Vec<_>>()).await.unwrap();
 
-    let firing =
-        |id: &str| ArmedTimer { id: id.to_owned(), arming: (MessageId(Uuid::from_u128(round)), 0) };
+    let firing = |id: &str| ArmedTimer {
+        id: id.to_owned(),
+        arming: TimerArming { armed_by: MessageId(Uuid::from_u128(round)), effect_index: 0 },
+    };
     let mut armed = append(order.as_str(), exact(0), &[round + 50]);
     armed.timers = ["t", "u", "v"]
         .map(|id| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use composable_rust_core::{
     Append, ArmedTimer, Due, ExpectedVersion, Lease, LeaseAction, LeaseRequest, MessageId,
     NewOutboxRow, NewTimer, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange,
-    QueuePosition, Settlement, TimerChange, TimerQueue, WorkQueues as _,
+    QueuePosition, Settlement, TimerArming, TimerChange, TimerQueue, WorkQueues as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use uuid::Uuid;
@@ -82,7 +82,7 @@ pub(crate) fn parked(error: Option<&str>) -> QueueChange {
 pub(crate) fn arm(n: u128, due: Due) -> TimerChange {
     TimerChange::Arm(NewTimer {
         id: "t".to_owned(),
-        arming: (MessageId(Uuid::from_u128(n)), 0),
+        arming: TimerArming { armed_by: MessageId(Uuid::from_u128(n)), effect_index: 0 },
         due,
         content: content("order.late", b""),
         metadata: String::new(),
@@ -90,7 +90,10 @@ pub(crate) fn arm(n: u128, due: Due) -> TimerChange {
 }
 
 pub(crate) fn firing(n: u128) -> ArmedTimer {
-    ArmedTimer { id: "t".to_owned(), arming: (MessageId(Uuid::from_u128(n)), 0) }
+    ArmedTimer {
+        id: "t".to_owned(),
+        arming: TimerArming { armed_by: MessageId(Uuid::from_u128(n)), effect_index: 0 },
+    }
 }
 
 /// Another arming of the timer, by message `n`.

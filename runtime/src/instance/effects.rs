@@ -3,7 +3,7 @@
 use composable_rust_core::{
     Aggregate, AnyMessage, Append, CallGateway, Context, Delay, DispatchCommand, EncodedMessage,
     InReplyTo, Message, Metadata, NewOutboxRow, NewTimer, OutboxKind, Reaction, ReplyMode,
-    ReplyOutcome, ReplySource, ReturnAddress, SendReply, TimerChange,
+    ReplyOutcome, ReplySource, ReturnAddress, SendReply, TimerArming, TimerChange,
 };
 use uuid::Uuid;
 
@@ -151,7 +151,7 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
         }
         Ok(NewTimer {
             id: timer.map_or_else(|| id.to_string(), |timer| timer.as_str().to_owned()),
-            arming: (self.ctx.message_id(), index),
+            arming: TimerArming { armed_by: self.ctx.message_id(), effect_index: index },
             due,
             content,
             metadata: metadata_json(&metadata),

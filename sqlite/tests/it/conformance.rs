@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::time::Duration;
 
-use composable_rust_core::{EncodedMessage, MessageId, NewOutboxRow, OutboxKind, Timestamp};
+use composable_rust_core::{
+    EncodedMessage, MessageId, NewOutboxRow, OutboxKind, TimerArming, Timestamp,
+};
 use composable_rust_sqlite::SqliteEventStore;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{StoredOutboxRow, StoredTimer};
@@ -106,7 +108,7 @@ impl StoreBackend for File {
         let stored = |row: &SqliteRow| StoredTimer {
             stream: row.get::<&str, _>(5).parse().unwrap(),
             id: row.get(6),
-            arming: (MessageId(row.get(7)), row.get(8)),
+            arming: TimerArming { armed_by: MessageId(row.get(7)), effect_index: row.get(8) },
             due: Timestamp::from_micros(row.get(9)),
             content: content(row),
             metadata: row.get(4),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Append, AppendOutcome, ArmedTimer, Due, EventId, EventStore as _, ExpectedVersion, MessageId,
-    NewTimer, StreamId, TimerChange, Version,
+    NewTimer, StreamId, TimerArming, TimerChange, Version,
 };
 
 use super::builders::{append, content, fresh_id, inbox_entry, metadata, stream};
@@ -15,7 +15,7 @@ use super::workers::{HOUR, armed, queue, row, timers_of};
 pub(super) fn timer(id: &str, due: Due) -> NewTimer {
     NewTimer {
         id: id.to_owned(),
-        arming: (MessageId(fresh_id()), u32::MAX),
+        arming: TimerArming { armed_by: MessageId(fresh_id()), effect_index: u32::MAX },
         due,
         content: content(id),
         metadata: metadata(),
@@ -109,7 +109,7 @@ pub(super) async fn firing_another_arming_is_stale(on: StoreUnderTest) {
     let unknown = at_once("unknown");
     let [replaced, cancelled, kept, fired] = timers.each_ref();
     let mut moved = (*kept).clone();
-    moved.arming.1 -= 1;
+    moved.arming.effect_index -= 1;
     for version in [3, 0, 9] {
         for (fires, void) in [
             (vec![replaced], vec![0]),

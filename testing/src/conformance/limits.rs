@@ -2,7 +2,7 @@
 
 use composable_rust_core::{
     Append, EncodedMessage, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewEvent, NewInboxEntry,
-    NewOutboxRow, NewTimer, OutboxKind, StoreError, StoredContent, TimerChange,
+    NewOutboxRow, NewTimer, OutboxKind, StoreError, StoredContent, TimerArming, TimerChange,
 };
 
 use super::builders::{append, content, event, fresh_id, inbox_entry, json, metadata, stream};
@@ -33,7 +33,7 @@ pub(super) fn with_timer(id: &str, content: EncodedMessage) -> Append {
     let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![inbox_entry(0, 1)]);
     append.timers.push(TimerChange::Arm(NewTimer {
         id: id.to_owned(),
-        arming: (append.inbox[0].message_id, 0),
+        arming: TimerArming { armed_by: append.inbox[0].message_id, effect_index: 0 },
         due: composable_rust_core::Due::After(std::time::Duration::from_secs(60)),
         content,
         metadata: metadata(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Append, AppendOutcome, Due, EventId, EventStore as _, MessageId, NewOutboxRow, NewTimer,
-    OutboxKind, StreamId, TimerChange, Timestamp, Version,
+    OutboxKind, StreamId, TimerArming, TimerChange, Timestamp, Version,
 };
 
 use super::builders::{append, content, fresh_id, inbox_entry, json, metadata, stream};
@@ -35,7 +35,7 @@ fn effect(kind: OutboxKind) -> NewOutboxRow {
 fn timer(id: &str, due: Due) -> NewTimer {
     NewTimer {
         id: id.to_owned(),
-        arming: (MessageId(fresh_id()), u32::MAX),
+        arming: TimerArming { armed_by: MessageId(fresh_id()), effect_index: u32::MAX },
         due,
         content: content(id),
         metadata: metadata(),

@@ -1,8 +1,8 @@
 //! What tests look at besides what the port shows.
 
 use composable_rust_core::{
-    EncodedMessage, Fingerprint, InboxEntry, MessageId, NewOutboxRow, Snapshot, StoredEvent,
-    StreamId, Timestamp, Version,
+    EncodedMessage, Fingerprint, InboxEntry, NewOutboxRow, Snapshot, StoredEvent, StreamId,
+    TimerArming, Timestamp, Version,
 };
 
 use super::InMemoryEventStore;
@@ -23,8 +23,8 @@ pub struct StoredTimer {
     pub stream: StreamId,
     /// Scoped to the stream.
     pub id: String,
-    /// Which arming of the id this is.
-    pub arming: (MessageId, u32),
+    /// The arming.
+    pub arming: TimerArming,
     /// When it fires, by the store's clock.
     pub due: Timestamp,
     /// The command it delivers.

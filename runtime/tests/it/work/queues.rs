@@ -3,7 +3,7 @@
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Append, Codecs, Due, EncodedMessage, EventStore as _, ExpectedVersion, MessageId, NewTimer,
-    OutboxKind, OutboxMessage, Queue, TimerChange, WorkQueues as _,
+    OutboxKind, OutboxMessage, Queue, TimerArming, TimerChange, WorkQueues as _,
 };
 use composable_rust_runtime::{App, QueueStatus, WaitingMessage};
 use futures_util::TryStreamExt as _;
@@ -281,7 +281,7 @@ async fn orphaned_timers_are_listed_parked_and_discarded() {
 fn timer(id: &str) -> TimerChange {
     TimerChange::Arm(NewTimer {
         id: id.to_owned(),
-        arming: (MessageId(uuid::Uuid::from_u128(1)), 0),
+        arming: TimerArming { armed_by: MessageId(uuid::Uuid::from_u128(1)), effect_index: 0 },
         due: Due::After(millis(0)),
         content: content("ghost.late"),
         metadata: String::new(),

@@ -217,7 +217,7 @@ impl Defect for MixesTimers {
     fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
         let mut due = poll(store.due_timers(queues, limit)).expect("memory is available");
         due.timers.reverse();
-        due.timers.iter_mut().for_each(|timer| timer.timer.arming.1 = 0);
+        due.timers.iter_mut().for_each(|timer| timer.timer.arming.effect_index = 0);
         due
     }
 }
