@@ -1,4 +1,4 @@
-//! What sending to a store costs: with a state of one number, without effects and with one.
+//! Benchmark of sending to a store whose state is one number, without effects and with one.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

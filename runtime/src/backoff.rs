@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use composable_rust_core::{Clock, Rng};
 
-/// Exponential backoff with full jitter: wait number `n` takes a random part of `first * 2^n`, at most
-/// of `max`. Full jitter spreads competitors best (Brooker, "Exponential Backoff and Jitter", AWS
-/// 2015).
+/// Exponential backoff with full jitter: wait number `n` takes a random part of `first * 2^n`, at
+/// most of `max`. Full jitter spreads competitors best (Brooker, "Exponential Backoff and Jitter",
+/// AWS 2015).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     ceiling: Duration,

@@ -97,12 +97,12 @@ pub enum SendError<R: Message> {
         /// The version of the stream.
         actual: Version,
     },
-    /// The key was used for a different command on this instance. Use a unique key for each command.
-    /// If the command is the same, see [`key`](crate::SendCommand::key) on hash maps.
+    /// The key was used for a different command on this instance. Use a unique key for each
+    /// command. If the command is the same, see [`key`](crate::SendCommand::key) on hash maps.
     #[error("the idempotency key was used for a different command")]
     KeyReused,
-    /// There was no outcome within the deadline. The command may have been recorded, or may still be:
-    /// send it again with the same key to learn the outcome.
+    /// There was no outcome within the deadline. The command may have been recorded, or may still
+    /// be: send it again with the same key to learn the outcome.
     #[error("no outcome within the deadline; send again with the same key to learn it")]
     DeadlinePassed,
     /// The partition's writer ended during the append. The command may have been recorded: send it
@@ -112,9 +112,9 @@ pub enum SendError<R: Message> {
     /// The command was handled earlier, and its outcome was erased with the stream.
     #[error("the outcome was erased")]
     Erased,
-    /// The command was handled earlier, and this code cannot decode the outcome: newer code decided the
-    /// command, or the rejection was renamed or changed without an upcaster. The command is not decided
-    /// again. Send it to a process with newer code, or read the state.
+    /// The command was handled earlier, and this code cannot decode the outcome: newer code decided
+    /// the command, or the rejection was renamed or changed without an upcaster. The command is not
+    /// decided again. Send it to a process with newer code, or read the state.
     #[error("the command was handled earlier; its outcome cannot be decoded")]
     UnreadableOutcome {
         /// `true` if newer code can decode the outcome.
@@ -131,9 +131,9 @@ pub enum SendError<R: Message> {
     /// `decide`, `apply` or `react` panicked. Nothing was recorded, and the instance stays usable.
     #[error("the aggregate panicked: {0}")]
     Panicked(String),
-    /// The decision cannot be stored: a message does not survive encoding, for the store or for a topic
-    /// that it is published to, is too large, or holds something that the store rejects. Nothing was
-    /// recorded. Fix the aggregate or the command.
+    /// The decision cannot be stored: a message does not survive encoding, for the store or for a
+    /// topic that it is published to, is too large, or holds something that the store rejects.
+    /// Nothing was recorded. Fix the aggregate or the command.
     #[error("the decision cannot be stored: {0}")]
     Unstorable(String),
     /// The instance's state cannot be loaded.
@@ -145,8 +145,8 @@ pub enum SendError<R: Message> {
 }
 
 impl<R: Message> SendError<R> {
-    /// Returns a stable name for callers in other languages: the stored name of the rejection, or the
-    /// name of the variant in snake case.
+    /// Returns a stable name for callers in other languages: the stored name of the rejection, or
+    /// the name of the variant in snake case.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Rejected(rejection) => rejection.kind().name,

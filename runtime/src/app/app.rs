@@ -107,16 +107,17 @@ impl App {
         }
     }
 
-    /// Returns the number of duplicate messages ignored by this process since it started: redeliveries,
-    /// and commands with a key that was used before. A duplicate that is rejected again on an unchanged
-    /// state is not counted, because it is not looked up.
+    /// Returns the number of duplicate messages ignored by this process since it started:
+    /// redeliveries, and commands with a key that was used before. A duplicate that is rejected
+    /// again on an unchanged state is not counted, because it is not looked up.
     pub fn duplicates_ignored(&self) -> u64 {
         self.0.shared.duplicates_ignored.load(Ordering::Relaxed)
     }
 
-    /// Pauses the log for all processes: no worker takes rows, timers, events or messages of the bus any
-    /// more, and work under way is finished. Commands are still handled; their effects wait. Each process
-    /// notices within a third of [`Settings::lease_ttl`](crate::Settings::lease_ttl).
+    /// Pauses the log for all processes: no worker takes rows, timers, events or messages of the
+    /// bus any more, and work under way is finished. Commands are still handled; their effects
+    /// wait. Each process notices within a third of
+    /// [`Settings::lease_ttl`](crate::Settings::lease_ttl).
     ///
     /// # Errors
     ///
@@ -135,7 +136,8 @@ impl App {
         self.0.shared.store.set_paused(false).await
     }
 
-    /// Returns the dead letters: messages that could not be handled, and those that wait behind them.
+    /// Returns the dead letters: messages that could not be handled, and those that wait behind
+    /// them.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(&self.0.shared)
     }
@@ -151,17 +153,18 @@ impl App {
         self.0.running().map(|running| running.subscriptions()).unwrap_or_default()
     }
 
-    /// Returns the names, versions, tags and targets that this process has met and does not know, in
-    /// order of workers. Their messages wait for newer code. The process also logs them and counts them in
-    /// the gauge `composable_rust_unknown`.
+    /// Returns the names, versions, tags and targets that this process has met and does not know,
+    /// in order of workers. Their messages wait for newer code. The process also logs them and
+    /// counts them in the gauge `composable_rust_unknown`.
     pub fn unknown_messages(&self) -> Vec<UnknownMessage> {
         self.0.shared.unknowns.all()
     }
 
-    /// Returns the instances whose streams this process cannot load, in order of streams: an event cannot
-    /// be decoded or applied, or is missing. Their messages and timers wait in the store. Each load is
-    /// retried after 5 seconds, then after twice as long each time, up to 5 minutes, less a random part of
-    /// up to a half. The gauge `composable_rust_stuck_instances` counts the instances.
+    /// Returns the instances whose streams this process cannot load, in order of streams: an event
+    /// cannot be decoded or applied, or is missing. Their messages and timers wait in the store.
+    /// Each load is retried after 5 seconds, then after twice as long each time, up to 5 minutes,
+    /// less a random part of up to a half. The gauge `composable_rust_stuck_instances` counts the
+    /// instances.
     pub fn stuck_instances(&self) -> Vec<StuckInstance> {
         self.0.shared.stuck.all(&*self.0.shared.clock)
     }
@@ -206,8 +209,8 @@ impl App {
         self.runtime::<A>().instances.len()
     }
 
-    /// Returns clones of all states of `A` in memory, each with its version, for tests and operators'
-    /// tools. A state may lack events that other processes have appended.
+    /// Returns clones of all states of `A` in memory, each with its version, for tests and
+    /// operators' tools. A state may lack events that other processes have appended.
     ///
     /// # Panics
     ///
@@ -223,9 +226,9 @@ impl App {
     }
 
     /// Returns the events of all instances of `A` after the given positions
-    /// (`app.log().start_positions()` for all events), up to the present end of the log. The events of one
-    /// instance are in order; those of different instances in no particular order. Erased events are left
-    /// out.
+    /// (`app.log().start_positions()` for all events), up to the present end of the log. The events
+    /// of one instance are in order; those of different instances in no particular order. Erased
+    /// events are left out.
     ///
     /// # Errors
     ///
@@ -259,12 +262,12 @@ impl App {
         })
     }
 
-    /// Starts the workers: dispatching, timers, policies, projections, the relay. Before, effects are
-    /// stored and wait, unless another process on the same store executes them. A second call does
-    /// nothing.
+    /// Starts the workers: dispatching, timers, policies, projections, the relay. Before, effects
+    /// are stored and wait, unless another process on the same store executes them. A second call
+    /// does nothing.
     ///
-    /// The workers end with [`App::shutdown`], or at once when the last clone of the app is dropped; the
-    /// next process continues the work that was under way.
+    /// The workers end with [`App::shutdown`], or at once when the last clone of the app is
+    /// dropped; the next process continues the work that was under way.
     ///
     /// # Panics
     ///
@@ -278,7 +281,8 @@ impl App {
     }
 
     /// Starts the workers (see [`App::start`]), runs until `signal` completes, then shuts down as
-    /// [`App::shutdown`] does. Returns `true` if all accepted commands were finished within `grace`.
+    /// [`App::shutdown`] does. Returns `true` if all accepted commands were finished within
+    /// `grace`.
     pub async fn run_until(&self, signal: impl Future<Output = ()>, grace: Duration) -> bool {
         self.start();
         signal.await;
@@ -286,14 +290,15 @@ impl App {
     }
 
     /// Rejects new commands at once and lets those that were accepted finish, for at most `grace`.
-    /// Returns `true` if all of them did; the others may or may not be recorded. A projection rolls its
-    /// transaction back: the next process projects those events. When `grace` is over, the leases are
-    /// released, which takes up to a second more.
+    /// Returns `true` if all of them did; the others may or may not be recorded. A projection rolls
+    /// its transaction back: the next process projects those events. When `grace` is over, the
+    /// leases are released, which takes up to a second more.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         let shared = &self.0.shared;
         let timeout = shared.clock.sleep(grace);
         let running = self.0.running();
-        // Rejects commands of callers; the instances still handle the messages that workers deliver.
+        // Rejects commands of callers; the instances still handle the messages that workers
+        // deliver.
         shared.tasks.close();
         let done = async {
             if let Some(running) = &running {

@@ -169,16 +169,16 @@ impl AppBuilder {
     }
 
     /// Declares that the instances of `T` live in another service on the bus, which
-    /// [serves](Self::serve) them: dispatched commands go to the topic `NAME-commands`, and policies read
-    /// the events from `NAME-events`.
+    /// [serves](Self::serve) them: dispatched commands go to the topic `NAME-commands`, and
+    /// policies read the events from `NAME-events`.
     #[must_use]
     pub fn remote<T: Target>(mut self) -> Self {
         self.remote.insert(T::NAME);
         self
     }
 
-    /// Declares that the instances of `T` live in another process on the same store, which registers
-    /// the aggregate.
+    /// Declares that the instances of `T` live in another process on the same store, which
+    /// registers the aggregate.
     #[must_use]
     pub fn elsewhere<T: Target>(mut self) -> Self {
         self.elsewhere.insert(ReplySource::Target(T::NAME));
@@ -192,22 +192,23 @@ impl AppBuilder {
         self
     }
 
-    /// Accepts the commands that other services send to instances of `A` over the bus, from the topic
-    /// `NAME-commands`. Every producer with write access to the topic may send commands, but neither
-    /// internal commands nor unrequested replies. The reply to a command for a type that no process of
-    /// this service serves is [`Undelivered`](composable_rust_core::Reply::Undelivered).
+    /// Accepts the commands that other services send to instances of `A` over the bus, from the
+    /// topic `NAME-commands`. Every producer with write access to the topic may send commands, but
+    /// neither internal commands nor unrequested replies. The reply to a command for a type that no
+    /// process of this service serves is [`Undelivered`](composable_rust_core::Reply::Undelivered).
     #[must_use]
     pub fn serve<A: Aggregate>(mut self) -> Self {
         self.served.insert(A::NAME);
         self
     }
 
-    /// Publishes the events of `A` unchanged to the topic `NAME-events`, from the beginning of the log. An
-    /// erased event is published with the type `$erased` and without content.
+    /// Publishes the events of `A` unchanged to the topic `NAME-events`, from the beginning of the
+    /// log. An erased event is published with the type `$erased` and without content.
     ///
-    /// A command fails with [`SendError::Unstorable`](crate::SendError::Unstorable) if one of its events
-    /// cannot be encoded in this format or is then larger than the bus allows. An event that is already in
-    /// the log parks its stream on the topic: see [`App::dead_letters`](crate::App::dead_letters).
+    /// A command fails with [`SendError::Unstorable`](crate::SendError::Unstorable) if one of its
+    /// events cannot be encoded in this format or is then larger than the bus allows. An event that
+    /// is already in the log parks its stream on the topic: see
+    /// [`App::dead_letters`](crate::App::dead_letters).
     #[must_use]
     pub fn publish<A: Aggregate>(mut self, format: Format) -> Self {
         let map = Box::new(Verbatim::<A::Event>(PhantomData));
@@ -217,8 +218,8 @@ impl AppBuilder {
         self
     }
 
-    /// Publishes the events of `A`, mapped by `map`, to `topic`. Events that `map` maps to `None` are left
-    /// out. `map` must be pure: it runs again when a publication is retried.
+    /// Publishes the events of `A`, mapped by `map`, to `topic`. Events that `map` maps to `None`
+    /// are left out. `map` must be pure: it runs again when a publication is retried.
     #[must_use]
     pub fn publish_as<A: Aggregate, M: Message>(
         mut self,
@@ -374,8 +375,8 @@ impl AppBuilder {
         self
     }
 
-    /// Sets the codec for writing. Default: bincode. The app also reads bincode, JSON and the codecs
-    /// registered with [`AppBuilder::reading`].
+    /// Sets the codec for writing. Default: bincode. The app also reads bincode, JSON and the
+    /// codecs registered with [`AppBuilder::reading`].
     #[must_use]
     pub fn codec(mut self, codec: impl Codec) -> Self {
         self.codecs = self.codecs.writing(codec);
@@ -414,8 +415,8 @@ impl AppBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] lists every problem: duplicate names, expected replies that no registered component
-    /// sends, commands for an unknown type, a limit of 0, a use of the bus without a bus.
+    /// [`BuildError`] lists every problem: duplicate names, expected replies that no registered
+    /// component sends, commands for an unknown type, a limit of 0, a use of the bus without a bus.
     pub fn build(self) -> Result<App, BuildError> {
         let problems = self.problems();
         if !problems.is_empty() {

@@ -37,10 +37,10 @@ impl DeadLetters {
         Self(Arc::clone(shared))
     }
 
-    /// Returns all dead letters, in order of partitions, queues and positions. A decision is possible
-    /// about each [head](DeadLetter::is_head), before those that wait behind it. Decisions during the
-    /// listing do not prolong it; a message that becomes a head in a part already listed is in the next
-    /// listing.
+    /// Returns all dead letters, in order of partitions, queues and positions. A decision is
+    /// possible about each [head](DeadLetter::is_head), before those that wait behind it. Decisions
+    /// during the listing do not prolong it; a message that becomes a head in a part already listed
+    /// is in the next listing.
     ///
     /// # Errors
     ///
@@ -60,9 +60,9 @@ impl DeadLetters {
         pages.try_flatten()
     }
 
-    /// Redrives a dead letter: the message is retried, then those that wait behind it, in order. The
-    /// worker of its queue carries the decision out, within about a second; if no running process works
-    /// the queue, this call does.
+    /// Redrives a dead letter: the message is retried, then those that wait behind it, in order.
+    /// The worker of its queue carries the decision out, within about a second; if no running
+    /// process works the queue, this call does.
     ///
     /// # Errors
     ///
@@ -71,10 +71,11 @@ impl DeadLetters {
         self.decide(letter, DeadLetterDecision::Redrive).await
     }
 
-    /// Discards a dead letter: its sender gets the reply `Undelivered` (for a call, `Exhausted`). If the
-    /// dead letter is an event that blocks the publication of its stream, the event is left out. Messages
-    /// that wait behind the dead letter stay until they are decided about. The worker of its queue carries
-    /// the decision out, within about a second; if no running process works the queue, this call does.
+    /// Discards a dead letter: its sender gets the reply `Undelivered` (for a call, `Exhausted`).
+    /// If the dead letter is an event that blocks the publication of its stream, the event is left
+    /// out. Messages that wait behind the dead letter stay until they are decided about. The worker
+    /// of its queue carries the decision out, within about a second; if no running process works
+    /// the queue, this call does.
     ///
     /// # Errors
     ///

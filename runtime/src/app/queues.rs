@@ -36,15 +36,16 @@ pub struct QueueStatus {
     pub queue: Queue,
     /// The number of rows that wait, or of timers that are due. Counting ends at 10,000.
     pub rows: u64,
-    /// The age of the first row, by the store's clock; for timers, the time since the first was due.
+    /// The age of the first row, by the store's clock; for timers, the time since the first was
+    /// due.
     pub oldest: Duration,
     /// The last error, or the reason for waiting, of the first row that has one.
     pub last_error: Option<String>,
     /// The number of dead letters. Counting ends at 10,000.
     pub dead_letters: u64,
-    /// `true` if a running process has announced that it works the queue; `false` for all queues while
-    /// the log is paused. Rows of a queue without a worker wait until a worker is registered, or until
-    /// they are parked or discarded.
+    /// `true` if a running process has announced that it works the queue; `false` for all queues
+    /// while the log is paused. Rows of a queue without a worker wait until a worker is registered,
+    /// or until they are parked or discarded.
     pub has_worker: bool,
 }
 
@@ -54,8 +55,8 @@ pub struct QueueStatus {
 pub struct WaitingMessage {
     /// The message's queue. For a timer: the kind [`OutboxKind::Timer`] and the category.
     pub queue: Queue,
-    /// The effect and its sender. For a timer: the message that it delivers and its stream; the recipient
-    /// is the timer's id.
+    /// The effect and its sender. For a timer: the message that it delivers and its stream; the
+    /// recipient is the timer's id.
     pub queued: OutboxMessage,
     /// The number of failed attempts.
     pub attempts: u32,
@@ -73,8 +74,8 @@ impl Queues {
         Self(Arc::clone(shared))
     }
 
-    /// Returns the state of every queue that has rows, timers that are due, or dead letters, in order
-    /// of partitions, kinds and targets.
+    /// Returns the state of every queue that has rows, timers that are due, or dead letters, in
+    /// order of partitions, kinds and targets.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl Queues {
         Ok((summaries.into_iter().map(status).collect(), table.paused))
     }
 
-    /// Returns the messages that wait in a queue, in order; for timers, the first 10,000 that are due.
+    /// Returns the messages that wait in a queue, in order; for timers, the first 10,000 that are
+    /// due.
     ///
     /// # Errors
     ///
@@ -130,12 +132,12 @@ impl Queues {
         pages.try_flatten()
     }
 
-    /// Parks a message among the dead letters, with or without a worker for its queue. Later messages from
-    /// its sender to the same recipient are parked behind it. If the message was handled meanwhile, nothing
-    /// happens.
+    /// Parks a message among the dead letters, with or without a worker for its queue. Later
+    /// messages from its sender to the same recipient are parked behind it. If the message was
+    /// handled meanwhile, nothing happens.
     ///
-    /// The queue's worker loses its lease of the partition and takes it again within seconds. The work
-    /// that it has under way is repeated, as after a crash.
+    /// The queue's worker loses its lease of the partition and takes it again within seconds. The
+    /// work that it has under way is repeated, as after a crash.
     ///
     /// # Errors
     ///
@@ -146,12 +148,13 @@ impl Queues {
         self.settle(message, QueueChange::Parked { attempts, error }).await
     }
 
-    /// Discards a message, with or without a worker for its queue: its sender gets the reply `Undelivered`
-    /// (for a call, `Exhausted`). If the message is an event that blocks the publication of its stream,
-    /// the event is left out. If the message was handled meanwhile, nothing happens.
+    /// Discards a message, with or without a worker for its queue: its sender gets the reply
+    /// `Undelivered` (for a call, `Exhausted`). If the message is an event that blocks the
+    /// publication of its stream, the event is left out. If the message was handled meanwhile,
+    /// nothing happens.
     ///
-    /// The queue's worker loses its lease of the partition and takes it again within seconds. The work
-    /// that it has under way is repeated, as after a crash.
+    /// The queue's worker loses its lease of the partition and takes it again within seconds. The
+    /// work that it has under way is repeated, as after a crash.
     ///
     /// # Errors
     ///

@@ -15,11 +15,11 @@ use crate::instance::load::{load, load_events, undecodable};
 use crate::instance::receive::{DeliveryOutcome, InboundMessage};
 use crate::instance::runtime::AggregateRuntime;
 
-/// The registered aggregates by name: decodes events, loads states and sends commands, all as JSON text,
-/// so that every number is exact.
+/// The registered aggregates by name: decodes events, loads states and sends commands, all as JSON
+/// text, so that every number is exact.
 ///
-/// Messages have the schema version that the derive writes: with `#[message(write = N)]`, events and
-/// commands have version N.
+/// Messages have the schema version that the derive writes: with `#[message(write = N)]`, events
+/// and commands have version N.
 #[derive(Clone)]
 pub struct Registry(BTreeMap<&'static str, Arc<dyn ErasedAggregate>>);
 

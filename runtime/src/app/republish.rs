@@ -21,12 +21,12 @@ pub enum RepublishError {
 }
 
 impl App {
-    /// Publishes the events of this process's aggregates to `topic` again, from the beginning of the log:
-    /// for a topic that was lost or emptied, or that moves to another cluster. The relays start within
-    /// about a second, in whichever process they run.
+    /// Publishes the events of this process's aggregates to `topic` again, from the beginning of
+    /// the log: for a topic that was lost or emptied, or that moves to another cluster. The relays
+    /// start within about a second, in whichever process they run.
     ///
-    /// Consumers of this framework ignore duplicate events for as long as their inbox remembers them
-    /// ([`inbox_retention`](crate::Settings::inbox_retention)), and handle older ones again.
+    /// Consumers of this framework ignore duplicate events for as long as their inbox remembers
+    /// them ([`inbox_retention`](crate::Settings::inbox_retention)), and handle older ones again.
     ///
     /// # Errors
     ///

@@ -10,8 +10,9 @@ use crate::worker::policy::follower::policy_worker;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyPosition {
-    /// The first event: the policy is applied to the whole log again. Recipients ignore duplicate commands
-    /// within [`inbox_retention`](crate::Settings::inbox_retention), and handle older ones again.
+    /// The first event: the policy is applied to the whole log again. Recipients ignore duplicate
+    /// commands within [`inbox_retention`](crate::Settings::inbox_retention), and handle older ones
+    /// again.
     Beginning,
     /// The end of the log: the policy is applied to none of the present events.
     End,
@@ -21,8 +22,8 @@ pub enum PolicyPosition {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResetPolicyError {
-    /// This process has no policy of this name over the log of this service. Call it in a process that
-    /// has. A policy over a topic starts at the position of its consumer group.
+    /// This process has no policy of this name over the log of this service. Call it in a process
+    /// that has. A policy over a topic starts at the position of its consumer group.
     #[error("this process has no policy `{0}` over the log of this service")]
     Unknown(String),
     /// The store is unavailable; the policy may be reset in some log partitions. Retry.
@@ -31,10 +32,10 @@ pub enum ResetPolicyError {
 }
 
 impl App {
-    /// Resets a policy over the log of this service to another position: after the policy stopped because
-    /// the log lost events (it was restored from a backup, or a failover lost commits), or to apply the
-    /// policy again. The process that runs the policy continues there within about a minute. Events that
-    /// wait in the policy's queue stay there.
+    /// Resets a policy over the log of this service to another position: after the policy stopped
+    /// because the log lost events (it was restored from a backup, or a failover lost commits), or
+    /// to apply the policy again. The process that runs the policy continues there within about a
+    /// minute. Events that wait in the policy's queue stay there.
     ///
     /// # Errors
     ///

@@ -21,11 +21,12 @@ const RETRY_CLAIM: Duration = Duration::from_secs(15);
 const RETRY_SPREAD: Duration = Duration::from_secs(1);
 /// The maximum number of tracked instances; further ones are retried every few seconds.
 const MAX_INSTANCES: usize = 100_000;
-/// The time without a retry that is due after which an instance is forgotten: another process has taken
-/// it over, or nothing waits for it.
+/// The time without a retry that is due after which an instance is forgotten: another process has
+/// taken it over, or nothing waits for it.
 const STALE_AFTER: Duration = Duration::from_secs(900);
 
-/// An instance whose stream this process cannot load: see [`App::stuck_instances`](crate::App::stuck_instances).
+/// An instance whose stream this process cannot load: see
+/// [`App::stuck_instances`](crate::App::stuck_instances).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StuckInstance {
@@ -121,8 +122,8 @@ impl StuckInstances {
         }
     }
 
-    /// Records a load that failed permanently. Attempts before the next one is due, such as those for
-    /// callers, do not prolong the wait.
+    /// Records a load that failed permanently. Attempts before the next one is due, such as those
+    /// for callers, do not prolong the wait.
     pub(crate) fn failed(
         &self,
         stream: &StreamId,
@@ -219,8 +220,8 @@ impl Registry {
     }
 }
 
-/// Returns the wait before the next attempt: exponential, half of it random, so that instances that got
-/// stuck together are not retried together.
+/// Returns the wait before the next attempt: exponential, half of it random, so that instances that
+/// got stuck together are not retried together.
 fn wait_after(attempts: u32, rng: &dyn Rng) -> Duration {
     let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1).min(20));
     let ceiling = FIRST_WAIT.saturating_mul(doubled).min(MAX_WAIT);

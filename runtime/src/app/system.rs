@@ -9,8 +9,8 @@ use uuid::Uuid;
 /// The system's clock, and tokio's timers.
 ///
 /// On Linux, the monotonic time includes the time for which the machine is suspended
-/// (`CLOCK_BOOTTIME`), so a virtual machine that is paused and resumed starts no work under leases that
-/// expired meanwhile. Elsewhere it is the time of [`std::time::Instant`].
+/// (`CLOCK_BOOTTIME`), so a virtual machine that is paused and resumed starts no work under leases
+/// that expired meanwhile. Elsewhere it is the time of [`std::time::Instant`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

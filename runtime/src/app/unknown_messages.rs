@@ -16,8 +16,8 @@ const MAX_PLACES: usize = 10_000;
 const MAX_NAMES: usize = 200;
 /// The collective name of all further names.
 const FURTHER_NAMES: &str = "further names";
-/// The time without an encounter after which a message is forgotten: another process has taken it over,
-/// or it is gone.
+/// The time without an encounter after which a message is forgotten: another process has taken it
+/// over, or it is gone.
 const STALE_AFTER: Duration = Duration::from_secs(900);
 
 /// The reason why a message waits for newer code.
@@ -57,7 +57,8 @@ impl NewerCode {
     }
 }
 
-/// A name that this process does not know: see [`App::unknown_messages`](crate::App::unknown_messages).
+/// A name that this process does not know: see
+/// [`App::unknown_messages`](crate::App::unknown_messages).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownMessage {
@@ -73,8 +74,8 @@ pub struct UnknownMessage {
     /// The time at which this process met the name first.
     pub since: Timestamp,
     /// `true` if a message has waited for
-    /// [`Settings::unknown_message_grace`](crate::Settings::unknown_message_grace): no running process
-    /// knows the name.
+    /// [`Settings::unknown_message_grace`](crate::Settings::unknown_message_grace): no running
+    /// process knows the name.
     pub is_overdue: bool,
 }
 
@@ -131,8 +132,8 @@ impl UnknownMessages {
         lock(&self.0)
     }
 
-    /// Records that a worker has met an unknown message. Warns at the first encounter with the name, and
-    /// once more when it is overdue.
+    /// Records that a worker has met an unknown message. Warns at the first encounter with the
+    /// name, and once more when it is overdue.
     pub(crate) fn meet(
         &self,
         worker: &str,

@@ -13,9 +13,9 @@ use crate::panic::{guarded, lock};
 
 /// The live instances of one aggregate type.
 ///
-/// The least recently used instances are evicted when there are too many, when their states take too
-/// many bytes, or when they have been idle for long. An instance that is in use stays in memory, so
-/// that there is never a second one of the same id.
+/// The least recently used instances are evicted when there are too many, when their states take
+/// too many bytes, or when they have been idle for long. An instance that is in use stays in
+/// memory, so that there is never a second one of the same id.
 pub(crate) struct Instances<A: Aggregate> {
     max_live: usize,
     max_bytes: usize,

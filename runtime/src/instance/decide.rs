@@ -48,8 +48,8 @@ pub(crate) fn decide<A: Aggregate>(
     }
 }
 
-/// Decides the commands, but for those in `failures`; `None` if another one failed, which `failures`
-/// then holds.
+/// Decides the commands, but for those in `failures`; `None` if another one failed, which
+/// `failures` then holds.
 fn try_decide<A: Aggregate>(
     context: &DecideContext<'_, A>,
     base: &LoadedState<A>,

@@ -158,7 +158,7 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
         })
     }
 
-    /// The reply to an earlier request; `None` if nobody waits for one.
+    /// The reply to an earlier request; `None` if the request wants none.
     fn reply_to(
         &self,
         id: Uuid,

@@ -15,12 +15,12 @@ use crate::backoff::Backoff;
 use crate::panic::lock;
 use crate::{Settings, SystemClock, SystemRng};
 
-/// A writer for any event store that appends in batches, with one task per partition: all appends that
-/// wait are sent as one batch, and those that arrive meanwhile are the next batch.
+/// A writer for any event store that appends in batches, with one task per partition: all appends
+/// that wait are sent as one batch, and those that arrive meanwhile are the next batch.
 ///
 /// A batch whose outcome is unknown is retried for as long as a caller waits for it: as a whole at
-/// first, then in halves, so that an append that always fails does not delay others for long. If the
-/// store rejects a batch, its appends are sent one by one, so that only the faulty one fails.
+/// first, then in halves, so that an append that always fails does not delay others for long. If
+/// the store rejects a batch, its appends are sent one by one, so that only the faulty one fails.
 ///
 /// Appends to one stream are sent in order, unless an earlier one keeps failing.
 #[derive(Clone)]
@@ -74,7 +74,8 @@ impl GroupCommit {
     ///
     /// # Cancel safety
     ///
-    /// After the future is dropped, the append may still commit, unless it was waiting in the queue.
+    /// After the future is dropped, the append may still commit, unless it was waiting in the
+    /// queue.
     ///
     /// # Panics
     ///
@@ -116,7 +117,8 @@ impl GroupCommit {
     }
 }
 
-/// The number of attempts at a batch before it is halved, and at a single append before it is postponed.
+/// The number of attempts at a batch before it is halved, and at a single append before it is
+/// postponed.
 const MAX_ATTEMPTS: u32 = 3;
 /// The maximum number of appends of one partition that are retried beside its writer.
 const MAX_POSTPONED: usize = 16;
@@ -159,8 +161,8 @@ impl Batch {
         self.replies.push(queued.reply);
     }
 
-    /// Splits the batch into halves, without the appends that no caller waits for; empty halves are left
-    /// out.
+    /// Splits the batch into halves, without the appends that no caller waits for; empty halves are
+    /// left out.
     fn halves(self) -> Vec<Self> {
         let entries = self.appends.into_iter().zip(self.replies);
         let entries: Vec<_> = entries.filter(|(_, reply)| !reply.is_closed()).collect();
@@ -194,8 +196,8 @@ impl Writer {
             let queued = self.waiting.recv().await?;
             self.take(&mut batch, queued);
         }
-        // Under load, let other tasks queue their appends first: tokio runs a woken task before those
-        // that wait, so the first append would be sent alone.
+        // Under load, let other tasks queue their appends first: tokio runs a woken task before
+        // those that wait, so the first append would be sent alone.
         if self.is_busy {
             tokio::task::yield_now().await;
         }
@@ -224,9 +226,9 @@ impl Writer {
 
     /// Sends a batch until its outcome is known or no caller waits for it.
     ///
-    /// A batch that keeps failing is sent in halves, because a single append may be at fault: it meets a
-    /// damaged page, or its statement takes too long. That append is then retried beside the writer,
-    /// which continues with the others.
+    /// A batch that keeps failing is sent in halves, because a single append may be at fault: it
+    /// meets a damaged page, or its statement takes too long. That append is then retried beside
+    /// the writer, which continues with the others.
     async fn commit(&self, batch: Batch, max_attempts: u32) {
         let mut backoff = backoff();
         for attempt in 1..=max_attempts {
@@ -253,8 +255,8 @@ impl Writer {
         }
     }
 
-    /// Passes the outcomes to the callers. If the store rejects the batch, commits its appends one by
-    /// one.
+    /// Passes the outcomes to the callers. If the store rejects the batch, commits its appends one
+    /// by one.
     async fn complete(&self, batch: Batch, result: Result<Vec<AppendOutcome>, StoreError>) {
         match result {
             Ok(outcomes) => {
@@ -278,8 +280,8 @@ impl Writer {
         }
     }
 
-    /// Retries a single append that keeps failing, beside the writer unless too many already are: while
-    /// the server is unavailable, all appends fail.
+    /// Retries a single append that keeps failing, beside the writer unless too many already are:
+    /// while the server is unavailable, all appends fail.
     async fn postpone(&self, batch: Batch) {
         let Ok(permit) = Arc::clone(&self.postponed).try_acquire_owned() else {
             return self.sender.retry(batch).await;

@@ -55,9 +55,9 @@ impl<A: Aggregate> Handle<A> {
 
     /// Sends a command: set options on the returned builder, then await it.
     ///
-    /// The command is decided on the current state of the stream. If another writer appends first, the
-    /// command is decided again, with the same ids and the same time. The result is returned after the
-    /// commit.
+    /// The command is decided on the current state of the stream. If another writer appends first,
+    /// the command is decided again, with the same ids and the same time. The result is returned
+    /// after the commit.
     ///
     /// # Errors
     ///
@@ -65,14 +65,14 @@ impl<A: Aggregate> Handle<A> {
     ///
     /// # Cancel safety
     ///
-    /// After the future is dropped, the command may still be recorded. Send it again with the same key to
-    /// learn its outcome.
+    /// After the future is dropped, the command may still be recorded. Send it again with the same
+    /// key to learn its outcome.
     pub fn send(&self, command: A::Command) -> SendCommand<'_, A> {
         SendCommand::new(&self.runtime, &self.id, command)
     }
 
-    /// Reads the state, after catching up with the stream: it includes everything that was committed
-    /// before the call, and nothing uncommitted.
+    /// Reads the state, after catching up with the stream: it includes everything that was
+    /// committed before the call, and nothing uncommitted.
     ///
     /// # Errors
     ///
@@ -100,8 +100,8 @@ impl<A: Aggregate> Handle<A> {
         }
     }
 
-    /// Reads the state in memory, without catching up with the stream; loads it if there is none. The
-    /// state may lack events that other processes have committed.
+    /// Reads the state in memory, without catching up with the stream; loads it if there is none.
+    /// The state may lack events that other processes have committed.
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ impl<A: Aggregate> Handle<A> {
         }
     }
 
-    /// Returns the state after event `version`, folded from the events, with its version. If the stream
-    /// is shorter, returns the latest state.
+    /// Returns the state after event `version`, folded from the events, with its version. If the
+    /// stream is shorter, returns the latest state.
     ///
     /// # Errors
     ///
@@ -156,15 +156,16 @@ impl<A: Aggregate> Handle<A> {
         pages.try_flatten().and_then(move |event| std::future::ready(decode(event)))
     }
 
-    /// Erases the content of the stream: permanently overwrites the payloads and metadata of all events
-    /// so far, and deletes whatever else the store keeps of them. Versions and positions remain. Returns
-    /// the number of erased events. The state is loaded again from the remaining stream.
+    /// Erases the content of the stream: permanently overwrites the payloads and metadata of all
+    /// events so far, and deletes whatever else the store keeps of them. Versions and positions
+    /// remain. Returns the number of erased events. The state is loaded again from the remaining
+    /// stream.
     ///
-    /// Unless there was nothing to erase, an event without content is appended. It notifies projections
-    /// ([`Projection::erase`](composable_rust_core::Projection::erase)), and makes other processes load
-    /// the instance again before its next command or read. Nothing can be appended to a closed stream:
-    /// projections that have passed its events are not notified, and other processes keep the state
-    /// until they evict the instance.
+    /// Unless there was nothing to erase, an event without content is appended. It notifies
+    /// projections ([`Projection::erase`](composable_rust_core::Projection::erase)), and makes
+    /// other processes load the instance again before its next command or read. Nothing can be
+    /// appended to a closed stream: projections that have passed its events are not notified, and
+    /// other processes keep the state until they evict the instance.
     ///
     /// # Errors
     ///
@@ -184,8 +185,8 @@ impl<A: Aggregate> Handle<A> {
         erased.map_err(|source| unavailable(&instance.stream, source))
     }
 
-    /// Waits until `condition` returns `Some` for the committed state, and returns the content. It does
-    /// not matter which process appends the events.
+    /// Waits until `condition` returns `Some` for the committed state, and returns the content. It
+    /// does not matter which process appends the events.
     ///
     /// # Errors
     ///

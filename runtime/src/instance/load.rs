@@ -96,7 +96,8 @@ enum LoadAttempt<A> {
     /// The snapshot cannot be decoded.
     UndecodableSnapshot,
     /// The stream was erased while it was read: an erased event followed one with content. An
-    /// erasure overwrites all events and deletes the snapshots, so no single moment looks like this.
+    /// erasure overwrites all events and deletes the snapshots, so no single moment looks like
+    /// this.
     Erased,
 }
 
@@ -188,7 +189,8 @@ const PAGE_EVENTS: usize = 1_000;
 /// The size in bytes from which on a page takes no further event.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Reads a page of the events of a stream after a version. Returns `true` with it if it is the last.
+/// Reads a page of the events of a stream after a version. Returns `true` with it if it is the
+/// last.
 ///
 /// A caller that waits between events reads pages, because it must hold neither a connection nor
 /// the whole stream meanwhile.

@@ -118,7 +118,8 @@ impl<A: Aggregate> Instance<A> {
         mailbox.waiting.clear();
     }
 
-    /// Drops the state and ignores loads under way, so that the next command or read loads it again.
+    /// Drops the state and ignores loads under way, so that the next command or read loads it
+    /// again.
     pub(crate) fn forget(&self) {
         self.lock().forget();
     }
@@ -185,8 +186,8 @@ impl<A: Aggregate> Instance<A> {
         Ok(true)
     }
 
-    /// Installs the state that a drain has committed, unless a newer one was read in the meantime. A
-    /// read may also have stopped between two of the drain's events.
+    /// Installs the state that a drain has committed, unless a newer one was read in the meantime.
+    /// A read may also have stopped between two of the drain's events.
     pub(crate) fn commit(&self, after: LoadedState<A>, fresh_until: u64) {
         let mut mailbox = self.lock();
         if mailbox.load_generation == after.generation {

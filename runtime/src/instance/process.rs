@@ -36,8 +36,8 @@ fn done_or<A: Aggregate>(entries: &[MailboxEntry<A>], left: AttemptOutcome) -> A
     if entries.is_empty() { AttemptOutcome::Done } else { left }
 }
 
-/// Aborts the drain on drop, unless it has ended regularly: neither a panic outside the guarded code
-/// nor the end of the tokio runtime may leave a mailbox without a drain.
+/// Aborts the drain on drop, unless it has ended regularly: neither a panic outside the guarded
+/// code nor the end of the tokio runtime may leave a mailbox without a drain.
 struct DrainGuard<'a, A: Aggregate> {
     instance: &'a Instance<A>,
     has_ended: bool,
@@ -206,8 +206,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
         };
         match outcome {
             AppendOutcome::Committed { version, position, actual } if actual > version => {
-                // An earlier call has committed the append, maybe before these commands arrived, and
-                // the stream has moved on. Only outcomes that are stored are certain.
+                // An earlier call has committed the append, maybe before these commands arrived,
+                // and the stream has moved on. Only outcomes that are stored are certain.
                 tracing::debug!(
                     stream = ?instance.stream, %version, %actual,
                     "the append was committed by an earlier call and the stream has moved on; \

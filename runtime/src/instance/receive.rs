@@ -1,4 +1,5 @@
-//! Handing an instance a message that the runtime delivers: a dispatched command, a reply, a timeout.
+//! Handing an instance a message that the runtime delivers: a dispatched command, a reply, a
+//! timeout.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub(crate) struct InboundMessage {
 pub(crate) enum DeliveryOutcome {
     /// The instance has handled the message, now or before; a rejection by the domain included.
     Handled,
-    /// The instance's stream is closed: nobody will ever handle the message.
+    /// The instance's stream is closed: the message will never be handled.
     Closed,
     /// The message's timer was cancelled or replaced.
     Void,
@@ -55,7 +56,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
     /// Has the instance handle a message.
     ///
     /// An unavailable instance must not hold up others, so the caller gets
-    /// [`DeliveryOutcome::Waiting`] after the default deadline. Delivering the message again is safe.
+    /// [`DeliveryOutcome::Waiting`] after the default deadline. Delivering the message again is
+    /// safe.
     pub(crate) async fn handle_carried(
         self: &Arc<Self>,
         message: &InboundMessage,

@@ -11,8 +11,8 @@ use crate::instance::mailbox::Instance;
 /// The runtime of one aggregate type in an app.
 ///
 /// Its methods are spread by theme: [`submit`](crate::instance::submit) is the only way into a
-/// mailbox, [`process`](crate::instance::process) drains it, [`catch_up`](crate::instance::catch_up)
-/// keeps the states current.
+/// mailbox, [`process`](crate::instance::process) drains it,
+/// [`catch_up`](crate::instance::catch_up) keeps the states current.
 pub(crate) struct AggregateRuntime<A: Aggregate> {
     pub(crate) shared: Arc<AppContext>,
     pub(crate) env: A::Environment,

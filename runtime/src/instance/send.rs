@@ -61,20 +61,20 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
 
     /// Makes the send idempotent: a duplicate with the same key is not decided again but gets the
     /// outcome of the first send, also if that was a rejection. A different command, or a different
-    /// expected version, with the same key fails with [`SendError::KeyReused`]. Keys are scoped to the
-    /// instance.
+    /// expected version, with the same key fails with [`SendError::KeyReused`]. Keys are scoped to
+    /// the instance.
     ///
     /// Commands are compared by their encoding, not by `==`. A hash map or a hash set encodes in a
     /// different order each time: use a `BTreeMap`, a `BTreeSet` or a sorted `Vec` in commands that
-    /// have keys. `-0.0` and `0.0` differ too: add `0.0` to a number to normalise its zero. The runtime
-    /// neither sorts nor normalises, because an order may have a meaning and two different commands
-    /// must not count as one. Of two schema versions of a command only the names are compared, so that
-    /// a key can be used again from older or newer code.
+    /// have keys. `-0.0` and `0.0` differ too: add `0.0` to a number to normalise its zero. The
+    /// runtime neither sorts nor normalises, because an order may have a meaning and two different
+    /// commands must not count as one. Of two schema versions of a command only the names are
+    /// compared, so that a key can be used again from older or newer code.
     ///
-    /// Never use a key for a second command: the ids of what follows derive from it. If a key is used
-    /// again after its inbox entry was pruned
-    /// ([`Settings::inbox_retention`](crate::Settings::inbox_retention)), events and effects get the
-    /// ids of the first send, and recipients that still know those ids ignore them.
+    /// Never use a key for a second command: the ids of what follows derive from it. If a key is
+    /// used again after its inbox entry was pruned
+    /// ([`Settings::inbox_retention`](crate::Settings::inbox_retention)), events and effects get
+    /// the ids of the first send, and recipients that still know those ids ignore them.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self

@@ -102,7 +102,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 }
 
-/// Encodes a state. The error is the reason why it cannot be stored or is not decoded to an equal state.
+/// Encodes a state. The error is the reason why it cannot be stored or is not decoded to an equal
+/// state.
 fn snapshot<A: Aggregate>(
     shared: &AppContext,
     instance: &Instance<A>,

@@ -23,8 +23,8 @@ impl Batch {
         self.running.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Removes an effect. The effects that follow from it must have entered before, so that the count
-    /// is zero only at the end.
+    /// Removes an effect. The effects that follow from it must have entered before, so that the
+    /// count is zero only at the end.
     pub(super) fn leave(&self) {
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.over.notify_waiters();
@@ -62,16 +62,16 @@ impl SendHandle {
         Self(batch)
     }
 
-    /// Completes when all effects of the action have ended: those that it returned, those of the actions
-    /// that they brought back, and so on.
+    /// Completes when all effects of the action have ended: those that it returned, those of the
+    /// actions that they brought back, and so on.
     ///
-    /// Effects that were cancelled or replaced have ended. If a reducer rearms a delay each time, the
-    /// call never completes.
+    /// Effects that were cancelled or replaced have ended. If a reducer rearms a delay each time,
+    /// the call never completes.
     ///
     /// # Errors
     ///
-    /// The first failure among the effects. Other effects are not affected by it, except that the rest
-    /// of a sequence is skipped after a step that failed.
+    /// The first failure among the effects. Other effects are not affected by it, except that the
+    /// rest of a sequence is skipped after a step that failed.
     ///
     /// # Cancel safety
     ///

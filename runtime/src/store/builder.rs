@@ -45,8 +45,8 @@ pub struct StoreBuilder<R: Reducer> {
 }
 
 impl<R: StoreReducer> Store<R> {
-    /// Creates a store that runs `reducer`, with the initial state `state`, the system's clock and no
-    /// other ports.
+    /// Creates a store that runs `reducer`, with the initial state `state`, the system's clock and
+    /// no other ports.
     pub fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
         Self::builder(reducer, state, env).build()
     }
@@ -85,7 +85,8 @@ impl<R: StoreReducer> StoreBuilder<R> {
         self
     }
 
-    /// Sets the bus for `publish` effects. Default: none; an action that returns such an effect fails.
+    /// Sets the bus for `publish` effects. Default: none; an action that returns such an effect
+    /// fails.
     pub fn event_bus(mut self, bus: impl EventBus) -> Self {
         self.bus = Some(SharedEventBus::new(bus));
         self
@@ -94,15 +95,15 @@ impl<R: StoreReducer> StoreBuilder<R> {
     /// Sets the maximum number of running effects: [`Store::send`] waits while there are as many.
     /// Default: 10,000. At least 1.
     ///
-    /// All effects of an action start at once, and actions that effects bring back never wait, so the
-    /// number of running effects can exceed the limit.
+    /// All effects of an action start at once, and actions that effects bring back never wait, so
+    /// the number of running effects can exceed the limit.
     pub fn max_effects(mut self, limit: usize) -> Self {
         self.max_effects = limit.max(1);
         self
     }
 
-    /// Sets the number of items that a subscriber can fall behind before it loses the oldest. Default:
-    /// 1,024. At least 1; rounded up to a power of two.
+    /// Sets the number of items that a subscriber can fall behind before it loses the oldest.
+    /// Default: 1,024. At least 1; rounded up to a power of two.
     pub fn subscription_buffer(mut self, items: usize) -> Self {
         self.subscription_buffer = items.max(1);
         self
@@ -112,8 +113,8 @@ impl<R: StoreReducer> StoreBuilder<R> {
     /// effect that cannot be executed, the state is lost: every later action fails with
     /// [`ActionError::Poisoned`](super::ActionError::Poisoned).
     ///
-    /// Use this for states that are too large to be cloned for every action. The alternative is to make
-    /// the clone cheap, with persistent collections.
+    /// Use this for states that are too large to be cloned for every action. The alternative is to
+    /// make the clone cheap, with persistent collections.
     pub fn poison_on_panic(mut self) -> Self {
         self.copy = None;
         self

@@ -6,8 +6,8 @@ use composable_rust_core::{AnyMessage, Message, PublishError};
 
 /// The error of sending an action.
 ///
-/// After any error but [`Rejected`](ActionError::Rejected), the state is unchanged and no effect was
-/// started.
+/// After any error but [`Rejected`](ActionError::Rejected), the state is unchanged and no effect
+/// was started.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ActionError {
@@ -15,8 +15,8 @@ pub enum ActionError {
     /// nothing when it rejects a command, but a reducer combined with it may.
     #[error(transparent)]
     Rejected(SendRejected),
-    /// The reducer panicked; the state is restored. The same action most likely panics again: fix the
-    /// reducer.
+    /// The reducer panicked; the state is restored. The same action most likely panics again: fix
+    /// the reducer.
     #[error("the reducer panicked: {message}")]
     Panicked {
         /// The panic's message.
@@ -29,7 +29,8 @@ pub enum ActionError {
     #[error("the store is shut down")]
     Closed,
     /// A reducer panicked earlier, and the store keeps no copy of the state
-    /// ([`StoreBuilder::poison_on_panic`](super::StoreBuilder::poison_on_panic)). Build another store.
+    /// ([`StoreBuilder::poison_on_panic`](super::StoreBuilder::poison_on_panic)). Build another
+    /// store.
     #[error("the store's state was lost in a panic of its reducer")]
     Poisoned,
 }

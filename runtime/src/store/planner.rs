@@ -55,8 +55,8 @@ struct SequenceProgress<A> {
     failed: bool,
 }
 
-/// Adds effects to the list of running effects. Lives while the store is locked, and calls no users'
-/// code but the clock.
+/// Adds effects to the list of running effects. Lives while the store is locked, and calls no
+/// users' code but the clock.
 pub(super) struct Planner<'a, A> {
     pub(super) running: &'a mut Running,
     pub(super) recorded: &'a mut Listeners<AnyMessage>,

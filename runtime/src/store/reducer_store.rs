@@ -13,25 +13,25 @@ use super::{ActionError, SendHandle, StoreClosed, StoreReducer};
 
 /// Runs a reducer in memory. Cheap to clone; clones share the state.
 ///
-/// Actions are reduced one at a time, under a lock. The effects that an action returns run as tasks of
-/// the tokio runtime:
+/// Actions are reduced one at a time, under a lock. The effects that an action returns run as tasks
+/// of the tokio runtime:
 ///
 /// - The effects of one action, and those of a `parallel`, start in order and run concurrently. A
 ///   panic or failure of one does not affect the others.
-/// - A step of a `sequential` starts when the previous step has ended: its work is done and the action
-///   that it brought back is reduced. The effects of that action are not waited for. A cancelled step
-///   has ended; after a step that failed, the rest is skipped.
-/// - An effect with an id replaces the running effect of the same id. Once an action that cancels an
-///   effect is reduced, the effect brings no action back. The effects of an action are not part of the
-///   effect that brought the action back: cancelling that effect does not cancel them.
+/// - A step of a `sequential` starts when the previous step has ended: its work is done and the
+///   action that it brought back is reduced. The effects of that action are not waited for. A
+///   cancelled step has ended; after a step that failed, the rest is skipped.
+/// - An effect with an id replaces the running effect of the same id. Once an action that cancels
+///   an effect is reduced, the effect brings no action back. The effects of an action are not part
+///   of the effect that brought the action back: cancelling that effect does not cancel them.
 /// - If the reducer panics, or returns an effect that this store cannot execute, the action has no
 ///   effect: the state is restored from a copy. So the state is cloned for each action: keep large
 ///   parts in persistent collections, or choose
 ///   [`poison_on_panic`](super::StoreBuilder::poison_on_panic).
 /// - A failed effect is logged, and reported by [`SendHandle::finished`].
 ///
-/// Nothing survives the process, so durable effects (`dispatch`, `tell`, `call`) are rejected: run the
-/// aggregate with a `Handle`.
+/// Nothing survives the process, so durable effects (`dispatch`, `tell`, `call`) are rejected: run
+/// the aggregate with a `Handle`.
 ///
 /// # Example: a counter that also counts later
 ///
@@ -82,12 +82,12 @@ impl<R: StoreReducer> Store<R> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Reduces `action` and starts its effects. Returns when the action is reduced; wait for the effects
-    /// with [`SendHandle::finished`].
+    /// Reduces `action` and starts its effects. Returns when the action is reduced; wait for the
+    /// effects with [`SendHandle::finished`].
     ///
-    /// Waits while too many effects are running ([`max_effects`](super::StoreBuilder::max_effects)). So an effect
-    /// should bring its action back instead of sending it: while it waits in its future, it counts as
-    /// running.
+    /// Waits while too many effects are running
+    /// ([`max_effects`](super::StoreBuilder::max_effects)). So an effect should bring its action
+    /// back instead of sending it: while it waits in its future, it counts as running.
     ///
     /// # Errors
     ///
@@ -126,7 +126,8 @@ impl<R: StoreReducer> Store<R> {
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = Store::new(AggregateReducer::<Door>::new("front".parse()?), Door::default(), ());
+    /// let reducer = AggregateReducer::<Door>::new("front".parse()?);
+    /// let store = Store::new(reducer, Door::default(), ());
     /// store.send(DoorCommand::Open).await?;
     ///
     /// let rejected = store.send(DoorCommand::Open).await.unwrap_err();
@@ -200,7 +201,8 @@ impl<R: StoreReducer> Store<R> {
     /// # use composable_rust_runtime::Store;
     /// # struct Counter;
     /// # impl Reducer for Counter { type State = i64; type Action = i64; type Environment = ();
-    /// #   fn reduce(&self, s: &mut i64, a: i64, _: &()) -> Effects<i64> { *s += a; Effects::none() } }
+    /// #   fn reduce(&self, count: &mut i64, action: i64, _: &()) -> Effects<i64> {
+    /// #     *count += action; Effects::none() } }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let store = Store::new(Counter, 0, ());
@@ -232,11 +234,13 @@ impl<R: StoreReducer> Store<R> {
         }
     }
 
-    /// Subscribes to the actions that are reduced from now on, in order, those that effects bring back
-    /// included.
+    /// Subscribes to the actions that are reduced from now on, in order, those that effects bring
+    /// back included.
     ///
-    /// A subscriber that falls too far behind ([`subscription_buffer`](super::StoreBuilder::subscription_buffer)) receives
-    /// [`Lagged`](super::Lagged) with the number of lost items; the store never waits for subscribers.
+    /// A subscriber that falls too far behind
+    /// ([`subscription_buffer`](super::StoreBuilder::subscription_buffer)) receives
+    /// [`Lagged`](super::Lagged) with the number of lost items; the store never waits for
+    /// subscribers.
     ///
     /// # Example: listening
     ///
@@ -246,7 +250,8 @@ impl<R: StoreReducer> Store<R> {
     /// # use tokio_stream::StreamExt as _;
     /// # struct Counter;
     /// # impl Reducer for Counter { type State = i64; type Action = i64; type Environment = ();
-    /// #   fn reduce(&self, s: &mut i64, a: i64, _: &()) -> Effects<i64> { *s += a; Effects::none() } }
+    /// #   fn reduce(&self, count: &mut i64, action: i64, _: &()) -> Effects<i64> {
+    /// #     *count += action; Effects::none() } }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let store = Store::new(Counter, 0, ());

@@ -125,8 +125,9 @@ impl<R: StoreReducer> StoreShared<R> {
         }
     }
 
-    /// Ends a job: in one step, reduces the action that it brings back, unless the job was cancelled
-    /// meanwhile, and starts the effects that follow, also above the limit of running effects.
+    /// Ends a job: in one step, reduces the action that it brings back, unless the job was
+    /// cancelled meanwhile, and starts the effects that follow, also above the limit of running
+    /// effects.
     fn leave(
         self: &Arc<Self>,
         ticket: &EffectTicket<R::Action>,

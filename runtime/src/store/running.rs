@@ -23,7 +23,8 @@ impl Scope {
         std::iter::successors(scope, |scope| scope.parent.as_ref())
     }
 
-    /// Returns `true` if `scope` or a scope around it is cancelled. Changes only under the store's lock.
+    /// Returns `true` if `scope` or a scope around it is cancelled. Changes only under the store's
+    /// lock.
     pub(super) fn is_cancelled(scope: Option<&Arc<Self>>) -> bool {
         Self::chain(scope).any(|scope| scope.cancelled.load(Ordering::Relaxed))
     }
@@ -115,8 +116,8 @@ impl Running {
         self.slots[number].as_ref().is_some_and(|slot| slot.stopped)
     }
 
-    /// Opens a scope for `id` inside `parent`, and cancels the effects that run under the id. `None` if
-    /// `parent` is itself inside a scope of the id.
+    /// Opens a scope for `id` inside `parent`, and cancels the effects that run under the id.
+    /// `None` if `parent` is itself inside a scope of the id.
     pub(super) fn open(&mut self, id: EffectId, parent: Option<&Arc<Scope>>) -> Option<Arc<Scope>> {
         if Scope::chain(parent).any(|scope| scope.id == id) {
             return None;

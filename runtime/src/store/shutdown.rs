@@ -10,8 +10,8 @@ use super::{Store, StoreReducer};
 const GRACE: Duration = Duration::from_secs(1);
 
 impl<R: StoreReducer> Store<R> {
-    /// Shuts the store down: rejects further actions, lets running effects finish for up to `within`, then
-    /// cancels the others. Returns the number of cancelled effects.
+    /// Shuts the store down: rejects further actions, lets running effects finish for up to
+    /// `within`, then cancels the others. Returns the number of cancelled effects.
     ///
     /// Effects may bring actions back until the end. A delay that would end after the deadline is
     /// cancelled at once. Subscriptions end. The state can still be read.

@@ -9,14 +9,14 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-/// The subscriber was too slow and lost the oldest items; `.0` is their number. The stream continues
-/// with the next item.
+/// The subscriber was too slow and lost the oldest items; `.0` is their number. The stream
+/// continues with the next item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the subscriber lags: {0} items were lost")]
 pub struct Lagged(pub u64);
 
-/// A stream of the actions or events of a store since the subscription, in order. It ends when the store
-/// is shut down or dropped.
+/// A stream of the actions or events of a store since the subscription, in order. It ends when the
+/// store is shut down or dropped.
 pub struct Subscription<T>(BroadcastStream<T>);
 
 impl<T: Clone + Send + 'static> Stream for Subscription<T> {
