@@ -240,8 +240,9 @@ impl App {
         let shared = Arc::clone(&self.0.shared);
         let codecs = shared.codecs.clone();
         log(shared, after).try_filter_map(move |event| {
-            let own = event.stream.category() == A::NAME;
-            let decoded = if own { recorded::<A>(&codecs, &event).map(present) } else { Ok(None) };
+            let is_own = event.stream.category() == A::NAME;
+            let decoded =
+                if is_own { recorded::<A>(&codecs, &event).map(present) } else { Ok(None) };
             std::future::ready(decoded)
         })
     }

@@ -440,7 +440,7 @@ impl AppBuilder {
         );
         let published = self.published.into_iter();
         let published: Vec<_> =
-            published.map(|of| Arc::new(PublishedTopic { limit: bus_limit, ..of })).collect();
+            published.map(|topic| Arc::new(PublishedTopic { limit: bus_limit, ..topic })).collect();
         let log = store.log();
         let tasks = TaskTracker::new();
         let loads = Semaphore::new(settings.max_concurrent_loads);

@@ -33,8 +33,8 @@ impl App {
     /// [`RepublishError`]; each variant says what to do.
     pub async fn republish(&self, topic: &str) -> Result<(), RepublishError> {
         let shared = self.shared();
-        let own = shared.published.iter().filter(|of| of.topic == topic);
-        let workers: Vec<String> = own.map(|of| of.worker()).collect();
+        let published = shared.published.iter().filter(|published| published.topic == topic);
+        let workers: Vec<String> = published.map(|published| published.worker()).collect();
         if workers.is_empty() {
             return Err(RepublishError::NotPublished(topic.to_owned()));
         }

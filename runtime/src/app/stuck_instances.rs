@@ -184,9 +184,10 @@ impl StuckInstances {
     /// Forgets instances that were not retried for [`STALE_AFTER`].
     pub(crate) fn forget_stale(&self, now: Duration) {
         let mut state = self.lock();
-        let is_stale = |of: &&StuckEntry| now.saturating_sub(of.next) > STALE_AFTER;
-        let gone = state.instances.values().filter(is_stale).map(|of| of.stream.clone());
-        for stream in gone.collect::<Vec<_>>() {
+        let is_stale = |entry: &&StuckEntry| now.saturating_sub(entry.next) > STALE_AFTER;
+        let forgotten = state.instances.values().filter(is_stale);
+        let forgotten = forgotten.map(|entry| entry.stream.clone());
+        for stream in forgotten.collect::<Vec<_>>() {
             state.instances.remove(stream.as_str());
             state.count(&stream, -1);
             state.retry(&stream);
@@ -196,12 +197,12 @@ impl StuckInstances {
     pub(crate) fn all(&self, clock: &dyn Clock) -> Vec<StuckInstance> {
         let (now, monotonic) = (clock.now(), clock.monotonic());
         let state = self.lock();
-        let all = state.instances.values().map(|of| StuckInstance {
-            stream: of.stream.clone(),
-            since: of.since,
-            attempts: of.attempts,
-            last_error: of.last_error.clone(),
-            next_attempt: now + of.next.saturating_sub(monotonic),
+        let all = state.instances.values().map(|entry| StuckInstance {
+            stream: entry.stream.clone(),
+            since: entry.since,
+            attempts: entry.attempts,
+            last_error: entry.last_error.clone(),
+            next_attempt: now + entry.next.saturating_sub(monotonic),
         });
         all.collect()
     }

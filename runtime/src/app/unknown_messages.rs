@@ -145,7 +145,7 @@ impl UnknownMessages {
         let mut unknown = self.lock();
         let what = &unknown.name(&newer.what);
         let key = (worker.to_owned(), what.clone());
-        let of = unknown.waiting.entry(key).or_insert_with(|| {
+        let waiting = unknown.waiting.entry(key).or_insert_with(|| {
             tracing::warn!(
                 worker,
                 what,
@@ -155,26 +155,27 @@ impl UnknownMessages {
             );
             WaitingEncounter { since: at.now, places: BTreeMap::new(), is_overdue: false }
         });
-        let is_first = !of.places.contains_key(&place);
-        if is_first && of.places.len() >= MAX_PLACES {
-            return Encounter { is_first: false, is_overdue: of.is_overdue };
+        let is_first = !waiting.places.contains_key(&place);
+        if is_first && waiting.places.len() >= MAX_PLACES {
+            return Encounter { is_first: false, is_overdue: waiting.is_overdue };
         }
-        let (first, last) = of.places.entry(place.clone()).or_insert((at.monotonic, at.monotonic));
+        let (first, last) =
+            waiting.places.entry(place.clone()).or_insert((at.monotonic, at.monotonic));
         *last = at.monotonic;
         let is_overdue = last.saturating_sub(*first) >= at.overdue_after;
-        let waiting = of.places.len();
-        if is_overdue && !std::mem::replace(&mut of.is_overdue, true) {
+        let count = waiting.places.len();
+        if is_overdue && !std::mem::replace(&mut waiting.is_overdue, true) {
             tracing::warn!(
                 worker,
                 what,
-                waiting,
+                waiting = count,
                 place,
                 reason,
                 "no running process knows the name; its messages wait: deploy code that does, override \
                  the event, or park or discard the rows"
             );
         }
-        set_gauge(worker, what, waiting);
+        set_gauge(worker, what, count);
         Encounter { is_first, is_overdue }
     }
 
@@ -208,25 +209,25 @@ impl UnknownMessages {
 
     /// Forgets messages that were not met for [`STALE_AFTER`].
     pub(crate) fn forget_stale(&self, now: Duration) {
-        self.lock().waiting.retain(|(worker, what), of| {
-            let before = of.places.len();
-            of.places.retain(|_, (_, last)| now.saturating_sub(*last) < STALE_AFTER);
-            if of.places.len() < before {
-                set_gauge(worker, what, of.places.len());
+        self.lock().waiting.retain(|(worker, what), waiting| {
+            let before = waiting.places.len();
+            waiting.places.retain(|_, (_, last)| now.saturating_sub(*last) < STALE_AFTER);
+            if waiting.places.len() < before {
+                set_gauge(worker, what, waiting.places.len());
             }
-            !of.places.is_empty()
+            !waiting.places.is_empty()
         });
     }
 
     pub(crate) fn all(&self) -> Vec<UnknownMessage> {
         let unknown = self.lock();
-        let all = unknown.waiting.iter().map(|((worker, what), of)| UnknownMessage {
+        let all = unknown.waiting.iter().map(|((worker, what), waiting)| UnknownMessage {
             what: what.clone(),
             worker: worker.clone(),
-            waiting: of.places.len() as u64,
-            example: of.places.keys().next().cloned().unwrap_or_default(),
-            since: of.since,
-            is_overdue: of.is_overdue,
+            waiting: waiting.places.len() as u64,
+            example: waiting.places.keys().next().cloned().unwrap_or_default(),
+            since: waiting.since,
+            is_overdue: waiting.is_overdue,
         });
         all.collect()
     }

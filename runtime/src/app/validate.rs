@@ -25,11 +25,14 @@ const RESERVED_PREFIXES: [&str; 3] = ["bus/", "project/", "relay/"];
 /// The prefix of the names of senders in other services.
 const BUS_PREFIX: &str = "bus_";
 
+/// The type names of the registered aggregates, by the aggregates' names.
+type Names = BTreeMap<&'static str, &'static str>;
+
 impl AppBuilder {
     /// Returns all problems of the configuration.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let mut names = BTreeMap::new();
+        let mut names = Names::new();
         for Registration { name, type_name, .. } in &self.aggregates {
             if let Some(other) = names.insert(*name, *type_name) {
                 problems.push(if other == *type_name {
@@ -46,7 +49,15 @@ impl AppBuilder {
         }
         self.check_names(&mut problems);
         self.check_replies(&names, &mut problems);
-        self.check_bus(&names, &mut problems);
+        self.check_locations(&names, &mut problems);
+        self.check_published(&names, &mut problems);
+        self.check_policies(&names, &mut problems);
+        self.check_bus(&mut problems);
+        self.check_settings(&mut problems);
+        problems
+    }
+
+    fn check_settings(&self, problems: &mut Vec<String>) {
         let settings = &self.settings;
         let limits = [
             ("mailbox_capacity", settings.mailbox_capacity),
@@ -65,20 +76,19 @@ impl AppBuilder {
                 problems.push(format!("the setting `{name}` must be at least 1"));
             }
         }
-        if !(MIN_LEASE_TTL..=MAX_LEASE_TTL).contains(&self.settings.lease_ttl) {
+        if !(MIN_LEASE_TTL..=MAX_LEASE_TTL).contains(&settings.lease_ttl) {
             problems.push(format!(
                 "the setting `lease_ttl` must be between {MIN_LEASE_TTL:?} and {MAX_LEASE_TTL:?}"
             ));
         }
-        if self.settings.default_deadline.is_zero() {
+        if settings.default_deadline.is_zero() {
             problems.push("the setting `default_deadline` must be longer than zero".to_owned());
         }
-        if self.settings.inbox_retention < MIN_INBOX_RETENTION {
+        if settings.inbox_retention < MIN_INBOX_RETENTION {
             problems.push(format!(
                 "the setting `inbox_retention` must be at least {MIN_INBOX_RETENTION:?}"
             ));
         }
-        problems
     }
 
     fn check_names(&self, problems: &mut Vec<String>) {
@@ -123,11 +133,7 @@ impl AppBuilder {
     }
 
     /// Checks that every aggregate's expected replies have a sender.
-    fn check_replies(
-        &self,
-        names: &BTreeMap<&'static str, &'static str>,
-        problems: &mut Vec<String>,
-    ) {
+    fn check_replies(&self, names: &Names, problems: &mut Vec<String>) {
         for aggregate in &self.aggregates {
             for source in aggregate.replies {
                 if let Some(problem) = self.missing_sender(names, source) {
@@ -139,11 +145,7 @@ impl AppBuilder {
     }
 
     /// Returns the problem of replies whose sender is not known.
-    fn missing_sender(
-        &self,
-        names: &BTreeMap<&'static str, &'static str>,
-        source: &ReplySource,
-    ) -> Option<String> {
+    fn missing_sender(&self, names: &Names, source: &ReplySource) -> Option<String> {
         if self.elsewhere.contains(source) {
             return None;
         }
@@ -173,7 +175,8 @@ impl AppBuilder {
         self.elsewhere.contains(&ReplySource::Target(name))
     }
 
-    fn check_bus(&self, names: &BTreeMap<&'static str, &'static str>, problems: &mut Vec<String>) {
+    /// Checks that every aggregate lives in one place.
+    fn check_locations(&self, names: &Names, problems: &mut Vec<String>) {
         for name in self.remote.iter().filter(|name| names.contains_key(*name)) {
             problems.push(format!("`{name}` is registered here and said to be remote"));
         }
@@ -183,7 +186,13 @@ impl AppBuilder {
         for name in names.keys().filter(|name| self.is_elsewhere(name)) {
             problems.push(format!("`{name}` is registered here and said to be elsewhere"));
         }
-        let published: BTreeSet<_> = self.published.iter().map(|of| of.category).collect();
+        for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
+            problems.push(format!("`{name}` is served but not registered"));
+        }
+    }
+
+    fn check_published(&self, names: &Names, problems: &mut Vec<String>) {
+        let published: BTreeSet<_> = self.published.iter().map(|topic| topic.category).collect();
         let unknown = |name: &&'static str| !names.contains_key(name) && !self.is_elsewhere(name);
         for name in published.into_iter().filter(unknown) {
             problems.push(format!(
@@ -192,15 +201,16 @@ impl AppBuilder {
             ));
         }
         let mut relayed = BTreeSet::new();
-        for of in &self.published {
-            if !relayed.insert((of.category, &of.topic)) {
-                let (name, topic) = (of.category, &of.topic);
+        for published in &self.published {
+            let (name, topic) = (published.category, &published.topic);
+            if !relayed.insert((name, topic)) {
                 problems.push(format!("events of `{name}` are published to `{topic}` twice"));
             }
         }
-        for name in self.served.iter().filter(|name| !names.contains_key(*name)) {
-            problems.push(format!("`{name}` is served but not registered"));
-        }
+    }
+
+    /// Checks that the sources and targets of all policies are known.
+    fn check_policies(&self, names: &Names, problems: &mut Vec<String>) {
         for policy in &self.policies {
             if let PolicySource::Target(name) = &policy.source {
                 if !names.contains_key(name) && !self.remote.contains(name) {
@@ -222,6 +232,10 @@ impl AppBuilder {
                 ));
             }
         }
+    }
+
+    /// Checks that there is a bus if one is used, and that it takes the largest payload.
+    fn check_bus(&self, problems: &mut Vec<String>) {
         let Some(bus) = &self.bus else {
             let topics = self.policies.iter().any(|p| matches!(p.source, PolicySource::Topic(_)));
             let wanted = [

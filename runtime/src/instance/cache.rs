@@ -232,8 +232,8 @@ impl<A: Aggregate> Instances<A> {
         };
         let state = |instance: Arc<Instance<A>>| {
             let mailbox = instance.lock();
-            let own = mailbox.committed.as_ref()?;
-            Some((instance.id.clone(), own.state.clone(), own.version))
+            let committed = mailbox.committed.as_ref()?;
+            Some((instance.id.clone(), committed.state.clone(), committed.version))
         };
         instances.into_iter().filter_map(state).collect()
     }
@@ -246,8 +246,8 @@ impl<A: Aggregate> Instances<A> {
 /// Returns the approximate size of an instance: its state is measured by its encoding.
 fn weight<A: Aggregate>(instance: &Instance<A>) -> usize {
     let mailbox = instance.lock();
-    let Some(own) = &mailbox.committed else { return INSTANCE_BYTES };
-    let encoded = guarded(|| encode_value(Format::Binary, &own.state));
+    let Some(committed) = &mailbox.committed else { return INSTANCE_BYTES };
+    let encoded = guarded(|| encode_value(Format::Binary, &committed.state));
     INSTANCE_BYTES
         + size_of::<A>()
         + encoded.ok().and_then(Result::ok).map_or(0, |bytes| bytes.len())

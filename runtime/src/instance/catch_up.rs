@@ -51,15 +51,15 @@ impl<A: Aggregate> AggregateRuntime<A> {
             mailbox.next_arrival - 1
         };
         loop {
-            let (own, fresh_until, generation) = {
+            let (committed, fresh_until, generation) = {
                 let mailbox = instance.lock();
                 if mailbox.committed.is_some() && mailbox.fresh_until_arrival > arrival {
                     return Ok(());
                 }
-                let own = mailbox.committed.as_ref().map(|own| own.version);
-                (own, mailbox.next_arrival, mailbox.load_generation)
+                let committed = mailbox.committed.as_ref().map(|committed| committed.version);
+                (committed, mailbox.next_arrival, mailbox.load_generation)
             };
-            let Some(after) = own else {
+            let Some(after) = committed else {
                 // The load may be another call's that began before this one, so check again.
                 self.committed(instance).await?;
                 continue;

@@ -54,8 +54,9 @@ impl<A: Aggregate> DecideContext<'_, A> {
         &self,
         event: &A::Event,
     ) -> Result<(), SendError<A::Rejection>> {
-        let mut published = self.published.iter().filter(|of| of.category == A::NAME);
-        let checked = published.try_for_each(|of| of.check(event, self.storage.verify_encoding));
+        let mut topics = self.published.iter().filter(|topic| topic.category == A::NAME);
+        let verify = self.storage.verify_encoding;
+        let checked = topics.try_for_each(|topic| topic.check(event, verify));
         checked.map_err(SendError::Unstorable)
     }
 }

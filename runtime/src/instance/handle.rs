@@ -77,8 +77,8 @@ impl<A: Aggregate> Handle<A> {
     /// # Errors
     ///
     /// [`LoadError`]; each variant says what to do.
-    pub async fn state<T>(&self, look: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
-        self.state_with_version(|state, _| look(state)).await
+    pub async fn state<T>(&self, read: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
+        self.state_with_version(|state, _| read(state)).await
     }
 
     /// As [`Handle::state`], with the version of the stream.
@@ -88,14 +88,14 @@ impl<A: Aggregate> Handle<A> {
     /// As [`Handle::state`].
     pub async fn state_with_version<T>(
         &self,
-        look: impl FnOnce(&A, Version) -> T,
+        read: impl FnOnce(&A, Version) -> T,
     ) -> Result<T, LoadError> {
         let instance = self.runtime.instance(&self.id);
         loop {
             self.runtime.catch_up(&instance).await?;
             let mailbox = instance.lock();
-            if let Some(own) = &mailbox.committed {
-                return Ok(look(&own.state, own.version));
+            if let Some(committed) = &mailbox.committed {
+                return Ok(read(&committed.state, committed.version));
             }
         }
     }
@@ -106,11 +106,11 @@ impl<A: Aggregate> Handle<A> {
     /// # Errors
     ///
     /// As [`Handle::state`].
-    pub async fn cached<T>(&self, look: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
+    pub async fn cached<T>(&self, read: impl FnOnce(&A) -> T) -> Result<T, LoadError> {
         let instance = self.runtime.instance(&self.id);
         loop {
-            if let Some(own) = &instance.lock().committed {
-                return Ok(look(&own.state));
+            if let Some(committed) = &instance.lock().committed {
+                return Ok(read(&committed.state));
             }
             self.runtime.committed(&instance).await?;
         }
@@ -125,8 +125,8 @@ impl<A: Aggregate> Handle<A> {
     pub async fn state_at(&self, version: Version) -> Result<(A, Version), LoadError> {
         let shared = &self.runtime.shared;
         let stream = self.id.stream();
-        let folded = load_events(&shared.store, &shared.codecs, &stream, Some(version)).await?;
-        Ok((folded.state, folded.version))
+        let loaded = load_events(&shared.store, &shared.codecs, &stream, Some(version)).await?;
+        Ok((loaded.state, loaded.version))
     }
 
     /// Returns the events of the stream, in order; erased events and the end of a closed stream are
@@ -208,8 +208,11 @@ impl<A: Aggregate> Handle<A> {
                 let mut changed = std::pin::pin!(instance.changed.notified());
                 let heads = partition_head(shared, &self.id).await?;
                 self.runtime.catch_up(&instance).await?;
-                if let Some(found) =
-                    instance.lock().committed.as_ref().and_then(|own| condition(&own.state))
+                if let Some(found) = instance
+                    .lock()
+                    .committed
+                    .as_ref()
+                    .and_then(|committed| condition(&committed.state))
                 {
                     return Ok(found);
                 }
@@ -245,7 +248,7 @@ async fn partition_head<A: Aggregate>(
     id: &Id<A>,
 ) -> Result<Vec<Position>, LoadError> {
     let stream = id.stream();
-    let own = shared.log.partition_of(&stream);
+    let partition = shared.log.partition_of(&stream);
     let heads = shared.store.heads().await.map_err(|source| unavailable(&stream, source))?;
-    Ok(heads.into_iter().filter(|head| head.partition == own).collect())
+    Ok(heads.into_iter().filter(|head| head.partition == partition).collect())
 }

@@ -136,7 +136,8 @@ impl<A: Aggregate> Instance<A> {
         if mailbox.load_generation != loaded.generation {
             return;
         }
-        let is_newer = mailbox.committed.as_ref().is_none_or(|own| own.version < loaded.version);
+        let is_newer =
+            mailbox.committed.as_ref().is_none_or(|committed| committed.version < loaded.version);
         if is_newer {
             mailbox.committed = Some(loaded);
         }
@@ -168,10 +169,10 @@ impl<A: Aggregate> Instance<A> {
         }
         let mut has_changed = false;
         for event in events {
-            let Some(own) = mailbox.committed.as_mut() else { break };
+            let Some(committed) = mailbox.committed.as_mut() else { break };
             // Another call may have applied the event in the meantime.
-            if event.version > own.version {
-                if let Err(error) = own.fold(codecs, event) {
+            if event.version > committed.version {
+                if let Err(error) = committed.fold(codecs, event) {
                     mailbox.forget();
                     return Err(error);
                 }
@@ -191,7 +192,8 @@ impl<A: Aggregate> Instance<A> {
     pub(crate) fn commit(&self, after: LoadedState<A>, fresh_until: u64) {
         let mut mailbox = self.lock();
         if mailbox.load_generation == after.generation {
-            if mailbox.committed.as_ref().is_none_or(|own| own.version < after.version) {
+            if mailbox.committed.as_ref().is_none_or(|committed| committed.version < after.version)
+            {
                 mailbox.committed = Some(after);
             }
             mailbox.confirm(fresh_until);

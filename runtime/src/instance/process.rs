@@ -53,7 +53,7 @@ impl<A: Aggregate> Drop for DrainGuard<'_, A> {
 
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Handles batches of commands until the mailbox is empty.
-    pub(crate) async fn drain(&self, instance: &Arc<Instance<A>>) {
+    pub(crate) async fn drain(self: &Arc<Self>, instance: &Arc<Instance<A>>) {
         let mut guard = DrainGuard { instance, has_ended: false };
         while let Some(entries) = instance.take(self.shared.settings.max_commands_per_append) {
             self.process(instance, entries).await;
@@ -62,7 +62,11 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 
     /// Decides and appends until each command is completed or its caller has given up.
-    async fn process(&self, instance: &Arc<Instance<A>>, mut entries: Vec<MailboxEntry<A>>) {
+    async fn process(
+        self: &Arc<Self>,
+        instance: &Arc<Instance<A>>,
+        mut entries: Vec<MailboxEntry<A>>,
+    ) {
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
         loop {
             entries.retain(|entry| !entry.result.is_closed());
@@ -132,7 +136,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
 
     /// Makes one attempt to commit all commands as one append.
     async fn attempt(
-        &self,
+        self: &Arc<Self>,
         instance: &Arc<Instance<A>>,
         base: &LoadedState<A>,
         fresh_until: u64,
@@ -187,7 +191,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     /// Appends a batch that was decided at version `before`, and completes the commands whose
     /// outcomes are then known.
     async fn commit_batch(
-        &self,
+        self: &Arc<Self>,
         instance: &Arc<Instance<A>>,
         before: Version,
         batch: DecidedBatch<A>,

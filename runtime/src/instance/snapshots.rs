@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, EventStore as _, Snapshot, StaleSnapshots, StoreError, Version,
+    Aggregate, EventId, EventStore as _, Snapshot, StaleSnapshots, StoreError, Version,
 };
 
 use crate::app::context::AppContext;
@@ -30,65 +30,76 @@ enum SnapshotError {
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Saves a snapshot in the background if the stream has passed a multiple of the interval. Each
     /// unfit snapshot doubles the pause until the next attempt.
-    pub(crate) fn save_snapshot(&self, instance: &Arc<Instance<A>>) {
-        let every = self.shared.settings.snapshot_every;
-        let due = {
-            let mut mailbox = instance.lock();
-            let pause = match mailbox.unfit_snapshots {
-                0 => 0,
-                unfit => every.saturating_mul(1 << unfit.min(MAX_DOUBLINGS)),
-            };
-            let due = mailbox.committed.as_ref().is_some_and(|own| {
-                let (version, saved) = (own.version.get(), own.snapshot.get());
-                let is_due =
-                    every > 0 && version / every > saved / every && version - saved >= pause;
-                is_due && own.last.is_some()
-            });
-            if !due || mailbox.is_saving {
-                return;
-            }
-            mailbox.is_saving = true;
-            mailbox.committed.as_mut().and_then(|own| {
-                own.snapshot = own.version;
-                Some((own.clone(), own.last?))
-            })
+    pub(crate) fn save_snapshot(self: &Arc<Self>, instance: &Arc<Instance<A>>) {
+        let Some((state, last)) = start_saving(instance, self.shared.settings.snapshot_every)
+        else {
+            return;
         };
-        let Some((state, last)) = due else { return };
-        let (shared, fingerprint) = (Arc::clone(&self.shared), self.fingerprint);
-        let instance = Arc::clone(instance);
+        let (runtime, instance) = (Arc::clone(self), Arc::clone(instance));
         self.shared.tasks.spawn(async move {
             let _guard = SnapshotGuard(&instance);
-            let (stream, version) = (&instance.stream, state.version);
-            let saved = match snapshot(&shared, &instance, &state) {
-                Ok(_) if instance.lock().load_generation != state.generation => Ok(()),
-                Ok((codec, bytes)) => {
-                    let snapshot = Snapshot { version, fingerprint, codec, bytes };
-                    let saved = shared.store.save_snapshot(stream, &snapshot, last).await;
-                    saved.map_err(|error| match error {
-                        StoreError::Invalid(reason) => SnapshotError::Unfit(reason),
-                        error @ StoreError::Unavailable(_) => SnapshotError::Unavailable(error),
-                    })
-                }
-                Err(reason) => Err(SnapshotError::Unfit(reason)),
-            };
-            match saved {
-                Ok(()) => {
-                    instance.lock().unfit_snapshots = 0;
-                    let others = StaleSnapshots::Others { than: fingerprint, age: FOREIGN_SNAPSHOT_RETENTION };
-                    if let Err(error) = shared.store.delete_snapshots(stream, others).await {
-                        tracing::debug!(?stream, %error, "failed to delete snapshots of other code versions; retrying with the next snapshot");
-                    }
-                }
-                Err(SnapshotError::Unavailable(error)) => {
-                    tracing::warn!(?stream, %version, %error, "failed to save a snapshot; retrying after the interval");
-                }
-                Err(SnapshotError::Unfit(reason)) => {
-                    UNFIT_SNAPSHOTS.increment([A::NAME]);
-                    instance.lock().unfit_snapshots += 1;
-                    tracing::warn!(?stream, %version, reason, "a snapshot cannot be stored or read back; loads read more events, and the next attempt is after twice the interval");
+            let saved = runtime.try_save(&instance, &state, last).await;
+            runtime.report(&instance, state.version, saved).await;
+        });
+    }
+
+    async fn try_save(
+        &self,
+        instance: &Instance<A>,
+        state: &LoadedState<A>,
+        last: EventId,
+    ) -> Result<(), SnapshotError> {
+        let encoded = encode_state(&self.shared, instance, state);
+        let (codec, bytes) = encoded.map_err(SnapshotError::Unfit)?;
+        if instance.lock().load_generation != state.generation {
+            return Ok(());
+        }
+        let (version, fingerprint) = (state.version, self.fingerprint);
+        let snapshot = Snapshot { version, fingerprint, codec, bytes };
+        let saved = self.shared.store.save_snapshot(&instance.stream, &snapshot, last).await;
+        saved.map_err(|error| match error {
+            StoreError::Invalid(reason) => SnapshotError::Unfit(reason),
+            error @ StoreError::Unavailable(_) => SnapshotError::Unavailable(error),
+        })
+    }
+
+    /// Logs a failed attempt; after a successful one, deletes the snapshots of other code versions.
+    async fn report(
+        &self,
+        instance: &Instance<A>,
+        version: Version,
+        saved: Result<(), SnapshotError>,
+    ) {
+        let stream = &instance.stream;
+        match saved {
+            Ok(()) => {
+                instance.lock().unfit_snapshots = 0;
+                let age = FOREIGN_SNAPSHOT_RETENTION;
+                let others = StaleSnapshots::Others { than: self.fingerprint, age };
+                if let Err(error) = self.shared.store.delete_snapshots(stream, others).await {
+                    tracing::debug!(
+                        ?stream, %error,
+                        "failed to delete snapshots of other code versions; retrying with the next \
+                         snapshot"
+                    );
                 }
             }
-        });
+            Err(SnapshotError::Unavailable(error)) => {
+                tracing::warn!(
+                    ?stream, %version, %error,
+                    "failed to save a snapshot; retrying after the interval"
+                );
+            }
+            Err(SnapshotError::Unfit(reason)) => {
+                UNFIT_SNAPSHOTS.increment([A::NAME]);
+                instance.lock().unfit_snapshots += 1;
+                tracing::warn!(
+                    ?stream, %version, reason,
+                    "a snapshot cannot be stored or read back; loads read more events, and the next \
+                     attempt is after twice the interval"
+                );
+            }
+        }
     }
 
     /// Deletes the snapshots above version `above`, whose events the log has lost.
@@ -102,9 +113,35 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 }
 
+/// Returns the state to be saved, with its last event, and sets the `is_saving` flag; `None` if no
+/// snapshot is due.
+fn start_saving<A: Aggregate>(
+    instance: &Instance<A>,
+    every: u64,
+) -> Option<(LoadedState<A>, EventId)> {
+    let mut mailbox = instance.lock();
+    if every == 0 || mailbox.is_saving {
+        return None;
+    }
+    let pause = match mailbox.unfit_snapshots {
+        0 => 0,
+        unfit => every.saturating_mul(1 << unfit.min(MAX_DOUBLINGS)),
+    };
+    let committed = mailbox.committed.as_mut()?;
+    let last = committed.last?;
+    let (version, saved) = (committed.version.get(), committed.snapshot.get());
+    if version / every <= saved / every || version - saved < pause {
+        return None;
+    }
+    committed.snapshot = committed.version;
+    let state = committed.clone();
+    mailbox.is_saving = true;
+    Some((state, last))
+}
+
 /// Encodes a state. The error is the reason why it cannot be stored or is not decoded to an equal
 /// state.
-fn snapshot<A: Aggregate>(
+fn encode_state<A: Aggregate>(
     shared: &AppContext,
     instance: &Instance<A>,
     loaded: &LoadedState<A>,
