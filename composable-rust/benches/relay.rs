@@ -13,8 +13,8 @@ use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::{
-    Append, BusMessage, Codecs, Delivery as _, EventBus as _, EventId, EventStore as _,
-    ExpectedVersion, Format, NewEvent, WorkQueues as _,
+    Append, BusMessage, Checkpoints as _, Codecs, Delivery as _, EventBus as _, EventId,
+    EventStore as _, ExpectedVersion, Format, NewEvent,
 };
 use futures_util::StreamExt as _;
 use rdkafka::config::ClientConfig;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    ArmedTimer, EncodedMessage, ExpectedVersion, MessageId, NewEvent, Position, StreamId,
-    Timestamp, Version,
+    ArmedTimer, EncodedMessage, ExpectedVersion, InboxEntry, MessageId, NewEvent, OutboxKind,
+    Position, StreamId, Timestamp, Version,
 };
 
 /// Everything that one step of one stream commits: all of it or nothing.
@@ -89,19 +89,6 @@ pub struct NewInboxEntry {
     pub outcome: Vec<u8>,
 }
 
-/// A message's entry in the inbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InboxEntry {
-    /// The message.
-    pub message_id: MessageId,
-    /// Of the message's content.
-    pub digest: u128,
-    /// Where the stream stood once the message was handled.
-    pub receipt: Receipt,
-    /// What it was answered.
-    pub outcome: Vec<u8>,
-}
-
 /// Where a stream stood once a message was handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
@@ -109,46 +96,6 @@ pub struct Receipt {
     pub version: Version,
     /// The place in the log of the last event that the message caused; `None` if it caused none.
     pub position: Option<Position>,
-}
-
-/// What executes an outbox row. In order of names, by which stores keep and order them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum OutboxKind {
-    /// A command that a policy sends or that came over the bus, or a reply that did. What instances
-    /// send to each other does not wait behind such a backlog.
-    Bulk,
-    /// A request to a gateway.
-    Call,
-    /// A command or reply for another instance.
-    Dispatch,
-    /// An event that a policy could not turn into commands when it came, or a stream that a relay could
-    /// not publish on.
-    Policy,
-    /// A message for another service, to be put on the bus; its target is `bus`.
-    Send,
-    /// A timer, among dead letters; timers do not wait in the outbox.
-    Timer,
-}
-
-impl OutboxKind {
-    /// The name that stores keep.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bulk => "bulk",
-            Self::Call => "call",
-            Self::Dispatch => "dispatch",
-            Self::Policy => "policy",
-            Self::Send => "send",
-            Self::Timer => "timer",
-        }
-    }
-
-    /// The kind of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Bulk, Self::Call, Self::Dispatch, Self::Policy, Self::Send, Self::Timer]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
-    }
 }
 
 /// An effect to be executed after the commit.

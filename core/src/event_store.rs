@@ -9,8 +9,9 @@ use futures_util::stream::{self, Stream, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Append, AppendOutcome, EncodedMessage, EventId, Fingerprint, InboxEntry, LogSecret, MessageId,
-    Position, SharedEventStore, Snapshot, StoredEvent, StreamId, Timestamp, Version, WorkQueues,
+    Append, AppendOutcome, Checkpoints, DeadLetters, EncodedMessage, EventId, Fingerprint, Inbox,
+    Leases, LogSecret, Outbox, Position, SharedEventStore, Snapshot, StoredEvent, StreamId, Timers,
+    Timestamp, Version,
 };
 
 /// What is fixed when a log is created, and only read from then on.
@@ -84,7 +85,7 @@ pub enum StaleSnapshots {
 /// # Cancel safety
 ///
 /// A dropped call that writes may still commit. Treat it as [`StoreError::Unavailable`].
-pub trait EventStore: WorkQueues {
+pub trait EventStore: Leases + Checkpoints + Outbox + Timers + DeadLetters + Inbox {
     /// What is fixed about the log.
     fn log(&self) -> LogInfo;
 
@@ -182,14 +183,6 @@ pub trait EventStore: WorkQueues {
         stream: &StreamId,
         fingerprint: Fingerprint,
     ) -> impl Future<Output = Result<Option<Snapshot>, StoreError>> + Send;
-
-    /// What the inbox knows of a message. Read outside the lock: it proves nothing about an append
-    /// that may still be committing.
-    fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> impl Future<Output = Result<Option<InboxEntry>, StoreError>> + Send;
 
     /// Overwrites payloads and metadata of every event of `stream` up to its present version with
     /// nothing, and what else is kept of it (overrides, snapshots, outbox, timers, answers).

@@ -28,6 +28,7 @@ mod metadata;
 mod ports;
 mod position;
 mod projection;
+mod queue;
 mod reaction;
 mod reducer;
 mod reply;
@@ -41,14 +42,13 @@ mod timestamp;
 mod validate;
 mod version;
 mod wire;
-mod work_queues;
 
 pub use adoption::Adoption;
 pub use aggregate::Aggregate;
 pub use aggregate_reducer::AggregateReducer;
 pub use append::{
-    Append, AppendOutcome, Due, InboxEntry, NewInboxEntry, NewOutboxRow, NewTimer, OutboxKind,
-    Receipt, TimerArming, TimerChange,
+    Append, AppendOutcome, Due, NewInboxEntry, NewOutboxRow, NewTimer, Receipt, TimerArming,
+    TimerChange,
 };
 pub use codec::{BincodeCodec, Codec, CodecError, Codecs, JsonCodec};
 pub use composable_rust_macros::Message;
@@ -83,6 +83,12 @@ pub use position::{InvalidPosition, Position};
 pub use projection::{
     BlockedStream, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel,
 };
+pub use queue::{
+    ArmedTimer, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision,
+    DeadLetters, DueTimer, DueTimers, Inbox, InboxEntry, Lease, LeaseAction, LeaseRequest,
+    LeaseSnapshot, LeaseStatus, Leases, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue,
+    QueueChange, QueuePosition, QueueSummary, Settlement, TimerQueue, TimerSettlement, Timers,
+};
 pub use reaction::{
     After, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId, Reaction,
     Reactions, ReplyMode, SendReply, Tell, after, at, call, cancel, dispatch, reply_to, tell,
@@ -100,11 +106,6 @@ pub use validate::{
     validate_timer_settlements,
 };
 pub use version::{ExpectedVersion, Version};
-pub use work_queues::{
-    ArmedTimer, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimer, DueTimers,
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, OutboxMessage, OutboxRow, Queue,
-    QueueChange, QueuePosition, QueueSummary, Settlement, TimerQueue, TimerSettlement, WorkQueues,
-};
 
 /// Verbs, the traits that users implement, and few types.
 pub mod prelude {

@@ -10,14 +10,15 @@ use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use uuid::Uuid;
 
 use crate::{
-    Append, AppendOutcome, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision,
-    DueTimers, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, Lease, LeaseRequest,
-    LeaseSnapshot, LogInfo, MessageId, OutboxMessage, OutboxRow, Position, Queue, QueuePosition,
-    QueueSummary, Settlement, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
-    StreamRow, TimerQueue, TimerSettlement, Timestamp, Version, WorkQueues,
+    Append, AppendOutcome, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter,
+    DeadLetterDecision, DeadLetters, DueTimers, EncodedMessage, EventId, EventStore, Fingerprint,
+    Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, LogInfo, MessageId, Outbox,
+    OutboxMessage, OutboxRow, Position, Queue, QueuePosition, QueueSummary, Settlement, Snapshot,
+    StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, TimerQueue, TimerSettlement,
+    Timers, Timestamp, Version,
 };
 
-/// An [`EventStore`] whose type is erased: what an app holds. Cheap to clone.
+/// An [`EventStore`] whose type is erased, as an app holds it. Cheap to clone.
 #[derive(Clone)]
 pub struct SharedEventStore(Arc<dyn DynEventStore>);
 
@@ -34,11 +35,13 @@ impl fmt::Debug for SharedEventStore {
     }
 }
 
-/// Writes the object-safe twin of [`EventStore`], and both ways between them.
+/// Declares the object-safe counterpart of [`EventStore`] and the conversions in both directions.
 macro_rules! erase {
     (
         EventStore { $(fn $name:ident($($arg:ident: $by:ident $ty:ty),*) -> $out:ty;)* }
-        WorkQueues { $(fn $work:ident($($warg:ident: $wby:ident $wty:ty),*) -> $wout:ty;)* }
+        $($port:ident {
+            $(fn $method:ident($($marg:ident: $mby:ident $mty:ty),*) -> $mout:ty;)*
+        })*
     ) => {
         #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
         trait DynEventStore: Send + Sync {
@@ -49,8 +52,8 @@ macro_rules! erase {
                 -> BoxStream<'a, Result<StreamRow, StoreError>>;
             $(fn $name<'a>(&'a self $(, $arg: erase!(@arg $by 'a $ty))*)
                 -> BoxFuture<'a, Result<$out, StoreError>>;)*
-            $(fn $work<'a>(&'a self $(, $warg: erase!(@arg $wby 'a $wty))*)
-                -> BoxFuture<'a, Result<$wout, StoreError>>;)*
+            $($(fn $method<'a>(&'a self $(, $marg: erase!(@arg $mby 'a $mty))*)
+                -> BoxFuture<'a, Result<$mout, StoreError>>;)*)*
         }
 
         #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
@@ -70,17 +73,17 @@ macro_rules! erase {
                 -> BoxFuture<'a, Result<$out, StoreError>> {
                 Box::pin(EventStore::$name(self $(, $arg)*))
             })*
-            $(fn $work<'a>(&'a self $(, $warg: erase!(@arg $wby 'a $wty))*)
-                -> BoxFuture<'a, Result<$wout, StoreError>> {
-                Box::pin(WorkQueues::$work(self $(, $warg)*))
-            })*
+            $($(fn $method<'a>(&'a self $(, $marg: erase!(@arg $mby 'a $mty))*)
+                -> BoxFuture<'a, Result<$mout, StoreError>> {
+                Box::pin($port::$method(self $(, $marg)*))
+            })*)*
         }
 
-        impl WorkQueues for SharedEventStore {
-            $(async fn $work(&self $(, $warg: erase!(@arg $wby $wty))*) -> Result<$wout, StoreError> {
-                self.0.$work($($warg),*).await
+        $(impl $port for SharedEventStore {
+            $(async fn $method(&self $(, $marg: erase!(@arg $mby $mty))*) -> Result<$mout, StoreError> {
+                self.0.$method($($marg),*).await
             })*
-        }
+        })*
 
         impl EventStore for SharedEventStore {
             fn log(&self) -> LogInfo {
@@ -116,19 +119,22 @@ erase! {
         fn save_snapshot(stream: borrowed StreamId, snapshot: borrowed Snapshot, last: owned EventId) -> ();
         fn delete_snapshots(stream: borrowed StreamId, which: owned StaleSnapshots) -> ();
         fn load_snapshot(stream: borrowed StreamId, fingerprint: owned Fingerprint) -> Option<Snapshot>;
-        fn load_inbox_entry(stream: borrowed StreamId, message_id: owned MessageId) -> Option<InboxEntry>;
         fn erase_stream(stream: borrowed StreamId) -> u64;
         fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> AppendOutcome;
         fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed EncodedMessage) -> ();
         fn now() -> Timestamp;
     }
-    WorkQueues {
+    Leases {
         fn load_leases(workers: borrowed [String]) -> LeaseSnapshot;
-        fn change_leases(round: borrowed LeaseRequest) -> Vec<bool>;
+        fn change_leases(request: borrowed LeaseRequest) -> Vec<bool>;
         fn set_paused(paused: owned bool) -> ();
+    }
+    Checkpoints {
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
         fn save_checkpoints(name: borrowed str, to: borrowed [Checkpoint]) -> ();
         fn rewind(worker: borrowed str, to: owned Checkpoint) -> ();
+    }
+    Outbox {
         fn enqueue(partition: owned u16, rows: borrowed [OutboxMessage], advance: maybe CheckpointAdvance) -> bool;
         fn park(partition: owned u16, rows: borrowed [OutboxMessage], error: borrowed str) -> ();
         fn read_outbox(after: borrowed [(Queue, QueuePosition)], limit: owned usize) -> Vec<OutboxRow>;
@@ -137,13 +143,20 @@ erase! {
         fn count_waiting(queues: borrowed [Queue], limit: owned usize) -> Vec<usize>;
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
+        fn wait_for_work(seen: owned u64) -> u64;
+    }
+    Timers {
         fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;
         fn settle_timers(partition: owned u16, settlements: borrowed [TimerSettlement]) -> ();
+    }
+    DeadLetters {
         fn dead_letters(after: owned Option<(Queue, QueuePosition)>, limit: owned usize) -> Vec<DeadLetter>;
         fn decide_dead_letter(partition: owned u16, id: owned Uuid, decision: owned DeadLetterDecision) -> bool;
         fn decided_dead_letters(queues: borrowed [Queue], limit: owned usize) -> Vec<DeadLetter>;
-        fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, answers: borrowed [OutboxMessage]) -> bool;
+        fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, replies: borrowed [OutboxMessage]) -> bool;
+    }
+    Inbox {
+        fn load_inbox_entry(stream: borrowed StreamId, message_id: owned MessageId) -> Option<InboxEntry>;
         fn prune_inbox(partition: owned u16, age: owned Duration, limit: owned usize) -> u64;
-        fn wait_for_work(seen: owned u64) -> u64;
     }
 }

@@ -51,7 +51,7 @@ pub fn validate_partition(log: LogInfo, partition: u16) -> Result<(), StoreError
     Err(StoreError::Invalid(format!("there is no partition {partition} in a log of {count}")))
 }
 
-/// Checks what [`WorkQueues::enqueue`](crate::WorkQueues::enqueue) requires.
+/// Checks what [`Outbox::enqueue`](crate::Outbox::enqueue) requires.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub fn validate_rows(rows: &[OutboxMessage]) -> Result<(), StoreError> {
     rows.iter().try_for_each(check)
 }
 
-/// Checks what [`WorkQueues::settle`](crate::WorkQueues::settle) requires.
+/// Checks what [`Outbox::settle`](crate::Outbox::settle) requires.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub fn validate_settlements(
     })
 }
 
-/// Checks what [`WorkQueues::settle_timers`](crate::WorkQueues::settle_timers) requires.
+/// Checks what [`Timers::settle_timers`](crate::Timers::settle_timers) requires.
 ///
 /// # Errors
 ///

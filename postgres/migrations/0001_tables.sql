@@ -191,7 +191,7 @@ create table if not exists dead_letters (
     message_data bytea not null,
     metadata jsonb,
     error text,
-    -- An operator's, until it is carried out: redrive or refuse.
+    -- An operator's, until it is carried out: redrive or discard.
     decision text collate "C",
     constraint dead_letters_pkey primary key (partition, kind, target, sequence, index)
 );

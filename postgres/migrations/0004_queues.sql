@@ -405,7 +405,7 @@ begin
     return found;
 end $$;
 
--- Carries out what was decided about a dead letter; q_ holds the answers to one that is refused. One
+-- Carries out what was decided about a dead letter; q_ holds the answers to one that is discarded. One
 -- that is re-driven goes back with all that stand behind it.
 -- False, and nothing is done, if the lease has another epoch or nothing was decided so.
 create or replace function resolve_dead_letter(
@@ -432,7 +432,7 @@ begin
     if not found then
         return false;
     end if;
-    if p_decision = 'refuse' then
+    if p_decision = 'discard' then
         if q_id <> '{}' then
             perform queue_rows(
                 p_partition, null, q_of, q_stream, q_id, q_kind, q_target, q_recipient, q_type,

@@ -33,31 +33,31 @@ const APPEND_ALL: &str = "select append_events($1, $2, $3, $4, $5, \
 /// member did not pass, verdicts, versions and offsets, and which firings are void.
 type VerdictRow = Vec<Option<i64>>;
 
-impl PostgresEventStore {
-    pub(crate) async fn append(
-        &self,
-        partition: u16,
-        batch: &[Append],
-    ) -> Result<Vec<AppendOutcome>, StoreError> {
-        composable_rust_core::validate_batch(self.log, partition, batch)?;
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let log = self.log.id;
-        let send = async |writer: &mut PgConnection| send(writer, log, partition, batch).await;
-        let answer = self.writers.append(send).await?;
-        let verdicts = OutcomeReader { partition, batch, answer };
-        self.tail.committed(Position::new(partition, verdicts.head_after()?));
-        if verdicts.make_work() {
-            if batch.iter().any(arms_at) {
-                self.low_water.forget();
-            }
-            self.tail.has_work();
-        }
-        let marks = self.standing_marks(partition, &verdicts).await?;
-        verdicts.read(marks)
+pub(crate) async fn append_events(
+    store: &PostgresEventStore,
+    partition: u16,
+    batch: &[Append],
+) -> Result<Vec<AppendOutcome>, StoreError> {
+    composable_rust_core::validate_batch(store.log, partition, batch)?;
+    if batch.is_empty() {
+        return Ok(Vec::new());
     }
+    let log = store.log.id;
+    let send = async |writer: &mut PgConnection| send(writer, log, partition, batch).await;
+    let answer = store.writers.append(send).await?;
+    let verdicts = OutcomeReader { partition, batch, answer };
+    store.tail.committed(Position::new(partition, verdicts.head_after()?));
+    if verdicts.make_work() {
+        if batch.iter().any(arms_at) {
+            store.low_water.forget();
+        }
+        store.tail.has_work();
+    }
+    let marks = store.standing_marks(partition, &verdicts).await?;
+    verdicts.read(marks)
+}
 
+impl PostgresEventStore {
     /// The marks of those members that are duplicates.
     async fn standing_marks(
         &self,

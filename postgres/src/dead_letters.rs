@@ -1,8 +1,8 @@
 //! Messages that could not be handled, and what is decided about them.
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxMessage, Queue, QueuePosition,
-    StoreError, TimerArming, validate_partition, validate_rows,
+    DeadLetter, DeadLetterDecision, DeadLetters, Lease, MessageId, OutboxMessage, Queue,
+    QueuePosition, StoreError, TimerArming, validate_partition, validate_rows,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -55,8 +55,8 @@ const DECIDED: &str = concat!(
 const RESOLVE: &str = "select resolve_dead_letter($1, $2, $3, $4, $5, \
      $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
-impl PostgresEventStore {
-    pub(crate) async fn letters(
+impl DeadLetters for PostgresEventStore {
+    async fn dead_letters(
         &self,
         after: Option<(Queue, QueuePosition)>,
         limit: usize,
@@ -74,16 +74,14 @@ impl PostgresEventStore {
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
     }
 
-    pub(crate) async fn decide_letter(
+    async fn decide_dead_letter(
         &self,
         partition: u16,
         id: Uuid,
         decision: DeadLetterDecision,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar(DECIDE)
-            .bind(smallint(partition))
-            .bind(id)
-            .bind(decision_name(decision));
+        let query =
+            sqlx::query_scalar(DECIDE).bind(smallint(partition)).bind(id).bind(decision.as_str());
         let is_kept = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_kept {
             self.tail.has_work();
@@ -91,7 +89,7 @@ impl PostgresEventStore {
         Ok(is_kept)
     }
 
-    pub(crate) async fn decided_letters(
+    async fn decided_dead_letters(
         &self,
         queues: &[Queue],
         limit: usize,
@@ -105,7 +103,7 @@ impl PostgresEventStore {
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
     }
 
-    pub(crate) async fn resolve_letter(
+    async fn resolve_dead_letter(
         &self,
         lease: &Lease,
         letter: &DeadLetter,
@@ -120,20 +118,13 @@ impl PostgresEventStore {
             .bind(&lease.worker)
             .bind(bigint(lease.epoch))
             .bind(letter.message.row.id)
-            .bind(letter.decision.map(decision_name));
+            .bind(letter.decision.map(DeadLetterDecision::as_str));
         let query = columns.bind(query);
         let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_done {
             self.tail.has_work();
         }
         Ok(is_done)
-    }
-}
-
-fn decision_name(decision: DeadLetterDecision) -> &'static str {
-    match decision {
-        DeadLetterDecision::Redrive => "redrive",
-        DeadLetterDecision::Discard => "refuse",
     }
 }
 
@@ -146,12 +137,10 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         }),
         _ => None,
     };
-    let decision = match value::<Option<&str>>(row, 18)? {
-        None => None,
-        Some("redrive") => Some(DeadLetterDecision::Redrive),
-        Some("refuse") => Some(DeadLetterDecision::Discard),
-        Some(other) => return Err(decode_error(18, format!("an unknown decision `{other}`"))),
-    };
+    let decision = value::<Option<&str>>(row, 18)?.map(|name| {
+        DeadLetterDecision::from_name(name)
+            .ok_or_else(|| decode_error(18, format!("unknown decision `{name}`")))
+    });
     let place = QueuePosition {
         sequence: unsigned::<i64, u64>(row, 11)?,
         index: unsigned::<i32, u32>(row, 12)?,
@@ -169,6 +158,6 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         error: value::<Option<String>>(row, 16)?,
         is_head: value(row, 19)?,
         parked_at: timestamp(row, 17)?,
-        decision,
+        decision: decision.transpose()?,
     })
 }

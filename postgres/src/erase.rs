@@ -17,98 +17,95 @@ fn number(answered: Option<i64>) -> Option<u64> {
     answered.and_then(|number| u64::try_from(number).ok())
 }
 
-impl PostgresEventStore {
-    pub(crate) async fn erase(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        let partition = self.log.partition_of(stream);
-        let answer: Vec<Option<i64>> = self
-            .writers
-            .run(async |writer| {
-                sqlx::query(ERASE_ELSEWHERE)
-                    .bind(smallint(partition))
-                    .bind(stream.as_str())
-                    .execute(&mut *writer)
-                    .await?;
-                sqlx::query_scalar(ERASE_STREAM)
-                    .bind(smallint(partition))
-                    .bind(stream.as_str())
-                    .fetch_one(writer)
-                    .await
-            })
-            .await?;
-        let [erased, offset] = answer[..] else {
-            return Err(store_error(sqlx::Error::Protocol(
-                "erase_stream answers oddly".to_owned(),
-            )));
-        };
-        if let Some(offset) = number(offset) {
-            self.tail.committed(Position::new(partition, offset));
-        }
-        Ok(number(erased).unwrap_or(0))
+pub(crate) async fn erase_stream(
+    store: &PostgresEventStore,
+    stream: &StreamId,
+) -> Result<u64, StoreError> {
+    let partition = store.log.partition_of(stream);
+    let answer: Vec<Option<i64>> = store
+        .writers
+        .run(async |writer| {
+            sqlx::query(ERASE_ELSEWHERE)
+                .bind(smallint(partition))
+                .bind(stream.as_str())
+                .execute(&mut *writer)
+                .await?;
+            sqlx::query_scalar(ERASE_STREAM)
+                .bind(smallint(partition))
+                .bind(stream.as_str())
+                .fetch_one(writer)
+                .await
+        })
+        .await?;
+    let [erased, offset] = answer[..] else {
+        return Err(store_error(sqlx::Error::Protocol("erase_stream answers oddly".to_owned())));
+    };
+    if let Some(offset) = number(offset) {
+        store.tail.committed(Position::new(partition, offset));
     }
+    Ok(number(erased).unwrap_or(0))
+}
 
-    pub(crate) async fn close(
-        &self,
-        stream: &StreamId,
-        expected: Version,
-        event_id: EventId,
-    ) -> Result<AppendOutcome, StoreError> {
-        let partition = self.log.partition_of(stream);
-        let answer: Vec<Option<i64>> = self
-            .writers
-            .run(async |writer| {
-                sqlx::query_scalar(CLOSE_STREAM)
-                    .bind(smallint(partition))
-                    .bind(stream.as_str())
-                    .bind(bigint(expected.get()))
-                    .bind(event_id.0)
-                    .fetch_one(writer)
-                    .await
-            })
-            .await?;
-        let [closed, version, offset] = answer[..] else {
-            return Err(store_error(sqlx::Error::Protocol(
-                "close_stream answers oddly".to_owned(),
-            )));
-        };
-        let version = Version::new(number(version).unwrap_or(0));
-        if closed != Some(1) {
-            return Ok(AppendOutcome::Conflict { actual: version });
-        }
-        let position = number(offset).map(|offset| Position::new(partition, offset));
-        if let Some(position) = position {
-            self.tail.committed(position);
-        }
-        Ok(AppendOutcome::Committed { version, position, actual: version })
+pub(crate) async fn close_stream(
+    store: &PostgresEventStore,
+    stream: &StreamId,
+    expected: Version,
+    event_id: EventId,
+) -> Result<AppendOutcome, StoreError> {
+    let partition = store.log.partition_of(stream);
+    let answer: Vec<Option<i64>> = store
+        .writers
+        .run(async |writer| {
+            sqlx::query_scalar(CLOSE_STREAM)
+                .bind(smallint(partition))
+                .bind(stream.as_str())
+                .bind(bigint(expected.get()))
+                .bind(event_id.0)
+                .fetch_one(writer)
+                .await
+        })
+        .await?;
+    let [closed, version, offset] = answer[..] else {
+        return Err(store_error(sqlx::Error::Protocol("close_stream answers oddly".to_owned())));
+    };
+    let version = Version::new(number(version).unwrap_or(0));
+    if closed != Some(1) {
+        return Ok(AppendOutcome::Conflict { actual: version });
     }
+    let position = number(offset).map(|offset| Position::new(partition, offset));
+    if let Some(position) = position {
+        store.tail.committed(position);
+    }
+    Ok(AppendOutcome::Committed { version, position, actual: version })
+}
 
-    pub(crate) async fn replace(
-        &self,
-        stream: &StreamId,
-        version: Version,
-        replacement: &EncodedMessage,
-    ) -> Result<(), StoreError> {
-        replacement.validate()?;
-        let replaced: bool = self
-            .writers
-            .run(async |writer| {
-                sqlx::query_scalar(OVERRIDE_EVENT)
-                    .bind(smallint(self.log.partition_of(stream)))
-                    .bind(stream.as_str())
-                    .bind(bigint(version.get()))
-                    .bind(&*replacement.name)
-                    .bind(i32::from(replacement.version))
-                    .bind(&*replacement.codec)
-                    .bind(&*replacement.bytes)
-                    .fetch_one(writer)
-                    .await
-            })
-            .await?;
-        if replaced {
-            Ok(())
-        } else {
-            Err(StoreError::Invalid(format!(
-                "stream {stream} has no event of version {version} with content"
-            )))
-        }
+pub(crate) async fn override_event(
+    store: &PostgresEventStore,
+    stream: &StreamId,
+    version: Version,
+    replacement: &EncodedMessage,
+) -> Result<(), StoreError> {
+    replacement.validate()?;
+    let replaced: bool = store
+        .writers
+        .run(async |writer| {
+            sqlx::query_scalar(OVERRIDE_EVENT)
+                .bind(smallint(store.log.partition_of(stream)))
+                .bind(stream.as_str())
+                .bind(bigint(version.get()))
+                .bind(&*replacement.name)
+                .bind(i32::from(replacement.version))
+                .bind(&*replacement.codec)
+                .bind(&*replacement.bytes)
+                .fetch_one(writer)
+                .await
+        })
+        .await?;
+    if replaced {
+        Ok(())
+    } else {
+        Err(StoreError::Invalid(format!(
+            "stream {stream} has no event of version {version} with content"
+        )))
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, InboxEntry, LogInfo, MessageId, Position, Receipt, StoreError, StreamId, Version,
-    validate_partition,
+    Append, Inbox, InboxEntry, LogInfo, MessageId, Position, Receipt, StoreError, StreamId,
+    Version, validate_partition,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -28,8 +28,8 @@ const LOAD_MARKS: &str = "select i.message_id, i.digest, i.version, i.log_offset
 
 const PRUNE_MARKS: &str = "select pruned, page from prune_marks($1, $2, $3, $4)";
 
-impl PostgresEventStore {
-    pub(crate) async fn mark(
+impl Inbox for PostgresEventStore {
+    async fn load_inbox_entry(
         &self,
         stream: &StreamId,
         message_id: MessageId,
@@ -42,21 +42,8 @@ impl PostgresEventStore {
         let row = self.readers.run(async |reader| query.fetch_optional(reader).await).await?;
         row.map(|row| mark(&row, partition)).transpose().map_err(store_error)
     }
-}
 
-/// At which page of the inbox the next pruning of each partition begins, so that one after the other
-/// they come round.
-#[derive(Debug)]
-pub(crate) struct PruneCursors(Vec<AtomicI64>);
-
-impl PruneCursors {
-    pub(crate) fn new(log: LogInfo) -> Self {
-        Self((0..log.partitions).map(|_| AtomicI64::new(0)).collect())
-    }
-}
-
-impl PostgresEventStore {
-    pub(crate) async fn prune(
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,
@@ -73,6 +60,17 @@ impl PostgresEventStore {
             self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         begin.store(next, Ordering::Relaxed);
         Ok(u64::try_from(pruned).unwrap_or(0))
+    }
+}
+
+/// At which page of the inbox the next pruning of each partition begins, so that one after the other
+/// they come round.
+#[derive(Debug)]
+pub(crate) struct PruneCursors(Vec<AtomicI64>);
+
+impl PruneCursors {
+    pub(crate) fn new(log: LogInfo) -> Self {
+        Self((0..log.partitions).map(|_| AtomicI64::new(0)).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The PostgreSQL event store of Composable Rust.
 //!
 //! [`PostgresEventStore`] keeps the contract of [`EventStore`](composable_rust_core::EventStore) on
-//! PostgreSQL 15 to 18, and that of [`WorkQueues`](composable_rust_core::WorkQueues). An append is one call of a server-side function, in autocommit: one round
+//! PostgreSQL 15 to 18. An append is one call of a server-side function, in autocommit: one round
 //! trip, one commit, whatever the size of the batch. The function locks the row of the log
 //! partition, so offsets rise by one in commit order and a reader never has to guess about gaps.
 //! What workers write is one call each as well: a client that is frozen holds nothing.
@@ -39,14 +39,14 @@
 
 mod append;
 mod builder;
-mod checkpoint;
+mod checkpoints;
 mod columns;
 mod connect;
 mod dead_letters;
 mod erase;
 mod error;
 mod inbox;
-mod lease;
+mod leases;
 mod load;
 mod log;
 mod migrate;
@@ -62,7 +62,6 @@ mod store;
 mod summary;
 mod timeout;
 mod timers;
-mod work;
 mod writers;
 
 pub use builder::PostgresEventStoreBuilder;

@@ -43,24 +43,50 @@ const LOAD_WITH_SNAPSHOT: &str = concat!(
      ), 0) order by e.version)"
 );
 
-impl PostgresEventStore {
-    /// Reads in pages: what is read of a statement that is abandoned in the middle costs the server and
-    /// the connection as much as what is taken.
-    pub(crate) fn events<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        after: Version,
-    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
-        let pages = stream::try_unfold(Some((after, FIRST_PAGE)), move |next| async move {
-            let Some((after, limit)) = next else { return Ok(None) };
-            let page = self.page_of(stream, after, limit).await?;
-            let last = page.last().filter(|_| page.len() == limit);
-            let next = last.map(|last| (last.version, next_limit(limit, bytes(&page))));
-            Ok::<_, StoreError>(Some((stream::iter(page.into_iter().map(Ok)), next)))
-        });
-        pages.try_flatten()
-    }
+/// Reads in pages: what is read of a statement that is abandoned in the middle costs the server and
+/// the connection as much as what is taken.
+pub(crate) fn load_events<'a>(
+    store: &'a PostgresEventStore,
+    stream: &'a StreamId,
+    after: Version,
+) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
+    let pages = stream::try_unfold(Some((after, FIRST_PAGE)), move |next| async move {
+        let Some((after, limit)) = next else { return Ok(None) };
+        let page = store.page_of(stream, after, limit).await?;
+        let last = page.last().filter(|_| page.len() == limit);
+        let next = last.map(|last| (last.version, next_limit(limit, bytes(&page))));
+        Ok::<_, StoreError>(Some((stream::iter(page.into_iter().map(Ok)), next)))
+    });
+    pages.try_flatten()
+}
 
+pub(crate) fn load_with_snapshot<'a>(
+    store: &'a PostgresEventStore,
+    stream: &'a StreamId,
+    fingerprint: Fingerprint,
+) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
+    let partition = store.log.partition_of(stream);
+    let mut seen = false;
+    let query = sqlx::query(LOAD_WITH_SNAPSHOT)
+        .bind(smallint(partition))
+        .bind(stream.as_str())
+        .bind(crate::snapshot::column(fingerprint));
+    store.readers.rows(query).map(move |row| {
+        let first = !std::mem::replace(&mut seen, true);
+        row.and_then(|row| {
+            if value::<i64>(&row, 1)? != 0 {
+                return row::event(&row, stream.clone(), partition).map(StreamRow::Event);
+            }
+            if !first {
+                return Err(sqlx::Error::Protocol("a snapshot after events".to_owned()));
+            }
+            snapshot(&row, fingerprint).map(StreamRow::Snapshot)
+        })
+        .map_err(store_error)
+    })
+}
+
+impl PostgresEventStore {
     async fn page_of(
         &self,
         stream: &StreamId,
@@ -80,32 +106,6 @@ impl PostgresEventStore {
             .map_err(store_error)
             .try_collect()
             .await
-    }
-
-    pub(crate) fn snapshot_and_tail<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
-        let partition = self.log.partition_of(stream);
-        let mut seen = false;
-        let query = sqlx::query(LOAD_WITH_SNAPSHOT)
-            .bind(smallint(partition))
-            .bind(stream.as_str())
-            .bind(crate::snapshot::column(fingerprint));
-        self.readers.rows(query).map(move |row| {
-            let first = !std::mem::replace(&mut seen, true);
-            row.and_then(|row| {
-                if value::<i64>(&row, 1)? != 0 {
-                    return row::event(&row, stream.clone(), partition).map(StreamRow::Event);
-                }
-                if !first {
-                    return Err(sqlx::Error::Protocol("a snapshot after events".to_owned()));
-                }
-                snapshot(&row, fingerprint).map(StreamRow::Snapshot)
-            })
-            .map_err(store_error)
-        })
     }
 }
 

@@ -28,71 +28,78 @@ const HEADS: &str = "select p.partition, coalesce(( \
 
 const NOW: &str = "select clock_timestamp()";
 
+pub(crate) async fn read_log(
+    store: &PostgresEventStore,
+    after: &[Position],
+    limit: usize,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
+    let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
+    let known: Vec<u64> = after.iter().map(|p| store.tail.known(p.partition)).collect();
+    let query = sqlx::query(READ_LOG)
+        .bind(partitions)
+        .bind(offsets)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut rows = std::pin::pin!(store.readers.rows(query));
+    let mut events = Vec::<StoredEvent>::new();
+    while let Some(row) = rows.try_next().await.map_err(store_error)? {
+        let last = events.last().map(|event| &event.stream);
+        events.push(logged(&row, last).map_err(store_error)?);
+    }
+    // The plan gives them in this order; a plan is no promise.
+    if !events.is_sorted_by_key(|event| event.position) {
+        events.sort_by_key(|event| event.position);
+    }
+    for (position, known) in after.iter().zip(known) {
+        let here = |event: &StoredEvent| event.position.partition;
+        if limit > 0 && events.binary_search_by_key(&position.partition, here).is_err() {
+            store.tail.nothing_beyond(*position, known);
+        }
+    }
+    Ok(events)
+}
+
+pub(crate) async fn heads(store: &PostgresEventStore) -> Result<Vec<Position>, StoreError> {
+    let rows = store.readers.run(async |reader| sqlx::query(HEADS).fetch_all(reader).await).await?;
+    let head = |row: &PgRow| {
+        Ok(Position::new(unsigned::<i16, u16>(row, 0)?, unsigned::<i64, u64>(row, 1)?))
+    };
+    rows.iter().map(head).collect::<Result<_, _>>().map_err(store_error)
+}
+
+/// Waits for a commit in this process, a notification of another, or the next look at the log.
+pub(crate) async fn wait_for_events(
+    store: &PostgresEventStore,
+    after: &[Position],
+) -> Result<(), StoreError> {
+    store.tail.listen();
+    let mut next_look = Instant::now() + store.tail.poll_interval;
+    loop {
+        let changed = store.tail.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if store.tail.is_beyond(after) {
+            return Ok(());
+        }
+        if tokio::time::timeout_at(next_look, changed).await.is_err() {
+            store.look().await?;
+            next_look = Instant::now() + store.tail.poll_interval;
+        }
+    }
+}
+
+pub(crate) async fn now(store: &PostgresEventStore) -> Result<Timestamp, StoreError> {
+    let row = store.readers.run(async |reader| sqlx::query(NOW).fetch_one(reader).await).await?;
+    timestamp(&row, 0).map_err(store_error)
+}
+
 impl PostgresEventStore {
-    pub(crate) async fn page(
-        &self,
-        after: &[Position],
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
-        let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
-        let known: Vec<u64> = after.iter().map(|p| self.tail.known(p.partition)).collect();
-        let query = sqlx::query(READ_LOG)
-            .bind(partitions)
-            .bind(offsets)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut rows = std::pin::pin!(self.readers.rows(query));
-        let mut events = Vec::<StoredEvent>::new();
-        while let Some(row) = rows.try_next().await.map_err(store_error)? {
-            let last = events.last().map(|event| &event.stream);
-            events.push(logged(&row, last).map_err(store_error)?);
-        }
-        // The plan gives them in this order; a plan is no promise.
-        if !events.is_sorted_by_key(|event| event.position) {
-            events.sort_by_key(|event| event.position);
-        }
-        for (position, known) in after.iter().zip(known) {
-            let here = |event: &StoredEvent| event.position.partition;
-            if limit > 0 && events.binary_search_by_key(&position.partition, here).is_err() {
-                self.tail.nothing_beyond(*position, known);
-            }
-        }
-        Ok(events)
-    }
-
-    pub(crate) async fn read_heads(&self) -> Result<Vec<Position>, StoreError> {
-        let rows =
-            self.readers.run(async |reader| sqlx::query(HEADS).fetch_all(reader).await).await?;
-        let head = |row: &PgRow| {
-            Ok(Position::new(unsigned::<i16, u16>(row, 0)?, unsigned::<i64, u64>(row, 1)?))
-        };
-        rows.iter().map(head).collect::<Result<_, _>>().map_err(store_error)
-    }
-
-    /// Waits for a commit in this process, a notification of another, or the next look at the log.
-    pub(crate) async fn wait(&self, after: &[Position]) -> Result<(), StoreError> {
-        self.tail.listen();
-        let mut next_look = Instant::now() + self.tail.poll_interval;
-        loop {
-            let changed = self.tail.changed();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.tail.is_beyond(after) {
-                return Ok(());
-            }
-            if tokio::time::timeout_at(next_look, changed).await.is_err() {
-                self.look().await?;
-                next_look = Instant::now() + self.tail.poll_interval;
-            }
-        }
-    }
-
     /// Reads the heads, once for all who wait.
     async fn look(&self) -> Result<(), StoreError> {
         let mut last = self.tail.last_look.lock().await;
         if last.is_none_or(|at| at.elapsed() >= self.tail.poll_interval / 2) {
             let known: Vec<u64> = (0..self.log.partitions).map(|p| self.tail.known(p)).collect();
-            let heads = self.read_heads().await;
+            let heads = heads(self).await;
             // Whatever came of it: the others wait on instead of asking a server that is down.
             *last = Some(Instant::now());
             for (head, known) in heads?.into_iter().zip(known) {
@@ -101,11 +108,6 @@ impl PostgresEventStore {
             }
         }
         Ok(())
-    }
-
-    pub(crate) async fn clock(&self) -> Result<Timestamp, StoreError> {
-        let row = self.readers.run(async |reader| sqlx::query(NOW).fetch_one(reader).await).await?;
-        timestamp(&row, 0).map_err(store_error)
     }
 }
 

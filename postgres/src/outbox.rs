@@ -1,8 +1,9 @@
 //! Effects that wait to be executed.
 
 use composable_rust_core::{
-    NewOutboxRow, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
-    Settlement, StoreError, StreamId, validate_settlements,
+    CheckpointAdvance, NewOutboxRow, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue,
+    QueueChange, QueuePosition, QueueSummary, Settlement, StoreError, StreamId, validate_enqueue,
+    validate_settlements,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use crate::row::{
     self, bigint, decode_error, encoded, metadata, micros, smallint, text, timestamp, unsigned,
     value,
 };
+use crate::summary;
 
 /// The columns of an effect and its sender, in the order that [`queued`] reads them.
 macro_rules! queued_columns {
@@ -64,14 +66,59 @@ const QUEUED_STREAMS: &str = "select stream_id from outbox \
      where partition = $1 and kind = $2 and target = $3 \
      order by stream_id";
 
+const PARK: &str = "select park_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+const ENQUEUE: &str = "select enqueue_rows($1, $2, $3, $4, $5, $6, \
+     $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+
 /// Without replacements.
 const SETTLE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 const SETTLE_AND_QUEUE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
      $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
 
-impl PostgresEventStore {
-    pub(crate) async fn outbox(
+impl Outbox for PostgresEventStore {
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
+    ) -> Result<bool, StoreError> {
+        validate_enqueue(self.log, partition, rows, advance)?;
+        let mut columns = OutboxRows::default();
+        columns.extend(0, rows);
+        let query = sqlx::query_scalar(ENQUEUE)
+            .bind(smallint(partition))
+            .bind(advance.map(|advance| &*advance.name))
+            .bind(advance.map(|advance| &*advance.lease.worker))
+            .bind(advance.map(|advance| bigint(advance.lease.epoch)))
+            .bind(advance.map(|advance| bigint(advance.to.offset)))
+            .bind(advance.and_then(|advance| advance.to.event_id).map(|id| id.0));
+        let query = columns.bind(query);
+        let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
+        if is_done && !rows.is_empty() {
+            self.tail.has_work();
+        }
+        Ok(is_done)
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        validate_enqueue(self.log, partition, rows, None)?;
+        let mut columns = OutboxRows::default();
+        columns.extend(0, rows);
+        // The server keeps no NUL in a text.
+        let error = error.replace('\0', "\u{FFFD}");
+        let query = sqlx::query_scalar(PARK).bind(smallint(partition)).bind(error);
+        let query = columns.bind(query);
+        self.writers.run(async |writer| query.fetch_one(writer).await).await
+    }
+
+    async fn read_outbox(
         &self,
         after: &[(Queue, QueuePosition)],
         limit: usize,
@@ -95,10 +142,7 @@ impl PostgresEventStore {
         Ok(read.into_iter().map(|(_, row)| row).collect())
     }
 
-    pub(crate) async fn last_places_of(
-        &self,
-        queues: &[Queue],
-    ) -> Result<Vec<QueuePosition>, StoreError> {
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
         let query = sqlx::query(LAST_PLACES)
             .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
@@ -115,7 +159,11 @@ impl PostgresEventStore {
         Ok(places)
     }
 
-    pub(crate) async fn rows_of(
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        summary::summarize_queues(self, limit).await
+    }
+
+    async fn count_waiting(
         &self,
         queues: &[Queue],
         limit: usize,
@@ -130,7 +178,7 @@ impl PostgresEventStore {
         counts.collect::<Result<_, _>>().map_err(store_error)
     }
 
-    pub(crate) async fn streams_of(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
         let query = sqlx::query(QUEUED_STREAMS)
             .bind(smallint(queue.partition))
             .bind(queue.kind.as_str())
@@ -140,7 +188,7 @@ impl PostgresEventStore {
         streams.collect::<Result<_, _>>().map_err(store_error)
     }
 
-    pub(crate) async fn settle_outbox(
+    async fn settle(
         &self,
         partition: u16,
         settlements: &[Settlement],
@@ -168,6 +216,10 @@ impl PostgresEventStore {
             self.tail.has_work();
         }
         Ok(settled)
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        Ok(self.tail.work_since(seen).await)
     }
 }
 

@@ -25,71 +25,67 @@ const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
      where partition = $1 and stream_id = $2 and fingerprint = $3";
 
-impl PostgresEventStore {
-    pub(crate) async fn put_snapshot(
-        &self,
-        stream: &StreamId,
-        snapshot: &Snapshot,
-        last: EventId,
-    ) -> Result<(), StoreError> {
-        if snapshot.codec.contains('\0') {
-            return Err(StoreError::Invalid(format!(
-                "stream {stream}: the codec of a snapshot holds a NUL character"
-            )));
-        }
-        let query = sqlx::query(SAVE_SNAPSHOT)
-            .bind(smallint(self.log.partition_of(stream)))
-            .bind(stream.as_str())
-            .bind(column(snapshot.fingerprint))
-            .bind(bigint(snapshot.version.get()))
-            .bind(&snapshot.codec)
-            .bind(&snapshot.bytes)
-            .bind(last.0);
-        self.readers.run(async |reader| query.execute(reader).await).await?;
-        Ok(())
+pub(crate) async fn save_snapshot(
+    store: &PostgresEventStore,
+    stream: &StreamId,
+    snapshot: &Snapshot,
+    last: EventId,
+) -> Result<(), StoreError> {
+    if snapshot.codec.contains('\0') {
+        return Err(StoreError::Invalid(format!(
+            "stream {stream}: the codec of a snapshot holds a NUL character"
+        )));
     }
+    let query = sqlx::query(SAVE_SNAPSHOT)
+        .bind(smallint(store.log.partition_of(stream)))
+        .bind(stream.as_str())
+        .bind(column(snapshot.fingerprint))
+        .bind(bigint(snapshot.version.get()))
+        .bind(&snapshot.codec)
+        .bind(&snapshot.bytes)
+        .bind(last.0);
+    store.readers.run(async |reader| query.execute(reader).await).await?;
+    Ok(())
+}
 
-    pub(crate) async fn remove_snapshots(
-        &self,
-        stream: &StreamId,
-        which: StaleSnapshots,
-    ) -> Result<(), StoreError> {
-        let of_stream = |statement| {
-            sqlx::query(statement)
-                .bind(smallint(self.log.partition_of(stream)))
-                .bind(stream.as_str())
-        };
-        let query = match which {
-            StaleSnapshots::Above(version) => of_stream(DELETE_ABOVE).bind(bigint(version.get())),
-            StaleSnapshots::Others { than, age } => of_stream(DELETE_OTHERS)
-                .bind(column(than))
-                .bind(age.min(MAX_SNAPSHOT_AGE).as_secs_f64()),
-        };
-        self.readers.run(async |reader| query.execute(reader).await).await?;
-        Ok(())
-    }
+pub(crate) async fn delete_snapshots(
+    store: &PostgresEventStore,
+    stream: &StreamId,
+    which: StaleSnapshots,
+) -> Result<(), StoreError> {
+    let of_stream = |statement| {
+        sqlx::query(statement).bind(smallint(store.log.partition_of(stream))).bind(stream.as_str())
+    };
+    let query = match which {
+        StaleSnapshots::Above(version) => of_stream(DELETE_ABOVE).bind(bigint(version.get())),
+        StaleSnapshots::Others { than, age } => of_stream(DELETE_OTHERS)
+            .bind(column(than))
+            .bind(age.min(MAX_SNAPSHOT_AGE).as_secs_f64()),
+    };
+    store.readers.run(async |reader| query.execute(reader).await).await?;
+    Ok(())
+}
 
-    pub(crate) async fn snapshot(
-        &self,
-        stream: &StreamId,
-        fingerprint: Fingerprint,
-    ) -> Result<Option<Snapshot>, StoreError> {
-        let query = sqlx::query(LOAD_SNAPSHOT)
-            .bind(smallint(self.log.partition_of(stream)))
-            .bind(stream.as_str())
-            .bind(column(fingerprint));
-        let row = self.readers.run(async |reader| query.fetch_optional(reader).await).await?;
-        row.map(|row| {
-            Ok(Snapshot {
-                version: Version::new(unsigned::<i64, u64>(&row, 0)?),
-                fingerprint,
-                codec: row.try_get(1)?,
-                bytes: row.try_get(2)?,
-            })
+pub(crate) async fn load_snapshot(
+    store: &PostgresEventStore,
+    stream: &StreamId,
+    fingerprint: Fingerprint,
+) -> Result<Option<Snapshot>, StoreError> {
+    let query = sqlx::query(LOAD_SNAPSHOT)
+        .bind(smallint(store.log.partition_of(stream)))
+        .bind(stream.as_str())
+        .bind(column(fingerprint));
+    let row = store.readers.run(async |reader| query.fetch_optional(reader).await).await?;
+    row.map(|row| {
+        Ok(Snapshot {
+            version: Version::new(unsigned::<i64, u64>(&row, 0)?),
+            fingerprint,
+            codec: row.try_get(1)?,
+            bytes: row.try_get(2)?,
         })
-        .transpose()
-        .map_err(store_error)
-    }
+    })
+    .transpose()
+    .map_err(store_error)
 }
 
 /// The same 64 bits, which the column holds as a signed number.

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, LogInfo,
-    MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow,
-    Timestamp, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo, Position,
+    Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp, Version,
 };
 use futures_util::stream::Stream;
 
@@ -17,6 +16,7 @@ use crate::notify::HeadTracker;
 use crate::pool::Pool;
 use crate::timers::LowWater;
 use crate::writers::Writers;
+use crate::{append, erase, load, log, snapshot};
 
 /// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
 /// the last clone.
@@ -98,7 +98,7 @@ impl EventStore for PostgresEventStore {
         partition: u16,
         batch: &[Append],
     ) -> Result<Vec<AppendOutcome>, StoreError> {
-        self.append(partition, batch).await
+        append::append_events(self, partition, batch).await
     }
 
     fn load_events<'a>(
@@ -106,7 +106,7 @@ impl EventStore for PostgresEventStore {
         stream: &'a StreamId,
         after: Version,
     ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
-        self.events(stream, after)
+        load::load_events(self, stream, after)
     }
 
     fn load_with_snapshot<'a>(
@@ -114,7 +114,7 @@ impl EventStore for PostgresEventStore {
         stream: &'a StreamId,
         fingerprint: Fingerprint,
     ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
-        self.snapshot_and_tail(stream, fingerprint)
+        load::load_with_snapshot(self, stream, fingerprint)
     }
 
     async fn read_log(
@@ -122,15 +122,15 @@ impl EventStore for PostgresEventStore {
         after: &[Position],
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.page(after, limit).await
+        log::read_log(self, after, limit).await
     }
 
     async fn heads(&self) -> Result<Vec<Position>, StoreError> {
-        self.read_heads().await
+        log::heads(self).await
     }
 
     async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
-        self.wait(after).await
+        log::wait_for_events(self, after).await
     }
 
     async fn save_snapshot(
@@ -139,7 +139,7 @@ impl EventStore for PostgresEventStore {
         snapshot: &Snapshot,
         last: EventId,
     ) -> Result<(), StoreError> {
-        self.put_snapshot(stream, snapshot, last).await
+        snapshot::save_snapshot(self, stream, snapshot, last).await
     }
 
     async fn delete_snapshots(
@@ -147,7 +147,7 @@ impl EventStore for PostgresEventStore {
         stream: &StreamId,
         which: StaleSnapshots,
     ) -> Result<(), StoreError> {
-        self.remove_snapshots(stream, which).await
+        snapshot::delete_snapshots(self, stream, which).await
     }
 
     async fn load_snapshot(
@@ -155,19 +155,11 @@ impl EventStore for PostgresEventStore {
         stream: &StreamId,
         fingerprint: Fingerprint,
     ) -> Result<Option<Snapshot>, StoreError> {
-        self.snapshot(stream, fingerprint).await
-    }
-
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        self.mark(stream, message_id).await
+        snapshot::load_snapshot(self, stream, fingerprint).await
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        self.erase(stream).await
+        erase::erase_stream(self, stream).await
     }
 
     async fn close_stream(
@@ -176,7 +168,7 @@ impl EventStore for PostgresEventStore {
         expected: Version,
         event_id: EventId,
     ) -> Result<AppendOutcome, StoreError> {
-        self.close(stream, expected, event_id).await
+        erase::close_stream(self, stream, expected, event_id).await
     }
 
     async fn override_event(
@@ -185,10 +177,10 @@ impl EventStore for PostgresEventStore {
         version: Version,
         replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
-        self.replace(stream, version, replacement).await
+        erase::override_event(self, stream, version, replacement).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.clock().await
+        log::now(self).await
     }
 }

@@ -68,17 +68,15 @@ const SUMMARIZE: &str = "with recursive o(partition, kind, target, since) as ( \
          ) e \
      ) c";
 
-impl PostgresEventStore {
-    pub(crate) async fn queue_summaries(
-        &self,
-        limit: usize,
-    ) -> Result<Vec<QueueSummary>, StoreError> {
-        let query = sqlx::query(SUMMARIZE).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
-        let mut summaries = BTreeMap::new();
-        rows.iter().try_for_each(|row| add(&mut summaries, row)).map_err(store_error)?;
-        Ok(summaries.into_values().collect())
-    }
+pub(crate) async fn summarize_queues(
+    store: &PostgresEventStore,
+    limit: usize,
+) -> Result<Vec<QueueSummary>, StoreError> {
+    let query = sqlx::query(SUMMARIZE).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = store.readers.run(async |reader| query.fetch_all(reader).await).await?;
+    let mut summaries = BTreeMap::new();
+    rows.iter().try_for_each(|row| add(&mut summaries, row)).map_err(store_error)?;
+    Ok(summaries.into_values().collect())
 }
 
 fn add(summaries: &mut BTreeMap<Queue, QueueSummary>, row: &PgRow) -> Result<(), sqlx::Error> {

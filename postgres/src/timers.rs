@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     ArmedTimer, DueTimer, DueTimers, MessageId, StoreError, TimerArming, TimerQueue,
-    TimerSettlement, validate_timer_settlements,
+    TimerSettlement, Timers, validate_timer_settlements,
 };
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
@@ -128,8 +128,8 @@ impl LowWater {
     }
 }
 
-impl PostgresEventStore {
-    pub(crate) async fn timers(
+impl Timers for PostgresEventStore {
+    async fn due_timers(
         &self,
         queues: &[TimerQueue],
         limit: usize,
@@ -163,7 +163,7 @@ impl PostgresEventStore {
         Ok(due)
     }
 
-    pub(crate) async fn settle_due(
+    async fn settle_timers(
         &self,
         partition: u16,
         settlements: &[TimerSettlement],

@@ -88,7 +88,7 @@ create table inbox (
 -- within a partition, and within an append in the order of its effects.
 create table outbox (
     partition integer not null,
-    kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'send')),
+    kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'projection', 'send')),
     target text not null,
     sequence integer not null,
     id blob not null,
@@ -163,7 +163,7 @@ create table checkpoints (
 -- `target` is the category, `recipient` the timer's id, and `sequence` was drawn when it was parked.
 create table dead_letters (
     partition integer not null,
-    kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'send', 'timer')),
+    kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'projection', 'send', 'timer')),
     target text not null,
     sequence integer not null,
     id blob not null,
@@ -178,7 +178,7 @@ create table dead_letters (
     attempts integer not null,
     error text,
     parked_at integer not null,
-    decision text check (decision in ('redrive', 'refuse')),
+    decision text check (decision in ('redrive', 'discard')),
     metadata text not null,
     message_data blob not null,
     primary key (partition, kind, target, sequence),

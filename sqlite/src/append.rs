@@ -15,19 +15,19 @@ use crate::load::content;
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
-impl SqliteEventStore {
-    pub(crate) async fn append(
-        &self,
-        partition: u16,
-        batch: &[Append],
-    ) -> Result<Vec<AppendOutcome>, StoreError> {
-        validate_batch(self.log_info(), partition, batch)?;
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.append_valid(partition, batch).await.map_err(store_error)
+pub(crate) async fn append_events(
+    store: &SqliteEventStore,
+    partition: u16,
+    batch: &[Append],
+) -> Result<Vec<AppendOutcome>, StoreError> {
+    validate_batch(store.log_info(), partition, batch)?;
+    if batch.is_empty() {
+        return Ok(Vec::new());
     }
+    store.append_valid(partition, batch).await.map_err(store_error)
+}
 
+impl SqliteEventStore {
     async fn append_valid(
         &self,
         partition: u16,

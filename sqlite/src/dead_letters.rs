@@ -1,8 +1,8 @@
 //! Messages that could not be handled, and what is decided about them.
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, MessageId, OutboxKind, OutboxMessage, Queue,
-    QueuePosition, StoreError, TimerArming, Timestamp, validate_partition, validate_rows,
+    DeadLetter, DeadLetterDecision, DeadLetters, Lease, MessageId, OutboxKind, OutboxMessage,
+    Queue, QueuePosition, StoreError, TimerArming, Timestamp, validate_partition, validate_rows,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -83,8 +83,8 @@ const TO_TIMERS: &str = concat!(
 
 const DELETE_PAIR: &str = concat!("delete ", pair!(), ";");
 
-impl SqliteEventStore {
-    pub(crate) async fn page_of_dead_letters(
+impl DeadLetters for SqliteEventStore {
+    async fn dead_letters(
         &self,
         after: Option<(Queue, QueuePosition)>,
         limit: usize,
@@ -99,7 +99,7 @@ impl SqliteEventStore {
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
     }
 
-    pub(crate) async fn decide(
+    async fn decide_dead_letter(
         &self,
         partition: u16,
         id: Uuid,
@@ -107,7 +107,7 @@ impl SqliteEventStore {
     ) -> Result<bool, StoreError> {
         let args = || {
             let mut args = Args::default();
-            args.add(name(decision));
+            args.add(decision.as_str());
             args.add(i64::from(partition));
             args.add(id);
             args
@@ -124,7 +124,7 @@ impl SqliteEventStore {
         Ok(true)
     }
 
-    pub(crate) async fn decided(
+    async fn decided_dead_letters(
         &self,
         queues: &[Queue],
         limit: usize,
@@ -149,7 +149,7 @@ impl SqliteEventStore {
         Ok(found)
     }
 
-    pub(crate) async fn resolve(
+    async fn resolve_dead_letter(
         &self,
         lease: &Lease,
         letter: &DeadLetter,
@@ -163,7 +163,9 @@ impl SqliteEventStore {
         }
         Ok(is_done)
     }
+}
 
+impl SqliteEventStore {
     async fn resolve_valid(
         &self,
         lease: &Lease,
@@ -177,7 +179,7 @@ impl SqliteEventStore {
         args.add(letter.message.row.id);
         let rows = fenced.transaction.fetch(STANDING, args).await?;
         let standing = rows.first().map(|row| -> Result<_, sqlx::Error> {
-            let decision = decision(row.try_get_unchecked(1)?);
+            let decision = decision(row, 1)?;
             let next: Option<i64> = row.try_get_unchecked(2)?;
             Ok(((row.try_get_unchecked::<i64, _>(0)?, next.unwrap_or(i64::MAX)), decision))
         });
@@ -246,19 +248,13 @@ fn place_of(row: &SqliteRow) -> Result<(i64, String, String, i64), sqlx::Error> 
     ))
 }
 
-fn name(decision: DeadLetterDecision) -> &'static str {
-    match decision {
-        DeadLetterDecision::Redrive => "redrive",
-        DeadLetterDecision::Discard => "refuse",
-    }
-}
-
-fn decision(name: Option<&str>) -> Option<DeadLetterDecision> {
-    match name {
-        Some("redrive") => Some(DeadLetterDecision::Redrive),
-        Some("refuse") => Some(DeadLetterDecision::Discard),
-        _ => None,
-    }
+fn decision(row: &SqliteRow, column: usize) -> Result<Option<DeadLetterDecision>, sqlx::Error> {
+    let name: Option<String> = row.try_get_unchecked(column)?;
+    let decision = name.map(|name| {
+        DeadLetterDecision::from_name(&name)
+            .ok_or_else(|| sqlx::Error::Protocol(format!("unknown decision `{name}`")))
+    });
+    decision.transpose()
 }
 
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
@@ -284,6 +280,6 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
         error: row.try_get_unchecked(15)?,
         is_head: row.try_get_unchecked(18)?,
         parked_at: Timestamp::from_micros(row.try_get_unchecked(16)?),
-        decision: decision(row.try_get_unchecked(17)?),
+        decision: decision(row, 17)?,
     })
 }

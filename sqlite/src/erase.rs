@@ -45,11 +45,49 @@ const OVERRIDE: &str = "insert or replace into event_overrides (partition, strea
 const FORGET_SNAPSHOTS: &str = "delete from snapshots \
     where partition = ? and stream_id = ? and version >= ?; commit";
 
-impl SqliteEventStore {
-    pub(crate) async fn erase(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        self.erase_rows(stream).await.map_err(store_error)
-    }
+pub(crate) async fn erase_stream(
+    store: &SqliteEventStore,
+    stream: &StreamId,
+) -> Result<u64, StoreError> {
+    store.erase_rows(stream).await.map_err(store_error)
+}
 
+pub(crate) async fn close_stream(
+    store: &SqliteEventStore,
+    stream: &StreamId,
+    expected: Version,
+    event_id: EventId,
+) -> Result<AppendOutcome, StoreError> {
+    store.close_at(stream, expected, event_id).await.map_err(store_error)
+}
+
+pub(crate) async fn override_event(
+    store: &SqliteEventStore,
+    stream: &StreamId,
+    version: Version,
+    replacement: &EncodedMessage,
+) -> Result<(), StoreError> {
+    replacement.validate()?;
+    let mut transaction = store.writer().begin().await.map_err(store_error)?;
+    let name = "select event_type from events \
+                where partition = ? and stream_id = ? and version = ?";
+    let mut args = store.args_of(stream);
+    args.add(int(version.get()));
+    let rows = transaction.fetch(name, args).await.map_err(store_error)?;
+    let name: Option<&str> =
+        rows.first().map(|row| row.try_get_unchecked(0)).transpose().map_err(store_error)?;
+    let refusal = match name {
+        None => format!("stream {stream} has no event {version}"),
+        Some(ERASED | CLOSED) => {
+            format!("event {version} of stream {stream} has no content to be replaced")
+        }
+        Some(_) => return store.write_override(transaction, stream, version, replacement).await,
+    };
+    transaction.rollback().await.map_err(store_error)?;
+    Err(StoreError::Invalid(refusal))
+}
+
+impl SqliteEventStore {
     async fn erase_rows(&self, stream: &StreamId) -> Result<u64, sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
         let mut erased = 0;
@@ -69,15 +107,6 @@ impl SqliteEventStore {
             self.wake();
         }
         Ok(u64::try_from(erased).unwrap_or(u64::MAX))
-    }
-
-    pub(crate) async fn close(
-        &self,
-        stream: &StreamId,
-        expected: Version,
-        event_id: EventId,
-    ) -> Result<AppendOutcome, StoreError> {
-        self.close_at(stream, expected, event_id).await.map_err(store_error)
     }
 
     async fn close_at(
@@ -137,32 +166,6 @@ impl SqliteEventStore {
         let Some(row) = rows.first() else { return Ok((Version::ZERO, 0, String::new())) };
         let version = Version::new(uint(row.try_get_unchecked(0)?));
         Ok((version, uint(row.try_get_unchecked(1)?), row.try_get_unchecked(2)?))
-    }
-
-    pub(crate) async fn replace(
-        &self,
-        stream: &StreamId,
-        version: Version,
-        replacement: &EncodedMessage,
-    ) -> Result<(), StoreError> {
-        replacement.validate()?;
-        let mut transaction = self.writer().begin().await.map_err(store_error)?;
-        let name = "select event_type from events \
-                    where partition = ? and stream_id = ? and version = ?";
-        let mut args = self.args_of(stream);
-        args.add(int(version.get()));
-        let rows = transaction.fetch(name, args).await.map_err(store_error)?;
-        let name: Option<&str> =
-            rows.first().map(|row| row.try_get_unchecked(0)).transpose().map_err(store_error)?;
-        let refusal = match name {
-            None => format!("stream {stream} has no event {version}"),
-            Some(ERASED | CLOSED) => {
-                format!("event {version} of stream {stream} has no content to be replaced")
-            }
-            Some(_) => return self.write_override(transaction, stream, version, replacement).await,
-        };
-        transaction.rollback().await.map_err(store_error)?;
-        Err(StoreError::Invalid(refusal))
     }
 
     async fn write_override(

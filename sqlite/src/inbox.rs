@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::{StoreError, validate_partition};
+use composable_rust_core::{
+    Inbox, InboxEntry, MessageId, StoreError, StreamId, validate_partition,
+};
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use crate::append_state::mark;
 use crate::error::store_error;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::store::{SqliteEventStore, clock};
@@ -25,6 +28,9 @@ const WAITING: &str = waiting!();
 const PAGE: usize = 1_000;
 const MAX_READ: usize = 100 * PAGE;
 
+const LOAD: &str = "select message_id, digest, version, log_offset, answer from inbox \
+    where partition = ? and stream_id = ? and message_id = ?";
+
 const NEXT: &str = "select stream_id, message_id, created_at from inbox \
     where partition = ? and (stream_id, message_id) > (?, ?) order by stream_id, message_id limit ?";
 
@@ -38,10 +44,22 @@ const DELETE: (&str, &str) = (
     concat!(") v) and message_id not in (", waiting!(), ") returning 1"),
 );
 
-impl SqliteEventStore {
-    /// Looks for old marks without the write lock, and takes it only to delete them. Begins where the
-    /// last call ended, and reads a part of the inbox.
-    pub(crate) async fn prune(
+impl Inbox for SqliteEventStore {
+    async fn load_inbox_entry(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        let mut args = self.args_of(stream);
+        args.add(message_id.0);
+        let partition = self.log_info().partition_of(stream);
+        let rows = self.readers().fetch(LOAD, args).await.map_err(store_error)?;
+        rows.first().map(|row| mark(partition, row, 0)).transpose().map_err(store_error)
+    }
+
+    // Looks for old marks without the write lock, and takes it only to delete them. Begins where the
+    // last call ended, and reads a part of the inbox.
+    async fn prune_inbox(
         &self,
         partition: u16,
         age: Duration,
@@ -55,7 +73,9 @@ impl SqliteEventStore {
         self.set_pruned_to(partition, walk.at);
         pruned.map_err(store_error)
     }
+}
 
+impl SqliteEventStore {
     async fn prune_along(
         &self,
         walk: &mut PruneCursor,

@@ -64,26 +64,26 @@ enum PageStart {
     Events(Version),
 }
 
+pub(crate) fn load_events<'a>(
+    store: &'a SqliteEventStore,
+    stream: &'a StreamId,
+    after: Version,
+) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
+    store.pages(stream, PageStart::Events(after)).try_filter_map(async |loaded| match loaded {
+        StreamRow::Event(event) => Ok(Some(event)),
+        StreamRow::Snapshot(_) => Ok(None),
+    })
+}
+
+pub(crate) fn load_with_snapshot<'a>(
+    store: &'a SqliteEventStore,
+    stream: &'a StreamId,
+    fingerprint: Fingerprint,
+) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
+    store.pages(stream, PageStart::Snapshot(fingerprint))
+}
+
 impl SqliteEventStore {
-    pub(crate) fn load<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        after: Version,
-    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
-        self.pages(stream, PageStart::Events(after)).try_filter_map(async |loaded| match loaded {
-            StreamRow::Event(event) => Ok(Some(event)),
-            StreamRow::Snapshot(_) => Ok(None),
-        })
-    }
-
-    pub(crate) fn load_from_snapshot<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
-        self.pages(stream, PageStart::Snapshot(fingerprint))
-    }
-
     fn pages<'a>(
         &'a self,
         stream: &'a StreamId,

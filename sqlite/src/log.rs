@@ -35,71 +35,74 @@ const HEADS: &str = "select partition, coalesce((select log_offset from events e
     where e.partition = p.partition order by log_offset desc limit 1), 0) \
     from partitions p order by partition";
 
-impl SqliteEventStore {
-    pub(crate) async fn page_of_log(
-        &self,
-        after: &[Position],
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.check_partitions(after)?;
-        if after.is_empty() || limit == 0 {
-            return Ok(Vec::new());
-        }
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        let mut sql = PAGE.0.to_owned();
-        push_values(&mut sql, padded(after.len()), 3);
-        sql.push_str(PAGE.1);
-        let mut args = Args::default();
-        for position in after {
-            args.add(i64::from(position.partition));
-            args.add(int(position.offset));
-            args.add(int(position.offset.saturating_add(limit)));
-        }
-        args.add_nulls((padded(after.len()) - after.len()) * 3);
-        let rows = self.readers().fetch(&sql, args).await.map_err(store_error)?;
-        let mut events = Vec::with_capacity(rows.len() * 32);
-        for row in &rows {
-            stretch(row, &mut events).map_err(store_error)?;
-        }
-        events.sort_by_key(|event| event.position);
-        Ok(events)
+pub(crate) async fn read_log(
+    store: &SqliteEventStore,
+    after: &[Position],
+    limit: usize,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    store.check_partitions(after)?;
+    if after.is_empty() || limit == 0 {
+        return Ok(Vec::new());
     }
-
-    pub(crate) async fn head_positions(&self) -> Result<Vec<Position>, StoreError> {
-        let rows = self.readers().fetch(HEADS, Args::default()).await.map_err(store_error)?;
-        rows.iter()
-            .map(|row| {
-                let partition = row.try_get_unchecked::<i64, _>(0)?;
-                let partition = u16::try_from(partition).unwrap_or(u16::MAX);
-                Ok(Position::new(partition, uint(row.try_get_unchecked(1)?)))
-            })
-            .collect::<Result<_, _>>()
-            .map_err(store_error)
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let mut sql = PAGE.0.to_owned();
+    push_values(&mut sql, padded(after.len()), 3);
+    sql.push_str(PAGE.1);
+    let mut args = Args::default();
+    for position in after {
+        args.add(i64::from(position.partition));
+        args.add(int(position.offset));
+        args.add(int(position.offset.saturating_add(limit)));
     }
+    args.add_nulls((padded(after.len()) - after.len()) * 3);
+    let rows = store.readers().fetch(&sql, args).await.map_err(store_error)?;
+    let mut events = Vec::with_capacity(rows.len() * 32);
+    for row in &rows {
+        stretch(row, &mut events).map_err(store_error)?;
+    }
+    events.sort_by_key(|event| event.position);
+    Ok(events)
+}
 
-    /// Looks at the heads, then again after each commit here and each sign of one elsewhere.
-    pub(crate) async fn wait_past(&self, after: &[Position]) -> Result<(), StoreError> {
-        self.check_partitions(after)?;
-        let mut commits = self.commits();
+pub(crate) async fn heads(store: &SqliteEventStore) -> Result<Vec<Position>, StoreError> {
+    let rows = store.readers().fetch(HEADS, Args::default()).await.map_err(store_error)?;
+    rows.iter()
+        .map(|row| {
+            let partition = row.try_get_unchecked::<i64, _>(0)?;
+            let partition = u16::try_from(partition).unwrap_or(u16::MAX);
+            Ok(Position::new(partition, uint(row.try_get_unchecked(1)?)))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(store_error)
+}
+
+/// Looks at the heads, then again after each commit here and each sign of one elsewhere.
+pub(crate) async fn wait_for_events(
+    store: &SqliteEventStore,
+    after: &[Position],
+) -> Result<(), StoreError> {
+    store.check_partitions(after)?;
+    let mut commits = store.commits();
+    loop {
+        commits.borrow_and_update();
+        let heads = heads(store).await?;
+        let is_past = |p: &Position| heads[usize::from(p.partition)].offset > p.offset;
+        if after.iter().any(is_past) {
+            return Ok(());
+        }
         loop {
-            commits.borrow_and_update();
-            let heads = self.head_positions().await?;
-            let is_past = |p: &Position| heads[usize::from(p.partition)].offset > p.offset;
-            if after.iter().any(is_past) {
-                return Ok(());
-            }
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = commits.changed() => break,
-                    () = tokio::time::sleep(self.watcher().interval()) => {
-                        self.look_elsewhere().await?;
-                    }
+            tokio::select! {
+                biased;
+                _ = commits.changed() => break,
+                () = tokio::time::sleep(store.watcher().interval()) => {
+                    store.look_elsewhere().await?;
                 }
             }
         }
     }
+}
 
+impl SqliteEventStore {
     fn check_partitions(&self, positions: &[Position]) -> Result<(), StoreError> {
         let count = self.log_info().partitions;
         match positions.iter().find(|position| position.partition >= count) {

@@ -1,141 +1,26 @@
-//! Effects that wait to be executed: queued and read.
+//! The outbox.
+
+mod enqueue;
+mod settle;
 
 use std::time::Duration;
 
 use composable_rust_core::{
-    EncodedMessage, NewOutboxRow, OutboxKind, OutboxMessage, OutboxRow, Queue, QueuePosition,
-    StoreError, StreamId, Timestamp,
+    CheckpointAdvance, EncodedMessage, NewOutboxRow, Outbox, OutboxKind, OutboxMessage, OutboxRow,
+    Queue, QueuePosition, QueueSummary, Settlement, StoreError, StreamId, Timestamp,
+    validate_enqueue, validate_settlements,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use self::enqueue::dead_letter_inserts;
+pub(crate) use self::enqueue::{PositionedRow, draw, insert, insertions, place};
 use crate::error::store_error;
-use crate::sql::{Args, CHUNK, int, padded, uint};
-use crate::statement_batch::{Statement, StatementBatch, add_content};
+use crate::sql::{Args, int, padded, uint};
+use crate::statement_batch::commit_all;
 use crate::store::{SqliteEventStore, clock};
-
-/// A row with the sequence number drawn for it.
-#[derive(Debug)]
-pub(crate) struct PositionedRow<'b> {
-    pub(crate) sequence: i64,
-    pub(crate) stream: &'b str,
-    pub(crate) row: &'b NewOutboxRow,
-}
-
-/// Draws a sequence number for each row.
-pub(crate) fn place<'b>(
-    sequence: &mut i64,
-    rows: impl IntoIterator<Item = &'b OutboxMessage>,
-) -> Vec<PositionedRow<'b>> {
-    let placed = rows.into_iter().map(|queued| {
-        *sequence += 1;
-        PositionedRow { sequence: *sequence, stream: queued.sender.as_str(), row: &queued.row }
-    });
-    placed.collect()
-}
-
-/// The statements that queue rows, in order.
-pub(crate) fn insertions<'s>(
-    partition: u16,
-    now: Timestamp,
-    rows: &'s [PositionedRow<'s>],
-) -> Vec<(Statement<'s>, usize)> {
-    let insert = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
-        (Box::new(move |script| insert(script, partition, now, rows)), padded(rows.len()))
-    };
-    rows.chunks(CHUNK).map(insert).collect()
-}
-
-/// Queues rows, and keeps the last of the sequence numbers that were drawn.
-pub(crate) fn insert<'s>(
-    script: &mut StatementBatch<'s>,
-    partition: u16,
-    now: Timestamp,
-    rows: &'s [PositionedRow<'_>],
-) {
-    script.values(
-        (
-            "insert into outbox (partition, created_at, sequence, stream_id, id, kind, target, \
-             recipient, metadata, message_type, schema_version, codec, message_data) \
-             select ?, ?, v.* from (values ",
-            ") v where v.column1 is not null;",
-        ),
-        (11, rows.len()),
-        |args| {
-            args.add(i64::from(partition));
-            args.add(now.as_micros());
-        },
-        |args| bind_placed(args, rows),
-    );
-    draw(script, partition, rows.last().map_or(0, |row| row.sequence));
-}
-
-/// The statements that put rows among the dead letters instead.
-pub(crate) fn dead_letter_inserts<'s>(
-    partition: u16,
-    now: Timestamp,
-    rows: &'s [PositionedRow<'s>],
-    error: &'s str,
-) -> Vec<(Statement<'s>, usize)> {
-    let bury = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
-        (
-            Box::new(move |script| insert_dead_letter(script, partition, now, rows, error)),
-            padded(rows.len()),
-        )
-    };
-    rows.chunks(CHUNK).map(bury).collect()
-}
-
-/// What is parked under an id already, or waits, is the same message once more.
-fn insert_dead_letter<'s>(
-    script: &mut StatementBatch<'s>,
-    partition: u16,
-    now: Timestamp,
-    rows: &'s [PositionedRow<'_>],
-    error: &'s str,
-) {
-    script.values(
-        (
-            "insert into dead_letters (partition, created_at, parked_at, attempts, error, \
-             sequence, stream_id, id, kind, target, recipient, metadata, message_type, \
-             schema_version, codec, message_data) \
-             select p.partition, p.now, p.now, 0, p.error, v.* \
-             from (select ? as partition, ? as now, ? as error) p cross join (values ",
-            ") v where v.column1 is not null and not exists (select 1 from outbox o \
-             where o.partition = p.partition and o.kind = v.column4 and o.target = v.column5 \
-             and o.id = v.column3) on conflict (partition, id) do nothing;",
-        ),
-        (11, rows.len()),
-        |args| {
-            args.add(i64::from(partition));
-            args.add(now.as_micros());
-            args.add(error);
-        },
-        |args| bind_placed(args, rows),
-    );
-    draw(script, partition, rows.last().map_or(0, |row| row.sequence));
-}
-
-fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
-    for row in rows {
-        args.add(row.sequence);
-        args.add(row.stream);
-        args.add(row.row.id);
-        args.add(row.row.kind.as_str());
-        args.add(row.row.target.as_str());
-        args.add(row.row.recipient.as_str());
-        args.add(row.row.metadata.as_str());
-        add_content(args, &row.row.content);
-    }
-}
-
-/// Keeps the last of the sequence numbers that were drawn.
-pub(crate) fn draw(script: &mut StatementBatch<'_>, partition: u16, sequence: i64) {
-    script.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
-    script.args.add(sequence);
-    script.args.add(i64::from(partition));
-}
+use crate::summary;
 
 /// The rows of one queue after a place, which is in the text as the number of the queue.
 fn push_page(sql: &mut String, number: usize) {
@@ -177,8 +62,36 @@ const STREAMS: &str = "select stream_id from outbox \
     where partition = ?1 and kind = ?2 and target = ?3 union \
     select stream_id from dead_letters where partition = ?1 and kind = ?2 and target = ?3";
 
-impl SqliteEventStore {
-    pub(crate) async fn page_of_outbox(
+impl Outbox for SqliteEventStore {
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
+    ) -> Result<bool, StoreError> {
+        validate_enqueue(self.log_info(), partition, rows, advance)?;
+        let done = self.enqueue_valid(partition, rows, advance).await.map_err(store_error)?;
+        if !rows.is_empty() {
+            self.has_work();
+        }
+        Ok(done)
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        validate_enqueue(self.log_info(), partition, rows, None)?;
+        let fenced = self.begin_fenced(partition, std::iter::empty()).await;
+        let mut fenced = fenced.map_err(store_error)?;
+        let placed = place(&mut fenced.sequence, rows);
+        let statements = dead_letter_inserts(partition, clock(), &placed, error);
+        commit_all(fenced.transaction, statements).await.map_err(store_error)
+    }
+
+    async fn read_outbox(
         &self,
         after: &[(Queue, QueuePosition)],
         limit: usize,
@@ -190,6 +103,81 @@ impl SqliteEventStore {
         Ok(found)
     }
 
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
+        let mut places = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let mut args = Args::default();
+            bind_queue(&mut args, queue);
+            let rows = self.readers().fetch(LAST_PLACE, args).await.map_err(store_error)?;
+            let last = rows.first().map(|row| row.try_get_unchecked::<Option<i64>, _>(0));
+            let last = last.transpose().map_err(store_error)?.flatten();
+            places.push(QueuePosition { sequence: last.map_or(0, uint), index: 0 });
+        }
+        Ok(places)
+    }
+
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        summary::summarize_queues(self, limit).await
+    }
+
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut counts = Vec::with_capacity(queues.len());
+        for queues in queues.chunks(QUEUES) {
+            counts.extend(self.count_queues(queues, limit).await.map_err(store_error)?);
+        }
+        Ok(counts)
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        let mut args = Args::default();
+        bind_queue(&mut args, queue);
+        let rows = self.readers().fetch(STREAMS, args).await.map_err(store_error)?;
+        let mut streams = rows.iter().map(|row| stream(row, 0)).collect::<Result<Vec<_>, _>>();
+        if let Ok(streams) = &mut streams {
+            streams.sort();
+        }
+        streams.map_err(store_error)
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        validate_settlements(self.log_info(), partition, settlements)?;
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settled = self.settle_valid(partition, settlements).await.map_err(store_error)?;
+        if settlements.iter().any(|settlement| settlement.change.adds_rows()) {
+            self.has_work();
+        }
+        Ok(settled)
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        let mut work = self.work();
+        loop {
+            let count = *work.borrow_and_update();
+            if count != seen {
+                return Ok(count);
+            }
+            tokio::select! {
+                biased;
+                _ = work.changed() => {}
+                () = tokio::time::sleep(self.watcher().interval()) => {
+                    self.look_elsewhere().await?;
+                }
+            }
+        }
+    }
+}
+
+impl SqliteEventStore {
     async fn page_of_queues(
         &self,
         after: &[(Queue, QueuePosition)],
@@ -215,34 +203,6 @@ impl SqliteEventStore {
         Ok(found.into_iter().map(|(_, row)| row).collect())
     }
 
-    pub(crate) async fn last_places_of(
-        &self,
-        queues: &[Queue],
-    ) -> Result<Vec<QueuePosition>, StoreError> {
-        let mut places = Vec::with_capacity(queues.len());
-        for queue in queues {
-            let mut args = Args::default();
-            bind_queue(&mut args, queue);
-            let rows = self.readers().fetch(LAST_PLACE, args).await.map_err(store_error)?;
-            let last = rows.first().map(|row| row.try_get_unchecked::<Option<i64>, _>(0));
-            let last = last.transpose().map_err(store_error)?.flatten();
-            places.push(QueuePosition { sequence: last.map_or(0, uint), index: 0 });
-        }
-        Ok(places)
-    }
-
-    pub(crate) async fn rows_of_queues(
-        &self,
-        queues: &[Queue],
-        limit: usize,
-    ) -> Result<Vec<usize>, StoreError> {
-        let mut counts = Vec::with_capacity(queues.len());
-        for queues in queues.chunks(QUEUES) {
-            counts.extend(self.count_queues(queues, limit).await.map_err(store_error)?);
-        }
-        Ok(counts)
-    }
-
     async fn count_queues(
         &self,
         queues: &[Queue],
@@ -263,20 +223,6 @@ impl SqliteEventStore {
             }
         }
         Ok(counts)
-    }
-
-    pub(crate) async fn streams_of_queue(
-        &self,
-        queue: &Queue,
-    ) -> Result<Vec<StreamId>, StoreError> {
-        let mut args = Args::default();
-        bind_queue(&mut args, queue);
-        let rows = self.readers().fetch(STREAMS, args).await.map_err(store_error)?;
-        let mut streams = rows.iter().map(|row| stream(row, 0)).collect::<Result<Vec<_>, _>>();
-        if let Ok(streams) = &mut streams {
-            streams.sort();
-        }
-        streams.map_err(store_error)
     }
 }
 

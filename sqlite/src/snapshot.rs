@@ -1,12 +1,10 @@
-//! Snapshots, and what the inbox knows of one message.
+//! Snapshots.
 
 use composable_rust_core::{
-    EventId, Fingerprint, InboxEntry, MessageId, Snapshot, StaleSnapshots, StoreError, StreamId,
-    Version,
+    EventId, Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
 };
 use sqlx::Row as _;
 
-use crate::append_state::mark;
 use crate::connection::BEGIN;
 use crate::error::store_error;
 use crate::sql::{Args, bits, int, uint};
@@ -30,87 +28,72 @@ const DELETE_OTHERS: &str = "delete from snapshots where partition = ?1 and stre
 const LOAD: &str = "select version, codec, state_data from snapshots \
     where partition = ? and stream_id = ? and fingerprint = ?";
 
-const MARK: &str = "select message_id, digest, version, log_offset, answer from inbox \
-    where partition = ? and stream_id = ? and message_id = ?";
+pub(crate) async fn save_snapshot(
+    store: &SqliteEventStore,
+    stream: &StreamId,
+    snapshot: &Snapshot,
+    last: EventId,
+) -> Result<(), StoreError> {
+    let partition = store.log_info().partition_of(stream);
+    let args = || {
+        let mut args = Args::default();
+        args.add(i64::from(partition));
+        args.add(stream.as_str());
+        args.add(bits(snapshot.fingerprint.0));
+        args.add(int(snapshot.version.get()));
+        args.add(snapshot.codec.as_str());
+        args.add(snapshot.bytes.as_slice());
+        args.add(clock().as_micros());
+        args.add(last.0);
+        args
+    };
+    let sql = format!("{BEGIN} {SAVE}");
+    let saved = store.writer().begin_reading(&sql, args).await;
+    let (transaction, _) = saved.map_err(store_error)?;
+    transaction.commit().await.map_err(store_error)
+}
+
+pub(crate) async fn delete_snapshots(
+    store: &SqliteEventStore,
+    stream: &StreamId,
+    which: StaleSnapshots,
+) -> Result<(), StoreError> {
+    let transaction = store.writer().begin().await.map_err(store_error)?;
+    let mut args = store.args_of(stream);
+    let delete = match which {
+        StaleSnapshots::Above(version) => {
+            args.add(int(version.get()));
+            DELETE_ABOVE
+        }
+        StaleSnapshots::Others { than, age } => {
+            args.add(bits(than.0));
+            args.add((clock() - age).as_micros());
+            DELETE_OTHERS
+        }
+    };
+    transaction.commit_with(delete, args).await.map_err(store_error)
+}
+
+pub(crate) async fn load_snapshot(
+    store: &SqliteEventStore,
+    stream: &StreamId,
+    fingerprint: Fingerprint,
+) -> Result<Option<Snapshot>, StoreError> {
+    let mut args = store.args_of(stream);
+    args.add(bits(fingerprint.0));
+    let read = |row: &sqlx::sqlite::SqliteRow| {
+        Ok(Snapshot {
+            version: Version::new(uint(row.try_get_unchecked(0)?)),
+            fingerprint,
+            codec: row.try_get_unchecked(1)?,
+            bytes: row.try_get_unchecked(2)?,
+        })
+    };
+    let rows = store.readers().fetch(LOAD, args).await.map_err(store_error)?;
+    rows.first().map(read).transpose().map_err(store_error)
+}
 
 impl SqliteEventStore {
-    pub(crate) async fn save(
-        &self,
-        stream: &StreamId,
-        snapshot: &Snapshot,
-        last: EventId,
-    ) -> Result<(), StoreError> {
-        let partition = self.log_info().partition_of(stream);
-        let args = || {
-            let mut args = Args::default();
-            args.add(i64::from(partition));
-            args.add(stream.as_str());
-            args.add(bits(snapshot.fingerprint.0));
-            args.add(int(snapshot.version.get()));
-            args.add(snapshot.codec.as_str());
-            args.add(snapshot.bytes.as_slice());
-            args.add(clock().as_micros());
-            args.add(last.0);
-            args
-        };
-        let sql = format!("{BEGIN} {SAVE}");
-        let saved = self.writer().begin_reading(&sql, args).await;
-        let (transaction, _) = saved.map_err(store_error)?;
-        transaction.commit().await.map_err(store_error)
-    }
-
-    pub(crate) async fn remove_snapshots(
-        &self,
-        stream: &StreamId,
-        which: StaleSnapshots,
-    ) -> Result<(), StoreError> {
-        let transaction = self.writer().begin().await.map_err(store_error)?;
-        let mut args = self.args_of(stream);
-        let delete = match which {
-            StaleSnapshots::Above(version) => {
-                args.add(int(version.get()));
-                DELETE_ABOVE
-            }
-            StaleSnapshots::Others { than, age } => {
-                args.add(bits(than.0));
-                args.add((clock() - age).as_micros());
-                DELETE_OTHERS
-            }
-        };
-        transaction.commit_with(delete, args).await.map_err(store_error)
-    }
-
-    pub(crate) async fn snapshot(
-        &self,
-        stream: &StreamId,
-        fingerprint: Fingerprint,
-    ) -> Result<Option<Snapshot>, StoreError> {
-        let mut args = self.args_of(stream);
-        args.add(bits(fingerprint.0));
-        let read = |row: &sqlx::sqlite::SqliteRow| {
-            Ok(Snapshot {
-                version: Version::new(uint(row.try_get_unchecked(0)?)),
-                fingerprint,
-                codec: row.try_get_unchecked(1)?,
-                bytes: row.try_get_unchecked(2)?,
-            })
-        };
-        let rows = self.readers().fetch(LOAD, args).await.map_err(store_error)?;
-        rows.first().map(read).transpose().map_err(store_error)
-    }
-
-    pub(crate) async fn mark(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        let mut args = self.args_of(stream);
-        args.add(message_id.0);
-        let partition = self.log_info().partition_of(stream);
-        let rows = self.readers().fetch(MARK, args).await.map_err(store_error)?;
-        rows.first().map(|row| mark(partition, row, 0)).transpose().map_err(store_error)
-    }
-
     /// The arguments that most statements about one stream start with: its partition and name.
     pub(crate) fn args_of<'q>(&self, stream: &'q StreamId) -> Args<'q> {
         let mut args = Args::default();

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, LogInfo,
-    MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow,
-    Timestamp, Version,
+    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo, Position,
+    Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp, Version,
 };
 use futures_util::stream::Stream;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use crate::builder::SqliteEventStoreBuilder;
 use crate::connection::{Readers, Watcher, Writer};
 use crate::error::{ConnectError, store_error};
 use crate::inbox::InboxKey;
+use crate::{append, erase, load, log, snapshot};
 
 /// An event store in one SQLite file: the embedded default.
 ///
@@ -202,7 +202,7 @@ impl EventStore for SqliteEventStore {
         partition: u16,
         batch: &[Append],
     ) -> Result<Vec<AppendOutcome>, StoreError> {
-        self.append(partition, batch).await
+        append::append_events(self, partition, batch).await
     }
 
     fn load_events<'a>(
@@ -210,7 +210,7 @@ impl EventStore for SqliteEventStore {
         stream: &'a StreamId,
         after: Version,
     ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
-        self.load(stream, after)
+        load::load_events(self, stream, after)
     }
 
     fn load_with_snapshot<'a>(
@@ -218,7 +218,7 @@ impl EventStore for SqliteEventStore {
         stream: &'a StreamId,
         fingerprint: Fingerprint,
     ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
-        self.load_from_snapshot(stream, fingerprint)
+        load::load_with_snapshot(self, stream, fingerprint)
     }
 
     async fn read_log(
@@ -226,15 +226,15 @@ impl EventStore for SqliteEventStore {
         after: &[Position],
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.page_of_log(after, limit).await
+        log::read_log(self, after, limit).await
     }
 
     async fn heads(&self) -> Result<Vec<Position>, StoreError> {
-        self.head_positions().await
+        log::heads(self).await
     }
 
     async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
-        self.wait_past(after).await
+        log::wait_for_events(self, after).await
     }
 
     async fn save_snapshot(
@@ -243,7 +243,7 @@ impl EventStore for SqliteEventStore {
         snapshot: &Snapshot,
         last: EventId,
     ) -> Result<(), StoreError> {
-        self.save(stream, snapshot, last).await
+        snapshot::save_snapshot(self, stream, snapshot, last).await
     }
 
     async fn delete_snapshots(
@@ -251,7 +251,7 @@ impl EventStore for SqliteEventStore {
         stream: &StreamId,
         which: StaleSnapshots,
     ) -> Result<(), StoreError> {
-        self.remove_snapshots(stream, which).await
+        snapshot::delete_snapshots(self, stream, which).await
     }
 
     async fn load_snapshot(
@@ -259,19 +259,11 @@ impl EventStore for SqliteEventStore {
         stream: &StreamId,
         fingerprint: Fingerprint,
     ) -> Result<Option<Snapshot>, StoreError> {
-        self.snapshot(stream, fingerprint).await
-    }
-
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        self.mark(stream, message_id).await
+        snapshot::load_snapshot(self, stream, fingerprint).await
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        self.erase(stream).await
+        erase::erase_stream(self, stream).await
     }
 
     async fn close_stream(
@@ -280,7 +272,7 @@ impl EventStore for SqliteEventStore {
         expected: Version,
         event_id: EventId,
     ) -> Result<AppendOutcome, StoreError> {
-        self.close(stream, expected, event_id).await
+        erase::close_stream(self, stream, expected, event_id).await
     }
 
     async fn override_event(
@@ -289,7 +281,7 @@ impl EventStore for SqliteEventStore {
         version: Version,
         replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
-        self.replace(stream, version, replacement).await
+        erase::override_event(self, stream, version, replacement).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

@@ -56,20 +56,18 @@ const SUMMARIZE: &str = "with recursive o(first) as ( \
             and e.kind = q.kind and e.target = q.target limit ?1)) \
     from d cross join dead_letters q on q.rowid = d.first";
 
-impl SqliteEventStore {
-    pub(crate) async fn queue_summaries(
-        &self,
-        limit: usize,
-    ) -> Result<Vec<QueueSummary>, StoreError> {
-        let now = clock();
-        let mut args = Args::default();
-        args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
-        args.add(now.as_micros());
-        let rows = self.readers().fetch(SUMMARIZE, args).await.map_err(store_error)?;
-        let mut summaries = BTreeMap::new();
-        rows.iter().try_for_each(|row| add(&mut summaries, row, now)).map_err(store_error)?;
-        Ok(summaries.into_values().collect())
-    }
+pub(crate) async fn summarize_queues(
+    store: &SqliteEventStore,
+    limit: usize,
+) -> Result<Vec<QueueSummary>, StoreError> {
+    let now = clock();
+    let mut args = Args::default();
+    args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
+    args.add(now.as_micros());
+    let rows = store.readers().fetch(SUMMARIZE, args).await.map_err(store_error)?;
+    let mut summaries = BTreeMap::new();
+    rows.iter().try_for_each(|row| add(&mut summaries, row, now)).map_err(store_error)?;
+    Ok(summaries.into_values().collect())
 }
 
 fn add(

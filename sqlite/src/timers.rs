@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     ArmedTimer, DueTimer, DueTimers, MessageId, OutboxMessage, QueueChange, StoreError,
-    TimerArming, TimerQueue, TimerSettlement, Timestamp, validate_timer_settlements,
+    TimerArming, TimerQueue, TimerSettlement, Timers, Timestamp, validate_timer_settlements,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::outbox::{content, draw, insertions, number, place, stream};
-use crate::settle::queues_more;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
@@ -45,8 +44,8 @@ const STANDING: (&str, &str) = (
      and t.timer_id = s.column3 and t.armed_by = s.column4 and t.armed_index = s.column5",
 );
 
-impl SqliteEventStore {
-    pub(crate) async fn timers_due(
+impl Timers for SqliteEventStore {
+    async fn due_timers(
         &self,
         queues: &[TimerQueue],
         limit: usize,
@@ -74,6 +73,24 @@ impl SqliteEventStore {
         Ok(DueTimers { timers: due.into_iter().map(|(_, timer)| timer).collect(), next })
     }
 
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        validate_timer_settlements(self.log_info(), partition, settlements)?;
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        self.settle_timers_valid(partition, settlements).await.map_err(store_error)?;
+        if settlements.iter().any(|settlement| settlement.change.adds_rows()) {
+            self.has_work();
+        }
+        Ok(())
+    }
+}
+
+impl SqliteEventStore {
     /// One more than the limit, so that it shows whether there are.
     async fn due_rows(
         &self,
@@ -96,23 +113,7 @@ impl SqliteEventStore {
         self.readers().fetch(&sql, args).await
     }
 
-    pub(crate) async fn settle_due(
-        &self,
-        partition: u16,
-        settlements: &[TimerSettlement],
-    ) -> Result<(), StoreError> {
-        validate_timer_settlements(self.log_info(), partition, settlements)?;
-        if settlements.is_empty() {
-            return Ok(());
-        }
-        self.settle_due_valid(partition, settlements).await.map_err(store_error)?;
-        if settlements.iter().any(|settlement| queues_more(&settlement.change)) {
-            self.has_work();
-        }
-        Ok(())
-    }
-
-    async fn settle_due_valid(
+    async fn settle_timers_valid(
         &self,
         partition: u16,
         settlements: &[TimerSettlement],

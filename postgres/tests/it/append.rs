@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, InboxEntry, MessageId,
-    NewOutboxRow, NewTimer, OutboxKind, Position, Receipt, StoreError, TimerArming, TimerChange,
-    Timestamp, Version,
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, Inbox as _, InboxEntry,
+    MessageId, NewOutboxRow, NewTimer, OutboxKind, Position, Receipt, StoreError, TimerArming,
+    TimerChange, Timestamp, Version,
 };
 use sqlx::Row as _;
 use uuid::Uuid;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, DeadLetterDecision, Due, EventStore as _, ExpectedVersion, Lease, LeaseAction,
-    OutboxMessage, OutboxRow, Queue, QueueChange, TimerSettlement, WorkQueues as _,
+    Append, DeadLetterDecision, DeadLetters as _, Due, EventStore as _, ExpectedVersion,
+    Inbox as _, Lease, LeaseAction, Leases as _, Outbox as _, OutboxMessage, OutboxRow, Queue,
+    QueueChange, TimerSettlement, Timers as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use tokio::time::{Instant, sleep};

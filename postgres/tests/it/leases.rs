@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, DeadLetterDecision, Due, EventStore as _, Lease, LeaseAction,
-    LeaseRequest, QueueChange, TimerSettlement, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetterDecision, DeadLetters as _, Due,
+    EventStore as _, Lease, LeaseAction, LeaseRequest, Leases as _, Outbox as _, QueueChange,
+    TimerSettlement, Timers as _,
 };
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use composable_rust_core::event::{CLOSED, ERASED};
 use composable_rust_core::{
-    AppendOutcome, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, MessageId,
-    NewOutboxRow, NewTimer, OutboxKind, Position, Snapshot, StoreError, StoredEvent, TimerArming,
-    TimerChange, Version,
+    AppendOutcome, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, Inbox as _,
+    MessageId, NewOutboxRow, NewTimer, OutboxKind, Position, Snapshot, StoreError, StoredEvent,
+    TimerArming, TimerChange, Version,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::sleep;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, EventStore as _, Fingerprint, Position, Snapshot, StoreError, Version, WorkQueues as _,
+    Append, EventStore as _, Fingerprint, Inbox as _, Leases as _, Position, Snapshot, StoreError,
+    Version,
 };
 use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use futures_util::TryStreamExt as _;

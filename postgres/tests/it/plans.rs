@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    AppendOutcome, ArmedTimer, Checkpoint, CheckpointAdvance, DeadLetterDecision, Due, EventId,
-    EventStore as _, ExpectedVersion, Fingerprint, Lease, LeaseAction, LeaseRequest, MessageId,
-    NewOutboxRow, NewTimer, OutboxKind, OutboxMessage, Position, Queue, QueueChange, QueuePosition,
-    Settlement, Snapshot, TimerArming, TimerChange, TimerQueue, TimerSettlement, Version,
-    WorkQueues as _,
+    AppendOutcome, ArmedTimer, Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetterDecision,
+    DeadLetters as _, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, Inbox as _,
+    Lease, LeaseAction, LeaseRequest, Leases as _, MessageId, NewOutboxRow, NewTimer, Outbox as _,
+    OutboxKind, OutboxMessage, Position, Queue, QueueChange, QueuePosition, Settlement, Snapshot,
+    TimerArming, TimerChange, TimerQueue, TimerSettlement, Timers as _, Version,
 };
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;

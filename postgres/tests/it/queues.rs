@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    DeadLetterDecision, EventStore as _, ExpectedVersion, OutboxKind, OutboxMessage, Queue,
-    QueueChange, QueuePosition, Settlement, WorkQueues as _,
+    DeadLetterDecision, DeadLetters as _, EventStore as _, ExpectedVersion, Outbox as _,
+    OutboxKind, OutboxMessage, Queue, QueueChange, QueuePosition, Settlement,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep};

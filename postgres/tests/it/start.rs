@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Adoption, Checkpoint, EventStore as _, ExpectedVersion, WorkQueues as _,
+    Adoption, Checkpoint, Checkpoints as _, EventStore as _, ExpectedVersion, Leases as _,
 };
 use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use sqlx::{Connection as _, Executor as _, PgConnection};

@@ -1,7 +1,8 @@
 //! Timers that are fired, replaced and parked at once.
 
 use composable_rust_core::{
-    Append, AppendOutcome, Due, ExpectedVersion, TimerSettlement, Timestamp, WorkQueues as _,
+    Append, AppendOutcome, DeadLetters as _, Due, ExpectedVersion, TimerSettlement, Timers as _,
+    Timestamp,
 };
 use sqlx::Executor as _;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Due, ExpectedVersion, WorkQueues as _};
+use composable_rust_core::{Due, ExpectedVersion, Outbox as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;

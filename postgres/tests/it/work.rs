@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, ArmedTimer, Due, ExpectedVersion, Lease, LeaseAction, LeaseRequest, MessageId,
-    NewOutboxRow, NewTimer, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange,
-    QueuePosition, Settlement, TimerArming, TimerChange, TimerQueue, WorkQueues as _,
+    Append, ArmedTimer, Due, ExpectedVersion, Lease, LeaseAction, LeaseRequest, Leases as _,
+    MessageId, NewOutboxRow, NewTimer, Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue,
+    QueueChange, QueuePosition, Settlement, TimerArming, TimerChange, TimerQueue,
 };
 use composable_rust_postgres::PostgresEventStore;
 use uuid::Uuid;

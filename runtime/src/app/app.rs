@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Aggregate, Codecs, EventStore as _, Id, LogInfo, Position, Projection, Recorded,
-    SharedEventStore, StoreError, StoredEvent, Version, WorkQueues as _,
+    Aggregate, Codecs, EventStore as _, Id, Leases as _, LogInfo, Position, Projection, Recorded,
+    SharedEventStore, StoreError, StoredEvent, Version,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{DeadLetter, DeadLetterDecision, StoreError, WorkQueues as _};
+use composable_rust_core::{
+    DeadLetter, DeadLetterDecision, DeadLetters as _, Leases as _, StoreError,
+};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;

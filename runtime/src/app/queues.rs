@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    ArmedTimer, DueTimer, Lease, LeaseAction, LeaseRequest, NewOutboxRow, OutboxKind,
-    OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, StoreError,
-    TimerQueue, TimerSettlement, WorkQueues as _,
+    ArmedTimer, DueTimer, Lease, LeaseAction, LeaseRequest, Leases as _, NewOutboxRow, Outbox as _,
+    OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement,
+    StoreError, TimerQueue, TimerSettlement, Timers as _,
 };
 use futures_util::{Stream, TryStreamExt as _, stream};
 

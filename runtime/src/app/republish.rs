@@ -1,6 +1,6 @@
 //! Publishing a topic again.
 
-use composable_rust_core::{Checkpoint, Queue, StoreError, WorkQueues as _};
+use composable_rust_core::{Checkpoint, Checkpoints as _, Outbox as _, Queue, StoreError};
 
 use crate::app::app::App;
 use crate::worker::bus::parked_streams::ParkedStreams;

@@ -1,6 +1,6 @@
 //! Resetting a policy to another position of the log.
 
-use composable_rust_core::{Checkpoint, EventStore as _, Position, StoreError, WorkQueues as _};
+use composable_rust_core::{Checkpoint, Checkpoints as _, EventStore as _, Position, StoreError};
 
 use crate::app::app::App;
 use crate::worker::follower::event_at;

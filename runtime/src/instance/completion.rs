@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use composable_rust_core::{
-    Aggregate, EventStore as _, InboxEntry, Position, Receipt, StoreError, Version,
+    Aggregate, Inbox as _, InboxEntry, Position, Receipt, StoreError, Version,
 };
 
 use crate::error::SendError;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Metadata, SharedEventBus, SharedEventStore, WorkQueues as _};
+use composable_rust_core::{Clock, Metadata, Outbox as _, SharedEventBus, SharedEventStore};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, EventId, EventStore as _, OutboxMessage, Position, Queue,
-    SharedEventStore, StoreError, StoredContent, StoredEvent, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, Checkpoints as _, EventId, EventStore as _, Outbox as _,
+    OutboxMessage, Position, Queue, SharedEventStore, StoreError, StoredContent, StoredEvent,
 };
 
 use futures_util::FutureExt as _;

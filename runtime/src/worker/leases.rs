@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Clock, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, OutboxKind,
-    SharedEventStore, StoreError, WorkQueues as _,
+    Clock, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _, OutboxKind,
+    SharedEventStore, StoreError,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    OutboxKind, OutboxRow, QueueChange, QueuePosition, Settlement, WorkQueues as _,
+    Outbox as _, OutboxKind, OutboxRow, QueueChange, QueuePosition, Settlement,
 };
 use futures_util::FutureExt as _;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{OutboxMessage, Queue, StoreError, WorkQueues as _};
+use composable_rust_core::{Outbox as _, OutboxMessage, Queue, StoreError};
 
 use crate::worker::context::WorkerContext;
 

@@ -139,7 +139,7 @@ impl WorkerSet {
         let calls = self.gateways.keys().map(|name| (OutboxKind::Call, (*name).to_owned()));
         let policies = self.policies.iter().map(|p| (OutboxKind::Policy, p.name.clone()));
         let projections = self.projections.keys();
-        let projections = projections.map(|p| (OutboxKind::Policy, projection_worker(p)));
+        let projections = projections.map(|p| (OutboxKind::Projection, (*p).to_owned()));
         let of_bus = [(OutboxKind::Policy, RECEIVED), (OutboxKind::Send, BUS_TARGET)];
         let of_bus = of_bus.into_iter().filter(|_| self.bus.is_some());
         let of_bus = of_bus.map(|(kind, target)| (kind, target.to_owned()));

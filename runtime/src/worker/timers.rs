@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     ArmedTimer, DueTimer, EventStore as _, Lease, OutboxKind, Queue, QueueChange, StoreError,
-    StreamId, TimerQueue, TimerSettlement, Timestamp, WorkQueues as _,
+    StreamId, TimerQueue, TimerSettlement, Timers as _, Timestamp,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;

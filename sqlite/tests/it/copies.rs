@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use composable_rust_core::{
-    Adoption, Checkpoint, EventStore as _, ExpectedVersion, WorkQueues as _,
+    Adoption, Checkpoint, Checkpoints as _, EventStore as _, ExpectedVersion, Leases as _,
 };
 use composable_rust_sqlite::{ConnectError, SqliteEventStore};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, ExpectedVersion, MessageId, NewInboxEntry, NewOutboxRow, OutboxKind, OutboxMessage,
-    WorkQueues as _,
+    Append, ExpectedVersion, Inbox as _, MessageId, NewInboxEntry, NewOutboxRow, Outbox as _,
+    OutboxKind, OutboxMessage,
 };
 use composable_rust_sqlite::SqliteEventStore;
 use uuid::Uuid;

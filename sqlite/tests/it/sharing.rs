@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use composable_rust_core::{
-    AppendOutcome, EventStore, ExpectedVersion, Lease, LeaseAction, LeaseRequest, Position,
-    StoreError, Version, WorkQueues as _,
+    AppendOutcome, EventStore, ExpectedVersion, Lease, LeaseAction, LeaseRequest, Leases as _,
+    Position, StoreError, Version,
 };
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::future;

@@ -1,7 +1,8 @@
 //! How far followers have come: a checkpoint moves with what is queued, or not at all.
 
 use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, EventId, Lease, OutboxMessage, StoreError, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, Checkpoints as _, EventId, Lease, Outbox as _, OutboxMessage,
+    StoreError,
 };
 
 use super::builders::{fresh_id, stream};

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, EventId, EventStore as _, Lease, MAX_CATEGORY_BYTES,
-    MAX_ID_BYTES, OutboxKind, OutboxMessage, Queue, QueueChange, StoreError, StreamId, TimerChange,
-    TimerSettlement, Version, WorkQueues as _,
+    DeadLetter, DeadLetterDecision, DeadLetters as _, EventId, EventStore as _, Lease,
+    MAX_CATEGORY_BYTES, MAX_ID_BYTES, Outbox as _, OutboxKind, OutboxMessage, Queue, QueueChange,
+    StoreError, StreamId, TimerChange, TimerSettlement, Timers as _, Version,
 };
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Leases: one holder at a time, and an epoch for each holding.
 
-use composable_rust_core::{Lease, LeaseAction, LeaseRequest, WorkQueues as _};
+use composable_rust_core::{Lease, LeaseAction, LeaseRequest, Leases as _};
 
 use super::builders::fresh_id;
 use super::random::joined;

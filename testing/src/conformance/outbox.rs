@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, Lease, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
-    Settlement, StoreError, StreamId, WorkQueues as _,
+    Append, Lease, Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange,
+    QueuePosition, Settlement, StoreError, StreamId,
 };
 
 use super::builders::{append, fresh_id, stream};
@@ -77,6 +77,7 @@ pub(super) async fn outbox_queues_are_separate(on: StoreUnderTest) {
         OutboxKind::Call,
         OutboxKind::Send,
         OutboxKind::Policy,
+        OutboxKind::Projection,
     ];
     for partition in 0..on.partitions() {
         for kind in kinds {

@@ -20,7 +20,7 @@ fn effect(kind: OutboxKind) -> NewOutboxRow {
         OutboxKind::Bulk | OutboxKind::Dispatch => ("other", "other-it's \"ä\""),
         OutboxKind::Call => ("gateway", ""),
         OutboxKind::Send => ("bus", "topic"),
-        OutboxKind::Policy | OutboxKind::Timer => ("name", "thing-1"),
+        OutboxKind::Policy | OutboxKind::Projection | OutboxKind::Timer => ("name", "thing-1"),
     };
     NewOutboxRow {
         id,

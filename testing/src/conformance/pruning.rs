@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{AppendOutcome, MessageId, StreamId, WorkQueues as _};
+use composable_rust_core::{AppendOutcome, Inbox as _, MessageId, StreamId};
 use uuid::Uuid;
 
 use super::builders::{append, inbox_entry, stream};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, AppendOutcome, EventId, EventStore as _, Fingerprint, InboxEntry, LogInfo, MessageId,
-    Position, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
-    StreamRow, Version,
+    Append, AppendOutcome, EventId, EventStore as _, Fingerprint, Inbox as _, InboxEntry, LogInfo,
+    MessageId, Position, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StoredEvent,
+    StreamId, StreamRow, Version,
 };
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Due, EventStore as _, OutboxKind, Queue, QueueSummary, TimerChange, TimerSettlement,
-    WorkQueues as _,
+    Due, EventStore as _, Outbox as _, OutboxKind, Queue, QueueSummary, TimerChange,
+    TimerSettlement, Timers as _,
 };
 
 use super::builders::stream;

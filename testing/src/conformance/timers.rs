@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::{
     Append, Due, EventStore as _, ExpectedVersion, Lease, QueueChange, StoreError, StreamId,
-    TimerChange, TimerQueue, TimerSettlement, WorkQueues as _,
+    TimerChange, TimerQueue, TimerSettlement, Timers as _,
 };
 
 use super::builders::{exact, inbox_entry, json, stream};

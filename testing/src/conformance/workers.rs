@@ -4,9 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use composable_rust_core::{
-    DeadLetter, DueTimer, DueTimers, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus,
-    NewOutboxRow, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
-    Settlement, StreamId, TimerQueue, WorkQueues as _,
+    DeadLetter, DeadLetters as _, DueTimer, DueTimers, Lease, LeaseAction, LeaseRequest,
+    LeaseSnapshot, LeaseStatus, Leases as _, NewOutboxRow, Outbox as _, OutboxKind, OutboxMessage,
+    OutboxRow, Queue, QueueChange, QueuePosition, Settlement, StreamId, TimerQueue, Timers as _,
 };
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! An event store that fails when it is told to.
 
 mod plan;
+mod queues;
 mod store;
-mod work;
 
 pub use plan::{Chances, Fault, FaultCounts};
 pub use store::FaultyEventStore;

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry,
-    LogInfo, MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
-    StreamRow, Timestamp, Version,
+    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo,
+    Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp,
+    Version,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use rand::SeedableRng as _;
@@ -16,12 +16,12 @@ use rand::rngs::StdRng;
 use super::plan::{Call, Plan, injected};
 use super::{Chances, Fault, FaultCounts};
 
-/// An event store that fails when it is told to: by a script, or by seeded chance.
+/// An event store with injected faults, by a script or by seeded chance.
 ///
-/// Scripts come first: one entry for each call, in order; then chance, if any. Appends are the
-/// calls of `append_events`; reads are loads, pages, heads, look-ups of snapshots and marks, and what
-/// [`WorkQueues`](composable_rust_core::WorkQueues) reads; writes are what it changes. Everything
-/// else is passed on. Clones share scripts, chance and counts.
+/// Scripts come first, one entry for each call, in order; then chance, if any. Three kinds of calls
+/// have faults: appends (`append_events`), reads (loads, pages of the log, heads, snapshots, inbox
+/// entries, and the reads of the queues) and writes (the changes of the queues, leases, checkpoints
+/// and the inbox). All other calls are passed on. Clones share scripts, chance and counts.
 ///
 /// # Example: an answer that is lost
 ///
@@ -259,14 +259,6 @@ impl<S: EventStore> EventStore for FaultyEventStore<S> {
         fingerprint: Fingerprint,
     ) -> Result<Option<Snapshot>, StoreError> {
         self.read(self.store.load_snapshot(stream, fingerprint)).await
-    }
-
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        self.read(self.store.load_inbox_entry(stream, message_id)).await
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {

@@ -3,13 +3,60 @@
 use std::collections::BTreeSet;
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, Lease, OutboxKind, OutboxMessage, Queue, QueuePosition,
-    Timestamp,
+    DeadLetter, DeadLetterDecision, DeadLetters, EventStore as _, Lease, OutboxKind, OutboxMessage,
+    Queue, QueuePosition, StoreError, Timestamp, validate_partition, validate_rows,
 };
 use uuid::Uuid;
 
+use super::InMemoryEventStore;
 use super::outbox::is_pair;
 use super::state::{PartitionState, State};
+
+impl DeadLetters for InMemoryEventStore {
+    async fn dead_letters(
+        &self,
+        after: Option<(Queue, QueuePosition)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.locked().dead_letters(after.as_ref(), limit))
+    }
+
+    async fn decide_dead_letter(
+        &self,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        let is_kept = self.locked().decide_dead_letter(partition, id, decision);
+        if is_kept {
+            self.has_work();
+        }
+        Ok(is_kept)
+    }
+
+    async fn decided_dead_letters(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.locked().decided_dead_letters(queues, limit))
+    }
+
+    async fn resolve_dead_letter(
+        &self,
+        lease: &Lease,
+        letter: &DeadLetter,
+        answers: &[OutboxMessage],
+    ) -> Result<bool, StoreError> {
+        validate_partition(self.log(), lease.partition)?;
+        validate_rows(answers)?;
+        let is_done = self.locked().resolve_dead_letter(lease, letter, answers);
+        if is_done {
+            self.has_work();
+        }
+        Ok(is_done)
+    }
+}
 
 impl State {
     pub(super) fn dead_letters(
@@ -27,7 +74,12 @@ impl State {
         letters
     }
 
-    pub(super) fn decide(&mut self, partition: u16, id: Uuid, made: DeadLetterDecision) -> bool {
+    pub(super) fn decide_dead_letter(
+        &mut self,
+        partition: u16,
+        id: Uuid,
+        made: DeadLetterDecision,
+    ) -> bool {
         let partition = self.partitions.get_mut(usize::from(partition));
         let Some(partition) = partition else { return false };
         let Some(place) = partition.place_of(id) else { return false };
@@ -40,7 +92,7 @@ impl State {
         true
     }
 
-    pub(super) fn decided(&self, queues: &[Queue], limit: usize) -> Vec<DeadLetter> {
+    pub(super) fn decided_dead_letters(&self, queues: &[Queue], limit: usize) -> Vec<DeadLetter> {
         let of_partition = |partition: &PartitionState| {
             let decided = partition
                 .dead
@@ -57,12 +109,7 @@ impl State {
         self.partitions.iter().flat_map(of_partition).take(limit).collect()
     }
 
-    pub(super) fn park(&mut self, partition: u16, rows: &[OutboxMessage], error: &str) {
-        let now = self.time.now();
-        self.partitions[usize::from(partition)].park(rows, error, now);
-    }
-
-    pub(super) fn resolve(
+    pub(super) fn resolve_dead_letter(
         &mut self,
         lease: &Lease,
         letter: &DeadLetter,

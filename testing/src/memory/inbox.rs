@@ -3,13 +3,37 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::{ArmedTimer, MessageId};
+use composable_rust_core::{
+    ArmedTimer, EventStore as _, Inbox, InboxEntry, MessageId, StoreError, StreamId,
+    validate_partition,
+};
 use uuid::Uuid;
 
+use super::InMemoryEventStore;
 use super::state::{PartitionState, State};
 
+impl Inbox for InMemoryEventStore {
+    async fn load_inbox_entry(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        Ok(self.locked().stream(stream).and_then(|s| s.marks.get(&message_id)).cloned())
+    }
+
+    async fn prune_inbox(
+        &self,
+        partition: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        validate_partition(self.log(), partition)?;
+        Ok(self.locked().prune_inbox(partition, age, limit))
+    }
+}
+
 impl State {
-    pub(super) fn prune_marks(&mut self, partition: u16, age: Duration, limit: usize) -> u64 {
+    pub(super) fn prune_inbox(&mut self, partition: u16, age: Duration, limit: usize) -> u64 {
         let oldest = self.time.now() - age;
         let waiting: BTreeSet<MessageId> =
             self.partitions.iter().flat_map(|partition| partition.waiting(self.log.id)).collect();

@@ -1,19 +1,19 @@
 //! The event store in memory: the reference implementation of the port's contract.
 
 mod append;
-mod checkpoint;
+mod checkpoints;
 mod dead_letters;
+mod erase;
 mod inbox;
 mod inspect;
-mod lease;
-mod maintain;
+mod leases;
+mod log;
 mod outbox;
-mod read;
+mod snapshot;
 mod state;
 mod store;
 mod summary;
 mod timers;
-mod work;
 
 pub use inspect::{StoredOutboxRow, StoredTimer};
 pub use store::InMemoryEventStore;

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use composable_rust_core::{
-    DeadLetter, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, StreamId,
-    Timestamp,
+    CheckpointAdvance, DeadLetter, EventStore as _, Outbox, OutboxMessage, OutboxRow, Queue,
+    QueueChange, QueuePosition, QueueSummary, Settlement, StoreError, StreamId, Timestamp,
+    validate_enqueue, validate_settlements,
 };
 
 use uuid::Uuid;
 
+use super::InMemoryEventStore;
 use super::state::{PartitionState, State};
 
 /// A row of the outbox.
@@ -22,7 +24,105 @@ pub(super) struct WaitingRow {
     pub(super) last_error: Option<String>,
 }
 
+impl Outbox for InMemoryEventStore {
+    async fn enqueue(
+        &self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
+    ) -> Result<bool, StoreError> {
+        validate_enqueue(self.log(), partition, rows, advance)?;
+        let done = self.locked().enqueue(partition, rows, advance);
+        if !rows.is_empty() {
+            self.has_work();
+        }
+        Ok(done)
+    }
+
+    async fn park(
+        &self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        error: &str,
+    ) -> Result<(), StoreError> {
+        validate_enqueue(self.log(), partition, rows, None)?;
+        self.locked().park(partition, rows, error);
+        Ok(())
+    }
+
+    async fn read_outbox(
+        &self,
+        after: &[(Queue, QueuePosition)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(self.locked().read_outbox(after, limit))
+    }
+
+    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
+        Ok(self.locked().last_positions(queues))
+    }
+
+    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
+        Ok(self.locked().summarize_queues(limit))
+    }
+
+    async fn count_waiting(
+        &self,
+        queues: &[Queue],
+        limit: usize,
+    ) -> Result<Vec<usize>, StoreError> {
+        Ok(self.locked().count_waiting(queues, limit))
+    }
+
+    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
+        Ok(self.locked().queued_streams(queue))
+    }
+
+    async fn settle(
+        &self,
+        partition: u16,
+        settlements: &[Settlement],
+    ) -> Result<Vec<bool>, StoreError> {
+        validate_settlements(self.log(), partition, settlements)?;
+        let settled = self.locked().settle(partition, settlements);
+        if settlements.iter().any(|settlement| settlement.change.adds_rows()) {
+            self.has_work();
+        }
+        Ok(settled)
+    }
+
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        Ok(self.work_since(seen).await)
+    }
+}
+
 impl State {
+    pub(super) fn enqueue(
+        &mut self,
+        partition: u16,
+        rows: &[OutboxMessage],
+        advance: Option<&CheckpointAdvance>,
+    ) -> bool {
+        if let Some(CheckpointAdvance { name, lease, to }) = advance {
+            if !self.is_at_epoch(lease) {
+                return false;
+            }
+            let key = (name.clone(), to.partition);
+            if self.checkpoints.get(&key).is_some_and(|at| at.offset >= to.offset) {
+                return true;
+            }
+            self.checkpoints.insert(key, *to);
+        }
+        let now = self.time.now();
+        self.partitions[usize::from(partition)].queue(rows.iter().cloned(), now);
+        true
+    }
+
+    pub(super) fn park(&mut self, partition: u16, rows: &[OutboxMessage], error: &str) {
+        let now = self.time.now();
+        self.partitions[usize::from(partition)].park(rows, error, now);
+    }
+
     pub(super) fn read_outbox(
         &self,
         after: &[(Queue, QueuePosition)],
@@ -47,7 +147,7 @@ impl State {
         after.iter().filter_map(of_queue).flatten().collect()
     }
 
-    pub(super) fn last_places(&self, queues: &[Queue]) -> Vec<QueuePosition> {
+    pub(super) fn last_positions(&self, queues: &[Queue]) -> Vec<QueuePosition> {
         let last = |queue: &Queue| {
             let partition = self.partitions.get(usize::from(queue.partition))?;
             let mut rows = partition.outbox.iter().rev();

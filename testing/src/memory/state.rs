@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use super::StoredTimer;
-use super::lease::{HeldLease, Member};
+use super::leases::{HeldLease, Member};
 use super::outbox::WaitingRow;
 
 /// Everything that the clones of one store share.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use composable_rust_core::{
-    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry,
-    LogInfo, MessageId, Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
-    StreamRow, Timestamp, Version, validate_batch,
+    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo,
+    Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp,
+    Version, validate_batch,
 };
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rand::SeedableRng as _;
@@ -189,7 +189,7 @@ impl EventStore for InMemoryEventStore {
         stream: &'a StreamId,
         fingerprint: Fingerprint,
     ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
-        lazily(move || self.locked().load(stream, fingerprint))
+        lazily(move || self.locked().load_with_snapshot(stream, fingerprint))
     }
 
     async fn read_log(
@@ -197,7 +197,7 @@ impl EventStore for InMemoryEventStore {
         after: &[Position],
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        Ok(self.locked().page(after, limit))
+        Ok(self.locked().read_log(after, limit))
     }
 
     async fn heads(&self) -> Result<Vec<Position>, StoreError> {
@@ -243,16 +243,8 @@ impl EventStore for InMemoryEventStore {
         Ok(state.stream(stream).and_then(|s| s.snapshots.get(&fingerprint)).cloned())
     }
 
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        Ok(self.locked().stream(stream).and_then(|s| s.marks.get(&message_id)).cloned())
-    }
-
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        Ok(self.commit(|state| state.erase(stream)))
+        Ok(self.commit(|state| state.erase_stream(stream)))
     }
 
     async fn close_stream(
@@ -261,7 +253,7 @@ impl EventStore for InMemoryEventStore {
         expected: Version,
         event_id: EventId,
     ) -> Result<AppendOutcome, StoreError> {
-        Ok(self.commit(|state| state.close(stream, expected, event_id)))
+        Ok(self.commit(|state| state.close_stream(stream, expected, event_id)))
     }
 
     async fn override_event(
@@ -271,7 +263,7 @@ impl EventStore for InMemoryEventStore {
         replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         replacement.validate()?;
-        self.locked().replace(stream, version, replacement)
+        self.locked().override_event(stream, version, replacement)
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

@@ -1,13 +1,38 @@
 //! Timers that are due, and those that could not be fired.
 
 use composable_rust_core::{
-    ArmedTimer, DeadLetter, DueTimer, DueTimers, NewOutboxRow, OutboxKind, OutboxMessage, Queue,
-    QueueChange, QueuePosition, TimerQueue, TimerSettlement, Timestamp,
+    ArmedTimer, DeadLetter, DueTimer, DueTimers, EventStore as _, NewOutboxRow, OutboxKind,
+    OutboxMessage, Queue, QueueChange, QueuePosition, StoreError, TimerQueue, TimerSettlement,
+    Timers, Timestamp, validate_timer_settlements,
 };
 use uuid::Uuid;
 
+use super::InMemoryEventStore;
 use super::StoredTimer;
 use super::state::{PartitionState, State, StoredTimerRow};
+
+impl Timers for InMemoryEventStore {
+    async fn due_timers(
+        &self,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        Ok(self.locked().due_timers(queues, limit))
+    }
+
+    async fn settle_timers(
+        &self,
+        partition: u16,
+        settlements: &[TimerSettlement],
+    ) -> Result<(), StoreError> {
+        validate_timer_settlements(self.log(), partition, settlements)?;
+        self.locked().settle_timers(partition, settlements);
+        if settlements.iter().any(|settlement| settlement.change.adds_rows()) {
+            self.has_work();
+        }
+        Ok(())
+    }
+}
 
 impl State {
     pub(super) fn due_timers(&self, queues: &[TimerQueue], limit: usize) -> DueTimers {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, AppendOutcome, EventStore, ExpectedVersion, LeaseRequest, NewEvent, NewOutboxRow,
-    OutboxKind, OutboxMessage, Queue, QueuePosition, StoreError, StreamId, Timestamp, Version,
-    WorkQueues as _,
+    Append, AppendOutcome, EventStore, ExpectedVersion, LeaseRequest, Leases as _, NewEvent,
+    NewOutboxRow, Outbox as _, OutboxKind, OutboxMessage, Queue, QueuePosition, StoreError,
+    StreamId, Timestamp, Version,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::{CASES, StoreBackend, run};

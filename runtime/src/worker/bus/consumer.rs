@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusError, Delivery as _, EventBus as _, EventStore as _, OutboxKind, OutboxMessage, Queue,
-    SharedDelivery, StoreError, TopicOffset, WorkQueues as _,
+    BusError, Delivery as _, EventBus as _, EventStore as _, Outbox as _, OutboxKind,
+    OutboxMessage, Queue, SharedDelivery, StoreError, TopicOffset,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;

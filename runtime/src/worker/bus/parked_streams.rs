@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use composable_rust_core::__private::{decode_value, derive_id, encode_value};
 use composable_rust_core::{
-    EncodedMessage, Format, NewOutboxRow, OutboxKind, OutboxMessage, Queue, StreamId, Version,
-    WorkQueues as _,
+    EncodedMessage, Format, NewOutboxRow, Outbox as _, OutboxKind, OutboxMessage, Queue, StreamId,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use composable_rust_core::{
-    Checkpoint, Delivery as _, EventBus as _, EventId, EventStore as _, GroupOffset, MessageId,
-    OutboxMessage, SharedDelivery, StoreError, StreamId, Timestamp, TopicOffset, WorkQueues as _,
+    Checkpoint, Checkpoints as _, Delivery as _, EventBus as _, EventId, GroupOffset, Inbox as _,
+    MessageId, Outbox as _, OutboxMessage, SharedDelivery, StoreError, StreamId, Timestamp,
+    TopicOffset,
 };
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! Commands and replies of other services.
 
 use composable_rust_core::{
-    Delivery as _, MessageId, Metadata, OutboxKind, OutboxMessage, ReplyOutcome, SharedDelivery,
-    StoreError, StreamId, WorkQueues as _,
+    Checkpoints as _, Delivery as _, Leases as _, MessageId, Metadata, OutboxKind, OutboxMessage,
+    ReplyOutcome, SharedDelivery, StoreError, StreamId,
 };
 use uuid::Uuid;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BusMessage, Checkpoint, EventBus as _, EventStore as _, OutboxMessage, OutboxRow, Position,
-    PublishError, Publisher as _, PublisherName, QueueChange, QueuePosition, ResumePosition,
-    Settlement, SharedPublisher, StoredContent, StoredEvent, Version, WorkQueues as _,
+    BusMessage, Checkpoint, EventBus as _, EventStore as _, Outbox as _, OutboxMessage, OutboxRow,
+    Position, PublishError, Publisher as _, PublisherName, QueueChange, QueuePosition,
+    ResumePosition, Settlement, SharedPublisher, StoredContent, StoredEvent, Version,
 };
 use futures_util::TryStreamExt as _;
 

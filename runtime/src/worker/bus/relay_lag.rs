@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, Position, StoreError, WorkQueues as _};
+use composable_rust_core::{Checkpoints as _, EventStore as _, Position, StoreError};
 
 use crate::worker::bus::published_topic::PublishedTopic;
 use crate::worker::context::WorkerContext;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::{
-    AppendOutcome, DeadLetter, DeadLetterDecision, Metadata, OutboxKind, OutboxMessage, Queue,
-    ReplyOutcome, StoreError, WorkQueues as _,
+    AppendOutcome, DeadLetter, DeadLetterDecision, DeadLetters as _, Metadata, OutboxKind,
+    OutboxMessage, Queue, ReplyOutcome, StoreError,
 };
 
 use crate::app::context::AppContext;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, StoreError, StreamId,
-    WorkQueues as _,
+    Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
+    StoreError, StreamId,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;

@@ -14,7 +14,7 @@ use crate::worker::context::{WorkerContext, kept, metadata};
 use crate::worker::outbox::dead_letters::answer;
 use crate::worker::outbox::gateway::CallAttempt;
 use crate::worker::policy::policy::PolicyError;
-use crate::worker::projection::registered::{Fault, WORKER_PREFIX};
+use crate::worker::projection::registered::Fault;
 use crate::worker::quarantine::killed;
 
 /// The digest of the mark of a message that has left for another service.
@@ -83,6 +83,7 @@ impl WorkerContext {
             OutboxKind::Dispatch | OutboxKind::Bulk => self.dispatch(row).await,
             OutboxKind::Call => self.call(row).await,
             OutboxKind::Policy => self.apply_policy(row).await,
+            OutboxKind::Projection => self.project(row).await,
             OutboxKind::Send => self.send(row).await,
             OutboxKind::Timer => Executed::Poison("timers do not wait in the outbox".to_owned()),
         }
@@ -201,7 +202,8 @@ impl WorkerContext {
         }
     }
 
-    async fn project(&self, name: &str, row: &OutboxRow) -> Executed {
+    async fn project(&self, row: &OutboxRow) -> Executed {
+        let name = row.queue.target.as_str();
         let Some(projection) = self.projections.get(name) else {
             return Executed::Newer(NewerCode::unregistered("projection", name));
         };
@@ -217,9 +219,6 @@ impl WorkerContext {
     }
 
     async fn apply_policy(&self, row: &OutboxRow) -> Executed {
-        if let Some(name) = row.queue.target.strip_prefix(WORKER_PREFIX) {
-            return self.project(name, row).await;
-        }
         if row.queue.target == RECEIVED {
             return self.receive_again(&row.message).await;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, OutboxKind, OutboxMessage, Queue, StoredEvent, WorkQueues as _,
+    Checkpoint, Outbox as _, OutboxKind, OutboxMessage, Queue, StoredEvent,
 };
 
 use crate::worker::context::WorkerContext;

@@ -52,13 +52,10 @@ pub enum PoisonPolicy {
     Park,
 }
 
-/// The worker of a projection, as leases and queues name it.
+/// The worker that follows the log for a projection, as leases and checkpoints name it.
 pub(crate) fn projection_worker(name: &str) -> String {
-    format!("{WORKER_PREFIX}{name}")
+    format!("project/{name}")
 }
-
-/// What the workers of projections begin with.
-pub(crate) const WORKER_PREFIX: &str = "project/";
 
 /// A projection with its read model, the types erased.
 pub(crate) trait ErasedProjection: Send + Sync {
@@ -295,7 +292,7 @@ pub(crate) fn queued(
     let of = [worker.as_str(), &ticket.to_string()];
     let row = NewOutboxRow {
         id: derive_id("queued", shared.log.id, &of, event.id.0, 0),
-        kind: OutboxKind::Policy,
+        kind: OutboxKind::Projection,
         recipient: event.stream.to_string(),
         content: EncodedMessage {
             name: WAITING_NAME.into(),
@@ -304,7 +301,7 @@ pub(crate) fn queued(
             bytes,
         },
         metadata: event.metadata.clone(),
-        target: worker,
+        target: name.to_owned(),
     };
     OutboxMessage { sender: event.stream.clone(), row }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    BlockedStream, Checkpoint, EventStore as _, OutboxKind, OutboxMessage, Position, Projection,
-    ProjectionRecord, ProjectionState, Queue, ReadModel, StoreError, StoredContent, StoredEvent,
-    StreamId, Version, WorkQueues as _,
+    BlockedStream, Checkpoint, EventStore as _, Outbox as _, OutboxKind, OutboxMessage, Position,
+    Projection, ProjectionRecord, ProjectionState, Queue, ReadModel, StoreError, StoredContent,
+    StoredEvent, StreamId, Version,
 };
 use futures_util::TryFutureExt as _;
 use uuid::Uuid;
@@ -595,7 +595,7 @@ fn stays_queued(queued: &mut BTreeMap<StreamId, Option<Version>>, event: &Stored
 
 /// The queue of a partition's events that a projection was not given yet.
 fn queue_of<P: Projection>(partition: u16) -> Queue {
-    Queue { partition, kind: OutboxKind::Policy, target: projection_worker(P::NAME) }
+    Queue { partition, kind: OutboxKind::Projection, target: P::NAME.to_owned() }
 }
 
 /// The checkpoints after events in order.

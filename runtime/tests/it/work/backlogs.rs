@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusRecord, Codecs, EventStore as _, Metadata, OutboxMessage, Queue, QueuePosition, Recorded,
-    WorkQueues as _,
+    BusRecord, Checkpoints as _, Codecs, EventStore as _, Metadata, Outbox as _, OutboxMessage,
+    Queue, QueuePosition, Recorded,
 };
 use composable_rust_runtime::{AppBuilder, ExternalRecord, RetryPolicy, Settings};
 use composable_rust_testing::InMemoryEventBus;

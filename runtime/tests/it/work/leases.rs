@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRequest, Timestamp, WorkQueues as _};
+use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRequest, Leases as _, Timestamp};
 use composable_rust_testing::InMemoryEventStore;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, AppendOutcome, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision,
-    DueTimers, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, Lease, LeaseRequest,
-    LeaseSnapshot, LogInfo, MessageId, OutboxMessage, OutboxRow, Position, Queue, QueuePosition,
-    QueueSummary, Settlement, Snapshot, StaleSnapshots, StoreError, StoredContent, StoredEvent,
-    StreamId, StreamRow, TimerQueue, TimerSettlement, Timestamp, Version, WorkQueues,
+    Append, AppendOutcome, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter,
+    DeadLetterDecision, DeadLetters, DueTimers, EncodedMessage, EventId, EventStore, Fingerprint,
+    Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, LogInfo, MessageId, Outbox,
+    OutboxMessage, OutboxRow, Position, Queue, QueuePosition, QueueSummary, Settlement, Snapshot,
+    StaleSnapshots, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, TimerQueue,
+    TimerSettlement, Timers, Timestamp, Version,
 };
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
@@ -372,14 +373,6 @@ impl<S: EventStore> EventStore for Node<S> {
         self.pass("load_snapshot", self.store.load_snapshot(stream, fingerprint)).await
     }
 
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        self.pass("load_inbox_entry", self.store.load_inbox_entry(stream, message_id)).await
-    }
-
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
         self.pass("erase_stream", self.store.erase_stream(stream)).await
     }
@@ -407,7 +400,7 @@ impl<S: EventStore> EventStore for Node<S> {
     }
 }
 
-impl<S: EventStore> WorkQueues for Node<S> {
+impl<S: EventStore> Leases for Node<S> {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         self.pass("load_leases", self.store.load_leases(workers)).await
     }
@@ -419,7 +412,9 @@ impl<S: EventStore> WorkQueues for Node<S> {
     async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
         self.pass("set_paused", self.store.set_paused(paused)).await
     }
+}
 
+impl<S: EventStore> Checkpoints for Node<S> {
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         self.pass("load_checkpoints", self.store.load_checkpoints(name)).await
     }
@@ -431,7 +426,9 @@ impl<S: EventStore> WorkQueues for Node<S> {
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
         self.pass("rewind", self.store.rewind(worker, to)).await
     }
+}
 
+impl<S: EventStore> Outbox for Node<S> {
     async fn enqueue(
         &self,
         partition: u16,
@@ -491,6 +488,12 @@ impl<S: EventStore> WorkQueues for Node<S> {
         self.pass("settle", self.store.settle(partition, settlements)).await
     }
 
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        self.pass("wait_for_work", self.store.wait_for_work(seen)).await
+    }
+}
+
+impl<S: EventStore> Timers for Node<S> {
     async fn due_timers(
         &self,
         queues: &[TimerQueue],
@@ -506,7 +509,9 @@ impl<S: EventStore> WorkQueues for Node<S> {
     ) -> Result<(), StoreError> {
         self.pass("settle_timers", self.store.settle_timers(partition, settlements)).await
     }
+}
 
+impl<S: EventStore> DeadLetters for Node<S> {
     async fn dead_letters(
         &self,
         after: Option<(Queue, QueuePosition)>,
@@ -542,6 +547,16 @@ impl<S: EventStore> WorkQueues for Node<S> {
         let resolved = self.store.resolve_dead_letter(lease, letter, answers);
         self.pass("resolve_dead_letter", resolved).await
     }
+}
+
+impl<S: EventStore> Inbox for Node<S> {
+    async fn load_inbox_entry(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        self.pass("load_inbox_entry", self.store.load_inbox_entry(stream, message_id)).await
+    }
 
     async fn prune_inbox(
         &self,
@@ -550,9 +565,5 @@ impl<S: EventStore> WorkQueues for Node<S> {
         limit: usize,
     ) -> Result<u64, StoreError> {
         self.pass("prune_marks", self.store.prune_inbox(partition, age, limit)).await
-    }
-
-    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        self.pass("wait_for_work", self.store.wait_for_work(seen)).await
     }
 }

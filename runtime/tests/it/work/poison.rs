@@ -3,8 +3,8 @@
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Append, Clock as _, Codecs, DeadLetter, DeadLetterDecision, EncodedMessage, EventId,
-    EventStore as _, ExpectedVersion, InReplyTo, Metadata, NewEvent, ReplyOutcome, Tag, Version,
-    WorkQueues as _,
+    EventStore as _, ExpectedVersion, InReplyTo, Metadata, NewEvent, Outbox as _, ReplyOutcome,
+    Tag, Version,
 };
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};

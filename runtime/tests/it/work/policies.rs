@@ -2,8 +2,9 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, BusMessage, BusRecord, DeadLetterDecision, EncodedMessage, EventBus as _, EventId,
-    EventStore as _, ExpectedVersion, Format, NewEvent, OutboxKind, Recorded,
+    Append, BusMessage, BusRecord, Checkpoints as _, DeadLetterDecision, DeadLetters as _,
+    EncodedMessage, EventBus as _, EventId, EventStore as _, ExpectedVersion, Format, NewEvent,
+    OutboxKind, Recorded,
 };
 use composable_rust_runtime::{App, AppBuilder, ExternalRecord};
 use composable_rust_testing::InMemoryEventBus;
@@ -49,7 +50,7 @@ async fn a_policy_begins_at_the_head_by_default() {
         ));
     heard(&app, "all-copy", "note 1").await;
     eventually("the other began", async || {
-        use composable_rust_core::WorkQueues as _;
+        use composable_rust_core::Checkpoints as _;
         world.memory.load_checkpoints("follow/copy").await.unwrap().len() == 3
     })
     .await;
@@ -376,7 +377,7 @@ fn text(record: &ExternalRecord) -> String {
 /// As after a restore: the checkpoint is ahead of the log.
 #[tokio::test(start_paused = true)]
 async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
-    use composable_rust_core::{Checkpoint, WorkQueues as _};
+    use composable_rust_core::{Checkpoint, Checkpoints as _};
     use composable_rust_runtime::{PolicyPosition, ResetPolicyError};
     let world = World::new();
     let app = world.builder(world.memory.clone()).build().unwrap();

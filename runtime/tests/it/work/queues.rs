@@ -3,7 +3,7 @@
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Append, Codecs, Due, EncodedMessage, EventStore as _, ExpectedVersion, MessageId, NewTimer,
-    OutboxKind, OutboxMessage, Queue, TimerArming, TimerChange, WorkQueues as _,
+    Outbox as _, OutboxKind, OutboxMessage, Queue, TimerArming, TimerChange,
 };
 use composable_rust_runtime::{App, QueueStatus, WaitingMessage};
 use futures_util::TryStreamExt as _;

@@ -1,7 +1,7 @@
 //! Requests, replies, and the stack of return addresses.
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Codecs, EventStore as _, WorkQueues as _};
+use composable_rust_core::{Codecs, EventStore as _, Outbox as _};
 
 use super::actor::{Act, Actor, ActorCommand as In};
 use super::node::{Mishap, Node};

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusError, BusMessage, DeadLetter, EventBus, Format, GroupOffset, Metadata, PublishError,
-    Publisher, PublisherName, ResumePosition, TopicStatus, WorkQueues as _,
+    BusError, BusMessage, Checkpoints as _, DeadLetter, EventBus, Format, GroupOffset, Metadata,
+    PublishError, Publisher, PublisherName, ResumePosition, TopicStatus,
 };
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, InMemoryPublisher};

@@ -3,7 +3,7 @@
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Append, Clock as _, Codecs, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
-    IdGenerator as _, NewEvent, OutboxMessage, Version, WorkQueues as _,
+    IdGenerator as _, NewEvent, Outbox as _, OutboxMessage, Version,
 };
 use composable_rust_runtime::App;
 

@@ -1,7 +1,7 @@
 //! Timers: durable, replaced, cancelled, void.
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, MessageId, OutboxKind};
+use composable_rust_core::{EventStore as _, Inbox as _, MessageId, OutboxKind};
 
 use super::actor::{Act, Actor, ActorCommand as In};
 use super::node::{Mishap, Node};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Clock, CorrelationId, DeadLetter, DeadLetterDecision, EncodedMessage, EventStore, IdGenerator,
-    Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag, Timestamp,
-    WorkQueues as _,
+    Clock, CorrelationId, DeadLetter, DeadLetterDecision, DeadLetters as _, EncodedMessage,
+    EventStore, IdGenerator, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag,
+    Timestamp,
 };
 use composable_rust_runtime::{App, AppBuilder, PolicySettings};
 use composable_rust_testing::{

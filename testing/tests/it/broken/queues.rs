@@ -1,17 +1,18 @@
-//! The port to what follows from commits, with the defect between it and the suite.
+//! The ports that `EventStore` builds on, with the defect between them and the suite.
 
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimers, Lease, LeaseRequest,
-    LeaseSnapshot, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement,
-    StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues,
+    Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
+    DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, MessageId, Outbox,
+    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, StoreError, StreamId,
+    TimerQueue, TimerSettlement, Timers,
 };
 use uuid::Uuid;
 
 use super::store::{Broken, Defect};
 
-impl<D: Defect> WorkQueues for Broken<D> {
+impl<D: Defect> Leases for Broken<D> {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         Ok(self.defect.leases(self.store.load_leases(workers).await?))
     }
@@ -23,7 +24,9 @@ impl<D: Defect> WorkQueues for Broken<D> {
     async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
         self.store.set_paused(paused).await
     }
+}
 
+impl<D: Defect> Checkpoints for Broken<D> {
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         Ok(self.defect.checkpoints(self.store.load_checkpoints(name).await?))
     }
@@ -35,7 +38,9 @@ impl<D: Defect> WorkQueues for Broken<D> {
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
         self.defect.rewind(&self.store, worker, to)
     }
+}
 
+impl<D: Defect> Outbox for Broken<D> {
     async fn enqueue(
         &self,
         partition: u16,
@@ -91,6 +96,12 @@ impl<D: Defect> WorkQueues for Broken<D> {
         self.defect.settle(&self.store, partition, settlements)
     }
 
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        self.defect.work(&self.store, seen).await
+    }
+}
+
+impl<D: Defect> Timers for Broken<D> {
     async fn due_timers(
         &self,
         queues: &[TimerQueue],
@@ -107,7 +118,9 @@ impl<D: Defect> WorkQueues for Broken<D> {
     ) -> Result<(), StoreError> {
         self.defect.settle_timers(&self.store, partition, settlements)
     }
+}
 
+impl<D: Defect> DeadLetters for Broken<D> {
     async fn dead_letters(
         &self,
         after: Option<(Queue, QueuePosition)>,
@@ -144,6 +157,16 @@ impl<D: Defect> WorkQueues for Broken<D> {
     ) -> Result<bool, StoreError> {
         Ok(self.defect.resolve(&self.store, lease, letter, answers))
     }
+}
+
+impl<D: Defect> Inbox for Broken<D> {
+    async fn load_inbox_entry(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        Ok(self.defect.mark(self.store.load_inbox_entry(stream, message_id).await?))
+    }
 
     async fn prune_inbox(
         &self,
@@ -152,9 +175,5 @@ impl<D: Defect> WorkQueues for Broken<D> {
         limit: usize,
     ) -> Result<u64, StoreError> {
         Ok(self.defect.prune(&self.store, partition, age, limit))
-    }
-
-    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        self.defect.work(&self.store, seen).await
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Append, AppendOutcome, Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision,
-    DueTimers, EncodedMessage, EventId, EventStore, Fingerprint, InboxEntry, Lease, LeaseRequest,
-    LeaseSnapshot, LogInfo, MessageId, OutboxMessage, OutboxRow, Position, QueuePosition,
-    QueueSummary, Settlement, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId,
-    StreamRow, TimerQueue, TimerSettlement, Timestamp, Version, WorkQueues as _,
+    Append, AppendOutcome, Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetter,
+    DeadLetterDecision, DeadLetters as _, DueTimers, EncodedMessage, EventId, EventStore,
+    Fingerprint, Inbox as _, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases as _, LogInfo,
+    Outbox as _, OutboxMessage, OutboxRow, Position, QueuePosition, QueueSummary, Settlement,
+    Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, TimerQueue,
+    TimerSettlement, Timers as _, Timestamp, Version,
 };
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
@@ -391,14 +392,6 @@ impl<D: Defect> EventStore for Broken<D> {
     ) -> Result<Option<Snapshot>, StoreError> {
         let snapshot = self.store.load_snapshot(stream, fingerprint).await?;
         Ok(self.defect.snapshot(stream, snapshot))
-    }
-
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        Ok(self.defect.mark(self.store.load_inbox_entry(stream, message_id).await?))
     }
 
     async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    OutboxKind, OutboxRow, QueueChange, ReplyOutcome, Settlement, StoreError, WorkQueues as _,
+    Outbox as _, OutboxKind, OutboxRow, QueueChange, ReplyOutcome, Settlement, StoreError,
     validate_rows,
 };
 use futures_util::FutureExt as _;

@@ -4,7 +4,7 @@ use composable_rust_core::DeadLetterDecision::Discard;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
     Append, AppendOutcome, Codecs, EventId, EventStore as _, ExpectedVersion, IdGenerator as _,
-    MessageId, NewEvent, NewInboxEntry, OutboxMessage, WorkQueues as _,
+    MessageId, NewEvent, NewInboxEntry, Outbox as _, OutboxMessage,
 };
 use composable_rust_runtime::{App, Settings};
 

@@ -1,6 +1,6 @@
 //! A log that is paused: commands are handled, what follows from them rests.
 
-use composable_rust_core::WorkQueues as _;
+use composable_rust_core::Leases as _;
 
 use super::super::world::{eventually, millis, started};
 use super::{Errand, Line, ask_back, back, front, front_heard, send, world_of};

@@ -4,8 +4,8 @@
 use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    BusMessage, Codecs, EventBus as _, EventStore as _, OutboxKind, OutboxMessage, Queue,
-    QueuePosition, WorkQueues as _,
+    BusMessage, Codecs, DeadLetters as _, EventBus as _, EventStore as _, Outbox as _, OutboxKind,
+    OutboxMessage, Queue, QueuePosition,
 };
 use composable_rust_testing::InMemoryEventStore;
 use serde_json::{Value, json};

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DueTimers, EventStore as _, InboxEntry, Lease, OutboxMessage,
-    OutboxRow, QueueChange, QueuePosition, QueueSummary, Settlement, StoreError, StreamId,
-    TimerQueue, TimerSettlement, WorkQueues as _,
+    DeadLetter, DeadLetterDecision, DeadLetters as _, DueTimers, EventStore as _, Inbox as _,
+    InboxEntry, Lease, Outbox as _, OutboxMessage, OutboxRow, QueueChange, QueuePosition,
+    QueueSummary, Settlement, StoreError, StreamId, TimerQueue, TimerSettlement, Timers as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, DeadLetter, Lease, LeaseAction, LeaseRequest, LeaseSnapshot,
-    LeaseStatus, OutboxMessage, Settlement, StoreError, TimerSettlement, WorkQueues as _,
+    Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetter, DeadLetters as _, Lease,
+    LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _, Outbox as _, OutboxMessage,
+    Settlement, StoreError, TimerSettlement, Timers as _,
 };
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;

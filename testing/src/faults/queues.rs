@@ -1,17 +1,18 @@
-//! The port to what follows from commits, with faults.
+//! The ports that [`EventStore`] builds on, with faults.
 
 use std::time::Duration;
 
 use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, DeadLetter, DeadLetterDecision, DueTimers, EventStore, Lease,
-    LeaseRequest, LeaseSnapshot, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary,
-    Settlement, StoreError, StreamId, TimerQueue, TimerSettlement, WorkQueues,
+    Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
+    DueTimers, EventStore, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases,
+    MessageId, Outbox, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement,
+    StoreError, StreamId, TimerQueue, TimerSettlement, Timers,
 };
 use uuid::Uuid;
 
 use super::FaultyEventStore;
 
-impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
+impl<S: EventStore> Leases for FaultyEventStore<S> {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         self.read(self.inner().load_leases(workers)).await
     }
@@ -23,7 +24,9 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
     async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
         self.write(self.inner().set_paused(paused)).await
     }
+}
 
+impl<S: EventStore> Checkpoints for FaultyEventStore<S> {
     async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
         self.read(self.inner().load_checkpoints(name)).await
     }
@@ -35,7 +38,9 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
         self.write(self.inner().rewind(worker, to)).await
     }
+}
 
+impl<S: EventStore> Outbox for FaultyEventStore<S> {
     async fn enqueue(
         &self,
         partition: u16,
@@ -90,6 +95,12 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         self.write(self.inner().settle(partition, settlements)).await
     }
 
+    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
+        self.inner().wait_for_work(seen).await
+    }
+}
+
+impl<S: EventStore> Timers for FaultyEventStore<S> {
     async fn due_timers(
         &self,
         queues: &[TimerQueue],
@@ -105,7 +116,9 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
     ) -> Result<(), StoreError> {
         self.write(self.inner().settle_timers(partition, settlements)).await
     }
+}
 
+impl<S: EventStore> DeadLetters for FaultyEventStore<S> {
     async fn dead_letters(
         &self,
         after: Option<(Queue, QueuePosition)>,
@@ -139,6 +152,16 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
     ) -> Result<bool, StoreError> {
         self.write(self.inner().resolve_dead_letter(lease, letter, answers)).await
     }
+}
+
+impl<S: EventStore> Inbox for FaultyEventStore<S> {
+    async fn load_inbox_entry(
+        &self,
+        stream: &StreamId,
+        message_id: MessageId,
+    ) -> Result<Option<InboxEntry>, StoreError> {
+        self.read(self.inner().load_inbox_entry(stream, message_id)).await
+    }
 
     async fn prune_inbox(
         &self,
@@ -147,9 +170,5 @@ impl<S: EventStore> WorkQueues for FaultyEventStore<S> {
         limit: usize,
     ) -> Result<u64, StoreError> {
         self.write(self.inner().prune_inbox(partition, age, limit)).await
-    }
-
-    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        self.inner().wait_for_work(seen).await
     }
 }

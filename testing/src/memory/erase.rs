@@ -3,45 +3,13 @@
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
-    AppendOutcome, EncodedMessage, EventId, Position, Snapshot, StaleSnapshots, StoreError,
-    StoredContent, StreamId, Version,
+    AppendOutcome, EncodedMessage, EventId, Position, StoreError, StoredContent, StreamId, Version,
 };
 
 use super::state::{State, StoredTimerRow};
 
 impl State {
-    pub(super) fn save_snapshot(&mut self, stream: &StreamId, snapshot: &Snapshot, last: EventId) {
-        let now = self.time.now();
-        let partition = self.partition_of_mut(stream);
-        if partition.is_erased_at(stream, snapshot.version) {
-            return;
-        }
-        let offset = partition.streams.get(stream).and_then(|data| data.offset(snapshot.version));
-        if offset.and_then(|at| partition.row(at)).is_none_or(|row| row.original.id != last) {
-            return;
-        }
-        let Some(data) = partition.streams.get_mut(stream) else { return };
-        let present = data.snapshots.get(&snapshot.fingerprint);
-        let is_newer = present.is_none_or(|present| present.version < snapshot.version);
-        if is_newer {
-            data.snapshots.insert(snapshot.fingerprint, snapshot.clone());
-            data.snapshots_saved_at.insert(snapshot.fingerprint, now);
-        }
-    }
-
-    pub(super) fn delete_snapshots(&mut self, stream: &StreamId, which: StaleSnapshots) {
-        let now = self.time.now();
-        let Some(data) = self.partition_of_mut(stream).streams.get_mut(stream) else { return };
-        let saved_at = &data.snapshots_saved_at;
-        data.snapshots.retain(|fingerprint, snapshot| match which {
-            StaleSnapshots::Above(version) => snapshot.version <= version,
-            StaleSnapshots::Others { than, age } => {
-                *fingerprint == than || saved_at.get(fingerprint).is_none_or(|at| *at > now - age)
-            }
-        });
-    }
-
-    pub(super) fn erase(&mut self, stream: &StreamId) -> u64 {
+    pub(super) fn erase_stream(&mut self, stream: &StreamId) -> u64 {
         self.erase_queued(stream);
         let (now, log) = (self.time.now(), self.log.id);
         let partition = self.partition_of_mut(stream);
@@ -93,7 +61,7 @@ impl State {
         }
     }
 
-    pub(super) fn close(
+    pub(super) fn close_stream(
         &mut self,
         stream: &StreamId,
         expected: Version,
@@ -117,7 +85,7 @@ impl State {
         AppendOutcome::Committed { version, position, actual: version }
     }
 
-    pub(super) fn replace(
+    pub(super) fn override_event(
         &mut self,
         stream: &StreamId,
         version: Version,

@@ -1,7 +1,7 @@
 //! Leases, and who can work.
 
 use composable_rust_core::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, StoreError,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError,
 };
 use sqlx::postgres::PgRow;
 
@@ -21,11 +21,8 @@ const PAUSE: &str = "update log set paused = $1";
 
 const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
 
-impl PostgresEventStore {
-    pub(crate) async fn lease_table(
-        &self,
-        workers: &[String],
-    ) -> Result<LeaseSnapshot, StoreError> {
+impl Leases for PostgresEventStore {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         let query = sqlx::query(LOAD_LEASES).bind(workers);
         let rows = self.leases.run(async |connection| query.fetch_all(connection).await).await?;
         let mut table = LeaseSnapshot::default();
@@ -35,13 +32,7 @@ impl PostgresEventStore {
         Ok(table)
     }
 
-    pub(crate) async fn pause(&self, paused: bool) -> Result<(), StoreError> {
-        let query = sqlx::query(PAUSE).bind(paused);
-        self.writers.run(async |writer| query.execute(writer).await).await?;
-        Ok(())
-    }
-
-    pub(crate) async fn lease_round(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
         let leases = || round.changes.iter().map(|(lease, _)| lease);
         let action = |(_, action): &(Lease, LeaseAction)| match action {
             LeaseAction::Claim => 0,
@@ -59,6 +50,12 @@ impl PostgresEventStore {
             .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
             .bind(round.changes.iter().map(action).collect::<Vec<i32>>());
         self.leases.run(async |connection| query.fetch_one(connection).await).await
+    }
+
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        let query = sqlx::query(PAUSE).bind(paused);
+        self.writers.run(async |writer| query.execute(writer).await).await?;
+        Ok(())
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use composable_rust_core::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Timestamp,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError, Timestamp,
 };
 use uuid::Uuid;
 
+use super::InMemoryEventStore;
 use super::state::State;
 
 #[derive(Debug)]
@@ -30,8 +31,23 @@ fn shorten(until: &mut Timestamp, ttl: Duration, now: Timestamp) {
     *until = (*until).min(now + ttl);
 }
 
+impl Leases for InMemoryEventStore {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
+        Ok(self.locked().load_leases(workers))
+    }
+
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+        Ok(self.locked().change_leases(round))
+    }
+
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.locked().paused = paused;
+        Ok(())
+    }
+}
+
 impl State {
-    pub(super) fn lease_table(&self, workers: &[String]) -> LeaseSnapshot {
+    pub(super) fn load_leases(&self, workers: &[String]) -> LeaseSnapshot {
         let now = self.time.now();
         let leases = self.leases.iter().filter(|((worker, _), _)| workers.contains(worker));
         let members = self.members.iter().filter(|((worker, _), _)| workers.contains(worker));

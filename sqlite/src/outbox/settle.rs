@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::{
-    OutboxMessage, Queue, QueueChange, QueuePosition, Settlement, StoreError, Timestamp,
-    validate_settlements,
+    OutboxMessage, Queue, QueueChange, QueuePosition, Settlement, Timestamp,
 };
 use sqlx::Row as _;
 
+use super::enqueue::{insertions, place};
 use crate::connection::Transaction;
-use crate::error::store_error;
-use crate::outbox::{insertions, place};
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
@@ -23,23 +21,7 @@ const STANDING: (&str, &str) = (
 );
 
 impl SqliteEventStore {
-    pub(crate) async fn settle_rows(
-        &self,
-        partition: u16,
-        settlements: &[Settlement],
-    ) -> Result<Vec<bool>, StoreError> {
-        validate_settlements(self.log_info(), partition, settlements)?;
-        if settlements.is_empty() {
-            return Ok(Vec::new());
-        }
-        let settled = self.settle_valid(partition, settlements).await.map_err(store_error)?;
-        if settlements.iter().any(|settlement| queues_more(&settlement.change)) {
-            self.has_work();
-        }
-        Ok(settled)
-    }
-
-    async fn settle_valid(
+    pub(super) async fn settle_valid(
         &self,
         partition: u16,
         settlements: &[Settlement],
@@ -81,11 +63,6 @@ impl SqliteEventStore {
         commit_all(fenced.transaction, statements).await?;
         Ok(settled)
     }
-}
-
-/// Whether rows may be queued by it.
-pub(crate) fn queues_more(change: &QueueChange) -> bool {
-    matches!(change, QueueChange::Done(rows) if !rows.is_empty())
 }
 
 /// Whether the row is there after it.

@@ -8,14 +8,18 @@ use rand::Rng as _;
 use super::state::{Row, State};
 
 impl State {
-    pub(super) fn load(&self, stream: &StreamId, fingerprint: Fingerprint) -> Vec<StreamRow> {
+    pub(super) fn load_with_snapshot(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Vec<StreamRow> {
         let snapshot = self.stream(stream).and_then(|s| s.snapshots.get(&fingerprint)).cloned();
         let after = snapshot.as_ref().map_or(Version::ZERO, |s| s.version);
         let events = self.events_of(stream, after).into_iter().map(StreamRow::Event);
         snapshot.map(StreamRow::Snapshot).into_iter().chain(events).collect()
     }
 
-    pub(super) fn page(&mut self, after: &[Position], limit: usize) -> Vec<StoredEvent> {
+    pub(super) fn read_log(&mut self, after: &[Position], limit: usize) -> Vec<StoredEvent> {
         let pages = after.iter().filter_map(|position| {
             let rows = &self.partitions.get(usize::from(position.partition))?.rows;
             let start = usize::try_from(position.offset).unwrap_or(usize::MAX).min(rows.len());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use composable_rust_core::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, StoreError, Timestamp,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError, Timestamp,
 };
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -35,15 +35,22 @@ struct HeldLease {
     epoch: u64,
 }
 
-impl SqliteEventStore {
-    pub(crate) async fn lease_table(
-        &self,
-        workers: &[String],
-    ) -> Result<LeaseSnapshot, StoreError> {
-        self.read_lease_table(workers).await.map_err(store_error)
+impl Leases for SqliteEventStore {
+    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
+        self.read_leases(workers).await.map_err(store_error)
     }
 
-    async fn read_lease_table(&self, workers: &[String]) -> Result<LeaseSnapshot, sqlx::Error> {
+    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+        self.write_lease_changes(round).await.map_err(store_error)
+    }
+
+    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
+        self.write_paused(paused).await.map_err(store_error)
+    }
+}
+
+impl SqliteEventStore {
+    async fn read_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, sqlx::Error> {
         let mut sql = LEASES.to_owned();
         push_in(&mut sql, workers.len());
         sql.push_str(MEMBERS);
@@ -76,11 +83,7 @@ impl SqliteEventStore {
         Ok(table)
     }
 
-    pub(crate) async fn pause(&self, paused: bool) -> Result<(), StoreError> {
-        self.write_pause(paused).await.map_err(store_error)
-    }
-
-    async fn write_pause(&self, paused: bool) -> Result<(), sqlx::Error> {
+    async fn write_paused(&self, paused: bool) -> Result<(), sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
         let mut args = Args::default();
         args.add(i64::from(paused));
@@ -88,11 +91,7 @@ impl SqliteEventStore {
         transaction.commit().await
     }
 
-    pub(crate) async fn lease_round(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        self.make_lease_round(round).await.map_err(store_error)
-    }
-
-    async fn make_lease_round(&self, round: &LeaseRequest) -> Result<Vec<bool>, sqlx::Error> {
+    async fn write_lease_changes(&self, round: &LeaseRequest) -> Result<Vec<bool>, sqlx::Error> {
         let mut workers: Vec<&str> = round.changes.iter().map(|(l, _)| &*l.worker).collect();
         workers.sort_unstable();
         workers.dedup();
