@@ -6,6 +6,8 @@ mod connect;
 
 pub use composable_rust_core::*;
 pub use composable_rust_runtime::*;
+// The app's dead letters, rather than the store's port of that name.
+pub use composable_rust_runtime::DeadLetters;
 pub use connect::{ConnectError, InvalidStoreUrl, StoreUrl, connect};
 
 #[cfg(feature = "postgres")]

@@ -2,9 +2,8 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Append, BusMessage, BusRecord, Checkpoints as _, DeadLetterDecision, DeadLetters as _,
-    EncodedMessage, EventBus as _, EventId, EventStore as _, ExpectedVersion, Format, NewEvent,
-    OutboxKind, Recorded,
+    Append, BusMessage, BusRecord, DeadLetterDecision, EncodedMessage, EventBus as _, EventId,
+    EventStore as _, ExpectedVersion, Format, NewEvent, OutboxKind, Recorded,
 };
 use composable_rust_runtime::{App, AppBuilder, ExternalRecord};
 use composable_rust_testing::InMemoryEventBus;
