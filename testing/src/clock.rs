@@ -1,4 +1,4 @@
-//! A clock that stands still until a test moves it.
+//! A clock that moves only when a test moves it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use composable_rust_core::{Clock, Timestamp};
 use futures_util::future::BoxFuture;
 
-/// How often [`MockClock::elapse`] lets other tasks run at each moment at which one was woken.
+/// The number of yields to other tasks at each moment at which [`MockClock::elapse`] woke one.
 const YIELDS: usize = 64;
 
-/// A [`Clock`] that stands still until a test moves it. Clones share their time.
+/// A [`Clock`] that moves only when a test moves it. Clones share their time.
 ///
-/// It starts at [`Timestamp::EPOCH`], which is also what `given` and `AggregateReducer` use. Who sleeps
-/// is woken in order of deadlines, those of one deadline in the order in which they lay down.
+/// It starts at [`Timestamp::EPOCH`], as `given` and `AggregateReducer` do. Sleepers wake in the
+/// order of their deadlines, those of one deadline in the order in which they began to sleep.
 ///
 /// # Example: a timeout without waiting
 ///
@@ -68,15 +68,15 @@ impl MockClock {
         clock
     }
 
-    /// Moves the time forward at once, and wakes whoever should be awake by then. They see the new
-    /// time; one that sleeps again does so from there. Where tasks sleep repeatedly, use
+    /// Moves the time forward at once, and wakes the sleepers whose deadline has passed. They see
+    /// the new time; a task that sleeps again does so from there. Where tasks sleep repeatedly, use
     /// [`MockClock::elapse`].
     pub fn advance(&self, duration: Duration) {
         let now = self.time().now + duration;
         self.set(now);
     }
 
-    /// Sets the time, forward or back. Going back wakes nobody.
+    /// Sets the time, forward or back. Going back wakes no sleeper.
     pub fn set(&self, now: Timestamp) {
         let mut time = self.time();
         time.now = now;
@@ -89,15 +89,15 @@ impl MockClock {
         awake.into_values().for_each(Waker::wake);
     }
 
-    /// Lets `duration` pass from deadline to deadline: whoever is woken at one runs at that moment,
-    /// and may sleep again, before the time goes on.
+    /// Moves the time forward from deadline to deadline: tasks woken at a deadline run at that
+    /// moment, and may sleep again, before the clock moves on.
     ///
     /// In a runtime of several threads the woken tasks run elsewhere and may see a later time; use
     /// the default, current-thread `#[tokio::test]`.
     ///
     /// # Cancel safety
     ///
-    /// A dropped call leaves the clock at the deadline that it had come to.
+    /// A dropped call leaves the clock at the deadline it had reached.
     pub async fn elapse(&self, duration: Duration) {
         let until = self.time().now + duration;
         Self::let_others_run().await;
@@ -109,12 +109,12 @@ impl MockClock {
         Self::let_others_run().await;
     }
 
-    /// When the first sleeper is to be woken.
+    /// The deadline of the first sleeper.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.time().sleepers.keys().next().map(|(deadline, _)| *deadline)
     }
 
-    /// How many sleep at present.
+    /// The number of sleepers.
     pub fn sleepers(&self) -> usize {
         self.time().sleepers.len()
     }

@@ -1,4 +1,4 @@
-//! Whether messages and states survive what the store does to them.
+//! Checks that messages and states survive encoding.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, code, pretty};
 
-/// Checks that a message reads back as what was written, in the default codec and in JSON.
+/// Asserts that a message decodes to what was encoded, in the default codec and in JSON.
 ///
-/// `given(…).when(…)` checks this for every event, command, rejection and effect that it meets; use it
-/// for others, such as a gateway's responses.
+/// `given(…).when(…)` checks this for each of its events, commands, rejections and effects; use
+/// this function for others, such as a gateway's responses.
 ///
 /// # Panics
 ///
-/// When it does not.
+/// Panics if the decoded message differs.
 ///
 /// ```
 /// use composable_rust_core::Message;
@@ -34,12 +34,12 @@ pub fn assert_survives(message: &impl Message) {
     }
 }
 
-/// Checks that a state reads back from a snapshot as what was written, in the default codec and in
-/// JSON. `given(…).when(…)` checks this for every state that it comes to.
+/// Asserts that a state decodes from a snapshot to what was encoded, in the default codec and in
+/// JSON. `given(…).when(…)` checks this for each of its states.
 ///
 /// # Panics
 ///
-/// When it does not.
+/// Panics if the decoded state differs.
 ///
 /// ```
 /// use composable_rust_testing::assert_state_survives;
@@ -56,12 +56,12 @@ where
     }
 }
 
-/// What `what` (such as `The event`) lost on its way through a codec.
+/// The failure of `what` (such as `The event`) to survive a codec, if it does not.
 pub(crate) fn message_failure<M: Message>(what: &str, message: &M) -> Option<Failure> {
     any_failure(what, &AnyMessage::new(message.clone()))
 }
 
-/// As [`message_failure`], of a message whose type is erased.
+/// The same for a message whose type is erased.
 pub(crate) fn any_failure(what: &str, message: &AnyMessage) -> Option<Failure> {
     let stream = stream();
     codecs().into_iter().find_map(|(name, codecs)| {
@@ -77,7 +77,7 @@ pub(crate) fn any_failure(what: &str, message: &AnyMessage) -> Option<Failure> {
     })
 }
 
-/// What the state lost on its way through a snapshot.
+/// The failure of the state to survive a snapshot, if it does not.
 pub(crate) fn state_failure<S>(state: &S) -> Option<Failure>
 where
     S: Debug + PartialEq + Serialize + DeserializeOwned,
@@ -97,7 +97,7 @@ where
     })
 }
 
-/// The message as it comes back from the default codec.
+/// The message, encoded and decoded by the default codec.
 pub(crate) fn read_back<M: Message>(message: &M) -> Option<M> {
     let (codecs, stream) = (Codecs::default(), stream());
     codecs.encode(&stream, message).ok().and_then(|content| codecs.decode(&stream, &content).ok())

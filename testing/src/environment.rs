@@ -1,4 +1,4 @@
-//! Environments whose unexpected use fails the test.
+//! Environments that fail the test on unexpected use.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use composable_rust_core::{Clock, IdGenerator, Rng, Timestamp};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
-/// Fails the test: it used a dependency that it did not give. For the methods of your own test
-/// doubles.
+/// Fails the test because it used a dependency that it did not provide. For the methods of custom
+/// test doubles.
 ///
 /// # Panics
 ///
-/// Always, with the name of the dependency and what to do.
+/// Always panics, with the name of the dependency and the remedy.
 ///
 /// ```should_panic
 /// use composable_rust_testing::unimplemented_dependency;
@@ -38,8 +38,8 @@ pub fn unimplemented_dependency(name: &str) -> ! {
     )
 }
 
-/// A closure for an environment's field that fails the test when it is called. For closures with
-/// another number of parameters write `|_, _| unimplemented_dependency("…")`.
+/// A closure for an environment's field that fails the test when called. For closures with another
+/// number of parameters write `|_, _| unimplemented_dependency("…")`.
 ///
 /// ```
 /// use composable_rust_testing::unimplemented_fn;
@@ -57,24 +57,23 @@ pub fn unimplemented_fn<T, R>(
     move |_| unimplemented_dependency(name)
 }
 
-/// The ports of the core that fail the test when they are used; made by [`unimplemented_clock`],
+/// Ports of the core that fail the test when used; made by [`unimplemented_clock`],
 /// [`unimplemented_ids`] and [`unimplemented_rng`].
 #[derive(Debug, Clone, Copy)]
 pub struct Unimplemented(());
 
-/// A clock that fails the test when it is used. Where time matters, use
-/// [`MockClock`](crate::MockClock).
+/// A clock that fails the test when used. Where time matters, use [`MockClock`](crate::MockClock).
 pub fn unimplemented_clock() -> Unimplemented {
     Unimplemented(())
 }
 
-/// An id generator that fails the test when it is used. Where ids matter, use
+/// An id generator that fails the test when used. Where ids matter, use
 /// [`SequentialIds`](crate::SequentialIds).
 pub fn unimplemented_ids() -> Unimplemented {
     Unimplemented(())
 }
 
-/// A source of chance that fails the test when it is used. Where chance matters, use
+/// A source of randomness that fails the test when used. Where randomness matters, use
 /// [`SeededRng`](crate::SeededRng).
 pub fn unimplemented_rng() -> Unimplemented {
     Unimplemented(())

@@ -1,4 +1,4 @@
-//! The lock on what is stored.
+//! The lock file of stored message shapes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,13 +17,13 @@ const HEADER: &str = "\
 # Take additions over with: UPDATE_EVENTS_LOCK=1 cargo test
 ";
 
-/// Checks that what was stored can still be read.
+/// Checks that stored messages can still be decoded.
 ///
-/// The shapes of all events, commands and rejections, nested types included, stand in a file that
-/// is committed. [`check`](EventsLock::check) fails when a shape changes without a new version,
-/// even where old bytes would still decode, to wrong values: when a nested enum is reordered, or
-/// two fields of one type change places. It fails when a name disappears, and when something is
-/// not in the file yet. Old versions are pinned by the shapes that their upcasters take.
+/// A committed file holds the shapes of all events, commands and rejections, nested types included.
+/// [`check`](EventsLock::check) fails if a shape changes without a new version, even where old
+/// bytes would still decode to wrong values: if a nested enum is reordered, or two fields of one
+/// type are swapped. It also fails if a name disappears, and if a message is missing from the file.
+/// Old versions are pinned by the shapes that their upcasters take.
 ///
 /// # Example: the whole test
 ///
@@ -54,7 +54,7 @@ pub struct EventsLock {
 
 type Trace = fn(&mut SchemaTracer);
 
-/// Whose messages they are, and what they are to it.
+/// The owner of a message, and its role.
 #[derive(Debug)]
 struct Owner {
     name: &'static str,
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Sample {
 }
 
 impl EventsLock {
-    /// With nothing in it.
+    /// A lock without messages.
     pub fn new() -> Self {
         Self::default()
     }
@@ -90,8 +90,8 @@ impl EventsLock {
             .add::<G::Failure>(G::NAME, "failure")
     }
 
-    /// Gives a valid value of a type that checks what it reads, where the shape cannot be traced
-    /// without.
+    /// Adds a valid value of a type that validates while it decodes, where the shape cannot be
+    /// traced without one.
     pub fn sample<S: Serialize + 'static>(mut self, value: S) -> Self {
         self.samples.push(Sample(Box::new(move |tracer| {
             tracer.sample(&value);
@@ -107,15 +107,17 @@ impl EventsLock {
         self
     }
 
-    /// Compares with the file at `path`, from the package's folder; writes it if there is none.
+    /// Compares the shapes with the file at `path`, relative to the package; writes the file if it
+    /// is missing.
     ///
-    /// With `UPDATE_EVENTS_LOCK=1` in the environment it adds what is new to the file. It changes
-    /// and removes entries only with `UPDATE_EVENTS_LOCK=force`: for what was never stored anywhere.
+    /// With `UPDATE_EVENTS_LOCK=1` in the environment, adds new shapes to the file. Changes and
+    /// removes entries only with `UPDATE_EVENTS_LOCK=force`, which is for messages that were never
+    /// stored.
     ///
     /// # Panics
     ///
-    /// When the shapes are not those of the file, saying what differs and what to do; when a shape
-    /// cannot be traced; when the file cannot be read or written.
+    /// Panics if the shapes differ from the file, naming the difference and the remedy; if a shape
+    /// cannot be traced; or if the file cannot be read or written.
     #[track_caller]
     pub fn check(self, path: impl AsRef<Path>) {
         let folder = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
@@ -215,7 +217,7 @@ fn write(path: &Path, traced: &BTreeMap<String, Shape>) -> Result<(), String> {
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
-/// The names of entries, by what became of them.
+/// The names of changed entries, by kind of change.
 #[derive(Debug, Default)]
 struct Differences {
     changed: Vec<String>,
@@ -294,7 +296,7 @@ mod tests {
 
     use super::*;
 
-    /// A file of its own, removed at the end.
+    /// A temporary file, removed on drop.
     struct Lock(PathBuf);
 
     impl Lock {
@@ -312,7 +314,7 @@ mod tests {
                 .map_err(|problem| problem.replace(&self.0.display().to_string(), "events.lock"))
         }
 
-        /// What happens when `New` takes the place of `Old`.
+        /// The problem when `New` replaces `Old`.
         fn change<Old: Target, New: Target>() -> (Self, String) {
             let lock = Self::new();
             lock.compare::<Old>(Update::No).unwrap();
@@ -448,7 +450,7 @@ mod tests {
         gross: u64,
     }
 
-    /// As it was, under another name.
+    /// The same event under another name.
     #[derive(Deserialize)]
     struct ItemV1 {
         sku: String,
@@ -507,7 +509,7 @@ mod tests {
         assert!(problem.contains("EventsLock::sample"), "{problem}");
         let given = EventsLock::new().aggregate::<Pair>().sample(Refused("secret".into()));
         given.compare(&lock.0, Update::No).unwrap();
-        // Nothing follows it here, so its shape is known although no value was accepted.
+        // No field follows, so the shape is known although no value was accepted.
         Lock::new().compare::<Refusing>(Update::No).unwrap();
     }
 }

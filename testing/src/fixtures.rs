@@ -1,4 +1,4 @@
-//! Events and their surroundings, with everything filled in that a test does not care about.
+//! Events, appends and metadata with defaults for everything a test does not care about.
 //!
 //! ```
 //! use composable_rust_core::Message;
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::SequentialIds;
 
-/// The stream of fixtures that name no other: `test-1`.
+/// The default stream of fixtures: `test-1`.
 ///
 /// # Panics
 ///
@@ -32,7 +32,7 @@ pub fn stream() -> StreamId {
     StreamId::new("test", "1").unwrap_or_else(|_| unreachable!("both parts are valid"))
 }
 
-/// Metadata that says nothing; write `Metadata { user: …, ..metadata() }` for what it should say.
+/// Metadata with defaults; write `Metadata { user: …, ..metadata() }` for the fields that matter.
 pub fn metadata() -> Metadata {
     Metadata {
         correlation_id: CorrelationId(Uuid::nil()),
@@ -45,12 +45,12 @@ pub fn metadata() -> Metadata {
     }
 }
 
-/// A message, number `n`, that arrives at `now`; what `AggregateReducer::incoming` takes.
+/// Message number `n`, arriving at `now`; an argument of `AggregateReducer::incoming`.
 pub fn incoming(n: u64, now: Timestamp) -> Incoming {
     Incoming { message_id: MessageId(SequentialIds::nth(n)), metadata: metadata(), now }
 }
 
-/// An event to be appended, of `name` and version 1, with `bytes` that no type need understand.
+/// An event to append, of `name` and version 1. No type need decode its `bytes`.
 pub fn new_event(name: &'static str, bytes: impl Into<Vec<u8>>) -> NewEventBuilder {
     NewEventBuilder {
         id: SequentialIds::nth(1),
@@ -64,7 +64,7 @@ pub fn new_event(name: &'static str, bytes: impl Into<Vec<u8>>) -> NewEventBuild
     }
 }
 
-/// A [`NewEvent`] being built.
+/// A builder of a [`NewEvent`].
 #[derive(Debug, Clone)]
 #[must_use = "call `.build()`"]
 pub struct NewEventBuilder {
@@ -74,25 +74,25 @@ pub struct NewEventBuilder {
 }
 
 impl NewEventBuilder {
-    /// With id number `n`; unless said, 1.
+    /// Sets the id to number `n`. Default: 1.
     pub fn id(mut self, n: u64) -> Self {
         self.id = SequentialIds::nth(n);
         self
     }
 
-    /// With this version of the content's shape.
+    /// Sets the schema version of the content. Default: 1.
     pub fn schema(mut self, version: u16) -> Self {
         self.content.version = version;
         self
     }
 
-    /// Sent by `user`.
+    /// Sets the user of the metadata. Default: none.
     pub fn by(mut self, user: impl Into<String>) -> Self {
         self.metadata.user = Some(user.into());
         self
     }
 
-    /// The event.
+    /// Builds the event.
     ///
     /// # Panics
     ///
@@ -102,8 +102,8 @@ impl NewEventBuilder {
     }
 }
 
-/// An append to `stream`, which must be empty unless [`expecting`](AppendBuilder::expecting) says
-/// otherwise.
+/// An append to `stream`, which must be empty unless [`expecting`](AppendBuilder::expecting) sets
+/// another expected version.
 ///
 /// ```
 /// use composable_rust_testing::fixtures::{append, stream};
@@ -115,20 +115,20 @@ pub fn append(stream: StreamId) -> AppendBuilder {
     AppendBuilder(Append::new(stream, ExpectedVersion::EMPTY))
 }
 
-/// An [`Append`] being built.
+/// A builder of an [`Append`].
 #[derive(Debug, Clone)]
 #[must_use = "call `.build()`"]
 pub struct AppendBuilder(Append);
 
 impl AppendBuilder {
-    /// To a stream that is so.
+    /// Sets the expected version. Default: an empty stream.
     pub fn expecting(mut self, expected: ExpectedVersion) -> Self {
         self.0.expected = expected;
         self
     }
 
-    /// With one event more. Its id is derived from the stream, what is expected of it, and the
-    /// event's place in the append, so that the same append built again is the same.
+    /// Adds an event. Its id is derived from the stream, the expected version and its index, so
+    /// that the same append built twice is equal.
     pub fn event(self, name: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
         let Append { stream, expected, events, .. } = &self.0;
         let key = format!("{stream} {expected:?} {}", events.len());
@@ -137,19 +137,19 @@ impl AppendBuilder {
         self.new_event(event.build())
     }
 
-    /// With this event more.
+    /// Adds this event.
     pub fn new_event(mut self, event: NewEvent) -> Self {
         self.0.events.push(event);
         self
     }
 
-    /// The append.
+    /// Builds the append.
     pub fn build(self) -> Append {
         self.0
     }
 }
 
-/// An event as it was recorded: the first of `test-1`, at position 0:1, at the epoch.
+/// A recorded event: the first of `test-1`, at position 0:1 and the epoch.
 pub fn recorded<E: Message>(event: E) -> RecordedBuilder<E> {
     RecordedBuilder(Recorded {
         event,
@@ -162,63 +162,63 @@ pub fn recorded<E: Message>(event: E) -> RecordedBuilder<E> {
     })
 }
 
-/// A [`Recorded`] or [`StoredEvent`] being built.
+/// A builder of a [`Recorded`] or a [`StoredEvent`].
 #[derive(Debug, Clone)]
 #[must_use = "call `.build()` or `.encoded()`"]
 pub struct RecordedBuilder<E>(Recorded<E>);
 
 impl<E: Message> RecordedBuilder<E> {
-    /// With id number `n`; unless said, 1.
+    /// Sets the id to number `n`. Default: 1.
     pub fn id(mut self, n: u64) -> Self {
         self.0.id = EventId(SequentialIds::nth(n));
         self
     }
 
-    /// In this stream, such as `Order::id("7").stream()`.
+    /// Sets the stream, such as `Order::id("7").stream()`. Default: `test-1`.
     pub fn stream(mut self, stream: StreamId) -> Self {
         self.0.stream = stream;
         self
     }
 
-    /// At this place in the stream, from 1.
+    /// Sets the version. Default: 1.
     pub fn version(mut self, version: u64) -> Self {
         self.0.version = Version::new(version);
         self
     }
 
-    /// At this place in the log.
+    /// Sets the position in the log. Default: 0:1.
     pub fn position(mut self, position: Position) -> Self {
         self.0.position = position;
         self
     }
 
-    /// Recorded at this moment.
+    /// Sets the time of recording. Default: the epoch.
     pub fn at(mut self, recorded_at: Timestamp) -> Self {
         self.0.recorded_at = recorded_at;
         self
     }
 
-    /// Sent by `user`.
+    /// Sets the user of the metadata. Default: none.
     pub fn by(self, user: impl Into<String>) -> Self {
         self.metadata(Metadata { user: Some(user.into()), ..metadata() })
     }
 
-    /// With this metadata.
+    /// Sets the metadata.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.0.metadata = Some(metadata);
         self
     }
 
-    /// The event, decoded: what policies and projections are given.
+    /// Builds the decoded event, as policies and projections receive it.
     pub fn build(self) -> Recorded<E> {
         self.0
     }
 
-    /// The event as a store keeps it, in the default codec.
+    /// Builds the event as a store keeps it, in the default codec.
     ///
     /// # Panics
     ///
-    /// When it cannot be encoded.
+    /// Panics if the event cannot be encoded.
     #[track_caller]
     pub fn encoded(self) -> StoredEvent {
         let Recorded { event, id, stream, version, position, metadata, recorded_at } = self.0;

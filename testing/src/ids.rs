@@ -1,11 +1,11 @@
-//! Ids and chance that are the same in every run.
+//! Reproducible ids and randomness.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use composable_rust_core::{IdGenerator, Rng};
 use uuid::Uuid;
 
-/// Ids that count: `00000000-0000-0000-0000-000000000001` and so on.
+/// Sequential ids: `00000000-0000-0000-0000-000000000001` and so on.
 ///
 /// ```
 /// use composable_rust_core::IdGenerator;
@@ -19,12 +19,12 @@ use uuid::Uuid;
 pub struct SequentialIds(AtomicU64);
 
 impl SequentialIds {
-    /// Counts from 1.
+    /// A generator that starts at 1.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The id number `n`, for what a test expects.
+    /// Id number `n`, for a test's expectations.
     pub fn nth(n: u64) -> Uuid {
         Uuid::from_u128(n.into())
     }
@@ -36,7 +36,7 @@ impl IdGenerator for SequentialIds {
     }
 }
 
-/// Chance that a seed fixes: the same seed gives the same numbers on every machine.
+/// Seeded randomness: the same seed gives the same numbers on every machine.
 ///
 /// The numbers are those of `SplitMix64` (Steele, Lea, Flood 2014): good enough for jitter and for
 /// choosing among test cases, not for secrets.
@@ -54,7 +54,7 @@ pub struct SeededRng(AtomicU64);
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl SeededRng {
-    /// The numbers of `seed`.
+    /// The generator of `seed`.
     pub fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_split_mix() {
-        // The first outputs for seed 1234567 that the algorithm's reference code prints.
+        // The first outputs for seed 1234567 of the algorithm's reference code.
         let rng = SeededRng::new(1_234_567);
         let numbers = [rng.next_u64(), rng.next_u64(), rng.next_u64()];
         assert_eq!(

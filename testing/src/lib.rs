@@ -1,14 +1,14 @@
-//! What tests of Composable Rust are made of.
+//! Test support for Composable Rust.
 //!
-//! An event store, an event bus and a read model in memory that keep their ports' whole contracts,
-//! and the conformance suites that all of their kind pass.
+//! An event store, an event bus and a read model in memory that fulfil their ports' whole
+//! contracts, and the conformance suites of stores, buses and read models.
 //!
-//! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail for what a test does not say.
-//! [`MockClock`], [`SequentialIds`] and [`SeededRng`] stand in for the ports, [`fixtures`] for what
-//! a test does not care about.
+//! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail on anything that the test does
+//! not assert. [`MockClock`], [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`]
+//! fills in values that a test does not care about.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
-//! aggregates: it refuses clocks, random ids and tasks there, and names what to use instead.
+//! aggregates: it forbids clocks, random ids and tasks there, and names the replacements.
 
 mod bus;
 pub mod bus_conformance;

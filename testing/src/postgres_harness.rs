@@ -1,18 +1,18 @@
-//! A PostgreSQL database of its own for each test.
+//! A PostgreSQL database for one test.
 
 use std::thread;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
-/// Opens every message about the server.
+/// The first words of every message about the server.
 const VARIABLE: &str = "DATABASE_URL";
 
-/// An empty database on a real server, which is dropped with this value.
+/// An empty database on a real server. Dropping the value drops the database.
 ///
-/// The server is the one that the environment variable `DATABASE_URL` names; `cargo xtask test`
-/// starts one and sets it. The role there must be allowed to create databases. Databases of tests
-/// that were killed stay behind; their names begin with `composable_rust_test_`.
+/// The environment variable `DATABASE_URL` names the server; `cargo xtask test` starts one and sets
+/// it. The role must be allowed to create databases. Databases of killed tests remain; their names
+/// begin with `composable_rust_test_`.
 ///
 /// # Example: a store in a database of its own
 ///
@@ -31,16 +31,16 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Creates an empty database of a name that no other has.
+    /// Creates an empty database with a unique name.
     ///
     /// # Panics
     ///
-    /// When `DATABASE_URL` is not set, the server cannot be reached, or it refuses.
+    /// Panics if `DATABASE_URL` is not set, or the server cannot be reached or refuses.
     pub async fn create() -> Self {
         let server =
             server_of(std::env::var(VARIABLE).ok()).unwrap_or_else(|what| panic!("{what}"));
         let name = format!("composable_rust_test_{}", Uuid::new_v4().simple());
-        // Nobody is ever connected to template0, so that creating never finds it in use.
+        // No client is connected to template0, so that creating a database never finds it in use.
         let create = format!("create database {name} template template0");
         if let Err(error) = run(&server, &create).await {
             panic!("no database can be created on the server of {VARIABLE}: {error}");
@@ -48,7 +48,7 @@ impl TestDatabase {
         Self { server, name }
     }
 
-    /// Where to connect to: as `DATABASE_URL`, with this database.
+    /// The URL of this database.
     pub fn url(&self) -> String {
         with_database(&self.server, &self.name)
     }
@@ -60,10 +60,10 @@ impl TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// Drops the database, also under open connections. What goes wrong is only printed.
+    /// Drops the database despite open connections. A failure is only printed.
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        // The test's own runtime cannot be waited for from here, and may be on its way out.
+        // This code cannot wait for the test's own runtime, which may be shutting down.
         let dropped = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let drop = format!("drop database if exists {name} with (force)");

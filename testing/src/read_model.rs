@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::Fault;
 
-/// A read model in memory, for tests: projections write to a `T`.
+/// An in-memory read model for tests: projections write to a `T`.
 ///
-/// A transaction works on a copy, which takes the place of the `T` when it commits; one at a time, as
-/// in SQLite. Clones share the data.
+/// A transaction works on a copy, which replaces the `T` at commit. One transaction runs at a time,
+/// as in SQLite. Clones share the data.
 ///
 /// # Example: looking at what was projected
 ///
@@ -51,11 +51,11 @@ struct Data<T> {
     projections: BTreeMap<String, KeptProjection>,
 }
 
-/// What is kept of one projection.
+/// The record of one projection.
 #[derive(Debug, Clone, Default)]
 struct KeptProjection {
     log: Uuid,
-    /// With the epochs that they were written under.
+    /// Checkpoints with the epochs under which they were written.
     checkpoints: BTreeMap<u16, (Checkpoint, u64)>,
     state: ProjectionState,
     rebuilds: u64,
@@ -118,14 +118,14 @@ impl<T> fmt::Debug for InMemoryReadModel<T> {
 }
 
 impl<T> InMemoryReadModel<T> {
-    /// A read model that begins as `value`.
+    /// A read model that starts as `value`.
     pub fn new(value: T) -> Self {
         let committed = Mutex::new(Data { value, projections: BTreeMap::new() });
         let (writing, faults) = (Arc::default(), Mutex::default());
         Self { shared: Arc::new(Shared { committed, writing, faults }) }
     }
 
-    /// What is committed.
+    /// The committed value.
     pub fn get(&self) -> T
     where
         T: Clone,
@@ -133,7 +133,7 @@ impl<T> InMemoryReadModel<T> {
         self.committed().value.clone()
     }
 
-    /// What happens to the next commits, after those that were already told.
+    /// Adds outcomes for the next commits, after those already queued.
     pub fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults().extend(faults);
     }

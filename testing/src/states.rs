@@ -1,4 +1,4 @@
-//! Whether states in memory and in snapshots are what the log says.
+//! Comparison of states in memory and in snapshots with the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use futures_util::TryStreamExt as _;
 
 use crate::failure::{Failure, pretty};
 
-/// How many events of each partition one page of the log has.
+/// The number of events per partition of one page of the log.
 const PAGE: usize = 1_000;
 
-/// Checks that the states of `A` that `app` has in memory, and the snapshots that it would start
-/// from, are what their streams fold to at their versions, as `log` has them.
+/// Asserts that the states of `A` in the memory of `app`, and the snapshots it would start from,
+/// equal a fold of their streams at their versions, according to `log`.
 ///
-/// Run it after a test of several processes, lost answers or crashes: a process that believes
-/// something else than the log goes on to decide on it. `log` is the app's store or a way to the same
-/// log that does not fail. An instance that has yet to learn that its stream was erased is left out.
+/// Run it after a test with several processes, lost responses or crashes: a process with a wrong
+/// state would go on to decide on it. `log` is the app's store, or a store of the same log that
+/// does not fail. An instance that has yet to notice the erasure of its stream is left out.
 ///
 /// # Panics
 ///
-/// When one differs, when the log cannot be read, and when `A` is not registered.
+/// Panics if a state differs, the log cannot be read, or `A` is not registered.
 ///
 /// ```
 /// # use composable_rust_core::prelude::*;
@@ -68,7 +68,7 @@ pub async fn assert_states_match_log<A: Aggregate>(app: &App, log: &impl EventSt
     }
 }
 
-/// Somebody's word for what a stream folds to at a version.
+/// A claimed state of a stream at a version.
 struct Claim<A> {
     whose: &'static str,
     version: Version,
@@ -94,7 +94,7 @@ async fn claims<A: Aggregate>(
     cached.into_iter().chain(saved).collect()
 }
 
-/// Folds the stream and compares the claims on the way.
+/// Folds the stream and compares the claims with each state.
 async fn check<A: Aggregate>(
     codecs: &Codecs,
     log: &impl EventStore,
@@ -137,7 +137,7 @@ async fn check<A: Aggregate>(
     wrong.collect()
 }
 
-/// The ids of all instances of `A` that have events.
+/// The ids of all instances of `A` with events.
 async fn ids_with_events<A: Aggregate>(log: &impl EventStore) -> BTreeSet<Id<A>> {
     let mut after: Vec<Position> = log.log().start_positions();
     let mut ids = BTreeSet::new();

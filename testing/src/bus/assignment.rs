@@ -1,4 +1,4 @@
-//! Which member of a group has which partition.
+//! The assignment of partitions to the members of a group.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use super::group::MemberId;
 
 /// Spreads the partitions of one topic over the members that want it, as evenly as they go.
 ///
-/// Who has a partition keeps it, unless that would be more than a fair share. `load` counts what
-/// each member has of the topics that were spread before, and goes on counting: who has the least
-/// gets the odd ones.
+/// A member keeps its partitions unless they exceed its fair share. `load` counts each member's
+/// partitions of the topics spread before, and is updated: remainders go to the members with the
+/// lowest load.
 pub(super) fn spread(
     owners: &[Option<MemberId>],
     members: &[MemberId],

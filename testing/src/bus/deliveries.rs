@@ -1,4 +1,4 @@
-//! What a member of a group is given.
+//! The deliveries of a group member.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use super::InMemoryEventBus;
 use super::group::{MemberId, Origin};
 use super::state::StoredRecord;
 
-/// The deliveries of one member of a group, without end. Dropping it leaves the group.
+/// The deliveries of a group member, a stream without end. Dropping it leaves the group.
 pub struct InMemoryDeliveries {
     bus: InMemoryEventBus,
     group: Arc<str>,
@@ -66,7 +66,7 @@ impl fmt::Debug for InMemoryDeliveries {
     }
 }
 
-/// A message in the hands of a member of a group.
+/// A message delivered to a group member.
 pub struct InMemoryDelivery {
     bus: InMemoryEventBus,
     group: Arc<str>,
@@ -76,7 +76,7 @@ pub struct InMemoryDelivery {
 }
 
 impl InMemoryDelivery {
-    /// Whether that still counts.
+    /// `true` if an acknowledgement of this delivery still counts.
     fn settle(&mut self, finished: bool) -> bool {
         self.settled = true;
         self.bus.change(|state| {

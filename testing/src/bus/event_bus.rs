@@ -18,11 +18,11 @@ use super::state::{Settings, State};
 /// An event bus in memory, for tests of several services in one process: the reference
 /// implementation of the [`EventBus`] contract, and inspectable.
 ///
-/// Messages are kept for ever. Topics have four partitions, by a hash of the key. A group's
-/// partitions are spread over its members; one that joins or leaves moves as few as possible, and
-/// at once: what is then unfinished is delivered to the next owner while the last one still works
-/// on it, and what the last one says of it no longer counts. Nothing waits and nothing is random.
-/// Clones share the data.
+/// Messages are kept forever. A message's partition is a hash of its key. Default: 4 partitions per
+/// topic. The members of a group share its partitions. A member that joins or leaves moves as few
+/// partitions as possible, at once: unfinished messages are redelivered to the new owner while the
+/// previous owner may still handle them, and the previous owner's acknowledgements no longer count.
+/// No method waits and none is random. Clones share the data.
 ///
 /// # Example: looking at what was published
 ///
@@ -51,9 +51,9 @@ pub struct InMemoryEventBus {
     state: Arc<Mutex<State>>,
 }
 
-/// How many partitions a topic has unless another number is chosen.
+/// Default number of partitions of a topic.
 const PARTITIONS: u16 = 4;
-/// How many deliveries of a topic partition may be unfinished unless another number is chosen.
+/// Default number of unfinished deliveries of a topic partition.
 const MAX_OUTSTANDING: usize = 1_000;
 
 impl InMemoryEventBus {
@@ -68,11 +68,11 @@ impl InMemoryEventBus {
         Self { state: Arc::new(Mutex::new(State::new(settings))) }
     }
 
-    /// The same bus with `count` partitions for each topic that is made from now on.
+    /// Sets the number of partitions of topics created from now on. Default: 4.
     ///
     /// # Panics
     ///
-    /// When `count` is 0.
+    /// Panics if `count` is 0.
     #[must_use]
     pub fn with_partitions(self, count: u16) -> Self {
         assert!(count > 0, "a topic has at least one partition");
@@ -80,12 +80,12 @@ impl InMemoryEventBus {
         self
     }
 
-    /// The same bus with no more than `count` deliveries of a topic partition in somebody's hands,
-    /// neither acknowledged nor dropped.
+    /// Limits the deliveries of a topic partition that are neither acknowledged nor dropped.
+    /// Default: 1,000.
     ///
     /// # Panics
     ///
-    /// When `count` is 0.
+    /// Panics if `count` is 0.
     #[must_use]
     pub fn with_max_outstanding(self, count: usize) -> Self {
         assert!(count > 0, "nothing could be delivered");
@@ -93,22 +93,21 @@ impl InMemoryEventBus {
         self
     }
 
-    /// The same bus, refusing payloads of more than `bytes`.
+    /// Rejects payloads of more than `bytes`.
     #[must_use]
     pub fn with_max_payload_bytes(self, bytes: usize) -> Self {
         self.locked().settings.max_payload_bytes = Some(bytes);
         self
     }
 
-    /// The same bus, which says of what is published from now on when that was.
+    /// Records, with `clock`, the publication time of messages published from now on.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
         self.locked().clock = Some(Arc::new(clock));
         self
     }
 
-    /// The same bus, which creates a topic for its subscribers only: what is published to one that is
-    /// missing is refused.
+    /// Creates topics only for their subscribers: publishing to a missing topic is rejected.
     #[must_use]
     pub fn without_creating_topics(self) -> Self {
         self.locked().settings.create_topics = false;
@@ -120,35 +119,36 @@ impl InMemoryEventBus {
         self.change(|state| _ = state.topic(topic));
     }
 
-    /// Refuses what is published to `topic` from now on, as a broker does that grants no right to.
+    /// Rejects messages to `topic` from now on, as a broker that denies the permission does.
     pub fn deny(&self, topic: &str) {
         self.change(|state| _ = state.denied.insert(topic.to_owned()));
     }
 
-    /// Takes what is published to `topic` again.
+    /// Accepts messages to `topic` again.
     pub fn grant(&self, topic: &str) {
         self.change(|state| _ = state.denied.remove(topic));
     }
 
-    /// Forgets a group, as a broker does when it was away for long. Its members must have left.
+    /// Deletes the offsets of a group, as a broker does once they expire. Its members must have
+    /// left.
     pub fn forget(&self, group: &str) {
         self.change(|state| state.groups.remove(group));
     }
 
-    /// Puts a group back to the beginning of its topics, as an operator may: everything is delivered
-    /// again.
+    /// Resets a group to the beginning of its topics, as an operator may: everything is
+    /// redelivered.
     pub fn rewind(&self, group: &str) {
         self.change(|state| state.groups.get_mut(group).map(Group::rewind));
     }
 
-    /// Gives a topic more partitions, as an operator may: keys move.
+    /// Adds partitions to a topic, as an operator may: keys move.
     ///
     /// # Panics
     ///
-    /// When the topic is not there.
+    /// Panics if the topic is not there.
     pub fn raise_partitions(&self, topic: &str, count: u16) {
         self.change(|state| {
-            let of_topic = state.topics.get_mut(topic).expect("the topic is there");
+            let of_topic = state.topics.get_mut(topic).expect("the topic should exist");
             of_topic.raise(i32::from(count));
             for group in state.groups.values_mut() {
                 group.raise(topic, usize::from(count));
@@ -156,8 +156,8 @@ impl InMemoryEventBus {
         });
     }
 
-    /// Publishes what a client that is not this framework may: no key or a binary one, headers without
-    /// values, tombstones.
+    /// Publishes a record as another client may: without a key or with a binary one, with headers
+    /// without values, or as a tombstone.
     pub fn publish_record(&self, topic: &str, record: BusRecord) {
         let text = |bytes: &Option<Vec<u8>>| {
             String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
@@ -183,7 +183,7 @@ impl InMemoryEventBus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the data, and wakes whoever waits for deliveries.
+    /// Changes the data, and wakes the members that wait for deliveries.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.locked();
         let result = change(&mut state);
@@ -194,7 +194,7 @@ impl InMemoryEventBus {
     }
 }
 
-/// Checks that the bus takes these messages; those for missing topics only if it `creates` them.
+/// Checks that the bus accepts these messages; those to missing topics only if it `creates` them.
 pub(super) fn admit(
     state: &State,
     messages: &[BusMessage],

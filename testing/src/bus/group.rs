@@ -1,4 +1,4 @@
-//! A consumer group: its members, and how far it is in each partition.
+//! A consumer group: its members and its offset in each partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
@@ -21,30 +21,30 @@ pub(super) struct Group {
 #[derive(Debug)]
 struct Member {
     topics: BTreeSet<String>,
-    /// Set while it waits.
+    /// Set while the member waits.
     waker: Option<Waker>,
-    /// The place that was looked at last: the next look begins behind it, so that no partition
-    /// keeps the others waiting.
+    /// The partition polled last. The next poll starts after it, so that no partition starves the
+    /// others.
     last: Option<(String, i32)>,
 }
 
-/// How far a group is in one partition.
+/// The progress of a group in one partition.
 #[derive(Debug, Default)]
 struct PartitionProgress {
     owner: Option<MemberId>,
-    /// Counts the changes of hands.
+    /// Incremented whenever the partition changes its owner.
     term: u64,
-    /// Everything below is finished, and stays so.
+    /// The committed offset: everything below it is finished.
     stored: i64,
-    /// The next to deliver.
+    /// The next offset to deliver.
     next: i64,
-    /// Finished above `stored`, forgotten when the partition changes hands.
+    /// Offsets finished above `stored`; cleared when the partition changes its owner.
     finished: BTreeSet<i64>,
-    /// How many deliveries are in somebody's hands.
+    /// The number of outstanding deliveries.
     outstanding: usize,
 }
 
-/// What a delivery remembers of where it came from.
+/// The origin of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) topic: String,
@@ -86,7 +86,7 @@ impl Group {
         self.rebalance();
     }
 
-    /// Back to the beginning, with every partition in new hands.
+    /// Resets the group to the beginning, and every partition to a new owner.
     pub(super) fn rewind(&mut self) {
         for progress in self.topics.values_mut().flatten() {
             progress.stored = 0;
@@ -94,7 +94,7 @@ impl Group {
         }
     }
 
-    /// A topic has more partitions.
+    /// Adds partitions to a topic.
     pub(super) fn raise(&mut self, topic: &str, count: usize) {
         if let Some(partitions) = self.topics.get_mut(topic) {
             partitions.resize_with(count.max(partitions.len()), PartitionProgress::default);
@@ -117,7 +117,7 @@ impl Group {
         }
     }
 
-    /// The next delivery for `member`, if there is one.
+    /// Returns the next delivery for `member`, if there is one.
     pub(super) fn next(
         &mut self,
         member: MemberId,
@@ -146,7 +146,7 @@ impl Group {
         Some(Origin { topic, place, term })
     }
 
-    /// Leaves a waker for when there is more.
+    /// Registers a waker for new messages.
     pub(super) fn wait(&mut self, member: MemberId, waker: &Waker) {
         if let Some(member) = self.members.get_mut(&member) {
             member.waker = Some(waker.clone());
@@ -157,7 +157,7 @@ impl Group {
         self.members.values_mut().filter_map(|member| member.waker.take())
     }
 
-    /// A delivery is out of its holder's hands, finished or not. Whether that still counts.
+    /// Settles a delivery, finished or not. Returns `true` if the settlement still counts.
     pub(super) fn settle(&mut self, origin: &Origin, finished: bool) -> bool {
         let Some(progress) = self.progress_mut(origin).filter(|p| p.term == origin.term) else {
             return false;
@@ -174,7 +174,7 @@ impl Group {
         self.topics.get_mut(&origin.topic)?.get_mut(partition)
     }
 
-    /// Everything below this offset is finished, and stays so.
+    /// The committed offset: everything below it is finished.
     pub(super) fn stored(&self, topic: &str, partition: usize) -> i64 {
         let progress = self.topics.get(topic).and_then(|partitions| partitions.get(partition));
         progress.map_or(0, |progress| progress.stored)

@@ -1,4 +1,4 @@
-//! What tests look at besides what the port shows.
+//! Inspection of the bus by tests, beyond the port.
 
 use composable_rust_core::{BusMessage, TopicOffset};
 
@@ -12,7 +12,7 @@ impl InMemoryEventBus {
         self.placed_messages(topic).into_iter().map(|(_, message)| message).collect()
     }
 
-    /// The messages of `topic` and where they stand, in the order in which they were published.
+    /// The messages of `topic` and their offsets, in the order in which they were published.
     pub fn placed_messages(&self, topic: &str) -> Vec<(TopicOffset, BusMessage)> {
         let state = self.locked();
         let messages = state.topics.get(topic).map(Topic::messages).unwrap_or_default();
@@ -24,13 +24,13 @@ impl InMemoryEventBus {
         self.locked().topics.keys().cloned().collect()
     }
 
-    /// How many members `group` has.
+    /// The number of members of `group`.
     pub fn members(&self, group: &str) -> usize {
         self.locked().groups.get(group).map_or(0, Group::members)
     }
 
-    /// How many messages would be delivered to `group` again, or for the first time, if all its
-    /// members left and one came.
+    /// The number of messages that a new member would receive if all current members of `group`
+    /// left.
     pub fn unfinished(&self, group: &str) -> usize {
         let state = self.locked();
         let Some(group) = state.groups.get(group) else { return 0 };

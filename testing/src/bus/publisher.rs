@@ -5,7 +5,7 @@ use composable_rust_core::{BusMessage, PublishError, Publisher, PublisherName, R
 use super::InMemoryEventBus;
 use super::event_bus::admit;
 
-/// The publisher of one log partition, until somebody else opens it.
+/// The publisher of one log partition, until another process opens one.
 #[derive(Debug)]
 pub struct InMemoryPublisher {
     bus: InMemoryEventBus,

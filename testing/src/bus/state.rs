@@ -1,4 +1,4 @@
-//! What a bus holds: topics, groups and publishers.
+//! The data of a bus: topics, groups and publishers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use composable_rust_core::{
 
 use super::group::Group;
 
-/// Everything on the bus; whoever looks at it holds its lock.
+/// All data of the bus, guarded by its lock.
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) groups: BTreeMap<String, Group>,
-    /// Topics to which nothing may be published.
+    /// Topics to which publishing is rejected.
     pub(super) denied: BTreeSet<String>,
     publishers: BTreeMap<(u128, String, u16), Holder>,
 }
@@ -35,20 +35,20 @@ pub(super) struct Topic {
     partitions: i32,
     /// In the order in which they were published.
     messages: Vec<(TopicOffset, Arc<StoredRecord>)>,
-    /// Of each partition, the indexes of its messages by offset.
+    /// The indexes of each partition's messages, by offset.
     offsets: Vec<Vec<usize>>,
 }
 
-/// A message, and when it was published if a clock says so.
+/// A message with its publication time, if the bus has a clock.
 #[derive(Debug)]
 pub(super) struct StoredRecord {
     pub(super) message: BusMessage,
-    /// What another client has written, if it was one.
+    /// The raw record, if another client published it.
     pub(super) record: Option<BusRecord>,
     pub(super) at: Option<Timestamp>,
 }
 
-/// Who holds a publisher, and what came with the last batch.
+/// The current holder of a publisher, and the position of the last batch.
 #[derive(Debug, Default)]
 struct Holder {
     epoch: u64,
@@ -61,7 +61,7 @@ impl State {
         Self { settings, clock: None, topics, groups, denied, publishers }
     }
 
-    /// The topic, made if it is not there.
+    /// Returns the topic, and creates it if it is missing.
     pub(super) fn topic(&mut self, name: &str) -> &mut Topic {
         let partitions = self.settings.partitions;
         self.topics.entry(name.to_owned()).or_insert_with(|| Topic::new(partitions))
@@ -77,14 +77,14 @@ impl State {
         self.topic(&name).append(StoredRecord { message, record, at });
     }
 
-    /// Opens a publisher; the epoch tells its holders apart.
+    /// Opens a publisher under a new epoch, which fences earlier holders.
     pub(super) fn open(&mut self, name: &PublisherName) -> u64 {
         let holder = self.publishers.entry(key(name)).or_default();
         holder.epoch += 1;
         holder.epoch
     }
 
-    /// The position that came with the last batch, for whoever still holds the publisher.
+    /// The position of the last batch, for the current holder of the publisher.
     pub(super) fn position(
         &self,
         name: &PublisherName,
@@ -94,18 +94,18 @@ impl State {
         holder.map(|holder| holder.position).ok_or(PublishError::Fenced)
     }
 
-    /// Notes the position that comes with a batch.
+    /// Stores the position of a batch.
     pub(super) fn set_position(&mut self, name: &PublisherName, position: ResumePosition) {
         self.publishers.entry(key(name)).or_default().position = Some(position);
     }
 
-    /// The wakers of all who wait for messages.
+    /// The wakers of all waiting members.
     pub(super) fn wakers(&mut self) -> Vec<Waker> {
         self.groups.values_mut().flat_map(Group::wakers).collect()
     }
 }
 
-/// One holder for each log partition, however many the log is said to have.
+/// The identity of a publisher, which does not include the number of partitions.
 fn key(name: &PublisherName) -> (u128, String, u16) {
     (name.log.as_u128(), name.purpose.clone(), name.partition)
 }
@@ -143,7 +143,7 @@ impl Topic {
         Some(&self.messages.get(at)?.1)
     }
 
-    /// The offset that the next message of a partition gets.
+    /// The offset of the next message of a partition.
     pub(super) fn end(&self, partition: i32) -> i64 {
         let count = self.offsets.get(index(partition)).map_or(0, Vec::len);
         i64::try_from(count).unwrap_or(i64::MAX)

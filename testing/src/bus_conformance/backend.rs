@@ -1,4 +1,4 @@
-//! What the suite needs of a bus besides the port.
+//! What the suite needs of a bus beyond the port.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,20 +6,21 @@ use std::time::Duration;
 use composable_rust_core::{EventBus, SharedEventBus};
 use futures_util::future::BoxFuture;
 
-/// One broker, and what a test has to know of it. It may hold other tests' topics and groups: the
-/// cases choose names that nobody else has.
+/// A broker, with what a test must know of it. It may hold the topics and groups of other tests:
+/// the cases choose unique names.
 pub trait BusBackend: Send + Sync + 'static {
     /// The bus under test.
     type Bus: EventBus;
 
-    /// The bus as a process of its own sees it: opened anew, sharing nothing but the broker.
+    /// Opens the bus as another process does, sharing nothing but the broker.
     fn open(&self) -> impl Future<Output = Self::Bus> + Send;
 
-    /// The most deliveries of one topic partition that may be in somebody's hands: at least 12, and
-    /// few, for this many messages are published several times over.
+    /// The largest number of outstanding deliveries of a topic partition. At least 12, and small:
+    /// cases publish several times as many messages.
     fn max_outstanding(&self) -> usize;
 
-    /// How long nothing has to come before a case believes that nothing will.
+    /// The time without a delivery after which a case concludes that none will come. Default: 50
+    /// milliseconds.
     fn silence(&self) -> Duration {
         Duration::from_millis(50)
     }

@@ -1,4 +1,4 @@
-//! Nobody is flooded.
+//! The bound on outstanding deliveries.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub(super) async fn outstanding_deliveries_are_bounded(on: BusUnderTest) {
     let mut reader = on.join("readers").await;
     for round in 0..3 {
         let held = reader.take_until_silence().await;
-        assert_eq!(held.len(), bound, "in hand without being settled");
+        assert_eq!(held.len(), bound, "outstanding deliveries");
         assert_eq!(texts(&held), numbers(round * bound, (round + 1) * bound));
         acknowledge(held).await;
     }
@@ -25,13 +25,13 @@ pub(super) async fn dropped_deliveries_do_not_count_as_outstanding(on: BusUnderT
     on.publish(on.numbered("k", 0, bound + 1)).await;
     let mut reader = on.join("readers").await;
     let mut held = reader.take_until_silence().await;
-    assert_eq!(held.len(), bound, "in hand without being settled");
-    // A bus may wait until there is room for several.
+    assert_eq!(held.len(), bound, "outstanding deliveries");
+    // A bus may wait until there is room for several messages.
     held.truncate(1);
     assert_eq!(texts(&reader.take(1).await), numbers(bound, bound + 1));
 }
 
-/// A member whose partitions are full loses some of them and gets them back.
+/// A member with full partitions loses some of them and gets them back.
 pub(super) async fn outstanding_deliveries_end_with_a_rebalance(on: BusUnderTest) {
     let bound = on.max_outstanding();
     let keys = keys();
@@ -52,7 +52,7 @@ pub(super) async fn outstanding_deliveries_end_with_a_rebalance(on: BusUnderTest
     while seen.len() < bound * keys.len() {
         let delivery = stays.next().await;
         seen.insert(number(&delivery));
-        // A late one is refused and comes again.
+        // A late acknowledgement is rejected and its message redelivered.
         let _ = delivery.acknowledge().await;
     }
 }

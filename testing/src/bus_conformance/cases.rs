@@ -1,4 +1,4 @@
-//! The list of the cases, which the generated tests and [`CASES`] share.
+//! The table of the cases, which the generated tests and [`CASES`] share.
 
 use super::subject::BusUnderTest;
 use super::{bounds, content, groups, publishers, redelivery};

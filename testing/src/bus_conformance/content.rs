@@ -1,4 +1,4 @@
-//! What is published is what is delivered.
+//! Messages are delivered as they were published.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use composable_rust_runtime::SystemClock;
 
 use super::subject::{BusUnderTest, acknowledge, by_key};
 
-/// What is said to be large where a bus has no limit.
+/// A large payload, for buses without a limit.
 const LARGE: usize = 1 << 20;
 
 pub(super) async fn messages_round_trip(on: BusUnderTest) {
@@ -41,7 +41,7 @@ pub(super) async fn deliveries_carry_the_publication_time(on: BusUnderTest) {
     let after = SystemClock.now();
     let mut reader = on.join("readers").await;
     for _ in 0..2 {
-        // It may be told in whole milliseconds, and not at all.
+        // A bus may record whole milliseconds, or no time at all.
         if let Some(at) = reader.next().await.published_at() {
             assert!(at + Duration::from_millis(1) > before && at <= after, "{at}");
         }
@@ -81,7 +81,7 @@ pub(super) async fn an_erasure_is_a_tombstone(on: BusUnderTest) {
 fn large(on: &BusUnderTest, bytes: usize) -> BusMessage {
     let mut message = on.message("k", "large");
     message.headers.push(("traceparent".to_owned(), "0".repeat(55)));
-    // Nothing that a broker could compress away.
+    // Random bytes, which a broker cannot compress.
     let mut state = 1_u32;
     message.payload = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -162,7 +162,7 @@ pub(super) async fn missing_topics_are_rejected_unless_created(on: BusUnderTest)
     on.bus.publish_to_existing(on.message("k", "1")).await.expect("it is there");
     let mut reader = on.join("readers").await;
     assert_eq!(super::subject::texts(&reader.take(2).await), ["0", "1"]);
-    // Whoever subscribes creates it.
+    // A subscription creates the topic.
     let mut reader = on.join_for("readers-of-the-missing", &[missing.topic.clone()]).await;
     on.bus.publish_to_existing(missing.clone()).await.expect("it is there");
     assert_eq!(reader.next().await.message(), &missing, "what was refused was not published");

@@ -1,4 +1,4 @@
-//! Who gets what.
+//! Consumer groups: offsets, order and the sharing of partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use composable_rust_core::{
 
 use super::subject::{BusUnderTest, Member, acknowledge, by_key, numbers, places, text, texts};
 
-/// Enough keys for every member to get some.
+/// Enough keys for every member to receive some.
 pub(super) fn keys() -> Vec<String> {
     (0..40).map(|n| format!("thing-{n}")).collect()
 }
 
-/// Publishes messages of many keys until both members are given some of one round: the group has
-/// then settled. Everything is acknowledged. Gives each one's keys.
+/// Publishes rounds of messages of many keys until both members receive some of one round, which
+/// shows that the group has settled. Acknowledges everything, and returns the keys of each member.
 pub(super) async fn settle(
     on: &BusUnderTest,
     one: &mut Member,
@@ -30,7 +30,7 @@ pub(super) async fn settle(
                 delivery = one.next() => (0, delivery),
                 delivery = other.next() => (1, delivery),
             };
-            // One of an earlier round changed hands meanwhile, and is delivered again.
+            // A message of an earlier round changed its owner meanwhile and is redelivered.
             if text(delivery.message()) == round {
                 whose.insert(delivery.message().key.clone(), member);
             }
@@ -60,7 +60,7 @@ pub(super) async fn a_new_group_starts_after_the_known_offsets(on: BusUnderTest)
     let (seen, time) = (places(&seen), seen[3].published_at());
     let topic = on.topic("things");
     let known = |place, published_at| GroupOffset { topic: topic.clone(), at: place, published_at };
-    // Of a partition that is not there, and of another topic.
+    // Offsets of a missing partition and of another topic.
     let elsewhere = TopicOffset { partition: 10_000, offset: 0 };
     let other = GroupOffset { topic: on.topic("others"), ..known(seen[5], None) };
     for (n, time) in [None, time].into_iter().enumerate() {
@@ -81,7 +81,7 @@ pub(super) async fn known_offsets_of_a_recreated_topic_are_ignored(on: BusUnderT
     let beyond = TopicOffset { offset: last.offset + 100, ..last };
     let earlier = time.map(|time| time - Duration::from_secs(3_600));
     for (n, (place, published_at)) in [(beyond, time), (last, earlier)].into_iter().enumerate() {
-        // A bus that does not tell the time has nothing to compare.
+        // A bus without publication times has nothing to compare.
         if n > 0 && published_at.is_none() {
             continue;
         }
@@ -101,7 +101,7 @@ pub(super) async fn a_group_keeps_its_offsets(on: BusUnderTest) {
     let mut deliveries = deliveries.into_iter();
     acknowledge(deliveries.by_ref().take(2).collect()).await;
     drop((deliveries, reader));
-    // What the bus keeps of a group counts, whatever else is known.
+    // The offsets that the bus has of a group take precedence over known offsets.
     let topics = [on.topic("things")];
     let mut reader = on.another_process().await.join_behind("readers", &topics, &[last]).await;
     assert_eq!(texts(&reader.take(4).await), numbers(2, 6));
@@ -123,7 +123,7 @@ pub(super) async fn every_group_receives_everything(on: BusUnderTest) {
 pub(super) async fn a_group_receives_each_key_in_order(on: BusUnderTest) {
     let there = on.another_process().await;
     for n in 0..12 {
-        // A key may be published by several processes, one after the other.
+        // Several processes may publish messages of one key, one after the other.
         let from = if n % 2 == 0 { &on } else { &there };
         from.publish(on.of_each(&keys(), &n.to_string())).await;
     }
@@ -194,7 +194,7 @@ pub(super) async fn a_group_reports_the_status_of_its_topics(on: BusUnderTest) {
     let partition = reader.next().await.offset().partition;
     let (group, topic) = (on.group("readers"), on.topic("things"));
     let told = on.bus.topic_status(&group);
-    // A bus may be unable to tell.
+    // A bus may be unable to report a status.
     if !told.is_empty() {
         let (partition, state) = (Some(partition), TopicState::Reading);
         let read = TopicStatus { topic: topic.clone(), partition, state };

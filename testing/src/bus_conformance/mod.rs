@@ -1,4 +1,4 @@
-//! One suite of cases that every event bus passes.
+//! The conformance suite of event buses.
 //!
 //! A bus crate implements [`BusBackend`], writes a factory, and calls
 //! [`bus_conformance!`](crate::bus_conformance!):

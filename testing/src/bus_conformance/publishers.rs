@@ -1,11 +1,11 @@
-//! One publisher for each log partition, whoever opened it last.
+//! Exclusive publishers: one for each log partition, the one opened last.
 
 use composable_rust_core::{EventBus as _, EventId, PublishError, Publisher as _, ResumePosition};
 use uuid::Uuid;
 
 use super::subject::{BusUnderTest, batch, by_key, numbers, text};
 
-/// A position with an event that nothing else has.
+/// A position with a unique event.
 fn at(offset: u64) -> ResumePosition {
     let event_id = Some(EventId(Uuid::from_u128(u128::from(offset) + (7 << 64))));
     ResumePosition { offset, event_id }
@@ -41,7 +41,7 @@ pub(super) async fn a_batch_is_published_whole_or_not_at_all(on: BusUnderTest) {
 pub(super) async fn a_publisher_resumes_at_the_last_position(on: BusUnderTest) {
     let mut publisher = on.publisher().await;
     assert_eq!(publisher.resume_position().await.expect("a position"), None);
-    // Zero is a position too, and one may fall.
+    // Zero is a position too, and a position may decrease.
     for position in [0, 7, 1 << 40, 9] {
         batch(&mut publisher, on.numbered("k", 0, 1), Some(at(position))).await;
         assert_eq!(publisher.resume_position().await.expect("a position"), Some(at(position)));

@@ -1,4 +1,4 @@
-//! What is not acknowledged comes again.
+//! Messages that are not acknowledged are redelivered.
 
 use composable_rust_core::Delivery as _;
 
@@ -21,7 +21,7 @@ pub(super) async fn redelivery_goes_to_another_member(on: BusUnderTest) {
     let mut one = on.join("readers").await;
     let there = on.another_process().await;
     let mut other = there.join("readers").await;
-    // No more than fit into one partition.
+    // As many as fit into one partition.
     let some = |mut keys: Vec<String>| {
         keys.truncate(3);
         keys
@@ -42,7 +42,7 @@ pub(super) async fn redelivery_goes_to_another_member(on: BusUnderTest) {
     let left: Vec<_> = leaves.iter().map(|delivery| delivery.message().clone()).collect();
     drop((other, leaves));
 
-    // What the one that stays has in hand may come again too.
+    // Messages outstanding at the remaining member may be redelivered too.
     let mut again = Vec::new();
     while left.iter().any(|message| !again.contains(message)) {
         let delivery = one.next().await;
@@ -85,7 +85,7 @@ pub(super) async fn late_acknowledgements_do_not_prevent_redelivery(on: BusUnder
     let mut second = on.join("readers").await;
     let held = second.take(3).await;
     for delivery in late {
-        // Whether it is told that it comes too late is the bus's affair.
+        // A bus may or may not report that an acknowledgement comes too late.
         let _ = delivery.acknowledge().await;
     }
     drop((held, second));

@@ -1,4 +1,4 @@
-//! The bus under test, with what the cases ask of it.
+//! The bus under test, with helpers for the cases.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,14 +17,14 @@ use uuid::Uuid;
 use super::BusBackend;
 use super::backend::DynBackend;
 
-/// How long a delivery may take to come.
+/// The longest wait for a delivery.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bus under test.
 pub struct BusUnderTest {
     backend: Arc<dyn DynBackend>,
     pub(super) bus: SharedEventBus,
-    /// In all names of this case, and in no others.
+    /// The suffix of all names of this case, which makes them unique.
     id: Uuid,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for BusUnderTest {
     }
 }
 
-/// A member of a group, whom nothing is delivered that is not asserted.
+/// A member of a group. Every delivery to it must be asserted.
 pub(super) struct Member {
     deliveries: BoxStream<'static, Result<SharedDelivery, BusError>>,
     silence: Duration,
@@ -46,7 +46,7 @@ impl BusUnderTest {
         Self { bus: backend.open().await, backend, id: Uuid::new_v4() }
     }
 
-    /// The same broker as another process sees it.
+    /// Opens the same broker as another process does.
     pub(super) async fn another_process(&self) -> Self {
         let backend = Arc::clone(&self.backend);
         Self { bus: backend.open().await, backend, id: self.id }
@@ -56,7 +56,7 @@ impl BusUnderTest {
         self.backend.max_outstanding()
     }
 
-    /// The name of a topic.
+    /// The full name of a topic.
     pub(super) fn topic(&self, name: &str) -> String {
         format!("{name}-{}", self.id.simple())
     }
@@ -70,7 +70,7 @@ impl BusUnderTest {
         }
     }
 
-    /// Messages of one key, numbered from `from` on.
+    /// `count` messages of one key, numbered from `from`.
     pub(super) fn numbered(&self, key: &str, from: usize, count: usize) -> Vec<BusMessage> {
         (from..from + count).map(|n| self.message(key, &n.to_string())).collect()
     }
@@ -86,12 +86,12 @@ impl BusUnderTest {
         }
     }
 
-    /// The name of a group.
+    /// The full name of a group.
     pub(super) fn group(&self, name: &str) -> String {
         format!("{name}-{}", self.id.simple())
     }
 
-    /// A new member of a group that reads the topic of most cases.
+    /// Joins a group that reads the default topic of the case.
     pub(super) async fn join(&self, group: &str) -> Member {
         self.join_for(group, &[self.topic("things")]).await
     }
@@ -100,7 +100,7 @@ impl BusUnderTest {
         self.join_behind(group, topics, &[]).await
     }
 
-    /// A new member of a group that is known from elsewhere to have come this far.
+    /// Joins a group whose offsets are known from elsewhere.
     pub(super) async fn join_behind(
         &self,
         group: &str,
@@ -130,8 +130,8 @@ impl BusUnderTest {
         self.bus.publisher(&name).await.expect("a publisher is opened")
     }
 
-    /// Everything in the topic of most cases, as a group that nobody else is in sees it; whatever
-    /// was published before this call is in front of what this call publishes itself.
+    /// All messages of the default topic, read by a group of their own. Publishes an end marker for
+    /// each key, and returns the messages published before it.
     pub(super) async fn all(&self, keys: &[&str]) -> Vec<BusMessage> {
         let mut reader = self.join("all").await;
         for key in keys {
@@ -152,7 +152,7 @@ impl BusUnderTest {
 }
 
 impl Member {
-    /// The next delivery. Errors that are followed by one do not count.
+    /// Returns the next delivery, ignoring errors that are followed by one.
     pub(super) async fn next(&mut self) -> SharedDelivery {
         let mut last = None;
         let next = async {
@@ -178,16 +178,16 @@ impl Member {
         taken
     }
 
-    /// What comes until nothing does.
+    /// Returns the deliveries until none follows.
     pub(super) async fn take_until_silence(&mut self) -> Vec<SharedDelivery> {
         let mut taken = vec![self.next().await];
         while let Ok(next) = timeout(self.silence, self.deliveries.next()).await {
-            taken.push(next.expect("the deliveries go on").expect("no error"));
+            taken.push(next.expect("the deliveries go on").expect("the deliveries end"));
         }
         taken
     }
 
-    /// Nothing comes.
+    /// Asserts that nothing is delivered.
     pub(super) async fn silence(&mut self) {
         if let Ok(next) = timeout(self.silence, self.deliveries.next()).await {
             panic!("nothing should be delivered, but {next:?} was");
@@ -195,10 +195,10 @@ impl Member {
     }
 }
 
-/// Acknowledges all; whoever holds what it was given may do so.
+/// Acknowledges all deliveries, which must still be held by their member.
 pub(super) async fn acknowledge(deliveries: Vec<SharedDelivery>) {
     for delivery in deliveries {
-        delivery.acknowledge().await.expect("it is acknowledged");
+        delivery.acknowledge().await.expect("the acknowledgement should succeed");
     }
 }
 
@@ -211,7 +211,7 @@ pub(super) fn text(message: &BusMessage) -> String {
     String::from_utf8_lossy(&message.payload).into_owned()
 }
 
-/// The texts `from` to just below `to`.
+/// The texts from `from` to `to`, exclusive.
 pub(super) fn numbers(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| n.to_string()).collect()
 }

@@ -1,4 +1,4 @@
-//! What the suite needs of a store besides the port.
+//! What the suite needs of a store beyond the port.
 
 use std::any::Any;
 use std::future::Future;
@@ -9,58 +9,57 @@ use futures_util::future::BoxFuture;
 
 use crate::{StoredOutboxRow, StoredTimer};
 
-/// One empty log, and what a test can do to it besides going through the store.
+/// An empty log, with what a test can do to it beyond the store's port.
 ///
-/// What a store has no notion of keeps its default, which does nothing.
+/// The defaults, which do nothing, are for stores without the feature in question.
 pub trait StoreBackend: Send + Sync + 'static {
     /// The store under test.
     type Store: EventStore;
 
-    /// Whether appends have to wait while another process has a transaction open that has written,
-    /// as in SQLite.
+    /// `true` if appends wait while another process has an open transaction that has written, as in
+    /// SQLite. Default: `false`.
     const WAITS_FOR_FOREIGN_WRITERS: bool = false;
 
-    /// The store as the process under test uses it; each call gives a handle to the same.
+    /// The store as the process under test uses it. Each call returns a handle of the same store.
     fn store(&self) -> Self::Store;
 
-    /// The store as another process sees it: opened anew, sharing nothing but the data.
+    /// Opens the store as another process does, sharing nothing but the data.
     fn open_again(&self) -> impl Future<Output = Self::Store> + Send;
 
-    /// Does what can disturb numbering and rolls it back: where the store has transactions, one
-    /// that writes rows to the store's own tables (taking the partition's lock, as the store's
-    /// rules ask) and is rolled back.
+    /// Disturbs the numbering of events and rolls back: where the store has transactions, one that
+    /// writes rows to the store's own tables (under the partition's lock, by the store's rules) and
+    /// is rolled back.
     fn foreign_rollback(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Opens a transaction that has written something of its own beside the store's tables, holds
-    /// it open for `duration`, and rolls it back. Appends may have to wait for it (see
-    /// [`WAITS_FOR_FOREIGN_WRITERS`](Self::WAITS_FOR_FOREIGN_WRITERS)); none may fail. Gives
-    /// whether the store has such a thing.
+    /// Opens a transaction that has written to a table of its own, holds it open for `duration`,
+    /// and rolls it back. Appends may have to wait for it (see
+    /// [`WAITS_FOR_FOREIGN_WRITERS`](Self::WAITS_FOR_FOREIGN_WRITERS)); none may fail. Returns
+    /// `true` if the store has such transactions.
     fn hold_foreign_transaction(&self, duration: Duration) -> impl Future<Output = bool> + Send {
         let _ = duration;
         async { false }
     }
 
-    /// Takes a snapshot of the database, as an idle reporting transaction does, and keeps it until
+    /// Takes a snapshot of the database, as an idle reporting transaction does, and holds it until
     /// the returned guard is dropped.
     fn idle_snapshot(&self) -> impl Future<Output = Box<dyn Any + Send>> + Send {
         async { Box::new(()) as Box<dyn Any + Send> }
     }
 
-    /// How many dead row versions the store's tables hold, or how many pages they waste: whatever
-    /// grows while a snapshot is open and makes appends slower and slower. `None`: no such thing.
+    /// The number of dead row versions or wasted pages in the store's tables: whatever grows while
+    /// a snapshot is open and slows appends down. `None` if the store has none.
     fn dead_rows(&self) -> impl Future<Output = Option<u64>> + Send {
         async { None }
     }
 
-    /// The effects that wait to be executed, of each stream in the order in which they were
-    /// committed. `None`: the test cannot look.
+    /// The outbox rows, those of each stream in commit order. `None` if the test cannot read them.
     fn outbox(&self) -> impl Future<Output = Option<Vec<StoredOutboxRow>>> + Send {
         async { None }
     }
 
-    /// The armed timers, in any order. `None`: the test cannot look.
+    /// The armed timers, in any order. `None` if the test cannot read them.
     fn timers(&self) -> impl Future<Output = Option<Vec<StoredTimer>>> + Send {
         async { None }
     }

@@ -13,7 +13,10 @@ pub(super) async fn a_batch_is_answered_in_order(on: StoreUnderTest) {
     on.commit(&repeated).await;
     on.commit(&append(&streams[2], 0, 2)).await;
     let closing = composable_rust_core::EventId(fresh_id());
-    on.store.close_stream(&streams[3], Version::ZERO, closing).await.expect("it is closed");
+    on.store
+        .close_stream(&streams[3], Version::ZERO, closing)
+        .await
+        .expect("the stream should close");
     let handled = inbox_entry(0, 1);
     on.commit(&append(&streams[4], 0, 1).with_inbox(vec![handled.clone()])).await;
 

@@ -1,4 +1,4 @@
-//! What the cases append.
+//! Builders of appends and their parts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-/// An id that this process did not make before.
+/// An id that is unique within this process.
 pub(super) fn fresh_id() -> Uuid {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     Uuid::from_u64_pair(0x636f_6e66_6f72_4000, NEXT.fetch_add(1, Ordering::Relaxed) | 1 << 63)
@@ -40,7 +40,7 @@ pub(super) fn metadata() -> String {
     serde_json::to_string(&metadata).expect("metadata is JSON")
 }
 
-/// An event of its own id, which its payload repeats.
+/// An event with a unique id, which its payload repeats.
 pub(super) fn event() -> NewEvent {
     let id = fresh_id();
     NewEvent { id: EventId(id), content: content(id.as_bytes()), metadata: metadata() }
@@ -59,12 +59,12 @@ pub(super) fn append(stream: &StreamId, version: u64, count: usize) -> Append {
     Append::new(stream.clone(), exact(version)).with_events(events(count))
 }
 
-/// An inbox entry of a message of its own.
+/// An inbox entry of a message with a unique id.
 pub(super) fn inbox_entry(first_event: u32, event_count: u32) -> NewInboxEntry {
     let id = fresh_id();
     NewInboxEntry {
         message_id: MessageId(id),
-        // More than a signed 64-bit number holds, at both ends.
+        // Exceeds a signed 64-bit number in both halves.
         digest: u128::MAX - id.as_u128() % 1_000,
         first_event,
         event_count,
@@ -81,7 +81,7 @@ pub(super) fn snapshot(version: u64, fingerprint: Fingerprint) -> Snapshot {
     }
 }
 
-/// Metadata as a value: a store may keep it in another notation.
+/// Metadata as a value, since a store may change its notation.
 pub(super) fn json(metadata: &str) -> serde_json::Value {
     serde_json::from_str(metadata).expect("stored metadata is JSON")
 }

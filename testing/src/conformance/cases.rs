@@ -1,4 +1,4 @@
-//! The list of the cases, which the generated tests and [`CASES`] share.
+//! The table of the cases, which the generated tests and [`CASES`] share.
 
 use super::subject::StoreUnderTest;
 use super::{

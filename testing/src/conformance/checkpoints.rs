@@ -1,4 +1,4 @@
-//! How far followers have come: a checkpoint moves with what is queued, or not at all.
+//! Checkpoints of followers: a checkpoint and the rows queued with it commit together.
 
 use composable_rust_core::{
     Checkpoint, CheckpointAdvance, Checkpoints as _, EventId, Lease, Outbox as _, OutboxMessage,
@@ -96,9 +96,9 @@ pub(super) async fn a_repeated_checkpoint_advance_queues_nothing(on: StoreUnderT
 
 pub(super) async fn checkpoints_without_a_lease_only_move_forward(on: StoreUnderTest) {
     let keep = async |name: &str, to: &[Checkpoint]| {
-        on.store.save_checkpoints(name, to).await.expect("the checkpoints are kept");
+        on.store.save_checkpoints(name, to).await.expect("the checkpoints should be saved");
     };
-    // Its partitions are not the log's.
+    // The partitions of this checkpoint are not the log's.
     let (first, far) = (at(0, 0), at(3_000, 5));
     keep("bus", &[far, first]).await;
     assert_eq!(checkpoints(&on, "bus").await, [first, far]);
@@ -118,7 +118,9 @@ pub(super) async fn a_rewound_checkpoint_gets_a_new_epoch(on: StoreUnderTest) {
         queue_and_move(&on, &[], &CheckpointAdvance { name, lease, to }).await
     };
     let start = Checkpoint { event_id: None, ..at(0, 0) };
-    let rewind = async |name: &str| on.store.rewind(name, start).await.expect("it is rewound");
+    let rewind = async |name: &str| {
+        on.store.rewind(name, start).await.expect("the checkpoint should be rewound")
+    };
     assert!(moves(&first.lease, 7).await);
     rewind("follow").await;
     assert_eq!(checkpoints(&on, "follow").await, [start]);
@@ -128,13 +130,13 @@ pub(super) async fn a_rewound_checkpoint_gets_a_new_epoch(on: StoreUnderTest) {
     assert!(second.lease.epoch > first.lease.epoch);
     assert!(moves(&second.lease, 3).await);
     assert_eq!(checkpoints(&on, "follow").await[0].offset, 3);
-    // Or to any other place, backwards and forwards.
+    // Rewinding moves a checkpoint to any place, backward and forward.
     for to in [at(0, 2), at(0, 9)] {
-        on.store.rewind("follow", to).await.expect("it is moved");
+        on.store.rewind("follow", to).await.expect("the checkpoint should be rewound");
         assert_eq!(checkpoints(&on, "follow").await, [to], "it is where it was moved to");
     }
     assert!(!moves(&second.lease, 10).await, "its holder is fenced");
-    // What never began is there too.
+    // Rewinding creates a missing checkpoint.
     rewind("never").await;
     assert_eq!(checkpoints(&on, "never").await, [start]);
     on.worker("never", 0).await;

@@ -1,4 +1,4 @@
-//! A writer that is not where it believes to be loses, and leaves nothing behind.
+//! A writer with a wrong expected version conflicts, and leaves nothing behind.
 
 use composable_rust_core::{Append, AppendOutcome, ExpectedVersion, StreamId, Version};
 
@@ -66,7 +66,7 @@ pub(super) async fn conflicts_leave_nothing_behind(on: StoreUnderTest) {
     assert_eq!(on.inbox_entry(&thing, entry.message_id).await, None);
     let (version, next) = on.commit(&append(&thing, 1, 1)).await;
     assert_eq!(version, Version::new(2));
-    let offsets = [first, next].map(|position| position.expect("it has events").offset);
+    let offsets = [first, next].map(|position| position.expect("the append has events").offset);
     assert_eq!(offsets, [1, 2], "a losing append takes no offset");
     assert_eq!(on.events(&thing).await.len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Dead letters: what was parked, in order, until an operator decides.
+//! Dead letters: parked rows, in order, until an operator decides.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use super::workers::{Worker, armed, essence, essences, failed, ids, parked, queu
 const REDRIVE: DeadLetterDecision = DeadLetterDecision::Redrive;
 const DISCARD: DeadLetterDecision = DeadLetterDecision::Discard;
 
-/// Queues rows in partition 0 and parks all that waits there: the first of each pair for a reason.
+/// Queues rows in partition 0 and parks them all, the first of each pair with a reason.
 async fn park(on: &StoreUnderTest, worker: &Worker, rows: &[OutboxMessage]) {
     on.enqueue(0, rows).await;
     let (mut settlements, mut pairs) = (Vec::new(), BTreeSet::new());
@@ -44,10 +44,13 @@ async fn resolve(
     letter: &DeadLetter,
     more: &[OutboxMessage],
 ) -> bool {
-    on.store.resolve_dead_letter(&worker.lease, letter, more).await.expect("they are resolved")
+    on.store
+        .resolve_dead_letter(&worker.lease, letter, more)
+        .await
+        .expect("the dead letter should be resolved")
 }
 
-/// Decides about a dead letter and carries it out.
+/// Decides on a dead letter and resolves it.
 async fn carry_out(
     on: &StoreUnderTest,
     worker: &Worker,
@@ -97,7 +100,7 @@ pub(super) async fn dead_letters_hold_the_parked_rows(on: StoreUnderTest) {
 }
 
 pub(super) async fn dead_letters_may_have_the_longest_names(on: StoreUnderTest) {
-    // Hardly compressible, so that an index on both names has to hold them.
+    // Random text, so that an index on both names has to hold it uncompressed.
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -127,7 +130,7 @@ pub(super) async fn rows_parked_without_an_attempt_are_listed_last(on: StoreUnde
     let earlier = on.store.now().await.expect("the clock is read");
     for _ in 0..2 {
         let rows = [first.clone(), other.clone(), first.clone()];
-        park(0, &rows).await.expect("the rows are parked");
+        park(0, &rows).await.expect("the rows should be parked");
     }
     let later = on.store.now().await.expect("the clock is read");
     assert_eq!(on.waiting(&queue(0)).await, [], "none is to be executed");
@@ -176,7 +179,7 @@ pub(super) async fn dead_letters_are_read_in_pages_and_in_order(on: StoreUnderTe
     assert!(places.is_sorted(), "{places:?}");
 }
 
-/// An operator decides while listing: what is listed goes under the reader's feet.
+/// An operator decides while listing: listed dead letters disappear from under the reader.
 pub(super) async fn a_page_may_start_after_a_deleted_dead_letter(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows: Vec<_> = (0..6).map(|_| queued(&stream("thing-1"), "a")).collect();
@@ -269,7 +272,7 @@ pub(super) async fn a_redrive_keeps_rows_with_their_own_errors_parked(on: StoreU
     let thing = stream("thing-1");
     let rows: Vec<_> = (0..6).map(|_| queued(&thing, "a")).collect();
     park(&on, &worker, &rows[..2]).await;
-    on.store.park(0, &rows[2..3], "late").await.expect("it is parked");
+    on.store.park(0, &rows[2..3], "late").await.expect("the row should be parked");
     park(&on, &worker, &rows[3..4]).await;
     carry_out(&on, &worker, rows[0].row.id, REDRIVE, &[]).await;
     let waiting = on.waiting(&queue(0)).await;
@@ -279,9 +282,9 @@ pub(super) async fn a_redrive_keeps_rows_with_their_own_errors_parked(on: StoreU
     on.enqueue(0, &rows[4..5]).await;
     let behind: Vec<_> = on.waiting(&queue(0)).await.iter().map(|r| r.behind_parked).collect();
     assert_eq!(behind, [false, false, true]);
-    // What waits is not parked as well.
+    // Rows that are parked already are not parked twice.
     let again = [rows[4].clone(), rows[5].clone()];
-    on.store.park(0, &again, "late").await.expect("they are parked");
+    on.store.park(0, &again, "late").await.expect("the rows should be parked");
     assert_eq!(letter_ids(&on.dead_letters(9).await), ids([&rows[2], &rows[3], &rows[5]]));
     carry_out(&on, &worker, rows[2].row.id, REDRIVE, &[]).await;
     let waiting = on.waiting(&queue(0)).await;
@@ -353,7 +356,7 @@ async fn park_timer(
         on.store.settle_timers(0, &[settlement(change)]).await.expect("the store is available");
     }
     assert_eq!(armed(on, thing).await, []);
-    let letter = on.dead_letters(9).await.pop().expect("it is parked");
+    let letter = on.dead_letters(9).await.pop().expect("the timer is parked");
     assert_eq!(letter.queue, timer_queue());
     assert_eq!((letter.arming, letter.is_head), (Some(timer.arming), true));
     assert_eq!((letter.attempts, letter.error.as_deref()), (5, Some("no")));
@@ -404,7 +407,7 @@ pub(super) async fn parked_timers_are_cancelled_like_armed_ones(on: StoreUnderTe
     finishing.cancels_timers = true;
     on.commit(&finishing).await;
     let closing = on.store.close_stream(&streams[3], Version::new(1), EventId(fresh_id()));
-    closing.await.expect("it is closed");
+    closing.await.expect("the stream should close");
     let mut other = append(&streams[4], 1, 1);
     other.timers = vec![TimerChange::Cancel { id: "other".to_owned() }];
     on.commit(&other).await;
@@ -429,7 +432,7 @@ pub(super) async fn erasing_clears_content_of_all_queued_rows(on: StoreUnderTest
             assert!(on.settle_one(&worker, row, parked(1, Some("user 7"))).await);
         }
     }
-    on.store.erase_stream(&thing).await.expect("it is erased");
+    on.store.erase_stream(&thing).await.expect("the stream should be erased");
     let mut seen = Vec::new();
     for partition in 0..on.partitions() {
         seen.extend(on.waiting(&queue(partition)).await.into_iter().map(|row| row.message));
@@ -450,7 +453,7 @@ pub(super) async fn erasing_clears_content_of_all_queued_rows(on: StoreUnderTest
 pub(super) async fn a_row_parked_twice_is_one_dead_letter(on: StoreUnderTest) {
     let worker = on.worker("work", 0).await;
     let rows = [queued(&stream("thing-1"), "a"), queued(&stream("thing-1"), "a")];
-    // Queued twice, as when an answer was lost and there is no checkpoint.
+    // Queued twice, as after a lost response without a checkpoint.
     on.enqueue(0, &rows).await;
     on.enqueue(0, &rows).await;
     let waiting = on.waiting(&queue(0)).await;

@@ -19,7 +19,7 @@ async fn close(on: &StoreUnderTest, stream: &StreamId, expected: u64) -> AppendO
     closing.await.expect("the store is available")
 }
 
-/// What an erasure has appended.
+/// Returns the event that an erasure has appended.
 async fn assert_told(on: &StoreUnderTest, stream: &StreamId, version: u64) {
     let told = on.events(stream).await.pop().expect("the stream has events");
     assert_eq!((told.version, &told.content), (Version::new(version), &StoredContent::Erased));
@@ -28,7 +28,7 @@ async fn assert_told(on: &StoreUnderTest, stream: &StreamId, version: u64) {
     assert_eq!(head, Some(told), "it is the last of its partition");
 }
 
-/// What an event must have become.
+/// The expected form of an erased event.
 fn erased(event: &StoredEvent) -> StoredEvent {
     StoredEvent { content: StoredContent::Erased, metadata: String::new(), ..event.clone() }
 }
@@ -55,7 +55,7 @@ pub(super) async fn erasing_deletes_snapshots_and_outcomes(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let entry = inbox_entry(0, 2);
     on.commit(&append(&thing, 0, 2).with_inbox(vec![entry.clone()])).await;
-    let stood = on.inbox_entry(&thing, entry.message_id).await.expect("the inbox entry stands");
+    let stood = on.inbox_entry(&thing, entry.message_id).await.expect("the inbox entry exists");
     for print in [1, 2].map(Fingerprint) {
         on.save(&thing, &snapshot(2, print)).await;
     }
@@ -68,7 +68,7 @@ pub(super) async fn erasing_deletes_snapshots_and_outcomes(on: StoreUnderTest) {
     let stands = on
         .inbox_entry(&thing, entry.message_id)
         .await
-        .expect("the inbox entry outlives its answer");
+        .expect("the inbox entry outlives its outcome");
     assert_eq!(stands.outcome, b"");
     assert_eq!((stands.receipt, stands.digest), (stood.receipt, stood.digest));
     let print = Fingerprint(1);
@@ -106,7 +106,7 @@ pub(super) async fn followers_see_an_erasure(on: StoreUnderTest) {
     erase(&on, &thing).await;
     let told = on.events(&thing).await.pop();
     for waiting in waiting {
-        let mut seen = waiting.await.expect("it does not panic");
+        let mut seen = waiting.await.expect("the reader does not panic");
         // Waiting may end early.
         if seen.is_empty() {
             seen = other.store.read_log(&heads, 10).await.expect("the store is available");
@@ -137,7 +137,7 @@ pub(super) async fn erasing_leaves_other_streams_alone(on: StoreUnderTest) {
     assert_eq!(after, before);
 }
 
-/// Senders in other services have no events here.
+/// Senders in other services have no events in this log.
 pub(super) async fn erasing_covers_queued_rows_of_a_sender_without_events(on: StoreUnderTest) {
     let sender = stream("bus_00000000000000000000000000000001-thing-1");
     let rows = [queued(&sender, "a"), queued(&stream("thing-1"), "a")];

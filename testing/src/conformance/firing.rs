@@ -1,4 +1,4 @@
-//! Firing a timer: an append that requires exactly its arming and takes it along.
+//! Firing a timer: an append that requires exactly its arming and removes it.
 
 use std::time::Duration;
 
@@ -37,14 +37,14 @@ pub(super) fn firing_of(timer: &NewTimer) -> ArmedTimer {
     ArmedTimer { id: timer.id.clone(), arming: timer.arming }
 }
 
-/// An append of one event that fires timers, as the message of a entry.
+/// An append of one event that fires timers, as the handling of a message.
 fn firing(stream: &StreamId, version: u64, timers: &[&NewTimer]) -> Append {
     let mut append = append(stream, version, 1).with_inbox(vec![inbox_entry(0, 1)]);
     append.fired_timers = timers.iter().map(|timer| firing_of(timer)).collect();
     append
 }
 
-/// The armings of what is armed of a stream, in order of ids.
+/// The armings of a stream's armed timers, in order of ids.
 async fn assert_armed(on: &StoreUnderTest, stream: &StreamId, expected: &[&NewTimer]) {
     let found: Vec<_> = armed(on, stream).await.into_iter().map(|due| due.timer).collect();
     assert_eq!(found, expected.iter().map(|timer| firing_of(timer)).collect::<Vec<_>>());
@@ -153,7 +153,7 @@ pub(super) async fn duplicates_and_closing_come_before_stale_timers(on: StoreUnd
     let standing = duplicates(on.append(&decided_again).await);
     assert_eq!(standing[0].message_id, first.inbox[0].message_id);
     let closing = EventId(fresh_id());
-    on.store.close_stream(&thing, Version::new(2), closing).await.expect("it is closed");
+    on.store.close_stream(&thing, Version::new(2), closing).await.expect("the stream should close");
     assert_eq!(on.append(&firing(&thing, 3, &[&timer])).await, AppendOutcome::Closed);
     let verdict = on.append(&first).await;
     assert_eq!(committed(&verdict).0, Version::new(2), "it was committed earlier");
@@ -167,7 +167,7 @@ pub(super) async fn a_repeated_firing_is_committed(on: StoreUnderTest) {
     let firing = firing(&thing, 1, &[&timer]);
     let verdict = on.append(&firing).await;
     committed(&verdict);
-    // Armed anew under its id: no arming comes twice, so this one is not the append's.
+    // The timer is armed again under its id. Every arming is unique, so this is not the append's.
     let anew = at_once("t");
     on.commit(&arming(&thing, 2, &[&anew])).await;
     for process in [&on, &there] {

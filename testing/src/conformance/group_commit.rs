@@ -1,4 +1,4 @@
-//! The store behind the runtime's group commit, which is how an app drives it.
+//! The store behind the runtime's group commit, as an app drives it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn appended(writers: &GroupCommit, append: &Append) -> AppendOutcome {
     writers.append(append.clone()).await.expect("the append is valid and the store available")
 }
 
-/// The writers over a store that fails when it is told to.
+/// Group-commit writers over a store with scripted faults.
 fn over_faults(on: &StoreUnderTest) -> (GroupCommit, FaultyEventStore<SharedEventStore>) {
     let faulty = FaultyEventStore::new(on.store.clone());
     (GroupCommit::new(SharedEventStore::new(faulty.clone())), faulty)
@@ -26,7 +26,7 @@ fn over_faults(on: &StoreUnderTest) -> (GroupCommit, FaultyEventStore<SharedEven
 
 pub(super) async fn waiting_appends_are_committed_together(on: StoreUnderTest) {
     let (writers, faulty) = over_faults(&on);
-    // While the first batch of a partition takes its time, the others gather.
+    // While the first batch of a partition takes its time, the other appends gather.
     faulty.next_appends([Fault::Delay(Duration::from_millis(50)); 3]);
     let appends: Vec<_> =
         (0..60).map(|n| append(&stream(&format!("thing-{n}")), 0, 1 + n % 3)).collect();

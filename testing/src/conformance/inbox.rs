@@ -1,4 +1,4 @@
-//! What the inbox remembers, and that it comes before everything else.
+//! The inbox: its entries, and that duplicates take precedence over every other outcome.
 
 use composable_rust_core::{
     Append, AppendOutcome, EventId, EventStore as _, ExpectedVersion, InboxEntry, NewInboxEntry,
@@ -8,7 +8,7 @@ use composable_rust_core::{
 use super::builders::{append, exact, fresh_id, inbox_entry, stream};
 use super::subject::{StoreUnderTest, committed, duplicates, moved_on};
 
-/// What `entry` must be stored as.
+/// The stored form of `entry`.
 fn kept(entry: &NewInboxEntry, version: u64, position: Option<Position>) -> InboxEntry {
     InboxEntry {
         message_id: entry.message_id,
@@ -83,7 +83,7 @@ pub(super) async fn duplicates_are_checked_before_closing(on: StoreUnderTest) {
     let entry = inbox_entry(0, 1);
     let (_, position) = on.commit(&append(&thing, 0, 1).with_inbox(vec![entry.clone()])).await;
     let closing = EventId(fresh_id());
-    on.store.close_stream(&thing, Version::new(1), closing).await.expect("it is closed");
+    on.store.close_stream(&thing, Version::new(1), closing).await.expect("the stream should close");
     let again = append(&thing, 2, 1).with_inbox(vec![entry.clone()]);
     assert_eq!(duplicates(on.append(&again).await), [kept(&entry, 1, position)]);
 }

@@ -1,4 +1,4 @@
-//! Leases: one holder at a time, and an epoch for each holding.
+//! Leases: one holder at a time, and a higher epoch for each acquisition.
 
 use composable_rust_core::{Lease, LeaseAction, LeaseRequest, Leases as _};
 
@@ -23,7 +23,7 @@ pub(super) async fn a_free_lease_is_acquired_once(on: StoreUnderTest) {
             assert!(!again, "it is held, and not lapsed");
         }
     }
-    let standing = on.lease("work", 0).await.expect("it is held");
+    let standing = on.lease("work", 0).await.expect("the lease is held");
     assert_eq!((standing.lease, standing.holder), (lease("work", 0, 1), Some(one)));
     assert!(!standing.lapsed);
     assert_eq!(on.lease("work/other", 0).await, None, "of one worker");
@@ -37,7 +37,7 @@ pub(super) async fn epochs_rise_with_every_acquisition(on: StoreUnderTest) {
         assert_eq!(on.lease("work", 0).await.map(|standing| standing.lease), Some(held.clone()));
         assert!(on.change(holder, &held, LeaseAction::Renew, HOUR).await);
         assert!(on.change(holder, &held, LeaseAction::Release, HOUR).await);
-        let standing = on.lease("work", 0).await.expect("it was held");
+        let standing = on.lease("work", 0).await.expect("the lease was held");
         assert_eq!((standing.lease, standing.holder), (held, None), "the epoch outlives it");
     }
 }
@@ -61,7 +61,7 @@ pub(super) async fn an_expired_lease_can_be_acquired(on: StoreUnderTest) {
         on.change(other, &lease("work", 0, 1), LeaseAction::Claim, HOUR).await
     })
     .await;
-    let standing = on.lease("work", 0).await.expect("it is held");
+    let standing = on.lease("work", 0).await.expect("the lease is held");
     assert_eq!((standing.lease.epoch, standing.holder), (2, Some(other)));
     assert!(!standing.lapsed);
     for epoch in [1, 2] {
@@ -97,7 +97,7 @@ pub(super) async fn a_held_lease_can_be_seized(on: StoreUnderTest) {
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
     assert!(!on.change(other, &lease("work", 0, 0), LeaseAction::Seize, HOUR).await, "its epoch");
     assert!(on.change(other, &lease("work", 0, 1), LeaseAction::Seize, HOUR).await);
-    let standing = on.lease("work", 0).await.expect("it is held");
+    let standing = on.lease("work", 0).await.expect("the lease is held");
     assert_eq!((standing.lease, standing.holder), (lease("work", 0, 2), Some(other)));
     for epoch in [1, 2] {
         for action in [LeaseAction::Renew, LeaseAction::Release, LeaseAction::Claim] {
@@ -148,7 +148,7 @@ pub(super) async fn one_of_many_claimants_acquires_a_lease(on: StoreUnderTest) {
         winners.retain(|(_, won)| *won);
         assert_eq!(winners.len(), 1, "one of six has the lease");
         let held = lease("work", 0, epoch + 1);
-        let standing = on.lease("work", 0).await.expect("it is held");
+        let standing = on.lease("work", 0).await.expect("the lease is held");
         assert_eq!((standing.lease, standing.holder), (held.clone(), Some(winners[0].0)));
         assert!(on.change(winners[0].0, &held, LeaseAction::Release, HOUR).await);
     }
@@ -158,7 +158,7 @@ pub(super) async fn a_pause_is_visible_to_all_processes(on: StoreUnderTest) {
     let one = fresh_id();
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
     for paused in [false, true, true, false] {
-        on.store.set_paused(paused).await.expect("it is written");
+        on.store.set_paused(paused).await.expect("the pause should be written");
         let (some, none) = (on.leases(&["work"]).await, on.leases(&[]).await);
         assert_eq!((some.paused, none.paused), (paused, paused));
         assert_eq!((some.leases.len(), none.leases.len()), (1, 0), "leases stay as they are");

@@ -1,4 +1,4 @@
-//! Sizes and characters: what is kept, and what is refused before it can harm its neighbours.
+//! Sizes and characters: stored exactly, or rejected without harm to the rest of the batch.
 
 use composable_rust_core::{
     Append, EncodedMessage, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewEvent, NewInboxEntry,
@@ -14,7 +14,7 @@ fn one(event: NewEvent) -> Append {
     append
 }
 
-/// An append that stores an effect.
+/// An append that stores an outbox row.
 pub(super) fn with_effect(content: EncodedMessage) -> Append {
     let mut append = append(&stream("thing-1"), 0, 1).with_inbox(vec![inbox_entry(0, 1)]);
     append.outbox.push(NewOutboxRow {
@@ -41,7 +41,7 @@ pub(super) fn with_timer(id: &str, content: EncodedMessage) -> Append {
     append
 }
 
-/// Text of so many bytes that is one JSON value.
+/// JSON text of `bytes` bytes.
 fn json_of(bytes: usize) -> String {
     format!("{{\"user\":\"{}\"}}", "x".repeat(bytes - 11))
 }
@@ -180,7 +180,7 @@ pub(super) async fn unusual_metadata_is_stored_exactly_or_rejected(on: StoreUnde
         let stored = match on.try_append(&append).await {
             Ok(verdict) => usize::from(committed(&verdict).1.is_some()),
             Err(StoreError::Invalid(_)) => 0,
-            Err(other) => panic!("{text} must be kept or refused as invalid, not {other:?}"),
+            Err(other) => panic!("{text} must be stored or rejected as invalid, not {other:?}"),
         };
         assert_eq!(on.events(&streams[1]).await.len(), before + stored, "{text}");
         let neighbours = [&streams[0], &streams[2]];

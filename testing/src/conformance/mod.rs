@@ -1,7 +1,7 @@
-//! One suite of cases that every event store passes, with one and with three log partitions.
+//! The conformance suite of event stores, run with one and with three log partitions.
 //!
-//! A store crate implements [`StoreBackend`] for what a test holds of it, writes a factory, and
-//! calls [`conformance!`](crate::conformance!):
+//! A store crate implements [`StoreBackend`] for its test fixture, writes a factory, and calls
+//! [`conformance!`](crate::conformance!):
 //!
 //! ```
 //! use composable_rust_core::EventStore;

@@ -7,7 +7,7 @@ use composable_rust_core::{Fingerprint, MAX_CATEGORY_BYTES, MAX_ID_BYTES, Stream
 use super::builders::{append, inbox_entry, snapshot, stream};
 use super::subject::StoreUnderTest;
 
-/// Writes and reads everything that is kept by name.
+/// Writes and reads everything that is stored under the stream's name.
 async fn use_stream(on: &StoreUnderTest, thing: &StreamId) {
     let print = Fingerprint(1);
     let entry = inbox_entry(0, 2);
@@ -82,7 +82,7 @@ pub(super) async fn long_stream_names_work(on: StoreUnderTest) {
     use_stream(&on, &stream(&format!("thing-{}", "🦀".repeat(MAX_ID_BYTES / 4)))).await;
     let category = "c".repeat(MAX_CATEGORY_BYTES);
     use_stream(&on, &StreamId::new(&category, &thousand).expect("a permitted id")).await;
-    // Hardly compressible, so that an index on names has to hold them.
+    // Random text, so that an index on names has to hold it uncompressed.
     let mixed: String = (0..250u32)
         .map(|n| char::from_u32(0x4e00 + n.wrapping_mul(7_919) % 20_000).unwrap_or('x'))
         .collect();

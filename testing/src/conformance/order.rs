@@ -1,5 +1,6 @@
-//! The adversarial test of the log's order: many writers that lose, abandon and repeat, others that
-//! roll back, hold transactions open and keep old snapshots, and readers that follow at the tail.
+//! The adversarial test of the log's order: many writers that conflict, abandon and repeat appends,
+//! others that roll back, hold transactions open and keep old snapshots, and readers that follow
+//! the tail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,8 @@ use super::random::{self, joined};
 use super::subject::{StoreUnderTest, committed};
 
 const WRITERS: u64 = 8;
-/// What each writer does at least; it goes on for as long as the foreign transaction is open.
+/// The minimum number of steps of each writer, which continues while the foreign transaction is
+/// open.
 const ROUNDS: usize = 60;
 const HELD: Duration = Duration::from_secs(2);
 
@@ -58,7 +60,7 @@ pub(super) async fn readers_at_the_tail_miss_nothing(on: StoreUnderTest) {
     ledger.assert_is(logs.into_values().flatten());
 }
 
-/// Follows one partition until the end of the log that is announced. Positions must rise.
+/// Follows one partition until the announced end of the log. Positions must rise.
 async fn tail(
     on: StoreUnderTest,
     partition: u16,
@@ -88,7 +90,7 @@ async fn tail(
     }
 }
 
-/// Compares what a reader saw with what the log of its partition came to be.
+/// Compares the events that a reader saw with the final log of its partition.
 fn assert_missed_nothing(partition: u16, seen: &[StoredEvent], log: &[StoredEvent]) {
     let offsets: BTreeSet<u64> = seen.iter().map(|event| event.position.offset).collect();
     let missed = log.iter().filter(|event| !offsets.contains(&event.position.offset));
@@ -109,14 +111,14 @@ fn assert_missed_nothing(partition: u16, seen: &[StoredEvent], log: &[StoredEven
     }
 }
 
-/// What was committed, as the verdicts told the writers.
+/// The committed events, according to the outcomes returned to the writers.
 #[derive(Clone, Default)]
 struct Ledger(Arc<Mutex<BTreeMap<EventId, Entry>>>);
 
 struct Entry {
     stream: StreamId,
     version: Version,
-    /// Known for the last event of an append.
+    /// Known for the last event of an append only.
     position: Option<Position>,
 }
 
@@ -134,13 +136,13 @@ impl Ledger {
         }
     }
 
-    /// Compares with the whole log.
+    /// Compares the outcomes with the whole log.
     fn assert_is(&self, log: impl Iterator<Item = StoredEvent>) {
         let mut entries =
             std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for event in log {
             let entry = entries.remove(&event.id);
-            let entry = entry.unwrap_or_else(|| panic!("nobody was told of {event:?}"));
+            let entry = entry.unwrap_or_else(|| panic!("no outcome reported {event:?}"));
             assert_eq!((entry.stream, entry.version), (event.stream, event.version));
             assert!(entry.position.is_none_or(|told| told == event.position));
         }
@@ -148,13 +150,13 @@ impl Ledger {
     }
 }
 
-/// One of the writers: streams of its own, and some that it shares with the others.
+/// A writer, with streams of its own and some that all writers share.
 struct Writer {
     on: StoreUnderTest,
     rng: StdRng,
     own: Vec<StreamId>,
     shared: Vec<StreamId>,
-    /// Where each stream was when this writer last heard of it.
+    /// The version of each stream as this writer last saw it.
     versions: BTreeMap<StreamId, u64>,
     ledger: Ledger,
 }
@@ -195,7 +197,7 @@ impl Writer {
         self.own[self.rng.random_range(0..self.own.len())].clone()
     }
 
-    /// An append where this writer believes the stream to be.
+    /// An append at the version that this writer last saw.
     fn next_append(&mut self, stream: &StreamId) -> Append {
         let count = self.rng.random_range(1..4);
         let next = append(stream, self.at(stream), count);
@@ -234,7 +236,7 @@ impl Writer {
         assert_eq!(self.on.append(&losing).await, AppendOutcome::Conflict { actual });
     }
 
-    /// All own streams that lie together, one of them at a wrong version.
+    /// Appends to all own streams of one partition, one of them at a wrong version.
     async fn append_batch(&mut self) {
         let log = self.on.log();
         let partition = log.partition_of(&self.any_of_own());

@@ -1,4 +1,4 @@
-//! The outbox: rows in order of places, settled by whoever holds the lease.
+//! The outbox: rows in order of their sequence, settled by the holder of the lease.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::random::{self, joined};
 use super::subject::StoreUnderTest;
 use super::workers::{HOUR, SOON, essences, eventually, failed, ids, parked, queue, queued, row};
 
-/// An append of one event that queues effects for these recipients, and the rows that come of it.
+/// An append of one event that queues a row for each recipient, and the resulting outbox messages.
 fn queueing(stream: &StreamId, version: u64, recipients: &[&str]) -> (Append, Vec<OutboxMessage>) {
     let mut append = append(stream, version, 1);
     append.outbox = recipients.iter().map(|recipient| row(recipient)).collect();
@@ -116,7 +116,7 @@ pub(super) async fn outbox_queues_are_separate(on: StoreUnderTest) {
         };
         assert_eq!(essences(of_queue), essences(wanted), "{queue:?}, two of each that is asked");
     }
-    assert_eq!(on.store.read_outbox(&[], 9).await.expect("nothing is asked"), []);
+    assert_eq!(on.store.read_outbox(&[], 9).await.expect("an empty request succeeds"), []);
 }
 
 pub(super) async fn no_row_commits_behind_a_readers_position(on: StoreUnderTest) {
@@ -140,7 +140,7 @@ pub(super) async fn no_row_commits_behind_a_readers_position(on: StoreUnderTest)
                 let waiting = on.waiting(&from).await;
                 let own = waiting.iter().find(|row| row.message.row.id == source.row.id);
                 let done = QueueChange::Done(vec![queued(&sender, "c"), queued(&sender, "d")]);
-                assert!(on.settle_one(&worker, own.expect("it waits"), done).await);
+                assert!(on.settle_one(&worker, own.expect("the row waits"), done).await);
                 random::moment(&mut rng, Duration::from_millis(3)).await;
             }
         }));
@@ -148,7 +148,7 @@ pub(super) async fn no_row_commits_behind_a_readers_position(on: StoreUnderTest)
     let total = 4 * 12 * 7;
     let mut read: Vec<OutboxRow> = Vec::new();
     while read.len() < total {
-        // Before the page is read: what is committed by then is in it.
+        // Taken before the page is read, so that the page holds everything committed by then.
         let is_last = tasks.iter().all(tokio::task::JoinHandle::is_finished);
         let after = read.last().map(|row| row.position).unwrap_or_default();
         let page = on.queue_page(&queue(0), after, 5).await;
@@ -383,7 +383,7 @@ pub(super) async fn blocked_streams_are_listed_once(on: StoreUnderTest) {
     assert!(on.settle_one(&worker, &waiting[3], QueueChange::Done(Vec::new())).await);
     assert_eq!(listed().await, all[..3]);
     let unknown = Queue { target: fresh_id().to_string(), ..queue(0) };
-    assert_eq!(on.store.queued_streams(&unknown).await.expect("nothing is there"), []);
+    assert_eq!(on.store.queued_streams(&unknown).await.expect("an unknown queue is empty"), []);
 }
 
 pub(super) async fn the_last_sequences_are_those_of_the_last_rows(on: StoreUnderTest) {
@@ -393,7 +393,7 @@ pub(super) async fn the_last_sequences_are_those_of_the_last_rows(on: StoreUnder
     let mut queues = vec![queue(0), elsewhere.clone(), empty];
     queues.extend((1..on.partitions()).map(queue));
     let agree = async || {
-        let places = on.store.last_positions(&queues).await.expect("the places are read");
+        let places = on.store.last_positions(&queues).await.expect("the positions should be read");
         let mut expected = Vec::new();
         for queue in &queues {
             let waiting = on.waiting(queue).await;
@@ -417,7 +417,7 @@ pub(super) async fn the_last_sequences_are_those_of_the_last_rows(on: StoreUnder
     let last = on.waiting(&queue(0)).await.pop().expect("rows wait");
     assert!(on.settle_one(&worker, &last, QueueChange::Done(Vec::new())).await);
     agree().await;
-    assert_eq!(on.store.last_positions(&[]).await.expect("nothing is asked"), []);
+    assert_eq!(on.store.last_positions(&[]).await.expect("an empty request succeeds"), []);
 }
 
 pub(super) async fn two_holders_settle_a_row_once(on: StoreUnderTest) {

@@ -1,7 +1,7 @@
-//! Durable effects and timers commit with their append, or not at all.
+//! Outbox rows and timers commit with their append, or not at all.
 //!
-//! Where a test cannot look at them ([`StoreBackend::outbox`](super::StoreBackend::outbox) is
-//! `None`), the verdicts still are compared.
+//! Where a test cannot read them ([`StoreBackend::outbox`](super::StoreBackend::outbox) is `None`),
+//! the outcomes are still compared.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn changing(stream: &StreamId, version: u64, changes: Vec<TimerChange>) -> Appen
     append
 }
 
-/// Compares the effects that wait, of one stream, with those appended.
+/// Compares the outbox rows of one stream with the appended ones.
 async fn assert_outbox(on: &StoreUnderTest, stream: &StreamId, expected: &[NewOutboxRow]) {
     let Some(rows) = on.outbox().await else { return };
     let essence = |row: &NewOutboxRow| {
@@ -143,7 +143,7 @@ pub(super) async fn a_conflict_stores_no_outbox_rows(on: StoreUnderTest) {
     assert_eq!(timers(&on, &thing).await, before);
 
     let closing = EventId(fresh_id());
-    on.store.close_stream(&thing, Version::new(1), closing).await.expect("it is closed");
+    on.store.close_stream(&thing, Version::new(1), closing).await.expect("the stream should close");
     assert_eq!(on.append(&losing).await, AppendOutcome::Closed);
     assert_outbox(&on, &thing, &[]).await;
     assert_timers(&on, &thing, &[]).await;
@@ -225,7 +225,7 @@ pub(super) async fn completing_a_stream_cancels_its_timers(on: StoreUnderTest) {
     assert_timers(&on, &streams[1], &["t", "u"]).await;
     on.commit(&changing(&streams[0], 2, vec![arm("u"), arm("w")])).await;
     assert_timers(&on, &streams[0], &["u", "w"]).await;
-    // One that goes on after its end keeps what is armed since.
+    // A stream that continues after its end keeps the timers armed since.
     let mut reopened = changing(&streams[0], 3, vec![arm("v"), arm("u"), cancel("v")]);
     reopened.cancels_timers = true;
     on.commit(&reopened).await;
@@ -238,7 +238,10 @@ pub(super) async fn closing_cancels_all_timers(on: StoreUnderTest) {
         on.commit(&changing(stream, 0, vec![arm("t")])).await;
     }
     let closing = EventId(fresh_id());
-    on.store.close_stream(&streams[0], Version::new(1), closing).await.expect("it is closed");
+    on.store
+        .close_stream(&streams[0], Version::new(1), closing)
+        .await
+        .expect("the stream should close");
     assert_timers(&on, &streams[0], &[]).await;
     assert_timers(&on, &streams[1], &["t"]).await;
 }
@@ -250,7 +253,7 @@ pub(super) async fn erasing_clears_content_of_rows_and_timers(on: StoreUnderTest
         append.outbox = vec![effect(OutboxKind::Call)];
         on.commit(&append).await;
     }
-    on.store.erase_stream(&streams[0]).await.expect("it is erased");
+    on.store.erase_stream(&streams[0]).await.expect("the stream should be erased");
     for row in on.outbox().await.unwrap_or_default() {
         assert_eq!(row.row.content.bytes.is_empty(), row.stream == streams[0], "{row:?}");
         assert_eq!(row.row.metadata.contains("user"), row.stream != streams[0], "{row:?}");

@@ -1,12 +1,12 @@
-//! Where a stream lies is decided by a hash that must never change.
+//! A stream's partition is determined by a hash that must never change.
 
 use composable_rust_core::LogInfo;
 
 use super::builders::{append, stream};
 use super::subject::StoreUnderTest;
 
-/// Names, and their partitions in logs of 3, 8 and 65,535: xxh3-64 with seed 0, modulo the count.
-/// Data of existing logs lies by these values.
+/// Names, and their partitions in logs of 3, 8 and 65,535 partitions: xxh3-64 with seed 0, modulo
+/// the count. Existing logs depend on these values.
 const GOLDEN: [(&str, [u16; 3]); 7] = [
     ("order-1", [2, 6, 9_164]),
     ("order-2", [2, 4, 33_596]),

@@ -1,4 +1,5 @@
-//! Pruning the inbox: entries go once they are old and nothing comes under them any more.
+//! Pruning the inbox: entries are deleted once they are old and their message can no longer be
+//! redelivered.
 
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub(super) async fn inbox_entries_of_queued_rows_stay(on: StoreUnderTest) {
     let thing = on.streams_of(0, "thing", 1).remove(0);
     let rows = ["a", "b", "c"].map(|to| queued(&stream("sender-1"), to));
     on.enqueue(last, &rows).await;
-    // Handled, but the rows that brought them wait still, in a partition of their own.
+    // The messages are handled, but the rows that brought them still wait, in another partition.
     for (version, queued) in rows.iter().enumerate() {
         handle(&on, &thing, version as u64, queued.row.id).await;
     }

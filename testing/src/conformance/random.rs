@@ -1,4 +1,4 @@
-//! Seeded chance, and tasks.
+//! Seeded randomness, and tasks.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
-/// The generator of one task of a case. `CONFORMANCE_SEED` chooses another course than the usual.
+/// The generator of one task of a case. `CONFORMANCE_SEED` selects another seed. Default: 1.
 pub(super) fn rng(case: &str, task: u64) -> StdRng {
     let seed: u64 = match std::env::var("CONFORMANCE_SEED") {
         Ok(text) => text.parse().expect("CONFORMANCE_SEED is a number"),
         Err(_) => 1,
     };
     if task == 0 {
-        // Shown when the test fails.
+        // Printed if the test fails.
         println!("{case}: repeat this course with CONFORMANCE_SEED={seed}");
     }
     StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(task))
 }
 
-/// A random moment: at once, after other tasks had their turns, or within `longest`.
+/// Waits for a random time: none, some turns of other tasks, or at most `longest`.
 pub(super) async fn moment(rng: &mut StdRng, longest: Duration) {
     if rng.random() {
         for _ in 0..rng.random_range(0..12) {
@@ -30,14 +30,14 @@ pub(super) async fn moment(rng: &mut StdRng, longest: Duration) {
     }
 }
 
-/// Lets the tasks that are ready take some steps: a reader most likely waits afterwards.
+/// Lets ready tasks take some steps, after which a reader most likely waits.
 pub(super) async fn others_go_on() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
 }
 
-/// What the task gives; its panic goes on here.
+/// Returns the task's value, or resumes its panic.
 pub(super) async fn joined<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(value) => value,

@@ -1,4 +1,4 @@
-//! Reading one stream, and pages of the log.
+//! Reading a stream, and pages of the log.
 
 use composable_rust_core::{
     Append, EventStore as _, Fingerprint, Position, StoredEvent, StreamId, Version,
@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use super::builders::{append, stream};
 use super::subject::StoreUnderTest;
 
-/// Appends 2 events to each of 12 streams, in turn; gives the streams.
+/// Appends 2 events to each of 12 streams, in turn, and returns the streams.
 async fn fill(on: &StoreUnderTest) -> Vec<StreamId> {
     let streams: Vec<StreamId> = (0..12).map(|n| stream(&format!("thing-{n}"))).collect();
     for version in 0..2 {
@@ -30,7 +30,7 @@ pub(super) async fn a_load_starts_after_a_version(on: StoreUnderTest) {
     let all = on.events(&thing).await;
     for after in [0, 1, 4, 5, 6, 1_000_000] {
         let rest = on.events_after(&thing, Version::new(after)).await;
-        let skipped = usize::try_from(after).expect("it is small").min(5);
+        let skipped = usize::try_from(after).expect("the version is small").min(5);
         assert_eq!(rest, all[skipped..], "after version {after}");
     }
 }

@@ -1,4 +1,4 @@
-//! Saved states.
+//! Snapshots.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::builders::{append, snapshot, stream};
 use super::subject::StoreUnderTest;
 
-/// At the ends of what a signed 64-bit column holds, and beyond.
+/// Fingerprints at the limits of a signed 64-bit column, and beyond.
 const PRINTS: [Fingerprint; 3] = [Fingerprint(0), Fingerprint(u64::MAX), Fingerprint(1 << 63)];
 
 pub(super) async fn snapshots_round_trip(on: StoreUnderTest) {
@@ -102,8 +102,8 @@ pub(super) async fn a_snapshot_needs_its_event_at_its_version(on: StoreUnderTest
     assert_eq!(on.snapshot(&thing, print).await, Some(snapshot(3, print)));
 }
 
-/// A server that takes over may lack the last events of the one before, and have others by the time
-/// that a snapshot of those is saved.
+/// A standby may lack the last events of its failed primary, and have others by the time that a
+/// snapshot of the lost ones is saved.
 pub(super) async fn a_snapshot_needs_the_id_of_its_event(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let print = Fingerprint(7);
@@ -130,7 +130,7 @@ pub(super) async fn snapshots_above_a_version_are_deleted(on: StoreUnderTest) {
     assert_eq!(on.snapshot(&thing, PRINTS[1]).await, None);
     assert_eq!(on.snapshot(&thing, PRINTS[2]).await, None);
     assert_eq!(on.snapshot(&other, PRINTS[2]).await, Some(snapshot(5, PRINTS[2])));
-    // What comes then is saved as ever.
+    // Later snapshots are saved as usual.
     on.save(&thing, &snapshot(4, PRINTS[1])).await;
     assert_eq!(on.snapshot(&thing, PRINTS[1]).await, Some(snapshot(4, PRINTS[1])));
 }

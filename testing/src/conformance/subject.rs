@@ -1,4 +1,4 @@
-//! The store under test, with the questions that the cases ask of it.
+//! The store under test, with helpers for the cases.
 
 use std::any::Any;
 use std::fmt;
@@ -36,7 +36,7 @@ impl StoreUnderTest {
         Self { store: backend.store(), backend }
     }
 
-    /// The same log as another process sees it.
+    /// Opens the same log as another process does.
     pub(super) async fn another_process(&self) -> Self {
         Self { backend: Arc::clone(&self.backend), store: self.backend.open_again().await }
     }
@@ -49,7 +49,7 @@ impl StoreUnderTest {
         self.log().partitions
     }
 
-    /// `count` streams of one partition, named after `category`.
+    /// `count` streams of one partition, of `category`.
     pub(super) fn streams_of(&self, partition: u16, category: &str, count: usize) -> Vec<StreamId> {
         let names = (0..).map(|n| super::builders::stream(&format!("{category}-{n}")));
         names.filter(|s| self.log().partition_of(s) == partition).take(count).collect()
@@ -67,7 +67,7 @@ impl StoreUnderTest {
         self.try_append(append).await.expect("the append is valid and the store available")
     }
 
-    /// Appends one append, which must be committed; gives the version and position after it.
+    /// Commits one append, and returns the version and position after it.
     pub(super) async fn commit(&self, append: &Append) -> (Version, Option<Position>) {
         committed(&self.append(append).await)
     }
@@ -80,12 +80,12 @@ impl StoreUnderTest {
         verdicts
     }
 
-    /// Appends one append that must be refused as invalid; it must leave nothing behind.
+    /// Appends an append that must be rejected as invalid, and leave nothing behind.
     pub(super) async fn refuse(&self, append: &Append, why: &str) {
         let before = (self.heads().await, self.events(&append.stream).await);
         match self.try_append(append).await {
             Err(StoreError::Invalid(_)) => {}
-            other => panic!("{why} must be refused as invalid, not answered {other:?}"),
+            other => panic!("{why} must be rejected as invalid, not answered {other:?}"),
         }
         let after = (self.heads().await, self.events(&append.stream).await);
         assert_eq!(before, after, "{why} was refused and must leave nothing behind");
@@ -99,7 +99,8 @@ impl StoreUnderTest {
         self.store.load_events(stream, after).try_collect().await.expect("the stream loads")
     }
 
-    /// Loads a stream with its snapshot: the snapshot, and the versions of the events after it.
+    /// Loads a stream with its snapshot. Returns the snapshot, and the versions of the events after
+    /// it.
     pub(super) async fn load(
         &self,
         stream: &StreamId,
@@ -128,7 +129,8 @@ impl StoreUnderTest {
         self.store.load_snapshot(stream, of).await.expect("the snapshot loads")
     }
 
-    /// Saves a snapshot of the events that the stream has; of one that it lacks, if they are too few.
+    /// Saves a snapshot of the stream's last event, or of a missing event if the stream is too
+    /// short.
     pub(super) async fn save(&self, stream: &StreamId, snapshot: &Snapshot) {
         let events = self.events(stream).await;
         let last = events.iter().find(|event| event.version == snapshot.version);
@@ -160,7 +162,7 @@ impl StoreUnderTest {
         self.store.read_log(after, limit).await.expect("the page is read")
     }
 
-    /// The whole log of one partition, read page by page. Offsets must be 1, 2, 3 …
+    /// The whole log of one partition, read page by page. Offsets must be consecutive from 1.
     pub(super) async fn partition(&self, partition: u16) -> Vec<StoredEvent> {
         let mut all: Vec<StoredEvent> = Vec::new();
         loop {
@@ -215,7 +217,7 @@ impl StoreUnderTest {
     }
 }
 
-/// The version and position of a verdict that must be `Committed`.
+/// The version and position of an outcome that must be `Committed`.
 #[track_caller]
 pub(super) fn committed(verdict: &AppendOutcome) -> (Version, Option<Position>) {
     match verdict {
@@ -224,14 +226,14 @@ pub(super) fn committed(verdict: &AppendOutcome) -> (Version, Option<Position>) 
     }
 }
 
-/// What a verdict that must be `Committed` becomes once the stream has moved on to `actual`.
+/// The form of a `Committed` outcome once the stream has moved on to `actual`.
 #[track_caller]
 pub(super) fn moved_on(verdict: &AppendOutcome, actual: u64) -> AppendOutcome {
     let (version, position) = committed(verdict);
     AppendOutcome::Committed { version, position, actual: Version::new(actual) }
 }
 
-/// the inbox entries of a verdict that must be `Duplicate`, in order of message ids.
+/// The inbox entries of an outcome that must be `Duplicate`, in order of message ids.
 #[track_caller]
 pub(super) fn duplicates(verdict: AppendOutcome) -> Vec<InboxEntry> {
     match verdict {

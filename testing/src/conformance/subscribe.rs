@@ -1,4 +1,4 @@
-//! Following the log: what is there, then what comes.
+//! Following the log: existing events, then new ones.
 
 use composable_rust_core::{EventStore as _, Position, StoredEvent, StreamId, subscribe};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -11,7 +11,7 @@ fn streams() -> Vec<StreamId> {
     (0..9).map(|n| stream(&format!("thing-{n}"))).collect()
 }
 
-/// The next `count` events after `after`.
+/// Returns the next `count` events after `after`.
 async fn follow(
     on: &StoreUnderTest,
     after: Vec<Position>,
@@ -22,13 +22,13 @@ async fn follow(
     events.try_collect().await.expect("the log is followed")
 }
 
-/// Of each partition the events in order of offsets, compared with the log.
+/// Compares the events of each partition, in order of offsets, with the log.
 async fn assert_is_log(on: &StoreUnderTest, seen: &[StoredEvent], after: &[Position]) {
     for from in after {
         let of_partition = |event: &&StoredEvent| event.position.partition == from.partition;
         let seen: Vec<_> = seen.iter().filter(of_partition).cloned().collect();
         let log = on.partition(from.partition).await;
-        let skipped = usize::try_from(from.offset).expect("it is small");
+        let skipped = usize::try_from(from.offset).expect("the offset is small");
         assert_eq!(seen, log[skipped..], "partition {}", from.partition);
     }
 }
@@ -111,7 +111,7 @@ pub(super) async fn waiting_ends_when_events_arrive(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 1)).await;
     let beginnings = Position::start_positions(on.partitions());
-    on.store.wait_for_events(&beginnings).await.expect("there are events already");
+    on.store.wait_for_events(&beginnings).await.expect("events exist already");
 
     for partition in 0..on.partitions() {
         let heads = on.heads().await;
@@ -122,6 +122,6 @@ pub(super) async fn waiting_ends_when_events_arrive(on: StoreUnderTest) {
         others_go_on().await;
         let thing = on.streams_of(partition, "other", 1).remove(0);
         on.commit(&append(&thing, 0, 1)).await;
-        joined(waiting).await.expect("there is an event");
+        joined(waiting).await.expect("an event exists");
     }
 }

@@ -1,4 +1,4 @@
-//! What waits where, whoever works on it.
+//! Summaries of all queues, with or without a worker.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn summaries(on: &StoreUnderTest, limit: usize) -> Vec<QueueSummary> {
     on.store.summarize_queues(limit).await.expect("the queues are summarized")
 }
 
-/// The queue, its rows, its dead letters, its last error.
+/// A queue with its numbers of rows and dead letters, and its last error.
 fn essence(of: &QueueSummary) -> (Queue, u64, u64, Option<&str>) {
     (of.queue.clone(), of.rows, of.dead_letters, of.last_error.as_deref())
 }

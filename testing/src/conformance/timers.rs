@@ -1,4 +1,4 @@
-//! Timers that are due by the store's clock, and those that could not be fired.
+//! Timers that are due by the store's clock, and timers that failed to fire.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn settle(on: &StoreUnderTest, settlements: &[TimerSettlement]) {
     settled.expect("the store is available");
 }
 
-/// A timer that was due so long ago.
+/// A timer that has been due for `seconds`.
 fn overdue(id: &str, seconds: u64, now: composable_rust_core::Timestamp) -> TimerChange {
     TimerChange::Arm(timer(id, Due::At(now - Duration::from_secs(seconds))))
 }
@@ -60,7 +60,7 @@ pub(super) async fn due_timers_are_read_earliest_first(on: StoreUnderTest) {
         match due.next {
             Some(Duration::ZERO) => assert!(limit < 5, "more are due: limit {limit}"),
             Some(next) => assert!(limit >= 5 && next <= HOUR && next > HOUR / 2, "{next:?}"),
-            None => panic!("there are more"),
+            None => panic!("more timers are due"),
         }
     }
 }
@@ -292,7 +292,7 @@ pub(super) async fn timers_of_completed_or_closed_streams_are_not_due(on: StoreU
     on.commit(&finishing).await;
     let id = composable_rust_core::EventId(super::builders::fresh_id());
     let closed = on.store.close_stream(&streams[1], composable_rust_core::Version::new(1), id);
-    closed.await.expect("it is closed");
+    closed.await.expect("the stream should close");
     let due = on.due(&[timers_of(&on, &streams[0])], 9).await;
     let found: Vec<_> = due.timers.iter().map(|timer| &timer.stream).collect();
     assert_eq!(found, [&streams[2]]);

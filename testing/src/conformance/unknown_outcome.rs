@@ -1,4 +1,4 @@
-//! An outcome that did not arrive is resolved by sending the same append again.
+//! An unknown outcome is resolved by repeating the same append.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::builders::{append, event, inbox_entry, stream};
 use super::random::{self, joined};
 use super::subject::{StoreUnderTest, committed, duplicates, moved_on};
 
-/// Appends of every kind that is recognised when it comes again, at `version` of a stream.
+/// Appends of every kind that is recognised when repeated, at `version` of a stream.
 fn recognisable(stream: &StreamId, version: u64) -> Vec<Append> {
     let with_inbox =
         append(stream, version, 3).with_inbox(vec![inbox_entry(0, 2), inbox_entry(2, 1)]);
@@ -109,7 +109,7 @@ pub(super) async fn inbox_entries_with_other_events_are_a_duplicate(on: StoreUnd
     assert_eq!(on.events(&thing).await.len(), 1);
 }
 
-/// A message that is decided again has the same ids, and may lead to something else.
+/// A message that is decided again has the same ids, and may lead to other content.
 pub(super) async fn other_content_under_the_same_ids_is_another_append(on: StoreUnderTest) {
     let changes: [fn(&mut EncodedMessage); 4] = [
         |content| content.name = "thing.expired".into(),
@@ -145,7 +145,7 @@ pub(super) async fn other_content_under_the_same_ids_is_another_append(on: Store
     }
 }
 
-/// In a batch, each is looked at by itself.
+/// Each append of a batch is compared separately.
 pub(super) async fn other_content_is_detected_within_a_batch(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 4);
     let batch: Vec<_> =

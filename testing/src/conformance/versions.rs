@@ -1,4 +1,4 @@
-//! Versions of a stream are 1, 2, 3 … and what was appended comes back.
+//! Versions of a stream count from 1, and appended events round-trip.
 
 use composable_rust_core::{
     Append, AppendOutcome, EventStore as _, ExpectedVersion, StoredContent, Version,

@@ -1,4 +1,4 @@
-//! Whoever waits for work is woken when there may be some.
+//! Waiting workers are woken when there may be work.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn wait(on: &StoreUnderTest, seen: u64) -> u64 {
     on.store.wait_for_work(seen).await.expect("the store is available")
 }
 
-/// Takes in what has happened already, then waits for more.
+/// Consumes earlier wakeups, then waits for the next one.
 async fn waiting(on: &StoreUnderTest) -> JoinHandle<u64> {
     let mut seen = 0;
     while let Ok(next) = tokio::time::timeout(Duration::from_millis(200), wait(on, seen)).await {

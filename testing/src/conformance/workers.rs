@@ -1,4 +1,4 @@
-//! What the cases do as workers: hold leases, read queues, settle what they read.
+//! Operations of the cases as workers: holding leases, reading queues, settling rows.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::builders::{content, fresh_id, json, metadata};
 use super::subject::StoreUnderTest;
 
-/// Longer than any case takes.
+/// A lease time longer than any case.
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
-/// Short enough to wait for.
+/// A lease time short enough to wait for.
 pub(super) const SOON: Duration = Duration::from_millis(30);
 
 /// A process that holds a lease.
@@ -36,7 +36,7 @@ pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
     panic!("{what} did not come about");
 }
 
-/// An effect for instance `recipient` of the target `other`.
+/// An outbox row for instance `recipient` of the target `other`.
 pub(super) fn row(recipient: &str) -> NewOutboxRow {
     let id = fresh_id();
     NewOutboxRow {
@@ -53,12 +53,12 @@ pub(super) fn queued(sender: &StreamId, recipient: &str) -> OutboxMessage {
     OutboxMessage { sender: sender.clone(), row: row(recipient) }
 }
 
-/// Where the rows of [`row`] wait.
+/// The queue of the rows of [`row`].
 pub(super) fn queue(partition: u16) -> Queue {
     Queue { partition, kind: OutboxKind::Dispatch, target: "other".to_owned() }
 }
 
-/// What there is to compare about an effect: a store may keep metadata in another notation.
+/// The comparable parts of an outbox message, since a store may change the notation of metadata.
 pub(super) fn essence(queued: &OutboxMessage) -> (OutboxMessage, serde_json::Value) {
     let mut plain = queued.clone();
     plain.row.metadata = String::new();
@@ -83,13 +83,13 @@ pub(super) fn parked(attempts: u32, error: Option<&str>) -> QueueChange {
     QueueChange::Parked { attempts, error: error.map(str::to_owned) }
 }
 
-/// Where the timers of a stream wait.
+/// The queue of a stream's timers.
 pub(super) fn timers_of(on: &StoreUnderTest, stream: &StreamId) -> TimerQueue {
     let partition = on.log().partition_of(stream);
     TimerQueue { partition, category: stream.category().to_owned() }
 }
 
-/// The timers of a stream that are due, in order of ids.
+/// The due timers of a stream, in order of ids.
 pub(super) async fn armed(on: &StoreUnderTest, stream: &StreamId) -> Vec<DueTimer> {
     let mut due = on.due(&[timers_of(on, stream)], 1_000).await.timers;
     due.retain(|timer| timer.stream == *stream);
@@ -114,7 +114,7 @@ impl StoreUnderTest {
         self.store.load_leases(&workers).await.expect("the leases are read")
     }
 
-    /// A lease as it stands, if it was ever held.
+    /// The current state of a lease, if it was ever held.
     pub(super) async fn lease(&self, worker: &str, partition: u16) -> Option<LeaseStatus> {
         let leases = self.leases(&[worker]).await.leases;
         leases.into_iter().find(|standing| standing.lease.partition == partition)
@@ -126,7 +126,7 @@ impl StoreUnderTest {
         changed
     }
 
-    /// One change of a lease by `holder`, who announces its worker.
+    /// A request for one change of a lease by `holder`, who announces its worker.
     pub(super) async fn change(
         &self,
         holder: Uuid,
@@ -140,7 +140,7 @@ impl StoreUnderTest {
             == [true]
     }
 
-    /// Somebody who holds a lease that nobody else does.
+    /// A process that acquires a free lease.
     pub(super) async fn worker(&self, worker: &str, partition: u16) -> Worker {
         let standing = self.lease(worker, partition).await;
         let epoch = standing.map_or(0, |standing| standing.lease.epoch);
@@ -151,7 +151,7 @@ impl StoreUnderTest {
         Worker { holder, lease }
     }
 
-    /// The same work in other hands.
+    /// A process that seizes the lease of this one.
     pub(super) async fn successor(&self, of: &Worker) -> Worker {
         assert!(self.change(of.holder, &of.lease, LeaseAction::Release, HOUR).await, "it is held");
         self.worker(&of.lease.worker, of.lease.partition).await
@@ -173,7 +173,7 @@ impl StoreUnderTest {
         self.store.read_outbox(&after, limit).await.expect("the queue is read")
     }
 
-    /// All that waits in a queue. Places must rise.
+    /// All rows of a queue. Sequences must rise.
     pub(super) async fn waiting(&self, queue: &Queue) -> Vec<OutboxRow> {
         let mut all: Vec<OutboxRow> = Vec::new();
         loop {
@@ -192,12 +192,13 @@ impl StoreUnderTest {
 
     pub(super) async fn settle(&self, settlements: &[Settlement]) -> Vec<bool> {
         let partition = settlements.first().map_or(0, |settlement| settlement.lease.partition);
-        let settled = self.store.settle(partition, settlements).await.expect("they are settled");
+        let settled =
+            self.store.settle(partition, settlements).await.expect("the rows should be settled");
         assert_eq!(settled.len(), settlements.len(), "one answer for each settlement");
         settled
     }
 
-    /// Says what became of one row; gives whether it was the worker's to settle.
+    /// Settles one row. Returns `true` if the worker could.
     pub(super) async fn settle_one(
         &self,
         worker: &Worker,

@@ -1,4 +1,4 @@
-//! Effects as the code that makes them, so that what a failure prints can be pasted into the test.
+//! Effects as the code that makes them, so that a failure's output can be pasted into the test.
 
 use std::fmt::{Debug, Write as _};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use composable_rust_core::{
     BusMessage, CallGateway, Delay, DispatchCommand, Due, Effect, EffectId, Effects, ReplyMode,
 };
 
-/// The longest line.
+/// The longest line, in characters.
 const WIDTH: usize = 88;
 
-/// Whether two effects say the same. Of futures there is nothing to compare.
+/// `true` if two effects are equal. Futures cannot be compared and always are.
 pub(crate) fn same<A: PartialEq>(a: &Effect<A>, b: &Effect<A>) -> bool {
     match (a, b) {
         (Effect::Future(_), Effect::Future(_)) => true,
@@ -23,12 +23,12 @@ pub(crate) fn same<A: PartialEq>(a: &Effect<A>, b: &Effect<A>) -> bool {
     }
 }
 
-/// Whether two lists of effects say the same.
+/// `true` if two lists of effects are equal.
 pub(crate) fn same_effects<A: PartialEq>(a: &Effects<A>, b: &Effects<A>) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
 }
 
-/// The effects over several lines, for a diff.
+/// The effects on several lines, for a diff.
 pub(crate) fn effects_block<A: Debug>(effects: &Effects<A>) -> String {
     match effects.len() {
         0 => "effects![]".to_owned(),
@@ -36,7 +36,7 @@ pub(crate) fn effects_block<A: Debug>(effects: &Effects<A>) -> String {
     }
 }
 
-/// The effects on one line if there is room, as in `store.effects(…)`.
+/// The effects on one line if they fit, as in `store.effects(…)`.
 pub(crate) fn effects_code<A: Debug>(effects: &Effects<A>) -> String {
     let items: Vec<_> = effects.iter().map(|effect| render(effect, false)).collect();
     let line = format!("effects![{}]", items.join(", "));
@@ -130,7 +130,7 @@ fn call_code(call: &CallGateway, tall: bool) -> String {
     format!("call::<{gateway}>({}){}", code(&call.request, tall), tag(&call.replies))
 }
 
-/// The tag is kept as JSON, which for plain variants and numbers is close to what the test writes.
+/// The tag as JSON, which is close to the test's own code for plain variants and numbers.
 fn tag(replies: &ReplyMode) -> String {
     match replies {
         ReplyMode::Unwanted => String::new(),
@@ -150,7 +150,7 @@ fn id_code(id: &EffectId) -> String {
     format!("{:?}", id.as_str())
 }
 
-/// The likely type of a target or gateway: `stock_item` is that of `StockItem`.
+/// The likely type of a target or gateway: `StockItem` for `stock_item`.
 fn type_name(name: &str) -> String {
     name.split('_').fold(String::new(), |mut text, part| {
         let mut letters = part.chars();
@@ -171,7 +171,7 @@ fn bus_message(message: &BusMessage, tall: bool) -> String {
     )
 }
 
-/// A value, over several lines if `tall`.
+/// A value, on several lines if `tall`.
 pub(crate) fn code(value: &impl Debug, tall: bool) -> String {
     if tall { format!("{value:#?}") } else { format!("{value:?}") }
 }

@@ -2,13 +2,13 @@ use std::fmt::Write as _;
 
 use similar::{ChangeTag, TextDiff};
 
-/// Up to so many lines are shown whole.
+/// The number of lines up to which texts are shown whole.
 const MAX_WHOLE_LINES: usize = 30;
-/// Lines shown around each difference of longer texts.
+/// The lines of context around each difference in longer texts.
 const CONTEXT_LINES: usize = 4;
 
 /// The lines of both texts, marked `-` where only `expected` has them and `+` where only `actual`
-/// does.
+/// has them.
 pub(super) fn diff(expected: &str, actual: &str) -> String {
     let diff = TextDiff::from_lines(expected, actual);
     let whole = expected.lines().count().max(actual.lines().count()) <= MAX_WHOLE_LINES;

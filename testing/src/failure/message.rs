@@ -2,24 +2,24 @@ use std::fmt::{self, Debug};
 
 use super::diff::diff;
 
-/// A test's failure: paragraphs, diffs and code, until it is raised.
+/// A test's failure under construction: paragraphs, diffs and code.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {
-    /// Says what is wrong, in one sentence.
+    /// Starts with a sentence that names the problem.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub(crate) fn text(mut self, text: impl AsRef<str>) -> Self {
         self.0.push_str("\n\n");
         self.0.push_str(text.as_ref());
         self
     }
 
-    /// Indented lines: code, or a value.
+    /// Adds indented lines: code, or a value.
     pub(crate) fn block(self, text: impl AsRef<str>) -> Self {
         let lines = text.as_ref().lines().map(|line| match line {
             "" => String::new(),
@@ -28,7 +28,7 @@ impl Failure {
         self.text(lines.collect::<Vec<_>>().join("\n"))
     }
 
-    /// What the test expects against what it got.
+    /// Adds a diff of the expected and the actual value.
     pub(crate) fn diff(self, expected: &str, actual: &str) -> Self {
         if expected == actual {
             return self.block(actual).text(
@@ -39,7 +39,7 @@ impl Failure {
         self.text(format!("(- expected, + actual)\n\n{}", diff(expected, actual)))
     }
 
-    /// Raises it at the line of the test.
+    /// Panics with the message, at the line of the test.
     #[track_caller]
     pub(crate) fn raise(self) -> ! {
         panic!("{self}")
@@ -52,7 +52,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A value over several lines.
+/// A value on several lines.
 pub(crate) fn pretty(value: &impl Debug) -> String {
     format!("{value:#?}")
 }

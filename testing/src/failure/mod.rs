@@ -1,4 +1,4 @@
-//! Failures of tests, written to be read.
+//! The texts of test failures.
 
 mod code;
 mod diff;

@@ -1,10 +1,10 @@
-//! What a command leads to, in words and as code.
+//! The outcome of a command, in words and as code.
 
 use composable_rust_core::{Aggregate, Decision};
 
 use crate::failure::{Failure, list, pretty};
 
-/// What a command leads to.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum GivenOutcome<A: Aggregate> {
     Recorded(Vec<A::Event>),
@@ -23,13 +23,13 @@ impl<A: Aggregate> GivenOutcome<A> {
         }
     }
 
-    /// The events of an expectation.
+    /// The events of an expected outcome.
     pub(super) fn recorded(events: impl IntoIterator<Item = A::Event>) -> Self {
         let events: Vec<_> = events.into_iter().collect();
         if events.is_empty() { Self::Unchanged } else { Self::Recorded(events) }
     }
 
-    /// As in `it …`.
+    /// A clause that follows "it".
     pub(super) fn did(&self) -> String {
         match self {
             Self::Recorded(events) => format!("recorded `{}`", list(events)),
@@ -41,7 +41,7 @@ impl<A: Aggregate> GivenOutcome<A> {
         }
     }
 
-    /// As in `the test expects that it …`.
+    /// A clause that follows "the test expects that it".
     fn does(&self) -> String {
         match self {
             Self::Recorded(events) => format!("records `{}`", list(events)),
@@ -53,7 +53,7 @@ impl<A: Aggregate> GivenOutcome<A> {
         }
     }
 
-    /// The call that expects it.
+    /// The call that asserts the outcome.
     pub(super) fn code(&self) -> String {
         match self {
             Self::Recorded(events) => format!(".then({})", list(events)),
@@ -67,7 +67,7 @@ impl<A: Aggregate> GivenOutcome<A> {
     }
 }
 
-/// Why `answer` to `command`, decided in `state`, is not what is expected.
+/// The reason for which `answer` to `command`, decided in `state`, differs from the expected one.
 pub(super) fn wrong<A: Aggregate>(
     command: &str,
     state: &A,

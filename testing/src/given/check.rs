@@ -1,4 +1,4 @@
-//! What every scenario checks without being asked.
+//! The checks of every scenario that need no assertion.
 
 use composable_rust_core::{
     Aggregate, Context, Decision, Incoming, Message, Reaction, Reactions, Version,
@@ -9,10 +9,10 @@ use super::scenario::Scenario;
 use crate::encoding::{any_failure, message_failure, read_back, state_failure};
 use crate::failure::{Failure, code, effects_block, pretty};
 
-/// One command, decided, applied, and reacted to.
+/// A command that was decided, applied and reacted to.
 pub(super) struct Run<A: Aggregate> {
     pub(super) decision: Decision<A>,
-    /// All reactions of all events, then those of the decision itself.
+    /// The reactions of all events, then the effects of the decision itself.
     pub(super) reactions: Reactions<A::Command>,
 }
 
@@ -40,7 +40,7 @@ impl<A: Aggregate> Run<A> {
         Self { decision, reactions }
     }
 
-    /// What an app would refuse or lose of it.
+    /// The problem that an app would have with the outcome, if any.
     pub(super) fn failure(&self, command: &A::Command) -> Option<Failure> {
         let what = message_failure("The command", command);
         let answer = || match &self.decision {
@@ -50,7 +50,7 @@ impl<A: Aggregate> Run<A> {
         what.or_else(answer).or_else(|| self.reactions.iter().find_map(refused))
     }
 
-    /// Whether `again`, the same command in the same state, says the same.
+    /// The difference to `again`, the decision of the same command in the same state, if any.
     pub(super) fn differs(&self, again: &Self, command: &A::Command) -> Option<Failure> {
         let command = code(command, false);
         if self.decision != again.decision {
@@ -97,13 +97,13 @@ fn printed<C: Message>(reactions: &Reactions<C>) -> String {
     effects_block(&reactions.clone().into_iter().map(Into::into).collect())
 }
 
-/// What an event lost in encoding.
+/// The failure of an event to survive encoding, if it does not.
 pub(super) fn event<E: Message>(what: &str, event: &E) -> Option<Failure> {
     message_failure(what, event)
 }
 
-/// Whether folding the history again, as it is and as it was stored, gives the same state, and
-/// whether that survives a snapshot.
+/// Compares the state with a second fold of the history, in memory and as stored, and with its
+/// snapshot.
 pub(super) fn fold<A: Aggregate>(scenario: &Scenario<A>) -> Option<Failure> {
     let again = scenario.history.iter().cloned().fold(A::default(), applied);
     if again != scenario.state {
@@ -137,7 +137,7 @@ fn other_fold<A: Aggregate>(what: &str, scenario: &Scenario<A>, other: &A) -> Fa
     )
 }
 
-/// What an app would refuse to store.
+/// The problem that an app would have with storing the effects, if any.
 fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
     match reaction {
         Reaction::Delay(delay) if !delay.action.kind().internal => Some(

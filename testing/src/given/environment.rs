@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use composable_rust_core::Aggregate;
 
-/// Where the environment of a [`Given`](crate::Given) comes from.
+/// The source of the environment of a [`Given`](crate::Given).
 #[diagnostic::on_unimplemented(
     message = "the environment of `{A}` has no default",
     label = "needs an environment",
@@ -14,11 +14,11 @@ pub trait EnvironmentSource<A: Aggregate> {
     fn environment(self) -> Arc<A::Environment>;
 }
 
-/// The environment's default, until [`env`](crate::Given::env) gives another.
+/// The environment's default, until [`env`](crate::Given::env) sets another.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultEnvironment(pub(super) ());
 
-// Otherwise the compiler recommends a default for the environment and says nothing of `.env(…)`.
+// Otherwise the compiler recommends a default for the environment and does not mention `.env(…)`.
 #[diagnostic::do_not_recommend]
 impl<A: Aggregate<Environment: Default>> EnvironmentSource<A> for DefaultEnvironment {
     fn environment(self) -> Arc<A::Environment> {
@@ -26,7 +26,7 @@ impl<A: Aggregate<Environment: Default>> EnvironmentSource<A> for DefaultEnviron
     }
 }
 
-/// The environment that the test gave.
+/// The environment set by the test.
 pub struct ProvidedEnvironment<A: Aggregate>(pub(super) Arc<A::Environment>);
 
 impl<A: Aggregate> EnvironmentSource<A> for ProvidedEnvironment<A> {

@@ -1,4 +1,4 @@
-//! Aggregates under test.
+//! Given/when/then tests of aggregates.
 
 mod answer;
 mod check;

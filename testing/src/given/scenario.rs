@@ -10,27 +10,26 @@ use super::environment::{DefaultEnvironment, EnvironmentSource, ProvidedEnvironm
 use super::when::When;
 use crate::SequentialIds;
 
-/// An instance of `A` to which `events` happened; what a test of an aggregate begins with.
+/// An instance of `A` with the history `events`; the start of an aggregate's test.
 ///
 /// ```text
 /// given::<Order>([events]).when(command).then([events])
 /// ```
 ///
-/// What stands between `given` and `when` is optional: [`at`](Given::at), [`by`](Given::by),
-/// [`id`](Given::id), [`env`](Given::env). After `when` say what the command leads to
-/// ([`then`](When::then), [`then_rejected`](When::then_rejected),
-/// [`then_unchanged`](When::then_unchanged), [`then_repeated`](When::then_repeated)), what follows
-/// durably ([`reacts`](When::reacts)), and, where it matters, the state
-/// ([`then_state`](When::then_state)). What the command leads to and what follows must be said;
-/// otherwise the test fails. Then `when` may follow again.
+/// Calls between `given` and `when` are optional: [`at`](Given::at), [`by`](Given::by),
+/// [`id`](Given::id), [`env`](Given::env). After `when`, assert the outcome ([`then`](When::then),
+/// [`then_rejected`](When::then_rejected), [`then_unchanged`](When::then_unchanged),
+/// [`then_repeated`](When::then_repeated)), the durable effects ([`reacts`](When::reacts)) and,
+/// where it matters, the state ([`then_state`](When::then_state)). The test fails if it does not
+/// assert the outcome and the effects. Another `when` may follow.
 ///
-/// # What every `when` checks besides
+/// # Checks of every `when`
 ///
-/// - Every event, the command and the rejection survive encoding, in the default codec and in JSON,
+/// - Every event, the command and the rejection survive encoding in the default codec and in JSON,
 ///   and the state survives a snapshot.
-/// - Deciding twice gives the same, and so does folding twice.
-/// - The durable effects are ones that an app takes: what `after` and `at` send is
-///   `#[message(internal)]`, what `dispatch` and `tell` send is not.
+/// - Deciding twice gives the same outcome, and folding twice the same state.
+/// - An app accepts the durable effects: commands sent by `after` and `at` are
+///   `#[message(internal)]`, those sent by `dispatch` and `tell` are not.
 ///
 /// # Example: a door
 ///
@@ -131,13 +130,13 @@ pub struct Given<A: Aggregate, E = DefaultEnvironment> {
     pub(super) env: E,
 }
 
-/// What is known of the instance so far.
+/// The history so far.
 #[derive(Debug)]
 pub(super) struct Scenario<A: Aggregate> {
     pub(super) id: Id<A>,
     pub(super) now: Timestamp,
     user: Option<String>,
-    /// How many commands there were.
+    /// The number of commands so far.
     commands: u64,
     pub(super) history: Vec<A::Event>,
     pub(super) state: A,
@@ -149,7 +148,7 @@ impl<A: Aggregate> Scenario<A> {
         self.state.apply(event);
     }
 
-    /// The next command as it arrives.
+    /// The next command with its surroundings.
     pub(super) fn next_incoming(&mut self) -> Incoming {
         self.commands += 1;
         let message = SequentialIds::nth(self.commands);
@@ -170,26 +169,26 @@ impl<A: Aggregate> Scenario<A> {
 }
 
 impl<A: Aggregate, E> Given<A, E> {
-    /// The same, the next commands arriving at `now`; unless said, at [`Timestamp::EPOCH`].
+    /// Sets the arrival time of the next commands. Default: [`Timestamp::EPOCH`].
     pub fn at(mut self, now: Timestamp) -> Self {
         self.scenario.now = now;
         self
     }
 
-    /// The same, the next commands being sent by `user`; unless said, by nobody.
+    /// Sets the user who sends the next commands. Default: none.
     pub fn by(mut self, user: impl Into<String>) -> Self {
         self.scenario.user = Some(user.into());
         self
     }
 
-    /// The same for the instance `id`; unless said, `1`.
+    /// Sets the id of the instance. Default: `1`.
     pub fn id(mut self, id: Id<A>) -> Self {
         self.scenario.id = id;
         self
     }
 
-    /// The same with this environment; unless said, its default. Where it has none, leaving this
-    /// out does not compile:
+    /// Sets the environment. Default: the environment's own default. For an environment without
+    /// one, omitting this call does not compile:
     ///
     /// ```compile_fail
     /// # use composable_rust_core::prelude::*;
@@ -213,11 +212,11 @@ impl<A: Aggregate, E> Given<A, E> {
         Given { scenario: self.scenario, env: ProvidedEnvironment(Arc::new(env)) }
     }
 
-    /// Sends `command`, and makes the checks that [`given`] names.
+    /// Sends `command`, and runs the checks that [`given`] lists.
     ///
     /// # Panics
     ///
-    /// When one of them fails.
+    /// Panics if a check fails.
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "a test writes it where it sends it")]
     pub fn when(self, command: A::Command) -> When<A>

@@ -10,19 +10,19 @@ use super::environment::ProvidedEnvironment;
 use super::scenario::{Given, Scenario};
 use crate::failure::{Failure, code, effects_block, effects_code, pretty};
 
-/// A command and what it led to, until the test has said it; see [`given`](crate::given).
+/// A command and its outcome, until the test has asserted it; see [`given`](crate::given).
 pub struct When<A: Aggregate> {
     scenario: Scenario<A>,
     env: Arc<A::Environment>,
     unsaid: Unasserted<A>,
 }
 
-/// What the test must say.
+/// The assertions that are still missing.
 #[derive(Debug)]
 struct Unasserted<A: Aggregate> {
     command: String,
     line: &'static Location<'static>,
-    /// The state that the command met.
+    /// The state in which the command was decided.
     before: A,
     answer: GivenOutcome<A>,
     answer_said: bool,
@@ -67,52 +67,52 @@ impl<A: Aggregate> When<A> {
         Self { scenario, env, unsaid }
     }
 
-    /// Says that the command recorded `events`, in order.
+    /// Asserts that the command recorded `events`, in order.
     ///
     /// # Panics
     ///
-    /// When it did not.
+    /// Panics if it did not.
     #[track_caller]
     pub fn then(self, events: impl IntoIterator<Item = A::Event>) -> Self {
         self.answered(&GivenOutcome::recorded(events))
     }
 
-    /// Says that the command was rejected.
+    /// Asserts that the command was rejected.
     ///
     /// # Panics
     ///
-    /// When it was not, or with another rejection.
+    /// Panics if it was not, or with another rejection.
     #[track_caller]
     pub fn then_rejected(self, rejection: A::Rejection) -> Self {
         self.answered(&GivenOutcome::Rejected(rejection))
     }
 
-    /// Says that the command was accepted and recorded nothing.
+    /// Asserts that the command was accepted and recorded nothing.
     ///
     /// # Panics
     ///
-    /// When it was rejected, recorded something, or was answered with an event.
+    /// Panics if it was rejected, recorded something, or was answered with an event.
     #[track_caller]
     pub fn then_unchanged(self) -> Self {
         self.answered(&GivenOutcome::Unchanged)
     }
 
-    /// Says that the command was answered with `event` and recorded nothing.
+    /// Asserts that the command was answered with `event` and recorded nothing.
     ///
     /// # Panics
     ///
-    /// When it was not.
+    /// Panics if it was not.
     #[track_caller]
     pub fn then_repeated(self, event: A::Event) -> Self {
         self.answered(&GivenOutcome::Repeated(vec![event]))
     }
 
-    /// Says that the command recorded events that `is_expected` knows: for those that hold what the
-    /// test cannot foresee, such as derived ids.
+    /// Asserts that the command recorded events that satisfy `is_expected`: for events with values
+    /// that the test cannot predict, such as derived ids.
     ///
     /// # Panics
     ///
-    /// When it recorded others, or none.
+    /// Panics if it recorded others, or none.
     #[track_caller]
     pub fn then_matching(mut self, is_expected: impl FnOnce(&[A::Event]) -> bool) -> Self {
         self.unsaid.answer_said = true;
@@ -133,12 +133,12 @@ impl<A: Aggregate> When<A> {
         self
     }
 
-    /// Says what follows durably, with the constructors that the aggregate uses: the reactions to
-    /// each event in order, then what `decide` attached with `.with(…)`.
+    /// Asserts the durable effects, with the constructors that the aggregate uses: the reactions to
+    /// each event in order, then the effects that `decide` attached with `.with(…)`.
     ///
     /// # Panics
     ///
-    /// When something else follows.
+    /// Panics if the effects differ.
     #[track_caller]
     pub fn reacts(mut self, expected: Reactions<A::Command>) -> Self {
         self.unsaid.reactions_said = true;
@@ -149,11 +149,11 @@ impl<A: Aggregate> When<A> {
         self
     }
 
-    /// Says what the state is now.
+    /// Asserts the current state.
     ///
     /// # Panics
     ///
-    /// When it is another.
+    /// Panics if the state differs.
     #[track_caller]
     pub fn then_state(self, expected: A) -> Self {
         let Unasserted { command, .. } = &self.unsaid;
@@ -167,18 +167,18 @@ impl<A: Aggregate> When<A> {
         self
     }
 
-    /// Lets `look` assert something about the state as it is now.
+    /// Passes the current state to `look`, for further assertions.
     #[track_caller]
     pub fn state(self, look: impl FnOnce(&A)) -> Self {
         look(&self.scenario.state);
         self
     }
 
-    /// Says that the instance is finished: its timers go with these events.
+    /// Asserts that the instance is finished: its timers are cancelled with these events.
     ///
     /// # Panics
     ///
-    /// When it is not.
+    /// Panics if it is not.
     #[track_caller]
     pub fn then_finished(self) -> Self {
         if !self.scenario.state.is_finished() {
@@ -190,41 +190,41 @@ impl<A: Aggregate> When<A> {
         self
     }
 
-    /// Sends the next command to the instance as it is now.
+    /// Sends the next command to the same instance.
     ///
     /// # Panics
     ///
-    /// When the test has not said what the one before led to; and as [`Given::when`].
+    /// Panics if the outcome of the previous command is not asserted; otherwise as [`Given::when`].
     #[track_caller]
     pub fn when(self, command: A::Command) -> Self {
         self.next().when(command)
     }
 
-    /// The next command arrives at `now`.
+    /// Sets the arrival time of the next command.
     ///
     /// # Panics
     ///
-    /// When the test has not said what the one before led to.
+    /// Panics if the outcome of the previous command is not asserted.
     #[track_caller]
     pub fn at(self, now: Timestamp) -> Given<A, ProvidedEnvironment<A>> {
         self.next().at(now)
     }
 
-    /// The next command is sent by `user`.
+    /// Sets the user who sends the next command.
     ///
     /// # Panics
     ///
-    /// When the test has not said what the one before led to.
+    /// Panics if the outcome of the previous command is not asserted.
     #[track_caller]
     pub fn by(self, user: impl Into<String>) -> Given<A, ProvidedEnvironment<A>> {
         self.next().by(user)
     }
 
-    /// The next command meets another environment.
+    /// Sets the environment of the next command.
     ///
     /// # Panics
     ///
-    /// When the test has not said what the one before led to.
+    /// Panics if the outcome of the previous command is not asserted.
     #[track_caller]
     pub fn env(self, env: A::Environment) -> Given<A, ProvidedEnvironment<A>> {
         self.next().env(env)

@@ -1,4 +1,4 @@
-//! The broker as a test sees it.
+//! A Kafka broker for one test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::server::{Programs, contents, free_ports, succeed, wait_until_ready};
 use super::settings::{LOGGING, Login, Ports, STORE_PASSWORD, properties};
 
-/// How often to look for free ports: somebody else may be faster.
+/// The number of attempts to start on free ports, which another process may take first.
 const ATTEMPTS: usize = 5;
 
-/// An Apache Kafka broker of a test's own, to be killed and started again. It is killed, and its
-/// data removed, with this value.
+/// An Apache Kafka broker for one test, which can be killed and restarted. Dropping the value kills
+/// it and removes its data.
 ///
-/// The jars are those that the environment variable `KAFKA_LIBS` names, the Java is the one of
-/// `KAFKA_JAVA`, else of `JAVA_HOME`, else in `PATH`; `cargo xtask test` provides them.
+/// The environment variable `KAFKA_LIBS` names the jars. Java is `KAFKA_JAVA`, else the one of
+/// `JAVA_HOME`, else the one in `PATH`. `cargo xtask test` provides them.
 ///
 /// # Example: a broker that goes away and comes back
 ///
@@ -40,21 +40,21 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// Starts a broker, and waits until it answers.
+    /// Starts a broker, and waits until it accepts requests.
     ///
     /// # Panics
     ///
-    /// When `KAFKA_LIBS` is not set, or the broker does not start.
+    /// Panics if `KAFKA_LIBS` is not set, or the broker does not start.
     pub async fn start() -> Self {
         Self::start_with(None).await
     }
 
-    /// Starts a broker that also listens for encrypted connections, over which this user logs in by
-    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Its certificate is made for it.
+    /// Starts a broker with an additional encrypted listener, over which this user logs in by
+    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. The broker has a certificate of its own.
     ///
     /// # Panics
     ///
-    /// When `KAFKA_LIBS` is not set, or the broker does not start.
+    /// Panics if `KAFKA_LIBS` is not set, or the broker does not start.
     pub async fn start_encrypted(user: &str, password: &str) -> Self {
         let login = Login { user: user.to_owned(), password: password.to_owned() };
         Self::start_with(Some(login)).await
@@ -84,15 +84,15 @@ impl TestBroker {
             }
             assert!(attempt < ATTEMPTS, "{}", broker.complaint());
         }
-        unreachable!("it has run, or the last attempt has failed")
+        unreachable!("the last attempt returns or panics")
     }
 
-    /// Where it listens without encryption, as clients want it.
+    /// The bootstrap address of the unencrypted listener.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.ports.plain)
     }
 
-    /// Where it listens for encrypted connections, as clients want it.
+    /// The bootstrap address of the encrypted listener.
     pub fn encrypted_brokers(&self) -> String {
         format!("127.0.0.1:{}", self.ports.encrypted)
     }
@@ -101,27 +101,27 @@ impl TestBroker {
     ///
     /// # Panics
     ///
-    /// When it has none: see [`start_encrypted`](Self::start_encrypted).
+    /// Panics if the broker has none: see [`start_encrypted`](Self::start_encrypted).
     pub fn authority(&self) -> &str {
         self.authority.as_deref().expect("the broker has no certificate")
     }
 
-    /// Kills it at once, as a crash does. What clients were promised is kept.
+    /// Kills the broker at once, as a crash does. Acknowledged records are kept.
     ///
     /// # Panics
     ///
-    /// When it cannot be killed.
+    /// Panics if the process cannot be killed.
     pub async fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await.expect("the process is killed");
         }
     }
 
-    /// Has it shut down in order.
+    /// Shuts the broker down in order.
     ///
     /// # Panics
     ///
-    /// When it cannot be told to.
+    /// Panics if the process cannot be signalled.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let id = process.id().expect("it has not ended").to_string();
@@ -131,17 +131,18 @@ impl TestBroker {
         }
     }
 
-    /// Starts it again, at the same place with the same data, and waits until it answers.
+    /// Restarts the broker at the same addresses with the same data, and waits until it accepts
+    /// requests.
     ///
     /// # Panics
     ///
-    /// When it does not start.
+    /// Panics if the broker does not start.
     pub async fn start_again(&mut self) {
         self.kill().await;
         assert!(self.runs().await, "{}", self.complaint());
     }
 
-    /// Starts the process. Whether it came to answer.
+    /// Starts the process. Returns `true` if it accepts requests.
     async fn runs(&mut self) -> bool {
         let log = self.folder.join("broker.log");
         let logging = self.folder.join("log4j2.properties");
@@ -167,7 +168,7 @@ impl TestBroker {
         succeed(&mut format, &log).await;
     }
 
-    /// Makes the broker's key and the certificate for it, which it signs itself.
+    /// Makes the broker's key and a self-signed certificate.
     async fn make_certificate(&self) -> String {
         let log = self.folder.join("keytool.log");
         let store = self.folder.join("broker.p12");
@@ -202,7 +203,7 @@ impl TestBroker {
 impl Drop for TestBroker {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // It is reaped by the runtime.
+            // The runtime reaps the process.
             let _ = process.start_kill();
         }
         if let Err(error) = fs::remove_dir_all(&self.folder) {

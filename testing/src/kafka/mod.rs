@@ -1,4 +1,4 @@
-//! A Kafka broker of a test's own.
+//! A Kafka broker for one test.
 
 mod broker;
 mod server;

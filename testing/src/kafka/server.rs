@@ -20,7 +20,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Those that `KAFKA_LIBS` and `KAFKA_JAVA` name.
+    /// Reads `KAFKA_LIBS` and `KAFKA_JAVA`.
     pub(super) fn find() -> Self {
         let libs = env::var_os("KAFKA_LIBS").filter(|libs| !libs.is_empty()).unwrap_or_else(|| {
             panic!(
@@ -33,7 +33,7 @@ impl Programs {
         Self { java: chosen.or(home).unwrap_or_else(|| "java".into()), libs: libs.into() }
     }
 
-    /// Java with the jars, for a main class and its arguments; its output goes to a file.
+    /// A command that runs a main class of the jars; its output goes to a file.
     pub(super) fn java(&self, log: &Path) -> Command {
         let mut path = self.libs.clone().into_os_string();
         path.push("/*");
@@ -42,7 +42,7 @@ impl Programs {
         command
     }
 
-    /// The program for keys that comes with Java.
+    /// Java's `keytool`.
     pub(super) fn keytool(&self, log: &Path) -> Command {
         // `java` may be a link into the installation.
         let java = self.java.canonicalize().unwrap_or_else(|_| self.java.clone());
@@ -59,7 +59,7 @@ fn logged(program: &Path, log: &Path) -> Command {
     command
 }
 
-/// Runs a program that has to succeed.
+/// Runs a program that must succeed.
 pub(super) async fn succeed(command: &mut Command, log: &Path) {
     let status = command.status().await;
     let ended_well = status.as_ref().is_ok_and(std::process::ExitStatus::success);
@@ -71,9 +71,9 @@ pub(super) fn contents(log: &Path) -> String {
     String::from_utf8_lossy(&contents).into_owned()
 }
 
-/// Ports that nobody has at the moment.
+/// Ports that are free at the moment.
 pub(super) async fn free_ports<const N: usize>() -> [u16; N] {
-    // Held together, so that they are different.
+    // Held together, so that they differ.
     let mut held = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {
@@ -84,7 +84,7 @@ pub(super) async fn free_ports<const N: usize>() -> [u16; N] {
     ports
 }
 
-/// Waits until the broker answers. False if its process ended instead.
+/// Waits until the broker accepts requests. Returns `false` if its process ends instead.
 pub(super) async fn wait_until_ready(process: &mut Child, port: u16, log: &Path) -> bool {
     let deadline = Instant::now() + Duration::from_secs(90);
     while Instant::now() < deadline {
@@ -99,7 +99,7 @@ pub(super) async fn wait_until_ready(process: &mut Child, port: u16, log: &Path)
     panic!("the broker was not ready within 90 seconds:\n{}", contents(log));
 }
 
-/// Asks which versions of requests it takes (request 18 in version 0).
+/// Requests the supported API versions (request 18, version 0).
 async fn asked(port: u16) -> io::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     // Length, request and its version, number, no name.

@@ -1,15 +1,15 @@
-//! What a broker is told.
+//! The configuration of a broker.
 
 use std::path::Path;
 
-/// Who may come in over the encrypted listener.
+/// The user of the encrypted listener.
 #[derive(Debug, Clone)]
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
 }
 
-/// Where a broker listens on 127.0.0.1.
+/// The ports of a broker on 127.0.0.1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
     pub(super) plain: u16,
@@ -17,11 +17,11 @@ pub(super) struct Ports {
     pub(super) encrypted: u16,
 }
 
-/// Of the key store that only this broker uses.
+/// The password of the broker's key store, which no other program uses.
 pub(super) const STORE_PASSWORD: &str = "of-a-test";
 
-/// One node that is everything. Topics are not made by asking for them, so that whoever relies on
-/// that is found out.
+/// A single node with all roles. Topics are not created on demand, so that code that relies on it
+/// fails.
 pub(super) fn properties(folder: &Path, ports: Ports, login: Option<&Login>) -> String {
     let Ports { plain, controller, encrypted } = ports;
     let folder = folder.display();
@@ -64,7 +64,7 @@ pub(super) fn properties(folder: &Path, ports: Ports, login: Option<&Login>) -> 
     )
 }
 
-/// Warnings and errors, to standard output.
+/// Logs warnings and errors to standard output.
 pub(super) const LOGGING: &str = "\
 rootLogger.level=WARN
 rootLogger.appenderRef.console.ref=console

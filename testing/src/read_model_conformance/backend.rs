@@ -1,15 +1,15 @@
-//! What the suite needs of a read model besides the port.
+//! What the suite needs of a read model beyond the port.
 
 use std::future::Future;
 
 use composable_rust_core::ReadModel;
 
-/// One database, empty but for a number that starts at 0: the read model of the cases.
+/// A database that is empty except for a number, initially 0: the read model of the cases.
 pub trait ReadModelBackend: Send + Sync + 'static {
     /// The read model under test.
     type Model: ReadModel;
 
-    /// The read model as a process of its own sees it: opened anew, sharing nothing but the data.
+    /// Opens the read model as another process does, sharing nothing but the data.
     fn open(&self) -> impl Future<Output = Self::Model> + Send;
 
     /// Adds to the number, as a projection does.
@@ -19,6 +19,6 @@ pub trait ReadModelBackend: Send + Sync + 'static {
         amount: i64,
     ) -> impl Future<Output = ()> + Send;
 
-    /// The number as it is committed.
+    /// The committed number.
     fn total(&self) -> impl Future<Output = i64> + Send;
 }

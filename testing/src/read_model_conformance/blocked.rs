@@ -51,7 +51,7 @@ pub(super) async fn blocked_streams_commit_with_the_rest<B: ReadModelBackend>(on
         assert_eq!(model.blocked_streams(NAME).await.unwrap().len(), usize::from(commits));
         assert_eq!(on.total().await, i64::from(commits));
     }
-    // Two that look at the same stream take turns.
+    // Two transactions on the same stream take turns.
     let other = on.open().await;
     let projecting = async |model: &B::Model| {
         let mut transaction = begin(model).await;

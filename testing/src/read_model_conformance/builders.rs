@@ -1,4 +1,4 @@
-//! What the cases do with a read model.
+//! Operations of the cases on a read model.
 
 use composable_rust_core::{
     BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StreamId,
@@ -38,8 +38,8 @@ pub(super) async fn lock<M: ReadModel>(
     model.lock(transaction, NAME, LOG).await.expect("the database is there")
 }
 
-/// Moves checkpoints from the offsets given first, as a process under `epoch` does. Gives whether it
-/// could.
+/// Advances checkpoints from the given offsets, as a process under `epoch` does. Returns `true` if
+/// they advanced.
 pub(super) async fn advance<M: ReadModel>(
     model: &M,
     transaction: &mut M::Transaction,
@@ -58,7 +58,7 @@ pub(super) async fn advance<M: ReadModel>(
     true
 }
 
-/// Moves in a transaction of its own. Gives whether it could.
+/// The same in a transaction of its own.
 pub(super) async fn advanced<M: ReadModel>(
     model: &M,
     epoch: u64,
@@ -88,7 +88,7 @@ pub(super) async fn set<M: ReadModel>(model: &M, to: &ProjectionState) {
     commit(model, transaction).await;
 }
 
-/// Takes the lock and forgets.
+/// Locks the projection and forgets it.
 pub(super) async fn forget<M: ReadModel>(model: &M, transaction: &mut M::Transaction) {
     lock(model, transaction).await;
     model.forget(transaction, NAME, LOG).await.expect("the database is there");

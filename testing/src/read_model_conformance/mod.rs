@@ -1,4 +1,4 @@
-//! One suite of cases that every read model passes.
+//! The conformance suite of read models.
 //!
 //! A crate of read models implements [`ReadModelBackend`], writes a factory, and calls
 //! [`read_model_conformance!`](crate::read_model_conformance!):

@@ -36,10 +36,13 @@ pub(super) async fn loading_does_not_wait_for_a_lock(on: impl ReadModelBackend) 
     on.add(&mut transaction, 1).await;
     for model in [&model, &other] {
         let loaded = tokio::time::timeout(Duration::from_secs(5), load(model)).await;
-        assert_eq!(loaded.expect("it does not wait"), (Vec::new(), ProjectionState::Running));
+        assert_eq!(
+            loaded.expect("loading should not wait"),
+            (Vec::new(), ProjectionState::Running)
+        );
         let waiting =
             tokio::time::timeout(Duration::from_secs(5), model.blocked_streams(NAME)).await;
-        assert_eq!(waiting.expect("nor does this").unwrap(), []);
+        assert_eq!(waiting.expect("listing should not wait").unwrap(), []);
     }
     commit(&model, transaction).await;
 }

@@ -1,4 +1,4 @@
-//! What the test says against what happened: states and effects.
+//! Comparison of asserted and actual states and effects.
 
 use std::fmt::Debug;
 
@@ -13,13 +13,13 @@ where
     R::State: Debug + Clone + PartialEq,
     R::Action: Debug + Clone + PartialEq + 'static,
 {
-    /// Says which effects the last action returned: the one that was sent or received last. They
-    /// are compared by value and in order; of a `database` effect the operation is compared and the
-    /// function is not, and a future is like any other (see [`any_future`](crate::any_future)).
+    /// Asserts the effects of the last action, sent or received. They are compared by value and in
+    /// order. Of a `database` effect only the operation is compared, and all futures are equal (see
+    /// [`any_future`](crate::any_future)).
     ///
     /// # Panics
     ///
-    /// When it returned others, or nothing was sent yet.
+    /// Panics if the effects differ, or no action was sent yet.
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "a test writes them where it expects them")]
     pub fn effects(&mut self, expected: Effects<R::Action>) {
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// Whether all of `expected` are among `effects`, in order.
+/// `true` if all of `expected` are among `effects`, in order.
 fn contains<A: PartialEq>(effects: &Effects<A>, expected: &Effects<A>) -> bool {
     let mut rest = effects.iter();
     expected.iter().all(|wanted| rest.any(|effect| same(effect, wanted)))

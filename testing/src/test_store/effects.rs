@@ -1,9 +1,9 @@
-//! Effects that tests expect, and the copy of the returned ones that they are compared with.
+//! Effects that tests expect, and comparable copies of returned effects.
 
 use composable_rust_core::{AnyMessage, DatabaseEffect, Effect, Effects, Message, future};
 
-/// Any future, among the effects that a test expects: there is nothing in a future to compare. What
-/// it does shows in the action that it brings back.
+/// Stands for any future among the effects that a test expects, because futures cannot be compared.
+/// The action that a future returns shows what it did.
 ///
 /// ```
 /// use composable_rust_core::prelude::*;
@@ -37,19 +37,19 @@ pub fn any_future<A: 'static>() -> Effect<A> {
     future(std::future::pending())
 }
 
-/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) aggregate records
+/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) records
 /// `event`.
 pub fn recording<A>(event: impl Message) -> Effect<A> {
     Effect::Record(AnyMessage::new(event))
 }
 
-/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) aggregate refuses
-/// with `rejection`.
+/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) rejects with
+/// `rejection`.
 pub fn rejecting<A>(rejection: impl Message) -> Effect<A> {
     Effect::Reject(AnyMessage::new(rejection))
 }
 
-/// A copy to compare with and to print, since running an effect uses it up.
+/// A copy to compare and print, since running an effect consumes it.
 pub(super) fn copies<A: Clone + 'static>(effects: &Effects<A>) -> Effects<A> {
     effects.iter().map(copy).collect()
 }
@@ -72,6 +72,8 @@ fn copy<A: Clone + 'static>(effect: &Effect<A>) -> Effect<A> {
         Effect::Future(_) => any_future(),
         Effect::Record(event) => Effect::Record(event.clone()),
         Effect::Reject(rejection) => Effect::Reject(rejection.clone()),
-        _ => panic!("this version of the testing crate does not know an effect of the core"),
+        _ => panic!(
+            "this version of composable-rust-testing does not know an effect of composable-rust-core"
+        ),
     }
 }

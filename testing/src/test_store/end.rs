@@ -1,4 +1,4 @@
-//! What a test leaves unsaid.
+//! The end of a test.
 
 use std::fmt::Debug;
 
@@ -12,12 +12,12 @@ where
     R::State: Debug + Clone + PartialEq,
     R::Action: Debug + Clone + PartialEq + 'static,
 {
-    /// Says that nothing more happens. Dropping the store says the same; the failure then shows
-    /// another line.
+    /// Asserts that nothing more happens. Dropping the store asserts the same; the failure then
+    /// shows another line.
     ///
     /// # Panics
     ///
-    /// When effects of the last action or actions that came back are not said, or effects still
+    /// Panics if effects of the last action or returned actions are not asserted, or effects still
     /// run.
     #[track_caller]
     pub fn finish(mut self) {
@@ -28,11 +28,12 @@ where
         }
     }
 
-    /// Says nothing about the actions that came back and were not received: passes over them.
+    /// Skips the returned actions that were not received.
     ///
     /// # Panics
     ///
-    /// In an exhaustive store, when there are none, or effects of the last action are not said.
+    /// Panics in an exhaustive store if there are none, or effects of the last action are not
+    /// asserted.
     #[track_caller]
     pub fn skip_received(&mut self) {
         self.effects_said("pass over what came back");
@@ -45,11 +46,11 @@ where
         self.state = self.latest.clone();
     }
 
-    /// Says nothing about the effects that the last action returned; they run all the same.
+    /// Skips the assertion of the last action's effects, which run all the same.
     ///
     /// # Panics
     ///
-    /// In an exhaustive store, when it returned none.
+    /// Panics in an exhaustive store if there are none.
     #[track_caller]
     pub fn skip_effects(&mut self) {
         match &mut self.last {
@@ -59,11 +60,11 @@ where
         }
     }
 
-    /// Cancels the effects that run, for a test that ends before they do.
+    /// Cancels the running effects, for a test that ends before they do.
     ///
     /// # Panics
     ///
-    /// In an exhaustive store, when none runs.
+    /// Panics in an exhaustive store if none runs.
     #[track_caller]
     pub fn skip_running(&mut self) {
         self.run();
@@ -73,7 +74,7 @@ where
         self.running.cancel_all();
     }
 
-    /// Fails if something is unsaid that came before a step that wants to `act`.
+    /// Fails if anything before a step that wants to `act` is not asserted.
     #[track_caller]
     pub(super) fn nothing_left_unsaid(&mut self, act: &str) {
         self.effects_said(act);

@@ -1,4 +1,4 @@
-//! Reducers under test.
+//! Step-by-step tests of reducers.
 
 mod check;
 mod effects;

@@ -1,4 +1,4 @@
-//! Actions that effects bring back.
+//! Actions that effects return.
 
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
@@ -17,12 +17,12 @@ where
     R::State: Debug + Clone + PartialEq,
     R::Action: Debug + Clone + PartialEq + 'static,
 {
-    /// Says that an effect brought back `action`: the next that the test did not receive yet.
-    /// `change` turns the state from before into the expected one.
+    /// Asserts that `action` is the next action that an effect returned. `change` turns the
+    /// previous state into the expected one.
     ///
     /// # Panics
     ///
-    /// When another action came back, none did, or the state is another than expected.
+    /// Panics if another action was returned or none was, or the state differs.
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "a test writes it where it expects it")]
     pub fn receive(&mut self, action: R::Action, change: impl FnOnce(&mut R::State)) {
@@ -38,8 +38,8 @@ where
         );
     }
 
-    /// As [`receive`](TestStore::receive), for an action that `is_expected` knows: one that holds
-    /// what the test cannot foresee.
+    /// As [`receive`](TestStore::receive), for an action that satisfies `is_expected`: one with
+    /// values that the test cannot predict.
     ///
     /// # Panics
     ///
@@ -90,7 +90,8 @@ where
         self.last = Some(step);
     }
 
-    /// In a non-exhaustive store, drops what came back before the expected action, if that did.
+    /// In a non-exhaustive store, drops the returned actions before the expected one, if it was
+    /// returned.
     fn pass_over(&mut self, is_expected: &impl Fn(&R::Action) -> bool) {
         let Some(index) = self.received.iter().position(|r| is_expected(&r.action)) else { return };
         for skipped in self.received.drain(..index) {
@@ -116,8 +117,8 @@ where
         failure.text("These effects still run:").block(running.join("\n"))
     }
 
-    /// Answers the oldest `database` effect that waits for it, and brings back the action that it
-    /// makes of `result`.
+    /// Completes the oldest waiting `database` effect with `result`, and returns its action to the
+    /// store.
     ///
     /// ```
     /// use composable_rust_core::prelude::*;
@@ -165,7 +166,7 @@ where
     ///
     /// # Panics
     ///
-    /// When none waits.
+    /// Panics if no database effect waits.
     #[track_caller]
     pub fn respond(&mut self, result: Result<DbOutcome, StoreError>) {
         self.run();
@@ -182,12 +183,12 @@ where
         self.run();
     }
 
-    /// Waits, in real time, until a future is done: for those that need tokio's timers, sockets or
-    /// other tasks. In a test with `start_paused = true` tokio's timers take no time.
+    /// Waits in real time until a future completes: for futures that need tokio's timers, sockets
+    /// or other tasks. In a test with `start_paused = true` tokio's timers take no time.
     ///
     /// # Panics
     ///
-    /// When no future runs, or none is done within `limit`. Needs a runtime with timers, as
+    /// Panics if no future runs, or none completes within `limit`. Needs a runtime with timers, as
     /// `#[tokio::test]` has.
     ///
     /// # Cancel safety

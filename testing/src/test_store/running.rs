@@ -1,4 +1,4 @@
-//! Effects in execution.
+//! Execution of effects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
@@ -13,15 +13,16 @@ use composable_rust_core::{Clock as _, DatabaseEffect, Due, Effect, EffectId, Ef
 use crate::MockClock;
 use crate::failure::{code, duration_code};
 
-/// How often futures that wake themselves are polled again before the store goes on without them.
+/// The number of times that futures that wake themselves are polled again in one step.
 const ROUNDS: usize = 1_000;
 
-/// The effects that run, as a forest: the node of a group stays until its last child is done.
+/// The running effects as a forest: the node of a group stays until its last child ends.
 pub(super) struct Running<A> {
     clock: MockClock,
     nodes: BTreeMap<u64, Node<A>>,
     started: u64,
-    /// Whose child was cancelled. They go on once the effects of the action that did it are started.
+    /// Groups with a cancelled child. They continue once the effects of the cancelling action have
+    /// started.
     cancelled: VecDeque<u64>,
 }
 
@@ -38,13 +39,13 @@ enum Work<A> {
     },
     Future(Pin<Box<dyn Future<Output = Option<A>>>>),
     Database(Box<DatabaseEffect<A>>),
-    /// So many children are not done yet, and the start of them counts as one.
+    /// The number of unfinished children; starting them counts as one.
     Parallel(usize),
     Sequential(VecDeque<Effect<A>>),
     Cancellable,
 }
 
-/// An effect that came to its end.
+/// A finished effect.
 pub(super) struct FinishedEffects<A> {
     pub(super) action: Option<A>,
     pub(super) parent: Option<u64>,
@@ -80,8 +81,8 @@ impl<A: 'static> Running<A> {
                 self.add(parent, delay.id, work);
             }
             Effect::Future(work) => {
-                // All futures are polled within the one task of the test. Were they to share its
-                // budget, tokio would make them wait for a turn that never comes.
+                // All futures are polled within the test's one task. If they shared its budget,
+                // tokio would make them wait for a turn that never comes.
                 self.add(parent, None, Work::Future(Box::pin(tokio::task::unconstrained(work))));
             }
             Effect::Database(database) => {
@@ -108,12 +109,12 @@ impl<A: 'static> Running<A> {
                 let node = self.add(parent, None, Work::Sequential(effects.into()));
                 self.ended(Some(node));
             }
-            // What leaves the store is done once it is said.
+            // Effects that leave the store are finished once they are asserted.
             _ => self.ended(parent),
         }
     }
 
-    /// What runs under the same id is replaced; inside itself an id is the one scope.
+    /// Replaces the running effect of the same id; an id nested in itself is one scope.
     fn add(&mut self, parent: Option<u64>, id: Option<EffectId>, work: Work<A>) -> u64 {
         let id = id.filter(|id| !self.is_inside(parent, id));
         if let Some(id) = &id {
@@ -130,7 +131,7 @@ impl<A: 'static> Running<A> {
         std::iter::successors(first, above).any(|node| node.cancelled_by.as_ref() == Some(id))
     }
 
-    /// A child of `node` came to its end, or nothing is its parent.
+    /// Handles the end of a child of `node`, or of an effect without a parent.
     fn ended(&mut self, node: Option<u64>) {
         let Some(key) = node else { return };
         let Some(node) = self.nodes.get_mut(&key) else { return };
@@ -150,7 +151,7 @@ impl<A: 'static> Running<A> {
         }
     }
 
-    /// Ends what runs under `id`, with all that is below it; what waits for it goes on later.
+    /// Ends the effect `id` and all nested effects; effects that wait for it continue later.
     fn cancel(&mut self, id: &EffectId) {
         let mut nodes = self.nodes.iter();
         let Some(key) =
@@ -164,7 +165,7 @@ impl<A: 'static> Running<A> {
     }
 
     fn remove_orphans(&mut self) {
-        // A child's key is higher than its parent's, so one pass meets parents first.
+        // A child's key is higher than its parent's, so one pass visits parents first.
         let keys: Vec<_> = self.nodes.keys().copied().collect();
         for key in keys {
             let parent = self.nodes.get(&key).and_then(|node| node.parent);
@@ -174,13 +175,13 @@ impl<A: 'static> Running<A> {
         }
     }
 
-    /// Ends everything.
+    /// Ends all effects.
     pub(super) fn cancel_all(&mut self) {
         self.nodes.clear();
     }
 
-    /// The next effect that has come to its end by now: delays by their time, then futures in the
-    /// order in which they started.
+    /// Returns the next finished effect: delays by their time, then futures in the order in which
+    /// they started.
     pub(super) fn next_done(&mut self) -> Option<FinishedEffects<A>> {
         while let Some(parent) = self.cancelled.pop_front() {
             self.ended(Some(parent));
@@ -206,7 +207,7 @@ impl<A: 'static> Running<A> {
         None
     }
 
-    /// Polls every future, up to the first that is done.
+    /// Polls the futures up to the first that completes.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<FinishedEffects<A>> {
         let done = self.nodes.iter_mut().find_map(|(key, node)| match &mut node.work {
             Work::Future(work) => match work.as_mut().poll(cx) {
@@ -224,12 +225,12 @@ impl<A: 'static> Running<A> {
         self.nodes.remove(&key).map(|node| (node.parent, node.work))
     }
 
-    /// Goes on with what waited for an effect, once its action is handled.
+    /// Continues effects that waited for this one, once its action is handled.
     pub(super) fn go_on_after(&mut self, parent: Option<u64>) {
         self.ended(parent);
     }
 
-    /// The oldest database effect that waits for its answer.
+    /// The oldest database effect that waits for its result.
     pub(super) fn take_database(&mut self) -> Option<(DatabaseEffect<A>, Option<u64>)> {
         let mut nodes = self.nodes.iter();
         let key =
@@ -258,7 +259,7 @@ impl<A: 'static> Running<A> {
 }
 
 impl<A: Debug + 'static> Running<A> {
-    /// What runs, and what the test would write for it; groups are named by what is in them.
+    /// The running effects as the test would write them; groups are named by their contents.
     pub(super) fn describe(&self) -> Vec<String> {
         let now = self.clock.now();
         self.nodes

@@ -10,32 +10,32 @@ use super::running::{FinishedEffects, Running};
 use crate::MockClock;
 use crate::failure::{Failure, code};
 
-/// So many effects that end one after the other, at one moment, are taken for a circle.
+/// The number of effects ending one after the other at one moment that is taken for a cycle.
 const MAX_STEPS: usize = 10_000;
 
-/// Runs a [`Reducer`] step by step and makes the test say everything that happens.
+/// Runs a [`Reducer`] step by step and makes the test assert everything that happens.
 ///
-/// - [`send`](TestStore::send) reduces an action; its closure turns the state from before into the
-///   one that is expected after.
-/// - [`effects`](TestStore::effects) says what the last action returned, with the constructors that
+/// - [`send`](TestStore::send) reduces an action; its closure turns the previous state into the
+///   expected one.
+/// - [`effects`](TestStore::effects) asserts the last action's effects, with the constructors that
 ///   the reducer uses.
-/// - [`receive`](TestStore::receive) says which action an effect brought back.
-/// - [`advance`](TestStore::advance) lets time pass. The store has its own; nothing is waited for.
-/// - [`finish`](TestStore::finish) says that this was all.
+/// - [`receive`](TestStore::receive) asserts an action that an effect returned.
+/// - [`advance`](TestStore::advance) moves the store's own clock, without waiting.
+/// - [`finish`](TestStore::finish) asserts that nothing else happened.
 ///
-/// A change of the state, an effect, an action that came back, or an effect that still runs, of
-/// which the test says nothing, fails it: at the next step, at `finish`, or when the store is
-/// dropped. [`non_exhaustive`](TestStore::non_exhaustive) turns that off.
+/// The test fails on a state change, an effect, a returned action or a running effect that it does
+/// not assert: at the next step, at `finish`, or when the store is dropped.
+/// [`non_exhaustive`](TestStore::non_exhaustive) turns this off.
 ///
-/// # What runs
+/// # Execution of effects
 ///
-/// Delays and `Cancel` run by the store's clock, `Parallel` and `Sequential` by their structure,
-/// futures by being polled in every step. What would leave the store (`publish`, `dispatch`,
-/// `tell`, `call`, and what `AggregateReducer` records) is only compared; a `database` effect waits
+/// Delays and `Cancel` run on the store's clock, `Parallel` and `Sequential` by their structure,
+/// and futures are polled in every step. Effects that would leave the store (`publish`, `dispatch`,
+/// `tell`, `call`, and records of `AggregateReducer`) are only compared; a `database` effect waits
 /// for [`respond`](TestStore::respond). No runtime is needed; for futures that need tokio's timers
 /// or sockets use `#[tokio::test]` and [`settle`](TestStore::settle).
 ///
-/// # Example: a search that waits until nobody types
+/// # Example: a search that waits until the user stops typing
 ///
 /// ```
 /// use std::time::Duration;
@@ -91,13 +91,13 @@ where
 {
     pub(super) reducer: R,
     pub(super) env: R::Environment,
-    /// After everything that happened.
+    /// The state after everything that happened.
     pub(super) latest: R::State,
-    /// After everything that the test said.
+    /// The state after everything that the test asserted.
     pub(super) state: R::State,
-    /// What happened and was not said yet.
+    /// Returned actions that are not yet asserted.
     pub(super) received: VecDeque<ReceivedAction<R>>,
-    /// The last thing that was said.
+    /// The last assertion.
     pub(super) last: Option<Step<R::Action>>,
     pub(super) running: Running<R::Action>,
     pub(super) exhaustive: bool,
@@ -106,14 +106,14 @@ where
     pub(super) made: &'static Location<'static>,
 }
 
-/// An action that an effect brought back.
+/// An action that an effect returned.
 pub(super) struct ReceivedAction<R: Reducer> {
     pub(super) action: R::Action,
     pub(super) after: R::State,
     pub(super) effects: Effects<R::Action>,
 }
 
-/// An action that the test said, and what it returned.
+/// An asserted action, and its effects.
 pub(super) struct Step<A> {
     pub(super) verb: &'static str,
     pub(super) action: String,
@@ -127,7 +127,7 @@ where
     R::State: Debug + Clone + PartialEq,
     R::Action: Debug + Clone + PartialEq + 'static,
 {
-    /// A store at `state`, whose clock stands at [`Timestamp::EPOCH`].
+    /// A store at `state`, whose clock is at [`Timestamp::EPOCH`].
     #[track_caller]
     pub fn new(reducer: R, state: R::State, env: R::Environment) -> Self {
         Self {
@@ -145,27 +145,27 @@ where
         }
     }
 
-    /// The same on `clock`: the one that the environment holds, so that reducer, futures and delays
-    /// share one time.
+    /// Sets the clock to that of the environment, so that reducer, futures and delays share one
+    /// time.
     #[must_use]
     pub fn clock(mut self, clock: &MockClock) -> Self {
         self.running.set_clock(clock.clone());
         self
     }
 
-    /// The same, failing only for what the test says and what is otherwise.
+    /// Makes the store compare only what the test asserts.
     ///
     /// In this mode the closures of `send` and `receive` get the state from *after* the action and
-    /// must leave it as it is: write what fields are (`state.count = 2`), not how they change.
-    /// `receive` passes over other actions, `effects` over other effects, and whatever is never
-    /// said is nobody's concern.
+    /// must leave it unchanged: write the values of fields (`state.count = 2`), not their changes.
+    /// `receive` skips other actions, `effects` skips other effects, and anything not asserted is
+    /// ignored.
     #[must_use]
     pub fn non_exhaustive(mut self) -> Self {
         self.exhaustive = false;
         self
     }
 
-    /// The same, non-exhaustive, and printing what is passed over.
+    /// Makes the store non-exhaustive, and prints what it skips.
     #[must_use]
     pub fn show_skipped(mut self) -> Self {
         self.exhaustive = false;
@@ -173,12 +173,12 @@ where
         self
     }
 
-    /// Sends `action`; `change` turns the state from before into the expected one.
+    /// Sends `action`; `change` turns the previous state into the expected one.
     ///
     /// # Panics
     ///
-    /// When the state is another than expected, or when something that happened before is not said:
-    /// effects of the last action, or actions that came back.
+    /// Panics if the state differs, or if effects of the previous action or returned actions are
+    /// not asserted.
     #[track_caller]
     pub fn send(&mut self, action: R::Action, change: impl FnOnce(&mut R::State)) {
         self.nothing_left_unsaid("send another action");
@@ -197,11 +197,11 @@ where
         self.run();
     }
 
-    /// Lets `duration` pass, stopping at each moment at which something is due.
+    /// Moves the clock by `duration`, stopping at each moment at which an effect is due.
     ///
     /// # Panics
     ///
-    /// Only if the reducer or a future does: the actions that come back are said with
+    /// Panics only if the reducer or a future does: assert the returned actions with
     /// [`TestStore::receive`].
     #[track_caller]
     pub fn advance(&mut self, duration: Duration) {
@@ -215,23 +215,23 @@ where
         self.run();
     }
 
-    /// The present moment of the store's clock.
+    /// The current time of the store's clock.
     pub fn now(&self) -> Timestamp {
         self.running.clock().now()
     }
 
-    /// The state after everything that the test said; actions that came back and are not yet
-    /// received are not in it.
+    /// The state after everything that the test asserted, without returned actions that are not yet
+    /// received.
     pub fn state(&self) -> &R::State {
         &self.state
     }
 
-    /// The environment, for what its doubles saw.
+    /// The environment, to inspect its test doubles.
     pub fn env(&self) -> &R::Environment {
         &self.env
     }
 
-    /// Reduces, starts the effects, and returns a copy of them.
+    /// Reduces the action, starts its effects, and returns a copy of them.
     pub(super) fn reduce(&mut self, action: R::Action) -> Effects<R::Action> {
         let effects = self.reducer.reduce(&mut self.latest, action, &self.env);
         let copies = copies(&effects);
@@ -239,7 +239,7 @@ where
         copies
     }
 
-    /// Brings back every action that is ready, and those that these lead to.
+    /// Reduces every returned action that is ready, and those that follow from them.
     #[track_caller]
     pub(super) fn run(&mut self) {
         for _ in 0..MAX_STEPS {
@@ -258,7 +258,7 @@ where
         .raise()
     }
 
-    /// Handles the end of an effect, and lets what waited for it go on.
+    /// Handles the end of an effect, and continues the effects that waited for it.
     pub(super) fn come_back(&mut self, done: FinishedEffects<R::Action>) {
         if let Some(action) = done.action {
             let effects = self.reduce(action.clone());
