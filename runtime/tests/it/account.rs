@@ -1,4 +1,4 @@
-//! An account: the aggregate of these tests, which can be told to misbehave.
+//! An account: the aggregate of most tests, which can be made to fail.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,8 +17,8 @@ pub(crate) struct Account {
     pub(crate) note: String,
 }
 
-/// All that a decision may know besides state and command, so that one that is taken again is
-/// another one.
+/// Everything that a decision depends on besides state and command, so that a repeated decision
+/// differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) at: Timestamp,
@@ -34,7 +34,7 @@ pub(crate) enum AccountCommand {
     Withdraw {
         cents: i64,
     },
-    /// Several events at once.
+    /// Records several events at once.
     Split(Vec<i64>),
     Touch,
     Ask,
@@ -53,19 +53,19 @@ pub(crate) enum AccountCommand {
     PanicFinishing,
     PanicDeciding,
     PanicApplying,
-    /// An event that does not survive the bincode format.
+    /// Records an event that does not survive the bincode format.
     Lossy,
-    /// Tells another account what does not survive the bincode format.
+    /// Tells another account something that does not survive the bincode format.
     TellLossy(String),
     TakeLossy(Lossy),
     Count {
         units: u128,
     },
-    /// Keeps a note in the state.
+    /// Stores a note in the state.
     Keep(String),
-    /// An event that holds a NaN.
+    /// Records an event that holds a NaN.
     Weigh,
-    /// An event of this many bytes.
+    /// Records an event of this many bytes.
     Large(u32),
     #[message(internal)]
     Reminded,
@@ -88,7 +88,7 @@ pub(crate) enum AccountEvent {
     Large(String),
 }
 
-/// Bincode leaves `note` out when it writes, and misses it when it reads.
+/// Bincode omits `note` when it encodes, and misses it when it decodes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Lossy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,7 @@ pub(crate) enum AccountError {
 pub(crate) struct Process(pub(crate) u32);
 
 impl Process {
-    /// One that no other app of the tests has.
+    /// A process with a number that no other app of the tests has.
     pub(crate) fn new() -> Self {
         static PROCESSES: AtomicU32 = AtomicU32::new(0);
         Self(PROCESSES.fetch_add(1, Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! Several processes on one stream.
+//! Several processes writing to one stream.
 
 use std::time::Duration;
 

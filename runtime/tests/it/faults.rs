@@ -1,4 +1,4 @@
-//! Stores that fail: unknown outcomes, deadlines, reads while a commit is under way.
+//! Failing stores: unknown outcomes, deadlines, reads during a commit.
 
 use std::future::IntoFuture as _;
 use std::time::Duration;
@@ -56,7 +56,7 @@ async fn callers_of_a_hanging_store_time_out_at_their_deadline() {
     store.next_appends([Fault::Delay(Duration::from_secs(3_600))]);
     let late = account.send(In::Deposit { cents: 2 }).within(Duration::from_secs(1)).await;
     assert!(matches!(late, Err(SendError::DeadlinePassed)), "{late:?}");
-    // The append that hangs may still commit: whatever becomes of it, the next is decided on it.
+    // The hanging append may still commit; the next command is decided on the actual outcome.
     let receipt =
         account.send(In::Deposit { cents: 4 }).within(Duration::from_secs(7_200)).await.unwrap();
     let cents = account.state(|own| own.cents).await.unwrap();
@@ -102,8 +102,8 @@ async fn failed_loads_are_retried_for_senders_not_for_readers() {
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
 }
 
-/// Clients that give up soon and ask another process, with the same keys: what a process believes
-/// is what the log says, whatever it decided itself.
+/// Clients time out early and retry in another process with the same keys; every process's state
+/// must match the log, whatever it decided itself.
 #[tokio::test(start_paused = true)]
 async fn duplicates_under_faults_leave_every_state_correct() {
     for seed in 0..20 {
@@ -138,7 +138,7 @@ async fn duplicates_under_faults_leave_every_state_correct() {
     }
 }
 
-/// Under a storm of faults every accepted command is recorded exactly once, in two processes.
+/// Under random faults every accepted command is recorded exactly once, in two processes.
 #[tokio::test(start_paused = true)]
 async fn no_event_is_lost_or_duplicated_under_faults() {
     for seed in 0..20 {
@@ -191,7 +191,7 @@ async fn a_concurrent_commit_does_not_undo_an_erasure() {
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 2);
 }
 
-/// One whose page is damaged, or whose statement takes too long.
+/// An instance with a damaged page, or whose statement takes too long.
 #[tokio::test(start_paused = true)]
 async fn an_append_that_always_fails_holds_up_no_other() {
     let node = Node::new(InMemoryEventStore::with_partitions(1));

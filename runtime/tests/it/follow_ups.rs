@@ -63,7 +63,7 @@ async fn a_repeated_append_stores_effects_without_events_once() {
     assert_eq!(memory.outbox().len(), 1);
 }
 
-/// A shift that can begin again after its end.
+/// A shift that can restart after its end.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Shift {
     is_over: bool,
@@ -119,7 +119,7 @@ impl Aggregate for Shift {
     }
 }
 
-/// Whatever shares a drain with it.
+/// Commands that share a drain with it do not matter.
 #[tokio::test]
 async fn finishing_cancels_timers_though_the_instance_restarts() {
     let store = InMemoryEventStore::new();

@@ -1,4 +1,4 @@
-//! Sending, answering, reading.
+//! Sending commands, and reading states and history.
 
 use std::time::Duration;
 
@@ -165,13 +165,13 @@ async fn history_is_read_as_it_is_consumed() {
     let rest: Vec<_> = history.map_ok(|event| event.version.get()).try_collect().await.unwrap();
     assert_eq!(rest, (2..=2_500).collect::<Vec<_>>());
     assert_eq!(store.counts().reads, reads + 3);
-    // So is what another process has recorded.
+    // Events recorded by another process are read too.
     let there = app(&store).handle(&Account::id("1"));
     there.send(In::Split(vec![1; 2_500])).await.unwrap();
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 5_000);
 }
 
-/// A waiter is woken by every event of its partition.
+/// Every event of a waiter's partition wakes it.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_ignores_events_of_other_instances() {
     let store = FaultyEventStore::new(InMemoryEventStore::with_partitions(1));
@@ -220,7 +220,7 @@ async fn erased_events_are_skipped_and_closed_streams_reject() {
     assert_eq!(account.erase().await.unwrap(), 2);
     account.send(In::Deposit { cents: 4 }).await.unwrap();
 
-    // This process and a fresh one see only what is left.
+    // This process and a new one read only the remaining content.
     for account in [account.clone(), app(&store).handle(&Account::id("1"))] {
         assert_eq!(
             account.state_with_version(|own, v| (own.cents, v.get())).await.unwrap(),
@@ -245,7 +245,7 @@ async fn poison_is_named_by_position_and_fixed_by_an_override() {
     account.send(In::Split(vec![1, 2])).await.unwrap();
     let stream = account.id().stream();
     let StoredContent::Present(mut content) = store.events(&stream)[1].content.clone() else {
-        panic!("it is there")
+        panic!("the event exists")
     };
     let good = content.clone();
     content.bytes.clear();
@@ -290,7 +290,7 @@ async fn a_handle_by_name_can_do_everything() {
     assert_eq!(unknown.to_string(), "no aggregate is called `cart`; registered are: account");
 }
 
-/// A number beyond what a `u64` or a float holds.
+/// A number beyond the range of `u64` and the precision of a float.
 #[tokio::test]
 async fn a_handle_by_name_keeps_numbers_exact() {
     let store = InMemoryEventStore::new();
@@ -314,7 +314,7 @@ async fn an_erasure_in_another_process_clears_the_cache() {
     }
     eraser.erase().await.unwrap();
     assert_eq!(looker.state(|own| own.cents).await.unwrap(), 0);
-    // It is decided on what is left.
+    // The decision is based on the remaining content.
     let refused = sender.send(In::Withdraw { cents: 3 }).await.unwrap_err();
     assert!(matches!(refused, SendError::Rejected(_)), "{refused:?}");
     sender.send(In::Deposit { cents: 4 }).await.unwrap();

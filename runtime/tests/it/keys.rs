@@ -125,13 +125,13 @@ async fn an_erased_outcome_is_reported_as_erased() {
     assert!(matches!(erased, Err(SendError::Erased)), "{erased:?}");
 }
 
-/// Each process decides for itself what time it is and what it was started with.
+/// Each process has its own time and environment.
 #[tokio::test]
 async fn a_duplicate_in_another_process_leaves_the_state_correct() {
     let store = InMemoryEventStore::new();
     let apps = [app(&store), app(&store)];
     let [here, there] = [&apps[0], &apps[1]].map(|app| app.handle(&Account::id("1")));
-    // In memory, before anything happened.
+    // The state is in memory, from before the first event.
     there.state(|_| ()).await.unwrap();
     let first = here.send(In::Deposit { cents: 1 }).key("k").by("first").await.unwrap();
     let again = there.send(In::Deposit { cents: 1 }).key("k").by("again").await.unwrap();
@@ -145,8 +145,8 @@ async fn a_duplicate_in_another_process_leaves_the_state_correct() {
     assert_eq!(store.all_events().len(), 1);
 }
 
-/// A process that has the state of before in memory, and one that has moved it on since: `keyed` is
-/// decided in both, with one key, and stored alike.
+/// One process has an old state in memory, and another has moved it on since. Both decide `keyed`
+/// with one key, with the same outcome.
 async fn behind(store: &InMemoryEventStore, keyed: In) -> (Handle<Account>, Handle<Account>) {
     let [here, there] = [app(store), app(store)].map(|app| app.handle(&Account::id("1")));
     there.state(|_| ()).await.unwrap();
@@ -156,7 +156,7 @@ async fn behind(store: &InMemoryEventStore, keyed: In) -> (Handle<Account>, Hand
 
 #[tokio::test]
 async fn an_old_duplicate_rejects_no_other_on_its_old_state() {
-    // One with an event, and one that leaves a mark alone.
+    // One decision with an event, and one that stores only an inbox entry.
     for (keyed, rest) in [(In::Count { units: 1 }, 1), (In::Withdraw { cents: 9 }, 0)] {
         let store = InMemoryEventStore::new();
         let (here, there) = behind(&store, keyed.clone()).await;
@@ -201,14 +201,14 @@ async fn a_key_from_before_an_erasure_restores_nothing() {
     assert_eq!(there.cached(|own| own.note.clone()).await.unwrap(), "");
 }
 
-/// Both releases of a till on one store.
+/// Two releases of a till on one store.
 fn releases() -> (App, App) {
     let store = InMemoryEventStore::new();
     let older = App::builder(store.clone()).aggregate::<OldTill>(()).build().unwrap();
     (older, App::builder(store).aggregate::<NewTill>(()).build().unwrap())
 }
 
-/// Either may get the first try, and the other the next.
+/// Either release may make the first attempt, and the other the next.
 #[tokio::test]
 async fn a_key_survives_a_new_version_of_its_command() {
     let (older, newer) = releases();

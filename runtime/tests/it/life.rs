@@ -70,7 +70,7 @@ async fn the_cache_keeps_at_most_the_allowed_instances() {
     }
 }
 
-/// Also where none is used any more.
+/// Eviction needs no access to an instance.
 #[tokio::test]
 async fn idle_instances_are_evicted() {
     let clock = MockClock::new();
@@ -108,7 +108,7 @@ async fn cached_states_stay_within_the_byte_limit() {
     }
     clock.elapse(Duration::from_secs(10)).await;
     assert!(app.live_instances::<Account>() < 10, "{}", app.live_instances::<Account>());
-    // States that are loaded are weighed at once.
+    // Loaded states are measured at once.
     let app = start();
     for id in 0..50 {
         app.handle(&Account::id(id.to_string())).state(|_| ()).await.unwrap();
@@ -144,7 +144,7 @@ async fn an_app_rejects_commands_during_shutdown() {
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
 }
 
-/// Counts how often states are encoded.
+/// Counts the encodings of states.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 struct Encoded(u8);
 
@@ -195,7 +195,7 @@ async fn other_tasks_run_while_many_states_are_measured() {
     }
     let encoded = || ENCODED.load(Ordering::Relaxed);
     let before = encoded();
-    // All of them are weighed within the longest pause between two sweeps.
+    // All states are measured within the longest pause between two sweeps.
     tokio::time::advance(Duration::from_secs(11)).await;
     let (mut at, mut most) = (encoded(), encoded() - before);
     while at < before + INSTANCES {

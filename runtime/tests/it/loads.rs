@@ -1,4 +1,4 @@
-//! Loading states: what lies between snapshot and log.
+//! Loading states from snapshots and the log.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ fn event(row: &mut StreamRow) -> &mut StoredEvent {
     }
 }
 
-/// A stream of three deposits of one cent, and a store with nothing in memory.
+/// A stream of three deposits of one cent, and a store with an empty cache.
 async fn three_deposits() -> (InMemoryEventStore, Node<InMemoryEventStore>) {
     let store = InMemoryEventStore::new();
     app(&store).handle(&Account::id("1")).send(In::Split(vec![1; 3])).await.unwrap();
@@ -32,7 +32,8 @@ async fn three_deposits() -> (InMemoryEventStore, Node<InMemoryEventStore>) {
     (store, node)
 }
 
-/// Only so much of the pool is one load's; two that each want a second connection starve each other.
+/// One load holds only its share of the pool: two loads that each wanted a second connection would
+/// starve each other.
 #[tokio::test]
 async fn a_load_releases_its_rows_before_the_next_read() {
     let (store, node) = three_deposits().await;
@@ -55,7 +56,7 @@ async fn a_stream_erased_during_a_load_is_read_again() {
     let (store, node) = three_deposits().await;
     let account = app(&node).handle(&Account::id("1"));
     store.erase_stream(&account.id().stream()).await.unwrap();
-    // A store that reads in pages gives what was, then what is.
+    // A store that reads in pages returns old content, then new content.
     let was = InMemoryEventStore::new();
     app(&was).handle(&Account::id("1")).send(In::Split(vec![1; 3])).await.unwrap();
     let was = was.all_events();
@@ -74,7 +75,7 @@ async fn a_missing_event_is_named_in_the_error() {
         other => panic!("{other:?}"),
     };
     let account = app(&node).handle(&Account::id("1"));
-    // An id from outside writes no line of its own.
+    // An id from outside cannot add a line to the log.
     let forged = LoadError::Missing {
         stream: Account::id("1\nERROR all is lost").stream(),
         version: Version::new(1),
@@ -104,7 +105,7 @@ async fn a_missing_event_is_named_in_the_error() {
 async fn a_snapshot_above_the_log_is_deleted() {
     let (_, node) = three_deposits().await;
     let account = app(&node).handle(&Account::id("1"));
-    // As after a failover that lost the end of the log, when snapshots did not mind.
+    // As after a failover that lost the end of the log.
     node.next_load(|mut rows| {
         let last = event(&mut rows[2]).clone();
         (4..=10).for_each(|version| {
@@ -149,7 +150,7 @@ async fn a_state_between_two_events_of_an_append_is_not_cached() {
     while !node.holds() {
         tokio::task::yield_now().await;
     }
-    // One page of it is read, and the next is not.
+    // One page is read, and the next is not.
     node.next("load_events", [Mishap::None, Mishap::FailsBefore]);
     account.state(|_| ()).await.unwrap_err();
     let page = account.cached(|own| own.cents).await.unwrap();
@@ -159,7 +160,7 @@ async fn a_state_between_two_events_of_an_append_is_not_cached() {
     assert_eq!(account.cached(|own| own.cents).await.unwrap(), 1_500);
 }
 
-/// A door that is open or not; whoever decides here says so, and waits.
+/// A door that is open or closed. A decision reports that it started, and waits.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Door {
     is_open: bool,
@@ -230,7 +231,7 @@ async fn a_concurrent_read_does_not_confirm_a_rejection() {
     assert_eq!(entering.await.unwrap().unwrap().version.get(), 2);
 }
 
-/// Serde leaves `few` out where it is zero; bincode then reads the list as it.
+/// Serde omits `few` where it is zero; bincode then decodes the list as `few`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Skipping {
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -292,7 +293,7 @@ async fn a_snapshot_that_decodes_differently_is_not_saved() {
     assert_eq!(store.snapshots(&list.id().stream()), []);
 }
 
-/// Counts the snapshots that are tried.
+/// Counts the attempts to encode a snapshot.
 #[derive(Default, Clone)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -320,7 +321,7 @@ async fn an_unserializable_state_is_snapshotted_ever_more_rarely() {
     let list = app.handle(&Skipping::id("1"));
     for _ in 0..64 {
         list.send(ListCommand::Push(9)).await.unwrap();
-        // The try is made beside the next command.
+        // The attempt is made in parallel with the next command.
         tokio::task::yield_now().await;
     }
     let tried = tried.0.load(Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! What is logged by the thread of a test.
+//! The log lines of a test's thread.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The log of this thread, from `begin` until this is dropped.
+/// The log of this thread, from `begin` until the value is dropped.
 pub(crate) struct Logged {
     text: Text,
     _guard: tracing::subscriber::DefaultGuard,

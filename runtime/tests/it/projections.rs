@@ -1,4 +1,4 @@
-//! Projections: following the log, and what they write.
+//! Projections: following the log, and their writes.
 
 mod erasure;
 mod gauges;
@@ -24,31 +24,31 @@ use futures_util::future::BoxFuture;
 use crate::account::{Account, AccountCommand as In, AccountEvent, Process};
 use crate::work::node::Node;
 
-/// What is written: the cents of each account, and every event that was projected.
+/// The written data: the cents of each account, and every projected event.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Totals {
     cents: BTreeMap<String, i64>,
     seen: Vec<(StreamId, u64)>,
     erased: Vec<StreamId>,
-    /// Of a transaction: an error was ignored.
+    /// Of a transaction: `true` once an error was ignored.
     aborted: bool,
 }
 
 type Model = InMemoryReadModel<Totals>;
 
-/// Adds up, and can be told to misbehave.
+/// A projection that sums deposits, and can be made to fail.
 #[derive(Clone, Default)]
 struct AddUp(Arc<Faults>);
 
 #[derive(Default)]
 struct Faults {
-    /// Accounts of which no event can be projected.
+    /// Accounts whose events cannot be projected.
     poison: Mutex<Vec<String>>,
-    /// Accounts whose events meet an error that is ignored.
+    /// Accounts whose events cause an error that the projection ignores.
     ignores: Mutex<Vec<String>>,
     panics: AtomicBool,
     erase_fails: AtomicBool,
-    /// How long each event takes.
+    /// The time that each event takes.
     takes: Mutex<Duration>,
     asked: Mutex<Vec<(StreamId, u64)>>,
 }
@@ -80,7 +80,7 @@ impl Projection for AddUp {
     ) -> Result<(), ProjectionError> {
         let (stream, version) = (recorded.stream.clone(), recorded.version.get());
         self.0.asked.lock().unwrap().push((stream.clone(), version));
-        // Half of it is written before it fails.
+        // Writes half of the data before it fails.
         totals.seen.push((stream.clone(), version));
         let takes = *self.0.takes.lock().unwrap();
         if takes > Duration::ZERO {
@@ -139,7 +139,7 @@ fn store() -> InMemoryEventStore {
     InMemoryEventStore::new().with_clock(TokioClock)
 }
 
-/// A process: an app with the projection, whose workers run.
+/// A process: an app with the projection and running workers.
 fn process(store: &(impl EventStore + Clone), projection: &AddUp, model: &Model) -> App {
     process_with(store, projection, model, PoisonPolicy::Stop)
 }
@@ -165,7 +165,7 @@ async fn deposit(app: &App, id: &str, cents: i64) -> Position {
     account.send(In::Deposit { cents }).await.unwrap().position.unwrap()
 }
 
-/// Waits for everything that is in the log now.
+/// Waits until every event of the log is projected.
 async fn settle(app: &App) {
     for head in app.store().heads().await.unwrap() {
         if head.offset > 0 {
@@ -183,7 +183,7 @@ async fn state(app: &App) -> ProjectionState {
     handle(app).status().await.unwrap().state
 }
 
-/// Waits until it has failed; gives why.
+/// Waits until the projection has failed, and returns the reason.
 async fn failure(app: &App) -> String {
     for _ in 0..1_000 {
         if let ProjectionState::Failed { reason } = state(app).await {
@@ -191,10 +191,10 @@ async fn failure(app: &App) -> String {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    panic!("it has not failed: {:?}", state(app).await)
+    panic!("the projection has not failed: {:?}", state(app).await)
 }
 
-/// Every event of the log is projected once, those of each stream in order.
+/// Asserts that every event of the log is projected once, those of each stream in order.
 fn assert_exact(store: &InMemoryEventStore, model: &Model) {
     let totals = model.get();
     let mut expected = BTreeMap::<_, Vec<_>>::new();
@@ -372,7 +372,7 @@ async fn occasional_failures_do_not_accumulate() {
     assert_exact(&store, &model);
 }
 
-/// A stream whose events are `bytes` long, in every partition.
+/// A stream with events of `bytes` bytes in every partition.
 async fn long_events(store: &InMemoryEventStore, bytes: usize, count: u64) {
     for partition in 0..store.log().partitions {
         let of = |n: &u64| -> StreamId { format!("parcel-{n}").parse().unwrap() };
@@ -421,8 +421,8 @@ fn two_projections_of_one_name_are_rejected() {
     assert_eq!(error.problems(), ["two projections are called `totals`"]);
 }
 
-/// Processes that are killed at any moment, projections that fail at times, answers that are lost:
-/// everything is projected once, also what waited.
+/// Processes are killed at random moments, projections fail at random, responses are lost: every
+/// event is projected once, parked ones included.
 #[test]
 fn projected_totals_are_exact_after_crashes() {
     use composable_rust_runtime::SystemClock;
@@ -481,7 +481,7 @@ fn projected_totals_are_exact_after_crashes() {
             add_up.poison(&[]);
             let app = start();
             settle(&app).await;
-            // What failed before waits for its next attempt.
+            // Events that failed before wait for their next attempt.
             for _ in 0..600 {
                 if model.get().seen.len() < 500 {
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! Cancelling and replacing by id.
+//! Cancelling and replacing effects by id.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -86,7 +86,7 @@ async fn an_id_nested_in_itself_keeps_the_ids_between() {
     let (store, clock) = store();
     let c = clock.clone();
     let action = run(move || {
-        // Nothing starts under the inner "c", which must not make the outer one forgotten.
+        // No effect starts under the inner "c", which must not make the store forget the outer one.
         let empty = parallel(Effects::none()).with_id("c");
         let inner = slow(&c, 1, "work").with_id("b").with_id("c").with_id("b");
         effects![sequential(effects![parallel(effects![empty, inner])])]
@@ -121,7 +121,7 @@ async fn effects_outlive_the_effect_whose_action_started_them() {
     assert_eq!(notes(&store), ["brought", "follow-up"]);
 }
 
-/// Says when it is dropped.
+/// Reports its drop.
 struct OnDrop(Arc<AtomicBool>);
 
 impl Drop for OnDrop {
@@ -150,8 +150,8 @@ async fn a_cancelled_future_is_dropped_before_it_counts_as_finished() {
     assert!(dropped.load(Ordering::SeqCst));
 }
 
-/// Threads race: effects end while they are cancelled. Whatever was cancelled before it brought its
-/// action back must not bring it back any more.
+/// Threads race: effects end while they are cancelled. An effect cancelled before it returned its
+/// action must not return it afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cancelled_effect_returns_no_action() {
     use composable_rust_core::{Effects, Reducer};

@@ -1,4 +1,4 @@
-//! Reducers made of reducers, in a store.
+//! Composed reducers in a store.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use composable_rust_testing::MockClock;
 
 use crate::store_script::SECOND;
 
-/// Rings a second after it is set, unless stopped.
+/// Rings a second after it is set, unless it is stopped.
 struct Alarm;
 
 #[derive(Clone)]
@@ -53,7 +53,7 @@ enum HouseAction {
     GuestLeaves,
 }
 
-/// Counts actions, and sees the guest off.
+/// Counts actions, and removes the guest.
 struct Porter;
 
 impl Reducer for Porter {

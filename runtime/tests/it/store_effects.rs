@@ -81,7 +81,7 @@ async fn delays_run_on_the_clock_from_the_moment_of_the_send() {
         ]
     });
     store.send(action).await.unwrap();
-    // Nothing has run since; the clocks run nevertheless.
+    // No task has run since, but the clock has moved.
     clock.advance(SECOND);
     settle().await;
     assert_eq!(notes(&store), ["1", "passed"]);
@@ -174,7 +174,7 @@ async fn database_effects_go_through_the_event_store() {
     assert_eq!(log.events(&stream()).len(), 1);
 }
 
-/// Keeps what is published, and refuses the topic `down`.
+/// Collects published messages, and rejects the topic `down`.
 #[derive(Clone, Default)]
 struct Recording(Arc<Mutex<Vec<BusMessage>>>);
 

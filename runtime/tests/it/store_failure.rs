@@ -1,4 +1,4 @@
-//! Panics, rejections, and what a store cannot do.
+//! Panics, rejections, and unsupported effects.
 
 use composable_rust_core::{
     AggregateReducer, AnyMessage, BusMessage, DbOperation, DispatchCommand, Effect, Message,
@@ -121,7 +121,7 @@ async fn a_poisoned_store_rejects_every_call() {
     assert!(read.is_err(), "a half-applied state is never shown");
 }
 
-/// A refused action has not happened, also if what is refused lies deep in its effects.
+/// A rejected action changes nothing, even if the rejection is nested deep in its effects.
 async fn refuses(effect: fn() -> Effect<Action>) -> UnsupportedEffect {
     let (store, _) = store();
     store.send(Note("a")).await.unwrap();
@@ -145,7 +145,7 @@ async fn refuses(effect: fn() -> Effect<Action>) -> UnsupportedEffect {
             assert_eq!(store.running(), 0);
             unsupported
         }
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not rejected: {other:?}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Back-pressure, subscriptions, waiting for a state.
+//! Back-pressure, subscriptions, and waiting for a state.
 
 use std::future::Future;
 use std::pin::pin;
@@ -111,7 +111,7 @@ async fn many_senders_share_a_store_of_small_capacity() {
                         })
                     };
                     store.send(action).await.unwrap();
-                    // Eight senders, of whom each can be let in while two run.
+                    // Eight senders, each of which can proceed while two effects run.
                     assert!(store.running() <= 3);
                 }
             })

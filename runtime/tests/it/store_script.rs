@@ -1,4 +1,4 @@
-//! A reducer whose actions carry the effects that it returns, so that each test says its own.
+//! A reducer whose actions carry their effects, so that each test defines its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) enum Action {
-    /// Is written down.
+    /// Adds a note.
     Note(&'static str),
-    /// Is written down, and returns effects.
+    /// Adds a note, and returns effects.
     Run(&'static str, Arc<dyn Fn() -> Effects<Action> + Send + Sync>),
-    /// Is written down, and then panics.
+    /// Adds a note, and then panics.
     Panic,
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn run(effects: impl Fn() -> Effects<Action> + Send + Sync + 'static)
     Action::Run("", Arc::new(effects))
 }
 
-/// Writes `note` down and returns `effects`.
+/// Adds `note` and returns `effects`.
 pub(crate) fn note_and(
     note: &'static str,
     effects: impl Fn() -> Effects<Action> + Send + Sync + 'static,
@@ -34,7 +34,7 @@ pub(crate) fn note_and(
     Action::Run(note, Arc::new(effects))
 }
 
-/// Writes down what it is told.
+/// Adds the notes of its actions to its state.
 pub(crate) struct Script;
 
 impl Reducer for Script {
@@ -62,7 +62,7 @@ impl Reducer for Script {
     }
 }
 
-/// A store that has written nothing yet, and its clock.
+/// A store without notes, and its clock.
 pub(crate) fn store() -> (Store<Script>, MockClock) {
     let clock = MockClock::new();
     (Store::builder(Script, Vec::new(), ()).clock(clock.clone()).build(), clock)
@@ -72,7 +72,7 @@ pub(crate) fn notes(store: &Store<Script>) -> Vec<&'static str> {
     store.state(Clone::clone)
 }
 
-/// A future that brings `note` back after so many seconds of `clock`.
+/// A future that returns `note` after `seconds` of `clock`.
 pub(crate) fn slow(clock: &MockClock, seconds: u32, note: &'static str) -> Effect<Action> {
     let sleep = clock.sleep(SECOND * seconds);
     future(async move {
@@ -81,7 +81,7 @@ pub(crate) fn slow(clock: &MockClock, seconds: u32, note: &'static str) -> Effec
     })
 }
 
-/// Lets tasks of this thread come as far as they can.
+/// Lets the other tasks of this thread run until they wait.
 pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;

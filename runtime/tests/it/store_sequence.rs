@@ -1,4 +1,4 @@
-//! What waits for what.
+//! The order of the steps of sequences.
 
 use composable_rust_core::{Effects, after, cancel, effects, future, parallel, sequential};
 

@@ -1,4 +1,4 @@
-//! The end of a store.
+//! Shutting a store down.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -126,7 +126,7 @@ async fn a_shutdown_rejects_sends_that_wait_for_capacity() {
 #[tokio::test]
 async fn a_busy_future_does_not_hold_up_the_shutdown() {
     let store = Store::new(Script, Vec::new(), ());
-    // It wakes itself for ever, so it is aborted between two polls.
+    // It wakes itself forever, so it is aborted between two polls.
     let busy = || async {
         loop {
             tokio::task::yield_now().await;

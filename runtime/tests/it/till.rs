@@ -1,4 +1,4 @@
-//! A till, as two releases of a service know it.
+//! A till, in two releases of a service.
 
 use composable_rust_core::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Erased events.
+//! Projections of erased events.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -74,12 +74,12 @@ async fn erasing_a_stream_with_dead_letters_reaches_the_read_model() {
     settle(&app).await;
     assert_eq!(model.get().cents.get("bad"), None);
     assert_eq!(model.get().erased, [bad.id().stream()]);
-    // What comes after it waits for nothing, and the dead letters are void.
+    // Later events are not blocked, and the dead letters are obsolete.
     add_up.poison(&[]);
     let position = deposit(&app, "bad", 8).await;
     handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
     for letter in dead_letters(&app).await {
-        // What stood behind another went back into the queue with it.
+        // The events behind it went back into the queue with it.
         let _ = app.dead_letters().redrive(&letter).await;
         pass(5).await;
     }
@@ -103,7 +103,7 @@ async fn an_erasure_that_fails_is_parked_too() {
 
     add_up.0.erase_fails.store(false, Ordering::SeqCst);
     for letter in dead_letters(&app).await {
-        // What stood behind another went back into the queue with it.
+        // The events behind it went back into the queue with it.
         let _ = app.dead_letters().redrive(&letter).await;
         pass(5).await;
     }

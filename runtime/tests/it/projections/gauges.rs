@@ -1,4 +1,4 @@
-//! What the gauges say.
+//! The gauges of projections.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, U
 
 use super::{AddUp, Model, deposit, failure, handle, pass, process, settle, store};
 
-/// Gauges as they were set last.
+/// The last value of each gauge.
 #[derive(Default)]
 struct Gauges(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
@@ -91,7 +91,7 @@ async fn the_gauges_rise_while_the_projection_is_stuck() {
     pass(10).await;
     assert_eq!(gauges.lag(), (0.0, 0.0));
 
-    // Nothing is known of the log, so it may be behind.
+    // The state of the log is unknown, so the projection may be behind.
     store.next_reads(std::iter::repeat_n(Fault::FailBefore, 10_000));
     pass(100).await;
     assert!(gauges.lag().0 >= 90.0, "{:?}", gauges.lag());

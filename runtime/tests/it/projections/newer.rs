@@ -1,4 +1,4 @@
-//! Events that only newer code knows.
+//! Events that only newer code can decode.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{
     store,
 };
 
-/// Code of an earlier release: it knows fewer events.
+/// The code of an earlier release, with fewer events.
 mod earlier {
     use composable_rust_core::prelude::*;
     use composable_rust_core::{Projection, ProjectionError, Recorded};
@@ -79,7 +79,8 @@ async fn events_of_newer_code_are_left_to_newer_code() {
     drop(old);
 }
 
-/// Code that lacks a variant stops only where there is an event of it, and fails when no other comes.
+/// Code without a variant stops only at an event of that variant, and fails when no newer process
+/// comes.
 #[tokio::test(start_paused = true)]
 async fn an_event_that_no_process_knows_fails_the_projection() {
     let (store, model) = (store(), Model::default());
@@ -119,14 +120,14 @@ async fn an_event_that_no_process_knows_fails_the_projection() {
     assert!(reason.contains("no running code knows `account.withdrawn`"), "{reason}");
     assert!(reason.contains(&at.to_string()), "{reason}");
     assert!(old.unknown_messages()[0].is_overdue);
-    // Resumed in vain, it fails at once.
+    // It is resumed in vain, and fails at once.
     handle(&old).resume().await.unwrap();
     pass(5).await;
     assert!(matches!(state(&old).await, ProjectionState::Failed { .. }));
 
     let stream = Account::id("1").stream();
     let first = store.all_events().into_iter().find(|event| event.stream == stream).unwrap();
-    let StoredContent::Present(deposit) = first.content else { panic!("it has content") };
+    let StoredContent::Present(deposit) = first.content else { panic!("the event has content") };
     store.override_event(&stream, version, &deposit).await.unwrap();
     handle(&old).resume().await.unwrap();
     settle(&old).await;

@@ -1,4 +1,4 @@
-//! Events that cannot be projected: parked, with what follows them.
+//! Events that cannot be projected are parked, with their successors in the stream.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ async fn poison_is_parked_with_its_successors_and_redriven_in_order() {
     let heads: Vec<_> = letters.iter().filter(|letter| letter.error.is_some()).collect();
     assert_eq!((heads.len(), heads[0].attempts), (1, 5));
     assert!(heads[0].error.as_deref().unwrap().contains("not liked"));
-    // What comes later is parked behind it.
+    // Later events of the stream are parked behind it.
     deposit(&app, "bad", 16).await;
     pass(10).await;
     assert_eq!(dead_letters(&app).await.len(), 4);
@@ -58,7 +58,7 @@ async fn poison_is_parked_with_its_successors_and_redriven_in_order() {
     settle(&app).await;
     assert_eq!(model.get().cents["bad"], 31);
     assert_eq!(dead_letters(&app).await, []);
-    // From then on it is as if nothing had been.
+    // From then on the stream is projected as usual.
     let position = deposit(&app, "bad", 32).await;
     handle(&app).wait_for(position, Duration::from_secs(5)).await.unwrap();
     assert_eq!(model.get().cents["bad"], 63);
@@ -66,8 +66,8 @@ async fn poison_is_parked_with_its_successors_and_redriven_in_order() {
     assert_exact(&store, &model);
 }
 
-/// As PostgreSQL: after an error that the projection ignored, no statement of the transaction
-/// succeeds.
+/// Behaves like PostgreSQL: after an error that the projection ignored, every statement of the
+/// transaction fails.
 struct Aborts(Model);
 
 impl Aborts {
@@ -181,7 +181,7 @@ async fn an_ignored_error_is_parked_ahead_of_a_blocked_stream() {
         .build()
         .unwrap();
     app.start();
-    // What waited is done, and nothing has come of the stream since.
+    // The parked events are projected, and the stream has had no event since.
     add_up.poison(&["bad"]);
     deposit(&app, "bad", 1).await;
     pass(1).await;
@@ -190,7 +190,7 @@ async fn an_ignored_error_is_parked_ahead_of_a_blocked_stream() {
     assert_eq!(model.get().cents["bad"], 1);
     assert_eq!(model.blocked_streams(AddUp::NAME).await.unwrap().len(), 1);
 
-    // One batch of both, in this order.
+    // A batch of both streams, in this order.
     handle(&app).pause().await.unwrap();
     let partition = |id: &str| store.log().partition_of(&Account::id(id).stream());
     let odd = (0..100).map(|n| format!("odd{n}")).find(|id| partition(id) == partition("bad"));
@@ -260,13 +260,13 @@ async fn a_rebuild_projects_blocked_events_once() {
     }
     pass(60).await;
     assert_eq!(dead_letters(&app).await.len(), 2);
-    // Mended, everything is there, and the dead letters are void.
+    // With the code fixed, every event is projected, and the dead letters are obsolete.
     add_up.poison(&[]);
     handle(&app).rebuild().await.unwrap();
     pass(5).await;
     settle(&app).await;
     assert_eq!(model.get().cents["bad"], 15);
-    // And again while it fails, from another event on.
+    // The same while it fails from another event on.
     add_up.poison(&["bad"]);
     handle(&app).rebuild().await.unwrap();
     pass(60).await;

@@ -32,7 +32,7 @@ async fn a_projection_pauses_and_resumes() {
         matches!(&waited, Err(ProjectionWaitError::NotRunning { state }) if *state == paused),
         "{waited:?}"
     );
-    // So does one that starts.
+    // A process that starts later pauses too.
     drop(app);
     let app = process(&store, &add_up, &model);
     pass(60).await;
@@ -130,14 +130,14 @@ async fn a_resumed_rebuild_is_still_a_rebuild() {
     assert_eq!(state(&app).await, ProjectionState::Running, "it is rebuilt");
 }
 
-/// A rebuild in the instant after an event was set aside, when there is no checkpoint yet.
+/// A rebuild right after an event was parked, before the first checkpoint.
 #[tokio::test(start_paused = true)]
 async fn an_event_parked_before_a_rebuild_is_projected() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     pass(5).await;
     add_up.poison(&["bad"]);
-    // That it is set aside commits after a second, and the rebuild begins before anything else does.
+    // The parking commits after a second, and the rebuild starts before anything else does.
     model.next_commits([Fault::Delay(Duration::from_secs(1))]);
     deposit(&app, "bad", 1).await;
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -1,4 +1,4 @@
-//! Processes that take over from each other, and logs that are another or went back.
+//! Takeovers between processes, and logs that were replaced or rewound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,7 @@ async fn another_process_takes_over_a_projection() {
     assert_exact(&store, &model);
 }
 
-/// Whoever slept through its lease writes nothing more.
+/// A process that slept through its lease writes nothing more.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_lost_the_lease_writes_nothing() {
     let (memory, model) = (store(), Model::default());
@@ -47,7 +47,7 @@ async fn a_process_that_lost_the_lease_writes_nothing() {
     let first = process(&store, &slow, &model);
     deposit(&first, "1", 1).await;
     settle(&first).await;
-    // Its leases lapse while it reads.
+    // Its leases expire while it reads.
     store.next_reads([Fault::Delay(Duration::from_secs(120)); 8]);
     store.next_writes([Fault::Delay(Duration::from_secs(120)); 8]);
     let second = process(&memory, &quick, &model);
@@ -68,7 +68,7 @@ async fn a_process_that_lost_the_lease_writes_nothing() {
     drop(first);
 }
 
-/// Writes the checkpoints that are there again, under another epoch.
+/// Rewrites the existing checkpoints under another epoch.
 async fn written_under(model: &Model, epoch: u64) {
     let mut transaction = model.begin().await.unwrap();
     let log = InMemoryEventStore::new().log().id;
@@ -122,7 +122,7 @@ async fn a_rebuilt_projection_runs_once_it_has_caught_up() {
     }
     settle(&app).await;
     for n in 0..40 {
-        // A second one begins while the end of the first is found.
+        // A second rebuild starts while the first looks for its end.
         store.next_reads([Fault::Delay(Duration::from_millis(300)); 8]);
         handle(&app).rebuild().await.unwrap();
         tokio::time::sleep(Duration::from_millis(n * 50)).await;
@@ -202,7 +202,7 @@ async fn a_rewound_log_stops_the_projection() {
     }
 }
 
-/// One of several projections; it counts the events that its process is asked for.
+/// One of several projections; it counts the events that its process projects.
 struct Counts<const N: usize>(Arc<AtomicU64>);
 
 impl<const N: usize> Projection for Counts<N> {

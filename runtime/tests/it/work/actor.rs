@@ -1,4 +1,4 @@
-//! An actor: an aggregate that does what it is told, and a gateway that does what a test says.
+//! An actor: an aggregate that executes commands of the test, and a scripted gateway.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Lossy;
 
-/// What an actor is told to do.
+/// The commands of an actor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Act {
     Note(u32),
-    /// Several events at once.
+    /// Executes several acts, with several events.
     Notes(Vec<u32>),
     Refuse,
     Nothing,
     Repeat(u32),
-    /// Panics for as long as the environment is broken, then notes.
+    /// Panics while the environment is broken, then notes.
     Fragile(u32),
     /// Panics as often as the environment says, or notes.
     Flaky(u32),
@@ -31,14 +31,14 @@ pub(crate) enum Act {
         tag: u32,
         act: Box<Act>,
     },
-    /// Several requests from one event.
+    /// Sends several requests from one event.
     AskAll(Vec<(String, u32, Act)>),
     AskDetached {
         to: String,
         tag: u32,
         act: Box<Act>,
     },
-    /// Asks without recording anything.
+    /// Sends a request without recording an event.
     AskSilently {
         to: String,
         tag: u32,
@@ -52,31 +52,31 @@ pub(crate) enum Act {
         tag: u32,
         text: String,
     },
-    /// Does it after so many milliseconds.
+    /// Executes it after this many milliseconds.
     Later {
         id: Option<String>,
         after: u64,
         act: Box<Act>,
     },
     Cancel(String),
-    /// Keeps who asked.
+    /// Keeps the return address of the request.
     Keep,
-    /// Answers who was kept.
+    /// Answers the kept return address.
     AnswerKept(u32),
     End,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Actor {
-    /// What happened, in words.
+    /// The history of an actor, in words.
     pub(crate) log: Vec<String>,
     pub(crate) kept: Option<ReturnPath>,
     pub(crate) ended: bool,
     pub(crate) seen: Vec<Seen>,
 }
 
-/// All that a decision may know besides state and command, so that one that is taken again is
-/// another one.
+/// Everything that a decision depends on besides state and command, so that a repeated decision
+/// differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) at: Timestamp,
@@ -91,7 +91,7 @@ pub(crate) enum ActorCommand {
     Due(Act),
     Heard(u32, Reply<Actor>),
     Answered(u32, CallOutcome<Outside>),
-    /// Cannot be stored.
+    /// Cannot be encoded.
     Lost(Lossy),
 }
 
@@ -107,12 +107,12 @@ pub(crate) enum ActorError {
     Refused,
 }
 
-/// Whether fragile acts panic, and how often flaky ones do. The environments of several processes
-/// share it.
+/// Whether fragile acts panic, and how often flaky ones do. Shared by the environments of several
+/// processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Broken(Arc<AtomicBool>, Arc<Mutex<Option<(StdRng, f64)>>>);
 
-/// What an actor is registered with.
+/// The environment of an actor.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Around {
     pub(crate) broken: Broken,
@@ -125,7 +125,7 @@ impl Broken {
         self.0.store(broken, Ordering::SeqCst);
     }
 
-    /// Of all flaky acts, this part panics, by chance.
+    /// The probability with which a flaky act panics.
     pub(crate) fn set_flaky(&self, seed: u64, part: f64) {
         *self.1.lock().unwrap() = Some((StdRng::seed_from_u64(seed), part));
     }
@@ -264,13 +264,13 @@ impl Actor {
     }
 }
 
-/// What a call of the gateway comes to.
+/// The behaviour of the gateway in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     Answers,
-    /// With what cannot be read again.
+    /// Returns a response that does not decode again.
     AnswersLossily,
-    /// With more than can be stored.
+    /// Returns a response that is too large to store.
     AnswersAtLength,
     Fails,
     Retries,
@@ -279,14 +279,14 @@ pub(crate) enum Behaviour {
     Panics,
 }
 
-/// The request that can never be sent.
+/// A request that can never be sent.
 pub(crate) const NOWHERE: &str = "nowhere";
 
-/// The outside world. It answers unless a script says otherwise. Clones share it.
+/// A gateway that answers unless a script says otherwise. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Outside {
     pub(crate) script: Arc<Mutex<VecDeque<Behaviour>>>,
-    /// What it was asked, with the keys.
+    /// The received requests, with their keys.
     pub(crate) calls: Arc<Mutex<Vec<(String, String)>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Backlogs: what policies and consumers queue, and what does not wait behind it.
+//! Backlogs: rows queued by policies and consumers, and the rows that do not wait behind them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn record(world: &World, events: u32) {
     }
 }
 
-/// Tells the copy of each source what it notes.
+/// Tells the copy of each source its notes.
 fn copying(builder: AppBuilder) -> AppBuilder {
     let copy = |recorded: &Recorded<Out>| match &recorded.event {
         Out::Did(Act::Note(n), _) if recorded.stream.id().starts_with("source") => {
@@ -39,14 +39,14 @@ fn copying(builder: AppBuilder) -> AppBuilder {
     builder.on_with::<Actor, Actor, Commands>("copy", from_start, copy)
 }
 
-/// A store whose appends take as long as a replica's.
+/// A store whose appends take as long as those of a replicated database.
 fn slow(world: &World) -> Node<composable_rust_testing::InMemoryEventStore> {
     let node = Node::new(world.memory.clone());
     node.slow("append_events", millis(5));
     node
 }
 
-/// The time in which instances of all partitions ask each other and are answered.
+/// The time in which instances of all partitions send each other requests and receive replies.
 async fn time_to_answer(app: &composable_rust_runtime::App, round: u32) -> Duration {
     let begun = Instant::now();
     for n in 0..6 {
@@ -59,7 +59,7 @@ async fn time_to_answer(app: &composable_rust_runtime::App, round: u32) -> Durat
     begun.elapsed()
 }
 
-/// Requests and replies pass what a new policy makes of an old log.
+/// Requests and replies overtake the rows that a new policy queues for an old log.
 #[tokio::test(start_paused = true)]
 async fn commands_are_answered_while_a_policy_catches_up() {
     let world = World::new();
@@ -74,7 +74,7 @@ async fn commands_are_answered_while_a_policy_catches_up() {
     assert!(waiting > 1_000, "only {waiting} wait: nothing was in the way");
 }
 
-/// A message that nobody answers.
+/// A message that expects no reply.
 fn note(world: &World, n: u32) -> OutboxMessage {
     let recipient = format!("b{}", n % 200);
     let command = In::Do(Act::Note(n));
@@ -86,7 +86,7 @@ fn note(world: &World, n: u32) -> OutboxMessage {
     row
 }
 
-/// What is queued after a process died cannot have killed it, however much that is.
+/// Rows queued after a process died cannot have killed it, however many they are.
 #[tokio::test(start_paused = true)]
 async fn only_rows_queued_at_a_crash_are_quarantined() {
     let world = World::new();
@@ -101,7 +101,7 @@ async fn only_rows_queued_at_a_crash_are_quarantined() {
     };
     enqueue(0, 2_000).await;
     let node = Node::new(world.memory.clone());
-    // With caution, 16 are handled each second; 40 come.
+    // Quarantine allows 16 rows a second; 40 rows come.
     node.slow("settle", millis(1_000));
     let _app = world.start(node.clone());
     for second in 0..120 {
@@ -113,7 +113,7 @@ async fn only_rows_queued_at_a_crash_are_quarantined() {
     assert!((2_000..3_500).contains(&settled), "{settled} calls, one for each suspect");
 }
 
-/// A process may die of the next one: the one before must not be blamed for that, too.
+/// A process may die of the next row: the one before must not be blamed for that, too.
 #[tokio::test(start_paused = true)]
 async fn quarantined_rows_run_one_at_a_time() {
     let world = World::new();
@@ -131,7 +131,7 @@ async fn quarantined_rows_run_one_at_a_time() {
         let rows = world.memory.read_outbox(&from, 10).await.unwrap();
         rows.into_iter().map(|row| row.attempts).collect::<Vec<_>>()
     };
-    // It begins both, and dies.
+    // It starts both, and dies.
     let dying = Node::new(world.memory.clone());
     dying.slow("append_events", Duration::from_secs(3_600));
     let _dead = world.start(dying.clone());
@@ -167,7 +167,7 @@ fn fullest(world: &World) -> usize {
     counts.into_values().max().unwrap_or_default()
 }
 
-/// The most rows that a queue had until something is so.
+/// The most rows that a queue had until the condition held.
 async fn fullest_until(world: &World, mut is_so: impl AsyncFnMut() -> bool) -> usize {
     let mut most = 0;
     eventually("it is done", async || {
@@ -179,7 +179,7 @@ async fn fullest_until(world: &World, mut is_so: impl AsyncFnMut() -> bool) -> u
     most
 }
 
-/// What does not fit into the queue stays in the log until there is room.
+/// Events that exceed the queue's capacity stay in the log.
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_catches_up_bounds_its_queue() {
     const EVENTS: u32 = 400;
@@ -202,7 +202,7 @@ async fn a_policy_that_catches_up_bounds_its_queue() {
     }
 }
 
-/// A queue of which nothing gets on does not stop a policy for ever.
+/// A stuck queue does not stop a policy forever.
 #[tokio::test(start_paused = true)]
 async fn a_policy_continues_slowly_past_a_stuck_queue() {
     let world = World::new();
@@ -229,7 +229,7 @@ async fn a_policy_continues_slowly_past_a_stuck_queue() {
     assert!(took > millis(10_000), "{took:?}: it did not rest");
 }
 
-/// A topic's backlog stays on the topic, and what comes behind it waits its turn.
+/// A topic's backlog stays on the topic, and later messages wait their turn.
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_catches_up_bounds_its_queue() {
     const BOUND: usize = 500;

@@ -1,4 +1,4 @@
-//! Calls: attempts, answers, time limits, the breaker.
+//! Calls: attempts, outcomes, time limits, the circuit breaker.
 
 use composable_rust_core::prelude::*;
 
@@ -37,7 +37,7 @@ async fn a_failure_is_final() {
     assert_eq!(world.outside.calls(), 2);
 }
 
-/// The call was made, and another would be answered so again.
+/// The call was made, and another would get the same response.
 #[tokio::test(start_paused = true)]
 async fn an_outcome_that_cannot_be_stored_is_reported_to_the_caller() {
     let world = World::new();
@@ -63,7 +63,7 @@ async fn requests_that_were_never_sent_count_no_attempt() {
     assert_eq!(world.outside.calls(), 8);
 }
 
-/// Only so that the builder is used with two gateways.
+/// Used so that the builder has two gateways.
 struct Quiet;
 
 impl composable_rust_core::Gateway for Quiet {
@@ -99,14 +99,15 @@ async fn timeouts_and_panics_count_as_attempts() {
 async fn an_open_circuit_breaker_counts_no_attempts() {
     let world = World::new();
     let app = world.app();
-    // Ten calls that fail open it.
+    // Ten failing calls open it.
     world.outside.next([Behaviour::Retries; 10]);
     for n in 0..10 {
         tell_to(&app, &format!("a{n}"), call(1)).await;
     }
     eventually("ten calls", async || world.outside.calls() == 10).await;
     let opened = Instant::now();
-    // The probe fails: once more half a minute, and not one call for all that wait.
+    // The probe fails: the breaker stays open for another 30 seconds, without a call for the
+    // waiting requests.
     world.outside.next([Behaviour::Retries]);
     for n in 10..20 {
         tell_to(&app, &format!("a{n}"), call(1)).await;
@@ -124,7 +125,8 @@ async fn an_open_circuit_breaker_counts_no_attempts() {
     assert_eq!(world.outside.calls(), 31);
 }
 
-/// The breaker's probes go round: what can never be sent does not keep it open for others.
+/// The breaker probes with each request in turn: an unsendable one does not keep it open for
+/// others.
 #[tokio::test(start_paused = true)]
 async fn requests_that_cannot_be_sent_do_not_starve_others() {
     let world = World::new();
@@ -138,12 +140,13 @@ async fn requests_that_cannot_be_sent_do_not_starve_others() {
     tell_to(&app, "b", call(1)).await;
     let b = app.handle(&Actor::id("b"));
     b.wait(|b| (b.log.len() == 2).then_some(()), millis(3_600_000)).await.unwrap();
-    // Each of those that were there before has its probe at the most.
+    // Each of the earlier requests has at most one probe.
     let took = started.elapsed();
     assert!(took < millis(14 * 31_000), "{took:?}");
 }
 
-/// The answer is queued in the settlement of the call, so a lost one is made again under its key.
+/// The outcome is queued by the settlement of the call, so a call whose settlement is lost is
+/// repeated under its key.
 #[tokio::test(start_paused = true)]
 async fn a_call_with_a_lost_response_is_repeated_with_its_key() {
     let world = World::new();

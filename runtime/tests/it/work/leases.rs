@@ -1,4 +1,4 @@
-//! Who works on what.
+//! Sharing of leases between processes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::world::{Virtual, World, eventually, heard, log, millis, started, tell
 
 const WORKERS: [&str; 3] = ["dispatch/actor", "call/outside", "timer/actor"];
 
-/// How many leases of a worker each process holds.
+/// The number of leases of a worker that each process holds.
 async fn shares(world: &World, worker: &str) -> Vec<usize> {
     let table = world.memory.load_leases(&[worker.to_owned()]).await.unwrap();
     let mut shares: BTreeMap<Uuid, usize> = BTreeMap::new();
@@ -55,7 +55,7 @@ async fn processes_that_come_and_go_share_the_work() {
     let first = world.app();
     shared_as(&world, &[3], 100).await;
     let second = world.app();
-    // A round of the first, which gives up, and one of the second, which takes.
+    // A round of the first process, which releases, and one of the second, which acquires.
     shared_as(&world, &[1, 2], 11_000).await;
     let third = world.app();
     shared_as(&world, &[1, 1, 1], 11_000).await;
@@ -80,7 +80,7 @@ async fn leases_of_a_crashed_process_are_taken_over_on_expiry() {
     drop(first);
 }
 
-/// An answer to a round that was lost costs no lapse of what it claimed.
+/// A lost response to a round costs none of the leases it acquired.
 #[tokio::test(start_paused = true)]
 async fn leases_acquired_despite_a_lost_response_are_soon_used() {
     let world = World::new();
@@ -94,8 +94,8 @@ async fn leases_acquired_despite_a_lost_response_are_soon_used() {
     assert!(took <= millis(11_000), "{took:?}");
 }
 
-/// A round fails after six seconds, as one does that waits for a connection. It is repeated before
-/// the leases lapse, so that no other process takes them.
+/// A round fails after six seconds, like one that waits for a connection. It is repeated before the
+/// leases expire, so that no other process takes them.
 #[tokio::test(start_paused = true)]
 async fn a_short_outage_costs_no_lease() {
     let world = World::new();
@@ -116,7 +116,7 @@ async fn a_short_outage_costs_no_lease() {
     drop(apps);
 }
 
-/// A wall clock that a test sets.
+/// A wall clock set by the test.
 #[derive(Debug, Clone)]
 struct Wall {
     time: Virtual,
@@ -134,8 +134,8 @@ impl Clock for Wall {
     }
 }
 
-/// The store's clock is set back by two hours just after a process died: its leases, and its
-/// membership, are believed for one more time to live, not for two hours.
+/// The store's clock is set back by two hours just after a process died: its leases and its
+/// membership last one more time-to-live, not two hours.
 #[tokio::test(start_paused = true)]
 async fn leases_from_before_a_clock_rollback_expire() {
     let mut world = World::new();
@@ -157,7 +157,7 @@ async fn leases_from_before_a_clock_rollback_expire() {
     drop(first);
 }
 
-/// A process that slept through its lease settles nothing, and calls nobody.
+/// A process that slept through its lease settles no row, and makes no call.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_holder_writes_nothing_when_it_wakes() {
     let world = World::new();
@@ -179,7 +179,7 @@ async fn a_frozen_holder_writes_nothing_when_it_wakes() {
     drop(frozen);
 }
 
-/// The store refuses what is said under a lease that another has taken since.
+/// The store rejects settlements under a lease that another process has acquired since.
 #[tokio::test(start_paused = true)]
 async fn a_settlement_under_a_lost_lease_is_fenced() {
     let world = World::new();
@@ -189,14 +189,14 @@ async fn a_settlement_under_a_lost_lease_is_fenced() {
     tell_to(&app, "a", Act::Call { tag: 1, text: "x".into() }).await;
     eventually("a call", async || world.outside.calls() == 1).await;
     take_all(&world, "call/outside").await;
-    // The first attempt ends; its end is not this process's to tell.
+    // The first attempt ends, but this process may no longer settle it.
     tokio::time::sleep(millis(10_000)).await;
     assert_eq!(log(&app, "a").await, ["call"]);
     heard(&app, "a", "1: x").await;
     assert_eq!(world.outside.calls(), 2);
 }
 
-/// Takes all leases of a worker, as if they had lapsed, for three quarters of a minute.
+/// Takes all leases of a worker for 45 seconds, as if they had expired.
 async fn take_all(world: &World, worker: &str) {
     let table = world.memory.load_leases(&[worker.to_owned()]).await.unwrap();
     let holder = table.leases[0].holder.unwrap();
@@ -213,7 +213,7 @@ async fn take_all(world: &World, worker: &str) {
     world.memory.change_leases(&claims).await.unwrap();
 }
 
-/// While nothing happens, the store is asked a few times a second at most.
+/// While nothing happens, the store gets a few calls a second at most.
 #[tokio::test(start_paused = true)]
 async fn an_idle_app_does_not_spin() {
     let world = World::new();
@@ -237,7 +237,7 @@ async fn an_idle_app_does_not_spin() {
     assert!(sum <= 300, "{sum} calls in 100 seconds: {calls:?}");
 }
 
-/// Nor does it while the store does not say when there is more.
+/// The same holds while the store's wakeups fail.
 #[tokio::test(start_paused = true)]
 async fn an_app_whose_wakeups_fail_does_not_spin() {
     let world = World::new();

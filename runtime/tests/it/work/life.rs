@@ -1,4 +1,4 @@
-//! Building, crashing, shutting down.
+//! Building, crashing and shutting down.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{Format, Recorded};
@@ -59,7 +59,7 @@ async fn end(world: &World, writer: &App, what: &str) {
     assert!(world.dead_letters().await.is_empty(), "{what}");
 }
 
-/// G7, call by call: whatever the process was about to do, or has just done, another one goes on.
+/// Whichever store call the process crashes before or after, another process continues its work.
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_call_loses_and_duplicates_nothing() {
     let whole = {
@@ -114,7 +114,7 @@ async fn a_shutdown_under_load_loses_and_duplicates_nothing() {
     }
 }
 
-/// A call that hangs is waited for; what it says is kept.
+/// A hanging call is waited for, and its outcome is kept.
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_waits_for_running_work_until_its_deadline() {
     let world = World::new();
@@ -166,7 +166,7 @@ async fn a_finished_instance_is_evicted() {
     assert!(app.live_instances::<Actor>() < 20, "{}", app.live_instances::<Actor>());
 }
 
-/// A command of one service that another one knows as its own.
+/// A command of one service that another service also declares.
 enum Elsewhere {}
 
 impl Target for Elsewhere {
@@ -275,7 +275,7 @@ fn every_problem_of_an_app_is_reported() {
     for (builder, text) in told {
         assert!(problems(builder).contains(&text.to_owned()), "{text}");
     }
-    // An aggregate that is served must be there; and all problems are told together.
+    // A served aggregate must be registered; and all problems are reported together.
     let several =
         bare().serve::<Actor>().remote::<Elsewhere>().settings(|s| s.max_commands_per_append = 0);
     assert_eq!(problems(several).len(), 4);

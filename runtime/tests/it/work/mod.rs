@@ -1,4 +1,4 @@
-//! What follows from commits, on the real runtime: on virtual time unless a test says otherwise.
+//! The workers of the runtime, on virtual time unless a test says otherwise.
 
 mod actor;
 mod backlogs;

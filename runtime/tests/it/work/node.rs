@@ -1,4 +1,4 @@
-//! One process's way to the store: it can freeze, crash, lose answers and hold them.
+//! A store as one process reaches it: it can freeze, crash, lose responses and hold them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,38 +18,38 @@ use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// How the process is.
+/// The state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Is {
     Running,
     /// Its calls wait.
     Frozen,
-    /// Its calls never come back, and do nothing any more.
+    /// Its calls never return, and have no effect.
     Dead,
 }
 
-/// What happens to one call.
+/// The outcome of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mishap {
     /// None: the call is done.
     None,
-    /// It is not done and refused for good.
+    /// The call is not made, and rejected as invalid.
     IsRefused,
-    /// It is not done and reported as unavailable.
+    /// The call is not made, and reported as unavailable.
     FailsBefore,
-    /// It is done and reported as unavailable.
+    /// The call is made, and reported as unavailable.
     FailsAfter,
-    /// It is not done, and reported as unavailable after so many milliseconds.
+    /// The call is not made, and reported as unavailable after this many milliseconds.
     FailsIn(u64),
-    /// It is done, and the answer comes when the test says so.
+    /// The call is made, and its response is held until the test releases it.
     IsHeld,
-    /// The process crashes, and it is not done.
+    /// The process crashes before the call.
     CrashesBefore,
-    /// It is done, and then the process crashes.
+    /// The process crashes after the call.
     Crashes,
 }
 
-/// A store that behaves as the process on its other end. Clones are of the same process.
+/// A store that behaves as its process does. Clones belong to the same process.
 #[derive(Debug, Clone)]
 pub(crate) struct Node<S> {
     store: S,
@@ -65,15 +65,15 @@ struct Plan {
     counts: BTreeMap<&'static str, u64>,
     holding: u32,
     calls: u64,
-    /// At which call it crashes, and whether that is done.
+    /// The number of the call at which the process crashes, and whether that call is made.
     crash_at: Option<(u64, bool)>,
-    /// Every batch that holds an append to it is not done and reported as unavailable.
+    /// A stream for which every batch with an append fails, reported as unavailable.
     failing: Option<StreamId>,
-    /// What is queued in this partition waits for a lock, in vain.
+    /// A partition in which enqueueing waits for a lock, in vain.
     locked: Option<u16>,
-    /// What becomes of the rows of the next loads.
+    /// Changes to the rows of the next loads.
     rewrites: VecDeque<Rewrite>,
-    /// Loads whose rows are not all read, now and at most.
+    /// The number of open loads, now and at most.
     open: (u32, u32),
     /// The most bytes of events that a page of the log had.
     largest_page: usize,
@@ -115,48 +115,47 @@ impl<S: Send + Sync> Node<S> {
         &self.store
     }
 
-    /// Nothing of the process reaches the store from now on.
+    /// Crashes the process: no later call reaches the store.
     pub(crate) fn crash(&self) {
         self.is.send_replace(Is::Dead);
     }
 
-    /// It crashes at the call of this number, before or after it is done.
+    /// Crashes the process at the call of this number, before or after it is made.
     pub(crate) fn crash_at(&self, call: u64, is_done: bool) {
         self.plan().crash_at = Some((call, is_done));
     }
 
-    /// How many calls there were.
+    /// The number of calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.plan().calls
     }
 
-    /// As `SIGSTOP` does.
+    /// Freezes the process, as `SIGSTOP` does.
     pub(crate) fn freeze(&self) {
         self.is.send_replace(Is::Frozen);
     }
 
-    /// As `SIGCONT` does.
+    /// Thaws the process, as `SIGCONT` does.
     pub(crate) fn wake(&self) {
         self.is.send_replace(Is::Running);
     }
 
-    /// What happens to the next calls of the method.
+    /// Sets the outcomes of the next calls of the method.
     pub(crate) fn next(&self, method: &'static str, mishaps: impl IntoIterator<Item = Mishap>) {
         self.plan().mishaps.entry(method).or_default().extend(mishaps);
     }
 
-    /// Whatever holds an append to the stream fails from now on; nothing does without one.
+    /// Fails appends to the stream from now on; `None` ends it.
     pub(crate) fn fail_appends_of(&self, stream: Option<StreamId>) {
         self.plan().failing = stream;
     }
 
-    /// What is queued in the partition waits five seconds from now on and is refused; nothing does without
-    /// one.
+    /// Makes enqueueing in the partition wait five seconds and fail from now on; `None` ends it.
     pub(crate) fn lock(&self, partition: Option<u16>) {
         self.plan().locked = partition;
     }
 
-    /// What the next load gives is changed so, after those that were already told.
+    /// Changes the rows of the next load without a change.
     pub(crate) fn next_load(
         &self,
         rewrite: impl FnOnce(Vec<StreamRow>) -> Vec<StreamRow> + Send + 'static,
@@ -164,7 +163,7 @@ impl<S: Send + Sync> Node<S> {
         self.plan().rewrites.push_back(Rewrite(Box::new(rewrite)));
     }
 
-    /// How many loads were being read at a time, at most.
+    /// The most loads that were open at a time.
     pub(crate) fn most_open(&self) -> u32 {
         self.plan().open.1
     }
@@ -174,22 +173,22 @@ impl<S: Send + Sync> Node<S> {
         self.plan().largest_page
     }
 
-    /// Each call of the method takes so long from now on.
+    /// Delays each call of the method from now on.
     pub(crate) fn slow(&self, method: &'static str, time: Duration) {
         self.plan().slow.insert(method, time);
     }
 
-    /// Whether an answer is being held.
+    /// `true` while a response is held.
     pub(crate) fn holds(&self) -> bool {
         self.plan().holding > 0
     }
 
-    /// Gives all answers that are held.
+    /// Releases all held responses.
     pub(crate) fn release(&self) {
         self.held.send_replace(false);
     }
 
-    /// How often each method was called.
+    /// The number of calls of each method.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.plan().counts.clone()
     }

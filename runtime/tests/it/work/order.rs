@@ -1,4 +1,4 @@
-//! What one sender dispatches to one target is handled in order, each message once, whatever fails.
+//! Messages of one sender to one target are handled in order and once, despite faults.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -69,7 +69,7 @@ async fn send_all(sender: u32, processes: Arc<Mutex<Vec<Process>>>, seed: u64) {
     }
 }
 
-/// Re-drives every dead letter that is the first of its pair.
+/// Redrives the first dead letter of every pair.
 async fn redrive(world: &World) {
     for letter in world.dead_letters().await {
         let _ = world.decide(&letter, DeadLetterDecision::Redrive).await;
@@ -89,7 +89,7 @@ async fn chaos(world: &World, processes: &Mutex<Vec<Process>>, rng: &mut StdRng,
             1 => {
                 let fresh = process(world, rng.random(), chances);
                 let old = std::mem::replace(&mut processes.lock().unwrap()[one], fresh);
-                // In peace, or at once.
+                // Either without faults, or at once.
                 if round % 2 == 0 {
                     let _ = old.app.shutdown(millis(5_000)).await;
                 }
@@ -128,7 +128,7 @@ async fn run(seed: u64) {
     for sender in senders {
         sender.await.unwrap();
     }
-    // The storm is over.
+    // The faults end.
     world.broken.set_flaky(0, 0.0);
     for process in processes.lock().unwrap().iter() {
         process.faults.recover();

@@ -1,4 +1,4 @@
-//! What cannot be handled, and what stands behind it.
+//! Messages that cannot be handled, and the messages behind them.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
@@ -35,7 +35,7 @@ async fn a_message_that_fails_five_times_is_parked_with_successors() {
         tell_to(&app, "a", tell_b(Act::Fragile(n))).await;
     }
     tell_to(&app, "a", tell_b(Act::Note(4))).await;
-    // Unrelated ones flow: of another sender, and for another recipient.
+    // Messages of another sender, and to another recipient, are handled.
     tell_to(&app, "c", tell_b(Act::Note(5))).await;
     tell_to(&app, "a", Act::Ask { to: "d".into(), tag: 1, act: Box::new(Act::Note(6)) }).await;
     heard(&app, "b", "note 5").await;
@@ -46,7 +46,7 @@ async fn a_message_that_fails_five_times_is_parked_with_successors() {
     world.dead_letter().await;
     let took = started.elapsed();
     assert!(took >= millis(30_000) && took < millis(31_000), "{took:?}");
-    // What comes later stands behind it too.
+    // Later messages are parked behind it too.
     tell_to(&app, "a", tell_b(Act::Note(7))).await;
     eventually("all of the pair are parked", async || world.dead_letters().await.len() == 5).await;
     let letters = world.dead_letters().await;
@@ -59,7 +59,7 @@ async fn a_message_that_fails_five_times_is_parked_with_successors() {
     assert!(letters[1..].iter().all(|letter| letter.error.is_none() && letter.attempts == 0));
     assert_eq!(log(&app, "b").await, ["note 0", "note 5"]);
 
-    // Only the head can be decided about.
+    // Only the first dead letter of a pair can be decided.
     assert!(!world.decide(&letters[1], DeadLetterDecision::Redrive).await);
     world.broken.set(false);
     assert!(world.decide(&letters[0], DeadLetterDecision::Redrive).await);
@@ -89,7 +89,7 @@ async fn an_undecodable_message_is_parked_at_once() {
     assert_eq!((letter.message.row.content.clone(), letter.attempts), (content, 1));
     assert!(letter.error.as_ref().unwrap().contains("cannot be read"), "{:?}", letter.error);
 
-    // Refused, it answers its sender, and what stood behind it is the head.
+    // Once discarded, it answers its sender, and the next dead letter is first.
     assert!(world.decide(&letter, DeadLetterDecision::Discard).await);
     heard(&app, "a", "0: undelivered").await;
     let next = world.dead_letters().await.remove(0);
@@ -98,7 +98,7 @@ async fn an_undecodable_message_is_parked_at_once() {
     assert!(!world.decide(&letter, DeadLetterDecision::Redrive).await, "never again");
 }
 
-/// A message was read as one that stands behind what is re-driven in the same moment.
+/// A message was read as blocked at the moment at which the one before was redriven.
 #[tokio::test(start_paused = true)]
 async fn messages_behind_a_redriven_one_are_not_parked() {
     for decision in [DeadLetterDecision::Redrive, DeadLetterDecision::Discard] {
@@ -123,7 +123,7 @@ async fn messages_behind_a_redriven_one_are_not_parked() {
     }
 }
 
-/// Thousands of decisions, made one after the other, do not keep others waiting.
+/// Thousands of successive decisions do not hold up other messages.
 #[tokio::test(start_paused = true)]
 async fn redriving_thousands_of_dead_letters_holds_up_no_other() {
     let world = World::new();
@@ -149,7 +149,7 @@ async fn redriving_thousands_of_dead_letters_holds_up_no_other() {
     }
     assert!(!world.dead_letters().await.is_empty(), "it takes 20 seconds");
     eventually("all are", async || world.dead_letters().await.is_empty()).await;
-    // A portion follows the other without a pause.
+    // The portions follow each other without a pause.
     assert!(begun.elapsed() < millis(30_000), "{:?}", begun.elapsed());
     world.quiet().await;
     for n in [0, 1, 500, 999] {
@@ -157,7 +157,7 @@ async fn redriving_thousands_of_dead_letters_holds_up_no_other() {
     }
 }
 
-/// A pair is read anew when its next dead letter is re-driven, also while a row of it is executed.
+/// A pair is read again when its next dead letter is redriven, even while a row of it is executed.
 #[tokio::test(start_paused = true)]
 async fn a_row_is_executed_by_one_task_at_a_time() {
     let world = World::new();
@@ -188,7 +188,7 @@ async fn a_row_is_executed_by_one_task_at_a_time() {
     assert!(world.decide(&letters[1], DeadLetterDecision::Redrive).await);
     tokio::time::sleep(millis(3_000)).await;
     assert_eq!(world.outside.calls(), 1);
-    // It ran into its time limit and is tried again.
+    // It times out and is retried.
     eventually("it is called again", async || world.outside.calls() == 2).await;
     tokio::time::sleep(millis(3_000)).await;
     assert_eq!(world.outside.calls(), 2);
@@ -208,7 +208,7 @@ async fn an_internal_command_is_rejected_from_any_queue() {
     assert_eq!(log(&app, "b").await, [""; 0]);
 }
 
-/// A partition whose lock another session holds holds up only what is of it.
+/// A partition whose lock another session holds holds up only its own rows.
 #[tokio::test(start_paused = true)]
 async fn parking_a_message_holds_up_no_other() {
     let world = World::new();
@@ -231,14 +231,14 @@ async fn parking_a_message_holds_up_no_other() {
     heard(&app, &other, "1: note 1").await;
     assert!(node.holds());
 
-    // What comes meanwhile stands behind it.
+    // Later messages are queued behind it.
     tell_to(&app, "a", tell_b(Act::Note(2))).await;
     node.release();
     eventually("both are parked", async || world.dead_letters().await.len() == 2).await;
     assert_eq!(log(&app, "b").await, [""; 0]);
 }
 
-/// Thousands of messages that wait do not keep others from being read.
+/// Thousands of waiting messages do not keep others from being read.
 #[tokio::test(start_paused = true)]
 async fn other_instances_overtake_thousands_of_blocked_rows() {
     let world = World::new();
@@ -261,7 +261,7 @@ async fn other_instances_overtake_thousands_of_blocked_rows() {
     assert!(took < millis(2_000), "{took:?}");
 }
 
-/// An instance whose stream is closed answers for what will never be handled there.
+/// An instance whose stream is closed rejects messages that can never be handled.
 #[tokio::test(start_paused = true)]
 async fn messages_to_a_closed_instance_are_undelivered() {
     let world = World::new();
@@ -274,7 +274,7 @@ async fn messages_to_a_closed_instance_are_undelivered() {
     heard(&app, "a", "1: undelivered").await;
 }
 
-/// An error text that no store keeps does not keep the message from being parked.
+/// An error text that the store cannot hold does not prevent parking.
 #[tokio::test(start_paused = true)]
 async fn stored_errors_are_truncated_and_sanitized() {
     let world = World::new();
@@ -292,7 +292,7 @@ async fn stored_errors_are_truncated_and_sanitized() {
     assert!(letter.error.unwrap().len() <= 4_096);
 }
 
-/// A name that only newer code knows is waited for, not parked; everything else goes on.
+/// A name that only newer code knows waits and is not parked; other messages are handled.
 #[tokio::test(start_paused = true)]
 async fn a_command_of_newer_code_waits() {
     let world = World::new();
@@ -317,8 +317,8 @@ async fn a_command_of_newer_code_waits() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// Two processes that both meet messages that neither knows do not leave the queue to each other:
-/// one of them works it at any time.
+/// Two processes that both meet unknown messages do not hand the queue back and forth: one of them
+/// works on it at any time.
 #[tokio::test(start_paused = true)]
 async fn two_processes_with_unknown_messages_handle_all_others() {
     let world = World::new();
@@ -349,7 +349,7 @@ async fn two_processes_with_unknown_messages_handle_all_others() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// Newer code refused it, and did not live to say so.
+/// Newer code rejected it, and crashed before the settlement.
 #[tokio::test(start_paused = true)]
 async fn a_handled_command_needs_no_decodable_reply() {
     let world = World::new();
@@ -374,7 +374,7 @@ async fn a_handled_command_needs_no_decodable_reply() {
     drop((newer, older));
 }
 
-/// What newer code adds to the metadata is not taken for erased.
+/// Metadata with fields of newer code is not taken for erased metadata.
 #[tokio::test(start_paused = true)]
 async fn a_message_with_metadata_of_newer_code_waits() {
     let world = World::new();
@@ -396,7 +396,7 @@ async fn a_message_with_metadata_of_newer_code_waits() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// A reply whose tag only newer code knows is waited for, not parked.
+/// A reply with a tag that only newer code knows waits and is not parked.
 #[tokio::test(start_paused = true)]
 async fn a_reply_with_a_tag_of_newer_code_waits() {
     let unknown =
@@ -423,8 +423,7 @@ async fn a_reply_with_a_tag_of_newer_code_waits() {
     }
 }
 
-/// However much waits for an instance that cannot be loaded, many messages or large ones, others get
-/// theirs.
+/// However many or large messages wait for an unloadable instance, other instances get theirs.
 #[tokio::test(start_paused = true)]
 async fn one_instances_overflowing_backlog_holds_up_no_other() {
     let note = |n| Act::Note(n);
@@ -456,7 +455,7 @@ async fn one_instances_overflowing_backlog_holds_up_no_other() {
     }
 }
 
-/// While an instance's event cannot be read, what is sent to it waits, and its timers too.
+/// While an instance's event cannot be read, its messages and timers wait.
 #[tokio::test(start_paused = true)]
 async fn messages_wait_for_an_instance_that_cannot_be_loaded() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Policies: from events, of the log and of topics, to commands.
+//! Policies: from events of the log and of topics to commands.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
@@ -16,7 +16,7 @@ use super::world::{World, eventually, from_start, heard, log, millis, started, t
 
 type Commands = Vec<(Id<Actor>, In)>;
 
-/// What an actor notes is noted by its copy too.
+/// Repeats an actor's notes to its copy.
 fn copies(recorded: &Recorded<Out>) -> Commands {
     let id = recorded.stream.id();
     match &recorded.event {
@@ -61,7 +61,7 @@ async fn a_policy_begins_at_the_head_by_default() {
     assert_eq!(log(&app, "all-copy").await, ["note 1", "note 2"]);
 }
 
-/// Another process reads on where the checkpoint is, whatever became of the last answer.
+/// Another process continues at the checkpoint, whatever happened to the last response.
 #[tokio::test(start_paused = true)]
 async fn each_event_causes_its_commands_once_across_crashes() {
     let several = |recorded: &Recorded<Out>| -> Commands {
@@ -152,7 +152,7 @@ async fn a_command_that_cannot_be_stored_fails_its_policy() {
     assert!(letter.error.as_ref().unwrap().contains("actor.lost"), "{:?}", letter.error);
 }
 
-/// The actor as an older binary knows it: without `Kept`.
+/// The actor in an older binary, without `Kept`.
 enum OldActor {}
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -190,7 +190,7 @@ async fn events_of_newer_code_are_neither_skipped_nor_parked() {
     tell_to(&app, "a", Act::Keep).await;
     tell_to(&app, "a", Act::Note(2)).await;
     heard(&app, "a-copy", "note 1").await;
-    // In another partition, everything goes on.
+    // Other partitions are not affected.
     let elsewhere = (0..100)
         .map(|n| format!("b{n}"))
         .find(|id| {
@@ -215,7 +215,7 @@ async fn events_of_newer_code_are_neither_skipped_nor_parked() {
     drop(app);
 }
 
-/// Old and new binary on one store under load.
+/// An old and a new binary on one store under load.
 #[tokio::test(start_paused = true)]
 async fn old_and_new_code_together_handle_everything() {
     let world = World::new();
@@ -238,7 +238,7 @@ async fn old_and_new_code_together_handle_everything() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// Listens to what other services publish.
+/// Reads the events of other services.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Listener(Vec<String>);
 
@@ -292,7 +292,7 @@ async fn a_policy_reads_the_topic_of_another_service() {
             vec![(Listener::id("1"), ListenerCommand::Hear(recorded.event.text()))]
         };
         let node = Node::new(other.memory.clone());
-        // Lost answers make it queue twice; the inbox absorbs that.
+        // Lost responses make it queue twice; the inbox recognises the duplicates.
         node.next("enqueue", [Mishap::FailsAfter; 3]);
         let listener = started(
             other
@@ -310,7 +310,7 @@ async fn a_policy_reads_the_topic_of_another_service() {
     }
 }
 
-/// Hears what another service's actors do, each with the actor's name.
+/// Repeats the notes of another service's actors, each to the actor's name.
 fn listening<S: Target>(
     world: &World,
     bus: &InMemoryEventBus,
@@ -325,7 +325,7 @@ fn listening<S: Target>(
     started(builder.on::<S, Listener, Vec<_>>("listen", hear))
 }
 
-/// Other services are deployed when they like.
+/// Other services deploy at any time.
 #[tokio::test(start_paused = true)]
 async fn an_unknown_remote_event_blocks_only_its_stream() {
     let bus = InMemoryEventBus::new().with_partitions(1);
@@ -404,7 +404,7 @@ async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
     assert_eq!(log(&app, "a-copy").await, ["note 3", "note 1", "note 2"], "each once");
 }
 
-/// Records without a key are in no order: one that fails holds up no other.
+/// Records without a key have no order: one that fails holds up no other.
 #[tokio::test(start_paused = true)]
 async fn records_without_a_key_are_independent() {
     let (world, bus) = (World::new(), InMemoryEventBus::new().with_partitions(1));
@@ -429,7 +429,7 @@ async fn records_without_a_key_are_independent() {
     assert_eq!(world.dead_letters().await.len(), 1);
 }
 
-/// A policy is given what is on the topic: keys that are no text are told apart and have lanes of
+/// A policy receives records verbatim: keys that are not text are distinguished and have lanes of
 /// their own, a tombstone is no empty value, a header may have no value.
 #[tokio::test(start_paused = true)]
 async fn records_are_given_in_bytes() {
@@ -457,7 +457,7 @@ async fn records_are_given_in_bytes() {
     bus.publish_record("legacy", record(&[0xfe, 1], ("a", Some(&[0xff])), Some(b"")));
     bus.publish_record("legacy", record(b"k", ("a", Some(b"b")), Some(b"")));
     let mut heard = listened(&app, 3).await;
-    // Between keys there is no order.
+    // Records of different keys have no order.
     heard.sort_by_key(|text| text.starts_with("Some([107"));
     assert_eq!(heard[0], r#"Some([254, 1]) None [("a", None)] None"#);
     assert_eq!(heard[1], r#"Some([254, 1]) Some([]) [("a", Some([255]))] None"#);
@@ -484,7 +484,7 @@ async fn a_policy_reads_external_topics() {
         bus.publish(foreign("k", id, text)).await.unwrap();
     }
     assert_eq!(listened(&app, 3).await, ["one", "two", "two"]);
-    // What it fails on waits with what follows under the same key.
+    // A failing record waits with its successors under the same key.
     let large = "x".repeat(2_000_000);
     for (key, text) in [("k", "bad"), ("k", "three"), ("other", "four"), ("k", &large)] {
         bus.publish(foreign(key, None, text)).await.unwrap();
@@ -496,7 +496,7 @@ async fn a_policy_reads_external_topics() {
     assert_eq!(heard[6].len(), 2_000_000);
 }
 
-/// What does not fit into the queue of what waits is not left out: an operator learns where it stands.
+/// A record that exceeds the queue's limit is not skipped: an operator gets its offset.
 #[tokio::test(start_paused = true)]
 async fn a_too_large_external_record_is_parked_by_offset() {
     let (world, bus) = (World::new(), InMemoryEventBus::new());
@@ -527,7 +527,7 @@ async fn a_too_large_external_record_is_parked_by_offset() {
     assert_eq!(listened(&app, 2).await, ["beside", "behind"]);
 }
 
-/// What a policy returns that nobody takes is the policy's fault, and stops only its stream.
+/// An unregistered command in a policy's result is the policy's failure, and stops only its stream.
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_returns_an_internal_command_is_parked() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A saga with a timeout and a compensation: what arrives late must not confuse it.
+//! A saga with a timeout and a compensation, which late messages must not confuse.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::world::{PATIENCE, Virtual, eventually, started};
 
-/// A bank that answers when the test says so.
+/// A bank that responds when the test lets it.
 #[derive(Clone)]
 struct Bank {
     open: watch::Sender<bool>,
@@ -68,7 +68,7 @@ enum PayEvent {
     Refunded,
 }
 
-/// What is wrong with payments.
+/// The fault of the payments.
 #[derive(Debug, Clone, Default)]
 struct AtPay {
     no_refunds: bool,
@@ -128,14 +128,14 @@ enum Status {
     Paid,
     Compensated,
     Stuck,
-    /// Both attempts were refused.
+    /// Both attempts were declined.
     Refused,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Purchase {
     status: Status,
-    /// Answers that came when nobody waited for them.
+    /// Outcomes that arrived too late.
     late: Vec<String>,
 }
 
@@ -163,7 +163,7 @@ use PurchaseCommand as In;
 use PurchaseEvent::{Became, Late};
 use Status::{Charging, Compensated, New, Paid, Refunding, Refused, Stuck};
 
-/// How long it waits, and how often it tries before it takes the charge back.
+/// The timeout, and the number of attempts before the charge is refunded.
 type Patience = (Duration, u32);
 
 impl Aggregate for Purchase {
@@ -248,7 +248,7 @@ async fn a_payment_captured_as_its_timeout_fires_is_refunded() {
     let app = started(builder(&bank, (Duration::from_secs(1), 1), AtPay::default()));
     app.handle(&Purchase::id(ID)).send(In::Start).await.unwrap();
     becomes(&app, Refunding).await;
-    // The charge goes through now, behind the timeout and before the refund.
+    // The charge now succeeds, after the timeout and before the refund.
     bank.open.send_replace(true);
     becomes(&app, Compensated).await;
     assert_eq!(held(&app).await, 0);
@@ -268,14 +268,14 @@ async fn a_rejected_refund_is_reported() {
     becomes(&app, Stuck).await;
 }
 
-/// The second attempt is pending when the first is refused after all.
+/// The second attempt is pending when the first is declined after all.
 #[tokio::test(start_paused = true)]
 async fn a_late_decline_of_attempt_one_leaves_attempt_two_alone() {
     let bank = bank();
     let stuck = Arc::new(AtomicBool::new(true));
     let at_pay = AtPay { no_refunds: false, stuck: Arc::clone(&stuck) };
     let app = started(builder(&bank, (Duration::from_secs(5), 2), at_pay));
-    // The first payment will be refused, but cannot be handled until later.
+    // The first payment will be declined, but cannot be handled until later.
     app.handle(&Pay::id("1-1")).send(PayCommand::Refund).await.unwrap();
     app.handle(&Purchase::id(ID)).send(In::Start).await.unwrap();
     becomes(&app, Charging(2)).await;

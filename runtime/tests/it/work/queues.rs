@@ -1,4 +1,4 @@
-//! What waits in queues, seen and decided about by operators.
+//! Queues as operators see them and decide on them.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
@@ -57,18 +57,18 @@ async fn a_queue_without_a_worker_is_reported() {
     tokio::time::sleep(millis(100_000)).await;
     let lines = logged.lines("no running process works this queue");
     assert!(lines.len() == 1 && lines[0].contains("call/ghost"), "{lines:#?}");
-    // Once nobody runs, nothing has a worker.
+    // Once no process runs, no queue has a worker.
     app.shutdown(millis(1_000)).await;
     assert!(queues(&app).await.iter().all(|of| !of.has_worker));
 }
 
-/// An app whose gateway is said to be in another process, which there is not.
+/// An app whose gateway is declared elsewhere, although no process has it.
 fn without_gateway(world: &World) -> App {
     let builder = world.bare_builder(world.memory.clone()).aggregate::<Actor>(world.around());
     started(builder.gateway_elsewhere::<Outside>())
 }
 
-/// Has actor `a` call the gateway so often, and gives the queue.
+/// Makes actor `a` call the gateway `n` times, and returns the queue.
 async fn call_in_vain(app: &App, times: u32) -> Queue {
     for tag in 0..times {
         tell_to(app, "a", Act::Call { tag, text: "x".to_owned() }).await;
@@ -85,7 +85,7 @@ async fn messages_of_an_orphaned_queue_are_discarded_and_answered() {
     app.queues().discard(&waiting[0]).await.unwrap();
     heard(&app, "a", "0: exhausted").await;
     assert!(queues(&app).await.is_empty());
-    // What has gone is left alone.
+    // Rows that are gone are not affected.
     let before = log(&app, "a").await;
     app.queues().discard(&waiting[0]).await.unwrap();
     app.queues().park(&waiting[0], "again").await.unwrap();
@@ -119,7 +119,7 @@ async fn decisions_on_orphaned_dead_letters_are_executed_at_once() {
     assert_eq!(messages(&app, &queue).await, waiting[1..]);
 }
 
-/// Nobody works the queue meanwhile: the sender is answered once.
+/// No process works on the queue meanwhile: the sender gets one reply.
 #[tokio::test(start_paused = true)]
 async fn messages_discarded_without_a_worker_are_deduplicated_later() {
     for is_parked in [false, true] {
@@ -152,7 +152,7 @@ async fn messages_discarded_without_a_worker_are_deduplicated_later() {
     }
 }
 
-/// A process that works the queue finds its lease gone, and what is decided stands.
+/// A process that works on the queue loses its lease, and the decision stands.
 #[tokio::test(start_paused = true)]
 async fn a_message_for_newer_code_is_parked_with_its_successors() {
     let world = World::new();
@@ -191,7 +191,7 @@ async fn a_message_for_newer_code_is_parked_with_its_successors() {
     world.assert_states_match_log(&[&app]).await;
 }
 
-/// What is under way while an operator discards the row ahead of it happens once.
+/// A row being executed while an operator discards the row ahead of it is handled once.
 #[tokio::test(start_paused = true)]
 async fn a_seized_queue_continues_in_order() {
     let world = World::new();
@@ -223,7 +223,7 @@ async fn a_seized_queue_continues_in_order() {
     assert_eq!(found[..expected.len()], expected, "the last may have been under way");
 }
 
-/// Nor is its sender told that it was not delivered.
+/// Its sender gets no failure either.
 #[tokio::test(start_paused = true)]
 async fn discarding_a_handled_message_rejects_nothing() {
     let world = World::new();

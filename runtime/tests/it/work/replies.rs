@@ -92,7 +92,7 @@ async fn a_detached_request_ends_the_chain() {
     assert_eq!(log(&app, "a").await, ["ask", "1: askdetached"]);
 }
 
-/// As a webhook does, which has no return address of its own.
+/// Sends as a webhook does, without a return address.
 #[tokio::test(start_paused = true)]
 async fn a_kept_return_address_is_answered_later() {
     let world = World::new();
@@ -108,7 +108,7 @@ async fn a_kept_return_address_is_answered_later() {
     assert_eq!(log(&app, "c").await, ["kept"], "nobody had asked");
 }
 
-/// Sixteen requests may be nested; the seventeenth is refused when it would be recorded.
+/// Sixteen requests may be nested; the seventeenth is rejected when it would be recorded.
 #[tokio::test(start_paused = true)]
 async fn the_seventeenth_request_of_a_chain_is_rejected() {
     let world = World::new();
@@ -148,7 +148,7 @@ async fn a_redelivered_command_is_handled_once() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
-    // The answer of the settlement is lost, and the process dies: the row stands there still.
+    // The response to the settlement is lost, and the process dies: the row is still queued.
     node.next("settle", [Mishap::FailsBefore; 3]);
     tell_to(&app, "a", ask("b", 1, Act::Note(1))).await;
     eventually("b has handled it", async || !log(&app, "b").await.is_empty()).await;
@@ -174,7 +174,7 @@ async fn a_message_that_is_queued_twice_is_handled_once() {
     assert_eq!(log(&app, "b").await, ["note 1"]);
 }
 
-/// A reply or timeout to an instance without events, and to a finished one, is decided like any
+/// A reply or timeout to an instance without events, or to a finished one, is decided like any
 /// other message.
 #[tokio::test(start_paused = true)]
 async fn replies_reach_new_and_finished_instances() {
@@ -183,7 +183,7 @@ async fn replies_reach_new_and_finished_instances() {
     tell_to(&app, "a", ask("b", 1, later("t", 1_000, Act::Note(1)))).await;
     tell_to(&app, "a", Act::End).await;
     heard(&app, "a", "1: note 1").await;
-    // A dispatch without an event leaves its sender without any.
+    // A dispatch without an event leaves its sender without events.
     let silent = Act::AskSilently { to: "b".into(), tag: 2, act: Box::new(Act::Note(2)) };
     tell_to(&app, "new", silent).await;
     heard(&app, "new", "2: note 2").await;

@@ -1,4 +1,4 @@
-//! Two services, each with a store of its own, joined by a bus.
+//! Two services, each with its own store, joined by a bus.
 
 mod comes_again;
 mod enemy;
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::node::Node;
 use super::world::{PATIENCE, Virtual, World, eventually, millis, started};
 
-/// What a front or back is told to do.
+/// The commands of a front or back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Errand {
     Note(u32),
@@ -45,7 +45,7 @@ thread_local! {
     static MENDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// The aggregates of both services do the same.
+/// The aggregates of both services have the same behaviour.
 macro_rules! service {
     ($state:ident, $name:literal, $command:ident, $event:ident, $error:ident) => {
         #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -140,28 +140,28 @@ fn told<T: Target>(reply: Reply<T>, text: impl Fn(&T::Event) -> String) -> Strin
     }
 }
 
-/// A bus that can be down, for whoever publishes.
+/// A bus whose publishing can be made to fail.
 #[derive(Clone)]
 struct Line {
     bus: InMemoryEventBus,
     down: Arc<AtomicBool>,
-    /// The largest payload; 0: any.
+    /// The largest payload; 0: no limit.
     most: Arc<AtomicUsize>,
-    /// The largest batch that the broker takes, in bytes of payload; 0: any.
+    /// The largest batch of the broker, in bytes of payload; 0: no limit.
     broker_limit: Arc<AtomicUsize>,
-    /// The topic that is refused.
+    /// The rejected topic.
     refused: Arc<Mutex<String>>,
-    /// The most messages that it takes at a time; 0: any number.
+    /// The most messages in one batch; 0: no limit.
     largest_batch: Arc<AtomicUsize>,
-    /// The publishers of relays that are open.
+    /// The open publishers of relays.
     relays: Arc<AtomicUsize>,
-    /// The most of them that were open at a time.
+    /// The most publishers that were open at a time.
     peak: Arc<AtomicUsize>,
-    /// The most of them that may be; 0: any number.
+    /// The most publishers that may be open; 0: no limit.
     max_publishers: Arc<AtomicUsize>,
-    /// A topic that never answers.
+    /// A topic without a response.
     dead: Arc<Mutex<Option<String>>>,
-    /// Messages wait to be published until this is false.
+    /// While `true`, publishing waits.
     frozen: watch::Sender<bool>,
 }
 
@@ -190,12 +190,12 @@ impl Line {
         self.relays.load(Ordering::SeqCst)
     }
 
-    /// The same line as another process has it, which is frozen by itself.
+    /// The same bus for another process, which freezes independently.
     fn of_another_process(&self) -> Self {
         Self { frozen: watch::Sender::new(false), ..self.clone() }
     }
 
-    /// Waits until a message can go out.
+    /// Waits until publishing is possible.
     async fn pass(&self, topic: &str) -> Result<(), BusError> {
         self.check()?;
         if self.dead.lock().unwrap().as_deref() == Some(topic) {
@@ -310,7 +310,7 @@ struct Services {
     at_back: World,
 }
 
-/// A log id tells services apart.
+/// Services are distinguished by their log ids.
 fn world_of(id: u128) -> World {
     let world = World::new();
     let memory = world.memory.clone().with_log_id(uuid::Uuid::from_u128(id));
@@ -383,7 +383,7 @@ async fn a_command_to_another_service_is_answered() {
     front_heard(&services.front, "1", "3: note 6").await;
 }
 
-/// The chain goes through the other service and back, and the replies the same way home.
+/// The chain goes through the other service and back, and the replies take the same way home.
 #[tokio::test(start_paused = true)]
 async fn replies_find_their_way_through_both_services() {
     let services = services(Line::new(), true);
@@ -396,7 +396,7 @@ async fn replies_find_their_way_through_both_services() {
     front_heard(front, "leaf", "note 6").await;
     front_heard(front, "outer", "3: 4: 5: note 6").await;
 
-    // Beyond the other service, and from there to itself.
+    // From beyond the other service, and from there to itself.
     let errand = ask_back("1", 7, ask_back("2", 8, ask_front("leaf", 9, Errand::Note(7))));
     send(front, "outer", ask_front("inner", 6, errand)).await;
     front_heard(front, "outer", "6: 7: 8: 9: note 7").await;
@@ -404,7 +404,7 @@ async fn replies_find_their_way_through_both_services() {
     assert!(services.at_back.dead_letters().await.is_empty());
 }
 
-/// Its topic is read for the replies, but nobody may send commands there.
+/// Its topic is read for replies, but commands on it are rejected.
 #[tokio::test(start_paused = true)]
 async fn commands_for_an_unserved_type_are_undelivered() {
     let services = services(Line::new(), false);
@@ -462,7 +462,7 @@ async fn external_internal_commands_are_rejected_and_garbage_parked() {
     let letters = services.at_back.dead_letters().await;
     let is_internal = |letter: &&DeadLetter| letter.error.as_ref().unwrap().contains("internal");
     assert_eq!(letters.iter().filter(is_internal).count(), 1);
-    // What follows is taken, from another sender.
+    // A later message of another sender is accepted.
     send(&services.front, "2", ask_back("1", 2, Errand::Note(6))).await;
     front_heard(&services.front, "2", "2: note 6").await;
     let back = services.back.handle(&Back::id("1"));
@@ -488,7 +488,7 @@ async fn events_of_a_bus_outage_arrive_later_in_order() {
     versions_rise(&services.line.bus, 1 + 1 + 48).await;
 }
 
-/// The limit of the bus was lowered: what is too large is parked, with what follows it.
+/// The limit of the bus was lowered: a too large message is parked with its successors.
 #[tokio::test(start_paused = true)]
 async fn undeliverable_messages_are_parked_and_discards_reported() {
     use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
@@ -510,7 +510,7 @@ async fn undeliverable_messages_are_parked_and_discards_reported() {
     assert_eq!(back.state(|own| own.0.clone()).await.unwrap(), ["note 2", "note 3"]);
 }
 
-/// Waits for so many events of instance 1 on the topic, each version once and in order.
+/// Waits for `count` events of instance 1 on the topic, each version once and in order.
 async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
     let versions = || -> Vec<u64> {
         let messages = bus.messages("front-events");
@@ -521,8 +521,8 @@ async fn versions_rise(bus: &InMemoryEventBus, count: usize) {
     assert_eq!(versions(), (1..=count as u64).collect::<Vec<_>>());
 }
 
-/// A log that was restored from a backup holds other events where those stood that are published,
-/// however many it has by now: somebody must look.
+/// A log restored from a backup holds other events at published positions, whatever its length: an
+/// operator must decide.
 #[tokio::test(start_paused = true)]
 async fn a_rewound_and_regrown_log_is_not_relayed() {
     let (line, world) = (Line::new(), world_of(1));
@@ -546,8 +546,8 @@ async fn a_rewound_and_regrown_log_is_not_relayed() {
     assert!(checkpoints.iter().all(|at| at.offset == 0));
 }
 
-/// A process crashes or freezes between publishing and writing down how far it is; its successor
-/// goes on where the broker says.
+/// A process crashes or freezes between publishing and storing its checkpoint; its successor
+/// resumes at the broker's position.
 #[tokio::test(start_paused = true)]
 async fn the_relay_resumes_without_loss_and_a_fenced_relay_stops() {
     use super::node::Mishap;

@@ -1,4 +1,4 @@
-//! Instances that cannot be loaded: when they are tried again, and what operators see of them.
+//! Instances that cannot be loaded: their retries, and their status for operators.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
@@ -70,7 +70,7 @@ async fn an_instance_is_retried_ever_more_rarely() {
     let app = world.start(node.clone());
     tokio::time::sleep(millis(60_000)).await;
     let first = loads(&node);
-    // All may be on their way when the first load fails.
+    // All messages may be in execution when the first load fails.
     assert!((COUNT * 4..=COUNT * 9).contains(&first), "{first}");
     assert_eq!(app.stuck_instances().len() as u64, COUNT);
 
@@ -100,7 +100,7 @@ async fn a_stuck_instance_is_logged_once_and_listed_until_recovery() {
     assert!(warned.len() == 1 && warned[0].contains("actor-b"), "{warned:?}");
 
     mend(&world, "b", 1).await;
-    // Whoever loads it has its messages go on.
+    // Any successful load lets its messages continue.
     assert_eq!(log(&app, "b").await, ["note 0"]);
     let mended = tokio::time::Instant::now();
     heard(&app, "b", "note 2").await;
@@ -110,7 +110,7 @@ async fn a_stuck_instance_is_logged_once_and_listed_until_recovery() {
     assert_eq!(log(&app, "b").await, ["note 0", "note 1", "note 2"]);
 }
 
-/// Overriding an event, which any process may do, has what waits for its instance tried again soon.
+/// Overriding an event, in any process, makes the messages of its instance retry soon.
 #[tokio::test(start_paused = true)]
 async fn overriding_an_event_retries_messages_and_timers_soon() {
     let world = World::new();
@@ -134,7 +134,7 @@ async fn overriding_an_event_retries_messages_and_timers_soon() {
     assert_eq!(log, ["later", "note 0", "note 1", "note 2", "note 7"]);
 }
 
-/// More instances are stuck than rows fit into memory; each message behind them is read all the same,
+/// More instances are stuck than rows fit into memory; messages behind them are read all the same,
 /// and theirs are not lost.
 #[tokio::test(start_paused = true)]
 async fn a_healthy_instance_is_reached_behind_thousands_stuck() {

@@ -1,4 +1,4 @@
-//! Timers: durable, replaced, cancelled, void.
+//! Timers: durable, replaced, cancelled, stale.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Inbox as _, MessageId, OutboxKind};
@@ -41,13 +41,13 @@ async fn a_timer_fires_when_due_and_not_before() {
     assert!(took >= millis(90_000) && took < millis(90_100), "{took:?}");
 }
 
-/// Each firing arms the next under the same id, in the append that it causes.
+/// Each firing arms the next under the same id, in its own append.
 #[tokio::test(start_paused = true)]
 async fn a_timer_rearmed_by_its_own_firing_survives() {
     let world = World::new();
     let node = Node::new(world.memory.clone());
     let app = world.start(node.clone());
-    // Answers of appends are lost, so that each firing is appended twice.
+    // Responses to appends are lost, so that each firing is appended twice.
     node.next("append_events", [Mishap::FailsAfter; 3]);
     let ticks = (0..5).rev().fold(Act::Note(9), |act, _| later("tick", 1_000, act));
     tell_to(&app, "a", ticks).await;
@@ -89,7 +89,7 @@ async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
     assert_eq!(log(&app, "a").await, ["later", "later", "note 2"]);
 }
 
-/// The cancelling command and the firing meet in one drain: the firing is void there.
+/// The cancelling command and the firing meet in one drain: the firing is stale there.
 #[tokio::test(start_paused = true)]
 async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
     for replaces in [false, true] {
@@ -98,7 +98,7 @@ async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
         let app = world.start(node.clone());
         tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
         tokio::time::sleep(millis(500)).await;
-        // While this append is held, what comes waits for the next drain.
+        // While this append is held, later messages wait for the next drain.
         node.next("append_events", [Mishap::IsHeld]);
         let handle = app.handle(&Actor::id("a"));
         let first = tokio::spawn({
@@ -126,13 +126,13 @@ async fn timers_of_a_finished_instance_are_cancelled() {
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
     tell_to(&app, "a", Act::End).await;
     assert!(world.memory.timers().is_empty());
-    // One that an ended instance arms all the same goes with its next event.
+    // A timer armed by an ended instance is cancelled by its next event.
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
     tokio::time::sleep(millis(60_000)).await;
     assert_eq!(log(&app, "a").await, ["later", "end", "later"]);
 }
 
-/// A timer whose handler fails is tried again after 2, 4, 8 and 16 seconds, then parked.
+/// A timer whose handler fails is retried after 2, 4, 8 and 16 seconds, then parked.
 #[tokio::test(start_paused = true)]
 async fn a_failing_timer_is_retried_and_finally_parked() {
     let world = World::new();
@@ -151,7 +151,7 @@ async fn a_failing_timer_is_retried_and_finally_parked() {
     assert!(world.decide(&letter, composable_rust_core::DeadLetterDecision::Redrive).await);
     heard(&app, "a", "note 1").await;
     assert!(world.dead_letters().await.is_empty());
-    // The inbox knows the firing by the id that keeps its mark from being pruned.
+    // The inbox knows the firing by the id that keeps its entry from being pruned.
     let id = MessageId(letter.message.row.id);
     assert!(world.memory.load_inbox_entry(&letter.message.sender, id).await.unwrap().is_some());
 }
@@ -180,8 +180,8 @@ async fn an_erased_timer_is_deleted() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// What could not be written about timers, or was read under a lease that had lapsed for a moment,
-/// is not left until the next deadline.
+/// Failed settlements of timers, and reads under a lease that had expired for a moment, are retried
+/// before the next deadline.
 #[tokio::test(start_paused = true)]
 async fn timers_fire_soon_after_an_outage() {
     let world = World::new();
@@ -195,7 +195,7 @@ async fn timers_fire_soon_after_an_outage() {
     let started = tokio::time::Instant::now();
     heard(&app, "a", "note 1").await;
     let took = started.elapsed();
-    // Its leases have lapsed, and are renewed every five seconds.
+    // Its leases have expired, and are renewed every five seconds.
     assert!(took < millis(6_000), "{took:?}");
 }
 
@@ -219,7 +219,7 @@ fn elsewhere(world: &World) -> String {
     ids.find(|id| partition(id) != partition("a")).unwrap()
 }
 
-/// As when somebody holds the lock of the partition.
+/// As when another session holds the lock of the partition.
 #[tokio::test(start_paused = true)]
 async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
     let world = World::new();
@@ -238,7 +238,7 @@ async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
     heard(&app, "a", "note 1").await;
 }
 
-/// Timers that become due after a process died were never in its hands.
+/// Timers that become due after a process died cannot have killed it.
 #[tokio::test(start_paused = true)]
 async fn timers_due_after_a_takeover_are_not_quarantined() {
     let world = World::new();
@@ -248,7 +248,7 @@ async fn timers_due_after_a_takeover_are_not_quarantined() {
         let app = started(builder.settings(|own| own.retry.initial_backoff = millis(600_000)));
         (node, app)
     };
-    // It is begun twice, so that the third process waits before it tries again.
+    // It is started twice, so that the third process waits before the next attempt.
     let (node, app) = crashing();
     tell_to(&app, "a", later("killer", 1_000, Act::Note(0))).await;
     node.crash();

@@ -1,4 +1,4 @@
-//! Virtual time, apps, and waiting for what comes.
+//! Virtual time, apps, and waiting for events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +44,7 @@ pub(crate) fn from_start(policy: &mut PolicySettings) {
     policy.from_start = true;
 }
 
-/// What the processes of a test share.
+/// The state shared by the processes of a test.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) clock: Virtual,
@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) processes: Arc<AtomicU32>,
 }
 
-/// Ids that all processes of a test draw from.
+/// Ids shared by all processes of a test.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ids(Arc<SequentialIds>);
 
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// What the actors of one more process are registered with.
+    /// The environment of the actors of one more process.
     pub(crate) fn around(&self) -> Around {
         let process = self.processes.fetch_add(1, Ordering::Relaxed);
         Around { broken: self.broken.clone(), process }
@@ -94,17 +94,17 @@ impl World {
         self.bare_builder(store).aggregate::<Actor>(self.around()).gateway(self.outside.clone())
     }
 
-    /// An app on `store` with nothing but the world's time and ids.
+    /// An app on `store` with only the world's time and ids.
     pub(crate) fn bare_builder(&self, store: impl EventStore) -> AppBuilder {
         App::builder(store).clock(self.clock).ids(self.ids.clone()).rng(SeededRng::new(1))
     }
 
-    /// Such an app, at work.
+    /// The same, with running workers.
     pub(crate) fn start(&self, store: impl EventStore) -> App {
         started(self.builder(store))
     }
 
-    /// Such an app on the memory itself, at work.
+    /// The same on the world's memory store.
     pub(crate) fn app(&self) -> App {
         self.start(self.memory.clone())
     }
@@ -160,14 +160,14 @@ impl World {
         self.memory.decide_dead_letter(partition, id, decision).await.unwrap()
     }
 
-    /// What the processes believe of their actors is what the log says.
+    /// Asserts that the states of the apps match the log.
     pub(crate) async fn assert_states_match_log(&self, apps: &[&App]) {
         for app in apps {
             assert_states_match_log::<Actor>(app, &self.memory).await;
         }
     }
 
-    /// Waits until nothing waits any more: no effects, and no timers.
+    /// Waits until no effects and no timers remain.
     pub(crate) async fn quiet(&self) {
         eventually("quiet", async || {
             self.memory.outbox().is_empty() && self.memory.timers().is_empty()
@@ -182,13 +182,13 @@ pub(crate) fn started(builder: AppBuilder) -> App {
     app
 }
 
-/// Tells an actor what to do.
+/// Sends an actor an act.
 pub(crate) async fn tell_to(app: &App, id: &str, act: Act) {
     let sent = app.handle(&Actor::id(id)).send(ActorCommand::Do(act)).await;
     sent.unwrap_or_else(|error| panic!("{id}: {error}"));
 }
 
-/// What happened to an actor, in words.
+/// The history of an actor, in words.
 pub(crate) async fn log(app: &App, id: &str) -> Vec<String> {
     app.handle(&Actor::id(id)).state(|actor| actor.log.clone()).await.unwrap()
 }
@@ -201,10 +201,10 @@ pub(crate) async fn heard(app: &App, id: &str, text: &str) {
     assert!(waited.is_ok(), "{id} never heard `{text}`, only {now:?}");
 }
 
-/// Longer than anything here takes, in virtual time.
+/// Longer than any test takes, in virtual time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_so().await {

@@ -1,4 +1,4 @@
-//! What is delivered again, what was forgotten, what moved away.
+//! Redelivered, forgotten and moved messages.
 
 use composable_rust_core::DeadLetterDecision::Discard;
 use composable_rust_core::prelude::*;
@@ -15,7 +15,7 @@ use super::{
     front_heard, send, services, world_of,
 };
 
-/// What front 1 sends to back 1 while both live here.
+/// The messages of front 1 to back 1 while both live here.
 fn for_back_1(world: &World, n: u32) -> OutboxMessage {
     let stream = Back::id("1").stream();
     let content = Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(n))).unwrap();
@@ -29,7 +29,7 @@ fn for_back_1(world: &World, n: u32) -> OutboxMessage {
     queued
 }
 
-/// What waits for a type that then moves to another service goes there.
+/// Messages queued for a type that then moves to another service are sent there.
 #[tokio::test(start_paused = true)]
 async fn queued_messages_follow_a_type_that_moved_away() {
     let (line, world) = (Line::new(), world_of(1));
@@ -44,7 +44,7 @@ async fn queued_messages_follow_a_type_that_moved_away() {
     eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
 }
 
-/// What was handled before its type moved away is not handled there again.
+/// Messages handled before their type moved away are not handled there again.
 #[tokio::test(start_paused = true)]
 async fn handled_messages_do_not_follow_a_type_that_moved_away() {
     let (line, world) = (Line::new(), world_of(1));
@@ -58,15 +58,15 @@ async fn handled_messages_do_not_follow_a_type_that_moved_away() {
     let back = here.handle(&Back::id("1"));
     back.wait(|own| (!own.0.is_empty()).then_some(()), PATIENCE).await.unwrap();
     assert!(here.shutdown(PATIENCE).await);
-    // The process died before it said so.
+    // The process died before the settlement.
     world.memory.enqueue(partition, &row, None).await.unwrap();
     let _front = front(&world, world.memory.clone(), &line, false);
     eventually("nothing is left", async || world.memory.outbox().is_empty()).await;
     assert!(line.bus.messages("back-commands").is_empty());
 }
 
-/// A process that is taken for dead may still commit what it has begun: by then it finds that the
-/// message has gone to the other service.
+/// A process that is presumed dead may still commit its append, and then finds that the message has
+/// gone to the other service.
 #[tokio::test(start_paused = true)]
 async fn a_late_commit_handles_no_message_that_followed_its_type() {
     let (line, world) = (Line::new(), world_of(1));
@@ -92,8 +92,8 @@ async fn a_late_commit_handles_no_message_that_followed_its_type() {
     assert!(matches!(verdicts[..], [AppendOutcome::Duplicate(_)]), "{verdicts:?}");
 }
 
-/// A request of another service that is passed on is still that service's: it is answered there, and
-/// known to the recipient, who may have read it from the topic as well.
+/// A forwarded request of another service still belongs to that service: the reply goes there, and
+/// the recipient, which may have read it from the topic too, recognises it.
 #[tokio::test(start_paused = true)]
 async fn a_remote_request_follows_its_type_and_is_handled_once() {
     let (line, at_front, at_back, at_third) = (Line::new(), world_of(1), world_of(2), world_of(3));
@@ -117,7 +117,7 @@ async fn a_remote_request_follows_its_type_and_is_handled_once() {
     }
 }
 
-/// What was erased while it waited is not passed on.
+/// A message erased while it waited is not forwarded.
 #[tokio::test(start_paused = true)]
 async fn an_erased_request_does_not_follow_its_type() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
@@ -137,7 +137,7 @@ async fn an_erased_request_does_not_follow_its_type() {
     assert_eq!(line.bus.messages("back-commands").len(), 1);
 }
 
-/// How often instance 1 over there was told the same once more.
+/// The number of times that instance 1 over there was told the same again.
 async fn absorbed(back: &App, count: u64) {
     eventually("they are absorbed", async || back.duplicates_ignored() == count).await;
     let state = back.handle(&Back::id("1")).state(|own| own.0.clone()).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_group_lost_by_the_broker_resumes_at_its_checkpoint() {
     absorbed(&second, 0).await;
 }
 
-/// What comes again is absorbed while its mark stands; then only an operator can know.
+/// A redelivery is ignored while its inbox entry exists; after that only an operator can decide.
 #[tokio::test(start_paused = true)]
 async fn a_redelivery_after_its_inbox_entry_expired_is_parked() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
@@ -178,7 +178,7 @@ async fn a_redelivery_after_its_inbox_entry_expired_is_parked() {
     absorbed(&back, 0).await;
     line.bus.rewind(&group_of_back());
     absorbed(&back, 3).await;
-    // Marks are looked at every ten minutes: these are old, but there.
+    // The inbox is pruned every ten minutes: these entries are old, but exist.
     tokio::time::sleep(millis(3_950_000)).await;
     line.bus.rewind(&group_of_back());
     eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;
@@ -191,7 +191,7 @@ async fn a_redelivery_after_its_inbox_entry_expired_is_parked() {
     assert_eq!(letters.len(), 3, "each with its own");
     assert!(letters.iter().all(|letter| letter.attempts == 0), "none was tried");
     assert!(letter.error.as_ref().unwrap().contains("inbox_retention"));
-    // They hold up nothing of the same sender for the same recipient.
+    // They hold up no message of the same sender to the same recipient.
     let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(4)));
     send(&front, "1", tell).await;
     let told = async || back.handle(&Back::id("1")).state(|own| own.0.len()).await.unwrap() == 4;
@@ -206,8 +206,8 @@ async fn a_redelivery_after_its_inbox_entry_expired_is_parked() {
     assert_eq!(state, ["note 1", "note 2", "note 3", "note 4"]);
 }
 
-/// What an operator has refused was answered for: it is not handled when it comes again, though its
-/// handler is mended by then.
+/// A discarded message was answered: its redelivery is not handled, though its handler is fixed by
+/// then.
 #[tokio::test(start_paused = true)]
 async fn a_redelivery_of_a_discarded_message_is_ignored() {
     let Services { front, back: first, line, at_back, .. } = services(Line::new(), false);
@@ -230,8 +230,8 @@ async fn a_redelivery_of_a_discarded_message_is_ignored() {
     assert!(at_back.dead_letters().await.is_empty());
 }
 
-/// What waited on the bus for longer than marks are kept is new, though the answer to its queueing
-/// is lost.
+/// A message that waited on the bus for longer than the inbox retention is new, though the response
+/// to its queueing is lost.
 #[tokio::test(start_paused = true)]
 async fn an_old_backlog_is_handled_despite_failures() {
     for mishap in [Mishap::FailsBefore, Mishap::FailsAfter] {

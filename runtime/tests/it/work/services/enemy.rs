@@ -1,4 +1,4 @@
-//! What somebody achieves who may write to a service's topics: nothing but commands of their own.
+//! Attacks by a writer to a service's topics, who achieves nothing but commands of its own.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
@@ -23,7 +23,7 @@ fn with(message: &BusMessage, name: &str, value: &str) -> BusMessage {
     message
 }
 
-/// A copy under an id that was never used, with other metadata.
+/// A copy under an unused id, with other metadata.
 fn forged(message: &BusMessage, n: u128, change: impl FnOnce(&mut Value)) -> BusMessage {
     let mut metadata = serde_json::from_str(message.header("ce_metadata").unwrap()).unwrap();
     change(&mut metadata);
@@ -53,7 +53,7 @@ async fn back_state(app: &App, id: &str) -> Vec<String> {
     app.handle(&Back::id(id)).state(|own| own.0.clone()).await.unwrap()
 }
 
-/// Front 1 has asked back 1 for a note, and has heard of it.
+/// Front 1 has sent back 1 a request for a note, and has its reply.
 async fn asked(serves_front: bool) -> Services {
     let services = services(Line::new(), serves_front);
     send(&services.front, "1", ask_back("1", 1, Errand::Note(5))).await;
@@ -82,7 +82,7 @@ async fn an_unsolicited_reply_is_not_delivered() {
         forged(&good, 9, |m| m["return_addresses"] = elsewhere),
         // To another instance.
         with(&forge(10, |_| {}), "ce_subject", "front-2"),
-        // An answer of a gateway, under its seal.
+        // A gateway's outcome, under its seal.
         forge(11, |m| m["reply"]["outcome"] = "exhausted".into()),
     ];
     let count = forgeries.len();
@@ -93,20 +93,20 @@ async fn an_unsolicited_reply_is_not_delivered() {
         assert!(front_state(&front, id).await.is_empty());
     }
     assert_eq!(front_state(&front, "1").await, ["asks", "1: note 5"]);
-    // The one that was asked may say more.
+    // The recipient of the request may reply again.
     publish(&line, [forge(12, |_| {})]).await;
     let twice = |own: &Front| (own.0.len() == 3).then(|| own.0.clone());
     let heard = front.handle(&Front::id("1")).wait(twice, PATIENCE).await.unwrap();
     assert_eq!(heard, ["asks", "1: note 5", "1: note 5"]);
-    // What is parked does not get better.
+    // Parked messages stay rejected.
     assert!(at_front.decide(&letters[0], DeadLetterDecision::Redrive).await);
     tokio::time::sleep(millis(10_000)).await;
     assert_eq!(at_front.dead_letters().await.len(), count);
     assert!(at_back.dead_letters().await.is_empty());
 }
 
-/// A command whose answer would go to somebody who has not sent it makes its recipient say what the
-/// enemy may not say.
+/// A command with a forged return address would make its recipient send something that the attacker
+/// may not send.
 #[tokio::test(start_paused = true)]
 async fn an_instance_cannot_be_made_to_reply_to_a_third_party() {
     let Services { front, back, line, at_back, at_front } = asked(false).await;
@@ -135,7 +135,7 @@ async fn an_instance_cannot_be_made_to_reply_to_a_third_party() {
             "ce_source",
             "urn:uuid:00000000-0000-0000-0000-000000000003",
         ),
-        // Under the seal of a request that was seen on the topic.
+        // Under the seal of a request seen on the topic.
         forged(&good, 5, |_| {}),
         with(&good, "ce_source", "urn:uuid:00000000-0000-0000-0000-000000000003"),
         with(&forged(&good, 6, deep), "ce_id", good.header("ce_id").unwrap()),
@@ -151,7 +151,7 @@ async fn an_instance_cannot_be_made_to_reply_to_a_third_party() {
     assert!(at_front.dead_letters().await.is_empty());
 }
 
-/// An honest service cannot be made to answer for another, even if it does not check.
+/// An honest service does not reply for another, even if it does not check return addresses.
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_a_forged_return_address_is_not_delivered() {
     let Services { front, line, at_front, .. } = asked(false).await;
@@ -182,7 +182,7 @@ async fn another_service_cannot_use_up_message_ids() {
     let note = BackCommand::Do(Errand::Note(6));
     back.handle(&Back::id("1")).send(note).key("k").await.unwrap();
     assert_eq!(back_state(&back, "1").await, ["note 5", "note 5", "note 5", "note 6"]);
-    // Nobody can foresee the ids of requests: they are not those that anybody can derive.
+    // The ids of requests are unpredictable: no other service can derive them.
     send(&front, "2", ask_back("2", 2, Errand::Note(7))).await;
     front_heard(&front, "2", "2: note 7").await;
     let request =
@@ -194,7 +194,7 @@ async fn another_service_cannot_use_up_message_ids() {
     assert_eq!(sealed_for, request.header("ce_id").unwrap());
 }
 
-/// A user is known by this service's own word, or not known.
+/// A user is authenticated by this service, or marked as unverified.
 #[tokio::test(start_paused = true)]
 async fn users_named_by_another_service_are_marked() {
     let services = services(Line::new(), true);
@@ -209,14 +209,14 @@ async fn users_named_by_another_service_are_marked() {
     let alice = |from: Option<u128>| ("alice".to_owned(), from.map(Uuid::from_u128));
     assert_eq!(of(&services.at_back, Back::id("1").stream()), [alice(Some(1))]);
     assert_eq!(of(&services.at_front, Front::id("1").stream()), [alice(None), alice(None)]);
-    // Further on, it is the word of the service in between.
+    // Further on, the service in between vouches for the user.
     let asks = FrontCommand::Do(ask_back("2", 2, ask_front("leaf", 3, Errand::Note(6))));
     services.front.handle(&Front::id("2")).send(asks).by("alice").await.unwrap();
     front_heard(&services.front, "2", "2: 3: note 6").await;
     assert_eq!(of(&services.at_front, Front::id("leaf").stream()), [alice(Some(2))]);
 }
 
-/// So are those of events that policies read.
+/// The same holds for users in events that policies read.
 #[tokio::test(start_paused = true)]
 async fn users_in_events_of_another_service_are_marked() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
@@ -235,7 +235,7 @@ async fn users_in_events_of_another_service_are_marked() {
     assert_eq!(from, (Some("alice"), Some(Uuid::from_u128(1))));
 }
 
-/// Lanes, parking and erasure of this service's streams are not those of another's.
+/// Lanes, parking and erasure keep this service's streams apart from those of other services.
 #[tokio::test(start_paused = true)]
 async fn senders_of_other_services_are_named_by_service() {
     let Services { front: _front, back: _back, line, at_back, .. } = asked(false).await;
@@ -252,7 +252,7 @@ async fn senders_of_other_services_are_named_by_service() {
     assert_eq!(at_back.dead_letters().await, [letter]);
 }
 
-/// What cannot be taken is kept as it came, and taken once it can be.
+/// An unacceptable message is stored verbatim, and accepted once it can be.
 #[tokio::test(start_paused = true)]
 async fn an_unacceptable_message_is_parked_verbatim() {
     let Services { front: first, back, line, at_front, .. } = asked(false).await;
@@ -274,7 +274,7 @@ async fn an_unacceptable_message_is_parked_verbatim() {
     drop(back);
 }
 
-/// Nor does one that the store refuses hold up what comes after it.
+/// A message that the store rejects holds up no later one either.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_the_store_rejects_is_parked_verbatim() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
@@ -291,7 +291,8 @@ async fn a_message_that_the_store_rejects_is_parked_verbatim() {
     front_heard(&front, "1", "1: note 5").await;
 }
 
-/// A later envelope is waited for, and what its sender sends to the same recipient stays behind it.
+/// A later envelope waits for newer code, and its sender's messages to the same recipient wait
+/// behind it.
 #[tokio::test(start_paused = true)]
 async fn a_later_envelope_waits_for_newer_code_in_order() {
     let Services { front, back, line, at_back, .. } = asked(false).await;
@@ -307,12 +308,11 @@ async fn a_later_envelope_waits_for_newer_code_in_order() {
     assert_eq!(back_state(&back, "1").await, ["note 5", "note 6"]);
 }
 
-/// Nobody who writes in another's name, as newer code would or as poison, keeps that other's replies
-/// from being heard.
+/// A forged message, whether unknown or poison, does not delay the replies of the service it names.
 #[tokio::test(start_paused = true)]
 async fn replies_do_not_wait_behind_forged_messages_of_their_sender() {
     let Services { front, back: _back, line, at_front, .. } = asked(true).await;
-    // From back 1 to front 1, as anybody may write it.
+    // From back 1 to front 1, as any writer to the topic may forge it.
     let good = line.bus.messages("back-commands").remove(0);
     let told = |n| {
         let told = forged(&good, n, |m| m["return_addresses"] = json!([]));
@@ -325,7 +325,7 @@ async fn replies_do_not_wait_behind_forged_messages_of_their_sender() {
     tokio::time::sleep(millis(2_000)).await;
     send(&front, "1", ask_back("1", 2, Errand::Note(6))).await;
     front_heard(&front, "1", "2: note 6").await;
-    // What waits is waited for by commands of that name to the same recipient only.
+    // Only commands under the same name to the same recipient wait behind it.
     let other = with(&with(&told(2), "ce_type", "front.do"), "ce_subject", "front-3");
     publish(&line, [BusMessage { key: "front-3".into(), ..other }]).await;
     front_heard(&front, "3", "note 5").await;
@@ -355,7 +355,7 @@ async fn replies_do_not_wait_behind_forged_messages_of_their_sender() {
     assert_eq!(log, ["asks", "1: note 5", "asks", "2: note 6"], "what is behind still waits");
 }
 
-/// A reply whose outcome only newer code knows waits for it, as it would here.
+/// A reply with an outcome that only newer code knows waits, as it would here.
 #[tokio::test(start_paused = true)]
 async fn a_reply_with_a_newer_outcome_waits_for_newer_code() {
     let Services { front, line, at_front, .. } = asked(false).await;
@@ -374,7 +374,7 @@ async fn a_reply_with_a_newer_outcome_waits_for_newer_code() {
     assert_eq!(front_state(&front, "1").await, ["asks", "1: note 5"]);
 }
 
-/// What one process let wait is not overtaken by what another reads as soon as it takes over.
+/// A message that one process lets wait is not overtaken when another process takes over.
 #[tokio::test(start_paused = true)]
 async fn waiting_messages_are_not_overtaken_after_a_rebalance() {
     let Services { front: _front, back: first, line, at_back, .. } = asked(false).await;
@@ -387,7 +387,7 @@ async fn waiting_messages_are_not_overtaken_after_a_rebalance() {
     };
     let second = started(back(&at_back, &line));
     tokio::time::sleep(millis(60_000)).await;
-    // Both know what waits: nothing.
+    // Neither process knows of a waiting message.
     publish(&line, (10..26).map(|key| told(key, key))).await;
     for key in 10..26 {
         let id = key.to_string();
@@ -404,7 +404,7 @@ async fn waiting_messages_are_not_overtaken_after_a_rebalance() {
     }
 }
 
-/// What grows on its way out is measured there, where its sender can hear of it.
+/// Metadata that grows on its way out is measured there, where its sender can be answered.
 #[tokio::test(start_paused = true)]
 async fn oversized_metadata_is_parked_before_it_is_published() {
     let Services { front, line, at_front, at_back, .. } = asked(false).await;
@@ -419,7 +419,8 @@ async fn oversized_metadata_is_parked_before_it_is_published() {
     assert_eq!(line.bus.messages("back-commands").len(), 1);
 }
 
-/// In a rolling deploy that adds `.serve`, processes of before receive what only later ones serve.
+/// In a rolling deploy that adds `.serve`, older processes receive commands that only newer ones
+/// serve.
 #[tokio::test(start_paused = true)]
 async fn commands_of_a_served_type_are_rejected_by_no_process() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
@@ -436,7 +437,7 @@ async fn commands_of_a_served_type_are_rejected_by_no_process() {
     }
 }
 
-/// Nor while none does for a while: its commands wait for the one that did to come back.
+/// If no process serves the type for a while, its commands wait for the return of one.
 #[tokio::test(start_paused = true)]
 async fn commands_wait_for_the_return_of_processes_of_their_type() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
@@ -457,13 +458,13 @@ async fn commands_wait_for_the_return_of_processes_of_their_type() {
     for n in 2..5 {
         front_heard(&asking, "1", &format!("{n}: {n}: note {n}")).await;
     }
-    // A pause takes its time to end everywhere.
+    // A pause takes some time to end everywhere.
     serving.pause().await.unwrap();
     send(&asking, "1", ask(5)).await;
     tokio::time::sleep(millis(60_000)).await;
     serving.resume().await.unwrap();
     front_heard(&asking, "1", "5: 5: note 5").await;
-    // Not for ever: the type may be served no more.
+    // Not forever: the type may be served no more.
     assert!(serving.shutdown(PATIENCE).await);
     send(&asking, "1", ask(6)).await;
     tokio::time::sleep(millis(60_000)).await;
@@ -472,7 +473,7 @@ async fn commands_wait_for_the_return_of_processes_of_their_type() {
     front_heard(&asking, "1", "6: 6: undelivered").await;
 }
 
-/// Replies to what was asked before are heard, though nothing is asked elsewhere any more.
+/// Replies to earlier requests are delivered, though the code no longer has remote targets.
 #[tokio::test(start_paused = true)]
 async fn pending_replies_reach_code_without_remote_targets() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));

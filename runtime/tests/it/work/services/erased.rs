@@ -1,4 +1,4 @@
-//! Erasure in one service, heard in another.
+//! Erasure in one service, seen in another.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{BusMessage, EventBus as _, EventStore as _, Recorded};
@@ -19,7 +19,7 @@ fn gone<S: Target>(id: &Id<S>) -> [(Id<Back>, BackCommand); 1] {
     [(Back::id(format!("gone-{id}")), BackCommand::Do(Errand::Note(0)))]
 }
 
-/// What tells of the erasure of front 1.
+/// The message that announces the erasure of front 1.
 fn erasure(n: u128) -> BusMessage {
     let headers = [
         ("ce_specversion", "1.0".to_owned()),
@@ -50,7 +50,7 @@ async fn an_erasure_elsewhere_erases_queued_messages_here() {
     };
     send(&front, "1", Errand::TellBack("1".into(), Box::new(Errand::Note(5)))).await;
     copies(1).await;
-    // Something of it waits: dead letters, one of them as it came.
+    // Some of its messages wait: dead letters, one of them stored verbatim.
     let told = line.bus.messages("back-commands").remove(0);
     let mut internal = told.clone();
     internal.headers.retain(|(name, _)| name != "ce_type" && name != "ce_id");
@@ -71,7 +71,7 @@ async fn an_erasure_elsewhere_erases_queued_messages_here() {
     line.bus.publish(erasure(2)).await.unwrap();
     note(&back, "gone-1").await;
     assert_eq!((contents().await, at_back.dead_letters().await.len()), (0, 2));
-    // The policy goes on, over the same topic.
+    // The policy continues over the same topic.
     send(&front, "1", Errand::Note(6)).await;
     copies(2).await;
     eventually("nothing is left", async || at_back.memory.outbox().is_empty()).await;
@@ -108,8 +108,8 @@ async fn a_policy_sees_an_erasure_in_its_own_log() {
     assert_eq!(other, 0);
 }
 
-/// What an erasure leads to is not erased with the stream, which may be erased again, or be heard of
-/// by another policy.
+/// Commands caused by an erasure are not erased with the stream, which may be erased again, or be
+/// announced by another policy.
 #[tokio::test(start_paused = true)]
 async fn commands_caused_by_an_erasure_survive_the_next_one() {
     // A process that cannot append, and one after it that can.

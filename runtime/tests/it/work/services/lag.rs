@@ -4,7 +4,7 @@ use metrics::{Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Recorder, Shared
 
 use super::*;
 
-/// Keeps the last value of each gauge.
+/// Records the last value of each gauge.
 #[derive(Default)]
 struct Gauges(Mutex<Vec<(Key, Arc<Last>)>>);
 
@@ -51,7 +51,7 @@ impl Recorder for Gauges {
 }
 
 impl Gauges {
-    /// The sum over the log's partitions of a gauge of `front-events`.
+    /// The sum of a gauge of `front-events` over the log's partitions.
     fn sum(&self, name: &str) -> f64 {
         let gauges = self.0.lock().unwrap();
         let of_front = |key: &Key| {
@@ -70,7 +70,7 @@ impl Gauges {
     }
 }
 
-/// An alert needs it most while nothing goes out.
+/// An alert needs the gauge most while nothing is published.
 #[tokio::test(start_paused = true)]
 async fn the_lag_rises_with_a_stuck_relay_and_ends_with_the_lease() {
     let gauges = Gauges::default();
@@ -95,7 +95,7 @@ async fn the_lag_rises_with_a_stuck_relay_and_ends_with_the_lease() {
     assert!(gauges.events() < 0.5 && seconds() < 0.5, "another process will say");
 }
 
-/// A pause lasts until somebody thinks of it.
+/// A pause lasts until an operator ends it.
 #[tokio::test(start_paused = true)]
 async fn the_lag_rises_while_the_log_is_paused() {
     let gauges = Gauges::default();

@@ -1,4 +1,4 @@
-//! A log that is paused: commands are handled, what follows from them rests.
+//! A paused log: commands are handled, their effects rest.
 
 use composable_rust_core::Leases as _;
 
@@ -11,7 +11,7 @@ async fn workers_rest_until_the_pause_ends() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let back = started(back(&at_back, &line));
     back.pause().await.unwrap();
-    // A process that is there notices, and one that starts later does not begin.
+    // A running process notices the pause, and a process that starts later does not begin.
     tokio::time::sleep(millis(10_000)).await;
     at_front.memory.set_paused(true).await.unwrap();
     let front = front(&at_front, at_front.memory.clone(), &line, false);
@@ -32,7 +32,7 @@ async fn workers_rest_until_the_pause_ends() {
     front_heard(&front, "1", "7: note 1").await;
 }
 
-/// What rests is not to be discarded.
+/// Resting messages must not be discarded.
 #[tokio::test(start_paused = true)]
 async fn queues_of_a_paused_log_log_no_missing_worker() {
     let logged = Logged::begin();

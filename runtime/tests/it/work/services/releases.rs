@@ -1,4 +1,4 @@
-//! Two releases of a service at work at once: what the newer one asks, the older one does not know.
+//! Two releases of a service at once: the older one does not know the newer one's requests.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{Back, BackCommand, Errand, Line, back, world_of};
 
-/// The shop of one release: an order asks for its steps, one after the other.
+/// The shop of one release: an order requests its steps, one after the other.
 macro_rules! release {
     ($name:ident, $step:item, [$($next:expr),*], $heard:item, $from:item) => {
         mod $name {
@@ -93,7 +93,7 @@ release!(
     const _: () = ();
 );
 
-// A step more, without a new version.
+// An additional step, without a new version.
 release!(
     second,
     pub(super) enum Step {
@@ -148,7 +148,7 @@ async fn a_step_added_by_a_deploy_waits_for_code_that_knows_it() {
         .await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert!(world.dead_letters().await.is_empty());
-    // What the old process knows goes on meanwhile.
+    // Orders of the old release continue meanwhile.
     first::start(&old, "2").await;
     eventually("its own step", async || first::heard(&old, "2").await == ["Charge"]).await;
     assert!(old.shutdown(PATIENCE).await);

@@ -1,4 +1,4 @@
-//! What leaves for other services: whatever is refused, fails or is repeated, first occurrences keep
+//! Messages to other services: despite rejections, failures and duplicates, first occurrences keep
 //! the order of each pair.
 
 use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
@@ -23,7 +23,7 @@ fn note(n: u32) -> Vec<u8> {
     Codecs::default().encode(&stream, &BackCommand::Do(Errand::Note(n))).unwrap().bytes
 }
 
-/// Note `n` of front `from` for `to`, an instance in another service, as it leaves.
+/// Note `n` of front `from` for `to`, an instance in another service, as published.
 fn leaving(world: &World, from: &str, to: &str, n: u32) -> OutboxMessage {
     let command = BackCommand::Do(Errand::Note(n));
     let content = Codecs::default().encode(&Back::id("1").stream(), &command).unwrap();
@@ -44,13 +44,13 @@ async fn enqueue(world: &World, rows: &[OutboxMessage]) {
     }
 }
 
-/// The notes on a topic, in the order in which they came.
+/// The notes on a topic, in the order in which they arrived.
 fn notes(line: &Line, topic: &str) -> Vec<u32> {
     let number = |message: BusMessage| (1..100).find(|n| note(*n) == message.payload);
     line.bus.messages(topic).into_iter().filter_map(number).collect()
 }
 
-/// Each is there, and none before those ahead of it; some may come again.
+/// Asserts that all notes are there, none before its predecessors; some may be duplicates.
 fn assert_first_occurrences_in_order(notes: &[u32], count: u32) {
     let mut next = 1;
     for &n in notes {
@@ -60,7 +60,7 @@ fn assert_first_occurrences_in_order(notes: &[u32], count: u32) {
     assert_eq!(next, count + 1, "{notes:?}");
 }
 
-/// Its messages are parked in order, after as many attempts as any others.
+/// Its messages are parked in order, after the usual number of attempts.
 #[tokio::test(start_paused = true)]
 async fn an_unauthorized_topic_holds_up_no_other() {
     let Services { front, line, at_front, at_back, .. } = &services(Line::new(), false);
@@ -118,7 +118,7 @@ async fn a_topic_authorized_in_time_gets_everything_in_order() {
     assert!(at_front.dead_letters().await.is_empty());
 }
 
-/// A topic whose broker hangs fills its own window only, and what waits for it is read past.
+/// A topic whose broker hangs fills its own window only, and its rows are skipped while reading.
 #[tokio::test(start_paused = true)]
 async fn an_unresponsive_topic_holds_up_no_other() {
     let Services { front, line, at_front, .. } = &services(Line::new(), false);
@@ -148,7 +148,7 @@ async fn messages_that_can_never_be_published_are_parked_at_once() {
     eventually("the other goes out", async || notes(line, "back-commands") == [2]).await;
 }
 
-/// That what became of a message could not be written is no reason to publish it again.
+/// A failed settlement is no reason to publish the message again.
 #[tokio::test(start_paused = true)]
 async fn a_message_whose_settlement_fails_is_published_once() {
     let (line, world) = (Line::new(), world_of(1));
@@ -163,13 +163,13 @@ async fn a_message_whose_settlement_fails_is_published_once() {
     assert_eq!(notes(&line, "back-commands"), [1, 2, 3]);
 }
 
-/// Of six messages of one sender for six recipients, the settlement of the second is invalid; the
-/// others' are written, and none of the six is published again.
+/// Of six messages of one sender to six recipients, the settlement of the second is invalid; the
+/// others are settled, and none of the six is published again.
 async fn one_of_six_cannot_be_settled(is_parked: bool) -> (World, Line, Node<InMemoryEventStore>) {
     let (line, world) = (Line::new(), world_of(1));
     line.bus.create_topic("back-commands");
     let node = Node::new(world.memory.clone());
-    // Once with the others, and then by itself.
+    // Once with the others, and then alone.
     node.next("settle", [Mishap::IsHeld, Mishap::IsRefused, Mishap::IsRefused]);
     node.next("settle", [Mishap::None; 4]);
     node.next("settle", (!is_parked).then_some(Mishap::IsRefused));
@@ -186,7 +186,7 @@ async fn one_of_six_cannot_be_settled(is_parked: bool) -> (World, Line, Node<InM
     tokio::time::sleep(millis(300_000)).await;
     assert_eq!(notes(&line, "back-commands"), [1, 2, 3, 4, 5, 6], "each once");
     assert_eq!(world.memory.outbox().len(), left);
-    // Its queue goes on.
+    // Its queue continues.
     enqueue(&world, &[leaving(&world, "1", "back-7", 7)]).await;
     eventually("one more is settled", async || world.memory.outbox().len() == left).await;
     assert!(app.shutdown(PATIENCE).await);
@@ -203,7 +203,7 @@ async fn a_message_whose_settlement_is_invalid_is_parked_alone() {
     assert!(error.contains("its settlement cannot be stored"), "{error}");
 }
 
-/// It waits until another process has the lease.
+/// The message waits until another process has the lease.
 #[tokio::test(start_paused = true)]
 async fn an_unparkable_message_is_set_aside() {
     let (world, line, _) = one_of_six_cannot_be_settled(false).await;
@@ -213,8 +213,8 @@ async fn an_unparkable_message_is_set_aside() {
     assert_eq!(notes(&line, "back-commands"), [1, 2, 3, 4, 5, 6, 7, 2]);
 }
 
-/// A process freezes with a message on its way; its successor goes on, and what the first one still
-/// has in hand when it wakes comes again, late.
+/// A process freezes with a message in flight; its successor continues, and the first one's
+/// messages arrive late, as duplicates.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_sender_duplicates_without_reordering() {
     for before in [0, 3, 11] {
@@ -265,7 +265,7 @@ async fn a_crash_before_the_settlement_repeats_one_message() {
     drop(first);
 }
 
-/// Whoever asks reads the topic of its replies, so that it is there.
+/// A requester reads the topic of its replies, so the topic exists.
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_an_unknown_service_creates_no_topic() {
     let Services { front, line, at_back, .. } = &services(Line::new(), false);

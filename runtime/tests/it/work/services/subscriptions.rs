@@ -1,4 +1,4 @@
-//! What operators are told of what cannot be read.
+//! Reports to operators about unreadable topics.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::super::world::{World, eventually, millis, started};
 use super::{Back, Errand, Front, Line, LinePublisher, front_heard, send, world_of};
 use crate::logged::Logged;
 
-/// A bus whose subscriptions report errors before anything else, and may end then.
+/// A bus whose subscriptions report errors before anything else, and may then end.
 #[derive(Clone)]
 struct Failing {
     line: Line,
@@ -91,7 +91,7 @@ fn back_to(world: &World, bus: &Failing) -> AppBuilder {
     builder.aggregate::<Back>(()).remote::<Front>().serve::<Back>()
 }
 
-/// A subscription that ends says why, where operators look, and not with every attempt.
+/// A subscription that ends reports its reason to operators, but not at every attempt.
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_ends_is_logged_once_a_minute() {
     let logged = Logged::begin();
@@ -108,7 +108,7 @@ async fn a_subscription_that_ends_is_logged_once_a_minute() {
     assert!(!subscription.is_reading(), "nothing is read meanwhile");
 }
 
-/// An error that is followed by deliveries does not stop them, and what is not read is to be seen.
+/// An error followed by deliveries does not stop them, and unread topics are visible.
 #[tokio::test(start_paused = true)]
 async fn errors_of_a_running_subscription_are_logged_and_in_status() {
     let logged = Logged::begin();
@@ -130,7 +130,7 @@ async fn errors_of_a_running_subscription_are_logged_and_in_status() {
     assert!(front.subscriptions()[0].is_reading());
 }
 
-/// Whoever fills the dead letters does not fill the log.
+/// A sender that fills the dead letters does not fill the log.
 #[tokio::test(start_paused = true)]
 async fn rejected_messages_are_logged_once_a_minute_per_topic() {
     let logged = Logged::begin();
@@ -145,7 +145,7 @@ async fn rejected_messages_are_logged_once_a_minute_per_topic() {
     assert_eq!(logged.lines("a message cannot be taken").len(), 1);
 }
 
-/// An operator who raises a topic's partitions is told, once, that keys have moved.
+/// After an operator adds partitions to a topic, one warning says that keys have moved.
 #[tokio::test(start_paused = true)]
 async fn added_topic_partitions_are_noticed() {
     let logged = Logged::begin();

@@ -1,8 +1,8 @@
-//! Each topic of events has a relay of its own.
+//! Each topic of events has its own relay.
 
 use super::*;
 
-/// An app of this world in which both types live.
+/// An app of this world with both types.
 fn both(world: &World, line: &Line) -> AppBuilder {
     both_on(world, world.memory.clone(), line)
 }
@@ -43,7 +43,7 @@ async fn a_type_published_later_begins_at_the_start_of_the_log() {
     published(&line, "front-events", 21).await;
 }
 
-/// As in a rolling deploy, or where each process publishes what it registers.
+/// As in a rolling deploy, or where each process publishes only the types it registers.
 #[tokio::test(start_paused = true)]
 async fn processes_publishing_different_types_skip_no_events() {
     let (line, world) = (Line::new(), world_of(1));
@@ -54,7 +54,7 @@ async fn processes_publishing_different_types_skip_no_events() {
     }
     published(&line, "front-events", 50).await;
     published(&line, "back-events", 50).await;
-    // Each goes on alone.
+    // Each continues alone.
     assert!(front.shutdown(PATIENCE).await);
     note_both(&back, 50).await;
     published(&line, "back-events", 51).await;
@@ -63,7 +63,7 @@ async fn processes_publishing_different_types_skip_no_events() {
     drop(front);
 }
 
-/// The broker may lack a topic, or deny it.
+/// The broker may lack a topic, or deny access to it.
 #[tokio::test(start_paused = true)]
 async fn an_unauthorized_topic_does_not_stop_another() {
     let (line, world) = (Line::new(), world_of(1));
@@ -78,7 +78,7 @@ async fn an_unauthorized_topic_does_not_stop_another() {
     published(&line, "front-events", 20).await;
 }
 
-/// A broker that is slow takes no large batch within its time.
+/// A slow broker accepts no large batch within its time limit.
 #[tokio::test(start_paused = true)]
 async fn a_large_backlog_is_published_in_smaller_batches() {
     let (line, world) = (Line::new(), world_of(1));
@@ -108,7 +108,7 @@ async fn a_topic_can_be_republished() {
     let front = async || line.bus.messages("front-events").len() >= 40;
     eventually("each comes again", front).await;
     send(&app, "1", Errand::Note(20)).await;
-    // Also where the process that was at it is replaced at once.
+    // The same holds where the process that published it is replaced at once.
     eventually("and once only", async || line.bus.messages("front-events").len() == 41).await;
     app.republish("front-events").await.unwrap();
     assert!(app.shutdown(PATIENCE).await);
@@ -185,7 +185,8 @@ async fn a_topic_that_is_always_busy_shares_the_only_publisher() {
     assert_eq!(line.peak.load(Ordering::SeqCst), 1);
 }
 
-/// The broker knows better than the checkpoint, and is asked when there is something to publish.
+/// The broker's position takes precedence over the checkpoint, and is read once there is something
+/// to publish.
 #[tokio::test(start_paused = true)]
 async fn events_published_before_a_crash_are_not_republished() {
     use crate::work::node::Mishap;

@@ -1,4 +1,4 @@
-//! Events that a topic cannot have.
+//! Events that a topic cannot hold.
 
 use std::collections::BTreeMap;
 
@@ -20,16 +20,16 @@ enum GridCommand {
 #[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
 enum GridEvent {
     Cleared,
-    /// JSON has only texts as keys.
+    /// JSON has only text keys.
     Mapped(BTreeMap<(u32, u32), i64>),
     /// JSON has no infinity.
     Weighed(f64),
-    /// Four bytes in JSON for one.
+    /// Four bytes in JSON for each byte.
     Filled(Vec<u8>),
     Torn(Torn),
 }
 
-/// Its code panics over JSON.
+/// Its encoder panics in JSON.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Torn;
 
@@ -64,7 +64,7 @@ fn filled() -> GridEvent {
     GridEvent::Filled(vec![255; 400])
 }
 
-/// Records events of grids where nobody publishes them.
+/// Records events of grids in an app that publishes nothing.
 async fn recorded<'a>(world: &World, events: impl IntoIterator<Item = (&'a str, GridEvent)>) {
     let writer = world.bare_builder(world.memory.clone()).aggregate::<Grid>(()).build().unwrap();
     for (id, event) in events {
@@ -128,7 +128,7 @@ async fn an_unpublishable_event_blocks_only_its_own_stream() {
     assert_eq!(letter.message.row.content.bytes, br#"{"from_version":2}"#);
     assert!(letter.error.as_ref().unwrap().contains("`grid.mapped` cannot be encoded"));
 
-    // It waits also in the next process, and where it is tried again in vain.
+    // It also waits in the next process, and after a redrive in vain.
     assert!(app.shutdown(PATIENCE).await);
     let app = publishing(&world, &line);
     recorded(&world, [("1", GridEvent::Cleared), ("2", GridEvent::Cleared)]).await;
@@ -138,7 +138,7 @@ async fn an_unpublishable_event_blocks_only_its_own_stream() {
     eventually("it is tried again", tried).await;
     versions(&line, "1", &[1]).await;
 
-    // An operator puts another event in its place.
+    // An operator overrides the event.
     let stream = Grid::id("1").stream();
     let instead = Codecs::default().encode(&stream, &GridEvent::Weighed(0.5)).unwrap();
     world.memory.override_event(&stream, Version::new(2), &instead).await.unwrap();
@@ -182,8 +182,8 @@ async fn discarded_events_are_left_out_of_the_topic() {
     versions(&line, "1", &[1, 3, 5, 6]).await;
 }
 
-/// So is an event whose redriven stream an operator discards before it is tried again: what follows
-/// of the stream is published.
+/// The same holds for an event whose redriven stream an operator discards before the retry: later
+/// events of the stream are published.
 #[tokio::test(start_paused = true)]
 async fn discards_after_a_redrive_are_left_out_of_the_topic() {
     let (line, world) = (Line::new(), world_of(1));
@@ -203,7 +203,7 @@ async fn discards_after_a_redrive_are_left_out_of_the_topic() {
     assert!(world.dead_letters().await.is_empty() && world.memory.outbox().is_empty());
 }
 
-/// The limit was lowered, or the event is from before the bus.
+/// The limit was lowered, or the event predates the bus.
 #[tokio::test(start_paused = true)]
 async fn a_too_large_event_is_published_when_the_limit_rises() {
     let (line, world) = (Line::new(), world_of(1));
@@ -246,7 +246,7 @@ async fn a_number_outside_json_is_not_published_as_null() {
     assert!(errors[1].contains("invalid type: null"), "{errors:?}");
 }
 
-/// A topic may take less than the bus says, and counts what comes together.
+/// A topic may accept less than the bus declares, and count a batch as a whole.
 #[tokio::test(start_paused = true)]
 async fn an_event_the_broker_rejects_for_size_parks_only_its_stream() {
     let (line, world) = (Line::new(), world_of(1));
@@ -265,7 +265,7 @@ async fn an_event_the_broker_rejects_for_size_parks_only_its_stream() {
     let error = "the bus takes no such message: 1601 bytes";
     assert_eq!(letter.error.as_deref(), Some(error));
 
-    // It waits also where it is tried again in vain.
+    // It also waits after a redrive in vain.
     assert!(world.decide(&letter, Redrive).await);
     let tried = async || world.dead_letters().await.first().is_some_and(|l| l.attempts == 1);
     eventually("it is tried again", tried).await;
@@ -280,7 +280,7 @@ async fn an_event_the_broker_rejects_for_size_parks_only_its_stream() {
     versions(&line, "1", &[1, 3, 4, 5]).await;
 }
 
-/// What a mapping fails on is like what cannot be encoded; a stream that is erased is told of.
+/// A failing mapping is like an encoding failure; the erasure of a stream is published.
 #[tokio::test(start_paused = true)]
 async fn an_erasure_is_published_though_its_stream_is_blocked() {
     let (line, world) = (Line::new(), world_of(1));
