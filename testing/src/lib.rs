@@ -4,7 +4,7 @@
 //! contracts, and the conformance suites of stores, buses and read models.
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail on anything that the test does
-//! not assert. [`MockClock`], [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`]
+//! not assert. [`MockClock`], [`TokioClock`], [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`]
 //! fills in values that a test does not care about.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
@@ -17,6 +17,7 @@ pub mod conformance;
 mod encoding;
 mod environment;
 mod events_lock;
+mod eventually;
 mod failure;
 mod faults;
 pub mod fixtures;
@@ -32,6 +33,7 @@ pub mod read_model_conformance;
 mod states;
 mod suite;
 mod test_store;
+mod tokio_clock;
 
 pub use bus::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher};
 pub use clock::MockClock;
@@ -41,6 +43,7 @@ pub use environment::{
     unimplemented_ids, unimplemented_rng,
 };
 pub use events_lock::EventsLock;
+pub use eventually::eventually;
 pub use faults::{Chances, Fault, FaultCounts, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, ProvidedEnvironment, When, given};
 pub use ids::{SeededRng, SequentialIds};
@@ -52,3 +55,4 @@ pub use postgres_harness::TestDatabase;
 pub use read_model::{InMemoryReadModel, InMemoryTransaction};
 pub use states::assert_states_match_log;
 pub use test_store::{TestStore, any_future, recording, rejecting};
+pub use tokio_clock::TokioClock;

@@ -11,7 +11,7 @@ use composable_rust_testing::{
 };
 
 use crate::account::{Account, AccountCommand as In, Process, app};
-use crate::work::node::Node;
+use crate::worker::node::Node;
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_resolved_by_the_same_append_again() {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::account::{Account, AccountCommand as In, app};
-use crate::work::node::{Mishap, Node};
+use crate::worker::node::{Mishap, Node};
 
 fn event(row: &mut StreamRow) -> &mut StoredEvent {
     match row {

@@ -46,7 +46,7 @@ pub(super) async fn epochs_are_at_least_the_requested_one(on: StoreUnderTest) {
     let claim = async |holder, epoch, min_epoch| {
         let changes = vec![(lease("work", 0, epoch), LeaseAction::Claim)];
         let round = LeaseRequest { holder, workers: Vec::new(), ttl: SOON, min_epoch, changes };
-        eventually("a free lease", || async { on.change_leases(&round).await == [true] }).await;
+        eventually("a free lease", async || on.change_leases(&round).await == [true]).await;
         on.lease("work", 0).await.map(|standing| standing.lease.epoch)
     };
     assert_eq!(claim(fresh_id(), 0, 1_000).await, Some(1_000));

@@ -52,7 +52,7 @@ pub(super) async fn summaries_count_every_queue(on: StoreUnderTest) {
     ];
     assert_eq!(found.iter().map(essence).collect::<Vec<_>>(), expected);
     assert_eq!(found[1].oldest, Duration::ZERO, "nothing waits");
-    eventually("its age", || async { summaries(&on, 9).await[0].oldest >= SOON }).await;
+    eventually("its age", async || summaries(&on, 9).await[0].oldest >= SOON).await;
     assert!(summaries(&on, 9).await.iter().all(|of| of.oldest < HOUR));
     let elsewhere = on.another_process().await;
     let seen = summaries(&elsewhere, 9).await;

@@ -91,7 +91,7 @@ pub(super) async fn timers_become_due_in_time(on: StoreUnderTest) {
     on.commit(&arming(&thing, 1, &[&soon])).await;
     let due = on.due(&queues, 9).await;
     assert!(due.next.is_some_and(|next| next <= if due.timers.is_empty() { SOON } else { HOUR }));
-    eventually("the deadline", || async { !on.due(&queues, 9).await.timers.is_empty() }).await;
+    eventually("the deadline", async || !on.due(&queues, 9).await.timers.is_empty()).await;
     let due = on.due(&queues, 9).await;
     assert_eq!(due.timers.len(), 1);
     assert_eq!(due.timers[0].timer, firing_of(&soon));
@@ -184,7 +184,7 @@ pub(super) async fn failed_timers_are_due_again(on: StoreUnderTest) {
         settlement(&worker, &thing, &timers[1], failed(4, SOON)),
     ];
     settle(&on, &settlements).await;
-    eventually("the second attempt", || async { armed(&on, &thing).await.len() == 2 }).await;
+    eventually("the second attempt", async || armed(&on, &thing).await.len() == 2).await;
     let due = on.due(&[timers_of(&on, &thing)], 9).await;
     let attempts: Vec<_> =
         due.timers.iter().map(|timer| (&*timer.timer.id, timer.attempts)).collect();

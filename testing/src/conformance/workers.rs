@@ -25,15 +25,18 @@ pub(super) struct Worker {
     pub(super) lease: Lease,
 }
 
-/// Waits until `holds` holds.
-pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+/// Waits until a condition holds. Unlike [`eventually`](crate::eventually()), its future is `Send`.
+pub(super) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
     for _ in 0..1_000 {
-        if holds().await {
+        if condition().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("{what} did not come about");
+    panic!("timed out waiting for {what}");
 }
 
 /// An outbox row for instance `recipient` of the target `other`.

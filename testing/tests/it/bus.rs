@@ -1,4 +1,4 @@
-//! What the bus in memory does beyond what every bus does.
+//! The in-memory bus beyond the port's contract.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn joined(bus: &InMemoryEventBus) -> InMemoryDeliveries {
     bus.subscribe("billing", &[TOPIC.to_owned()], &[]).await.unwrap()
 }
 
-/// What is ready now.
+/// The deliveries that are ready now.
 fn ready(deliveries: &mut InMemoryDeliveries) -> Vec<InMemoryDelivery> {
     std::iter::from_fn(|| deliveries.next().now_or_never().flatten().map(Result::unwrap)).collect()
 }

@@ -1,4 +1,4 @@
-//! The suite of event buses: the bus in memory passes it, wrong ones do not.
+//! The suite of event buses: the in-memory bus passes it, broken ones do not.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ async fn memory() -> Memory {
 
 composable_rust_testing::bus_conformance!(memory);
 
-/// What is wrong with a bus.
+/// The defect of a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     LosesHeaders,
@@ -192,7 +192,7 @@ impl Stream for WrongDeliveries {
                     message.key = key.to_owned();
                 }
                 let delivery = if defect == AcknowledgesOnDelivery {
-                    // Acknowledging in memory is done when it is first polled.
+                    // An in-memory acknowledgement takes effect when it is first polled.
                     let _ = futures_util::FutureExt::now_or_never(delivery.acknowledge());
                     None
                 } else {
@@ -287,7 +287,7 @@ fn at(offset: u64) -> ResumePosition {
     ResumePosition { offset, event_id: None }
 }
 
-/// What a case finds on a wrong bus.
+/// The failure of a case on a broken bus.
 async fn found(case: &str, defect: Defect) -> String {
     let case = CASES.iter().find(|c| c.name == case).expect("there is such a case");
     match run(*case, Wrong::new(defect)).await {
@@ -327,7 +327,7 @@ async fn every_broken_bus_fails_its_case() {
     }
 }
 
-/// A group that begins behind what it never saw waits for it in vain.
+/// A group with the offsets of another topic waits in vain for messages that it skipped.
 #[tokio::test(start_paused = true)]
 async fn trusting_offsets_of_another_topic_loses_messages() {
     let case = "known_offsets_of_a_recreated_topic_are_ignored";
@@ -335,7 +335,7 @@ async fn trusting_offsets_of_another_topic_loses_messages() {
     assert!(found.contains("no delivery came"), "{found}");
 }
 
-/// What is acknowledged too early is lost, and the case waits for it in vain.
+/// A message acknowledged too early is lost, and the case waits for it in vain.
 #[tokio::test(start_paused = true)]
 async fn acknowledging_on_delivery_loses_messages() {
     let cases =

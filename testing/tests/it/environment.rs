@@ -1,4 +1,4 @@
-//! Environments whose unexpected use fails the test.
+//! Environments that fail the test on unexpected use.
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{Clock, IdGenerator, Rng};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::failing::assert_says;
 
-/// What the reducer below may use.
+/// The dependencies of the reducer below.
 struct Environment {
     clock: Box<dyn Clock>,
     ids: Box<dyn IdGenerator>,

@@ -1,11 +1,11 @@
-//! Tests that must fail, and what they say.
+//! Tests that must fail, and their messages.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// Where this thread panicked, while a failing test runs in it.
+    /// The location of this thread's panic, while a failing test runs in it.
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
 }
 
@@ -30,12 +30,12 @@ pub(crate) fn failing<T>(test: impl FnOnce() -> T) -> String {
 
 /// Runs a test that must fail, and returns its message and line.
 pub(crate) fn said<T>(test: impl FnOnce() -> T) -> Said {
-    // Whoever else sets a hook at the same moment may have thrown ours away.
-    while place_of(|| panic!("to see whether its place is noted")).1.line == 0 {
+    // Another thread that set a hook at the same moment may have removed this one.
+    while place_of(|| panic!("a probe of the hook")).1.line == 0 {
         note_places();
     }
     let (message, Place { file, line }) = place_of(|| drop(test()));
-    Said { message: message.expect("the test was meant to fail"), file, line }
+    Said { message: message.expect("the test should have failed"), file, line }
 }
 
 fn place_of(test: impl FnOnce()) -> (Option<String>, Place) {
@@ -49,7 +49,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
 }
 
-/// Panics of failing tests are noted and not printed; all others go on as before.
+/// Records panics of failing tests without printing them; all others are printed as usual.
 fn note_places() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -83,9 +83,8 @@ fn without_lines(message: &str) -> String {
     text
 }
 
-/// Compares a message with the one that is kept beside the tests. Under `CI=true` nothing is
-/// written; elsewhere a message that differs is written beside the kept one, and the test fails
-/// either way.
+/// Compares a message with the stored snapshot. Under `CI=true` nothing is written; elsewhere a
+/// differing message is written beside the snapshot. The test fails either way.
 macro_rules! assert_says {
     ($name:literal, $test:expr) => {
         insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {

@@ -1,4 +1,4 @@
-//! The store that fails when it is told to.
+//! The store with scripted and random faults.
 
 use std::time::Duration;
 

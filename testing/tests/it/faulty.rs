@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::given::Order;
 
-/// What no rule of event sourcing allows to look at.
+/// State outside the aggregate, which decisions must not read.
 static GLOBAL: AtomicU32 = AtomicU32::new(0);
 
 fn next() -> u32 {
@@ -24,34 +24,34 @@ pub(crate) struct Faulty {
 
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 pub(crate) enum FaultyCommand {
-    /// Records an event that the default codec cannot read.
+    /// Records an event that the default codec cannot decode.
     Skip,
-    /// Records an event that JSON cannot write.
+    /// Records an event that JSON cannot encode.
     Map,
-    /// Records an event that loses something.
+    /// Records an event that loses a field.
     Round,
-    /// Is decided by the global.
+    /// Decides by the global.
     Decide,
-    /// Sets something in motion by the global.
+    /// Returns an effect that depends on the global.
     React,
     /// Applies the global.
     Apply,
-    /// Changes what a snapshot does not keep.
+    /// Changes a field that snapshots omit.
     Forget,
-    /// Is refused with what the default codec cannot read.
+    /// Is rejected with a value that the default codec cannot decode.
     Refuse,
-    /// Arms a timer whose command anybody may send.
+    /// Arms a timer with a command that is not internal.
     Arm,
-    /// Dispatches what only the runtime may.
+    /// Dispatches an internal command.
     Forge,
     Lost(Part),
-    /// Dispatches what the default codec cannot read.
+    /// Dispatches a command that the default codec cannot decode.
     Pass,
-    /// Records what equals nothing.
+    /// Records a value that does not equal itself.
     Weigh,
 }
 
-/// Is written without its note and cannot be read without it.
+/// Is encoded without its note, and cannot be decoded without it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
     #[serde(skip_serializing_if = "Option::is_none")]

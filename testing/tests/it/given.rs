@@ -1,4 +1,4 @@
-//! What given/when/then lets a test say.
+//! The assertions of given/when/then.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub(crate) enum OrderError {
     NotAllowed,
 }
 
-/// Has a default, so a test may leave it out.
+/// Has a default, so a test may omit it.
 #[derive(Debug)]
 pub(crate) struct Limits {
     pub(crate) items: u32,
@@ -61,7 +61,7 @@ impl Default for Limits {
     }
 }
 
-/// Lives elsewhere.
+/// An aggregate of another service.
 pub(crate) struct Warehouse;
 
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

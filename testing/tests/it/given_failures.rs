@@ -1,5 +1,4 @@
-//! What given/when/then says to tests, and to aggregates, that are wrong. The messages are kept in
-//! `snapshots/`.
+//! The messages of given/when/then to wrong tests and wrong aggregates, stored in `snapshots/`.
 
 use std::time::Duration;
 
@@ -115,7 +114,7 @@ fn a_message_that_does_not_round_trip_fails() {
 #[test]
 fn a_rule_that_reads_too_much_fails() {
     let when = |command| given::<Faulty>([]).when(command).then_unchanged();
-    // The global that they look at goes on, so each runs twice or not at all before the next.
+    // The global keeps changing, so each test runs twice or not at all before the next.
     assert_says!("given_decided_differently", || when(FaultyCommand::Decide));
     assert_says!("given_reacted_differently", || when(FaultyCommand::React));
     assert_says!("given_applied_differently", || when(FaultyCommand::Apply));

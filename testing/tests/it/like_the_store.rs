@@ -1,5 +1,5 @@
-//! The test store runs effects as the store in memory does: trees of effects that a seed makes bring
-//! back the same at the same time in both.
+//! The test store runs effects as the runtime's store does: seeded trees of effects return the same
+//! actions at the same time in both.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use composable_rust_core::{Clock as _, Rng as _};
 use composable_rust_runtime::Store;
 use composable_rust_testing::{MockClock, SeededRng, TestStore};
 
-/// Returns trees of effects that a seed makes, and notes what comes back and when.
+/// Returns seeded trees of effects, and notes the returned actions with their times.
 #[derive(Debug, Clone, Copy)]
 struct Trees;
 
@@ -44,7 +44,7 @@ struct Tree<'a> {
     chance: SeededRng,
     clock: &'a MockClock,
     grown: u32,
-    /// The ids around what grows.
+    /// The ids around the growing effect.
     inside: Vec<&'static str>,
 }
 
@@ -53,7 +53,7 @@ impl Tree<'_> {
         self.chance.next_u64() % limit
     }
 
-    /// Not one of those around it: who cancels himself deserves no comparison.
+    /// An id that is not one of those around it: cancelling itself has no defined outcome.
     fn id(&mut self) -> &'static str {
         const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
         let first = usize::try_from(self.below(5)).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Tree<'_> {
         (0..self.below(4)).map(|_| self.effect(depth)).collect()
     }
 
-    /// No two end at one moment, so that no order among equals is compared.
+    /// No two effects end at one moment, so that no order among equals is compared.
     fn fruit(&mut self) -> (Duration, Action) {
         self.grown += 1;
         (Duration::from_micros(self.below(5_000_000)), Action::Ripe(self.grown))
@@ -105,7 +105,7 @@ impl Tree<'_> {
     }
 }
 
-/// A second tree grows into the first.
+/// A second tree grows while the first runs.
 const LATER: Duration = Duration::from_secs(2);
 const LATEST: Duration = Duration::from_secs(100);
 

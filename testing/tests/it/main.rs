@@ -1,4 +1,4 @@
-//! The tests of this crate.
+//! The tests of composable-rust-testing.
 
 mod broken;
 mod bus;

@@ -1,4 +1,4 @@
-//! The event store in memory passes the conformance suite.
+//! The in-memory event store passes the conformance suite.
 
 use composable_rust_runtime::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;

@@ -1,4 +1,4 @@
-//! Databases of their own, on the server of `DATABASE_URL`.
+//! The databases of tests, on the server of `DATABASE_URL`.
 
 use composable_rust_testing::TestDatabase;
 use sqlx::{Connection as _, PgConnection};

@@ -1,4 +1,4 @@
-//! The suite of read models: the one in memory passes it, wrong ones do not.
+//! The suite of read models: the in-memory one passes it, broken ones do not.
 
 use composable_rust_core::{
     BlockedStream, Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
@@ -31,7 +31,7 @@ async fn memory() -> Memory {
 
 composable_rust_testing::read_model_conformance!(memory);
 
-/// What is wrong with a read model.
+/// The defect of a read model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     MovesNothing,

@@ -1,4 +1,4 @@
-//! What a test store runs, and in which order.
+//! The effects that a test store runs, and their order.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use composable_rust_testing::{MockClock, TestStore, any_future};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// Notes what comes, and returns what it is told to.
+/// Notes its actions, and returns the effects of plans.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Notes;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
-    /// Is noted.
+    /// Adds a line.
     Done(&'static str),
-    /// Sets plan number `n` in motion.
+    /// Returns the effects of plan number `n`.
     Plan(u32),
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn planned(page: &mut Page) {
 
 pub(crate) fn wait(seconds: u32, line: &'static str) -> Effect<Note> {
     let Some(delay) = effects![after(SECOND * seconds, Note::Done(line))].into_iter().next() else {
-        unreachable!("there is one")
+        unreachable!("the list has one effect")
     };
     delay
 }

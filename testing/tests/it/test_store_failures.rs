@@ -1,4 +1,4 @@
-//! What a test store says to tests that are wrong. The messages are kept in `snapshots/`.
+//! The messages of a test store to wrong tests, stored in `snapshots/`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use composable_rust_testing::{MockClock, TestStore, any_future};
 use crate::failing::assert_says;
 use crate::test_store::{Note, Notes, Page, SECOND, done, message, plan, planned, store, wait};
 
-/// A store that runs plan `n`, of which everything is said.
+/// A store that runs plan `n`, with every effect asserted.
 #[track_caller]
 fn running(n: u32) -> TestStore<Notes> {
     let mut store = store();
@@ -35,7 +35,7 @@ fn a_missing_change_fails() {
     });
 }
 
-/// Never changes.
+/// A reducer that never changes its state.
 struct Still;
 #[derive(Debug, Clone, PartialEq)]
 struct Moved;
@@ -50,7 +50,7 @@ impl Reducer for Still {
     }
 }
 
-/// Its states print alike and are not equal.
+/// States that print alike and differ.
 #[test]
 fn different_states_that_print_alike_fail() {
     struct Measure;
@@ -197,7 +197,7 @@ fn pending_futures_fail() {
     });
 }
 
-/// Asks the event store.
+/// A reducer that reads the event store.
 struct Asks;
 
 fn everything() -> DbOperation {

@@ -13,11 +13,11 @@ use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
 use crate::account::{Account, Process};
-use crate::work::node::Node;
+use crate::worker::node::Node;
 
 use super::{
-    AddUp, Model, TokioClock, Totals, assert_exact, deposit, handle, pass, process_with, settle,
-    state, store,
+    AddUp, Model, Totals, assert_exact, clock, deposit, handle, pass, process_with, settle, state,
+    store,
 };
 
 pub(super) async fn dead_letters(app: &App) -> Vec<DeadLetter> {
@@ -174,7 +174,7 @@ async fn an_ignored_error_is_parked_ahead_of_a_blocked_stream() {
     let (store, model, add_up) = (store(), Model::default(), AddUp::default());
     let app = App::builder(store.clone())
         .aggregate::<Account>(Process::new())
-        .clock(TokioClock)
+        .clock(clock())
         .projection_with(add_up.clone(), Aborts(model.clone()), |own| {
             own.poison = PoisonPolicy::Park;
         })

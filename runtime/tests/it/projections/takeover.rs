@@ -15,8 +15,8 @@ use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
 use crate::account::{Account, AccountEvent, Process};
 
 use super::{
-    AddUp, Model, TokioClock, Totals, assert_exact, deposit, failure, handle, pass, process,
-    settle, state, store,
+    AddUp, Model, Totals, assert_exact, clock, deposit, failure, handle, pass, process, settle,
+    state, store,
 };
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn a_lease_with_too_low_an_epoch_is_claimed_again() {
     let app = process(&store, &add_up, &model);
     deposit(&app, "1", 1).await;
     settle(&app).await;
-    let soon = TokioClock.now() + Duration::from_secs(2);
+    let soon = clock().now() + Duration::from_secs(2);
     written_under(&model, u64::try_from(soon.as_micros()).unwrap()).await;
     let position = deposit(&app, "1", 2).await;
     handle(&app).wait_for(position, Duration::from_secs(30)).await.unwrap();
@@ -231,7 +231,7 @@ async fn processes_share_the_projections() {
     let process = |count: &Arc<AtomicU64>| {
         let app = App::builder(store.clone())
             .aggregate::<Account>(Process::new())
-            .clock(TokioClock)
+            .clock(clock())
             .projection(Counts::<0>(Arc::clone(count)), model.clone())
             .projection(Counts::<1>(Arc::clone(count)), model.clone())
             .projection(Counts::<2>(Arc::clone(count)), model.clone())

@@ -1,4 +1,4 @@
-//! Which cases find which defect, and that every case finds one.
+//! The cases that find each defect, and a check that every case finds one.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,7 +13,7 @@ use super::store::{Broken, Defect};
 
 const THREADS: &str = "runs cases that are to fail";
 
-/// Runs `work` on threads whose panics print nothing: hundreds are expected.
+/// Runs `work` on threads whose panics are not printed, because hundreds are expected.
 fn quietly(work: impl Future<Output = ()>) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -29,7 +29,7 @@ fn quietly(work: impl Future<Output = ()>) {
     threads.expect("the operating system gives threads").block_on(work);
 }
 
-/// What the case finds in a store with this defect, of one or of three partitions.
+/// The failure of the case on a store with this defect, of three partitions or of one.
 async fn finding<D: Defect>(case: StoreCase, make: impl Fn() -> D) -> Result<(), Failure> {
     run(case, Broken::new(make(), 3)).await?;
     run(case, Broken::new(make(), 1)).await
@@ -37,7 +37,7 @@ async fn finding<D: Defect>(case: StoreCase, make: impl Fn() -> D) -> Result<(),
 
 fn case(name: &str) -> StoreCase {
     let found = CASES.iter().find(|case| case.name == name);
-    *found.unwrap_or_else(|| panic!("there is no case {name}"))
+    *found.unwrap_or_else(|| panic!("the suite has no case {name}"))
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn a_store_that_never_wakes_readers_times_out() {
 fn the_order_case_names_the_missed_event() {
     quietly(async {
         let order = case("readers_at_the_tail_miss_nothing");
-        // Of one partition, so that the numbers have no gaps of their own. The order in which the
-        // writers overtake each other is the scheduler's, and may give another finding first.
+        // One partition, so that the numbers have no gaps of their own. The scheduler determines
+        // the order in which the writers overtake each other, and may cause another failure first.
         let mut findings = Vec::new();
         for _ in 0..20 {
             let found = run(order, Broken::new(OffsetsFromSequence::default(), 1)).await;
@@ -75,7 +75,7 @@ fn the_order_case_names_the_missed_event() {
             }
             findings.push(found);
         }
-        panic!("none of 20 runs says what is missed: {findings:#?}");
+        panic!("none of 20 runs names the missed event: {findings:#?}");
     });
 }
 
@@ -101,7 +101,7 @@ fn every_case_finds_a_defect() {
     assert_eq!(listed, cases, "the table lists every case");
 }
 
-/// Cases that show by not coming to an end that nobody wakes them.
+/// Cases that detect a missing wakeup by not finishing.
 const WAITING: [&str; 6] = [
     "a_waiting_reader_sees_the_first_event",
     "waiting_ends_when_events_arrive",
@@ -122,7 +122,7 @@ macro_rules! table {
 }
 
 table! {
-    ForgetsMarks => [
+    KeepsNoInbox => [
         "duplicates_are_checked_before_versions",
         "duplicates_are_checked_before_closing",
         "one_duplicate_fails_the_whole_append",
@@ -137,8 +137,8 @@ table! {
         "a_conflict_stores_no_inbox_entries",
         "readers_at_the_tail_miss_nothing",
     ];
-    TakesAnyForEmpty => ["any_accepts_every_append"];
-    TakesExistsForAny => ["exists_accepts_all_but_the_first_append"];
+    TreatsAnyAsEmpty => ["any_accepts_every_append"];
+    TreatsExistsAsAny => ["exists_accepts_all_but_the_first_append"];
     RenamesEvents => [
         "a_repeated_append_is_committed_once",
         "a_repeated_append_is_recognised_after_later_events",
@@ -155,7 +155,7 @@ table! {
         "appends_to_one_stream_keep_their_order",
         "a_faulty_append_of_a_group_fails_alone",
     ];
-    HidesWhereTheStreamStands => [
+    HidesCurrentVersion => [
         "a_repeated_append_is_recognised_after_later_events",
         "a_repeated_append_without_events_is_recognised",
         "a_repeated_append_of_erased_events_appends_nothing",
@@ -164,15 +164,15 @@ table! {
     ];
     ComparesFirstEvents => ["other_events_at_the_same_version_are_a_conflict"];
     ForgetsAtomicity => ["an_append_is_read_whole_or_not_at_all"];
-    LosesWholeBatches => [
+    FailsWholeBatches => [
         "a_conflict_leaves_the_rest_of_its_batch_alone",
         "a_conflict_in_a_group_leaves_the_others_alone",
     ];
-    SkipsTheGuilty => ["a_faulty_append_is_found_one_by_one"];
-    MovesAppends => ["a_batch_is_of_one_partition_and_distinct_streams"];
-    AnswersInItsOrder => ["a_batch_is_answered_in_order"];
-    RefusesEmptyBatches => ["a_batch_may_be_empty"];
-    RefusesLargeBatches => ["a_batch_may_be_large"];
+    AppendsBeforeRejecting => ["a_faulty_append_is_found_one_by_one"];
+    IgnoresPartitions => ["a_batch_is_of_one_partition_and_distinct_streams"];
+    ReversesOutcomes => ["a_batch_is_answered_in_order"];
+    RejectsEmptyBatches => ["a_batch_may_be_empty"];
+    RejectsLargeBatches => ["a_batch_may_be_large"];
     CountsFromZero => [
         "versions_count_from_one",
         "each_stream_has_its_own_versions",
@@ -180,7 +180,7 @@ table! {
         "the_outcome_names_the_last_event",
         "waiting_appends_are_committed_together",
     ];
-    SaysYes => ["conflicts_leave_nothing_behind", "reserved_names_are_rejected"];
+    AlwaysCommits => ["conflicts_leave_nothing_behind", "reserved_names_are_rejected"];
     WritesNothing => ["events_round_trip"];
     OffsetsFromSequence::default() => [
         "readers_at_the_tail_miss_nothing",
@@ -196,7 +196,7 @@ table! {
         "events_are_in_the_partition_of_their_hash",
     ];
 
-    TrustsMarks => [
+    TrustsInboxEntries => [
         "the_first_outcome_of_a_message_stays",
         "another_outcome_of_a_message_is_a_duplicate",
         "a_duplicate_keeps_the_digest_of_the_first_message",
@@ -209,11 +209,11 @@ table! {
     ];
     ReportsOneDuplicate => ["all_duplicates_are_reported"];
     ComparesVersionsFirst => ["duplicates_are_checked_before_versions"];
-    BlursMarks => [
+    BlursInboxEntries => [
         "inbox_entries_keep_the_version_after_each_message",
         "inbox_entries_of_rejections_have_no_position",
     ];
-    SharesMarks::default() => ["inbox_entries_belong_to_one_stream"];
+    SharesInbox::default() => ["inbox_entries_belong_to_one_stream"];
     NeverEmpty => [
         "an_unknown_message_has_no_inbox_entry",
         "reads_leave_nothing_behind",
@@ -242,7 +242,7 @@ table! {
         "a_snapshot_needs_its_event_at_its_version",
         "a_snapshot_needs_the_id_of_its_event",
     ];
-    BelievesSnapshots => ["a_snapshot_needs_the_id_of_its_event"];
+    TrustsSnapshots => ["a_snapshot_needs_the_id_of_its_event"];
     KeepsStaleSnapshots => [
         "snapshots_above_a_version_are_deleted",
         "old_snapshots_of_other_fingerprints_are_deleted",
@@ -266,7 +266,7 @@ table! {
         "metadata_at_the_limit_round_trips",
     ];
     EndsAtNul => ["nul_bytes_in_payloads_round_trip"];
-    ForgetsHardMetadata => ["unusual_metadata_is_stored_exactly_or_rejected"];
+    DropsUnusualMetadata => ["unusual_metadata_is_stored_exactly_or_rejected"];
     FoldsNames => [
         "unusual_stream_names_work",
         "similar_stream_names_are_different",
@@ -312,11 +312,11 @@ table! {
         "arming_replaces_and_cancelling_removes_a_timer",
         "timer_changes_of_one_append_apply_in_order",
     ];
-    KeepsTimersOfFinished => [
+    KeepsTimersOfCompleted => [
         "completing_a_stream_cancels_its_timers",
         "parked_timers_are_cancelled_like_armed_ones",
     ];
-    KeepsEffectsOfLosers => ["a_conflict_stores_no_outbox_rows"];
+    KeepsRowsOfConflicts => ["a_conflict_stores_no_outbox_rows"];
     TimersByIdOnly::default() => [
         "timers_belong_to_one_stream",
         "timers_are_due_by_the_clock_of_the_store",
@@ -327,13 +327,13 @@ table! {
         "a_renewed_lease_does_not_expire",
         "one_of_many_claimants_acquires_a_lease",
     ];
-    EpochsStandStill => [
+    NeverRaisesEpochs => [
         "epochs_rise_with_every_acquisition",
         "epochs_are_at_least_the_requested_one",
     ];
-    NeverLapses => ["an_expired_lease_can_be_acquired", "members_expire"];
+    NeverExpires => ["an_expired_lease_can_be_acquired", "members_expire"];
     SeizesNothing => ["a_held_lease_can_be_seized"];
-    ChangesTogether => ["each_lease_change_succeeds_or_fails_alone"];
+    FailsWholeRounds => ["each_lease_change_succeeds_or_fails_alone"];
     MixesLeases => [
         "members_are_announced_and_withdrawn",
         "leases_are_ordered_by_worker_and_partition",
@@ -344,26 +344,26 @@ table! {
         "checkpoints_are_ordered_by_partition",
         "checkpoints_advance_together_with_queued_rows",
     ];
-    KeepsNoPositions => ["checkpoints_without_a_lease_only_move_forward"];
+    KeepsNoUnleasedCheckpoints => ["checkpoints_without_a_lease_only_move_forward"];
     NeverRewinds => ["a_rewound_checkpoint_gets_a_new_epoch"];
     RewindsToTheBeginning => ["a_rewound_checkpoint_gets_a_new_epoch"];
     GoesBack::default() => ["checkpoints_without_a_lease_only_move_forward"];
-    TriesWhatIsParked => ["rows_parked_without_an_attempt_are_listed_last"];
-    QueuesAgain => ["a_repeated_checkpoint_advance_queues_nothing"];
+    QueuesParkedRows => ["rows_parked_without_an_attempt_are_listed_last"];
+    QueuesRepeatedAdvances => ["a_repeated_checkpoint_advance_queues_nothing"];
     IgnoresEpochs => [
         "checkpoints_are_fenced",
         "settling_outbox_rows_is_fenced",
         "settling_timers_is_fenced_and_of_one_arming",
         "resolving_is_fenced_and_needs_a_decision",
     ];
-    SwallowsRefusals => [
+    SwallowsRejections => [
         "queued_rows_belong_to_the_checkpoint_partition",
         "an_outbox_settlement_is_of_one_partition",
         "a_timer_settlement_is_of_one_partition",
     ];
 
     ReversesRows => ["outbox_rows_are_read_in_commit_order"];
-    KeepsEffectsOfLosers => ["outbox_rows_of_a_conflict_are_not_read"];
+    KeepsRowsOfConflicts => ["outbox_rows_of_a_conflict_are_not_read"];
     LimitsAllQueues => ["outbox_queues_are_separate", "many_outbox_queues_are_read_at_once"];
     RowsAppearLate::default() => ["no_row_commits_behind_a_readers_position"];
     ForgetsReplacements => [
@@ -392,7 +392,7 @@ table! {
         "counts_of_waiting_rows_end_at_the_limit",
     ];
     ListsTwice => ["blocked_streams_are_listed_once"];
-    MixesLastPlaces => ["the_last_sequences_are_those_of_the_last_rows"];
+    MixesLastPositions => ["the_last_sequences_are_those_of_the_last_rows"];
 
     IgnoresFires => [
         "firing_removes_exactly_its_arming",
@@ -403,11 +403,11 @@ table! {
         "concurrent_firings_take_effect_once",
     ];
     FiresAfterArming => ["firing_keeps_a_timer_armed_under_the_same_id"];
-    VoidFirst => [
+    ChecksTimersFirst => [
         "a_repeated_firing_is_committed",
         "duplicates_and_closing_come_before_stale_timers",
     ];
-    ConflictsBeforeVoid => ["firing_another_arming_is_stale"];
+    ChecksVersionsBeforeTimers => ["firing_another_arming_is_stale"];
     DueAtOnce => [
         "timers_become_due_in_time",
         "ten_thousand_waiting_timers_do_not_hide_a_due_one",
@@ -418,7 +418,7 @@ table! {
     ];
     DatesTimersNow => ["due_timers_are_read_earliest_first"];
     IgnoresCategories => ["timer_queues_are_separate"];
-    KeepsTimersOfFinished => ["timers_of_completed_or_closed_streams_are_not_due"];
+    KeepsTimersOfCompleted => ["timers_of_completed_or_closed_streams_are_not_due"];
     ClearsTimersLast => ["completing_a_stream_cancels_its_timers"];
 
     ForgetsErrors => ["dead_letters_hold_the_parked_rows"];

@@ -1,4 +1,4 @@
-//! The suite can fail: stores with one defect each, and the cases that find it.
+//! Broken stores, each with one defect, and the cases that find it.
 
 mod defects;
 mod finds;

@@ -1,4 +1,4 @@
-//! The store in memory, with a defect between it and the suite.
+//! The in-memory store, with a defect between it and the suite.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
-pub(crate) type Verdicts = Result<Vec<AppendOutcome>, StoreError>;
+pub(crate) type Outcomes = Result<Vec<AppendOutcome>, StoreError>;
 pub(crate) type Page = Result<Vec<StoredEvent>, StoreError>;
 
-/// What is done differently. Each method passes on what it is asked unless the defect is in it.
+/// A defect. Each method forwards to the store unless the defect is in it.
 pub(crate) trait Defect: Send + Sync + 'static {
     fn append(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         batch: &[Append],
-    ) -> impl Future<Output = Verdicts> + Send {
+    ) -> impl Future<Output = Outcomes> + Send {
         store.append_events(partition, batch)
     }
 
@@ -44,7 +44,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         heads
     }
 
-    /// What a load of a stream gives.
+    /// The events of a load.
     fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         events
     }
@@ -112,7 +112,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         poll(store.override_event(stream, version, replacement))
     }
 
-    /// What another process opens.
+    /// The store that another process opens.
     fn elsewhere(&self, store: &InMemoryEventStore) -> InMemoryEventStore {
         store.clone()
     }
@@ -184,7 +184,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
         poll(store.enqueue(partition, rows, advance))
     }
 
-    /// What a read of the outbox gives.
+    /// The rows of a read of the outbox.
     fn rows(&self, rows: Vec<OutboxRow>, _limit: usize) -> Vec<OutboxRow> {
         rows
     }
@@ -227,12 +227,12 @@ pub(crate) trait Defect: Send + Sync + 'static {
         poll(store.settle_timers(partition, settlements))
     }
 
-    /// What a read of dead letters after a partition's gives.
+    /// The dead letters of a read after a partition's.
     fn letters(&self, letters: Vec<DeadLetter>, _after: Option<u16>) -> Vec<DeadLetter> {
         letters
     }
 
-    /// What the operator is told.
+    /// The result that an operator gets.
     fn decided(&self, _decision: DeadLetterDecision, is_kept: bool) -> bool {
         is_kept
     }
@@ -266,7 +266,7 @@ pub(crate) trait Defect: Send + Sync + 'static {
     }
 }
 
-/// The store in memory answers without waiting.
+/// Returns the value of a future of the in-memory store, which never waits.
 pub(crate) fn poll<T>(future: impl Future<Output = T>) -> T {
     futures_util::FutureExt::now_or_never(future).expect("memory answers at once")
 }
@@ -317,8 +317,8 @@ impl<D: Defect> EventStore for Broken<D> {
         self.store.log()
     }
 
-    async fn append_events(&self, partition: u16, batch: &[Append]) -> Verdicts {
-        // So that a case which a defect keeps trying can be stopped.
+    async fn append_events(&self, partition: u16, batch: &[Append]) -> Outcomes {
+        // Lets the test stop a case that a defect makes retry forever.
         tokio::task::yield_now().await;
         self.defect.append(&self.store, partition, batch).await
     }

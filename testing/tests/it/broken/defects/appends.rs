@@ -1,4 +1,4 @@
-//! Appending that goes wrong.
+//! Defects of appending.
 
 use composable_rust_core::{
     Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
@@ -7,9 +7,9 @@ use composable_rust_core::{
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
-use super::super::store::{Defect, Verdicts};
+use super::super::store::{Defect, Outcomes};
 
-/// None.
+/// No defect.
 pub(crate) struct Sound;
 
 impl Defect for Sound {}
@@ -21,8 +21,8 @@ changing!(
 );
 
 changing!(
-    /// Takes `Any` for a stream that is new.
-    TakesAnyForEmpty,
+    /// Takes `Any` for a new stream.
+    TreatsAnyAsEmpty,
     |append| if append.expected == ExpectedVersion::Any {
         append.expected = ExpectedVersion::EMPTY;
     }
@@ -30,20 +30,20 @@ changing!(
 
 changing!(
     /// Takes `Exists` for `Any`.
-    TakesExistsForAny,
+    TreatsExistsAsAny,
     |append| if append.expected == ExpectedVersion::Exists {
         append.expected = ExpectedVersion::Any;
     }
 );
 
 changing!(
-    /// Gives events ids of its own, so that the same append is not recognised.
+    /// Replaces the ids of events, so that a repeated append is not recognised.
     RenamesEvents,
     |append| append.events.iter_mut().for_each(|event| event.id = EventId(Uuid::new_v4()))
 );
 
 changing!(
-    /// Cuts what is too large, and cleans what is not permitted.
+    /// Truncates content beyond the limits, and removes characters that are not permitted.
     CutsToFit,
     |append| {
         for event in &mut append.events {
@@ -62,7 +62,7 @@ changing!(
 );
 
 changing!(
-    /// Has columns that are too short.
+    /// Truncates content to columns that are too short.
     ShortColumns,
     |append| for event in &mut append.events {
         event.content.bytes.truncate(65_535);
@@ -81,17 +81,11 @@ changing!(
     }
 );
 
-/// Appends each event of an append on its own.
-pub(crate) struct ForgetsAtomicity;
-
-impl Defect for ForgetsAtomicity {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = Vec::new();
+appending!(
+    /// Appends each event of an append separately.
+    ForgetsAtomicity,
+    |store, partition, batch| {
+        let mut outcomes = Vec::new();
         for append in batch {
             let mut parts = vec![Append { events: Vec::new(), ..append.clone() }];
             for (event, n) in append.events.iter().zip(0..) {
@@ -110,53 +104,43 @@ impl Defect for ForgetsAtomicity {
                 last = store.append_events(partition, &[part]).await?.pop();
                 tokio::task::yield_now().await;
             }
-            verdicts.extend(last);
+            outcomes.extend(last);
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
-}
+);
 
-/// Tells the version before an append for the version after it.
-pub(crate) struct CountsFromZero;
+answering!(
+    /// Returns the version before an append instead of the version after it.
+    CountsFromZero,
+    |_, _, outcome| {
+        if let AppendOutcome::Committed { version, .. } = outcome {
+            *version = Version::new(version.get().saturating_sub(1));
+        }
+    }
+);
 
-impl Defect for CountsFromZero {
+/// Returns `Committed` for every append that fails, and writes nothing.
+pub(crate) struct AlwaysCommits;
+
+impl Defect for AlwaysCommits {
     async fn append(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = store.append_events(partition, batch).await?;
-        for verdict in &mut verdicts {
-            if let AppendOutcome::Committed { version, .. } = verdict {
-                *version = Version::new(version.get().saturating_sub(1));
-            }
-        }
-        Ok(verdicts)
-    }
-}
-
-/// Says `Committed` of what stood in the way, and writes nothing.
-pub(crate) struct SaysYes;
-
-impl Defect for SaysYes {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = match store.append_events(partition, batch).await {
+    ) -> Outcomes {
+        let mut outcomes = match store.append_events(partition, batch).await {
             Err(StoreError::Invalid(_)) => vec![AppendOutcome::Closed; batch.len()],
             other => other?,
         };
-        for (verdict, append) in verdicts.iter_mut().zip(batch) {
-            if !matches!(verdict, AppendOutcome::Committed { .. }) {
+        for (outcome, append) in outcomes.iter_mut().zip(batch) {
+            if !matches!(outcome, AppendOutcome::Committed { .. }) {
                 let version = Version::new(store.events(&append.stream).len() as u64);
-                *verdict = AppendOutcome::Committed { version, position: None, actual: version };
+                *outcome = AppendOutcome::Committed { version, position: None, actual: version };
             }
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
 
     fn replace(
@@ -170,97 +154,59 @@ impl Defect for SaysYes {
     }
 }
 
-/// Appends everything twice.
-pub(crate) struct AppendsTwice;
-
-impl Defect for AppendsTwice {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let verdicts = store.append_events(partition, batch).await?;
+appending!(
+    /// Appends everything twice.
+    AppendsTwice,
+    |store, partition, batch| {
+        let outcomes = store.append_events(partition, batch).await?;
         let mut again = batch.to_vec();
         for append in &mut again {
             append.expected = ExpectedVersion::Any;
             append.inbox.clear();
         }
         store.append_events(partition, &again).await?;
-        Ok(verdicts)
+        Ok(outcomes)
     }
-}
+);
 
-/// Writes nothing at all, and says what it would have said of an empty log.
-pub(crate) struct WritesNothing;
-
-impl Defect for WritesNothing {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Writes nothing, and answers as an empty log would.
+    WritesNothing,
+    |store, partition, batch| {
         InMemoryEventStore::with_partitions(store.log().partitions)
             .append_events(partition, batch)
             .await
     }
-}
+);
 
-/// Recognises an append by its first event.
-pub(crate) struct ComparesFirstEvents;
-
-impl Defect for ComparesFirstEvents {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = store.append_events(partition, batch).await?;
-        for (verdict, append) in verdicts.iter_mut().zip(batch) {
-            let stored = store.events(&append.stream);
-            let first = append.events.first().map(|event| event.id);
-            if let Some(known) = stored.iter().find(|event| Some(event.id) == first) {
-                let version = known.version.plus(append.events.len() as u64 - 1);
-                let (position, actual) = (Some(known.position), version);
-                *verdict = AppendOutcome::Committed { version, position, actual };
-            }
+answering!(
+    /// Recognises an append by its first event.
+    ComparesFirstEvents,
+    |store, append, outcome| {
+        let stored = store.events(&append.stream);
+        let first = append.events.first().map(|event| event.id);
+        if let Some(known) = stored.iter().find(|event| Some(event.id) == first) {
+            let version = known.version.plus(append.events.len() as u64 - 1);
+            let (position, actual) = (Some(known.position), version);
+            *outcome = AppendOutcome::Committed { version, position, actual };
         }
-        Ok(verdicts)
     }
-}
+);
 
-/// Says of every append that the stream stands where it ends.
-pub(crate) struct HidesWhereTheStreamStands;
-
-impl Defect for HidesWhereTheStreamStands {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = store.append_events(partition, batch).await?;
-        for verdict in &mut verdicts {
-            if let AppendOutcome::Committed { version, actual, .. } = verdict {
-                *actual = *version;
-            }
+answering!(
+    /// Returns the version after the append as the stream's current version.
+    HidesCurrentVersion,
+    |_, _, outcome| {
+        if let AppendOutcome::Committed { version, actual, .. } = outcome {
+            *actual = *version;
         }
-        Ok(verdicts)
     }
-}
+);
 
-/// Drops an event silently whose metadata its database refuses.
-pub(crate) struct ForgetsHardMetadata;
-
-impl Defect for ForgetsHardMetadata {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Drops events silently whose metadata the database rejects.
+    DropsUnusualMetadata,
+    |store, partition, batch| {
         let hard = |append: &Append| append.events.iter().any(|e| e.metadata.contains("ud800"));
         if !batch.iter().any(hard) {
             return store.append_events(partition, batch).await;
@@ -269,18 +215,12 @@ impl Defect for ForgetsHardMetadata {
         let position = Some(Position::new(partition, 1));
         Ok(vec![AppendOutcome::Committed { version, position, actual: version }; batch.len()])
     }
-}
+);
 
-/// Takes names that a locale compares as equal for one stream.
-pub(crate) struct FoldsNames;
-
-impl Defect for FoldsNames {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Treats names that a locale compares as equal as one stream.
+    FoldsNames,
+    |store, partition, batch| {
         let mut batch = batch.to_vec();
         let fold = |stream: &StreamId| {
             let id = stream.id().trim().to_lowercase();
@@ -295,4 +235,4 @@ impl Defect for FoldsNames {
         }
         store.append_events(partition, &batch).await
     }
-}
+);

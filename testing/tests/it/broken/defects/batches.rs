@@ -1,20 +1,14 @@
-//! Batches whose members get into each other's way.
+//! Batches whose appends interfere with each other.
 
 use composable_rust_core::{Append, AppendOutcome, EventStore as _, StoreError, Version};
 use composable_rust_testing::InMemoryEventStore;
 
-use super::super::store::{Defect, Verdicts};
+use super::super::store::{Defect, Outcomes};
 
-/// One append that loses makes its whole batch lose.
-pub(crate) struct LosesWholeBatches;
-
-impl Defect for LosesWholeBatches {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// One conflict makes the whole batch conflict.
+    FailsWholeBatches,
+    |store, partition, batch| {
         let stale = |append: &&Append| {
             let actual = Version::new(store.events(&append.stream).len() as u64);
             !append.expected.admits(actual)
@@ -26,18 +20,12 @@ impl Defect for LosesWholeBatches {
             _ => store.append_events(partition, batch).await,
         }
     }
-}
+);
 
-/// Appends what is valid of a batch, and refuses the batch all the same.
-pub(crate) struct SkipsTheGuilty;
-
-impl Defect for SkipsTheGuilty {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Appends the valid part of a batch, and rejects the batch all the same.
+    AppendsBeforeRejecting,
+    |store, partition, batch| {
         let outcome = store.append_events(partition, batch).await;
         if outcome.is_err() {
             for append in batch {
@@ -46,68 +34,49 @@ impl Defect for SkipsTheGuilty {
         }
         outcome
     }
-}
+);
 
-/// Puts every append where it belongs, whatever it was asked.
-pub(crate) struct MovesAppends;
-
-impl Defect for MovesAppends {
-    async fn append(&self, store: &InMemoryEventStore, _: u16, batch: &[Append]) -> Verdicts {
-        let mut verdicts = Vec::new();
+appending!(
+    /// Appends every append to its own partition, whatever the given one.
+    IgnoresPartitions,
+    |store, _, batch| {
+        let mut outcomes = Vec::new();
         for append in batch {
             let partition = store.log().partition_of(&append.stream);
-            verdicts.extend(store.append_events(partition, std::slice::from_ref(append)).await?);
+            outcomes.extend(store.append_events(partition, std::slice::from_ref(append)).await?);
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
-}
+);
 
-/// Takes no more than a hundred appends at once.
-pub(crate) struct RefusesLargeBatches;
-
-impl Defect for RefusesLargeBatches {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Accepts no more than a hundred appends at once.
+    RejectsLargeBatches,
+    |store, partition, batch| {
         if batch.len() > 100 {
             return Err(StoreError::Invalid("a large batch".to_owned()));
         }
         store.append_events(partition, batch).await
     }
-}
+);
 
-/// Refuses a batch of nothing.
-pub(crate) struct RefusesEmptyBatches;
-
-impl Defect for RefusesEmptyBatches {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Rejects an empty batch.
+    RejectsEmptyBatches,
+    |store, partition, batch| {
         if batch.is_empty() {
             return Err(StoreError::Invalid("an empty batch".to_owned()));
         }
         store.append_events(partition, batch).await
     }
-}
+);
 
-/// Answers in the order of the streams.
-pub(crate) struct AnswersInItsOrder;
-
-impl Defect for AnswersInItsOrder {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = store.append_events(partition, batch).await?;
-        verdicts.reverse();
-        Ok(verdicts)
+appending!(
+    /// Answers in the order of the streams.
+    ReversesOutcomes,
+    |store, partition, batch| {
+        let mut outcomes = store.append_events(partition, batch).await?;
+        outcomes.reverse();
+        Ok(outcomes)
     }
-}
+);

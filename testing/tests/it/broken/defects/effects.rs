@@ -1,4 +1,4 @@
-//! Effects and timers that are lost or outlive their cause.
+//! Outbox rows and timers that are lost or outlive their cause.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use composable_rust_core::{
 };
 use composable_rust_testing::{InMemoryEventStore, StoredTimer};
 
-use super::super::store::{Defect, Verdicts};
+use super::super::store::{Defect, Outcomes};
 
 changing!(
-    /// Stores effects and timers only beside events.
+    /// Stores outbox rows and timers only together with events.
     NeedsEventsForEffects,
     |append| if append.events.is_empty() {
         append.outbox.clear();
@@ -21,13 +21,13 @@ changing!(
 );
 
 changing!(
-    /// Stores no effects.
+    /// Stores no outbox rows.
     ForgetsOutbox,
     |append| append.outbox.clear()
 );
 
 changing!(
-    /// Makes only the last change of an append to the timers.
+    /// Makes only the last timer change of an append.
     MakesOneTimerChange,
     |append| {
         let last = append.timers.pop();
@@ -36,13 +36,13 @@ changing!(
 );
 
 changing!(
-    /// Never removes the timers of what is finished.
-    KeepsTimersOfFinished,
+    /// Never cancels the timers of completed streams.
+    KeepsTimersOfCompleted,
     |append| append.cancels_timers = false
 );
 
 changing!(
-    /// Clears the timers after it has changed them.
+    /// Cancels the timers after it has changed them.
     ClearsTimersLast,
     |append| if append.cancels_timers {
         append.timers.clear();
@@ -50,13 +50,13 @@ changing!(
 );
 
 changing!(
-    /// Fires without looking at the timer.
+    /// Fires without checking the timer.
     IgnoresFires,
     |append| append.fired_timers.clear()
 );
 
 changing!(
-    /// Deletes what is fired after the timers are changed.
+    /// Deletes the fired timer after the timers are changed.
     FiresAfterArming,
     |append| {
         let fires = std::mem::take(&mut append.fired_timers);
@@ -69,7 +69,7 @@ changing!(
 );
 
 changing!(
-    /// Arms everything for now.
+    /// Makes every timer due at once.
     DueAtOnce,
     |append| for change in &mut append.timers {
         if let TimerChange::Arm(timer) = change {
@@ -78,16 +78,10 @@ changing!(
     }
 );
 
-/// Looks at the timers before anything else.
-pub(crate) struct VoidFirst;
-
-impl Defect for VoidFirst {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
+appending!(
+    /// Checks the timers before anything else.
+    ChecksTimersFirst,
+    |store, partition, batch| {
         let timers = store.timers();
         let is_armed = |append: &Append| {
             append.fired_timers.iter().all(|firing| {
@@ -99,58 +93,42 @@ impl Defect for VoidFirst {
         }
         Ok(vec![AppendOutcome::StaleTimers(vec![0]); batch.len()])
     }
-}
+);
 
-/// Looks at the version before it looks at what is fired.
-pub(crate) struct ConflictsBeforeVoid;
-
-impl Defect for ConflictsBeforeVoid {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let mut verdicts = store.append_events(partition, batch).await?;
-        for (verdict, append) in verdicts.iter_mut().zip(batch) {
-            let actual = Version::new(store.events(&append.stream).len() as u64);
-            if matches!(verdict, AppendOutcome::StaleTimers(_)) && !append.expected.admits(actual) {
-                *verdict = AppendOutcome::Conflict { actual };
-            }
+answering!(
+    /// Checks the version before the fired timer.
+    ChecksVersionsBeforeTimers,
+    |store, append, outcome| {
+        let actual = Version::new(store.events(&append.stream).len() as u64);
+        if matches!(outcome, AppendOutcome::StaleTimers(_)) && !append.expected.admits(actual) {
+            *outcome = AppendOutcome::Conflict { actual };
         }
-        Ok(verdicts)
     }
-}
+);
 
-/// Changes timers and stores effects before it looks whether the append is admitted.
-pub(crate) struct KeepsEffectsOfLosers;
-
-impl Defect for KeepsEffectsOfLosers {
-    async fn append(
-        &self,
-        store: &InMemoryEventStore,
-        partition: u16,
-        batch: &[Append],
-    ) -> Verdicts {
-        let verdicts = store.append_events(partition, batch).await?;
-        for (verdict, append) in verdicts.iter().zip(batch) {
-            if matches!(verdict, AppendOutcome::Conflict { .. }) {
+appending!(
+    /// Changes timers and stores rows before it checks the append.
+    KeepsRowsOfConflicts,
+    |store, partition, batch| {
+        let outcomes = store.append_events(partition, batch).await?;
+        for (outcome, append) in outcomes.iter().zip(batch) {
+            if matches!(outcome, AppendOutcome::Conflict { .. }) {
                 let mut effects = Append::new(append.stream.clone(), ExpectedVersion::Any);
                 effects.outbox.clone_from(&append.outbox);
                 store.append_events(partition, &[effects]).await?;
             }
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
-}
+);
 
-/// Timers never move: what is armed stays as first seen, of whatever stream.
+/// Timers never change: a timer stays as first seen, whatever its stream.
 #[derive(Default)]
 pub(crate) struct TimersByIdOnly(Mutex<BTreeMap<String, StoredTimer>>);
 
 impl Defect for TimersByIdOnly {
     fn timers(&self, timers: Vec<StoredTimer>) -> Vec<StoredTimer> {
-        let mut seen = self.0.lock().expect("not poisoned");
+        let mut seen = self.0.lock().expect("no other task panicked");
         for mut timer in timers {
             timer.due = Timestamp::EPOCH;
             seen.entry(timer.id.clone()).or_insert(timer);

@@ -1,32 +1,57 @@
 //! The defects, most of which some event store has had.
 
-/// Changes every append before it is appended.
-macro_rules! changing {
-    ($(#[$doc:meta])* $name:ident, |$append:ident| $change:expr) => {
+/// A defect that appends a batch in another way.
+macro_rules! appending {
+    ($(#[$doc:meta])* $name:ident,
+        |$store:ident, $partition:pat_param, $batch:ident| $body:block) => {
         $(#[$doc])*
         pub(crate) struct $name;
 
         impl Defect for $name {
             async fn append(
                 &self,
-                store: &InMemoryEventStore,
-                partition: u16,
-                batch: &[Append],
-            ) -> Verdicts {
-                let mut batch = batch.to_vec();
-                for $append in &mut batch {
-                    $change;
-                }
-                store.append_events(partition, &batch).await
+                $store: &InMemoryEventStore,
+                $partition: u16,
+                $batch: &[Append],
+            ) -> Outcomes {
+                $body
             }
         }
+    };
+}
+
+/// A defect that changes every append before it is appended.
+macro_rules! changing {
+    ($(#[$doc:meta])* $name:ident, |$append:ident| $change:expr) => {
+        appending!($(#[$doc])* $name, |store, partition, batch| {
+            let mut batch = batch.to_vec();
+            for $append in &mut batch {
+                $change;
+            }
+            store.append_events(partition, &batch).await
+        });
+    };
+}
+
+/// A defect that changes the outcome of every append.
+macro_rules! answering {
+    ($(#[$doc:meta])* $name:ident,
+        |$store:pat_param, $append:pat_param, $outcome:ident| $change:expr) => {
+        appending!($(#[$doc])* $name, |store, partition, batch| {
+            let mut outcomes = store.append_events(partition, batch).await?;
+            let $store = store;
+            for ($outcome, $append) in outcomes.iter_mut().zip(batch) {
+                $change
+            }
+            Ok(outcomes)
+        });
     };
 }
 
 mod appends;
 mod batches;
 mod effects;
-mod marks;
+mod inbox;
 mod order;
 mod queues;
 mod reads;
@@ -36,7 +61,7 @@ mod workers;
 pub(crate) use appends::*;
 pub(crate) use batches::*;
 pub(crate) use effects::*;
-pub(crate) use marks::*;
+pub(crate) use inbox::*;
 pub(crate) use order::*;
 pub(crate) use queues::*;
 pub(crate) use reads::*;

@@ -1,4 +1,4 @@
-//! Logs that are out of order, late, or slow.
+//! Logs that are out of order, delayed, or slow.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use composable_rust_core::{
 };
 use composable_rust_testing::InMemoryEventStore;
 
-use super::super::store::{Defect, Page, Verdicts, poll};
+use super::super::store::{Defect, Outcomes, Page, poll};
 
 /// Draws offsets from a sequence before it takes the partition's lock.
 #[derive(Default)]
@@ -20,7 +20,8 @@ pub(crate) struct OffsetsFromSequence {
 
 impl OffsetsFromSequence {
     fn as_drawn(&self, mut event: StoredEvent) -> StoredEvent {
-        if let Some(drawn) = self.drawn.lock().expect("not poisoned").get(&event.position) {
+        if let Some(drawn) = self.drawn.lock().expect("no other task panicked").get(&event.position)
+        {
             event.position.offset = *drawn;
         }
         event
@@ -33,11 +34,11 @@ impl Defect for OffsetsFromSequence {
         store: &InMemoryEventStore,
         partition: u16,
         batch: &[Append],
-    ) -> Verdicts {
+    ) -> Outcomes {
         let count = batch.iter().map(|append| append.events.len() as u64).sum();
         let first = self.sequence.fetch_add(count, Ordering::Relaxed) + 1;
         tokio::task::yield_now().await;
-        let mut drawn = self.drawn.lock().expect("not poisoned");
+        let mut drawn = self.drawn.lock().expect("no other task panicked");
         let mut verdicts = poll(store.append_events(partition, batch))?;
         let mut stored = store.all_events();
         stored.retain(|event| !drawn.contains_key(&event.position));
@@ -64,14 +65,14 @@ impl Defect for OffsetsFromSequence {
         Ok(page)
     }
 
-    /// The store behind knows nothing of the offsets that were drawn.
+    /// The wrapped store does not know the drawn offsets.
     async fn wait(&self, _: &InMemoryEventStore, _: &[Position]) -> Result<(), StoreError> {
         tokio::task::yield_now().await;
         Ok(())
     }
 
     fn heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
-        for (position, drawn) in &*self.drawn.lock().expect("not poisoned") {
+        for (position, drawn) in &*self.drawn.lock().expect("no other task panicked") {
             let head = &mut heads[usize::from(position.partition)];
             head.offset = head.offset.max(*drawn);
         }
@@ -83,7 +84,7 @@ impl Defect for OffsetsFromSequence {
     }
 }
 
-/// Shows readers nothing that is younger than the oldest open transaction.
+/// Hides events from readers that are younger than the oldest open transaction.
 #[derive(Default)]
 pub(crate) struct WaitsForTransactions(tokio::sync::RwLock<()>);
 
@@ -98,8 +99,8 @@ impl Defect for WaitsForTransactions {
         store: &InMemoryEventStore,
         partition: u16,
         batch: &[Append],
-    ) -> Verdicts {
-        // Until the transaction has begun, which the first append of the case waits for.
+    ) -> Outcomes {
+        // Wait until the transaction has begun, which the first append of the case waits for.
         while store.all_events().is_empty() && self.0.try_write().is_ok() {
             tokio::task::yield_now().await;
         }
@@ -123,7 +124,7 @@ impl Defect for UpdatesCounters {
     }
 }
 
-/// Forgets to wake who waits.
+/// Does not wake waiting readers.
 pub(crate) struct NeverWakes;
 
 impl Defect for NeverWakes {
@@ -136,7 +137,7 @@ impl Defect for NeverWakes {
     }
 }
 
-/// Keeps a log of its own in every process.
+/// Keeps a separate log in every process.
 pub(crate) struct SharesNothing;
 
 impl Defect for SharesNothing {

@@ -1,4 +1,4 @@
-//! Rows, timers, dead letters and marks that are lost, doubled or out of order.
+//! Rows, timers, dead letters and inbox entries that are lost, duplicated or out of order.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -58,7 +58,7 @@ macro_rules! settling {
 }
 
 settling!(
-    /// Queues nothing instead of what is done.
+    /// Queues nothing for handled rows.
     ForgetsReplacements,
     |change| if let QueueChange::Done(rows) = change {
         rows.clear();
@@ -66,7 +66,7 @@ settling!(
 );
 
 settling!(
-    /// Tries again at once.
+    /// Retries at once.
     RetriesAtOnce,
     |change| if let QueueChange::Failed { retry_after, .. } = change {
         *retry_after = Duration::ZERO;
@@ -74,7 +74,7 @@ settling!(
 );
 
 settling!(
-    /// Does not know an attempt that has begun from one that has failed.
+    /// Does not distinguish a started attempt from a failed one.
     TakesBegunForFailed,
     |change| if let QueueChange::Begun { attempts } = *change {
         let error = "none".to_owned();
@@ -83,14 +83,14 @@ settling!(
 );
 
 settling!(
-    /// Deletes what it should park.
+    /// Deletes rows instead of parking them.
     DropsParked,
     |change| if let QueueChange::Parked { .. } = change {
         *change = QueueChange::Done(Vec::new());
     }
 );
 
-/// Shows only queues that have rows or timers, and nothing of their errors.
+/// Lists only queues with rows or timers, and omits their errors.
 pub(crate) struct HidesQueues;
 
 impl Defect for HidesQueues {
@@ -103,7 +103,7 @@ impl Defect for HidesQueues {
     }
 }
 
-/// Counts to two, whatever the limit is.
+/// Counts to two, whatever the limit.
 pub(crate) struct CountsToTwo;
 
 impl Defect for CountsToTwo {
@@ -119,7 +119,7 @@ impl Defect for CountsToTwo {
     }
 }
 
-/// Queues what comes instead of a row even if that has gone already.
+/// Queues the follow-up rows of a row that is already gone.
 pub(crate) struct AnswersTwice;
 
 impl Defect for AnswersTwice {
@@ -141,7 +141,7 @@ impl Defect for AnswersTwice {
     }
 }
 
-/// Gives rows in another order.
+/// Returns rows in another order.
 pub(crate) struct ReversesRows;
 
 impl Defect for ReversesRows {
@@ -151,7 +151,7 @@ impl Defect for ReversesRows {
     }
 }
 
-/// Reads so many rows in all, not of each queue.
+/// Applies the limit to all queues together.
 pub(crate) struct LimitsAllQueues;
 
 impl Defect for LimitsAllQueues {
@@ -161,13 +161,13 @@ impl Defect for LimitsAllQueues {
     }
 }
 
-/// Places are drawn before the commit: some rows appear when later ones have long been read.
+/// Draws sequences before the commit: rows appear behind a reader's position.
 #[derive(Default)]
 pub(crate) struct RowsAppearLate(Mutex<BTreeMap<Uuid, u32>>);
 
 impl Defect for RowsAppearLate {
     fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
-        let mut asked = self.0.lock().expect("not poisoned");
+        let mut asked = self.0.lock().expect("no other task panicked");
         rows.retain(|row| {
             let times = asked.entry(row.message.row.id).or_default();
             *times += 1;
@@ -177,7 +177,7 @@ impl Defect for RowsAppearLate {
     }
 }
 
-/// Does not say what stands behind parked rows.
+/// Does not report rows as blocked by parked ones.
 pub(crate) struct PassesParked;
 
 impl Defect for PassesParked {
@@ -189,7 +189,7 @@ impl Defect for PassesParked {
     }
 }
 
-/// Lists a sender for each of its rows.
+/// Lists a sender once for each of its rows.
 pub(crate) struct ListsTwice;
 
 impl Defect for ListsTwice {
@@ -200,17 +200,17 @@ impl Defect for ListsTwice {
     }
 }
 
-/// Gives the last places of the queues in another order.
-pub(crate) struct MixesLastPlaces;
+/// Returns the last positions of the queues in another order.
+pub(crate) struct MixesLastPositions;
 
-impl Defect for MixesLastPlaces {
+impl Defect for MixesLastPositions {
     fn last_places(&self, mut places: Vec<QueuePosition>) -> Vec<QueuePosition> {
         places.reverse();
         places
     }
 }
 
-/// Gives timers in another order, and of other armings.
+/// Returns timers in another order, with other armings.
 pub(crate) struct MixesTimers;
 
 impl Defect for MixesTimers {
@@ -222,7 +222,7 @@ impl Defect for MixesTimers {
     }
 }
 
-/// Gives timers the time of the look as their deadline.
+/// Returns the current time as the deadline of timers.
 pub(crate) struct DatesTimersNow;
 
 impl Defect for DatesTimersNow {
@@ -234,7 +234,7 @@ impl Defect for DatesTimersNow {
     }
 }
 
-/// Gives the timers of all categories.
+/// Returns the timers of all categories.
 pub(crate) struct IgnoresCategories;
 
 impl Defect for IgnoresCategories {
@@ -249,7 +249,7 @@ impl Defect for IgnoresCategories {
     }
 }
 
-/// Keeps no errors.
+/// Stores no errors.
 pub(crate) struct ForgetsErrors;
 
 impl Defect for ForgetsErrors {
@@ -271,7 +271,7 @@ impl Defect for EndsWithPartition {
     }
 }
 
-/// Shows nothing behind the first page.
+/// Returns nothing after the first page.
 pub(crate) struct EndsAfterAPage;
 
 impl Defect for EndsAfterAPage {
@@ -281,7 +281,7 @@ impl Defect for EndsAfterAPage {
     }
 }
 
-/// Shows every dead letter as one that can be decided about.
+/// Reports every dead letter as the first of its pair.
 pub(crate) struct ShowsAllAsHeads;
 
 impl Defect for ShowsAllAsHeads {
@@ -303,7 +303,7 @@ impl Defect for LosesLongNames {
     }
 }
 
-/// Takes every decision.
+/// Accepts every decision.
 pub(crate) struct DecidesAnything;
 
 impl Defect for DecidesAnything {
@@ -312,7 +312,7 @@ impl Defect for DecidesAnything {
     }
 }
 
-/// Puts what is tried again at the end of its queue.
+/// Moves redriven rows to the end of their queue.
 pub(crate) struct RedrivesToTheEnd;
 
 impl Defect for RedrivesToTheEnd {
@@ -334,7 +334,7 @@ impl Defect for RedrivesToTheEnd {
     }
 }
 
-/// Tries again whatever stands behind, for whatever reason.
+/// Redrives all rows of a pair, whatever their errors.
 pub(crate) struct RedrivesAll;
 
 impl Defect for RedrivesAll {
@@ -359,7 +359,7 @@ impl Defect for RedrivesAll {
     }
 }
 
-/// Says of a row that one behind it is parked before it.
+/// Reports a row as blocked by one behind it.
 pub(crate) struct HoldsUpEarlierOnes;
 
 impl Defect for HoldsUpEarlierOnes {
@@ -372,7 +372,7 @@ impl Defect for HoldsUpEarlierOnes {
     }
 }
 
-/// Refuses without a word.
+/// Discards without an answer.
 pub(crate) struct AnswersNobody;
 
 impl Defect for AnswersNobody {
@@ -387,7 +387,7 @@ impl Defect for AnswersNobody {
     }
 }
 
-/// Prunes as many as there are, young ones too, in all partitions.
+/// Prunes everything, recent entries and other partitions included.
 pub(crate) struct PrunesAll;
 
 impl Defect for PrunesAll {
@@ -399,7 +399,7 @@ impl Defect for PrunesAll {
     }
 }
 
-/// Prunes marks under which a message may still come.
+/// Prunes the entries of messages that may be redelivered.
 #[derive(Default)]
 pub(crate) struct PrunesWhatWaits(AtomicBool);
 

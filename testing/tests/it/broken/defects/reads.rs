@@ -1,4 +1,4 @@
-//! Reading that goes wrong.
+//! Defects of reading.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,9 +11,9 @@ use composable_rust_core::{
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
-use super::super::store::{Defect, Page, Verdicts, poll};
+use super::super::store::{Defect, Outcomes, Page, poll};
 
-/// Makes a page of so many events altogether, not of each partition.
+/// Applies the limit to the whole page, not to each partition.
 pub(crate) struct LimitsWholePages;
 
 impl Defect for LimitsWholePages {
@@ -24,7 +24,7 @@ impl Defect for LimitsWholePages {
     }
 }
 
-/// Reads a page including the position it is to start after.
+/// Includes the event at the start position in a page.
 pub(crate) struct RepeatsTheLast;
 
 impl Defect for RepeatsTheLast {
@@ -38,7 +38,7 @@ impl Defect for RepeatsTheLast {
     }
 }
 
-/// Reads all partitions, whichever it is asked for.
+/// Reads all partitions, whichever are requested.
 pub(crate) struct ReadsAllPartitions;
 
 impl Defect for ReadsAllPartitions {
@@ -51,7 +51,7 @@ impl Defect for ReadsAllPartitions {
     }
 }
 
-/// Gives events in the order of their ids.
+/// Returns events in the order of their ids.
 pub(crate) struct SortsById;
 
 impl Defect for SortsById {
@@ -71,7 +71,7 @@ impl Defect for ReadsOnePage {
     }
 }
 
-/// Never gives a connection back that has loaded a stream.
+/// Leaks every connection that has loaded a stream.
 #[derive(Default)]
 pub(crate) struct LeaksConnections(AtomicU64);
 
@@ -81,7 +81,7 @@ impl Defect for LeaksConnections {
         store: &InMemoryEventStore,
         partition: u16,
         batch: &[Append],
-    ) -> Verdicts {
+    ) -> Outcomes {
         if self.0.load(Ordering::Relaxed) >= 20 {
             return Err(StoreError::unavailable("there is no connection left"));
         }
@@ -94,7 +94,7 @@ impl Defect for LeaksConnections {
     }
 }
 
-/// Finds something where there is nothing.
+/// Returns data for unknown streams and messages.
 pub(crate) struct NeverEmpty;
 
 impl Defect for NeverEmpty {
@@ -109,7 +109,7 @@ impl Defect for NeverEmpty {
         }
         vec![StoredEvent {
             id: EventId(Uuid::nil()),
-            stream: StreamId::new("ghost", "1").expect("a stream name"),
+            stream: StreamId::new("ghost", "1").expect("the name is valid"),
             version: Version::new(1),
             position: Position::new(0, 1),
             content: StoredContent::Erased,
@@ -130,7 +130,7 @@ impl Defect for NeverEmpty {
     }
 }
 
-/// Says of events that they lie one partition further.
+/// Returns events under the next partition.
 pub(crate) struct MisplacesEvents;
 
 impl Defect for MisplacesEvents {
@@ -142,17 +142,17 @@ impl Defect for MisplacesEvents {
     }
 }
 
-/// The last saved snapshot wins, and all code shares one.
+/// Keeps the last saved snapshot, shared by all fingerprints.
 #[derive(Default)]
 pub(crate) struct LastSnapshotWins(Mutex<BTreeMap<StreamId, Snapshot>>);
 
 impl Defect for LastSnapshotWins {
     fn save(&self, _: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot, _: EventId) {
-        self.0.lock().expect("not poisoned").insert(stream.clone(), snapshot.clone());
+        self.0.lock().expect("no other task panicked").insert(stream.clone(), snapshot.clone());
     }
 
     fn snapshot(&self, stream: &StreamId, _: Option<Snapshot>) -> Option<Snapshot> {
-        self.0.lock().expect("not poisoned").get(stream).cloned()
+        self.0.lock().expect("no other task panicked").get(stream).cloned()
     }
 }
 
@@ -163,16 +163,16 @@ impl Defect for ForgetsSnapshots {
     fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot, _: EventId) {}
 }
 
-/// Saves snapshots of other events than the stream has.
-pub(crate) struct BelievesSnapshots;
+/// Does not save snapshots.
+pub(crate) struct TrustsSnapshots;
 
-impl Defect for BelievesSnapshots {
+impl Defect for TrustsSnapshots {
     fn save(&self, store: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot, _: EventId) {
         save_whatever_was_last(store, stream, snapshot);
     }
 }
 
-/// Saves a snapshot as one of the events that the stream has.
+/// Does not check the event of a snapshot.
 pub(super) fn save_whatever_was_last(
     store: &InMemoryEventStore,
     stream: &StreamId,

@@ -1,4 +1,4 @@
-//! Erasing, closing and overriding that do too little or too much.
+//! Defects of erasing, closing and overriding.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow};
 use super::super::store::{Defect, poll};
 use super::reads::save_whatever_was_last;
 
-/// Erases the events of a stream, and nothing else that is kept of it.
+/// Erases the events of a stream, but not its other data.
 pub(crate) struct ErasesOnlyEvents;
 
 impl Defect for ErasesOnlyEvents {
@@ -61,7 +61,7 @@ impl Defect for ErasesNothing {
     }
 }
 
-/// Erasing removes what it erases, the end of a closed stream included.
+/// Erasing deletes rows, the end of a closed stream included.
 pub(crate) struct DeletesErased;
 
 impl Defect for DeletesErased {
@@ -71,7 +71,7 @@ impl Defect for DeletesErased {
     }
 }
 
-/// Closes streams in name only.
+/// Does not close streams.
 pub(crate) struct NeverCloses;
 
 impl Defect for NeverCloses {
@@ -114,7 +114,7 @@ impl Defect for ClosesAnywhere {
     }
 }
 
-/// Overrides whatever it is asked to, once.
+/// Overrides any event, but only once.
 #[derive(Default)]
 pub(crate) struct OverridesAnything(Mutex<BTreeMap<(StreamId, Version), EncodedMessage>>);
 
@@ -126,13 +126,13 @@ impl Defect for OverridesAnything {
         version: Version,
         replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
-        let mut replaced = self.0.lock().expect("not poisoned");
+        let mut replaced = self.0.lock().expect("no other task panicked");
         replaced.entry((stream.clone(), version)).or_insert_with(|| replacement.clone());
         Ok(())
     }
 
     fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        let replaced = self.0.lock().expect("not poisoned");
+        let replaced = self.0.lock().expect("no other task panicked");
         for event in &mut events {
             if let Some(content) = replaced.get(&(event.stream.clone(), event.version)) {
                 event.content = StoredContent::Present(content.clone());

@@ -1,4 +1,4 @@
-//! Leases that are not kept, and fences that do not hold.
+//! Leases without exclusion, and fences without effect.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ fn change(store: &InMemoryEventStore, holder: Uuid, lease: &Lease, action: Lease
     let _ = poll(store.change_leases(&round));
 }
 
-/// Gives a lease to whoever claims it.
+/// Grants a lease to every claimant.
 pub(crate) struct StealsLeases;
 
 impl Defect for StealsLeases {
@@ -45,7 +45,7 @@ impl Defect for StealsLeases {
     }
 }
 
-/// Gives up no lease to an operator.
+/// Does not let an operator seize a lease.
 pub(crate) struct SeizesNothing;
 
 impl Defect for SeizesNothing {
@@ -60,37 +60,37 @@ impl Defect for SeizesNothing {
     }
 }
 
-/// Shows the epoch of the first holding for ever.
-pub(crate) struct EpochsStandStill;
+/// Reports the first epoch forever.
+pub(crate) struct NeverRaisesEpochs;
 
-impl Defect for EpochsStandStill {
+impl Defect for NeverRaisesEpochs {
     fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.leases.iter_mut().for_each(|standing| standing.lease.epoch = 1);
         table
     }
 }
 
-/// Keeps whoever came once.
-pub(crate) struct NeverLapses;
+/// Keeps every member forever.
+pub(crate) struct NeverExpires;
 
-impl Defect for NeverLapses {
+impl Defect for NeverExpires {
     fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
         let round = LeaseRequest { ttl: DAY, ..round.clone() };
         poll(store.change_leases(&round)).expect("memory is available")
     }
 }
 
-/// Says of a round that all of it failed if some did.
-pub(crate) struct ChangesTogether;
+/// Fails a whole round if a part of it failed.
+pub(crate) struct FailsWholeRounds;
 
-impl Defect for ChangesTogether {
+impl Defect for FailsWholeRounds {
     fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
         let changed = poll(store.change_leases(round)).expect("memory is available");
         vec![changed.iter().all(|changed| *changed); changed.len()]
     }
 }
 
-/// Shows no members, and leases in another order.
+/// Reports no members, and leases in another order.
 pub(crate) struct MixesLeases;
 
 impl Defect for MixesLeases {
@@ -101,7 +101,7 @@ impl Defect for MixesLeases {
     }
 }
 
-/// Counts no overrides.
+/// Reports no overrides.
 pub(crate) struct CountsNoOverrides;
 
 impl Defect for CountsNoOverrides {
@@ -110,7 +110,7 @@ impl Defect for CountsNoOverrides {
     }
 }
 
-/// Shows a pause only to those who ask about some worker.
+/// Reports a pause only to processes that ask about a worker.
 pub(crate) struct HidesPauses;
 
 impl Defect for HidesPauses {
@@ -130,9 +130,9 @@ impl Defect for ForgetsCheckpoints {
 }
 
 /// Keeps no checkpoints without a lease.
-pub(crate) struct KeepsNoPositions;
+pub(crate) struct KeepsNoUnleasedCheckpoints;
 
-impl Defect for KeepsNoPositions {
+impl Defect for KeepsNoUnleasedCheckpoints {
     fn keep_checkpoints(
         &self,
         _: &InMemoryEventStore,
@@ -143,7 +143,7 @@ impl Defect for KeepsNoPositions {
     }
 }
 
-/// Leaves checkpoints where they are.
+/// Does not rewind checkpoints.
 pub(crate) struct NeverRewinds;
 
 impl Defect for NeverRewinds {
@@ -152,7 +152,7 @@ impl Defect for NeverRewinds {
     }
 }
 
-/// Moves checkpoints to the beginning, wherever they are to be.
+/// Rewinds checkpoints to the beginning, whatever the target.
 pub(crate) struct RewindsToTheBeginning;
 
 impl Defect for RewindsToTheBeginning {
@@ -166,7 +166,7 @@ impl Defect for RewindsToTheBeginning {
     }
 }
 
-/// Gives the checkpoints that it was told last, however far it had come.
+/// Stores checkpoints even if they move backward.
 #[derive(Default)]
 pub(crate) struct GoesBack(Mutex<BTreeMap<u16, Checkpoint>>);
 
@@ -190,10 +190,10 @@ impl Defect for GoesBack {
     }
 }
 
-/// Puts what is to be parked in its queue.
-pub(crate) struct TriesWhatIsParked;
+/// Queues rows that should be parked.
+pub(crate) struct QueuesParkedRows;
 
-impl Defect for TriesWhatIsParked {
+impl Defect for QueuesParkedRows {
     fn park(
         &self,
         store: &InMemoryEventStore,
@@ -205,10 +205,10 @@ impl Defect for TriesWhatIsParked {
     }
 }
 
-/// Queues what comes with a checkpoint, whether it had come that far or not.
-pub(crate) struct QueuesAgain;
+/// Queues the rows of a checkpoint advance that is repeated.
+pub(crate) struct QueuesRepeatedAdvances;
 
-impl Defect for QueuesAgain {
+impl Defect for QueuesRepeatedAdvances {
     fn enqueue(
         &self,
         store: &InMemoryEventStore,
@@ -221,7 +221,7 @@ impl Defect for QueuesAgain {
     }
 }
 
-/// Lets anybody write, whatever epoch it read.
+/// Accepts writes under any epoch.
 pub(crate) struct IgnoresEpochs;
 
 impl IgnoresEpochs {
@@ -287,10 +287,10 @@ impl Defect for IgnoresEpochs {
     }
 }
 
-/// Says that what makes no sense was done.
-pub(crate) struct SwallowsRefusals;
+/// Returns success for invalid arguments.
+pub(crate) struct SwallowsRejections;
 
-impl Defect for SwallowsRefusals {
+impl Defect for SwallowsRejections {
     fn enqueue(
         &self,
         store: &InMemoryEventStore,

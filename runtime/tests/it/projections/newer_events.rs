@@ -10,7 +10,7 @@ use composable_rust_runtime::App;
 use crate::account::{Account, AccountCommand as In};
 
 use super::{
-    AddUp, Model, TokioClock, assert_exact, deposit, failure, handle, pass, process, settle, state,
+    AddUp, Model, assert_exact, clock, deposit, failure, handle, pass, process, settle, state,
     store,
 };
 
@@ -58,7 +58,7 @@ mod earlier {
 async fn events_of_newer_code_are_left_to_newer_code() {
     let (store, model) = (store(), Model::default());
     let old = App::builder(store.clone())
-        .clock(TokioClock)
+        .clock(clock())
         .projection(earlier::AddUp, model.clone())
         .build()
         .unwrap();
@@ -85,7 +85,7 @@ async fn events_of_newer_code_are_left_to_newer_code() {
 async fn an_event_that_no_process_knows_fails_the_projection() {
     let (store, model) = (store(), Model::default());
     let old = App::builder(store.clone())
-        .clock(TokioClock)
+        .clock(clock())
         .settings(|settings| settings.unknown_message_grace = Duration::from_secs(60))
         .projection(earlier::AddUp, model.clone())
         .build()

@@ -6,38 +6,15 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Clock, CorrelationId, DeadLetter, DeadLetterDecision, DeadLetters as _, EncodedMessage,
-    EventStore, IdGenerator, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag,
-    Timestamp,
+    CorrelationId, DeadLetter, DeadLetterDecision, DeadLetters as _, EncodedMessage, EventStore,
+    IdGenerator, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag,
 };
 use composable_rust_runtime::{App, AppBuilder, PolicySettings};
 use composable_rust_testing::{
-    InMemoryEventStore, SeededRng, SequentialIds, assert_states_match_log,
+    InMemoryEventStore, SeededRng, SequentialIds, TokioClock, assert_states_match_log,
 };
-use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 
 use super::actor::{Act, Actor, ActorCommand, Around, Broken, Outside};
-
-/// Tokio's clock, which a test may pause: it moves on when everybody sleeps.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Virtual(Instant);
-
-impl Virtual {
-    pub(crate) fn new() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Clock for Virtual {
-    fn now(&self) -> Timestamp {
-        Timestamp::EPOCH + self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-}
 
 /// Starts a policy at the first event of the log.
 pub(crate) fn from_start(policy: &mut PolicySettings) {
@@ -47,7 +24,7 @@ pub(crate) fn from_start(policy: &mut PolicySettings) {
 /// The state shared by the processes of a test.
 #[derive(Clone)]
 pub(crate) struct World {
-    pub(crate) clock: Virtual,
+    pub(crate) clock: TokioClock,
     pub(crate) memory: InMemoryEventStore,
     pub(crate) broken: Broken,
     pub(crate) outside: Outside,
@@ -67,7 +44,7 @@ impl IdGenerator for Ids {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let clock = Virtual::new();
+        let clock = TokioClock::new();
         let memory = InMemoryEventStore::new().with_clock(clock);
         Self {
             clock,
@@ -205,12 +182,8 @@ pub(crate) async fn heard(app: &App, id: &str, text: &str) {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits until a condition holds.
-pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < until, "it never came: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
+    composable_rust_testing::eventually(what, PATIENCE, condition).await;
 }
 
 pub(crate) const fn millis(n: u64) -> Duration {

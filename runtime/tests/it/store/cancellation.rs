@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use composable_rust_core::{Effects, after, cancel, effects, future, parallel, sequential};
 
-use crate::store_script::{Note, SECOND, note_and, notes, run, settle, slow, store};
+use super::scripted::{Note, SECOND, note_and, notes, run, settle, slow, store};
 
 #[tokio::test]
 async fn a_delay_is_cancelled_by_its_id() {

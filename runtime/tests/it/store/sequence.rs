@@ -2,7 +2,7 @@
 
 use composable_rust_core::{Effects, after, cancel, effects, future, parallel, sequential};
 
-use crate::store_script::{Note, SECOND, note_and, notes, run, slow, store};
+use super::scripted::{Note, SECOND, note_and, notes, run, slow, store};
 
 #[tokio::test]
 async fn a_step_waits_for_all_of_the_one_before() {

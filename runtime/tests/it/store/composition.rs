@@ -8,7 +8,7 @@ use composable_rust_core::{
 use composable_rust_runtime::Store;
 use composable_rust_testing::MockClock;
 
-use crate::store_script::SECOND;
+use super::scripted::SECOND;
 
 /// Rings a second after it is set, unless it is stopped.
 struct Alarm;

@@ -123,7 +123,7 @@ async fn errors_of_a_running_subscription_are_logged_and_in_status() {
     assert_eq!(logged.lines("another reason").len(), 1);
     let subscriptions: Vec<SubscriptionStatus> = back.subscriptions();
     let [subscription] = &subscriptions[..] else { panic!("one group is read") };
-    assert_eq!(subscription.group, super::comes_again::group_of_back());
+    assert_eq!(subscription.group, super::redelivery::group_of_back());
     assert!(!subscription.is_reading());
     assert_eq!(subscription.topics.len(), 4, "{subscription:?}");
     assert!(matches!(subscription.topics[0].state, TopicState::LostPosition { .. }));

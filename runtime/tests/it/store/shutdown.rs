@@ -8,7 +8,7 @@ use composable_rust_runtime::{ActionError, EffectError, Store};
 use composable_rust_testing::MockClock;
 use futures_util::poll;
 
-use crate::store_script::{Note, SECOND, Script, note_and, notes, run, settle, slow, store};
+use super::scripted::{Note, SECOND, Script, note_and, notes, run, settle, slow, store};
 
 #[tokio::test]
 async fn an_idle_store_shuts_down_at_once() {

@@ -9,7 +9,7 @@ use composable_rust_runtime::{ActionError, Lagged, Store, StoreClosed};
 use composable_rust_testing::MockClock;
 use futures_util::{StreamExt as _, poll};
 
-use crate::store_script::{Action, Note, SECOND, Script, note_and, notes, run, settle, store};
+use super::scripted::{Action, Note, SECOND, Script, note_and, notes, run, settle, store};
 
 fn narrow(limit: usize) -> (Store<Script>, MockClock) {
     let clock = MockClock::new();
@@ -132,7 +132,7 @@ async fn subscribers_see_every_action_in_order() {
     let mut others = store.actions();
     let action = note_and("a", || effects![future(async { Some(Note("b")) })]);
     store.send(action).await.unwrap().finished().await.unwrap();
-    store.send(crate::store_script::Panic).await.unwrap_err();
+    store.send(super::scripted::Panic).await.unwrap_err();
     store.shutdown(SECOND).await;
     for subscription in [&mut actions, &mut others] {
         let mut seen = Vec::new();

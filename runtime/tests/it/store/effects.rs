@@ -11,9 +11,7 @@ use composable_rust_core::{
 use composable_rust_runtime::{EffectError, Store};
 use composable_rust_testing::InMemoryEventStore;
 
-use crate::store_script::{
-    Action, Note, SECOND, Script, note_and, notes, run, settle, slow, store,
-};
+use super::scripted::{Action, Note, SECOND, Script, note_and, notes, run, settle, slow, store};
 
 #[tokio::test]
 async fn a_send_without_effects_finishes_at_once() {

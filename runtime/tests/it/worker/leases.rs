@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRequest, Leases as _, Timestamp};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, TokioClock};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::actor::{Act, Behaviour};
 use super::node::{Mishap, Node};
-use super::world::{Virtual, World, eventually, heard, log, millis, started, tell_to};
+use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
 const WORKERS: [&str; 3] = ["dispatch/actor", "call/outside", "timer/actor"];
 
@@ -119,7 +119,7 @@ async fn a_short_outage_costs_no_lease() {
 /// A wall clock set by the test.
 #[derive(Debug, Clone)]
 struct Wall {
-    time: Virtual,
+    time: TokioClock,
     set_back: Arc<AtomicU64>,
 }
 

@@ -9,7 +9,7 @@ use composable_rust_runtime::{ActionError, EffectError, Store, UnsupportedEffect
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::store_script::{Action, Note, Panic, SECOND, Script, notes, run, store};
+use super::scripted::{Action, Note, Panic, SECOND, Script, notes, run, store};
 
 #[tokio::test]
 async fn a_panic_in_the_reducer_leaves_the_state_as_it_was() {
@@ -125,7 +125,7 @@ async fn a_poisoned_store_rejects_every_call() {
 async fn refuses(effect: fn() -> Effect<Action>) -> UnsupportedEffect {
     let (store, _) = store();
     store.send(Note("a")).await.unwrap();
-    let action = crate::store_script::note_and("b", move || {
+    let action = super::scripted::note_and("b", move || {
         effects![
             future(async { Some(Note("c")) }),
             parallel(effects![sequential(effects![effect()])]).with_id("x")

@@ -7,11 +7,11 @@ use std::time::Duration;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{CallError, CallOutcome, Gateway};
 use composable_rust_runtime::{App, AppBuilder};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, TokioClock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::world::{PATIENCE, Virtual, eventually, started};
+use super::world::{PATIENCE, eventually, started};
 
 /// A bank that responds when the test lets it.
 #[derive(Clone)]
@@ -219,7 +219,7 @@ impl Aggregate for Purchase {
 const ID: &str = "1";
 
 fn builder(bank: &Bank, patience: Patience, at_pay: AtPay) -> AppBuilder {
-    let clock = Virtual::new();
+    let clock = TokioClock::new();
     App::builder(InMemoryEventStore::new().with_clock(clock))
         .clock(clock)
         .aggregate::<Purchase>(patience)
