@@ -2,8 +2,7 @@
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{
-    Codecs, EncodedMessage, EventStore as _, InReplyTo, Metadata, ReplyOutcome, Tag,
-    WorkQueues as _,
+    Codecs, EncodedMessage, EventStore as _, InReplyTo, Metadata, Outbox as _, ReplyOutcome, Tag,
 };
 
 use super::actor::{Act, Actor, ActorCommand as In};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{DeadLetter, EventBus, Format, Metadata, WorkQueues as _};
+use composable_rust_core::{Checkpoints as _, DeadLetter, EventBus, Format, Metadata};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
 use super::super::node::{Mishap, Node};
