@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use composable_rust::codec::EncodedMessage;
+use composable_rust::event::NewEvent;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::sqlite::SqliteEventStore;
+use composable_rust::store::GroupCommit;
+use composable_rust::store::{Append, EventStore, ExpectedVersion, SharedEventStore};
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{
-    Append, EncodedMessage, EventId, EventStore, ExpectedVersion, GroupCommit, NewEvent,
-    SharedEventStore, StreamId,
-};
+use composable_rust::{EventId, StreamId};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use support::{ROUNDS, Ticket, median, rate, repeat_for, report, section, sell};
 use uuid::Uuid;

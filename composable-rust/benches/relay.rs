@@ -9,13 +9,15 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use composable_rust::EventId;
+use composable_rust::bus::{BusMessage, Delivery as _, EventBus as _};
+use composable_rust::codec::{Codecs, Format};
+use composable_rust::event::NewEvent;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
+use composable_rust::queue::Checkpoints as _;
 use composable_rust::redpanda::RedpandaEventBus;
-use composable_rust::{
-    Append, BusMessage, Checkpoints as _, Codecs, Delivery as _, EventBus as _, EventId,
-    EventStore as _, ExpectedVersion, Format, NewEvent,
-};
+use composable_rust::store::{Append, EventStore as _, ExpectedVersion};
 use futures_util::StreamExt as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};

@@ -9,13 +9,14 @@ mod support;
 
 use std::time::Instant;
 
+use composable_rust::codec::Codecs;
+use composable_rust::event::NewEvent;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::sqlite::SqliteEventStore;
+use composable_rust::store::{Append, EventStore, ExpectedVersion};
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{
-    Append, Codecs, EventId, EventStore, ExpectedVersion, NewEvent, StreamId, Version,
-};
+use composable_rust::{EventId, StreamId, Version};
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use support::{Ticket, TicketEvent, median, report, section, sell};

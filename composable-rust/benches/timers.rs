@@ -9,12 +9,14 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use composable_rust::codec::Codecs;
+use composable_rust::event::NewEvent;
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
-use composable_rust::{
-    Append, Codecs, Due, EventId, EventStore as _, ExpectedVersion, MessageId, NewEvent, NewTimer,
-    TimerArming, TimerChange,
+use composable_rust::store::{
+    Append, Due, EventStore as _, ExpectedVersion, NewTimer, TimerArming, TimerChange,
 };
+use composable_rust::{EventId, MessageId};
 use serde::{Deserialize, Serialize};
 use support::{report, section};
 use uuid::Uuid;

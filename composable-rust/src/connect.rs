@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use composable_rust_core::SharedEventStore;
+use composable_rust_core::store::SharedEventStore;
 
 /// Opens the event store at `url`, creating it if it does not exist.
 ///
@@ -105,8 +105,8 @@ impl StoreUrl {
             }
             #[cfg(feature = "testing")]
             Self::Memory => {
-                use composable_rust_core::IdGenerator as _;
-                use composable_rust_runtime::{SystemClock, SystemIds};
+                use composable_rust_core::environment::IdGenerator as _;
+                use composable_rust_runtime::environment::{SystemClock, SystemIds};
 
                 let store = crate::testing::InMemoryEventStore::new();
                 let store = store.with_log_id(SystemIds.new_id()).with_clock(SystemClock);

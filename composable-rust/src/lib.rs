@@ -4,11 +4,39 @@
 
 mod connect;
 
-pub use composable_rust_core::*;
-pub use composable_rust_runtime::*;
-// The app's dead letters, rather than the store's port of that name.
-pub use composable_rust_runtime::DeadLetters;
+pub use composable_rust_core::{
+    Aggregate, CallError, CallOutcome, Context, CorrelationId, Decision, DecisionExt, Effect,
+    Effects, EventId, Gateway, Id, IntoEvent, InvalidId, InvalidPosition, InvalidTimestamp,
+    Message, MessageId, Metadata, Outcome, Position, Projection, ProjectionError, Reactions,
+    Receipt, Recorded, Reducer, Reply, ReturnPath, StreamId, Target, TargetExt, Timestamp, Version,
+};
+pub use composable_rust_core::{
+    after, at, call, cancel, combine_reducers, database, dispatch, effects, for_each, future,
+    if_let, parallel, publish, record, record_all, reject, repeat, reply_to, scope_reducer,
+    sequential, tell, unchanged,
+};
+pub use composable_rust_runtime::{
+    App, AppBuilder, BuildError, ExternalRecord, Handle, LoadError, SendCommand, SendError, Store,
+    WaitError, shutdown_signal,
+};
 pub use connect::{ConnectError, InvalidStoreUrl, StoreUrl, connect};
+
+pub use composable_rust_core::{
+    bus, codec, composition, effect, event, message, projection, queue, schema,
+};
+pub use composable_rust_runtime::{operations, reducer_store, settings};
+
+/// Clocks, and sources of ids and randomness: the ports and the system's own.
+pub mod environment {
+    pub use composable_rust_core::environment::{Clock, IdGenerator, Rng};
+    pub use composable_rust_runtime::environment::{SystemClock, SystemIds, SystemRng};
+}
+
+/// The event store: its port, and the rows that go through it.
+pub mod store {
+    pub use composable_rust_core::store::*;
+    pub use composable_rust_runtime::GroupCommit;
+}
 
 #[cfg(feature = "postgres")]
 pub use composable_rust_postgres as postgres;
@@ -22,7 +50,7 @@ pub use composable_rust_testing as testing;
 #[doc(hidden)]
 pub use composable_rust_core::__private;
 
-/// What a user's module needs: verbs, the traits to implement, and few types.
+/// The verbs, the traits that programs implement, and their most frequent types.
 pub mod prelude {
     pub use composable_rust_core::prelude::*;
     pub use composable_rust_runtime::{App, Handle, SendError};

@@ -5,9 +5,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{
-    Aggregate, CorrelationId, EventId, Id, MessageId, Metadata, StreamId, Timestamp, Version,
-};
+use crate::ids::derive_id;
+use crate::{Aggregate, CorrelationId, EventId, Id, MessageId, Metadata, Timestamp, Version};
 
 /// The message being handled, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,31 +130,4 @@ impl<A: Aggregate> fmt::Debug for Context<'_, A> {
             .field("incoming", self.incoming)
             .finish_non_exhaustive()
     }
-}
-
-/// The id of the durable effect number `n` of a message that `stream` handled.
-pub(crate) fn effect_id(log: Uuid, stream: &StreamId, message: MessageId, n: u32) -> Uuid {
-    derive_id("effect", log, &[stream.as_str()], message.0, n)
-}
-
-/// SHA-256 of kind, log, cause, number and the parts of a name, cut to a version 8 UUID. The log keeps
-/// apart what two services derive from one message, the name what two instances do.
-///
-/// Ids of instances come from outside, and derived ids are idempotency keys: nobody may find an
-/// instance whose ids are another's, so the hash is a cryptographic one.
-#[doc(hidden)]
-pub fn derive_id(kind: &str, log: Uuid, name: &[&str], cause: Uuid, n: u32) -> Uuid {
-    use sha2::{Digest as _, Sha256};
-    let mut hash = Sha256::new()
-        .chain_update(log.as_bytes())
-        .chain_update(cause.as_bytes())
-        .chain_update(n.to_le_bytes())
-        .chain_update([u8::try_from(kind.len()).unwrap_or(u8::MAX)])
-        .chain_update(kind);
-    for part in name {
-        hash.update(part);
-    }
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.finalize()[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }

@@ -1,21 +1,7 @@
 //! Events: on their way into the log, as stored in it, and decoded.
 
-use std::borrow::Cow;
-
+use crate::codec::EncodedMessage;
 use crate::{EventId, Metadata, Position, StreamId, Timestamp, Version};
-
-/// The content of a message as bytes, with all that is needed to read it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedMessage {
-    /// The stable name, such as `order.placed`.
-    pub name: Cow<'static, str>,
-    /// The version of the content's shape, from 1.
-    pub version: u16,
-    /// The [`Codec`](crate::Codec) (and key) that wrote the bytes.
-    pub codec: Cow<'static, str>,
-    /// The content.
-    pub bytes: Vec<u8>,
-}
 
 /// An event to be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use std::future::Future;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::Wire;
-use crate::{Message, MessageKind};
+use crate::Message;
+use crate::message::MessageKind;
+use crate::message::wire::Wire;
 
 /// A service outside that an aggregate asks with [`call`](crate::call), such as a payment provider.
 ///
@@ -81,8 +82,8 @@ pub trait ReceivesOutcome<G: Gateway>: Message {
 
     /// The tag as it travels.
     #[doc(hidden)]
-    fn stored_tag(tag: &Self::Tag) -> crate::Tag {
-        crate::Tag::new(Self::KIND, Self::FIELDS, tag)
+    fn stored_tag(tag: &Self::Tag) -> crate::message::Tag {
+        crate::message::Tag::new(Self::KIND, Self::FIELDS, tag)
     }
 }
 

@@ -5,109 +5,97 @@
 
 extern crate self as composable_rust_core;
 
-mod adoption;
+pub mod bus;
+pub mod codec;
+pub mod composition;
+pub mod effect;
+pub mod environment;
+pub mod event;
+pub mod message;
+pub mod projection;
+pub mod queue;
+pub mod schema;
+pub mod store;
+
 mod aggregate;
-mod aggregate_reducer;
-mod append;
-mod binary;
-mod bounded;
-mod codec;
-mod composition;
 mod context;
 mod decision;
-mod effect;
-mod effect_list;
-pub mod event;
-mod event_bus;
-mod event_store;
 mod gateway;
 mod id;
-mod log_secret;
-mod message;
-mod metadata;
-mod ports;
+mod ids;
+mod limits;
 mod position;
-mod projection;
-mod queue;
-mod reaction;
 mod reducer;
-mod reply;
-pub mod schema;
-mod shared_event_bus;
-mod shared_event_store;
-mod snapshot;
 mod stream;
 mod target;
 mod timestamp;
-mod validate;
 mod version;
-mod wire;
 
-pub use adoption::Adoption;
 pub use aggregate::Aggregate;
-pub use aggregate_reducer::AggregateReducer;
-pub use append::{
-    Append, AppendOutcome, Due, NewInboxEntry, NewOutboxRow, NewTimer, Receipt, TimerArming,
-    TimerChange,
-};
-pub use codec::{BincodeCodec, Codec, CodecError, Codecs, JsonCodec};
 pub use composable_rust_macros::Message;
-pub use composition::{
-    Combined, ForEach, IfLet, Scoped, combine_reducers, for_each, if_let, scope_reducer,
-};
-pub use context::{Context, Incoming};
+pub use composition::combine::combine_reducers;
+pub use composition::for_each::for_each;
+pub use composition::if_let::if_let;
+pub use composition::scope::scope_reducer;
+pub use context::Context;
 pub use decision::{
     Decision, DecisionExt, IntoEvent, Outcome, record, record_all, reject, repeat, unchanged,
 };
-pub use effect::{
-    DatabaseEffect, DbOperation, DbOutcome, Effect, Effects, database, future, parallel, publish,
-    sequential,
-};
-pub use effect_list::{EffectList, IntoEffect};
-pub use event::{EncodedMessage, NewEvent, Recorded, StoredContent, StoredEvent};
-pub use event_bus::{
-    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
-    PublisherName, ResumePosition, TopicOffset, TopicState, TopicStatus,
-};
-pub use event_store::{
-    DEFAULT_PARTITIONS, EventStore, LogInfo, MAX_APPEND_BYTES, MAX_METADATA_BYTES,
-    MAX_PAYLOAD_BYTES, StaleSnapshots, StoreError, StreamRow, subscribe,
-};
-pub use gateway::{CallError, CallOutcome, Gateway, ReceivesOutcome};
+pub use effect::effect::{Effect, Effects, database, future, parallel, publish, sequential};
+pub use effect::reaction::{Reactions, after, at, call, cancel, dispatch, reply_to, tell};
+pub use event::Recorded;
+pub use gateway::{CallError, CallOutcome, Gateway};
 pub use id::Id;
-pub use log_secret::LogSecret;
-pub use message::{AnyMessage, DecodeError, EncodeError, Format, Message, MessageKind};
-pub use metadata::{CorrelationId, EventId, MessageId, Metadata, ReturnAddress, Seal};
-pub use ports::{Clock, IdGenerator, Rng};
+pub use message::message::Message;
+pub use message::metadata::{CorrelationId, EventId, MessageId, Metadata};
+pub use message::reply::ReturnPath;
 pub use position::{InvalidPosition, Position};
-pub use projection::{
-    BlockedStream, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel,
+pub use projection::{Projection, ProjectionError};
+pub use reducer::Reducer;
+pub use store::append::Receipt;
+pub use stream::{InvalidId, StreamId};
+pub use target::{Reply, Target, TargetExt};
+pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use version::Version;
+
+// Until every crate names the modules.
+pub use bus::{
+    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
+    PublisherName, ResumePosition, SharedDelivery, SharedEventBus, SharedPublisher, TopicOffset,
+    TopicState, TopicStatus,
 };
+pub use codec::{
+    BincodeCodec, Codec, CodecError, Codecs, DecodeError, EncodeError, EncodedMessage, Format,
+    JsonCodec,
+};
+pub use composition::{AggregateReducer, Combined, ForEach, IfLet, Scoped};
+pub use effect::{
+    After, Call, CallGateway, Cancel, DatabaseEffect, DbOperation, DbOutcome, Delay, Dispatch,
+    DispatchCommand, EffectId, EffectList, IntoEffect, Reaction, ReplyMode, SendReply, Tell,
+};
+pub use environment::{Clock, IdGenerator, Rng};
+pub use event::{NewEvent, StoredContent, StoredEvent};
+pub use message::{
+    AnyMessage, InReplyTo, Incoming, MessageKind, RawReply, Receives, ReceivesOutcome,
+    ReplyOutcome, ReplySource, ReturnAddress, Seal, Tag,
+};
+pub use projection::{BlockedStream, ProjectionRecord, ProjectionState, ReadModel};
 pub use queue::{
     ArmedTimer, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision,
     DeadLetters, DueTimer, DueTimers, Inbox, InboxEntry, Lease, LeaseAction, LeaseRequest,
     LeaseSnapshot, LeaseStatus, Leases, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue,
     QueueChange, QueuePosition, QueueSummary, Settlement, TimerQueue, TimerSettlement, Timers,
 };
-pub use reaction::{
-    After, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId, Reaction,
-    Reactions, ReplyMode, SendReply, Tell, after, at, call, cancel, dispatch, reply_to, tell,
-};
-pub use reducer::Reducer;
-pub use reply::{InReplyTo, RawReply, ReplyOutcome, ReplySource, ReturnPath, Tag};
-pub use shared_event_bus::{SharedDelivery, SharedEventBus, SharedPublisher};
-pub use shared_event_store::SharedEventStore;
-pub use snapshot::{Fingerprint, Snapshot};
-pub use stream::{InvalidId, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
-pub use target::{Receives, Reply, Target, TargetExt};
-pub use timestamp::{InvalidTimestamp, Timestamp};
-pub use validate::{
+pub use store::{
+    Adoption, Append, AppendOutcome, DEFAULT_PARTITIONS, Due, EventStore, ExpectedVersion,
+    Fingerprint, LogInfo, LogSecret, MAX_APPEND_BYTES, MAX_CATEGORY_BYTES, MAX_ID_BYTES,
+    MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewInboxEntry, NewOutboxRow, NewTimer, SharedEventStore,
+    Snapshot, StaleSnapshots, StoreError, StreamRow, TimerArming, TimerChange, subscribe,
     validate_batch, validate_enqueue, validate_partition, validate_rows, validate_settlements,
     validate_timer_settlements,
 };
-pub use version::{ExpectedVersion, Version};
 
-/// Verbs, the traits that users implement, and few types.
+/// The verbs, the traits that programs implement, and their most frequent types.
 pub mod prelude {
     pub use crate::{
         Aggregate, Context, Decision, DecisionExt, Effect, Effects, Id, Message, Reactions,
@@ -117,14 +105,19 @@ pub mod prelude {
     };
 }
 
-/// What the macros expand to. Not for users.
+/// Names that the macros expand to. Not for users.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::context::derive_id;
-    pub use crate::effect_list::put;
-    pub use crate::event_bus::is_topic_name;
+    pub use crate::codec::content::{decode_content, encode_content};
+    pub use crate::codec::{DecodeError, EncodeError, Format};
+    pub use crate::effect::effect_list::put;
     pub use crate::gateway::IsCallOutcome;
-    pub use crate::message::{decode_content, decode_value, encode_content, encode_value, stored};
+    pub use crate::message::message::stored;
+    pub use crate::message::{MessageKind, RawReply, Receives, ReceivesOutcome, ReplySource};
     pub use crate::target::IsReply;
     pub use serde;
+
+    pub use crate::bus::is_topic_name;
+    pub use crate::codec::{decode_value, encode_value};
+    pub use crate::message::derive_id;
 }

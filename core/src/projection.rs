@@ -6,7 +6,9 @@ use std::ops::DerefMut;
 
 use uuid::Uuid;
 
-use crate::{Checkpoint, Message, Recorded, StoreError, StreamId, Version};
+use crate::queue::Checkpoint;
+use crate::store::StoreError;
+use crate::{Message, Recorded, StreamId, Version};
 
 /// Why a projection could not take an event; its own reason.
 pub type ProjectionError = Box<dyn Error + Send + Sync>;

@@ -21,7 +21,9 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 
-use crate::{Aggregate, Fingerprint, Message, MessageKind};
+use crate::message::MessageKind;
+use crate::store::Fingerprint;
+use crate::{Aggregate, Message};
 
 mod deserializer;
 mod format;

@@ -1,16 +1,11 @@
 //! The name of a stream, and the log partition it belongs to.
 
+use crate::limits::{MAX_CATEGORY_BYTES, MAX_ID_BYTES};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-/// The longest instance id, in bytes of UTF-8.
-pub const MAX_ID_BYTES: usize = 1_024;
-
-/// The longest category, in bytes.
-pub const MAX_CATEGORY_BYTES: usize = 64;
 
 /// The name of a stream: `category-id`, split at the first hyphen.
 ///

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::Wire;
-use crate::{Aggregate, Id, InvalidId, Message, MessageKind};
+use crate::message::MessageKind;
+use crate::message::wire::Wire;
+use crate::{Aggregate, Id, InvalidId, Message};
 
 /// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
 /// service's contract is one without being an aggregate here.
@@ -104,8 +105,8 @@ pub trait Receives<T: Target>: Message {
 
     /// The tag as it travels.
     #[doc(hidden)]
-    fn stored_tag(tag: &Self::Tag) -> crate::Tag {
-        crate::Tag::new(Self::KIND, Self::FIELDS, tag)
+    fn stored_tag(tag: &Self::Tag) -> crate::message::Tag {
+        crate::message::Tag::new(Self::KIND, Self::FIELDS, tag)
     }
 }
 

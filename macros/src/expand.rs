@@ -25,7 +25,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
             #[automatically_derived]
             impl #root::Message for #ident {
-                const KINDS: &'static [#root::MessageKind] = &[#(#kinds),*];
+                const KINDS: &'static [#root::__private::MessageKind] = &[#(#kinds),*];
                 #kind
                 #encode
                 #decode
@@ -40,7 +40,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
 fn kind(root: &TokenStream, variant: &MessageVariant, version: u16) -> TokenStream {
     let MessageVariant { name, internal, .. } = variant;
-    quote!(#root::MessageKind { name: #name, version: #version, internal: #internal })
+    quote!(#root::__private::MessageKind { name: #name, version: #version, internal: #internal })
 }
 
 fn kind_of(message: &Message) -> TokenStream {
@@ -52,7 +52,7 @@ fn kind_of(message: &Message) -> TokenStream {
     let body = match_self(message, arms);
     quote! {
         #[inline]
-        fn kind(&self) -> &'static #root::MessageKind {
+        fn kind(&self) -> &'static #root::__private::MessageKind {
             #body
         }
     }
@@ -71,8 +71,8 @@ fn encode(message: &Message) -> TokenStream {
     quote! {
         fn encode(
             &self,
-            #value: #root::Format,
-        ) -> ::core::result::Result<::std::vec::Vec<u8>, #root::EncodeError> {
+            #value: #root::__private::Format,
+        ) -> ::core::result::Result<::std::vec::Vec<u8>, #root::__private::EncodeError> {
             #body
         }
     }
@@ -110,7 +110,7 @@ fn encode_variant(root: &TokenStream, variant: &MessageVariant) -> TokenStream {
         encode(quote!(#(#locals)*))
     } else if hidden::packs(variant) {
         let (json, binary) = (part("Write"), part("Pack"));
-        quote!(match #format { #root::Format::Binary => #binary, #root::Format::Json => #json })
+        quote!(match #format { #root::__private::Format::Binary => #binary, #root::__private::Format::Json => #json })
     } else {
         part("Write")
     };
@@ -133,7 +133,7 @@ fn decode(message: &Message) -> TokenStream {
         quote! {
             #stored => match #version {
                 #(#versions,)*
-                _ => ::core::result::Result::Err(#root::DecodeError::UnknownVersion {
+                _ => ::core::result::Result::Err(#root::__private::DecodeError::UnknownVersion {
                     name: ::std::string::String::from(#name),
                     version: #version,
                     known: #known,
@@ -148,13 +148,13 @@ fn decode(message: &Message) -> TokenStream {
         fn decode(
             #name: &str,
             #version: u16,
-            #format: #root::Format,
+            #format: #root::__private::Format,
             #bytes: &[u8],
-        ) -> ::core::result::Result<Self, #root::DecodeError> {
+        ) -> ::core::result::Result<Self, #root::__private::DecodeError> {
             #unused
             match #name {
                 #(#arms,)*
-                _ => ::core::result::Result::Err(#root::DecodeError::UnknownName {
+                _ => ::core::result::Result::Err(#root::__private::DecodeError::UnknownName {
                     name: ::std::string::String::from(#name),
                 }),
             }
@@ -239,9 +239,9 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
     let fields = u16::try_from(before.len()).ok()?;
     Some(quote! {
         #[automatically_derived]
-        impl #root::#receiver<#target> for #ident {
+        impl #root::__private::#receiver<#target> for #ident {
             type Tag = #tag;
-            const KIND: &'static #root::MessageKind = &<Self as #root::Message>::KINDS[#index];
+            const KIND: &'static #root::__private::MessageKind = &<Self as #root::Message>::KINDS[#index];
             const FIELDS: u16 = #fields;
 
             fn #method(#pattern: Self::Tag, #reply: #root::#taken<#target>) -> Self {
@@ -266,7 +266,7 @@ fn receive_raw(message: &Message) -> Option<TokenStream> {
             }
         };
         let of = if is_gateway { quote!(Gateway) } else { quote!(Target) };
-        sources.push(quote!(#root::ReplySource::#of(#name)));
+        sources.push(quote!(#root::__private::ReplySource::#of(#name)));
         arms.push(quote! {
             if #raw.to.outcome.is_gateways() == #is_gateway && #raw.to.from == #name {
                 return #raw.#build::<Self, #source>();
@@ -275,11 +275,11 @@ fn receive_raw(message: &Message) -> Option<TokenStream> {
     }
     (!arms.is_empty()).then(|| {
         quote! {
-            const REPLIES: &'static [#root::ReplySource] = &[#(#sources),*];
+            const REPLIES: &'static [#root::__private::ReplySource] = &[#(#sources),*];
 
             fn receive_raw(
-                #raw: &#root::RawReply<'_>,
-            ) -> ::core::result::Result<Self, #root::DecodeError> {
+                #raw: &#root::__private::RawReply<'_>,
+            ) -> ::core::result::Result<Self, #root::__private::DecodeError> {
                 #(#arms)*
                 #raw.unknown()
             }

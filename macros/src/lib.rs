@@ -79,7 +79,8 @@ mod serde_attributes;
 /// # Example: a variant that has changed twice
 ///
 /// ```
-/// use composable_rust_core::{Format, Message};
+/// use composable_rust_core::Message;
+/// use composable_rust_core::codec::Format;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

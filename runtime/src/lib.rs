@@ -12,28 +12,65 @@ mod worker;
 
 pub use app::app::App;
 pub use app::builder::{AppBuilder, BuildError};
-pub use app::dead_letters::{DeadLetterError, DeadLetters};
-pub use app::queues::{QueueStatus, Queues, WaitingMessage};
-pub use app::registry::{Registry, RegistryError};
-pub use app::republish::RepublishError;
-pub use app::reset_policy::{PolicyPosition, ResetPolicyError};
-pub use app::settings::Settings;
 pub use app::shutdown_signal::shutdown_signal;
-pub use app::stuck_instances::StuckInstance;
-pub use app::system::{SystemClock, SystemIds, SystemRng};
-pub use app::unknown_messages::UnknownMessage;
 pub use error::{LoadError, SendError};
-pub use instance::group_commit::GroupCommit;
 pub use instance::handle::{Handle, WaitError};
 pub use instance::send::SendCommand;
-pub use store::{
-    ActionError, EffectError, Lagged, SendHandle, SendRejected, Store, StoreBuilder, StoreClosed,
+pub use store::Store;
+pub use worker::policy::policy::ExternalRecord;
+
+pub use app::registry::{Registry, RegistryError};
+pub use instance::group_commit::GroupCommit;
+
+/// Settings of an app and of what is registered with it.
+pub mod settings {
+    pub use crate::app::settings::Settings;
+    pub use crate::worker::outbox::circuit_breaker::CircuitBreakerSettings;
+    pub use crate::worker::outbox::gateway::GatewaySettings;
+    pub use crate::worker::policy::policy::PolicySettings;
+    pub use crate::worker::projection::registered::{PoisonPolicy, ProjectionSettings};
+    pub use crate::worker::retry::RetryPolicy;
+}
+
+/// Watching and repairing a running app: dead letters, queues, projections, unknown messages.
+pub mod operations {
+    pub use crate::app::dead_letters::{DeadLetterError, DeadLetters};
+    pub use crate::app::queues::{QueueStatus, Queues, WaitingMessage};
+    pub use crate::app::republish::RepublishError;
+    pub use crate::app::reset_policy::{PolicyPosition, ResetPolicyError};
+    pub use crate::app::stuck_instances::StuckInstance;
+    pub use crate::app::unknown_messages::UnknownMessage;
+    pub use crate::worker::bus::subscriptions::SubscriptionStatus;
+    pub use crate::worker::projection::handle::{
+        ProjectionHandle, ProjectionStatus, ProjectionWaitError,
+    };
+}
+
+/// The builder, handles and errors of a [`Store`], which runs a reducer in memory.
+pub mod reducer_store {
+    pub use crate::store::{
+        ActionError, EffectError, Lagged, SendHandle, SendRejected, StoreBuilder, StoreClosed,
+        StoreReducer, Subscription, UnsupportedEffect,
+    };
+}
+
+/// The system's clock and sources of ids and randomness.
+pub mod environment {
+    pub use crate::app::system::{SystemClock, SystemIds, SystemRng};
+}
+
+// Until every crate names the modules.
+pub use environment::{SystemClock, SystemIds, SystemRng};
+pub use operations::{
+    DeadLetterError, DeadLetters, PolicyPosition, ProjectionHandle, ProjectionStatus,
+    ProjectionWaitError, QueueStatus, Queues, RepublishError, ResetPolicyError, StuckInstance,
+    SubscriptionStatus, UnknownMessage, WaitingMessage,
+};
+pub use reducer_store::{
+    ActionError, EffectError, Lagged, SendHandle, SendRejected, StoreBuilder, StoreClosed,
     StoreReducer, Subscription, UnsupportedEffect,
 };
-pub use worker::bus::subscriptions::SubscriptionStatus;
-pub use worker::outbox::circuit_breaker::CircuitBreakerSettings;
-pub use worker::outbox::gateway::GatewaySettings;
-pub use worker::policy::policy::{ExternalRecord, PolicySettings};
-pub use worker::projection::handle::{ProjectionHandle, ProjectionStatus, ProjectionWaitError};
-pub use worker::projection::registered::{PoisonPolicy, ProjectionSettings};
-pub use worker::retry::RetryPolicy;
+pub use settings::{
+    CircuitBreakerSettings, GatewaySettings, PoisonPolicy, PolicySettings, ProjectionSettings,
+    RetryPolicy, Settings,
+};

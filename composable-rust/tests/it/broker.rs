@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use composable_rust::bus::{Delivery as _, EventBus as _};
+use composable_rust::codec::Format;
+use composable_rust::operations::SubscriptionStatus;
 use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::testing::{InMemoryEventStore, TestBroker};
-use composable_rust::{Delivery as _, EventBus as _, Format, SubscriptionStatus};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +92,7 @@ async fn an_app_starts_before_its_broker() {
         }
     });
     assert_eq!(published.await.unwrap().as_deref(), Some("parcel.scanned"));
-    let scan = composable_rust::BusMessage {
+    let scan = composable_rust::bus::BusMessage {
         topic: "scanners".to_owned(),
         key: "1".to_owned(),
         headers: Vec::new(),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
+use composable_rust::queue::DeadLetter;
+use composable_rust::settings::Settings;
 use composable_rust::sqlite::SqliteEventStore;
-use composable_rust::{CallError, CallOutcome, DeadLetter, Gateway, Settings};
+use composable_rust::{CallError, CallOutcome, Gateway};
 use composable_rust_testing::TestDatabase;
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};

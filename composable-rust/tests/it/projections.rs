@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use composable_rust::prelude::*;
+use composable_rust::projection::{ProjectionState, ReadModel};
+use composable_rust::settings::PoisonPolicy;
+use composable_rust::store::EventStore;
 use composable_rust::testing::TestDatabase;
-use composable_rust::{
-    EventStore, PoisonPolicy, Projection, ProjectionError, ProjectionState, ReadModel, Recorded,
-    StreamId,
-};
+use composable_rust::{Projection, ProjectionError, Recorded, StreamId};
 use serde::{Deserialize, Serialize};
 
 const ACCOUNTS: u64 = 6;
@@ -247,7 +247,7 @@ fn everything_in_one_postgres_database_adds_up() {
 mod on_postgres {
     //! What PostgreSQL does when a statement or a commit fails, and when a database is shared.
 
-    use composable_rust::ProjectionStatus;
+    use composable_rust::operations::ProjectionStatus;
     use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel, sqlx};
 
     use super::*;

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel};
 use composable_rust::prelude::*;
-use composable_rust::{
-    LoadError, Projection, ProjectionError, ProjectionState, Recorded, shutdown_signal,
-};
+use composable_rust::projection::ProjectionState;
+use composable_rust::{LoadError, Projection, ProjectionError, Recorded, shutdown_signal};
 use composable_rust_testing::TestDatabase;
 use futures_util::TryStreamExt as _;
 
@@ -486,7 +485,7 @@ async fn assert_nothing_is_parked(app: &App) {
     assert!(parked.is_empty(), "{} are parked, the first: {:?}", parked.len(), parked[0]);
 }
 
-async fn caught_up(projection: &composable_rust::ProjectionHandle) {
+async fn caught_up(projection: &composable_rust::operations::ProjectionHandle) {
     let began = Instant::now();
     loop {
         let status = projection.status().await.unwrap();

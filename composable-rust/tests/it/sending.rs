@@ -7,11 +7,12 @@ use std::env::var;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use composable_rust::bus::{Delivery as _, EventBus as _};
 use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
+use composable_rust::shutdown_signal;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{Delivery as _, EventBus as _, shutdown_signal};
 use composable_rust_testing::TestDatabase;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};

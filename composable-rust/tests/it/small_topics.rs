@@ -3,10 +3,13 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use composable_rust::bus::{Delivery as _, EventBus as _};
+use composable_rust::codec::Format;
 use composable_rust::prelude::*;
+use composable_rust::queue::DeadLetter;
 use composable_rust::redpanda::{Compression, RedpandaEventBus};
+use composable_rust::settings::RetryPolicy;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{DeadLetter, Delivery as _, EventBus as _, Format, RetryPolicy};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};

@@ -1,11 +1,13 @@
-//! Reducers made of reducers.
+//! Reducers made of reducers, as the composing verbs return them.
 
-mod combine;
-mod for_each;
-mod if_let;
-mod scope;
+pub(crate) mod aggregate_reducer;
+pub(crate) mod combine;
+pub(crate) mod for_each;
+pub(crate) mod if_let;
+pub(crate) mod scope;
 
-pub use combine::{Combined, combine_reducers};
-pub use for_each::{ForEach, for_each};
-pub use if_let::{IfLet, if_let};
-pub use scope::{Scoped, scope_reducer};
+pub use aggregate_reducer::AggregateReducer;
+pub use combine::Combined;
+pub use for_each::ForEach;
+pub use if_let::IfLet;
+pub use scope::Scoped;

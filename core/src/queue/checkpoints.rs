@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use crate::{EventId, Lease, StoreError};
+use crate::EventId;
+use crate::queue::Lease;
+use crate::store::StoreError;
 
 /// The progress of a follower in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub struct CheckpointAdvance {
 
 /// The port to checkpoints.
 ///
-/// A checkpoint that a lease protects advances with [`Outbox::enqueue`](crate::Outbox::enqueue).
+/// A checkpoint that a lease protects advances with [`Outbox::enqueue`](crate::queue::Outbox::enqueue).
 ///
 /// # Cancel safety
 ///

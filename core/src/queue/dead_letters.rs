@@ -4,7 +4,9 @@ use std::future::Future;
 
 use uuid::Uuid;
 
-use crate::{Lease, OutboxMessage, Queue, QueuePosition, StoreError, TimerArming, Timestamp};
+use crate::Timestamp;
+use crate::queue::{Lease, OutboxMessage, Queue, QueuePosition};
+use crate::store::{StoreError, TimerArming};
 
 /// An operator's decision about a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ impl DeadLetterDecision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The queue that the message came from. For a timer: kind
-    /// [`OutboxKind::Timer`](crate::OutboxKind::Timer) and the category.
+    /// [`OutboxKind::Timer`](crate::queue::OutboxKind::Timer) and the category.
     pub queue: Queue,
     /// The message's position in the queue, which it keeps; for a timer, a position drawn when it
     /// was parked.
@@ -42,7 +44,7 @@ pub struct DeadLetter {
     /// The message and its sender. For a timer: the message to deliver and the timer's stream; the
     /// recipient is the timer's id.
     pub message: OutboxMessage,
-    /// The arming, if the message is a timer's.
+    /// For a timer, its arming.
     pub arming: Option<TimerArming>,
     /// The number of failed attempts.
     pub attempts: u32,

@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::{MessageId, Receipt, StoreError, StreamId};
+use crate::store::StoreError;
+use crate::{MessageId, Receipt, StreamId};
 
 /// A message's entry in the inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct InboxEntry {
 
 /// The port to the inbox.
 ///
-/// Appends write its entries ([`Append::inbox`](crate::Append::inbox)).
+/// Appends write its entries ([`Append::inbox`](crate::store::Append::inbox)).
 ///
 /// # Cancel safety
 ///

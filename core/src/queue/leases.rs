@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::store::StoreError;
 
 /// The right to do one worker's work in one partition.
 ///
@@ -41,7 +41,7 @@ pub struct LeaseSnapshot {
     pub members: Vec<(String, Uuid)>,
     /// `true` while the log is paused: leases are not to be claimed.
     pub paused: bool,
-    /// The number of [overrides](crate::EventStore::override_event) so far. When it rises, a stream
+    /// The number of [overrides](crate::store::EventStore::override_event) so far. When it rises, a stream
     /// that could not be loaded may be loadable.
     pub overrides: u64,
 }

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::{CheckpointAdvance, Lease, NewOutboxRow, StoreError, StreamId};
+use crate::StreamId;
+use crate::queue::{CheckpointAdvance, Lease};
+use crate::store::{NewOutboxRow, StoreError};
 
 /// The kind of worker that executes an outbox row. The variants are in order of their names, by
 /// which stores keep and order them.
@@ -174,7 +176,7 @@ impl QueueChange {
 
 /// The port to the outbox.
 ///
-/// Its queues hold the rows that appends store ([`Append::outbox`](crate::Append::outbox)) and
+/// Its queues hold the rows that appends store ([`Append::outbox`](crate::store::Append::outbox)) and
 /// those that workers add. The rows of one queue that have the same sender (a stream) and the same
 /// recipient form a *pair*.
 ///

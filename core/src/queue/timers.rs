@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::{
-    EncodedMessage, Lease, MessageId, QueueChange, StoreError, StreamId, TimerArming, Timestamp,
-};
+use crate::codec::EncodedMessage;
+use crate::queue::{Lease, QueueChange};
+use crate::store::{StoreError, TimerArming};
+use crate::{MessageId, StreamId, Timestamp};
 
 /// The timers of one category in one partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +33,7 @@ impl ArmedTimer {
     /// A dead letter of the timer has the same id.
     pub fn message_id(&self, log: Uuid, stream: &StreamId) -> MessageId {
         let TimerArming { armed_by, effect_index } = self.arming;
-        MessageId(crate::context::effect_id(log, stream, armed_by, effect_index))
+        MessageId(crate::ids::effect_id(log, stream, armed_by, effect_index))
     }
 }
 
@@ -83,8 +84,8 @@ pub struct TimerSettlement {
 
 /// The port to timers.
 ///
-/// Appends arm, cancel and fire timers ([`Append::timers`](crate::Append::timers),
-/// [`Append::fired_timers`](crate::Append::fired_timers)).
+/// Appends arm, cancel and fire timers ([`Append::timers`](crate::store::Append::timers),
+/// [`Append::fired_timers`](crate::store::Append::fired_timers)).
 ///
 /// # Cancel safety
 ///

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{DecodeError, Format, Message, MessageKind};
+use composable_rust_core::Message;
+use composable_rust_core::codec::{DecodeError, Format};
+use composable_rust_core::message::MessageKind;
 use serde::{Deserialize, Serialize};
 
 /// As hexadecimal text.
@@ -408,7 +410,7 @@ fn what_cannot_be_written_is_an_error_of_the_message() {
 #[test]
 fn what_is_too_large_is_refused() {
     for format in [Format::Binary, Format::Json] {
-        let large = FormEvent::Two(1, "x".repeat(composable_rust_core::MAX_PAYLOAD_BYTES));
+        let large = FormEvent::Two(1, "x".repeat(composable_rust_core::store::MAX_PAYLOAD_BYTES));
         assert!(large.encode(format).is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! Ids that are derived.
 
+use composable_rust_core::message::Incoming;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    ArmedTimer, CorrelationId, Incoming, MessageId, Metadata, TimerArming, Version,
-};
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::store::TimerArming;
+use composable_rust_core::{CorrelationId, MessageId, Metadata, Version};
 use uuid::Uuid;
 
 use crate::door::Door;
@@ -36,7 +37,7 @@ fn a_timer_delivers_under_the_id_of_the_effect_that_armed_it() {
 /// way.
 #[test]
 fn derived_ids_are_pinned() {
-    use composable_rust_core::__private::derive_id;
+    use composable_rust_core::message::derive_id;
     let id = derive_id("effect", Uuid::from_u128(1), &["door", "-", "1"], Uuid::from_u128(2), 3);
     assert_eq!(id.to_string(), "bf1f5a7f-fc8a-8e4d-8422-1dc034c9af1a");
     let elsewhere = MessageId::from_elsewhere("urn:uuid:1", "2");

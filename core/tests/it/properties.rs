@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{Format, Message, Timestamp};
+use composable_rust_core::codec::Format;
+use composable_rust_core::{Message, Timestamp};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,9 @@
 //! Variants that take replies and answers.
 
+use composable_rust_core::codec::Format;
+use composable_rust_core::message::{Receives, ReceivesOutcome};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{CallError, CallOutcome, Format, Gateway, Receives, ReceivesOutcome};
+use composable_rust_core::{CallError, CallOutcome, Gateway};
 use serde::{Deserialize, Serialize};
 
 use crate::door::{Door, DoorError, DoorEvent, Gate};
@@ -156,10 +158,10 @@ fn the_schema_shows_who_is_heard() {
 }
 
 mod older_tags {
+    use composable_rust_core::CallOutcome;
+    use composable_rust_core::codec::{DecodeError, Format};
+    use composable_rust_core::message::{InReplyTo, RawReply, ReplyOutcome, Tag};
     use composable_rust_core::prelude::*;
-    use composable_rust_core::{
-        CallOutcome, DecodeError, Format, InReplyTo, RawReply, ReplyOutcome, Tag,
-    };
     use serde::{Deserialize, Serialize};
 
     use super::{Bell, Step};

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use composable_rust_core::message::MessageKind;
 use composable_rust_core::prelude::*;
 use composable_rust_core::schema::{SchemaTracer, Shape, Untraceable, fingerprint};
-use composable_rust_core::{MessageKind, StreamId, Version};
+use composable_rust_core::{StreamId, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;

@@ -1,6 +1,7 @@
 //! The binary format is the one that is specified: golden bytes, and a second implementation of it.
 
-use composable_rust_core::{Format, Message};
+use composable_rust_core::Message;
+use composable_rust_core::codec::Format;
 use serde::{Deserialize, Serialize};
 use wincode::config::Configuration;
 use wincode::{SchemaRead, SchemaWrite};

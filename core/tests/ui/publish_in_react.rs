@@ -4,7 +4,7 @@ use composable_rust_core::prelude::*;
 mod shop;
 use shop::*;
 
-fn message() -> composable_rust_core::BusMessage {
+fn message() -> composable_rust_core::bus::BusMessage {
     unimplemented!()
 }
 

@@ -10,9 +10,11 @@ use checkout_workflow::{
     Apps, Audit, AuditInput, Inventory, InventoryCommand, Ledger, PaymentProvider, Plan, Rates,
     Service, Shop, Stores, simulation,
 };
+use composable_rust::StoreUrl;
+use composable_rust::bus::SharedEventBus;
+use composable_rust::environment::SystemClock;
 use composable_rust::prelude::*;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust::{SharedEventBus, StoreUrl, SystemClock};
 use composable_rust_redpanda::RedpandaEventBus;
 
 /// The events that the saga records in a completed checkout.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use composable_rust::SharedEventBus;
+use composable_rust::bus::SharedEventBus;
 use composable_rust::prelude::*;
 use composable_rust::shutdown_signal;
 use composable_rust::testing::InMemoryEventBus;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use composable_rust::bus::{EventBus, SharedEventBus};
+use composable_rust::codec::Format;
 use composable_rust::prelude::*;
-use composable_rust::{
-    AppBuilder, CircuitBreakerSettings, EventBus, EventStore, Format, RetryPolicy, SharedEventBus,
-    SharedEventStore, StoreUrl,
-};
+use composable_rust::settings::{CircuitBreakerSettings, RetryPolicy};
+use composable_rust::store::{EventStore, SharedEventStore};
+use composable_rust::{AppBuilder, StoreUrl};
 
 use crate::{Checkout, Inventory, Order, Payment, PaymentProvider, Service, Shipping, Stores};
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use composable_rust::prelude::*;
-use composable_rust::{EventStore as _, LoadError, Position};
+use composable_rust::store::EventStore as _;
+use composable_rust::{LoadError, Position};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 

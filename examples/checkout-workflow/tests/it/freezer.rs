@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use checkout_workflow::{Service, Shop, Stores};
 use composable_rust::StoreUrl;
-use composable_rust::{
+use composable_rust::bus::{
     BusError, BusMessage, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
-    ResumePosition, SharedEventBus, shutdown_signal,
+    ResumePosition, SharedEventBus,
 };
+use composable_rust::shutdown_signal;
 use composable_rust_redpanda::{
     RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus, RedpandaPublisher,
 };

@@ -1,8 +1,8 @@
 //! Many checkouts on the runtime, on every store: in one app and as services.
 
 use checkout_workflow::{Apps, Service, Shop, Stores};
-use composable_rust::SharedEventBus;
 use composable_rust::StoreUrl;
+use composable_rust::bus::SharedEventBus;
 use composable_rust::testing::{InMemoryEventBus, TestDatabase};
 
 use crate::shop::{run_and_audit, shop};

@@ -1,8 +1,8 @@
 //! Three services over a broker.
 
 use checkout_workflow::{Service, Shop, Stores};
-use composable_rust::SharedEventBus;
 use composable_rust::StoreUrl;
+use composable_rust::bus::SharedEventBus;
 use composable_rust::testing::TestDatabase;
 use composable_rust_redpanda::RedpandaEventBus;
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use checkout_workflow::{Apps, Checkout, Inventory, Order, Payment, Service, Shipping};
+use composable_rust::bus::{Delivery as _, EventBus as _, SharedEventBus};
 use composable_rust::prelude::*;
-use composable_rust::{Delivery as _, EventBus as _, SharedEventBus};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::groups::GroupInfo;

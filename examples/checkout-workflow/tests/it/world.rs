@@ -11,10 +11,12 @@ use checkout_workflow::{
     Ledger, Order, OrderCommand, Payment, PaymentCommand, PaymentProvider, ProviderRequest, Rates,
     Shipping, ShippingCommand,
 };
+use composable_rust::effect::{Reaction, ReplyMode};
+use composable_rust::message::{AnyMessage, Incoming, ReceivesOutcome};
 use composable_rust::prelude::*;
 use composable_rust::{
-    AnyMessage, CallError, CallOutcome, Context, CorrelationId, Gateway as _, Incoming, MessageId,
-    Metadata, Reaction, ReceivesOutcome, ReplyMode, StreamId, Version,
+    CallError, CallOutcome, Context, CorrelationId, Gateway as _, MessageId, Metadata, StreamId,
+    Version,
 };
 use futures_util::FutureExt as _;
 use serde::de::DeserializeOwned;
@@ -136,9 +138,9 @@ fn id<T: Target>(stream: &StreamId) -> Id<T> {
 
 fn to_checkout<T: Target>(to: &ReplyTarget, reply: Reply<T>) -> AnyCommand
 where
-    CheckoutCommand: composable_rust::Receives<T, Tag = checkout_workflow::Task>,
+    CheckoutCommand: composable_rust::message::Receives<T, Tag = checkout_workflow::Task>,
 {
-    let command = composable_rust::Receives::receive(tag(&to.tag), reply);
+    let command = composable_rust::message::Receives::receive(tag(&to.tag), reply);
     AnyCommand::Checkout(id(&to.stream), command)
 }
 

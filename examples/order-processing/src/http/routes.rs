@@ -5,10 +5,11 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use composable_rust::codec::Format;
+use composable_rust::environment::{IdGenerator as _, SystemIds};
 use composable_rust::prelude::*;
-use composable_rust::{
-    EventStore as _, Format, IdGenerator as _, Receipt, Recorded, SystemIds, Version,
-};
+use composable_rust::store::EventStore as _;
+use composable_rust::{Receipt, Recorded, Version};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -1,9 +1,10 @@
 //! The rules of the order.
 
+use composable_rust::Version;
 use composable_rust::prelude::*;
+use composable_rust::store::EventStore as _;
 use composable_rust::testing::fixtures::{append, new_event};
 use composable_rust::testing::{EventsLock, InMemoryEventStore, given};
-use composable_rust::{EventStore as _, Version};
 use order_processing::{Cents, Date, Details, Order, OrderCommand, OrderEvent, OrderRejection};
 
 use OrderCommand::{Cancel, Place, Ship};

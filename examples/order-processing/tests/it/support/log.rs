@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust::{EventStore as _, Position, StoredEvent, connect};
+use composable_rust::event::StoredEvent;
+use composable_rust::store::EventStore as _;
+use composable_rust::{Position, connect};
 
 /// Returns all events, partition by partition, each in order.
 pub(crate) async fn events(store: &str) -> Vec<StoredEvent> {

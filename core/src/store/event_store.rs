@@ -5,14 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream, TryStreamExt as _};
+use futures_util::stream::Stream;
 use uuid::Uuid;
 
-use crate::{
-    Append, AppendOutcome, Checkpoints, DeadLetters, EncodedMessage, EventId, Fingerprint, Inbox,
-    Leases, LogSecret, Outbox, Position, SharedEventStore, Snapshot, StoredEvent, StreamId, Timers,
-    Timestamp, Version,
-};
+use crate::codec::EncodedMessage;
+use crate::event::StoredEvent;
+use crate::queue::{Checkpoints, DeadLetters, Inbox, Leases, Outbox, Timers};
+use crate::store::{Append, AppendOutcome, Fingerprint, LogSecret, Snapshot};
+use crate::{EventId, Position, StreamId, Timestamp, Version};
 
 /// What is fixed when a log is created, and only read from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +36,6 @@ impl LogInfo {
         stream.partition(self.partitions)
     }
 }
-
-/// The partitions of a log unless another count is chosen when it is created.
-pub const DEFAULT_PARTITIONS: u16 = 8;
-
-/// The largest payload, in bytes.
-pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
-/// The largest metadata, in bytes of JSON text.
-pub const MAX_METADATA_BYTES: usize = 64 * 1024;
-
-/// The largest append, in bytes of payloads, metadata and answers.
-pub const MAX_APPEND_BYTES: usize = 64 * 1024 * 1024;
 
 /// A row of a load: a state to start from, then the events after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,33 +236,4 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
-}
-
-/// A stream of the log from positions on: what is there, then what is committed from now on.
-///
-/// Each partition comes in order of offsets; between partitions nothing is promised. It ends only
-/// with an error; subscribe again from the last position seen.
-pub fn subscribe(
-    store: &SharedEventStore,
-    after: Vec<Position>,
-    page: usize,
-) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + use<> {
-    let pages = stream::try_unfold((store.clone(), after), move |(store, mut after)| async move {
-        loop {
-            let events = store.read_log(&after, page).await?;
-            if events.is_empty() {
-                store.wait_for_events(&after).await?;
-                continue;
-            }
-            for event in &events {
-                if let Some(seen) =
-                    after.iter_mut().find(|p| p.partition == event.position.partition)
-                {
-                    seen.offset = seen.offset.max(event.position.offset);
-                }
-            }
-            return Ok(Some((stream::iter(events.into_iter().map(Ok)), (store, after))));
-        }
-    });
-    pages.try_flatten()
 }

@@ -4,13 +4,17 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use crate::{
-    Append, ArmedTimer, CheckpointAdvance, EncodedMessage, LogInfo, MAX_APPEND_BYTES, MAX_ID_BYTES,
-    MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewInboxEntry, NewOutboxRow, OutboxKind, OutboxMessage,
-    QueueChange, Settlement, StoreError, TimerChange, TimerSettlement,
+use crate::codec::EncodedMessage;
+use crate::queue::{
+    ArmedTimer, CheckpointAdvance, OutboxKind, OutboxMessage, QueueChange, Settlement,
+    TimerSettlement,
+};
+use crate::store::{
+    Append, LogInfo, MAX_APPEND_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
+    NewInboxEntry, NewOutboxRow, StoreError, TimerChange,
 };
 
-/// Checks what [`EventStore::append_events`](crate::EventStore::append_events) requires of a batch,
+/// Checks what [`EventStore::append_events`](crate::store::EventStore::append_events) requires of a batch,
 /// so that one bad member is found before it can fail its neighbours.
 ///
 /// Every store calls it before it sends anything; a writer that queues calls [`Append::validate`]
@@ -51,7 +55,7 @@ pub fn validate_partition(log: LogInfo, partition: u16) -> Result<(), StoreError
     Err(StoreError::Invalid(format!("there is no partition {partition} in a log of {count}")))
 }
 
-/// Checks what [`Outbox::enqueue`](crate::Outbox::enqueue) requires.
+/// Checks what [`Outbox::enqueue`](crate::queue::Outbox::enqueue) requires.
 ///
 /// # Errors
 ///
@@ -81,7 +85,7 @@ pub fn validate_rows(rows: &[OutboxMessage]) -> Result<(), StoreError> {
     rows.iter().try_for_each(check)
 }
 
-/// Checks what [`Outbox::settle`](crate::Outbox::settle) requires.
+/// Checks what [`Outbox::settle`](crate::queue::Outbox::settle) requires.
 ///
 /// # Errors
 ///
@@ -99,7 +103,7 @@ pub fn validate_settlements(
     })
 }
 
-/// Checks what [`Timers::settle_timers`](crate::Timers::settle_timers) requires.
+/// Checks what [`Timers::settle_timers`](crate::queue::Timers::settle_timers) requires.
 ///
 /// # Errors
 ///
@@ -278,7 +282,9 @@ fn check_size(what: &str, bytes: usize, limit: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventId, ExpectedVersion, LogSecret, MessageId, NewEvent, TimerArming};
+    use crate::event::NewEvent;
+    use crate::store::{ExpectedVersion, LogSecret, TimerArming};
+    use crate::{EventId, MessageId};
     use uuid::Uuid;
 
     fn event(name: &'static str, payload: usize, metadata: impl Into<String>) -> NewEvent {

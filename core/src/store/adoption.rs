@@ -13,7 +13,7 @@ pub enum Adoption {
     Successor,
     /// The log goes on elsewhere, and this is another one from now on. It gets an id and a secret of
     /// its own, and is paused: nothing of what waits in it is worked until
-    /// [`set_paused(false)`](crate::Leases::set_paused). Replies to what the log had asked other
+    /// [`set_paused(false)`](crate::queue::Leases::set_paused). Replies to what the log had asked other
     /// services before go to the original.
     Copy,
 }

@@ -73,7 +73,7 @@ pub struct ReturnAddress {
     /// The asking command's reply variant, by its target's name.
     pub target: String,
     /// The tag that the asker attached.
-    pub tag: crate::Tag,
+    pub tag: crate::message::Tag,
     /// The log of the service in which the asker lives, if that is not this one: the answer goes over
     /// the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub struct ReturnAddress {
 
 /// Proof that a return address was made by the service that it leads to.
 ///
-/// The code is that of the service's [`LogSecret`](crate::LogSecret) over the address, the
+/// The code is that of the service's [`LogSecret`](crate::store::LogSecret) over the address, the
 /// addresses below it, and the rest of the seal. Other services carry it and cannot make one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
@@ -127,5 +127,5 @@ pub struct Metadata {
     pub return_addresses: Vec<ReturnAddress>,
     /// Of a reply: what it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply: Option<crate::InReplyTo>,
+    pub reply: Option<crate::message::InReplyTo>,
 }

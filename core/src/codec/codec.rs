@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::message::{decode_value, encode_value};
-use crate::{
-    DecodeError, EncodedMessage, Format, MAX_PAYLOAD_BYTES, Message, MessageKind, StreamId,
-};
+use crate::codec::{DecodeError, EncodedMessage, Format, decode_value, encode_value};
+use crate::limits::MAX_PAYLOAD_BYTES;
+use crate::message::MessageKind;
+use crate::{Message, StreamId};
 
 /// Turns encoded content into what is stored, and back.
 ///
@@ -141,7 +141,7 @@ impl Codecs {
     pub fn encode_any(
         &self,
         stream: &StreamId,
-        message: &crate::AnyMessage,
+        message: &crate::message::AnyMessage,
     ) -> Result<EncodedMessage, CodecError> {
         self.seal(stream, message.kind(), message.encode(self.writer.format())?)
     }

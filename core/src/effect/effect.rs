@@ -5,12 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::effect_list::{EffectList, IntoEffect};
-use crate::reaction::{CallGateway, Delay, DispatchCommand, EffectId, SendReply};
-use crate::{
-    AnyMessage, Append, AppendOutcome, BusMessage, EventId, Fingerprint, Snapshot, StoreError,
-    StoredEvent, StreamId, Version,
-};
+use super::effect_list::{EffectList, IntoEffect};
+use super::reaction::{CallGateway, Delay, DispatchCommand, EffectId, SendReply};
+use crate::bus::BusMessage;
+use crate::event::StoredEvent;
+use crate::message::AnyMessage;
+use crate::store::{Append, AppendOutcome, Fingerprint, Snapshot, StoreError};
+use crate::{EventId, StreamId, Version};
 
 /// What a reducer returns: `effects![…]`, [`Effects::none`](EffectList::none) if nothing follows.
 pub type Effects<A> = EffectList<Effect<A>>;
@@ -43,9 +44,9 @@ pub enum Effect<A> {
     Sequential(Vec<Effect<A>>),
     /// Anything else: runs, and may bring an action back.
     Future(Pin<Box<dyn Future<Output = Option<A>> + Send>>),
-    /// An [`AggregateReducer`](crate::AggregateReducer) aggregate recorded this event.
+    /// An [`AggregateReducer`](crate::composition::AggregateReducer) aggregate recorded this event.
     Record(AnyMessage),
-    /// An [`AggregateReducer`](crate::AggregateReducer) aggregate refused with this.
+    /// An [`AggregateReducer`](crate::composition::AggregateReducer) aggregate refused with this.
     Reject(AnyMessage),
 }
 

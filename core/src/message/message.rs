@@ -7,10 +7,10 @@ use std::fmt::{self, Debug};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::MAX_PAYLOAD_BYTES;
-use crate::binary;
+use crate::StreamId;
+use crate::codec::{Codecs, DecodeError, EncodeError, EncodedMessage, Format};
+use crate::message::{RawReply, ReplySource};
 use crate::schema::SchemaTracer;
-use crate::{Codecs, EncodedMessage, RawReply, ReplySource, StreamId};
 
 /// One variant of a [`Message`]: its stable name and version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +22,6 @@ pub struct MessageKind {
     pub version: u16,
     /// Whether only the runtime may deliver it: replies, answers and timeouts.
     pub internal: bool,
-}
-
-/// The two ways in which content becomes bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// The bincode wire format.
-    Binary,
-    /// JSON.
-    Json,
 }
 
 /// A durable type: an enum whose variants have stable names, versions, and contents that are
@@ -81,7 +72,7 @@ pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// When the content cannot be represented: a type that the format does not support, or more
-    /// than [`MAX_PAYLOAD_BYTES`](crate::MAX_PAYLOAD_BYTES). The message is at fault, not the store.
+    /// than [`MAX_PAYLOAD_BYTES`](crate::limits::MAX_PAYLOAD_BYTES). The message is at fault, not the store.
     fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError>;
 
     /// Reads a message of this or an older version.
@@ -108,81 +99,6 @@ pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
     }
 }
 
-/// A message that cannot be encoded.
-#[derive(Debug, thiserror::Error)]
-#[error("`{name}` cannot be encoded")]
-pub struct EncodeError {
-    name: String,
-    source: binary::Error,
-}
-
-/// Why stored bytes are not a message of the wanted type.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// No variant has this name: written by newer code, or the variant was removed or renamed.
-    /// Deploy the code that knows it, or give the variant its old name with
-    /// `#[message(name = "…")]`.
-    #[error("no variant is called `{name}`")]
-    UnknownName {
-        /// What is stored.
-        name: String,
-    },
-    /// A version that this code does not read: written by newer code, or an old one whose
-    /// upcaster is missing.
-    #[error(
-        "`{name}` is known in version {known} and older ones with an upcaster, not in {version}"
-    )]
-    UnknownVersion {
-        /// What is stored.
-        name: String,
-        /// What is stored.
-        version: u16,
-        /// What this code writes.
-        known: u16,
-    },
-    /// The bytes are not what the version says. Add a version for the shape that was stored, or
-    /// override the event.
-    #[error("the content of `{name}` version {version} cannot be read")]
-    Malformed {
-        /// What is stored.
-        name: String,
-        /// What is stored.
-        version: u16,
-        /// What the format says.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The tag of a reply is not one of this code's, though the version of its variant is: a field
-    /// or an enum in it was changed without a new version. Deploy the code that sent the request.
-    #[error("the tag of a reply for `{name}` version {version} is unknown")]
-    UnknownTag {
-        /// The stored name of the reply variant.
-        name: String,
-        /// The stored version of the reply variant.
-        version: u16,
-        /// The error of the format.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// No codec of this name is registered. Register the one that wrote the row.
-    #[error("no codec is called `{codec}`")]
-    UnknownCodec {
-        /// What is stored.
-        codec: String,
-    },
-}
-
-impl DecodeError {
-    /// Returns `true` if newer code may know it: a name without a variant, a version above the known
-    /// one, an unknown tag.
-    pub fn is_newer(&self) -> bool {
-        match self {
-            Self::UnknownName { .. } | Self::UnknownTag { .. } => true,
-            Self::UnknownVersion { version, known, .. } => version > known,
-            _ => false,
-        }
-    }
-}
-
 /// What a field of a message is.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
@@ -199,60 +115,6 @@ impl<T: Serialize + DeserializeOwned> Stored for T {}
 /// Says of a field that cannot be stored what to do; what the derive calls.
 #[doc(hidden)]
 pub const fn stored<T: Stored>() {}
-
-/// Encodes the content of a variant; what the derive calls.
-#[doc(hidden)]
-pub fn encode_content<T: Serialize>(
-    kind: &MessageKind,
-    format: Format,
-    content: &T,
-) -> Result<Vec<u8>, EncodeError> {
-    let refuse = |source| EncodeError { name: kind.name.to_owned(), source };
-    let bytes = encode_value(format, content).map_err(refuse)?;
-    if bytes.len() > MAX_PAYLOAD_BYTES {
-        let length = bytes.len();
-        return Err(refuse(
-            format!("{length} bytes are more than the {MAX_PAYLOAD_BYTES} of a payload").into(),
-        ));
-    }
-    Ok(bytes)
-}
-
-/// Decodes the content of a variant; what the derive calls.
-#[doc(hidden)]
-pub fn decode_content<T: DeserializeOwned>(
-    name: &str,
-    version: u16,
-    format: Format,
-    bytes: &[u8],
-) -> Result<T, DecodeError> {
-    decode_value(format, bytes).map_err(|source| DecodeError::Malformed {
-        name: name.to_owned(),
-        version,
-        source,
-    })
-}
-
-/// Any serde value as bytes of `format`: for states and tags, which have no names.
-#[doc(hidden)]
-pub fn encode_value<T: Serialize + ?Sized>(
-    format: Format,
-    value: &T,
-) -> Result<Vec<u8>, binary::Error> {
-    match format {
-        Format::Binary => binary::encode(value),
-        Format::Json => serde_json::to_vec(value).map_err(Into::into),
-    }
-}
-
-/// The inverse of [`encode_value`].
-#[doc(hidden)]
-pub fn decode_value<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, binary::Error> {
-    match format {
-        Format::Binary => binary::decode(bytes),
-        Format::Json => serde_json::from_slice(bytes).map_err(Into::into),
-    }
-}
 
 /// No message at all: for aggregates that reject nothing.
 impl Message for Infallible {

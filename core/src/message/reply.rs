@@ -3,10 +3,9 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{
-    CallError, CallOutcome, DecodeError, Format, Gateway, Message, MessageKind, Receives,
-    ReceivesOutcome, Reply, ReturnAddress, Seal, Target,
-};
+use crate::codec::{DecodeError, Format};
+use crate::message::{MessageKind, Receives, ReceivesOutcome, ReturnAddress, Seal};
+use crate::{CallError, CallOutcome, Gateway, Message, Reply, Target};
 
 /// Whose replies or answers a command type takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize, de};
 
-use crate::message::Format;
-use crate::{EncodeError, Message};
+use crate::Message;
+use crate::codec::EncodeError;
+use crate::codec::Format;
 
 /// Its case, and the message as name, version and JSON text.
 #[derive(Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect_list::{EffectList, IntoEffect};
+use super::effect_list::{EffectList, IntoEffect};
 use crate::gateway::{Gateway, ReceivesOutcome};
-use crate::{
-    AnyMessage, Due, Effect, Id, Message, Receives, ReturnPath, StreamId, Tag, Target, Timestamp,
-};
+use crate::message::{AnyMessage, Receives, Tag};
+use crate::store::Due;
+use crate::{Effect, Id, Message, ReturnPath, StreamId, Target, Timestamp};
 
 /// The durable follow-ups of an event: `effects![…]` of [`dispatch`], [`tell`], [`call`],
 /// [`after`], [`at`], [`cancel`] and [`answer`].

@@ -1,8 +1,9 @@
 //! An aggregate as a reducer.
 
+use crate::message::{AnyMessage, Incoming};
 use crate::{
-    Aggregate, AnyMessage, Context, CorrelationId, Effect, Effects, Id, Incoming, MessageId,
-    Metadata, Reducer, Timestamp, Version,
+    Aggregate, Context, CorrelationId, Effect, Effects, Id, MessageId, Metadata, Reducer,
+    Timestamp, Version,
 };
 
 /// Makes an aggregate a [`Reducer`], for a plain store, for composition and for tests.

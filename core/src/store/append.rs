@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::{
-    ArmedTimer, EncodedMessage, ExpectedVersion, InboxEntry, MessageId, NewEvent, OutboxKind,
-    Position, StreamId, Timestamp, Version,
-};
+use crate::codec::EncodedMessage;
+use crate::event::NewEvent;
+use crate::queue::{ArmedTimer, InboxEntry, OutboxKind};
+use crate::store::ExpectedVersion;
+use crate::{MessageId, Position, StreamId, Timestamp, Version};
 
 /// Everything that one step of one stream commits: all of it or nothing.
 #[derive(Debug, Clone, PartialEq)]

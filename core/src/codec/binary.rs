@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::MAX_PAYLOAD_BYTES;
-use crate::bounded::{Bounded, Bounds};
+use super::bounded::{Bounded, Bounds};
+use crate::limits::MAX_PAYLOAD_BYTES;
 
 /// Bincode counts an integer at its full width, which may be 16 times what it takes on the wire.
 /// Some limit must stay: the decoder believes a length before it has seen the bytes.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
-use crate::{
+use crate::Timestamp;
+use crate::bus::{
     BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
-    PublisherName, ResumePosition, Timestamp, TopicOffset, TopicStatus,
+    PublisherName, ResumePosition, TopicOffset, TopicStatus,
 };
 
 /// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.

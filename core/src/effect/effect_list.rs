@@ -102,8 +102,8 @@ pub fn put<E, X: IntoEffect<E>>(mut list: EffectList<E>, item: X) -> EffectList<
 /// A list of effects: `effects![dispatch(…), after(…)]`.
 #[macro_export]
 macro_rules! effects {
-    () => { $crate::EffectList::none() };
-    ($($item:expr),+ $(,)?) => { $crate::effects!(@put $crate::EffectList::none(); $($item),+) };
+    () => { $crate::effect::EffectList::none() };
+    ($($item:expr),+ $(,)?) => { $crate::effects!(@put $crate::effect::EffectList::none(); $($item),+) };
     (@put $list:expr; $item:expr $(, $rest:expr)*) => {
         $crate::effects!(@put $crate::__private::put($list, $item); $($rest),*)
     };

@@ -9,14 +9,19 @@ use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use uuid::Uuid;
 
-use crate::{
-    Append, AppendOutcome, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter,
-    DeadLetterDecision, DeadLetters, DueTimers, EncodedMessage, EventId, EventStore, Fingerprint,
-    Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, LogInfo, MessageId, Outbox,
-    OutboxMessage, OutboxRow, Position, Queue, QueuePosition, QueueSummary, Settlement, Snapshot,
-    StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, TimerQueue, TimerSettlement,
-    Timers, Timestamp, Version,
+use crate::codec::EncodedMessage;
+use crate::event::StoredEvent;
+use crate::queue::{
+    Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
+    DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, Outbox,
+    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
+    TimerSettlement, Timers,
 };
+use crate::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow,
+};
+use crate::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 
 /// An [`EventStore`] whose type is erased, as an app holds it. Cheap to clone.
 #[derive(Clone)]
