@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusError, BusMessage, EventBus, GroupOffset, PublishError, PublisherName, TopicStatus,
 };
 
@@ -24,7 +24,7 @@ use crate::topics::IfMissing;
 /// # Example: publishing and consuming
 ///
 /// ```no_run
-/// use composable_rust_core::{BusMessage, Delivery, EventBus};
+/// use composable_rust_core::bus::{BusMessage, Delivery, EventBus};
 /// use composable_rust_redpanda::RedpandaEventBus;
 /// use futures_util::TryStreamExt as _;
 ///

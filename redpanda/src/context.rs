@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::BusError;
+use composable_rust_core::bus::BusError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client::settings::Settings;

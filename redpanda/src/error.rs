@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use composable_rust_core::{BusError, PublishError};
+use composable_rust_core::bus::{BusError, PublishError};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// An error while opening a bus.

@@ -1,7 +1,7 @@
 //! The event bus of Composable Rust over Redpanda, Apache Kafka, and other brokers that speak their
 //! protocol.
 //!
-//! [`RedpandaEventBus`] implements [`EventBus`](composable_rust_core::EventBus) with librdkafka,
+//! [`RedpandaEventBus`] implements [`EventBus`](composable_rust_core::bus::EventBus) with librdkafka,
 //! which is built from source with a C compiler, `make` and `perl`.
 //!
 //! # Example: a broker on this machine
@@ -53,7 +53,7 @@
 //! passes, or else at the beginning. If it has a committed offset but the broker no longer has that
 //! message (retention removed it, or the topic was recreated), events may be missing: see
 //! [`LostPosition`]. A topic or partition that cannot be read appears as an error among the
-//! deliveries and in [`topic_status`](composable_rust_core::EventBus::topic_status); the
+//! deliveries and in [`topic_status`](composable_rust_core::bus::EventBus::topic_status); the
 //! subscription continues with the others.
 //!
 //! # Managed services

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusError, BusMessage, PublishError, Publisher, PublisherName, ResumePosition,
 };
 use rdkafka::consumer::ConsumerGroupMetadata;

@@ -1,6 +1,7 @@
 //! Conversion between bus messages and Kafka records.
 
-use composable_rust_core::{BusMessage, BusRecord, PublishError, Timestamp, TopicOffset};
+use composable_rust_core::Timestamp;
+use composable_rust_core::bus::{BusMessage, BusRecord, PublishError, TopicOffset};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use composable_rust_core::__private::is_topic_name;
-use composable_rust_core::{BusError, PublishError};
+use composable_rust_core::bus::{BusError, PublishError, is_topic_name};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::error::RDKafkaErrorCode;

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{BusError, EventId, PublisherName, ResumePosition};
+use composable_rust_core::EventId;
+use composable_rust_core::bus::{BusError, PublisherName, ResumePosition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{BusError, TopicState, TopicStatus};
+use composable_rust_core::bus::{BusError, TopicState, TopicStatus};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::Failure;

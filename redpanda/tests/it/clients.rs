@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{BusError, EventBus as _, Publisher as _, PublisherName};
+use composable_rust_core::bus::{BusError, EventBus as _, Publisher as _, PublisherName};
 use uuid::Uuid;
 
 use crate::brokers::{brokers, builder};

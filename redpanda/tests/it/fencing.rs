@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{EventBus as _, PublishError, Publisher as _};
+use composable_rust_core::bus::{EventBus as _, PublishError, Publisher as _};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use uuid::Uuid;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusMessage, Delivery as _, EventBus as _, PublisherName, ResumePosition,
 };
 use composable_rust_redpanda::{RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus};

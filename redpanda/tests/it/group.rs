@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::Delivery as _;
+use composable_rust_core::bus::Delivery as _;
 use composable_rust_redpanda::{RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus};
 use composable_rust_testing::TestBroker;
 use futures_util::StreamExt as _;

@@ -1,6 +1,6 @@
 //! Publishers without transactions.
 
-use composable_rust_core::{EventBus as _, Publisher as _};
+use composable_rust_core::bus::{EventBus as _, Publisher as _};
 use uuid::Uuid;
 
 use crate::brokers::{brokers, builder};

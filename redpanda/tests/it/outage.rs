@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, Delivery as _, EventBus as _, Publisher as _};
+use composable_rust_core::bus::{BusMessage, Delivery as _, EventBus as _, Publisher as _};
 use composable_rust_testing::TestBroker;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Delivery as _, EventBus as _, TopicOffset, TopicState, TopicStatus};
+use composable_rust_core::bus::{
+    Delivery as _, EventBus as _, TopicOffset, TopicState, TopicStatus,
+};
 use composable_rust_redpanda::{LostPosition, RedpandaDeliveries, RedpandaEventBus};
 use futures_util::StreamExt as _;
 use rdkafka::ClientConfig;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::EventBus as _;
+use composable_rust_core::bus::EventBus as _;
 use composable_rust_redpanda::RedpandaEventBusBuilder;
 use composable_rust_testing::TestBroker;
 

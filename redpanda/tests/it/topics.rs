@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusMessage, BusRecord, Delivery as _, EventBus as _, PublishError, Publisher as _, TopicState,
 };
 use composable_rust_redpanda::{Compression, ConnectError, RedpandaEventBus};
