@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_core::{EventStore as _, Version};
-use composable_rust_runtime::{App, SendError};
+use composable_rust_runtime::{App, Handle, SendError};
 use composable_rust_testing::{
     Chances, Fault, FaultyEventStore, InMemoryEventStore, assert_states_match_log,
 };
+use tokio::task::JoinHandle;
 
 use crate::account::{Account, AccountCommand as In, Process, app};
 use crate::worker::node::Node;
@@ -63,8 +64,8 @@ async fn callers_of_a_hanging_store_time_out_at_their_deadline() {
     assert!([(2, 5), (3, 7)].contains(&(receipt.version.get(), cents)), "{receipt:?} {cents}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn uncommitted_state_is_never_seen() {
+/// An account of one cent, and a deposit of two more whose append takes another four seconds.
+async fn delayed_deposit() -> (Handle<Account>, JoinHandle<()>) {
     let store = FaultyEventStore::new(InMemoryEventStore::new());
     let account = app(&store).handle(&Account::id("1"));
     account.send(In::Deposit { cents: 1 }).await.unwrap();
@@ -72,12 +73,18 @@ async fn uncommitted_state_is_never_seen() {
     store.next_appends([Fault::Delay(Duration::from_secs(5))]);
     let sending = tokio::spawn({
         let account = account.clone();
-        async move { account.send(In::Deposit { cents: 2 }).await }
+        async move { _ = account.send(In::Deposit { cents: 2 }).await.unwrap() }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
+    (account, sending)
+}
+
+#[tokio::test(start_paused = true)]
+async fn uncommitted_state_is_never_seen() {
+    let (account, sending) = delayed_deposit().await;
     assert_eq!(account.cached(|own| own.cents).await.unwrap(), 1);
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 1);
-    sending.await.unwrap().unwrap();
+    sending.await.unwrap();
     assert_eq!(account.cached(|own| own.cents).await.unwrap(), 3);
 }
 
@@ -175,18 +182,9 @@ async fn no_event_is_lost_or_duplicated_under_faults() {
 
 #[tokio::test(start_paused = true)]
 async fn a_concurrent_commit_does_not_undo_an_erasure() {
-    let store = FaultyEventStore::new(InMemoryEventStore::new());
-    let account = app(&store).handle(&Account::id("1"));
-    account.send(In::Deposit { cents: 1 }).await.unwrap();
-
-    store.next_appends([Fault::Delay(Duration::from_secs(5))]);
-    let sending = tokio::spawn({
-        let account = account.clone();
-        async move { account.send(In::Deposit { cents: 2 }).await }
-    });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (account, sending) = delayed_deposit().await;
     account.erase().await.unwrap();
-    sending.await.unwrap().unwrap();
+    sending.await.unwrap();
     assert_eq!(account.cached(|own| own.cents).await.unwrap(), 2);
     assert_eq!(account.state(|own| own.cents).await.unwrap(), 2);
 }

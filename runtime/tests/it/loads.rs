@@ -98,7 +98,7 @@ async fn a_missing_event_is_named_in_the_error() {
         rows
     });
     assert_eq!(missing(account.state(|_| ()).await.unwrap_err()), 4, "catching up");
-    assert_eq!(account.state(|own| own.cents).await.unwrap(), 5, "the state is loaded anew");
+    assert_eq!(account.state(|own| own.cents).await.unwrap(), 5, "the state is loaded again");
 }
 
 #[tokio::test]

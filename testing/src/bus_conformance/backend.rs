@@ -1,4 +1,4 @@
-//! What the suite needs of a bus beyond the port.
+//! The suite's access to a bus beyond the port.
 
 use std::future::Future;
 use std::time::Duration;

@@ -159,11 +159,11 @@ pub(super) async fn missing_topics_are_rejected_unless_created(on: BusUnderTest)
     }
     on.bus.publish_to_existing(on.message("k", "0")).await.expect_err("it is missing too");
     on.publish(on.numbered("k", 0, 1)).await;
-    on.bus.publish_to_existing(on.message("k", "1")).await.expect("it is there");
+    on.bus.publish_to_existing(on.message("k", "1")).await.expect("the topic exists");
     let mut reader = on.join("readers").await;
     assert_eq!(super::subject::texts(&reader.take(2).await), ["0", "1"]);
     // A subscription creates the topic.
     let mut reader = on.join_for("readers-of-the-missing", &[missing.topic.clone()]).await;
-    on.bus.publish_to_existing(missing.clone()).await.expect("it is there");
+    on.bus.publish_to_existing(missing.clone()).await.expect("the topic exists");
     assert_eq!(reader.next().await.message(), &missing, "what was refused was not published");
 }

@@ -182,7 +182,7 @@ impl Member {
     pub(super) async fn take_until_silence(&mut self) -> Vec<SharedDelivery> {
         let mut taken = vec![self.next().await];
         while let Ok(next) = timeout(self.silence, self.deliveries.next()).await {
-            taken.push(next.expect("the deliveries go on").expect("the deliveries end"));
+            taken.push(next.expect("the deliveries do not end").expect("a delivery is no error"));
         }
         taken
     }

@@ -1,4 +1,4 @@
-//! What the suite needs of a store beyond the port.
+//! The suite's access to a store beyond the port.
 
 use std::any::Any;
 use std::future::Future;

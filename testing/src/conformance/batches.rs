@@ -20,7 +20,7 @@ pub(super) async fn a_batch_is_answered_in_order(on: StoreUnderTest) {
     let handled = inbox_entry(0, 1);
     on.commit(&append(&streams[4], 0, 1).with_inbox(vec![handled.clone()])).await;
 
-    let mut verdicts = on
+    let mut outcomes = on
         .batch(
             0,
             &[
@@ -33,12 +33,12 @@ pub(super) async fn a_batch_is_answered_in_order(on: StoreUnderTest) {
             ],
         )
         .await;
-    assert_eq!(committed(&verdicts[0]).0, Version::new(1));
-    assert_eq!(committed(&verdicts[1]).0, Version::new(1));
-    assert_eq!(verdicts[2], AppendOutcome::Conflict { actual: Version::new(2) });
-    assert_eq!(verdicts[3], AppendOutcome::Closed);
-    assert_eq!(committed(&verdicts[5]).0, Version::new(2));
-    assert_eq!(duplicates(verdicts.swap_remove(4))[0].message_id, handled.message_id);
+    assert_eq!(committed(&outcomes[0]).0, Version::new(1));
+    assert_eq!(committed(&outcomes[1]).0, Version::new(1));
+    assert_eq!(outcomes[2], AppendOutcome::Conflict { actual: Version::new(2) });
+    assert_eq!(outcomes[3], AppendOutcome::Closed);
+    assert_eq!(committed(&outcomes[5]).0, Version::new(2));
+    assert_eq!(duplicates(outcomes.swap_remove(4))[0].message_id, handled.message_id);
 }
 
 pub(super) async fn a_batch_numbers_its_events_without_gaps(on: StoreUnderTest) {
@@ -49,13 +49,13 @@ pub(super) async fn a_batch_numbers_its_events_without_gaps(on: StoreUnderTest) 
         .enumerate()
         .map(|(n, stream)| append(stream, u64::from(n == 0 || n % 3 == 1), n % 4))
         .collect();
-    let verdicts = on.batch(0, &batch).await;
+    let outcomes = on.batch(0, &batch).await;
     let mut events = 1;
-    for (n, (append, verdict)) in batch.iter().zip(&verdicts).enumerate() {
+    for (n, (append, outcome)) in batch.iter().zip(&outcomes).enumerate() {
         if n % 3 == 1 {
-            assert_eq!(*verdict, AppendOutcome::Conflict { actual: Version::ZERO });
+            assert_eq!(*outcome, AppendOutcome::Conflict { actual: Version::ZERO });
         } else {
-            let (_, position) = committed(verdict);
+            let (_, position) = committed(outcome);
             assert_eq!(position.is_some(), !append.events.is_empty());
             events += append.events.len();
         }
@@ -69,10 +69,10 @@ pub(super) async fn a_conflict_leaves_the_rest_of_its_batch_alone(on: StoreUnder
     on.commit(&append(&streams[1], 0, 1)).await;
     let losing = append(&streams[1], 0, 2).with_inbox(vec![inbox_entry(0, 2)]);
     let batch = [append(&streams[0], 0, 2), losing, append(&streams[2], 0, 3)];
-    let verdicts = on.batch(0, &batch).await;
-    assert_eq!(committed(&verdicts[0]).0, Version::new(2));
-    assert_eq!(verdicts[1], AppendOutcome::Conflict { actual: Version::new(1) });
-    assert_eq!(committed(&verdicts[2]).0, Version::new(3));
+    let outcomes = on.batch(0, &batch).await;
+    assert_eq!(committed(&outcomes[0]).0, Version::new(2));
+    assert_eq!(outcomes[1], AppendOutcome::Conflict { actual: Version::new(1) });
+    assert_eq!(committed(&outcomes[2]).0, Version::new(3));
     let mut stored = Vec::new();
     for stream in &streams {
         stored.push(on.events(stream).await.len());
@@ -117,8 +117,8 @@ pub(super) async fn a_batch_may_be_empty(on: StoreUnderTest) {
 pub(super) async fn a_batch_may_be_large(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 250);
     let batch: Vec<Append> = streams.iter().map(|stream| append(stream, 0, 4)).collect();
-    for verdict in on.batch(0, &batch).await {
-        assert_eq!(committed(&verdict).0, Version::new(4));
+    for outcome in on.batch(0, &batch).await {
+        assert_eq!(committed(&outcome).0, Version::new(4));
     }
     let log = on.partition(0).await;
     assert_eq!(log.len(), 1_000);

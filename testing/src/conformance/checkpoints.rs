@@ -63,9 +63,9 @@ pub(super) async fn checkpoints_advance_together_with_queued_rows(on: StoreUnder
 pub(super) async fn checkpoints_are_fenced(on: StoreUnderTest) {
     let first = on.worker("follow", 0).await;
     let row = [queued(&stream("thing-1"), "a")];
-    let nobody = Lease { epoch: 0, worker: "nobody".to_owned(), ..first.lease.clone() };
+    let unleased = Lease { epoch: 0, worker: "nobody".to_owned(), ..first.lease.clone() };
     let second = on.successor(&first).await;
-    for lease in [&nobody, &first.lease] {
+    for lease in [&unleased, &first.lease] {
         assert!(!queue_and_move(&on, &row, &advance(lease, at(0, 1))).await, "{lease:?}");
     }
     assert_eq!(on.waiting(&queue(0)).await, [], "nothing is written");

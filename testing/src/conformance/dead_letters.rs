@@ -303,7 +303,7 @@ pub(super) async fn discarded_rows_are_deleted_and_answered(on: StoreUnderTest) 
     let left = on.dead_letters(9).await;
     assert_eq!(letter_ids(&left), ids(&rows[1..]), "those behind it stay");
     assert!(left.iter().all(|letter| letter.position < waiting[0].position));
-    assert!(!decide(&on, rows[0].row.id, REDRIVE).await, "it has gone for good");
+    assert!(!decide(&on, rows[0].row.id, REDRIVE).await, "the dead letter is deleted");
     carry_out(&on, &worker, rows[1].row.id, REDRIVE, &[]).await;
     let found = on.waiting(&queue(0)).await;
     assert_eq!(found[0].message.row.id, rows[1].row.id, "the next one is the head");
@@ -398,8 +398,8 @@ pub(super) async fn parked_timers_are_cancelled_like_armed_ones(on: StoreUnderTe
     for thing in &streams {
         parked.push(park_timer(&on, &worker, thing, 0).await);
     }
-    let anew = at_once("t");
-    on.commit(&arming(&streams[0], 1, &[&anew])).await;
+    let rearmed = at_once("t");
+    on.commit(&arming(&streams[0], 1, &[&rearmed])).await;
     let mut cancelling = append(&streams[1], 1, 1);
     cancelling.timers = vec![TimerChange::Cancel { id: "t".to_owned() }];
     on.commit(&cancelling).await;
@@ -419,7 +419,7 @@ pub(super) async fn parked_timers_are_cancelled_like_armed_ones(on: StoreUnderTe
     let left: Vec<_> = on.dead_letters(9).await.into_iter().map(|l| l.message.sender).collect();
     assert_eq!(left, streams[4..], "another timer's change leaves it alone");
     let due = armed(&on, &streams[0]).await;
-    assert_eq!(due.iter().map(|due| due.timer.clone()).collect::<Vec<_>>(), [firing_of(&anew)]);
+    assert_eq!(due.iter().map(|due| due.timer.clone()).collect::<Vec<_>>(), [firing_of(&rearmed)]);
 }
 
 pub(super) async fn erasing_clears_content_of_all_queued_rows(on: StoreUnderTest) {

@@ -74,10 +74,10 @@ pub(super) async fn firing_works_before_the_deadline_and_without_events(on: Stor
     refusal.fired_timers = vec![firing_of(&timer)];
     on.refuse(&refusal, "a firing without a entry").await;
     let refusal = refusal.with_inbox(vec![inbox_entry(0, 0)]);
-    let verdict = on.append(&refusal).await;
-    assert_eq!(committed(&verdict), (Version::new(1), None));
+    let outcome = on.append(&refusal).await;
+    assert_eq!(committed(&outcome), (Version::new(1), None));
     assert_eq!(on.due(&[timers_of(&on, &thing)], 9).await.next, None, "nothing is armed");
-    assert_eq!(on.append(&refusal).await, verdict, "sent again");
+    assert_eq!(on.append(&refusal).await, outcome, "sent again");
 }
 
 pub(super) async fn firing_keeps_a_timer_armed_under_the_same_id(on: StoreUnderTest) {
@@ -86,10 +86,10 @@ pub(super) async fn firing_keeps_a_timer_armed_under_the_same_id(on: StoreUnderT
     on.commit(&arming(&thing, 0, &[&first])).await;
     let mut again = firing(&thing, 1, &[&first]);
     again.timers = vec![TimerChange::Arm(second.clone()), TimerChange::Arm(third.clone())];
-    let verdict = on.append(&again).await;
-    committed(&verdict);
+    let outcome = on.append(&again).await;
+    committed(&outcome);
     assert_armed(&on, &thing, &[&second, &third]).await;
-    assert_eq!(on.append(&again).await, verdict, "sent again");
+    assert_eq!(on.append(&again).await, outcome, "sent again");
     assert_armed(&on, &thing, &[&second, &third]).await;
     let mut last = firing(&thing, 2, &[&second]);
     last.timers = vec![TimerChange::Cancel { id: "u".to_owned() }];
@@ -120,8 +120,8 @@ pub(super) async fn firing_another_arming_is_stale(on: StoreUnderTest) {
             (vec![kept, cancelled], vec![1]),
             (vec![replaced, kept, fired, &unknown, cancelled], vec![0, 2, 3, 4]),
         ] {
-            let verdict = on.append(&firing(&thing, version, &fires)).await;
-            assert_eq!(verdict, AppendOutcome::StaleTimers(void), "expecting version {version}");
+            let outcome = on.append(&firing(&thing, version, &fires)).await;
+            assert_eq!(outcome, AppendOutcome::StaleTimers(void), "expecting version {version}");
         }
     }
     let conflict = AppendOutcome::Conflict { actual: Version::new(3) };
@@ -155,8 +155,8 @@ pub(super) async fn duplicates_and_closing_come_before_stale_timers(on: StoreUnd
     let closing = EventId(fresh_id());
     on.store.close_stream(&thing, Version::new(2), closing).await.expect("the stream should close");
     assert_eq!(on.append(&firing(&thing, 3, &[&timer])).await, AppendOutcome::Closed);
-    let verdict = on.append(&first).await;
-    assert_eq!(committed(&verdict).0, Version::new(2), "it was committed earlier");
+    let outcome = on.append(&first).await;
+    assert_eq!(committed(&outcome).0, Version::new(2), "it was committed earlier");
 }
 
 pub(super) async fn a_repeated_firing_is_committed(on: StoreUnderTest) {
@@ -165,13 +165,13 @@ pub(super) async fn a_repeated_firing_is_committed(on: StoreUnderTest) {
     let timer = at_once("t");
     on.commit(&arming(&thing, 0, &[&timer])).await;
     let firing = firing(&thing, 1, &[&timer]);
-    let verdict = on.append(&firing).await;
-    committed(&verdict);
+    let outcome = on.append(&firing).await;
+    committed(&outcome);
     // The timer is armed again under its id. Every arming is unique, so this is not the append's.
     let anew = at_once("t");
     on.commit(&arming(&thing, 2, &[&anew])).await;
     for process in [&on, &there] {
-        assert_eq!(process.append(&firing).await, moved_on(&verdict, 3));
+        assert_eq!(process.append(&firing).await, moved_on(&outcome, 3));
     }
     assert_eq!(on.events(&thing).await.len(), 3);
     assert_armed(&on, &thing, &[&anew]).await;
@@ -192,11 +192,11 @@ pub(super) async fn a_stale_firing_leaves_the_rest_of_its_batch_alone(on: StoreU
     sound.outbox = vec![row("b")];
     let batch =
         [sound, void.clone(), append(&streams[2], 1, 2), firing(&streams[3], 1, &[&timers[3]])];
-    let verdicts = on.batch(0, &batch).await;
-    assert_eq!(committed(&verdicts[0]).0, Version::new(2));
-    assert_eq!(verdicts[1], AppendOutcome::StaleTimers(vec![1]));
-    assert_eq!(committed(&verdicts[2]).0, Version::new(3));
-    assert_eq!(committed(&verdicts[3]).0, Version::new(2));
+    let outcomes = on.batch(0, &batch).await;
+    assert_eq!(committed(&outcomes[0]).0, Version::new(2));
+    assert_eq!(outcomes[1], AppendOutcome::StaleTimers(vec![1]));
+    assert_eq!(committed(&outcomes[2]).0, Version::new(3));
+    assert_eq!(committed(&outcomes[3]).0, Version::new(2));
     assert_eq!(on.events(&streams[1]).await.len(), 1);
     assert_eq!(on.inbox_entry(&streams[1], void.inbox[0].message_id).await, None);
     assert_armed(&on, &streams[0], &[]).await;
@@ -220,16 +220,16 @@ pub(super) async fn concurrent_firings_take_effect_once(on: StoreUnderTest) {
             let process = process.clone();
             tokio::spawn(async move { process.append(&append).await })
         });
-        let mut verdicts = Vec::new();
+        let mut outcomes = Vec::new();
         for firing in firings {
-            verdicts.push(joined(firing).await);
+            outcomes.push(joined(firing).await);
         }
         let fired =
-            verdicts.iter().filter(|verdict| matches!(verdict, AppendOutcome::Committed { .. }));
-        assert_eq!(fired.count(), 1, "{verdicts:?}");
+            outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Committed { .. }));
+        assert_eq!(fired.count(), 1, "{outcomes:?}");
         let void =
-            verdicts.iter().filter(|verdict| **verdict == AppendOutcome::StaleTimers(vec![0]));
-        assert_eq!(void.count(), 3, "{verdicts:?}");
+            outcomes.iter().filter(|outcome| **outcome == AppendOutcome::StaleTimers(vec![0]));
+        assert_eq!(void.count(), 3, "{outcomes:?}");
         assert_eq!(on.events(&thing).await.len(), 2);
     }
 }

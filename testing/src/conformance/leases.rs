@@ -87,7 +87,10 @@ pub(super) async fn a_renewed_lease_does_not_expire(on: StoreUnderTest) {
         on.lease("work", 0).await.is_some_and(|standing| standing.lapsed)
     })
     .await;
-    assert!(on.change(one, &held, LeaseAction::Renew, HOUR).await, "nobody has claimed it");
+    assert!(
+        on.change(one, &held, LeaseAction::Renew, HOUR).await,
+        "no other process has acquired it"
+    );
     assert!(!on.change(other, &held, LeaseAction::Claim, HOUR).await);
 }
 
@@ -217,6 +220,6 @@ pub(super) async fn leases_are_ordered_by_worker_and_partition(on: StoreUnderTes
     let found: Vec<_> = on.leases(&workers).await.leases.into_iter().map(|l| l.lease).collect();
     let held = |worker| (0..on.partitions()).map(move |partition| lease(worker, partition, 1));
     assert_eq!(found, ["a", "a/x", "b"].into_iter().flat_map(held).collect::<Vec<_>>());
-    let nobody = on.store.load_leases(&[]).await.expect("the leases are read");
-    assert_eq!(nobody, composable_rust_core::LeaseSnapshot::default());
+    let none = on.store.load_leases(&[]).await.expect("the leases are read");
+    assert_eq!(none, composable_rust_core::LeaseSnapshot::default());
 }

@@ -105,12 +105,12 @@ pub(super) async fn outbox_rows_without_events_are_stored(on: StoreUnderTest) {
     let mut append = append(&thing, 0, 0).with_inbox(vec![inbox_entry(0, 0)]);
     append.outbox = vec![effect(OutboxKind::Dispatch)];
     append.timers = vec![arm("t")];
-    let verdict = on.append(&append).await;
-    assert_eq!(committed(&verdict), (Version::ZERO, None));
+    let outcome = on.append(&append).await;
+    assert_eq!(committed(&outcome), (Version::ZERO, None));
     for _ in 0..2 {
         assert_outbox(&on, &thing, &append.outbox).await;
         assert_timers(&on, &thing, &["t"]).await;
-        assert_eq!(on.append(&append).await, verdict, "sent again");
+        assert_eq!(on.append(&append).await, outcome, "sent again");
     }
 }
 

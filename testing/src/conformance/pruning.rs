@@ -41,8 +41,8 @@ pub(super) async fn old_inbox_entries_are_pruned_in_small_numbers(on: StoreUnder
     for (stream, entry) in &entries {
         assert_eq!(on.inbox_entry(stream, entry.message_id).await, None);
     }
-    let verdict = on.append(&again).await;
-    assert!(matches!(verdict, AppendOutcome::Committed { .. }), "forgotten: {verdict:?}");
+    let outcome = on.append(&again).await;
+    assert!(matches!(outcome, AppendOutcome::Committed { .. }), "forgotten: {outcome:?}");
 }
 
 pub(super) async fn recent_inbox_entries_stay(on: StoreUnderTest) {

@@ -57,10 +57,10 @@ impl StoreUnderTest {
 
     pub(super) async fn try_append(&self, append: &Append) -> Result<AppendOutcome, StoreError> {
         let partition = self.log().partition_of(&append.stream);
-        let mut verdicts =
+        let mut outcomes =
             self.store.append_events(partition, std::slice::from_ref(append)).await?;
-        assert_eq!(verdicts.len(), 1, "one verdict for one append");
-        Ok(verdicts.remove(0))
+        assert_eq!(outcomes.len(), 1, "one outcome for one append");
+        Ok(outcomes.remove(0))
     }
 
     pub(super) async fn append(&self, append: &Append) -> AppendOutcome {
@@ -74,10 +74,10 @@ impl StoreUnderTest {
 
     /// Appends a batch to one partition.
     pub(super) async fn batch(&self, partition: u16, batch: &[Append]) -> Vec<AppendOutcome> {
-        let verdicts = self.store.append_events(partition, batch).await;
-        let verdicts = verdicts.expect("the batch is valid and the store available");
-        assert_eq!(verdicts.len(), batch.len(), "one verdict for each append of a batch");
-        verdicts
+        let outcomes = self.store.append_events(partition, batch).await;
+        let outcomes = outcomes.expect("the batch is valid and the store available");
+        assert_eq!(outcomes.len(), batch.len(), "one outcome for each append of a batch");
+        outcomes
     }
 
     /// Appends an append that must be rejected as invalid, and leave nothing behind.
@@ -219,8 +219,8 @@ impl StoreUnderTest {
 
 /// The version and position of an outcome that must be `Committed`.
 #[track_caller]
-pub(super) fn committed(verdict: &AppendOutcome) -> (Version, Option<Position>) {
-    match verdict {
+pub(super) fn committed(outcome: &AppendOutcome) -> (Version, Option<Position>) {
+    match outcome {
         AppendOutcome::Committed { version, position, .. } => (*version, *position),
         other => panic!("expected Committed, got {other:?}"),
     }
@@ -228,15 +228,15 @@ pub(super) fn committed(verdict: &AppendOutcome) -> (Version, Option<Position>) 
 
 /// The form of a `Committed` outcome once the stream has moved on to `actual`.
 #[track_caller]
-pub(super) fn moved_on(verdict: &AppendOutcome, actual: u64) -> AppendOutcome {
-    let (version, position) = committed(verdict);
+pub(super) fn moved_on(outcome: &AppendOutcome, actual: u64) -> AppendOutcome {
+    let (version, position) = committed(outcome);
     AppendOutcome::Committed { version, position, actual: Version::new(actual) }
 }
 
 /// The inbox entries of an outcome that must be `Duplicate`, in order of message ids.
 #[track_caller]
-pub(super) fn duplicates(verdict: AppendOutcome) -> Vec<InboxEntry> {
-    match verdict {
+pub(super) fn duplicates(outcome: AppendOutcome) -> Vec<InboxEntry> {
+    match outcome {
         AppendOutcome::Duplicate(mut entries) => {
             entries.sort_by_key(|entry| entry.message_id);
             entries

@@ -71,7 +71,7 @@ pub(super) async fn a_waiting_reader_sees_the_first_event(on: StoreUnderTest) {
         on.commit(&append(&thing, version, 1)).await;
         assert_eq!(
             joined(reader).await,
-            on.events(&thing).await[usize::try_from(version).expect("it is small")..]
+            on.events(&thing).await[usize::try_from(version).expect("the version is small")..]
         );
     }
 }

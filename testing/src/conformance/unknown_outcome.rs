@@ -153,10 +153,10 @@ pub(super) async fn other_content_is_detected_within_a_batch(on: StoreUnderTest)
     let first = on.batch(0, &batch[..3]).await;
     let mut again = batch.clone();
     again[1].events[1].content.bytes.push(0);
-    let verdicts = on.batch(0, &again).await;
-    assert_eq!((&verdicts[0], &verdicts[2]), (&first[0], &first[2]));
-    assert_eq!(duplicates(verdicts[1].clone())[0].message_id, batch[1].inbox[0].message_id);
-    assert_eq!(committed(&verdicts[3]).0, Version::new(2));
+    let outcomes = on.batch(0, &again).await;
+    assert_eq!((&outcomes[0], &outcomes[2]), (&first[0], &first[2]));
+    assert_eq!(duplicates(outcomes[1].clone())[0].message_id, batch[1].inbox[0].message_id);
+    assert_eq!(committed(&outcomes[3]).0, Version::new(2));
     let stored = on.events(&streams[1]).await;
     let contents = batch[1].events.iter().map(|e| StoredContent::Present(e.content.clone()));
     assert!(stored.iter().map(|event| event.content.clone()).eq(contents));
@@ -172,12 +172,12 @@ pub(super) async fn concurrent_identical_appends_take_effect_once(on: StoreUnder
             let (process, append) = (process.clone(), append.clone());
             tokio::spawn(async move { process.append(&append).await })
         });
-        let mut verdicts = Vec::new();
+        let mut outcomes = Vec::new();
         for sender in senders {
-            verdicts.push(joined(sender).await);
+            outcomes.push(joined(sender).await);
         }
-        committed(&verdicts[0]);
-        assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{verdicts:?}");
+        committed(&outcomes[0]);
+        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");
         let stored: Vec<_> = on.events(&thing).await.iter().map(|event| event.id).collect();
         assert_eq!(stored, append.events.iter().map(|event| event.id).collect::<Vec<_>>());
     }
@@ -221,8 +221,8 @@ pub(super) async fn a_dropped_batch_is_resolved_by_repeating_it(on: StoreUnderTe
         };
         random::moment(&mut rng, Duration::from_millis(6)).await;
         task.abort();
-        for verdict in on.batch(0, &batch).await {
-            assert_eq!(committed(&verdict).0, Version::new(round * 2 + 2));
+        for outcome in on.batch(0, &batch).await {
+            assert_eq!(committed(&outcome).0, Version::new(round * 2 + 2));
         }
     }
     assert_eq!(on.partition(0).await.len(), 20 * 12);

@@ -78,10 +78,10 @@ pub(super) async fn an_append_without_events_only_checks_the_version(on: StoreUn
         (&other, ExpectedVersion::EMPTY, 0),
         (&other, ExpectedVersion::Any, 0),
     ] {
-        let verdict = on.append(&Append::new(stream.clone(), expected)).await;
+        let outcome = on.append(&Append::new(stream.clone(), expected)).await;
         let version = Version::new(version);
         let wanted = AppendOutcome::Committed { version, position: None, actual: version };
-        assert_eq!(verdict, wanted, "{stream} expected at {expected:?}");
+        assert_eq!(outcome, wanted, "{stream} expected at {expected:?}");
     }
     assert_eq!(on.heads().await, heads);
 }

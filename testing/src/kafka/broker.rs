@@ -124,7 +124,7 @@ impl TestBroker {
     /// Panics if the process cannot be signalled.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let id = process.id().expect("it has not ended").to_string();
+            let id = process.id().expect("the process runs").to_string();
             let told = Command::new("kill").args(["-TERM", &id]).status().await;
             assert!(told.is_ok_and(|status| status.success()), "the broker cannot be stopped");
             process.wait().await.expect("the process is ours");

@@ -78,7 +78,7 @@ pub(super) async fn free_ports<const N: usize>() -> [u16; N] {
     let mut ports = [0; N];
     for port in &mut ports {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
-        *port = listener.local_addr().expect("it has an address").port();
+        *port = listener.local_addr().expect("a bound listener has an address").port();
         held.push(listener);
     }
     ports

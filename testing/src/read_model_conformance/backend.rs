@@ -1,4 +1,4 @@
-//! What the suite needs of a read model beyond the port.
+//! The suite's access to a read model beyond the port.
 
 use std::future::Future;
 

@@ -49,7 +49,7 @@ pub(super) async fn forgetting_starts_a_rebuild(on: impl ReadModelBackend) {
         assert_eq!(load(&model).await, (Vec::new(), ProjectionState::Rebuilding));
         assert_eq!(model.blocked_streams(NAME).await.unwrap(), []);
     }
-    assert!(!advanced(&model, 7, &[(5, at(0, 6))]).await, "whoever was there is late");
+    assert!(!advanced(&model, 7, &[(5, at(0, 6))]).await, "the earlier process is late");
     assert!(advanced(&model, 1, &[(0, at(0, 1))]).await, "epochs are forgotten");
 }
 

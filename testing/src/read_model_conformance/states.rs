@@ -22,7 +22,7 @@ pub(super) async fn states_round_trip(on: impl ReadModelBackend) {
     assert!(advanced(&model, 1, &[(0, at(0, 5))]).await);
     set(&model, &ProjectionState::Paused).await;
     assert_eq!(load(&other).await, (vec![at(0, 5)], ProjectionState::Paused));
-    assert!(advanced(&model, 1, &[(5, at(0, 6))]).await, "a state stops nobody");
+    assert!(advanced(&model, 1, &[(5, at(0, 6))]).await, "a state prevents no advance");
     assert_eq!(load(&other).await, (vec![at(0, 6)], ProjectionState::Paused));
 }
 

@@ -14,7 +14,7 @@ pub(super) async fn a_dropped_transaction_leaves_nothing_behind(on: impl ReadMod
     on.add(&mut transaction, 7).await;
     drop(transaction);
     assert_eq!((checkpoints(&model).await, on.total().await), (vec![], 0));
-    assert!(advanced(&model, 1, &[(0, at(0, 3))]).await, "it holds nobody up");
+    assert!(advanced(&model, 1, &[(0, at(0, 3))]).await, "the dropped transaction holds no lock");
 }
 
 pub(super) async fn writes_and_checkpoints_commit_together(on: impl ReadModelBackend) {

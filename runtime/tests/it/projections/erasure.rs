@@ -27,7 +27,11 @@ async fn erasures_reach_the_projection() {
     assert_eq!(account.erase().await.unwrap(), 2);
     settle(&app).await;
     let totals = model.get();
-    assert_eq!(totals.cents, BTreeMap::from([("2".to_owned(), 10)]), "it was past them");
+    assert_eq!(
+        totals.cents,
+        BTreeMap::from([("2".to_owned(), 10)]),
+        "the projection was past the erased events"
+    );
     assert_eq!(totals.erased, [account.id().stream()]);
 
     deposit(&app, "1", 1).await;
@@ -53,7 +57,7 @@ async fn erasures_reach_the_projection_in_log_order() {
     pass(1).await;
     add_up.poison(&[]);
     settle(&app).await;
-    assert_eq!(model.get().cents["bad"], 4, "what failed is gone, what comes after it goes on");
+    assert_eq!(model.get().cents["bad"], 4, "the failed event is gone, later ones are projected");
     assert!(!model.get().erased.is_empty());
 }
 

@@ -33,7 +33,7 @@ async fn a_projection_catches_up_and_then_follows() {
     for n in 1..=20 {
         let position = deposit(&app, "8", n).await;
         handle(&app).wait_for(position, Duration::from_secs(1)).await.unwrap();
-        assert_eq!(model.get().cents["8"], n * (n + 1) / 2, "it reads its own writes");
+        assert_eq!(model.get().cents["8"], n * (n + 1) / 2, "a caller reads its own writes");
     }
     assert_exact(&store, &model);
     assert!(app.shutdown(Duration::from_secs(5)).await);
@@ -140,7 +140,7 @@ async fn a_projection_stopped_by_poison_resumes_once_fixed() {
         let asked = add_up.0.asked.lock().unwrap().iter().filter(|(s, _)| s.id() == "bad").count();
         assert!((5..=6).contains(&asked), "{asked} attempts");
         if before.partition == bad.partition {
-            assert_eq!(model.get().cents["1"], 3, "what comes before it is projected");
+            assert_eq!(model.get().cents["1"], 3, "earlier events are projected");
         }
         let started = clock().monotonic();
         let waited = handle(&app).wait_for(bad, Duration::from_secs(60)).await;
@@ -149,10 +149,13 @@ async fn a_projection_stopped_by_poison_resumes_once_fixed() {
                 if matches!(state, ProjectionState::Failed { .. })),
             "{waited:?}"
         );
-        assert_eq!(clock().monotonic(), started, "it is said at once");
+        assert_eq!(clock().monotonic(), started, "the wait fails at once");
         deposit(&app, "1", 8).await;
         pass(300).await;
-        assert!(matches!(state(&app).await, ProjectionState::Failed { .. }), "it stays so");
+        assert!(
+            matches!(state(&app).await, ProjectionState::Failed { .. }),
+            "the projection stays failed"
+        );
 
         add_up.poison(&[]);
         handle(&app).resume().await.unwrap();

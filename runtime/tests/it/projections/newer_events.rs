@@ -70,7 +70,7 @@ async fn events_of_newer_code_are_left_to_newer_code() {
     writer.handle(&Account::id("1")).send(In::Withdraw { cents: 1 }).await.unwrap();
     deposit(&writer, "1", 2).await;
     pass(120).await;
-    assert_eq!(model.get().cents["1"], 1, "it stops before what it does not know");
+    assert_eq!(model.get().cents["1"], 1, "the projection stops before the unknown event");
     let state = old.projection::<earlier::AddUp>().status().await.unwrap().state;
     assert_eq!(state, ProjectionState::Running, "nothing is wrong");
     let new = process(&store, &AddUp::default(), &model);

@@ -127,7 +127,7 @@ async fn a_resumed_rebuild_is_still_a_rebuild() {
     assert_exact(&store, &model);
     handle(&app).pause().await.unwrap();
     handle(&app).resume().await.unwrap();
-    assert_eq!(state(&app).await, ProjectionState::Running, "it is rebuilt");
+    assert_eq!(state(&app).await, ProjectionState::Running, "the rebuild has finished");
 }
 
 /// A rebuild right after an event was parked, before the first checkpoint.

@@ -181,7 +181,7 @@ async fn a_rewound_log_stops_the_projection() {
         }
         let reason = failure(&app).await;
         assert!(reason.contains("rebuild"), "{reason}");
-        assert_eq!(model.get().cents["1"] % 100, 5, "it writes nothing");
+        assert_eq!(model.get().cents["1"] % 100, 5, "the late process writes nothing");
         handle(&app).resume().await.unwrap();
         pass(10).await;
         assert!(matches!(state(&app).await, ProjectionState::Failed { .. }), "nothing is better");

@@ -85,7 +85,7 @@ async fn returned_actions_bypass_the_capacity_limit() {
         effects![future(async move { Some(second) }), after(SECOND * 2, Note("fifth"))]
     });
     let sent = store.send(action).await.unwrap();
-    assert_eq!(store.running(), 2, "what one action returns starts as a whole");
+    assert_eq!(store.running(), 2, "the effects of one action start together");
     clock.elapse(SECOND * 2).await;
     sent.finished().await.unwrap();
     assert_eq!(notes(&store), ["second", "third", "fourth", "fifth"]);
@@ -172,7 +172,7 @@ async fn a_dropped_subscriber_is_removed() {
     store.send(action.clone()).await.unwrap();
     store.send(action.clone()).await.unwrap();
     drop(action);
-    assert_eq!(Arc::strong_count(&counted), 1, "nobody keeps the actions");
+    assert_eq!(Arc::strong_count(&counted), 1, "no clone of the actions remains");
 }
 
 #[tokio::test]

@@ -107,8 +107,7 @@ pub(crate) enum ActorError {
     Refused,
 }
 
-/// Whether fragile acts panic, and how often flaky ones do. Shared by the environments of several
-/// processes.
+/// The faults of fragile and flaky acts, shared by several processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Broken(Arc<AtomicBool>, Arc<Mutex<Option<(StdRng, f64)>>>);
 

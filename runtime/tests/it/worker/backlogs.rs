@@ -90,8 +90,7 @@ fn note(world: &World, n: u32) -> OutboxMessage {
 #[tokio::test(start_paused = true)]
 async fn only_rows_queued_at_a_crash_are_quarantined() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let _dead = world.start(node.clone());
+    let (node, _dead) = world.node();
     tokio::time::sleep(millis(1_000)).await;
     node.crash();
     let enqueue = async |from: u32, count: u32| {
@@ -117,8 +116,7 @@ async fn only_rows_queued_at_a_crash_are_quarantined() {
 #[tokio::test(start_paused = true)]
 async fn quarantined_rows_run_one_at_a_time() {
     let world = World::new();
-    let dying = Node::new(world.memory.clone());
-    let _dead = world.start(dying.clone());
+    let (dying, _dead) = world.node();
     tokio::time::sleep(millis(1_000)).await;
     dying.crash();
     let rows: Vec<_> = (0..2).map(|n| note(&world, n)).collect();

@@ -3,7 +3,7 @@
 use composable_rust_core::prelude::*;
 
 use super::actor::{Act, Actor, Behaviour, NOWHERE};
-use super::node::{Mishap, Node};
+use super::node::Mishap;
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 use tokio::time::Instant;
 
@@ -150,8 +150,7 @@ async fn requests_that_cannot_be_sent_do_not_starve_others() {
 #[tokio::test(start_paused = true)]
 async fn a_call_with_a_lost_response_is_repeated_with_its_key() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     node.next("settle", [Mishap::FailsBefore; 3]);
     tell_to(&app, "a", call(1)).await;
     eventually("the call", async || world.outside.calls() == 1).await;
@@ -167,8 +166,7 @@ async fn a_call_with_a_lost_response_is_repeated_with_its_key() {
 #[tokio::test(start_paused = true)]
 async fn a_repeated_settlement_replies_once() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     node.next("settle", [Mishap::FailsAfter; 3]);
     tell_to(&app, "a", call(1)).await;
     heard(&app, "a", "1: text 1").await;

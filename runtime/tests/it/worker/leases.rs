@@ -69,8 +69,7 @@ async fn processes_that_come_and_go_share_the_work() {
 #[tokio::test(start_paused = true)]
 async fn leases_of_a_crashed_process_are_taken_over_on_expiry() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let first = world.start(node.clone());
+    let (node, first) = world.node();
     shared_as(&world, &[3], 100).await;
     node.crash();
     let second = world.app();
@@ -143,8 +142,7 @@ async fn leases_from_before_a_clock_rollback_expire() {
     // A day has passed, so that the clock can be set back.
     tokio::time::sleep(millis(86_400_000)).await;
     world.memory = InMemoryEventStore::new().with_clock(wall.clone());
-    let node = Node::new(world.memory.clone());
-    let first = world.start(node.clone());
+    let (node, first) = world.node();
     shared_as(&world, &[3], 100).await;
     node.crash();
     wall.set_back.store(7_200_000_000, Ordering::SeqCst);
@@ -161,8 +159,7 @@ async fn leases_from_before_a_clock_rollback_expire() {
 #[tokio::test(start_paused = true)]
 async fn a_frozen_holder_writes_nothing_when_it_wakes() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let frozen = world.start(node.clone());
+    let (node, frozen) = world.node();
     world.outside.next([Behaviour::Retries]);
     tell_to(&frozen, "a", Act::Call { tag: 1, text: "x".into() }).await;
     eventually("a call", async || world.outside.calls() == 1).await;
@@ -183,8 +180,7 @@ async fn a_frozen_holder_writes_nothing_when_it_wakes() {
 #[tokio::test(start_paused = true)]
 async fn a_settlement_under_a_lost_lease_is_fenced() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     world.outside.next([Behaviour::Hangs]);
     tell_to(&app, "a", Act::Call { tag: 1, text: "x".into() }).await;
     eventually("a call", async || world.outside.calls() == 1).await;

@@ -104,12 +104,16 @@ async fn a_shutdown_under_load_loses_and_duplicates_nothing() {
         assert!(app.shutdown(millis(10_000)).await);
         let left = world.memory.outbox().len() + world.memory.timers().len();
         tokio::time::sleep(millis(30_000)).await;
-        assert_eq!(world.memory.outbox().len() + world.memory.timers().len(), left, "it works on");
+        assert_eq!(
+            world.memory.outbox().len() + world.memory.timers().len(),
+            left,
+            "the crashed process still works"
+        );
         let started_at = tokio::time::Instant::now();
         let second = started(copying(world.builder(world.memory.clone())));
         end(&world, &writer, &format!("after {wait}")).await;
         world.assert_states_match_log(&[&writer, &app, &second]).await;
-        assert!(started_at.elapsed() < millis(3_000), "its leases were given up");
+        assert!(started_at.elapsed() < millis(3_000), "its leases were released");
         drop(second);
     }
 }
@@ -134,7 +138,7 @@ async fn a_shutdown_waits_for_running_work_until_its_deadline() {
     assert!(begun.elapsed() < millis(1_100));
     let other = world.app();
     heard(&other, "a", "1: x").await;
-    assert!(begun.elapsed() < millis(5_000), "its leases were given up");
+    assert!(begun.elapsed() < millis(5_000), "its leases were released");
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,8 +159,8 @@ async fn run(seed: u64) {
 }
 
 #[test]
-#[ignore = "for a seed that is given"]
-fn one_seed() {
+#[ignore = "runs the seed in the environment variable SEED"]
+fn pairs_keep_their_order_for_a_given_seed() {
     virtually(run(std::env::var("SEED").unwrap().parse().unwrap()));
 }
 

@@ -101,8 +101,7 @@ async fn an_undecodable_message_is_parked_at_once() {
 async fn messages_behind_a_redriven_one_are_not_parked() {
     for decision in [DeadLetterDecision::Redrive, DeadLetterDecision::Discard] {
         let world = World::new();
-        let node = Node::new(world.memory.clone());
-        let app = world.start(node.clone());
+        let (node, app) = world.node();
         world.broken.set(true);
         tell_to(&app, "a", tell_b(Act::Fragile(0))).await;
         let letter = world.dead_letter().await;
@@ -125,8 +124,7 @@ async fn messages_behind_a_redriven_one_are_not_parked() {
 #[tokio::test(start_paused = true)]
 async fn redriving_thousands_of_dead_letters_holds_up_no_other() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     let content =
         Codecs::default().encode(&Actor::id("b").stream(), &In::Do(Act::Note(1))).unwrap();
     let rows: Vec<_> =
@@ -145,7 +143,7 @@ async fn redriving_thousands_of_dead_letters_holds_up_no_other() {
         assert!(asked.elapsed() < millis(500), "{n}: {:?}", asked.elapsed());
         tokio::time::sleep(millis(300)).await;
     }
-    assert!(!world.dead_letters().await.is_empty(), "it takes 20 seconds");
+    assert!(!world.dead_letters().await.is_empty(), "redriving takes 20 seconds");
     eventually("all are", async || world.dead_letters().await.is_empty()).await;
     // The portions follow each other without a pause.
     assert!(begun.elapsed() < millis(30_000), "{:?}", begun.elapsed());

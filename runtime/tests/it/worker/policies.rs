@@ -251,7 +251,7 @@ async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
     let app = started(copying(world.builder(world.memory.clone())));
     tell_to(&app, "a", Act::Note(2)).await;
     world.quiet().await;
-    assert!(log(&app, "a-copy").await.is_empty(), "it does not go on by itself");
+    assert!(log(&app, "a-copy").await.is_empty(), "a parked event is not retried by itself");
 
     let unknown = app.reset_policy("nothing", PolicyPosition::End).await.unwrap_err();
     assert!(matches!(unknown, ResetPolicyError::Unknown(name) if name == "nothing"));

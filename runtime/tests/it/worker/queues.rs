@@ -9,7 +9,7 @@ use composable_rust_runtime::{App, QueueStatus, WaitingMessage};
 use futures_util::TryStreamExt as _;
 
 use super::actor::{Act, Actor, ActorCommand as In, Outside};
-use super::node::{Mishap, Node};
+use super::node::Mishap;
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 use crate::logged::Logged;
 
@@ -110,7 +110,7 @@ async fn decisions_on_orphaned_dead_letters_are_executed_at_once() {
 
     app.dead_letters().redrive(&letter).await.unwrap();
     assert!(letters(&app).await.is_empty());
-    assert_eq!(messages(&app, &queue).await, waiting, "it is back where it was");
+    assert_eq!(messages(&app, &queue).await, waiting, "the queue is as before");
 
     park().await;
     app.dead_letters().discard(&letter).await.unwrap();
@@ -195,8 +195,7 @@ async fn a_message_for_newer_code_is_parked_with_its_successors() {
 #[tokio::test(start_paused = true)]
 async fn a_seized_queue_continues_in_order() {
     let world = World::new();
-    let process = Node::new(world.memory.clone());
-    let app = world.start(process.clone());
+    let (process, app) = world.node();
     let notes: Vec<_> = (0..300)
         .map(|n| {
             let stream = Actor::id("b").stream();
@@ -227,8 +226,7 @@ async fn a_seized_queue_continues_in_order() {
 #[tokio::test(start_paused = true)]
 async fn discarding_a_handled_message_rejects_nothing() {
     let world = World::new();
-    let process = Node::new(world.memory.clone());
-    let app = world.start(process.clone());
+    let (process, app) = world.node();
     process.next("settle", vec![Mishap::FailsBefore; 10_000]);
     tell_to(&app, "a", Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(6)) }).await;
     heard(&app, "a", "1: note 6").await;

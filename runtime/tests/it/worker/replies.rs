@@ -4,7 +4,7 @@ use composable_rust_core::prelude::*;
 use composable_rust_core::{Codecs, EventStore as _, Outbox as _};
 
 use super::actor::{Act, Actor, ActorCommand as In};
-use super::node::{Mishap, Node};
+use super::node::Mishap;
 use super::world::{World, eventually, heard, log, tell_to};
 
 fn ask(to: &str, tag: u32, act: Act) -> Act {
@@ -105,7 +105,7 @@ async fn a_kept_return_address_is_answered_later() {
     tell_to(&app, "c", Act::Keep).await;
     tell_to(&app, "c", Act::AnswerKept(1)).await;
     world.quiet().await;
-    assert_eq!(log(&app, "c").await, ["kept"], "nobody had asked");
+    assert_eq!(log(&app, "c").await, ["kept"], "the dispatch has no return address");
 }
 
 /// Sixteen requests may be nested; the seventeenth is rejected when it would be recorded.
@@ -146,8 +146,7 @@ async fn three_instances_of_one_target_and_two_requests_to_one() {
 #[tokio::test(start_paused = true)]
 async fn a_redelivered_command_is_handled_once() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     // The response to the settlement is lost, and the process dies: the row is still queued.
     node.next("settle", [Mishap::FailsBefore; 3]);
     tell_to(&app, "a", ask("b", 1, Act::Note(1))).await;

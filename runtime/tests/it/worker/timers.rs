@@ -14,8 +14,7 @@ fn later(id: &str, after: u64, act: Act) -> Act {
 #[tokio::test(start_paused = true)]
 async fn a_timer_due_during_downtime_fires_once_and_compensates() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     let undo = Act::Ask { to: "b".into(), tag: 1, act: Box::new(Act::Note(1)) };
     tell_to(&app, "a", later("timeout", 10_000, undo)).await;
     node.crash();
@@ -45,8 +44,7 @@ async fn a_timer_fires_when_due_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn a_timer_rearmed_by_its_own_firing_survives() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     // Responses to appends are lost, so that each firing is appended twice.
     node.next("append_events", [Mishap::FailsAfter; 3]);
     let ticks = (0..5).rev().fold(Act::Note(9), |act, _| later("tick", 1_000, act));
@@ -60,8 +58,7 @@ async fn a_timer_rearmed_by_its_own_firing_survives() {
 #[tokio::test(start_paused = true)]
 async fn a_timer_cancelled_after_it_was_read_does_not_fire() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
     tokio::time::sleep(millis(500)).await;
     node.next("due_timers", [Mishap::IsHeld]);
@@ -76,8 +73,7 @@ async fn a_timer_cancelled_after_it_was_read_does_not_fire() {
 #[tokio::test(start_paused = true)]
 async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
     tokio::time::sleep(millis(500)).await;
     node.next("due_timers", [Mishap::IsHeld]);
@@ -94,8 +90,7 @@ async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
 async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
     for replaces in [false, true] {
         let world = World::new();
-        let node = Node::new(world.memory.clone());
-        let app = world.start(node.clone());
+        let (node, app) = world.node();
         tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
         tokio::time::sleep(millis(500)).await;
         // While this append is held, later messages wait for the next drain.
@@ -185,8 +180,7 @@ async fn an_erased_timer_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn timers_fire_soon_after_an_outage() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     tell_to(&app, "a", later("t", 20_000, Act::Note(1))).await;
     tokio::time::sleep(millis(1_000)).await;
     node.freeze();
@@ -223,8 +217,7 @@ fn elsewhere(world: &World) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
     let world = World::new();
-    let node = Node::new(world.memory.clone());
-    let app = world.start(node.clone());
+    let (node, app) = world.node();
     let other = elsewhere(&world);
     world.broken.set(true);
     node.next("settle_timers", [Mishap::IsHeld]);
@@ -263,7 +256,7 @@ async fn timers_due_after_a_takeover_are_not_quarantined() {
         tell_to(&app, "a", later("t", 1_000, Act::Note(n))).await;
         heard(&app, "a", &format!("note {n}")).await;
     }
-    assert!(!log(&app, "a").await.contains(&"note 0".to_owned()), "it waits still");
+    assert!(!log(&app, "a").await.contains(&"note 0".to_owned()), "the timer still waits");
     assert_eq!(node.counts().get("settle_timers"), None, "no attempt was recorded");
     heard(&app, "a", "note 0").await;
 }

@@ -15,6 +15,7 @@ use composable_rust_testing::{
 };
 
 use super::actor::{Act, Actor, ActorCommand, Around, Broken, Outside};
+use super::node::Node;
 
 /// Starts a policy at the first event of the log.
 pub(crate) fn from_start(policy: &mut PolicySettings) {
@@ -84,6 +85,13 @@ impl World {
     /// The same on the world's memory store.
     pub(crate) fn app(&self) -> App {
         self.start(self.memory.clone())
+    }
+
+    /// The same on a [`Node`], whose calls the test controls.
+    pub(crate) fn node(&self) -> (Node<InMemoryEventStore>, App) {
+        let node = Node::new(self.memory.clone());
+        let app = self.start(node.clone());
+        (node, app)
     }
 
     /// A message from one actor to another.

@@ -335,7 +335,11 @@ async fn replies_do_not_wait_behind_forged_messages_of_their_sender() {
     front_heard(&front, "4", "6: note 9").await;
     assert_eq!(at_front.dead_letters().await.len(), 1);
     let log = front_state(&front, "1").await;
-    assert_eq!(log, ["asks", "1: note 5", "asks", "2: note 6"], "what is behind still waits");
+    assert_eq!(
+        log,
+        ["asks", "1: note 5", "asks", "2: note 6"],
+        "the messages behind it still wait"
+    );
 }
 
 /// Metadata that grows on its way out is measured there, where its sender can be answered.

@@ -26,7 +26,7 @@ async fn workers_rest_until_the_pause_ends() {
         .await;
     tokio::time::sleep(millis(60_000)).await;
     assert_eq!(line.bus.messages("back-commands").len(), 1);
-    assert!(at_back.memory.outbox().is_empty(), "it is not taken off the bus");
+    assert!(at_back.memory.outbox().is_empty(), "the message stays on the bus");
 
     back.resume().await.unwrap();
     front_heard(&front, "1", "7: note 1").await;

@@ -78,7 +78,7 @@ async fn a_late_commit_handles_no_message_that_followed_its_type() {
     let stream = Back::id("1").stream();
     let content = Codecs::default().encode(&stream, &BackEvent::Did(Errand::Note(7))).unwrap();
     let event = NewEvent { id: EventId(world.ids.new_id()), content, metadata: String::new() };
-    let mark = NewInboxEntry {
+    let entry = NewInboxEntry {
         message_id: MessageId(queued.row.id),
         digest: 0,
         first_event: 0,
@@ -86,7 +86,7 @@ async fn a_late_commit_handles_no_message_that_followed_its_type() {
         outcome: Vec::new(),
     };
     let append = Append::new(stream.clone(), ExpectedVersion::EMPTY).with_events(vec![event]);
-    let append = append.with_inbox(vec![mark]);
+    let append = append.with_inbox(vec![entry]);
     let partition = world.memory.log().partition_of(&stream);
     let verdicts = world.memory.append_events(partition, &[append]).await.unwrap();
     assert!(matches!(verdicts[..], [AppendOutcome::Duplicate(_)]), "{verdicts:?}");
@@ -189,7 +189,7 @@ async fn a_redelivery_after_its_inbox_entry_expired_is_parked() {
     let letter = at_back.dead_letter().await;
     let letters = at_back.dead_letters().await;
     assert_eq!(letters.len(), 3, "each with its own");
-    assert!(letters.iter().all(|letter| letter.attempts == 0), "none was tried");
+    assert!(letters.iter().all(|letter| letter.attempts == 0), "no attempt was made");
     assert!(letter.error.as_ref().unwrap().contains("inbox_retention"));
     // They hold up no message of the same sender to the same recipient.
     let tell = Errand::TellBack("1".into(), Box::new(Errand::Note(4)));

@@ -73,7 +73,7 @@ async fn an_unauthorized_topic_holds_up_no_other() {
     enqueue(at_front, &others).await;
     send(front, "1", ask_back("1", 1, Errand::Note(5))).await;
     front_heard(front, "1", "1: note 5").await;
-    assert!(at_front.dead_letters().await.is_empty(), "they are still being tried");
+    assert!(at_front.dead_letters().await.is_empty(), "the messages are still being retried");
 
     let letters = async || at_front.memory.dead_letters(None, 5_000).await.unwrap();
     let of_the_pair = async || {

@@ -39,16 +39,16 @@ impl Defect for OffsetsFromSequence {
         let first = self.sequence.fetch_add(count, Ordering::Relaxed) + 1;
         tokio::task::yield_now().await;
         let mut drawn = self.drawn.lock().expect("no other task panicked");
-        let mut verdicts = poll(store.append_events(partition, batch))?;
+        let mut outcomes = poll(store.append_events(partition, batch))?;
         let mut stored = store.all_events();
         stored.retain(|event| !drawn.contains_key(&event.position));
         drawn.extend(stored.iter().map(|event| event.position).zip(first..));
-        for verdict in &mut verdicts {
-            if let AppendOutcome::Committed { position: Some(position), .. } = verdict {
+        for outcome in &mut outcomes {
+            if let AppendOutcome::Committed { position: Some(position), .. } = outcome {
                 position.offset = drawn[&*position];
             }
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
 
     async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {

@@ -94,7 +94,7 @@ impl Defect for NeverCloses {
         };
         let append = Append::new(stream.clone(), ExpectedVersion::Any).with_events(vec![event]);
         let partition = store.log().partition_of(stream);
-        poll(store.append_events(partition, &[append])).expect("it is valid").remove(0)
+        poll(store.append_events(partition, &[append])).expect("the append is valid").remove(0)
     }
 }
 
