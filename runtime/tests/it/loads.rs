@@ -127,7 +127,7 @@ async fn a_cached_state_is_read_without_a_load() {
     let app = app.settings(|settings| settings.max_concurrent_loads = 1).build().unwrap();
     let [warm, cold] = ["1", "2"].map(|id| app.handle(&Account::id(id)));
     warm.state(|_| ()).await.unwrap();
-    node.next("load_with_snapshot", [Mishap::IsHeld]);
+    node.next("load_with_snapshot", [Mishap::Held]);
     let loading = tokio::spawn(async move { cold.state(|_| ()).await });
     while !node.holds() {
         tokio::task::yield_now().await;
@@ -142,7 +142,7 @@ async fn a_state_between_two_events_of_an_append_is_not_cached() {
     let node = Node::new(InMemoryEventStore::new());
     let account = app(&node).handle(&Account::id("1"));
     account.state(|_| ()).await.unwrap();
-    node.next("append_events", [Mishap::IsHeld]);
+    node.next("append_events", [Mishap::Held]);
     let splitting = tokio::spawn({
         let account = account.clone();
         async move { account.send(In::Split(vec![1; 1_500])).await }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 /// The state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
+enum ProcessState {
     Running,
     /// Its calls wait.
     Frozen,
@@ -34,7 +34,7 @@ pub(crate) enum Mishap {
     /// None: the call is done.
     None,
     /// The call is not made, and rejected as invalid.
-    IsRefused,
+    Rejected,
     /// The call is not made, and reported as unavailable.
     FailsBefore,
     /// The call is made, and reported as unavailable.
@@ -42,18 +42,18 @@ pub(crate) enum Mishap {
     /// The call is not made, and reported as unavailable after this many milliseconds.
     FailsIn(u64),
     /// The call is made, and its response is held until the test releases it.
-    IsHeld,
+    Held,
     /// The process crashes before the call.
     CrashesBefore,
     /// The process crashes after the call.
-    Crashes,
+    CrashesAfter,
 }
 
 /// A store that behaves as its process does. Clones belong to the same process.
 #[derive(Debug, Clone)]
 pub(crate) struct Node<S> {
     store: S,
-    is: watch::Sender<Is>,
+    state: watch::Sender<ProcessState>,
     held: watch::Sender<bool>,
     plan: Arc<Mutex<Plan>>,
 }
@@ -107,8 +107,8 @@ impl Drop for Open {
 
 impl<S: Send + Sync> Node<S> {
     pub(crate) fn new(store: S) -> Self {
-        let (is, held) = (watch::Sender::new(Is::Running), watch::Sender::new(true));
-        Self { store, is, held, plan: Arc::default() }
+        let (state, held) = (watch::Sender::new(ProcessState::Running), watch::Sender::new(true));
+        Self { store, state, held, plan: Arc::default() }
     }
 
     pub(crate) fn inner(&self) -> &S {
@@ -117,7 +117,7 @@ impl<S: Send + Sync> Node<S> {
 
     /// Crashes the process: no later call reaches the store.
     pub(crate) fn crash(&self) {
-        self.is.send_replace(Is::Dead);
+        self.state.send_replace(ProcessState::Dead);
     }
 
     /// Crashes the process at the call of this number, before or after it is made.
@@ -132,12 +132,12 @@ impl<S: Send + Sync> Node<S> {
 
     /// Freezes the process, as `SIGSTOP` does.
     pub(crate) fn freeze(&self) {
-        self.is.send_replace(Is::Frozen);
+        self.state.send_replace(ProcessState::Frozen);
     }
 
     /// Thaws the process, as `SIGCONT` does.
     pub(crate) fn wake(&self) {
-        self.is.send_replace(Is::Running);
+        self.state.send_replace(ProcessState::Running);
     }
 
     /// Sets the outcomes of the next calls of the method.
@@ -198,9 +198,10 @@ impl<S: Send + Sync> Node<S> {
     }
 
     async fn alive(&self) {
-        let mut is = self.is.subscribe();
-        let running = is.wait_for(|is| *is != Is::Frozen).await.map(|is| *is);
-        if running.ok() != Some(Is::Running) {
+        let mut state = self.state.subscribe();
+        let running =
+            state.wait_for(|state| *state != ProcessState::Frozen).await.map(|state| *state);
+        if running.ok() != Some(ProcessState::Running) {
             std::future::pending::<()>().await;
         }
     }
@@ -217,7 +218,7 @@ impl<S: Send + Sync> Node<S> {
             plan.calls += 1;
             match plan.crash_at {
                 Some((call, is_done)) if call == plan.calls => {
-                    Some(if is_done { Mishap::Crashes } else { Mishap::CrashesBefore })
+                    Some(if is_done { Mishap::CrashesAfter } else { Mishap::CrashesBefore })
                 }
                 _ => plan.mishaps.get_mut(method).and_then(VecDeque::pop_front),
             }
@@ -230,8 +231,8 @@ impl<S: Send + Sync> Node<S> {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             return Err(StoreError::unavailable("failed after a while"));
         }
-        if mishap == Some(Mishap::IsRefused) {
-            return Err(StoreError::Invalid("it is refused".to_owned()));
+        if mishap == Some(Mishap::Rejected) {
+            return Err(StoreError::Invalid("the call is rejected".to_owned()));
         }
         if mishap == Some(Mishap::FailsBefore) {
             return Err(StoreError::unavailable("failed before"));
@@ -243,12 +244,12 @@ impl<S: Send + Sync> Node<S> {
         let answer = call.await;
         match mishap {
             Some(Mishap::FailsAfter) => return Err(StoreError::unavailable("failed after")),
-            Some(Mishap::IsHeld) => {
+            Some(Mishap::Held) => {
                 self.plan().holding += 1;
                 let _ = self.held.subscribe().wait_for(|held| !held).await;
                 self.plan().holding -= 1;
             }
-            Some(Mishap::Crashes) => self.crash(),
+            Some(Mishap::CrashesAfter) => self.crash(),
             _ => {}
         }
         self.alive().await;
@@ -419,7 +420,7 @@ impl<S: EventStore> Checkpoints for Node<S> {
     }
 
     async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
-        self.pass("keep_checkpoints", self.store.save_checkpoints(name, to)).await
+        self.pass("save_checkpoints", self.store.save_checkpoints(name, to)).await
     }
 
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
@@ -460,7 +461,7 @@ impl<S: EventStore> Outbox for Node<S> {
     }
 
     async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
-        self.pass("last_places", self.store.last_positions(queues)).await
+        self.pass("last_positions", self.store.last_positions(queues)).await
     }
 
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
@@ -563,6 +564,6 @@ impl<S: EventStore> Inbox for Node<S> {
         age: Duration,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        self.pass("prune_marks", self.store.prune_inbox(partition, age, limit)).await
+        self.pass("prune_inbox", self.store.prune_inbox(partition, age, limit)).await
     }
 }

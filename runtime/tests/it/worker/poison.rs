@@ -106,7 +106,7 @@ async fn messages_behind_a_redriven_one_are_not_parked() {
         tell_to(&app, "a", tell_b(Act::Fragile(0))).await;
         let letter = world.dead_letter().await;
         world.broken.set(false);
-        node.next("read_outbox", [Mishap::IsHeld]);
+        node.next("read_outbox", [Mishap::Held]);
         tell_to(&app, "a", tell_b(Act::Note(1))).await;
         eventually("it is read", async || node.holds()).await;
         assert!(world.decide(&letter, decision).await);
@@ -217,7 +217,7 @@ async fn parking_a_message_holds_up_no_other() {
         bytes: vec![255; n],
     };
     world.memory.enqueue(partition_of("a"), &[world.row("a", "b", bad(3))], None).await.unwrap();
-    node.next("settle", [Mishap::IsHeld]);
+    node.next("settle", [Mishap::Held]);
     let app = world.start(node.clone());
     eventually("it is being parked", async || node.holds()).await;
 

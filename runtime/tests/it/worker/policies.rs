@@ -68,7 +68,7 @@ async fn each_event_causes_its_commands_once_across_crashes() {
         let numbered = ids.iter().zip(0..);
         numbered.map(|(id, i)| (Actor::id(*id), In::Do(Act::Note(10 * n + i)))).collect()
     };
-    for mishap in [Mishap::FailsBefore, Mishap::FailsAfter, Mishap::Crashes, Mishap::IsHeld] {
+    for mishap in [Mishap::FailsBefore, Mishap::FailsAfter, Mishap::CrashesAfter, Mishap::Held] {
         let world = World::new();
         let start = |node: &Node<_>| {
             let builder = world.builder(node.clone());

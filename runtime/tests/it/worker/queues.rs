@@ -182,7 +182,7 @@ async fn a_message_for_newer_code_is_parked_with_its_successors() {
 
     let letter = letters(&app).await.remove(0);
     app.dead_letters().discard(&letter).await.unwrap();
-    eventually("it is refused", async || letters(&app).await.len() == 2).await;
+    eventually("the discard", async || letters(&app).await.len() == 2).await;
     app.dead_letters().redrive(&letters(&app).await[0]).await.unwrap();
     heard(&app, "b", "note 2").await;
     assert_eq!(log(&app, "b").await, ["note 1", "note 2"]);

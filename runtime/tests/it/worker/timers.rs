@@ -61,7 +61,7 @@ async fn a_timer_cancelled_after_it_was_read_does_not_fire() {
     let (node, app) = world.node();
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
     tokio::time::sleep(millis(500)).await;
-    node.next("due_timers", [Mishap::IsHeld]);
+    node.next("due_timers", [Mishap::Held]);
     eventually("the firing is read", async || node.holds()).await;
     tell_to(&app, "a", Act::Cancel("t".into())).await;
     node.release();
@@ -76,7 +76,7 @@ async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
     let (node, app) = world.node();
     tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
     tokio::time::sleep(millis(500)).await;
-    node.next("due_timers", [Mishap::IsHeld]);
+    node.next("due_timers", [Mishap::Held]);
     eventually("the firing is read", async || node.holds()).await;
     tell_to(&app, "a", later("t", 5_000, Act::Note(2))).await;
     node.release();
@@ -94,7 +94,7 @@ async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
         tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
         tokio::time::sleep(millis(500)).await;
         // While this append is held, later messages wait for the next drain.
-        node.next("append_events", [Mishap::IsHeld]);
+        node.next("append_events", [Mishap::Held]);
         let handle = app.handle(&Actor::id("a"));
         let first = tokio::spawn({
             let handle = handle.clone();
@@ -220,7 +220,7 @@ async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
     let (node, app) = world.node();
     let other = elsewhere(&world);
     world.broken.set(true);
-    node.next("settle_timers", [Mishap::IsHeld]);
+    node.next("settle_timers", [Mishap::Held]);
     tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
     eventually("its failure is being written", async || node.holds()).await;
     world.broken.set(false);

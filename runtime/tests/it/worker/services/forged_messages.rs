@@ -280,11 +280,11 @@ async fn a_message_that_the_store_rejects_is_parked_verbatim() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
     let node = Node::new(at_back.memory.clone());
-    node.next("enqueue", [Mishap::IsRefused; 2]);
+    node.next("enqueue", [Mishap::Rejected; 2]);
     let _back = started(back_on(&at_back, node, &line));
     send(&front, "1", ask_back("1", 1, Errand::Note(5))).await;
     let letter = letters(&at_back, 1).await.remove(0);
-    assert_eq!(letter.error.as_deref(), Some("it is refused"));
+    assert_eq!(letter.error.as_deref(), Some("the call is rejected"));
     send(&front, "1", ask_back("1", 2, Errand::Note(6))).await;
     front_heard(&front, "1", "2: note 6").await;
     assert!(at_back.decide(&letter, DeadLetterDecision::Redrive).await);

@@ -243,7 +243,7 @@ async fn an_old_backlog_is_handled_despite_failures() {
         }
         tokio::time::sleep(millis(3_950_000)).await;
         let node = Node::new(at_back.memory.clone());
-        node.next("keep_checkpoints", [mishap; 3]);
+        node.next("save_checkpoints", [mishap; 3]);
         let short = |settings: &mut Settings| settings.inbox_retention = millis(3_900_000);
         let back = started(back_on(&at_back, node, &line).settings(short));
         eventually("all is read", async || line.bus.unfinished(&group_of_back()) == 0).await;

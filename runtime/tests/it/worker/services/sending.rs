@@ -170,9 +170,9 @@ async fn one_of_six_cannot_be_settled(is_parked: bool) -> (World, Line, Node<InM
     line.bus.create_topic("back-commands");
     let node = Node::new(world.memory.clone());
     // Once with the others, and then alone.
-    node.next("settle", [Mishap::IsHeld, Mishap::IsRefused, Mishap::IsRefused]);
+    node.next("settle", [Mishap::Held, Mishap::Rejected, Mishap::Rejected]);
     node.next("settle", [Mishap::None; 4]);
-    node.next("settle", (!is_parked).then_some(Mishap::IsRefused));
+    node.next("settle", (!is_parked).then_some(Mishap::Rejected));
     let app = front(&world, node.clone(), &line, false);
     let rows: Vec<_> = (1..=6).map(|n| leaving(&world, "1", &format!("back-{n}"), n)).collect();
     enqueue(&world, &rows[..1]).await;
