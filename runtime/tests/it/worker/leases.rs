@@ -180,7 +180,7 @@ async fn a_frozen_holder_writes_nothing_when_it_wakes() {
 #[tokio::test(start_paused = true)]
 async fn a_settlement_under_a_lost_lease_is_fenced() {
     let world = World::new();
-    let (node, app) = world.node();
+    let app = world.app();
     world.outside.next([Behaviour::Hangs]);
     tell_to(&app, "a", Act::Call { tag: 1, text: "x".into() }).await;
     eventually("a call", async || world.outside.calls() == 1).await;
