@@ -148,3 +148,59 @@ fn labels<const N: usize>(names: [&'static str; N], values: [&str; N]) -> Vec<La
     let pairs = names.into_iter().zip(values);
     pairs.map(|(name, value)| Label::new(name, value.to_owned())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use ::metrics::{
+        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    use super::describe;
+
+    /// The names of the described metrics.
+    #[derive(Debug, Default)]
+    struct Described(Mutex<Vec<String>>);
+
+    impl Described {
+        fn add(&self, name: &KeyName) {
+            self.0.lock().unwrap().push(name.as_str().to_owned());
+        }
+    }
+
+    impl Recorder for Described {
+        fn describe_counter(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+            self.add(&name);
+        }
+
+        fn describe_gauge(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+            self.add(&name);
+        }
+
+        fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
+            self.add(&name);
+        }
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn every_metric_is_described() {
+        let recorder = Described::default();
+        ::metrics::with_local_recorder(&recorder, describe);
+        let name = |line: &'static str| line.trim().strip_prefix("name: \"")?.strip_suffix("\",");
+        let declared: Vec<_> = include_str!("metrics.rs").lines().filter_map(name).collect();
+        assert_eq!(*recorder.0.lock().unwrap(), declared);
+    }
+}

@@ -179,7 +179,7 @@ impl UnknownMessages {
         Encounter { is_first, is_overdue }
     }
 
-    /// Returns the time since a worker met the message at a place first.
+    /// Returns the time since a worker first met the message at a place.
     pub(crate) fn waited(
         &self,
         worker: &str,
