@@ -174,8 +174,6 @@ impl<R: Message> SendError<R> {
     }
 }
 
-pub(crate) use crate::panic::message as panic_text;
-
 /// Returns the messages of an error and its causes in one line, separated by colons.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

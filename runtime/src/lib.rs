@@ -17,7 +17,7 @@ pub use error::{LoadError, SendError};
 pub use instance::handle::{Handle, WaitError};
 pub use instance::send::SendCommand;
 pub use store::Store;
-pub use worker::policy::policy::ExternalRecord;
+pub use worker::external_record::ExternalRecord;
 
 pub use app::registry::{Registry, RegistryError};
 pub use instance::group_commit::GroupCommit;

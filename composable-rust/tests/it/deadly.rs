@@ -299,7 +299,7 @@ async fn supervise(url: &str, way: Way, death: Death) {
     let letter = letters.first().unwrap();
     let error = letter.error.as_deref().unwrap_or_default();
     assert_eq!((letters.len(), letter.attempts), (1, 5), "{letters:?}");
-    assert!(error.contains("the process died while it was handled"), "{error}");
+    assert!(error.contains("the process crashed during each of"), "{error}");
 }
 
 async fn on_sqlite(way: Way, death: Death) {

@@ -24,11 +24,11 @@ use crate::instance::cache::Instances;
 use crate::instance::group_commit::GroupCommit;
 use crate::instance::runtime::AggregateRuntime;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
-use crate::worker::context::RegisteredGateway;
-use crate::worker::outbox::gateway::GatewaySettings;
+use crate::worker::external_record::ExternalRecord;
+use crate::worker::outbox::gateway::{GatewaySettings, RegisteredGateway};
 use crate::worker::policy::policy::{
-    ErasedPolicy, ErasurePolicy, EventPolicy, ExternalRecord, PolicySettings, PolicySource,
-    RecordPolicy, RegisteredPolicy,
+    ErasedPolicy, ErasurePolicy, EventPolicy, PolicySettings, PolicySource, RecordPolicy,
+    RegisteredPolicy,
 };
 use crate::worker::projection::registered::{
     ErasedProjection, ProjectionSettings, RegisteredProjection,

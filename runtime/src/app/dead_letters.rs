@@ -9,8 +9,8 @@ use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
 use crate::app::queues::under_seized_lease;
-use crate::worker::leases::worker_of;
-use crate::worker::outbox::dead_letters::{answers_to, mark_refused};
+use crate::worker::dead_letters::{record_discarded, replies_to};
+use crate::worker::worker_id::WorkerId;
 
 /// The dead letters of a log: see [`App::dead_letters`](crate::App::dead_letters).
 #[derive(Clone)]
@@ -101,7 +101,7 @@ impl DeadLetters {
     /// Carries a decision out if no running process works the queue of the dead letter.
     async fn carry_out_alone(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (store, queue) = (&self.0.store, &letter.queue);
-        let worker = worker_of(queue.kind, &queue.target);
+        let worker = WorkerId::of_queue(queue.kind, &queue.target).to_string();
         if !store.load_leases(&[worker]).await?.members.is_empty() {
             return Ok(());
         }
@@ -110,14 +110,14 @@ impl DeadLetters {
         let Some(letter) = decided.into_iter().find(|of| of.message.row.id == id) else {
             return Ok(());
         };
-        let mut answers = answers_to(&letter)?;
+        let mut replies = replies_to(&letter)?;
         if letter.decision == Some(DeadLetterDecision::Discard)
-            && !mark_refused(&self.0, &letter.queue, &letter.message).await?
+            && !record_discarded(&self.0, &letter.queue, &letter.message).await?
         {
-            answers.clear();
+            replies.clear();
         }
         under_seized_lease(&self.0, queue, async |lease| {
-            store.resolve_dead_letter(&lease, &letter, &answers).await
+            store.resolve_dead_letter(&lease, &letter, &replies).await
         })
         .await?;
         Ok(())

@@ -12,8 +12,8 @@ use composable_rust_core::{
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
-use crate::worker::leases::worker_of;
-use crate::worker::outbox::dead_letters::{mark_refused, refusal};
+use crate::worker::dead_letters::{record_discarded, replies_to_discarded};
+use crate::worker::worker_id::WorkerId;
 
 /// The maximum number of rows or dead letters that are counted per queue.
 pub(crate) const MAX_COUNTED: usize = 10_000;
@@ -160,11 +160,11 @@ impl Queues {
     ///
     /// [`StoreError`]: the message may not be discarded. Retry.
     pub async fn discard(&self, message: &WaitingMessage) -> Result<(), StoreError> {
-        let mut answers = refusal(&message.queue, &message.queued)?;
-        if !mark_refused(&self.0, &message.queue, &message.queued).await? {
-            answers.clear();
+        let mut replies = replies_to_discarded(&message.queue, &message.queued)?;
+        if !record_discarded(&self.0, &message.queue, &message.queued).await? {
+            replies.clear();
         }
-        self.settle(message, QueueChange::Done(answers)).await
+        self.settle(message, QueueChange::Done(replies)).await
     }
 
     async fn settle(
@@ -192,7 +192,7 @@ impl Queues {
 }
 
 fn worker(queue: &Queue) -> String {
-    worker_of(queue.kind, &queue.target)
+    WorkerId::of_queue(queue.kind, &queue.target).to_string()
 }
 
 fn taken_over() -> StoreError {

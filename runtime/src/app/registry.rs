@@ -9,11 +9,11 @@ use composable_rust_core::{
 };
 use futures_util::future::BoxFuture;
 
-use crate::app::unknown_messages::NewerCode;
 use crate::error::{LoadError, error_chain};
 use crate::instance::load::{load, load_events, undecodable};
-use crate::instance::receive::{DeliveryOutcome, InboundMessage};
+use crate::instance::receive::InboundMessage;
 use crate::instance::runtime::AggregateRuntime;
+use crate::worker::outcome::{Delivered, Failure};
 
 /// The registered aggregates by name: decodes events, loads states and sends commands, all as JSON
 /// text, so that every number is exact.
@@ -133,13 +133,13 @@ impl Registry {
     }
 
     /// Has an instance handle a message that the runtime delivers.
-    pub(crate) async fn handle_carried(&self, message: &InboundMessage) -> DeliveryOutcome {
+    pub(crate) async fn handle_carried(
+        &self,
+        message: &InboundMessage,
+    ) -> Result<Delivered, Failure> {
         match self.0.get(message.stream.category()) {
             Some(aggregate) => aggregate.handle_carried(message).await,
-            None => DeliveryOutcome::Newer(NewerCode::unregistered(
-                "aggregate",
-                message.stream.category(),
-            )),
+            None => Err(Failure::unregistered("aggregate", message.stream.category())),
         }
     }
 
@@ -155,7 +155,10 @@ type Receipt = composable_rust_core::Receipt;
 
 pub(crate) trait ErasedAggregate: Send + Sync {
     fn replies(&self) -> &'static [ReplySource];
-    fn handle_carried<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, DeliveryOutcome>;
+    fn handle_carried<'a>(
+        &'a self,
+        message: &'a InboundMessage,
+    ) -> BoxFuture<'a, Result<Delivered, Failure>>;
     fn commands(&self) -> &'static [MessageKind];
     fn events(&self) -> &'static [MessageKind];
     fn decode(&self, event: &StoredEvent) -> Result<Option<String>, LoadError>;
@@ -177,7 +180,10 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         A::Command::REPLIES
     }
 
-    fn handle_carried<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, DeliveryOutcome> {
+    fn handle_carried<'a>(
+        &'a self,
+        message: &'a InboundMessage,
+    ) -> BoxFuture<'a, Result<Delivered, Failure>> {
         Box::pin(self.0.handle_carried(message))
     }
 

@@ -34,7 +34,8 @@ impl App {
     pub async fn republish(&self, topic: &str) -> Result<(), RepublishError> {
         let shared = self.shared();
         let published = shared.published.iter().filter(|published| published.topic == topic);
-        let workers: Vec<String> = published.map(|published| published.worker()).collect();
+        let workers: Vec<String> =
+            published.map(|published| published.worker().to_string()).collect();
         if workers.is_empty() {
             return Err(RepublishError::NotPublished(topic.to_owned()));
         }

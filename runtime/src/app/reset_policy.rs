@@ -4,7 +4,7 @@ use composable_rust_core::{Checkpoint, Checkpoints as _, EventStore as _, Positi
 
 use crate::app::app::App;
 use crate::worker::follower::event_at;
-use crate::worker::policy::follower::policy_worker;
+use crate::worker::worker_id::WorkerId;
 
 /// The position of the log at which a policy continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl App {
         if !self.follows_log(name) {
             return Err(ResetPolicyError::Unknown(name.to_owned()));
         }
-        let (shared, worker) = (self.shared(), policy_worker(name));
+        let (shared, worker) = (self.shared(), WorkerId::Policy(name.to_owned()).to_string());
         let heads = match position {
             PolicyPosition::Beginning => Vec::new(),
             PolicyPosition::End => shared.store.heads().await?,

@@ -15,6 +15,7 @@ use crate::instance::effects::NO_CONTENT;
 use crate::instance::message::{PendingCommand, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
 use crate::panic::guarded;
+use crate::worker::outcome::{Delivered, Failure};
 
 /// A message on its way to an instance, as it is stored.
 #[derive(Debug, Clone)]
@@ -29,57 +30,32 @@ pub(crate) struct InboundMessage {
     pub(crate) fired_timer: Option<ArmedTimer>,
 }
 
-/// The outcome of delivering a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum DeliveryOutcome {
-    /// The instance has handled the message, now or before; a rejection by the domain included.
-    Handled,
-    /// The instance's stream is closed: the message will never be handled.
-    Closed,
-    /// The message's timer was cancelled or replaced.
-    Void,
-    /// The handler failed. This counts as an attempt.
-    Failed(String),
-    /// No attempt can succeed.
-    Poison(String),
-    /// The process crashed during every attempt, and no attempts are left.
-    Killed,
-    /// The instance is unavailable. This does not count as an attempt.
-    Waiting(String),
-    /// The instance is stuck: its stream cannot be loaded.
-    Stuck(String),
-    /// Only newer code can handle the message.
-    Newer(NewerCode),
-}
-
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Has the instance handle a message.
     ///
     /// An unavailable instance must not hold up others, so the caller gets
-    /// [`DeliveryOutcome::Waiting`] after the default deadline. Delivering the message again is
-    /// safe.
+    /// [`Failure::Unavailable`] after the default deadline. Delivering the message again is safe.
     pub(crate) async fn handle_carried(
         self: &Arc<Self>,
         message: &InboundMessage,
-    ) -> DeliveryOutcome {
+    ) -> Result<Delivered, Failure> {
         let command = match self.command_of(message) {
             Ok(Some(command)) => command,
             // The content was erased with the sender's stream.
-            Ok(None) => return DeliveryOutcome::Handled,
+            Ok(None) => return Ok(Delivered::Handled),
             Err(error) => {
-                let poison = || DeliveryOutcome::Poison(error_chain(&error));
-                return NewerCode::of(&error).map_or_else(poison, DeliveryOutcome::Newer);
+                return Err(Failure::of_decode(&error, Failure::Poison));
             }
         };
         let is_internal = message.metadata.reply.is_some() || message.fired_timer.is_some();
         if command.kind().internal && !is_internal {
             let name = command.kind().name;
-            return DeliveryOutcome::Poison(format!(
-                "`{name}` is internal: only the runtime may send it"
-            ));
+            let reason = format!("`{name}` is internal: only the runtime may send it");
+            return Err(Failure::Poison(reason));
         }
         let Some(id) = Id::<A>::of_stream(&message.stream) else {
-            return DeliveryOutcome::Poison(format!("{} is not of `{}`", message.stream, A::NAME));
+            let reason = format!("{} is not of `{}`", message.stream, A::NAME);
+            return Err(Failure::Poison(reason));
         };
         let now = self.shared.clock.now();
         let pending = PendingCommand {
@@ -92,7 +68,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         };
         let within = self.shared.settings.default_deadline;
         match self.submit(&id, pending, within).await {
-            Ok(_) => DeliveryOutcome::Handled,
+            Ok(_) => Ok(Delivered::Handled),
             Err(error) => delivery_outcome(error),
         }
     }
@@ -125,35 +101,35 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 }
 
-fn delivery_outcome<R: Message>(error: SubmitError<R>) -> DeliveryOutcome {
+fn delivery_outcome<R: Message>(error: SubmitError<R>) -> Result<Delivered, Failure> {
     let error = match error {
         SubmitError::Send(error) => error,
-        SubmitError::StaleTimer => return DeliveryOutcome::Void,
+        SubmitError::StaleTimer => return Ok(Delivered::StaleTimer),
         SubmitError::DeadlinePassed => {
             let reason = "the instance has not responded within the deadline";
-            return DeliveryOutcome::Waiting(reason.to_owned());
+            return Err(Failure::Unavailable(reason.to_owned()));
         }
         SubmitError::ShuttingDown => {
-            return DeliveryOutcome::Waiting("the app is shutting down".to_owned());
+            return Err(Failure::Unavailable("the app is shutting down".to_owned()));
         }
-        SubmitError::DrainFailed => return DeliveryOutcome::Failed("the drain failed".to_owned()),
+        SubmitError::DrainFailed => return Err(Failure::Failed("the drain failed".to_owned())),
     };
     let text = error_chain(&error);
     match error {
         // The inbox knows the message: it was handled, even if this code cannot read the outcome.
         SendError::Rejected(_) | SendError::Erased | SendError::UnreadableOutcome { .. } => {
-            DeliveryOutcome::Handled
+            Ok(Delivered::Handled)
         }
-        SendError::Closed => DeliveryOutcome::Closed,
+        SendError::Closed => Ok(Delivered::StreamClosed),
         SendError::Load(LoadError::NewerSchema { source, .. }) => match NewerCode::of(&source) {
-            Some(newer) => DeliveryOutcome::Newer(NewerCode { reason: text, ..newer }),
-            None => DeliveryOutcome::Stuck(text),
+            Some(newer) => Err(Failure::NeedsNewerCode(NewerCode { reason: text, ..newer })),
+            None => Err(Failure::Stuck(text)),
         },
-        SendError::Load(error) if !error.is_transient() => DeliveryOutcome::Stuck(text),
+        SendError::Load(error) if !error.is_transient() => Err(Failure::Stuck(text)),
         SendError::Load(_) | SendError::OutcomeUnknown | SendError::ShuttingDown => {
-            DeliveryOutcome::Waiting(text)
+            Err(Failure::Unavailable(text))
         }
-        SendError::KeyReused => DeliveryOutcome::Poison(text),
-        _ => DeliveryOutcome::Failed(text),
+        SendError::KeyReused => Err(Failure::Poison(text)),
+        _ => Err(Failure::Failed(text)),
     }
 }

@@ -1,4 +1,4 @@
-//! Forgetting messages that cannot come again.
+//! Pruning the inbox entries of messages that can no longer be redelivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,41 +6,41 @@ use std::time::Duration;
 use composable_rust_core::Inbox as _;
 
 use crate::worker::context::WorkerContext;
+use crate::worker::worker_id::WorkerId;
 
-/// The worker that prunes, as leases name it.
-pub(crate) const PRUNER_WORKER: &str = "prune";
-/// How often each partition is looked at.
+/// Interval at which each partition is pruned.
 const INTERVAL: Duration = Duration::from_secs(600);
-/// Marks that one transaction deletes at most.
-const BATCH: usize = 1_000;
-/// Between two batches, so that appends are not held up.
+/// Maximum entries that one transaction deletes.
+const MAX_BATCH: usize = 1_000;
+/// Pause between two transactions, so that appends are not delayed.
 const BATCH_PAUSE: Duration = Duration::from_millis(100);
 
-/// Deletes old marks of the inbox, in small batches.
-pub(crate) async fn prune(work: Arc<WorkerContext>) {
-    let mut leases = work.leases.changes();
+/// Deletes old inbox entries, in small batches.
+pub(crate) async fn prune(context: Arc<WorkerContext>) {
+    let worker = WorkerId::InboxPruner.to_string();
+    let mut leases = context.leases.changes();
     let mut due = Duration::ZERO;
     loop {
-        let now = work.now();
-        let mut more = false;
+        let now = context.now();
+        let mut has_more = false;
         if now >= due {
-            let age = work.shared.settings.inbox_retention;
-            // What is older than `inbox_retention` counts as late by the clock of who sent it, and what is
-            // not may wait for a while before it is handled.
-            let age = age.saturating_add(age / 8);
-            for held in work.leases.of(PRUNER_WORKER) {
-                match work.store().prune_inbox(held.lease.partition, age, BATCH).await {
-                    Ok(gone) => more |= gone >= BATCH as u64,
-                    Err(error) => tracing::debug!(%error, "old marks are not deleted yet"),
+            let retention = context.shared.settings.inbox_retention;
+            // A message counts as late by the clock of its sender, and one that is not late may
+            // wait before it is handled.
+            let age = retention.saturating_add(retention / 8);
+            for held in context.leases.of(&worker) {
+                match context.store().prune_inbox(held.lease.partition, age, MAX_BATCH).await {
+                    Ok(pruned) => has_more |= pruned >= MAX_BATCH as u64,
+                    Err(error) => tracing::debug!(%error, "failed to prune the inbox; retrying"),
                 }
             }
-            due = now + if more { BATCH_PAUSE } else { INTERVAL };
+            due = now + if has_more { BATCH_PAUSE } else { INTERVAL };
         }
         tokio::select! {
             biased;
-            () = work.stop.cancelled() => return,
+            () = context.stop.cancelled() => return,
             _ = leases.changed() => {}
-            () = work.clock().sleep(due.saturating_sub(work.now())) => {}
+            () = context.clock().sleep(due.saturating_sub(context.now())) => {}
         }
     }
 }

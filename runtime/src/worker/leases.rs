@@ -1,14 +1,14 @@
-//! Who works on what: keeping leases and giving them up.
+//! The leases of this process: renewing, claiming and releasing them.
 
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{
-    Clock, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _, OutboxKind,
+    Clock, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _,
     SharedEventStore, StoreError,
 };
 use tokio::sync::watch;
@@ -16,64 +16,78 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::shares::{missing, plan, was_left};
-use crate::worker::bus::parked_streams::RELAY_PREFIX;
+use crate::panic::lock;
+use crate::worker::worker_id::WorkerId;
 
-/// How long others are given to take what only newer code knows.
+/// The time that other processes have to take over a worker for which this one needs newer code.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(30);
-/// The time after which a worker is left to others again for what it was left for before: a process
-/// that knows it may not have come to it.
+/// The time after which a worker is left to other processes again for the same message: one with
+/// newer code may not have reached it.
 const WITHDRAWN_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
-/// How often it is looked whether leases are free to be given up.
+/// Poll interval while leases are to be released.
 const RELEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How often it is looked for leases that come free, while this process has less than its share.
+/// Poll interval while this process holds fewer leases than its fair share.
 const REBALANCE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The worker of a queue, as leases name it. Whoever executes commands of a type works both of their
-/// queues; parked streams are the relay's.
-pub(crate) fn worker_of(kind: OutboxKind, target: &str) -> String {
-    if kind == OutboxKind::Policy && target.starts_with(RELAY_PREFIX) {
-        return target.to_owned();
-    }
-    let kind = if kind == OutboxKind::Bulk { OutboxKind::Dispatch } else { kind };
-    format!("{}/{target}", kind.as_str())
-}
-
-/// A lease that this process holds. Whoever works on what it gives the right to keeps a clone for
-/// as long; it is given up when nobody does.
+/// A lease that this process holds. Tasks that work under the lease hold a clone; it is released
+/// once the last clone is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
     pub(crate) lease: Lease,
-    /// When it lapses, in monotonic microseconds.
+    /// The monotonic time at which it lapses, in microseconds.
     until: AtomicU64,
-    /// Whether it is to be given up: no new work begins under it.
+    /// `true` if it is to be released: no new work begins under it.
     leaving: AtomicBool,
-    /// When it was taken (monotonic).
-    taken: Duration,
-    /// `true` if its last holder did not give it up: that process is dead, or was cut off.
+    /// The monotonic time at which it was claimed.
+    claimed_at: Duration,
+    /// `true` if its last holder did not release it: that process crashed, or lost its connection.
     from_dead: bool,
 }
 
 impl HeldLease {
-    /// Whether work that takes at most `limit` may begin under it.
+    /// Returns `true` if work that takes at most `limit` may begin under the lease.
     pub(crate) fn admits(&self, clock: &dyn Clock, limit: Duration) -> bool {
         let end = micros(clock.monotonic().saturating_add(limit));
         !self.leaving.load(Ordering::SeqCst) && end < self.until.load(Ordering::SeqCst)
     }
 
+    /// Returns `true` if the lease is to be released.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
     }
 
-    /// When it was taken (monotonic).
-    pub(crate) fn taken(&self) -> Duration {
-        self.taken
+    /// Returns the monotonic time at which it was claimed.
+    pub(crate) fn claimed_at(&self) -> Duration {
+        self.claimed_at
     }
 
-    /// Whether its last holder did not give it up, so that what it worked on may have killed it.
+    /// Returns `true` if its last holder did not release it, so that its work may have crashed it.
     pub(crate) fn is_from_dead(&self) -> bool {
         self.from_dead
     }
+}
+
+/// A value that is valid under a lease.
+pub(crate) trait UnderLease {
+    fn lease(&self) -> &Arc<HeldLease>;
+}
+
+/// Removes the entries whose lease is not held any more, or was lost and claimed again, and returns
+/// their keys.
+pub(crate) fn remove_released<K: Ord + Clone, V: UnderLease>(
+    entries: &mut BTreeMap<K, V>,
+    held: &BTreeMap<K, Arc<HeldLease>>,
+) -> Vec<K> {
+    let is_held = |(key, entry): &(&K, &V)| {
+        held.get(*key).is_some_and(|held| Arc::ptr_eq(held, entry.lease()))
+    };
+    let released = entries.iter().filter(|entry| !is_held(entry));
+    let released: Vec<K> = released.map(|(key, _)| key.clone()).collect();
+    for key in &released {
+        entries.remove(key);
+    }
+    released
 }
 
 /// The leases of this process. Clones share them.
@@ -83,7 +97,7 @@ pub(crate) struct Leases(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     holder: Uuid,
-    /// What this process can do, and in how many partitions there is work of it.
+    /// The workers that this process can run, and the number of partitions of each.
     workers: BTreeMap<String, u16>,
     ttl: Duration,
     store: SharedEventStore,
@@ -92,44 +106,46 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// The log's count of overrides; `None` before the first round.
     overrides: watch::Sender<Option<u64>>,
-    hurry: tokio::sync::Notify,
+    /// Has the next round begin at once.
+    round_now: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     held: BTreeMap<(String, u16), Arc<HeldLease>>,
-    /// Workers that others should take for now, until when (monotonic).
+    /// Workers that other processes should take over, and the monotonic times until which they
+    /// should.
     withdrawn: BTreeMap<String, Duration>,
-    /// When each worker was last left to others (monotonic).
+    /// The monotonic times at which workers were last left to other processes.
     left: BTreeMap<String, Duration>,
     /// Workers that other processes have announced too.
-    elsewhere: BTreeSet<String>,
+    announced_elsewhere: BTreeSet<String>,
     /// The other processes that have ever announced a worker.
     processes: BTreeSet<Uuid>,
-    /// When the last of them was met first (monotonic).
+    /// The monotonic time at which the last of them joined.
     joined: Duration,
-    /// When the leases were last renewed (monotonic).
+    /// The monotonic time of the last renewal.
     renewed: Option<Duration>,
-    /// The workers that the store has as this process's.
+    /// The workers that the store lists for this process.
     announced: Option<Vec<String>>,
-    /// How many leases this process has too few, because others still hold them.
+    /// The number of leases that this process lacks because other processes still hold them.
     missing: usize,
-    /// Whether the log is paused; not known before the first round.
+    /// `true` if the log is paused; `None` before the first round.
     paused: Option<bool>,
 }
 
 impl State {
-    /// Takes note of the processes that have announced workers. A withdrawal stands for as long as
-    /// one of them works instead: two that withdraw at the same time do not leave the work to nobody.
+    /// Records the processes that have announced workers. A withdrawal lasts while one of them runs
+    /// the worker: if all withdraw at the same time, the worker is announced again.
     fn note_members(&mut self, holder: Uuid, table: &LeaseSnapshot, now: Duration) {
-        self.elsewhere.clear();
+        self.announced_elsewhere.clear();
         for (worker, process) in table.members.iter().filter(|(_, who)| *who != holder) {
-            self.elsewhere.insert(worker.clone());
+            self.announced_elsewhere.insert(worker.clone());
             if self.processes.insert(*process) {
                 self.joined = now;
             }
         }
-        let (elsewhere, left) = (&self.elsewhere, &mut self.left);
+        let (elsewhere, left) = (&self.announced_elsewhere, &mut self.left);
         self.withdrawn.retain(|worker, until| {
             let is_due = *until <= now;
             if !is_due && !elsewhere.contains(worker) {
@@ -144,30 +160,33 @@ impl State {
 impl Leases {
     pub(crate) fn new(
         holder: Uuid,
-        workers: BTreeMap<String, u16>,
+        workers: BTreeMap<WorkerId, u16>,
         ttl: Duration,
         store: SharedEventStore,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let workers = workers.into_iter().map(|(worker, count)| (worker.to_string(), count));
+        let workers = workers.collect();
         let (changes, overrides) = (watch::Sender::new(0), watch::Sender::new(None));
-        let (state, hurry) = (Mutex::default(), tokio::sync::Notify::new());
-        let inner = Inner { holder, workers, ttl, store, clock, state, changes, overrides, hurry };
+        let (state, round_now) = (Mutex::default(), tokio::sync::Notify::new());
+        let inner =
+            Inner { holder, workers, ttl, store, clock, state, changes, overrides, round_now };
         Self(Arc::new(inner))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 
-    /// The leases of a worker under which work may begin.
+    /// Returns the leases of a worker under which work may begin.
     pub(crate) fn of(&self, worker: &str) -> Vec<Arc<HeldLease>> {
         let state = self.lock();
         let range = (worker.to_owned(), 0)..=(worker.to_owned(), u16::MAX);
         state.held.range(range).map(|(_, held)| held).filter(|h| !h.is_leaving()).cloned().collect()
     }
 
-    /// The partitions of a worker of which no other process has the lease: those of which this one
-    /// has, or nobody, as while the log is paused.
+    /// Returns the partitions of a worker whose leases no other process holds. While the log is
+    /// paused, no process holds any.
     pub(crate) async fn not_elsewhere(&self, worker: &str) -> Result<BTreeSet<u16>, StoreError> {
         let inner = &self.0;
         let count = inner.workers.get(worker).copied().unwrap_or(0);
@@ -184,26 +203,27 @@ impl Leases {
         Ok(partitions)
     }
 
-    /// Changes when leases come and go.
+    /// Returns a counter that changes when leases are claimed or released.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 
-    /// Changes when events of the log are overridden; `None` before the first look.
+    /// Returns the log's number of overridden events; `None` before the first round.
     pub(crate) fn overrides(&self) -> watch::Receiver<Option<u64>> {
         self.0.overrides.subscribe()
     }
 
-    /// Leaves a worker to others for a while, if there are any: they may know what this process does
-    /// not. Alone, it goes on with whatever it knows.
+    /// Leaves a worker to other processes for a while, if any has announced it: they may run newer
+    /// code.
     ///
-    /// For what was met before, `is_first` is `false`: the others have had it, so that it is left to
-    /// them again only if a process has joined, or after [`WITHDRAWN_AGAIN_AFTER`].
+    /// If the message that needs newer code was met before, `is_first` is `false`: the others have
+    /// had it, so the worker is left to them again only if a process has joined, or after
+    /// [`WITHDRAWN_AGAIN_AFTER`].
     pub(crate) fn withdraw(&self, worker: &str, is_first: bool) {
         let now = self.0.clock.monotonic();
         let mut state = self.lock();
         let had_it = |left: &Duration| *left >= state.joined && now < *left + WITHDRAWN_AGAIN_AFTER;
-        if !state.elsewhere.contains(worker)
+        if !state.announced_elsewhere.contains(worker)
             || (!is_first && state.left.get(worker).is_some_and(had_it))
         {
             return;
@@ -211,10 +231,10 @@ impl Leases {
         state.left.insert(worker.to_owned(), now);
         state.withdrawn.insert(worker.to_owned(), now + WITHDRAWN_FOR);
         drop(state);
-        self.0.hurry.notify_one();
+        self.0.round_now.notify_one();
     }
 
-    /// A lease was found to be another's by now.
+    /// Records that another process has taken over a lease.
     pub(crate) fn lost(&self, held: &Arc<HeldLease>) {
         let key = (held.lease.worker.clone(), held.lease.partition);
         held.leaving.store(true, Ordering::SeqCst);
@@ -224,26 +244,26 @@ impl Leases {
         }
         drop(state);
         self.changed();
-        self.0.hurry.notify_one();
+        self.0.round_now.notify_one();
     }
 
-    /// Whether the log is known not to be paused, so that what others send may be taken.
+    /// Returns `true` if the log is known not to be paused, so that the bus may be consumed.
     pub(crate) fn may_take(&self) -> bool {
         self.lock().paused == Some(false)
     }
 
-    /// Takes note of the log's count of overrides.
+    /// Records the log's number of overridden events.
     fn note_overrides(&self, count: u64) {
         self.0.overrides.send_if_modified(|known| known.replace(count) != Some(count));
     }
 
-    /// Takes note of a pause, or of its end.
+    /// Records and logs that the log was paused or resumed.
     fn note_pause(&self, paused: bool) {
         let before = self.lock().paused.replace(paused);
         match (before, paused) {
-            (Some(true), false) => tracing::info!("the log is not paused any more"),
+            (Some(true), false) => tracing::info!("the log was resumed"),
             (None | Some(false), true) => tracing::warn!(
-                "the log is paused: queues, timers and followers rest until `App::resume`"
+                "the log is paused: queues, timers and followers wait until `App::resume`"
             ),
             _ => {}
         }
@@ -252,9 +272,9 @@ impl Leases {
         }
     }
 
-    /// Gives up all leases in one statement, also those that something still works under: whoever
-    /// claims them next is not held up, and what is written under the old ones is refused.
-    pub(crate) async fn give_up(&self) -> Result<(), StoreError> {
+    /// Releases all leases in one statement, also those under which tasks still work: the next
+    /// holder need not wait, and fences what these tasks still write.
+    pub(crate) async fn release_all(&self) -> Result<(), StoreError> {
         let held = std::mem::take(&mut self.lock().held);
         for held in held.values() {
             held.leaving.store(true, Ordering::SeqCst);
@@ -271,7 +291,7 @@ impl Leases {
         self.0.changes.send_modify(|n| *n += 1);
     }
 
-    /// Keeps the leases until `stop`, then gives them up as they come free.
+    /// Renews and claims leases until `stop`, then releases each once no task works under it.
     pub(crate) async fn keep(&self, stop: CancellationToken) {
         let inner = &self.0;
         let mut failures = 0;
@@ -296,29 +316,29 @@ impl Leases {
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {}
-                () = inner.hurry.notified() => {}
+                () = inner.round_now.notified() => {}
                 () = inner.clock.sleep(pause) => {}
             }
         }
     }
 
-    /// How long until the next turn, unless the leases want it earlier.
+    /// Returns the pause until the next round, at most the leases' time-to-live.
     fn until_next(&self) -> Duration {
         let state = self.lock();
         match state.missing {
             _ if state.held.values().any(|held| held.is_leaving()) => RELEASE_POLL_INTERVAL,
-            // The others may withdraw too.
+            // The other processes may withdraw too.
             0 if state.withdrawn.is_empty() => self.0.ttl,
             _ => REBALANCE_POLL_INTERVAL,
         }
     }
 
-    /// One turn. Gives how many leases are held after it.
+    /// Runs one round, and returns the number of leases held after it.
     async fn round(&self, stopping: bool) -> Result<usize, StoreError> {
         let inner = &self.0;
         let started = inner.clock.monotonic();
         let min_epoch = u64::try_from(inner.clock.now().as_micros()).unwrap_or(0);
-        // A turn in between, to give something up or to claim more, leaves the others as they are.
+        // A round in between, to release or to claim leases, does not renew the others.
         let renewed = self.lock().renewed;
         let is_renewal =
             renewed.is_none_or(|renewed| started.saturating_sub(renewed) >= inner.ttl / 6);
@@ -370,11 +390,12 @@ impl Leases {
                 }
                 (LeaseAction::Claim | LeaseAction::Seize, true) => {
                     let lease = Lease { epoch: min_epoch.max(lease.epoch + 1), ..lease };
-                    tracing::debug!(worker = %lease.worker, partition = lease.partition, "lease taken");
+                    let (worker, partition) = (&lease.worker, lease.partition);
+                    tracing::debug!(%worker, partition, "lease claimed");
                     let from_dead = was_left(inner.holder, &table, &lease);
                     left += usize::from(from_dead);
                     let (until, leaving) = (AtomicU64::new(until), AtomicBool::new(false));
-                    let held = HeldLease { lease, until, leaving, taken: started, from_dead };
+                    let held = HeldLease { lease, until, leaving, claimed_at: started, from_dead };
                     state.held.insert(key, Arc::new(held));
                     moved = true;
                 }
@@ -384,8 +405,8 @@ impl Leases {
                         held.leaving.store(true, Ordering::SeqCst);
                         moved = true;
                     } else {
-                        // It was held without this process's knowing, and can be taken now.
-                        inner.hurry.notify_one();
+                        // The lease was held without a record here; now it can be claimed.
+                        inner.round_now.notify_one();
                     }
                 }
             }
@@ -397,15 +418,15 @@ impl Leases {
             tracing::info!(
                 missing,
                 ?lapse,
-                "other processes hold part of this one's share of the work: they hand it over, or \
-                 their leases lapse if they are gone"
+                "other processes hold leases of this process's fair share: they release them, or \
+                 the leases lapse if the processes are gone"
             );
         }
         if left > 0 {
             tracing::warn!(
                 leases = left,
-                "leases were taken over that their holder did not give up: it died, or was cut off; \
-                 attempts at what it may have worked on are recorded before they are made"
+                "claimed leases that their holder did not release, because it crashed or lost its \
+                 connection; attempts at its unfinished work are recorded before they are made"
             );
         }
         state.missing = missing;
@@ -418,9 +439,9 @@ impl Leases {
     }
 }
 
-/// The pause before a round that failed is repeated: a fifteenth of the leases' time to live, doubled
-/// with each failure up to a third. So one failed round costs no lease, also where the failure took a
-/// third itself, as waiting for a connection does.
+/// Returns the pause before a failed round is retried: a fifteenth of the leases' time-to-live,
+/// doubled with each failure, up to a third. So no lease lapses because of one failed round, even
+/// if the round itself took a third, as waiting for a connection does.
 fn retry_pause(ttl: Duration, failures: u32) -> Duration {
     (ttl / 15).saturating_mul(1 << (failures - 1).min(8)).min(ttl / 3)
 }

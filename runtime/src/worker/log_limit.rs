@@ -1,21 +1,21 @@
-//! Log lines that would repeat themselves.
+//! Limiting repeated log lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Lets each reason through once a minute.
+/// Admits each reason once a minute.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     logged: BTreeMap<String, Duration>,
 }
 
-/// Period in which a reason is logged once.
+/// The period in which a reason is logged once.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Distinct reasons that are logged in a period: some texts never repeat.
+/// Maximum distinct reasons that are logged in a period: some texts never repeat.
 const MAX_REASONS: usize = 100;
 
 impl LogLimit {
-    /// Returns `true` if `reason` was not logged in the last minute, and takes it as logged.
+    /// Returns `true`, and records `reason` as logged, if it was not logged within the last minute.
     pub(crate) fn admits(&mut self, now: Duration, reason: &str) -> bool {
         self.logged.retain(|_, logged| now.saturating_sub(*logged) < PERIOD);
         if self.logged.len() >= MAX_REASONS || self.logged.contains_key(reason) {

@@ -1,18 +1,29 @@
 //! Background work under leases: the outbox, timers, policies, projections, the bus.
 
 pub(crate) mod bus;
+pub(crate) mod cloud_event;
 pub(crate) mod context;
+pub(crate) mod dead_letters;
+pub(crate) mod executor;
+pub(crate) mod external_record;
 pub(crate) mod follower;
 pub(crate) mod inbox_pruner;
 pub(crate) mod leases;
 pub(crate) mod log_limit;
 pub(crate) mod outbox;
+pub(crate) mod outcome;
 pub(crate) mod page_size;
+pub(crate) mod parked_stream;
 pub(crate) mod policy;
 pub(crate) mod projection;
 pub(crate) mod quarantine;
 pub(crate) mod queue_bounds;
+pub(crate) mod queued_input;
+pub(crate) mod queued_message;
 pub(crate) mod retry;
 pub(crate) mod supervisor;
+pub(crate) mod throttle;
 pub(crate) mod timers;
 pub(crate) mod unserved_queues;
+pub(crate) mod wakeup;
+pub(crate) mod worker_id;

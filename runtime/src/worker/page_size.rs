@@ -1,38 +1,39 @@
-//! How much is read at a time.
+//! The number of rows that are read at a time.
 
-/// Bytes below which the next page may have twice as many rows, and above which it has half.
+/// Size below which a full page is followed by one with twice as many rows.
 const SMALL_PAGE_BYTES: usize = 4 << 20;
+/// Size above which a page is followed by one with half as many rows.
 const LARGE_PAGE_BYTES: usize = 32 << 20;
 
-/// How many rows are read at a time. Small ones come in large pages, so that what a page costs is
-/// shared by many; large ones must not fill the memory.
+/// The number of rows of the next page. Small rows are read in large pages, so that many share the
+/// cost of a page; large rows must not fill the memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageSize {
     rows: usize,
-    most: usize,
+    max: usize,
 }
 
 impl PageSize {
-    pub(crate) fn new(first: usize, most: usize) -> Self {
-        Self { rows: first.min(most), most }
+    pub(crate) fn new(first: usize, max: usize) -> Self {
+        Self { rows: first.min(max), max }
     }
 
     pub(crate) fn rows(self) -> usize {
         self.rows
     }
 
-    /// These rows could not be handled: the next page has half of them, so that what fails because it
-    /// is too much at a time goes through.
+    /// Records that a page of `rows` could not be handled: the next has half of them, so that a
+    /// page that failed because it was too large succeeds in parts.
     pub(crate) fn failed(&mut self, rows: usize) {
         self.rows = (self.rows.min(rows) / 2).max(1);
     }
 
-    /// So much was read and handled; `full` if there may be more.
+    /// Records that a page of `bytes` was handled; it was `full` if there may be more rows.
     pub(crate) fn was_read(&mut self, bytes: usize, full: bool) {
         if bytes > LARGE_PAGE_BYTES {
             self.rows = (self.rows / 2).max(1);
         } else if bytes < SMALL_PAGE_BYTES && full {
-            self.rows = (self.rows * 2).min(self.most);
+            self.rows = (self.rows * 2).min(self.max);
         }
     }
 }
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_halved() {
+    fn a_page_that_fails_is_halved() {
         let mut page = PageSize::new(100, 350);
         for (read, rows) in [(100, 50), (40, 20), (20, 10), (3, 1), (1, 1), (0, 1)] {
             page.failed(read);

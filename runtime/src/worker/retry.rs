@@ -1,16 +1,18 @@
-//! How often something is tried.
+//! Retries: their number and backoff.
 
 use std::time::Duration;
 
-/// How often a handler may fail, and how long to wait in between: the wait doubles each time.
+/// The attempts of a handler, and the backoff between them, which doubles each time.
 ///
-/// Only failures of the handler itself count. An unreachable store or broker, an open breaker, a
-/// conflict, a lost lease or an unknown type are waited for instead.
+/// Only failures of the handler itself count as attempts. An unavailable store or broker, an open
+/// circuit breaker, a conflict, a lost lease or an unknown type do not: they are retried until they
+/// are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How many attempts there are, the first included. Default 5.
+    /// Maximum attempts, the first included. Default: 5.
     pub max_attempts: u32,
-    /// The wait after the first. Default 2 seconds, so that five attempts take half a minute.
+    /// The backoff after the first attempt. Default: 2 seconds, so that five attempts take half a
+    /// minute.
     pub initial_backoff: Duration,
 }
 
@@ -21,21 +23,22 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait after so many failures; `None` when there were enough.
-    pub(crate) fn wait_after(&self, failures: u32) -> Option<Duration> {
+    /// Returns the backoff after a number of failures; `None` if no attempts are left.
+    pub(crate) fn backoff_after(&self, failures: u32) -> Option<Duration> {
         if failures >= self.max_attempts {
             return None;
         }
-        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1).min(20));
-        Some(self.initial_backoff.saturating_mul(doubled))
+        let factor = 2_u32.saturating_pow(failures.saturating_sub(1).min(20));
+        Some(self.initial_backoff.saturating_mul(factor))
     }
 }
 
-/// The waits for what does not count as an attempt: doubling, capped.
-pub(crate) fn wait_for_others(times: u32) -> Duration {
-    const FIRST: Duration = Duration::from_millis(50);
-    const MOST: Duration = Duration::from_secs(5);
-    FIRST.saturating_mul(2_u32.saturating_pow(times.min(10))).min(MOST)
+/// Returns the backoff after failures that do not count as attempts: it doubles from 50
+/// milliseconds to 5 seconds.
+pub(crate) fn dependency_backoff(failures: u32) -> Duration {
+    const INITIAL: Duration = Duration::from_millis(50);
+    const MAX: Duration = Duration::from_secs(5);
+    INITIAL.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(MAX)
 }
 
 #[cfg(test)]
@@ -43,12 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_until_there_were_enough() {
-        let attempts = RetryPolicy::default();
-        let waits: Vec<_> = (1..=5).map(|n| attempts.wait_after(n).map(|w| w.as_secs())).collect();
-        assert_eq!(waits, [Some(2), Some(4), Some(8), Some(16), None]);
-        assert_eq!(RetryPolicy { max_attempts: 0, ..attempts }.wait_after(1), None);
-        assert_eq!(wait_for_others(0), Duration::from_millis(50));
-        assert_eq!(wait_for_others(u32::MAX), Duration::from_secs(5));
+    fn backoffs_double_until_no_attempts_are_left() {
+        let policy = RetryPolicy::default();
+        let backoffs: Vec<_> =
+            (1..=5).map(|n| policy.backoff_after(n).map(|backoff| backoff.as_secs())).collect();
+        assert_eq!(backoffs, [Some(2), Some(4), Some(8), Some(16), None]);
+        assert_eq!(RetryPolicy { max_attempts: 0, ..policy }.backoff_after(1), None);
+        assert_eq!(dependency_backoff(0), Duration::from_millis(50));
+        assert_eq!(dependency_backoff(u32::MAX), Duration::from_secs(5));
     }
 }

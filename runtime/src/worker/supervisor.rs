@@ -2,42 +2,46 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Clock, EventBus, OutboxKind, ReplySource, SharedEventBus};
-use futures_util::FutureExt as _;
-use tokio::sync::{Mutex, watch};
+use composable_rust_core::{Clock, OutboxKind, ReplySource, SharedEventBus};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::context::AppContext;
 use crate::app::registry::Registry;
-use crate::error::panic_text;
 use crate::instance::effects::BUS_TARGET;
-use crate::worker::bus::cloud_event::{commands_topic, events_topic};
-use crate::worker::bus::consumer::{Consumer, ConsumerSource};
+use crate::panic::guarded_future;
+use crate::worker::bus::commands::CommandHandler;
+use crate::worker::bus::connection::BusConnection;
+use crate::worker::bus::consumer::{Consumer, DeliveryHandler};
+use crate::worker::bus::envelope::commands_topic;
 use crate::worker::bus::published_topic::PublishedTopic;
-use crate::worker::bus::publishers::Publishers;
-use crate::worker::bus::received::{RECEIVED, serve_worker};
+use crate::worker::bus::received::RECEIVED;
 use crate::worker::bus::relay::Relay;
 use crate::worker::bus::relay_lag::report_lag;
-use crate::worker::bus::subscriptions::{SubscriptionStatus, Subscriptions};
-use crate::worker::context::{RegisteredGateway, WorkerContext, wake};
+use crate::worker::bus::subscriptions::SubscriptionStatus;
+use crate::worker::cloud_event::events_topic;
+use crate::worker::context::WorkerContext;
+use crate::worker::executor::Executor;
 use crate::worker::follower::Follower;
-use crate::worker::inbox_pruner::{PRUNER_WORKER, prune};
-use crate::worker::leases::{Leases, worker_of};
+use crate::worker::inbox_pruner::prune;
+use crate::worker::leases::Leases;
 use crate::worker::outbox::dispatcher::Dispatcher;
-use crate::worker::policy::follower::{PolicyFollower, policy_worker};
+use crate::worker::outbox::gateway::RegisteredGateway;
+use crate::worker::policy::consumer::PolicyHandler;
+use crate::worker::policy::follower::PolicyFollower;
 use crate::worker::policy::policy::{PolicySource, RegisteredPolicy};
 use crate::worker::projection::gauges;
-use crate::worker::projection::registered::{self, ErasedProjection, projection_worker};
-use crate::worker::queue_bounds::QueueBounds;
+use crate::worker::projection::registered::{self, ErasedProjection};
 use crate::worker::timers::Timers;
-use crate::worker::unserved_queues::{retry_overridden, watch};
+use crate::worker::unserved_queues::{report_unserved, retry_overridden};
+use crate::worker::wakeup::wake;
+use crate::worker::worker_id::WorkerId;
 
-/// What the workers of an app do.
+/// The workers that this process runs.
 pub(crate) struct WorkerSet {
     pub(crate) gateways: BTreeMap<&'static str, RegisteredGateway>,
     pub(crate) policies: Vec<RegisteredPolicy>,
@@ -48,23 +52,22 @@ pub(crate) struct WorkerSet {
     pub(crate) bus: Option<SharedEventBus>,
 }
 
-/// How long giving up the leases may take once the grace is over.
-const GIVE_UP_LIMIT: Duration = Duration::from_secs(1);
+/// Timeout for releasing the leases after the grace period.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The workers of an app, at work.
+/// The running workers of an app.
 pub(crate) struct RunningWorkers {
     stop: CancellationToken,
     stop_keeping: CancellationToken,
     workers: TaskTracker,
     keeper: TaskTracker,
-    bus: Option<SharedEventBus>,
-    subscriptions: Arc<Subscriptions>,
+    bus: Option<Arc<BusConnection>>,
     leases: Leases,
     clock: Arc<dyn Clock>,
 }
 
 impl RunningWorkers {
-    /// Lets what is under way end and gives up the leases.
+    /// Lets the work under way end, and releases the leases.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.workers.close();
@@ -75,25 +78,25 @@ impl RunningWorkers {
     }
 
     pub(crate) fn subscriptions(&self) -> Vec<SubscriptionStatus> {
-        self.bus.as_ref().map(|bus| self.subscriptions.status(bus)).unwrap_or_default()
+        self.bus.as_ref().map(|of| of.subscriptions.status(&of.bus)).unwrap_or_default()
     }
 
-    /// Ends everything at once, and gives up the leases so that another process need not wait until
-    /// they lapse.
+    /// Stops all workers at once, and releases the leases, so that other processes need not wait
+    /// until they lapse.
     pub(crate) async fn give_up(&self) {
         self.abandon();
         tokio::select! {
             biased;
-            given_up = self.leases.give_up() => if let Err(error) = given_up {
-                tracing::warn!(%error, "failed to give up the leases; they lapse");
+            released = self.leases.release_all() => if let Err(error) = released {
+                tracing::warn!(%error, "failed to release the leases; they lapse");
             },
-            () = self.clock.sleep(GIVE_UP_LIMIT) => {
-                tracing::warn!("failed to give up the leases in time; they lapse");
+            () = self.clock.sleep(RELEASE_TIMEOUT) => {
+                tracing::warn!("failed to release the leases in time; they lapse");
             }
         }
     }
 
-    /// Ends everything at once, as a crash would.
+    /// Stops all workers at once, as a crash would.
     pub(crate) fn abandon(&self) {
         self.stop.cancel();
         self.stop_keeping.cancel();
@@ -101,38 +104,39 @@ impl RunningWorkers {
 }
 
 impl WorkerSet {
-    /// What is done of each worker's kind, and in how many partitions there is work of it.
-    fn workers(&self, shared: &AppContext, registry: &Registry) -> BTreeMap<String, u16> {
+    /// Returns the workers that this process runs, with the number of partitions of each.
+    fn workers(&self, shared: &AppContext, registry: &Registry) -> BTreeMap<WorkerId, u16> {
         let mut workers = BTreeMap::new();
-        let mut add = |worker: String| workers.insert(worker, shared.log.partitions);
+        let mut add = |worker| workers.insert(worker, shared.log.partitions);
         for (kind, target) in self.queues(shared, registry) {
-            add(worker_of(kind, &target));
+            add(WorkerId::of_queue(kind, &target));
         }
         for name in registry.names() {
-            add(worker_of(OutboxKind::Timer, name));
+            add(WorkerId::of_queue(OutboxKind::Timer, name));
         }
-        add(PRUNER_WORKER.to_owned());
+        add(WorkerId::InboxPruner);
         for policy in &self.policies {
             if followed(policy, registry).is_some() {
-                add(policy_worker(&policy.name));
+                add(WorkerId::Policy(policy.name.clone()));
             }
         }
-        let projections: Vec<_> = self.projections.keys().map(|p| projection_worker(p)).collect();
         if self.bus.is_some() {
             for published in &self.published {
                 add(published.worker());
             }
         }
-        // One worker over all partitions: two would wait for each other's locks on shared rows.
-        workers.extend(projections.into_iter().map(|worker| (worker, 1)));
-        // Announced so that the others know; there is nothing to hold.
-        workers.extend(self.served.iter().map(|name| (serve_worker(name), 0)));
+        // One worker for all partitions: two would wait for each other's locks on shared rows.
+        let projections = self.projections.keys();
+        workers.extend(projections.map(|name| (WorkerId::Projection((*name).to_owned()), 1)));
+        // Announced so that other processes know, without a lease.
+        let served = self.served.iter();
+        workers.extend(served.map(|name| (WorkerId::Service((*name).to_owned()), 0)));
         workers
     }
 
-    /// The queues that the dispatcher works.
+    /// Returns the kinds and targets of the queues that the dispatcher works.
     fn queues(&self, shared: &AppContext, registry: &Registry) -> Vec<(OutboxKind, String)> {
-        // What was queued for a target before it moved to another service is forwarded.
+        // Messages that were queued before their target moved to another service are forwarded.
         let targets = registry.names().chain(shared.remote.iter().copied());
         let kinds = [OutboxKind::Dispatch, OutboxKind::Bulk];
         let dispatches = targets.flat_map(|name| kinds.map(|kind| (kind, name.to_owned())));
@@ -156,155 +160,181 @@ impl WorkerSet {
             shared.store.clone(),
             Arc::clone(&shared.clock),
         );
-        let (ring, ringing) = watch::channel(0);
-        let policies = self.policies.iter().map(|p| (p.name.clone(), Arc::clone(&p.policy)));
-        let work = Arc::new(WorkerContext {
-            shared: Arc::clone(shared),
-            registry: registry.clone(),
-            gateways: self.gateways.clone(),
-            policies: policies.collect(),
-            projections: self.projections.clone(),
-            bus: self.bus.clone(),
-            publishers: Publishers::new(self.bus.as_ref().and_then(EventBus::max_publishers)),
-            subscriptions: Arc::default(),
-            log_limit: std::sync::Mutex::default(),
-            queue_bounds: QueueBounds::default(),
-            served: self.served.clone(),
-            leases: leases.clone(),
-            wake: ringing,
-            stop: stop.clone(),
-        });
+        let (waker, woken) = watch::channel(0);
+        let context =
+            Arc::new(WorkerContext::new(Arc::clone(shared), leases.clone(), woken, stop.clone()));
+        let bus = self.bus.clone().map(|bus| BusConnection::new(bus, self.served.clone()));
+        let bus = bus.map(Arc::new);
         keeper.spawn({
             let (leases, stop) = (leases.clone(), stop_keeping.clone());
             async move { leases.keep(stop).await }
         });
         let (store, clock) = (shared.store.clone(), Arc::clone(&shared.clock));
-        workers.spawn(wake(store, clock, ring, stop.clone()));
-        let queues = self.queues(shared, registry);
-        spawn(&workers, &work, "dispatcher", move |work| {
-            Dispatcher::new(work, queues.clone()).run()
+        workers.spawn(wake(store, clock, waker, stop.clone()));
+        self.start_dispatcher(&context, registry, bus.as_ref(), &workers);
+        let aggregates = registry.clone();
+        spawn(&workers, &context, "timers", move |context| {
+            Timers::new(context, aggregates.clone()).run()
         });
-        let names: Vec<_> = registry.names().collect();
-        spawn(&workers, &work, "timers", move |work| Timers::new(work, names.clone()).run());
-        spawn(&workers, &work, "pruner", prune);
-        spawn(&workers, &work, "watch", watch);
-        spawn(&workers, &work, "overrides", retry_overridden);
+        spawn(&workers, &context, "inbox pruner", prune);
+        spawn(&workers, &context, "unserved queues", report_unserved);
+        spawn(&workers, &context, "overridden events", retry_overridden);
         for policy in &self.policies {
-            start_policy(policy, &work, &workers);
+            start_policy(policy, registry, &context, bus.as_ref(), &workers);
         }
         for projection in self.projections.values() {
             let (projection, measured) = (Arc::clone(projection), Arc::clone(projection));
-            spawn(&workers, &work, projection.name(), move |work| {
-                registered::run(&projection, &work)
+            spawn(&workers, &context, projection.name(), move |context| {
+                registered::run(&projection, &context)
             });
-            spawn(&workers, &work, measured.name(), move |work| {
-                gauges::measure(Arc::clone(&measured), work)
+            spawn(&workers, &context, measured.name(), move |context| {
+                gauges::measure(Arc::clone(&measured), context)
             });
         }
-        if self.bus.is_some() {
-            self.start_bus(&work, &workers);
+        if let Some(bus) = &bus {
+            self.start_bus(registry, &context, bus, &workers);
         }
-        let (bus, subscriptions) = (work.bus.clone(), Arc::clone(&work.subscriptions));
         let clock = Arc::clone(&shared.clock);
-        RunningWorkers { stop, stop_keeping, workers, keeper, bus, subscriptions, leases, clock }
+        RunningWorkers { stop, stop_keeping, workers, keeper, bus, leases, clock }
     }
 
-    fn start_bus(&self, work: &Arc<WorkerContext>, workers: &TaskTracker) {
+    fn start_dispatcher(
+        &self,
+        context: &Arc<WorkerContext>,
+        registry: &Registry,
+        bus: Option<&Arc<BusConnection>>,
+        workers: &TaskTracker,
+    ) {
+        let policies = self.policies.iter().map(|p| (p.name.clone(), Arc::clone(&p.policy)));
+        let executor = Arc::new(Executor {
+            context: Arc::clone(context),
+            registry: registry.clone(),
+            gateways: self.gateways.clone(),
+            policies: policies.collect(),
+            projections: self.projections.clone(),
+            bus: bus.map(Arc::clone),
+        });
+        let gateways = self.gateways.iter().map(|(name, of)| (*name, of.settings.clone()));
+        let gateways: BTreeMap<_, _> = gateways.collect();
+        let queues = self.queues(&context.shared, registry);
+        spawn(workers, context, "dispatcher", move |context| {
+            let executor = Arc::clone(&executor);
+            Dispatcher::new(context, executor, gateways.clone(), queues.clone()).run()
+        });
+    }
+
+    fn start_bus(
+        &self,
+        registry: &Registry,
+        context: &Arc<WorkerContext>,
+        bus: &Arc<BusConnection>,
+        workers: &TaskTracker,
+    ) {
         for published in &self.published {
             let of = Arc::clone(published);
-            spawn(workers, work, "relay lag", move |work| report_lag(work, Arc::clone(&of)));
-            for partition in 0..work.shared.log.partitions {
-                let published = Arc::clone(published);
-                let name = published.worker();
-                spawn(workers, work, &name, move |work| {
-                    let relay = Relay::new(Arc::clone(&work), Arc::clone(&published), partition);
-                    Follower::new(work, relay).of_partition(partition).run()
+            spawn(workers, context, "relay lag", move |context| {
+                report_lag(context, Arc::clone(&of))
+            });
+            for partition in 0..context.shared.log.partitions {
+                let (bus, published) = (Arc::clone(bus), Arc::clone(published));
+                let name = published.worker().to_string();
+                spawn(workers, context, &name, move |context| {
+                    let (bus, published) = (Arc::clone(&bus), Arc::clone(&published));
+                    let relay = Relay::new(Arc::clone(&context), bus, published, partition);
+                    Follower::new(context, relay).of_partition(partition).run()
                 });
             }
         }
-        let asks_elsewhere = |name: &&str| {
-            let replies = work.registry.replies(name);
-            replies.iter().any(|source| match source {
-                ReplySource::Target(target) => work.shared.remote.contains(target),
+        let expects_replies = |name: &&str| {
+            registry.replies(name).iter().any(|source| match source {
+                ReplySource::Target(target) => context.shared.remote.contains(target),
                 ReplySource::Gateway(_) => false,
             })
         };
-        let is_read = |name: &&str| self.served.contains(name) || asks_elsewhere(name);
-        let (read, others): (Vec<_>, Vec<_>) = work.registry.names().partition(is_read);
+        let is_read = |name: &&str| self.served.contains(name) || expects_replies(name);
+        let (read, others): (Vec<_>, Vec<_>) = registry.names().partition(is_read);
         let topics = |names: Vec<&str>| names.into_iter().map(commands_topic).collect();
-        let consumer = Consumer {
-            work: Arc::clone(work),
-            group: format!("{}-commands", work.shared.log.id),
-            topics: topics(read),
-            once_read: topics(others),
-            consumes: ConsumerSource::Messages,
-            lanes: Mutex::default(),
+        let handler = CommandHandler {
+            context: Arc::clone(context),
+            bus: Arc::clone(bus),
+            names: registry.names().collect(),
         };
-        consume(consumer, workers);
+        let group = format!("{}-commands", context.shared.log.id);
+        let (context, bus) = (Arc::clone(context), Arc::clone(bus));
+        let consumer = Consumer::new(context.clone(), bus, group, topics(read), handler);
+        consume(consumer.with_once_read(topics(others)), &context, workers);
     }
 }
 
-/// Runs a worker. One that panics is reported and begun anew: its leases stay this process's.
+/// Pause before a worker that panicked is restarted.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs a worker. A worker that panics is restarted; its leases remain this process's.
 fn spawn<F>(
     workers: &TaskTracker,
-    work: &Arc<WorkerContext>,
+    context: &Arc<WorkerContext>,
     name: &str,
     worker: impl Fn(Arc<WorkerContext>) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let (work, name) = (Arc::clone(work), name.to_owned());
+    let (context, name) = (Arc::clone(context), name.to_owned());
     workers.spawn(async move {
         loop {
-            let running = AssertUnwindSafe(worker(Arc::clone(&work))).catch_unwind();
-            let Err(panic) = running.await else { return };
-            tracing::error!(name, panic = panic_text(&*panic), "a worker panicked and begins anew");
-            if !work.pause(Duration::from_secs(1)).await {
+            let Err(panic) = guarded_future(worker(Arc::clone(&context))).await else { return };
+            tracing::error!(name, panic, "worker panicked; restarting");
+            if !context.pause(RESTART_PAUSE).await {
                 return;
             }
         }
     });
 }
 
-fn consume(consumer: Consumer, workers: &TaskTracker) {
-    let (work, name) = (Arc::clone(&consumer.work), consumer.group.clone());
+fn consume<H: DeliveryHandler>(
+    consumer: Consumer<H>,
+    context: &Arc<WorkerContext>,
+    workers: &TaskTracker,
+) {
     let consumer = Arc::new(consumer);
-    spawn(workers, &work, &name, move |_| Arc::clone(&consumer).run());
+    let name = consumer.group().to_owned();
+    spawn(workers, context, &name, move |_| Arc::clone(&consumer).run());
 }
 
 impl WorkerSet {
-    /// `true` if a policy of this name follows the log of this service.
+    /// Returns `true` if a policy of this name follows the log of this service.
     pub(crate) fn follows_log(&self, policy: &str, registry: &Registry) -> bool {
         let mut named = self.policies.iter().filter(|own| own.name == policy);
         named.any(|own| followed(own, registry).is_some())
     }
 }
 
-fn start_policy(policy: &RegisteredPolicy, work: &Arc<WorkerContext>, workers: &TaskTracker) {
-    if let Some(category) = followed(policy, &work.registry) {
+fn start_policy(
+    policy: &RegisteredPolicy,
+    registry: &Registry,
+    context: &Arc<WorkerContext>,
+    bus: Option<&Arc<BusConnection>>,
+    workers: &TaskTracker,
+) {
+    if let Some(category) = followed(policy, registry) {
         let of = policy.clone();
-        spawn(workers, work, &policy.name, move |work| {
-            let follow = PolicyFollower::new(Arc::clone(&work), of.clone(), category);
-            Follower::new(work, follow).run()
+        spawn(workers, context, &policy.name, move |context| {
+            let follower = PolicyFollower::new(Arc::clone(&context), of.clone(), category);
+            Follower::new(context, follower).run()
         });
         return;
     }
+    let Some(bus) = bus else { return };
     let topic = match &policy.source {
         PolicySource::Topic(topic) => topic.clone(),
         PolicySource::Target(name) => events_topic(name),
     };
-    let consumer = Consumer {
-        work: Arc::clone(work),
-        group: format!("{}-{}", work.shared.log.id, policy.name),
-        topics: vec![topic],
-        once_read: Vec::new(),
-        consumes: ConsumerSource::Policy(Box::new(policy.clone())),
-        lanes: Mutex::default(),
-    };
-    consume(consumer, workers);
+    let handler = PolicyHandler { context: Arc::clone(context), policy: policy.clone() };
+    let group = format!("{}-{}", context.shared.log.id, policy.name);
+    let (of, bus) = (Arc::clone(context), Arc::clone(bus));
+    consume(Consumer::new(of, bus, group, vec![topic], handler), context, workers);
 }
 
-/// The category that a policy follows in this service's log.
+/// Returns the aggregate type whose events a policy follows in this service's log.
 fn followed(policy: &RegisteredPolicy, registry: &Registry) -> Option<&'static str> {
     match &policy.source {
         PolicySource::Target(name) => registry.names().find(|own| own == name),

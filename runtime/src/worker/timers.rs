@@ -1,7 +1,6 @@
 //! Firing timers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,54 +8,59 @@ use composable_rust_core::{
     ArmedTimer, DueTimer, EventStore as _, Lease, OutboxKind, Queue, QueueChange, StoreError,
     StreamId, TimerQueue, TimerSettlement, Timers as _, Timestamp,
 };
-use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::app::unknown_messages::NewerCode;
-use crate::instance::receive::{DeliveryOutcome, InboundMessage};
-use crate::worker::context::{WorkerContext, kept, metadata};
-use crate::worker::leases::{HeldLease, worker_of};
-use crate::worker::outbox::dead_letters::DECISION_POLL_INTERVAL;
-use crate::worker::quarantine::{Quarantine, Suspicion, killed, wait_of_begun};
-use crate::worker::retry::wait_for_others;
+use crate::app::registry::Registry;
+use crate::instance::receive::InboundMessage;
+use crate::panic::guarded_future;
+use crate::worker::context::WorkerContext;
+use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
+use crate::worker::leases::HeldLease;
+use crate::worker::outcome::{Delivered, Failure, truncate_error};
+use crate::worker::quarantine::{Quarantine, Suspicion, backoff_of_begun};
+use crate::worker::queued_message::metadata;
+use crate::worker::retry::dependency_backoff;
+use crate::worker::throttle::Throttle;
+use crate::worker::worker_id::WorkerId;
 
-/// Timers that are read and under way at a time.
-const PAGE: usize = 500;
-/// The least time between two looks: many commits wake it, and a look is a query.
+/// Maximum timers that are read and under way at a time.
+const MAX_TIMERS: usize = 500;
+/// Minimum interval between two reads: many commits wake the worker, and a read is a query.
 const MIN_WAIT: Duration = Duration::from_millis(10);
-/// The longest wait for a timer that nobody announced.
+/// Maximum interval between two reads.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// The wait for what cannot be done at the moment.
+/// Pause after which timers that cannot be fired for now are read again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 type TimerKey = (StreamId, ArmedTimer);
 
-/// Fires the timers of those types and partitions that this process has leases of.
+/// Fires the timers of the aggregate types and partitions whose leases this process holds.
 pub(crate) struct Timers {
-    work: Arc<WorkerContext>,
-    categories: Vec<&'static str>,
+    context: Arc<WorkerContext>,
+    registry: Registry,
     held: BTreeMap<(String, u16), Arc<HeldLease>>,
     running: JoinSet<FiredTimer>,
-    /// What became of timers and is not being written yet, by partition.
+    /// The settlements of each partition that wait for the write in flight.
     unsettled: BTreeMap<u16, Vec<TimerSettlement>>,
-    /// One write for each partition at a time: a partition that is locked holds up no other.
+    /// The writes in flight, at most one of each partition: a partition that is locked delays no
+    /// other.
     settling: JoinSet<SettledTimers>,
     partitions_settling: BTreeSet<u16>,
-    /// Until they are settled.
+    /// The timers that are fired and not settled.
     under_way: BTreeSet<TimerKey>,
     quarantine: Quarantine,
-    /// Of queues that were taken over from a process that died: the epoch of the lease, and the
-    /// store's time then. What was due is in quarantine.
+    /// The epoch of the lease, and the store's time, when a queue was taken over from a process
+    /// that crashed. The timers that were due then are in quarantine.
     taken_over: BTreeMap<(String, u16), (u64, Timestamp)>,
-    looked_for_decisions: Duration,
-    /// Timers of stuck instances, with the errors that their rows show.
+    decisions: Throttle,
+    /// The timers of stuck instances.
     waiting: BTreeMap<StreamId, BTreeMap<ArmedTimer, WaitingTimer>>,
-    /// The instances whose timers need not wait any longer.
+    /// The stuck instances that are to be retried now.
     retries: mpsc::UnboundedReceiver<StreamId>,
 }
 
-/// A timer whose instance is stuck.
+/// A timer whose instance is stuck, with the error that is stored.
 struct WaitingTimer {
     partition: u16,
     lease: Lease,
@@ -64,14 +68,15 @@ struct WaitingTimer {
     error: String,
 }
 
+/// A timer after an attempt to fire it.
 struct FiredTimer {
     timer: DueTimer,
     held: Arc<HeldLease>,
     suspicion: Option<Suspicion>,
-    delivered: DeliveryOutcome,
+    result: Result<Delivered, Failure>,
 }
 
-/// Settlements of a partition after they were written.
+/// The settlements of a partition after an attempt to write them.
 struct SettledTimers {
     partition: u16,
     settlements: Vec<TimerSettlement>,
@@ -79,11 +84,11 @@ struct SettledTimers {
 }
 
 impl Timers {
-    pub(crate) fn new(work: Arc<WorkerContext>, categories: Vec<&'static str>) -> Self {
-        let retries = work.shared.stuck.retries();
+    pub(crate) fn new(context: Arc<WorkerContext>, registry: Registry) -> Self {
+        let retries = context.shared.stuck.retries();
         Self {
-            work,
-            categories,
+            context,
+            registry,
             held: BTreeMap::new(),
             running: JoinSet::new(),
             unsettled: BTreeMap::new(),
@@ -92,50 +97,50 @@ impl Timers {
             under_way: BTreeSet::new(),
             quarantine: Quarantine::default(),
             taken_over: BTreeMap::new(),
-            looked_for_decisions: Duration::ZERO,
+            decisions: Throttle::default(),
             waiting: BTreeMap::new(),
             retries,
         }
     }
 
     pub(crate) async fn run(mut self) {
-        let work = Arc::clone(&self.work);
-        let (mut wake, mut leases) = (work.wake.clone(), work.leases.changes());
+        let context = Arc::clone(&self.context);
+        let (mut wake, mut leases) = (context.wake.clone(), context.leases.changes());
         let mut next = Duration::ZERO;
         loop {
             if next.is_zero() {
                 next = match self.look().await {
                     Ok(next) => next,
                     Err(error) => {
-                        tracing::warn!(%error, "timers cannot be read; this is tried again");
-                        Duration::from_millis(500)
+                        tracing::warn!(%error, "failed to read timers; retrying");
+                        RETRY_PAUSE
                     }
                 };
             }
-            let started = work.now();
+            let started = context.now();
             tokio::select! {
                 biased;
-                () = work.stop.cancelled() => break,
+                () = context.stop.cancelled() => break,
                 Some(fired) = self.running.join_next() => {
-                    // A full page may have left others behind.
-                    let full = self.under_way.len() >= PAGE;
+                    // With a full page, more timers may be due.
+                    let full = self.under_way.len() >= MAX_TIMERS;
                     let again = self.finish(fired.ok());
-                    let waited = work.now().saturating_sub(started);
+                    let waited = context.now().saturating_sub(started);
                     next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
                 }
                 Some(settled) = self.settling.join_next() => {
-                    let full = self.under_way.len() >= PAGE;
+                    let full = self.under_way.len() >= MAX_TIMERS;
                     let again = self.conclude(settled.ok());
-                    let waited = work.now().saturating_sub(started);
+                    let waited = context.now().saturating_sub(started);
                     next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
                 }
                 Some(stream) = self.retries.recv() => self.retry(&stream),
                 _ = leases.changed() => next = Duration::ZERO,
                 _ = wake.changed() => {
-                    work.clock().sleep(MIN_WAIT).await;
+                    context.clock().sleep(MIN_WAIT).await;
                     next = Duration::ZERO;
                 }
-                () = work.clock().sleep(next) => next = Duration::ZERO,
+                () = context.clock().sleep(next) => next = Duration::ZERO,
             }
         }
         while let Some(fired) = self.running.join_next().await {
@@ -146,12 +151,13 @@ impl Timers {
         }
     }
 
-    /// Begins to fire what is due. Gives how long nothing else will be.
+    /// Begins to fire the timers that are due. Returns the time until another may be.
     async fn look(&mut self) -> Result<Duration, StoreError> {
         self.held.clear();
-        for category in &self.categories {
-            for held in self.work.leases.of(&worker_of(OutboxKind::Timer, category)) {
-                self.held.insert(((*category).to_owned(), held.lease.partition), held);
+        for category in self.registry.names() {
+            let worker = WorkerId::of_queue(OutboxKind::Timer, category).to_string();
+            for held in self.context.leases.of(&worker) {
+                self.held.insert((category.to_owned(), held.lease.partition), held);
             }
         }
         if self.held.is_empty() {
@@ -159,7 +165,7 @@ impl Timers {
         }
         self.note_takeovers().await?;
         self.carry_out_decisions().await?;
-        if self.under_way.len() >= PAGE {
+        if self.under_way.len() >= MAX_TIMERS {
             return Ok(DECISION_POLL_INTERVAL);
         }
         let queues: Vec<TimerQueue> = self
@@ -170,15 +176,16 @@ impl Timers {
                 category: category.clone(),
             })
             .collect();
-        let (mut longest, mut put_off) = (MAX_WAIT, Vec::new());
-        let due = self.work.store().due_timers(&queues, PAGE + self.under_way.len()).await?;
-        // What waited goes before what may have killed a process.
+        let (mut longest, mut deferred) = (MAX_WAIT, Vec::new());
+        let due =
+            self.context.store().due_timers(&queues, MAX_TIMERS + self.under_way.len()).await?;
+        // Timers that waited precede those that may have crashed a process.
         let (begun, others): (Vec<_>, Vec<_>) = due.timers.into_iter().partition(|of| of.begun);
         for timer in others.into_iter().chain(begun) {
             let key = (timer.stream.clone(), timer.timer.clone());
             let of = (timer.stream.category().to_owned(), timer.partition);
             let Some(held) = self.held.get(&of).map(Arc::clone) else { continue };
-            if !held.admits(self.work.clock(), Duration::ZERO) {
+            if !held.admits(self.context.clock(), Duration::ZERO) {
                 longest = RETRY_PAUSE;
                 continue;
             }
@@ -191,23 +198,23 @@ impl Timers {
                 continue;
             }
             self.under_way.insert(key);
-            // It is put off in the store too: else those that wait would be all that is read.
+            // The timer is deferred in the store too, so that it does not fill the pages.
             if let Some(error) = self.stuck(&timer) {
-                let delivered = DeliveryOutcome::Stuck(error);
-                put_off.push(FiredTimer { timer, held, suspicion: None, delivered });
+                let result = Err(Failure::Stuck(error));
+                deferred.push(FiredTimer { timer, held, suspicion: None, result });
                 continue;
             }
             if let Some(suspicion) = suspicion {
                 self.quarantine.begin(suspicion, &executor(&timer));
             }
-            let work = Arc::clone(&self.work);
+            let (context, registry) = (Arc::clone(&self.context), self.registry.clone());
             self.running.spawn(async move {
-                let delivered = work.fire_with_caution(&held, &timer, suspicion).await;
-                FiredTimer { timer, held, suspicion, delivered }
+                let result = attempt(&context, &registry, &held, &timer, suspicion).await;
+                FiredTimer { timer, held, suspicion, result }
             });
         }
-        self.end(put_off);
-        // What is due and under way is not waited for.
+        self.settle_fired(deferred);
+        // Timers that are due and under way are not waited for.
         let next = match due.next {
             None => longest,
             Some(next) if next.is_zero() => MIN_WAIT,
@@ -216,7 +223,7 @@ impl Timers {
         Ok(next.min(longest))
     }
 
-    /// Keeps when queues were taken over from processes that died.
+    /// Records the takeover of queues from processes that crashed.
     async fn note_takeovers(&mut self) -> Result<(), StoreError> {
         let is_new = |(of, held): &(&(String, u16), &Arc<HeldLease>)| {
             let noted = self.taken_over.get(*of).map(|(epoch, _)| *epoch);
@@ -225,12 +232,13 @@ impl Timers {
         let new = self.held.iter().filter(is_new).map(|(of, held)| (of.clone(), held.lease.epoch));
         let new: Vec<_> = new.collect();
         if !new.is_empty() {
-            let now = self.work.store().now().await?;
+            let now = self.context.store().now().await?;
             self.taken_over.extend(new.into_iter().map(|(of, epoch)| (of, (epoch, now))));
         }
         Ok(())
     }
 
+    /// Returns the suspicion about a timer.
     fn suspicion(
         &self,
         timer: &DueTimer,
@@ -244,7 +252,7 @@ impl Timers {
         (*epoch == held.lease.epoch && timer.due <= *at).then_some(Suspicion::Waited)
     }
 
-    /// How long a suspect is not to begin, if it is not.
+    /// Returns the pause before a suspect may begin; `None` if it may begin now.
     fn holds_back(
         &self,
         suspicion: Suspicion,
@@ -257,21 +265,22 @@ impl Timers {
         if suspicion == Suspicion::Waited {
             return None;
         }
-        let wait = wait_of_begun(self.work.shared.settings.retry, timer.attempts)?;
-        let waited = self.work.now().saturating_sub(held.taken());
-        wait.checked_sub(waited).filter(|left| !left.is_zero())
+        let backoff = backoff_of_begun(self.context.shared.settings.retry, timer.attempts)?;
+        let waited = self.context.now().saturating_sub(held.claimed_at());
+        backoff.checked_sub(waited).filter(|left| !left.is_zero())
     }
 
-    /// The error for which the instance of a timer is stuck, unless it is to be tried now.
+    /// Returns the error of a timer's instance that is stuck; `None` if the timer is to be fired
+    /// now.
     fn stuck(&self, timer: &DueTimer) -> Option<String> {
-        let (stream, now) = (timer.stream.as_str(), self.work.now());
-        let stuck = &self.work.shared.stuck;
-        // One that was erased needs no instance.
+        let (stream, now) = (timer.stream.as_str(), self.context.now());
+        let stuck = &self.context.shared.stuck;
+        // An erased timer needs no instance.
         let waits = !is_erased(timer) && stuck.admit(stream, now).is_err();
         waits.then(|| stuck.last_error(stream).unwrap_or_default())
     }
 
-    /// Makes the timers of an instance due that waited because it was stuck.
+    /// Makes the timers of a stuck instance due.
     fn retry(&mut self, stream: &StreamId) {
         for (firing, waiting) in self.waiting.remove(stream).unwrap_or_default() {
             let WaitingTimer { partition, lease, attempts, error } = waiting;
@@ -283,72 +292,44 @@ impl Timers {
         self.settle();
     }
 
-    /// Begins to write what became of timers. Returns the time until another may begin.
+    /// Begins to settle the timers that were fired. Returns the time until another may begin.
     fn finish(&mut self, first: Option<FiredTimer>) -> Duration {
         let mut fired: Vec<FiredTimer> = first.into_iter().collect();
         while let Some(next) = self.running.try_join_next() {
             fired.extend(next.ok());
         }
-        self.end(fired)
+        self.settle_fired(fired)
     }
 
-    fn end(&mut self, fired: Vec<FiredTimer>) -> Duration {
-        let now = self.work.now();
+    /// Begins to settle timers. Returns the time until another may begin.
+    fn settle_fired(&mut self, fired: Vec<FiredTimer>) -> Duration {
+        let now = self.context.now();
         let mut again = MAX_WAIT;
-        for FiredTimer { timer, held, suspicion, delivered } in fired {
+        for FiredTimer { timer, held, suspicion, result } in fired {
             if let Some(suspicion) = suspicion {
                 self.quarantine.end(suspicion, &executor(&timer));
                 again = Duration::ZERO;
             }
-            let attempts = timer.attempts + 1;
-            let id = timer.timer.message_id(self.work.shared.log.id, &timer.stream).0;
+            let id = timer.timer.message_id(self.context.shared.log.id, &timer.stream).0;
             let worker = &held.lease.worker;
-            if let DeliveryOutcome::Newer(newer) = &delivered {
-                let meeting = self.work.meet(worker, newer, &id);
-                self.work.leases.withdraw(worker, meeting.is_first);
-            } else if !matches!(delivered, DeliveryOutcome::Stuck(_)) {
-                self.work.shared.unknowns.gone(worker, &id);
+            match &result {
+                Err(Failure::NeedsNewerCode(newer)) => {
+                    let encounter = self.context.meet(worker, newer, &id);
+                    self.context.leases.withdraw(worker, encounter.is_first);
+                }
+                Err(Failure::Stuck(_)) => {}
+                _ => self.context.shared.unknowns.gone(worker, &id),
             }
-            let change = match delivered {
-                DeliveryOutcome::Handled if is_erased(&timer) => QueueChange::Done(Vec::new()),
-                DeliveryOutcome::Handled | DeliveryOutcome::Void => {
+            let change = match result {
+                // A timer on a closed stream was redriven after the stream was closed.
+                Ok(Delivered::StreamClosed) => QueueChange::Done(Vec::new()),
+                Ok(Delivered::Handled) if is_erased(&timer) => QueueChange::Done(Vec::new()),
+                // The append has disarmed it.
+                Ok(Delivered::Handled | Delivered::StaleTimer) => {
                     self.under_way.remove(&(timer.stream, timer.timer));
                     continue;
                 }
-                // It was brought back after its stream was closed.
-                DeliveryOutcome::Closed => QueueChange::Done(Vec::new()),
-                DeliveryOutcome::Failed(error) => {
-                    match self.work.shared.settings.retry.wait_after(attempts) {
-                        Some(retry_after) => {
-                            QueueChange::Failed { attempts, retry_after, error: kept(error) }
-                        }
-                        None => parked(&timer, attempts, error),
-                    }
-                }
-                DeliveryOutcome::Poison(error) => parked(&timer, attempts, error),
-                DeliveryOutcome::Killed => parked(&timer, timer.attempts, killed(timer.attempts)),
-                DeliveryOutcome::Waiting(error) => {
-                    let retry_after = wait_for_others(5);
-                    QueueChange::Failed {
-                        attempts: timer.attempts,
-                        retry_after,
-                        error: kept(error),
-                    }
-                }
-                DeliveryOutcome::Stuck(error)
-                | DeliveryOutcome::Newer(NewerCode { reason: error, .. }) => {
-                    let next = self.work.shared.stuck.next_attempt(timer.stream.as_str(), now);
-                    let (attempts, error) = (timer.attempts, kept(error));
-                    if next > now {
-                        let (partition, lease) = (timer.partition, held.lease.clone());
-                        let waiting =
-                            WaitingTimer { partition, lease, attempts, error: error.clone() };
-                        let waits = self.waiting.entry(timer.stream.clone()).or_default();
-                        waits.insert(timer.timer.clone(), waiting);
-                    }
-                    let retry_after = next.saturating_sub(now).max(wait_for_others(5));
-                    QueueChange::Failed { attempts, retry_after, error }
-                }
+                Err(failure) => self.change(&timer, &held, failure, now),
             };
             let lease = held.lease.clone();
             let (stream, firing) = (timer.stream, timer.timer);
@@ -359,17 +340,60 @@ impl Timers {
         again
     }
 
-    /// Writes what became of timers of those partitions of which nothing is being written.
+    /// Returns the change of a timer's state after a failure.
+    fn change(
+        &mut self,
+        timer: &DueTimer,
+        held: &HeldLease,
+        failure: Failure,
+        now: Duration,
+    ) -> QueueChange {
+        let failures = timer.attempts + 1;
+        match failure {
+            Failure::Failed(error) => {
+                match self.context.shared.settings.retry.backoff_after(failures) {
+                    Some(retry_after) => {
+                        let error = truncate_error(error);
+                        QueueChange::Failed { attempts: failures, retry_after, error }
+                    }
+                    None => parked(timer, failures, error),
+                }
+            }
+            Failure::Poison(error) => parked(timer, failures, error),
+            Failure::Crashed { attempts } => parked(timer, attempts, failure.to_string()),
+            Failure::Stuck(_) | Failure::NeedsNewerCode(_) => {
+                let next = self.context.shared.stuck.next_attempt(timer.stream.as_str(), now);
+                let (attempts, error) = (timer.attempts, truncate_error(failure.to_string()));
+                if next > now {
+                    let (partition, lease) = (timer.partition, held.lease.clone());
+                    let waiting = WaitingTimer { partition, lease, attempts, error: error.clone() };
+                    let waits = self.waiting.entry(timer.stream.clone()).or_default();
+                    waits.insert(timer.timer.clone(), waiting);
+                }
+                let retry_after = next.saturating_sub(now).max(dependency_backoff(5));
+                QueueChange::Failed { attempts, retry_after, error }
+            }
+            Failure::Unavailable(_)
+            | Failure::Fenced
+            | Failure::StaleEpoch(_)
+            | Failure::LogRewound(_) => {
+                let (attempts, retry_after) = (timer.attempts, dependency_backoff(5));
+                let error = truncate_error(failure.to_string());
+                QueueChange::Failed { attempts, retry_after, error }
+            }
+        }
+    }
+
+    /// Begins to write the settlements of the partitions that have no write in flight.
     fn settle(&mut self) {
         for (partition, settlements) in std::mem::take(&mut self.unsettled) {
             if !self.partitions_settling.insert(partition) {
                 self.unsettled.insert(partition, settlements);
                 continue;
             }
-            let work = Arc::clone(&self.work);
+            let context = Arc::clone(&self.context);
             self.settling.spawn(async move {
-                let writing = work.settle_timers(partition, &settlements);
-                let written = AssertUnwindSafe(writing).catch_unwind().await;
+                let written = guarded_future(write(&context, partition, &settlements)).await;
                 if let Ok(Err(error)) = &written {
                     tracing::warn!(%error, "failed to settle timers; firing them again");
                 }
@@ -378,7 +402,8 @@ impl Timers {
         }
     }
 
-    /// Lets timers begin again that are settled. Returns the time until the first of them is due.
+    /// Continues after a write has ended. Returns the time until the first of its timers is due
+    /// again.
     fn conclude(&mut self, settled: Option<SettledTimers>) -> Duration {
         let Some(SettledTimers { partition, settlements, is_written }) = settled else {
             return RETRY_PAUSE;
@@ -395,12 +420,11 @@ impl Timers {
         again
     }
 
+    /// Carries out decisions about dead letters of timers.
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
-        let now = self.work.now();
-        if now.saturating_sub(self.looked_for_decisions) < DECISION_POLL_INTERVAL {
+        if !self.decisions.admits(self.context.now(), DECISION_POLL_INTERVAL) {
             return Ok(());
         }
-        self.looked_for_decisions = now;
         let queue = |category: &str, partition| Queue {
             partition,
             kind: OutboxKind::Timer,
@@ -408,11 +432,11 @@ impl Timers {
         };
         let held = self.held.iter().map(|((c, p), held)| (queue(c, *p), Arc::clone(held)));
         let held: BTreeMap<_, _> = held.collect();
-        let (letters, more) = self.work.decided(&held).await?;
-        if more {
-            self.looked_for_decisions = Duration::ZERO;
+        let (letters, has_more) = decided(&self.context, &held).await?;
+        if has_more {
+            self.decisions.reset();
         }
-        self.work.carry_out(&held, letters).await.1
+        carry_out(&self.context, &held, letters).await
     }
 }
 
@@ -421,80 +445,77 @@ fn executor(timer: &DueTimer) -> (OutboxKind, String) {
 }
 
 fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
-    let error = kept(error);
+    let error = truncate_error(error);
     let (stream, id) = (&timer.stream, &timer.timer.id);
-    tracing::error!(?stream, id, attempts, error, "a timer cannot be fired and is parked");
+    tracing::error!(?stream, id, attempts, error, "a timer cannot be fired; parking it");
     QueueChange::Parked { attempts, error: Some(error) }
 }
 
-/// Whether it was erased, so that no append takes it away.
+/// Returns `true` if a timer was erased, so that no append disarms it.
 fn is_erased(timer: &DueTimer) -> bool {
     timer.metadata.is_empty()
 }
 
-impl WorkerContext {
-    /// Fires a timer. An attempt at a suspect is on record before it is made.
-    async fn fire_with_caution(
-        &self,
-        held: &HeldLease,
-        timer: &DueTimer,
-        suspicion: Option<Suspicion>,
-    ) -> DeliveryOutcome {
-        let attempts = self.shared.settings.retry;
-        if timer.begun && wait_of_begun(attempts, timer.attempts).is_none() {
-            return DeliveryOutcome::Killed;
-        }
-        if suspicion.is_some() {
-            let settlement = TimerSettlement {
-                lease: held.lease.clone(),
-                stream: timer.stream.clone(),
-                timer: timer.timer.clone(),
-                change: QueueChange::Begun { attempts: timer.attempts + 1 },
-            };
-            if let Err(error) = self.store().settle_timers(timer.partition, &[settlement]).await {
-                return DeliveryOutcome::Waiting(error.to_string());
-            }
-        }
-        if !held.admits(self.clock(), Duration::ZERO) {
-            return DeliveryOutcome::Waiting("the lease lapses".to_owned());
-        }
-        let fired = AssertUnwindSafe(self.fire(timer)).catch_unwind().await;
-        fired.unwrap_or_else(|panic| DeliveryOutcome::Failed(crate::error::panic_text(&*panic)))
+/// Fires a timer, unless the lease lapses. An attempt at a suspect is recorded before it is made.
+async fn attempt(
+    context: &WorkerContext,
+    registry: &Registry,
+    held: &HeldLease,
+    timer: &DueTimer,
+    suspicion: Option<Suspicion>,
+) -> Result<Delivered, Failure> {
+    let retry = context.shared.settings.retry;
+    if timer.begun && backoff_of_begun(retry, timer.attempts).is_none() {
+        return Err(Failure::Crashed { attempts: timer.attempts });
     }
-
-    /// Writes settlements of timers, each by itself if the store cannot hold all of them.
-    async fn settle_timers(
-        &self,
-        partition: u16,
-        settlements: &[TimerSettlement],
-    ) -> Result<(), StoreError> {
-        let settled = self.store().settle_timers(partition, settlements).await;
-        if settlements.len() == 1 || !matches!(settled, Err(StoreError::Invalid(_))) {
-            return settled;
-        }
-        let mut last = Ok(());
-        for settlement in settlements {
-            let settled =
-                self.store().settle_timers(partition, std::slice::from_ref(settlement)).await;
-            last = last.and(settled);
-        }
-        last
-    }
-
-    async fn fire(&self, timer: &DueTimer) -> DeliveryOutcome {
-        let metadata = match metadata(&timer.metadata) {
-            Ok(Some(metadata)) => metadata,
-            // Erased with its stream: there is nothing to be told.
-            Ok(None) => return DeliveryOutcome::Handled,
-            Err(reason) => return DeliveryOutcome::Newer(reason),
-        };
-        let message = InboundMessage {
+    if suspicion.is_some() {
+        let settlement = TimerSettlement {
+            lease: held.lease.clone(),
             stream: timer.stream.clone(),
-            id: timer.timer.message_id(self.shared.log.id, &timer.stream),
-            content: timer.content.clone(),
-            metadata,
-            fired_timer: Some(timer.timer.clone()),
+            timer: timer.timer.clone(),
+            change: QueueChange::Begun { attempts: timer.attempts + 1 },
         };
-        self.registry.handle_carried(&message).await
+        context.store().settle_timers(timer.partition, &[settlement]).await?;
     }
+    if !held.admits(context.clock(), Duration::ZERO) {
+        return Err(Failure::Unavailable("the lease lapses".to_owned()));
+    }
+    let fired = guarded_future(fire(context, registry, timer)).await;
+    fired.unwrap_or_else(|message| Err(Failure::panicked(&message)))
+}
+
+async fn fire(
+    context: &WorkerContext,
+    registry: &Registry,
+    timer: &DueTimer,
+) -> Result<Delivered, Failure> {
+    // A timer that was erased with its stream has no message to deliver.
+    let Some(metadata) = metadata(&timer.metadata)? else { return Ok(Delivered::Handled) };
+    let message = InboundMessage {
+        stream: timer.stream.clone(),
+        id: timer.timer.message_id(context.shared.log.id, &timer.stream),
+        content: timer.content.clone(),
+        metadata,
+        fired_timer: Some(timer.timer.clone()),
+    };
+    registry.handle_carried(&message).await
+}
+
+/// Writes settlements of timers. If the store cannot hold all of them, each is written by itself.
+async fn write(
+    context: &WorkerContext,
+    partition: u16,
+    settlements: &[TimerSettlement],
+) -> Result<(), StoreError> {
+    let store = context.store();
+    let settled = store.settle_timers(partition, settlements).await;
+    if settlements.len() == 1 || !matches!(settled, Err(StoreError::Invalid(_))) {
+        return settled;
+    }
+    let mut result = Ok(());
+    for settlement in settlements {
+        let settled = store.settle_timers(partition, std::slice::from_ref(settlement)).await;
+        result = result.and(settled);
+    }
+    result
 }

@@ -1,4 +1,4 @@
-//! Telling operators what waits in vain.
+//! Reporting queues that no running process works, and retrying stuck instances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use std::time::Duration;
 use composable_rust_core::StoreError;
 
 use crate::app::queues::Queues;
+use crate::metrics::QUEUE_WITHOUT_WORKER;
 use crate::worker::context::WorkerContext;
-use crate::worker::leases::worker_of;
+use crate::worker::worker_id::WorkerId;
 
-/// How often the queues are looked at.
+/// Interval at which the queues are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What waits in a queue without a worker, over all partitions.
+/// The rows of a queue without a worker, over all partitions.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct UnservedQueue {
     rows: u64,
@@ -21,21 +22,21 @@ struct UnservedQueue {
     oldest: Duration,
 }
 
-/// Warns about queues that no running process works, each once for as long as it is so. A queue has
-/// to be found twice: processes that start, or whose log is paused no more, announce what they work
-/// before their leases' time is over.
-pub(crate) async fn watch(work: Arc<WorkerContext>) {
+/// Warns about queues that no running process works, once each time that a queue loses its worker.
+/// A queue must be found twice, because processes that start, or whose log was resumed, announce
+/// their workers within the leases' time-to-live.
+pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
     let mut known: BTreeMap<String, UnservedQueue> = BTreeMap::new();
     let mut suspected = BTreeSet::new();
-    let lease = work.shared.settings.lease_ttl;
+    let lease = context.shared.settings.lease_ttl;
     let mut pause = lease;
-    while work.pause(pause).await {
-        work.shared.unknowns.forget_stale(work.now());
-        work.shared.stuck.forget_stale(work.now());
-        let mut found = match unworked(&work).await {
+    while context.pause(pause).await {
+        context.shared.unknowns.forget_stale(context.now());
+        context.shared.stuck.forget_stale(context.now());
+        let mut found = match unserved(&context).await {
             Ok(found) => found,
             Err(error) => {
-                tracing::debug!(%error, "failed to look at the queues; looking again later");
+                tracing::debug!(%error, "failed to check the queues; retrying later");
                 pause = CHECK_INTERVAL;
                 continue;
             }
@@ -44,18 +45,18 @@ pub(crate) async fn watch(work: Arc<WorkerContext>) {
         found.retain(|queue, _| before.contains(queue));
         pause = if suspected.is_subset(&before) { CHECK_INTERVAL } else { lease };
         for queue in known.keys().filter(|queue| !found.contains_key(*queue)) {
-            gauge(queue, 0);
+            QUEUE_WITHOUT_WORKER.set_count([queue], 0);
         }
         for (queue, UnservedQueue { rows, dead_letters, oldest }) in &found {
-            gauge(queue, rows + dead_letters);
+            QUEUE_WITHOUT_WORKER.set_count([queue], rows + dead_letters);
             if !known.contains_key(queue) {
                 tracing::warn!(
                     queue,
                     rows,
                     dead_letters,
                     ?oldest,
-                    "no running process works this queue, so its rows wait: deploy one that \
-                     registers it, or park or discard them (App::queues)"
+                    "no running process works this queue, so its rows wait: deploy a process that \
+                     registers it, or park or discard the rows (App::queues)"
                 );
             }
         }
@@ -63,13 +64,13 @@ pub(crate) async fn watch(work: Arc<WorkerContext>) {
     }
 }
 
-/// The least time between two times that stuck instances are tried because of overrides.
+/// Minimum interval between two retries of stuck instances because of overridden events.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// Has stuck instances tried again when events were overridden, by whichever process.
+/// Retries stuck instances when any process has overridden events.
 pub(crate) async fn retry_overridden(work: Arc<WorkerContext>) {
     let mut overrides = work.leases.overrides();
-    // The first look may have been before this subscribed.
+    // The leases may have been read before this subscription.
     let mut known = *overrides.borrow_and_update();
     loop {
         tokio::select! {
@@ -87,24 +88,19 @@ pub(crate) async fn retry_overridden(work: Arc<WorkerContext>) {
     }
 }
 
-fn gauge(queue: &str, waiting: u64) {
-    #[expect(clippy::cast_precision_loss, reason = "counting ends long before")]
-    metrics::gauge!("composable_rust_queue_without_worker", "queue" => queue.to_owned())
-        .set(waiting as f64);
-}
-
-/// While the log is paused, nothing is meant to be worked.
-async fn unworked(work: &WorkerContext) -> Result<BTreeMap<String, UnservedQueue>, StoreError> {
+/// Returns the queues without a worker; none while the log is paused.
+async fn unserved(context: &WorkerContext) -> Result<BTreeMap<String, UnservedQueue>, StoreError> {
     let mut found: BTreeMap<String, UnservedQueue> = BTreeMap::new();
-    let (queues, is_paused) = Queues::new(&work.shared).read().await?;
+    let (queues, is_paused) = Queues::new(&context.shared).read().await?;
     if is_paused {
         return Ok(found);
     }
     for of in queues.into_iter().filter(|of| !of.has_worker) {
-        let unworked = found.entry(worker_of(of.queue.kind, &of.queue.target)).or_default();
-        unworked.rows += of.rows;
-        unworked.dead_letters += of.dead_letters;
-        unworked.oldest = unworked.oldest.max(of.oldest);
+        let worker = WorkerId::of_queue(of.queue.kind, &of.queue.target).to_string();
+        let unserved = found.entry(worker).or_default();
+        unserved.rows += of.rows;
+        unserved.dead_letters += of.dead_letters;
+        unserved.oldest = unserved.oldest.max(of.oldest);
     }
     Ok(found)
 }

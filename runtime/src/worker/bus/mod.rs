@@ -1,9 +1,10 @@
 //! The event bus: relaying events, sending commands and replies, consuming topics.
 
-pub(crate) mod cloud_event;
+pub(crate) mod commands;
+pub(crate) mod connection;
 pub(crate) mod consumer;
+pub(crate) mod envelope;
 pub(crate) mod parked_streams;
-pub(crate) mod positions;
 pub(crate) mod published_topic;
 pub(crate) mod publishers;
 pub(crate) mod received;

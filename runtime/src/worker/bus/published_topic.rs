@@ -1,8 +1,7 @@
-//! What is published of an aggregate type, and in which form.
+//! The events of an aggregate type on a topic: their names, versions and format.
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use composable_rust_core::event::ERASED;
 use composable_rust_core::{
@@ -11,9 +10,11 @@ use composable_rust_core::{
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::error::{error_chain, panic_text};
-use crate::worker::bus::cloud_event::event_message;
-use crate::worker::bus::parked_streams::RELAY_PREFIX;
+use crate::error::error_chain;
+use crate::panic::guarded;
+use crate::worker::cloud_event::event_message;
+use crate::worker::outcome::Failure;
+use crate::worker::worker_id::WorkerId;
 
 /// The publication of one aggregate type's events to one topic.
 pub(crate) struct PublishedTopic {
@@ -21,36 +22,34 @@ pub(crate) struct PublishedTopic {
     pub(crate) topic: String,
     pub(crate) format: Format,
     pub(crate) map: Box<dyn EventMapping>,
-    /// The largest payload that the bus takes, in bytes.
+    /// The maximum payload of the bus, in bytes.
     pub(crate) limit: Option<usize>,
 }
 
-/// Why an event is not published.
-#[derive(Debug)]
-pub(crate) enum Unpublishable {
-    /// Newer code is needed.
-    Newer(NewerCode),
-    /// It cannot be, as it stands in the log.
-    AsItIs(String),
-}
-
-/// From an event to what stands on the topic: name, version, bytes. `None` is left out.
+/// The name, version and payload of an event on the topic; `None` if the event is not published.
 pub(crate) type MappedEvent = Option<(String, u16, Vec<u8>)>;
 
+/// Maps events to the payloads that are published.
 pub(crate) trait EventMapping: Send + Sync {
+    /// Maps an event.
+    ///
+    /// # Errors
+    ///
+    /// - [`Failure::NeedsNewerCode`]: only newer code can decode it.
+    /// - [`Failure::Poison`]: it cannot be decoded or encoded.
     fn map(
         &self,
         codecs: &Codecs,
         event: &StoredEvent,
         format: Format,
-    ) -> Result<MappedEvent, Unpublishable>;
+    ) -> Result<MappedEvent, Failure>;
 
-    /// Encodes an event that is to be appended as it will be published, and reads it back if
-    /// `verify` says so. Returns the number of bytes.
+    /// Encodes an event before it is appended, as it will be published, and decodes it again if
+    /// `verify`. Returns the number of bytes.
     fn check(&self, event: &dyn Any, format: Format, verify: bool) -> Result<usize, String>;
 }
 
-/// The events as they are.
+/// Publishes events unchanged.
 pub(crate) struct Verbatim<E>(pub(crate) PhantomData<fn() -> E>);
 
 impl<E: Message> EventMapping for Verbatim<E> {
@@ -59,15 +58,15 @@ impl<E: Message> EventMapping for Verbatim<E> {
         codecs: &Codecs,
         event: &StoredEvent,
         format: Format,
-    ) -> Result<MappedEvent, Unpublishable> {
+    ) -> Result<MappedEvent, Failure> {
         let Some(content) = event.content.present() else { return Ok(None) };
         let failed = |error| unreadable(event, &error);
         let (stored, bytes) = codecs.open(&event.stream, content).map_err(failed)?;
         if stored == format {
             if format == Format::Json && has_null(&bytes) {
                 let read: Result<E, _> = codecs.decode(&event.stream, content);
-                // What newer code recorded goes out as it is.
-                if let Err(error @ Unpublishable::AsItIs(_)) = read.map_err(failed) {
+                // An event of newer code is published as it is.
+                if let Err(error @ Failure::Poison(_)) = read.map_err(failed) {
                     return Err(error);
                 }
             }
@@ -85,14 +84,14 @@ impl<E: Message> EventMapping for Verbatim<E> {
             let again = E::decode(kind.name, kind.version, format, &bytes);
             let again = again.map_err(|error| error_chain(&error))?;
             if again != *event {
-                return Err("it reads back as another event".to_owned());
+                return Err("the encoded event decodes to another event".to_owned());
             }
         }
         Ok(bytes.len())
     }
 }
 
-/// The events as a function maps them.
+/// Publishes what a function returns for an event.
 pub(crate) struct MapWith<E, M, F>(pub(crate) F, pub(crate) PhantomData<fn() -> (E, M)>);
 
 impl<E: Message, M: Message, F> EventMapping for MapWith<E, M, F>
@@ -104,7 +103,7 @@ where
         codecs: &Codecs,
         event: &StoredEvent,
         format: Format,
-    ) -> Result<MappedEvent, Unpublishable> {
+    ) -> Result<MappedEvent, Failure> {
         let Some(content) = event.content.present() else { return Ok(None) };
         let decoded: E =
             codecs.decode(&event.stream, content).map_err(|error| unreadable(event, &error))?;
@@ -112,24 +111,20 @@ where
         mapped.map(|message| encoded(&message, format)).transpose()
     }
 
-    /// The function may look at what only the append decides, such as the time.
+    /// Checks nothing: the function may depend on what only the append decides, such as the time.
     fn check(&self, _: &dyn Any, _: Format, _: bool) -> Result<usize, String> {
         Ok(0)
     }
 }
 
-fn encoded<E: Message>(
-    message: &E,
-    format: Format,
-) -> Result<(String, u16, Vec<u8>), Unpublishable> {
-    let bytes =
-        message.encode(format).map_err(|error| Unpublishable::AsItIs(error_chain(&error)))?;
+fn encoded<E: Message>(message: &E, format: Format) -> Result<(String, u16, Vec<u8>), Failure> {
+    let bytes = message.encode(format).map_err(|error| Failure::Poison(error_chain(&error)))?;
     let kind = message.kind();
     if format == Format::Json && has_null(&bytes) {
         let again = E::decode(kind.name, kind.version, format, &bytes);
         if again.ok().as_ref() != Some(message) {
-            return Err(Unpublishable::AsItIs(format!(
-                "`{}` does not read back from JSON as it was: JSON has no infinity and no NaN",
+            return Err(Failure::Poison(format!(
+                "`{}` decodes from JSON to another message: JSON has no infinity and no NaN",
                 kind.name
             )));
         }
@@ -137,50 +132,49 @@ fn encoded<E: Message>(
     Ok((kind.name.to_owned(), kind.version, bytes))
 }
 
-/// `true` if JSON may have a `null`, as which numbers are written that JSON does not have.
+/// Returns `true` if JSON may have a `null`, which stands for infinity and NaN.
 fn has_null(json: &[u8]) -> bool {
     json.windows(4).any(|bytes| bytes == b"null")
 }
 
-fn unreadable(event: &StoredEvent, error: &DecodeError) -> Unpublishable {
-    let text = format!("event {} at {}: {}", event.id, event.position, error_chain(error));
+fn unreadable(event: &StoredEvent, error: &DecodeError) -> Failure {
+    let reason = format!("event {} at {}: {}", event.id, event.position, error_chain(error));
     match NewerCode::of(error) {
-        Some(newer) => Unpublishable::Newer(NewerCode { reason: text, ..newer }),
-        None => Unpublishable::AsItIs(text),
+        Some(newer) => Failure::NeedsNewerCode(NewerCode { reason, ..newer }),
+        None => Failure::Poison(reason),
     }
 }
 
 impl PublishedTopic {
-    /// The name of the relay's lease, checkpoint and publisher. Each process publishes what it
-    /// registers: one that does not know a type must not move the checkpoint past its events.
-    pub(crate) fn worker(&self) -> String {
-        format!("{RELAY_PREFIX}{}/{}", self.topic, self.category)
+    /// Returns the relay, which names its lease, checkpoint and publisher. There is one for each
+    /// type, because a process that does not know a type must not move the checkpoint past its
+    /// events.
+    pub(crate) fn worker(&self) -> WorkerId {
+        WorkerId::Relay { topic: self.topic.clone(), category: self.category.to_owned() }
     }
 
-    /// The message for an event; `None` if it is left out.
+    /// Returns the message for an event; `None` if the event is not published.
     pub(crate) fn message(
         &self,
         codecs: &Codecs,
         log: Uuid,
         event: &StoredEvent,
-    ) -> Result<Option<BusMessage>, Unpublishable> {
+    ) -> Result<Option<BusMessage>, Failure> {
         let (topic, format) = (&self.topic, self.format);
         if event.content == StoredContent::Erased {
-            // Other services forget what they made of the stream.
+            // Other services erase what they hold of the stream.
             return Ok(Some(event_message(topic, log, event, ERASED, 1, format, Vec::new())));
         }
         // Upcasters, codecs and mappings are code of users.
-        let mapping = AssertUnwindSafe(|| self.map.map(codecs, event, format));
-        let mapped = catch_unwind(mapping).unwrap_or_else(|panic| {
-            let text = format!("the code that publishes it panicked: {}", panic_text(&*panic));
-            Err(Unpublishable::AsItIs(text))
+        let mapped = guarded(|| self.map.map(codecs, event, format)).unwrap_or_else(|message| {
+            Err(Failure::Poison(format!("the mapping to the topic panicked: {message}")))
         });
         let Some((name, version, bytes)) = mapped? else { return Ok(None) };
-        self.check_size(bytes.len()).map_err(Unpublishable::AsItIs)?;
+        self.check_size(bytes.len()).map_err(Failure::Poison)?;
         Ok(Some(event_message(topic, log, event, &name, version, format, bytes)))
     }
 
-    /// Checks that an event which is to be appended can be published.
+    /// Checks before an event is appended that it can be published.
     pub(crate) fn check<E: Message>(&self, event: &E, verify: bool) -> Result<(), String> {
         let checked = self.map.check(event, self.format, verify);
         checked.and_then(|bytes| self.check_size(bytes)).map_err(|reason| {
@@ -192,7 +186,7 @@ impl PublishedTopic {
     fn check_size(&self, bytes: usize) -> Result<(), String> {
         match self.limit {
             Some(limit) if bytes > limit => {
-                Err(format!("it has {bytes} bytes there, more than the {limit} that the bus takes"))
+                Err(format!("it has {bytes} bytes, more than the {limit} that the bus takes"))
             }
             _ => Ok(()),
         }

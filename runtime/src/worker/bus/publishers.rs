@@ -1,50 +1,52 @@
 //! The publishers that this process has open.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{Clock, SharedPublisher};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// The time that a publisher stays open while others wait.
+use crate::panic::lock;
+
+/// Minimum time for which a publisher stays open while other relays wait.
 const SLOT_TURN: Duration = Duration::from_secs(1);
-/// The time after which a publisher that is not used is closed.
+/// Idle time after which a publisher is closed.
 const CLOSE_AFTER: Duration = Duration::from_secs(60);
 
-/// A relay, by its name, and its partition of the log.
+/// The name of a relay, and its partition of the log.
 pub(crate) type PublisherKey = (String, u16);
 
-/// The publishers of all relays, of which no more are open at a time than the bus allows. A relay that
-/// needs one when that many are open waits for its turn, and closes the one that was not used for
-/// longest.
+/// The publishers of all relays. No more are open at a time than the bus allows: a relay that needs
+/// one more waits for its turn, and closes the least recently used one.
 pub(crate) struct Publishers {
     slots: Arc<Semaphore>,
-    /// Those that are not in use.
+    /// The publishers that are not in use.
     unused: Mutex<BTreeMap<PublisherKey, OpenPublisher>>,
     returned: Notify,
-    /// Relays that wait for a slot, first come, first served.
+    /// Held by the relay that waits for a slot; the others queue for it.
     queue: tokio::sync::Mutex<()>,
 }
 
 /// The right to have a publisher open.
 pub(crate) struct PublisherSlot {
     _permit: OwnedSemaphorePermit,
-    /// In monotonic time.
+    /// The monotonic time at which the publisher was opened.
     since: Duration,
 }
 
+/// An open publisher.
 pub(crate) struct OpenPublisher {
     pub(crate) publisher: SharedPublisher,
-    /// The offset up to which everything is on the topic.
+    /// The offset of the last event that is on the topic.
     pub(crate) published: u64,
-    /// The last use, in monotonic time.
+    /// The monotonic time of the last use.
     pub(crate) used: Duration,
     pub(crate) slot: PublisherSlot,
 }
 
 impl Publishers {
-    /// With the largest number that may be open at a time.
+    /// Returns publishers of which at most `limit` are open at a time.
     pub(crate) fn new(limit: Option<usize>) -> Self {
         let limit = limit.map_or(Semaphore::MAX_PERMITS, |n| n.clamp(1, Semaphore::MAX_PERMITS));
         Self {
@@ -71,7 +73,7 @@ impl Publishers {
         drop(self.take(key));
     }
 
-    /// Closes a relay's publisher if there was no use for it for a while.
+    /// Closes a relay's publisher if it was idle for a while.
     pub(crate) fn close_if_unused(&self, key: &PublisherKey, now: Duration) {
         let is_old = |open: &OpenPublisher| now.saturating_sub(open.used) >= CLOSE_AFTER;
         let is_old = self.unused().get(key).is_some_and(is_old);
@@ -80,7 +82,7 @@ impl Publishers {
         }
     }
 
-    /// Waits until another publisher may be opened.
+    /// Waits until one more publisher may be opened.
     pub(crate) async fn slot(&self, clock: &dyn Clock) -> PublisherSlot {
         let _first = self.queue.lock().await;
         loop {
@@ -91,7 +93,7 @@ impl Publishers {
             let Some(wait) = self.close_one(clock.monotonic()) else { continue };
             tokio::select! {
                 biased;
-                // Dropped at once, and taken in the next round.
+                // The permit is dropped at once, and acquired in the next iteration.
                 _ = self.slots.acquire() => {}
                 () = self.returned.notified() => {}
                 () = clock.sleep(wait) => {}
@@ -99,8 +101,8 @@ impl Publishers {
         }
     }
 
-    /// Closes the publisher that was not used for longest among those that had their turn. If there is
-    /// none, returns the time until there may be one.
+    /// Closes the least recently used publisher among those that were open for their minimum time.
+    /// If there is none, returns the time until there may be one.
     fn close_one(&self, now: Duration) -> Option<Duration> {
         let rest = |open: &OpenPublisher| (open.slot.since + SLOT_TURN).saturating_sub(now);
         let key = {
@@ -116,6 +118,6 @@ impl Publishers {
     }
 
     fn unused(&self) -> MutexGuard<'_, BTreeMap<PublisherKey, OpenPublisher>> {
-        self.unused.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unused)
     }
 }

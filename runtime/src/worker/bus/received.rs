@@ -1,127 +1,123 @@
-//! Commands and replies of other services.
+//! Commands and replies of other services, and the queue in which they wait as they were received.
 
 use composable_rust_core::{
-    Checkpoints as _, Delivery as _, Leases as _, MessageId, Metadata, OutboxKind, OutboxMessage,
+    Checkpoints as _, Delivery as _, Leases as _, Metadata, OutboxKind, OutboxMessage,
     ReplyOutcome, SharedDelivery, StoreError, StreamId,
 };
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
-use crate::worker::bus::cloud_event::{EnvelopeError, claimed_sender, commands_topic, received};
+use crate::worker::bus::connection::BusConnection;
+use crate::worker::bus::envelope::{claimed_sender, commands_topic, received};
 use crate::worker::context::WorkerContext;
-use crate::worker::leases::worker_of;
-use crate::worker::outbox::dead_letters::answer;
-use crate::worker::outbox::execute::Executed;
-use crate::worker::policy::policy::{ExternalRecord, PolicyInput, queued_for};
+use crate::worker::external_record::{ExternalRecord, rejected_of};
+use crate::worker::outcome::Failure;
+use crate::worker::queued_input::{Input, InputLane, queued_input, queued_record};
+use crate::worker::queued_message::reply_to;
+use crate::worker::worker_id::WorkerId;
 
-/// The queue of messages as they came: those that only newer code can take wait in it, those that
-/// nobody can take are its dead letters.
+/// The queue of messages as they were received: those that wait for newer code, and, as dead
+/// letters, those that were rejected.
 pub(crate) const RECEIVED: &str = "bus/received";
 
-/// The worker that a process announces if it serves a type, so that others know.
-pub(crate) fn serve_worker(target: &str) -> String {
-    format!("serve/{target}")
-}
-
-/// The name under which the store keeps that a type's commands were served here.
-pub(crate) fn served_mark(log: Uuid, target: &str) -> String {
+/// Returns the name of the checkpoint that records that a type's commands were served.
+pub(crate) fn served_checkpoint(log: Uuid, target: &str) -> String {
     format!("bus/{log}-commands/{}/served", commands_topic(target))
 }
 
-impl WorkerContext {
-    /// Returns the row to be queued for a message as it was judged: itself, or the answer to a command
-    /// whose type is not served.
-    ///
-    /// A command whose type was served before waits for a process that serves it, as while the last
-    /// one is restarted, until it `is_overdue`.
-    pub(crate) async fn receive(
-        &self,
-        judged: Result<(OutboxMessage, Metadata), EnvelopeError>,
-        is_overdue: bool,
-    ) -> Result<Result<OutboxMessage, EnvelopeError>, StoreError> {
-        let (row, metadata) = match judged {
-            Ok(taken) => taken,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let target = row.row.target.clone();
-        if metadata.reply.is_some() || self.serves(&target).await? {
-            return Ok(Ok(row));
-        }
-        let mark = served_mark(self.shared.log.id, &target);
-        if !is_overdue && !self.store().load_checkpoints(&mark).await?.is_empty() {
-            return Ok(Err(EnvelopeError::Newer(NewerCode {
-                what: format!("serving `{target}`"),
-                reason: format!("no running process serves `{target}`"),
-            })));
-        }
-        if self.logs(&format!("{target} is not served")) {
-            tracing::error!(
-                target, sender = ?row.sender,
-                "a command came over the bus, but its type is not served; answering undelivered"
-            );
-        }
-        let undelivered = ReplyOutcome::Undelivered;
-        let answers = answer(&row, metadata, &target, undelivered, None);
-        let unasked = || EnvelopeError::Never(format!("`{target}` is not served"));
-        Ok(answers.into_iter().next().ok_or_else(unasked))
+/// Returns the row to be queued for a message of another service: the message itself, or the reply
+/// to a command whose type is not served.
+///
+/// A command whose type was served before waits for a process that serves it, as while the last one
+/// restarts, until it `is_overdue`.
+///
+/// # Errors
+///
+/// - [`Failure::NeedsNewerCode`]: it waits for newer code, or for a process that serves its type.
+/// - [`Failure::Poison`]: no process can handle it.
+/// - [`Failure::Unavailable`]: the store is unavailable.
+pub(crate) async fn receive(
+    context: &WorkerContext,
+    bus: &BusConnection,
+    message: Result<(OutboxMessage, Metadata), Failure>,
+    is_overdue: bool,
+) -> Result<OutboxMessage, Failure> {
+    let (row, metadata) = message?;
+    let target = row.row.target.clone();
+    if metadata.reply.is_some() || is_served(context, bus, &target).await? {
+        return Ok(row);
     }
-
-    /// Whether this process or another of the service serves a type. In a rolling deploy, old
-    /// processes receive what only new ones serve.
-    async fn serves(&self, target: &str) -> Result<bool, StoreError> {
-        if self.served.contains(target) {
-            return Ok(true);
-        }
-        let table = self.store().load_leases(&[serve_worker(target)]).await?;
-        Ok(!table.members.is_empty())
+    let served = served_checkpoint(context.shared.log.id, &target);
+    if !is_overdue && !context.store().load_checkpoints(&served).await?.is_empty() {
+        return Err(Failure::NeedsNewerCode(NewerCode {
+            what: format!("serving `{target}`"),
+            reason: format!("no running process serves `{target}`"),
+        }));
     }
-
-    /// Takes a message that waited or was parked as it came.
-    pub(crate) async fn receive_again(&self, row: &OutboxMessage) -> Executed {
-        let record = match self.queued_input(&row.row.content).await {
-            Ok(Some(PolicyInput::Message(record))) => record,
-            Ok(_) => return Executed::Done(Vec::new()),
-            Err(error) if error.is_transient() => return Executed::Waiting(error.to_string()),
-            Err(error) => return Executed::Poison(error.to_string()),
-        };
-        let is_overdue = self.is_overdue(&worker_of(OutboxKind::Policy, RECEIVED), &row.row.id);
-        match self.receive(received(&self.shared.log, &record.into_message()), is_overdue).await {
-            Ok(Ok(row)) => Executed::Done(vec![row]),
-            Ok(Err(EnvelopeError::Newer(reason))) => Executed::Newer(reason),
-            Ok(Err(EnvelopeError::Never(reason))) => Executed::Poison(reason),
-            Err(error) => Executed::Waiting(error.to_string()),
-        }
+    if context.logs(&format!("{target} is not served")) {
+        tracing::error!(
+            target, sender = ?row.sender,
+            "received a command of a type that is not served; replying that it is undelivered"
+        );
     }
+    let replies = reply_to(&row, metadata, &target, ReplyOutcome::Undelivered, None);
+    let no_reply = || Failure::Poison(format!("`{target}` is not served"));
+    replies.into_iter().next().ok_or_else(no_reply)
 }
 
-/// The lane of a message that waits as it came: that of its sender, as far as one can tell.
+/// Returns `true` if this process or another of the service serves a type. In a rolling deploy, old
+/// processes receive commands that only new ones serve.
+async fn is_served(
+    context: &WorkerContext,
+    bus: &BusConnection,
+    target: &str,
+) -> Result<bool, StoreError> {
+    if bus.served.contains(target) {
+        return Ok(true);
+    }
+    let worker = WorkerId::Service(target.to_owned()).to_string();
+    let table = context.store().load_leases(&[worker]).await?;
+    Ok(!table.members.is_empty())
+}
+
+/// Receives a message again that waited, or was parked, as it was received.
+pub(crate) async fn receive_again(
+    context: &WorkerContext,
+    bus: &BusConnection,
+    row: &OutboxMessage,
+) -> Result<Vec<OutboxMessage>, Failure> {
+    let input = queued_input(context.store(), &row.row.content).await;
+    let record = match input.map_err(|error| Failure::of_store(&error))? {
+        Some(Input::Record(record)) => record,
+        // The message was erased.
+        _ => return Ok(Vec::new()),
+    };
+    let worker = WorkerId::of_queue(OutboxKind::Policy, RECEIVED).to_string();
+    let is_overdue = context.is_overdue(&worker, &row.row.id);
+    let message = received(&context.shared.log, &record.into_message());
+    Ok(vec![receive(context, bus, message, is_overdue).await?])
+}
+
+/// Returns the lane of a message that waits as it was received: that of its sender, as far as it
+/// can be read.
 pub(crate) fn lane_of(delivery: &SharedDelivery) -> StreamId {
     let sender = claimed_sender(delivery.message());
     sender.unwrap_or_else(|| ExternalRecord::new(delivery).sender_by_key())
 }
 
-/// The row of a message that waits as it came, in order with others of its lane and key: what bears
-/// its sender's name falsely holds up nothing that the sender sends to others.
+/// Returns the row of a message that waits as it was received, in order with others of its lane and
+/// key: a message that claims a false sender does not delay what the sender sends to others.
 pub(crate) fn waiting_row(record: &ExternalRecord, lane: &StreamId) -> OutboxMessage {
-    let recipient = record.sender_by_key();
-    queued_for(RECEIVED, lane.clone(), recipient.as_str(), id_of(record), record)
+    let recipient = record.sender_by_key().to_string();
+    queued(record, lane.clone(), recipient)
 }
 
-/// The row of a message that nobody can take. It is alone with its recipient, so that it holds up
-/// nothing.
-pub(crate) fn refused_row(record: &ExternalRecord, lane: &StreamId) -> OutboxMessage {
-    let id = id_of(record);
-    queued_for(RECEIVED, refused_of(lane), &id.to_string(), id, record)
+/// Returns the row of a rejected message. It has a lane of its own, so that it delays no other.
+pub(crate) fn rejected_row(record: &ExternalRecord, lane: &StreamId) -> OutboxMessage {
+    queued(record, rejected_of(lane), record.id().to_string())
 }
 
-/// The sender of what is refused of a lane: it is erased with the lane, and delays nothing of it.
-pub(crate) fn refused_of(lane: &StreamId) -> StreamId {
-    let id = MessageId::from_elsewhere("refused", lane.as_str());
-    format!("bus_refused-{id}").parse().unwrap_or_else(|_| unreachable!("a category and a UUID"))
-}
-
-fn id_of(record: &ExternalRecord) -> Uuid {
-    let ExternalRecord { topic, partition, offset, .. } = record;
-    let id = record.header("ce_id").unwrap_or_default();
-    MessageId::from_elsewhere(&format!("place:{topic}"), &format!("{partition}:{offset}:{id}")).0
+fn queued(record: &ExternalRecord, sender: StreamId, recipient: String) -> OutboxMessage {
+    let lane = InputLane { queue: RECEIVED.to_owned(), sender, recipient };
+    queued_record(lane, record.id(), record)
 }

@@ -1,4 +1,4 @@
-//! Publishing the events of the log to the bus.
+//! Relaying the events of the log to the bus.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,120 +6,125 @@ use std::time::Duration;
 
 use composable_rust_core::{
     BusMessage, Checkpoint, EventBus as _, EventStore as _, Outbox as _, OutboxMessage, OutboxRow,
-    Position, PublishError, Publisher as _, PublisherName, QueueChange, QueuePosition,
-    ResumePosition, Settlement, SharedPublisher, StoredContent, StoredEvent, Version,
+    PublishError, Publisher as _, PublisherName, QueueChange, QueuePosition, ResumePosition,
+    Settlement, SharedPublisher, StoredContent, StoredEvent, StreamId, Version,
 };
 use futures_util::TryStreamExt as _;
 
 use crate::error::error_chain;
-use crate::worker::bus::parked_streams::{ParkedStreams, version_of};
-use crate::worker::bus::published_topic::{PublishedTopic, Unpublishable};
+use crate::worker::bus::connection::BusConnection;
+use crate::worker::bus::parked_streams::ParkedStreams;
+use crate::worker::bus::published_topic::PublishedTopic;
 use crate::worker::bus::publishers::{OpenPublisher, PublisherKey, PublisherSlot};
-use crate::worker::context::{WorkerContext, kept};
-use crate::worker::follower::{IDLE_PAUSE, LogHandler, Stop, event_at};
+use crate::worker::context::WorkerContext;
+use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
+use crate::worker::follower::{IDLE_POLL_INTERVAL, LogHandler, compare_with_log};
 use crate::worker::leases::HeldLease;
-use crate::worker::outbox::dead_letters::DECISION_POLL_INTERVAL;
+use crate::worker::outcome::{Failure, truncate_error};
+use crate::worker::parked_stream::version_of;
 
-/// Follows one partition of the log and publishes the events of one category to one topic.
+/// Publishes the events of one aggregate type, in one partition of the log, to one topic.
 ///
-/// Its publisher fences whoever had the partition before. It is opened when there is something to
-/// publish, and closed when there was nothing for a while, or when other relays need the slot: a log
+/// Its publisher fences the previous one of the partition. It is opened when there is an event to
+/// publish, and closed when there was none for a while, or when other relays need the slot: a log
 /// has many partitions, and most topics are quiet.
 pub(crate) struct Relay {
-    work: Arc<WorkerContext>,
+    context: Arc<WorkerContext>,
+    bus: Arc<BusConnection>,
     published: Arc<PublishedTopic>,
     name: String,
     key: PublisherKey,
     parked: ParkedStreams,
-    /// The largest number of events that are published at a time: fewer for a while after the bus has
-    /// refused a batch. A broker may take messages one by one and not together.
-    most: usize,
+    /// Maximum events that are published at a time. It is halved when the bus rejects a batch,
+    /// which a broker may accept in parts, and doubled with each success.
+    max_batch: usize,
 }
 
-/// Events that are published at a time at most. A transaction costs half at 1,000 messages, a fifth at
-/// 5,000.
-const PAGE: usize = 5_000;
+/// Maximum events that are published at a time. A transaction takes half of the time at 1,000
+/// messages, a fifth at 5,000.
+const MAX_BATCH: usize = 5_000;
 /// Rows of parked streams that are read at a time.
 const PARKED_STREAMS_PAGE: usize = 100;
-/// Messages of a parked stream that are published at a time, and their bytes.
-const CATCH_UP_EVENTS: usize = 1_000;
-const CATCH_UP_BYTES: usize = 8 << 20;
+/// Maximum messages of a parked stream that are published at a time.
+const MAX_CATCH_UP_EVENTS: usize = 1_000;
+/// Bytes of messages of a parked stream after which no more are published at a time.
+const MAX_CATCH_UP_BYTES: usize = 8 << 20;
 
 impl Relay {
     pub(crate) fn new(
-        work: Arc<WorkerContext>,
+        context: Arc<WorkerContext>,
+        bus: Arc<BusConnection>,
         published: Arc<PublishedTopic>,
         partition: u16,
     ) -> Self {
-        let name = published.worker();
+        let name = published.worker().to_string();
         let parked = ParkedStreams::new(&name, &published.topic);
         let key = (name.clone(), partition);
-        Self { work, published, name, key, parked, most: PAGE }
+        Self { context, bus, published, name, key, parked, max_batch: MAX_BATCH }
     }
 
-    /// Takes the publisher, or opens it and compares its position with the log. It is put back after
-    /// its use, and closed where that failed.
-    async fn publisher(&self, held: &HeldLease) -> Result<OpenPublisher, Stop> {
-        match self.work.publishers.take(&self.key) {
+    /// Takes the publisher, or opens it and compares its position with the log. The caller puts it
+    /// back after use, or drops it, and so closes it, if that failed.
+    async fn publisher(&self, held: &HeldLease) -> Result<OpenPublisher, Failure> {
+        match self.bus.publishers.take(&self.key) {
             Some(open) => Ok(open),
             None => self.open(held).await,
         }
     }
 
     fn put_back(&self, open: OpenPublisher) {
-        self.work.publishers.put_back(&self.key, open);
+        self.bus.publishers.put_back(&self.key, open);
     }
 
-    async fn open(&self, held: &HeldLease) -> Result<OpenPublisher, Stop> {
+    async fn open(&self, held: &HeldLease) -> Result<OpenPublisher, Failure> {
         let partition = held.lease.partition;
-        let (slot, mut publisher) = self.open_alone(held).await?;
-        let resume = publisher.resume_position().await.map_err(|error| stop_of(&error))?;
+        let (slot, mut publisher) = self.open_exclusive(held).await?;
+        let resume = publisher.resume_position().await.map_err(|error| failure_of(&error))?;
         let offset = resume.map_or(0, |resume| resume.offset);
-        if let Some(ResumePosition { offset: 1.., event_id }) = resume {
-            let position = Position::new(partition, offset);
-            let event = event_at(self.work.store(), position).await?;
-            if event.is_none() || (event_id.is_some() && event != event_id) {
-                return Err(Stop::LogWentBack(format!("it is not what it was at {position}")));
-            }
+        if let Some(ResumePosition { offset, event_id }) = resume {
+            let checkpoint = Checkpoint { partition, offset, event_id };
+            compare_with_log(self.context.store(), &checkpoint).await?;
         }
-        Ok(OpenPublisher { publisher, published: offset, used: self.work.now(), slot })
+        Ok(OpenPublisher { publisher, published: offset, used: self.context.now(), slot })
     }
 
-    /// Opens the only publisher of the partition, once there may be another.
-    async fn open_alone(&self, held: &HeldLease) -> Result<(PublisherSlot, SharedPublisher), Stop> {
-        let work = &self.work;
-        let Some(bus) = &work.bus else {
-            return Err(Stop::Unavailable("the app has no bus".to_owned()));
-        };
+    /// Opens the exclusive publisher of the partition, once the bus admits one more.
+    async fn open_exclusive(
+        &self,
+        held: &HeldLease,
+    ) -> Result<(PublisherSlot, SharedPublisher), Failure> {
+        let context = &self.context;
         let slot = tokio::select! {
             biased;
-            () = work.stop.cancelled() => return Err(Stop::Unavailable("the app stops".to_owned())),
-            slot = work.publishers.slot(work.clock()) => slot,
+            () = context.stop.cancelled() => {
+                return Err(Failure::Unavailable("the app is shutting down".to_owned()));
+            }
+            slot = self.bus.publishers.slot(context.clock()) => slot,
         };
-        if !held.admits(work.clock(), Duration::ZERO) {
-            return Err(Stop::Unavailable("the lease has lapsed".to_owned()));
+        if !held.admits(context.clock(), Duration::ZERO) {
+            return Err(Failure::Unavailable("the lease has lapsed".to_owned()));
         }
-        let log = work.store().log();
+        let log = context.store().log();
         let (purpose, partition) = (self.name.clone(), held.lease.partition);
         let name = PublisherName { log: log.id, purpose, partition, partitions: log.partitions };
-        let opened = bus.publisher(&name).await;
-        Ok((slot, opened.map_err(|error| Stop::Unavailable(error_chain(&error)))?))
+        let opened = self.bus.bus.publisher(&name).await;
+        Ok((slot, opened.map_err(|error| Failure::Unavailable(error_chain(&error)))?))
     }
 
-    /// The messages for those of these events that are not on the topic yet, as are none after the
-    /// offset `after`.
+    /// Returns the messages of the events that are not on the topic yet: those after the offset
+    /// `after`.
     ///
-    /// An event that cannot be published parks its stream, but not while earlier events of the stream
-    /// are in the same batch: the batch ends before it.
-    fn batch(&self, events: &[StoredEvent], after: u64) -> Result<Batch, Stop> {
-        let shared = &self.work.shared;
+    /// An event that cannot be published parks its stream. If earlier events of the stream are in
+    /// the same batch, the batch ends before it.
+    fn batch(&self, events: &[StoredEvent], after: u64) -> Result<Batch, Failure> {
+        let shared = &self.context.shared;
         let mut batch = Batch::default();
         let (mut in_batch, mut parked) = (BTreeSet::new(), BTreeSet::new());
         for event in events {
             let is_parked = self.parked.contains(&event.stream) || parked.contains(&event.stream);
             let goes = event.stream.category() == self.published.category
                 && event.position.offset > after
-                // An erasure is told whatever happens.
+                // An erasure is published even if the stream is parked.
                 && (!is_parked || event.content == StoredContent::Erased);
             if goes {
                 match self.published.message(&shared.codecs, shared.log.id, event) {
@@ -129,15 +134,13 @@ impl Relay {
                         in_batch.insert(&event.stream);
                         batch.messages.push(message);
                     }
-                    Err(Unpublishable::Newer(reason)) if batch.done == 0 => {
-                        return Err(Stop::Newer(reason));
-                    }
-                    Err(Unpublishable::Newer(_)) => break,
-                    Err(Unpublishable::AsItIs(_)) if in_batch.contains(&event.stream) => break,
-                    Err(Unpublishable::AsItIs(error)) => {
+                    Err(Failure::Poison(_)) if in_batch.contains(&event.stream) => break,
+                    Err(Failure::Poison(error)) => {
                         parked.insert(&event.stream);
                         batch.parked.push((batch.done, error));
                     }
+                    Err(failure) if batch.done == 0 => return Err(failure),
+                    Err(_) => break,
                 }
             }
             batch.done += 1;
@@ -145,52 +148,57 @@ impl Relay {
         Ok(batch)
     }
 
-    /// Publishes messages, with a position if given. If the bus takes no such messages, the next batch
-    /// is smaller, and the outcome is `Refused` once it is a single message.
+    /// Publishes messages, with a position if given. If the bus rejects them, the next batch is
+    /// smaller, and the outcome is `Rejected` if it was a single message.
     async fn publish(
         &mut self,
         mut open: OpenPublisher,
         messages: Vec<BusMessage>,
         position: Option<ResumePosition>,
-    ) -> Result<Publication, Stop> {
+    ) -> Result<Publication, Failure> {
         let count = messages.len();
         match open.publisher.publish_batch(messages, position).await {
             Ok(()) => {
                 let offset = position.map(|position| position.offset);
                 open.published = offset.unwrap_or(open.published);
-                open.used = self.work.now();
-                self.work.publishers.put_back(&self.key, open);
-                self.most = self.most.saturating_mul(2).min(PAGE);
+                open.used = self.context.now();
+                self.bus.publishers.put_back(&self.key, open);
+                self.max_batch = self.max_batch.saturating_mul(2).min(MAX_BATCH);
                 Ok(Publication::Done)
             }
             Err(error @ PublishError::Invalid(_)) => {
                 let (name, reason) = (&self.name, error_chain(&error));
-                tracing::info!(relay = name, count, reason, "the bus refused a batch; dividing it");
-                self.most = count.div_ceil(2);
-                Ok(if count > 1 { Publication::TooMuch } else { Publication::Refused(reason) })
+                tracing::info!(
+                    relay = name,
+                    count,
+                    reason,
+                    "the bus rejected a batch; retrying with half of it"
+                );
+                self.max_batch = count.div_ceil(2);
+                Ok(if count > 1 { Publication::TooLarge } else { Publication::Rejected(reason) })
             }
-            Err(error) => Err(stop_of(&error)),
+            Err(error) => Err(failure_of(&error)),
         }
     }
 
-    /// Parks a stream from an event on.
-    async fn park(&mut self, event: &StoredEvent, error: String) -> Result<(), Stop> {
+    /// Parks a stream before an event.
+    async fn park(&mut self, event: &StoredEvent, error: String) -> Result<(), Failure> {
         report(&self.published, event, &error);
-        let row = self.parked.row(self.work.shared.log.id, &event.stream, event.version);
+        let row = self.parked.row(self.context.shared.log.id, &event.stream, event.version);
         let rows = std::slice::from_ref(&row);
-        self.work.store().park(event.position.partition, rows, &kept(error)).await?;
+        self.context.store().park(event.position.partition, rows, &truncate_error(error)).await?;
         self.parked.insert(row.sender);
         Ok(())
     }
 
-    /// Carries out what was decided about streams that are parked.
-    async fn redrive(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Stop> {
-        let work = Arc::clone(&self.work);
-        let store = work.store();
+    /// Carries out decisions about parked streams, and publishes the streams that are redriven.
+    async fn redrive(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Failure> {
+        let context = Arc::clone(&self.context);
+        let store = context.store();
         let queue = self.parked.queue(held.lease.partition);
         let queues = [(queue.clone(), Arc::clone(held))].into();
-        let (letters, _) = work.decided(&queues).await?;
-        work.carry_out(&queues, letters).await.1?;
+        let (letters, _) = decided(&context, &queues).await?;
+        carry_out(&context, &queues, letters).await?;
         let rows = store
             .read_outbox(&[(queue.clone(), QueuePosition::default())], PARKED_STREAMS_PAGE)
             .await?;
@@ -200,118 +208,134 @@ impl Relay {
                     break change;
                 }
             };
-            let (lease, queue, place) = (held.lease.clone(), row.queue, row.position);
-            let settlement = Settlement { lease, queue, position: place, change };
+            let (lease, queue, position) = (held.lease.clone(), row.queue, row.position);
+            let settlement = Settlement { lease, queue, position, change };
             if store.settle(held.lease.partition, &[settlement]).await?.contains(&false) {
-                return Err(Stop::Fenced);
+                return Err(Failure::Fenced);
             }
         }
-        self.parked.load(&work, held.lease.partition).await
+        Ok(self.parked.load(&context, held.lease.partition).await?)
     }
 
-    /// Publishes a stream on from the event it was parked at, as far as the relay has come, which is
-    /// `at` or the position at the broker. Gives what becomes of the row that stands for it; `None` if
-    /// fewer events are to be tried.
+    /// Publishes a parked stream from the event it was parked before, up to the relay's own
+    /// position: `at` or that at the broker. Returns the change of the stream's row; `None` if the
+    /// batch was too large and must be tried again.
     async fn catch_up(
         &mut self,
         held: &Arc<HeldLease>,
         at: u64,
         row: &OutboxRow,
-    ) -> Result<Option<QueueChange>, Stop> {
+    ) -> Result<Option<QueueChange>, Failure> {
         let attempts = row.attempts;
         if row.behind_parked {
             return Ok(Some(QueueChange::Parked { attempts, error: None }));
         }
-        let work = Arc::clone(&self.work);
-        let (log, stream) = (work.shared.log.id, &row.message.sender);
+        let (log, stream) = (self.context.shared.log.id, &row.message.sender);
         let open = self.publisher(held).await?;
-        let at = at.max(open.published);
-        let first = version_of(&row.message.row);
-        let (mut next, mut bytes, mut messages) = (first, 0, Vec::new());
-        let (mut stuck, mut has_more, mut first_message) = (None, false, None);
-        {
-            let after = Version::new(first.get().saturating_sub(1));
-            let mut events = std::pin::pin!(work.store().load_events(stream, after));
-            while let Some(event) = events.try_next().await? {
-                if event.position.offset > at {
-                    break;
-                }
-                let count = messages.len();
-                has_more = count >= CATCH_UP_EVENTS.min(self.most) || bytes > CATCH_UP_BYTES;
-                if has_more {
-                    break;
-                }
-                match self.published.message(&work.shared.codecs, log, &event) {
-                    Ok(message) => {
-                        if let Some(message) = message {
-                            bytes += message.payload.len();
-                            messages.push(message);
-                            first_message.get_or_insert_with(|| event.clone());
-                        }
-                    }
-                    Err(Unpublishable::Newer(reason)) => return Err(Stop::Newer(reason)),
-                    Err(Unpublishable::AsItIs(error)) => {
-                        stuck = Some((event, error));
-                        break;
-                    }
-                }
-                next = event.version.next();
-            }
-        }
-        if let Some((event, error)) = stuck.take_if(|_| next == first) {
-            report(&self.published, &event, &error);
+        let from = version_of(&row.message.row);
+        let mut batch = self.parked_batch(stream, from, at.max(open.published)).await?;
+        if let Some((event, error)) = batch.stuck.take_if(|_| batch.next == from) {
             self.put_back(open);
-            let error = Some(kept(error));
-            return Ok(Some(QueueChange::Parked { attempts: attempts + 1, error }));
+            return Ok(Some(self.parked_again(&event, attempts, error)));
         }
-        match first_message {
+        match batch.first {
             None => self.put_back(open),
-            Some(event) => match self.publish(open, messages, None).await? {
+            Some(event) => match self.publish(open, batch.messages, None).await? {
                 Publication::Done => {}
-                Publication::TooMuch => return Ok(None),
-                Publication::Refused(error) if event.version == first => {
-                    report(&self.published, &event, &error);
-                    let error = Some(kept(error));
-                    return Ok(Some(QueueChange::Parked { attempts: attempts + 1, error }));
+                Publication::TooLarge => return Ok(None),
+                Publication::Rejected(error) if event.version == from => {
+                    return Ok(Some(self.parked_again(&event, attempts, error)));
                 }
-                Publication::Refused(_) => {
+                Publication::Rejected(_) => {
                     let rest = self.parked.row(log, stream, event.version);
                     return Ok(Some(QueueChange::Done(vec![rest])));
                 }
             },
         }
-        let rest = (has_more || stuck.is_some()).then(|| self.parked.row(log, stream, next));
+        let has_rest = batch.has_more || batch.stuck.is_some();
+        let rest = has_rest.then(|| self.parked.row(log, stream, batch.next));
         Ok(Some(QueueChange::Done(rest.into_iter().collect())))
     }
 
+    fn parked_again(&self, event: &StoredEvent, attempts: u32, error: String) -> QueueChange {
+        report(&self.published, event, &error);
+        QueueChange::Parked { attempts: attempts + 1, error: Some(truncate_error(error)) }
+    }
+
+    /// Reads the next messages of a parked stream: those of events from version `from` on, up to
+    /// the offset `until`.
+    async fn parked_batch(
+        &self,
+        stream: &StreamId,
+        from: Version,
+        until: u64,
+    ) -> Result<ParkedBatch, Failure> {
+        let shared = &self.context.shared;
+        let mut batch = ParkedBatch {
+            messages: Vec::new(),
+            first: None,
+            next: from,
+            stuck: None,
+            has_more: false,
+        };
+        let mut bytes = 0;
+        let after = Version::new(from.get().saturating_sub(1));
+        let mut events = std::pin::pin!(self.context.store().load_events(stream, after));
+        while let Some(event) = events.try_next().await? {
+            if event.position.offset > until {
+                break;
+            }
+            let max = MAX_CATCH_UP_EVENTS.min(self.max_batch);
+            batch.has_more = batch.messages.len() >= max || bytes > MAX_CATCH_UP_BYTES;
+            if batch.has_more {
+                break;
+            }
+            match self.published.message(&shared.codecs, shared.log.id, &event) {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    bytes += message.payload.len();
+                    batch.messages.push(message);
+                    batch.first.get_or_insert_with(|| event.clone());
+                }
+                Err(Failure::Poison(error)) => {
+                    batch.stuck = Some((event, error));
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            }
+            batch.next = event.version.next();
+        }
+        Ok(batch)
+    }
+
     /// Moves the position at the broker to before the first event.
-    async fn rewind(&self, held: &HeldLease) -> Result<(), Stop> {
+    async fn rewind(&self, held: &HeldLease) -> Result<(), Failure> {
         let partition = held.lease.partition;
-        let (slot, mut publisher) = self.open_alone(held).await?;
+        let (slot, mut publisher) = self.open_exclusive(held).await?;
         let start = ResumePosition { offset: 0, event_id: None };
         let rewound = publisher.publish_batch(Vec::new(), Some(start)).await;
-        rewound.map_err(|error| stop_of(&error))?;
-        tracing::info!(relay = self.name, partition, "publishing from the start of the log again");
-        self.put_back(OpenPublisher { publisher, published: 0, used: self.work.now(), slot });
+        rewound.map_err(|error| failure_of(&error))?;
+        tracing::info!(relay = self.name, partition, "publishing the log from its start again");
+        self.put_back(OpenPublisher { publisher, published: 0, used: self.context.now(), slot });
         Ok(())
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.work.publishers.close(&self.key);
+        self.bus.publishers.close(&self.key);
     }
 }
 
-/// What is done with one page of the log.
+/// The messages of one page of the log.
 #[derive(Default)]
 struct Batch {
     messages: Vec<BusMessage>,
-    /// The place of the event of the first message.
+    /// The index of the event of the first message.
     first: Option<usize>,
-    /// The places of the events from which on streams are parked, and why.
+    /// The indexes of the events before which streams are parked, and the errors.
     parked: Vec<(usize, String)>,
-    /// The number of events that it covers.
+    /// The number of events that the batch covers.
     done: usize,
 }
 
@@ -321,13 +345,26 @@ impl Batch {
     }
 }
 
-/// What became of messages that were to be published.
+/// The next messages of a parked stream.
+struct ParkedBatch {
+    messages: Vec<BusMessage>,
+    /// The event of the first message.
+    first: Option<StoredEvent>,
+    /// The version after the last event that the batch covers.
+    next: Version,
+    /// The event that cannot be published, and the error.
+    stuck: Option<(StoredEvent, String)>,
+    /// `true` if the stream has more events.
+    has_more: bool,
+}
+
+/// The outcome of publishing messages.
 enum Publication {
     Done,
-    /// The bus does not take them together.
-    TooMuch,
-    /// The bus does not take the message.
-    Refused(String),
+    /// The bus rejects them together.
+    TooLarge,
+    /// The bus rejects the single message.
+    Rejected(String),
 }
 
 fn report(published: &PublishedTopic, event: &StoredEvent, error: &str) {
@@ -335,18 +372,18 @@ fn report(published: &PublishedTopic, event: &StoredEvent, error: &str) {
     let StoredEvent { stream, version, id, .. } = event;
     tracing::error!(
         topic, ?format, %stream, %version, %id, error,
-        "an event cannot be published; its stream is parked on this topic. Override the event, raise \
+        "an event cannot be published; parking its stream on this topic. Override the event, raise \
          the limit of the bus or of the topic, or deploy code that can publish it, and redrive the dead \
-         letter; or refuse the dead letter to publish on without the event"
+         letter; or discard the dead letter to publish the stream without the event"
     );
 }
 
-fn stop_of(error: &PublishError) -> Stop {
+fn failure_of(error: &PublishError) -> Failure {
     match error {
-        PublishError::Fenced => Stop::Fenced,
-        PublishError::Unavailable(error) => Stop::Unavailable(error_chain(error)),
+        PublishError::Fenced => Failure::Fenced,
+        PublishError::Unavailable(error) => Failure::Unavailable(error_chain(error)),
         error @ (PublishError::Invalid(_) | PublishError::Rejected(_)) => {
-            Stop::Unavailable(error_chain(error))
+            Failure::Unavailable(error_chain(error))
         }
     }
 }
@@ -356,7 +393,7 @@ impl LogHandler for Relay {
         &self.name
     }
 
-    fn begins_at_start(&self) -> bool {
+    fn starts_at_beginning(&self) -> bool {
         true
     }
 
@@ -364,45 +401,45 @@ impl LogHandler for Relay {
         &mut self,
         held: &Arc<HeldLease>,
         stored: Option<Checkpoint>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Failure> {
         let partition = held.lease.partition;
-        // The only checkpoint at the start is one that was rewound.
+        // Only a checkpoint that was rewound is at the start.
         if stored.is_some_and(|stored| stored.offset == 0) {
             self.rewind(held).await?;
         }
-        self.parked.load(&self.work, partition).await
+        Ok(self.parked.load(&self.context, partition).await?)
     }
 
-    fn page(&self) -> usize {
-        PAGE
+    fn max_page(&self) -> usize {
+        MAX_BATCH
     }
 
-    fn pause(&self) -> Duration {
-        if self.parked.is_empty() { IDLE_PAUSE } else { DECISION_POLL_INTERVAL }
+    fn poll_interval(&self) -> Duration {
+        if self.parked.is_empty() { IDLE_POLL_INTERVAL } else { DECISION_POLL_INTERVAL }
     }
 
-    async fn between_pages(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Stop> {
-        self.work.publishers.close_if_unused(&self.key, self.work.now());
-        if self.parked.is_due(self.work.now()) {
+    async fn between_pages(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Failure> {
+        self.bus.publishers.close_if_unused(&self.key, self.context.now());
+        if self.parked.is_due(self.context.now()) {
             self.redrive(held, at).await?;
         }
         Ok(())
     }
 
-    fn give_up(&mut self, _: u16) {
-        self.work.publishers.close(&self.key);
+    fn release(&mut self, _: u16) {
+        self.bus.publishers.close(&self.key);
     }
 
     async fn handle(
         &mut self,
         held: &Arc<HeldLease>,
         events: &[StoredEvent],
-    ) -> Result<(Vec<OutboxMessage>, usize), Stop> {
-        let events = &events[..events.len().min(self.most)];
-        let mut open = self.work.publishers.take(&self.key);
+    ) -> Result<(Vec<OutboxMessage>, usize), Failure> {
+        let events = &events[..events.len().min(self.max_batch)];
+        let mut open = self.bus.publishers.take(&self.key);
         let mut batch = self.batch(events, open.as_ref().map_or(0, |open| open.published))?;
         if open.is_none() && !batch.is_empty() {
-            // What is on the topic already is known only now.
+            // The events that are on the topic already are known only now.
             let opened = self.open(held).await?;
             batch = self.batch(events, opened.published)?;
             open = Some(opened);
@@ -411,9 +448,9 @@ impl LogHandler for Relay {
         let Some(last) = done.checked_sub(1).and_then(|index| events.get(index)) else {
             return Ok((Vec::new(), 0));
         };
-        // Before the position moves.
-        for (place, error) in parked {
-            self.park(&events[place], error).await?;
+        // Streams are parked before the position moves past their events.
+        for (index, error) in parked {
+            self.park(&events[index], error).await?;
         }
         let Some(open) = open else { return Ok((Vec::new(), done)) };
         let Some(first) = first.map(|first| &events[first]) else {
@@ -423,11 +460,11 @@ impl LogHandler for Relay {
         let position = ResumePosition { offset: last.position.offset, event_id: Some(last.id) };
         match self.publish(open, messages, Some(position)).await? {
             Publication::Done => Ok((Vec::new(), done)),
-            Publication::TooMuch => Ok((Vec::new(), 0)),
-            Publication::Refused(error) if first.content == StoredContent::Erased => {
-                Err(Stop::Unavailable(error))
+            Publication::TooLarge => Ok((Vec::new(), 0)),
+            Publication::Rejected(error) if first.content == StoredContent::Erased => {
+                Err(Failure::Unavailable(error))
             }
-            Publication::Refused(error) => {
+            Publication::Rejected(error) => {
                 self.park(first, error).await?;
                 Ok((Vec::new(), 0))
             }

@@ -1,8 +1,8 @@
-//! The proof that a reply of another service answers a request of this one.
+//! Seals: the proof that a reply of another service belongs to a request of this service.
 //!
 //! The nearest return address of a request is sealed when it leaves: with an authentication code of
 //! the log's secret over the address, all addresses below it, the id of the message and its user.
-//! Other services carry the seal. A reply is believed if its seal was made here for just that
+//! Other services return the seal. A reply is accepted if its seal was made here for exactly that
 //! instance, target and tag.
 
 use composable_rust_core::{InReplyTo, LogInfo, Metadata, ReturnAddress, Seal, StreamId, Tag};
@@ -11,8 +11,9 @@ use uuid::Uuid;
 const ADDRESS: &str = "return address";
 const MESSAGE: &str = "message id";
 
-/// The id of a message on the bus. It follows from the row's, so that the message has the same when
-/// it is published again, and nobody can foresee it, so that nobody can use it first.
+/// Returns the id of a message on the bus. It is derived from the row's id, so that a message that
+/// is published again has the same, with a secret, so that no other service can predict and use it
+/// first.
 pub(crate) fn id_on_bus(log: &LogInfo, row: Uuid) -> Uuid {
     let code = log.secret.code(MESSAGE, &[row.as_bytes()]);
     uuid::Builder::from_custom_bytes(code).into_uuid()
@@ -29,8 +30,8 @@ pub(crate) fn seal(log: &LogInfo, message: Uuid, metadata: &mut Metadata) {
     nearest.seal = Some(seal);
 }
 
-/// Returns the seal of the address that a reply answers, if this service has made it for
-/// `recipient`, with the addresses `below`.
+/// Returns the seal of the return address of a reply, if this service has made it for `recipient`,
+/// with the addresses `below`.
 pub(crate) fn verified<'a>(
     log: &LogInfo,
     recipient: &StreamId,
@@ -43,7 +44,8 @@ pub(crate) fn verified<'a>(
     log.secret.verifies(ADDRESS, &[&sealed], &code).then_some(seal)
 }
 
-/// What is authenticated. Every address in it names its service, as it does on the bus.
+/// Returns the bytes that are authenticated. Every address in them names its service, as on the
+/// bus.
 fn sealed(
     log: &LogInfo,
     below: &[ReturnAddress],

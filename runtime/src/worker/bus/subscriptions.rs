@@ -1,8 +1,8 @@
-//! The state of what is read from the bus.
+//! The status of subscriptions to the bus.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use composable_rust_core::{
@@ -10,6 +10,7 @@ use composable_rust_core::{
 };
 
 use crate::error::error_chain;
+use crate::panic::lock;
 use crate::worker::log_limit::LogLimit;
 
 /// A subscription of an app: see [`App::subscriptions`](crate::App::subscriptions).
@@ -17,12 +18,13 @@ use crate::worker::log_limit::LogLimit;
 pub struct SubscriptionStatus {
     /// The consumer group.
     pub group: String,
-    /// `true` if this process is a member of the group; `false` while it subscribes or resubscribes.
+    /// `true` if this process is a member of the group; `false` while it subscribes or
+    /// resubscribes.
     pub is_subscribed: bool,
-    /// The topics and partitions that this process reads, and those that it cannot read. Partitions
-    /// that other processes of the group read are not among them.
+    /// The topics and partitions that this process reads or fails to read, without the partitions
+    /// that other processes of the group read.
     pub topics: Vec<TopicStatus>,
-    /// The last error and when it came, also if it was overcome since.
+    /// The last error and its time, even if the subscription has recovered since.
     pub last_error: Option<(Timestamp, String)>,
 }
 
@@ -47,34 +49,34 @@ struct SubscriptionErrors {
 
 impl Subscriptions {
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, SubscriptionErrors>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(crate) fn set_subscribed(&self, group: &str, is_subscribed: bool) {
         self.locked().entry(group.to_owned()).or_default().is_subscribed = is_subscribed;
     }
 
-    /// Notes that a subscription was given up, as where the log is paused.
+    /// Records that a subscription was left because the log is paused.
     pub(crate) fn left(&self, group: &str) {
         if let Some(errors) = self.locked().get_mut(group) {
             errors.is_subscribed = false;
         }
     }
 
-    /// Keeps and logs an error of a subscription that goes on.
+    /// Records and logs an error of a subscription that continues.
     pub(crate) fn failed(&self, group: &str, time: Timestamp, now: Duration, error: &BusError) {
         let text = error_chain(error);
         let mut groups = self.locked();
         let errors = groups.entry(group.to_owned()).or_default();
-        // The reason without details, which vary.
+        // The reason for the log limit has no details, which vary.
         let reason = error.source().map_or_else(|| text.clone(), ToString::to_string);
         if errors.limit.admits(now, &reason) {
-            tracing::warn!(group, error = text, "the bus reports an error; reading on");
+            tracing::warn!(group, error = text, "error of a bus subscription; it continues");
         }
         errors.last = Some((time, text));
     }
 
-    /// Keeps and logs the end of a subscription.
+    /// Records and logs that a subscription has ended.
     pub(crate) fn ended(&self, group: &str, time: Timestamp, now: Duration, reason: String) {
         let mut groups = self.locked();
         let errors = groups.entry(group.to_owned()).or_default();

@@ -13,22 +13,23 @@ use crate::worker::leases::HeldLease;
 /// those of all workers with a single one that the same processes have announced.
 struct Pool {
     leases: Vec<(String, u16)>,
-    /// How many of them the other processes hold each.
+    /// The number of them that each other process holds.
     others: BTreeMap<Uuid, usize>,
 }
 
 impl Pool {
-    /// Each process's share; some have one less.
+    /// Returns the fair share of a process, rounded up.
     fn share(&self) -> usize {
         self.leases.len().div_ceil(self.others.len() + 1)
     }
 
-    /// What no process must have less of.
+    /// Returns the fair share of a process, rounded down: no process must have fewer.
     fn least(&self) -> usize {
         self.leases.len() / (self.others.len() + 1)
     }
 
-    /// How many leases this process may hold: another that has too few comes first.
+    /// Returns the number of leases that this process may hold: others that have too few come
+    /// first.
     fn limit(&self) -> usize {
         let least = self.least();
         if self.others.values().any(|theirs| *theirs < least) { least } else { self.share() }
@@ -54,9 +55,9 @@ fn pools(
     }
     let pool = |(others, leases): (BTreeSet<Uuid>, Vec<(String, u16)>)| {
         let theirs = |who: &Uuid| {
-            let standing = table.leases.iter().filter(|s| s.holder == Some(*who) && !s.lapsed);
+            let status = table.leases.iter().filter(|s| s.holder == Some(*who) && !s.lapsed);
             let key = |s: &LeaseStatus| (s.lease.worker.clone(), s.lease.partition);
-            standing.filter(|s| leases.contains(&key(s))).count()
+            status.filter(|s| leases.contains(&key(s))).count()
         };
         let others = others.iter().map(|who| (*who, theirs(who))).collect();
         Pool { leases, others }
@@ -64,8 +65,8 @@ fn pools(
     shared.into_iter().chain(single).map(pool).collect()
 }
 
-/// What to do with the leases: renew those held, claim up to a fair share of what is free, give up
-/// what is beyond it once nobody works under it.
+/// Plans a round: renews the leases held, claims free ones up to a fair share, and releases those
+/// beyond it once no task works under them.
 pub(super) fn plan(
     holder: Uuid,
     partitions: &BTreeMap<String, u16>,
@@ -83,7 +84,7 @@ pub(super) fn plan(
                 held.leaving.store(true, Ordering::SeqCst);
             }
         }
-        // Whoever claims at the same time begins elsewhere.
+        // Processes that claim at the same time begin at different leases.
         let first = usize::try_from(holder.as_u128() % count.max(1) as u128).unwrap_or(0);
         for (worker, partition) in pool.leases.iter().cycle().skip(first).take(count) {
             if own >= limit {
@@ -92,17 +93,17 @@ pub(super) fn plan(
             if held.contains_key(&(worker.clone(), *partition)) {
                 continue;
             }
-            let standing = table
+            let status = table
                 .leases
                 .iter()
                 .find(|s| s.lease.worker == *worker && s.lease.partition == *partition);
-            // The answer to a claim was lost, or somebody gave it up who still worked under it.
-            if let Some(own) = standing.filter(|s| s.holder == Some(holder) && !s.lapsed) {
+            // The response to a claim was lost, or the lease was dropped with tasks under it.
+            if let Some(own) = status.filter(|s| s.holder == Some(holder) && !s.lapsed) {
                 changes.push((own.lease.clone(), LeaseAction::Release));
             }
-            let free = standing.is_none_or(|s| s.holder.is_none() || s.lapsed);
+            let free = status.is_none_or(|s| s.holder.is_none() || s.lapsed);
             if free {
-                let epoch = standing.map_or(0, |s| s.lease.epoch);
+                let epoch = status.map_or(0, |s| s.lease.epoch);
                 let lease = Lease { worker: worker.clone(), partition: *partition, epoch };
                 changes.push((lease, LeaseAction::Claim));
                 own += 1;
@@ -113,7 +114,7 @@ pub(super) fn plan(
         if !announced.contains(&held.lease.worker) {
             held.leaving.store(true, Ordering::SeqCst);
         }
-        // The map has one, whoever works under it another.
+        // The map has one reference; tasks under the lease have more.
         let unused = Arc::strong_count(held) == 1;
         let action =
             if held.is_leaving() && unused { LeaseAction::Release } else { LeaseAction::Renew };
@@ -122,15 +123,15 @@ pub(super) fn plan(
     changes
 }
 
-/// Whether another process held a lease last and did not give it up.
+/// Returns `true` if another process held a lease last and did not release it.
 pub(super) fn was_left(holder: Uuid, table: &LeaseSnapshot, lease: &Lease) -> bool {
     let is_it = |of: &Lease| of.worker == lease.worker && of.partition == lease.partition;
-    let standing = table.leases.iter().find(|standing| is_it(&standing.lease));
-    standing.and_then(|standing| standing.holder).is_some_and(|last| last != holder)
+    let status = table.leases.iter().find(|status| is_it(&status.lease));
+    status.and_then(|status| status.holder).is_some_and(|last| last != holder)
 }
 
-/// How many leases this process should have besides those that it holds, and will: they are free, or
-/// held by somebody who has more than a share.
+/// Returns the number of leases that this process lacks and will get: they are free, or held by a
+/// process that has more than its share.
 pub(super) fn missing(
     holder: Uuid,
     partitions: &BTreeMap<String, u16>,
@@ -164,8 +165,8 @@ mod tests {
     fn held(worker: &str, partition: u16) -> ((String, u16), Arc<HeldLease>) {
         let lease = Lease { worker: worker.to_owned(), partition, epoch: 1 };
         let (until, leaving) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        let (taken, from_dead) = (Duration::ZERO, false);
-        let held = HeldLease { lease, until, leaving, taken, from_dead };
+        let (claimed_at, from_dead) = (Duration::ZERO, false);
+        let held = HeldLease { lease, until, leaving, claimed_at, from_dead };
         ((worker.to_owned(), partition), Arc::new(held))
     }
 
@@ -177,16 +178,15 @@ mod tests {
     }
 
     #[test]
-    fn alone_it_claims_all_that_is_free_or_lapsed() {
+    fn a_process_alone_claims_all_leases_that_are_free_or_lapsed() {
         let me = Uuid::from_u128(1);
-        let standing = |partition, holder, lapsed| LeaseStatus {
+        let status = |partition, holder, lapsed| LeaseStatus {
             lease: Lease { worker: "w".into(), partition, epoch: 7 },
             holder,
             lapsed,
         };
         let other = Some(Uuid::from_u128(2));
-        let leases =
-            vec![standing(0, other, false), standing(1, other, true), standing(2, None, true)];
+        let leases = vec![status(0, other, false), status(1, other, true), status(2, None, true)];
         let table = LeaseSnapshot { leases, ..LeaseSnapshot::default() };
         let partitions = BTreeMap::from([("w".to_owned(), 4)]);
         let changes = plan(me, &partitions, &["w".to_owned()], &table, &BTreeMap::new());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_up_what_is_beyond_its_share_when_nobody_works_under_it() {
+    fn leases_beyond_the_share_are_released_when_no_task_works_under_them() {
         let me = Uuid::from_u128(1);
         let own: BTreeMap<_, _> = (0..8).map(|p| held("w", p)).collect();
         let members = vec![("w".to_owned(), Uuid::from_u128(2)), ("w".to_owned(), me)];
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_hold_of_its_share_is_missing() {
+    fn leases_of_the_share_that_others_hold_are_missing() {
         let me = Uuid::from_u128(1);
         let partitions = BTreeMap::from([("w".to_owned(), 8), ("one".to_owned(), 1)]);
         let announced = ["w".to_owned(), "one".to_owned()];
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_announced_is_given_up() {
+    fn leases_of_workers_that_are_not_announced_are_released() {
         let me = Uuid::from_u128(1);
         let own: BTreeMap<_, _> = [held("old", 0)].into();
         let partitions = BTreeMap::from([("old".to_owned(), 1)]);
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(kinds(&changes, LeaseAction::Release), [0]);
     }
 
-    /// Processes whose rounds come in turn, until nothing changes any more.
+    /// Processes that run their rounds in turn, until no lease moves.
     #[derive(Default)]
     struct Processes {
         held: BTreeMap<Uuid, BTreeMap<(String, u16), Arc<HeldLease>>>,
@@ -261,13 +261,13 @@ mod tests {
         }
 
         fn table(&self) -> LeaseSnapshot {
-            let standing = |who: Uuid, held: &Arc<HeldLease>| LeaseStatus {
+            let status = |who: Uuid, held: &Arc<HeldLease>| LeaseStatus {
                 lease: held.lease.clone(),
                 holder: Some(who),
                 lapsed: false,
             };
             let of = |(who, held): (&Uuid, &BTreeMap<_, Arc<HeldLease>>)| {
-                held.values().map(|held| standing(*who, held)).collect::<Vec<_>>()
+                held.values().map(|held| status(*who, held)).collect::<Vec<_>>()
             };
             let members = |(who, workers): (&Uuid, &BTreeMap<String, u16>)| {
                 workers.keys().map(|worker| (worker.clone(), *who)).collect::<Vec<_>>()
@@ -279,7 +279,7 @@ mod tests {
             }
         }
 
-        /// How many leases each has when nothing changes any more.
+        /// Returns the number of leases that each process holds once no lease moves.
         fn settled(&mut self) -> Vec<usize> {
             for _ in 0..20 {
                 let mut is_at_rest = true;
@@ -306,7 +306,7 @@ mod tests {
                     return self.held.values().map(BTreeMap::len).collect();
                 }
             }
-            panic!("they do not come to rest: {:?}", self.held)
+            panic!("leases keep moving: {:?}", self.held)
         }
     }
 
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(three, [1, 1, 2]);
         processes.leave(1);
         assert_eq!(processes.settled(), [2, 2]);
-        // A newer one does more, which only it can do; what both do is shared.
+        // A process with newer code runs more workers. Those that both run are shared.
         processes.leave(2);
         processes.join(4, &["a", "b", "c", "d", "e", "f"]);
         assert_eq!(processes.settled(), [2, 4]);

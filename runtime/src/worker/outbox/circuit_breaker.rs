@@ -1,21 +1,22 @@
-//! Leaving alone what fails.
+//! A circuit breaker.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// When a gateway is left alone: once `failure_rate_percent` of its last `calls` calls have failed, for
-/// `open_duration`; then a single call probes it. What waits meanwhile spends no attempts.
+/// Settings of a gateway's circuit breaker: once `failure_rate_percent` of the last `window` calls
+/// have failed, the breaker opens for `open_duration`; then a single call probes the gateway. Calls
+/// that wait while the breaker is open spend no attempts.
 ///
 /// (Nygard, "Release It!", 2007, chapter 5.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitBreakerSettings {
-    /// How many calls are looked at; 0: it never opens. Default 10.
+    /// Number of recent calls that are evaluated; with 0 the breaker never opens. Default: 10.
     pub window: usize,
-    /// From which share of failures on it opens. Default 50.
+    /// Percentage of failed calls at which the breaker opens. Default: 50.
     pub failure_rate_percent: usize,
-    /// The age from which on a call does not count any more. Default: 10 minutes.
+    /// Maximum age of an evaluated call. Default: 10 minutes.
     pub max_call_age: Duration,
-    /// How long it stays open. Default 30 seconds.
+    /// Duration for which the breaker stays open. Default: 30 seconds.
     pub open_duration: Duration,
 }
 
@@ -30,29 +31,29 @@ impl Default for CircuitBreakerSettings {
     }
 }
 
-/// A call that a breaker has admitted.
+/// The permit of an admitted call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CallPermit(u64);
 
-/// Moments are monotonic, as `Clock::monotonic` gives them.
+/// A circuit breaker. Times are monotonic, as `Clock::monotonic` gives them.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
     settings: CircuitBreakerSettings,
-    /// When the last calls ended, and `true` for those that failed.
+    /// The times at which the last calls ended, and `true` for those that failed.
     calls: VecDeque<(Duration, bool)>,
     open_until: Option<Duration>,
     probe: Option<CallPermit>,
     next: CallPermit,
-    /// The first call after the breaker opened or closed: earlier ones say nothing about it.
+    /// The first call after the breaker last opened or closed: earlier ones are not evaluated.
     first: CallPermit,
 }
 
-/// Why a breaker admits no call now.
+/// A reason for which the breaker admits no call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotPermitted {
-    /// It is open until then.
+    /// The breaker is open until this time.
     Until(Duration),
-    /// A probe is under way; its end decides.
+    /// A probe is under way. Its outcome decides.
     Probing,
 }
 
@@ -68,7 +69,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Tells whether a call may begin now.
+    /// Checks that a call may begin.
     pub(crate) fn check(&self, now: Duration) -> Result<(), NotPermitted> {
         match self.open_until {
             Some(until) if now < until => Err(NotPermitted::Until(until)),
@@ -77,7 +78,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Begins a call, if one may begin now.
+    /// Admits a call, if one may begin.
     pub(crate) fn admit(&mut self, now: Duration) -> Result<CallPermit, NotPermitted> {
         self.check(now)?;
         let admitted = self.draw();
@@ -92,7 +93,7 @@ impl CircuitBreaker {
         std::mem::replace(&mut self.next, CallPermit(number + 1))
     }
 
-    /// A call has ended. Gives true when the breaker opens by it.
+    /// Records the outcome of a call. Returns `true` if the breaker opens because of it.
     pub(crate) fn record(&mut self, call: CallPermit, failed: bool, now: Duration) -> bool {
         if self.probe == Some(call) {
             self.probe = None;
@@ -125,7 +126,7 @@ impl CircuitBreaker {
         now.saturating_sub(at) >= self.settings.max_call_age
     }
 
-    /// A call that was admitted did not happen.
+    /// Records that an admitted call was not made.
     pub(crate) fn withdraw(&mut self, call: CallPermit) {
         if self.probe == Some(call) {
             self.probe = None;
@@ -139,14 +140,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Admits a call and ends it.
+    /// Admits a call and records its outcome.
     fn call(breaker: &mut CircuitBreaker, failed: bool, now: Duration) -> bool {
         let call = breaker.admit(now).unwrap();
         breaker.record(call, failed, now)
     }
 
     #[test]
-    fn it_opens_at_half_of_ten_and_closes_after_a_probe() {
+    fn the_breaker_opens_at_half_of_ten_calls_and_closes_after_a_probe() {
         let mut breaker = CircuitBreaker::new(CircuitBreakerSettings::default());
         for n in 0..9 {
             assert!(!call(&mut breaker, n % 2 == 0, SECOND));
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_from_before_it_opened_is_not_the_probe() {
+    fn a_call_from_before_the_breaker_opened_is_not_the_probe() {
         let settings =
             CircuitBreakerSettings { window: 1, open_duration: SECOND, ..Default::default() };
         let mut breaker = CircuitBreaker::new(settings);
@@ -176,7 +177,7 @@ mod tests {
         breaker.withdraw(withdrawn);
         assert_eq!(breaker.admit(SECOND * 3), Err(NotPermitted::Probing));
         breaker.record(probe, false, SECOND * 3);
-        assert!(!breaker.record(slow, true, SECOND * 4), "it says nothing about now");
+        assert!(!breaker.record(slow, true, SECOND * 4), "it is not evaluated");
         assert!(breaker.admit(SECOND * 4).is_ok());
     }
 

@@ -1,32 +1,35 @@
 //! The gateways of an app, their types erased.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::{
-    CallError, DecodeError, EncodedMessage, Gateway, OutboxRow, ReplyOutcome, StreamId,
+    CallError, EncodedMessage, Gateway, Message, OutboxMessage, OutboxRow, ReplyOutcome,
 };
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::app::unknown_messages::NewerCode;
-use crate::error::{error_chain, panic_text};
+use crate::error::error_chain;
 use crate::instance::encode::Storage;
+use crate::panic::{guarded, guarded_future};
 use crate::worker::outbox::circuit_breaker::CircuitBreakerSettings;
+use crate::worker::outcome::{Failure, truncate_error};
 use crate::worker::retry::RetryPolicy;
 
-/// How the calls of one gateway are made.
+/// Settings of one gateway. Change them with
+/// [`AppBuilder::gateway_with`](crate::AppBuilder::gateway_with).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GatewaySettings {
-    /// How long one attempt may take. What passes it may have happened and counts as an attempt. It
-    /// must be shorter than two thirds of the lease. Default 5 seconds.
+    /// Timeout of one attempt. A call that exceeds it may have happened, and counts as an attempt.
+    /// It must be shorter than two thirds of [`lease_ttl`](crate::Settings::lease_ttl). Default: 5
+    /// seconds.
     pub timeout: Duration,
-    /// How often a call is tried; then it is answered `Exhausted`.
+    /// The retries of a call. After the last attempt the call is answered `Exhausted`.
+    /// Default: [`RetryPolicy::default`].
     pub retry: RetryPolicy,
-    /// When the gateway is left alone.
+    /// The gateway's circuit breaker. Default: [`CircuitBreakerSettings::default`].
     pub circuit_breaker: CircuitBreakerSettings,
-    /// Calls under way at a time, in one process. Default 64.
+    /// Maximum concurrent calls in one process. Default: 64.
     pub max_concurrent_calls: usize,
 }
 
@@ -41,68 +44,84 @@ impl Default for GatewaySettings {
     }
 }
 
-/// How one attempt of a call ended.
-#[derive(Debug)]
-pub(crate) enum CallAttempt {
-    /// The gateway answers, with this content.
-    Answered(ReplyOutcome, EncodedMessage),
-    /// The gateway answers, and the answer cannot be stored, for this reason.
-    Unstorable(String),
-    /// It may have happened.
-    Retry(String),
-    /// Nothing was sent.
-    Unreachable(String),
-    /// The request cannot be read.
-    Poison(String),
-    /// Newer code knows the request.
-    Newer(NewerCode),
+/// A gateway with its settings.
+#[derive(Clone)]
+pub(crate) struct RegisteredGateway {
+    pub(crate) gateway: Arc<dyn ErasedGateway>,
+    pub(crate) settings: GatewaySettings,
 }
 
+/// The outcome of a call and the content of its reply.
+pub(crate) type CallResponse = (ReplyOutcome, EncodedMessage);
+
+/// The name of the content of a reply that says why the gateway's response cannot be stored.
+const UNSTORABLE: &str = "unstorable";
+
+/// A gateway of any type.
 pub(crate) trait ErasedGateway: Send + Sync {
-    fn call<'a>(&'a self, storage: Storage<'a>, row: &'a OutboxRow) -> BoxFuture<'a, CallAttempt>;
+    /// Makes the call that a row holds.
+    ///
+    /// # Errors
+    ///
+    /// - [`Failure::Failed`]: the call may have happened.
+    /// - [`Failure::Unavailable`]: the call has not happened.
+    /// - [`Failure::Poison`], [`Failure::NeedsNewerCode`]: the request cannot be decoded.
+    fn call<'a>(
+        &'a self,
+        storage: Storage<'a>,
+        row: &'a OutboxRow,
+    ) -> BoxFuture<'a, Result<CallResponse, Failure>>;
 }
 
 impl<G: Gateway> ErasedGateway for G {
-    fn call<'a>(&'a self, storage: Storage<'a>, row: &'a OutboxRow) -> BoxFuture<'a, CallAttempt> {
-        let stream = &row.message.sender;
+    fn call<'a>(
+        &'a self,
+        storage: Storage<'a>,
+        row: &'a OutboxRow,
+    ) -> BoxFuture<'a, Result<CallResponse, Failure>> {
+        let sender = &row.message.sender;
         let key = row.message.row.id.to_string();
         Box::pin(async move {
-            let request =
-                match storage.codecs.decode::<G::Request>(stream, &row.message.row.content) {
-                    Ok(request) => request,
-                    Err(error) => return unreadable(&error),
-                };
-            let call = AssertUnwindSafe(Gateway::call(self, request, &key)).catch_unwind();
-            match call.await {
-                Ok(Ok(response)) => answered(storage, stream, ReplyOutcome::Done, &response),
+            let request = storage.codecs.decode::<G::Request>(sender, &row.message.row.content);
+            let request = request.map_err(|error| Failure::of_decode(&error, Failure::Poison))?;
+            match guarded_future(Gateway::call(self, request, &key)).await {
+                Ok(Ok(response)) => Ok(encoded(storage, row, ReplyOutcome::Done, &response)),
                 Ok(Err(CallError::Failed(failure))) => {
-                    answered(storage, stream, ReplyOutcome::Failed, &failure)
+                    Ok(encoded(storage, row, ReplyOutcome::Failed, &failure))
                 }
-                Ok(Err(CallError::Retry(error))) => CallAttempt::Retry(error_chain(&*error)),
+                Ok(Err(CallError::Retry(error))) => Err(Failure::Failed(error_chain(&*error))),
                 Ok(Err(CallError::Unreachable(error))) => {
-                    CallAttempt::Unreachable(error_chain(&*error))
+                    Err(Failure::Unavailable(error_chain(&*error)))
                 }
-                Err(panic) => CallAttempt::Retry(format!("it panicked: {}", panic_text(&*panic))),
+                Err(message) => Err(Failure::panicked(&message)),
             }
         })
     }
 }
 
-fn unreadable(error: &DecodeError) -> CallAttempt {
-    NewerCode::of(error).map_or_else(|| CallAttempt::Poison(error_chain(error)), CallAttempt::Newer)
-}
-
-/// An answer that cannot be stored is one all the same: the call was made, and made again it would
-/// be answered so again.
-fn answered(
+/// Encodes a response. If it cannot be stored, the reply says so: the call was made, and a retry
+/// would get the same response.
+fn encoded(
     storage: Storage<'_>,
-    stream: &StreamId,
+    row: &OutboxRow,
     outcome: ReplyOutcome,
-    content: &impl composable_rust_core::Message,
-) -> CallAttempt {
-    let encode = AssertUnwindSafe(|| storage.encoded(stream, content));
-    match catch_unwind(encode).unwrap_or_else(|panic| Err(panic_text(&*panic))) {
-        Ok(content) => CallAttempt::Answered(outcome, content),
-        Err(reason) => CallAttempt::Unstorable(reason),
+    response: &impl Message,
+) -> CallResponse {
+    let OutboxMessage { sender, row: message } = &row.message;
+    match guarded(|| storage.encoded(sender, response)).unwrap_or_else(Err) {
+        Ok(content) => (outcome, content),
+        Err(reason) => {
+            tracing::error!(
+                gateway = %row.queue.target, id = %message.id, ?sender, reason,
+                "the response of a gateway cannot be stored; replying `Unstorable`"
+            );
+            let content = EncodedMessage {
+                name: UNSTORABLE.into(),
+                version: 1,
+                codec: "json".into(),
+                bytes: truncate_error(reason).into_bytes(),
+            };
+            (ReplyOutcome::Unstorable, content)
+        }
     }
 }

@@ -4,111 +4,93 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Checkpoint, Outbox as _, OutboxKind, OutboxMessage, Queue, StoredEvent,
-};
+use composable_rust_core::{Checkpoint, OutboxMessage, Queue, StoredEvent, StreamId};
 
 use crate::worker::context::WorkerContext;
-use crate::worker::follower::{LogHandler, Stop};
+use crate::worker::follower::LogHandler;
 use crate::worker::leases::HeldLease;
-use crate::worker::policy::policy::{
-    PolicyError, PolicyInput, RegisteredPolicy, WaitingStreams, queued,
-};
+use crate::worker::outcome::Failure;
+use crate::worker::policy::policy::{RegisteredPolicy, queued};
+use crate::worker::queued_input::{Input, WaitingStreams, waiting_streams};
+use crate::worker::worker_id::WorkerId;
 
-/// Effects that are queued with one checkpoint at most.
-const ROWS: usize = 1_000;
+/// Rows that are queued with one checkpoint, above which no further event is added.
+const MAX_ROWS: usize = 1_000;
 
-/// Queues the commands of a policy with its checkpoint, so that each event is turned into commands
-/// exactly once. An event that the policy fails on waits in a queue of its own, and what follows of
-/// its stream waits behind it.
+/// Queues the commands of a policy together with its checkpoint, so that each event is turned into
+/// commands exactly once. An event on which the policy fails waits in the policy's queue, and later
+/// events of its stream wait behind it.
 pub(crate) struct PolicyFollower {
-    work: Arc<WorkerContext>,
+    context: Arc<WorkerContext>,
     policy: RegisteredPolicy,
     category: &'static str,
     name: String,
     waiting: BTreeMap<u16, CachedWaiting>,
-    /// Offsets up to which events may have been in hand when a process died; where it is not known
-    /// yet where they begin, 0.
+    /// The offsets up to which events may have been handled when a process crashed; 0 until the
+    /// first page tells where they begin.
     suspect: BTreeMap<u16, u64>,
 }
 
-/// The streams of which something waits, and when they were looked up.
+/// The streams that have an event in the policy's queue, as of a monotonic time.
 #[derive(Default)]
 struct CachedWaiting {
     at: Duration,
     waiting: WaitingStreams,
 }
 
-/// How long what was looked up is used. A stream that is taken to wait when it no longer does is only
-/// slower.
+/// The time for which cached streams are used. A stream that no longer waits is handled correctly
+/// all the same, only slower.
 const WAITING_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl PolicyFollower {
     pub(crate) fn new(
-        work: Arc<WorkerContext>,
+        context: Arc<WorkerContext>,
         policy: RegisteredPolicy,
         category: &'static str,
     ) -> Self {
-        let name = policy_worker(&policy.name);
+        let name = WorkerId::Policy(policy.name.clone()).to_string();
         let (waiting, suspect) = (BTreeMap::new(), BTreeMap::new());
-        Self { work, policy, category, name, waiting, suspect }
+        Self { context, policy, category, name, waiting, suspect }
     }
-}
 
-impl PolicyFollower {
-    async fn look_up(&mut self, partition: u16) -> Result<(), Stop> {
-        let at = self.work.now();
-        let waiting = waiting(&self.work, &self.policy.name, partition).await?;
+    async fn look_up(&mut self, partition: u16) -> Result<(), Failure> {
+        let at = self.context.now();
+        let waiting = waiting_streams(self.context.store(), &self.policy.name, partition).await?;
         self.waiting.insert(partition, CachedWaiting { at, waiting });
         Ok(())
     }
 }
 
-/// The worker of a policy that follows, as leases and checkpoints name it.
-pub(crate) fn policy_worker(policy: &str) -> String {
-    format!("follow/{policy}")
-}
-
-/// The streams of which something waits in the policy's queue.
-pub(crate) async fn waiting(
-    work: &WorkerContext,
-    policy: &str,
-    partition: u16,
-) -> Result<WaitingStreams, Stop> {
-    let queue = Queue { partition, kind: OutboxKind::Policy, target: policy.to_owned() };
-    Ok(work.store().queued_streams(&queue).await?.into_iter().collect())
-}
-
-/// The effects for one input: its commands, or the input itself if it must wait.
+/// Returns the rows for an input: its commands, or the input itself if it must wait.
 pub(crate) fn rows_for(
-    work: &WorkerContext,
+    context: &WorkerContext,
     policy: &RegisteredPolicy,
     waiting: &mut WaitingStreams,
-    sender: &composable_rust_core::StreamId,
-    input: &PolicyInput,
-) -> Result<Vec<OutboxMessage>, Stop> {
-    let wait = || vec![queued(&work.shared, &policy.name, input)];
+    sender: &StreamId,
+    input: &Input,
+) -> Result<Vec<OutboxMessage>, Failure> {
+    let wait = || vec![queued(&context.shared, &policy.name, input)];
     if waiting.contains(sender) {
         return Ok(wait());
     }
-    match policy.policy.apply(&work.shared, input) {
+    match policy.policy.apply(&context.shared, input) {
         Ok(rows) => Ok(rows),
-        Err(PolicyError::Newer(newer)) => match input {
-            // A log partition has one follower, whose successor may know the event.
-            PolicyInput::Event(_) => Err(Stop::Newer(newer)),
-            PolicyInput::Message(_) => {
-                let reason = newer.reason;
-                tracing::debug!(policy = policy.name, %sender, reason, "a message waits for newer code");
-                waiting.insert(sender.clone());
-                Ok(wait())
-            }
-        },
-        Err(PolicyError::Failed(error)) => {
-            if work.logs(&format!("policy {}", policy.name)) {
+        // The partition has one follower. A process with newer code may take it over.
+        Err(failure @ Failure::NeedsNewerCode(_)) if matches!(input, Input::Event(_)) => {
+            Err(failure)
+        }
+        Err(Failure::NeedsNewerCode(newer)) => {
+            let reason = newer.reason;
+            tracing::debug!(policy = policy.name, %sender, reason, "a record waits for newer code");
+            waiting.insert(sender.clone());
+            Ok(wait())
+        }
+        Err(failure) => {
+            if context.logs(&format!("policy {}", policy.name)) {
                 tracing::warn!(
-                    policy = policy.name, %sender, error,
+                    policy = policy.name, %sender, error = %failure,
                     "a policy failed on an event; retrying it later, and others within a minute \
-                     without a line of their own"
+                     without a log line of their own"
                 );
             }
             waiting.insert(sender.clone());
@@ -122,19 +104,19 @@ impl LogHandler for PolicyFollower {
         &self.name
     }
 
-    fn begins_at_start(&self) -> bool {
+    fn starts_at_beginning(&self) -> bool {
         self.policy.settings.from_start
     }
 
-    fn fills(&self, partition: u16) -> Vec<Queue> {
-        self.policy.fills(&self.work.shared, partition)
+    fn queues(&self, partition: u16) -> Vec<Queue> {
+        self.policy.queues(&self.context.shared, partition)
     }
 
     async fn take_over(
         &mut self,
         held: &Arc<HeldLease>,
         _: Option<Checkpoint>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Failure> {
         let partition = held.lease.partition;
         if held.is_from_dead() {
             self.suspect.insert(partition, 0);
@@ -142,7 +124,7 @@ impl LogHandler for PolicyFollower {
         self.look_up(partition).await
     }
 
-    fn give_up(&mut self, partition: u16) {
+    fn release(&mut self, partition: u16) {
         self.waiting.remove(&partition);
         self.suspect.remove(&partition);
     }
@@ -151,18 +133,18 @@ impl LogHandler for PolicyFollower {
         &mut self,
         held: &Arc<HeldLease>,
         events: &[StoredEvent],
-    ) -> Result<(Vec<OutboxMessage>, usize), Stop> {
+    ) -> Result<(Vec<OutboxMessage>, usize), Failure> {
         let partition = held.lease.partition;
-        // What waited may have been done since.
-        let now = self.work.now();
+        // Waiting events may have been handled since.
+        let now = self.context.now();
         let is_old = |known: &CachedWaiting| {
             !known.waiting.is_empty() && now.saturating_sub(known.at) >= WAITING_REFRESH_INTERVAL
         };
         if self.waiting.get(&partition).is_some_and(is_old) {
             self.look_up(partition).await?;
         }
-        // The holder that died read no further than a page.
-        let page = u64::try_from(self.page()).unwrap_or(u64::MAX);
+        // The process that crashed had read at most a page.
+        let page = u64::try_from(self.max_page()).unwrap_or(u64::MAX);
         let first = events.first().map_or(0, |event| event.position.offset);
         let waiting = &mut self.waiting.entry(partition).or_default().waiting;
         let suspect = self.suspect.get_mut(&partition).map_or(0, |suspect| {
@@ -173,20 +155,20 @@ impl LogHandler for PolicyFollower {
         });
         let mut rows = Vec::new();
         for (index, event) in events.iter().enumerate() {
-            if rows.len() >= ROWS {
+            if rows.len() >= MAX_ROWS {
                 return Ok((rows, index));
             }
             if event.stream.category() != self.category {
                 continue;
             }
-            let input = PolicyInput::Event(Box::new(event.clone()));
+            let input = Input::Event(Box::new(event.clone()));
             if event.position.offset < suspect {
-                // Its queue counts the attempts, also those that kill.
+                // The queue counts the attempts, also those that crash the process.
                 waiting.insert(event.stream.clone());
             }
-            match rows_for(&self.work, &self.policy, waiting, &event.stream, &input) {
+            match rows_for(&self.context, &self.policy, waiting, &event.stream, &input) {
                 Ok(more) => rows.extend(more),
-                Err(stop) if index == 0 => return Err(stop),
+                Err(failure) if index == 0 => return Err(failure),
                 Err(_) => return Ok((rows, index)),
             }
         }

@@ -1,4 +1,5 @@
 //! Policies: commands derived from events.
 
+pub(crate) mod consumer;
 pub(crate) mod follower;
 pub(crate) mod policy;

@@ -5,33 +5,31 @@ use std::time::Duration;
 
 use composable_rust_core::{EventStore as _, Position, ProjectionState, StoreError};
 
+use crate::metrics::{PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS, PROJECTION_STATE};
 use crate::worker::context::WorkerContext;
 use crate::worker::projection::registered::{ErasedProjection, projection_worker};
 
-/// How often the gauges are set.
+/// Interval at which the gauges are set.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long the read model and the log may take to answer.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// Timeout of the read model and the log.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-const LAG_SECONDS: &str = "composable_rust_projection_lag_seconds";
-const LAG_EVENTS: &str = "composable_rust_projection_lag_events";
-const STATE: &str = "composable_rust_projection_state";
 const STATES: [&str; 4] = ["running", "rebuilding", "paused", "failed"];
 
-/// Sets the gauges of a projection for as long as this process has its lease or nobody does, also
-/// while it is stuck.
-pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, work: Arc<WorkerContext>) {
+/// Sets the gauges of a projection while this process has its lease, or no process has it. They are
+/// set even if the projection is stuck.
+pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<WorkerContext>) {
     let (name, worker) = (projection.name(), projection_worker(projection.name()));
-    let mut changes = work.leases.changes();
-    // Since when it was not done, as far as is known.
+    let mut changes = context.leases.changes();
+    // The time since which the projection is known to be behind.
     let mut behind_since = None;
     let mut is_elsewhere = true;
     loop {
         changes.mark_unchanged();
         let partitions = tokio::select! {
             biased;
-            partitions = work.leases.not_elsewhere(&worker) => partitions.ok(),
-            () = work.clock().sleep(TIME_LIMIT) => None,
+            partitions = context.leases.not_elsewhere(&worker) => partitions.ok(),
+            () = context.clock().sleep(TIMEOUT) => None,
         };
         if let Some(partitions) = partitions {
             is_elsewhere = partitions.is_empty();
@@ -43,24 +41,24 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, work: Arc<Wor
         } else {
             let measured = tokio::select! {
                 biased;
-                measured = measured(&*projection, &work) => measured.ok(),
-                () = work.clock().sleep(TIME_LIMIT) => None,
+                measured = measured(&*projection, &context) => measured.ok(),
+                () = context.clock().sleep(TIMEOUT) => None,
             };
             if let Some(lag) = &measured {
-                metrics::gauge!(LAG_EVENTS, "projection" => name).set(to_float(lag.events));
+                PROJECTION_LAG_EVENTS.set_count([name], lag.events);
                 set_state(name, label(&lag.state));
-                behind_since = Some(work.now().saturating_sub(lag.age));
+                behind_since = Some(context.now().saturating_sub(lag.age));
             }
-            // Without an answer it may be behind since it was last known not to be.
-            let since = *behind_since.get_or_insert_with(|| work.now());
-            let age = work.now().saturating_sub(since);
-            metrics::gauge!(LAG_SECONDS, "projection" => name).set(age.as_secs_f64());
+            // Without a response, the projection may be behind since it was last known not to be.
+            let since = *behind_since.get_or_insert_with(|| context.now());
+            let age = context.now().saturating_sub(since);
+            PROJECTION_LAG_SECONDS.set([name], age.as_secs_f64());
         }
         tokio::select! {
             biased;
-            () = work.stop.cancelled() => break,
+            () = context.stop.cancelled() => break,
             _ = changes.changed() => {}
-            () = work.clock().sleep(INTERVAL) => {}
+            () = context.clock().sleep(INTERVAL) => {}
         }
     }
     if behind_since.is_some() {
@@ -68,19 +66,19 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, work: Arc<Wor
     }
 }
 
+/// The events of the log that a projection has not processed.
 struct Lag {
     state: ProjectionState,
-    /// Events of the log that are not done.
     events: u64,
-    /// The age of the first of them; zero if there is none.
+    /// The age of the oldest of them; zero if there is none.
     age: Duration,
 }
 
 async fn measured(
     projection: &dyn ErasedProjection,
-    work: &WorkerContext,
+    context: &WorkerContext,
 ) -> Result<Lag, StoreError> {
-    let (store, log) = (work.store(), work.shared.log);
+    let (store, log) = (context.store(), context.shared.log);
     let record = projection.load(log.id).await?;
     let mut after = log.start_positions();
     for at in &record.checkpoints {
@@ -94,7 +92,7 @@ async fn measured(
     after.retain(is_behind);
     let first = if after.is_empty() { Vec::new() } else { store.read_log(&after, 1).await? };
     let oldest = first.iter().map(|event| event.recorded_at).min();
-    let age = oldest.map_or(Duration::ZERO, |at| work.shared.clock.now().since(at));
+    let age = oldest.map_or(Duration::ZERO, |at| context.shared.clock.now().since(at));
     Ok(Lag { state: record.state, events, age })
 }
 
@@ -112,22 +110,16 @@ fn label(state: &ProjectionState) -> &'static str {
     }
 }
 
-/// One gauge for each state: 1 for that which it is in.
+/// Sets the gauge of each state: 1 for the current one, 0 for the others.
 fn set_state(name: &'static str, current: &str) {
     for state in STATES {
         let value = if state == current { 1.0 } else { 0.0 };
-        metrics::gauge!(STATE, "projection" => name, "state" => state).set(value);
+        PROJECTION_STATE.set([name, state], value);
     }
 }
 
 fn clear(name: &'static str) {
-    for lag in [LAG_SECONDS, LAG_EVENTS] {
-        metrics::gauge!(lag, "projection" => name).set(0.0);
-    }
+    PROJECTION_LAG_SECONDS.set([name], 0.0);
+    PROJECTION_LAG_EVENTS.set([name], 0.0);
     set_state(name, "");
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 events are enough")]
-fn to_float(count: u64) -> f64 {
-    count as f64
 }

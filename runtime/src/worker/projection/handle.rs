@@ -1,4 +1,4 @@
-//! What a user does with a projection: look, wait, rebuild, pause.
+//! Operating a projection: its status, waiting for it, rebuilding and pausing it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use composable_rust_core::{
 use crate::app::context::AppContext;
 use crate::worker::projection::registered::ErasedProjection;
 
-/// How often a waiter looks at the read model, which another process may write.
+/// Poll interval of the read model, which another process may write.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A projection of an app: see [`App::projection`](crate::App::projection).
@@ -26,37 +26,38 @@ impl std::fmt::Debug for ProjectionHandle {
     }
 }
 
-/// How far a projection has come.
+/// The status of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProjectionStatus {
-    /// How it does.
+    /// The state.
     pub state: ProjectionState,
-    /// How many events of the log are behind it.
+    /// The number of events that are processed.
     pub done: u64,
-    /// How many events the log has.
+    /// The number of events in the log.
     pub of: u64,
-    /// The last position that is behind it, of each partition.
+    /// The last processed position of each partition.
     pub positions: Vec<Position>,
 }
 
-/// Why a position of a projection was not waited for to the end.
+/// An error of [`ProjectionHandle::wait_for`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectionWaitError {
-    /// It did not come there in time.
-    #[error("the projection did not come to {position} within the deadline")]
+    /// The projection did not reach the position within the deadline.
+    #[error("the projection did not reach {position} within the deadline")]
     DeadlinePassed {
-        /// What was waited for.
+        /// The position.
         position: Position,
     },
-    /// It is being rebuilt, paused or failed, and may take long or for ever.
+    /// The projection is being rebuilt, is paused, or has failed: it may not reach the position
+    /// soon, or ever.
     #[error("the projection is not running: {state:?}")]
     NotRunning {
-        /// How it does.
+        /// The state.
         state: ProjectionState,
     },
-    /// The read model cannot be reached. Try again.
+    /// The read model is unavailable. Try again.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
 }
@@ -70,11 +71,11 @@ impl ProjectionHandle {
         self.projection.load(self.shared.log.id).await
     }
 
-    /// How far it has come, and how it does. One that belongs to another log has failed.
+    /// Returns the projection's status. A projection that belongs to another log has failed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the read model or the log cannot be reached.
+    /// [`StoreError`]: the read model or the log is unavailable.
     pub async fn status(&self) -> Result<ProjectionStatus, StoreError> {
         let ProjectionRecord { checkpoints, state, .. } = self.load().await?;
         let heads = self.shared.store.heads().await?;
@@ -84,16 +85,16 @@ impl ProjectionHandle {
         Ok(ProjectionStatus { state, done, of, positions })
     }
 
-    /// Waits until the event at `position` is projected: with the position of a command's receipt,
-    /// what is read after it shows what the command wrote.
+    /// Waits until the event at `position` is projected. With the position of a command's receipt,
+    /// the read model then shows what the command wrote.
     ///
     /// # Errors
     ///
-    /// [`ProjectionWaitError`]; each variant says what it means.
+    /// [`ProjectionWaitError`]; each variant says what to do.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing but waiting is lost.
+    /// Cancel safe: a dropped future has no effect.
     pub async fn wait_for(
         &self,
         position: Position,
@@ -105,11 +106,11 @@ impl ProjectionHandle {
             loop {
                 moved.mark_unchanged();
                 let ProjectionRecord { checkpoints, state, .. } = self.load().await?;
-                let is_behind = checkpoints.iter().any(|checkpoint| {
+                let is_reached = checkpoints.iter().any(|checkpoint| {
                     checkpoint.partition == position.partition
                         && checkpoint.offset >= position.offset
                 });
-                if is_behind && !self.waits(position).await? {
+                if is_reached && !self.is_blocked(position).await? {
                     return Ok(());
                 }
                 if state != ProjectionState::Running {
@@ -129,36 +130,38 @@ impl ProjectionHandle {
         }
     }
 
-    /// Whether the event at a position that was passed waits for an earlier one of its stream.
-    async fn waits(&self, position: Position) -> Result<bool, StoreError> {
-        let waiting = self.projection.waiting().await?;
-        if waiting.is_empty() {
+    /// Returns `true` if the event at a processed position waits behind an earlier one of its
+    /// stream.
+    async fn is_blocked(&self, position: Position) -> Result<bool, StoreError> {
+        let blocked = self.projection.blocked_streams().await?;
+        if blocked.is_empty() {
             return Ok(false);
         }
         let before = Position::new(position.partition, position.offset.saturating_sub(1));
         let events = self.shared.store.read_log(&[before], 1).await?;
         let event = events.iter().find(|event| event.position == position);
         Ok(event.is_some_and(|event| {
-            waiting.iter().any(|w| w.stream == event.stream && w.version < event.version)
+            blocked.iter().any(|w| w.stream == event.stream && w.version < event.version)
         }))
     }
 
-    /// Empties the read model and lets it be made anew from the whole log. Whichever process runs it
-    /// begins within a second; see [`ProjectionHandle::status`] for how far it is. One that was
-    /// paused or has failed goes on with this.
+    /// Empties the read model and projects the whole log again. The process that runs the
+    /// projection starts within a second; [`ProjectionHandle::status`] shows its progress. A
+    /// projection that was paused or has failed is resumed by this.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`]: it may have been emptied; rebuild again.
-    /// [`StoreError::Invalid`]: it was not, since [`clear`](composable_rust_core::Projection::clear)
-    /// failed, or since the projection belongs to another log; nothing of that one is touched.
+    /// - [`StoreError::Unavailable`]: the read model may have been emptied. Rebuild it again.
+    /// - [`StoreError::Invalid`]: it was not emptied, because
+    ///   [`clear`](composable_rust_core::Projection::clear) failed, or because the projection
+    ///   belongs to another log, whose read model is not touched.
     pub async fn rebuild(&self) -> Result<(), StoreError> {
         self.projection.rebuild(self.shared.log.id, false).await
     }
 
     /// Rebuilds a projection that belongs to another log, which is gone: from now on it belongs to
-    /// this one. If the other log is still in use, its projection fails from then on, and what it had
-    /// in common with this one is emptied; give this one another name, or a schema of its own.
+    /// this log. If the other log is still in use, its projection fails, and the read model that
+    /// both share is emptied; then give this projection another name, or a schema of its own.
     ///
     /// # Errors
     ///
@@ -167,22 +170,23 @@ impl ProjectionHandle {
         self.projection.rebuild(self.shared.log.id, true).await
     }
 
-    /// Stops it where it is, in all processes, within a second or so.
+    /// Pauses the projection in all processes, within about a second.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: it may go on; pause it again.
+    /// [`StoreError`]: the projection may still run. Pause it again.
     pub async fn pause(&self) -> Result<(), StoreError> {
         let log = self.shared.log.id;
         self.projection.change_state(log, |_| Some(ProjectionState::Paused)).await
     }
 
-    /// Lets it go on within a second or so, after it was paused or has failed. A rebuild that was
-    /// interrupted goes on as one. A projection that is running or being rebuilt is left alone.
+    /// Resumes the projection within about a second, after it was paused or has failed. An
+    /// interrupted rebuild is continued. Has no effect on a projection that is running or being
+    /// rebuilt.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: it may not go on; resume it again.
+    /// [`StoreError`]: the projection may not be resumed. Resume it again.
     pub async fn resume(&self) -> Result<(), StoreError> {
         use ProjectionState::{Failed, Paused, Rebuilding, Running};
         let resumed = |record: ProjectionRecord| match record.state {

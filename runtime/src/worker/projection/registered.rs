@@ -1,7 +1,6 @@
-//! Projections as an app holds them: their types erased, projecting one event, being emptied.
+//! The projections of an app, their types erased.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +10,29 @@ use composable_rust_core::{
     Position, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel, Recorded,
     StoreError, StoredContent, StoredEvent, Version,
 };
+use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, TryFutureExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use crate::app::context::AppContext;
-use crate::app::unknown_messages::NewerCode;
-use crate::error::{error_chain, panic_text};
+use crate::error::error_chain;
+use crate::panic::{guarded, guarded_future};
 use crate::worker::context::WorkerContext;
+use crate::worker::outcome::Failure;
 use crate::worker::projection::runner;
+use crate::worker::worker_id::WorkerId;
 
-/// How a projection is run.
+/// Settings of one projection. Change them with
+/// [`AppBuilder::projection_with`](crate::AppBuilder::projection_with).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProjectionSettings {
-    /// What happens to an event that cannot be projected.
+    /// The policy for an event that cannot be projected. Default: [`PoisonPolicy::Stop`].
     pub poison: PoisonPolicy,
-    /// How long the projection, or its database, may take over one event. What takes longer is tried
-    /// again for as long as it does, as if the database could not be reached. Default 30 seconds.
+    /// Timeout of the projection, or of its database, for one event. After it, the event is
+    /// retried, as if the database were unavailable. Default: 30 seconds.
     pub timeout: Duration,
 }
 
@@ -40,76 +42,59 @@ impl Default for ProjectionSettings {
     }
 }
 
-/// What happens to an event that cannot be projected.
+/// The policy for an event that cannot be projected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PoisonPolicy {
-    /// It is tried again; after the attempts of [`Settings`](crate::Settings) the projection stops
-    /// before it, in state `Failed`, until it is resumed: what is read is never wrong, only old.
+    /// Retries the event. After the attempts of [`Settings::retry`](crate::Settings::retry), stops
+    /// the projection before the event, in state `Failed`, until it is resumed: the read model is
+    /// never wrong, only old.
     #[default]
     Stop,
-    /// The event waits, and what follows of its stream behind it; after the attempts they are dead
-    /// letters, which can be re-driven. Everything else goes on: what is read lacks them.
+    /// Queues the event, and later events of its stream behind it. After the attempts they become
+    /// dead letters, which can be redriven. All other streams are projected: the read model lacks
+    /// only these events.
     Park,
 }
 
-/// The worker that follows the log for a projection, as leases and checkpoints name it.
+/// Returns the name of a projection's worker.
 pub(crate) fn projection_worker(name: &str) -> String {
-    format!("project/{name}")
+    WorkerId::Projection(name.to_owned()).to_string()
 }
 
 /// A projection with its read model, the types erased.
 pub(crate) trait ErasedProjection: Send + Sync {
     fn name(&self) -> &'static str;
-    fn run(self: Arc<Self>, work: Arc<WorkerContext>) -> BoxFuture<'static, ()>;
-    /// Projects one event that waited.
+    fn run(self: Arc<Self>, context: Arc<WorkerContext>) -> BoxFuture<'static, ()>;
+    /// Projects a queued event.
     fn project_queued<'a>(
         &'a self,
         shared: &'a AppContext,
         queued: &'a OutboxMessage,
-    ) -> BoxFuture<'a, Result<(), Fault>>;
-    /// The record of the projection as the log sees it: if it belongs to another log, it has failed.
+    ) -> BoxFuture<'a, Result<(), Failure>>;
+    /// Loads the projection's record; in state `Failed` if the projection belongs to another log.
     fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>>;
-    fn waiting(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>>;
-    /// Changes the state to what `to` makes of the record; to nothing else, if it makes nothing of it.
+    /// Loads the streams that have queued events.
+    fn blocked_streams(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>>;
+    /// Changes the state to what `to` returns for the record, if it returns one.
     fn change_state(
         &self,
         log: Uuid,
         to: fn(ProjectionRecord) -> Option<ProjectionState>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Empties the read model; that of another log only if `adopts`.
+    /// Empties the read model, and lets it be projected again. The read model of another log is
+    /// emptied only if `adopts`.
     fn rebuild(&self, log: Uuid, adopts: bool) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Returns a counter that changes with the checkpoints and the state.
     fn moved(&self) -> watch::Receiver<u64>;
 }
 
-/// Why an event was not projected.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// The database or the store cannot be reached.
-    Unavailable(String),
-    /// Newer code knows the event at this position.
-    Newer(Position, NewerCode),
-    /// The projection fails on the event at this position, or it cannot be read.
-    Poison(Position, String),
-    /// The log does not hold what was projected.
-    LogWentBack(String),
-    /// The checkpoints were written under a higher epoch, for this reason.
-    Outranked(String),
-    /// Another process has moved the checkpoints, or the projection has begun anew.
-    Moved,
-}
-
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Self {
-        Self::Unavailable(error_chain(&error))
-    }
-}
-
+/// A projection with its read model.
 pub(crate) struct RegisteredProjection<P, M> {
     pub(crate) projection: P,
     pub(crate) model: M,
     pub(crate) settings: ProjectionSettings,
     moved: watch::Sender<u64>,
-    /// One event that waited is projected at a time.
+    /// Held while a queued event is projected: one at a time.
     queued: Mutex<()>,
 }
 
@@ -123,22 +108,23 @@ where
         Self { projection, model, settings, moved, queued: Mutex::default() }
     }
 
+    /// Records that the checkpoints or the state have changed.
     pub(crate) fn has_moved(&self) {
         self.moved.send_modify(|n| *n += 1);
     }
 
-    /// What came of `asked`, if it came in time.
-    pub(crate) async fn within<T, E: Into<Fault>>(
+    /// Returns the result of `work`, which fails after the projection's timeout.
+    pub(crate) async fn within<T, E: Into<Failure>>(
         &self,
         clock: &dyn Clock,
-        asked: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Fault> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
         let limit = self.settings.timeout;
         tokio::select! {
             biased;
-            answer = asked => answer.map_err(Into::into),
+            result = work => result.map_err(Into::into),
             () = clock.sleep(limit) => {
-                Err(Fault::Unavailable(format!("there is no answer after {limit:?}")))
+                Err(Failure::Unavailable(format!("no response within {limit:?}")))
             }
         }
     }
@@ -157,13 +143,13 @@ where
         }
     }
 
-    /// Writes what follows from one event, or nothing if that fails.
+    /// Projects an event, whose position the caller knows.
     pub(crate) async fn project(
         &self,
         shared: &AppContext,
         event: &StoredEvent,
         connection: &mut P::Connection,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         let decoded = decode::<P>(shared, event)?;
         let projecting = async {
             match (&decoded, &event.content) {
@@ -175,121 +161,115 @@ where
             }
         };
         let guarded = async {
-            match AssertUnwindSafe(projecting).catch_unwind().await {
+            match guarded_future(projecting).await {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(self.fault(event, &error)),
-                Err(panic) => Err(poison(event, format!("it panicked: {}", panic_text(&*panic)))),
+                Ok(Err(error)) => Err(self.failure(&error)),
+                Err(message) => Err(Failure::Poison(format!("the projection panicked: {message}"))),
             }
         };
         self.within(&*shared.clock, guarded).await
     }
 
-    fn fault(&self, event: &StoredEvent, error: &ProjectionError) -> Fault {
+    fn failure(&self, error: &ProjectionError) -> Failure {
         let reason = error_chain(&**error);
         if self.model.is_unavailable(&**error) {
-            Fault::Unavailable(reason)
+            Failure::Unavailable(reason)
         } else {
-            poison(event, reason)
+            Failure::Poison(reason)
         }
     }
 
-    /// Projects an event that waited, unless it is done or was queued for another waiting.
-    async fn project_waiting(
+    /// Projects a queued event, unless it was projected, or was queued for an earlier blockage.
+    async fn project_blocked(
         &self,
         shared: &AppContext,
         event: &StoredEvent,
-        ticket: Uuid,
-    ) -> Result<(), Fault> {
+        blockage_id: Uuid,
+    ) -> Result<(), Failure> {
         let _one_at_a_time = self.queued.lock().await;
         let clock = &*shared.clock;
         let mut transaction = self.within(clock, self.model.begin()).await?;
         let record = self.within(clock, self.lock(&mut transaction, shared.log.id)).await?;
-        if !is_at_work(&record.state) {
-            return Err(Fault::Unavailable(format!("the projection is {:?}", record.state)));
+        if !is_active(&record.state) {
+            return Err(Failure::Unavailable(format!("the projection is {:?}", record.state)));
         }
         let finding = self.model.find_blocked(&mut transaction, P::NAME, &event.stream);
         let found = self.within(clock, finding).await?;
-        let is_due = |w: &BlockedStream| w.blockage_id == ticket && w.version < event.version;
+        let is_due = |w: &BlockedStream| w.blockage_id == blockage_id && w.version < event.version;
         if !found.as_ref().is_some_and(is_due) {
             return Ok(());
         }
         self.project(shared, event, &mut transaction).await?;
         let (stream, version) = (event.stream.clone(), event.version);
-        let done = BlockedStream { stream, version, blockage_id: ticket };
+        let done = BlockedStream { stream, version, blockage_id };
         let ending = async {
             self.model.set_blocked(&mut transaction, P::NAME, &done).await?;
             self.model.commit(transaction).await
         };
-        self.within(clock, ending.map_err(|error| refused(event, error))).await?;
+        self.within(clock, ending.map_err(failure_of)).await?;
         self.has_moved();
         Ok(())
     }
 }
 
-/// `true` if a projection in this state writes.
-pub(crate) fn is_at_work(state: &ProjectionState) -> bool {
+/// Returns `true` if a projection in this state runs.
+pub(crate) fn is_active(state: &ProjectionState) -> bool {
     matches!(state, ProjectionState::Running | ProjectionState::Rebuilding)
 }
 
-/// Why a projection does not run for `own`.
+/// Returns the reason for which a projection does not run for the log `own`.
 fn belongs_elsewhere(name: &str, log: Uuid, own: Uuid) -> String {
     format!(
-        "the projection `{name}` of this read model belongs to the log {log}, not to {own}: give it \
-         another name, or a database or schema of its own; if that log is gone, adopt the projection"
+        "the projection `{name}` of this read model belongs to the log {log}, not to {own}: give \
+         it another name, or a database or schema of its own; if that log is gone, adopt the \
+         projection"
     )
 }
 
-/// What it means that the database refuses to keep what came of an event.
-pub(crate) fn refused(event: &StoredEvent, error: StoreError) -> Fault {
+/// Returns the failure of a database to store what an event was projected to.
+pub(crate) fn failure_of(error: StoreError) -> Failure {
     match error {
-        StoreError::Invalid(reason) => poison(event, reason),
+        StoreError::Invalid(reason) => Failure::Poison(reason),
         StoreError::Unavailable(_) => error.into(),
     }
 }
 
-fn poison(event: &StoredEvent, reason: String) -> Fault {
-    Fault::Poison(event.position, reason)
-}
-
-/// The event as the projection takes it; `None` if there is nothing of it any more.
+/// Decodes an event for a projection; `None` if its content was erased.
 fn decode<P: Projection>(
     shared: &AppContext,
     event: &StoredEvent,
-) -> Result<Option<Recorded<P::Event>>, Fault> {
+) -> Result<Option<Recorded<P::Event>>, Failure> {
     let Some(content) = event.content.present() else { return Ok(None) };
-    let decode = || shared.codecs.decode::<P::Event>(&event.stream, content);
-    match std::panic::catch_unwind(AssertUnwindSafe(decode)) {
+    match guarded(|| shared.codecs.decode::<P::Event>(&event.stream, content)) {
         Ok(Ok(decoded)) => Ok(Some(event.decoded(decoded))),
-        Ok(Err(error)) => Err(match NewerCode::of(&error) {
-            Some(newer) => Fault::Newer(event.position, newer),
-            None => poison(event, error_chain(&error)),
-        }),
-        Err(panic) => Err(poison(event, format!("it panicked: {}", panic_text(&*panic)))),
+        Ok(Err(error)) => Err(Failure::of_decode(&error, Failure::Poison)),
+        Err(message) => Err(Failure::Poison(format!("the decoder panicked: {message}"))),
     }
 }
 
-/// Names the content of an effect that projects an event that waits.
+/// The name of the content of a row that holds a blocked event.
 const WAITING_NAME: &str = "waiting";
 
-/// What that content is.
+/// The content of a row that holds a blocked event.
 #[derive(Serialize, Deserialize)]
 struct BlockedEvent {
+    /// The position of the event.
     at: String,
-    ticket: Uuid,
+    blockage_id: Uuid,
 }
 
-/// The effect that projects an event in its turn.
+/// Returns the row that projects an event behind earlier ones of its stream.
 pub(crate) fn queued(
     shared: &AppContext,
     name: &str,
     event: &StoredEvent,
-    ticket: Uuid,
+    blockage_id: Uuid,
 ) -> OutboxMessage {
     let worker = projection_worker(name);
-    let waits = BlockedEvent { at: event.position.to_string(), ticket };
+    let blocked = BlockedEvent { at: event.position.to_string(), blockage_id };
     let bytes =
-        serde_json::to_vec(&waits).unwrap_or_else(|_| unreachable!("texts and ids are JSON"));
-    let of = [worker.as_str(), &ticket.to_string()];
+        serde_json::to_vec(&blocked).unwrap_or_else(|_| unreachable!("texts and ids are JSON"));
+    let of = [worker.as_str(), &blockage_id.to_string()];
     let row = NewOutboxRow {
         id: derive_id("queued", shared.log.id, &of, event.id.0, 0),
         kind: OutboxKind::Projection,
@@ -323,24 +303,24 @@ where
         &'a self,
         shared: &'a AppContext,
         queued: &'a OutboxMessage,
-    ) -> BoxFuture<'a, Result<(), Fault>> {
+    ) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             if queued.row.content.name != WAITING_NAME {
                 // Erased with its stream.
                 return Ok(());
             }
-            let waits: Option<BlockedEvent> =
+            let blocked: Option<BlockedEvent> =
                 serde_json::from_slice(&queued.row.content.bytes).ok();
-            let place = waits.and_then(|w| Some((w.at.parse::<Position>().ok()?, w.ticket)));
-            let Some((at, ticket)) = place else {
-                let reason = "this is no event that waits".to_owned();
-                return Err(Fault::Poison(Position::new(0, 0), reason));
+            let parsed = |of: BlockedEvent| Some((of.at.parse::<Position>().ok()?, of.blockage_id));
+            let Some((at, blockage_id)) = blocked.and_then(parsed) else {
+                let reason = "the row does not hold a blocked event".to_owned();
+                return Err(Failure::Poison(reason));
             };
             let before = Position::new(at.partition, at.offset.saturating_sub(1));
             let events = shared.store.read_log(&[before], 1).await?;
             match events.iter().find(|event| event.position == at && event.stream == queued.sender)
             {
-                Some(event) => self.project_waiting(shared, event, ticket).await,
+                Some(event) => self.project_blocked(shared, event, blockage_id).await,
                 None => Ok(()),
             }
         })
@@ -367,7 +347,7 @@ where
         })
     }
 
-    fn waiting(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>> {
+    fn blocked_streams(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>> {
         Box::pin(self.model.blocked_streams(P::NAME))
     }
 
@@ -391,7 +371,7 @@ where
     fn rebuild(&self, log: Uuid, adopts: bool) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut transaction = self.model.begin().await?;
-            // Nobody projects while the tables are emptied.
+            // No process projects while the tables are emptied.
             if adopts {
                 self.model.lock(&mut transaction, P::NAME, log).await?;
             } else {
@@ -407,7 +387,7 @@ where
                     not_emptied(reason)
                 }
             })?;
-            // Last: it fails if `clear` has ignored an error that aborted the transaction.
+            // Last, because it fails if `clear` has ignored an error that aborted the transaction.
             let ending = async {
                 self.model.forget(&mut transaction, P::NAME, log).await?;
                 self.model.commit(transaction).await
@@ -426,15 +406,15 @@ where
     }
 }
 
-/// The version before that of an event.
+/// Returns the version before that of an event.
 pub(crate) fn before(event: &StoredEvent) -> Version {
     Version::new(event.version.get().saturating_sub(1))
 }
 
-/// Runs a projection under the work's lease.
+/// Runs a projection whenever this process has its lease.
 pub(crate) fn run(
     projection: &Arc<dyn ErasedProjection>,
-    work: &Arc<WorkerContext>,
+    context: &Arc<WorkerContext>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    Arc::clone(projection).run(Arc::clone(work))
+    Arc::clone(projection).run(Arc::clone(context))
 }

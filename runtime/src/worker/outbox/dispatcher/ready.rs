@@ -1,4 +1,4 @@
-//! Beginning what can begin: each lane has its turn once, then stands in line for its room.
+//! Beginning rows: a lane has its turn once, then waits for its capacity.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,135 +6,141 @@ use std::time::Duration;
 use composable_rust_core::{OutboxKind, OutboxRow};
 
 use crate::worker::outbox::circuit_breaker::NotPermitted;
+use crate::worker::outbox::dispatcher::decisions::UNCONFIRMED_DECISION_POLL_INTERVAL;
 use crate::worker::outbox::dispatcher::{
-    Dispatcher, ExecutedRow, ReadWindow, STALL_THRESHOLD, is_to_instance, window_of,
+    Dispatcher, ExecutedRow, InFlight, executor_of, is_to_instance,
 };
+use crate::worker::outbox::execution::{Attempt, AttemptLimits, RowExecutor};
 use crate::worker::outbox::lanes::{Class, LaneCapacity, LaneKey};
 use crate::worker::quarantine::Suspicion;
 
-/// The wait for a lease under which work may begin again.
+/// Pause of a lane whose queue has no lease under which work may begin.
 const MISSING_LEASE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the line for a room stands still.
-enum BlockedGateway {
-    /// Until something of it ends.
+/// Duration after which a capacity that is used up counts as stalled.
+const STALL_THRESHOLD: Duration = Duration::from_secs(1);
+
+/// The duration for which a capacity admits no row.
+enum Unavailable {
+    /// Until one of its rows ends.
     UntilOneEnds,
     /// Until this monotonic time.
     Until(Duration),
 }
 
-/// What a lane waits for.
-enum StartOutcome {
-    InLine(LaneCapacity),
+/// The outcome of a lane's turn.
+enum Turn {
+    /// The first row begins once the capacity admits it.
+    Ready(LaneCapacity),
+    /// The lane has another turn after this pause.
     Later(Duration),
-    /// Its recipient is stuck, and is tried again at this monotonic time.
+    /// The recipient is stuck, and is retried at this monotonic time.
     Stuck(Duration),
-    /// Its first row is read again.
-    Unread,
+    /// The first row was evicted.
+    Evicted,
 }
 
-impl Dispatcher {
-    /// Begins everything that can begin now.
+impl<E: RowExecutor> Dispatcher<E> {
+    /// Begins all rows that can begin now.
     pub(super) fn start(&mut self) {
-        let now = self.work.now();
+        let now = self.context.now();
         while let Some(key) = self.lanes.next(now) {
             match self.turn(&key, now) {
-                StartOutcome::InLine(room) => self.lanes.stand_in_line(&key, room),
+                Turn::Ready(capacity) => self.lanes.wait_for_capacity(&key, capacity),
                 turn => self.wait(key, &turn, now),
             }
         }
-        for room in self.lanes.rooms() {
-            while self.closed(&room, now).is_none() {
-                let Some(key) = self.lanes.next_in_line(&room) else { break };
+        for capacity in self.lanes.awaited_capacities() {
+            while self.unavailable(&capacity, now).is_none() {
+                let Some(key) = self.lanes.next_waiting(&capacity) else { break };
                 match self.turn(&key, now) {
-                    StartOutcome::InLine(own) if own == room => self.begin(key, &room, now),
-                    // It was a suspect's when it joined the line.
-                    StartOutcome::InLine(own) => self.lanes.stand_in_line(&key, own),
+                    Turn::Ready(own) if own == capacity => self.begin(key, &capacity, now),
+                    // The first row is not a suspect any more, or has become one.
+                    Turn::Ready(own) => self.lanes.wait_for_capacity(&key, own),
                     turn => self.wait(key, &turn, now),
                 }
             }
-            let is_stalled = self.stalls_at(&room).is_some_and(|at| at <= now);
-            self.lanes.set_stalled(&room, is_stalled);
+            let is_stalled = self.stalls_at(&capacity).is_some_and(|at| at <= now);
+            self.lanes.set_stalled(&capacity, is_stalled);
         }
     }
 
-    /// The time until [`Dispatcher::start`] is worth another call, if nothing ends before.
+    /// Returns the time until [`Dispatcher::start`] can begin a row, if none ends before.
     pub(super) fn until_start(&self, now: Duration) -> Option<Duration> {
-        let rooms = self.lanes.rooms();
-        let lines = rooms.iter().filter_map(|room| match self.closed(room, now) {
-            None => Some(Duration::ZERO),
-            Some(BlockedGateway::Until(until)) => Some(until.saturating_sub(now)),
-            Some(BlockedGateway::UntilOneEnds) => {
-                let stalls_at = self.stalls_at(room).filter(|at| *at > now);
-                stalls_at.map(|at| at.saturating_sub(now))
-            }
-        });
+        let capacities = self.lanes.awaited_capacities();
+        let lines =
+            capacities.iter().filter_map(|capacity| match self.unavailable(capacity, now) {
+                None => Some(Duration::ZERO),
+                Some(Unavailable::Until(until)) => Some(until.saturating_sub(now)),
+                Some(Unavailable::UntilOneEnds) => {
+                    let stalls_at = self.stalls_at(capacity).filter(|at| *at > now);
+                    stalls_at.map(|at| at.saturating_sub(now))
+                }
+            });
         lines.chain(self.lanes.next_in(now)).min()
     }
 
-    fn wait(&mut self, key: LaneKey, turn: &StartOutcome, now: Duration) {
+    fn wait(&mut self, key: LaneKey, turn: &Turn, now: Duration) {
         match turn {
-            StartOutcome::InLine(_) => {}
-            StartOutcome::Unread => self.lanes.reread_first(key),
-            StartOutcome::Later(wait) => self.lanes.defer(key, now, *wait),
-            StartOutcome::Stuck(until) => {
+            Turn::Ready(_) => {}
+            Turn::Evicted => self.lanes.request_first(key),
+            Turn::Later(wait) => self.lanes.defer(key, now, *wait),
+            Turn::Stuck(until) => {
                 self.lanes.wait_for_instance(&key, now, until.saturating_sub(now));
             }
         }
     }
 
-    fn turn(&self, key: &LaneKey, now: Duration) -> StartOutcome {
-        let Some(reading) = self.queues.get(&key.0) else {
-            return StartOutcome::Later(MISSING_LEASE_PAUSE);
+    /// Gives a lane its turn.
+    fn turn(&self, key: &LaneKey, now: Duration) -> Turn {
+        let Some(cursor) = self.queues.get(&key.queue) else {
+            return Turn::Later(MISSING_LEASE_PAUSE);
         };
-        if self.doubtful.contains_key(key) || self.executing.contains(key) {
-            return StartOutcome::Later(
-                crate::worker::outbox::dispatcher::UNCONFIRMED_DECISION_POLL_INTERVAL,
-            );
+        if self.unconfirmed.contains_key(key) || self.executing.contains(key) {
+            return Turn::Later(UNCONFIRMED_DECISION_POLL_INTERVAL);
         }
         let row = self.lanes.first(key).map(|(_, row)| row);
         let is_executed = row.is_none_or(|row| !row.behind_parked);
         if is_to_instance(key) && is_executed {
-            let next = self.work.shared.stuck.next_attempt(&key.2, now);
+            let next = self.context.shared.stuck.next_attempt(&key.recipient, now);
             if next > now {
-                return StartOutcome::Stuck(next);
+                return Turn::Stuck(next);
             }
         }
-        let Some(row) = row else { return StartOutcome::Unread };
-        if !reading.held.admits(self.work.clock(), self.limits(key).0) {
-            return StartOutcome::Later(MISSING_LEASE_PAUSE);
+        let Some(row) = row else { return Turn::Evicted };
+        if !cursor.held.admits(self.context.clock(), self.timeout(key)) {
+            return Turn::Later(MISSING_LEASE_PAUSE);
         }
         let class = match row {
             OutboxRow { behind_parked: true, .. } => Class::BehindParked,
-            row => Suspicion::of(row, reading.waited_to.unwrap_or(row.position))
+            row => Suspicion::of(row, cursor.suspects_to.unwrap_or(row.position))
                 .map_or(Class::Plain, Class::Suspect),
         };
-        StartOutcome::InLine(LaneCapacity { window: window_of(key), class })
+        Turn::Ready(LaneCapacity { executor: executor_of(key), class })
     }
 
-    /// The time that an execution may take, and how many there may be at a time.
-    fn limits(&self, key: &LaneKey) -> (Duration, usize) {
-        match self.work.gateways.get(key.0.target.as_str()) {
-            Some(gateway) if key.0.kind == OutboxKind::Call => {
-                (gateway.settings.timeout, gateway.settings.max_concurrent_calls)
-            }
-            _ => (Duration::ZERO, self.work.shared.settings.max_concurrent_dispatches),
+    /// Returns the timeout of an attempt; zero if it has none.
+    fn timeout(&self, key: &LaneKey) -> Duration {
+        match self.gateways.get(key.queue.target.as_str()) {
+            Some(gateway) if key.queue.kind == OutboxKind::Call => gateway.timeout,
+            _ => Duration::ZERO,
         }
     }
 
-    fn closed(&self, room: &LaneCapacity, now: Duration) -> Option<BlockedGateway> {
-        let (kind, target) = &room.window;
-        let gateway = self.work.gateways.get(target.as_str());
-        let most = match gateway.filter(|_| *kind == OutboxKind::Call) {
-            Some(gateway) => gateway.settings.max_concurrent_calls,
-            None => self.work.shared.settings.max_concurrent_dispatches,
+    /// Returns the duration for which a capacity admits no row; `None` if it admits one.
+    fn unavailable(&self, capacity: &LaneCapacity, now: Duration) -> Option<Unavailable> {
+        let (kind, target) = &capacity.executor;
+        let gateway = self.gateways.get(target.as_str());
+        let max = match gateway.filter(|_| *kind == OutboxKind::Call) {
+            Some(gateway) => gateway.max_concurrent_calls,
+            None => self.context.shared.settings.max_concurrent_dispatches,
         };
-        if self.windows.get(&room.window).is_some_and(|window| window.busy >= most) {
-            return Some(BlockedGateway::UntilOneEnds);
+        if self.windows.get(&capacity.executor).is_some_and(|window| window.count >= max) {
+            return Some(Unavailable::UntilOneEnds);
         }
-        match room.class {
-            Class::Suspect(of) if !self.quarantine.admits(of, &room.window) => {
-                return Some(BlockedGateway::UntilOneEnds);
+        match capacity.class {
+            Class::Suspect(of) if !self.quarantine.admits(of, &capacity.executor) => {
+                return Some(Unavailable::UntilOneEnds);
             }
             Class::BehindParked => return None,
             Class::Suspect(_) | Class::Plain => {}
@@ -142,61 +148,64 @@ impl Dispatcher {
         let breaker = self.breakers.get(target).filter(|_| *kind == OutboxKind::Call)?;
         match breaker.check(now) {
             Ok(()) => None,
-            Err(NotPermitted::Until(until)) => Some(BlockedGateway::Until(until)),
-            Err(NotPermitted::Probing) => Some(BlockedGateway::UntilOneEnds),
+            Err(NotPermitted::Until(until)) => Some(Unavailable::Until(until)),
+            Err(NotPermitted::Probing) => Some(Unavailable::UntilOneEnds),
         }
     }
 
-    /// The time from which on a full window stands still, if others share its queue: what is for other
-    /// topics must be read.
-    fn stalls_at(&self, room: &LaneCapacity) -> Option<Duration> {
-        let is_full = |window: &&ReadWindow| {
-            window.busy >= self.work.shared.settings.max_concurrent_dispatches
+    /// Returns the time from which a capacity that is used up counts as stalled, if messages for
+    /// other topics share its queue and must be read.
+    fn stalls_at(&self, capacity: &LaneCapacity) -> Option<Duration> {
+        let is_full = |window: &&InFlight| {
+            window.count >= self.context.shared.settings.max_concurrent_dispatches
         };
-        let window = self.windows.get(&room.window).filter(is_full);
-        let window = window.filter(|_| room.window.0 == OutboxKind::Send)?;
-        Some(window.moved + STALL_THRESHOLD)
+        let window = self.windows.get(&capacity.executor).filter(is_full);
+        let window = window.filter(|_| capacity.executor.0 == OutboxKind::Send)?;
+        Some(window.last_progress + STALL_THRESHOLD)
     }
 
-    fn begin(&mut self, key: LaneKey, room: &LaneCapacity, now: Duration) {
-        let (Some(reading), Some((serial, row))) =
-            (self.queues.get(&key.0), self.lanes.first(&key))
+    fn begin(&mut self, key: LaneKey, capacity: &LaneCapacity, now: Duration) {
+        let (Some(cursor), Some((read_id, row))) =
+            (self.queues.get(&key.queue), self.lanes.first(&key))
         else {
             return;
         };
         let is_executed = !row.behind_parked;
         if is_to_instance(&key) && is_executed {
-            if let Err(until) = self.work.shared.stuck.admit(&key.2, now) {
-                return self.wait(key, &StartOutcome::Stuck(until), now);
+            if let Err(until) = self.context.shared.stuck.admit(&key.recipient, now) {
+                return self.wait(key, &Turn::Stuck(until), now);
             }
         }
         let mut call = None;
-        if key.0.kind == OutboxKind::Call && is_executed {
-            if let Some(breaker) = self.breakers.get_mut(&key.0.target) {
+        if key.queue.kind == OutboxKind::Call && is_executed {
+            if let Some(breaker) = self.breakers.get_mut(&key.queue.target) {
                 match breaker.admit(now) {
                     Ok(admitted) => call = Some(admitted),
                     Err(_) => {
-                        return self.wait(key, &StartOutcome::Later(MISSING_LEASE_PAUSE), now);
+                        return self.wait(key, &Turn::Later(MISSING_LEASE_PAUSE), now);
                     }
                 }
             }
         }
-        let suspicion = match room.class {
+        let suspicion = match capacity.class {
             Class::Suspect(suspicion) => Some(suspicion),
             Class::BehindParked | Class::Plain => None,
         };
         if let Some(suspicion) = suspicion {
-            self.quarantine.begin(suspicion, &room.window);
+            self.quarantine.begin(suspicion, &capacity.executor);
         }
-        // The lane keeps the row: it may have to wait again.
-        let (held, row) = (Arc::clone(&reading.held), row.clone());
-        let window = self.windows.entry(room.window.clone());
-        window.or_insert(ReadWindow { busy: 0, moved: now }).busy += 1;
+        // The lane keeps the row, in case it must wait again.
+        let (held, row) = (Arc::clone(&cursor.held), row.clone());
+        let window = self.windows.entry(capacity.executor.clone());
+        window.or_insert(InFlight { count: 0, last_progress: now }).count += 1;
         self.executing.insert(key.clone());
-        let (work, limit) = (Arc::clone(&self.work), self.limits(&key).0);
+        let (context, executor) = (Arc::clone(&self.context), Arc::clone(&self.executor));
+        let (timeout, retry) = (self.timeout(&key), self.retry_policy(&row.queue));
+        let limits = AttemptLimits { timeout, retry };
         self.running.spawn(async move {
-            let (executed, is_recorded) = work.attempt(&held, &row, limit, suspicion).await;
-            ExecutedRow { key, serial, row, held, suspicion, is_recorded, executed, call }
+            let attempt = Attempt::make(&context, &*executor, &held, &row, limits, suspicion).await;
+            let Attempt { execution, is_recorded } = attempt;
+            ExecutedRow { key, read_id, row, held, suspicion, is_recorded, execution, call }
         });
     }
 }

@@ -163,7 +163,7 @@ async fn a_reply_to_a_forged_return_address_is_not_delivered() {
     });
     publish(&line, [with(&unsealed, "ce_subject", "front-9")]).await;
     let letter = letters(&at_front, 1).await.remove(0);
-    assert!(letter.error.unwrap().contains("has not asked so"));
+    assert!(letter.error.unwrap().contains("has not asked for"));
     assert!(front_state(&front, "9").await.is_empty());
 }
 

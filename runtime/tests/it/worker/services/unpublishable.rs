@@ -103,7 +103,7 @@ async fn an_event_too_large_for_its_topic_is_rejected_when_recorded() {
     for (event, reason) in [
         (mapped(), "`grid.mapped` cannot be published to `grid-events` in Json format: "),
         (GridEvent::Weighed(f64::INFINITY), "invalid type: null"),
-        (filled(), "it has 1601 bytes there, more than the 1000 that the bus takes"),
+        (filled(), "it has 1601 bytes, more than the 1000 that the bus takes"),
     ] {
         let refused = grid.send(GridCommand::Record(event)).await.unwrap_err();
         let SendError::Unstorable(text) = &refused else { panic!("{refused:?}") };

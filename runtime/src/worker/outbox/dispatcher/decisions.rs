@@ -1,0 +1,88 @@
+//! Carrying out operators' decisions about dead letters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::{Queue, QueuePosition, StoreError};
+
+use crate::panic::guarded_future;
+use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
+use crate::worker::outbox::dispatcher::Dispatcher;
+use crate::worker::outbox::execution::RowExecutor;
+use crate::worker::outbox::lanes::LaneKey;
+
+/// Interval at which decisions are read while some may have been carried out.
+pub(super) const UNCONFIRMED_DECISION_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The result of carrying out decisions.
+#[derive(Default)]
+pub(super) struct CarriedOut {
+    /// `true` if the outcomes of all are known.
+    is_confirmed: bool,
+    has_more: bool,
+}
+
+impl<E: RowExecutor> Dispatcher<E> {
+    /// Begins to carry out decisions. The lanes of their dead letters wait until it is confirmed.
+    pub(super) async fn look_for_decisions(&mut self) -> Result<(), StoreError> {
+        if !self.deciding.is_empty() {
+            return Ok(());
+        }
+        let interval = if self.unconfirmed.is_empty() {
+            DECISION_POLL_INTERVAL
+        } else {
+            UNCONFIRMED_DECISION_POLL_INTERVAL
+        };
+        if !self.decisions.admits(self.context.now(), interval) {
+            return Ok(());
+        }
+        // A row that is being parked may be behind a dead letter that was decided about.
+        let is_parking = |queue: &Queue| self.partitions_parking.contains(&queue.partition);
+        let queues = self.queues.iter().filter(|(queue, _)| !is_parking(queue));
+        let held: BTreeMap<_, _> =
+            queues.map(|(queue, of)| (queue.clone(), Arc::clone(&of.held))).collect();
+        let (letters, has_more) = decided(&self.context, &held).await?;
+        if letters.is_empty() && self.unconfirmed.is_empty() {
+            return Ok(());
+        }
+        for letter in &letters {
+            let lane = LaneKey {
+                queue: letter.queue.clone(),
+                sender: letter.message.sender.clone(),
+                recipient: letter.message.row.recipient.clone(),
+            };
+            let first = self.unconfirmed.entry(lane).or_insert(letter.position);
+            *first = letter.position.min(*first);
+        }
+        let context = Arc::clone(&self.context);
+        self.deciding.spawn(async move {
+            let carried_out = guarded_future(carry_out(&context, &held, letters)).await;
+            CarriedOut { is_confirmed: matches!(carried_out, Ok(Ok(()))), has_more }
+        });
+        Ok(())
+    }
+
+    /// Reads the lanes whose dead letters were redriven.
+    pub(super) fn confirm_decisions(&mut self, carried_out: &CarriedOut) {
+        if !carried_out.is_confirmed {
+            return;
+        }
+        if carried_out.has_more {
+            self.decisions.reset();
+        }
+        for (lane, mut position) in std::mem::take(&mut self.unconfirmed) {
+            // Redriven rows precede those already read, so the cursor is rewound.
+            if let Some(first) = self.lanes.remove(&lane).first() {
+                position = position.min(first.position);
+            }
+            if let Some(cursor) = self.queues.get_mut(&lane.queue) {
+                let before = QueuePosition {
+                    sequence: position.sequence.saturating_sub(1),
+                    index: u32::MAX,
+                };
+                (cursor.after, cursor.has_more) = (cursor.after.min(before), true);
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Queued messages: their metadata, their recipients, and replies to their senders.
+
+use composable_rust_core::__private::derive_id;
+use composable_rust_core::{EncodedMessage, Metadata, OutboxMessage, ReplyOutcome};
+
+use crate::app::unknown_messages::NewerCode;
+use crate::instance::effects::reply_row;
+use crate::worker::outcome::Failure;
+
+/// Reads the metadata stored beside a message; `None` if the message was erased with the stream
+/// that sent it.
+///
+/// # Errors
+///
+/// [`Failure::NeedsNewerCode`]: newer code wrote it.
+pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(text).map(Some).map_err(|error| {
+        Failure::NeedsNewerCode(NewerCode {
+            what: "metadata".to_owned(),
+            reason: format!("the metadata of a message cannot be read: {error}"),
+        })
+    })
+}
+
+/// Returns the aggregate type of a recipient, which names its topic.
+pub(crate) fn category_of(recipient: &str) -> &str {
+    recipient.split('-').next().unwrap_or_default()
+}
+
+/// Returns the reply to a message, to be queued behind what its sender has sent: one row, or none
+/// where the message expects no reply or is one itself.
+pub(crate) fn reply_to(
+    message: &OutboxMessage,
+    mut metadata: Metadata,
+    from: &str,
+    outcome: ReplyOutcome,
+    content: Option<EncodedMessage>,
+) -> Vec<OutboxMessage> {
+    // A reply that could not be delivered is not replied to.
+    if metadata.reply.is_some() {
+        return Vec::new();
+    }
+    metadata.causation_id = message.row.id;
+    let id = derive_id("answer", message.row.id, &[], message.row.id, 0);
+    let row = reply_row(id, from, outcome, content, metadata);
+    row.map(|row| OutboxMessage { sender: message.sender.clone(), row }).into_iter().collect()
+}
