@@ -1,4 +1,4 @@
-//! The reducer cut into three pure functions.
+//! Aggregates: a reducer split into three pure functions.
 
 use std::fmt::Debug;
 
@@ -7,17 +7,17 @@ use serde::de::DeserializeOwned;
 
 use crate::{Context, Decision, Message, Reactions};
 
-/// A state that changes only by events, and the rules by which commands become events. `Self` is
-/// the state; its default is the state before the first event.
+/// A state that changes only by events, and the rules that turn commands into events. `Self` is the
+/// state; its default is the state before the first event.
 ///
-/// - [`decide`](Aggregate::decide) looks at the state and a command and says what happens. It
-///   cannot change the state and does no I/O.
-/// - [`apply`](Aggregate::apply) is the only place where the state changes. Replay calls only this,
-///   so it must not refuse and has neither a clock nor ids.
-/// - [`react`](Aggregate::react) says what follows durably from an event. It is called when the
-///   event is recorded and never in a replay.
+/// - [`decide`](Aggregate::decide) turns a command into events, based on the state. It cannot
+///   change the state and does no I/O.
+/// - [`apply`](Aggregate::apply) changes the state, and is the only function that does. Replay
+///   calls nothing else, so it cannot fail and has neither a clock nor ids.
+/// - [`react`](Aggregate::react) returns the durable effects of an event. The runtime calls it when
+///   the event is recorded, and never during replay.
 ///
-/// The events and all that follows from them commit together or not at all.
+/// The events and all their effects commit together or not at all.
 ///
 /// # Example: a two-command aggregate
 ///
@@ -72,35 +72,36 @@ use crate::{Context, Decision, Message, Reactions};
 pub trait Aggregate:
     Default + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The stream category, `[a-z][a-z0-9_]*`, at most 64 bytes. It is stored: it must not change.
+    /// The stream category, `[a-z][a-z0-9_]*`, at most 64 bytes. It is stored and must not change.
     const NAME: &'static str;
-    /// What it is asked.
+    /// The commands it handles.
     type Command: Message;
-    /// What happened to it.
+    /// The events it records.
     type Event: Message;
-    /// Why it refuses.
+    /// The reasons for which it rejects a command.
     type Rejection: Message;
-    /// What `decide` and `react` may look at besides state and message, such as prices or limits;
-    /// `()` if nothing. The same for all instances.
+    /// The data that `decide` and `react` may use besides state and message, such as prices or
+    /// limits; `()` if none. All instances share it.
     type Environment: Send + Sync + 'static;
 
-    /// Raised when `apply` changes its meaning: snapshots of older folds lapse.
+    /// The snapshot version. Increment it when `apply` changes meaning; snapshots of an older
+    /// version are ignored. Default: 1.
     const SNAPSHOT_VERSION: u32 = 1;
 
-    /// What happens when `command` arrives.
+    /// Decides the events that `command` leads to, or rejects it.
     fn decide(&self, command: Self::Command, ctx: &Context<Self>) -> Decision<Self>;
 
-    /// Changes the state as `event` says.
+    /// Applies `event` to the state.
     fn apply(&mut self, event: Self::Event);
 
-    /// What follows durably from `event`; the state is the one just after it.
+    /// Returns the durable effects of `event`; the state is the one just after it.
     #[expect(unused_variables, reason = "the default reacts to nothing")]
     fn react(&self, event: &Self::Event, ctx: &Context<Self>) -> Reactions<Self::Command> {
         Reactions::none()
     }
 
-    /// Whether nothing more will happen to the instance. The append that makes it true also
-    /// deletes the instance's timers.
+    /// Returns `true` if nothing more will happen to the instance. The append that makes it true
+    /// also deletes the instance's timers. Default: `false`.
     fn is_finished(&self) -> bool {
         false
     }

@@ -1,22 +1,23 @@
-//! What `decide` returns.
+//! Decisions: the results of `decide`.
 
 use smallvec::SmallVec;
 
 use crate::{Aggregate, Message, Reactions};
 
-/// What a command leads to: an [`Outcome`], or the aggregate's rejection. `?` works in `decide`.
+/// The result of [`Aggregate::decide`]: an [`Outcome`], or the aggregate's rejection. `?` works in
+/// `decide`.
 pub type Decision<A> = Result<Outcome<A>, <A as Aggregate>::Rejection>;
 
-/// What an accepted command leads to; made by [`record`], [`record_all`], [`unchanged`] and
+/// The result of an accepted command, created by [`record`], [`record_all`], [`unchanged`] and
 /// [`repeat`].
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a decision does nothing unless `decide` returns it"]
 pub struct Outcome<A: Aggregate> {
-    /// Events to be recorded, in order; or those that are repeated.
+    /// The events to record, in order; if `repeated`, the events to reply with.
     pub events: SmallVec<[A::Event; 1]>,
-    /// Whether the events are only answered with, not recorded.
+    /// `true` if the events are only sent as the reply, not recorded.
     pub repeated: bool,
-    /// Durable effects that commit with the events, besides those of `react`.
+    /// The durable effects that commit with the events, besides those of `react`.
     pub effects: Reactions<A::Command>,
 }
 
@@ -26,15 +27,15 @@ impl<A: Aggregate> Outcome<A> {
     }
 }
 
-/// An event of the type `E`: only `E` itself. It stands where an aggregate's event is wanted, for
-/// the compiler to say which one is.
+/// A value that is an event of type `E`. Only `E` implements it; it makes the compiler name the
+/// type that a wrong event should have.
 #[diagnostic::on_unimplemented(
     message = "expected an event of type `{E}`, found `{Self}`",
     label = "not a `{E}`",
     note = "an aggregate records what its `type Event` names"
 )]
 pub trait IntoEvent<E> {
-    /// The event.
+    /// Returns the event.
     fn into_event(self) -> E;
 }
 
@@ -44,8 +45,8 @@ impl<E: Message> IntoEvent<E> for E {
     }
 }
 
-/// With a single implementation the compiler would infer the aggregate's event from what is
-/// recorded, and blame the aggregate. Nothing is a [`Nothing`].
+/// With a single implementation, the compiler would infer the aggregate's event type from the
+/// recorded value and report the aggregate as wrong. No value is a [`Nothing`].
 impl<E: Message> IntoEvent<Nothing> for E {
     fn into_event(self) -> Nothing {
         unreachable!("no aggregate has such events")
@@ -60,7 +61,7 @@ pub enum Nothing {}
 ///
 /// # Errors
 ///
-/// Never; the type is that of `decide`.
+/// Never; the return type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
 #[inline]
 pub fn record<A: Aggregate>(event: impl IntoEvent<A::Event>) -> Decision<A> {
@@ -69,11 +70,11 @@ pub fn record<A: Aggregate>(event: impl IntoEvent<A::Event>) -> Decision<A> {
     Ok(Outcome::new(events, false))
 }
 
-/// Records several events, in order, all or none. Without any it is [`unchanged`].
+/// Records several events, in order, all or none. Without events, it is the same as [`unchanged`].
 ///
 /// # Errors
 ///
-/// Never; the type is that of `decide`.
+/// Never; the return type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
 pub fn record_all<A: Aggregate, E: IntoEvent<A::Event>>(
     events: impl IntoIterator<Item = E>,
@@ -81,7 +82,7 @@ pub fn record_all<A: Aggregate, E: IntoEvent<A::Event>>(
     Ok(Outcome::new(events.into_iter().map(E::into_event).collect(), false))
 }
 
-/// Refuses the command.
+/// Rejects the command.
 ///
 /// # Errors
 ///
@@ -96,18 +97,18 @@ pub fn reject<A: Aggregate>(rejection: A::Rejection) -> Decision<A> {
 ///
 /// # Errors
 ///
-/// Never; the type is that of `decide`.
+/// Never; the return type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
 pub fn unchanged<A: Aggregate>() -> Decision<A> {
     Ok(Outcome::new(SmallVec::new(), false))
 }
 
-/// Answers with an event without recording it: an idempotent repeat of what was recorded before, or
-/// a question answered with data.
+/// Replies with an event without recording it: an idempotent repeat of an earlier event, or a query
+/// answered with data.
 ///
 /// # Errors
 ///
-/// Never; the type is that of `decide`.
+/// Never; the return type is that of `decide`.
 #[must_use = "a decision does nothing unless `decide` returns it"]
 pub fn repeat<A: Aggregate>(event: impl IntoEvent<A::Event>) -> Decision<A> {
     let mut events = SmallVec::new();

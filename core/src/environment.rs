@@ -1,4 +1,4 @@
-//! Everything nondeterministic besides store and bus.
+//! Ports to everything nondeterministic except the store and the bus.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use crate::Timestamp;
 
-/// Time, as the runtime sees it.
+/// A clock.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The present moment.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// Time since some moment that stays the same; it never goes back, whatever happens to the wall
-    /// clock. Leases are measured by it.
+    /// Returns the time since a fixed moment. It never goes back, whatever happens to the wall
+    /// clock; leases are measured by it.
     fn monotonic(&self) -> Duration {
         let micros = u64::try_from(self.now().as_micros()).unwrap_or(0);
         Duration::from_micros(micros)
@@ -24,14 +24,14 @@ pub trait Clock: Debug + Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
-/// Ids of messages that come from outside. Everything else is derived from them.
+/// A source of ids for messages that come from outside. All other ids are derived from these.
 pub trait IdGenerator: Debug + Send + Sync + 'static {
-    /// A new id, different from every other.
+    /// Returns an id that differs from every other.
     fn new_id(&self) -> Uuid;
 }
 
-/// Chance, for jitter.
+/// A source of randomness, for jitter.
 pub trait Rng: Debug + Send + Sync + 'static {
-    /// 64 random bits.
+    /// Returns 64 random bits.
     fn next_u64(&self) -> u64;
 }

@@ -1,19 +1,19 @@
-//! Which log a copied database is.
+//! The identity of a copied log.
 
-/// What the log of a database becomes that was found to be a copy of another.
+/// An operator's decision about a log that was found in a copy of its database.
 ///
-/// A log knows the database that it was made in. Where it turns up in another one (a restored backup,
-/// a clone, a moved file), two services might act for one log: call the same gateways, fire the same
-/// timers, take each other's place at the broker. So a store refuses to open such a log until an
-/// operator says which of the two it is.
+/// A log knows the database in which it was created. If it turns up in another (a restored backup,
+/// a clone, a moved file), two services might act for one log: call the same gateways, fire the
+/// same timers, fence each other's publishers. A store therefore refuses to open such a log until
+/// an operator decides which of the two it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adoption {
-    /// The log goes on here: the other database is gone, or nothing runs on it any more. Nothing but
-    /// the log's home changes.
+    /// The log continues here: the other database no longer exists or is no longer used. Only the
+    /// log's home database changes.
     Successor,
-    /// The log goes on elsewhere, and this is another one from now on. It gets an id and a secret of
-    /// its own, and is paused: nothing of what waits in it is worked until
-    /// [`set_paused(false)`](crate::queue::Leases::set_paused). Replies to what the log had asked other
-    /// services before go to the original.
+    /// The log continues elsewhere, and this copy becomes a log of its own, with a new id and a new
+    /// secret. It is paused: no worker processes its queues until
+    /// [`set_paused(false)`](crate::queue::Leases::set_paused). Replies to requests that the log
+    /// sent to other services before go to the original.
     Copy,
 }

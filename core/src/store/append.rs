@@ -1,4 +1,4 @@
-//! One append: everything that commits together.
+//! An append: everything that commits together.
 
 use std::time::Duration;
 
@@ -10,31 +10,34 @@ use crate::queue::{ArmedTimer, InboxEntry, OutboxKind};
 use crate::store::ExpectedVersion;
 use crate::{MessageId, Position, StreamId, Timestamp, Version};
 
-/// Everything that one step of one stream commits: all of it or nothing.
+/// The events of one step of one stream, and everything that commits with them. All of it commits,
+/// or nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Append {
     /// The stream.
     pub stream: StreamId,
-    /// What the writer requires of it.
+    /// The version at which the writer requires the stream.
     pub expected: ExpectedVersion,
-    /// Events, in order; none checks the version and stores the rest.
+    /// The events, in order. An append without events checks the version and stores the rest.
     pub events: Vec<NewEvent>,
-    /// What the inbox remembers of the messages that this append handles.
+    /// The inbox entries of the messages that this append handles.
     pub inbox: Vec<NewInboxEntry>,
-    /// Effects to be executed after the commit, in order.
+    /// The effects to execute after the commit, in order.
     pub outbox: Vec<NewOutboxRow>,
-    /// Timers that this append fires: it requires exactly these armings and deletes them, before
-    /// `timers` are changed.
+    /// The timers that this append fires. The store requires exactly these armings and deletes them
+    /// before it applies `timers`.
     pub fired_timers: Vec<ArmedTimer>,
-    /// `true` if all timers that were armed before go, parked ones too, before `timers` are changed: the
-    /// instance is finished, or was before a later message of the append.
+    /// `true` if the store cancels all timers of the stream, including parked ones, before it
+    /// applies `timers`: the instance is finished, or was finished before a later message of the
+    /// append.
     pub cancels_timers: bool,
-    /// Timers to be armed or cancelled, in order; one of the id that is parked goes with it.
+    /// The timer changes, applied in order. Arming or cancelling a timer also removes a parked
+    /// timer of the same id.
     pub timers: Vec<TimerChange>,
 }
 
 impl Append {
-    /// An append of nothing: it only checks the version.
+    /// Creates an append that only checks the version.
     pub fn new(stream: StreamId, expected: ExpectedVersion) -> Self {
         Self {
             stream,
@@ -48,21 +51,21 @@ impl Append {
         }
     }
 
-    /// The same with `events`.
+    /// Sets the events.
     #[must_use]
     pub fn with_events(mut self, events: Vec<NewEvent>) -> Self {
         self.events = events;
         self
     }
 
-    /// The same with `marks`.
+    /// Sets the inbox entries.
     #[must_use]
     pub fn with_inbox(mut self, marks: Vec<NewInboxEntry>) -> Self {
         self.inbox = marks;
         self
     }
 
-    /// Bytes of payloads and metadata; what bounds a batch.
+    /// Returns the bytes of payloads and metadata, which limit the size of a batch.
     pub fn size(&self) -> usize {
         let events = self.events.iter().map(|e| e.content.bytes.len() + e.metadata.len());
         let marks = self.inbox.iter().map(|m| m.outcome.len());
@@ -75,40 +78,41 @@ impl Append {
     }
 }
 
-/// A message's entry in the inbox, made by the append that handles it.
+/// A message's entry in the inbox, as the append that handles the message creates it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInboxEntry {
     /// The message.
     pub message_id: MessageId,
-    /// Of the message's content: the same id with another digest is another message.
+    /// The digest of the message's content. The same id with another digest is another message.
     pub digest: u128,
-    /// Index in the append of the first event that the message caused.
+    /// The index, in the append, of the first event that the message caused.
     pub first_event: u32,
-    /// How many events it caused.
+    /// The number of events that the message caused.
     pub event_count: u32,
-    /// What it was answered, opaque to the store.
+    /// The outcome that the sender got, opaque to the store.
     pub outcome: Vec<u8>,
 }
 
-/// Where a stream stood once a message was handled.
+/// The state of a stream after a message was handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// The version of the stream then.
+    /// The version of the stream.
     pub version: Version,
-    /// The place in the log of the last event that the message caused; `None` if it caused none.
+    /// The position of the last event that the message caused; `None` if it caused none.
     pub position: Option<Position>,
 }
 
-/// An effect to be executed after the commit.
+/// An effect to execute after the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOutboxRow {
-    /// Unique, and the same when the same append is sent again; the message id of what it sends.
+    /// The id of the message that the effect sends: unique, and the same when the append is
+    /// repeated.
     pub id: Uuid,
-    /// What executes it.
+    /// The kind of the effect, which determines its executor.
     pub kind: OutboxKind,
     /// The target's or gateway's name.
     pub target: String,
-    /// The addressed instance's stream; empty for a gateway.
+    /// The stream of the addressed instance; empty for a gateway.
     pub recipient: String,
     /// The command or request.
     pub content: EncodedMessage,
@@ -116,14 +120,14 @@ pub struct NewOutboxRow {
     pub metadata: String,
 }
 
-/// A timer to be armed or cancelled. Timer ids are scoped to the stream.
+/// A change to a timer. Timer ids are scoped to the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TimerChange {
-    /// Arms a timer; one under the same id is replaced.
+    /// Arms a timer; replaces the timer of the same id.
     Arm(NewTimer),
-    /// Cancels a timer; without effect if there is none.
+    /// Cancels a timer; no effect if there is none.
     Cancel {
-        /// The timer.
+        /// The id of the timer.
         id: String,
     },
 }
@@ -138,54 +142,54 @@ pub struct TimerArming {
     pub effect_index: u32,
 }
 
-/// A timer to be armed.
+/// A timer to arm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTimer {
-    /// Scoped to the stream.
+    /// The id, scoped to the stream.
     pub id: String,
     /// The arming.
     pub arming: TimerArming,
-    /// When it fires.
+    /// The deadline.
     pub due: Due,
-    /// The command it delivers.
+    /// The command that the timer delivers.
     pub content: EncodedMessage,
     /// [`Metadata`](crate::Metadata) as JSON text.
     pub metadata: String,
 }
 
-/// When a timer fires, by the store's clock.
+/// The deadline of a timer, by the store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// So long after the append commits.
+    /// This long after the append commits.
     After(Duration),
     /// At this moment.
     At(Timestamp),
 }
 
-/// What became of one append of a batch.
+/// The outcome of one append of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// It is committed, now or by an earlier call with the same content.
+    /// The append is committed, by this call or by an earlier call with the same content.
     Committed {
-        /// The version after its last event.
+        /// The version after the append's last event.
         version: Version,
-        /// The place in the log of its last event; `None` if it has none.
+        /// The position of the append's last event; `None` if it has none.
         position: Option<Position>,
-        /// The version at which the stream stands: above `version` if an earlier call committed the
-        /// append, and the stream has moved on since. The caller's state is then not the current one.
+        /// The current version of the stream. It is above `version` if an earlier call committed
+        /// the append and the stream has moved on since; the caller's state is then outdated.
         actual: Version,
     },
-    /// Nothing of it was written: these of its messages were handled before.
+    /// Nothing was written, because these messages of the append were handled before.
     Duplicate(Vec<InboxEntry>),
-    /// Nothing of it was written: the stream is not where the writer requires it. Load it and
-    /// decide again; the same append cannot succeed.
+    /// Nothing was written, because the stream is not at the expected version. Load it and decide
+    /// again; the same append cannot succeed.
     Conflict {
-        /// Where the stream stands.
+        /// The current version of the stream.
         actual: Version,
     },
-    /// Nothing of it was written: the stream is closed.
+    /// Nothing was written, because the stream is closed.
     Closed,
-    /// Nothing of it was written: these of the timers that it fires (by index) are not armed so any
-    /// more, and never will be again.
+    /// Nothing was written, because these fired timers (indexes into `fired_timers`) have been
+    /// cancelled or re-armed.
     StaleTimers(Vec<usize>),
 }

@@ -5,24 +5,24 @@ use std::fmt;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// The secret of a log: it authenticates what leaves the service and is to come back.
+/// The secret of a log. It authenticates what leaves the service and must come back.
 ///
-/// It is created with the log, lies in the log's row, and is the same for every process of the
-/// service. Whoever knows it can forge replies to this service's requests, so it never leaves the
-/// database, and `Debug` does not print it.
+/// It is created with the log, stored in the log's row, and the same in every process of the
+/// service. It never leaves the database, since anybody who knows it can forge replies to this
+/// service's requests, and `Debug` does not print it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct LogSecret([u8; 32]);
 
 impl LogSecret {
-    /// A secret of these bytes, which must be random.
+    /// Creates a secret from these bytes, which must be random.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
     /// Returns the authentication code of `parts`: HMAC-SHA-256, cut to its first 16 bytes.
     ///
-    /// Codes for different purposes have nothing to do with each other, and no two lists of parts
-    /// are the same input: each part is preceded by its length.
+    /// Codes for different purposes are unrelated. No two lists of parts have the same input,
+    /// because each part is preceded by its length.
     pub fn code(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 16] {
         let whole = self.mac(purpose, parts).finalize().into_bytes();
         let mut code = [0; 16];
@@ -30,7 +30,8 @@ impl LogSecret {
         code
     }
 
-    /// Returns `true` if `code` is that of `parts`. It takes the same time for every wrong code.
+    /// Returns `true` if `code` is the code of `parts`. It takes the same time for every wrong
+    /// code.
     pub fn verifies(&self, purpose: &str, parts: &[&[u8]], code: &[u8; 16]) -> bool {
         self.mac(purpose, parts).verify_truncated_left(code).is_ok()
     }

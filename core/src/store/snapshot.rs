@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::Version;
 
-/// Tells snapshots apart that different code wrote: a digest of the state's traced type and `SNAPSHOT_VERSION`.
+/// The shape of a snapshot: a digest of the state's traced type and `SNAPSHOT_VERSION`. Snapshots
+/// of other shapes are ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub u64);
 
@@ -23,9 +24,9 @@ impl fmt::Display for Fingerprint {
 /// The state of a stream after its first events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// How many events the state holds.
+    /// The number of events that the state includes.
     pub version: Version,
-    /// What wrote it.
+    /// The fingerprint of the code that wrote the snapshot.
     pub fingerprint: Fingerprint,
     /// The codec that wrote the bytes.
     pub codec: String,
