@@ -1,8 +1,8 @@
 //! The event bus of Composable Rust over Redpanda, Apache Kafka, and other brokers that speak their
 //! protocol.
 //!
-//! [`RedpandaEventBus`] implements [`EventBus`](composable_rust_core::bus::EventBus) with librdkafka,
-//! which is built from source with a C compiler, `make` and `perl`.
+//! [`RedpandaEventBus`] implements [`EventBus`](composable_rust_core::bus::EventBus) with
+//! librdkafka, which is built from source with a C compiler, `make` and `perl`.
 //!
 //! # Example: a broker on this machine
 //!
