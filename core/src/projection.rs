@@ -86,6 +86,37 @@ pub enum ProjectionState {
     },
 }
 
+impl ProjectionState {
+    /// Returns the name that read models keep.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Rebuilding => "rebuilding",
+            Self::Paused => "paused",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// Returns the reason of a failure; empty in the other states.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Failed { reason } => reason,
+            Self::Running | Self::Rebuilding | Self::Paused => "",
+        }
+    }
+
+    /// Returns the state of this name; `reason` is that of a failure.
+    pub fn from_name(name: &str, reason: String) -> Option<Self> {
+        match name {
+            "running" => Some(Self::Running),
+            "rebuilding" => Some(Self::Rebuilding),
+            "paused" => Some(Self::Paused),
+            "failed" => Some(Self::Failed { reason }),
+            _ => None,
+        }
+    }
+}
+
 /// A stream of which an event could not be projected: what follows of it waits as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedStream {

@@ -4,34 +4,34 @@
 --   cat migrations/*.sql | psql "$DATABASE_URL" -v ON_ERROR_STOP=1 --single-transaction
 --   psql "$DATABASE_URL" -c 'select create_log(8)'    -- 8 log partitions, for good
 --
--- Every durable row carries its log partition, and every primary key contains it (members, which
--- lapse, are of all partitions). Id columns are compared byte by byte: a locale's collation changes
--- with the C library and corrupts keys.
+-- Every durable row contains its log partition, and so does every primary key (members, which
+-- expire, belong to all partitions). Id columns are compared byte by byte: a locale's collation
+-- changes with the C library and corrupts keys.
 
 create table if not exists log (
     only_row boolean primary key default true check (only_row),
     log_id uuid not null,
     hash text not null check (hash = 'xxh3-64'),
     partition_count smallint not null check (partition_count > 0),
-    -- Authenticates what comes back from other services.
+    -- Authenticates what other services return.
     secret bytea not null check (length(secret) = 32),
-    -- The database that the log is at home in; elsewhere it is a copy. Null where that is not known.
+    -- The database that the log belongs to; any other is a copy. Null if unknown.
     home text,
-    -- While it is, no process claims leases.
+    -- While true, no process claims leases.
     paused boolean not null default false,
-    -- Rises with every override, so that processes notice.
+    -- The number of overrides, by which processes notice them.
     overrides bigint not null default 0,
     created_at timestamptz not null default now()
 );
 
--- One row per log partition. It is locked by whatever writes to the partition and never updated:
--- a dead row version per commit could not be vacuumed while anybody holds an old snapshot.
+-- One row per log partition. Every write to the partition locks the row, and none updates it: a
+-- dead row version per commit could not be vacuumed while any transaction holds an old snapshot.
 create table if not exists partitions (
     partition smallint primary key
 );
 
--- Fixed-width columns come first: they are found without walking over the others. No check
--- constraints: they are parsed anew by every append.
+-- Fixed-width columns come first, since they are found without walking over the others. No check
+-- constraints: every append would parse them again.
 create table if not exists events (
     version bigint not null,
     log_offset bigint not null,
@@ -74,8 +74,8 @@ create table if not exists snapshots (
     constraint snapshots_pkey primary key (partition, stream_id, fingerprint)
 );
 
--- What is known of the messages that a stream has handled. No index on created_at: marks are pruned
--- page by page, which costs appends nothing.
+-- The messages that a stream has handled. No index on created_at: entries are pruned page by page,
+-- which costs appends nothing.
 create table if not exists inbox (
     version bigint not null,
     log_offset bigint,
@@ -84,12 +84,12 @@ create table if not exists inbox (
     digest uuid not null,
     partition smallint not null,
     stream_id text collate "C" not null,
-    answer bytea not null,
+    outcome bytea not null,
     constraint inbox_pkey primary key (partition, stream_id, message_id)
 );
 
--- Effects to be executed. `sequence` is drawn under the partition's lock, so it rises in commit
--- order within a partition; `index` is the place among the rows of one call.
+-- Effects to execute. `sequence` is drawn under the partition's lock, so it rises in commit order
+-- within a partition; `index` is the position among the rows of one call.
 create sequence if not exists outbox_sequence;
 create table if not exists outbox (
     sequence bigint not null,
@@ -112,7 +112,7 @@ create table if not exists outbox (
     constraint outbox_pkey primary key (partition, kind, target, sequence, index)
 );
 
--- `id` is that of the message that the timer delivers.
+-- `id` is the id of the message that the timer delivers.
 create table if not exists timers (
     due timestamptz not null,
     armed_at timestamptz not null,
@@ -134,7 +134,7 @@ create table if not exists timers (
 );
 create index if not exists timers_due on timers (partition, category, due, stream_id, timer_id);
 
--- Who works on a partition. A write of a worker requires its epoch.
+-- The holders of workers' partitions. A write of a worker requires its epoch.
 create table if not exists leases (
     epoch bigint not null,
     holder uuid,
@@ -145,7 +145,7 @@ create table if not exists leases (
     constraint leases_pkey primary key (worker, partition)
 );
 
--- Who can do a worker's work, and shares its partitions with the others.
+-- The processes that can do a worker's work and share its partitions.
 create table if not exists members (
     holder uuid not null,
     expires_at timestamptz not null,
@@ -155,7 +155,7 @@ create table if not exists members (
 );
 create index if not exists members_holder on members (holder);
 
--- How far a follower of the log has come, and the event at that place.
+-- The progress of a follower of the log, and the event at that position.
 create table if not exists checkpoints (
     partition smallint not null,
     name text collate "C" not null,
@@ -168,9 +168,9 @@ create table if not exists checkpoints (
     constraint checkpoints_pkey primary key (name, partition)
 );
 
--- Messages that could not be handled, and what is parked behind them (without an error), in order.
--- Rows of the outbox keep their places. Timers have kind `timer`, a place drawn when they are parked,
--- the stream's category as target and the timer's id as recipient.
+-- Messages that could not be handled, and those parked behind them (without an error), in order.
+-- Rows of the outbox keep their positions. Timers have kind `timer`, a position drawn when they are
+-- parked, the stream's category as target and the timer's id as recipient.
 create table if not exists dead_letters (
     sequence bigint not null,
     index integer not null,
@@ -191,12 +191,12 @@ create table if not exists dead_letters (
     message_data bytea not null,
     metadata jsonb,
     error text,
-    -- An operator's, until it is carried out: redrive or discard.
+    -- The operator's decision, until it is carried out: redrive or discard.
     decision text collate "C",
     constraint dead_letters_pkey primary key (partition, kind, target, sequence, index)
 );
 create index if not exists dead_letters_id on dead_letters (id);
--- What stands in a pair, in order.
+-- The rows of a pair, in order.
 create index if not exists dead_letters_pair
     on dead_letters (partition, kind, target, stream_id, recipient, sequence, index);
 create index if not exists dead_letters_decided
@@ -207,8 +207,8 @@ create or replace function event_store_schema_version() returns integer
 language sql immutable as 'select 1';
 
 -- The oldest code that may use the schema, as the number of the last migration that it knows. A
--- migration that older code cannot live with replaces it; one that only adds leaves it alone, so that
--- old processes can be started again during a rollout, and after a rollback.
+-- migration that older code cannot use replaces it; one that only adds does not, so that old
+-- processes can be started again during a rollout, and after a rollback.
 create or replace function event_store_oldest_code() returns integer
 language sql immutable as 'select 1';
 
@@ -218,8 +218,8 @@ language sql volatile as $$
     select uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
 $$;
 
--- The database: its cluster and its number there. Null where the server does not tell the cluster.
--- A physical copy has the same.
+-- The database: its cluster and its number there. Null where the server does not reveal the
+-- cluster. A physical copy has the same value.
 create or replace function log_home() returns text
 language plpgsql stable as $$
 begin
@@ -229,8 +229,8 @@ exception when insufficient_privilege or undefined_function then
     return null;
 end $$;
 
--- Says what the log of a copied database is: the one it was copied from, at home here from now on; or
--- another one, with an id and a secret of its own, and paused.
+-- Decides which log a copied database contains: the original, which belongs to this database from
+-- now on, or another log with an id and a secret of its own, which is paused.
 create or replace function adopt_log(as_copy boolean) returns void
 language plpgsql as $$
 declare
@@ -244,7 +244,7 @@ begin
     update log set home = log_home();
     if as_copy then
         update log set log_id = v_new, secret = new_log_secret(), paused = true;
-        -- The processes of the original are not here, and what it has read of topics it has read.
+        -- The processes of the original do not run here; its positions in topics stay valid.
         delete from members;
         update leases set holder = null;
         update checkpoints set name = v_new::text || substr(name, 37)
@@ -252,7 +252,7 @@ begin
     end if;
 end $$;
 
--- Creates the log once: its id, and as many partitions as given. Later calls change nothing.
+-- Creates the log with the given number of partitions. Later calls change nothing.
 create or replace function create_log(partition_count integer) returns void
 language plpgsql as $$
 begin

@@ -1,15 +1,16 @@
--- Why members of a batch do not pass, looked at in this order: 1 committed by an earlier call, 2
--- duplicate, 3 closed, 5 void, 4 conflict. Only called when some member does not pass.
-create or replace function judge_appends(
+-- Returns the codes of the members of a batch, checked in this order: 1 committed by an earlier
+-- call, 2 duplicate, 3 closed, 5 stale timers, 4 conflict; 0 passes. Only called when some member
+-- does not pass.
+create or replace function check_appends(
     p_partition smallint,
     m_stream text[], m_expected bigint[], m_events integer[],
     actual bigint[], closed boolean[],
     e_member integer[], e_index integer[], e_id uuid[], e_type text[],
     e_schema integer[], e_codec text[], e_data bytea[],
     k_member integer[], k_stream text[], k_id uuid[], k_digest uuid[], k_last integer[],
-    k_count integer[], k_answer bytea[],
+    k_count integer[], k_outcome bytea[],
     f_member integer[], f_stream text[], f_id text[], f_armed_by uuid[], f_armed_index bigint[],
-    out judgement bigint[], out passed boolean[], out shift bigint[]
+    out result bigint[], out passed boolean[], out shift bigint[]
 )
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
@@ -19,8 +20,8 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-    -- By firing: whether the timer is not armed so.
-    void boolean[] := array(
+    -- By fired timer: true if it is not armed so.
+    stale boolean[] := array(
         select not coalesce((
             select t.armed_by = f.armed_by and t.armed_index = f.armed_index from timers t
             where t.partition = p_partition and t.stream_id = f.stream and t.timer_id = f.id
@@ -30,43 +31,43 @@ declare
             with ordinality f(stream, id, armed_by, armed_index, nth)
         order by f.nth
     );
-    misfired integer[] := array(
-        select f.member from unnest(f_member, void) f(member, void) where f.void
+    stale_members integer[] := array(
+        select f.member from unnest(f_member, stale) f(member, stale) where f.stale
     );
 begin
-    with mark as (
-        select k.member, k.count, k.last, k.digest, k.answer,
-            i.message_id, i.version, i.log_offset, i.digest as stored, i.answer as answered
-        from unnest(k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer)
-            k(member, stream, id, digest, last, count, answer)
+    with entry as (
+        select k.member, k.count, k.last, k.digest, k.outcome,
+            i.message_id, i.version, i.log_offset, i.digest as stored, i.outcome as stored_outcome
+        from unnest(k_member, k_stream, k_id, k_digest, k_last, k_count, k_outcome)
+            k(member, stream, id, digest, last, count, outcome)
         left join lateral (
             select i.* from inbox i
             where i.partition = p_partition and i.stream_id = k.stream and i.message_id = k.id
             limit 1
         ) i on true
-    ), marks as (
-        -- `base` is the version before the append, as its marks have it.
+    ), entries as (
+        -- `base` is the version before the append, according to its inbox entries.
         select member, min(version - last) as base,
-            bool_or(message_id is not null) as any_stands,
+            bool_or(message_id is not null) as any_exists,
             bool_and(coalesce(
                 digest = stored and (count > 0) = (log_offset is not null)
-                -- An erased answer is empty: the event ids tell.
-                and (answer = answered or answered = '' and m_events[member] > 0),
+                -- An erased outcome is empty: the event ids decide.
+                and (outcome = stored_outcome or stored_outcome = '' and m_events[member] > 0),
                 false
             )) and min(version - last) = max(version - last) as same
-        from mark group by member
+        from entry group by member
     ), member as (
-        select m.nth, m.expected, m.events, m.actual, m.closed, k.any_stands,
+        select m.nth, m.expected, m.events, m.actual, m.closed, k.any_exists,
             case when m.expected >= 0 then m.expected else k.base end as base,
             case when k.member is null then m.expected >= 0 and m.events > 0
                 else k.same and (m.expected < 0 or m.expected = k.base) end as likely
         from unnest(m_expected, m_events, actual, closed)
             with ordinality m(expected, events, actual, closed, nth)
-        left join marks k on k.member = m.nth
+        left join entries k on k.member = m.nth
     ), differing as (
-        -- Members with an event that is not stored as it would be. Ids alone do not tell: a message
-        -- that is decided again gives other content under the same ids. An erased event is equal to
-        -- any; metadata is no part of a state.
+        -- Members with an event that is not stored as it would be. Equal ids are not enough: a
+        -- message that is decided again may produce other content under the same ids. An erased
+        -- event equals any; metadata is not part of a state.
         select m.nth from member m
         join unnest(e_member, e_index, e_id, e_type, e_schema, e_codec, e_data)
             e(member, index, id, type, schema, codec, data) on e.member = m.nth
@@ -80,57 +81,58 @@ begin
             and v.version = m.base + e.index
             limit 1
         ) is not true
-    ), judged as (
+    ), checked as (
         select m.*, case
             when m.likely and m.actual >= m.base + m.events
                 and not exists (select from differing d where d.nth = m.nth) then 1
-            when m.any_stands then 2
+            when m.any_exists then 2
             when m.closed then 3
-            when m.nth = any (misfired) then 5
+            when m.nth = any (stale_members) then 5
             when m.expected = -1 then 0
             when m.expected = -2 then case when m.actual > 0 then 0 else 4 end
             when m.expected = m.actual then 0
             else 4
-        end as verdict
+        end as code
         from member m
     )
     select
-        array_agg(j.verdict::bigint order by j.nth)
-        || array_agg(case when j.verdict = 1 then j.base + j.events end order by j.nth)
-        || array_agg(case when j.verdict = 1 and j.events > 0 then (
+        array_agg(j.code::bigint order by j.nth)
+        || array_agg(case when j.code = 1 then j.base + j.events end order by j.nth)
+        || array_agg(case when j.code = 1 and j.events > 0 then (
             select v.log_offset from events v
             where v.partition = p_partition and v.stream_id = m_stream[j.nth]
             and v.version = j.base + j.events
             limit 1
         ) end order by j.nth)
-        || array(select v::integer::bigint from unnest(void) with ordinality v(v, nth) order by nth),
-        array_agg(j.verdict = 0 order by j.nth),
+        || array(select v::integer::bigint from unnest(stale) with ordinality v(v, nth) order by nth),
+        array_agg(j.code = 0 order by j.nth),
         array_agg(j.shift order by j.nth)
-    into judgement, passed, shift
+    into result, passed, shift
     from (
-        select j.*, coalesce(sum(case when j.verdict = 0 then 0 else j.events end) over (
+        select j.*, coalesce(sum(case when j.code = 0 then 0 else j.events end) over (
             order by j.nth rows between unbounded preceding and 1 preceding
         ), 0) as shift
-        from judged j
+        from checked j
     ) j;
 end $$;
 
 -- Appends a batch to one log partition: one call, one transaction, one commit.
 --
 -- Call it in autocommit: a client that is frozen inside BEGIN would hold the partition. The members
--- of the batch are the elements of the m_ arrays; e_, k_, o_, t_, c_ and f_ hold the events, marks,
--- outbox rows, armed, cancelled and fired timers of all of them, in the order of members, whose
--- index (from 1) stands in …_member. All the arrays of a group are of one length.
+-- of the batch are the elements of the m_ arrays; e_, k_, o_, t_, c_ and f_ hold the events, inbox
+-- entries, outbox rows, armed, cancelled and fired timers of all of them, in the order of members,
+-- whose index (from 1) is in …_member. All the arrays of a group have one length.
 --
--- Answers the highest offset before the batch, then each member's version before it. If any member
--- did not pass, that is followed by a verdict for each (0 passed, 1 committed by an earlier call,
--- 2 duplicate, 3 closed, 4 conflict, 5 void), for verdict 1 by the versions and the offsets of
--- then, and by a 1 for each firing whose timer is not armed so (0 for the others). A member that
--- does not pass leaves nothing behind.
+-- Returns the highest offset before the batch, then each member's version before it. Unless all
+-- members passed, these are followed by a code for each member (0 passed, 1 committed by an earlier
+-- call, 2 duplicate, 3 closed, 4 conflict, 5 stale timers), by the versions and the offsets of the
+-- earlier call for code 1, and by a 1 for each fired timer that is not armed so (0 for the others).
+-- A member that does not pass writes nothing.
 --
--- Plans are made once, when the tables may be empty, and kept. They must be those for full tables:
+-- Plans are made once, when the tables may be empty, and kept. They must be right for full tables:
 -- connections that append set plan_cache_mode = force_generic_plan, enable_seqscan = off,
--- enable_bitmapscan = off and jit = off (in the function that would cost 26 microseconds a call).
+-- enable_bitmapscan = off and jit = off (within the function that would cost 26 microseconds a
+-- call).
 create or replace function append_events(
     p_partition smallint,
     -- m_first: events of the members before; m_expected: a version, -1 for any, -2 for at least 1.
@@ -140,7 +142,7 @@ create or replace function append_events(
     e_schema integer[], e_codec text[], e_data bytea[], e_metadata text[],
     -- k_last: events of the member up to the last that the message caused.
     k_member integer[], k_stream text[], k_id uuid[], k_digest uuid[], k_last integer[],
-    k_count integer[], k_answer bytea[],
+    k_count integer[], k_outcome bytea[],
     o_member integer[] = '{}', o_stream text[] = '{}', o_id uuid[] = '{}', o_kind text[] = '{}',
     o_target text[] = '{}', o_recipient text[] = '{}', o_type text[] = '{}',
     o_schema integer[] = '{}', o_codec text[] = '{}', o_data bytea[] = '{}',
@@ -163,8 +165,8 @@ declare
     head bigint;
     actual bigint[];
     closed boolean[];
-    judgement bigint[];
-    pass boolean;
+    result bigint[];
+    all_pass boolean;
     passed boolean[];   -- by member; null: all passed
     shift bigint[];     -- by member: events before its own of members that did not pass
     moment timestamptz;
@@ -182,23 +184,24 @@ begin
     end if;
     moment := clock_timestamp();
 
-    -- New statements, whose snapshots are younger than the lock.
+    -- Separate statements, whose snapshots are younger than the lock.
     if k_id <> '{}' then
         select bool_and(not coalesce((
             select true from inbox i
             where i.partition = p_partition and i.stream_id = k.stream and i.message_id = k.id
             limit 1
-        ), false)) into pass
+        ), false)) into all_pass
         from unnest(k_stream, k_id) k(stream, id);
     end if;
 
     if f_id <> '{}' then
-        -- Whoever changes timers holds the lock, so what is armed now is there to be deleted.
-        select coalesce(pass, true) and bool_and(coalesce((
+        -- Every change of timers holds the lock, so the armed timers cannot change before they are
+        -- deleted.
+        select coalesce(all_pass, true) and bool_and(coalesce((
             select t.armed_by = f.armed_by and t.armed_index = f.armed_index from timers t
             where t.partition = p_partition and t.stream_id = f.stream and t.timer_id = f.id
             limit 1
-        ), false)) into pass
+        ), false)) into all_pass
         from unnest(f_stream, f_id, f_armed_by, f_armed_index)
             f(stream, id, armed_by, armed_index);
     end if;
@@ -210,13 +213,13 @@ begin
         ), 0),
         array_agg(coalesce(last.version, 0)),
         array_agg(coalesce(last.closed, false)),
-        coalesce(pass, true) and bool_and(case
+        coalesce(all_pass, true) and bool_and(case
             when last.closed then false
             when m.expected = -1 then true
             when m.expected = -2 then last.version > 0
             else m.expected = coalesce(last.version, 0)
         end)
-    into head, actual, closed, pass
+    into head, actual, closed, all_pass
     from unnest(m_stream, m_expected) m(stream, expected)
     left join lateral (
         select e.version, e.event_type = '$closed' as closed from events e
@@ -224,15 +227,15 @@ begin
         order by e.version desc limit 1
     ) last on true;
 
-    if pass is not true then
-        select j.judgement, j.passed, j.shift into judgement, passed, shift from judge_appends(
+    if all_pass is not true then
+        select j.result, j.passed, j.shift into result, passed, shift from check_appends(
             p_partition, m_stream, m_expected, m_events, actual, closed,
             e_member, e_index, e_id, e_type, e_schema, e_codec, e_data,
-            k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer,
+            k_member, k_stream, k_id, k_digest, k_last, k_count, k_outcome,
             f_member, f_stream, f_id, f_armed_by, f_armed_index
         ) j;
         if not true = any (passed) then
-            return head || actual || judgement;
+            return head || actual || result;
         end if;
     end if;
 
@@ -252,20 +255,20 @@ begin
 
     if k_id <> '{}' then
         insert into inbox (
-            version, log_offset, created_at, message_id, digest, partition, stream_id, answer
+            version, log_offset, created_at, message_id, digest, partition, stream_id, outcome
         )
         select actual[k.member] + k.last,
             case when k.count > 0 then
                 head + m_first[k.member] + k.last - coalesce(shift[k.member], 0)
             end,
-            moment, k.id, k.digest, p_partition, k.stream, k.answer
-        from unnest(k_member, k_stream, k_id, k_digest, k_last, k_count, k_answer)
-            k(member, stream, id, digest, last, count, answer)
+            moment, k.id, k.digest, p_partition, k.stream, k.outcome
+        from unnest(k_member, k_stream, k_id, k_digest, k_last, k_count, k_outcome)
+            k(member, stream, id, digest, last, count, outcome)
         where passed is null or passed[k.member];
     end if;
 
     if o_id <> '{}' then
-        -- One number for the batch, drawn under the lock, then the place within the batch.
+        -- One number for the batch, drawn under the lock, then the index within the batch.
         drawn := nextval('outbox_sequence');
         insert into outbox (
             sequence, index, created_at, id, schema_version, partition, kind, target,
@@ -310,7 +313,7 @@ begin
         ));
     end if;
 
-    -- What happens to a timer happens to one that is parked.
+    -- A change of a timer also removes a parked timer of the same id.
     if (c_stream <> '{}' or t_id <> '{}') and exists (
         select from dead_letters d where d.partition = p_partition and d.kind = 'timer' limit 1
     ) then
@@ -359,11 +362,11 @@ begin
             metadata = excluded.metadata;
     end if;
 
-    return head || actual || judgement;
+    return head || actual || result;
 end $$;
 
--- The same for a single event without anything else, which is the most common append: scalars and
--- one statement for reading and writing spare half of the time.
+-- The same for a single event and nothing else, which is the most common append: scalars and one
+-- statement for reading and writing take half of the time.
 create or replace function append_event(
     p_partition smallint, p_stream text, p_expected bigint, p_id uuid, p_type text,
     p_schema integer, p_codec text, p_data bytea, p_metadata text

@@ -1,10 +1,10 @@
--- What an operator does to one stream. Each is one call in autocommit, as an append is.
+-- Erasing, closing and overriding. Each is one call in autocommit, like an append.
 --
--- Whatever is no append gives up when it has waited for a lock for five seconds: it holds one of few
--- connections, and its caller tries again.
+-- Functions other than appends give up after waiting for a lock for five seconds: the call holds
+-- one of few connections, and its caller retries.
 
--- Locks a partition until the transaction ends. What the caller's later statements read is younger
--- than the lock, which needs READ COMMITTED.
+-- Locks a partition until the transaction ends. The caller's later statements read what was
+-- committed before the lock, which needs READ COMMITTED.
 create or replace function lock_partition(p_partition smallint) returns void
 language plpgsql volatile as $$
 begin
@@ -20,8 +20,8 @@ begin
     end if;
 end $$;
 
--- Overwrites the effects of a stream that wait in the outboxes of these partitions. The rows are locked
--- in the order of the primary key, as workers do that meet them.
+-- Overwrites the effects of a stream in the outboxes of these partitions. The rows are locked in
+-- the order of the primary key, in which workers lock them too.
 create or replace function erase_queued(p_stream text, p_partitions smallint[]) returns void
 language plpgsql volatile as $$
 declare
@@ -41,7 +41,7 @@ begin
     where ctid = any (rows);
 end $$;
 
--- That there was an error stays: a dead letter without one stands behind another.
+-- An error becomes empty, not null: a dead letter without an error is parked behind another.
 create or replace function erase_parked(p_stream text, p_partitions smallint[]) returns void
 language plpgsql volatile as $$
 declare
@@ -66,13 +66,13 @@ language plpgsql volatile as $$
 begin
     perform erase_queued(p_stream, p_partitions);
     perform erase_parked(p_stream, p_partitions);
-    -- What was re-driven in between.
+    -- Rows that were re-driven in between.
     perform erase_queued(p_stream, p_partitions);
 end $$;
 
--- Overwrites the effects of a stream that wait in other partitions than its own: those of what they
--- came from. No lock of a partition keeps them from being queued there, so this is a call of its own
--- before erase_stream, which need not hold its lock while it reads those outboxes.
+-- Overwrites the effects of a stream in other partitions than its own: those of the events which
+-- caused them. Rows may be added there meanwhile, since no partition is locked. So this is a call
+-- of its own before erase_stream, which then holds its lock for a shorter time.
 create or replace function erase_elsewhere(p_partition smallint, p_stream text) returns void
 language plpgsql volatile
 set lock_timeout = '5s'
@@ -83,10 +83,10 @@ begin
     );
 end $$;
 
--- Overwrites the content of all that is kept of a stream in its partition. Versions, positions, ids and marks stay,
--- and so does the event that closed it. The old row versions leave the disk with the next vacuum. If
--- there was any and the stream is open, appends an event that tells of it. Answers how many events
--- were overwritten, and the offset of that one.
+-- Overwrites the content of all rows of a stream in its partition. Versions, positions, ids and
+-- inbox entries stay, and so does the event that closed it. The old row versions leave the disk
+-- with the next vacuum. If any event was overwritten and the stream is open, appends an event that
+-- announces it. Returns the number of overwritten events, and the offset of that event.
 create or replace function erase_stream(p_partition smallint, p_stream text) returns bigint[]
 language plpgsql volatile
 set lock_timeout = '5s'
@@ -104,8 +104,8 @@ begin
     get diagnostics erased = row_count;
     delete from event_overrides where partition = p_partition and stream_id = p_stream;
     delete from snapshots where partition = p_partition and stream_id = p_stream;
-    update inbox set answer = ''
-    where partition = p_partition and stream_id = p_stream and answer <> '';
+    update inbox set outcome = ''
+    where partition = p_partition and stream_id = p_stream and outcome <> '';
     update timers set message_type = '$erased', codec = '', message_data = '', metadata = null,
         last_error = null
     where partition = p_partition and stream_id = p_stream;
@@ -130,10 +130,10 @@ begin
     return array[erased, new_offset];
 end $$;
 
--- Saves a snapshot unless there is a newer one, the stream does not have p_event_id at its version (the
--- server before may have had), or the last event that went into it is erased. That
--- event is locked instead of the partition: an erasure waits for the save and takes the snapshot
--- along, a save waits for the erasure and sees it, and appends wait for neither.
+-- Saves a snapshot unless a newer one exists, the stream does not have p_event_id at its version
+-- (as the server before a failover may have had), or the last event in it is erased. That event is
+-- locked instead of the partition: an erasure waits for the save and deletes the snapshot, a save
+-- waits for the erasure and sees it, and appends wait for neither.
 create or replace function save_snapshot(
     p_partition smallint, p_stream text, p_fingerprint bigint, p_version bigint, p_codec text,
     p_data bytea, p_event_id uuid
@@ -168,8 +168,8 @@ begin
     where s.version < excluded.version;
 end $$;
 
--- Ends a stream that is at p_expected; one that has ended stays as it is. Answers whether it has
--- ended (1) or not (0), its version, and the offset of its last event.
+-- Closes a stream that is at p_expected; one that is closed stays as it is. Returns whether the
+-- stream is closed (1) or not (0), its version, and the offset of its last event.
 create or replace function close_stream(
     p_partition smallint, p_stream text, p_expected bigint, p_event_id uuid
 ) returns bigint[]
@@ -208,8 +208,8 @@ begin
     return array[1, p_expected + 1, new_offset];
 end $$;
 
--- Stores a replacement for the content of one event, and deletes the snapshots that the original
--- went into. False: there is no such event, or it has no content.
+-- Stores a replacement for the content of one event, and deletes the snapshots that include the
+-- original. Returns false if the event does not exist or has no content.
 create or replace function override_event(
     p_partition smallint, p_stream text, p_version bigint,
     p_type text, p_schema integer, p_codec text, p_data bytea

@@ -1,10 +1,12 @@
--- What workers do: leases, queues, checkpoints, dead letters. Each is one call in autocommit, as an
--- append is, and locks rows in one order: the partition's, leases (by worker), then what it
--- changes. A worker's write requires the epoch of its lease, which stays locked until the commit.
+-- Leases, checkpoints, the outbox, timers and dead letters. Each function is one call in
+-- autocommit, like an append, and locks rows in one order: the partition's, leases (by worker),
+-- then the rows that it changes. A worker's write requires the epoch of its lease, which stays
+-- locked until the commit.
 --
 -- `partition + 0` has no index, so that a plan that is made for empty tables takes the right one.
 
--- Of each worker, whether its lease has this epoch; locks the leases against a change of hands.
+-- Returns, for each worker, whether its lease has this epoch; locks the leases against a change of
+-- holder.
 create or replace function hold_leases(p_partition smallint, w_worker text[], w_epoch bigint[])
 returns boolean[]
 language plpgsql volatile as $$
@@ -31,9 +33,9 @@ begin
     return coalesce(held, '{}');
 end $$;
 
--- Announces what a holder can work on (m_), and changes leases (c_) from the epochs that it read:
--- c_action 0 claims, 1 renews, 2 releases, 3 claims from whoever holds it. A claimed lease's epoch is at least p_min_epoch. Answers
--- which changes were made.
+-- Announces a holder's workers (m_), and changes leases (c_) from the epochs at which it read them:
+-- c_action 0 claims, 1 renews, 2 releases, 3 seizes. A claimed lease's epoch is at least
+-- p_min_epoch. Returns which changes were made.
 create or replace function change_leases(
     p_holder uuid, p_ttl bigint, p_min_epoch bigint, m_worker text[],
     c_worker text[], c_partition smallint[], c_epoch bigint[], c_action integer[]
@@ -48,7 +50,8 @@ declare
     c record;
 begin
     -- An expiry further ahead than its time to live dates from before the clock was set back. The
-    -- second is for rounding; two processes that do this at once must not wait for each other.
+    -- second is for rounding; two processes that do this at the same time must not wait for each
+    -- other.
     update leases l set expires_at = clock_timestamp() + l.ttl
     where l.ctid = any (array(
         select l.ctid from leases l
@@ -69,7 +72,7 @@ begin
     from (select distinct w.worker from unnest(m_worker) w(worker) order by w.worker) w
     on conflict on constraint members_pkey do update set
         expires_at = excluded.expires_at, ttl = excluded.ttl;
-    -- Two who clean up at once must not wait for each other.
+    -- Two processes that delete at the same time must not wait for each other.
     delete from members where ctid = any (array(
         select m.ctid from members m
         where m.worker = any (m_worker) and m.expires_at <= clock_timestamp()
@@ -224,7 +227,8 @@ begin
     ) with ordinality q(
         stream, id, kind, target, recipient, type, schema, codec, data, metadata, nth
     )
-    -- A row that was queued twice is one message, and one dead letter; it waits still if it waits.
+    -- A row that was added twice is one message, and one dead letter; a row that is in the outbox
+    -- stays there.
     where coalesce((
         select false from dead_letters d
         where d.id = q.id and d.partition + 0 = p_partition limit 1
@@ -237,12 +241,11 @@ begin
     and q.nth = (select min(s.nth) from unnest(q_id) with ordinality s(id, nth) where s.id = q.id);
 end $$;
 
--- Says what became of rows of the outbox: s_change 0 done, 1 failed (or, without an error, begun),
--- 2 parked; q_ holds what comes
--- instead of those that are done, q_of being the settlement's index from 1. Answers which leases
--- had their epochs.
+-- Settles rows of the outbox: s_change 0 done, 1 failed (or, without an error, begun), 2 parked; q_
+-- holds the rows that are added for those that are done, q_of being the settlement's index from 1.
+-- Returns which leases had their epochs.
 --
--- The rows are locked in the order of the primary key, as an erasure does that meets them.
+-- The rows are locked in the order of the primary key, in which an erasure locks them too.
 create or replace function settle_rows(
     p_partition smallint, s_worker text[], s_epoch bigint[], s_kind text[], s_target text[],
     s_sequence bigint[], s_index integer[], s_change integer[], s_attempts integer[],
@@ -283,7 +286,7 @@ begin
         for update
     ) o;
 
-    -- A new statement, which sees what the locks were waited for.
+    -- A separate statement sees the writes that the locks waited for.
     delete from outbox where ctid = any (array(
         select t.row from unnest(there, rows) t(nth, row) where s_change[t.nth] = 0
     ));
@@ -314,7 +317,7 @@ begin
                 p.schema_version, p.partition, p.kind, p.target, p.stream_id, p.recipient,
                 p.message_type, p.codec, p.message_data, p.metadata, s_error[n]
             from parked p
-            -- A row that was queued twice is one message, and one dead letter.
+            -- A row that was added twice is one message, and one dead letter.
             where coalesce((
                 select false from dead_letters d
                 where d.id = p.id and d.partition + 0 = p.partition limit 1
@@ -324,7 +327,7 @@ begin
     return held;
 end $$;
 
--- The same for timers, each only while it is armed as given. Appends judge firings under the
+-- Settles timers, each only while it is armed as given. Appends check fired timers under the
 -- partition's lock, so it is taken here too.
 create or replace function settle_timers(
     p_partition smallint, s_worker text[], s_epoch bigint[], s_stream text[], s_timer text[],
@@ -385,8 +388,8 @@ begin
     end if;
 end $$;
 
--- Keeps an operator's decision about a dead letter, if none stands before it in its pair. Answers
--- whether it was kept.
+-- Stores an operator's decision about a dead letter that is the first of its pair. Returns whether
+-- it was stored.
 create or replace function decide_dead_letter(
     p_partition smallint, p_id uuid, p_decision text
 ) returns boolean
@@ -395,7 +398,7 @@ set lock_timeout = '5s'
 as $$
 begin
     perform lock_partition(p_partition);
-    -- A statement of its own: it sees what the lock was waited for.
+    -- A separate statement sees the writes that the lock waited for.
     update dead_letters d set decision = p_decision
     where d.id = p_id and d.partition + 0 = p_partition and coalesce((
         select false from dead_letters b where b.partition = d.partition and b.kind = d.kind
@@ -405,9 +408,9 @@ begin
     return found;
 end $$;
 
--- Carries out what was decided about a dead letter; q_ holds the answers to one that is discarded. One
--- that is re-driven goes back with all that stand behind it.
--- False, and nothing is done, if the lease has another epoch or nothing was decided so.
+-- Carries out the decision about a dead letter; q_ holds the replies for one that is discarded. One
+-- that is re-driven returns to the queue with those parked behind it. Returns false, and changes
+-- nothing, if the lease has another epoch or the decision has changed.
 create or replace function resolve_dead_letter(
     p_partition smallint, p_worker text, p_epoch bigint, p_id uuid, p_decision text,
     q_of integer[], q_stream text[], q_id uuid[], q_kind text[], q_target text[],
@@ -442,7 +445,7 @@ begin
         return true;
     end if;
 
-    -- Up to the next that did not come here for standing behind another: that is for an operator too.
+    -- Up to the next that has an error of its own, which needs its own decision.
     select d.* into next from dead_letters d
     where d.partition = p_partition and d.kind = letter.kind and d.target = letter.target
     and d.stream_id = letter.stream_id and d.recipient = letter.recipient
@@ -464,7 +467,7 @@ begin
             due, armed_at, id, armed_by, armed_index, schema_version, partition, category,
             stream_id, timer_id, message_type, codec, message_data, metadata
         )
-        -- Of a timer's armings the last one counts.
+        -- Of several armings of a timer the last counts.
         select clock_timestamp(), p.created_at, p.id, p.armed_by, p.armed_index, p.schema_version,
             p.partition, p.target, p.stream_id, p.recipient, p.message_type, p.codec,
             p.message_data, p.metadata
@@ -482,10 +485,10 @@ begin
     return true;
 end $$;
 
--- Deletes up to p_limit marks of a partition that are older than p_age (microseconds) and whose
--- messages wait nowhere. It looks at a bounded number of pages, from p_page on and past the end
--- from the beginning. Answers how many went, and where to go on.
-create or replace function prune_marks(
+-- Deletes up to p_limit inbox entries of a partition that are older than p_age (microseconds) and
+-- whose messages are in no queue. It reads a bounded number of pages, from p_page on and past the
+-- end from the beginning. Returns the number of deleted entries, and the page to continue from.
+create or replace function prune_inbox(
     p_partition smallint, p_age bigint, p_limit bigint, p_page bigint,
     out pruned bigint, out page bigint
 )
@@ -495,15 +498,15 @@ as $$
 #variable_conflict use_column
 declare
     step constant bigint := 64;
-    most constant bigint := 4096;
+    max_pages constant bigint := 4096;
     pages bigint := pg_relation_size('inbox') / current_setting('block_size')::bigint;
     cutoff timestamptz := clock_timestamp() - p_age * interval '1 microsecond';
     seen bigint := 0;
-    waiting uuid[];     -- null until it is needed
+    queued uuid[];      -- null until it is needed
     doomed tid[] := '{}';
 begin
     page := p_page;
-    while seen < least(pages, most) and cardinality(doomed) < p_limit loop
+    while seen < least(pages, max_pages) and cardinality(doomed) < p_limit loop
         if page >= pages then
             page := 0;
         end if;
@@ -513,22 +516,23 @@ begin
             and i.ctid < format('(%s,0)', page + step)::tid
             and i.partition + 0 = p_partition and i.created_at < cutoff
         ) then
-            -- A row may be younger than the mark of its message: what comes over the bus comes again
-            -- when offsets are set back. So all rows count, read once for a call that finds old marks.
-            if waiting is null then
-                waiting := array(
+            -- A row may be younger than the entry of its message: messages are received again when
+            -- offsets of a topic are set back. So all rows count; they are read once, by a call
+            -- that finds old entries.
+            if queued is null then
+                queued := array(
                     select o.id from partitions p cross join lateral (
                         select o.id from outbox o where o.partition = p.partition offset 0
                     ) o
                 );
             end if;
-            -- The pages are read in order. What waits is hashed, as it is not by `<> all (waiting)`.
+            -- The pages are read in order. The queued ids are hashed, as it is not by `<> all (queued)`.
             doomed := doomed || array(
                 select i.ctid from inbox i
                 where i.ctid >= format('(%s,0)', page)::tid
                 and i.ctid < format('(%s,0)', page + step)::tid
                 and i.partition + 0 = p_partition and i.created_at < cutoff
-                and i.message_id not in (select unnest(waiting))
+                and i.message_id not in (select unnest(queued))
                 and coalesce((
                     select false from dead_letters d where d.id = i.message_id limit 1
                 ), true)
@@ -550,7 +554,7 @@ begin
     pruned := 0;
     if doomed <> '{}' then
         perform lock_partition(p_partition);
-        -- What lies there by now may be another.
+        -- The row at this place may be another by now.
         delete from inbox i
         where i.ctid = any (doomed) and i.partition = p_partition and i.created_at < cutoff;
         get diagnostics pruned = row_count;

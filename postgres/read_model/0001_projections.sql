@@ -1,36 +1,36 @@
--- How far the projections of this database have come.
+-- The checkpoints of the projections of this database.
 create table projection_checkpoints (
     name text collate "C" not null,
     partition integer not null,
-    -- The last offset that is projected, and the event there.
+    -- The last offset that is projected, and the id of the event there.
     log_offset bigint not null,
     event_id uuid,
-    -- Of the lease that it was written under.
+    -- The epoch of the lease under which it was written.
     epoch bigint not null,
     updated_at timestamptz not null default now(),
     primary key (name, partition)
 );
 
--- How they do. The row is also a projection's lock.
+-- The states of the projections. The row is also a projection's lock.
 create table projection_states (
     name text collate "C" primary key,
-    -- The log that it is made of.
+    -- The log that is projected.
     log_id uuid not null,
     state text not null default 'running'
         check (state in ('running', 'rebuilding', 'paused', 'failed')),
     reason text not null default '',
-    -- How often it was emptied, and whether it has not caught up since.
+    -- The number of rebuilds, and whether one is running.
     rebuilds bigint not null default 0,
     rebuilding boolean not null default false
 );
 
--- Streams of which an event could not be projected: what follows it waits in the log's outbox.
-create table projection_waiting (
+-- Streams with an event that could not be projected; their later events are in the log's outbox.
+create table projection_blocked (
     name text collate "C" not null,
     stream_id text collate "C" not null,
     -- The last version that is projected.
     version bigint not null,
-    ticket uuid not null,
+    blockage_id uuid not null,
     primary key (name, stream_id)
 );
 

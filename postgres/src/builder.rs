@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! The builder of the store.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use composable_rust_core::{Adoption, DEFAULT_PARTITIONS};
 use crate::error::ConnectError;
 use crate::{PostgresEventStore, connect};
 
-/// The most partitions a log can be created with.
+/// The maximum number of partitions of a new log.
 pub(crate) const MAX_PARTITIONS: u16 = 1_024;
 
-/// The longest name, in bytes; the server would cut a longer one.
+/// The maximum length of a name in bytes; the server truncates a longer one.
 const MAX_NAME: usize = 63;
 
-/// How a [`PostgresEventStore`] is opened.
+/// A builder of a [`PostgresEventStore`].
 ///
 /// # Example: a worker with a schema of its own
 ///
@@ -63,84 +63,86 @@ impl PostgresEventStoreBuilder {
         }
     }
 
-    /// How many log partitions the log gets if this call creates it: from 1 to 1,024, and
-    /// [`DEFAULT_PARTITIONS`] unless said. The count of a log that is there is read, whatever is
-    /// said here; it never changes.
+    /// The number of log partitions of a new log, from 1 to 1,024. Default: [`DEFAULT_PARTITIONS`].
+    /// It never changes; for a log that exists, its own number is used.
     pub fn partitions(mut self, count: u16) -> Self {
         self.partitions = count;
         self
     }
 
-    /// The most connections that reads and appends together may hold; at least 2, and 16 unless
-    /// said. Half of them, at most one per partition, write.
+    /// The maximum number of connections for reads and appends together, at least 2. Default: 16.
+    /// Half of them, at most one per partition, write.
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count.max(2);
         self
     }
 
-    /// How long to wait for a connection, 5 seconds unless said; then the answer is `Unavailable`.
+    /// The timeout for a connection, after which the result is `Unavailable`. Default: 5 seconds.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
     }
 
-    /// How long a connection that is not in use is kept. Default: 30 seconds. It must be shorter than
-    /// what lies between remembers a connection that says nothing: load balancers and address
-    /// translation of the clouds forget it after 4 to 6 minutes, some after one, and tell nobody.
+    /// The time after which an idle connection is closed. Default: 30 seconds.
+    ///
+    /// It must be shorter than the idle timeout of the load balancers and address translators
+    /// between the store and the server. Those of the clouds forget a connection after 4 to 6
+    /// minutes, some after one, without closing it.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// How long the server may work on one statement, 60 seconds unless said; then it gives up and
-    /// the answer is `Unavailable`. Whole milliseconds; zero is no limit. Reading a stream is one
-    /// statement, and so is erasing one.
+    /// The server's time limit for one statement, after which the result is `Unavailable`. Default:
+    /// 60 seconds. Whole milliseconds; zero means no limit. Reading a stream is one statement, and
+    /// so is erasing one.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// How often waiters look for commits of other processes, 250 milliseconds unless said.
-    /// Notifications make it faster; this holds when they are lost. Who waits for work looks for
-    /// himself as often.
+    /// The poll interval for commits of other processes. Default: 250 milliseconds. Notifications
+    /// announce commits faster; polling finds those whose notification is lost. A task that waits
+    /// for work polls at the same interval.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// The schema that holds the tables, created if it is missing; where the user's `search_path`
-    /// leads unless said. Several logs can share a database this way.
+    /// The schema of the tables, created if it is missing. Default: the first schema of the user's
+    /// `search_path`. Several logs can share a database this way.
     pub fn schema(mut self, name: &str) -> Self {
         self.schema = Some(name.to_owned());
         self
     }
 
-    /// Whether to create and migrate the tables; `true` unless said. A role that may only read and
-    /// write rows and call the functions suffices with `false`, and wherever nothing is left to
-    /// create or to migrate.
+    /// `true` if the store creates and migrates the tables. Default: `true`. With `false`, and
+    /// wherever no migration is due, a role suffices that may read and write rows and call the
+    /// functions.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self
     }
 
-    /// Says which log a copied database holds, where [`connect`](Self::connect) would refuse it with
-    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a program
-    /// that always says so adopts every copy.
+    /// Decides which log a copied database contains, where [`connect`](Self::connect) would return
+    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a
+    /// program that always sets it adopts every copy.
     pub fn adopt(mut self, adoption: Adoption) -> Self {
         self.adopt = Some(adoption);
         self
     }
 
-    /// Opens the store. Any number of processes may do so at once, also when the database is empty.
+    /// Opens the store. Any number of processes may do so at the same time, also when the database
+    /// is empty.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what to do in each case; only `Unreachable` and
-    /// `ReadOnly` are worth another attempt.
+    /// [`ConnectError`] says what to do in each case. Only after `Unreachable` and `ReadOnly` can a
+    /// retry succeed.
     ///
     /// # Cancel safety
     ///
-    /// The schema may have been migrated; calling it again goes on from there.
+    /// The schema may have been migrated. A repeated call continues from there.
     pub async fn connect(self) -> Result<PostgresEventStore, ConnectError> {
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
             return Err(ConnectError::Partitions(format!(
@@ -157,12 +159,12 @@ impl PostgresEventStoreBuilder {
     }
 }
 
-/// Whether PostgreSQL takes the whole of a name.
+/// Returns `true` if PostgreSQL accepts a name without truncating it.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && !name.contains('\0')
 }
 
-/// Without the URL, which may hold a password.
+/// Omits the URL, which may contain a password.
 impl fmt::Debug for PostgresEventStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,4 +1,4 @@
-//! Rows as the arrays that functions of the server take.
+//! Outbox rows as the arrays that the server's functions take.
 
 use composable_rust_core::{EncodedMessage, NewOutboxRow, OutboxMessage};
 use sqlx::Postgres;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub(crate) type Query<'q, O> = QueryScalar<'q, Postgres, O, PgArguments>;
 
-/// What a row belongs to, counted from 1, and its stream.
+/// The owner of each row: its number, from 1, and its stream.
 #[derive(Default)]
 pub(crate) struct Owner<'a> {
     number: Vec<i32>,
@@ -58,7 +58,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// Rows for the outbox.
+/// Outbox rows, by column.
 #[derive(Default)]
 pub(crate) struct OutboxRows<'a> {
     owner: Owner<'a>,
@@ -95,12 +95,12 @@ impl<'a> OutboxRows<'a> {
     }
 }
 
-/// Empty metadata is no metadata.
+/// Converts empty metadata to null.
 pub(crate) fn metadata(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Batches are bounded far below the limits of an `i32`.
+/// Converts a count. Batches are bounded far below the range of an `i32`.
 pub(crate) fn count(of: impl TryInto<i32>) -> i32 {
     of.try_into().unwrap_or(i32::MAX)
 }

@@ -14,7 +14,7 @@ use crate::timeout::{LEASE_TIMEOUT, answer_limit};
 use crate::writers::Writers;
 use crate::{PostgresEventStore, PostgresEventStoreBuilder, migrate};
 
-/// The oldest server that is tested against, as `server_version_num` has it.
+/// The oldest supported server, in the form of `server_version_num`.
 const MIN_SERVER_VERSION: i32 = 150_000;
 
 const SERVER: &str = "select current_setting('server_version_num')::int, \
@@ -48,7 +48,7 @@ pub(crate) async fn connect(
 }
 
 fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, ConnectError> {
-    // sqlx would take any scheme.
+    // sqlx accepts any scheme.
     if !["postgres://", "postgresql://"].iter().any(|scheme| builder.url.starts_with(scheme)) {
         let source = sqlx::Error::Configuration("it does not start with postgres://".into());
         return Err(ConnectError::InvalidUrl(source));
@@ -57,10 +57,10 @@ fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, Conn
     Ok(options.disable_statement_logging())
 }
 
-/// What every session of the store has in common.
+/// Returns the settings of all sessions of the store.
 ///
-/// A prepared plan is kept for as long as the connection lives, and it may have been made when the
-/// tables were empty. So the planner is held to the plans that are right for full tables: an index
+/// A prepared plan is kept as long as the connection lives, and may have been made when the tables
+/// were empty. So the planner is restricted to the plans that are right for full tables: an index
 /// for every look-up. Rows arrive in the order of one process, hence no parallel workers.
 fn settings(builder: &PostgresEventStoreBuilder) -> Vec<(&'static str, String)> {
     let timeout = builder.statement_timeout.as_millis().min(2_147_483_647);
@@ -71,7 +71,7 @@ fn settings(builder: &PostgresEventStoreBuilder) -> Vec<(&'static str, String)> 
         ("enable_bitmapscan", "off"),
         ("max_parallel_workers_per_gather", "0"),
         ("jit", "off"),
-        // No notes about tables that are already there.
+        // No notices about tables that exist already.
         ("client_min_messages", "warning"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
@@ -83,7 +83,8 @@ fn settings(builder: &PostgresEventStoreBuilder) -> Vec<(&'static str, String)> 
     settings
 }
 
-/// Two sessions, at once, so that a pooler that shares one among its clients gives itself away.
+/// Opens two sessions at the same time, so that a pooler that shares one session among its clients
+/// is detected.
 async fn first_sessions(sessions: &Sessions) -> Result<(Session, Session), ConnectError> {
     let open = async || {
         let mut first = sessions.open().await?;
@@ -108,7 +109,8 @@ fn connect_error(sessions: &Sessions, error: SessionError) -> ConnectError {
     }
 }
 
-/// A certificate that is not trusted comes as invalid data.
+/// Returns `true` for errors of encryption. A certificate that is not trusted is reported as
+/// invalid data.
 fn is_about_encryption(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,

@@ -1,4 +1,4 @@
-//! Messages that could not be handled, and what is decided about them.
+//! Dead letters.
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, DeadLetters, Lease, MessageId, OutboxMessage, Queue,
@@ -28,7 +28,7 @@ macro_rules! letter_columns {
     };
 }
 
-/// Every name comes after the empty one, and every place after one below 0.
+/// Every name is after the empty one, and every position after a negative one.
 const DEAD_LETTERS: &str = concat!(
     "select ",
     letter_columns!(),
@@ -62,13 +62,13 @@ impl DeadLetters for PostgresEventStore {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let queue = after.as_ref().map(|(queue, _)| queue);
-        let place = after.as_ref().map(|(_, place)| place);
+        let position = after.as_ref().map(|(_, position)| position);
         let query = sqlx::query(DEAD_LETTERS)
             .bind(queue.map_or(0, |queue| smallint(queue.partition)))
             .bind(queue.map_or("", |queue| queue.kind.as_str()))
             .bind(queue.map_or("", |queue| &*queue.target))
-            .bind(place.map_or(-1, |place| bigint(place.sequence)))
-            .bind(place.map_or(-1, |place| count(place.index)))
+            .bind(position.map_or(-1, |position| bigint(position.sequence)))
+            .bind(position.map_or(-1, |position| count(position.index)))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
@@ -141,7 +141,7 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
         DeadLetterDecision::from_name(name)
             .ok_or_else(|| decode_error(18, format!("unknown decision `{name}`")))
     });
-    let place = QueuePosition {
+    let position = QueuePosition {
         sequence: unsigned::<i64, u64>(row, 11)?,
         index: unsigned::<i32, u32>(row, 12)?,
     };
@@ -151,7 +151,7 @@ fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
             kind: queued.row.kind,
             target: text(row, 2)?.to_owned(),
         },
-        position: place,
+        position,
         message: queued,
         arming,
         attempts: unsigned::<i32, u32>(row, 15)?,

@@ -1,4 +1,4 @@
-//! What an operator does to one stream: erase it, close it, replace one event.
+//! Erasing, closing and overriding.
 
 use composable_rust_core::{
     AppendOutcome, EncodedMessage, EventId, Position, StoreError, StreamId, Version,

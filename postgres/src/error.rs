@@ -1,51 +1,51 @@
-//! What can go wrong, told apart by what the caller should do.
+//! Errors, told apart by what the caller should do.
 
 use std::error::Error;
 
 use composable_rust_core::StoreError;
 
-/// Why a store could not be opened.
+/// The reason for which a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The URL is not `postgres://user:password@host:port/database?…`. Correct it.
     #[error("not a PostgreSQL URL")]
     InvalidUrl(#[source] sqlx::Error),
-    /// Nobody answers at the address, or the server refused the user or database. Check that it
-    /// runs, then the URL; trying again helps if it is only starting.
+    /// No server answers at the address, or the server rejected the user or the database. Check
+    /// that the server runs, then the URL. Retrying helps only while the server starts.
     #[error("cannot connect to the PostgreSQL server at {address}")]
     Unreachable {
-        /// Host and port, or the socket's directory.
+        /// The host and port, or the socket's directory.
         address: String,
-        /// What the attempt ended with.
+        /// The driver's error.
         source: sqlx::Error,
     },
-    /// The connection cannot be encrypted as `sslmode` in the URL asks: the program was built without
-    /// the feature `postgres-tls` (`tls` of this crate), the server does not encrypt, or its
-    /// certificate is not trusted.
+    /// The connection cannot be encrypted as `sslmode` in the URL demands: the program was built
+    /// without the feature `postgres-tls` (`tls` of this crate), the server does not offer
+    /// encryption, or its certificate is not trusted.
     #[error("cannot encrypt the connection to the PostgreSQL server at {address}")]
     Tls {
-        /// Host and port, or the socket's directory.
+        /// The host and port, or the socket's directory.
         address: String,
-        /// What the attempt ended with.
+        /// The driver's error.
         source: sqlx::Error,
     },
-    /// The server takes no writes: it is a standby, or was the primary before a failover, or is
-    /// configured so. Name the primary in the URL; during a failover, try again.
+    /// The server accepts no writes: it is a standby, was the primary before a failover, or is
+    /// configured as read-only. Name the primary in the URL; during a failover, retry.
     #[error("the PostgreSQL server at {address} is read-only")]
     ReadOnly {
-        /// Host and port, or the socket's directory.
+        /// The host and port, or the socket's directory.
         address: String,
     },
-    /// A connection pooler lends the same session to several clients, so that settings and prepared
-    /// statements get lost. Put it into session mode (`PgBouncer`: `pool_mode = session`, with
-    /// `server_reset_query = DISCARD ALL`), or connect to the server directly.
+    /// A connection pooler lends one session to several clients, so that settings and prepared
+    /// statements get lost. Set the pooler to session mode (`PgBouncer`: `pool_mode = session`,
+    /// with `server_reset_query = DISCARD ALL`), or connect to the server directly.
     #[error(
         "a connection pooler at {address} shares sessions among its clients: put it into session \
          mode or connect to the server directly"
     )]
     SharedSession {
-        /// Host and port, or the socket's directory.
+        /// The host and port, or the socket's directory.
         address: String,
     },
     /// The server is older than PostgreSQL 15. Upgrade it.
@@ -58,8 +58,8 @@ pub enum ConnectError {
     /// another.
     #[error("a schema cannot be called {0:?}: a name has from 1 to 63 bytes and no NUL")]
     InvalidSchema(String),
-    /// There is no log in the schema, and it holds tables of other owners under the names that the
-    /// store needs. Give the store a schema of its own with [`schema`].
+    /// The schema contains no log, but tables with other owners under the names that the store
+    /// needs. Give the store a schema of its own with [`schema`].
     ///
     /// [`schema`]: crate::PostgresEventStoreBuilder::schema
     #[error(
@@ -72,8 +72,8 @@ pub enum ConnectError {
         /// The names of the tables.
         tables: Vec<String>,
     },
-    /// The database was migrated by a newer version of this crate, and older ones than it names may
-    /// not use it. Run that version.
+    /// A newer version of this crate migrated the database, and this version is older than the
+    /// oldest that may use it. Run the newer version.
     #[error(
         "the database has schema version {found}, which needs code that knows version {oldest}; this \
          program knows versions up to {known}"
@@ -81,13 +81,13 @@ pub enum ConnectError {
     SchemaNewer {
         /// The database's version.
         found: i32,
-        /// The oldest code that may use it, as the highest version that it knows.
+        /// The oldest version that may use the database.
         oldest: i32,
         /// The highest version that this program knows.
         known: i32,
     },
-    /// The database has no schema or an old one, and [`migrate(false)`] was asked for. Run the
-    /// migrations.
+    /// The database has no schema or an old one, and the builder was told [`migrate(false)`]. Run
+    /// the migrations.
     ///
     /// [`migrate(false)`]: crate::PostgresEventStoreBuilder::migrate
     #[error(
@@ -99,19 +99,19 @@ pub enum ConnectError {
         /// The version that this program needs.
         needed: i32,
     },
-    /// The number of partitions asked for is not from 1 to 1,024, or the log in the database
+    /// The requested number of partitions is not from 1 to 1,024, or the log in the database
     /// contradicts itself.
     #[error("{0}")]
     Partitions(String),
-    /// Streams are spread by a hash that this program does not know.
+    /// The log distributes its streams by a hash that this program does not know.
     #[error("the log spreads its streams by `{0}`, this program knows xxh3-64")]
     UnknownHash(String),
-    /// The database is a copy of the one that the log is at home in: a restored backup, a clone, an
-    /// upgraded or moved cluster. If the log goes on here, connect once with
-    /// [`adopt(Adoption::Successor)`]; if it goes on there, with [`adopt(Adoption::Copy)`].
+    /// The log belongs to another database, of which this one is a copy: a restored backup, a
+    /// clone, an upgraded or moved cluster. If this database continues the log, connect once with
+    /// [`adopt(Adoption::Successor)`]; if the other does, with [`adopt(Adoption::Copy)`].
     ///
-    /// A physical copy (of a disk, or a standby that was promoted) looks like the original and is not
-    /// noticed.
+    /// A physical copy (of a disk, or a standby that was promoted) cannot be distinguished from the
+    /// original and is not detected.
     ///
     /// [`adopt(Adoption::Successor)`]: crate::PostgresEventStoreBuilder::adopt
     /// [`adopt(Adoption::Copy)`]: crate::PostgresEventStoreBuilder::adopt
@@ -126,15 +126,15 @@ pub enum ConnectError {
         /// This database.
         here: String,
     },
-    /// A statement failed while the schema was read or migrated, for instance because the user may
+    /// A statement failed while the schema was read or migrated, for example because the user may
     /// not create tables.
     #[error("cannot read or migrate the schema")]
     Schema(#[source] sqlx::Error),
 }
 
-/// What a failed statement means to whoever asked for it.
+/// Converts the error of a statement to the port's error.
 ///
-/// Whatever may be different next time, and whatever leaves the outcome open, is `Unavailable`.
+/// An error that a retry may not meet again, or that leaves the outcome unknown, is `Unavailable`.
 pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(database) => {
@@ -149,8 +149,8 @@ pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What a failed statement of a read model's transaction means: whatever does not pass by itself is
-/// refused, for it comes from what the projection wrote.
+/// Converts the error of a statement in a read model's transaction. An error that a retry would
+/// meet again is `Invalid`, since its cause is what the projection wrote.
 pub(crate) fn model_error(error: sqlx::Error) -> StoreError {
     if is_unavailable(&error) {
         return StoreError::unavailable(error);
@@ -170,10 +170,11 @@ const ABORTED: &str = "25P02";
 const IGNORED_ERROR: &str = "a statement of the projection failed and its error was ignored, which \
     has aborted the transaction: return the error, or prevent it (`on conflict do nothing`)";
 
-/// Whether the server will refuse the same statement every time.
+/// Returns `true` if the server will reject the same statement every time.
 fn is_refusal(sqlstate: Option<&str>, constraint: Option<&str>) -> bool {
     match constraint {
-        // Somebody wrote to the log without its lock. The next attempt sees what they wrote.
+        // Another client wrote to the log without the partition's lock. The next attempt sees the
+        // written rows.
         Some("events_pkey" | "events_log_offset_key") => return false,
         Some("inbox_pkey" | "outbox_pkey" | "timers_pkey") => return true,
         _ => {}
@@ -185,8 +186,8 @@ fn is_refusal(sqlstate: Option<&str>, constraint: Option<&str>) -> bool {
     })
 }
 
-/// Whether an error of a projection comes from a database that is not there, or from other
-/// transactions, and not from what the projection does.
+/// Returns `true` if a projection's error comes from a lost database or from other transactions,
+/// not from the projection.
 pub(crate) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     let Some(error) = causes.into_iter().find_map(|error| error.downcast_ref::<sqlx::Error>())
@@ -205,11 +206,11 @@ pub(crate) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Whether an SQLSTATE says that the same statement may succeed later.
+/// Returns `true` if this SQLSTATE means that the same statement may succeed later.
 fn passes_by_itself(sqlstate: &str) -> bool {
-    // 08 connections, 40 deadlocks and the like, 53 resources, 55P03 locks, 57 the operator and
-    // limits, 58 the system; 25006 a server that is not the primary, 25P03 a transaction that was
-    // left alone for too long.
+    // 08 connections, 40 deadlocks and serialization, 53 resources, 55P03 locks, 57 operator and
+    // limits, 58 system; 25006 a server that is not the primary, 25P03 a transaction that was idle
+    // too long.
     matches!(sqlstate, "25006" | "25P03" | "55P03")
         || matches!(sqlstate.get(..2), Some("08" | "40" | "53" | "57" | "58"))
 }

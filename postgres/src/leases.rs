@@ -1,4 +1,4 @@
-//! Leases, and who can work.
+//! Leases and members.
 
 use composable_rust_core::{
     Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError,
@@ -9,8 +9,8 @@ use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{bigint, micros, smallint, unsigned, value};
 
-/// Members have no partition; the row of the log, with the count of overrides for an epoch, has no
-/// worker either.
+/// Members have no partition. The row of the log, with the number of overrides in the column of
+/// epochs, has no worker either.
 const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
      coalesce(l.expires_at <= statement_timestamp(), true) \
      from leases l where l.worker = any ($1) \

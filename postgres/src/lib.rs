@@ -1,10 +1,10 @@
 //! The PostgreSQL event store of Composable Rust.
 //!
-//! [`PostgresEventStore`] keeps the contract of [`EventStore`](composable_rust_core::EventStore) on
-//! PostgreSQL 15 to 18. An append is one call of a server-side function, in autocommit: one round
-//! trip, one commit, whatever the size of the batch. The function locks the row of the log
-//! partition, so offsets rise by one in commit order and a reader never has to guess about gaps.
-//! What workers write is one call each as well: a client that is frozen holds nothing.
+//! [`PostgresEventStore`] implements [`EventStore`](composable_rust_core::EventStore) on PostgreSQL
+//! 15 to 18. An append is one call of a server-side function, in autocommit: one round trip, one
+//! commit, for a batch of any size. The function locks the row of the log partition, so offsets
+//! rise by one in commit order and a reader never meets a gap. Each write of a worker is one call
+//! as well, so a frozen client holds no locks.
 //!
 //! # Example: where the events are kept
 //!
@@ -17,13 +17,13 @@
 //! # }
 //! ```
 //!
-//! [`PostgresReadModel`] holds what projections write, in the same database or any other.
+//! [`PostgresReadModel`] stores the tables of projections, in the same database or another.
 //!
 //! # The schema
 //!
-//! Connecting creates and migrates the tables, unless [`PostgresEventStoreBuilder::migrate`] says
-//! no. The same migrations can be run by hand, in order of their numbers and any number of times;
-//! the second command fixes the number of log partitions for good:
+//! Connecting creates and migrates the tables, unless [`PostgresEventStoreBuilder::migrate`] is set
+//! to `false`. The same migrations can be run by hand, in order of their numbers and any number of
+//! times. The second command sets the number of log partitions, which never changes:
 //!
 //! ```text
 //! cat postgres/migrations/*.sql | psql "$DATABASE_URL" -v ON_ERROR_STOP=1 --single-transaction
@@ -32,10 +32,11 @@
 //!
 //! # What it asks of the server
 //!
-//! At most [`max_connections`](PostgresEventStoreBuilder::max_connections) connections, and three more
-//! once the process appends (to notify), waits for events or work (to listen) and works (to keep its
-//! leases). Each must be a session of its own with a server that takes writes: a standby is refused,
-//! and so is a connection pooler that is not in session mode.
+//! The store opens at most [`max_connections`](PostgresEventStoreBuilder::max_connections)
+//! connections, and three more: to notify, once the process appends; to listen, once it waits for
+//! events or work; and to renew its leases, once it works. Each must have a session of its own, on
+//! a server that accepts writes: a standby is rejected, and so is a connection pooler that is not
+//! in session mode.
 
 mod append;
 mod builder;
@@ -67,7 +68,7 @@ mod writers;
 pub use builder::PostgresEventStoreBuilder;
 pub use error::ConnectError;
 pub use read_model::{PostgresReadModel, PostgresReadModelBuilder};
-/// The driver: what projections write with, and what reads what they wrote.
+/// The driver, with which projections write.
 pub use sqlx;
 pub use sqlx::PgConnection;
 pub use store::PostgresEventStore;

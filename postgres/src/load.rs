@@ -1,4 +1,4 @@
-//! Loading one stream, row by row.
+//! Loading one stream.
 
 use composable_rust_core::{
     Fingerprint, Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, Version,
@@ -10,12 +10,13 @@ use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{self, bigint, event_columns, override_join, smallint, text, unsigned, value};
 
-/// Events that the first page of a load has, and any page at most. Each page has four times as many as
-/// the one before, while that was small: a caller that stops early leaves little unread.
+/// The number of events of a load's first page, and the maximum of any page. Each page has four
+/// times as many events as the one before while that was small, so a caller that stops early leaves
+/// little unread.
 const FIRST_PAGE: usize = 4;
 const LARGEST_PAGE: usize = 1_024;
-/// Bytes of payloads and metadata above which the next page has no more events than this one, and four
-/// times as many bytes, above which it has a quarter.
+/// The number of bytes of payloads and metadata above which the next page has no more events than
+/// this one, and the number (four times as large) above which it has a quarter as many.
 const SMALL_PAGE: usize = 1 << 20;
 const LARGE_PAGE: usize = 4 << 20;
 
@@ -28,7 +29,7 @@ const LOAD_EVENTS: &str = concat!(
      order by e.version limit $4"
 );
 
-/// The snapshot comes as a row of the same columns with offset 0, which no event has.
+/// The snapshot is a row of the same columns with offset 0, which no event has.
 const LOAD_WITH_SNAPSHOT: &str = concat!(
     "(select s.version, 0::bigint, null::uuid, s.created_at, \
      '' collate \"C\", 0, s.codec, s.state_data, null::jsonb from snapshots s \
@@ -43,8 +44,8 @@ const LOAD_WITH_SNAPSHOT: &str = concat!(
      ), 0) order by e.version)"
 );
 
-/// Reads in pages: what is read of a statement that is abandoned in the middle costs the server and
-/// the connection as much as what is taken.
+/// Reads the events in pages: rows that the server sends for an abandoned statement cost it and the
+/// connection as much as rows that are used.
 pub(crate) fn load_events<'a>(
     store: &'a PostgresEventStore,
     stream: &'a StreamId,
@@ -119,7 +120,7 @@ fn next_limit(limit: usize, bytes: usize) -> usize {
     }
 }
 
-/// The bytes of the payloads and metadata of some events.
+/// Returns the number of bytes of payloads and metadata.
 fn bytes(events: &[StoredEvent]) -> usize {
     let content = |event: &StoredEvent| match &event.content {
         StoredContent::Present(content) => content.bytes.len(),

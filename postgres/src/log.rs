@@ -1,4 +1,4 @@
-//! Reading the log, and waiting for more of it.
+//! Reading the log and waiting for events.
 
 use composable_rust_core::{Position, StoreError, StoredEvent, StreamId, Timestamp};
 use futures_util::TryStreamExt as _;
@@ -46,7 +46,7 @@ pub(crate) async fn read_log(
         let last = events.last().map(|event| &event.stream);
         events.push(logged(&row, last).map_err(store_error)?);
     }
-    // The plan gives them in this order; a plan is no promise.
+    // The plan returns this order, but does not guarantee it.
     if !events.is_sorted_by_key(|event| event.position) {
         events.sort_by_key(|event| event.position);
     }
@@ -67,7 +67,7 @@ pub(crate) async fn heads(store: &PostgresEventStore) -> Result<Vec<Position>, S
     rows.iter().map(head).collect::<Result<_, _>>().map_err(store_error)
 }
 
-/// Waits for a commit in this process, a notification of another, or the next look at the log.
+/// Waits for a commit of this process, a notification of another, or the next poll.
 pub(crate) async fn wait_for_events(
     store: &PostgresEventStore,
     after: &[Position],
@@ -94,13 +94,14 @@ pub(crate) async fn now(store: &PostgresEventStore) -> Result<Timestamp, StoreEr
 }
 
 impl PostgresEventStore {
-    /// Reads the heads, once for all who wait.
+    /// Reads the heads, once for all waiting tasks.
     async fn look(&self) -> Result<(), StoreError> {
         let mut last = self.tail.last_look.lock().await;
         if last.is_none_or(|at| at.elapsed() >= self.tail.poll_interval / 2) {
             let known: Vec<u64> = (0..self.log.partitions).map(|p| self.tail.known(p)).collect();
             let heads = heads(self).await;
-            // Whatever came of it: the others wait on instead of asking a server that is down.
+            // Also after a failure: the others keep waiting instead of querying a server that is
+            // down.
             *last = Some(Instant::now());
             for (head, known) in heads?.into_iter().zip(known) {
                 self.tail.nothing_beyond(head, known);
@@ -111,7 +112,7 @@ impl PostgresEventStore {
     }
 }
 
-/// An event with its place; neighbours in the log are often of one stream.
+/// Decodes an event of the log. Neighbours in the log often belong to one stream.
 fn logged(row: &PgRow, last: Option<&StreamId>) -> Result<StoredEvent, sqlx::Error> {
     let partition = unsigned::<i16, u16>(row, 9)?;
     let name = text(row, 10)?;

@@ -1,4 +1,4 @@
-//! Creating, migrating and reading the schema.
+//! The schema: creating, migrating and reading it.
 
 use composable_rust_core::{Adoption, LogInfo, LogSecret};
 use sqlx::migrate::Migrator;
@@ -10,11 +10,12 @@ use crate::error::ConnectError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// Only one process migrates at a time. The number has no meaning.
+/// The advisory lock of migrations, so that one process migrates at a time. The number has no
+/// meaning.
 const MIGRATION_LOCK: i64 = 0x636f_6d70_6f73_6500;
 
-/// Brings the schema up to date if asked to, and reads what is fixed about the log. Where there is
-/// nothing to migrate, it only reads: the role of the service may have no other rights.
+/// Migrates the schema if the builder says so, and reads the log's settings. If no migration is
+/// due, it only reads: the role of the service may have no other rights.
 pub(crate) async fn open(
     connection: &mut PgConnection,
     builder: &PostgresEventStoreBuilder,
@@ -47,8 +48,9 @@ pub(crate) async fn open(
     read(connection).await
 }
 
-/// Sequences are no part of a logical replication: after a move to another server by it, places of
-/// queues would be drawn again, ahead of rows that wait.
+/// Raises the sequence of queue positions if it is behind the rows. Logical replication does not
+/// copy sequences, so after a move to another server by it, positions would be drawn again, before
+/// rows that wait.
 async fn raise_sequence(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let (drawn, highest): (i64, i64) = sqlx::query_as(
         "select coalesce(pg_sequence_last_value('outbox_sequence'), 0), \
@@ -69,7 +71,7 @@ async fn raise_sequence(connection: &mut PgConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Refuses the log of another database, unless it is to be adopted.
+/// Rejects the log of another database, unless it is to be adopted.
 async fn settle_home(
     connection: &mut PgConnection,
     adopt: Option<Adoption>,
@@ -90,15 +92,15 @@ async fn settle_home(
     Ok(())
 }
 
-/// The number of the last migration.
+/// Returns the number of the last migration.
 fn known_version() -> i32 {
     let last = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     i32::try_from(last).unwrap_or(i32::MAX)
 }
 
-/// The number of the last migration that the database has seen; 0 if none.
+/// Returns the number of the last migration that the database has run; 0 if none.
 async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    // Not `to_regproc`: it may answer from a cache that does not know what another process has just
+    // Not `to_regproc`, which may answer from a cache that lacks what another process has just
     // committed.
     let there: bool = sqlx::query_scalar(
         "select exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
@@ -116,23 +118,24 @@ async fn has_log(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select exists (select from log)").fetch_one(connection).await
 }
 
-/// The oldest code that may use the schema, as the number of the last migration that it knows.
+/// Returns the oldest version that may use the schema, as the number of the last migration that it
+/// knows.
 async fn oldest_code(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar("select event_store_oldest_code()").fetch_one(connection).await
 }
 
-/// Runs what the database has not seen yet; all of it or nothing. Several processes may do so at
-/// once. sqlx's own bookkeeping is not used: its table would be the application's as well, and
-/// migrations that were run by hand are not in it.
+/// Runs the migrations that the database has not run, all of them or none. Several processes may do
+/// so at the same time. sqlx's own bookkeeping is not used: its table would be the application's as
+/// well, and it lacks migrations that were run by hand.
 async fn migrate(
     connection: &mut PgConnection,
     builder: &PostgresEventStoreBuilder,
 ) -> Result<i32, ConnectError> {
     let mut transaction = connection.begin().await.map_err(ConnectError::Schema)?;
-    // An index on a full table takes its time.
+    // Creating an index on a full table takes long.
     let no_limit = "set local statement_timeout = 0";
     transaction.execute(no_limit).await.map_err(ConnectError::Schema)?;
-    // The schema is created before anything looks for a place to create tables in.
+    // The schema is created before a statement looks for a schema to create tables in.
     create_schema(&mut transaction, builder).await.map_err(ConnectError::Schema)?;
     let found = version(&mut transaction).await.map_err(ConnectError::Schema)?;
     if found == 0 {
@@ -143,7 +146,7 @@ async fn migrate(
     Ok(found)
 }
 
-/// Creates the schema if it is missing: looking first needs no right to create any.
+/// Creates the schema if it is missing. Looking first requires no right to create schemas.
 async fn create_schema(
     transaction: &mut PgConnection,
     builder: &PostgresEventStoreBuilder,
@@ -175,7 +178,7 @@ pub(crate) async fn ensure_schema(
     Ok(())
 }
 
-/// The migrations would take tables of other owners for their own.
+/// Rejects tables of other owners, which the migrations would take for their own.
 async fn refuse_foreign_tables(transaction: &mut PgConnection) -> Result<(), ConnectError> {
     let foreign: Vec<(String, String)> = sqlx::query_as(
         "select n.nspname::text, c.relname::text from pg_class c \
@@ -195,7 +198,7 @@ async fn refuse_foreign_tables(transaction: &mut PgConnection) -> Result<(), Con
     }
 }
 
-/// The names of the tables that the migrations create.
+/// Returns the names of the tables that the migrations create.
 fn tables() -> Vec<&'static str> {
     let creations = MIGRATIONS
         .iter()
@@ -251,7 +254,7 @@ async fn read(connection: &mut PgConnection) -> Result<LogInfo, ConnectError> {
     Ok(LogInfo { id, partitions, secret: LogSecret::new(secret) })
 }
 
-/// An SQL identifier.
+/// Returns a quoted SQL identifier.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,9 +1,10 @@
-//! Who waits for events or work hears of commits: of this process at once, of others by `NOTIFY`.
+//! Wakes the tasks that wait for events or work: after a commit of this process at once, after one
+//! of another process by `NOTIFY`.
 //!
-//! A notification is never sent inside an append's transaction: PostgreSQL makes the commits of
-//! notifying transactions wait for each other. It is sent afterwards, on a connection of its own,
-//! and one speaks for all commits since the last. Losing one is harmless, since waiters also look at
-//! the log at intervals.
+//! A notification is never sent inside an append's transaction: PostgreSQL serializes the commits
+//! of notifying transactions. It is sent afterwards, on a connection of its own, once for all
+//! commits since the last notification. A lost notification is harmless, since waiters also poll
+//! the log.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::ErrorKind;
@@ -23,17 +24,17 @@ use crate::pool::Pool;
 use crate::session::{CHECK, Sessions};
 use crate::timeout::CHECK_INTERVAL;
 
-/// The least time between two notifications of a process.
+/// The minimum time between two notifications of a process.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
-/// A notification is not worth a flush of the write-ahead log.
+/// A notification needs no flush of the write-ahead log.
 const NOTIFY: &str = "select set_config('synchronous_commit', 'off', true), pg_notify($1, part) \
      from unnest($2) part";
-/// The part of a payload that says that there is work, before who says so.
+/// The prefix of the part of a payload that announces work; the sender's name follows.
 const WORK: &str = "work@";
-/// How long to leave a server alone that did not answer.
+/// The wait before a connection is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What this process knows of the ends of the partitions.
+/// The highest known offsets of the partitions.
 #[derive(Debug)]
 pub(crate) struct HeadTracker {
     ends: Arc<Heads>,
@@ -41,18 +42,18 @@ pub(crate) struct HeadTracker {
     sessions: Arc<Sessions>,
     notifying: Arc<Pool>,
     pub(crate) poll_interval: Duration,
-    /// When the heads were last read; held while they are.
+    /// The time of the last read of the heads; locked during a read.
     pub(crate) last_look: Mutex<Option<Instant>>,
     notifier: Task,
     listener: Task,
 }
 
-/// A task that ends with its owner.
+/// A background task that ends with its owner.
 #[derive(Debug, Default)]
 struct Task(StdMutex<Option<AbortHandle>>);
 
 impl Task {
-    /// Starts it unless it runs. It may have ended with the tokio runtime that it ran on.
+    /// Starts the task unless it runs. It may have ended with the tokio runtime that it ran on.
     fn ensure<F: Future<Output = ()> + Send + 'static>(&self, start: impl FnOnce() -> F) {
         let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if handle.as_ref().is_none_or(AbortHandle::is_finished) {
@@ -72,20 +73,19 @@ impl Drop for Task {
 
 #[derive(Debug)]
 struct Heads {
-    /// Tells this store from others that share the log.
+    /// The name of this store among those that share the log.
     name: String,
-    /// The highest offset that is known, by partition. It falls only when the server is found to
-    /// have less.
+    /// The highest known offset, by partition. It falls only when the server is found to have less.
     known: Vec<AtomicU64>,
-    /// The highest offset that was committed by this process.
+    /// The highest offset that this process committed, by partition.
     committed: Vec<AtomicU64>,
-    /// Rings when `known` rises.
+    /// Notified when `known` rises.
     rising: Notify,
-    /// Counts what may have made work, here or elsewhere.
+    /// The number of commits, here or elsewhere, that may have created work.
     work: watch::Sender<u64>,
-    /// Counts what has made work here.
+    /// The number of commits of this process that have created work.
     own_work: AtomicU64,
-    /// Rings when `committed` or `own_work` rises.
+    /// Notified when `committed` or `own_work` rises.
     committing: Notify,
 }
 
@@ -108,7 +108,8 @@ impl HeadTracker {
         }
     }
 
-    /// This process has committed up to here: wakes whoever waits here, and tells the others.
+    /// Records a commit of this process: wakes the waiting tasks here, and notifies the other
+    /// processes.
     pub(crate) fn committed(&self, head: Position) {
         self.seen(head);
         if let Some(committed) = self.ends.committed.get(usize::from(head.partition)) {
@@ -118,7 +119,8 @@ impl HeadTracker {
         }
     }
 
-    /// This process has committed something for workers: wakes those here, and tells the others.
+    /// Records that this process committed work: wakes the waiting tasks here, and notifies the
+    /// other processes.
     pub(crate) fn has_work(&self) {
         self.ends.has_work();
         self.ends.own_work.fetch_add(1, Ordering::SeqCst);
@@ -132,8 +134,8 @@ impl HeadTracker {
         self.ends.committing.notify_one();
     }
 
-    /// Waits until the count of what made work is not `seen`, for one poll interval at most. Gives
-    /// the count.
+    /// Waits until the number of commits that created work differs from `seen`, for one poll
+    /// interval at most. Returns the number.
     pub(crate) async fn work_since(&self, seen: u64) -> u64 {
         self.listen();
         let mut work = self.ends.work.subscribe();
@@ -144,35 +146,36 @@ impl HeadTracker {
         }
     }
 
-    /// Somebody has committed up to here.
+    /// Records that an offset is committed, by any process.
     pub(crate) fn seen(&self, head: Position) {
         self.ends.seen(head);
     }
 
-    /// The highest offset of a partition that is known.
+    /// Returns the highest known offset of a partition.
     pub(crate) fn known(&self, partition: u16) -> u64 {
         self.ends.known(partition)
     }
 
-    /// The server, asked after `known` was, has nothing beyond `end`. If `known` does it was lost,
-    /// as in a failover, and who waits for it would ask in circles.
+    /// Records that the server has no event beyond `end`; the server was asked after `known` was
+    /// read. If `known` is beyond `end`, those events were lost, as in a failover, and a task that
+    /// waits for them would read in a loop.
     pub(crate) fn nothing_beyond(&self, end: Position, known: u64) {
         self.ends.nothing_beyond(end, known);
     }
 
-    /// Starts to listen to other processes.
+    /// Starts to listen for notifications of other processes.
     pub(crate) fn listen(&self) {
         self.listener.ensure(|| {
             listen(Arc::clone(&self.ends), self.channel.clone(), Arc::clone(&self.sessions))
         });
     }
 
-    /// Completes when more becomes known.
+    /// Completes when a known offset rises.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.ends.rising.notified()
     }
 
-    /// Whether events after any of these positions are known.
+    /// Returns `true` if events after any of these positions are known.
     pub(crate) fn is_beyond(&self, after: &[Position]) -> bool {
         after.iter().any(|position| self.known(position.partition) > position.offset)
     }
@@ -187,7 +190,7 @@ impl Heads {
             known: zeros(),
             committed: zeros(),
             rising: Notify::new(),
-            // Who asks for the first time has seen nothing of what is there already.
+            // A first call passes 0 and must not wait for work that exists already.
             work: watch::Sender::new(1),
             own_work: AtomicU64::new(0),
             committing: Notify::new(),
@@ -196,7 +199,7 @@ impl Heads {
 
     fn on_notification(&self, part: &str) {
         if let Some(whose) = part.strip_prefix(WORK) {
-            // Of its own work it has heard already.
+            // This process has woken its own tasks already.
             if whose != self.name {
                 self.has_work();
             }
@@ -217,7 +220,7 @@ impl Heads {
     fn nothing_beyond(&self, end: Position, known: u64) {
         if known > end.offset {
             if let Some(now) = self.known.get(usize::from(end.partition)) {
-                // What became known since the server was asked stays.
+                // Offsets that became known since the server was asked stay.
                 let _ = now.compare_exchange(known, end.offset, Ordering::SeqCst, Ordering::SeqCst);
             }
         }
@@ -232,7 +235,7 @@ impl Heads {
     }
 }
 
-/// Tells other processes what this one commits.
+/// Notifies other processes of this process's commits.
 async fn notify(ends: Arc<Heads>, channel: String, pool: Arc<Pool>) {
     let mut told = NotifiedUpTo::new(ends.committed.len());
     loop {
@@ -252,7 +255,7 @@ async fn notify(ends: Arc<Heads>, channel: String, pool: Arc<Pool>) {
     }
 }
 
-/// What others have been told.
+/// The offsets and the work that other processes were notified of.
 struct NotifiedUpTo {
     committed: Vec<u64>,
     work: u64,
@@ -263,8 +266,8 @@ impl NotifiedUpTo {
         Self { committed: vec![0; partitions], work: 0 }
     }
 
-    /// The positions that rose since the last time, and whether there is work, separated by spaces;
-    /// a payload has room for 8,000 bytes.
+    /// Returns the payloads to send: the positions that rose since the last time, and a part that
+    /// announces work, separated by spaces. A payload has room for 8,000 bytes.
     fn news(&mut self, ends: &Heads) -> Vec<String> {
         let mut news = Vec::new();
         for (partition, (told, committed)) in
@@ -283,7 +286,7 @@ impl NotifiedUpTo {
     }
 }
 
-/// Hears what other processes commit, for ever.
+/// Listens for the commits of other processes, without end.
 async fn listen(ends: Arc<Heads>, channel: String, sessions: Arc<Sessions>) {
     let options = sessions.options().clone();
     let set_up = Arc::clone(&sessions);
@@ -311,12 +314,12 @@ async fn hear(
     pool: &sqlx::PgPool,
     sessions: &Sessions,
 ) -> Result<(), sqlx::Error> {
-    // The pool would try for long, and log each attempt as an error.
+    // The pool would retry for a long time and log each attempt as an error.
     sessions.open().await?;
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
-    // What is said while the connection is lost, a waiter's next look at the log makes up for.
+    // Notifications that are lost with a connection are made up for by the next poll.
     loop {
         match timeout(CHECK_INTERVAL, listener.try_recv()).await {
             Ok(Ok(Some(heard))) => {

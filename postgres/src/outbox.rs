@@ -1,4 +1,4 @@
-//! Effects that wait to be executed.
+//! The outbox.
 
 use composable_rust_core::{
     CheckpointAdvance, NewOutboxRow, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue,
@@ -17,7 +17,7 @@ use crate::row::{
 };
 use crate::summary;
 
-/// The columns of an effect and its sender, in the order that [`queued`] reads them.
+/// The columns of a message, in the order in which [`queued`] decodes them.
 macro_rules! queued_columns {
     () => {
         "id, kind, target, recipient, message_type, schema_version, codec, message_data, \
@@ -44,7 +44,7 @@ const READ_OUTBOX: &str = concat!(
      ) o"
 );
 
-const LAST_PLACES: &str = "select q.nth, o.sequence, o.index from unnest($1, $2, $3) \
+const LAST_POSITIONS: &str = "select q.nth, o.sequence, o.index from unnest($1, $2, $3) \
          with ordinality q(of_partition, of_kind, of_target, nth) \
      cross join lateral ( \
          select o.sequence, o.index from outbox o where o.partition = q.of_partition \
@@ -71,7 +71,7 @@ const PARK: &str = "select park_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $1
 const ENQUEUE: &str = "select enqueue_rows($1, $2, $3, $4, $5, $6, \
      $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
-/// Without replacements.
+/// Settles without adding rows.
 const SETTLE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 const SETTLE_AND_QUEUE: &str = "select settle_rows($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
@@ -111,7 +111,7 @@ impl Outbox for PostgresEventStore {
         validate_enqueue(self.log, partition, rows, None)?;
         let mut columns = OutboxRows::default();
         columns.extend(0, rows);
-        // The server keeps no NUL in a text.
+        // The server stores no NUL in text.
         let error = error.replace('\0', "\u{FFFD}");
         let query = sqlx::query_scalar(PARK).bind(smallint(partition)).bind(error);
         let query = columns.bind(query);
@@ -124,18 +124,18 @@ impl Outbox for PostgresEventStore {
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let queues = || after.iter().map(|(queue, _)| queue);
-        let places = || after.iter().map(|(_, place)| place);
+        let positions = || after.iter().map(|(_, position)| position);
         let query = sqlx::query(READ_OUTBOX)
             .bind(queues().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
             .bind(queues().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
             .bind(queues().map(|queue| &*queue.target).collect::<Vec<_>>())
-            .bind(places().map(|place| bigint(place.sequence)).collect::<Vec<_>>())
-            .bind(places().map(|place| count(place.index)).collect::<Vec<_>>())
+            .bind(positions().map(|position| bigint(position.sequence)).collect::<Vec<_>>())
+            .bind(positions().map(|position| count(position.index)).collect::<Vec<_>>())
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         let read = rows.iter().map(|row| outbox_row(row, after));
         let mut read = read.collect::<Result<Vec<_>, _>>().map_err(store_error)?;
-        // The plan gives them in this order; a plan is no promise.
+        // The plan returns this order, but does not guarantee it.
         if !read.is_sorted_by_key(|(nth, row)| (*nth, row.position)) {
             read.sort_by_key(|(nth, row)| (*nth, row.position));
         }
@@ -143,20 +143,20 @@ impl Outbox for PostgresEventStore {
     }
 
     async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
-        let query = sqlx::query(LAST_PLACES)
+        let query = sqlx::query(LAST_POSITIONS)
             .bind(queues.iter().map(|queue| smallint(queue.partition)).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
             .bind(queues.iter().map(|queue| &*queue.target).collect::<Vec<_>>());
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
-        let mut places = vec![QueuePosition::default(); queues.len()];
+        let mut positions = vec![QueuePosition::default(); queues.len()];
         for row in &rows {
             let nth = unsigned::<i64, usize>(row, 0).map_err(store_error)?;
-            let found = place(row, 1).map_err(store_error)?;
-            if let Some(place) = nth.checked_sub(1).and_then(|index| places.get_mut(index)) {
-                *place = found;
+            let found = position(row, 1).map_err(store_error)?;
+            if let Some(position) = nth.checked_sub(1).and_then(|index| positions.get_mut(index)) {
+                *position = found;
             }
         }
-        Ok(places)
+        Ok(positions)
     }
 
     async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
@@ -199,20 +199,20 @@ impl Outbox for PostgresEventStore {
         }
         let leases = || settlements.iter().map(|settlement| &settlement.lease);
         let queues = || settlements.iter().map(|settlement| &settlement.queue);
-        let places = || settlements.iter().map(|settlement| settlement.position);
+        let positions = || settlements.iter().map(|settlement| settlement.position);
         let changes = Changes::new(settlements.iter().map(|settlement| &settlement.change));
-        let makes_work = changes.queue_more();
-        let query = sqlx::query_scalar(if makes_work { SETTLE_AND_QUEUE } else { SETTLE })
+        let adds_rows = changes.add_rows();
+        let query = sqlx::query_scalar(if adds_rows { SETTLE_AND_QUEUE } else { SETTLE })
             .bind(smallint(partition))
             .bind(leases().map(|lease| &*lease.worker).collect::<Vec<_>>())
             .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
             .bind(queues().map(|queue| queue.kind.as_str()).collect::<Vec<_>>())
             .bind(queues().map(|queue| &*queue.target).collect::<Vec<_>>())
-            .bind(places().map(|place| bigint(place.sequence)).collect::<Vec<_>>())
-            .bind(places().map(|place| count(place.index)).collect::<Vec<_>>());
+            .bind(positions().map(|position| bigint(position.sequence)).collect::<Vec<_>>())
+            .bind(positions().map(|position| count(position.index)).collect::<Vec<_>>());
         let query = changes.bind(query);
         let settled = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
-        if makes_work {
+        if adds_rows {
             self.tail.has_work();
         }
         Ok(settled)
@@ -223,14 +223,14 @@ impl Outbox for PostgresEventStore {
     }
 }
 
-/// What becomes of rows, by column.
+/// The changes of rows, by column.
 #[derive(Default)]
 pub(crate) struct Changes<'a> {
     change: Vec<i32>,
     attempts: Vec<i32>,
     wait: Vec<i64>,
     error: Vec<Option<String>>,
-    instead: OutboxRows<'a>,
+    added: OutboxRows<'a>,
 }
 
 impl<'a> Changes<'a> {
@@ -241,7 +241,7 @@ impl<'a> Changes<'a> {
             match change {
                 QueueChange::Done(rows) => {
                     columns.push(0, 0, 0, None);
-                    columns.instead.extend(nth, rows);
+                    columns.added.extend(nth, rows);
                 }
                 QueueChange::Begun { attempts } => columns.push(1, *attempts, 0, None),
                 QueueChange::Failed { attempts, retry_after, error } => {
@@ -259,23 +259,23 @@ impl<'a> Changes<'a> {
         self.change.push(change);
         self.attempts.push(count(attempts));
         self.wait.push(wait);
-        // The server keeps no NUL in a text.
+        // The server stores no NUL in text.
         self.error.push(error.map(|error| error.replace('\0', "\u{FFFD}")));
     }
 
-    /// Whether rows come instead of others.
-    pub(crate) fn queue_more(&self) -> bool {
-        !self.instead.is_empty()
+    /// Returns `true` if the changes add rows to queues.
+    pub(crate) fn add_rows(&self) -> bool {
+        !self.added.is_empty()
     }
 
     pub(crate) fn bind<O>(self, query: Query<'a, O>) -> Query<'a, O> {
-        let more = self.queue_more();
+        let more = self.add_rows();
         let query = query.bind(self.change).bind(self.attempts).bind(self.wait).bind(self.error);
-        if more { self.instead.bind(query) } else { query }
+        if more { self.added.bind(query) } else { query }
     }
 }
 
-/// The effect and its sender in a row of [`queued_columns`].
+/// Decodes the message in a row of [`queued_columns`].
 pub(crate) fn queued(row: &PgRow) -> Result<OutboxMessage, sqlx::Error> {
     let kind = text(row, 1)?;
     let kind = OutboxKind::from_name(kind)
@@ -293,8 +293,8 @@ pub(crate) fn queued(row: &PgRow) -> Result<OutboxMessage, sqlx::Error> {
     })
 }
 
-/// A place from a column and the next.
-fn place(row: &PgRow, first: usize) -> Result<QueuePosition, sqlx::Error> {
+/// Decodes a position from two columns, of which `first` is the first.
+fn position(row: &PgRow, first: usize) -> Result<QueuePosition, sqlx::Error> {
     Ok(QueuePosition {
         sequence: unsigned::<i64, u64>(row, first)?,
         index: unsigned::<i32, u32>(row, first + 1)?,
@@ -316,7 +316,7 @@ fn outbox_row(
     };
     let row = OutboxRow {
         queue: queue.clone(),
-        position: place(row, 11)?,
+        position: position(row, 11)?,
         message: queued(row)?,
         attempts: unsigned::<i32, u32>(row, 13)?,
         begun: value(row, 17)?,

@@ -1,4 +1,4 @@
-//! A few sessions that are lent and given back.
+//! A pool of sessions.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::timeout::{MAX_CONNECTION_AGE, ROLLBACK_TIMEOUT, is_whole, within};
 
 /// Sessions for statements of one kind.
 ///
-/// Not an sqlx pool: that one asks the server about each connection it takes back, a second round
-/// trip that costs as much as a small append, and hides why there is none. Here a connection goes
-/// back only after an answer has arrived whole; one that was not asked about for ten seconds is
-/// asked before it is used.
+/// Not an sqlx pool, which pings each connection that is returned (a second round trip that costs
+/// as much as a small append) and hides the reason for a missing connection. This pool takes a
+/// connection back only after a response has arrived completely, and pings a connection before use
+/// if it was not checked for ten seconds.
 #[derive(Debug)]
 pub(crate) struct Pool {
     sessions: Arc<Sessions>,
@@ -26,13 +26,13 @@ pub(crate) struct Pool {
     idle: Mutex<Vec<Session>>,
 }
 
-/// How a pool lends.
+/// The timeouts of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolSettings {
     pub(crate) connections: u32,
     /// The acquire timeout.
     pub(crate) wait: Duration,
-    /// The longest that an answer, or the next row of one, may take; `None`: for ever.
+    /// The response timeout, also for the next row of a response; `None`: no timeout.
     pub(crate) limit: Option<Duration>,
     /// The idle timeout.
     pub(crate) idle: Duration,
@@ -45,7 +45,7 @@ impl Pool {
         Arc::new(Self { sessions, settings, permits, idle: Mutex::default() })
     }
 
-    /// Waits for an answer, or the next row of one.
+    /// Waits for a response, or for its next row.
     pub(crate) async fn answer<T>(
         &self,
         process: i32,
@@ -54,7 +54,7 @@ impl Pool {
         self.sessions.answer(process, self.settings.limit, answer).await
     }
 
-    /// Runs `statement` on a connection of its own.
+    /// Runs `statement` on a connection of the pool.
     pub(crate) async fn run<T>(
         self: &Arc<Self>,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -67,7 +67,7 @@ impl Pool {
         answer.map_err(store_error)
     }
 
-    /// A session, when it is one's turn.
+    /// Waits for a session, in the order of the callers.
     pub(crate) async fn lend(self: &Arc<Self>) -> Result<PooledSession, SessionError> {
         let permits = Arc::clone(&self.permits);
         let permit = match Arc::clone(&permits).try_acquire_owned() {
@@ -85,7 +85,7 @@ impl Pool {
         Ok(PooledSession { pool, permit: Some(permit), session, is_reading: false })
     }
 
-    /// The session that was used last, if it still serves.
+    /// Returns the session that was used last, if it is still usable.
     async fn checked(&self) -> Option<Session> {
         let mut session = self.take()?;
         match session.check(&self.sessions).await {
@@ -107,7 +107,7 @@ impl Pool {
         idle.pop()
     }
 
-    /// Keeps a session for the next.
+    /// Returns a session to the pool.
     pub(crate) fn put(&self, mut session: Session) {
         if self.sessions.trusts(&session) {
             session.used = Instant::now();
@@ -120,8 +120,8 @@ impl Pool {
     }
 }
 
-/// A session in use. Dropped before its end, it is closed, unless only rows were left to read and
-/// they are few.
+/// A session in use. When it is dropped before the end of its response, it is closed, unless only a
+/// few rows were left to read.
 #[derive(Debug)]
 pub(crate) struct PooledSession {
     pool: Arc<Pool>,
@@ -131,18 +131,19 @@ pub(crate) struct PooledSession {
 }
 
 impl PooledSession {
-    /// The server's process.
+    /// The id of the server's process.
     pub(crate) fn process(&self) -> i32 {
         self.session.as_ref().map_or(0, Session::process)
     }
 
-    /// The connection, and where to say that rows are being read from it.
+    /// Returns the connection, and the flag to set while rows are read from it.
     pub(crate) fn parts(&mut self) -> Result<(&mut PgConnection, &mut bool), sqlx::Error> {
         let session = self.session.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         Ok((&mut session.connection, &mut self.is_reading))
     }
 
-    /// Gives it back if the answer, which ended so, has arrived whole.
+    /// Returns the session to the pool if the response, which ended with `error`, has arrived
+    /// completely.
     pub(crate) fn end(mut self, error: Option<&sqlx::Error>) {
         let Some(session) = self.session.take() else { return };
         match error {

@@ -20,31 +20,33 @@ use crate::row::{bigint, unsigned};
 use crate::session::{CHECK, Sessions};
 use crate::timeout::MAX_CONNECTION_AGE;
 
-/// The migration at index n leads to version n + 1. Those that were released never change.
+/// The migrations; the one at index n leads to version n + 1. A released migration never changes.
 const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")];
 
-/// Only one process migrates at a time. The number has no meaning.
+/// The advisory lock of migrations, so that one process migrates at a time. The number has no
+/// meaning.
 const MIGRATION_LOCK: i64 = 0x636f_6d70_6f73_6501;
 
-/// Whatever the database's default is: of two transactions, the later one sees what it waited for.
+/// The isolation level does not depend on the database's default. Of two transactions, the later
+/// sees the writes that it waited for.
 const BEGIN: &str = "begin isolation level read committed";
 
-/// After so long between two statements of a transaction, the server takes the process for frozen,
-/// and lets go of what it holds.
+/// The idle time within a transaction after which the server ends it and releases its locks, since
+/// the process is frozen.
 const FROZEN_AFTER: &str = "30s";
 
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const LOCK: &str = "select from projection_states where name = $1 for update";
-const ADD: &str =
+const INSERT: &str =
     "insert into projection_states (name, log_id) values ($1, $2) on conflict do nothing";
 
 const LOAD: &str = "select s.state, s.reason, s.log_id, c.partition, c.log_offset, c.event_id, \
     c.epoch, s.rebuilds, s.rebuilding from projection_states s left join projection_checkpoints c on c.name = s.name \
     where s.name = $1 order by c.partition";
 
-const MOVE: &str = "insert into projection_checkpoints as c \
+const ADVANCE: &str = "insert into projection_checkpoints as c \
     (name, partition, log_offset, event_id, epoch) \
     select $1, a.partition, a.log_offset, a.event_id, $2 \
     from unnest($3::integer[], $4::bigint[], $5::uuid[]) a(partition, log_offset, event_id) \
@@ -57,19 +59,19 @@ const SET_STATE: &str = "update projection_states set state = $2, reason = $3, \
 const FORGET: &str = "update projection_states set state = 'rebuilding', reason = '', \
     log_id = $2, rebuilds = rebuilds + 1, rebuilding = true where name = $1";
 
-const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
+const LOAD_BLOCKED: &str = "select stream_id, version, blockage_id from projection_blocked \
     where name = $1 and ($2::text is null or stream_id = $2) order by stream_id";
 
-const SET_WAITING: &str = "insert into projection_waiting (name, stream_id, version, ticket) \
+const SET_BLOCKED: &str = "insert into projection_blocked (name, stream_id, version, blockage_id) \
     values ($1, $2, $3, $4) on conflict (name, stream_id) do update \
-    set version = excluded.version, ticket = excluded.ticket";
+    set version = excluded.version, blockage_id = excluded.blockage_id";
 
-/// A PostgreSQL database that holds read models: that of the event store or any other.
+/// A PostgreSQL database for read models: that of the event store or any other.
 ///
-/// Projections write to tables that are yours to create, with a [`PgConnection`] inside a
-/// transaction. Opening it creates the tables `projection_checkpoints`, `projection_states`,
-/// `projection_waiting` and `projection_schema` where the `search_path` leads, in one transaction,
-/// unless they are there.
+/// Projections write to tables that the application creates, with a [`PgConnection`] inside a
+/// transaction. Opening the database creates the tables `projection_checkpoints`,
+/// `projection_states`, `projection_blocked` and `projection_schema` in the first schema of the
+/// `search_path`, in one transaction, unless they exist.
 ///
 /// Clones share the connections. Read with [`PostgresReadModel::pool`], or with any other client.
 ///
@@ -91,7 +93,7 @@ pub struct PostgresReadModel {
     pool: PgPool,
 }
 
-/// How a [`PostgresReadModel`] is opened.
+/// A builder of a [`PostgresReadModel`].
 #[derive(Clone)]
 #[must_use = "nothing is opened until `connect`"]
 pub struct PostgresReadModelBuilder {
@@ -100,7 +102,7 @@ pub struct PostgresReadModelBuilder {
     max_connections: u32,
 }
 
-/// Without the URL, which may hold a password.
+/// Omits the URL, which may contain a password.
 impl fmt::Debug for PostgresReadModelBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresReadModelBuilder")
@@ -111,31 +113,31 @@ impl fmt::Debug for PostgresReadModelBuilder {
 }
 
 impl PostgresReadModelBuilder {
-    /// The schema that holds the tables of projections, and first that which unqualified names in
-    /// projections mean; created if it is missing. Default: where the user's `search_path` leads.
-    /// Services that share a database keep their projections apart this way.
+    /// The schema of the projections' tables, and the first in the `search_path` of projections;
+    /// created if it is missing. Default: the first schema of the user's `search_path`. Services
+    /// that share a database separate their projections this way.
     pub fn schema(mut self, name: &str) -> Self {
         self.schema = Some(name.to_owned());
         self
     }
 
-    /// The most connections; at least 2. Default: 8.
+    /// The maximum number of connections, at least 2. Default: 8.
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count.max(2);
         self
     }
 
-    /// Connects. A transaction that is left alone for 30 seconds is ended by the server: its process
-    /// is frozen, and holds up others.
+    /// Connects to the database. The server ends a transaction that is idle for 30 seconds, since a
+    /// frozen process would block others.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`]: nobody answers, or the tables cannot be created.
-    /// [`StoreError::Invalid`]: the URL or the schema's name is wrong, or newer code has migrated the
-    /// tables.
+    /// - [`StoreError::Unavailable`]: no server answers, or the tables cannot be created.
+    /// - [`StoreError::Invalid`]: the URL or the schema's name is wrong, or newer code has
+    ///   migrated the tables.
     pub async fn connect(self) -> Result<PostgresReadModel, StoreError> {
         let url = &self.url;
-        // sqlx would take any scheme.
+        // sqlx accepts any scheme.
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(StoreError::Invalid("the URL does not start with postgres://".to_owned()));
         }
@@ -151,7 +153,7 @@ impl PostgresReadModelBuilder {
             settings.push(("search_path", quoted(schema)));
         }
         let sessions = Arc::new(Sessions::new(options, settings, ACQUIRE_TIMEOUT));
-        // The pool would not say why there is no connection.
+        // The pool would not report the reason for a missing connection.
         sessions.open().await?;
         let pool = pool(&sessions, self.max_connections);
         PostgresReadModel { pool }.migrated(self.schema.as_deref()).await
@@ -159,12 +161,12 @@ impl PostgresReadModelBuilder {
 }
 
 impl PostgresReadModel {
-    /// Begins opening the database at `url`.
+    /// Returns a builder of the read model at `url`.
     pub fn builder(url: &str) -> PostgresReadModelBuilder {
         PostgresReadModelBuilder { url: url.to_owned(), schema: None, max_connections: 8 }
     }
 
-    /// Connects with all defaults; see [`PostgresReadModelBuilder`].
+    /// Connects with the defaults of [`PostgresReadModelBuilder`].
     ///
     /// # Errors
     ///
@@ -173,9 +175,9 @@ impl PostgresReadModel {
         Self::builder(url).connect().await
     }
 
-    /// Uses connections that are there; at least two, for whoever waits looks while another writes.
-    /// Set `idle_in_transaction_session_timeout` on them: a frozen process holds up the others for
-    /// as long.
+    /// Uses an existing pool of at least two connections, since one may wait for the other. Set
+    /// `idle_in_transaction_session_timeout` on them: a frozen process blocks the others for as
+    /// long.
     ///
     /// # Errors
     ///
@@ -184,7 +186,7 @@ impl PostgresReadModel {
         Self { pool }.migrated(None).await
     }
 
-    /// The connections, to read with and to create tables with.
+    /// Returns the connections, for reading and for creating tables.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -221,8 +223,8 @@ impl PostgresReadModel {
     }
 }
 
-/// Connections that are asked before each use whether they serve: a statement of a projection that
-/// fails says nothing about that.
+/// Returns a pool whose connections are checked before each use: an error of a projection's
+/// statement does not tell whether its connection is usable.
 fn pool(sessions: &Arc<Sessions>, max_connections: u32) -> PgPool {
     let (opened, asked) = (Arc::clone(sessions), Arc::clone(sessions));
     PgPoolOptions::new()
@@ -247,7 +249,7 @@ fn pool(sessions: &Arc<Sessions>, max_connections: u32) -> PgPool {
         .connect_lazy_with(sessions.options().clone())
 }
 
-/// The version of the tables; 0 if there are none.
+/// Returns the version of the tables; 0 if they do not exist.
 async fn version(connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
     let there: bool = sqlx::query_scalar("select to_regclass('projection_schema') is not null")
         .fetch_one(&mut *connection)
@@ -267,11 +269,11 @@ async fn try_lock(
 ) -> Result<ProjectionRecord, sqlx::Error> {
     loop {
         if sqlx::query(LOCK).bind(name).fetch_optional(&mut *connection).await?.is_some() {
-            // A statement of its own: it sees what the lock was waited for.
+            // A separate statement sees the writes that the lock waited for.
             let rows = sqlx::query(LOAD).bind(name).fetch_all(&mut *connection).await?;
             return record(&rows)?.ok_or(sqlx::Error::RowNotFound);
         }
-        sqlx::query(ADD).bind(name).bind(log).execute(&mut *connection).await?;
+        sqlx::query(INSERT).bind(name).bind(log).execute(&mut *connection).await?;
     }
 }
 
@@ -284,7 +286,7 @@ async fn try_advance(
     let partitions: Vec<i32> = to.iter().map(|to| i32::from(to.partition)).collect();
     let offsets: Vec<i64> = to.iter().map(|to| bigint(to.offset)).collect();
     let ids: Vec<_> = to.iter().map(|to| to.event_id.map(|id| id.0)).collect();
-    sqlx::query(MOVE)
+    sqlx::query(ADVANCE)
         .bind(name)
         .bind(bigint(epoch))
         .bind(partitions)
@@ -302,7 +304,7 @@ async fn try_forget(
 ) -> Result<(), sqlx::Error> {
     for sql in [
         "delete from projection_checkpoints where name = $1",
-        "delete from projection_waiting where name = $1",
+        "delete from projection_blocked where name = $1",
     ] {
         sqlx::query(sql).bind(name).execute(&mut *connection).await?;
     }
@@ -310,23 +312,11 @@ async fn try_forget(
     Ok(())
 }
 
-/// The name and reason that stand for a state.
-fn columns(state: &ProjectionState) -> (&'static str, &str) {
-    match state {
-        ProjectionState::Running => ("running", ""),
-        ProjectionState::Rebuilding => ("rebuilding", ""),
-        ProjectionState::Paused => ("paused", ""),
-        ProjectionState::Failed { reason } => ("failed", reason),
-    }
-}
-
 fn state(row: &PgRow) -> Result<ProjectionState, sqlx::Error> {
     let (name, reason): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(match name.as_str() {
-        "rebuilding" => ProjectionState::Rebuilding,
-        "paused" => ProjectionState::Paused,
-        "failed" => ProjectionState::Failed { reason },
-        _ => ProjectionState::Running,
+    ProjectionState::from_name(&name, reason).ok_or_else(|| sqlx::Error::ColumnDecode {
+        index: "state".to_owned(),
+        source: format!("unknown state `{name}`").into(),
     })
 }
 
@@ -348,7 +338,7 @@ fn record(rows: &[PgRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
     Ok(Some(ProjectionRecord { log, state, checkpoints, epoch, rebuilds, rebuilding }))
 }
 
-fn waiting(row: &PgRow) -> Result<BlockedStream, sqlx::Error> {
+fn blocked_stream(row: &PgRow) -> Result<BlockedStream, sqlx::Error> {
     let stream: String = row.try_get(0)?;
     let stream = stream.parse().map_err(|source| sqlx::Error::ColumnDecode {
         index: "stream_id".to_owned(),
@@ -400,8 +390,7 @@ impl ReadModel for PostgresReadModel {
         name: &str,
         to: &ProjectionState,
     ) -> Result<(), StoreError> {
-        let (state, reason) = columns(to);
-        let query = sqlx::query(SET_STATE).bind(name).bind(state).bind(reason);
+        let query = sqlx::query(SET_STATE).bind(name).bind(to.as_str()).bind(to.reason());
         query.execute(&mut **transaction).await.map_err(model_error)?;
         Ok(())
     }
@@ -416,9 +405,9 @@ impl ReadModel for PostgresReadModel {
     }
 
     async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
-        let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
+        let query = sqlx::query(LOAD_BLOCKED).bind(name).bind(None::<&str>);
         let rows = query.fetch_all(&self.pool).await.map_err(model_error)?;
-        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(model_error)
+        rows.iter().map(blocked_stream).collect::<Result<_, _>>().map_err(model_error)
     }
 
     async fn find_blocked(
@@ -427,22 +416,22 @@ impl ReadModel for PostgresReadModel {
         name: &str,
         stream: &StreamId,
     ) -> Result<Option<BlockedStream>, StoreError> {
-        let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
+        let query = sqlx::query(LOAD_BLOCKED).bind(name).bind(stream.as_str());
         let row = query.fetch_optional(&mut **transaction).await.map_err(model_error)?;
-        row.as_ref().map(waiting).transpose().map_err(model_error)
+        row.as_ref().map(blocked_stream).transpose().map_err(model_error)
     }
 
     async fn set_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
-        waiting: &BlockedStream,
+        blocked: &BlockedStream,
     ) -> Result<(), StoreError> {
-        sqlx::query(SET_WAITING)
+        sqlx::query(SET_BLOCKED)
             .bind(name)
-            .bind(waiting.stream.as_str())
-            .bind(bigint(waiting.version.get()))
-            .bind(waiting.blockage_id)
+            .bind(blocked.stream.as_str())
+            .bind(bigint(blocked.version.get()))
+            .bind(blocked.blockage_id)
             .execute(&mut **transaction)
             .await
             .map_err(model_error)?;
@@ -455,7 +444,7 @@ impl ReadModel for PostgresReadModel {
         name: &str,
         stream: &StreamId,
     ) -> Result<(), StoreError> {
-        sqlx::query("delete from projection_waiting where name = $1 and stream_id = $2")
+        sqlx::query("delete from projection_blocked where name = $1 and stream_id = $2")
             .bind(name)
             .bind(stream.as_str())
             .execute(&mut **transaction)

@@ -1,4 +1,4 @@
-//! Reading rows while they arrive.
+//! Rows that are read while they arrive.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use crate::pool::Pool;
 
-/// So many rows at most are handed over at once.
+/// The maximum number of rows in one chunk.
 const HANDOVER_CAPACITY: usize = 16;
 
 impl Pool {
-    /// The rows of `query`, on a connection of their own.
+    /// Returns the rows of `query`, on a connection of their own.
     pub(crate) fn rows<'a>(
         self: &'a Arc<Self>,
         query: Query<'a, Postgres, PgArguments>,
@@ -23,7 +23,7 @@ impl Pool {
         let (sender, mut receiver) = mpsc::channel(1);
         let mut reading = Box::pin(self.hand_over(query, sender).fuse());
         stream::poll_fn(move |context| {
-            // It goes on until it waits for the server or for what it sent to be taken.
+            // It runs until it waits for the server or for the consumer of its rows.
             let _ = reading.as_mut().poll_unpin(context);
             receiver.poll_recv(context)
         })
@@ -37,7 +37,7 @@ impl Pool {
     ) {
         let answer = self.hand_over_rows(query, &mut sender).await;
         if let Err(error) = answer {
-            // It fails only when nobody reads on.
+            // It fails only when the consumer is gone.
             let _ = sender.send(vec![Err(error)]).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Rows as they come over the wire.
+//! Decoding of rows.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgRow, PgValueRef, Postgres};
 use sqlx::{Decode, Type, ValueRef as _};
 
-/// 2000-01-01T00:00:00Z, from which the server counts, in microseconds since 1970.
+/// The server's epoch, 2000-01-01T00:00:00Z, in microseconds since 1970.
 const SERVER_EPOCH: i64 = 946_684_800_000_000;
 
 /// The columns of an event, in the order that [`event`] reads them.
 ///
-/// A replacement that an operator stored beside an event is looked for only if there is any at all:
-/// the test is made once per statement. The lateral join keeps the order of `e`.
+/// An override is looked up only if the store has any; the test is made once per statement. The
+/// lateral join keeps the order of `e`.
 macro_rules! event_columns {
     () => {
         "e.version, e.log_offset, e.event_id, e.created_at, \
@@ -37,7 +37,7 @@ macro_rules! override_join {
 }
 pub(crate) use {event_columns, override_join};
 
-/// The event in a row of [`event_columns`].
+/// Decodes the event in a row of [`event_columns`].
 pub(crate) fn event(
     row: &PgRow,
     stream: StreamId,
@@ -59,7 +59,8 @@ pub(crate) fn event(
     })
 }
 
-/// Content, whose name, version, codec and bytes stand from column `first` on.
+/// Decodes a message from the columns name, version, codec and bytes, of which `first` is the
+/// first.
 pub(crate) fn encoded(row: &PgRow, first: usize) -> Result<EncodedMessage, sqlx::Error> {
     Ok(EncodedMessage {
         name: Cow::Owned(text(row, first)?.to_owned()),
@@ -69,12 +70,12 @@ pub(crate) fn encoded(row: &PgRow, first: usize) -> Result<EncodedMessage, sqlx:
     })
 }
 
-/// A stream's name.
+/// Decodes a stream's name.
 pub(crate) fn stream(row: &PgRow, column: usize) -> Result<StreamId, sqlx::Error> {
     text(row, column)?.parse().map_err(|source| decode_error(column, source))
 }
 
-/// The codecs that come with the framework need no allocation.
+/// Returns a codec's name. The names of the framework's codecs need no allocation.
 fn codec(name: &str) -> Cow<'static, str> {
     match name {
         "bincode" => Cow::Borrowed("bincode"),
@@ -83,7 +84,8 @@ fn codec(name: &str) -> Cow<'static, str> {
     }
 }
 
-/// A column whose type the statement fixes; sqlx's check of it by name would be a tenth of a load.
+/// Decodes a column whose type the statement determines; sqlx's check of the type by name would
+/// take a tenth of the time of a load.
 pub(crate) fn value<'r, T>(row: &'r PgRow, column: usize) -> Result<T, sqlx::Error>
 where
     T: Decode<'r, Postgres> + Type<Postgres>,
@@ -95,7 +97,7 @@ pub(crate) fn text(row: &PgRow, column: usize) -> Result<&str, sqlx::Error> {
     value(row, column)
 }
 
-/// A number that cannot be negative.
+/// Decodes a number that cannot be negative.
 pub(crate) fn unsigned<'r, S, U>(row: &'r PgRow, column: usize) -> Result<U, sqlx::Error>
 where
     S: Decode<'r, Postgres> + Type<Postgres>,
@@ -104,30 +106,30 @@ where
     U::try_from(value::<S>(row, column)?).map_err(|source| decode_error(column, source))
 }
 
-/// A partition as its column holds it. The most that a log can have are far fewer than 32,767.
+/// Converts a partition to the type of its column. A log has far fewer than 32,767.
 pub(crate) fn smallint(partition: u16) -> i16 {
     i16::try_from(partition).unwrap_or(i16::MAX)
 }
 
-/// A version or offset as its column holds it. None is ever beyond what a `bigint` holds.
+/// Converts a version or offset to the type of its column, whose range none ever exceeds.
 pub(crate) fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The furthest away that anything is due: some 30,000 years, well within what the server knows.
+/// The longest time to a deadline: some 30,000 years, well within the server's range.
 pub(crate) const MAX_DUE_MICROS: i64 = 1_000_000_000_000_000_000;
 
-/// A time span in microseconds, as columns of the server's functions hold it.
+/// Converts a time span to microseconds, as the server's functions take it.
 pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).map_or(MAX_DUE_MICROS, |micros| micros.min(MAX_DUE_MICROS))
 }
 
-/// A `timestamptz`: microseconds since 2000.
+/// Decodes a `timestamptz`: microseconds since 2000.
 pub(crate) fn timestamp(row: &PgRow, column: usize) -> Result<Timestamp, sqlx::Error> {
     Ok(Timestamp::from_micros(value::<i64>(row, column)?.saturating_add(SERVER_EPOCH)))
 }
 
-/// JSONB comes as a version byte and JSON text; null is empty.
+/// Decodes JSONB, which is a version byte and JSON text; null is empty.
 pub(crate) fn metadata(row: &PgRow, column: usize) -> Result<String, sqlx::Error> {
     let raw: PgValueRef<'_> = row.try_get_raw(column)?;
     if raw.is_null() {

@@ -1,4 +1,4 @@
-//! Sessions: connections that are all set up alike, to a server that takes writes.
+//! Sessions: connections with the same settings, to a server that accepts writes.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -16,19 +16,19 @@ use uuid::Uuid;
 use crate::error::store_error;
 use crate::timeout::{PROBE_TIMEOUT, WATCH_INTERVAL, within};
 
-/// The setting by which a session is recognised.
+/// The setting that identifies a session.
 const MARKER: &str = "composable_rust.session";
 
-/// What a session is asked before it is used.
+/// The query that checks a session before use.
 pub(crate) const CHECK: &str = "select coalesce(current_setting('composable_rust.session', true), ''), \
      current_setting('transaction_read_only'), pg_backend_pid()";
 
-/// Whether the server works on a statement of a session, or on sending the answer.
+/// The query for whether the server works on a statement of a session, or sends its response.
 const IS_WORKING: &str = "select exists (select from pg_stat_activity \
      where state <> 'idle' and pid = ";
 
-/// The server finds out within a minute that a process is gone, and a connection that is not used
-/// stays known to what lies between. They are without effect on a socket of the same machine.
+/// With these, the server detects a dead process within a minute, and an idle connection stays
+/// known to load balancers and firewalls. They have no effect on a Unix socket.
 const KEEPALIVE: [(&str, &str); 4] = [
     ("tcp_keepalives_idle", "15"),
     ("tcp_keepalives_interval", "10"),
@@ -36,24 +36,24 @@ const KEEPALIVE: [(&str, &str); 4] = [
     ("tcp_user_timeout", "45000"),
 ];
 
-/// How sessions are opened.
+/// Opens sessions.
 pub(crate) struct Sessions {
     options: PgConnectOptions,
     /// The names and values of settings.
     settings: Vec<(&'static str, String)>,
     /// The acquire timeout, within which a session must be open.
     wait: Duration,
-    /// Rises when a session was found to be lost or to be read-only. Most likely those that were
-    /// opened before it are too.
+    /// The number of times that a session was found to be lost or read-only. Sessions that were
+    /// opened before the last time are most likely lost too.
     generation: AtomicU64,
 }
 
-/// A connection and what is known of it.
+/// A connection to the server.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
     marker: String,
-    /// The server's process.
+    /// The id of the server's process.
     process: i32,
     generation: u64,
     pub(crate) opened: Instant,
@@ -61,7 +61,7 @@ pub(crate) struct Session {
     checked: Instant,
 }
 
-/// Why there is no session.
+/// The reason for which no session could be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error("cannot connect to the PostgreSQL server")]
@@ -96,8 +96,8 @@ impl Sessions {
         settings: Vec<(&'static str, String)>,
         wait: Duration,
     ) -> Self {
-        // Poolers know few start-up parameters and refuse the others, or drop them in silence: what
-        // they need not know is set after connecting.
+        // Poolers know few start-up parameters and reject the others, or drop them silently. The
+        // other settings are set after connecting.
         let mut options = options.extra_float_digits(None);
         if options.get_application_name().is_none() {
             options = options.application_name("composable-rust");
@@ -111,7 +111,7 @@ impl Sessions {
         &self.options
     }
 
-    /// Host and port, or the socket.
+    /// Returns the host and port, or the socket.
     pub(crate) fn address(&self) -> String {
         match self.options.get_socket() {
             Some(socket) => socket.display().to_string(),
@@ -140,9 +140,8 @@ impl Sessions {
         })
     }
 
-    /// Sets up a connection, in one round trip and one message: a pooler cannot tear it apart.
-    /// Answers what marks the session, and the
-    /// server's process.
+    /// Sets up a connection, in one round trip and one message, which a pooler cannot split.
+    /// Returns the session's marker and the id of the server's process.
     pub(crate) async fn set_up(
         &self,
         connection: &mut PgConnection,
@@ -159,8 +158,8 @@ impl Sessions {
         Ok((marker, process))
     }
 
-    /// Judges by the server's answer to [`CHECK`] whether a session is what it was when it was opened;
-    /// without a marker, only whether it takes writes.
+    /// Checks by the server's response to [`CHECK`] that a session is the one that was opened, with
+    /// its settings; without a marker, only that it accepts writes.
     pub(crate) async fn check(
         &self,
         answer: impl Future<Output = Result<PgRow, sqlx::Error>>,
@@ -171,11 +170,12 @@ impl Sessions {
         self.judge(&row, marker.unwrap_or(&found))
     }
 
-    /// Waits for the answer to a statement of the session of `process`. The answer to a statement that
-    /// takes long may never come, because something between has forgotten the connection or the
-    /// server is gone: then another session asks whether the server still works on it. It is asked
-    /// twice, since a statement has more than one message, and a server that is merely busy may take
-    /// no other session for a while.
+    /// Waits for the response to a statement of the session of `process`.
+    ///
+    /// The response to a long statement may never arrive, because a firewall has forgotten the
+    /// connection or the server is gone. So another session asks whether the server still works on
+    /// the statement. It asks twice, since a statement has more than one message, and a busy server
+    /// may accept no other session for a while.
     pub(crate) async fn answer<T>(
         &self,
         process: i32,
@@ -200,7 +200,7 @@ impl Sessions {
         Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))
     }
 
-    /// Whether the server works on a statement of the session of `process`.
+    /// Returns `true` if the server works on a statement of the session of `process`.
     async fn is_working(&self, process: i32) -> bool {
         let ask = async {
             let mut session = self.open().await?;
@@ -211,18 +211,18 @@ impl Sessions {
         };
         match ask.await {
             Ok(is_working) => is_working,
-            // There are too many connections, say: it is not gone.
+            // For example, too many connections: the server is not gone.
             Err(SessionError::Driver(sqlx::Error::Database(_))) => true,
             Err(_) => false,
         }
     }
 
     fn judge(&self, row: &PgRow, marker: &str) -> Result<(), SessionError> {
-        // In the hands of another client, or once were and were not cleared.
+        // The session serves another client, or did so without being reset.
         if row.try_get::<&str, _>(0)? != marker {
             return Err(SessionError::Shared(self.address()));
         }
-        // So it is on a standby too.
+        // This is `on` on a standby too.
         if row.try_get::<&str, _>(1)? == "on" {
             return Err(SessionError::ReadOnly(self.address()));
         }
@@ -233,12 +233,13 @@ impl Sessions {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Whether no session of its age was found to be lost.
+    /// Returns `true` if no session that was opened at the same time was found to be lost.
     pub(crate) fn trusts(&self, session: &Session) -> bool {
         session.generation == self.generation()
     }
 
-    /// A session was found to be lost or read-only: those that are as old are not used again.
+    /// Records that a session was found to be lost or read-only: sessions that are as old are not
+    /// used again.
     pub(crate) fn distrust(&self, session: &Session, reason: &dyn fmt::Display) {
         let next = session.generation + 1;
         let raised = self.generation.compare_exchange(
@@ -247,7 +248,7 @@ impl Sessions {
             Ordering::SeqCst,
             Ordering::SeqCst,
         );
-        // Once for all that were lost with it.
+        // One log line for all sessions that were lost together.
         if raised.is_ok() {
             tracing::warn!(
                 server = %self.address(),
@@ -257,19 +258,19 @@ impl Sessions {
         }
     }
 
-    /// Whether the server is another machine and the connection may be in plain text.
+    /// Returns `true` if the server is another machine and the connection may be unencrypted.
     pub(crate) fn may_be_overheard(&self) -> bool {
         let host = self.options.get_host();
         let is_local = self.options.get_socket().is_some()
             || host.starts_with('/')
             || host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        // Whoever says `disable` knows.
+        // `disable` is an explicit choice.
         !is_local && matches!(self.options.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer)
     }
 }
 
-/// Without the options, which may hold a password.
+/// Omits the options, which may contain a password.
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("address", &self.address()).finish_non_exhaustive()
@@ -281,7 +282,7 @@ impl Session {
         self.process
     }
 
-    /// Asks the server about the session unless it did so a short while ago.
+    /// Checks the session with the server, unless that was done a short while ago.
     pub(crate) async fn check(&mut self, sessions: &Sessions) -> Result<(), SessionError> {
         if self.checked.elapsed() >= crate::timeout::CHECK_INTERVAL {
             self.check_now(sessions).await?;
@@ -296,7 +297,7 @@ impl Session {
     }
 }
 
-/// A string constant of SQL, whatever `standard_conforming_strings` is.
+/// Returns an SQL string constant that is right for both values of `standard_conforming_strings`.
 fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
 }

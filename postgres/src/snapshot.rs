@@ -1,4 +1,4 @@
-//! Saved states.
+//! Snapshots.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const DELETE_OTHERS: &str = "delete from snapshots \
      where partition = $1 and stream_id = $2 and fingerprint <> $3 \
      and created_at <= clock_timestamp() - $4 * interval '1 second'";
 
-/// The longest age that a server can subtract from its time.
+/// The longest age that the server can subtract from its time.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 const LOAD_SNAPSHOT: &str = "select version, codec, state_data from snapshots \
@@ -88,7 +88,7 @@ pub(crate) async fn load_snapshot(
     .map_err(store_error)
 }
 
-/// The same 64 bits, which the column holds as a signed number.
+/// Converts a fingerprint to the same 64 bits as a signed number.
 pub(crate) fn column(fingerprint: Fingerprint) -> i64 {
     i64::from_ne_bytes(fingerprint.0.to_ne_bytes())
 }

@@ -1,4 +1,4 @@
-//! The event store: what its methods promise stands at the port.
+//! The event store. The port documents what its methods guarantee.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct PostgresEventStore {
     pub(crate) log: LogInfo,
     pub(crate) readers: Arc<Pool>,
     pub(crate) writers: Arc<Writers>,
-    /// Of their own, so that whatever else waits does not let the leases lapse.
+    /// Connections of their own, so that no other statement delays the leases until they expire.
     pub(crate) leases: Arc<Pool>,
     pub(crate) tail: Arc<HeadTracker>,
     pub(crate) pruning: Arc<PruneCursors>,
@@ -48,22 +48,22 @@ pub struct PostgresEventStore {
 }
 
 impl PostgresEventStore {
-    /// Opens the store at `url` as [`PostgresEventStore::builder`] does when nothing else is said:
-    /// creating and migrating the tables, with 8 log partitions if the log is new.
+    /// Opens the store at `url` with the defaults of [`PostgresEventStore::builder`]: the tables
+    /// are created and migrated, and a new log has 8 partitions.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] says what to do in each case; only `Unreachable` and
-    /// `ReadOnly` are worth another attempt.
+    /// [`ConnectError`] says what to do in each case. Only after `Unreachable` and `ReadOnly` can a
+    /// retry succeed.
     ///
     /// # Cancel safety
     ///
-    /// The schema may have been migrated; calling it again goes on from there.
+    /// The schema may have been migrated. A repeated call continues from there.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         Self::builder(url).connect().await
     }
 
-    /// Sets how the store at `url` (`postgres://user:password@host:port/database`) is opened.
+    /// Returns a builder of the store at `url` (`postgres://user:password@host:port/database`).
     pub fn builder(url: &str) -> PostgresEventStoreBuilder {
         PostgresEventStoreBuilder::new(url)
     }

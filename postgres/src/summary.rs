@@ -1,4 +1,4 @@
-//! What waits where.
+//! Summaries of the queues.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::PostgresEventStore;
 use crate::error::store_error;
 use crate::row::{decode_error, text, timestamp, unsigned, value};
 
-/// The queues are found one after the other, by the index that orders their rows.
+/// The queues are found one after another, by the index that orders their rows.
 const SUMMARIZE: &str = "with recursive o(partition, kind, target, since) as ( \
          (select partition, kind, target, created_at from outbox \
          order by partition, kind, target, sequence, index limit 1) \

@@ -1,30 +1,31 @@
-//! How long to wait for a server that may be silently gone.
+//! Timeouts for a server that may be silently gone.
 
 use std::future::Future;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// A connection is not used for longer, so that a change of address reaches all of them.
+/// The maximum age of a connection, after which a changed address of the server is used.
 pub(crate) const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
-/// The server is asked about a connection before it is used, if it was not for so long.
+/// The idle time after which a connection is checked before use.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the server may take for the answer to that.
+/// The timeout of that check.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer may take before another session asks what became of it, and then again.
+/// The time without a response after which another session checks whether the server still works on
+/// the statement, and the interval of further checks.
 pub(crate) const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-/// How long to read rows that nobody wants, to keep their connection.
+/// The timeout for reading the rest of an abandoned response, to keep its connection.
 pub(crate) const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the answer about leases may take: they lapse soon.
+/// The response timeout for statements about leases, which expire soon.
 pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much longer than the server's own limit to wait for its answer.
+/// The time that a client waits beyond the server's own limit.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a statement's answer may take; `None`: for ever.
+/// Returns the response timeout of a statement; `None`: no timeout.
 pub(crate) fn answer_limit(statement_timeout: Duration) -> Option<Duration> {
     (!statement_timeout.is_zero()).then(|| statement_timeout.saturating_add(GRACE))
 }
 
-/// What `answer` becomes, if it does so in time.
+/// Waits for `answer` within a time limit.
 pub(crate) async fn within<T>(
     limit: Option<Duration>,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
@@ -37,8 +38,9 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Whether the server's answer was this error, so that the connection goes on. 57P0x: it is about
-/// to close it; 25006: it is read-only, as a former primary is after a failover.
+/// Returns `true` if the server's response was this error, so that the connection is usable
+/// afterwards. 57P0x: the server is about to close the connection; 25006: the server is read-only,
+/// as a former primary is after a failover.
 pub(crate) fn is_whole(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {

@@ -1,4 +1,4 @@
-//! Timers that are due, and those that could not be fired.
+//! Timers.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,14 @@ use crate::error::store_error;
 use crate::outbox::Changes;
 use crate::row::{self, bigint, encoded, metadata, smallint, text, timestamp, unsigned, value};
 
-/// A look begins this much below where the last one found nothing: deadlines are set some time before
+/// The margin below the deadline up to which no timer was found: deadlines are set some time before
 /// their commit.
 const CLOCK_SLACK_MICROS: i64 = 10_000_000;
-/// How often a look begins at the beginning, for deadlines in the past.
+/// The interval at which a scan starts at the first timer, for deadlines in the past.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// One more than is wanted shows whether there are more. The next deadline comes as a row without
-/// a stream, and the server's time as one without anything.
+/// One row more than the limit shows whether more timers are due. The next deadline is a row
+/// without a stream, and the server's time a row without a deadline.
 const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.timer_id, \
          t.message_type, t.schema_version, t.codec, t.message_data, t.metadata, t.partition, \
          t.armed_by, t.armed_index, t.attempts, t.attempts > 0 and t.last_error is null \
@@ -45,39 +45,40 @@ const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.t
      union all select null, statement_timestamp(), null, null, \
          null, null, null, null, null, null, null, null, null, null";
 
-/// Without replacements.
+/// Settles without adding rows.
 const SETTLE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 const SETTLE_AND_QUEUE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
      $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
 
-/// Below which deadlines there were no timers of a queue. Those that have fired stay in the index for
-/// as long as anybody holds a snapshot from before: nobody reads them twice.
+/// The deadlines below which the queues had no timers. Timers that have fired stay in the index as
+/// long as any transaction holds an older snapshot; with these, a scan skips them.
 #[derive(Debug, Default)]
 pub(crate) struct LowWater(Mutex<LowWaterMarks>);
 
 #[derive(Debug, Default)]
 struct LowWaterMarks {
-    /// The deadline in microseconds since 1970, and when a look last began at the beginning.
+    /// The deadline in microseconds since 1970, and the time of the last scan that started at the
+    /// first timer.
     of: BTreeMap<TimerQueue, (i64, Instant)>,
-    /// Counts how often the marks were forgotten.
+    /// The number of times that the deadlines were forgotten.
     forgotten: u64,
 }
 
-/// Where a look begins, by queue; `None`: at the beginning.
+/// The start of a scan, by queue; `None`: at the first timer.
 struct Scan {
     low: Vec<Option<i64>>,
     began: Instant,
     forgotten: u64,
 }
 
-/// What a look has found.
+/// The result of a scan.
 #[derive(Default)]
 struct ScanResult {
     now: i64,
     first: BTreeMap<TimerQueue, i64>,
     last: i64,
-    /// Whether there is more that is due.
+    /// `true` if more timers are due.
     is_cut: bool,
 }
 
@@ -116,7 +117,7 @@ impl LowWater {
         }
     }
 
-    /// A timer may have been armed for a time in the past.
+    /// Forgets the deadlines, since a timer may have been armed for a time in the past.
     pub(crate) fn forget(&self) {
         let mut marks = self.marks();
         marks.of.clear();
@@ -173,30 +174,28 @@ impl Timers for PostgresEventStore {
             return Ok(());
         }
         let leases = || settlements.iter().map(|settlement| &settlement.lease);
-        let firings = || settlements.iter().map(|settlement| &settlement.timer);
+        let timers = || settlements.iter().map(|settlement| &settlement.timer);
         let streams = settlements.iter().map(|settlement| settlement.stream.as_str());
         let changes = Changes::new(settlements.iter().map(|settlement| &settlement.change));
-        let makes_work = changes.queue_more();
-        let query = sqlx::query_scalar(if makes_work { SETTLE_AND_QUEUE } else { SETTLE })
+        let adds_rows = changes.add_rows();
+        let query = sqlx::query_scalar(if adds_rows { SETTLE_AND_QUEUE } else { SETTLE })
             .bind(smallint(partition))
             .bind(leases().map(|lease| &*lease.worker).collect::<Vec<_>>())
             .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
             .bind(streams.collect::<Vec<_>>())
-            .bind(firings().map(|firing| &*firing.id).collect::<Vec<_>>())
-            .bind(firings().map(|firing| firing.arming.armed_by.0).collect::<Vec<_>>())
-            .bind(
-                firings().map(|firing| i64::from(firing.arming.effect_index)).collect::<Vec<_>>(),
-            );
+            .bind(timers().map(|timer| &*timer.id).collect::<Vec<_>>())
+            .bind(timers().map(|timer| timer.arming.armed_by.0).collect::<Vec<_>>())
+            .bind(timers().map(|timer| i64::from(timer.arming.effect_index)).collect::<Vec<_>>());
         let query = changes.bind::<()>(query);
         self.writers.run(async |writer| query.fetch_one(writer).await).await?;
-        if makes_work {
+        if adds_rows {
             self.tail.has_work();
         }
         Ok(())
     }
 }
 
-/// `None` in the row that only tells the time.
+/// Decodes the deadline; `None` in the row that holds only the server's time.
 fn deadline(row: &PgRow) -> Result<Option<i64>, sqlx::Error> {
     Ok(match value::<Option<i64>>(row, 0)? {
         Some(_) => Some(timestamp(row, 0)?.as_micros()),

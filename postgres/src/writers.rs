@@ -11,9 +11,9 @@ use crate::error::store_error;
 use crate::pool::{Pool, PoolSettings};
 use crate::session::Sessions;
 
-/// Connections for appends and what workers write, so that long reads never hold them up. Workers
-/// have at most half of them at once: those that wait for a partition must not hold up the appends
-/// of the others.
+/// Connections for appends and for the writes of workers, so that long reads do not delay them.
+/// Workers use at most half of them at a time, so that workers that wait for one partition do not
+/// delay the appends to the others.
 #[derive(Debug)]
 pub(crate) struct Writers {
     pool: Arc<Pool>,
@@ -36,7 +36,7 @@ impl Writers {
         self.pool.run(statement).await
     }
 
-    /// Runs a statement that is no append.
+    /// Runs a statement that is not an append.
     pub(crate) async fn run<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -48,7 +48,7 @@ impl Writers {
         self.pool.run(statement).await
     }
 
-    /// Keeps a session to write with.
+    /// Adds a session to the pool.
     pub(crate) fn put(&self, session: crate::session::Session) {
         self.pool.put(session);
     }

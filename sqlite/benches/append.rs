@@ -1,4 +1,4 @@
-//! How fast the store is, beside plain statements through the same driver on the same disk.
+//! The speed of the store, beside plain statements through the same driver on the same disk.
 //!
 //! `cargo bench -p composable-rust-sqlite`. Every figure is of durable commits.
 

@@ -1,36 +1,37 @@
 -- The event store of Composable Rust, schema version 1.
 --
--- Every durable row carries its log partition, and every primary key contains it. Ids of 16 bytes
--- are blobs, moments are microseconds since 1970-01-01T00:00:00Z.
+-- Every durable row contains its log partition, and so does every primary key. Ids of 16 bytes are
+-- blobs, times are microseconds since 1970-01-01T00:00:00Z.
 
 create table log (
     only_row integer primary key check (only_row = 1),
     log_id blob not null check (length(log_id) = 16),
     hash text not null check (hash = 'xxh3-64'),
     partition_count integer not null check (partition_count > 0),
-    -- Authenticates what comes back from other services.
+    -- Authenticates what other services return.
     secret blob not null check (length(secret) = 32),
-    -- The file that the log is at home in, as the system numbers it; elsewhere it is a copy. Null where
-    -- files have no numbers.
+    -- The file that the log belongs to, by its number on the system; any other is a copy. Null
+    -- where files have no numbers.
     home text,
-    -- While it is 1, no process claims leases.
+    -- While 1, no process claims leases.
     paused integer not null default 0 check (paused in (0, 1)),
-    -- Rises with every override, so that processes notice.
+    -- The number of overrides, by which processes notice them.
     overrides integer not null default 0,
     created_at integer not null,
-    -- The oldest code that may use the file, as the highest schema version that it knows. A migration
-    -- that older code cannot live with raises it; one that only adds leaves it alone.
+    -- The oldest code that may use the file, as the highest schema version that it knows. A
+    -- migration that older code cannot use raises it; one that only adds does not.
     oldest_code integer not null default 1
 ) strict;
 
--- `outbox_sequence` is the last one drawn; rows of the outbox vanish, so it cannot be read there.
+-- `outbox_sequence` is the last one drawn; rows of the outbox are deleted, so it cannot be read
+-- there.
 create table partitions (
     partition integer primary key,
     outbox_sequence integer not null default 0
 ) strict;
 
--- Rows lie in commit order, which the log is read in. No further index: each costs about a third
--- of the append rate.
+-- Rows are stored in commit order, in which the log is read. No further index: each costs about a
+-- third of the append rate.
 create table events (
     partition integer not null,
     log_offset integer not null check (log_offset > 0),
@@ -71,7 +72,7 @@ create table snapshots (
     primary key (partition, stream_id, fingerprint)
 ) strict;
 
--- What is known of the messages that a stream has handled.
+-- The messages that a stream has handled.
 create table inbox (
     partition integer not null,
     stream_id text not null,
@@ -80,12 +81,12 @@ create table inbox (
     version integer not null,
     log_offset integer,
     created_at integer not null,
-    answer blob not null,
+    outcome blob not null,
     primary key (partition, stream_id, message_id)
 ) strict, without rowid;
 
--- Effects to be executed. `sequence` is drawn under the write lock, so it rises in commit order
--- within a partition, and within an append in the order of its effects.
+-- Effects to execute. `sequence` is drawn under the write lock, so it rises in commit order within
+-- a partition, and within an append in the order of its effects.
 create table outbox (
     partition integer not null,
     kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'projection', 'send')),
@@ -126,7 +127,7 @@ create table timers (
 ) strict;
 create index timers_due on timers (partition, category, due, stream_id, timer_id);
 
--- Who works on a partition. A write of a worker requires its epoch.
+-- The holders of workers' partitions. A write of a worker requires its epoch.
 create table leases (
     partition integer not null,
     worker text not null,
@@ -137,7 +138,7 @@ create table leases (
     primary key (partition, worker)
 ) strict, without rowid;
 
--- Which processes can do a worker's work, in whatever partition.
+-- The processes that can do a worker's work and share its partitions.
 create table members (
     worker text not null,
     holder blob not null,
@@ -146,7 +147,7 @@ create table members (
     primary key (worker, holder)
 ) strict, without rowid;
 
--- How far a follower of the log has come, and the event at that place.
+-- The progress of a follower of the log, and the event at that position.
 create table checkpoints (
     partition integer not null,
     name text not null,
@@ -159,8 +160,8 @@ create table checkpoints (
     primary key (partition, name)
 ) strict, without rowid;
 
--- Messages that could not be handled, and what is parked behind them, in order. Of a timer,
--- `target` is the category, `recipient` the timer's id, and `sequence` was drawn when it was parked.
+-- Messages that could not be handled, and those parked behind them, in order. For a timer, `target`
+-- is the category, `recipient` the timer's id, and `sequence` was drawn when it was parked.
 create table dead_letters (
     partition integer not null,
     kind text not null check (kind in ('bulk', 'call', 'dispatch', 'policy', 'projection', 'send', 'timer')),

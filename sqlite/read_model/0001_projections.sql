@@ -1,36 +1,36 @@
--- How far the projections of this database have come.
+-- The checkpoints of the projections of this database.
 create table projection_checkpoints (
     name text not null,
     partition integer not null,
-    -- The last offset that is projected, and the event there.
+    -- The last offset that is projected, and the id of the event there.
     log_offset integer not null,
     event_id blob,
-    -- Of the lease that it was written under.
+    -- The epoch of the lease under which it was written.
     epoch integer not null,
     -- Microseconds since 1970.
     updated_at integer not null,
     primary key (name, partition)
 ) strict, without rowid;
 
--- How they do.
+-- The states of the projections.
 create table projection_states (
     name text not null primary key,
-    -- The log that it is made of.
+    -- The log that is projected.
     log_id blob not null,
     state text not null check (state in ('running', 'rebuilding', 'paused', 'failed')),
     reason text not null default '',
-    -- How often it was emptied, and whether it has not caught up since.
+    -- The number of rebuilds, and whether one is running.
     rebuilds integer not null default 0,
     rebuilding integer not null default 0
 ) strict, without rowid;
 
--- Streams of which an event could not be projected: what follows it waits in the log's outbox.
-create table projection_waiting (
+-- Streams with an event that could not be projected; their later events are in the log's outbox.
+create table projection_blocked (
     name text not null,
     stream_id text not null,
     -- The last version that is projected.
     version integer not null,
-    ticket blob not null,
+    blockage_id blob not null,
     primary key (name, stream_id)
 ) strict, without rowid;
 

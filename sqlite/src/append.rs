@@ -1,4 +1,4 @@
-//! Appending: the order of checks that the port's contract lays down, then the writing.
+//! Appending: the checks in the order that the port specifies, then the writes.
 
 use composable_rust_core::{
     Append, AppendOutcome, ExpectedVersion, NewEvent, NewInboxEntry, Position, StoreError,
@@ -61,16 +61,16 @@ impl SqliteEventStore {
     }
 }
 
-/// Why `append` is not written, or else the version of its stream.
+/// Returns the outcome of an append that is not written, or else the version of its stream.
 fn decide(append: &Append, stream: StreamState) -> Result<AppendOutcome, Version> {
-    if !stream.marks.is_empty() {
-        Ok(AppendOutcome::Duplicate(stream.marks))
+    if !stream.entries.is_empty() {
+        Ok(AppendOutcome::Duplicate(stream.entries))
     } else if stream.closed {
         Ok(AppendOutcome::Closed)
     } else {
-        let void = stream.void(append);
-        if !void.is_empty() {
-            Ok(AppendOutcome::StaleTimers(void))
+        let stale = stream.stale_timers(append);
+        if !stale.is_empty() {
+            Ok(AppendOutcome::StaleTimers(stale))
         } else if !append.expected.admits(stream.version) {
             Ok(AppendOutcome::Conflict { actual: stream.version })
         } else {
@@ -79,8 +79,8 @@ fn decide(append: &Append, stream: StreamState) -> Result<AppendOutcome, Version
     }
 }
 
-/// The verdict of then, if an earlier call committed this very append: its marks stand as it would
-/// write them, and its events are where it would put them.
+/// Returns the earlier outcome if an earlier call committed this same append: its inbox entries
+/// exist as it would write them, and its events are where it would put them.
 async fn earlier(
     transaction: &mut Transaction<'_>,
     partition: u16,
@@ -96,44 +96,44 @@ async fn earlier(
     let events = stored_events(transaction, partition, append, base).await?;
     let events_stand = events.len() == append.events.len()
         && events.iter().zip(&append.events).all(|(stored, event)| stored.is(event));
-    let marks_stand = append.inbox.iter().zip(&stream.marks).all(|(mark, standing)| {
-        let last = last_event(mark);
-        let index = usize::try_from(last).ok().filter(|_| mark.event_count > 0);
+    let entries_exist = append.inbox.iter().zip(&stream.entries).all(|(entry, standing)| {
+        let last = last_event(entry);
+        let index = usize::try_from(last).ok().filter(|_| entry.event_count > 0);
         let offset = index.and_then(|i| events.get(i.checked_sub(1)?)).map(|event| event.offset);
-        standing.digest == mark.digest
+        standing.digest == entry.digest
             && standing.receipt.version == base.plus(last)
             && standing.receipt.position.map(|p| p.offset) == offset
-            && (standing.outcome == mark.outcome
+            && (standing.outcome == entry.outcome
                 || (standing.outcome.is_empty() && !append.events.is_empty()))
     });
-    Ok((events_stand && marks_stand).then(|| AppendOutcome::Committed {
+    Ok((events_stand && entries_exist).then(|| AppendOutcome::Committed {
         version,
         position: events.last().map(|event| Position::new(partition, event.offset)),
         actual: stream.version,
     }))
 }
 
-/// The version that `append` must have found if it was committed before; none if it was not.
+/// Returns the version that `append` found if it was committed before; `None` if it was not.
 fn possible_base(append: &Append, stream: &StreamState) -> Option<Version> {
-    if stream.marks.len() < append.inbox.len() {
+    if stream.entries.len() < append.inbox.len() {
         return None;
     }
-    match (append.expected, append.inbox.first(), stream.marks.first()) {
+    match (append.expected, append.inbox.first(), stream.entries.first()) {
         (_, None, _) if append.events.is_empty() => None,
         (ExpectedVersion::Exact(base), _, _) => Some(base),
-        (_, Some(mark), Some(standing)) => {
-            standing.receipt.version.get().checked_sub(last_event(mark)).map(Version::new)
+        (_, Some(entry), Some(standing)) => {
+            standing.receipt.version.get().checked_sub(last_event(entry)).map(Version::new)
         }
         _ => None,
     }
 }
 
-/// How many events of its append there are up to the last one that the message caused.
-fn last_event(mark: &NewInboxEntry) -> u64 {
-    u64::from(mark.first_event) + u64::from(mark.event_count)
+/// Returns the number of the append's events up to the last that the message caused.
+fn last_event(entry: &NewInboxEntry) -> u64 {
+    u64::from(entry.first_event) + u64::from(entry.event_count)
 }
 
-/// An event of the log, beside one that is to be appended.
+/// An event of the log, to compare with one that is to be appended.
 struct StoredEvent {
     id: Uuid,
     offset: u64,
@@ -141,9 +141,9 @@ struct StoredEvent {
 }
 
 impl StoredEvent {
-    /// `true` if `event` was stored as this. Ids alone do not tell: a message that is decided again
-    /// gives other content under the same ids. An erased event is equal to any; metadata is no part
-    /// of a state.
+    /// Returns `true` if `event` was stored as this event. Equal ids are not enough: a message that
+    /// is decided again may produce other content under the same ids. An erased event equals any;
+    /// metadata is not part of a state.
     fn is(&self, event: &NewEvent) -> bool {
         self.id == event.id.0
             && match &self.content {
@@ -154,7 +154,7 @@ impl StoredEvent {
     }
 }
 
-/// As many events after `base` as `append` has, as they were appended.
+/// Reads as many events after `base` as `append` has, in their appended form.
 async fn stored_events(
     transaction: &mut Transaction<'_>,
     partition: u16,

@@ -1,4 +1,5 @@
-//! What an append has to know first: where the partition and its streams stand, and which marks do.
+//! The state that an append is checked against: the heads of the partition and its streams, inbox
+//! entries and armed timers.
 
 use composable_rust_core::{Append, InboxEntry, MessageId, Position, Receipt, Version};
 use sqlx::Row as _;
@@ -8,31 +9,31 @@ use uuid::Uuid;
 use crate::connection::{BEGIN, Transaction, Writer};
 use crate::sql::{Args, CHUNK, padded, push_values, uint};
 
-/// What stands before a batch is written.
+/// The state before a batch is written.
 #[derive(Debug)]
 pub(crate) struct PartitionState {
     /// The highest offset of the partition.
     pub(crate) head: u64,
     /// The last sequence number drawn for the partition's outbox.
     pub(crate) outbox_sequence: i64,
-    /// In the order of the batch.
+    /// The streams, in the order of the batch.
     pub(crate) streams: Vec<StreamState>,
 }
 
-/// What stands of one stream.
+/// The state of one stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamState {
     pub(crate) version: Version,
     pub(crate) closed: bool,
-    /// Those of the append's messages that have one, in the append's order.
-    pub(crate) marks: Vec<InboxEntry>,
-    /// Which of the timers that the append fires are armed so.
+    /// The existing entries of the append's messages, in the append's order.
+    pub(crate) entries: Vec<InboxEntry>,
+    /// The indexes of the fired timers that are armed as the append requires.
     armed: Vec<i64>,
 }
 
 impl StreamState {
-    /// Which of the timers that `append` fires are not armed so.
-    pub(crate) fn void(&self, append: &Append) -> Vec<usize> {
+    /// Returns the indexes of the fired timers that are not armed as `append` requires.
+    pub(crate) fn stale_timers(&self, append: &Append) -> Vec<usize> {
         let fires = (0..).zip(0..append.fired_timers.len());
         fires.filter(|(n, _)| !self.armed.contains(n)).map(|(_, index)| index).collect()
     }
@@ -42,7 +43,7 @@ const PARTITION: &str = "select 0, outbox_sequence, coalesce((select log_offset 
     where e.partition = p.partition order by log_offset desc limit 1), 0) \
     from partitions p where partition = ?;";
 
-// The last version is read from the key alone; only what tells a closed stream is in the row.
+// The last version is read from the key alone; the row is read only to detect a closed stream.
 const STREAMS: (&str, &str) = (
     "select 1, s.column1, e.version, e.event_type = '$closed' from (values ",
     ") s cross join events e on e.partition = ? and e.stream_id = s.column2 and e.version = \
@@ -51,7 +52,7 @@ const STREAMS: (&str, &str) = (
 );
 
 const MARKS: (&str, &str) = (
-    "select 2, m.column1, i.message_id, i.digest, i.version, i.log_offset, i.answer \
+    "select 2, m.column1, i.message_id, i.digest, i.version, i.log_offset, i.outcome \
     from (values ",
     ") m cross join inbox i on i.partition = ? and i.stream_id = m.column2 \
     and i.message_id = m.column3;",
@@ -63,34 +64,34 @@ const ARMED: (&str, &str) = (
     and t.timer_id = f.column4 and t.armed_by = f.column5 and t.armed_index = f.column6",
 );
 
-/// Begins the transaction of a batch and looks up what stands.
+/// Begins the transaction of a batch and reads the state.
 pub(crate) async fn begin<'w>(
     writer: &'w Writer,
     partition: u16,
     batch: &[Append],
 ) -> Result<(Transaction<'w>, PartitionState), sqlx::Error> {
-    let marks: Vec<(i64, &str, Uuid)> = (0..)
+    let entries: Vec<(i64, &str, Uuid)> = (0..)
         .zip(batch)
         .flat_map(|(i, append)| {
-            append.inbox.iter().map(move |mark| (i, append.stream.as_str(), mark.message_id.0))
+            append.inbox.iter().map(move |entry| (i, append.stream.as_str(), entry.message_id.0))
         })
         .collect();
     let streams: Vec<(i64, &str)> = (0..).zip(batch).map(|(i, a)| (i, a.stream.as_str())).collect();
 
-    // The first chunk of both goes with the `begin`, which is all that most batches need.
+    // The first chunk of both is sent with the `begin`, which is enough for most batches.
     let mut stream_chunks = streams.chunks(CHUNK);
-    let mut mark_chunks = marks.chunks(CHUNK);
+    let mut entry_chunks = entries.chunks(CHUNK);
     let first_streams = stream_chunks.next().unwrap_or_default();
-    let first_marks = mark_chunks.next().unwrap_or_default();
+    let first_entries = entry_chunks.next().unwrap_or_default();
     let mut sql = format!("{BEGIN} {PARTITION}");
     push_streams(&mut sql, first_streams.len());
-    push_marks(&mut sql, first_marks.len());
+    push_entries(&mut sql, first_entries.len());
     let (mut transaction, rows) = writer
         .begin_reading(&sql, || {
             let mut args = Args::default();
             args.add(i64::from(partition));
             bind_streams(&mut args, partition, first_streams);
-            bind_marks(&mut args, partition, first_marks);
+            bind_entries(&mut args, partition, first_entries);
             args
         })
         .await?;
@@ -107,13 +108,13 @@ pub(crate) async fn begin<'w>(
         bind_streams(&mut args, partition, chunk);
         standing.read(partition, &transaction.fetch(&sql, args).await?)?;
     }
-    for chunk in mark_chunks {
+    for chunk in entry_chunks {
         let (mut sql, mut args) = (String::new(), Args::default());
-        push_marks(&mut sql, chunk.len());
-        bind_marks(&mut args, partition, chunk);
+        push_entries(&mut sql, chunk.len());
+        bind_entries(&mut args, partition, chunk);
         standing.read(partition, &transaction.fetch(&sql, args).await?)?;
     }
-    standing.sort_marks(batch);
+    standing.sort_entries(batch);
     standing.look_up_armed(&mut transaction, partition, batch).await?;
     Ok((transaction, standing))
 }
@@ -134,24 +135,24 @@ fn bind_streams<'q>(args: &mut Args<'q>, partition: u16, streams: &[(i64, &'q st
     args.add(i64::from(partition));
 }
 
-fn push_marks(sql: &mut String, marks: usize) {
-    if marks > 0 {
+fn push_entries(sql: &mut String, entries: usize) {
+    if entries > 0 {
         sql.push_str(MARKS.0);
-        push_values(sql, padded(marks), 3);
+        push_values(sql, padded(entries), 3);
         sql.push_str(MARKS.1);
     }
 }
 
-fn bind_marks<'q>(args: &mut Args<'q>, partition: u16, marks: &[(i64, &'q str, Uuid)]) {
-    if marks.is_empty() {
+fn bind_entries<'q>(args: &mut Args<'q>, partition: u16, entries: &[(i64, &'q str, Uuid)]) {
+    if entries.is_empty() {
         return;
     }
-    for (i, stream, message) in marks {
+    for (i, stream, message) in entries {
         args.add(*i);
         args.add(*stream);
         args.add(*message);
     }
-    args.add_nulls((padded(marks.len()) - marks.len()) * 3);
+    args.add_nulls((padded(entries.len()) - entries.len()) * 3);
     args.add(i64::from(partition));
 }
 
@@ -170,7 +171,7 @@ impl PartitionState {
                 stream.version = Version::new(uint(row.try_get_unchecked(2)?));
                 stream.closed = row.try_get_unchecked(3)?;
             } else if row.try_get_unchecked::<i64, _>(0)? == 2 {
-                stream.marks.push(mark(partition, row, 2)?);
+                stream.entries.push(entry(partition, row, 2)?);
             } else {
                 stream.armed.push(row.try_get_unchecked(2)?);
             }
@@ -178,7 +179,7 @@ impl PartitionState {
         Ok(())
     }
 
-    /// Costs nothing where nothing is fired.
+    /// Reads which fired timers are armed. Without fired timers it runs no statement.
     async fn look_up_armed(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -208,18 +209,18 @@ impl PartitionState {
         Ok(())
     }
 
-    fn sort_marks(&mut self, batch: &[Append]) {
+    fn sort_entries(&mut self, batch: &[Append]) {
         for (stream, append) in self.streams.iter_mut().zip(batch) {
-            stream.marks.sort_by_key(|standing| {
-                append.inbox.iter().position(|mark| mark.message_id == standing.message_id)
+            stream.entries.sort_by_key(|standing| {
+                append.inbox.iter().position(|entry| entry.message_id == standing.message_id)
             });
         }
     }
 }
 
-/// A mark from the columns message id, digest, version, offset, answer, of which `first` is the
-/// first.
-pub(crate) fn mark(
+/// Decodes an inbox entry from the columns message id, digest, version, offset and outcome, of
+/// which `first` is the first.
+pub(crate) fn entry(
     partition: u16,
     row: &SqliteRow,
     first: usize,

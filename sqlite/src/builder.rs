@@ -1,4 +1,4 @@
-//! Opening a store, and what can be chosen about it.
+//! The builder of the store.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::error::ConnectError;
 use crate::schema::{self, ExpectedLog};
 use crate::store::SqliteEventStore;
 
-/// The most partitions that a log in a file can have.
+/// The maximum number of partitions of a log in a file.
 pub const MAX_PARTITIONS: u16 = 1_024;
 
-/// What a commit waits for.
+/// The moment at which a commit is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// For the disk to say that it has written: a commit survives power loss. The default.
+    /// When the disk reports the write: a commit survives power loss. The default.
     #[default]
     Full,
-    /// For the operating system only. A commit survives the end of the process, not power loss,
-    /// which can take the last commits with it; what is left is consistent. Several times faster
-    /// where commits are small. Do not use it under a log that a bus or another system follows:
-    /// they would remember what the log has forgotten.
+    /// When the operating system has the write. A commit survives the end of the process, but not a
+    /// power loss, which can take the last commits with it; the rest is consistent. Several times
+    /// faster for small commits. Do not use it under a log that a bus or another system follows,
+    /// which would know events that the log has lost.
     Normal,
 }
 
-/// Chooses how a [`SqliteEventStore`] is opened.
+/// A builder of a [`SqliteEventStore`].
 ///
 /// # Example: a log of three partitions that is read by many
 ///
@@ -71,55 +71,56 @@ impl SqliteEventStoreBuilder {
         }
     }
 
-    /// How many log partitions a log is created with, 1 to [`MAX_PARTITIONS`];
-    /// [`DEFAULT_PARTITIONS`] unless chosen. It never changes: a log that is there already keeps
-    /// its count, whatever is given here.
+    /// The number of log partitions of a new log, from 1 to [`MAX_PARTITIONS`]. Default:
+    /// [`DEFAULT_PARTITIONS`]. It never changes; for a log that exists, its own number is used.
     pub fn partitions(mut self, count: u16) -> Self {
         self.partitions = count;
         self
     }
 
-    /// How often whoever waits for events looks for what other processes have committed; 50 ms
-    /// unless chosen. One look costs some 20 µs. Commits of this process are seen at once.
+    /// The poll interval for commits of other processes. Default: 50 milliseconds. One poll costs
+    /// some 20 µs. A commit of this process is noticed at once.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// How long a call waits for the lock while other processes write, before it is
-    /// [`Unavailable`](composable_rust_core::StoreError::Unavailable); 10 s unless chosen.
+    /// The timeout of a call that waits for the write lock of other processes, after which the
+    /// result is [`Unavailable`](composable_rust_core::StoreError::Unavailable). Default: 10
+    /// seconds.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// How many connections read at the same time, at least 1; 4 unless chosen. Each is a thread
-    /// and up to 2 MB of cache, opened when first needed.
+    /// The number of connections that read, at least 1. Default: 4. Each is a thread and up to 2 MB
+    /// of cache, opened when first needed.
     pub fn read_connections(mut self, count: usize) -> Self {
         self.read_connections = count.max(1);
         self
     }
 
-    /// What a commit waits for.
+    /// The moment at which a commit is complete. Default: [`Synchronous::Full`].
     pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// Says which log a copied file holds, where [`open`](Self::open) would refuse it with
-    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a program that
-    /// always says so adopts every copy.
+    /// Decides which log a copied file contains, where [`open`](Self::open) would return
+    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a
+    /// program that always sets it adopts every copy.
     pub fn adopt(mut self, adoption: Adoption) -> Self {
         self.adopt = Some(adoption);
         self
     }
 
-    /// Opens the log, creating the file if there is none. Several processes may do so at once.
+    /// Opens the log, creating the file if it is missing. Several processes may do so at the same
+    /// time.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] names the path and says what to do about it. A file that is not an event log
-    /// is not touched.
+    /// [`ConnectError`] names the path and says what to do. A file that is not an event log is not
+    /// changed.
     ///
     /// # Cancel safety
     ///
@@ -137,14 +138,14 @@ impl SqliteEventStoreBuilder {
         let writer = Writer::new(
             options
                 .clone()
-                // In KiB. A batch that does not fit is written out before its commit.
+                // In KiB. A batch that does not fit is written to the file before its commit.
                 .pragma("cache_size", "-32768")
-                // What is overwritten or deleted is zeroed in the file too: erasing means that.
+                // Overwritten and deleted content is zeroed in the file too, as erasing requires.
                 .pragma("secure_delete", "on"),
             self.busy_timeout,
         );
         let readers = Readers::new(options.clone(), self.read_connections);
-        // It stays open: the last connection to close would lock the file for a moment.
+        // This connection stays open: closing the last one would lock the file for a moment.
         let watcher = Watcher::new(connection, options, self.poll_interval);
         Ok(SqliteEventStore::new(path, log, writer, readers, watcher))
     }
@@ -161,10 +162,10 @@ impl SqliteEventStoreBuilder {
             // On macOS a plain fsync does not reach the disk.
             .pragma("fullfsync", "on")
             .pragma("checkpoint_fullfsync", "on")
-            // 16 MiB instead of 4: pages that are written again and again are copied to the file
-            // less often.
+            // 16 MiB instead of 4: pages that are written repeatedly are copied to the file less
+            // often.
             .pragma("wal_autocheckpoint", "4096")
-            // What a reader made the write-ahead log grow beyond this is given back.
+            // A write-ahead log that grew beyond this because of a reader is truncated.
             .pragma("journal_size_limit", "67108864")
             .statement_cache_capacity(256)
             .row_buffer_size(256)
@@ -172,7 +173,7 @@ impl SqliteEventStoreBuilder {
     }
 }
 
-/// The absolute path, if a file can be there.
+/// Returns the absolute path if it can be a file's.
 pub(crate) fn checked(path: &Path) -> Result<PathBuf, ConnectError> {
     let bad = |reason| Err(ConnectError::BadPath { path: path.to_owned(), reason });
     if path.as_os_str().is_empty() {
@@ -181,7 +182,7 @@ pub(crate) fn checked(path: &Path) -> Result<PathBuf, ConnectError> {
     if path.as_os_str() == ":memory:" {
         return bad("an event log is a file");
     }
-    // An absolute path is never taken for a URI, whatever characters it holds.
+    // An absolute path is never taken for a URI, with any characters in it.
     let Ok(absolute) = std::path::absolute(path) else { return bad("the path is not complete") };
     if absolute.to_str().is_none_or(|text| text.contains('\0')) {
         return bad("SQLite needs a path in UTF-8 without NUL");

@@ -10,23 +10,23 @@ use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 use crate::error::is_busy;
 use crate::sql::Args;
 
-/// Moves what the write-ahead log holds into the file and cuts it. Fails while anybody reads an old
+/// Copies the write-ahead log into the file and truncates it. Fails while a connection reads an old
 /// state of the file.
 const TRUNCATE: &str = "pragma wal_checkpoint(truncate)";
 
-/// Interval between attempts at a truncation that is owed: each holds up writers for
+/// The interval between attempts at a pending truncation, each of which blocks writers for
 /// [`LOCK_SLICE`].
 const TRUNCATION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long SQLite itself waits for the write lock before the writer asks again. Its own waiting
-/// grows to 100 ms between looks, in which a busy process takes the lock many times over.
+/// The time for which SQLite itself waits for the write lock before the writer asks again. SQLite
+/// polls at intervals that grow to 100 ms, in which a busy process takes the lock many times.
 pub(crate) const LOCK_SLICE: Duration = Duration::from_millis(40);
 
 /// The one connection that writes.
 ///
-/// It is taken out while a transaction is under way and put back when that has ended. Whatever
-/// happens in between, a dropped future included, closes it, which rolls back and gives up the
-/// lock; the next transaction opens another.
+/// The connection is taken out during a transaction and put back at its end. Otherwise (an error, a
+/// dropped future) it is closed, which rolls back and releases the lock; the next transaction opens
+/// another.
 #[derive(Debug)]
 pub(crate) struct Writer {
     options: SqliteConnectOptions,
@@ -38,10 +38,10 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 struct IdleConnection {
     connection: Option<SqliteConnection>,
-    /// `true` if the write-ahead log may hold bytes of erased content. Also at first: the process
-    /// before may have ended too soon.
+    /// `true` if the write-ahead log may contain bytes of erased content. Also at first, since the
+    /// previous process may have ended before its truncation.
     owes_truncation: bool,
-    /// The last attempt at the truncation that is owed.
+    /// The time of the last attempt at the pending truncation.
     tried: Option<Instant>,
 }
 
@@ -50,8 +50,8 @@ impl IdleConnection {
         self.owes_truncation && self.tried.is_none_or(|at| at.elapsed() >= TRUNCATION_INTERVAL)
     }
 
-    /// Puts a connection back that is in no transaction. Before, truncates the write-ahead log if
-    /// that is due; a failed truncation stays owed.
+    /// Puts back a connection that is in no transaction, after truncating the write-ahead log if
+    /// that is pending; a failed truncation stays pending.
     async fn put_back(&mut self, mut connection: SqliteConnection) {
         if self.truncation_is_due() {
             let is_first = self.tried.is_none();
@@ -81,7 +81,7 @@ impl IdleConnection {
 
 impl Writer {
     pub(crate) fn new(options: SqliteConnectOptions, busy_timeout: Duration) -> Self {
-        // The last of the pragmas: opening waits as long as it must.
+        // The last of the pragmas: opening waits as long as necessary.
         let slice = LOCK_SLICE.min(busy_timeout).as_millis().to_string();
         let options = options.pragma("busy_timeout", slice);
         let idle = IdleConnection { connection: None, owes_truncation: true, tried: None };
@@ -93,7 +93,7 @@ impl Writer {
         Ok(self.begin_reading(BEGIN, Args::default).await?.0)
     }
 
-    /// Begins a transaction and reads in the same round trip: `sql` is [`BEGIN`] and what follows.
+    /// Begins a transaction and reads in the same round trip: `sql` starts with [`BEGIN`].
     pub(crate) async fn begin_reading<'q>(
         &self,
         sql: &str,
@@ -114,7 +114,7 @@ impl Writer {
         }
     }
 
-    /// Truncates the write-ahead log if that is due and nothing is being written.
+    /// Truncates the write-ahead log if that is pending and no transaction is running.
     pub(crate) async fn truncate_if_due(&self) -> Result<(), sqlx::Error> {
         let Ok(mut idle) = self.idle.try_lock() else { return Ok(()) };
         if idle.truncation_is_due() {
@@ -128,10 +128,10 @@ impl Writer {
     }
 }
 
-/// What a statement that takes the write lock starts with.
+/// The start of a statement that takes the write lock.
 pub(crate) const BEGIN: &str = "begin immediate;";
 
-/// A transaction that holds the write lock. Dropped before its end, it leaves nothing behind.
+/// A transaction that holds the write lock. Dropping it rolls it back.
 #[derive(Debug)]
 pub(crate) struct Transaction<'w> {
     idle: MutexGuard<'w, IdleConnection>,
@@ -162,20 +162,20 @@ impl Transaction<'_> {
         self.commit_with("commit", Args::default()).await
     }
 
-    /// Ends a transaction that has written nothing.
+    /// Ends a transaction that has made no changes.
     pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
         self.commit_with("rollback", Args::default()).await
     }
 
-    /// Commits and truncates the write-ahead log, which holds the erased content still. While a
-    /// reader prevents it, the truncation is repeated after later commits and looks.
+    /// Commits and truncates the write-ahead log, which still contains the erased content. If a
+    /// reader prevents it, the truncation is retried after later commits and polls.
     pub(crate) async fn commit_erasure(mut self) -> Result<(), sqlx::Error> {
         (self.idle.owes_truncation, self.idle.tried) = (true, None);
         self.commit().await
     }
 }
 
-/// Connections that read. One that was dropped in use is closed, not used again.
+/// The connections that read. A connection that is dropped in use is closed, not used again.
 #[derive(Debug)]
 pub(crate) struct Readers {
     options: SqliteConnectOptions,
@@ -212,7 +212,7 @@ impl Readers {
     }
 }
 
-/// A connection that reads, until it is put back with [`Reader::done`].
+/// A connection that reads, until [`Reader::done`] puts it back.
 #[derive(Debug)]
 pub(crate) struct Reader<'r> {
     readers: &'r Readers,
@@ -226,7 +226,7 @@ impl Reader<'_> {
     }
 }
 
-/// The connection that notices what other connections commit.
+/// The connection that detects commits of other connections.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     options: SqliteConnectOptions,
@@ -242,7 +242,7 @@ struct WatchState {
 }
 
 impl Watcher {
-    /// Watches through `connection`, and through another like it should that be lost.
+    /// Watches through `connection`; a lost connection is replaced by one with the same options.
     pub(crate) fn new(
         connection: SqliteConnection,
         options: SqliteConnectOptions,
@@ -256,8 +256,8 @@ impl Watcher {
         self.interval
     }
 
-    /// Whether anybody has committed since the last look; looks at most once per interval,
-    /// whoever asks.
+    /// Returns `true` if any connection has committed since the last poll; polls at most once per
+    /// interval for all callers.
     pub(crate) async fn has_changed(&self) -> Result<bool, sqlx::Error> {
         let mut state = self.state.lock().await;
         if state.looked.is_some_and(|looked| looked.elapsed() < self.interval / 2) {

@@ -1,4 +1,4 @@
-//! Messages that could not be handled, and what is decided about them.
+//! Dead letters.
 
 use composable_rust_core::{
     DeadLetter, DeadLetterDecision, DeadLetters, Lease, MessageId, OutboxKind, OutboxMessage,
@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use crate::connection::BEGIN;
 use crate::error::store_error;
-use crate::outbox::{insertions, number, place, queued};
+use crate::outbox::{assign_positions, insert_statements, number, queued};
 use crate::sql::{Args, int, uint};
 use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
-/// What a dead letter is read from.
+/// The columns of a dead letter, in the order in which [`letter`] decodes them.
 macro_rules! columns {
     () => {
         "select partition, kind, target, sequence, id, stream_id, recipient, message_type, \
@@ -39,22 +39,22 @@ const DECIDED: &str = concat!(
          order by partition, kind, target, sequence limit ?"
 );
 
-/// Only of what does not stand behind another of its pair.
+/// Only the first of a pair can be decided about.
 const DECIDE: &str = "update dead_letters as d set decision = ? where partition = ? and id = ? \
     and not exists (select 1 from dead_letters h where h.partition = d.partition \
     and h.kind = d.kind and h.target = d.target and h.stream_id = d.stream_id \
     and h.recipient = d.recipient and h.sequence < d.sequence) returning 1;";
 
-/// With the next of its pair that did not come here for standing behind another: that is for an
-/// operator too.
-const STANDING: &str = "select sequence, decision, (select min(n.sequence) from dead_letters n \
+/// Selects a dead letter and the next of its pair that has an error of its own, which needs its own
+/// decision.
+const EXISTING: &str = "select sequence, decision, (select min(n.sequence) from dead_letters n \
     where n.partition = d.partition and n.kind = d.kind and n.target = d.target \
     and n.stream_id = d.stream_id and n.recipient = d.recipient and n.sequence > d.sequence \
     and n.kind <> 'timer' and n.error is not null) \
     from dead_letters d where partition = ? and id = ?";
 
-/// The pair from a place on: the arguments are partition, kind, target, stream, recipient, and the
-/// sequences from which on and below which.
+/// The rows of a pair in a range of positions; the arguments are partition, kind, target, stream,
+/// recipient, the first sequence and the one after the last.
 macro_rules! pair {
     () => {
         "from dead_letters where partition = ? and kind = ? and target = ? and stream_id = ? \
@@ -71,7 +71,7 @@ const TO_OUTBOX: &str = concat!(
     ";"
 );
 
-// Of a timer's armings the last one counts, and one that is armed by now before all of them.
+// Of several armings of a timer the last counts, unless the timer is armed again.
 const TO_TIMERS: &str = concat!(
     "insert into timers (due, partition, category, stream_id, timer_id, armed_by, armed_index, \
      armed_at, message_type, schema_version, codec, metadata, message_data) \
@@ -143,7 +143,7 @@ impl DeadLetters for SqliteEventStore {
             let letters = letters.map_err(store_error)?;
             found.extend(letters.into_iter().filter(|letter| queues.contains(&letter.queue)));
             let Some(last) = rows.last().filter(|_| rows.len() == limit) else { break };
-            after = place_of(last).map_err(store_error)?;
+            after = position_of(last).map_err(store_error)?;
         }
         found.truncate(limit);
         Ok(found)
@@ -177,7 +177,7 @@ impl SqliteEventStore {
         let mut args = Args::default();
         args.add(i64::from(partition));
         args.add(letter.message.row.id);
-        let rows = fenced.transaction.fetch(STANDING, args).await?;
+        let rows = fenced.transaction.fetch(EXISTING, args).await?;
         let standing = rows.first().map(|row| -> Result<_, sqlx::Error> {
             let decision = decision(row, 1)?;
             let next: Option<i64> = row.try_get_unchecked(2)?;
@@ -191,7 +191,7 @@ impl SqliteEventStore {
             return fenced.transaction.rollback().await.map(|()| false);
         }
         let now = clock();
-        let answers = place(&mut fenced.sequence, answers);
+        let answers = assign_positions(&mut fenced.sequence, answers);
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
         match decision {
             DeadLetterDecision::Redrive => {
@@ -199,7 +199,7 @@ impl SqliteEventStore {
             }
             DeadLetterDecision::Discard => {
                 statements.push((Box::new(move |s| delete(s, letter)), 1));
-                statements.extend(insertions(partition, now, &answers));
+                statements.extend(insert_statements(partition, now, &answers));
             }
         }
         commit_all(fenced.transaction, statements).await?;
@@ -238,8 +238,8 @@ fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, (from, below): (i6
     args.add(below);
 }
 
-/// Partition, kind, target and sequence.
-fn place_of(row: &SqliteRow) -> Result<(i64, String, String, i64), sqlx::Error> {
+/// Decodes partition, kind, target and sequence.
+fn position_of(row: &SqliteRow) -> Result<(i64, String, String, i64), sqlx::Error> {
     Ok((
         row.try_get_unchecked(0)?,
         row.try_get_unchecked(1)?,

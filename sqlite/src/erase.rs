@@ -12,15 +12,16 @@ use crate::error::store_error;
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
-/// Each takes partition and stream, and the erased name where it sets one. What a stream sent may
-/// wait in another partition: that of what it came from.
+/// The statements that erase a stream; each takes partition and stream, and the erased name where
+/// it sets one. Messages of the stream may be in the outbox of another partition: that of the event
+/// which caused them.
 const ERASE: [&str; 7] = [
     "update events set event_type = ?3, schema_version = 1, codec = '', event_data = x'', \
      metadata = '' where partition = ?1 and stream_id = ?2 \
      and event_type not in ('$erased', '$closed') returning 1",
     "delete from event_overrides where partition = ?1 and stream_id = ?2",
     "delete from snapshots where partition = ?1 and stream_id = ?2",
-    "update inbox set answer = x'' where partition = ?1 and stream_id = ?2",
+    "update inbox set outcome = x'' where partition = ?1 and stream_id = ?2",
     "update outbox set message_type = ?3, schema_version = 1, codec = '', message_data = x'', \
      metadata = '', last_error = null where stream_id = ?2",
     "update timers set message_type = ?3, schema_version = 1, codec = '', message_data = x'', \
@@ -41,7 +42,7 @@ const END: &str = "insert into events (partition, stream_id, log_offset, version
 const OVERRIDE: &str = "insert or replace into event_overrides (partition, stream_id, version, \
     event_type, schema_version, codec, event_data, created_at) values (?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// Those that the overridden event went into.
+/// Deletes the snapshots that include the overridden event.
 const FORGET_SNAPSHOTS: &str = "delete from snapshots \
     where partition = ? and stream_id = ? and version >= ?; commit";
 
@@ -140,7 +141,7 @@ impl SqliteEventStore {
         Ok(AppendOutcome::Committed { version, position, actual: version })
     }
 
-    /// What [`END`] takes for an event after version `last`.
+    /// Returns the arguments of [`END`] for an event after version `last`.
     fn end_args<'a>(
         &self,
         stream: &'a StreamId,
@@ -156,7 +157,7 @@ impl SqliteEventStore {
         args
     }
 
-    /// Version, offset and name of the last event; zeros and nothing if there is none.
+    /// Reads version, offset and name of the last event; zeros and an empty name if there is none.
     async fn last_event(
         &self,
         transaction: &mut Transaction<'_>,

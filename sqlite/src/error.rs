@@ -1,40 +1,40 @@
-//! Why a file cannot be opened, and which of SQLite's errors are final.
+//! Errors of opening a file, and the classification of SQLite's errors.
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use composable_rust_core::StoreError;
 
-/// Why an event log could not be opened or created.
+/// The reason for which an event log could not be opened or created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The folder that the file belongs in is not there. Create it, or correct the path.
+    /// The file's folder is missing. Create it, or correct the path.
     #[error("there is no folder `{}` for the event log `{}`", folder.display(), path.display())]
     NoFolder {
         /// The file.
         path: PathBuf,
-        /// The folder that is missing.
+        /// The missing folder.
         folder: PathBuf,
     },
-    /// This is no path of a file that SQLite can open. Choose another.
+    /// SQLite cannot open a file at this path. Choose another.
     #[error("`{}` cannot be an event log: {reason}", path.display())]
     BadPath {
         /// The path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// The file holds something else, and was left as it is. Choose another path.
+    /// The file has other content, and was not changed. Choose another path.
     #[error("`{}` is not an event log: {reason}", path.display())]
     NotALog {
         /// The file.
         path: PathBuf,
-        /// What it seems to be.
+        /// The file's apparent content.
         reason: &'static str,
     },
-    /// Newer code has created or migrated the file, and older code than it names may not use it.
-    /// Upgrade this program.
+    /// Newer code created or migrated the file, and this code is older than the oldest that may use
+    /// it. Upgrade this program.
     #[error(
         "the event log `{}` has schema version {found}, which needs code that knows version {oldest}; \
          this program knows versions up to {known}: upgrade it",
@@ -50,15 +50,15 @@ pub enum ConnectError {
         /// The highest schema version that this code knows.
         known: i64,
     },
-    /// The file is a copy of the one that the log is at home in: a restored backup, a moved file. If
-    /// the log goes on here, open it once with [`adopt(Adoption::Successor)`]; if it goes on there,
-    /// with [`adopt(Adoption::Copy)`].
+    /// The log belongs to another file, of which this one is a copy: a restored backup, a moved
+    /// file. If this file continues the log, open it once with [`adopt(Adoption::Successor)`]; if
+    /// the other does, with [`adopt(Adoption::Copy)`].
     ///
-    /// Files are told apart by the numbers that Unix systems give them (inodes), so that a file which
-    /// was renamed is no copy, and one which was overwritten in place is not noticed.
+    /// Files are distinguished by their inode numbers on Unix. So a renamed file is not a copy, and
+    /// a file that was overwritten in place is not detected.
     ///
-    /// [`adopt(Adoption::Successor)`]: crate::Builder::adopt
-    /// [`adopt(Adoption::Copy)`]: crate::Builder::adopt
+    /// [`adopt(Adoption::Successor)`]: crate::SqliteEventStoreBuilder::adopt
+    /// [`adopt(Adoption::Copy)`]: crate::SqliteEventStoreBuilder::adopt
     #[error(
         "`{}` is a copy: its log is at home in another file ({home}, this is {here}). Open it once \
          with adopt(Adoption::Successor) if the log goes on here, or with adopt(Adoption::Copy) if \
@@ -68,9 +68,9 @@ pub enum ConnectError {
     Copied {
         /// The file.
         path: PathBuf,
-        /// The log's file, as the system numbers it.
+        /// The number of the log's file.
         home: String,
-        /// This file, as the system numbers it.
+        /// The number of this file.
         here: String,
     },
     /// The file system cannot share memory between processes. Choose a local one.
@@ -82,20 +82,20 @@ pub enum ConnectError {
         /// The file.
         path: PathBuf,
     },
-    /// The builder was given a count of partitions outside 1 to
+    /// The builder's number of partitions is not from 1 to
     /// [`MAX_PARTITIONS`](crate::MAX_PARTITIONS).
     #[error("an event log has 1 to {} partitions, not {count}", crate::MAX_PARTITIONS)]
     BadPartitions {
-        /// What it was given.
+        /// The number.
         count: u16,
     },
     /// SQLite failed: no permission, disk full, locked for longer than the busy timeout. The source
-    /// says which; trying again may help.
+    /// says which. A retry may succeed.
     #[error("cannot open the event log `{}`", path.display())]
     Unavailable {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -116,7 +116,7 @@ const SQLITE_MISMATCH: i32 = 20;
 const SQLITE_RANGE: i32 = 25;
 const SQLITE_NOTADB: i32 = 26;
 
-/// What the port calls an error of SQLite.
+/// Converts an error of SQLite to the port's error.
 pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
     match primary_code(&error) {
         Some(SQLITE_CONSTRAINT | SQLITE_TOOBIG | SQLITE_MISMATCH | SQLITE_RANGE) => {
@@ -126,8 +126,8 @@ pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What a failed statement of a read model's transaction means: whatever does not pass by itself is
-/// refused, for it comes from what the projection wrote.
+/// Converts the error of a statement in a read model's transaction. An error that a retry would
+/// meet again is `Invalid`, since its cause is what the projection wrote.
 pub(crate) fn model_error(error: sqlx::Error) -> StoreError {
     if is_unavailable(&error) {
         StoreError::unavailable(error)
@@ -136,13 +136,13 @@ pub(crate) fn model_error(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Whether another connection holds the lock.
+/// Returns `true` if another connection holds the lock.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(SQLITE_BUSY)
 }
 
-/// Whether an error of a projection comes from a file that cannot be written now, and not from what
-/// the projection does.
+/// Returns `true` if a projection's error comes from a file that cannot be written now, not from
+/// the projection.
 pub(crate) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| (*error).source());
     let Some(error) = causes.find_map(|error| error.downcast_ref::<sqlx::Error>()) else {
@@ -170,7 +170,7 @@ pub(crate) fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Whether the file is no SQLite database.
+/// Returns `true` if the file is not an SQLite database.
 pub(crate) fn is_not_a_database(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(SQLITE_NOTADB)
 }

@@ -1,4 +1,4 @@
-//! How a worker's write begins: with the write lock, and the epochs of the leases that it holds.
+//! The start of a worker's write: the write lock and the epochs of its leases.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(crate) struct FencedTransaction<'w> {
 }
 
 impl SqliteEventStore {
-    /// Begins a transaction and reads, of one partition, the epochs of these leases.
+    /// Begins a transaction and reads the epochs of these leases of one partition.
     pub(crate) async fn begin_fenced(
         &self,
         partition: u16,
@@ -57,7 +57,7 @@ impl SqliteEventStore {
 }
 
 impl FencedTransaction<'_> {
-    /// Whether the lease is at its epoch.
+    /// Returns `true` if the lease is at its epoch.
     pub(crate) fn admits(&self, lease: &Lease) -> bool {
         self.epochs.get(&lease.worker) == Some(&lease.epoch)
     }

@@ -1,4 +1,4 @@
-//! Pruning what is known of messages.
+//! The inbox.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use composable_rust_core::{
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::append_state::mark;
+use crate::append_state::entry;
 use crate::error::store_error;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::store::{SqliteEventStore, clock};
 
-/// What may still be delivered. A timer's own message has no mark: the append that makes it deletes
-/// the timer.
+/// The messages that may still be delivered. A timer's message has no entry while the timer is
+/// armed: the append that handles it deletes the timer.
 macro_rules! waiting {
     () => {
         "select id from outbox union all select id from dead_letters"
@@ -24,20 +24,20 @@ macro_rules! waiting {
 
 const WAITING: &str = waiting!();
 
-/// Marks that one statement reads, and that one call reads at most.
+/// The number of entries that one statement reads, and the maximum that one call reads.
 const PAGE: usize = 1_000;
 const MAX_READ: usize = 100 * PAGE;
 
-const LOAD: &str = "select message_id, digest, version, log_offset, answer from inbox \
+const LOAD: &str = "select message_id, digest, version, log_offset, outcome from inbox \
     where partition = ? and stream_id = ? and message_id = ?";
 
 const NEXT: &str = "select stream_id, message_id, created_at from inbox \
     where partition = ? and (stream_id, message_id) > (?, ?) order by stream_id, message_id limit ?";
 
-/// A mark's key within its partition.
+/// An entry's key within its partition.
 pub(crate) type InboxKey = (String, Uuid);
 
-// The casts let SQLite look the keys up instead of reading the partition's marks.
+// The casts let SQLite look the keys up instead of scanning the partition's entries.
 const DELETE: (&str, &str) = (
     "delete from inbox where partition = ? and (stream_id, message_id) in \
      (select cast(v.column1 as text), cast(v.column2 as blob) from (values ",
@@ -54,11 +54,11 @@ impl Inbox for SqliteEventStore {
         args.add(message_id.0);
         let partition = self.log_info().partition_of(stream);
         let rows = self.readers().fetch(LOAD, args).await.map_err(store_error)?;
-        rows.first().map(|row| mark(partition, row, 0)).transpose().map_err(store_error)
+        rows.first().map(|row| entry(partition, row, 0)).transpose().map_err(store_error)
     }
 
-    // Looks for old marks without the write lock, and takes it only to delete them. Begins where the
-    // last call ended, and reads a part of the inbox.
+    // Old entries are found without the write lock, which is taken only to delete them. A call
+    // starts where the last one ended, and reads a part of the inbox.
     async fn prune_inbox(
         &self,
         partition: u16,
@@ -85,16 +85,16 @@ impl SqliteEventStore {
     ) -> Result<u64, sqlx::Error> {
         let (mut pruned, mut read, mut waiting) = (0, 0, None);
         while pruned < limit && read < MAX_READ {
-            let (page, is_last) = self.page_of_marks(walk, partition).await?;
+            let (page, is_last) = self.page_of_entries(walk, partition).await?;
             read += page.len();
             let mut old = Vec::new();
-            for (mark, created_at) in page {
+            for (entry, created_at) in page {
                 if old.len() == limit - pruned {
                     break;
                 }
-                walk.at = Some(mark.clone());
+                walk.at = Some(entry.clone());
                 if created_at <= cutoff {
-                    old.push(mark);
+                    old.push(entry);
                 }
             }
             let is_last = is_last && old.len() < limit - pruned;
@@ -103,7 +103,7 @@ impl SqliteEventStore {
                     waiting = Some(self.waiting_messages().await?);
                 }
                 old.retain(|(_, id)| waiting.as_ref().is_none_or(|ids| !ids.contains(id)));
-                pruned += self.delete_marks(partition, &old).await?;
+                pruned += self.delete_entries(partition, &old).await?;
             }
             if is_last && !walk.wrap() {
                 break;
@@ -112,8 +112,8 @@ impl SqliteEventStore {
         Ok(u64::try_from(pruned).unwrap_or(u64::MAX))
     }
 
-    /// The next marks with the times of their making, and whether none are left of this round.
-    async fn page_of_marks(
+    /// Reads the next entries with their times, and whether they are the last of this round.
+    async fn page_of_entries(
         &self,
         walk: &PruneCursor,
         partition: u16,
@@ -127,13 +127,13 @@ impl SqliteEventStore {
         let rows = self.readers().fetch(NEXT, args).await?;
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
-            let mark = (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
-            page.push((mark, row.try_get_unchecked(2)?));
+            let entry = (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
+            page.push((entry, row.try_get_unchecked(2)?));
         }
         let mut is_last = page.len() < PAGE;
         if walk.has_wrapped {
             let before = page.len();
-            page.retain(|(mark, _)| Some(mark) <= walk.start.as_ref());
+            page.retain(|(entry, _)| Some(entry) <= walk.start.as_ref());
             is_last |= page.len() < before;
         }
         Ok((page, is_last))
@@ -144,8 +144,8 @@ impl SqliteEventStore {
         rows.iter().map(|row| row.try_get_unchecked(0)).collect()
     }
 
-    /// Deletes marks unless their messages wait again by now.
-    async fn delete_marks(&self, partition: u16, old: &[InboxKey]) -> Result<usize, sqlx::Error> {
+    /// Deletes entries, unless their messages are queued again.
+    async fn delete_entries(&self, partition: u16, old: &[InboxKey]) -> Result<usize, sqlx::Error> {
         if old.is_empty() {
             return Ok(0);
         }
@@ -168,16 +168,16 @@ impl SqliteEventStore {
     }
 }
 
-/// A round through the marks of a partition, from the end of the last one.
+/// A round through the entries of a partition, which starts where the last one ended.
 struct PruneCursor {
     start: Option<InboxKey>,
-    /// The last mark that was looked at.
+    /// The last entry that was read.
     at: Option<InboxKey>,
     has_wrapped: bool,
 }
 
 impl PruneCursor {
-    /// Goes on at the first mark. False if the round is complete.
+    /// Continues at the first entry. Returns `false` if the round is complete.
     fn wrap(&mut self) -> bool {
         self.at = None;
         !std::mem::replace(&mut self.has_wrapped, true) && self.start.is_some()

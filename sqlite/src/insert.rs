@@ -1,4 +1,4 @@
-//! Writing what passed the checks of a batch, in as few statements as that takes.
+//! Writing the appends that passed the checks, in few statements.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) struct Rows<'b> {
     head: u64,
     sequence: i64,
     events: Vec<EventRow<'b>>,
-    marks: Vec<InboxRow<'b>>,
+    entries: Vec<InboxRow<'b>>,
     outbox: Vec<PositionedRow<'b>>,
     armed: Vec<(&'b Append, &'b NewTimer)>,
     cancelled: Vec<(&'b str, &'b str)>,
@@ -40,12 +40,12 @@ struct InboxRow<'b> {
     stream: &'b str,
     version: Version,
     offset: Option<u64>,
-    mark: &'b NewInboxEntry,
+    entry: &'b NewInboxEntry,
 }
 
 impl<'b> Rows<'b> {
-    /// No rows, in a partition whose highest offset is `head` and whose outbox has drawn
-    /// `sequence`.
+    /// Creates an empty set of rows, in a partition whose highest offset is `head` and whose last
+    /// queue position is `sequence`.
     pub(crate) fn new(partition: u16, now: Timestamp, head: u64, sequence: i64) -> Self {
         Self {
             partition,
@@ -53,7 +53,7 @@ impl<'b> Rows<'b> {
             head,
             sequence,
             events: Vec::new(),
-            marks: Vec::new(),
+            entries: Vec::new(),
             outbox: Vec::new(),
             armed: Vec::new(),
             cancelled: Vec::new(),
@@ -61,7 +61,7 @@ impl<'b> Rows<'b> {
         }
     }
 
-    /// Adds the rows of an append to a stream at version `base`. Gives the offset of its last
+    /// Adds the rows of an append to a stream at version `base`. Returns the offset of the last
     /// event.
     pub(crate) fn add(&mut self, append: &'b Append, base: Version) -> Option<u64> {
         let stream = append.stream.as_str();
@@ -71,10 +71,10 @@ impl<'b> Rows<'b> {
             let version = Version::new(version);
             self.events.push(EventRow { offset: self.head, stream, version, event });
         }
-        self.marks.extend(append.inbox.iter().map(|mark| {
-            let last = u64::from(mark.first_event) + u64::from(mark.event_count);
-            let offset = (mark.event_count > 0).then_some(before + last);
-            InboxRow { stream, version: base.plus(last), offset, mark }
+        self.entries.extend(append.inbox.iter().map(|entry| {
+            let last = u64::from(entry.first_event) + u64::from(entry.event_count);
+            let offset = (entry.event_count > 0).then_some(before + last);
+            InboxRow { stream, version: base.plus(last), offset, entry }
         }));
         for row in &append.outbox {
             self.sequence += 1;
@@ -89,7 +89,8 @@ impl<'b> Rows<'b> {
         if append.cancels_timers {
             self.cleared.push(stream);
         }
-        // Only the last change of an id has an effect; what is fired goes before all of them.
+        // Only the last change of a timer has an effect; fired timers are deleted before all of
+        // them.
         let fired = append.fired_timers.iter().map(|firing| (firing.id.as_str(), None));
         let mut last: BTreeMap<&str, Option<&NewTimer>> = fired.collect();
         for change in &append.timers {
@@ -119,20 +120,20 @@ impl<'b> Rows<'b> {
         commit_all(transaction, self.statements()).await
     }
 
-    /// Each with the number of rows that it writes.
+    /// Returns the statements, each with the number of rows that it writes.
     fn statements(&self) -> Vec<(Statement<'_>, usize)> {
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
         for rows in self.events.chunks(CHUNK) {
             statements.push((Box::new(|s| self.insert_events(s, rows)), padded(rows.len())));
         }
-        for rows in self.marks.chunks(CHUNK) {
-            statements.push((Box::new(|s| self.insert_marks(s, rows)), padded(rows.len())));
+        for rows in self.entries.chunks(CHUNK) {
+            statements.push((Box::new(|s| self.insert_entries(s, rows)), padded(rows.len())));
         }
         for rows in self.outbox.chunks(CHUNK) {
             let insert = |s: &mut _| outbox::insert(s, self.partition, self.now, rows);
             statements.push((Box::new(insert), padded(rows.len())));
         }
-        // What happens to a timer happens to one that is parked.
+        // A change of a timer also removes a parked timer of the same id.
         for rows in self.cleared.chunks(CHUNK) {
             statements.push((Box::new(|s| self.delete_cleared(s, rows)), padded(rows.len())));
             statements.push((Box::new(|s| self.delete_parked_of(s, rows)), padded(rows.len())));
@@ -177,11 +178,11 @@ impl<'b> Rows<'b> {
         );
     }
 
-    fn insert_marks<'s>(&self, script: &mut StatementBatch<'s>, rows: &'s [InboxRow<'b>]) {
+    fn insert_entries<'s>(&self, script: &mut StatementBatch<'s>, rows: &'s [InboxRow<'b>]) {
         script.values(
             (
                 "insert into inbox (partition, created_at, stream_id, message_id, digest, version, \
-              log_offset, answer) \
+              log_offset, outcome) \
               select ?, ?, v.* from (values ",
                 ") v where v.column1 is not null;",
             ),
@@ -193,11 +194,11 @@ impl<'b> Rows<'b> {
             |args| {
                 for row in rows {
                     args.add(row.stream);
-                    args.add(row.mark.message_id.0);
-                    args.add(Uuid::from_u128(row.mark.digest));
+                    args.add(row.entry.message_id.0);
+                    args.add(Uuid::from_u128(row.entry.digest));
                     args.add(int(row.version.get()));
                     args.add(row.offset.map(int));
-                    args.add(row.mark.outcome.as_slice());
+                    args.add(row.entry.outcome.as_slice());
                 }
             },
         );

@@ -1,4 +1,4 @@
-//! Leases, and who can work.
+//! Leases and members.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,13 +20,13 @@ const LEASES: &str =
     "select worker, partition, holder, expires_at, epoch, ttl from leases where worker ";
 const MEMBERS: &str = " union all select worker, null, holder, expires_at, null, null from members \
     where worker ";
-/// Neither a lease nor a member: it has no worker. Its partition says whether the log is paused, its
-/// epoch is the count of overrides.
+/// The row of the log, which has no worker: the column of partitions holds whether the log is
+/// paused, that of epochs the number of overrides.
 const LOG: &str = " union all select null, paused, null, null, overrides, null from log";
 
 type LeaseKey = (String, u16);
 
-/// A lease as its row says.
+/// The row of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HeldLease {
     holder: Option<Uuid>,
@@ -183,8 +183,8 @@ fn bind_workers<'q>(args: &mut Args<'q>, workers: impl ExactSizeIterator<Item = 
     args.add_nulls(padded(count) - count);
 }
 
-/// Believes an expiry that lies further ahead than its time to live, as one does after the clock was
-/// set back, for one more time to live.
+/// Shortens an expiry that is further ahead than its time to live, as after the clock was set back,
+/// to one time to live from now.
 fn shorten_expiries(script: &mut StatementBatch<'_>, now: Timestamp) {
     for table in ["leases", "members"] {
         let sql = format!("update {table} set expires_at = ? + ttl where expires_at > ? + ttl;");
@@ -194,7 +194,7 @@ fn shorten_expiries(script: &mut StatementBatch<'_>, now: Timestamp) {
     }
 }
 
-/// Withdraws what a process announced, and forgets those who have lapsed.
+/// Withdraws the workers that a process announced, and deletes expired members.
 fn forget_members(script: &mut StatementBatch<'_>, holder: Uuid, now: Timestamp) {
     script.sql.push_str("delete from members where holder = ? or expires_at <= ?;");
     script.args.add(holder);

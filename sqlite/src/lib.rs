@@ -1,8 +1,8 @@
 //! The embedded event store of Composable Rust: one SQLite file.
 //!
-//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::EventStore). It needs no
-//! server, and what works on it works on PostgreSQL. [`SqliteReadModel`] holds what projections
-//! write, in the same file or another.
+//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::EventStore) without a
+//! server; a program that works on it works on PostgreSQL. [`SqliteReadModel`] stores the tables of
+//! projections, in the same file or another.
 //!
 //! - *Durable by default.* A commit survives power loss (`synchronous=FULL`);
 //!   [`Synchronous::Normal`] trades that for speed.
@@ -41,7 +41,7 @@ mod timers;
 pub use builder::{MAX_PARTITIONS, SqliteEventStoreBuilder, Synchronous};
 pub use error::ConnectError;
 pub use read_model::SqliteReadModel;
-/// The driver: what projections write with, and what reads what they wrote.
+/// The driver, with which projections write.
 pub use sqlx;
 pub use sqlx::SqliteConnection;
 pub use store::SqliteEventStore;

@@ -13,13 +13,15 @@ use crate::error::store_error;
 use crate::sql::{Args, bits, int, uint};
 use crate::store::SqliteEventStore;
 
-/// A statement that is held open keeps what it sees in the write-ahead log, which then grows
-/// without end. So a load reads this many bytes at a time, whoever waits for whatever in between.
+/// The number of bytes that a load reads at a time. An open statement keeps its state of the file
+/// in the write-ahead log, which then grows without end, so no statement stays open while the
+/// caller waits.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// What an event weighs besides its payload and metadata.
+/// The size of an event besides its payload and metadata.
 const EVENT_BYTES: usize = 256;
 
-/// The columns of an event as [`event`] reads them; `e` is its row, `o` its override.
+/// The columns of an event, in the order in which [`event`] decodes them; `e` is its row, `o` its
+/// override.
 macro_rules! event_columns {
     () => {
         "e.version, e.log_offset, e.event_id, e.created_at, e.metadata, \
@@ -57,7 +59,7 @@ const SNAPSHOT_AND_EVENTS: &str = concat!(
      order by 1"
 );
 
-/// Where a load goes on.
+/// The next page of a load.
 #[derive(Debug, Clone, Copy)]
 enum PageStart {
     Snapshot(Fingerprint),
@@ -179,7 +181,7 @@ fn event(row: &SqliteRow, partition: u16, stream: StreamId) -> Result<StoredEven
     })
 }
 
-/// The content that is stored under `name`.
+/// Returns the content that is stored under `name`.
 pub(crate) fn content(name: &str, version: i64, codec: &str, bytes: Vec<u8>) -> StoredContent {
     match name {
         ERASED => StoredContent::Erased,

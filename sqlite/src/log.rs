@@ -1,4 +1,4 @@
-//! Reading the log: pages, heads, and waiting for more.
+//! Reading the log and waiting for events.
 
 use composable_rust_core::{Position, StoreError, StoredEvent};
 use sqlx::Row as _;
@@ -10,9 +10,9 @@ use crate::packed::{pack, unpack};
 use crate::sql::{Args, int, padded, push_values, uint};
 use crate::store::SqliteEventStore;
 
-// Offsets have no gap, so a range of them is a page, and 32 of them a row of it: few enough that
-// events of the largest size fit in a value. `column1` to `column3` are what is asked for, of each
-// partition: the offset to start after and the last one wanted.
+// Offsets have no gap, so a range of them is a page, and 32 of them one row of it: few enough that
+// events of the largest size fit in a value. `column1` to `column3` are, for each partition, its
+// number, the offset to start after and the last offset to read.
 const PAGE: (&str, &str) = (
     "with recursive asked as materialized (select column1 as partition, column2 as after, \
      min(column3, coalesce((select log_offset from events e where e.partition = column1 \
@@ -76,7 +76,7 @@ pub(crate) async fn heads(store: &SqliteEventStore) -> Result<Vec<Position>, Sto
         .map_err(store_error)
 }
 
-/// Looks at the heads, then again after each commit here and each sign of one elsewhere.
+/// Reads the heads, then again after each commit of this process and each sign of one elsewhere.
 pub(crate) async fn wait_for_events(
     store: &SqliteEventStore,
     after: &[Position],

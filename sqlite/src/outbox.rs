@@ -14,15 +14,17 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use self::enqueue::dead_letter_inserts;
-pub(crate) use self::enqueue::{PositionedRow, draw, insert, insertions, place};
+use self::enqueue::dead_letter_statements;
+pub(crate) use self::enqueue::{
+    PositionedRow, assign_positions, insert, insert_statements, store_sequence,
+};
 use crate::error::store_error;
 use crate::sql::{Args, int, padded, uint};
 use crate::statement_batch::commit_all;
 use crate::store::{SqliteEventStore, clock};
 use crate::summary;
 
-/// The rows of one queue after a place, which is in the text as the number of the queue.
+/// Adds the query for the rows of one queue after a position; `number` identifies the queue.
 fn push_page(sql: &mut String, number: usize) {
     use std::fmt::Write as _;
     // Writing to a string does not fail.
@@ -40,7 +42,7 @@ fn push_page(sql: &mut String, number: usize) {
     );
 }
 
-/// The number of rows of one queue, which is in the text as its number.
+/// Adds the query for the number of rows of one queue; `number` identifies the queue.
 fn push_count(sql: &mut String, number: usize) {
     use std::fmt::Write as _;
     let union = if number == 0 { "" } else { " union all" };
@@ -52,10 +54,10 @@ fn push_count(sql: &mut String, number: usize) {
     );
 }
 
-/// Queues that are read by one statement; SQLite joins at most 500.
+/// The number of queues that one statement reads; SQLite joins at most 500 parts.
 const QUEUES: usize = 128;
 
-const LAST_PLACE: &str = "select max(sequence) from outbox \
+const LAST_POSITION: &str = "select max(sequence) from outbox \
     where partition = ?1 and kind = ?2 and target = ?3";
 
 const STREAMS: &str = "select stream_id from outbox \
@@ -86,8 +88,8 @@ impl Outbox for SqliteEventStore {
         validate_enqueue(self.log_info(), partition, rows, None)?;
         let fenced = self.begin_fenced(partition, std::iter::empty()).await;
         let mut fenced = fenced.map_err(store_error)?;
-        let placed = place(&mut fenced.sequence, rows);
-        let statements = dead_letter_inserts(partition, clock(), &placed, error);
+        let positioned = assign_positions(&mut fenced.sequence, rows);
+        let statements = dead_letter_statements(partition, clock(), &positioned, error);
         commit_all(fenced.transaction, statements).await.map_err(store_error)
     }
 
@@ -108,7 +110,7 @@ impl Outbox for SqliteEventStore {
         for queue in queues {
             let mut args = Args::default();
             bind_queue(&mut args, queue);
-            let rows = self.readers().fetch(LAST_PLACE, args).await.map_err(store_error)?;
+            let rows = self.readers().fetch(LAST_POSITION, args).await.map_err(store_error)?;
             let last = rows.first().map(|row| row.try_get_unchecked::<Option<i64>, _>(0));
             let last = last.transpose().map_err(store_error)?.flatten();
             places.push(QueuePosition { sequence: last.map_or(0, uint), index: 0 });
@@ -226,7 +228,7 @@ impl SqliteEventStore {
     }
 }
 
-/// Partition, kind and target.
+/// Binds partition, kind and target.
 pub(crate) fn bind_queue<'q>(args: &mut Args<'q>, queue: &'q Queue) {
     args.add(i64::from(queue.partition));
     args.add(queue.kind.as_str());
@@ -247,8 +249,8 @@ fn waiting(queue: &Queue, row: &SqliteRow, now: Timestamp) -> Result<OutboxRow, 
     })
 }
 
-/// An effect from the columns id, stream, recipient, message type, schema version, codec, data,
-/// metadata, of which `first` is the first.
+/// Decodes a message from the columns id, stream, recipient, message type, schema version, codec,
+/// data and metadata, of which `first` is the first.
 pub(crate) fn queued(
     row: &SqliteRow,
     first: usize,
@@ -268,8 +270,8 @@ pub(crate) fn queued(
     })
 }
 
-/// A message from the columns message type, schema version, codec, data, of which `first` is the
-/// first.
+/// Decodes content from the columns message type, schema version, codec and data, of which `first`
+/// is the first.
 pub(crate) fn content(row: &SqliteRow, first: usize) -> Result<EncodedMessage, sqlx::Error> {
     Ok(EncodedMessage {
         name: row.try_get_unchecked::<String, _>(first)?.into(),

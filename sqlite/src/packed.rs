@@ -1,17 +1,16 @@
-//! Many events in one row.
+//! Pages of events in one row.
 //!
 //! The driver hands each row from its own thread to the reader's, with an allocation for every
-//! column and often a switch of threads. That costs several times what SQLite needs to find the
-//! row, so pages of the log come packed: SQLite joins the events of a stretch to one value.
+//! column and often a thread switch. That costs several times what SQLite needs to find the row. So
+//! SQLite joins the events of a range to one value.
 
 use composable_rust_core::{EventId, Position, StoredEvent, Timestamp, Version};
 use uuid::Uuid;
 
 use crate::load::content;
 
-/// Joins the rows of `events e` and their overrides `o` to one value, which [`unpack`] reads: of
-/// each event its numbers in decimal, then its id, texts and payload. The casts keep all bytes as
-/// they are.
+/// Joins the rows of `events e` and their overrides `o` to one value, which [`unpack`] decodes: of
+/// each event its numbers in decimal, then its id, texts and payload. The casts preserve all bytes.
 macro_rules! pack {
     () => {
         "group_concat(\
@@ -27,7 +26,7 @@ macro_rules! pack {
 }
 pub(crate) use pack;
 
-/// The events of a packed value, added to `events`.
+/// Decodes the events of a packed value and adds them to `events`.
 pub(crate) fn unpack(
     partition: u16,
     bytes: &[u8],
@@ -41,7 +40,7 @@ pub(crate) fn unpack(
     Ok(())
 }
 
-/// What is not yet read.
+/// The bytes that are not read yet.
 struct Remaining<'b>(&'b [u8]);
 
 impl<'b> Remaining<'b> {

@@ -21,23 +21,23 @@ use crate::error::{is_busy, is_unavailable, model_error, store_error};
 use crate::sql::{int, uint};
 use crate::store::clock;
 
-/// The migration at index n leads to version n + 1. Those that were released never change.
+/// The migrations; the one at index n leads to version n + 1. A released migration never changes.
 const MIGRATIONS: &[&str] = &[include_str!("../read_model/0001_projections.sql")];
 
 const ROLLED_BACK: &str = "a statement of the projection failed and rolled the transaction back, and \
     its error was ignored; return it from `project`";
 
-/// How long a transaction waits for the lock of the file.
+/// The timeout of a transaction that waits for the lock of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const ADD: &str = "insert or ignore into projection_states (name, log_id, state) \
+const INSERT: &str = "insert or ignore into projection_states (name, log_id, state) \
     values (?, ?, 'running')";
 
 const LOAD: &str = "select s.state, s.reason, s.log_id, c.partition, c.log_offset, c.event_id, \
     c.epoch, s.rebuilds, s.rebuilding from projection_states s left join projection_checkpoints c on c.name = s.name \
     where s.name = ? order by c.partition";
 
-const MOVE: &str = "insert or replace into projection_checkpoints \
+const ADVANCE: &str = "insert or replace into projection_checkpoints \
     (name, partition, log_offset, event_id, epoch, updated_at) values (?, ?, ?, ?, ?, ?)";
 
 const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3, \
@@ -46,24 +46,23 @@ const SET_STATE: &str = "update projection_states set state = ?2, reason = ?3, \
 const FORGET: &str = "update projection_states set state = 'rebuilding', reason = '', \
     log_id = ?2, rebuilds = rebuilds + 1, rebuilding = 1 where name = ?1";
 
-const WAITING: &str = "select stream_id, version, ticket from projection_waiting \
+const LOAD_BLOCKED: &str = "select stream_id, version, blockage_id from projection_blocked \
     where name = ?1 and (?2 is null or stream_id = ?2) order by stream_id";
 
-const SET_WAITING: &str = "insert or replace into projection_waiting \
-    (name, stream_id, version, ticket) values (?, ?, ?, ?)";
+const SET_BLOCKED: &str = "insert or replace into projection_blocked \
+    (name, stream_id, version, blockage_id) values (?, ?, ?, ?)";
 
-/// A SQLite file that holds read models: that of the event store or any other.
+/// An SQLite file for read models: that of the event store or any other.
 ///
-/// Projections write to tables that are yours to create, with a [`SqliteConnection`] inside a
-/// transaction. Opening it creates the tables `projection_checkpoints`, `projection_states`,
-/// `projection_waiting` and `projection_schema` in one transaction, unless they are there. To share
-/// the file of an event store, open the event store first: it refuses a file that holds something
-/// else.
+/// Projections write to tables that the application creates, with a [`SqliteConnection`] inside a
+/// transaction. Opening the file creates the tables `projection_checkpoints`, `projection_states`,
+/// `projection_blocked` and `projection_schema` in one transaction, unless they exist. To share the
+/// file of an event store, open the event store first: it rejects a file with other content.
 ///
 /// Clones share the connections: one that writes, some that read. Read with
 /// [`SqliteReadModel::pool`], or with any other program. While a projection's transaction is open,
-/// nothing else writes to the file; the transactions are kept short, and an event store in the same
-/// file has its turn in between.
+/// no other connection writes to the file; the transactions are short, and an event store in the
+/// same file writes in between.
 ///
 /// # Example: a projection's database
 ///
@@ -89,12 +88,14 @@ pub struct SqliteReadModel {
 }
 
 impl SqliteReadModel {
-    /// Opens the file at `path`, creating it if there is none. Several processes may do so at once.
+    /// Opens the file at `path`, creating it if it is missing. Several processes may do so at the
+    /// same time.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`]: SQLite failed, for want of permission or of space.
-    /// [`StoreError::Invalid`]: no file can be there, or newer code has migrated the tables.
+    /// - [`StoreError::Unavailable`]: SQLite failed, for lack of permission or of space.
+    /// - [`StoreError::Invalid`]: the path cannot be a file's, or newer code has migrated the
+    ///   tables.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = checked(path.as_ref()).map_err(|e| StoreError::Invalid(e.to_string()))?;
         let options = SqliteConnectOptions::new()
@@ -105,12 +106,12 @@ impl SqliteReadModel {
             // On macOS a plain fsync does not reach the disk.
             .pragma("fullfsync", "on")
             .pragma("checkpoint_fullfsync", "on")
-            // What is erased is zeroed in the file too.
+            // Erased content is zeroed in the file too.
             .pragma("secure_delete", "on")
             .disable_statement_logging();
         write_ahead(options.clone().journal_mode(SqliteJournalMode::Wal)).await?;
         let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY_TIMEOUT);
-        // The last of the pragmas: opening waits as long as it must.
+        // The last of the pragmas: opening waits as long as necessary.
         let slice = LOCK_SLICE.as_millis().to_string();
         let readers = pool().max_connections(4).connect_with(options.clone()).await;
         let readers = readers.map_err(store_error)?;
@@ -122,8 +123,8 @@ impl SqliteReadModel {
         Self { writer, readers }.migrated().await
     }
 
-    /// Uses connections that are there, of a file in WAL mode; at least two, for whoever waits looks
-    /// while another writes.
+    /// Uses an existing pool of at least two connections to a file in WAL mode; one may wait for
+    /// the other.
     ///
     /// # Errors
     ///
@@ -132,7 +133,7 @@ impl SqliteReadModel {
         Self { writer: pool.clone(), readers: pool }.migrated().await
     }
 
-    /// Connections to read with, and to create tables with.
+    /// Returns the connections, for reading and for creating tables.
     pub fn pool(&self) -> &SqlitePool {
         &self.readers
     }
@@ -161,7 +162,7 @@ impl SqliteReadModel {
     }
 }
 
-/// Opens the file once, to change it to write-ahead logging: that does not wait for locks by itself.
+/// Opens the file once, to change it to write-ahead logging; that change does not wait for locks.
 async fn write_ahead(options: SqliteConnectOptions) -> Result<(), StoreError> {
     let asked = Instant::now();
     loop {
@@ -175,7 +176,7 @@ async fn write_ahead(options: SqliteConnectOptions) -> Result<(), StoreError> {
     }
 }
 
-/// The version of the tables; 0 if there are none.
+/// Returns the version of the tables; 0 if they do not exist.
 async fn version(connection: &mut SqliteConnection) -> Result<usize, sqlx::Error> {
     let there: i64 =
         sqlx::query_scalar("select count(*) from sqlite_schema where name = 'projection_schema'")
@@ -194,7 +195,7 @@ async fn try_lock(
     name: &str,
     log: Uuid,
 ) -> Result<ProjectionRecord, sqlx::Error> {
-    sqlx::query(ADD).bind(name).bind(log).execute(&mut *connection).await?;
+    sqlx::query(INSERT).bind(name).bind(log).execute(&mut *connection).await?;
     let rows = sqlx::query(LOAD).bind(name).fetch_all(connection).await?;
     record(&rows)?.ok_or(sqlx::Error::RowNotFound)
 }
@@ -205,13 +206,14 @@ async fn try_advance(
     epoch: u64,
     to: &[Checkpoint],
 ) -> Result<(), StoreError> {
-    // SQLite lets a transaction begin only where there is none: what is written then would commit by
-    // itself, without what was rolled back. The one that has begun now is rolled back by the caller.
+    // SQLite begins a transaction only if none is open. An open one was rolled back by the
+    // projection, and later writes would commit without the earlier ones. The caller rolls back the
+    // transaction that begins here.
     if connection.execute("begin").await.is_ok() {
         return Err(StoreError::Invalid(ROLLED_BACK.to_owned()));
     }
     for to in to {
-        sqlx::query(MOVE)
+        sqlx::query(ADVANCE)
             .bind(name)
             .bind(i64::from(to.partition))
             .bind(int(to.offset))
@@ -232,7 +234,7 @@ async fn try_forget(
 ) -> Result<(), sqlx::Error> {
     for sql in [
         "delete from projection_checkpoints where name = ?",
-        "delete from projection_waiting where name = ?",
+        "delete from projection_blocked where name = ?",
     ] {
         sqlx::query(sql).bind(name).execute(&mut *connection).await?;
     }
@@ -248,23 +250,11 @@ fn partition(row: &SqliteRow, index: usize) -> Result<u16, sqlx::Error> {
     })
 }
 
-/// The name and reason that stand for a state.
-fn columns(state: &ProjectionState) -> (&'static str, &str) {
-    match state {
-        ProjectionState::Running => ("running", ""),
-        ProjectionState::Rebuilding => ("rebuilding", ""),
-        ProjectionState::Paused => ("paused", ""),
-        ProjectionState::Failed { reason } => ("failed", reason),
-    }
-}
-
 fn state(row: &SqliteRow) -> Result<ProjectionState, sqlx::Error> {
     let (name, reason): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(match name.as_str() {
-        "rebuilding" => ProjectionState::Rebuilding,
-        "paused" => ProjectionState::Paused,
-        "failed" => ProjectionState::Failed { reason },
-        _ => ProjectionState::Running,
+    ProjectionState::from_name(&name, reason).ok_or_else(|| sqlx::Error::ColumnDecode {
+        index: "state".to_owned(),
+        source: format!("unknown state `{name}`").into(),
     })
 }
 
@@ -286,7 +276,7 @@ fn record(rows: &[SqliteRow]) -> Result<Option<ProjectionRecord>, sqlx::Error> {
     Ok(Some(ProjectionRecord { log, state, checkpoints, epoch, rebuilds, rebuilding }))
 }
 
-fn waiting(row: &SqliteRow) -> Result<BlockedStream, sqlx::Error> {
+fn blocked_stream(row: &SqliteRow) -> Result<BlockedStream, sqlx::Error> {
     let stream: String = row.try_get(0)?;
     let stream = stream.parse().map_err(|source| sqlx::Error::ColumnDecode {
         index: "stream_id".to_owned(),
@@ -296,7 +286,7 @@ fn waiting(row: &SqliteRow) -> Result<BlockedStream, sqlx::Error> {
     Ok(BlockedStream { stream, version, blockage_id: row.try_get(2)? })
 }
 
-/// A transaction holds the lock of the file, which is that of every projection in it.
+/// A transaction holds the lock of the file, and so of every projection in it.
 impl ReadModel for SqliteReadModel {
     type Connection = SqliteConnection;
     type Transaction = Transaction<'static, Sqlite>;
@@ -306,8 +296,8 @@ impl ReadModel for SqliteReadModel {
         loop {
             match self.writer.begin_with("begin immediate").await {
                 Ok(transaction) => return Ok(transaction),
-                // SQLite's own waiting would grow to 100 ms between looks, in which a busy event
-                // store takes the lock many times over.
+                // SQLite polls at intervals that grow to 100 ms, in which a busy event store takes
+                // the lock many times.
                 Err(error) if is_busy(&error) && asked.elapsed() < BUSY_TIMEOUT => {}
                 Err(error) => return Err(store_error(error)),
             }
@@ -348,8 +338,7 @@ impl ReadModel for SqliteReadModel {
         name: &str,
         to: &ProjectionState,
     ) -> Result<(), StoreError> {
-        let (state, reason) = columns(to);
-        let query = sqlx::query(SET_STATE).bind(name).bind(state).bind(reason);
+        let query = sqlx::query(SET_STATE).bind(name).bind(to.as_str()).bind(to.reason());
         query.execute(&mut **transaction).await.map_err(model_error)?;
         Ok(())
     }
@@ -364,9 +353,9 @@ impl ReadModel for SqliteReadModel {
     }
 
     async fn blocked_streams(&self, name: &str) -> Result<Vec<BlockedStream>, StoreError> {
-        let query = sqlx::query(WAITING).bind(name).bind(None::<&str>);
+        let query = sqlx::query(LOAD_BLOCKED).bind(name).bind(None::<&str>);
         let rows = query.fetch_all(&self.readers).await.map_err(model_error)?;
-        rows.iter().map(waiting).collect::<Result<_, _>>().map_err(model_error)
+        rows.iter().map(blocked_stream).collect::<Result<_, _>>().map_err(model_error)
     }
 
     async fn find_blocked(
@@ -375,22 +364,22 @@ impl ReadModel for SqliteReadModel {
         name: &str,
         stream: &StreamId,
     ) -> Result<Option<BlockedStream>, StoreError> {
-        let query = sqlx::query(WAITING).bind(name).bind(stream.as_str());
+        let query = sqlx::query(LOAD_BLOCKED).bind(name).bind(stream.as_str());
         let row = query.fetch_optional(&mut **transaction).await.map_err(model_error)?;
-        row.as_ref().map(waiting).transpose().map_err(model_error)
+        row.as_ref().map(blocked_stream).transpose().map_err(model_error)
     }
 
     async fn set_blocked(
         &self,
         transaction: &mut Self::Transaction,
         name: &str,
-        waiting: &BlockedStream,
+        blocked: &BlockedStream,
     ) -> Result<(), StoreError> {
-        sqlx::query(SET_WAITING)
+        sqlx::query(SET_BLOCKED)
             .bind(name)
-            .bind(waiting.stream.as_str())
-            .bind(int(waiting.version.get()))
-            .bind(waiting.blockage_id)
+            .bind(blocked.stream.as_str())
+            .bind(int(blocked.version.get()))
+            .bind(blocked.blockage_id)
             .execute(&mut **transaction)
             .await
             .map_err(model_error)?;
@@ -403,7 +392,7 @@ impl ReadModel for SqliteReadModel {
         name: &str,
         stream: &StreamId,
     ) -> Result<(), StoreError> {
-        sqlx::query("delete from projection_waiting where name = ? and stream_id = ?")
+        sqlx::query("delete from projection_blocked where name = ? and stream_id = ?")
             .bind(name)
             .bind(stream.as_str())
             .execute(&mut **transaction)

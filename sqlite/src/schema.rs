@@ -1,4 +1,4 @@
-//! What makes a file an event log: its mark, its schema version, its migrations.
+//! The schema of an event log: its application id, version and migrations.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use uuid::Uuid;
 use crate::error::{ConnectError, is_busy, is_not_a_database};
 use crate::store::clock;
 
-/// "CoRu": where the `file` command and SQLite look for whose database this is.
+/// The application id, "CoRu", by which the `file` command and SQLite identify the file's format.
 const APPLICATION_ID: i64 = 0x436f_5275;
 
-/// The migration at index n leads to schema version n + 1. Those that were released never change.
+/// The migrations; the one at index n leads to schema version n + 1. A released migration never
+/// changes.
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_event_store.sql")];
 
-/// How partitions are computed; see `StreamId::partition`.
+/// The hash from which partitions are computed; see `StreamId::partition`.
 const HASH: &str = "xxh3-64";
 
-/// The log that is to be opened.
+/// The log to open.
 pub(crate) struct ExpectedLog<'a> {
     pub(crate) path: &'a Path,
-    /// Its partitions, if it is created.
+    /// The number of partitions, if the log is created.
     pub(crate) partitions: u16,
     pub(crate) adopt: Option<Adoption>,
 }
 
-/// Brings the file to this code's schema, and reads what is fixed about the log.
+/// Migrates the file to this code's schema, and reads the log's settings.
 ///
-/// Any number of processes may do this at once: what is looked at is looked at again under the
-/// write lock.
+/// Any number of processes may do so at the same time: each check is repeated under the write lock.
 pub(crate) async fn prepare(
     connection: &mut SqliteConnection,
     wanted: &ExpectedLog<'_>,
@@ -40,7 +40,7 @@ pub(crate) async fn prepare(
     let (asked, path) = (Instant::now(), wanted.path);
     loop {
         match try_prepare(connection, wanted).await {
-            // Changing to write-ahead logging does not wait for locks by itself.
+            // The change to write-ahead logging does not wait for locks.
             Err(SchemaError::Sqlite(error))
                 if is_busy(&error) && asked.elapsed() < busy_timeout =>
             {
@@ -53,7 +53,7 @@ pub(crate) async fn prepare(
     }
 }
 
-/// What the path has to do with an error of SQLite while opening.
+/// Converts an error of SQLite while opening.
 pub(crate) fn unavailable(path: &Path, error: sqlx::Error) -> ConnectError {
     let path = path.to_owned();
     if is_not_a_database(&error) {
@@ -112,7 +112,7 @@ async fn try_prepare(
     read_log_info(connection, path).await
 }
 
-/// The schema version of the file; 0 if there is nothing in it yet.
+/// Returns the schema version of the file; 0 if the file is empty.
 async fn schema_version(
     connection: &mut SqliteConnection,
     path: &Path,
@@ -183,7 +183,7 @@ async fn create_log(
     Ok(())
 }
 
-/// The number of the file, where files have one.
+/// Returns the number of the file, on systems where files have one.
 #[cfg(unix)]
 fn home_of(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
@@ -195,7 +195,7 @@ fn home_of(_: &Path) -> Option<String> {
     None
 }
 
-/// Refuses the log of another file, unless it is to be adopted.
+/// Rejects the log of another file, unless it is to be adopted.
 async fn settle_home(
     connection: &mut SqliteConnection,
     wanted: &ExpectedLog<'_>,
@@ -220,14 +220,14 @@ async fn settle_home(
     Ok(())
 }
 
-/// Gives the log an id and a secret of its own, and pauses it.
+/// Gives the log a new id and secret, and pauses it.
 async fn become_another(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let old: Uuid =
         sqlx::query_scalar("select log_id from log").fetch_one(&mut *connection).await?;
     let new = Uuid::new_v4();
     let update = "update log set log_id = ?, secret = ?, paused = 1";
     sqlx::query(update).bind(new).bind(new_secret()).execute(&mut *connection).await?;
-    // The processes of the original are not here, and what it has read of topics it has read.
+    // The processes of the original do not run here; its positions in topics stay valid.
     connection.execute("delete from members; update leases set holder = null").await?;
     sqlx::query(
         "update checkpoints set name = ? || substr(name, 37) where substr(name, 1, 37) = ? || '-'",
@@ -239,7 +239,7 @@ async fn become_another(connection: &mut SqliteConnection) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// 244 bits of the system's random numbers.
+/// Returns 244 random bits of the operating system.
 fn new_secret() -> Vec<u8> {
     [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat()
 }

@@ -1,15 +1,16 @@
-//! Statements of many rows, their arguments, and numbers on their way in and out.
+//! Statements of many rows, their arguments, and conversions of numbers.
 
 use sqlx::Arguments as _;
 use sqlx::encode::Encode;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 use sqlx::types::Type;
 
-/// Rows of one `values` list: enough that the fixed cost of a statement does not show.
+/// The maximum number of rows of one `values` list: enough that the fixed cost of a statement is
+/// negligible.
 pub(crate) const CHUNK: usize = 256;
 
-/// Rows that a statement for `rows` of them is written for: few sizes, so that statements stay
-/// prepared. What is left over is filled with nulls, which the statement skips.
+/// Returns the number of rows that a statement for `rows` rows has: few sizes, so that statements
+/// stay prepared. The surplus is filled with nulls, which the statement skips.
 pub(crate) fn padded(rows: usize) -> usize {
     rows.next_power_of_two()
 }
@@ -25,7 +26,7 @@ pub(crate) fn push_values(sql: &mut String, rows: usize, columns: usize) {
     }
 }
 
-/// Appends `in (?, …)` to `sql`, for `count` values and what pads them.
+/// Appends `in (?, …)` to `sql`, for `count` values and their padding.
 pub(crate) fn push_in(sql: &mut String, count: usize) {
     sql.push_str("in ");
     push_values(sql, 1, padded(count));
@@ -52,18 +53,18 @@ impl<'q> Args<'q> {
     }
 }
 
-/// A version, offset or count as SQLite keeps it. What is too large for it is larger than
-/// everything stored, and stays so.
+/// Converts a version, offset or count for SQLite. A number beyond SQLite's range becomes the
+/// highest in it, which is still above every stored one.
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A version, offset or count that SQLite kept.
+/// Converts a version, offset or count of SQLite.
 pub(crate) fn uint(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// A fingerprint as SQLite keeps it: the same 64 bits.
+/// Converts a fingerprint to the same 64 bits as a signed number.
 pub(crate) fn bits(number: u64) -> i64 {
     i64::from_be_bytes(number.to_be_bytes())
 }

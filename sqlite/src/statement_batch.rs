@@ -5,7 +5,7 @@ use composable_rust_core::EncodedMessage;
 use crate::connection::Transaction;
 use crate::sql::{Args, padded, push_values};
 
-/// Runs the statements, each of which comes with the number of rows that it writes, and commits.
+/// Runs the statements, each given with the number of rows that it writes, and commits.
 pub(crate) async fn commit_all(
     mut transaction: Transaction<'_>,
     statements: Vec<(Statement<'_>, usize)>,
@@ -34,14 +34,14 @@ pub(crate) fn add_content<'q>(args: &mut Args<'q>, content: &'q EncodedMessage) 
     args.add(content.bytes.as_slice());
 }
 
-/// A statement of a script.
+/// A statement of a batch.
 pub(crate) type Statement<'s> = Box<dyn Fn(&mut StatementBatch<'s>) + Send + 's>;
 
-/// Statements whose rows together are at most this many go in one round trip. Larger ones gain
+/// The maximum number of rows of statements that are sent in one round trip. Larger statements gain
 /// nothing from it, and every combination of sizes is another text to prepare.
 const BATCH_ROWS: usize = 16;
 
-/// Statements that go in one round trip.
+/// Statements that are sent in one round trip.
 #[derive(Default)]
 pub(crate) struct StatementBatch<'q> {
     pub(crate) sql: String,

@@ -1,4 +1,4 @@
-//! The store itself: its connections, and the port on top of them.
+//! The store: its connections, and the port on top of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,14 +20,14 @@ use crate::{append, erase, load, log, snapshot};
 
 /// An event store in one SQLite file: the embedded default.
 ///
-/// It keeps the contract of [`EventStore`]; see the crate's page for what a file can and cannot do.
-/// Clones share the connections, which close with the last of them.
+/// It implements [`EventStore`]; see the crate's page for the properties of a file. Clones share
+/// the connections, which close with the last of them.
 ///
 /// # Example: an event in a file, read again after reopening
 ///
 /// ```
 /// use composable_rust_core::{
-///     Append, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, StreamId, Version,
+///     Append, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent, StreamId, Version,
 /// };
 /// use composable_rust_sqlite::SqliteEventStore;
 /// use futures_util::TryStreamExt as _;
@@ -36,9 +36,9 @@ use crate::{append, erase, load, log, snapshot};
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("orders.db");
 /// let stream: StreamId = "order-1".parse()?;
-/// let placed = NewEvent {
+/// let positioned = NewEvent {
 ///     id: EventId(uuid::Uuid::new_v4()),
-///     content: Encoded {
+///     content: EncodedMessage {
 ///         name: "order.placed".into(),
 ///         version: 1,
 ///         codec: "json".into(),
@@ -71,22 +71,22 @@ struct StoreInner {
     writer: Writer,
     readers: Readers,
     watcher: Watcher,
-    /// Changes with every commit of this process, and every sign of one elsewhere.
+    /// Notified of every commit of this process, and every sign of one elsewhere.
     commits: watch::Sender<()>,
-    /// Counts what may have made work, here or elsewhere.
+    /// The number of commits, here or elsewhere, that may have created work.
     work: watch::Sender<u64>,
-    /// The marks at which the next pruning of each partition begins.
+    /// The inbox entries at which the next pruning of each partition starts.
     pruned_to: Mutex<BTreeMap<u16, InboxKey>>,
 }
 
 impl SqliteEventStore {
-    /// Opens the log in the file at `path` with the defaults of [`SqliteEventStoreBuilder`], creating it if there
-    /// is none.
+    /// Opens the log in the file at `path` with the defaults of [`SqliteEventStoreBuilder`],
+    /// creating it if it is missing.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] names the path and says what to do about it. A file that is not an event log
-    /// is not touched.
+    /// [`ConnectError`] names the path and says what to do. A file that is not an event log is not
+    /// changed.
     ///
     /// # Cancel safety
     ///
@@ -95,12 +95,12 @@ impl SqliteEventStore {
         Self::builder(path).open().await
     }
 
-    /// Chooses how the log in the file at `path` is opened.
+    /// Returns a builder of the log in the file at `path`.
     pub fn builder(path: impl AsRef<Path>) -> SqliteEventStoreBuilder {
         SqliteEventStoreBuilder::new(path.as_ref())
     }
 
-    /// The absolute path of the file.
+    /// Returns the absolute path of the file.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
@@ -138,7 +138,7 @@ impl SqliteEventStore {
         self.shared.commits.subscribe()
     }
 
-    /// Wakes whoever waits for events.
+    /// Wakes the tasks that wait for events.
     pub(crate) fn wake(&self) {
         self.shared.commits.send_replace(());
     }
@@ -147,7 +147,7 @@ impl SqliteEventStore {
         self.shared.work.subscribe()
     }
 
-    /// Wakes whoever waits for work.
+    /// Wakes the tasks that wait for work.
     pub(crate) fn has_work(&self) {
         self.shared.work.send_modify(|count| *count += 1);
     }
@@ -157,16 +157,16 @@ impl SqliteEventStore {
         pruned_to.get(&partition).cloned()
     }
 
-    pub(crate) fn set_pruned_to(&self, partition: u16, mark: Option<InboxKey>) {
+    pub(crate) fn set_pruned_to(&self, partition: u16, entry: Option<InboxKey>) {
         let mut pruned_to = self.shared.pruned_to.lock().unwrap_or_else(PoisonError::into_inner);
-        match mark {
-            Some(mark) => pruned_to.insert(partition, mark),
+        match entry {
+            Some(entry) => pruned_to.insert(partition, entry),
             None => pruned_to.remove(&partition),
         };
     }
 
-    /// Looks whether another process has committed, and wakes everybody if so. Does what is left of
-    /// erasures.
+    /// Checks whether another process has committed, and wakes all waiting tasks if so. Retries a
+    /// pending truncation.
     pub(crate) async fn look_elsewhere(&self) -> Result<(), StoreError> {
         self.writer().truncate_if_due().await.map_err(store_error)?;
         if self.watcher().has_changed().await.map_err(store_error)? {
@@ -186,8 +186,8 @@ impl fmt::Debug for SqliteEventStore {
     }
 }
 
-/// SQLite runs in this process, so its clock is the host's, which all processes on the file share.
-/// What is stored is stamped while the write lock is held.
+/// Returns the store's time. SQLite runs in this process, so its clock is the host's, which all
+/// processes on the file share. Rows are stamped while the write lock is held.
 pub(crate) fn clock() -> Timestamp {
     Timestamp::from(std::time::SystemTime::now())
 }

@@ -1,4 +1,4 @@
-//! What waits where.
+//! Summaries of the queues.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::store_error;
 use crate::sql::{Args, int, uint};
 use crate::store::{SqliteEventStore, clock};
 
-/// The queues are found one after the other, by the index that orders their rows: `first` is the
+/// The queues are found one after another, by the index that orders their rows: `first` is the
 /// first row of each. ?1 is the limit, ?2 the time.
 const SUMMARIZE: &str = "with recursive o(first) as ( \
         select (select rowid from outbox order by partition, kind, target, sequence limit 1) \

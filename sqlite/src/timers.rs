@@ -1,4 +1,4 @@
-//! Timers that are due, and those that could not be fired.
+//! Timers.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use crate::connection::Transaction;
 use crate::error::store_error;
-use crate::outbox::{content, draw, insertions, number, place, stream};
+use crate::outbox::{assign_positions, content, insert_statements, number, store_sequence, stream};
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
-/// What is due of one queue, and its next deadline after now; the text holds the queue's number.
+/// Adds the query for the due timers of one queue and its next deadline; `number` identifies the
+/// queue.
 fn push_due(sql: &mut String, number: usize) {
     use std::fmt::Write as _;
     // Writing to a string does not fail.
@@ -34,11 +35,11 @@ fn push_due(sql: &mut String, number: usize) {
     );
 }
 
-/// Queues that are read by one statement; SQLite joins at most 500 parts.
+/// The number of queues that one statement reads; SQLite joins at most 500 parts.
 const QUEUES: usize = 128;
 
-/// Those of the timers that are armed so.
-const STANDING: (&str, &str) = (
+/// Selects the timers that are armed as given.
+const EXISTING: (&str, &str) = (
     "select s.column1 from (select ? as partition) p cross join (values ",
     ") s cross join timers t on t.partition = p.partition and t.stream_id = s.column2 \
      and t.timer_id = s.column3 and t.armed_by = s.column4 and t.armed_index = s.column5",
@@ -91,7 +92,7 @@ impl Timers for SqliteEventStore {
 }
 
 impl SqliteEventStore {
-    /// One more than the limit, so that it shows whether there are.
+    /// Reads one timer more than the limit, which shows whether more are due.
     async fn due_rows(
         &self,
         queues: &[TimerQueue],
@@ -121,7 +122,7 @@ impl SqliteEventStore {
         let leases = settlements.iter().map(|settlement| &settlement.lease);
         let mut fenced = self.begin_fenced(partition, leases).await?;
         let own = settlements.iter().filter(|s| fenced.admits(&s.lease)).collect();
-        let own = standing(&mut fenced.transaction, partition, own).await?;
+        let own = existing(&mut fenced.transaction, partition, own).await?;
 
         let (now, log) = (clock(), self.log_info().id);
         let mut parts = SettlementRows::default();
@@ -157,14 +158,14 @@ impl SqliteEventStore {
                 }
             }
         }
-        let more = place(&mut fenced.sequence, more);
+        let more = assign_positions(&mut fenced.sequence, more);
         let mut statements = parts.statements(partition, now);
-        statements.extend(insertions(partition, now, &more));
+        statements.extend(insert_statements(partition, now, &more));
         commit_all(fenced.transaction, statements).await
     }
 }
 
-/// A timer that is due again later, or whose attempt begins: it has no error then.
+/// A timer whose attempt failed, or begins (without an error).
 struct FailedTimer<'b> {
     settlement: &'b TimerSettlement,
     attempts: u32,
@@ -195,17 +196,17 @@ struct ParkedTimer<'b> {
     error: Option<&'b str>,
 }
 
-/// Those whose timers are armed so. Of several of one timer, the first.
-async fn standing<'b>(
+/// Returns the settlements whose timers are armed as given, the first of each timer.
+async fn existing<'b>(
     transaction: &mut Transaction<'_>,
     partition: u16,
     settlements: Vec<&'b TimerSettlement>,
 ) -> Result<Vec<&'b TimerSettlement>, sqlx::Error> {
     let mut found: Vec<&TimerSettlement> = Vec::new();
     for chunk in settlements.chunks(CHUNK) {
-        let (mut sql, mut args) = (STANDING.0.to_owned(), Args::default());
+        let (mut sql, mut args) = (EXISTING.0.to_owned(), Args::default());
         push_values(&mut sql, padded(chunk.len()), 5);
-        sql.push_str(STANDING.1);
+        sql.push_str(EXISTING.1);
         args.add(i64::from(partition));
         for (n, settlement) in (0_i64..).zip(chunk) {
             args.add(n);
@@ -231,7 +232,7 @@ async fn standing<'b>(
     Ok(found)
 }
 
-/// What is written of settlements.
+/// The changes that settlements make.
 #[derive(Default)]
 struct SettlementRows<'b> {
     failed: Vec<FailedTimer<'b>>,
@@ -294,7 +295,7 @@ impl<'b> SettlementRows<'b> {
                 }
             },
         );
-        draw(script, partition, rows.last().map_or(0, |parked| parked.sequence));
+        store_sequence(script, partition, rows.last().map_or(0, |parked| parked.sequence));
     }
 
     fn delete_gone<'s>(
@@ -316,13 +317,13 @@ impl<'b> SettlementRows<'b> {
     }
 }
 
-/// Stream and timer.
+/// Binds stream and timer.
 fn bind_timer<'q>(args: &mut Args<'q>, settlement: &'q TimerSettlement) {
     args.add(settlement.stream.as_str());
     args.add(settlement.timer.id.as_str());
 }
 
-/// A deadline: of a timer that is due, or the next of its queue.
+/// Decodes a deadline: that of a due timer, or the next of its queue.
 fn deadline(
     queues: &[TimerQueue],
     row: &SqliteRow,

@@ -1,4 +1,4 @@
-//! A batch as the arrays that the append function takes.
+//! A batch as the arrays that `append_events` takes.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use composable_rust_core::{
 };
 use uuid::Uuid;
 
-use super::VerdictRow;
+use super::AppendResult;
 use crate::columns::{Content, OutboxRows, Owner, Query, count};
 use crate::row::{MAX_DUE_MICROS, micros};
 
-/// No stream is ever longer, so a writer who expects more gets the same verdict; and the server may
-/// add the number of events to it.
+/// The maximum expected version. No stream is ever longer, so a higher expected version has the
+/// same outcome; and the server may add the number of events to it.
 const MAX_VERSION: i64 = i64::MAX / 2;
 
-/// All members of a batch, by column. Members are counted from 1.
+/// The members of a batch, by column. Members are counted from 1.
 #[derive(Default)]
 pub(super) struct Columns<'a> {
     stream: Vec<&'a str>,
@@ -23,7 +23,7 @@ pub(super) struct Columns<'a> {
     first: Vec<i32>,
     count: Vec<i32>,
     events: EventColumns<'a>,
-    marks: InboxColumns<'a>,
+    entries: InboxColumns<'a>,
     outbox: OutboxRows<'a>,
     timers: TimerColumns<'a>,
     cancelled: CancelledColumns<'a>,
@@ -45,7 +45,7 @@ struct InboxColumns<'a> {
     digest: Vec<Uuid>,
     last: Vec<i32>,
     count: Vec<i32>,
-    answer: Vec<&'a [u8]>,
+    outcome: Vec<&'a [u8]>,
 }
 
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    /// Whether there is anything besides events and marks.
+    /// Returns `true` if the batch has outbox rows or timer changes.
     pub(super) fn has_effects(&self) -> bool {
         let timers = [&self.timers.owner, &self.cancelled.owner, &self.fired.owner];
         !self.outbox.is_empty() || timers.iter().any(|owner| !owner.is_empty())
@@ -101,13 +101,13 @@ impl<'a> Columns<'a> {
             self.events.id.push(event.id.0);
             self.events.content.push(&event.content, &event.metadata);
         }
-        for mark in &append.inbox {
-            self.marks.owner.push(member, stream);
-            self.marks.id.push(mark.message_id.0);
-            self.marks.digest.push(Uuid::from_u128(mark.digest));
-            self.marks.last.push(count(mark.first_event + mark.event_count));
-            self.marks.count.push(count(mark.event_count));
-            self.marks.answer.push(&mark.outcome);
+        for entry in &append.inbox {
+            self.entries.owner.push(member, stream);
+            self.entries.id.push(entry.message_id.0);
+            self.entries.digest.push(Uuid::from_u128(entry.digest));
+            self.entries.last.push(count(entry.first_event + entry.event_count));
+            self.entries.count.push(count(entry.event_count));
+            self.entries.outcome.push(&entry.outcome);
         }
         for row in &append.outbox {
             self.outbox.push(member, stream, row);
@@ -118,7 +118,8 @@ impl<'a> Columns<'a> {
         self.push_timers(log, member, append);
     }
 
-    /// Only the last change of each timer has an effect. What is cancelled goes before others are armed.
+    /// Adds the timer changes of a member. Only the last change of each timer has an effect.
+    /// Cancellations precede armings.
     fn push_timers(&mut self, log: Uuid, member: i32, append: &'a Append) {
         let stream = append.stream.as_str();
         if append.cancels_timers {
@@ -145,14 +146,14 @@ impl<'a> Columns<'a> {
         }
     }
 
-    pub(super) fn bind(self, query: Query<'a, VerdictRow>) -> Query<'a, VerdictRow> {
+    pub(super) fn bind(self, query: Query<'a, AppendResult>) -> Query<'a, AppendResult> {
         let effects = self.has_effects();
-        let Self { stream, expected, first, count, events, marks, .. } = self;
+        let Self { stream, expected, first, count, events, entries, .. } = self;
         let query = query.bind(stream).bind(expected).bind(first).bind(count);
         let query = events.owner.bind(query).bind(events.index).bind(events.id);
         let query = events.content.bind(query);
-        let query = marks.owner.bind(query).bind(marks.id).bind(marks.digest);
-        let query = query.bind(marks.last).bind(marks.count).bind(marks.answer);
+        let query = entries.owner.bind(query).bind(entries.id).bind(entries.digest);
+        let query = query.bind(entries.last).bind(entries.count).bind(entries.outcome);
         if !effects {
             return query;
         }
@@ -193,7 +194,7 @@ impl<'a> FiredColumns<'a> {
     }
 }
 
-/// The version that is required; -1 for any, -2 for at least 1.
+/// Returns the expected version; -1 for any, -2 for at least 1.
 pub(super) fn expected(expected: ExpectedVersion) -> i64 {
     match expected {
         ExpectedVersion::Any => -1,

@@ -1,4 +1,4 @@
-//! Verdicts, and what an append leaves behind.
+//! The outcomes of appends, and the rows that they write.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::fixtures::{
 };
 
 #[tokio::test]
-async fn a_single_event_gets_every_verdict() {
+async fn a_single_event_gets_every_outcome() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let any = ExpectedVersion::Any;
@@ -30,14 +30,14 @@ async fn a_single_event_gets_every_verdict() {
         commit(&store, &append("a-1", ExpectedVersion::Exists, &[3])).await,
         committed(2, 0, 3)
     );
-    // The same again: committed by then, with the receipt of then.
+    // The same append again is committed by then, with the earlier receipt.
     let again = commit(&store, &append("a-1", exact(0), &[1])).await;
     assert_eq!(again, committed_before(1, 0, 1, 2));
     assert_eq!(load(&store, "a-1").await.len(), 2);
 }
 
 #[tokio::test]
-async fn losers_leave_their_neighbours_alone() {
+async fn rejected_appends_do_not_affect_their_neighbours() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1, 2])).await;
@@ -66,7 +66,7 @@ async fn losers_leave_their_neighbours_alone() {
 }
 
 #[tokio::test]
-async fn marks_come_before_versions() {
+async fn inbox_entries_are_checked_before_versions() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let first = append("a-1", exact(0), &[1]).with_inbox(vec![mark(50, 0, 1)]);
@@ -78,7 +78,7 @@ async fn marks_come_before_versions() {
         outcome: vec![1, 2, 3],
     };
     let duplicate = AppendOutcome::Duplicate(vec![stands]);
-    // Decided again at another version, at the same with other events, and refused.
+    // Decided again at another version, at the same version with other events, and rejected.
     let later = append("a-1", exact(1), &[2]).with_inbox(vec![mark(51, 0, 0), mark(50, 0, 1)]);
     assert_eq!(commit(&store, &later).await, duplicate);
     let other = append("a-1", exact(0), &[3]).with_inbox(vec![mark(50, 0, 1)]);
@@ -89,7 +89,7 @@ async fn marks_come_before_versions() {
     assert_eq!(commit(&store, &any).await, duplicate);
     // The same append again.
     assert_eq!(commit(&store, &first).await, committed(1, 0, 1));
-    // A refusal stays one, also when its key is used for something else.
+    // A rejection stays one, also when its id is used for another message.
     let refusal = append("a-1", exact(1), &[]).with_inbox(vec![mark(60, 0, 0)]);
     let version = Version::new(1);
     let kept = AppendOutcome::Committed { version, position: None, actual: version };
@@ -104,7 +104,7 @@ async fn marks_come_before_versions() {
 }
 
 #[tokio::test]
-async fn an_append_that_required_nothing_is_known_by_its_marks() {
+async fn an_append_at_any_version_is_recognised_by_its_entries() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1, 2])).await;
@@ -129,7 +129,7 @@ async fn an_append_without_events_checks_the_version() {
 }
 
 #[tokio::test]
-async fn bad_requests_are_named_and_leave_nothing() {
+async fn invalid_requests_are_named_and_write_nothing() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let mut bad = append("a-2", exact(0), &[2]);
@@ -137,7 +137,7 @@ async fn bad_requests_are_named_and_leave_nothing() {
     let error = store.append_events(0, &[append("a-1", exact(0), &[1]), bad]).await.unwrap_err();
     assert!(matches!(&error, StoreError::Invalid(what) if what.contains("a-2")), "{error}");
     assert!(load(&store, "a-1").await.is_empty());
-    // What only the server can find is refused as well.
+    // Errors that only the server can find are rejections as well.
     let mut odd = append("a-2", exact(0), &[2]);
     odd.events[0].metadata = r#"{"user":"\ud800"}"#.to_owned();
     let error = store.append_events(0, &[odd]).await.unwrap_err();
@@ -249,7 +249,7 @@ async fn timers_are_replaced_cancelled_and_cleared() {
 }
 
 #[tokio::test]
-async fn odd_names_and_sizes_come_back_as_they_went() {
+async fn unusual_names_and_sizes_are_stored_unchanged() {
     let database = Database::create().await;
     let store = database.store(3).await;
     let long = "ü'\"/\\%_-".chars().cycle().take(700).collect::<String>();

@@ -1,17 +1,17 @@
-//! Writers that compete, and transactions that get in the way.
+//! Competing writers, and foreign transactions.
 
 use std::time::Duration;
 
 use composable_rust_core::{AppendOutcome, EventStore as _, ExpectedVersion, Position};
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::database::Database;
 use crate::fixtures::{append, commit, committed, exact, load};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_pools_compete_for_the_same_streams() {
+async fn competing_pools_append_without_gaps() {
     let database = Database::create().await;
     let stores = [database.store(3).await, database.store(3).await];
     let writers = (0..8_u128).map(|writer| {
@@ -57,7 +57,7 @@ async fn two_pools_compete_for_the_same_streams() {
     }
 }
 
-/// The first is still on its way when it is given up and sent again.
+/// The first attempt is still running when it is abandoned and repeated.
 #[tokio::test]
 async fn an_unknown_outcome_is_resolved_by_the_same_append() {
     let database = Database::create().await;
@@ -68,25 +68,31 @@ async fn an_unknown_outcome_is_resolved_by_the_same_append() {
         let mut foreign = database.connection().await;
         let mut holder = foreign.begin().await.unwrap();
         holder.execute("select from partitions where partition = 0 for update").await.unwrap();
-        let given_up = timeout(Duration::from_millis(200), commit(&store, &one)).await;
-        assert!(given_up.is_err());
+        let first = tokio::spawn({
+            let (store, one) = (store.clone(), one.clone());
+            async move { commit(&store, &one).await }
+        });
+        database.wait_for_lock_of("append_event").await;
+        let abandoned = database.sessions_waiting_for_locks("append_event").await;
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
         let again = tokio::spawn({
             let (store, one) = (store.clone(), one.clone());
             async move { commit(&store, &one).await }
         });
-        sleep(Duration::from_millis(200)).await;
+        database.wait_for_lock_other_than(&abandoned, "append_event").await;
         assert!(!again.is_finished());
         holder.commit().await.unwrap();
         let verdict = timeout(Duration::from_secs(20), again).await.unwrap().unwrap();
         assert!(matches!(verdict, AppendOutcome::Committed { .. }), "{verdict:?}");
-        sleep(Duration::from_millis(100)).await;
+        database.wait_for_end_of(&abandoned).await;
         assert_eq!(load(&store, &format!("a-{round}")).await.len(), events.len());
         assert_eq!(commit(&store, &one).await, verdict);
     }
 }
 
 #[tokio::test]
-async fn a_foreign_transaction_on_the_log_holds_nobody_up() {
+async fn a_foreign_transaction_does_not_block_appends() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1])).await;
@@ -102,7 +108,7 @@ async fn a_foreign_transaction_on_the_log_holds_nobody_up() {
     open.rollback().await.unwrap();
 }
 
-/// Where the row of partition 0 lies, and which transaction wrote it.
+/// The position of partition 0's row on disk, and the transaction that wrote it.
 async fn row_version(database: &Database) -> (String, String) {
     sqlx::query_as("select ctid::text, xmin::text from partitions where partition = 0")
         .fetch_one(&database.pool())

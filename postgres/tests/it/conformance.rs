@@ -1,4 +1,4 @@
-//! The suite that every store passes.
+//! The conformance suite of event stores.
 
 use std::any::Any;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl StoreBackend for Postgres {
         self.database.builder().connect().await.unwrap()
     }
 
-    /// Writes events at the ends of all partitions, one after the other.
+    /// Writes events at the ends of all partitions, one after another.
     async fn foreign_rollback(&self) {
         let mut connection = self.database.connection().await;
         let mut transaction = connection.begin().await.unwrap();
@@ -75,8 +75,8 @@ impl StoreBackend for Postgres {
     }
 
     async fn dead_rows(&self) -> Option<u64> {
-        // A backend reports its counts at the end of a transaction, at most once a second: one more
-        // that changes nothing, on the connection that appended last.
+        // A backend reports its counts at the end of a transaction, at most once a second. So one
+        // more transaction, without changes, runs on the connection that appended last.
         sleep(Duration::from_millis(1_100)).await;
         self.store.erase_stream(&"nothing-there".parse().unwrap()).await.unwrap();
         let mut connection = self.database.connection().await;
@@ -186,7 +186,7 @@ const A_COUNTER_IN_THE_ROW: &str = r"
     end $do$;
 ";
 
-/// What a case finds when the functions of the server are not what they should be.
+/// Runs a case against changed functions of the server, and returns its failure.
 async fn found(case: &str, change: &str) -> String {
     let subject = postgres(1).await;
     let mut connection = subject.database.connection().await;
@@ -202,13 +202,13 @@ async fn found(case: &str, change: &str) -> String {
 
 /// A test that cannot fail proves nothing: with offsets from a sequence, readers miss events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_order_test_finds_offsets_that_are_not_drawn_under_the_lock() {
+async fn the_order_case_finds_offsets_drawn_before_the_lock() {
     let found = found("readers_at_the_tail_miss_nothing", OFFSETS_FROM_A_SEQUENCE).await;
     assert!(found.contains("missed"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_order_test_finds_a_counter_row() {
+async fn the_snapshot_case_finds_a_counter_row() {
     let found = found("old_database_snapshots_do_not_slow_appends", A_COUNTER_IN_THE_ROW).await;
     assert!(found.contains("dead rows"), "{found}");
 }

@@ -1,4 +1,4 @@
-//! Every kind of write at once.
+//! All kinds of writes at the same time.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use composable_rust_core::{
     QueueChange, TimerSettlement, Timers as _,
 };
 use composable_rust_postgres::PostgresEventStore;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::database::Database;
 use crate::fixtures::{append, mark, stream};
 use crate::work::{arm, done, hold, parked, queued, read, round, row, settlement, timer_queue};
 
-/// Every kind of write at once, on the same few rows, from two pools.
+/// All kinds of writes at the same time, on the same few rows, from two pools.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_waits_in_a_circle() {
+async fn concurrent_writes_do_not_deadlock() {
     let database = Database::create().await;
     let stores = [database.store(2).await, database.store(2).await];
     let lease = hold(&stores[0]).await;
@@ -47,8 +47,8 @@ async fn nobody_waits_in_a_circle() {
         .collect();
     assert!(rounds.iter().all(|rounds| *rounds > 5), "{rounds:?}");
     drop(stores);
-    sleep(Duration::from_millis(500)).await;
     let mut connection = database.connection().await;
+    database.wait_for_end_of_others(&mut connection).await;
     let deadlocks: i64 = sqlx::query_scalar(
         "select deadlocks from pg_stat_database where datname = current_database()",
     )
@@ -65,7 +65,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// The streams of partition 0 that all work on.
+    /// The streams of partition 0 that all tasks write to.
     fn streams(&self) -> Vec<String> {
         let names = (0..).map(|n| format!("order-{n}"));
         names.filter(|n| self.store.log().partition_of(&stream(n)) == 0).take(6).collect()
@@ -88,8 +88,8 @@ impl Worker {
         self.store.append_events(0, &batch).await.unwrap();
     }
 
-    /// Only now and then with rows that need the partition's lock; the two who settle meet the rows
-    /// from opposite ends.
+    /// Settles with rows that need the partition's lock only sometimes; the two settling tasks lock
+    /// the rows in opposite orders.
     async fn settle(&self, n: u128) {
         let mut rows = read(&self.store).await;
         rows.truncate(60);

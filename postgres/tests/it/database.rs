@@ -1,4 +1,4 @@
-//! A database of its own for each test, and what opens it.
+//! A database for each test.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::sleep;
 
-/// A database that is dropped when the test is done.
+/// A database that is dropped at the end of the test.
 pub(crate) struct Database(TestDatabase);
 
 impl Database {
@@ -36,12 +36,12 @@ impl Database {
         PgConnection::connect(&self.0.url()).await.unwrap()
     }
 
-    /// A connection as whoever else works in the database has it, opened when it is used.
+    /// A lazily opened connection of another user of the database.
     pub(crate) fn pool(&self) -> PgPool {
         PgPoolOptions::new().max_connections(1).connect_lazy(&self.0.url()).unwrap()
     }
 
-    /// Waits until all other backends are gone; then they have reported their counts.
+    /// Waits until all other backends are gone, and so have reported their counts.
     pub(crate) async fn wait_for_end_of_others(&self, own: &mut PgConnection) {
         let others = "select count(*) from pg_stat_activity \
                       where datname = current_database() and pid <> pg_backend_pid()";
@@ -52,10 +52,41 @@ impl Database {
 
     /// Waits until a statement in this database waits for a lock.
     pub(crate) async fn wait_for_lock(&self) {
+        self.wait_for_lock_of("").await;
+    }
+
+    /// Waits until a statement in this database whose text contains `part` waits for a lock.
+    pub(crate) async fn wait_for_lock_of(&self, part: &str) {
+        self.wait_for_lock_other_than(&[], part).await;
+    }
+
+    /// Waits until a statement whose text contains `part` waits for a lock, in a session other than
+    /// these.
+    pub(crate) async fn wait_for_lock_other_than(&self, sessions: &[i32], part: &str) {
+        while self.sessions_waiting_for_locks(part).await.iter().all(|pid| sessions.contains(pid)) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Returns the sessions whose statement contains `part` and waits for a lock.
+    pub(crate) async fn sessions_waiting_for_locks(&self, part: &str) -> Vec<i32> {
+        let waiting = "select pid from pg_stat_activity where datname = current_database() \
+                       and wait_event_type = 'Lock' and position($1 in query) > 0";
         let mut connection = self.connection().await;
-        let waits = "select exists (select from pg_stat_activity \
-                     where datname = current_database() and wait_event_type = 'Lock')";
-        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut connection).await.unwrap() {
+        sqlx::query_scalar(waiting).bind(part).fetch_all(&mut connection).await.unwrap()
+    }
+
+    /// Waits until these sessions have ended.
+    pub(crate) async fn wait_for_end_of(&self, sessions: &[i32]) {
+        let left = "select count(*) from pg_stat_activity where pid = any ($1)";
+        let mut connection = self.connection().await;
+        while sqlx::query_scalar::<_, i64>(left)
+            .bind(sessions)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+            > 0
+        {
             sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Appends and the like, short to write.
+//! Builders of appends and events.
 
 use composable_rust_core::{
     Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion, MessageId,
@@ -59,7 +59,7 @@ pub(crate) fn committed(version: u64, partition: u16, offset: u64) -> AppendOutc
     committed_before(version, partition, offset, version)
 }
 
-/// As [`committed`], the stream having moved on to `actual` since.
+/// As [`committed`], with a stream that has advanced to `actual` since.
 pub(crate) fn committed_before(
     version: u64,
     partition: u16,

@@ -1,4 +1,4 @@
-//! What is known of messages, and for how long.
+//! The inbox and its pruning.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use sqlx::Executor as _;
 use crate::database::Database;
 use crate::work::{hold, parked, queued, read, settlement};
 
-/// More pages than are looked at in one step, of which other partitions fill a part.
+/// More pages than one step reads, of which other partitions fill a part.
 #[tokio::test]
-async fn a_large_inbox_is_pruned_bit_by_bit() {
+async fn a_large_inbox_is_pruned_in_steps() {
     let database = Database::create().await;
     let store = database.store(2).await;
     let lease = hold(&store).await;
@@ -38,7 +38,7 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
         }
         counts.push(pruned);
     }
-    // Those of the first 9,999 that are even, but for two whose messages wait.
+    // The even ones of the first 9,999, except two whose messages are queued.
     assert_eq!(counts.iter().sum::<u64>(), 4_999 - 2, "{counts:?}");
     assert!(counts[..counts.len() - 1].iter().all(|pruned| *pruned == 700), "{counts:?}");
     let left: Vec<(i16, i64)> =
@@ -47,13 +47,13 @@ async fn a_large_inbox_is_pruned_bit_by_bit() {
             .await
             .unwrap();
     assert_eq!(left, [(0, 10_000 - 4_997), (1, 10_000)]);
-    // Marks of other ages wait for their turn.
+    // Younger entries stay.
     assert_eq!(store.prune_inbox(1, Duration::from_secs(3600 * 24 * 365), 10).await.unwrap(), 0);
 }
 
-/// As when the offsets of a topic are set back: the mark is old, the row that waits is not.
+/// As when the offsets of a topic are set back: the entry is old, the queued row is not.
 #[tokio::test]
-async fn a_message_that_waits_again_keeps_its_mark() {
+async fn an_entry_of_a_queued_message_is_kept() {
     let database = Database::create().await;
     let store = database.store(2).await;
     let fill = "insert into inbox select 0, null, now() - interval '31 days', \

@@ -1,4 +1,4 @@
-//! Processes that compete for leases, and what a lease protects.
+//! Leases, and the writes that they protect.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn two_pools_race_for_leases() {
                     let partition = usize::from(standing.lease.partition);
                     known[partition] = standing.lease;
                 }
-                // Each in another order.
+                // Each holder in another order.
                 known.rotate_left(usize::try_from(holder % 4).unwrap());
                 let claims: Vec<_> = known.into_iter().map(|l| (l, LeaseAction::Claim)).collect();
                 let ttl = Duration::from_millis(5);
@@ -64,7 +64,7 @@ async fn two_pools_race_for_leases() {
 }
 
 #[tokio::test]
-async fn who_cannot_work_any_more_is_no_member() {
+async fn expired_and_withdrawn_workers_are_no_members() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let minute = Duration::from_secs(60);
@@ -89,7 +89,7 @@ async fn who_cannot_work_any_more_is_no_member() {
 
 /// As after the server's clock was set back by two hours.
 #[tokio::test]
-async fn expiries_beyond_their_time_to_live_hold_for_one_more() {
+async fn expiries_too_far_ahead_are_shortened_to_one_time_to_live() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let (short, minute) = (Duration::from_millis(300), Duration::from_secs(60));
@@ -157,8 +157,8 @@ async fn a_holder_that_loses_its_epoch_writes_nothing() {
         let (store, lease, letter) = (store.clone(), lease.clone(), letter.clone());
         async move { store.resolve_dead_letter(&lease, &letter, &[]).await.unwrap() }
     });
-    sleep(Duration::from_millis(300)).await;
-    assert!(!settle.is_finished(), "it does not wait for the lease");
+    database.wait_for_lock_of("settle_rows").await;
+    assert!(!settle.is_finished(), "settling does not wait for the lease");
     takeover.commit().await.unwrap();
     assert_eq!(settle.await.unwrap(), [false]);
     timers.await.unwrap();
@@ -175,7 +175,7 @@ async fn a_holder_that_loses_its_epoch_writes_nothing() {
 
 /// A lease that is being used cannot be taken before the write is committed.
 #[tokio::test]
-async fn a_write_that_is_under_way_holds_its_lease() {
+async fn a_running_write_holds_its_lease() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let lease = hold(&store).await;
@@ -201,7 +201,7 @@ async fn a_write_that_is_under_way_holds_its_lease() {
         let claim = vec![(lease, LeaseAction::Claim)];
         async move { store.change_leases(&round(2, Duration::from_secs(9), claim)).await.unwrap() }
     });
-    sleep(Duration::from_millis(200)).await;
+    database.wait_for_lock_of("change_leases").await;
     assert!(!takeover.is_finished(), "the lease was taken under a write");
     settling.commit().await.unwrap();
     assert_eq!(takeover.await.unwrap(), [true]);
@@ -209,7 +209,7 @@ async fn a_write_that_is_under_way_holds_its_lease() {
 
 /// Something holds the only partition: an erasure, an operator, a backup.
 #[tokio::test]
-async fn leases_are_kept_while_everything_else_waits() {
+async fn leases_are_renewed_while_the_partition_is_locked() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let lease = hold(&store).await;
@@ -243,7 +243,7 @@ async fn leases_are_kept_while_everything_else_waits() {
 
 /// Workers of one partition wait: the appends of others do not.
 #[tokio::test]
-async fn a_partition_that_is_held_does_not_hold_up_others() {
+async fn a_locked_partition_does_not_block_others() {
     let database = Database::create().await;
     let store = database.builder().partitions(4).max_connections(8).connect().await.unwrap();
     let mut foreign = database.connection().await;

@@ -119,7 +119,7 @@ async fn a_load_that_ends_early_reads_little_of_the_rest() {
     assert!((3_000..6_000).contains(&read), "{read} events were read for 3,000");
 }
 
-/// A state as it was, or an event that cannot be decoded.
+/// The caller wants an earlier state, or cannot decode an event.
 #[tokio::test]
 async fn a_load_that_ends_early_keeps_its_connection() {
     let database = Database::create().await;

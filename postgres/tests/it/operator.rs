@@ -1,4 +1,4 @@
-//! Erasing, closing, replacing.
+//! Erasing, closing and overriding.
 
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use composable_rust_core::{
     TimerArming, TimerChange, Version,
 };
 use sqlx::{Connection as _, Executor as _};
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -19,7 +18,7 @@ use crate::fixtures::{
 };
 
 #[tokio::test]
-async fn an_erased_stream_keeps_only_its_shape() {
+async fn an_erased_stream_keeps_only_versions_and_ids() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let order = stream("order-1");
@@ -90,9 +89,9 @@ async fn an_erased_stream_keeps_only_its_shape() {
     assert_eq!(commit(&store, &append("order-1", exact(3), &[4])).await, committed(4, 0, 5));
 }
 
-/// The state was read before the stream was erased, and is saved while it is.
+/// The state was read before the erasure, and is saved during it.
 #[tokio::test]
-async fn a_snapshot_that_is_saved_during_an_erasure_does_not_stay() {
+async fn a_snapshot_saved_during_an_erasure_is_deleted() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let order = stream("order-1");
@@ -110,14 +109,14 @@ async fn a_snapshot_that_is_saved_during_an_erasure_does_not_stay() {
         let (store, order) = (store.clone(), order.clone());
         async move { store.save_snapshot(&order, &saved, event(2).id).await }
     });
-    sleep(Duration::from_millis(200)).await;
+    database.wait_for_lock_of("save_snapshot").await;
     erasure.commit().await.unwrap();
     save.await.unwrap().unwrap();
     assert_eq!(store.load_snapshot(&order, Fingerprint(1)).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn nothing_follows_the_end_of_a_stream() {
+async fn a_closed_stream_accepts_no_appends() {
     let database = Database::create().await;
     let store = database.store(1).await;
     let order = stream("order-1");
@@ -132,7 +131,7 @@ async fn nothing_follows_the_end_of_a_stream() {
         assert_eq!(commit(&store, &append("order-1", expected, &[5])).await, AppendOutcome::Closed);
         assert_eq!(commit(&store, &append("order-1", expected, &[])).await, AppendOutcome::Closed);
     }
-    // What was committed before the end is still known.
+    // An append that was committed before the end is recognised.
     let again = commit(&store, &append("order-1", exact(0), &[1])).await;
     assert_eq!(again, committed_before(1, 0, 1, 2));
     assert_eq!(store.erase_stream(&order).await.unwrap(), 1);
@@ -145,7 +144,7 @@ async fn nothing_follows_the_end_of_a_stream() {
 }
 
 #[tokio::test]
-async fn a_replacement_is_read_everywhere() {
+async fn an_override_is_read_by_loads_and_the_log() {
     let database = Database::create().await;
     let store = database.store(3).await;
     let order = stream("order-1");

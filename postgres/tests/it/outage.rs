@@ -1,4 +1,4 @@
-//! Servers that do not answer.
+//! Servers that do not respond.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const TERMINATE: &str = "select pg_terminate_backend(pid) from pg_stat_activity 
      where datname = current_database() and pid <> pg_backend_pid()";
 
 #[tokio::test]
-async fn a_statement_that_takes_too_long_is_unavailable() {
+async fn a_statement_beyond_its_timeout_is_unavailable() {
     let database = Database::create().await;
     let store = database
         .builder()
@@ -60,9 +60,9 @@ async fn a_lost_connection_is_unavailable_once() {
     assert_eq!(load(&store, "a-1").await.last().unwrap().version, Version::new(2));
 }
 
-/// A server that takes no connections: everything says so, and nothing turns in circles.
+/// A server that accepts no connections: every call returns an error, and none loops.
 #[tokio::test]
-async fn everything_is_unavailable_while_the_server_is() {
+async fn all_calls_are_unavailable_while_the_server_is() {
     let database = Database::create().await;
     let store =
         database.builder().partitions(1).poll_interval(Duration::from_millis(20)).connect().await;
@@ -93,8 +93,8 @@ async fn everything_is_unavailable_while_the_server_is() {
     timeout(Duration::from_secs(30), store.wait_for_events(&heads)).await.unwrap().unwrap();
 }
 
-/// What lies between a store and its server. When it falls silent it forgets all connections without
-/// telling anybody; those that are opened once it is not silent any more go through.
+/// A network between a store and its server. When it falls silent, it drops all connections without
+/// notice; connections that are opened later work.
 struct Network {
     url: String,
     silent: watch::Sender<bool>,
@@ -132,10 +132,10 @@ impl Network {
             .poll_interval(Duration::from_millis(50))
     }
 
-    /// Forgets the connections that are open.
+    /// Drops the open connections without notice.
     async fn forget(&self) {
         self.silent.send(true).unwrap();
-        // All of them see it before it is over.
+        // All connections notice it before it is over.
         sleep(Duration::from_millis(200)).await;
         self.silent.send(false).unwrap();
     }
@@ -145,15 +145,15 @@ async fn fallen(silence: &mut watch::Receiver<bool>) {
     silence.wait_for(|silent| *silent).await.unwrap();
 }
 
-/// Asks a store whose server falls silent; the answer must be `Unavailable`, and in time. When the
-/// server answers again, so does the store: no connection was kept.
+/// Calls a store whose server falls silent. The result must be `Unavailable`, within the time
+/// limit; once the server responds again, so does the store, since it kept no connection.
 async fn assert_unavailable<T: std::fmt::Debug>(
     what: &str,
     network: &Network,
     ask: impl AsyncFnOnce(&PostgresEventStore) -> Result<T, StoreError>,
 ) {
     let store = network.builder().connect().await.unwrap();
-    // So that there is a connection to read with.
+    // Opens a connection that reads.
     store.heads().await.unwrap();
     let mut silence = network.silent.subscribe();
     fallen(&mut silence).await;
@@ -214,9 +214,9 @@ async fn a_server_that_falls_silent_is_unavailable_to_readers() {
     );
 }
 
-/// As Azure's load balancers and the address translation of other clouds do.
+/// As the load balancers and address translators of clouds do.
 #[tokio::test]
-async fn a_connection_that_the_network_forgot_is_not_used() {
+async fn a_connection_dropped_by_the_network_is_not_used() {
     let database = Database::create().await;
     let network = Network::before(&database.url()).await;
     let store = network.builder().partitions(1).connect().await.unwrap();
@@ -227,7 +227,7 @@ async fn a_connection_that_the_network_forgot_is_not_used() {
         load(&store, "a-1").await;
         renew().await.unwrap();
         network.forget().await;
-        // Beyond the interval at which connections are asked about, then beyond the idle timeout.
+        // Beyond the interval at which connections are checked, then beyond the idle timeout.
         time::pause();
         time::advance(Duration::from_secs(if n == 0 { 11 } else { 31 })).await;
         time::resume();
@@ -237,9 +237,9 @@ async fn a_connection_that_the_network_forgot_is_not_used() {
     renew().await.unwrap();
 }
 
-/// As an address that leads to the former primary for a while after a failover.
+/// As an address that still points to the former primary after a failover.
 #[tokio::test]
-async fn a_server_that_takes_writes_again_is_written_to() {
+async fn a_store_recovers_when_its_server_accepts_writes_again() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1])).await;
@@ -253,7 +253,7 @@ async fn a_server_that_takes_writes_again_is_written_to() {
     for _ in 0..3 {
         let refused = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
         assert!(refused.is_transient(), "{refused:?}");
-        // What it reads may be old.
+        // Its data may be old.
         let refused = store.heads().await.unwrap_err();
         assert!(refused.is_transient(), "{refused:?}");
     }
@@ -266,9 +266,9 @@ async fn a_server_that_takes_writes_again_is_written_to() {
     assert_eq!(load(&store, "a-1").await.len(), 2);
 }
 
-/// The server becomes read-only under the sessions that are open: they are not kept.
+/// The server becomes read-only during open sessions, which are closed.
 #[tokio::test]
-async fn sessions_that_have_become_read_only_are_replaced() {
+async fn read_only_sessions_are_replaced() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1])).await;
@@ -303,9 +303,9 @@ async fn sessions_that_have_become_read_only_are_replaced() {
     timeout(Duration::from_secs(30), replaced).await.expect("old sessions are kept");
 }
 
-/// Two statements that take long: one is answered, the answer to the other gets lost.
+/// Two long statements: the response to one arrives, that to the other is lost.
 #[tokio::test]
-async fn an_answer_that_was_lost_is_not_waited_for() {
+async fn a_lost_response_is_not_waited_for() {
     let database = Database::create().await;
     let network = Network::before(&database.url()).await;
     let far = PostgresEventStore::builder(&network.url).partitions(2).connect().await.unwrap();
@@ -325,7 +325,7 @@ async fn an_answer_that_was_lost_is_not_waited_for() {
             let release = async {
                 sleep(Duration::from_millis(500)).await;
                 network.forget().await;
-                // Longer than both wait before they ask.
+                // Longer than both wait before they check.
                 sleep(Duration::from_secs(8)).await;
                 holder.rollback().await.unwrap();
             };

@@ -1,4 +1,4 @@
-//! Every statement finds its rows by an index, also one that was planned when there were none.
+//! Every statement finds its rows by an index, also if its plan was made for empty tables.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::fixtures::{append, commit, content, exact, mark, stream};
 
-/// How often each table was read from end to end. Backends have reported all when they are gone.
+/// The number of sequential scans of each table, once all backends have ended and reported.
 async fn scans(database: &Database, store: PostgresEventStore) -> Vec<(String, i64)> {
     drop(store);
     let mut connection = database.connection().await;
@@ -174,7 +174,7 @@ async fn work_on_everything(store: &PostgresEventStore, round: u128) {
 }
 
 #[tokio::test]
-async fn no_table_is_read_from_end_to_end() {
+async fn no_statement_scans_a_table_sequentially() {
     let database = Database::create().await;
     let before = scans(&database, database.store(3).await).await;
     let store = database.store(3).await;

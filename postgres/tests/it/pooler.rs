@@ -1,4 +1,4 @@
-//! Behind `PgBouncer`.
+//! Stores behind `PgBouncer`.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ basicConstraints = critical,CA:FALSE
 subjectAltName = DNS:localhost
 ";
 
-/// A pooler before the server of the tests. It ends with this value.
+/// A pooler in front of the test server. It ends when it is dropped.
 struct PgBouncer {
     process: Child,
     port: u16,
@@ -43,7 +43,8 @@ impl PgBouncer {
         Some(Self::run(&program, folder, database, settings).await)
     }
 
-    /// Encrypts, with a certificate for localhost that it signed itself, and refuses plain text.
+    /// Starts a pooler that encrypts, with a self-signed certificate for localhost, and rejects
+    /// plain text.
     async fn start_encrypted(database: &Database) -> Option<Self> {
         let program = program()?;
         let folder = tempfile::tempdir().unwrap();
@@ -92,7 +93,7 @@ impl PgBouncer {
         std::fs::write(&file, text).unwrap();
         open_to_all(folder.path(), 0o755);
         let mut command = Command::new(program);
-        // It does not run as root; the option is refused to others.
+        // It does not run as root; other users may not use the option.
         if std::fs::metadata("/proc/self").is_ok_and(|own| owner(&own) == 0) {
             command.args(["-u", "nobody"]);
         }
@@ -125,7 +126,7 @@ impl Drop for PgBouncer {
     }
 }
 
-/// `None`, and a word about it, where it is not installed.
+/// The program; `None`, with a message, where it is not installed.
 fn program() -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
@@ -147,7 +148,7 @@ fn owner(file: &std::fs::Metadata) -> u32 {
 }
 
 #[tokio::test]
-async fn stores_behind_a_pooler_in_session_mode_keep_apart() {
+async fn stores_behind_a_pooler_in_session_mode_are_separate() {
     let database = Database::create().await;
     for ignored in ["", "ignore_startup_parameters = options, extra_float_digits\n"] {
         let settings = format!("pool_mode = session\n{ignored}");
@@ -166,7 +167,7 @@ async fn stores_behind_a_pooler_in_session_mode_keep_apart() {
 }
 
 #[tokio::test]
-async fn a_pooler_that_shares_sessions_is_refused() {
+async fn a_pooler_that_shares_sessions_is_rejected() {
     let database = Database::create().await;
     for mode in [
         "pool_mode = transaction\n",
@@ -181,7 +182,7 @@ async fn a_pooler_that_shares_sessions_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_may_insist_on_encryption() {
+async fn a_server_may_require_encryption() {
     let database = Database::create().await;
     let Some(server) = PgBouncer::start_encrypted(&database).await else { return };
     let certificate = server.folder.path().join("certificate.pem");

@@ -1,4 +1,4 @@
-//! Queues that are written to while they are read.
+//! Queues with concurrent writers.
 
 use std::collections::HashSet;
 use std::slice;
@@ -10,14 +10,14 @@ use composable_rust_core::{
     OutboxKind, OutboxMessage, Queue, QueueChange, QueuePosition, Settlement,
 };
 use sqlx::{Connection as _, Executor as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::database::Database;
 use crate::fixtures::{append, commit, stream};
 use crate::work::{done, hold, parked, queue, queued, read, row, settlement};
 
-/// Rows come from appends, followers and settlements of two pools; whoever reads on from the last
-/// place misses none.
+/// Rows come from appends, followers and settlements of two pools; a reader that continues from the
+/// last position misses none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_a_queue_misses_nothing() {
     const WRITERS: u128 = 6;
@@ -37,7 +37,7 @@ async fn a_reader_of_a_queue_misses_nothing() {
                     one.outbox = vec![row(n)];
                     commit(&store, &one).await;
                 } else {
-                    // A row that becomes another.
+                    // A row that is replaced by another.
                     let other = Queue { target: format!("step{writer}"), ..queue() };
                     let mut step = queued(n + (1 << 64));
                     step.row.target = other.target.clone();
@@ -53,7 +53,7 @@ async fn a_reader_of_a_queue_misses_nothing() {
                     };
                     let settled = store.settle(0, slice::from_ref(&settlement)).await.unwrap();
                     assert_eq!(settled, [true]);
-                    // Sent again, it adds nothing.
+                    // A repeated settlement adds no rows.
                     assert_eq!(store.settle(0, &[settlement]).await.unwrap(), [true]);
                 }
             }
@@ -81,9 +81,9 @@ async fn a_reader_of_a_queue_misses_nothing() {
     assert_eq!(seen.into_iter().collect::<HashSet<_>>(), all, "missed some");
 }
 
-/// The row changes its place on disk while the worker waits for it.
+/// The row moves on disk while the worker waits for it.
 #[tokio::test]
-async fn rows_that_are_being_erased_are_settled_all_the_same() {
+async fn rows_are_settled_during_their_erasure() {
     let database = Database::create().await;
     let store = database.store(3).await;
     let lease = hold(&store).await;
@@ -114,8 +114,8 @@ async fn rows_that_are_being_erased_are_settled_all_the_same() {
             store.settle(0, &changes).await.unwrap()
         }
     });
-    sleep(Duration::from_millis(300)).await;
-    assert!(!settle.is_finished(), "it does not wait for the rows");
+    database.wait_for_lock_of("settle_rows").await;
+    assert!(!settle.is_finished(), "settling does not wait for the rows");
     erasure.commit().await.unwrap();
     assert_eq!(settle.await.unwrap(), [true; 3]);
     let left = read(&store).await;
@@ -168,9 +168,9 @@ async fn dead_letters_are_listed_in_order_of_queues() {
     assert_eq!(paged, all);
 }
 
-/// A letter that comes before it is parked while the decision waits for the partition.
+/// A dead letter before it is parked while the decision waits for the partition.
 #[tokio::test]
-async fn a_decision_sees_what_it_waited_for() {
+async fn a_decision_sees_the_write_that_it_waited_for() {
     let database = Database::create().await;
     let store = database.store(1).await;
     store.park(0, &[queued(8)], "no").await.unwrap();
@@ -195,7 +195,7 @@ async fn a_decision_sees_what_it_waited_for() {
 
 /// As after a move to another server by logical replication.
 #[tokio::test]
-async fn places_rise_when_the_sequence_was_lost() {
+async fn positions_rise_after_the_sequence_was_lost() {
     let database = Database::create().await;
     let store = database.store(1).await;
     for n in 1..=3 {

@@ -1,4 +1,4 @@
-//! Read models: the suite that all pass, and what is PostgreSQL's own.
+//! The conformance suite of read models, and behaviour of PostgreSQL.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn postgres() -> Postgres {
     let mut connection = database.connection().await;
     connection.execute("create table number (n bigint)").await.unwrap();
     connection.execute("insert into number values (0)").await.unwrap();
-    // Whatever the default is.
+    // The isolation level does not depend on the default.
     let alter = format!(
         "alter database {} set default_transaction_isolation = serializable",
         database.name()
@@ -46,7 +46,7 @@ impl ReadModelBackend for Postgres {
 composable_rust_testing::read_model_conformance!(postgres);
 
 #[tokio::test]
-async fn many_may_open_it_at_once_beside_an_event_store() {
+async fn many_processes_open_a_read_model_beside_an_event_store() {
     let database = Database::create().await;
     let url = database.url();
     let opening = (0..6).map(|_| PostgresReadModel::connect(&url));
@@ -68,7 +68,7 @@ async fn many_may_open_it_at_once_beside_an_event_store() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_is_no_fault_of_the_projection() {
+async fn a_lost_connection_is_not_the_projection_s_error() {
     let database = Database::create().await;
     let model = PostgresReadModel::connect(&database.url()).await.unwrap();
     let mut transaction = model.begin().await.unwrap();
@@ -86,9 +86,9 @@ async fn a_connection_that_is_lost_is_no_fault_of_the_projection() {
     assert!(model.load("totals").await.is_ok(), "another connection is opened");
 }
 
-/// As a former primary after a failover.
+/// As on a former primary after a failover.
 #[tokio::test]
-async fn a_connection_that_has_become_read_only_is_not_used_again() {
+async fn a_read_only_connection_is_not_reused() {
     let database = Database::create().await;
     let model = PostgresReadModel::connect(&database.url()).await.unwrap();
     let all = (0..8).map(|_| model.pool().acquire());
@@ -103,7 +103,7 @@ async fn a_connection_that_has_become_read_only_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
+async fn a_frozen_process_blocks_others_for_a_limited_time() {
     let database = Database::create().await;
     let model = PostgresReadModel::connect(&database.url()).await.unwrap();
     let timeout: String = sqlx::query_scalar("show idle_in_transaction_session_timeout")
@@ -124,7 +124,7 @@ async fn whoever_is_frozen_holds_up_others_for_so_long_at_most() {
     assert!(model.commit(frozen).await.is_err());
 }
 
-/// PostgreSQL answers the commit of an aborted transaction with a rollback and no error.
+/// PostgreSQL reports no error when an aborted transaction commits; it rolls back.
 #[tokio::test]
 async fn a_transaction_with_an_ignored_error_does_not_commit() {
     let database = Database::create().await;
@@ -140,7 +140,7 @@ async fn a_transaction_with_an_ignored_error_does_not_commit() {
 }
 
 #[tokio::test]
-async fn what_is_refused_at_the_commit_is_refused_for_good() {
+async fn a_constraint_violated_at_the_commit_is_invalid() {
     let database = Database::create().await;
     let model = PostgresReadModel::connect(&database.url()).await.unwrap();
     let create = "create table names (name text unique deferrable initially deferred)";
@@ -152,7 +152,7 @@ async fn what_is_refused_at_the_commit_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn schemas_keep_read_models_apart() {
+async fn schemas_separate_read_models() {
     let database = Database::create().await;
     for (n, schema) in (1..).zip(["first", r#"an "odd\ one"#]) {
         let builder = PostgresReadModel::builder(&database.url()).schema(schema);

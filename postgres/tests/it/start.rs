@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::fixtures::{append, commit, load};
 
 #[tokio::test]
-async fn many_processes_may_start_at_once() {
+async fn many_processes_start_at_the_same_time() {
     for schema in [Some("shop's"), None] {
         let database = Database::create().await;
         let builder = || schema.map_or(database.builder(), |name| database.builder().schema(name));
@@ -78,7 +78,7 @@ async fn migrations_can_be_run_by_hand() {
 }
 
 #[tokio::test]
-async fn an_absent_server_is_named() {
+async fn an_unreachable_server_is_named() {
     let error = PostgresEventStore::builder("postgres://127.0.0.1:1/shop")
         .acquire_timeout(Duration::from_secs(2))
         .connect()
@@ -99,7 +99,7 @@ async fn the_isolation_level_of_the_database_does_not_matter() {
     connection.execute(alter.as_str()).await.unwrap();
     let store = database.store(1).await;
     commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
-    // Anybody else who calls the function there is refused.
+    // Other callers of the function get an error there.
     let mut foreign = database.connection().await;
     for call in [
         "select append_event(0::smallint, 'a-1', -1, gen_random_uuid(), 'x', 1, 'c', '', null)",
@@ -111,7 +111,7 @@ async fn the_isolation_level_of_the_database_does_not_matter() {
     assert_eq!(load(&store, "a-1").await.len(), 1);
 }
 
-/// A role that may log in, and nothing else; it is dropped with the database's contents.
+/// A role that may only log in; it is dropped with the database.
 struct Role<'a> {
     database: &'a Database,
     name: String,
@@ -142,7 +142,7 @@ impl<'a> Role<'a> {
 }
 
 #[tokio::test]
-async fn a_role_needs_no_right_that_is_not_used() {
+async fn a_role_needs_only_the_rights_that_it_uses() {
     let database = Database::create().await;
     let role = Role::create(&database).await;
     let name = &role.name;
@@ -157,7 +157,7 @@ async fn a_role_needs_no_right_that_is_not_used() {
 }
 
 #[tokio::test]
-async fn tables_of_others_are_left_alone() {
+async fn tables_of_other_owners_are_not_changed() {
     let database = Database::create().await;
     let mut connection = database.connection().await;
     connection.execute("create table events (id int); create view log as select 1").await.unwrap();
@@ -177,7 +177,7 @@ async fn tables_of_others_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_schema_may_have_any_name_that_the_server_keeps() {
+async fn a_schema_may_have_any_name_that_the_server_accepts() {
     let database = Database::create().await;
     for name in ["tab\tand \\", "line\nbreak", "a 'quote\", public", &"ö".repeat(31)] {
         let store = database.builder().schema(name).connect().await.unwrap();
@@ -203,9 +203,9 @@ async fn a_database_must_hold_unicode() {
     assert!(matches!(refused, Err(ConnectError::Encoding(_))), "{refused:?}");
 }
 
-/// A clone of the database, and what `adopt` makes of it.
+/// A clone of the database, and the results of adopting it.
 #[tokio::test]
-async fn a_copied_database_is_refused_until_it_is_adopted() {
+async fn a_copied_database_is_rejected_until_it_is_adopted() {
     let database = Database::create().await;
     let store = database.store(2).await;
     commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;

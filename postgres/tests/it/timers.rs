@@ -1,4 +1,4 @@
-//! Timers that are fired, replaced and parked at once.
+//! Timers that are fired, replaced and parked at the same time.
 
 use composable_rust_core::{
     Append, AppendOutcome, DeadLetters as _, Due, ExpectedVersion, TimerSettlement, Timers as _,
@@ -44,7 +44,7 @@ async fn a_timer_fires_once_or_is_replaced() {
     println!("{fired} fired, {void} were replaced");
 }
 
-/// What was fired is not parked, and what was parked is not fired.
+/// A fired timer is not parked, and a parked one is not fired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timer_fires_or_is_parked() {
     let database = Database::create().await;
@@ -76,9 +76,9 @@ async fn a_timer_fires_or_is_parked() {
     }
 }
 
-/// As long as anybody holds a snapshot from before, timers that have fired stay in the index.
+/// As long as any transaction holds an older snapshot, timers that have fired stay in the index.
 #[tokio::test]
-async fn timers_that_have_fired_are_not_read_again() {
+async fn fired_timers_are_not_read_again() {
     const COUNT: i64 = 3_000;
     let database = Database::create().await;
     let store = database.store(1).await;
@@ -95,7 +95,7 @@ async fn timers_that_have_fired_are_not_read_again() {
     for _ in 0..20 {
         assert_eq!(store.due_timers(&[timer_queue()], 10).await.unwrap().timers, []);
     }
-    // One that is armed for the past is due at once.
+    // A timer that is armed for the past is due at once.
     let past = Due::At(Timestamp::from_micros(1));
     let arm_late =
         Append { timers: vec![arm(1, past)], ..append("order-1", ExpectedVersion::Any, &[]) };

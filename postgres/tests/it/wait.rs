@@ -1,4 +1,4 @@
-//! Hearing of commits.
+//! Waiting for events.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::database::Database;
 use crate::fixtures::{append, commit};
 
-/// How long a store that looks every ten minutes takes to hear of a commit through another.
+/// A store with a poll interval of ten minutes is notified of another store's commits.
 #[tokio::test]
 async fn other_processes_are_notified() {
     let database = Database::create().await;
@@ -16,7 +16,7 @@ async fn other_processes_are_notified() {
     let reader =
         database.builder().poll_interval(Duration::from_secs(600)).connect().await.unwrap();
     let after = Position::start_positions(3);
-    // Both connections are opened when first needed; what is said before that is missed.
+    // Both connections are opened on first use; earlier notifications are missed.
     let warm_up = async {
         loop {
             commit(&writer, &append("a-0", ExpectedVersion::Any, &[0])).await;
@@ -44,7 +44,7 @@ async fn other_processes_are_notified() {
 }
 
 #[tokio::test]
-async fn a_commit_here_wakes_at_once_and_one_elsewhere_in_an_interval() {
+async fn a_wait_ends_after_a_commit_here_or_elsewhere() {
     let database = Database::create().await;
     let store =
         database.builder().poll_interval(Duration::from_millis(100)).connect().await.unwrap();
@@ -56,7 +56,7 @@ async fn a_commit_here_wakes_at_once_and_one_elsewhere_in_an_interval() {
             commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
         });
     waited.expect("a lost wake-up").unwrap();
-    // A writer that notifies nobody.
+    // A writer that does not notify.
     let heads = store.heads().await.unwrap();
     let stream = append("a-1", ExpectedVersion::Any, &[]).stream;
     let call = "select append_event($1, 'a-1', -1, gen_random_uuid(), 'x', 1, 'c', '', null)";
@@ -67,7 +67,7 @@ async fn a_commit_here_wakes_at_once_and_one_elsewhere_in_an_interval() {
 
 /// As after a failover that lost the end of the log.
 #[tokio::test]
-async fn what_is_not_there_is_not_waited_for_in_circles() {
+async fn a_wait_for_lost_events_does_not_loop() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;

@@ -1,4 +1,4 @@
-//! Hearing of work.
+//! Waiting for work.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::database::Database;
 use crate::fixtures::{append, commit};
 use crate::work::{arm, queued};
 
-/// How long a store that looks every ten minutes takes to hear of work through another.
+/// A store with a poll interval of ten minutes is notified of another store's work.
 #[tokio::test]
-async fn work_of_other_processes_is_heard_of() {
+async fn work_of_other_processes_ends_a_wait() {
     let database = Database::create().await;
     let writer = database.store(1).await;
     let worker =
         database.builder().poll_interval(Duration::from_secs(600)).connect().await.unwrap();
     let mut seen = worker.wait_for_work(0).await.unwrap();
-    // Both connections are opened when first needed; what is said before that is missed.
+    // Both connections are opened on first use; earlier notifications are missed.
     let warm_up = async {
         loop {
             writer.enqueue(0, &[queued(1)], None).await.unwrap();
@@ -34,7 +34,7 @@ async fn work_of_other_processes_is_heard_of() {
     let mut timed = append("order-1", ExpectedVersion::Any, &[]);
     timed.timers = vec![arm(5, Due::After(Duration::ZERO))];
     for n in 0..10 {
-        // What was said meanwhile.
+        // Earlier notifications.
         while let Ok(more) = timeout(Duration::from_millis(50), worker.wait_for_work(seen)).await {
             seen = more.unwrap();
         }
@@ -50,13 +50,13 @@ async fn work_of_other_processes_is_heard_of() {
         seen =
             timeout(Duration::from_secs(20), wait).await.expect("a lost wake-up").unwrap().unwrap();
     }
-    // Events alone are no work.
+    // Events alone create no work.
     commit(&writer, &append("order-2", ExpectedVersion::Any, &[1])).await;
     let idle = timeout(Duration::from_millis(200), worker.wait_for_work(seen)).await;
     assert!(idle.is_err(), "nothing was queued, but the wait ended");
 }
 
-/// Own work is told to others and not heard of twice.
+/// Work of this process is announced to others, and wakes this process once.
 #[tokio::test]
 async fn a_wait_for_work_ends_with_the_poll_interval() {
     let database = Database::create().await;

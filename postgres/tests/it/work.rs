@@ -1,4 +1,4 @@
-//! Leases, rows and timers, short to write.
+//! Builders of leases, rows and timers.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub(crate) fn lease(partition: u16, epoch: u64) -> Lease {
     Lease { worker: WORKER.to_owned(), partition, epoch }
 }
 
-/// Holds the lease of partition 0, which nobody ever held.
+/// Claims the lease of partition 0, which was never held.
 pub(crate) async fn hold(store: &PostgresEventStore) -> Lease {
     let claim = vec![(lease(0, 0), LeaseAction::Claim)];
     let made = store.change_leases(&round(1, Duration::from_secs(60), claim)).await.unwrap();

@@ -37,8 +37,8 @@ impl SqliteEventStore {
             }
         }
         let now = clock();
-        let placed = place(&mut fenced.sequence, rows);
-        let mut statements = insertions(partition, now, &placed);
+        let positioned = assign_positions(&mut fenced.sequence, rows);
+        let mut statements = insert_statements(partition, now, &positioned);
         if let Some(advance) = advance {
             statements.push((Box::new(move |script| advance_checkpoint(script, advance, now)), 1));
         }
@@ -62,7 +62,7 @@ fn advance_checkpoint<'s>(
     script.args.add(now.as_micros());
 }
 
-/// A row with the sequence number drawn for it.
+/// A row with the sequence number that was drawn for it.
 #[derive(Debug)]
 pub(crate) struct PositionedRow<'b> {
     pub(crate) sequence: i64,
@@ -71,19 +71,19 @@ pub(crate) struct PositionedRow<'b> {
 }
 
 /// Draws a sequence number for each row.
-pub(crate) fn place<'b>(
+pub(crate) fn assign_positions<'b>(
     sequence: &mut i64,
     rows: impl IntoIterator<Item = &'b OutboxMessage>,
 ) -> Vec<PositionedRow<'b>> {
-    let placed = rows.into_iter().map(|queued| {
+    let positioned = rows.into_iter().map(|queued| {
         *sequence += 1;
         PositionedRow { sequence: *sequence, stream: queued.sender.as_str(), row: &queued.row }
     });
-    placed.collect()
+    positioned.collect()
 }
 
-/// The statements that queue rows, in order.
-pub(crate) fn insertions<'s>(
+/// Returns the statements that add rows to the outbox, in order.
+pub(crate) fn insert_statements<'s>(
     partition: u16,
     now: Timestamp,
     rows: &'s [PositionedRow<'s>],
@@ -94,7 +94,7 @@ pub(crate) fn insertions<'s>(
     rows.chunks(CHUNK).map(insert).collect()
 }
 
-/// Queues rows, and keeps the last of the sequence numbers that were drawn.
+/// Adds rows to the outbox, and stores the last sequence number that was drawn.
 pub(crate) fn insert<'s>(
     script: &mut StatementBatch<'s>,
     partition: u16,
@@ -113,28 +113,28 @@ pub(crate) fn insert<'s>(
             args.add(i64::from(partition));
             args.add(now.as_micros());
         },
-        |args| bind_placed(args, rows),
+        |args| bind_positioned(args, rows),
     );
-    draw(script, partition, rows.last().map_or(0, |row| row.sequence));
+    store_sequence(script, partition, rows.last().map_or(0, |row| row.sequence));
 }
 
-/// The statements that put rows among the dead letters instead.
-pub(super) fn dead_letter_inserts<'s>(
+/// Returns the statements that add rows to the dead letters.
+pub(super) fn dead_letter_statements<'s>(
     partition: u16,
     now: Timestamp,
     rows: &'s [PositionedRow<'s>],
     error: &'s str,
 ) -> Vec<(Statement<'s>, usize)> {
-    let bury = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
+    let insert = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
         (
             Box::new(move |script| insert_dead_letter(script, partition, now, rows, error)),
             padded(rows.len()),
         )
     };
-    rows.chunks(CHUNK).map(bury).collect()
+    rows.chunks(CHUNK).map(insert).collect()
 }
 
-/// What is parked under an id already, or waits, is the same message once more.
+/// Adds rows to the dead letters. A row whose id is there already, or in its queue, is a duplicate.
 fn insert_dead_letter<'s>(
     script: &mut StatementBatch<'s>,
     partition: u16,
@@ -159,12 +159,12 @@ fn insert_dead_letter<'s>(
             args.add(now.as_micros());
             args.add(error);
         },
-        |args| bind_placed(args, rows),
+        |args| bind_positioned(args, rows),
     );
-    draw(script, partition, rows.last().map_or(0, |row| row.sequence));
+    store_sequence(script, partition, rows.last().map_or(0, |row| row.sequence));
 }
 
-fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
+fn bind_positioned<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
     for row in rows {
         args.add(row.sequence);
         args.add(row.stream);
@@ -177,8 +177,8 @@ fn bind_placed<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
     }
 }
 
-/// Keeps the last of the sequence numbers that were drawn.
-pub(crate) fn draw(script: &mut StatementBatch<'_>, partition: u16, sequence: i64) {
+/// Stores the last sequence number that was drawn.
+pub(crate) fn store_sequence(script: &mut StatementBatch<'_>, partition: u16, sequence: i64) {
     script.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
     script.args.add(sequence);
     script.args.add(i64::from(partition));

@@ -1,4 +1,4 @@
-//! What became of rows of the outbox.
+//! Settling rows of the outbox.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use composable_rust_core::{
 };
 use sqlx::Row as _;
 
-use super::enqueue::{insertions, place};
+use super::enqueue::{assign_positions, insert_statements};
 use crate::connection::Transaction;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
-/// Those of the rows that wait still.
-const STANDING: (&str, &str) = (
+/// Selects the rows that still exist.
+const EXISTING: (&str, &str) = (
     "select s.column1 from (select ? as partition) p cross join (values ",
     ") s cross join outbox o on o.partition = p.partition and o.kind = s.column2 \
      and o.target = s.column3 and o.sequence = s.column4",
@@ -31,7 +31,7 @@ impl SqliteEventStore {
         let settled: Vec<bool> = settlements.iter().map(|s| fenced.admits(&s.lease)).collect();
         let own = settlements.iter().zip(&settled).filter(|(_, own)| **own).map(|(s, _)| s);
         let own = last_of_each(own);
-        let own = standing(&mut fenced.transaction, partition, own).await?;
+        let own = existing(&mut fenced.transaction, partition, own).await?;
 
         let now = clock();
         let mut parts = SettlementRows::default();
@@ -57,20 +57,20 @@ impl SqliteEventStore {
                 }
             }
         }
-        let more = place(&mut fenced.sequence, more);
-        let mut statements = insertions(partition, now, &more);
+        let more = assign_positions(&mut fenced.sequence, more);
+        let mut statements = insert_statements(partition, now, &more);
         statements.extend(parts.statements(partition, now));
         commit_all(fenced.transaction, statements).await?;
         Ok(settled)
     }
 }
 
-/// Whether the row is there after it.
+/// Returns `true` if the row exists after the change.
 fn stays(change: &QueueChange) -> bool {
     matches!(change, QueueChange::Begun { .. } | QueueChange::Failed { .. })
 }
 
-/// Of several settlements of one row the one that takes it away, or else the last.
+/// Returns one settlement of each row: the one that deletes it, or else the last.
 fn last_of_each<'b>(settlements: impl Iterator<Item = &'b Settlement>) -> Vec<&'b Settlement> {
     let mut of_rows: BTreeMap<(&Queue, QueuePosition), (usize, &Settlement)> = BTreeMap::new();
     for (n, settlement) in settlements.enumerate() {
@@ -85,17 +85,17 @@ fn last_of_each<'b>(settlements: impl Iterator<Item = &'b Settlement>) -> Vec<&'
     in_order.into_iter().map(|(_, settlement)| settlement).collect()
 }
 
-/// Those whose rows wait still.
-async fn standing<'b>(
+/// Returns the settlements whose rows still exist.
+async fn existing<'b>(
     transaction: &mut Transaction<'_>,
     partition: u16,
     settlements: Vec<&'b Settlement>,
 ) -> Result<Vec<&'b Settlement>, sqlx::Error> {
     let mut found = Vec::new();
     for chunk in settlements.chunks(CHUNK) {
-        let (mut sql, mut args) = (STANDING.0.to_owned(), Args::default());
+        let (mut sql, mut args) = (EXISTING.0.to_owned(), Args::default());
         push_values(&mut sql, padded(chunk.len()), 4);
-        sql.push_str(STANDING.1);
+        sql.push_str(EXISTING.1);
         args.add(i64::from(partition));
         for (n, settlement) in (0_i64..).zip(chunk) {
             args.add(n);
@@ -112,7 +112,7 @@ async fn standing<'b>(
     Ok(found)
 }
 
-/// A row that waits for another attempt, or whose attempt begins: it has no error then.
+/// A row whose attempt failed, or begins (without an error).
 struct FailedRow<'b> {
     settlement: &'b Settlement,
     attempts: u32,
@@ -134,7 +134,7 @@ impl FailedRow<'_> {
     }
 }
 
-/// What is written of settlements.
+/// The changes that settlements make.
 #[derive(Default)]
 struct SettlementRows<'b> {
     failed: Vec<FailedRow<'b>>,
@@ -163,7 +163,7 @@ impl<'b> SettlementRows<'b> {
         statements
     }
 
-    /// What is parked under an id already is the same message once more.
+    /// Inserts parked rows among the dead letters. A row whose id is there already is a duplicate.
     fn insert_parked<'s>(
         script: &mut StatementBatch<'s>,
         partition: u16,
@@ -217,8 +217,8 @@ impl<'b> SettlementRows<'b> {
     }
 }
 
-/// Kind, target and sequence of the settled row. Each row has a sequence number of its own, so
-/// another index is of no row.
+/// Binds kind, target and sequence of the settled row. Each row has a sequence number of its own,
+/// so no row has another index.
 fn bind_row<'q>(args: &mut Args<'q>, settlement: &'q Settlement) {
     let Settlement { queue, position: place, .. } = settlement;
     args.add(queue.kind.as_str());

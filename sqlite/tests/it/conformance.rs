@@ -1,4 +1,4 @@
-//! The suite that every store passes.
+//! The conformance suite of event stores.
 
 use std::any::Any;
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn file(partitions: u16) -> File {
 }
 
 impl File {
-    /// As another program opens the file.
+    /// A connection of another program.
     async fn connection(&self) -> SqliteConnection {
         SqliteConnectOptions::new()
             .filename(self.store.path())
@@ -54,7 +54,7 @@ impl StoreBackend for File {
         SqliteEventStore::open(self.store.path()).await.unwrap()
     }
 
-    /// Writes events at the ends of all partitions, and draws outbox numbers.
+    /// Writes events at the ends of all partitions, and draws outbox sequences.
     async fn foreign_rollback(&self) {
         let mut connection = self.connection().await;
         connection.execute("begin immediate").await.unwrap();

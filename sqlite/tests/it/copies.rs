@@ -1,4 +1,4 @@
-//! Files that were copied.
+//! Copied files.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ async fn copied(folder: &Path) -> (SqliteEventStore, std::path::PathBuf) {
 }
 
 #[tokio::test]
-async fn a_copy_is_refused_and_the_original_opens() {
+async fn a_copy_is_rejected_and_the_original_opens() {
     let folder = tempfile::tempdir().unwrap();
     let (store, copy) = copied(folder.path()).await;
     let error = SqliteEventStore::open(&copy).await.unwrap_err();
@@ -53,7 +53,7 @@ async fn a_successor_is_the_same_log() {
 }
 
 #[tokio::test]
-async fn a_copy_becomes_a_log_of_its_own_and_is_paused() {
+async fn an_adopted_copy_is_a_paused_log_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (store, copy) = copied(folder.path()).await;
     let adopted = SqliteEventStore::builder(&copy).adopt(Adoption::Copy).open().await.unwrap();
@@ -64,7 +64,7 @@ async fn a_copy_becomes_a_log_of_its_own_and_is_paused() {
     let offset = async |name: String| adopted.load_checkpoints(&name).await.unwrap()[0].offset;
     assert_eq!(offset(format!("{}-commands/back-commands", adopted.log().id)).await, 7);
     assert_eq!(offset("follow/policy".to_owned()).await, 7);
-    // Once adopted, it stays what it is.
+    // A second adoption changes nothing.
     let log = adopted.log();
     adopted.set_paused(false).await.unwrap();
     drop(adopted);

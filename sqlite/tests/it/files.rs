@@ -1,4 +1,4 @@
-//! What may lie at a path, and what must not be touched.
+//! Files, folders and other content at the log's path.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use crate::make::{append, commit, load};
 
 #[tokio::test]
-async fn odd_names_are_names() {
+async fn unusual_file_names_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let odd = [
         "with spaces.db",
@@ -53,7 +53,7 @@ async fn a_relative_path_is_below_the_working_folder() {
 }
 
 #[tokio::test]
-async fn the_count_of_partitions_is_fixed_when_created() {
+async fn the_number_of_partitions_is_fixed_at_creation() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     let created = SqliteEventStore::builder(&path).partitions(3).open().await.unwrap();
@@ -67,7 +67,7 @@ async fn the_count_of_partitions_is_fixed_when_created() {
 }
 
 #[tokio::test]
-async fn counts_of_partitions_have_limits() {
+async fn the_number_of_partitions_is_limited() {
     let folder = tempfile::tempdir().unwrap();
     for count in [0, MAX_PARTITIONS + 1] {
         let path = folder.path().join(count.to_string());
@@ -93,7 +93,7 @@ async fn a_missing_folder_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_refused() {
+async fn a_path_that_is_no_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     for path in [Path::new(""), Path::new(":memory:"), folder.path(), Path::new("a\0b")] {
         let error = SqliteEventStore::open(path).await.unwrap_err();
@@ -102,7 +102,7 @@ async fn what_is_no_file_is_refused() {
 }
 
 #[tokio::test]
-async fn other_files_are_refused_and_left_alone() {
+async fn files_with_other_content_are_rejected_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     fs::write(&text, "remember the milk, and that this is no database ".repeat(100)).unwrap();
@@ -121,7 +121,7 @@ async fn other_files_are_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused_unless_it_admits_this_code() {
+async fn a_newer_schema_is_rejected_unless_it_admits_this_code() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     drop(SqliteEventStore::open(&path).await.unwrap());
@@ -152,7 +152,7 @@ async fn a_folder_that_cannot_be_written_is_unavailable() {
 
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    // Root may write everywhere but where the kernel itself says no.
+    // Root may write everywhere except where the kernel itself forbids it.
     let is_root = fs::write(folder.path().join("probe"), "").is_ok();
     let path = if is_root { "/proc/log.db".into() } else { folder.path().join("log.db") };
     let error = SqliteEventStore::open(&path).await.unwrap_err();

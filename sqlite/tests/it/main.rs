@@ -1,4 +1,4 @@
-//! The SQLite store: the suite that every store passes, and what only a file can get wrong.
+//! The SQLite store: the conformance suite, and behaviour of files.
 
 mod conformance;
 mod copies;

@@ -1,4 +1,4 @@
-//! What the tests are made of.
+//! Builders of appends and events.
 
 use composable_rust_core::{
     Append, AppendOutcome, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent,
@@ -31,7 +31,7 @@ pub(crate) fn append(id: &str, expected: ExpectedVersion, count: usize) -> Appen
     Append::new(stream(id), expected).with_events(events(count, 50))
 }
 
-/// Appends to the partition where it belongs.
+/// Appends to the stream's partition.
 pub(crate) async fn commit(store: &SqliteEventStore, append: &Append) -> AppendOutcome {
     let partition = store.log().partition_of(&append.stream);
     store.append_events(partition, std::slice::from_ref(append)).await.unwrap().remove(0)

@@ -1,4 +1,4 @@
-//! Pruning an inbox of many marks.
+//! Pruning an inbox of many entries.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::make::{commit, events, stream};
 
-/// Appends without events that mark messages `from..to`, 500 on each stream.
+/// Appends inbox entries of the messages `from..to`, without events, 500 on each stream.
 async fn mark(store: &SqliteEventStore, from: u128, to: u128) {
     for start in (from..to).step_by(500) {
         let marks = (start..to.min(start + 500)).map(|n| NewInboxEntry {
@@ -26,7 +26,7 @@ async fn mark(store: &SqliteEventStore, from: u128, to: u128) {
     }
 }
 
-/// Several pages, of which the first holds nothing but marks of messages that wait.
+/// Several pages, of which the first has only entries of queued messages.
 #[tokio::test]
 async fn a_large_inbox_is_pruned_page_by_page() {
     let folder = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ async fn a_large_inbox_is_pruned_page_by_page() {
     for pruned in [700, 700, 700, 700, 700, 500, 0] {
         assert_eq!(store.prune_inbox(0, Duration::ZERO, 700).await.unwrap(), pruned);
     }
-    // Before the place where it stands, and behind it.
+    // Before the position of the last call, and after it.
     mark(&store, 20_000, 21_200).await;
     assert_eq!(store.prune_inbox(0, Duration::ZERO, 100).await.unwrap(), 100);
     mark(&store, 1_500, 2_000).await;

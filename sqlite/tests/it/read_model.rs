@@ -1,4 +1,4 @@
-//! Read models: the suite that all pass, and what is a file's own.
+//! The conformance suite of read models, and behaviour of files.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl ReadModelBackend for File {
 composable_rust_testing::read_model_conformance!(file);
 
 #[tokio::test]
-async fn many_may_open_it_at_once() {
+async fn many_processes_open_a_read_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.db");
     let opening = (0..6).map(|_| SqliteReadModel::open(&path));
@@ -57,7 +57,7 @@ async fn many_may_open_it_at_once() {
 
 /// In one file the two take turns.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_store_in_the_same_file_has_its_turns() {
+async fn an_event_store_in_the_same_file_writes_in_between() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
     let store = SqliteEventStore::builder(&path).partitions(1).open().await.unwrap();
@@ -95,7 +95,7 @@ async fn an_event_store_in_the_same_file_has_its_turns() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_locked_is_no_fault_of_the_projection() {
+async fn a_locked_file_is_not_the_projection_s_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.db");
     let model = SqliteReadModel::open(&path).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_file_that_is_locked_is_no_fault_of_the_projection() {
 }
 
 #[tokio::test]
-async fn what_is_refused_at_the_commit_is_refused_for_good() {
+async fn a_constraint_violated_at_the_commit_is_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let model = SqliteReadModel::open(folder.path().join("model.db")).await.unwrap();
     let create = "create table names (name text primary key, \
@@ -123,7 +123,7 @@ async fn what_is_refused_at_the_commit_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn what_sqlite_has_rolled_back_moves_no_checkpoint() {
+async fn a_transaction_rolled_back_by_sqlite_moves_no_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let model = SqliteReadModel::open(folder.path().join("model.db")).await.unwrap();
     let create = "create table names (name text primary key on conflict rollback) strict";
@@ -138,7 +138,7 @@ async fn what_sqlite_has_rolled_back_moves_no_checkpoint() {
     assert!(matches!(advanced, Err(StoreError::Invalid(_))), "{advanced:?}");
     drop(transaction);
     assert_eq!(model.load("names").await.unwrap(), None);
-    // The connection serves the next transaction.
+    // The connection is usable for the next transaction.
     let mut transaction = model.begin().await.unwrap();
     model.lock(&mut transaction, "names", Uuid::nil()).await.unwrap();
     model.advance(&mut transaction, "names", 1, &to).await.unwrap();

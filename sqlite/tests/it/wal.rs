@@ -1,4 +1,4 @@
-//! The write-ahead log: how large it may grow, and what erasing leaves in it.
+//! The size of the write-ahead log, and erased content in it.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,9 @@ use crate::make::{append, commit, events, stream};
 
 const MIB: u64 = 1024 * 1024;
 
-/// A reader that follows the log, and a load that somebody started and reads no further, while 100
-/// MiB are written.
+/// A reader follows the log, and an abandoned load stays open, while 100 MiB are written.
 #[tokio::test]
-async fn readers_do_not_make_it_grow_without_end() {
+async fn readers_do_not_let_the_log_grow_without_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     let store = SqliteEventStore::open(&path).await.unwrap();
@@ -97,7 +96,7 @@ async fn erased_content_leaves_the_write_ahead_log_when_its_readers_end() {
         let mut n = 0;
         let gone = async {
             while holds(&wal(&path), secret) {
-                // On a quiet log whoever waits for events does it, on a busy one the commits.
+                // On a quiet log a waiting reader truncates it, on a busy one the commits do.
                 if waits {
                     let heads = store.heads().await.unwrap();
                     let wait = store.wait_for_events(&heads);
@@ -121,7 +120,7 @@ async fn erased_content_leaves_the_write_ahead_log_after_a_restart() {
     let path = folder.path().join("log.db");
     let (store, reader) = erased_under_a_reader(&path, secret).await;
     drop(store);
-    // As the last connection to close it would truncate the log by itself.
+    // Closing the last connection would truncate the log.
     let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
     sqlx::query("select * from log").fetch_all(&mut other).await.unwrap();
     reader.close().await.unwrap();

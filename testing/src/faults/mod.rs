@@ -1,4 +1,4 @@
-//! An event store that fails when it is told to.
+//! An event store with injected faults.
 
 mod plan;
 mod queues;

@@ -1,4 +1,4 @@
-//! What goes wrong: by a script, or by seeded chance.
+//! The planned faults: by a script, or by seeded chance.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,54 +8,54 @@ use composable_rust_core::{Clock, StoreError};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-/// What goes wrong with one call.
+/// The fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: the call does what it always does.
+    /// No fault.
     None,
-    /// The store does not do it and is reported as unavailable.
+    /// The call fails as unavailable without an effect.
     FailBefore,
-    /// The store does it and is reported as unavailable: an answer that was lost. A load fails
-    /// after its last row.
+    /// The call has its effect and fails as unavailable: a lost response. A load fails after its
+    /// last row.
     FailAfter,
-    /// The call takes this much longer.
+    /// The call is delayed by this time.
     Delay(Duration),
-    /// Nothing is appended, and every append of the batch is told that it lost on version. Without
-    /// effect on what is no append.
+    /// Nothing is appended, and every append of the batch returns a conflict. Without effect on
+    /// calls other than appends.
     Conflict,
 }
 
-/// How often each fault happens by chance, from 0 (never) to 1 (always).
+/// The probability of each fault, from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Chances {
-    /// Of [`Fault::FailBefore`].
+    /// The probability of [`Fault::FailBefore`].
     pub fail_before: f64,
-    /// Of [`Fault::FailAfter`].
+    /// The probability of [`Fault::FailAfter`].
     pub fail_after: f64,
-    /// Of [`Fault::Conflict`].
+    /// The probability of [`Fault::Conflict`].
     pub conflict: f64,
-    /// Of [`Fault::Delay`], by a random part of `longest_delay`.
+    /// The probability of [`Fault::Delay`], by a random part of `longest_delay`.
     pub delay: f64,
     /// The longest delay.
     pub longest_delay: Duration,
 }
 
-/// What a [`FaultyEventStore`](super::FaultyEventStore) was asked and what it did.
+/// The calls and faults of a [`FaultyEventStore`](super::FaultyEventStore).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FaultCounts {
-    /// Calls that append.
+    /// The number of appends.
     pub appends: u64,
-    /// Calls that read.
+    /// The number of reads.
     pub reads: u64,
-    /// Calls that write to leases, queues or checkpoints.
+    /// The number of writes to leases, queues, checkpoints or the inbox.
     pub writes: u64,
-    /// Calls that failed before.
+    /// The number of calls that failed without an effect.
     pub failed_before: u64,
-    /// Calls that failed after.
+    /// The number of calls that failed after their effect.
     pub failed_after: u64,
-    /// Calls that were told of a conflict that there was not.
+    /// The number of appends that returned a false conflict.
     pub conflicts: u64,
-    /// Calls that were delayed.
+    /// The number of delayed calls.
     pub delayed: u64,
 }
 
@@ -109,7 +109,8 @@ impl Plan {
 
     fn by_chance(&mut self) -> Option<Fault> {
         let (rng, chances) = self.chance.as_mut()?;
-        // Drawn whether used or not, so that each call takes the same from the generator.
+        // Both numbers are always drawn, so that each call takes the same number from the
+        // generator.
         let (roll, part): (f64, f64) = (rng.random(), rng.random());
         let delay = Fault::Delay(chances.longest_delay.mul_f64(part));
         let mut below = 0.0;

@@ -1,4 +1,4 @@
-//! An event store that fails when it is told to.
+//! An event store with injected faults.
 
 use std::fmt;
 use std::future::Future;
@@ -51,37 +51,37 @@ pub struct FaultyEventStore<S> {
 }
 
 impl<S> FaultyEventStore<S> {
-    /// A store that passes everything on until it is told otherwise.
+    /// Creates a store that passes all calls on until a fault is planned.
     pub fn new(store: S) -> Self {
         Self { store, plan: Arc::default() }
     }
 
-    /// The same store with faults by chance, of appends, reads and writes alike. The same calls in the same
-    /// order meet the same faults.
+    /// Adds faults by chance, of appends, reads and writes alike. The same calls in the same order
+    /// meet the same faults.
     #[must_use]
     pub fn with_chances(self, seed: u64, chances: Chances) -> Self {
         self.plan().chance = Some((StdRng::seed_from_u64(seed), chances));
         self
     }
 
-    /// The same store with `clock` to wait by when a call is delayed, instead of tokio's.
+    /// Sets the clock by which delayed calls wait, instead of tokio's.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
         self.plan().clock = Some(Arc::new(clock));
         self
     }
 
-    /// What happens to the next appends, after those that were already told.
+    /// Adds faults of the next appends to the script.
     pub fn next_appends(&self, faults: impl IntoIterator<Item = Fault>) {
         self.plan().appends.extend(faults);
     }
 
-    /// What happens to the next reads, after those that were already told.
+    /// Adds faults of the next reads to the script.
     pub fn next_reads(&self, faults: impl IntoIterator<Item = Fault>) {
         self.plan().reads.extend(faults);
     }
 
-    /// What happens to the next writes, after those that were already told.
+    /// Adds faults of the next writes to the script.
     pub fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
         self.plan().writes.extend(faults);
     }
@@ -95,12 +95,12 @@ impl<S> FaultyEventStore<S> {
         plan.chance = None;
     }
 
-    /// What it was asked and what it did.
+    /// Returns the numbers of calls and faults.
     pub fn counts(&self) -> FaultCounts {
         self.plan().counts
     }
 
-    /// The store behind it.
+    /// Returns the store behind this one.
     pub fn inner(&self) -> &S {
         &self.store
     }
@@ -109,7 +109,7 @@ impl<S> FaultyEventStore<S> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What happens to this call; what happens before it has happened.
+    /// Draws the fault of a call; fails or waits if the fault comes before the call.
     async fn strike(&self, call: Call) -> Result<Fault, StoreError> {
         let (fault, clock) = {
             let mut plan = self.plan();

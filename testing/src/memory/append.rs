@@ -1,4 +1,4 @@
-//! Appending: the order of checks that the port's contract lays down, then the writing.
+//! Appending: the checks in the order that the port specifies, then the writes.
 
 use composable_rust_core::{
     Append, AppendOutcome, Due, ExpectedVersion, InboxEntry, NewEvent, NewInboxEntry, NewTimer,
@@ -10,7 +10,7 @@ use super::StoredTimer;
 use super::state::{PartitionState, Row, State, StoredTimerRow, StreamState};
 
 impl State {
-    /// Appends a batch that has been validated.
+    /// Appends a validated batch.
     pub(super) fn append(&mut self, partition: u16, batch: &[Append]) -> Vec<AppendOutcome> {
         let now = self.time.now();
         let data = &mut self.partitions[usize::from(partition)];
@@ -25,21 +25,21 @@ impl PartitionState {
         if let Some(base) = self.base_of_earlier(stream, append) {
             return self.committed(stream, base, append.events.len());
         }
-        let standing: Vec<InboxEntry> = append
+        let existing: Vec<InboxEntry> = append
             .inbox
             .iter()
-            .filter_map(|mark| stream.marks.get(&mark.message_id))
+            .filter_map(|entry| stream.entries.get(&entry.message_id))
             .cloned()
             .collect();
-        if !standing.is_empty() {
-            return AppendOutcome::Duplicate(standing);
+        if !existing.is_empty() {
+            return AppendOutcome::Duplicate(existing);
         }
         if self.is_closed(&append.stream) {
             return AppendOutcome::Closed;
         }
-        let void = stream.void(append);
-        if !void.is_empty() {
-            return AppendOutcome::StaleTimers(void);
+        let stale = stream.stale_timers(append);
+        if !stale.is_empty() {
+            return AppendOutcome::StaleTimers(stale);
         }
         let actual = stream.version();
         if !append.expected.admits(actual) {
@@ -48,22 +48,22 @@ impl PartitionState {
         self.write(append, actual, now)
     }
 
-    /// The version before this very append, if an earlier call committed it: its marks stand as
-    /// it would write them, and its events are where it would put them.
+    /// Returns the version before this same append, if an earlier call committed it: its inbox
+    /// entries exist as it would write them, and its events are where it would put them.
     fn base_of_earlier(&self, stream: &StreamState, append: &Append) -> Option<Version> {
         let base = match (append.expected, &*append.inbox, &*append.events) {
             (_, [], []) => return None,
             (ExpectedVersion::Exact(base), _, _) => base,
             (_, [], _) => return None,
-            (_, [mark, ..], _) => {
-                let receipt = stream.marks.get(&mark.message_id)?.receipt;
-                let since = u64::from(mark.first_event) + u64::from(mark.event_count);
+            (_, [entry, ..], _) => {
+                let receipt = stream.entries.get(&entry.message_id)?.receipt;
+                let since = u64::from(entry.first_event) + u64::from(entry.event_count);
                 Version::new(receipt.version.get().checked_sub(since)?)
             }
         };
-        let marks_stand = append.inbox.iter().all(|mark| {
-            let Some(standing) = stream.marks.get(&mark.message_id) else { return false };
-            let mut written = self.mark(stream, base, mark);
+        let entries_exist = append.inbox.iter().all(|entry| {
+            let Some(standing) = stream.entries.get(&entry.message_id) else { return false };
+            let mut written = self.entry(stream, base, entry);
             if standing.outcome.is_empty() && !append.events.is_empty() {
                 written.outcome.clear();
             }
@@ -73,18 +73,18 @@ impl PartitionState {
             let offset = stream.offset(base.plus(n));
             offset.and_then(|offset| self.row(offset)).is_some_and(|row| row.was_appended_as(event))
         });
-        (marks_stand && events_stand).then_some(base)
+        (entries_exist && events_stand).then_some(base)
     }
 
-    /// The mark that `mark` becomes in an append after version `base`.
-    fn mark(&self, stream: &StreamState, base: Version, mark: &NewInboxEntry) -> InboxEntry {
-        let version = base.plus(u64::from(mark.first_event) + u64::from(mark.event_count));
-        let position = (mark.event_count > 0).then(|| self.position(stream, version)).flatten();
+    /// Returns the inbox entry that an append after version `base` writes.
+    fn entry(&self, stream: &StreamState, base: Version, entry: &NewInboxEntry) -> InboxEntry {
+        let version = base.plus(u64::from(entry.first_event) + u64::from(entry.event_count));
+        let position = (entry.event_count > 0).then(|| self.position(stream, version)).flatten();
         InboxEntry {
-            message_id: mark.message_id,
-            digest: mark.digest,
+            message_id: entry.message_id,
+            digest: entry.digest,
             receipt: Receipt { version, position },
-            outcome: mark.outcome.clone(),
+            outcome: entry.outcome.clone(),
         }
     }
 
@@ -107,19 +107,19 @@ impl PartitionState {
         self.queue(append.outbox.iter().map(queued), now);
 
         let mut stream = self.streams.remove(&append.stream).unwrap_or_default();
-        for mark in &append.inbox {
-            stream.marks.insert(mark.message_id, self.mark(&stream, base, mark));
-            stream.marked_at.insert(mark.message_id, now);
+        for entry in &append.inbox {
+            stream.entries.insert(entry.message_id, self.entry(&stream, base, entry));
+            stream.handled_at.insert(entry.message_id, now);
         }
         stream.change_timers(append, now);
-        self.bury_no_more(append);
-        let verdict = self.committed(&stream, base, append.events.len());
+        self.remove_parked_timers(append);
+        let outcome = self.committed(&stream, base, append.events.len());
         self.streams.insert(append.stream.clone(), stream);
-        verdict
+        outcome
     }
 
-    /// What happens to a timer happens to one that is parked.
-    fn bury_no_more(&mut self, append: &Append) {
+    /// Removes the parked timers whose ids the append arms or cancels.
+    fn remove_parked_timers(&mut self, append: &Append) {
         let changed = |id: &str| {
             append.timers.iter().any(|change| match change {
                 TimerChange::Arm(timer) => timer.id == id,
@@ -129,7 +129,7 @@ impl PartitionState {
         self.forget_parked_timers(&append.stream, |id| append.cancels_timers || changed(id));
     }
 
-    /// Removes those parked timers of a stream whose ids are `gone`.
+    /// Removes the parked timers of a stream whose ids are `gone`.
     pub(super) fn forget_parked_timers(&mut self, stream: &StreamId, gone: impl Fn(&str) -> bool) {
         self.dead.retain(|_, letter| {
             let is_timer = letter.arming.is_some() && letter.message.sender == *stream;
@@ -168,9 +168,9 @@ impl PartitionState {
 }
 
 impl Row {
-    /// `true` if `event` was stored as this. Ids alone do not tell: a message that is decided again
-    /// gives other content under the same ids. An erased event is equal to any; metadata is no part
-    /// of a state.
+    /// Returns `true` if `event` was stored as this row. Equal ids are not enough: a message that
+    /// is decided again may produce other content under the same ids. An erased event equals any;
+    /// metadata is not part of a state.
     fn was_appended_as(&self, event: &NewEvent) -> bool {
         self.original.id == event.id
             && match &self.original.content {
@@ -182,18 +182,18 @@ impl Row {
 }
 
 impl StreamState {
-    /// Which of the timers that `append` fires are not armed so.
-    fn void(&self, append: &Append) -> Vec<usize> {
-        let fires = append.fired_timers.iter().enumerate();
-        let void = fires.filter(|(_, firing)| {
-            self.timers.get(&firing.id).is_none_or(|armed| armed.timer.arming != firing.arming)
+    /// Returns the indexes of the fired timers that are not armed as `append` requires.
+    fn stale_timers(&self, append: &Append) -> Vec<usize> {
+        let fired = append.fired_timers.iter().enumerate();
+        let stale = fired.filter(|(_, fired)| {
+            self.timers.get(&fired.id).is_none_or(|armed| armed.timer.arming != fired.arming)
         });
-        void.map(|(index, _)| index).collect()
+        stale.map(|(index, _)| index).collect()
     }
 
     fn change_timers(&mut self, append: &Append, now: Timestamp) {
-        for firing in &append.fired_timers {
-            self.timers.remove(&firing.id);
+        for fired in &append.fired_timers {
+            self.timers.remove(&fired.id);
         }
         if append.cancels_timers {
             self.timers.clear();

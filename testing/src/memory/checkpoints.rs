@@ -1,4 +1,4 @@
-//! How far followers have come, and what they queue.
+//! Checkpoints.
 
 use composable_rust_core::{
     Checkpoint, Checkpoints, EventStore as _, StoreError, validate_partition,

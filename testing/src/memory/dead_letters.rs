@@ -1,4 +1,4 @@
-//! Messages that could not be handled, and what is decided about them.
+//! Dead letters.
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,9 @@ impl State {
         let mut letters: Vec<_> =
             self.partitions.iter().flat_map(PartitionState::letters).collect();
         letters.retain(|letter| {
-            after.is_none_or(|(queue, place)| (&letter.queue, &letter.position) > (queue, place))
+            after.is_none_or(|(queue, position)| {
+                (&letter.queue, &letter.position) > (queue, position)
+            })
         });
         letters.sort_by(|a, b| (&a.queue, a.position).cmp(&(&b.queue, b.position)));
         letters.truncate(limit);
@@ -82,11 +84,11 @@ impl State {
     ) -> bool {
         let partition = self.partitions.get_mut(usize::from(partition));
         let Some(partition) = partition else { return false };
-        let Some(place) = partition.place_of(id) else { return false };
-        if !partition.is_head(place) {
+        let Some(position) = partition.position_of(id) else { return false };
+        if !partition.is_head(position) {
             return false;
         }
-        if let Some(letter) = partition.dead.get_mut(&place) {
+        if let Some(letter) = partition.dead.get_mut(&position) {
             letter.decision = Some(made);
         }
         true
@@ -98,9 +100,9 @@ impl State {
                 .dead
                 .iter()
                 .filter(|(_, letter)| letter.decision.is_some() && queues.contains(&letter.queue));
-            // Only heads are decided about.
-            let shown = |(place, letter): (&QueuePosition, &DeadLetter)| DeadLetter {
-                position: *place,
+            // Only heads have decisions.
+            let shown = |(position, letter): (&QueuePosition, &DeadLetter)| DeadLetter {
+                position: *position,
                 is_head: true,
                 ..letter.clone()
             };
@@ -120,17 +122,17 @@ impl State {
         }
         let now = self.time.now();
         let partition = &mut self.partitions[usize::from(lease.partition)];
-        let place = partition.place_of(letter.message.row.id);
-        let standing = place.and_then(|place| partition.dead.get(&place));
+        let position = partition.position_of(letter.message.row.id);
+        let standing = position.and_then(|position| partition.dead.get(&position));
         let decision = standing.and_then(|standing| standing.decision);
-        let (Some(place), Some(decision)) = (place, decision) else { return false };
+        let (Some(position), Some(decision)) = (position, decision) else { return false };
         if letter.decision != Some(decision) {
             return false;
         }
         match decision {
-            DeadLetterDecision::Redrive => partition.redrive(place, now),
+            DeadLetterDecision::Redrive => partition.redrive(position, now),
             DeadLetterDecision::Discard => {
-                partition.dead.remove(&place);
+                partition.dead.remove(&position);
                 partition.queue(answers.iter().cloned(), now);
             }
         }
@@ -139,29 +141,29 @@ impl State {
 }
 
 impl PartitionState {
-    /// All dead letters, in order of places.
+    /// Returns all dead letters, in order of positions.
     fn letters(&self) -> impl Iterator<Item = DeadLetter> {
         let mut pairs = BTreeSet::new();
-        self.dead.iter().map(move |(place, letter)| {
+        self.dead.iter().map(move |(position, letter)| {
             let OutboxMessage { sender: stream, row } = &letter.message;
             let is_head = pairs.insert((&letter.queue, stream, &row.recipient));
-            DeadLetter { position: *place, is_head, ..letter.clone() }
+            DeadLetter { position: *position, is_head, ..letter.clone() }
         })
     }
 
-    /// Puts rows among the dead letters, at the ends of their queues.
+    /// Adds rows to the dead letters, at the ends of their queues.
     pub(super) fn park(&mut self, rows: &[OutboxMessage], error: &str, now: Timestamp) {
         let sequence = self.draw();
         for (queued, index) in rows.iter().zip(0..) {
-            let place = QueuePosition { sequence, index };
+            let position = QueuePosition { sequence, index };
             let row = &queued.row;
-            if self.waits(row.id) {
+            if self.has_row(row.id) {
                 continue;
             }
             let (partition, kind, target) = (self.partition, row.kind, row.target.clone());
             let letter = DeadLetter {
                 queue: Queue { partition, kind, target },
-                position: place,
+                position,
                 message: queued.clone(),
                 arming: None,
                 attempts: 0,
@@ -170,49 +172,49 @@ impl PartitionState {
                 parked_at: now,
                 decision: None,
             };
-            self.bury(place, letter);
+            self.add_dead_letter(position, letter);
         }
     }
 
-    /// Keeps a dead letter. One of an id that is there already is the same message once more.
-    pub(super) fn bury(&mut self, place: QueuePosition, letter: DeadLetter) {
-        if self.place_of(letter.message.row.id).is_none() {
-            self.dead.insert(place, letter);
+    /// Adds a dead letter. One whose id is there already is a duplicate.
+    pub(super) fn add_dead_letter(&mut self, position: QueuePosition, letter: DeadLetter) {
+        if self.position_of(letter.message.row.id).is_none() {
+            self.dead.insert(position, letter);
         }
     }
 
-    fn place_of(&self, id: Uuid) -> Option<QueuePosition> {
+    fn position_of(&self, id: Uuid) -> Option<QueuePosition> {
         let found = self.dead.iter().find(|(_, letter)| letter.message.row.id == id);
-        found.map(|(place, _)| *place)
+        found.map(|(position, _)| *position)
     }
 
-    /// The places of all dead letters of the same pair.
-    fn pair(&self, place: QueuePosition) -> Vec<QueuePosition> {
-        let Some(letter) = self.dead.get(&place) else { return Vec::new() };
+    /// Returns the positions of all dead letters of the same pair.
+    fn pair(&self, position: QueuePosition) -> Vec<QueuePosition> {
+        let Some(letter) = self.dead.get(&position) else { return Vec::new() };
         let alike = self.dead.iter().filter(|(_, other)| {
             other.queue == letter.queue && is_pair(&other.message, &letter.message)
         });
-        alike.map(|(place, _)| *place).collect()
+        alike.map(|(position, _)| *position).collect()
     }
 
-    fn is_head(&self, place: QueuePosition) -> bool {
-        self.pair(place).first() == Some(&place)
+    fn is_head(&self, position: QueuePosition) -> bool {
+        self.pair(position).first() == Some(&position)
     }
 
     fn redrive(&mut self, head: QueuePosition, now: Timestamp) {
-        // Up to the next that did not come here for standing behind another.
-        let failed = |place: &QueuePosition| {
-            self.dead.get(place).is_some_and(|letter| {
+        // Up to the next that has an error of its own.
+        let failed = |position: &QueuePosition| {
+            self.dead.get(position).is_some_and(|letter| {
                 letter.queue.kind != OutboxKind::Timer && letter.error.is_some()
             })
         };
-        let behind = self.pair(head).into_iter().filter(|place| *place >= head);
-        let behind = behind.take_while(|place| *place == head || !failed(place));
-        // Of a timer's armings the last one counts.
-        for place in behind.collect::<Vec<_>>().into_iter().rev() {
-            match self.dead.remove(&place) {
+        let behind = self.pair(head).into_iter().filter(|position| *position >= head);
+        let behind = behind.take_while(|position| *position == head || !failed(position));
+        // Of several armings of a timer the last counts.
+        for position in behind.collect::<Vec<_>>().into_iter().rev() {
+            match self.dead.remove(&position) {
                 Some(letter) if letter.queue.kind == OutboxKind::Timer => self.rearm(letter, now),
-                Some(letter) => self.put(place, letter.message, now),
+                Some(letter) => self.put(position, letter.message, now),
                 None => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Snapshots, erasing, closing, overriding.
+//! Erasing, closing and overriding.
 
 use composable_rust_core::__private::derive_id;
 use composable_rust_core::event::ERASED;
@@ -25,8 +25,8 @@ impl State {
             }
         }
         data.snapshots.clear();
-        for mark in data.marks.values_mut() {
-            mark.outcome.clear();
+        for entry in data.entries.values_mut() {
+            entry.outcome.clear();
         }
         for StoredTimerRow { timer, last_error, .. } in data.timers.values_mut() {
             (timer.content, timer.metadata) = (nothing(), String::new());
@@ -42,7 +42,8 @@ impl State {
         erased
     }
 
-    /// Rows may wait in another partition than their sender's: that of what they came from.
+    /// Erases the stream's messages in all outboxes: they may be in another partition than their
+    /// sender's, that of the event which caused them.
     fn erase_queued(&mut self, stream: &StreamId) {
         for partition in &mut self.partitions {
             let dead = partition.dead.values_mut();
@@ -110,7 +111,7 @@ impl State {
     }
 }
 
-/// What stands where content was erased.
+/// Returns the content of an erased message.
 fn nothing() -> EncodedMessage {
     EncodedMessage { name: ERASED.into(), version: 1, codec: "".into(), bytes: Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! Pruning what is known of messages.
+//! The inbox.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,7 +18,7 @@ impl Inbox for InMemoryEventStore {
         stream: &StreamId,
         message_id: MessageId,
     ) -> Result<Option<InboxEntry>, StoreError> {
-        Ok(self.locked().stream(stream).and_then(|s| s.marks.get(&message_id)).cloned())
+        Ok(self.locked().stream(stream).and_then(|s| s.entries.get(&message_id)).cloned())
     }
 
     async fn prune_inbox(
@@ -40,11 +40,11 @@ impl State {
         let mut pruned = 0;
         for stream in self.partitions[usize::from(partition)].streams.values_mut() {
             let old =
-                stream.marked_at.iter().filter(|(id, at)| **at <= oldest && !waiting.contains(id));
+                stream.handled_at.iter().filter(|(id, at)| **at <= oldest && !waiting.contains(id));
             let old: Vec<_> = old.map(|(id, _)| *id).take(limit - pruned).collect();
             for id in &old {
-                stream.marks.remove(id);
-                stream.marked_at.remove(id);
+                stream.entries.remove(id);
+                stream.handled_at.remove(id);
             }
             pruned += old.len();
         }
@@ -53,7 +53,7 @@ impl State {
 }
 
 impl PartitionState {
-    /// The ids of the messages that may still be delivered.
+    /// Returns the ids of the messages that may still be delivered.
     fn waiting(&self, log: Uuid) -> impl Iterator<Item = MessageId> {
         let outbox = self.outbox.values().map(|waiting| &waiting.queued);
         let dead = self.dead.values().map(|letter| &letter.message);

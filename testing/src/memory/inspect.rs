@@ -1,4 +1,4 @@
-//! What tests look at besides what the port shows.
+//! Inspection of the store's data, beyond the port.
 
 use composable_rust_core::{
     EncodedMessage, Fingerprint, InboxEntry, NewOutboxRow, Snapshot, StoredEvent, StreamId,
@@ -7,52 +7,51 @@ use composable_rust_core::{
 
 use super::InMemoryEventStore;
 
-/// An effect that waits in a store to be executed.
+/// A row of a store's outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredOutboxRow {
-    /// The stream whose append stored it.
+    /// The stream whose append stored the row.
     pub stream: StreamId,
     /// The row as it was appended.
     pub row: NewOutboxRow,
 }
 
-/// A timer that is armed in a store.
+/// An armed timer of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTimer {
-    /// The stream it belongs to.
+    /// The timer's stream.
     pub stream: StreamId,
-    /// Scoped to the stream.
+    /// The timer's id, scoped to the stream.
     pub id: String,
     /// The arming.
     pub arming: TimerArming,
-    /// When it fires, by the store's clock.
+    /// The deadline, by the store's clock.
     pub due: Timestamp,
-    /// The command it delivers.
+    /// The command to deliver.
     pub content: EncodedMessage,
     /// [`Metadata`](composable_rust_core::Metadata) as JSON text.
     pub metadata: String,
 }
 
 impl InMemoryEventStore {
-    /// The events of `stream`, in order of versions.
+    /// Returns the events of `stream`, in order of versions.
     pub fn events(&self, stream: &StreamId) -> Vec<StoredEvent> {
         self.locked().events_of(stream, Version::ZERO)
     }
 
-    /// All events: partition after partition, each in order of offsets.
+    /// Returns all events: partition after partition, each in order of offsets.
     pub fn all_events(&self) -> Vec<StoredEvent> {
         let state = self.locked();
         state.partitions.iter().flat_map(|p| p.rows.iter().map(super::state::Row::read)).collect()
     }
 
-    /// What the inbox of `stream` remembers, in order of message ids.
-    pub fn marks(&self, stream: &StreamId) -> Vec<InboxEntry> {
+    /// Returns the inbox entries of `stream`, in order of message ids.
+    pub fn inbox_entries(&self, stream: &StreamId) -> Vec<InboxEntry> {
         let state = self.locked();
-        state.stream(stream).map(|s| s.marks.values().cloned().collect()).unwrap_or_default()
+        state.stream(stream).map(|s| s.entries.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// The effects that wait to be executed: partition after partition, each in the order in which
-    /// they were committed.
+    /// Returns the rows of the outbox: partition after partition, each in commit order.
     pub fn outbox(&self) -> Vec<StoredOutboxRow> {
         let state = self.locked();
         let waiting = state.partitions.iter().flat_map(|partition| partition.outbox.values());
@@ -60,7 +59,7 @@ impl InMemoryEventStore {
         queued.map(|queued| StoredOutboxRow { stream: queued.sender, row: queued.row }).collect()
     }
 
-    /// The armed timers, in order of streams and ids.
+    /// Returns the armed timers, in order of streams and ids.
     pub fn timers(&self) -> Vec<StoredTimer> {
         let state = self.locked();
         let armed = state.streams().flat_map(|(_, stream)| stream.timers.values());
@@ -69,7 +68,7 @@ impl InMemoryEventStore {
         timers
     }
 
-    /// The snapshots of `stream`, in order of fingerprints.
+    /// Returns the snapshots of `stream`, in order of fingerprints.
     pub fn snapshots(&self, stream: &StreamId) -> Vec<(Fingerprint, Snapshot)> {
         let state = self.locked();
         let of_stream = |s: &super::state::StreamState| {

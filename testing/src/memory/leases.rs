@@ -1,4 +1,4 @@
-//! Leases, and who can work.
+//! Leases and members.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(super) struct Member {
     ttl: Duration,
 }
 
-/// An expiry that lies further ahead than its time to live, as one does after the clock was set
-/// back, holds for one more time to live.
+/// Shortens an expiry that is further ahead than its time to live, as after the clock was set back,
+/// to one time to live from now.
 fn shorten(until: &mut Timestamp, ttl: Duration, now: Timestamp) {
     *until = (*until).min(now + ttl);
 }
@@ -121,7 +121,7 @@ impl State {
         possible
     }
 
-    /// Takes a lease from whoever holds it.
+    /// Takes a lease from its holder.
     pub(super) fn end_lease(&mut self, key: &(String, u16)) {
         if let Some(held) = self.leases.get_mut(key) {
             held.epoch += 1;
@@ -129,7 +129,7 @@ impl State {
         }
     }
 
-    /// Whether the lease is at its epoch.
+    /// Returns `true` if the lease is at its epoch.
     pub(super) fn is_at_epoch(&self, lease: &Lease) -> bool {
         let held = self.leases.get(&(lease.worker.clone(), lease.partition));
         held.is_some_and(|held| held.epoch == lease.epoch)

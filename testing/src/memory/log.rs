@@ -1,4 +1,4 @@
-//! Reading: one stream, and pages of the log.
+//! Reading streams and the log.
 
 use std::collections::VecDeque;
 
@@ -41,7 +41,7 @@ impl State {
         self.partitions.iter().map(|p| Position::new(p.partition, p.head())).collect()
     }
 
-    /// Whether there are events after any of the given positions.
+    /// Returns `true` if there are events after any of the given positions.
     pub(super) fn is_past(&self, after: &[Position]) -> bool {
         after.iter().any(|position| {
             let partition = self.partitions.get(usize::from(position.partition));

@@ -1,4 +1,4 @@
-//! Effects that wait to be executed.
+//! The outbox.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -16,7 +16,7 @@ use super::state::{PartitionState, State};
 
 /// A row of the outbox.
 #[derive(Debug)]
-pub(super) struct WaitingRow {
+pub(super) struct StoredRow {
     pub(super) queued: OutboxMessage,
     attempts: u32,
     not_before: Timestamp,
@@ -132,15 +132,15 @@ impl State {
         let of_queue = |(queue, after): &(Queue, QueuePosition)| {
             let partition = self.partitions.get(usize::from(queue.partition))?;
             let rows = partition.outbox.range((Bound::Excluded(*after), Bound::Unbounded));
-            let rows = rows.filter(|(_, waiting)| stands_in(queue, &waiting.queued)).take(limit);
-            let read = rows.map(|(place, waiting)| OutboxRow {
+            let rows = rows.filter(|(_, waiting)| is_in(queue, &waiting.queued)).take(limit);
+            let read = rows.map(|(position, waiting)| OutboxRow {
                 queue: queue.clone(),
-                position: *place,
+                position: *position,
                 message: waiting.queued.clone(),
                 attempts: waiting.attempts,
                 begun: waiting.attempts > 0 && waiting.last_error.is_none(),
                 wait: waiting.not_before.since(now),
-                behind_parked: partition.has_parked(queue, *place, &waiting.queued),
+                behind_parked: partition.has_parked(queue, *position, &waiting.queued),
             });
             Some(read.collect::<Vec<_>>())
         };
@@ -151,7 +151,7 @@ impl State {
         let last = |queue: &Queue| {
             let partition = self.partitions.get(usize::from(queue.partition))?;
             let mut rows = partition.outbox.iter().rev();
-            rows.find(|(_, waiting)| stands_in(queue, &waiting.queued)).map(|(place, _)| *place)
+            rows.find(|(_, waiting)| is_in(queue, &waiting.queued)).map(|(position, _)| *position)
         };
         queues.iter().map(|queue| last(queue).unwrap_or_default()).collect()
     }
@@ -160,7 +160,7 @@ impl State {
         let count = |queue: &Queue| {
             let partition = self.partitions.get(usize::from(queue.partition));
             let waiting = partition.into_iter().flat_map(|partition| partition.outbox.values());
-            waiting.filter(|waiting| stands_in(queue, &waiting.queued)).take(limit).count()
+            waiting.filter(|waiting| is_in(queue, &waiting.queued)).take(limit).count()
         };
         queues.iter().map(count).collect()
     }
@@ -170,7 +170,7 @@ impl State {
             return Vec::new();
         };
         let waiting = partition.outbox.values().map(|waiting| &waiting.queued);
-        let waiting = waiting.filter(|queued| stands_in(queue, queued));
+        let waiting = waiting.filter(|queued| is_in(queue, queued));
         let dead = partition.dead.values().filter(|letter| letter.queue == *queue);
         let all = waiting.chain(dead.map(|letter| &letter.message));
         let streams: BTreeSet<_> = all.map(|queued| queued.sender.clone()).collect();
@@ -192,7 +192,7 @@ impl State {
 }
 
 impl PartitionState {
-    /// Puts rows at the ends of their queues.
+    /// Adds rows at the ends of their queues.
     pub(super) fn queue(&mut self, rows: impl IntoIterator<Item = OutboxMessage>, now: Timestamp) {
         let mut sequence = None;
         for (row, index) in rows.into_iter().zip(0..) {
@@ -201,28 +201,28 @@ impl PartitionState {
         }
     }
 
-    /// Puts a row that was never tried at a place.
-    pub(super) fn put(&mut self, place: QueuePosition, queued: OutboxMessage, now: Timestamp) {
+    /// Adds a row without attempts at a position.
+    pub(super) fn put(&mut self, position: QueuePosition, queued: OutboxMessage, now: Timestamp) {
         let waiting =
-            WaitingRow { queued, attempts: 0, not_before: now, queued_at: now, last_error: None };
-        self.outbox.insert(place, waiting);
+            StoredRow { queued, attempts: 0, not_before: now, queued_at: now, last_error: None };
+        self.outbox.insert(position, waiting);
     }
 
-    /// The next sequence number.
+    /// Draws the next sequence number.
     pub(super) fn draw(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Timestamp) {
-        let Settlement { queue, position: place, change, .. } = settlement;
-        let Some(waiting) = self.outbox.get_mut(place) else { return };
-        if !stands_in(queue, &waiting.queued) {
+        let Settlement { queue, position, change, .. } = settlement;
+        let Some(waiting) = self.outbox.get_mut(position) else { return };
+        if !is_in(queue, &waiting.queued) {
             return;
         }
         match change {
             QueueChange::Done(rows) => {
-                self.outbox.remove(place);
+                self.outbox.remove(position);
                 self.queue(rows.iter().cloned(), now);
             }
             QueueChange::Begun { attempts } => {
@@ -236,10 +236,10 @@ impl PartitionState {
             }
             QueueChange::Parked { attempts, error } => {
                 let queued = waiting.queued.clone();
-                self.outbox.remove(place);
+                self.outbox.remove(position);
                 let letter = DeadLetter {
                     queue: queue.clone(),
-                    position: *place,
+                    position: *position,
                     message: queued,
                     arming: None,
                     attempts: *attempts,
@@ -248,28 +248,28 @@ impl PartitionState {
                     parked_at: now,
                     decision: None,
                 };
-                self.bury(*place, letter);
+                self.add_dead_letter(*position, letter);
             }
         }
     }
 
-    /// Whether a row of this id waits.
-    pub(super) fn waits(&self, id: Uuid) -> bool {
+    /// Returns `true` if the outbox has a row of this id.
+    pub(super) fn has_row(&self, id: Uuid) -> bool {
         self.outbox.values().any(|waiting| waiting.queued.row.id == id)
     }
 
-    /// Whether one of its pair is parked before it.
-    fn has_parked(&self, queue: &Queue, place: QueuePosition, queued: &OutboxMessage) -> bool {
-        let mut dead = self.dead.range(..place).filter(|(_, letter)| letter.queue == *queue);
+    /// Returns `true` if a dead letter of the same pair is parked before the position.
+    fn has_parked(&self, queue: &Queue, position: QueuePosition, queued: &OutboxMessage) -> bool {
+        let mut dead = self.dead.range(..position).filter(|(_, letter)| letter.queue == *queue);
         dead.any(|(_, letter)| is_pair(&letter.message, queued))
     }
 }
 
-/// Whether both are of one sender for one recipient.
+/// Returns `true` if both messages have the same sender and recipient.
 pub(super) fn is_pair(one: &OutboxMessage, other: &OutboxMessage) -> bool {
     one.sender == other.sender && one.row.recipient == other.row.recipient
 }
 
-fn stands_in(queue: &Queue, queued: &OutboxMessage) -> bool {
+fn is_in(queue: &Queue, queued: &OutboxMessage) -> bool {
     queued.row.kind == queue.kind && queued.row.target == queue.target
 }

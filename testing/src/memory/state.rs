@@ -1,4 +1,5 @@
-//! The data: per partition the rows of the log and what is kept of each stream.
+//! The store's data: for each partition the rows of the log, the state of each stream, and the
+//! queues.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use uuid::Uuid;
 
 use super::StoredTimer;
 use super::leases::{HeldLease, Member};
-use super::outbox::WaitingRow;
+use super::outbox::StoredRow;
 
-/// Everything that the clones of one store share.
+/// The data that the clones of one store share.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) log: LogInfo,
@@ -25,15 +26,16 @@ pub(super) struct State {
     /// The number of overrides.
     pub(super) overrides: u64,
     pub(super) leases: BTreeMap<(String, u16), HeldLease>,
-    /// The processes that can do a worker's work.
+    /// The processes that announced a worker.
     pub(super) members: BTreeMap<(String, Uuid), Member>,
     pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
     pub(super) time: Time,
-    /// Shuffles what [`read_log`](composable_rust_core::EventStore::read_log) delivers.
+    /// The generator that shuffles the results of
+    /// [`read_log`](composable_rust_core::EventStore::read_log).
     pub(super) rng: StdRng,
 }
 
-/// Where the store's moments come from.
+/// The store's clock.
 #[derive(Debug)]
 pub(super) enum Time {
     Still(Timestamp),
@@ -57,16 +59,16 @@ pub(super) struct PartitionState {
     pub(super) streams: BTreeMap<StreamId, StreamState>,
     /// The last sequence number that was drawn.
     pub(super) sequence: u64,
-    pub(super) outbox: BTreeMap<QueuePosition, WaitingRow>,
-    /// By their places; those of timers, which have none, by a place drawn when they were parked.
+    pub(super) outbox: BTreeMap<QueuePosition, StoredRow>,
+    /// The dead letters by position; a parked timer's position was drawn when it was parked.
     pub(super) dead: BTreeMap<QueuePosition, DeadLetter>,
 }
 
 #[derive(Debug)]
 pub(super) struct Row {
-    /// As it was appended, unless erased.
+    /// The event as it was appended, unless erased.
     pub(super) original: StoredEvent,
-    /// What an operator put beside it.
+    /// The content of an override.
     pub(super) replacement: Option<EncodedMessage>,
 }
 
@@ -74,14 +76,14 @@ pub(super) struct Row {
 pub(super) struct StreamState {
     /// The offset of version n is at index n - 1.
     pub(super) offsets: Vec<u64>,
-    pub(super) marks: BTreeMap<MessageId, InboxEntry>,
-    pub(super) marked_at: BTreeMap<MessageId, Timestamp>,
+    pub(super) entries: BTreeMap<MessageId, InboxEntry>,
+    pub(super) handled_at: BTreeMap<MessageId, Timestamp>,
     pub(super) snapshots: BTreeMap<Fingerprint, Snapshot>,
     pub(super) snapshots_saved_at: BTreeMap<Fingerprint, Timestamp>,
     pub(super) timers: BTreeMap<String, StoredTimerRow>,
 }
 
-/// A timer, and how often it was tried in vain.
+/// An armed timer with its attempts.
 #[derive(Debug)]
 pub(super) struct StoredTimerRow {
     pub(super) timer: StoredTimer,
@@ -89,7 +91,8 @@ pub(super) struct StoredTimerRow {
     pub(super) last_error: Option<String>,
 }
 
-/// The secret of a log in memory: of its id, so that tests are deterministic.
+/// Returns the secret of a log in memory, which is derived from its id, so that tests are
+/// deterministic.
 pub(super) fn secret_of(log: Uuid) -> LogSecret {
     let code = |half| LogSecret::new([0; 32]).code("log", &[log.as_bytes(), &[half]]);
     let mut bytes = [0; 32];
@@ -152,7 +155,7 @@ impl PartitionState {
         self.rows.len() as u64
     }
 
-    /// Whether the last event that has content up to `version` has lost it.
+    /// Returns `true` if the last event up to `version`, other than a closing one, is erased.
     pub(super) fn is_erased_at(&self, stream: &StreamId, version: Version) -> bool {
         let offsets = self.streams.get(stream).map(|s| &*s.offsets).unwrap_or_default();
         let count = usize::try_from(version.get()).unwrap_or(usize::MAX).min(offsets.len());
@@ -190,7 +193,7 @@ impl Row {
     }
 }
 
-/// The index of what is counted from 1.
+/// Converts a number that counts from 1 to an index.
 fn index(number: u64) -> Option<usize> {
     usize::try_from(number.checked_sub(1)?).ok()
 }

@@ -1,4 +1,4 @@
-//! The store itself: shared data behind a lock, and the port on top of it.
+//! The store: shared data behind a lock, and the port on top of it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use uuid::Uuid;
 
 use super::state::{State, Time, secret_of};
 
-/// An event store in memory, for tests: the reference implementation of the [`EventStore`]
-/// contract, and inspectable.
+/// An event store in memory, for tests: the reference implementation of [`EventStore`], whose data
+/// can be inspected.
 ///
-/// It reads no clock but the one it is given (until then its time stands still, at
-/// 2025-01-01T00:00:00Z) and draws no randomness but from a seed. Clones share the data.
-/// A page of the log mixes the partitions by that seed, so that no test can come to rely on an
-/// order between them. An append commits when its future is first polled.
+/// It reads no clock but the one given by [`with_clock`](Self::with_clock); until then its time
+/// stands still, at 2025-01-01T00:00:00Z. Its only randomness comes from a seed, by which a page of
+/// the log mixes the partitions, so that no test relies on an order between them. Clones share the
+/// data. An append commits when its future is first polled.
 ///
 /// # Example: looking at what was written
 ///
 /// ```
 /// use composable_rust_core::{
-///     Append, Clock, Encoded, EventId, EventStore, ExpectedVersion, NewEvent, StreamId,
+///     Append, Clock, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent, StreamId,
 /// };
 /// use composable_rust_testing::InMemoryEventStore;
 ///
@@ -37,7 +37,7 @@ use super::state::{State, Time, secret_of};
 /// let stream: StreamId = "order-1".parse()?;
 /// let placed = NewEvent {
 ///     id: EventId(uuid::Uuid::from_u128(1)),
-///     content: Encoded {
+///     content: EncodedMessage {
 ///         name: "order.placed".into(),
 ///         version: 1,
 ///         codec: "json".into(),
@@ -62,26 +62,26 @@ pub struct InMemoryEventStore {
 struct StoreInner {
     state: Mutex<State>,
     committed: Notify,
-    /// Counts what may have made work.
+    /// The number of changes that may have created work.
     work: watch::Sender<u64>,
 }
 
-/// What the clock of a new store shows: 2025-01-01T00:00:00Z.
+/// The time of a new store: 2025-01-01T00:00:00Z.
 const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
-/// The id of every log in memory unless another is chosen.
+/// The id of a log in memory, unless [`with_log_id`](InMemoryEventStore::with_log_id) sets another.
 const LOG_ID: Uuid = Uuid::from_u128(0x6d65_6d6f_7279_4000_8000_0000_0000_0000);
 
 impl InMemoryEventStore {
-    /// An empty store with three log partitions.
+    /// Creates an empty store with three log partitions.
     pub fn new() -> Self {
         Self::with_partitions(3)
     }
 
-    /// An empty store with `count` log partitions.
+    /// Creates an empty store with `count` log partitions.
     ///
     /// # Panics
     ///
-    /// When `count` is 0.
+    /// Panics if `count` is 0.
     pub fn with_partitions(count: u16) -> Self {
         assert!(count > 0, "a log has at least one partition");
         let state = Mutex::new(State::new(LOG_ID, count, START));
@@ -89,7 +89,7 @@ impl InMemoryEventStore {
         Self { shared: Arc::new(StoreInner { state, committed, work }) }
     }
 
-    /// The same store with another log id, which derived ids and the log's secret follow from.
+    /// Sets the log's id, from which derived ids and the log's secret follow.
     #[must_use]
     pub fn with_log_id(self, id: Uuid) -> Self {
         let mut state = self.locked();
@@ -98,21 +98,21 @@ impl InMemoryEventStore {
         self
     }
 
-    /// The same store with another seed for the order in which pages mix the partitions.
+    /// Sets the seed of the order in which pages mix the partitions.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         self.locked().rng = StdRng::seed_from_u64(seed);
         self
     }
 
-    /// The same store with `clock` instead of one that stands still.
+    /// Sets the store's clock, instead of a time that stands still.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
         self.locked().time = Time::Clock(Arc::new(clock));
         self
     }
 
-    /// Sets the store's clock, which stands still from then on.
+    /// Sets the store's time, which stands still from then on.
     pub fn set_now(&self, now: Timestamp) {
         self.locked().time = Time::Still(now);
     }
@@ -121,23 +121,23 @@ impl InMemoryEventStore {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the data, and wakes whoever waits for events.
+    /// Changes the data, and wakes the tasks that wait for events.
     fn commit<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.locked());
         self.shared.committed.notify_waiters();
         result
     }
 
-    /// Wakes whoever waits for work.
+    /// Wakes the tasks that wait for work.
     pub(super) fn has_work(&self) {
         self.shared.work.send_modify(|count| *count += 1);
     }
 
-    /// Waits until the count of what made work is not `seen`.
+    /// Waits until the number of changes that created work differs from `seen`. Returns the number.
     pub(super) async fn work_since(&self, seen: u64) -> u64 {
         let mut work = self.shared.work.subscribe();
         let changed = work.wait_for(|count| *count != seen).await;
-        // The sender is as old as the store.
+        // The sender lives as long as the store.
         changed.map_or(seen, |count| *count)
     }
 }
@@ -206,7 +206,7 @@ impl EventStore for InMemoryEventStore {
 
     async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
         loop {
-            // Made before looking, so that a commit in between is not missed.
+            // Created before the check, so that a commit in between is not missed.
             let committed = self.shared.committed.notified();
             if self.locked().is_past(after) {
                 return Ok(());
@@ -271,7 +271,7 @@ impl EventStore for InMemoryEventStore {
     }
 }
 
-/// A stream of what `rows` gives when the stream is first polled.
+/// Returns a stream that calls `rows` when it is first polled.
 fn lazily<T: Send>(
     rows: impl FnOnce() -> Vec<T> + Send,
 ) -> impl Stream<Item = Result<T, StoreError>> + Send {

@@ -1,4 +1,4 @@
-//! What waits where.
+//! Summaries of the queues.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use composable_rust_core::{OutboxKind, Queue, QueueSummary, Timestamp};
 
 use super::state::{State, StoredTimerRow};
 
-/// One thing that waits: since when, and its last error.
+/// A waiting row: its time, and its last error.
 type Waits<'s> = (Timestamp, Option<&'s String>);
 
 impl State {

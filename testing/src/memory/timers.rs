@@ -1,4 +1,4 @@
-//! Timers that are due, and those that could not be fired.
+//! Timers.
 
 use composable_rust_core::{
     ArmedTimer, DeadLetter, DueTimer, DueTimers, EventStore as _, NewOutboxRow, OutboxKind,
@@ -52,7 +52,7 @@ impl State {
         let read = |(partition, armed): &(u16, &StoredTimerRow)| DueTimer {
             partition: *partition,
             stream: armed.timer.stream.clone(),
-            timer: firing(&armed.timer),
+            timer: armed_timer(&armed.timer),
             due: armed.timer.due,
             content: armed.timer.content.clone(),
             metadata: armed.timer.metadata.clone(),
@@ -77,15 +77,15 @@ impl State {
 
 impl PartitionState {
     fn settle_timer(&mut self, log: Uuid, settlement: &TimerSettlement, now: Timestamp) {
-        let TimerSettlement { stream, timer: firing, change, .. } = settlement;
+        let TimerSettlement { stream, timer: armed_by, change, .. } = settlement;
         let Some(data) = self.streams.get_mut(stream) else { return };
-        let Some(armed) = data.timers.get_mut(&firing.id) else { return };
-        if armed.timer.arming != firing.arming {
+        let Some(armed) = data.timers.get_mut(&armed_by.id) else { return };
+        if armed.timer.arming != armed_by.arming {
             return;
         }
         match change {
             QueueChange::Done(rows) => {
-                data.timers.remove(&firing.id);
+                data.timers.remove(&armed_by.id);
                 self.queue(rows.iter().cloned(), now);
             }
             QueueChange::Begun { attempts } => {
@@ -98,20 +98,20 @@ impl PartitionState {
                 armed.last_error = Some(error.clone());
             }
             QueueChange::Parked { attempts, error } => {
-                let Some(armed) = data.timers.remove(&firing.id) else { return };
+                let Some(armed) = data.timers.remove(&armed_by.id) else { return };
                 let letter = DeadLetter {
                     attempts: *attempts,
                     error: error.clone(),
                     parked_at: now,
                     ..parked(self.partition, log, armed.timer)
                 };
-                let place = QueuePosition { sequence: self.draw(), index: 0 };
-                self.bury(place, letter);
+                let position = QueuePosition { sequence: self.draw(), index: 0 };
+                self.add_dead_letter(position, letter);
             }
         }
     }
 
-    /// Arms a timer anew that was a dead letter, unless its id is in use again.
+    /// Arms a timer that was a dead letter, unless a timer of its id is armed.
     pub(super) fn rearm(&mut self, letter: DeadLetter, now: Timestamp) {
         let OutboxMessage { sender: stream, row } = letter.message;
         let (Some(arming), Some(data)) = (letter.arming, self.streams.get_mut(&stream)) else {
@@ -132,15 +132,15 @@ impl PartitionState {
     }
 }
 
-fn firing(timer: &StoredTimer) -> ArmedTimer {
+fn armed_timer(timer: &StoredTimer) -> ArmedTimer {
     ArmedTimer { id: timer.id.clone(), arming: timer.arming }
 }
 
-/// A timer as a dead letter.
+/// Converts a timer to a dead letter.
 fn parked(partition: u16, log: Uuid, timer: StoredTimer) -> DeadLetter {
     let category = timer.stream.category().to_owned();
     let row = NewOutboxRow {
-        id: firing(&timer).message_id(log, &timer.stream).0,
+        id: armed_timer(&timer).message_id(log, &timer.stream).0,
         kind: OutboxKind::Timer,
         target: category.clone(),
         recipient: timer.id,
