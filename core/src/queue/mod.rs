@@ -1,4 +1,5 @@
-//! What follows from commits: leases, checkpoints, the outbox, timers, dead letters, the inbox.
+//! The ports to the queues and to the workers' state: leases, checkpoints, the outbox, timers, dead
+//! letters and the inbox.
 
 mod checkpoints;
 mod dead_letters;

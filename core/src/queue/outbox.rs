@@ -11,8 +11,8 @@ use crate::store::{NewOutboxRow, StoreError};
 /// which stores keep and order them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OutboxKind {
-    /// A command that a policy sends, or a command or reply that came over the bus. Messages between
-    /// instances do not wait behind a backlog of these.
+    /// A command of a policy, or a command or reply that came over the bus. A backlog of these does
+    /// not delay messages between instances.
     Bulk,
     /// A request to a gateway.
     Call,

@@ -102,8 +102,8 @@ pub trait Timers: Send + Sync + 'static {
     /// Settles timers of one partition that did not fire, in one transaction.
     ///
     /// A failed timer is due again after its wait, a begun one is due now, and a parked one becomes
-    /// a dead letter. A timer is not changed if its settlement's lease is no longer at its epoch, or
-    /// if the timer is armed differently by now.
+    /// a dead letter. A timer is not changed if its settlement's lease is no longer at its epoch,
+    /// or if the timer is armed differently by now.
     fn settle_timers(
         &self,
         partition: u16,
