@@ -1,4 +1,4 @@
-//! What the store costs beside the same work done plainly, in one run on one machine.
+//! The cost of the store, beside the same work in plain statements, in one run on one machine.
 //!
 //! `DATABASE_URL=postgres://… cargo bench -p composable-rust-postgres`
 
@@ -82,8 +82,8 @@ async fn insert(plain: &mut PgConnection, n: i64) {
     .unwrap();
 }
 
-/// One caller, one event an append, taking turns with a plain prepared INSERT on a connection of
-/// its own.
+/// Measures one caller with one event per append, alternating with a plain prepared INSERT on a
+/// connection of its own.
 async fn single_appends(store: &PostgresEventStore, plain: &mut PgConnection) {
     let (mut appends, mut inserts) = (Vec::new(), Vec::new());
     for n in 0..6_000 {
@@ -103,8 +103,8 @@ async fn single_appends(store: &PostgresEventStore, plain: &mut PgConnection) {
     );
 }
 
-/// Batches of 500 appends of one event each, to new streams of one partition for each writer; before
-/// that the same rows in an INSERT of 500 rows, as fast as this server can take them.
+/// Measures batches of 500 appends of one event each, to new streams of one partition for each
+/// writer, after an INSERT of the same rows, 500 at a time, at this server's full speed.
 async fn batches(store: &PostgresEventStore, plain: &mut PgConnection) {
     let mut inserting = Duration::ZERO;
     for round in 0..BATCHES {
@@ -171,7 +171,7 @@ fn new_batches(store: &PostgresEventStore, partition: u16) -> Vec<Vec<Append>> {
     (0..BATCHES).map(batch).collect()
 }
 
-/// A stream of a million events.
+/// Measures the load of a stream of a million events.
 async fn loads(store: &PostgresEventStore, database: &Database) {
     let stream = StreamId::new("order", "long").unwrap();
     let partition = store.log().partition_of(&stream);

@@ -46,12 +46,12 @@ pub(crate) async fn append_events(
     let send = async |writer: &mut PgConnection| send(writer, log, partition, batch).await;
     let result = store.writers.append(send).await?;
     let reader = OutcomeReader { partition, batch, result };
-    store.tail.committed(Position::new(partition, reader.head_after()?));
+    store.heads.committed(Position::new(partition, reader.head_after()?));
     if reader.creates_work() {
         if batch.iter().any(arms_at) {
             store.low_water.forget();
         }
-        store.tail.has_work();
+        store.heads.has_work();
     }
     let entries = store.existing_entries(partition, &reader).await?;
     reader.read(entries)

@@ -10,7 +10,7 @@ use crate::error::ConnectError;
 use crate::notify::HeadTracker;
 use crate::pool::{Pool, PoolSettings};
 use crate::session::{Session, SessionError, Sessions};
-use crate::timeout::{LEASE_TIMEOUT, answer_limit};
+use crate::timeout::{LEASE_TIMEOUT, response_timeout};
 use crate::writers::Writers;
 use crate::{PostgresEventStore, PostgresEventStoreBuilder, migrate};
 
@@ -30,7 +30,7 @@ pub(crate) async fn connect(
     let log = migrate::open(&mut first.connection, &builder).await?;
 
     let writers = (builder.max_connections / 2).min(u32::from(log.partitions));
-    let limit = answer_limit(builder.statement_timeout);
+    let limit = response_timeout(builder.statement_timeout);
     let settings = PoolSettings { connections: 1, wait, limit, idle: builder.idle_timeout };
     let single = || {
         let limit = Some(limit.map_or(LEASE_TIMEOUT, |limit| limit.min(LEASE_TIMEOUT)));
@@ -43,8 +43,8 @@ pub(crate) async fn connect(
     let writers = Writers::new(Arc::clone(&sessions), writers);
     writers.put(first);
     let (leases, notifier) = (single(), single());
-    let tail = HeadTracker::new(log, sessions, notifier, builder.poll_interval);
-    Ok(PostgresEventStore::new(log, readers, writers, leases, tail))
+    let heads = HeadTracker::new(log, sessions, notifier, builder.poll_interval);
+    Ok(PostgresEventStore::new(log, readers, writers, leases, heads))
 }
 
 fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, ConnectError> {
@@ -131,7 +131,7 @@ async fn judge_server(
     if text(2)? != "UTF8" {
         return Err(ConnectError::Encoding(text(2)?));
     }
-    if sessions.may_be_overheard() && !row.try_get::<bool, _>(3).map_err(ConnectError::Schema)? {
+    if sessions.may_be_unencrypted() && !row.try_get::<bool, _>(3).map_err(ConnectError::Schema)? {
         tracing::warn!(
             server = %sessions.address(),
             "the connection to PostgreSQL is not encrypted; set sslmode=verify-full in its URL"

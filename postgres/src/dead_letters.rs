@@ -84,7 +84,7 @@ impl DeadLetters for PostgresEventStore {
             sqlx::query_scalar(DECIDE).bind(smallint(partition)).bind(id).bind(decision.as_str());
         let is_kept = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_kept {
-            self.tail.has_work();
+            self.heads.has_work();
         }
         Ok(is_kept)
     }
@@ -107,12 +107,12 @@ impl DeadLetters for PostgresEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[OutboxMessage],
+        replies: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         validate_partition(self.log, lease.partition)?;
-        validate_rows(answers)?;
+        validate_rows(replies)?;
         let mut columns = OutboxRows::default();
-        columns.extend(0, answers);
+        columns.extend(0, replies);
         let query = sqlx::query_scalar(RESOLVE)
             .bind(smallint(lease.partition))
             .bind(&lease.worker)
@@ -122,7 +122,7 @@ impl DeadLetters for PostgresEventStore {
         let query = columns.bind(query);
         let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_done {
-            self.tail.has_work();
+            self.heads.has_work();
         }
         Ok(is_done)
     }

@@ -13,8 +13,8 @@ const ERASE_STREAM: &str = "select erase_stream($1, $2)";
 const CLOSE_STREAM: &str = "select close_stream($1, $2, $3, $4)";
 const OVERRIDE_EVENT: &str = "select override_event($1, $2, $3, $4, $5, $6, $7)";
 
-fn number(answered: Option<i64>) -> Option<u64> {
-    answered.and_then(|number| u64::try_from(number).ok())
+fn number(returned: Option<i64>) -> Option<u64> {
+    returned.and_then(|number| u64::try_from(number).ok())
 }
 
 pub(crate) async fn erase_stream(
@@ -22,7 +22,7 @@ pub(crate) async fn erase_stream(
     stream: &StreamId,
 ) -> Result<u64, StoreError> {
     let partition = store.log.partition_of(stream);
-    let answer: Vec<Option<i64>> = store
+    let result: Vec<Option<i64>> = store
         .writers
         .run(async |writer| {
             sqlx::query(ERASE_ELSEWHERE)
@@ -37,11 +37,13 @@ pub(crate) async fn erase_stream(
                 .await
         })
         .await?;
-    let [erased, offset] = answer[..] else {
-        return Err(store_error(sqlx::Error::Protocol("erase_stream answers oddly".to_owned())));
+    let [erased, offset] = result[..] else {
+        return Err(store_error(sqlx::Error::Protocol(
+            "erase_stream returned a malformed result".to_owned(),
+        )));
     };
     if let Some(offset) = number(offset) {
-        store.tail.committed(Position::new(partition, offset));
+        store.heads.committed(Position::new(partition, offset));
     }
     Ok(number(erased).unwrap_or(0))
 }
@@ -53,7 +55,7 @@ pub(crate) async fn close_stream(
     event_id: EventId,
 ) -> Result<AppendOutcome, StoreError> {
     let partition = store.log.partition_of(stream);
-    let answer: Vec<Option<i64>> = store
+    let result: Vec<Option<i64>> = store
         .writers
         .run(async |writer| {
             sqlx::query_scalar(CLOSE_STREAM)
@@ -65,8 +67,10 @@ pub(crate) async fn close_stream(
                 .await
         })
         .await?;
-    let [closed, version, offset] = answer[..] else {
-        return Err(store_error(sqlx::Error::Protocol("close_stream answers oddly".to_owned())));
+    let [closed, version, offset] = result[..] else {
+        return Err(store_error(sqlx::Error::Protocol(
+            "close_stream returned a malformed result".to_owned(),
+        )));
     };
     let version = Version::new(number(version).unwrap_or(0));
     if closed != Some(1) {
@@ -74,7 +78,7 @@ pub(crate) async fn close_stream(
     }
     let position = number(offset).map(|offset| Position::new(partition, offset));
     if let Some(position) = position {
-        store.tail.committed(position);
+        store.heads.committed(position);
     }
     Ok(AppendOutcome::Committed { version, position, actual: version })
 }

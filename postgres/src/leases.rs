@@ -25,15 +25,15 @@ impl Leases for PostgresEventStore {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         let query = sqlx::query(LOAD_LEASES).bind(workers);
         let rows = self.leases.run(async |connection| query.fetch_all(connection).await).await?;
-        let mut table = LeaseSnapshot::default();
-        rows.iter().try_for_each(|row| read(row, &mut table)).map_err(store_error)?;
-        table.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
-        table.members.sort_unstable();
-        Ok(table)
+        let mut snapshot = LeaseSnapshot::default();
+        rows.iter().try_for_each(|row| read(row, &mut snapshot)).map_err(store_error)?;
+        snapshot.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
+        snapshot.members.sort_unstable();
+        Ok(snapshot)
     }
 
-    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        let leases = || round.changes.iter().map(|(lease, _)| lease);
+    async fn change_leases(&self, request: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+        let leases = || request.changes.iter().map(|(lease, _)| lease);
         let action = |(_, action): &(Lease, LeaseAction)| match action {
             LeaseAction::Claim => 0,
             LeaseAction::Renew => 1,
@@ -41,14 +41,14 @@ impl Leases for PostgresEventStore {
             LeaseAction::Seize => 3,
         };
         let query = sqlx::query_scalar(CHANGE_LEASES)
-            .bind(round.holder)
-            .bind(micros(round.ttl))
-            .bind(bigint(round.min_epoch))
-            .bind(&round.workers)
+            .bind(request.holder)
+            .bind(micros(request.ttl))
+            .bind(bigint(request.min_epoch))
+            .bind(&request.workers)
             .bind(leases().map(|lease| &*lease.worker).collect::<Vec<_>>())
             .bind(leases().map(|lease| smallint(lease.partition)).collect::<Vec<_>>())
             .bind(leases().map(|lease| bigint(lease.epoch)).collect::<Vec<_>>())
-            .bind(round.changes.iter().map(action).collect::<Vec<i32>>());
+            .bind(request.changes.iter().map(action).collect::<Vec<i32>>());
         self.leases.run(async |connection| query.fetch_one(connection).await).await
     }
 
@@ -59,17 +59,17 @@ impl Leases for PostgresEventStore {
     }
 }
 
-fn read(row: &PgRow, table: &mut LeaseSnapshot) -> Result<(), sqlx::Error> {
+fn read(row: &PgRow, snapshot: &mut LeaseSnapshot) -> Result<(), sqlx::Error> {
     let Some(worker) = value::<Option<String>>(row, 0)? else {
-        (table.overrides, table.paused) = (unsigned::<i64, u64>(row, 3)?, value(row, 4)?);
+        (snapshot.overrides, snapshot.paused) = (unsigned::<i64, u64>(row, 3)?, value(row, 4)?);
         return Ok(());
     };
     if value::<Option<i16>>(row, 2)?.is_none() {
-        table.members.push((worker, value(row, 1)?));
+        snapshot.members.push((worker, value(row, 1)?));
         return Ok(());
     }
     let partition = unsigned::<i16, u16>(row, 2)?;
     let lease = Lease { worker, partition, epoch: unsigned::<i64, u64>(row, 3)? };
-    table.leases.push(LeaseStatus { lease, holder: value(row, 1)?, lapsed: value(row, 4)? });
+    snapshot.leases.push(LeaseStatus { lease, holder: value(row, 1)?, lapsed: value(row, 4)? });
     Ok(())
 }

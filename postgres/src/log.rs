@@ -35,7 +35,7 @@ pub(crate) async fn read_log(
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let partitions: Vec<i16> = after.iter().map(|p| smallint(p.partition)).collect();
     let offsets: Vec<i64> = after.iter().map(|p| bigint(p.offset)).collect();
-    let known: Vec<u64> = after.iter().map(|p| store.tail.known(p.partition)).collect();
+    let known: Vec<u64> = after.iter().map(|p| store.heads.known(p.partition)).collect();
     let query = sqlx::query(READ_LOG)
         .bind(partitions)
         .bind(offsets)
@@ -53,7 +53,7 @@ pub(crate) async fn read_log(
     for (position, known) in after.iter().zip(known) {
         let here = |event: &StoredEvent| event.position.partition;
         if limit > 0 && events.binary_search_by_key(&position.partition, here).is_err() {
-            store.tail.nothing_beyond(*position, known);
+            store.heads.nothing_beyond(*position, known);
         }
     }
     Ok(events)
@@ -72,18 +72,18 @@ pub(crate) async fn wait_for_events(
     store: &PostgresEventStore,
     after: &[Position],
 ) -> Result<(), StoreError> {
-    store.tail.listen();
-    let mut next_look = Instant::now() + store.tail.poll_interval;
+    store.heads.listen();
+    let mut next_poll = Instant::now() + store.heads.poll_interval;
     loop {
-        let changed = store.tail.changed();
+        let changed = store.heads.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if store.tail.is_beyond(after) {
+        if store.heads.is_beyond(after) {
             return Ok(());
         }
-        if tokio::time::timeout_at(next_look, changed).await.is_err() {
-            store.look().await?;
-            next_look = Instant::now() + store.tail.poll_interval;
+        if tokio::time::timeout_at(next_poll, changed).await.is_err() {
+            store.poll_heads().await?;
+            next_poll = Instant::now() + store.heads.poll_interval;
         }
     }
 }
@@ -95,17 +95,17 @@ pub(crate) async fn now(store: &PostgresEventStore) -> Result<Timestamp, StoreEr
 
 impl PostgresEventStore {
     /// Reads the heads, once for all waiting tasks.
-    async fn look(&self) -> Result<(), StoreError> {
-        let mut last = self.tail.last_look.lock().await;
-        if last.is_none_or(|at| at.elapsed() >= self.tail.poll_interval / 2) {
-            let known: Vec<u64> = (0..self.log.partitions).map(|p| self.tail.known(p)).collect();
+    async fn poll_heads(&self) -> Result<(), StoreError> {
+        let mut last = self.heads.last_poll.lock().await;
+        if last.is_none_or(|at| at.elapsed() >= self.heads.poll_interval / 2) {
+            let known: Vec<u64> = (0..self.log.partitions).map(|p| self.heads.known(p)).collect();
             let heads = heads(self).await;
             // Also after a failure: the others keep waiting instead of querying a server that is
             // down.
             *last = Some(Instant::now());
             for (head, known) in heads?.into_iter().zip(known) {
-                self.tail.nothing_beyond(head, known);
-                self.tail.seen(head);
+                self.heads.nothing_beyond(head, known);
+                self.heads.seen(head);
             }
         }
         Ok(())

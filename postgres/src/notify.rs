@@ -37,13 +37,13 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The highest known offsets of the partitions.
 #[derive(Debug)]
 pub(crate) struct HeadTracker {
-    ends: Arc<Heads>,
+    heads: Arc<Heads>,
     channel: String,
     sessions: Arc<Sessions>,
     notifying: Arc<Pool>,
     pub(crate) poll_interval: Duration,
     /// The time of the last read of the heads; locked during a read.
-    pub(crate) last_look: Mutex<Option<Instant>>,
+    pub(crate) last_poll: Mutex<Option<Instant>>,
     notifier: Task,
     listener: Task,
 }
@@ -97,12 +97,12 @@ impl HeadTracker {
         poll_interval: Duration,
     ) -> Self {
         Self {
-            ends: Arc::new(Heads::new(log.partitions)),
+            heads: Arc::new(Heads::new(log.partitions)),
             channel: format!("events_{}", log.id.simple()),
             sessions,
             notifying,
             poll_interval,
-            last_look: Mutex::new(None),
+            last_poll: Mutex::new(None),
             notifier: Task::default(),
             listener: Task::default(),
         }
@@ -112,7 +112,7 @@ impl HeadTracker {
     /// processes.
     pub(crate) fn committed(&self, head: Position) {
         self.seen(head);
-        if let Some(committed) = self.ends.committed.get(usize::from(head.partition)) {
+        if let Some(committed) = self.heads.committed.get(usize::from(head.partition)) {
             if committed.fetch_max(head.offset, Ordering::SeqCst) < head.offset {
                 self.tell_others();
             }
@@ -122,23 +122,23 @@ impl HeadTracker {
     /// Records that this process committed work: wakes the waiting tasks here, and notifies the
     /// other processes.
     pub(crate) fn has_work(&self) {
-        self.ends.has_work();
-        self.ends.own_work.fetch_add(1, Ordering::SeqCst);
+        self.heads.has_work();
+        self.heads.own_work.fetch_add(1, Ordering::SeqCst);
         self.tell_others();
     }
 
     fn tell_others(&self) {
         self.notifier.ensure(|| {
-            notify(Arc::clone(&self.ends), self.channel.clone(), Arc::clone(&self.notifying))
+            notify(Arc::clone(&self.heads), self.channel.clone(), Arc::clone(&self.notifying))
         });
-        self.ends.committing.notify_one();
+        self.heads.committing.notify_one();
     }
 
     /// Waits until the number of commits that created work differs from `seen`, for one poll
     /// interval at most. Returns the number.
     pub(crate) async fn work_since(&self, seen: u64) -> u64 {
         self.listen();
-        let mut work = self.ends.work.subscribe();
+        let mut work = self.heads.work.subscribe();
         let changed = work.wait_for(|count| *count != seen);
         match timeout(self.poll_interval, changed).await {
             Ok(Ok(count)) => *count,
@@ -148,31 +148,31 @@ impl HeadTracker {
 
     /// Records that an offset is committed, by any process.
     pub(crate) fn seen(&self, head: Position) {
-        self.ends.seen(head);
+        self.heads.seen(head);
     }
 
     /// Returns the highest known offset of a partition.
     pub(crate) fn known(&self, partition: u16) -> u64 {
-        self.ends.known(partition)
+        self.heads.known(partition)
     }
 
     /// Records that the server has no event beyond `end`; the server was asked after `known` was
     /// read. If `known` is beyond `end`, those events were lost, as in a failover, and a task that
     /// waits for them would read in a loop.
     pub(crate) fn nothing_beyond(&self, end: Position, known: u64) {
-        self.ends.nothing_beyond(end, known);
+        self.heads.nothing_beyond(end, known);
     }
 
     /// Starts to listen for notifications of other processes.
     pub(crate) fn listen(&self) {
         self.listener.ensure(|| {
-            listen(Arc::clone(&self.ends), self.channel.clone(), Arc::clone(&self.sessions))
+            listen(Arc::clone(&self.heads), self.channel.clone(), Arc::clone(&self.sessions))
         });
     }
 
     /// Completes when a known offset rises.
     pub(crate) fn changed(&self) -> Notified<'_> {
-        self.ends.rising.notified()
+        self.heads.rising.notified()
     }
 
     /// Returns `true` if events after any of these positions are known.
@@ -198,9 +198,9 @@ impl Heads {
     }
 
     fn on_notification(&self, part: &str) {
-        if let Some(whose) = part.strip_prefix(WORK) {
+        if let Some(sender) = part.strip_prefix(WORK) {
             // This process has woken its own tasks already.
-            if whose != self.name {
+            if sender != self.name {
                 self.has_work();
             }
         } else if let Ok(position) = part.parse() {
@@ -236,15 +236,15 @@ impl Heads {
 }
 
 /// Notifies other processes of this process's commits.
-async fn notify(ends: Arc<Heads>, channel: String, pool: Arc<Pool>) {
-    let mut told = NotifiedUpTo::new(ends.committed.len());
+async fn notify(heads: Arc<Heads>, channel: String, pool: Arc<Pool>) {
+    let mut notified = NotifiedUpTo::new(heads.committed.len());
     loop {
-        ends.committing.notified().await;
-        let news = told.news(&ends);
-        if news.is_empty() {
+        heads.committing.notified().await;
+        let payloads = notified.payloads(&heads);
+        if payloads.is_empty() {
             continue;
         }
-        let query = sqlx::query(NOTIFY).bind(&channel).bind(&news);
+        let query = sqlx::query(NOTIFY).bind(&channel).bind(&payloads);
         match pool.run(async |connection| query.execute(connection).await).await {
             Ok(_) => sleep(NOTIFY_INTERVAL).await,
             Err(error) => {
@@ -268,26 +268,26 @@ impl NotifiedUpTo {
 
     /// Returns the payloads to send: the positions that rose since the last time, and a part that
     /// announces work, separated by spaces. A payload has room for 8,000 bytes.
-    fn news(&mut self, ends: &Heads) -> Vec<String> {
-        let mut news = Vec::new();
-        for (partition, (told, committed)) in
-            (0..).zip(self.committed.iter_mut().zip(&ends.committed))
+    fn payloads(&mut self, heads: &Heads) -> Vec<String> {
+        let mut payloads = Vec::new();
+        for (partition, (notified, committed)) in
+            (0..).zip(self.committed.iter_mut().zip(&heads.committed))
         {
             let committed = committed.load(Ordering::SeqCst);
-            if std::mem::replace(told, committed) < committed {
-                news.push(Position::new(partition, committed).to_string());
+            if std::mem::replace(notified, committed) < committed {
+                payloads.push(Position::new(partition, committed).to_string());
             }
         }
-        let work = ends.own_work.load(Ordering::SeqCst);
+        let work = heads.own_work.load(Ordering::SeqCst);
         if std::mem::replace(&mut self.work, work) < work {
-            news.push(format!("{WORK}{}", ends.name));
+            payloads.push(format!("{WORK}{}", heads.name));
         }
-        news.chunks(250).map(|part| part.join(" ")).collect()
+        payloads.chunks(250).map(|part| part.join(" ")).collect()
     }
 }
 
 /// Listens for the commits of other processes, without end.
-async fn listen(ends: Arc<Heads>, channel: String, sessions: Arc<Sessions>) {
+async fn listen(heads: Arc<Heads>, channel: String, sessions: Arc<Sessions>) {
     let options = sessions.options().clone();
     let set_up = Arc::clone(&sessions);
     let pool = PgPoolOptions::new()
@@ -301,15 +301,15 @@ async fn listen(ends: Arc<Heads>, channel: String, sessions: Arc<Sessions>) {
         })
         .connect_lazy_with(options);
     loop {
-        if let Err(error) = hear(&ends, &channel, &pool, &sessions).await {
-            tracing::debug!(%error, "failed to listen for new events; polling, listening again");
+        if let Err(error) = receive_notifications(&heads, &channel, &pool, &sessions).await {
+            tracing::debug!(%error, "failed to listen for new events; retrying, and polling meanwhile");
         }
         sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn hear(
-    ends: &Heads,
+async fn receive_notifications(
+    heads: &Heads,
     channel: &str,
     pool: &sqlx::PgPool,
     sessions: &Sessions,
@@ -323,7 +323,7 @@ async fn hear(
     loop {
         match timeout(CHECK_INTERVAL, listener.try_recv()).await {
             Ok(Ok(Some(heard))) => {
-                heard.payload().split(' ').for_each(|part| ends.on_notification(part))
+                heard.payload().split(' ').for_each(|part| heads.on_notification(part))
             }
             Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),
@@ -338,36 +338,36 @@ mod tests {
 
     #[test]
     fn what_became_known_meanwhile_stays() {
-        let ends = Heads::new(1);
-        ends.seen(Position::new(0, 9));
-        ends.nothing_beyond(Position::new(0, 7), 8);
-        assert_eq!(ends.known(0), 9, "it rose from 8 while the server was asked");
-        ends.nothing_beyond(Position::new(0, 12), 9);
-        assert_eq!(ends.known(0), 9, "nothing beyond 12 says nothing about 9");
-        ends.nothing_beyond(Position::new(0, 7), 9);
-        assert_eq!(ends.known(0), 7);
+        let heads = Heads::new(1);
+        heads.seen(Position::new(0, 9));
+        heads.nothing_beyond(Position::new(0, 7), 8);
+        assert_eq!(heads.known(0), 9, "it rose from 8 while the server was asked");
+        heads.nothing_beyond(Position::new(0, 12), 9);
+        assert_eq!(heads.known(0), 9, "nothing beyond 12 says nothing about 9");
+        heads.nothing_beyond(Position::new(0, 7), 9);
+        assert_eq!(heads.known(0), 7);
     }
 
     #[test]
     fn news_are_told_once() {
-        let ends = Heads::new(2);
-        ends.committed[0].store(7, Ordering::SeqCst);
-        let mut told = NotifiedUpTo::new(2);
-        assert_eq!(told.news(&ends), ["0:7"]);
-        assert!(told.news(&ends).is_empty());
-        ends.committed[1].store(3, Ordering::SeqCst);
-        ends.own_work.store(2, Ordering::SeqCst);
-        assert_eq!(told.news(&ends), [format!("1:3 work@{}", ends.name)]);
-        assert!(told.news(&ends).is_empty());
+        let heads = Heads::new(2);
+        heads.committed[0].store(7, Ordering::SeqCst);
+        let mut notified = NotifiedUpTo::new(2);
+        assert_eq!(notified.payloads(&heads), ["0:7"]);
+        assert!(notified.payloads(&heads).is_empty());
+        heads.committed[1].store(3, Ordering::SeqCst);
+        heads.own_work.store(2, Ordering::SeqCst);
+        assert_eq!(notified.payloads(&heads), [format!("1:3 work@{}", heads.name)]);
+        assert!(notified.payloads(&heads).is_empty());
     }
 
     #[test]
     fn only_work_of_others_is_heard() {
-        let ends = Heads::new(1);
+        let heads = Heads::new(1);
         let other = Heads::new(1);
-        ends.on_notification(&format!("work@{}", ends.name));
-        assert_eq!(*ends.work.borrow(), 1);
-        ends.on_notification(&format!("work@{}", other.name));
-        assert_eq!(*ends.work.borrow(), 2);
+        heads.on_notification(&format!("work@{}", heads.name));
+        assert_eq!(*heads.work.borrow(), 1);
+        heads.on_notification(&format!("work@{}", other.name));
+        assert_eq!(*heads.work.borrow(), 2);
     }
 }

@@ -97,7 +97,7 @@ impl Outbox for PostgresEventStore {
         let query = columns.bind(query);
         let is_done = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_done && !rows.is_empty() {
-            self.tail.has_work();
+            self.heads.has_work();
         }
         Ok(is_done)
     }
@@ -213,13 +213,13 @@ impl Outbox for PostgresEventStore {
         let query = changes.bind(query);
         let settled = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if adds_rows {
-            self.tail.has_work();
+            self.heads.has_work();
         }
         Ok(settled)
     }
 
     async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        Ok(self.tail.work_since(seen).await)
+        Ok(self.heads.work_since(seen).await)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::store_error;
 use crate::session::{Session, SessionError, Sessions};
-use crate::timeout::{MAX_CONNECTION_AGE, ROLLBACK_TIMEOUT, is_whole, within};
+use crate::timeout::{MAX_CONNECTION_AGE, ROLLBACK_TIMEOUT, is_connection_reusable, within};
 
 /// Sessions for statements of one kind.
 ///
@@ -46,12 +46,12 @@ impl Pool {
     }
 
     /// Waits for a response, or for its next row.
-    pub(crate) async fn answer<T>(
+    pub(crate) async fn await_response<T>(
         &self,
         process: i32,
-        answer: impl Future<Output = Result<T, sqlx::Error>>,
+        response: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
-        self.sessions.answer(process, self.settings.limit, answer).await
+        self.sessions.await_response(process, self.settings.limit, response).await
     }
 
     /// Runs `statement` on a connection of the pool.
@@ -62,9 +62,9 @@ impl Pool {
         let mut lent = self.lend().await?;
         let process = lent.process();
         let (connection, _) = lent.parts().map_err(store_error)?;
-        let answer = self.answer(process, statement(connection)).await;
-        lent.end(answer.as_ref().err());
-        answer.map_err(store_error)
+        let response = self.await_response(process, statement(connection)).await;
+        lent.end(response.as_ref().err());
+        response.map_err(store_error)
     }
 
     /// Waits for a session, in the order of the callers.
@@ -147,7 +147,9 @@ impl PooledSession {
     pub(crate) fn end(mut self, error: Option<&sqlx::Error>) {
         let Some(session) = self.session.take() else { return };
         match error {
-            Some(error) if !is_whole(error) => self.pool.sessions.distrust(&session, error),
+            Some(error) if !is_connection_reusable(error) => {
+                self.pool.sessions.distrust(&session, error)
+            }
             _ => self.pool.put(session),
         }
     }

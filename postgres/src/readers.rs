@@ -35,8 +35,8 @@ impl Pool {
         query: Query<'_, Postgres, PgArguments>,
         mut sender: mpsc::Sender<Vec<Result<PgRow, sqlx::Error>>>,
     ) {
-        let answer = self.hand_over_rows(query, &mut sender).await;
-        if let Err(error) = answer {
+        let response = self.hand_over_rows(query, &mut sender).await;
+        if let Err(error) = response {
             // It fails only when the consumer is gone.
             let _ = sender.send(vec![Err(error)]).await;
         }
@@ -53,7 +53,7 @@ impl Pool {
         let mut rows = query.fetch(connection).ready_chunks(HANDOVER_CAPACITY);
         let failed = loop {
             let next = async { Ok(rows.next().await) };
-            match self.answer(process, next).await {
+            match self.await_response(process, next).await {
                 Ok(None) => break None,
                 Ok(Some(mut chunk)) => {
                     *is_reading = true;

@@ -162,10 +162,10 @@ impl Sessions {
     /// its settings; without a marker, only that it accepts writes.
     pub(crate) async fn check(
         &self,
-        answer: impl Future<Output = Result<PgRow, sqlx::Error>>,
+        response: impl Future<Output = Result<PgRow, sqlx::Error>>,
         marker: Option<&str>,
     ) -> Result<(), SessionError> {
-        let row = within(Some(PROBE_TIMEOUT), answer).await?;
+        let row = within(Some(PROBE_TIMEOUT), response).await?;
         let found: String = row.try_get(0)?;
         self.judge(&row, marker.unwrap_or(&found))
     }
@@ -176,23 +176,23 @@ impl Sessions {
     /// connection or the server is gone. So another session asks whether the server still works on
     /// the statement. It asks twice, since a statement has more than one message, and a busy server
     /// may accept no other session for a while.
-    pub(crate) async fn answer<T>(
+    pub(crate) async fn await_response<T>(
         &self,
         process: i32,
         limit: Option<Duration>,
-        answer: impl Future<Output = Result<T, sqlx::Error>>,
+        response: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
-        let mut answer = pin!(within(limit, answer));
+        let mut response = pin!(within(limit, response));
         let mut missed = 0;
         while missed < 2 {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer,
+                response = &mut response => return response,
                 () = sleep(WATCH_INTERVAL) => {}
             }
             let is_working = tokio::select! {
                 biased;
-                answer = &mut answer => return answer,
+                response = &mut response => return response,
                 is_working = self.is_working(process) => is_working,
             };
             missed = if is_working { 0 } else { missed + 1 };
@@ -259,7 +259,7 @@ impl Sessions {
     }
 
     /// Returns `true` if the server is another machine and the connection may be unencrypted.
-    pub(crate) fn may_be_overheard(&self) -> bool {
+    pub(crate) fn may_be_unencrypted(&self) -> bool {
         let host = self.options.get_host();
         let is_local = self.options.get_socket().is_some()
             || host.starts_with('/')
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_to_another_machine_may_be_overheard() {
+    fn a_connection_to_another_machine_may_be_unencrypted() {
         for (url, expected) in [
             ("postgres://db.internal/shop", true),
             ("postgres://10.0.0.3/shop?sslmode=allow", true),
@@ -330,7 +330,7 @@ mod tests {
             ("postgres:///shop?host=/run/postgresql", false),
         ] {
             let sessions = Sessions::new(url.parse().unwrap(), Vec::new(), Duration::ZERO);
-            assert_eq!(sessions.may_be_overheard(), expected, "{url}");
+            assert_eq!(sessions.may_be_unencrypted(), expected, "{url}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct PostgresEventStore {
     pub(crate) writers: Arc<Writers>,
     /// Connections of their own, so that no other statement delays the leases until they expire.
     pub(crate) leases: Arc<Pool>,
-    pub(crate) tail: Arc<HeadTracker>,
+    pub(crate) heads: Arc<HeadTracker>,
     pub(crate) pruning: Arc<PruneCursors>,
     pub(crate) low_water: Arc<LowWater>,
 }
@@ -73,12 +73,12 @@ impl PostgresEventStore {
         readers: Arc<Pool>,
         writers: Writers,
         leases: Arc<Pool>,
-        tail: HeadTracker,
+        heads: HeadTracker,
     ) -> Self {
-        let (writers, tail) = (Arc::new(writers), Arc::new(tail));
+        let (writers, heads) = (Arc::new(writers), Arc::new(heads));
         let pruning = Arc::new(PruneCursors::new(log));
         let low_water = Arc::default();
-        Self { log, readers, writers, leases, tail, pruning, low_water }
+        Self { log, readers, writers, leases, heads, pruning, low_water }
     }
 }
 

@@ -21,27 +21,27 @@ pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Returns the response timeout of a statement; `None`: no timeout.
-pub(crate) fn answer_limit(statement_timeout: Duration) -> Option<Duration> {
+pub(crate) fn response_timeout(statement_timeout: Duration) -> Option<Duration> {
     (!statement_timeout.is_zero()).then(|| statement_timeout.saturating_add(GRACE))
 }
 
 /// Waits for `answer` within a time limit.
 pub(crate) async fn within<T>(
     limit: Option<Duration>,
-    answer: impl Future<Output = Result<T, sqlx::Error>>,
+    response: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     match limit {
-        Some(limit) => tokio::time::timeout(limit, answer)
+        Some(limit) => tokio::time::timeout(limit, response)
             .await
             .unwrap_or(Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))),
-        None => answer.await,
+        None => response.await,
     }
 }
 
 /// Returns `true` if the server's response was this error, so that the connection is usable
 /// afterwards. 57P0x: the server is about to close the connection; 25006: the server is read-only,
 /// as a former primary is after a failover.
-pub(crate) fn is_whole(error: &sqlx::Error) -> bool {
+pub(crate) fn is_connection_reusable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
             !error.code().is_some_and(|code| code.starts_with("57P") || code == "25006")

@@ -189,7 +189,7 @@ impl Timers for PostgresEventStore {
         let query = changes.bind::<()>(query);
         self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if adds_rows {
-            self.tail.has_work();
+            self.heads.has_work();
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ impl Checkpoints for SqliteEventStore {
         let now = clock();
         let save = |to: &Checkpoint| -> (Statement<'_>, usize) {
             let to = *to;
-            (Box::new(move |script| save(script, name, to, now)), 1)
+            (Box::new(move |batch| save(batch, name, to, now)), 1)
         };
         let transaction = self.writer().begin().await.map_err(store_error)?;
         commit_all(transaction, to.iter().map(save).collect()).await.map_err(store_error)
@@ -47,29 +47,29 @@ impl Checkpoints for SqliteEventStore {
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
         validate_partition(self.log_info(), to.partition)?;
         let now = clock();
-        let rewind: Statement<'_> = Box::new(move |script| {
-            script.sql.push_str(END_LEASE);
-            script.args.add(i64::from(to.partition));
-            script.args.add(worker);
-            script.sql.push_str(REWIND);
-            add(script, worker, to, now);
+        let rewind: Statement<'_> = Box::new(move |batch| {
+            batch.sql.push_str(END_LEASE);
+            batch.args.add(i64::from(to.partition));
+            batch.args.add(worker);
+            batch.sql.push_str(REWIND);
+            add(batch, worker, to, now);
         });
         let transaction = self.writer().begin().await.map_err(store_error)?;
         commit_all(transaction, vec![(rewind, 1)]).await.map_err(store_error)
     }
 }
 
-fn save<'s>(script: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
-    script.sql.push_str(SAVE);
-    add(script, name, to, now);
+fn save<'s>(batch: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
+    batch.sql.push_str(SAVE);
+    add(batch, name, to, now);
 }
 
-fn add<'s>(script: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
-    script.args.add(i64::from(to.partition));
-    script.args.add(name);
-    script.args.add(int(to.offset));
-    script.args.add(to.event_id.map(|id| id.0));
-    script.args.add(now.as_micros());
+fn add<'s>(batch: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: Timestamp) {
+    batch.args.add(i64::from(to.partition));
+    batch.args.add(name);
+    batch.args.add(int(to.offset));
+    batch.args.add(to.event_id.map(|id| id.0));
+    batch.args.add(now.as_micros());
 }
 
 fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, sqlx::Error> {

@@ -93,7 +93,7 @@ impl DeadLetters for SqliteEventStore {
         args.add(after.as_ref().map_or(-1, |(queue, _)| i64::from(queue.partition)));
         args.add(after.as_ref().map_or("", |(queue, _)| queue.kind.as_str()));
         args.add(after.as_ref().map_or("", |(queue, _)| queue.target.as_str()));
-        args.add(after.as_ref().map_or(0, |(_, place)| int(place.sequence)));
+        args.add(after.as_ref().map_or(0, |(_, position)| int(position.sequence)));
         args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
         let rows = self.readers().fetch(PAGE, args).await.map_err(store_error)?;
         rows.iter().map(letter).collect::<Result<_, _>>().map_err(store_error)
@@ -153,11 +153,11 @@ impl DeadLetters for SqliteEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[OutboxMessage],
+        replies: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         validate_partition(self.log_info(), lease.partition)?;
-        validate_rows(answers)?;
-        let is_done = self.resolve_valid(lease, letter, answers).await.map_err(store_error)?;
+        validate_rows(replies)?;
+        let is_done = self.resolve_valid(lease, letter, replies).await.map_err(store_error)?;
         if is_done {
             self.has_work();
         }
@@ -170,7 +170,7 @@ impl SqliteEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[OutboxMessage],
+        replies: &[OutboxMessage],
     ) -> Result<bool, sqlx::Error> {
         let partition = lease.partition;
         let mut fenced = self.begin_fenced(partition, std::iter::once(lease)).await?;
@@ -191,7 +191,7 @@ impl SqliteEventStore {
             return fenced.transaction.rollback().await.map(|()| false);
         }
         let now = clock();
-        let answers = assign_positions(&mut fenced.sequence, answers);
+        let replies = assign_positions(&mut fenced.sequence, replies);
         let mut statements: Vec<(Statement<'_>, usize)> = Vec::new();
         match decision {
             DeadLetterDecision::Redrive => {
@@ -199,7 +199,7 @@ impl SqliteEventStore {
             }
             DeadLetterDecision::Discard => {
                 statements.push((Box::new(move |s| delete(s, letter)), 1));
-                statements.extend(insert_statements(partition, now, &answers));
+                statements.extend(insert_statements(partition, now, &replies));
             }
         }
         commit_all(fenced.transaction, statements).await?;
@@ -208,26 +208,26 @@ impl SqliteEventStore {
 }
 
 fn redrive<'s>(
-    script: &mut StatementBatch<'s>,
+    batch: &mut StatementBatch<'s>,
     letter: &'s DeadLetter,
     range: (i64, i64),
     now: Timestamp,
 ) {
     if letter.queue.kind == OutboxKind::Timer {
-        script.sql.push_str(TO_TIMERS);
-        script.args.add(now.as_micros());
+        batch.sql.push_str(TO_TIMERS);
+        batch.args.add(now.as_micros());
     } else {
-        script.sql.push_str(TO_OUTBOX);
+        batch.sql.push_str(TO_OUTBOX);
     }
-    bind_pair(&mut script.args, letter, range);
-    script.sql.push_str(DELETE_PAIR);
-    bind_pair(&mut script.args, letter, range);
+    bind_pair(&mut batch.args, letter, range);
+    batch.sql.push_str(DELETE_PAIR);
+    bind_pair(&mut batch.args, letter, range);
 }
 
-fn delete<'s>(script: &mut StatementBatch<'s>, letter: &'s DeadLetter) {
-    script.sql.push_str("delete from dead_letters where partition = ? and id = ?;");
-    script.args.add(i64::from(letter.queue.partition));
-    script.args.add(letter.message.row.id);
+fn delete<'s>(batch: &mut StatementBatch<'s>, letter: &'s DeadLetter) {
+    batch.sql.push_str("delete from dead_letters where partition = ? and id = ?;");
+    batch.args.add(i64::from(letter.queue.partition));
+    batch.args.add(letter.message.row.id);
 }
 
 fn bind_pair<'q>(args: &mut Args<'q>, letter: &'q DeadLetter, (from, below): (i64, i64)) {

@@ -16,13 +16,13 @@ use crate::store::{SqliteEventStore, clock};
 
 /// The messages that may still be delivered. A timer's message has no entry while the timer is
 /// armed: the append that handles it deletes the timer.
-macro_rules! waiting {
+macro_rules! queued {
     () => {
         "select id from outbox union all select id from dead_letters"
     };
 }
 
-const WAITING: &str = waiting!();
+const QUEUED: &str = queued!();
 
 /// The number of entries that one statement reads, and the maximum that one call reads.
 const PAGE: usize = 1_000;
@@ -31,7 +31,7 @@ const MAX_READ: usize = 100 * PAGE;
 const LOAD: &str = "select message_id, digest, version, log_offset, outcome from inbox \
     where partition = ? and stream_id = ? and message_id = ?";
 
-const NEXT: &str = "select stream_id, message_id, created_at from inbox \
+const NEXT_PAGE: &str = "select stream_id, message_id, created_at from inbox \
     where partition = ? and (stream_id, message_id) > (?, ?) order by stream_id, message_id limit ?";
 
 /// An entry's key within its partition.
@@ -41,7 +41,7 @@ pub(crate) type InboxKey = (String, Uuid);
 const DELETE: (&str, &str) = (
     "delete from inbox where partition = ? and (stream_id, message_id) in \
      (select cast(v.column1 as text), cast(v.column2 as blob) from (values ",
-    concat!(") v) and message_id not in (", waiting!(), ") returning 1"),
+    concat!(") v) and message_id not in (", queued!(), ") returning 1"),
 );
 
 impl Inbox for SqliteEventStore {
@@ -68,44 +68,44 @@ impl Inbox for SqliteEventStore {
         validate_partition(self.log_info(), partition)?;
         let cutoff = (clock() - age).as_micros();
         let start = self.pruned_to(partition);
-        let mut walk = PruneCursor { at: start.clone(), start, has_wrapped: false };
-        let pruned = self.prune_along(&mut walk, partition, cutoff, limit).await;
-        self.set_pruned_to(partition, walk.at);
+        let mut cursor = PruneCursor { at: start.clone(), start, has_wrapped: false };
+        let pruned = self.prune_from(&mut cursor, partition, cutoff, limit).await;
+        self.set_pruned_to(partition, cursor.at);
         pruned.map_err(store_error)
     }
 }
 
 impl SqliteEventStore {
-    async fn prune_along(
+    async fn prune_from(
         &self,
-        walk: &mut PruneCursor,
+        cursor: &mut PruneCursor,
         partition: u16,
         cutoff: i64,
         limit: usize,
     ) -> Result<u64, sqlx::Error> {
-        let (mut pruned, mut read, mut waiting) = (0, 0, None);
+        let (mut pruned, mut read, mut queued) = (0, 0, None);
         while pruned < limit && read < MAX_READ {
-            let (page, is_last) = self.page_of_entries(walk, partition).await?;
+            let (page, is_last) = self.page_of_entries(cursor, partition).await?;
             read += page.len();
             let mut old = Vec::new();
             for (entry, created_at) in page {
                 if old.len() == limit - pruned {
                     break;
                 }
-                walk.at = Some(entry.clone());
+                cursor.at = Some(entry.clone());
                 if created_at <= cutoff {
                     old.push(entry);
                 }
             }
             let is_last = is_last && old.len() < limit - pruned;
             if !old.is_empty() {
-                if waiting.is_none() {
-                    waiting = Some(self.waiting_messages().await?);
+                if queued.is_none() {
+                    queued = Some(self.queued_messages().await?);
                 }
-                old.retain(|(_, id)| waiting.as_ref().is_none_or(|ids| !ids.contains(id)));
+                old.retain(|(_, id)| queued.as_ref().is_none_or(|ids| !ids.contains(id)));
                 pruned += self.delete_entries(partition, &old).await?;
             }
-            if is_last && !walk.wrap() {
+            if is_last && !cursor.wrap() {
                 break;
             }
         }
@@ -115,32 +115,32 @@ impl SqliteEventStore {
     /// Reads the next entries with their times, and whether they are the last of this round.
     async fn page_of_entries(
         &self,
-        walk: &PruneCursor,
+        cursor: &PruneCursor,
         partition: u16,
     ) -> Result<(Vec<(InboxKey, i64)>, bool), sqlx::Error> {
         let mut args = Args::default();
         args.add(i64::from(partition));
-        let (stream, message) = walk.at.as_ref().map_or(("", Uuid::nil()), |(s, m)| (s, *m));
+        let (stream, message) = cursor.at.as_ref().map_or(("", Uuid::nil()), |(s, m)| (s, *m));
         args.add(stream);
         args.add(message);
         args.add(int(PAGE as u64));
-        let rows = self.readers().fetch(NEXT, args).await?;
+        let rows = self.readers().fetch(NEXT_PAGE, args).await?;
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
             let entry = (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
             page.push((entry, row.try_get_unchecked(2)?));
         }
         let mut is_last = page.len() < PAGE;
-        if walk.has_wrapped {
+        if cursor.has_wrapped {
             let before = page.len();
-            page.retain(|(entry, _)| Some(entry) <= walk.start.as_ref());
+            page.retain(|(entry, _)| Some(entry) <= cursor.start.as_ref());
             is_last |= page.len() < before;
         }
         Ok((page, is_last))
     }
 
-    async fn waiting_messages(&self) -> Result<BTreeSet<Uuid>, sqlx::Error> {
-        let rows = self.readers().fetch(WAITING, Args::default()).await?;
+    async fn queued_messages(&self) -> Result<BTreeSet<Uuid>, sqlx::Error> {
+        let rows = self.readers().fetch(QUEUED, Args::default()).await?;
         rows.iter().map(|row| row.try_get_unchecked(0)).collect()
     }
 

@@ -40,8 +40,8 @@ impl Leases for SqliteEventStore {
         self.read_leases(workers).await.map_err(store_error)
     }
 
-    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        self.write_lease_changes(round).await.map_err(store_error)
+    async fn change_leases(&self, request: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+        self.write_lease_changes(request).await.map_err(store_error)
     }
 
     async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
@@ -61,26 +61,26 @@ impl SqliteEventStore {
         bind_workers(&mut args, workers.iter().map(String::as_str));
         let rows = self.readers().fetch(&sql, args).await?;
         let now = clock();
-        let mut table = LeaseSnapshot::default();
+        let mut snapshot = LeaseSnapshot::default();
         for row in &rows {
             if row.try_get_unchecked::<Option<String>, _>(0)?.is_none() {
-                table.paused = row.try_get_unchecked::<i64, _>(1)? == 1;
-                table.overrides = uint(row.try_get_unchecked(4)?);
+                snapshot.paused = row.try_get_unchecked::<i64, _>(1)? == 1;
+                snapshot.overrides = uint(row.try_get_unchecked(4)?);
             } else if let Some(((worker, partition), held)) = lease(row)? {
-                table.leases.push(LeaseStatus {
+                snapshot.leases.push(LeaseStatus {
                     lease: Lease { worker, partition, epoch: held.epoch },
                     holder: held.holder,
                     lapsed: held.expires_at <= now,
                 });
             } else if Timestamp::from_micros(row.try_get_unchecked(3)?) > now {
-                table.members.push((row.try_get_unchecked(0)?, row.try_get_unchecked(2)?));
+                snapshot.members.push((row.try_get_unchecked(0)?, row.try_get_unchecked(2)?));
             }
         }
         let place =
             |standing: &LeaseStatus| (standing.lease.worker.clone(), standing.lease.partition);
-        table.leases.sort_by_cached_key(place);
-        table.members.sort();
-        Ok(table)
+        snapshot.leases.sort_by_cached_key(place);
+        snapshot.members.sort();
+        Ok(snapshot)
     }
 
     async fn write_paused(&self, paused: bool) -> Result<(), sqlx::Error> {
@@ -91,8 +91,8 @@ impl SqliteEventStore {
         transaction.commit().await
     }
 
-    async fn write_lease_changes(&self, round: &LeaseRequest) -> Result<Vec<bool>, sqlx::Error> {
-        let mut workers: Vec<&str> = round.changes.iter().map(|(l, _)| &*l.worker).collect();
+    async fn write_lease_changes(&self, request: &LeaseRequest) -> Result<Vec<bool>, sqlx::Error> {
+        let mut workers: Vec<&str> = request.changes.iter().map(|(l, _)| &*l.worker).collect();
         workers.sort_unstable();
         workers.dedup();
         let mut sql = format!("{BEGIN} {LEASES}");
@@ -107,19 +107,19 @@ impl SqliteEventStore {
         let before: BTreeMap<LeaseKey, HeldLease> = found.into_iter().flatten().collect();
         let mut after = before.clone();
         let now = clock();
-        let made = round.changes.iter();
-        let made = made.map(|(lease, action)| change(&mut after, round, lease, *action, now));
+        let made = request.changes.iter();
+        let made = made.map(|(lease, action)| change(&mut after, request, lease, *action, now));
         let made = made.collect();
 
         after.retain(|key, held| before.get(key) != Some(held));
         let written: Vec<_> = after.iter().collect();
         let mut statements: Vec<(Statement<'_>, usize)> = vec![
-            (Box::new(|script| shorten_expiries(script, now)), 1),
-            (Box::new(|script| forget_members(script, round.holder, now)), 1),
+            (Box::new(|batch| shorten_expiries(batch, now)), 1),
+            (Box::new(|batch| forget_members(batch, request.holder, now)), 1),
         ];
-        for workers in round.workers.chunks(CHUNK) {
+        for workers in request.workers.chunks(CHUNK) {
             statements.push((
-                Box::new(move |s| insert_members(s, round, workers, now)),
+                Box::new(move |s| insert_members(s, request, workers, now)),
                 padded(workers.len()),
             ));
         }
@@ -134,7 +134,7 @@ impl SqliteEventStore {
 /// Makes a change if it is possible.
 fn change(
     leases: &mut BTreeMap<LeaseKey, HeldLease>,
-    round: &LeaseRequest,
+    request: &LeaseRequest,
     lease: &Lease,
     action: LeaseAction,
     now: Timestamp,
@@ -145,18 +145,18 @@ fn change(
         && match (action, held) {
             (LeaseAction::Seize, _) | (LeaseAction::Claim, None) => true,
             (LeaseAction::Claim, Some(held)) => held.holder.is_none() || held.expires_at <= now,
-            (_, held) => held.is_some_and(|held| held.holder == Some(round.holder)),
+            (_, held) => held.is_some_and(|held| held.holder == Some(request.holder)),
         };
     if possible {
-        let (epoch, until) = (lease.epoch, now + round.ttl);
+        let (epoch, until) = (lease.epoch, now + request.ttl);
         let (holder, expires_at, epoch) = match action {
             LeaseAction::Claim | LeaseAction::Seize => {
-                (Some(round.holder), until, round.min_epoch.max(epoch + 1))
+                (Some(request.holder), until, request.min_epoch.max(epoch + 1))
             }
-            LeaseAction::Renew => (Some(round.holder), until, epoch),
+            LeaseAction::Renew => (Some(request.holder), until, epoch),
             LeaseAction::Release => (None, now, epoch),
         };
-        leases.insert(key, HeldLease { holder, expires_at, ttl: round.ttl, epoch });
+        leases.insert(key, HeldLease { holder, expires_at, ttl: request.ttl, epoch });
     }
     possible
 }
@@ -185,29 +185,29 @@ fn bind_workers<'q>(args: &mut Args<'q>, workers: impl ExactSizeIterator<Item = 
 
 /// Shortens an expiry that is further ahead than its time to live, as after the clock was set back,
 /// to one time to live from now.
-fn shorten_expiries(script: &mut StatementBatch<'_>, now: Timestamp) {
+fn shorten_expiries(batch: &mut StatementBatch<'_>, now: Timestamp) {
     for table in ["leases", "members"] {
         let sql = format!("update {table} set expires_at = ? + ttl where expires_at > ? + ttl;");
-        script.sql.push_str(&sql);
-        script.args.add(now.as_micros());
-        script.args.add(now.as_micros());
+        batch.sql.push_str(&sql);
+        batch.args.add(now.as_micros());
+        batch.args.add(now.as_micros());
     }
 }
 
 /// Withdraws the workers that a process announced, and deletes expired members.
-fn forget_members(script: &mut StatementBatch<'_>, holder: Uuid, now: Timestamp) {
-    script.sql.push_str("delete from members where holder = ? or expires_at <= ?;");
-    script.args.add(holder);
-    script.args.add(now.as_micros());
+fn forget_members(batch: &mut StatementBatch<'_>, holder: Uuid, now: Timestamp) {
+    batch.sql.push_str("delete from members where holder = ? or expires_at <= ?;");
+    batch.args.add(holder);
+    batch.args.add(now.as_micros());
 }
 
 fn insert_members<'s>(
-    script: &mut StatementBatch<'s>,
-    round: &LeaseRequest,
+    batch: &mut StatementBatch<'s>,
+    request: &LeaseRequest,
     workers: &'s [String],
     now: Timestamp,
 ) {
-    script.values(
+    batch.values(
         (
             "insert or replace into members (holder, expires_at, ttl, worker) \
              select ?, ?, ?, v.column1 from (values ",
@@ -215,16 +215,16 @@ fn insert_members<'s>(
         ),
         (1, workers.len()),
         |args| {
-            args.add(round.holder);
-            args.add((now + round.ttl).as_micros());
-            args.add(micros(round.ttl));
+            args.add(request.holder);
+            args.add((now + request.ttl).as_micros());
+            args.add(micros(request.ttl));
         },
         |args| workers.iter().for_each(|worker| args.add(worker.as_str())),
     );
 }
 
-fn insert_leases<'s>(script: &mut StatementBatch<'s>, leases: &'s [(&'s LeaseKey, &'s HeldLease)]) {
-    script.values(
+fn insert_leases<'s>(batch: &mut StatementBatch<'s>, leases: &'s [(&'s LeaseKey, &'s HeldLease)]) {
+    batch.values(
         (
             "insert or replace into leases (worker, partition, holder, expires_at, epoch, ttl) \
              select v.* from (values ",

@@ -7,11 +7,12 @@
 //! - *Durable by default.* A commit survives power loss (`synchronous=FULL`);
 //!   [`Synchronous::Normal`] trades that for speed.
 //! - *Several processes* can share the file: each writing transaction takes SQLite's one write lock
-//!   for a moment, and what another process commits is noticed within the polling interval.
-//! - *Local file systems only.* Write-ahead logging needs memory shared between the processes and
-//!   file locks that work; network file systems give neither, and a file there will be corrupted.
-//! - The log lives in three files, `NAME`, `NAME-wal` and `NAME-shm`. To copy a log while it is in
-//!   use, run `sqlite3 NAME "vacuum into 'COPY'"`; copying `NAME` alone loses what is in `NAME-wal`.
+//!   for a moment, and a commit of another process is noticed within the poll interval.
+//! - *Local file systems only.* Write-ahead logging needs shared memory between the processes and
+//!   working file locks. Network file systems provide neither, and would corrupt the file.
+//! - The log consists of three files, `NAME`, `NAME-wal` and `NAME-shm`. To copy a log that is in
+//!   use, run `sqlite3 NAME "vacuum into 'COPY'"`; a copy of `NAME` alone lacks the content of
+//!   `NAME-wal`.
 
 mod append;
 mod append_state;

@@ -95,7 +95,7 @@ pub(crate) async fn wait_for_events(
                 biased;
                 _ = commits.changed() => break,
                 () = tokio::time::sleep(store.watcher().interval()) => {
-                    store.look_elsewhere().await?;
+                    store.poll_other_processes().await?;
                 }
             }
         }

@@ -172,7 +172,7 @@ impl Outbox for SqliteEventStore {
                 biased;
                 _ = work.changed() => {}
                 () = tokio::time::sleep(self.watcher().interval()) => {
-                    self.look_elsewhere().await?;
+                    self.poll_other_processes().await?;
                 }
             }
         }
@@ -187,9 +187,9 @@ impl SqliteEventStore {
     ) -> Result<Vec<OutboxRow>, sqlx::Error> {
         let (mut sql, mut args) = (String::new(), Args::default());
         (0..padded(after.len())).for_each(|number| push_page(&mut sql, number));
-        for (queue, place) in after {
+        for (queue, position) in after {
             bind_queue(&mut args, queue);
-            args.add(int(place.sequence));
+            args.add(int(position.sequence));
             args.add(int(u64::try_from(limit).unwrap_or(u64::MAX)));
         }
         args.add_nulls((padded(after.len()) - after.len()) * 5);

@@ -167,7 +167,7 @@ impl SqliteEventStore {
 
     /// Checks whether another process has committed, and wakes all waiting tasks if so. Retries a
     /// pending truncation.
-    pub(crate) async fn look_elsewhere(&self) -> Result<(), StoreError> {
+    pub(crate) async fn poll_other_processes(&self) -> Result<(), StoreError> {
         self.writer().truncate_if_due().await.map_err(store_error)?;
         if self.watcher().has_changed().await.map_err(store_error)? {
             self.wake();

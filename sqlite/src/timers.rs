@@ -174,16 +174,16 @@ struct FailedTimer<'b> {
 }
 
 impl FailedTimer<'_> {
-    fn update<'s>(&'s self, script: &mut StatementBatch<'s>, partition: u16) {
-        script.sql.push_str(
+    fn update<'s>(&'s self, batch: &mut StatementBatch<'s>, partition: u16) {
+        batch.sql.push_str(
             "update timers set attempts = ?, due = ?, last_error = ? \
              where partition = ? and stream_id = ? and timer_id = ?;",
         );
-        script.args.add(i64::from(self.attempts));
-        script.args.add(self.due.as_micros());
-        script.args.add(self.error);
-        script.args.add(i64::from(partition));
-        bind_timer(&mut script.args, self.settlement);
+        batch.args.add(i64::from(self.attempts));
+        batch.args.add(self.due.as_micros());
+        batch.args.add(self.error);
+        batch.args.add(i64::from(partition));
+        bind_timer(&mut batch.args, self.settlement);
     }
 }
 
@@ -262,12 +262,12 @@ impl<'b> SettlementRows<'b> {
     }
 
     fn insert_parked<'s>(
-        script: &mut StatementBatch<'s>,
+        batch: &mut StatementBatch<'s>,
         partition: u16,
         now: Timestamp,
         rows: &'s [ParkedTimer<'b>],
     ) {
-        script.values(
+        batch.values(
             (
                 "insert into dead_letters (partition, kind, target, sequence, id, stream_id, \
                  recipient, armed_by, armed_index, message_type, schema_version, codec, \
@@ -295,15 +295,15 @@ impl<'b> SettlementRows<'b> {
                 }
             },
         );
-        store_sequence(script, partition, rows.last().map_or(0, |parked| parked.sequence));
+        store_sequence(batch, partition, rows.last().map_or(0, |parked| parked.sequence));
     }
 
     fn delete_gone<'s>(
-        script: &mut StatementBatch<'s>,
+        batch: &mut StatementBatch<'s>,
         partition: u16,
         rows: &'s [&'b TimerSettlement],
     ) {
-        script.values(
+        batch.values(
             (
                 "delete from timers where rowid in (select t.rowid from \
                  (select ? as partition) p cross join (values ",

@@ -222,7 +222,7 @@ pub trait EventStore: Leases + Checkpoints + Outbox + Timers + DeadLetters + Inb
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store rejects the request and always will. Change the request.
-    #[error("the store refuses: {0}")]
+    #[error("the store rejected the request: {0}")]
     Invalid(String),
     /// The outcome is unknown: the operation may have happened, or may still happen. Repeat the
     /// request unchanged.

@@ -40,7 +40,7 @@ impl SqliteEventStore {
         let positioned = assign_positions(&mut fenced.sequence, rows);
         let mut statements = insert_statements(partition, now, &positioned);
         if let Some(advance) = advance {
-            statements.push((Box::new(move |script| advance_checkpoint(script, advance, now)), 1));
+            statements.push((Box::new(move |batch| advance_checkpoint(batch, advance, now)), 1));
         }
         commit_all(fenced.transaction, statements).await?;
         Ok(true)
@@ -48,18 +48,18 @@ impl SqliteEventStore {
 }
 
 fn advance_checkpoint<'s>(
-    script: &mut StatementBatch<'s>,
+    batch: &mut StatementBatch<'s>,
     advance: &'s CheckpointAdvance,
     now: Timestamp,
 ) {
     let CheckpointAdvance { name, lease, to } = advance;
-    script.sql.push_str(ADVANCE_CHECKPOINT);
-    script.args.add(i64::from(to.partition));
-    script.args.add(name.as_str());
-    script.args.add(int(to.offset));
-    script.args.add(to.event_id.map(|id| id.0));
-    script.args.add(int(lease.epoch));
-    script.args.add(now.as_micros());
+    batch.sql.push_str(ADVANCE_CHECKPOINT);
+    batch.args.add(i64::from(to.partition));
+    batch.args.add(name.as_str());
+    batch.args.add(int(to.offset));
+    batch.args.add(to.event_id.map(|id| id.0));
+    batch.args.add(int(lease.epoch));
+    batch.args.add(now.as_micros());
 }
 
 /// A row with the sequence number that was drawn for it.
@@ -89,19 +89,19 @@ pub(crate) fn insert_statements<'s>(
     rows: &'s [PositionedRow<'s>],
 ) -> Vec<(Statement<'s>, usize)> {
     let insert = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
-        (Box::new(move |script| insert(script, partition, now, rows)), padded(rows.len()))
+        (Box::new(move |batch| insert(batch, partition, now, rows)), padded(rows.len()))
     };
     rows.chunks(CHUNK).map(insert).collect()
 }
 
 /// Adds rows to the outbox, and stores the last sequence number that was drawn.
 pub(crate) fn insert<'s>(
-    script: &mut StatementBatch<'s>,
+    batch: &mut StatementBatch<'s>,
     partition: u16,
     now: Timestamp,
     rows: &'s [PositionedRow<'_>],
 ) {
-    script.values(
+    batch.values(
         (
             "insert into outbox (partition, created_at, sequence, stream_id, id, kind, target, \
              recipient, metadata, message_type, schema_version, codec, message_data) \
@@ -115,7 +115,7 @@ pub(crate) fn insert<'s>(
         },
         |args| bind_positioned(args, rows),
     );
-    store_sequence(script, partition, rows.last().map_or(0, |row| row.sequence));
+    store_sequence(batch, partition, rows.last().map_or(0, |row| row.sequence));
 }
 
 /// Returns the statements that add rows to the dead letters.
@@ -127,7 +127,7 @@ pub(super) fn dead_letter_statements<'s>(
 ) -> Vec<(Statement<'s>, usize)> {
     let insert = |rows: &'s [PositionedRow<'s>]| -> (Statement<'s>, usize) {
         (
-            Box::new(move |script| insert_dead_letter(script, partition, now, rows, error)),
+            Box::new(move |batch| insert_dead_letter(batch, partition, now, rows, error)),
             padded(rows.len()),
         )
     };
@@ -136,13 +136,13 @@ pub(super) fn dead_letter_statements<'s>(
 
 /// Adds rows to the dead letters. A row whose id is there already, or in its queue, is a duplicate.
 fn insert_dead_letter<'s>(
-    script: &mut StatementBatch<'s>,
+    batch: &mut StatementBatch<'s>,
     partition: u16,
     now: Timestamp,
     rows: &'s [PositionedRow<'_>],
     error: &'s str,
 ) {
-    script.values(
+    batch.values(
         (
             "insert into dead_letters (partition, created_at, parked_at, attempts, error, \
              sequence, stream_id, id, kind, target, recipient, metadata, message_type, \
@@ -161,7 +161,7 @@ fn insert_dead_letter<'s>(
         },
         |args| bind_positioned(args, rows),
     );
-    store_sequence(script, partition, rows.last().map_or(0, |row| row.sequence));
+    store_sequence(batch, partition, rows.last().map_or(0, |row| row.sequence));
 }
 
 fn bind_positioned<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
@@ -178,8 +178,8 @@ fn bind_positioned<'s>(args: &mut Args<'s>, rows: &'s [PositionedRow<'_>]) {
 }
 
 /// Stores the last sequence number that was drawn.
-pub(crate) fn store_sequence(script: &mut StatementBatch<'_>, partition: u16, sequence: i64) {
-    script.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
-    script.args.add(sequence);
-    script.args.add(i64::from(partition));
+pub(crate) fn store_sequence(batch: &mut StatementBatch<'_>, partition: u16, sequence: i64) {
+    batch.sql.push_str("update partitions set outbox_sequence = ? where partition = ?;");
+    batch.args.add(sequence);
+    batch.args.add(i64::from(partition));
 }

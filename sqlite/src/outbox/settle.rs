@@ -121,16 +121,16 @@ struct FailedRow<'b> {
 }
 
 impl FailedRow<'_> {
-    fn update<'s>(&'s self, script: &mut StatementBatch<'s>, partition: u16) {
-        script.sql.push_str(
+    fn update<'s>(&'s self, batch: &mut StatementBatch<'s>, partition: u16) {
+        batch.sql.push_str(
             "update outbox set attempts = ?, next_attempt_at = ?, last_error = ? \
              where partition = ? and kind = ? and target = ? and sequence = ?;",
         );
-        script.args.add(i64::from(self.attempts));
-        script.args.add(self.next.as_micros());
-        script.args.add(self.error);
-        script.args.add(i64::from(partition));
-        bind_row(&mut script.args, self.settlement);
+        batch.args.add(i64::from(self.attempts));
+        batch.args.add(self.next.as_micros());
+        batch.args.add(self.error);
+        batch.args.add(i64::from(partition));
+        bind_row(&mut batch.args, self.settlement);
     }
 }
 
@@ -165,12 +165,12 @@ impl<'b> SettlementRows<'b> {
 
     /// Inserts parked rows among the dead letters. A row whose id is there already is a duplicate.
     fn insert_parked<'s>(
-        script: &mut StatementBatch<'s>,
+        batch: &mut StatementBatch<'s>,
         partition: u16,
         now: Timestamp,
         rows: &'s [(&'b Settlement, u32, Option<&'b str>)],
     ) {
-        script.values(
+        batch.values(
             (
                 "insert into dead_letters (partition, kind, target, sequence, id, stream_id, \
                  recipient, message_type, schema_version, codec, created_at, metadata, \
@@ -198,12 +198,8 @@ impl<'b> SettlementRows<'b> {
         );
     }
 
-    fn delete_gone<'s>(
-        script: &mut StatementBatch<'s>,
-        partition: u16,
-        rows: &'s [&'b Settlement],
-    ) {
-        script.values(
+    fn delete_gone<'s>(batch: &mut StatementBatch<'s>, partition: u16, rows: &'s [&'b Settlement]) {
+        batch.values(
             (
                 "delete from outbox where rowid in (select o.rowid from \
                  (select ? as partition) p cross join (values ",
@@ -220,8 +216,8 @@ impl<'b> SettlementRows<'b> {
 /// Binds kind, target and sequence of the settled row. Each row has a sequence number of its own,
 /// so no row has another index.
 fn bind_row<'q>(args: &mut Args<'q>, settlement: &'q Settlement) {
-    let Settlement { queue, position: place, .. } = settlement;
+    let Settlement { queue, position: position, .. } = settlement;
     args.add(queue.kind.as_str());
     args.add(queue.target.as_str());
-    args.add(if place.index == 0 { int(place.sequence) } else { 0 });
+    args.add(if position.index == 0 { int(position.sequence) } else { 0 });
 }

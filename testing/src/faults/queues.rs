@@ -17,8 +17,8 @@ impl<S: EventStore> Leases for FaultyEventStore<S> {
         self.read(self.inner().load_leases(workers)).await
     }
 
-    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        self.write(self.inner().change_leases(round)).await
+    async fn change_leases(&self, request: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+        self.write(self.inner().change_leases(request)).await
     }
 
     async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
@@ -148,9 +148,9 @@ impl<S: EventStore> DeadLetters for FaultyEventStore<S> {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[OutboxMessage],
+        replies: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
-        self.write(self.inner().resolve_dead_letter(lease, letter, answers)).await
+        self.write(self.inner().resolve_dead_letter(lease, letter, replies)).await
     }
 }
 

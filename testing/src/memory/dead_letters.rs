@@ -46,11 +46,11 @@ impl DeadLetters for InMemoryEventStore {
         &self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[OutboxMessage],
+        replies: &[OutboxMessage],
     ) -> Result<bool, StoreError> {
         validate_partition(self.log(), lease.partition)?;
-        validate_rows(answers)?;
-        let is_done = self.locked().resolve_dead_letter(lease, letter, answers);
+        validate_rows(replies)?;
+        let is_done = self.locked().resolve_dead_letter(lease, letter, replies);
         if is_done {
             self.has_work();
         }
@@ -115,7 +115,7 @@ impl State {
         &mut self,
         lease: &Lease,
         letter: &DeadLetter,
-        answers: &[OutboxMessage],
+        replies: &[OutboxMessage],
     ) -> bool {
         if !self.is_at_epoch(lease) {
             return false;
@@ -133,7 +133,7 @@ impl State {
             DeadLetterDecision::Redrive => partition.redrive(position, now),
             DeadLetterDecision::Discard => {
                 partition.dead.remove(&position);
-                partition.queue(answers.iter().cloned(), now);
+                partition.queue(replies.iter().cloned(), now);
             }
         }
         true

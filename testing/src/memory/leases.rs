@@ -36,8 +36,8 @@ impl Leases for InMemoryEventStore {
         Ok(self.locked().load_leases(workers))
     }
 
-    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        Ok(self.locked().change_leases(round))
+    async fn change_leases(&self, request: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
+        Ok(self.locked().change_leases(request))
     }
 
     async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
@@ -72,27 +72,27 @@ impl State {
         }
     }
 
-    pub(super) fn change_leases(&mut self, round: &LeaseRequest) -> Vec<bool> {
+    pub(super) fn change_leases(&mut self, request: &LeaseRequest) -> Vec<bool> {
         let now = self.time.now();
         self.leases.values_mut().for_each(|held| shorten(&mut held.until, held.ttl, now));
         self.members.values_mut().for_each(|of| shorten(&mut of.until, of.ttl, now));
-        self.members.retain(|(_, holder), member| *holder != round.holder && member.until > now);
-        for worker in &round.workers {
-            let member = Member { until: now + round.ttl, ttl: round.ttl };
-            self.members.insert((worker.clone(), round.holder), member);
+        self.members.retain(|(_, holder), member| *holder != request.holder && member.until > now);
+        for worker in &request.workers {
+            let member = Member { until: now + request.ttl, ttl: request.ttl };
+            self.members.insert((worker.clone(), request.holder), member);
         }
-        let changes = round.changes.iter();
-        changes.map(|(lease, action)| self.change_lease(round, lease, *action, now)).collect()
+        let changes = request.changes.iter();
+        changes.map(|(lease, action)| self.change_lease(request, lease, *action, now)).collect()
     }
 
     fn change_lease(
         &mut self,
-        round: &LeaseRequest,
+        request: &LeaseRequest,
         lease: &Lease,
         action: LeaseAction,
         now: Timestamp,
     ) -> bool {
-        let never = || HeldLease { epoch: 0, holder: None, until: now, ttl: round.ttl };
+        let never = || HeldLease { epoch: 0, holder: None, until: now, ttl: request.ttl };
         let key = (lease.worker.clone(), lease.partition);
         let is_known = self.leases.contains_key(&key);
         if !is_known
@@ -105,14 +105,14 @@ impl State {
             && match action {
                 LeaseAction::Claim => held.holder.is_none() || held.until <= now,
                 LeaseAction::Seize => true,
-                LeaseAction::Renew | LeaseAction::Release => held.holder == Some(round.holder),
+                LeaseAction::Renew | LeaseAction::Release => held.holder == Some(request.holder),
             };
         if possible {
-            let (epoch, holder, ttl) = (held.epoch, Some(round.holder), round.ttl);
+            let (epoch, holder, ttl) = (held.epoch, Some(request.holder), request.ttl);
             let until = now + ttl;
             *held = match action {
                 LeaseAction::Claim | LeaseAction::Seize => {
-                    HeldLease { epoch: round.min_epoch.max(epoch + 1), holder, until, ttl }
+                    HeldLease { epoch: request.min_epoch.max(epoch + 1), holder, until, ttl }
                 }
                 LeaseAction::Renew => HeldLease { epoch, holder, until, ttl },
                 LeaseAction::Release => HeldLease { epoch, holder: None, until: now, ttl },
