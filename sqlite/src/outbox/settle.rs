@@ -216,7 +216,7 @@ impl<'b> SettlementRows<'b> {
 /// Binds kind, target and sequence of the settled row. Each row has a sequence number of its own,
 /// so no row has another index.
 fn bind_row<'q>(args: &mut Args<'q>, settlement: &'q Settlement) {
-    let Settlement { queue, position: position, .. } = settlement;
+    let Settlement { queue, position, .. } = settlement;
     args.add(queue.kind.as_str());
     args.add(queue.target.as_str());
     args.add(if position.index == 0 { int(position.sequence) } else { 0 });
