@@ -110,7 +110,7 @@ impl Defect for SharesInbox {
         }
         let verdicts = poll(store.append_events(partition, batch))?;
         for append in batch {
-            for entry in store.marks(&append.stream) {
+            for entry in store.inbox_entries(&append.stream) {
                 seen.insert(entry.message_id, (append.stream.clone(), entry));
             }
         }
