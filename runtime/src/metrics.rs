@@ -81,7 +81,7 @@ pub(crate) const STUCK_INSTANCES: Gauge<1> = Gauge {
 
 /// The messages that wait for newer code.
 pub(crate) const UNKNOWN: Gauge<2> = Gauge {
-    name: "composable_rust_unknown",
+    name: "composable_rust_unknown_messages",
     unit: Unit::Count,
     description: "Messages that this process cannot decode and that wait for a newer version of the \
                   program",
@@ -90,7 +90,7 @@ pub(crate) const UNKNOWN: Gauge<2> = Gauge {
 
 /// The duplicates that changed nothing.
 pub(crate) const DUPLICATES_IGNORED: Counter<1> = Counter {
-    name: "composable_rust_absorbed_total",
+    name: "composable_rust_duplicates_ignored_total",
     description: "Duplicate messages to instances, answered with the first outcome",
     labels: ["aggregate"],
 };

@@ -155,7 +155,7 @@ impl App {
 
     /// Returns the names, versions, tags and targets that this process has met and does not know,
     /// in order of workers. Their messages wait for newer code. The process also logs them and
-    /// counts them in the gauge `composable_rust_unknown`.
+    /// counts them in the gauge `composable_rust_unknown_messages`.
     pub fn unknown_messages(&self) -> Vec<UnknownMessage> {
         self.0.shared.unknowns.all()
     }
