@@ -58,43 +58,6 @@ pub use target::{Reply, Target, TargetExt};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use version::Version;
 
-// Until every crate names the modules.
-pub use bus::{
-    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
-    PublisherName, ResumePosition, SharedDelivery, SharedEventBus, SharedPublisher, TopicOffset,
-    TopicState, TopicStatus,
-};
-pub use codec::{
-    BincodeCodec, Codec, CodecError, Codecs, DecodeError, EncodeError, EncodedMessage, Format,
-    JsonCodec,
-};
-pub use composition::{AggregateReducer, Combined, ForEach, IfLet, Scoped};
-pub use effect::{
-    After, Call, CallGateway, Cancel, DatabaseEffect, DbOperation, DbOutcome, Delay, Dispatch,
-    DispatchCommand, EffectId, EffectList, IntoEffect, Reaction, ReplyMode, SendReply, Tell,
-};
-pub use environment::{Clock, IdGenerator, Rng};
-pub use event::{NewEvent, StoredContent, StoredEvent};
-pub use message::{
-    AnyMessage, InReplyTo, Incoming, MessageKind, RawReply, Receives, ReceivesOutcome,
-    ReplyOutcome, ReplySource, ReturnAddress, Seal, Tag,
-};
-pub use projection::{BlockedStream, ProjectionRecord, ProjectionState, ReadModel};
-pub use queue::{
-    ArmedTimer, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision,
-    DeadLetters, DueTimer, DueTimers, Inbox, InboxEntry, Lease, LeaseAction, LeaseRequest,
-    LeaseSnapshot, LeaseStatus, Leases, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue,
-    QueueChange, QueuePosition, QueueSummary, Settlement, TimerQueue, TimerSettlement, Timers,
-};
-pub use store::{
-    Adoption, Append, AppendOutcome, DEFAULT_PARTITIONS, Due, EventStore, ExpectedVersion,
-    Fingerprint, LogInfo, LogSecret, MAX_APPEND_BYTES, MAX_CATEGORY_BYTES, MAX_ID_BYTES,
-    MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewInboxEntry, NewOutboxRow, NewTimer, SharedEventStore,
-    Snapshot, StaleSnapshots, StoreError, StreamRow, TimerArming, TimerChange, subscribe,
-    validate_batch, validate_enqueue, validate_partition, validate_rows, validate_settlements,
-    validate_timer_settlements,
-};
-
 /// The verbs, the traits that programs implement, and their most frequent types.
 pub mod prelude {
     pub use crate::{
@@ -116,8 +79,4 @@ pub mod __private {
     pub use crate::message::{MessageKind, RawReply, Receives, ReceivesOutcome, ReplySource};
     pub use crate::target::IsReply;
     pub use serde;
-
-    pub use crate::bus::is_topic_name;
-    pub use crate::codec::{decode_value, encode_value};
-    pub use crate::message::derive_id;
 }

@@ -8,9 +8,10 @@ mod database;
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{
-    Append, EncodedMessage, EventId, EventStore as _, ExpectedVersion, NewEvent, StreamId, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
+use composable_rust_core::{EventId, StreamId, Version};
 use composable_rust_postgres::PostgresEventStore;
 use database::Database;
 use futures_util::TryStreamExt as _;

@@ -1,8 +1,8 @@
 //! Appending a batch: one call of the SQL function `append_events`.
 
-use composable_rust_core::{
-    Append, AppendOutcome, Due, NewEvent, Position, StoreError, TimerChange, Version,
-};
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{Append, AppendOutcome, Due, StoreError, TimerChange};
+use composable_rust_core::{Position, Version};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ pub(crate) async fn append_events(
     partition: u16,
     batch: &[Append],
 ) -> Result<Vec<AppendOutcome>, StoreError> {
-    composable_rust_core::validate_batch(store.log, partition, batch)?;
+    composable_rust_core::store::validate_batch(store.log, partition, batch)?;
     if batch.is_empty() {
         return Ok(Vec::new());
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use composable_rust_core::{Adoption, DEFAULT_PARTITIONS};
+use composable_rust_core::store::{Adoption, DEFAULT_PARTITIONS};
 
 use crate::error::ConnectError;
 use crate::{PostgresEventStore, connect};

@@ -1,6 +1,8 @@
 //! Checkpoints.
 
-use composable_rust_core::{Checkpoint, Checkpoints, EventId, StoreError, validate_partition};
+use composable_rust_core::EventId;
+use composable_rust_core::queue::{Checkpoint, Checkpoints};
+use composable_rust_core::store::{StoreError, validate_partition};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 

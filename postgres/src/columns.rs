@@ -1,6 +1,8 @@
 //! Outbox rows as the arrays that the server's functions take.
 
-use composable_rust_core::{EncodedMessage, NewOutboxRow, OutboxMessage};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::queue::OutboxMessage;
+use composable_rust_core::store::NewOutboxRow;
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;

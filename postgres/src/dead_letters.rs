@@ -1,9 +1,10 @@
 //! Dead letters.
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DeadLetters, Lease, MessageId, OutboxMessage, Queue,
-    QueuePosition, StoreError, TimerArming, validate_partition, validate_rows,
+use composable_rust_core::MessageId;
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters, Lease, OutboxMessage, Queue, QueuePosition,
 };
+use composable_rust_core::store::{StoreError, TimerArming, validate_partition, validate_rows};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! Erasing, closing and overriding.
 
-use composable_rust_core::{
-    AppendOutcome, EncodedMessage, EventId, Position, StoreError, StreamId, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::store::{AppendOutcome, StoreError};
+use composable_rust_core::{EventId, Position, StreamId, Version};
 
 use crate::PostgresEventStore;
 use crate::error::store_error;

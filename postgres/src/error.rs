@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use composable_rust_core::StoreError;
+use composable_rust_core::store::StoreError;
 
 /// The reason for which a store could not be opened.
 #[derive(Debug, thiserror::Error)]

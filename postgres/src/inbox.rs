@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, Inbox, InboxEntry, LogInfo, MessageId, Position, Receipt, StoreError, StreamId,
-    Version, validate_partition,
-};
+use composable_rust_core::queue::{Inbox, InboxEntry};
+use composable_rust_core::store::{Append, LogInfo, StoreError, validate_partition};
+use composable_rust_core::{MessageId, Position, Receipt, StreamId, Version};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;

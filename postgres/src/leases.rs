@@ -1,8 +1,9 @@
 //! Leases and members.
 
-use composable_rust_core::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError,
+use composable_rust_core::queue::{
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases,
 };
+use composable_rust_core::store::StoreError;
 use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;

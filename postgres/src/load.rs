@@ -1,8 +1,8 @@
 //! Loading one stream.
 
-use composable_rust_core::{
-    Fingerprint, Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, Version,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::store::{Fingerprint, Snapshot, StoreError, StreamRow};
+use composable_rust_core::{StreamId, Version};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 

@@ -1,6 +1,8 @@
 //! Reading the log and waiting for events.
 
-use composable_rust_core::{Position, StoreError, StoredEvent, StreamId, Timestamp};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{Position, StreamId, Timestamp};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;

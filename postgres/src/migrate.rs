@@ -1,6 +1,6 @@
 //! The schema: creating, migrating and reading it.
 
-use composable_rust_core::{Adoption, LogInfo, LogSecret};
+use composable_rust_core::store::{Adoption, LogInfo, LogSecret};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;

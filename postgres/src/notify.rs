@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{LogInfo, Position};
+use composable_rust_core::Position;
+use composable_rust_core::store::LogInfo;
 use sqlx::Executor as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::futures::Notified;

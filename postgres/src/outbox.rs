@@ -1,9 +1,12 @@
 //! The outbox.
 
-use composable_rust_core::{
-    CheckpointAdvance, NewOutboxRow, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue,
-    QueueChange, QueuePosition, QueueSummary, Settlement, StoreError, StreamId, validate_enqueue,
-    validate_settlements,
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{
+    CheckpointAdvance, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange,
+    QueuePosition, QueueSummary, Settlement,
+};
+use composable_rust_core::store::{
+    NewOutboxRow, StoreError, validate_enqueue, validate_settlements,
 };
 use sqlx::postgres::PgRow;
 use uuid::Uuid;

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError,
-    StreamId, Version,
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{EventId, StreamId, Version};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::{CLOSED, ERASED};
-use composable_rust_core::{
-    EncodedMessage, EventId, Position, StoredContent, StoredEvent, StreamId, Timestamp, Version,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use sqlx::Row as _;
 use sqlx::postgres::{PgRow, PgValueRef, Postgres};
 use sqlx::{Decode, Type, ValueRef as _};

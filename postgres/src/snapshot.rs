@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    EventId, Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
-};
+use composable_rust_core::store::{Fingerprint, Snapshot, StaleSnapshots, StoreError};
+use composable_rust_core::{EventId, StreamId, Version};
 use sqlx::Row as _;
 
 use crate::PostgresEventStore;

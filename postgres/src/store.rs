@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo, Position,
-    Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow,
 };
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::Stream;
 
 use crate::PostgresEventStoreBuilder;
@@ -24,10 +27,10 @@ use crate::{append, erase, load, log, snapshot};
 /// # Example: an event that survives
 ///
 /// ```no_run
-/// use composable_rust_core::{Append, EventStore, ExpectedVersion};
+/// use composable_rust_core::store::{Append, EventStore, ExpectedVersion};
 /// use composable_rust_postgres::PostgresEventStore;
 ///
-/// # async fn f(event: composable_rust_core::NewEvent) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn f(event: composable_rust_core::event::NewEvent) -> Result<(), Box<dyn std::error::Error>> {
 /// let store = PostgresEventStore::connect("postgres://app@localhost/shop").await?;
 /// let append = Append::new("order-17".parse()?, ExpectedVersion::EMPTY).with_events(vec![event]);
 /// let partition = store.log().partition_of(&append.stream);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{OutboxKind, Queue, QueueSummary, StoreError};
+use composable_rust_core::queue::{OutboxKind, Queue, QueueSummary};
+use composable_rust_core::store::StoreError;
 use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{
-    ArmedTimer, DueTimer, DueTimers, MessageId, StoreError, TimerArming, TimerQueue,
-    TimerSettlement, Timers, validate_timer_settlements,
+use composable_rust_core::MessageId;
+use composable_rust_core::queue::{
+    ArmedTimer, DueTimer, DueTimers, TimerQueue, TimerSettlement, Timers,
 };
+use composable_rust_core::store::{StoreError, TimerArming, validate_timer_settlements};
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 use uuid::Uuid;

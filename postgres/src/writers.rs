@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::StoreError;
+use composable_rust_core::store::StoreError;
 use sqlx::PgConnection;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Rng};
+use composable_rust_core::environment::{Clock, Rng};
 
 /// Exponential backoff with full jitter: wait number `n` takes a random part of `first * 2^n`, at
 /// most of `max`. Full jitter spreads competitors best (Brooker, "Exponential Backoff and Jitter",

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{DecodeError, Message, Position, StoreError, StreamId, Version};
+use composable_rust_core::codec::DecodeError;
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{Message, Position, StreamId, Version};
 
 /// The error of loading an instance or reading the log.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -58,19 +58,3 @@ pub mod reducer_store {
 pub mod environment {
     pub use crate::app::system::{SystemClock, SystemIds, SystemRng};
 }
-
-// Until every crate names the modules.
-pub use environment::{SystemClock, SystemIds, SystemRng};
-pub use operations::{
-    DeadLetterError, DeadLetters, PolicyPosition, ProjectionHandle, ProjectionStatus,
-    ProjectionWaitError, QueueStatus, Queues, RepublishError, ResetPolicyError, StuckInstance,
-    SubscriptionStatus, UnknownMessage, WaitingMessage,
-};
-pub use reducer_store::{
-    ActionError, EffectError, Lagged, SendHandle, SendRejected, StoreBuilder, StoreClosed,
-    StoreReducer, Subscription, UnsupportedEffect,
-};
-pub use settings::{
-    CircuitBreakerSettings, GatewaySettings, PoisonPolicy, PolicySettings, ProjectionSettings,
-    RetryPolicy, Settings,
-};

@@ -6,10 +6,10 @@ use std::future::Future;
 use std::ops::RangeFrom;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{
-    Append, EncodedMessage, EventId, EventStore, ExpectedVersion, Fingerprint, NewEvent, Position,
-    StreamId, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{Append, EventStore, ExpectedVersion, Fingerprint};
+use composable_rust_core::{EventId, Position, StreamId, Version};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};

@@ -1,9 +1,10 @@
 //! Appending: the checks in the order that the port specifies, then the writes.
 
-use composable_rust_core::{
-    Append, AppendOutcome, ExpectedVersion, NewEvent, NewInboxEntry, Position, StoreError,
-    StoredContent, Version, validate_batch,
+use composable_rust_core::event::{NewEvent, StoredContent};
+use composable_rust_core::store::{
+    Append, AppendOutcome, ExpectedVersion, NewInboxEntry, StoreError, validate_batch,
 };
+use composable_rust_core::{Position, Version};
 use sqlx::Row as _;
 use uuid::Uuid;
 

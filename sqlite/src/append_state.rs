@@ -1,7 +1,9 @@
 //! The state that an append is checked against: the heads of the partition and its streams, inbox
 //! entries and armed timers.
 
-use composable_rust_core::{Append, InboxEntry, MessageId, Position, Receipt, Version};
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::store::Append;
+use composable_rust_core::{MessageId, Position, Receipt, Version};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;

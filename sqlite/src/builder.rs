@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use composable_rust_core::{Adoption, DEFAULT_PARTITIONS};
+use composable_rust_core::store::{Adoption, DEFAULT_PARTITIONS};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
@@ -33,7 +33,7 @@ pub enum Synchronous {
 /// # Example: a log of three partitions that is read by many
 ///
 /// ```
-/// use composable_rust_core::EventStore;
+/// use composable_rust_core::store::EventStore;
 /// use composable_rust_sqlite::SqliteEventStore;
 ///
 /// # tokio::runtime::Runtime::new()?.block_on(async {
@@ -86,7 +86,7 @@ impl SqliteEventStoreBuilder {
     }
 
     /// The timeout of a call that waits for the write lock of other processes, after which the
-    /// result is [`Unavailable`](composable_rust_core::StoreError::Unavailable). Default: 10
+    /// result is [`Unavailable`](composable_rust_core::store::StoreError::Unavailable). Default: 10
     /// seconds.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;

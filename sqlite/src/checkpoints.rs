@@ -1,8 +1,8 @@
 //! Checkpoints.
 
-use composable_rust_core::{
-    Checkpoint, Checkpoints, EventId, StoreError, Timestamp, validate_partition,
-};
+use composable_rust_core::queue::{Checkpoint, Checkpoints};
+use composable_rust_core::store::{StoreError, validate_partition};
+use composable_rust_core::{EventId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 

@@ -1,9 +1,11 @@
 //! Dead letters.
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DeadLetters, Lease, MessageId, OutboxKind, OutboxMessage,
-    Queue, QueuePosition, StoreError, TimerArming, Timestamp, validate_partition, validate_rows,
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters, Lease, OutboxKind, OutboxMessage, Queue,
+    QueuePosition,
 };
+use composable_rust_core::store::{StoreError, TimerArming, validate_partition, validate_rows};
+use composable_rust_core::{MessageId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;

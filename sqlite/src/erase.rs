@@ -1,9 +1,9 @@
 //! Erasing, closing and overriding.
 
+use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::{CLOSED, ERASED};
-use composable_rust_core::{
-    AppendOutcome, EncodedMessage, EventId, Position, StoreError, StreamId, Version,
-};
+use composable_rust_core::store::{AppendOutcome, StoreError};
+use composable_rust_core::{EventId, Position, StreamId, Version};
 use sqlx::Row as _;
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use composable_rust_core::StoreError;
+use composable_rust_core::store::StoreError;
 
 /// The reason for which an event log could not be opened or created.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::Lease;
+use composable_rust_core::queue::Lease;
 use sqlx::Row as _;
 
 use crate::connection::{BEGIN, Transaction};

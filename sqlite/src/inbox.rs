@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Inbox, InboxEntry, MessageId, StoreError, StreamId, validate_partition,
-};
+use composable_rust_core::queue::{Inbox, InboxEntry};
+use composable_rust_core::store::{StoreError, validate_partition};
+use composable_rust_core::{MessageId, StreamId};
 use sqlx::Row as _;
 use uuid::Uuid;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{
-    Append, Due, NewEvent, NewInboxEntry, NewTimer, TimerChange, Timestamp, Version,
-};
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{Append, Due, NewInboxEntry, NewTimer, TimerChange};
+use composable_rust_core::{Timestamp, Version};
 use uuid::Uuid;
 
 use crate::connection::Transaction;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError, Timestamp,
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases,
 };
+use composable_rust_core::store::StoreError;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;

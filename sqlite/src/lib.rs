@@ -1,6 +1,6 @@
 //! The embedded event store of Composable Rust: one SQLite file.
 //!
-//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::EventStore) without a
+//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::store::EventStore) without a
 //! server; a program that works on it works on PostgreSQL. [`SqliteReadModel`] stores the tables of
 //! projections, in the same file or another.
 //!

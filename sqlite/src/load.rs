@@ -1,10 +1,10 @@
 //! Loading one stream, with or without a snapshot.
 
+use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::{CLOSED, ERASED};
-use composable_rust_core::{
-    EncodedMessage, EventId, Fingerprint, Position, Snapshot, StoreError, StoredContent,
-    StoredEvent, StreamId, StreamRow, Timestamp, Version,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::store::{Fingerprint, Snapshot, StoreError, StreamRow};
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;

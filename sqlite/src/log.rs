@@ -1,6 +1,8 @@
 //! Reading the log and waiting for events.
 
-use composable_rust_core::{Position, StoreError, StoredEvent};
+use composable_rust_core::Position;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::StoreError;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 

@@ -5,11 +5,15 @@ mod settle;
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    CheckpointAdvance, EncodedMessage, NewOutboxRow, Outbox, OutboxKind, OutboxMessage, OutboxRow,
-    Queue, QueuePosition, QueueSummary, Settlement, StoreError, StreamId, Timestamp,
-    validate_enqueue, validate_settlements,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::queue::{
+    CheckpointAdvance, Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue, QueuePosition,
+    QueueSummary, Settlement,
 };
+use composable_rust_core::store::{
+    NewOutboxRow, StoreError, validate_enqueue, validate_settlements,
+};
+use composable_rust_core::{StreamId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;

@@ -4,7 +4,8 @@
 //! column and often a thread switch. That costs several times what SQLite needs to find the row. So
 //! SQLite joins the events of a range to one value.
 
-use composable_rust_core::{EventId, Position, StoredEvent, Timestamp, Version};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::{EventId, Position, Timestamp, Version};
 use uuid::Uuid;
 
 use crate::load::content;
@@ -86,7 +87,7 @@ impl<'b> Remaining<'b> {
 
 #[cfg(test)]
 mod tests {
-    use composable_rust_core::StoredContent;
+    use composable_rust_core::event::StoredContent;
 
     use super::*;
 

@@ -4,10 +4,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{
-    BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StoreError,
-    StreamId, Version,
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{EventId, StreamId, Version};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{Adoption, LogInfo, LogSecret};
+use composable_rust_core::store::{Adoption, LogInfo, LogSecret};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 use uuid::Uuid;

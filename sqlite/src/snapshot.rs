@@ -1,8 +1,7 @@
 //! Snapshots.
 
-use composable_rust_core::{
-    EventId, Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamId, Version,
-};
+use composable_rust_core::store::{Fingerprint, Snapshot, StaleSnapshots, StoreError};
+use composable_rust_core::{EventId, StreamId, Version};
 use sqlx::Row as _;
 
 use crate::connection::BEGIN;

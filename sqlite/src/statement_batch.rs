@@ -1,6 +1,6 @@
 //! Several statements in one round trip.
 
-use composable_rust_core::EncodedMessage;
+use composable_rust_core::codec::EncodedMessage;
 
 use crate::connection::Transaction;
 use crate::sql::{Args, padded, push_values};

@@ -5,10 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo, Position,
-    Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow,
 };
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::Stream;
 use tokio::sync::watch;
 
@@ -26,9 +29,10 @@ use crate::{append, erase, load, log, snapshot};
 /// # Example: an event in a file, read again after reopening
 ///
 /// ```
-/// use composable_rust_core::{
-///     Append, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent, StreamId, Version,
-/// };
+/// use composable_rust_core::{EventId, StreamId, Version};
+/// use composable_rust_core::codec::EncodedMessage;
+/// use composable_rust_core::event::NewEvent;
+/// use composable_rust_core::store::{Append, EventStore, ExpectedVersion};
 /// use composable_rust_sqlite::SqliteEventStore;
 /// use futures_util::TryStreamExt as _;
 ///

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, Queue, QueueSummary, StoreError, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{OutboxKind, Queue, QueueSummary};
+use composable_rust_core::store::StoreError;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 

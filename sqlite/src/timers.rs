@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    ArmedTimer, DueTimer, DueTimers, MessageId, OutboxMessage, QueueChange, StoreError,
-    TimerArming, TimerQueue, TimerSettlement, Timers, Timestamp, validate_timer_settlements,
+use composable_rust_core::queue::{
+    ArmedTimer, DueTimer, DueTimers, OutboxMessage, QueueChange, TimerQueue, TimerSettlement,
+    Timers,
 };
+use composable_rust_core::store::{StoreError, TimerArming, validate_timer_settlements};
+use composable_rust_core::{MessageId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;

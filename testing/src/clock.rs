@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::environment::Clock;
 use futures_util::future::BoxFuture;
 
 /// The number of yields to other tasks at each moment at which [`MockClock::elapse`] woke one.
@@ -24,7 +25,8 @@ const YIELDS: usize = 64;
 /// ```
 /// use std::time::Duration;
 ///
-/// use composable_rust_core::{Clock, Timestamp};
+/// use composable_rust_core::Timestamp;
+/// use composable_rust_core::environment::Clock;
 /// use composable_rust_testing::MockClock;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {

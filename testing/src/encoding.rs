@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use composable_rust_core::{AnyMessage, Codecs, EncodedMessage, JsonCodec, Message, StreamId};
+use composable_rust_core::codec::{Codecs, EncodedMessage, JsonCodec};
+use composable_rust_core::message::AnyMessage;
+use composable_rust_core::{Message, StreamId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Clock, IdGenerator, Rng, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::environment::{Clock, IdGenerator, Rng};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 

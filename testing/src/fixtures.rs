@@ -14,10 +14,13 @@
 
 use std::borrow::Cow;
 
+use composable_rust_core::codec::{Codecs, EncodedMessage};
+use composable_rust_core::event::{NewEvent, StoredContent, StoredEvent};
+use composable_rust_core::message::Incoming;
+use composable_rust_core::store::{Append, ExpectedVersion};
 use composable_rust_core::{
-    Append, Codecs, CorrelationId, EncodedMessage, EventId, ExpectedVersion, Incoming, Message,
-    MessageId, Metadata, NewEvent, Position, Recorded, StoredContent, StoredEvent, StreamId,
-    Timestamp, Version,
+    CorrelationId, EventId, Message, MessageId, Metadata, Position, Recorded, StreamId, Timestamp,
+    Version,
 };
 use uuid::Uuid;
 

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use composable_rust_core::{IdGenerator, Rng};
+use composable_rust_core::environment::{IdGenerator, Rng};
 use uuid::Uuid;
 
 /// Sequential ids: `00000000-0000-0000-0000-000000000001` and so on.
 ///
 /// ```
-/// use composable_rust_core::IdGenerator;
+/// use composable_rust_core::environment::IdGenerator;
 /// use composable_rust_testing::SequentialIds;
 ///
 /// let ids = SequentialIds::new();
@@ -42,7 +42,7 @@ impl IdGenerator for SequentialIds {
 /// choosing among test cases, not for secrets.
 ///
 /// ```
-/// use composable_rust_core::Rng;
+/// use composable_rust_core::environment::Rng;
 /// use composable_rust_testing::SeededRng;
 ///
 /// assert_eq!(SeededRng::new(7).next_u64(), SeededRng::new(7).next_u64());

@@ -5,9 +5,12 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{
-    BlockedStream, Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
+use composable_rust_core::StreamId;
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::store::StoreError;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -21,7 +24,7 @@ use crate::Fault;
 /// # Example: looking at what was projected
 ///
 /// ```
-/// use composable_rust_core::ReadModel;
+/// use composable_rust_core::projection::ReadModel;
 /// use composable_rust_testing::InMemoryReadModel;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

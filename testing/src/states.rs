@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use composable_rust_core::{
-    Aggregate, Codecs, EventStore, Id, Position, Snapshot, StoredContent, StreamId, Version, schema,
-};
+use composable_rust_core::codec::Codecs;
+use composable_rust_core::event::StoredContent;
+use composable_rust_core::store::{EventStore, Snapshot};
+use composable_rust_core::{Aggregate, Id, Position, StreamId, Version, schema};
 use composable_rust_runtime::App;
 use futures_util::TryStreamExt as _;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::environment::Clock;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -17,7 +18,8 @@ use tokio::time::Instant;
 /// ```
 /// use std::time::Duration;
 ///
-/// use composable_rust_core::{Clock, Timestamp};
+/// use composable_rust_core::Timestamp;
+/// use composable_rust_core::environment::Clock;
 /// use composable_rust_testing::TokioClock;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use composable_rust_core::{
-    Append, ArmedTimer, Due, ExpectedVersion, NewTimer, StreamId, TimerChange,
-};
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::store::{Append, Due, ExpectedVersion, NewTimer, TimerChange};
 use uuid::Uuid;
 
 use super::AppendResult;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, Inbox as _, InboxEntry,
-    MessageId, NewOutboxRow, NewTimer, OutboxKind, Position, Receipt, StoreError, TimerArming,
-    TimerChange, Timestamp, Version,
+use composable_rust_core::queue::{Inbox as _, InboxEntry, OutboxKind};
+use composable_rust_core::store::{
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, NewOutboxRow, NewTimer,
+    StoreError, TimerArming, TimerChange,
 };
+use composable_rust_core::{MessageId, Position, Receipt, Timestamp, Version};
 use sqlx::Row as _;
 use uuid::Uuid;
 
@@ -266,11 +267,11 @@ async fn unusual_names_and_sizes_are_stored_unchanged() {
         assert_eq!(events[0].stream.as_str(), name);
         assert_eq!(
             events[0].content,
-            composable_rust_core::StoredContent::Present(one.events[0].content.clone())
+            composable_rust_core::event::StoredContent::Present(one.events[0].content.clone())
         );
         assert_eq!(
             events[1].content,
-            composable_rust_core::StoredContent::Present(one.events[1].content.clone())
+            composable_rust_core::event::StoredContent::Present(one.events[1].content.clone())
         );
         assert_eq!(events[1].metadata, "");
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{AppendOutcome, EventStore as _, ExpectedVersion, Position};
+use composable_rust_core::Position;
+use composable_rust_core::store::{AppendOutcome, EventStore as _, ExpectedVersion};
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, timeout};

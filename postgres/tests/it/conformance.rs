@@ -3,9 +3,10 @@
 use std::any::Any;
 use std::time::Duration;
 
-use composable_rust_core::{
-    EncodedMessage, EventStore as _, MessageId, NewOutboxRow, OutboxKind, TimerArming, Timestamp,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::queue::OutboxKind;
+use composable_rust_core::store::{EventStore as _, NewOutboxRow, TimerArming};
+use composable_rust_core::{MessageId, Timestamp};
 use composable_rust_postgres::PostgresEventStore;
 use composable_rust_testing::conformance::{CASES, Failure, StoreBackend, run};
 use composable_rust_testing::{StoredOutboxRow, StoredTimer};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, DeadLetterDecision, DeadLetters as _, Due, EventStore as _, ExpectedVersion,
-    Inbox as _, Lease, LeaseAction, Leases as _, Outbox as _, OutboxMessage, OutboxRow, Queue,
-    QueueChange, TimerSettlement, Timers as _,
+use composable_rust_core::queue::{
+    DeadLetterDecision, DeadLetters as _, Inbox as _, Lease, LeaseAction, Leases as _, Outbox as _,
+    OutboxMessage, OutboxRow, Queue, QueueChange, TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{Append, Due, EventStore as _, ExpectedVersion};
 use composable_rust_postgres::PostgresEventStore;
 use tokio::time::Instant;
 

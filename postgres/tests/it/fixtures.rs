@@ -1,9 +1,11 @@
 //! Builders of appends and events.
 
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion, MessageId,
-    NewEvent, NewInboxEntry, Position, StoredContent, StoredEvent, StreamId, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::{NewEvent, StoredContent, StoredEvent};
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, NewInboxEntry,
 };
+use composable_rust_core::{EventId, MessageId, Position, StreamId, Version};
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;

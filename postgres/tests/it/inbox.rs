@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Inbox as _, Outbox as _};
+use composable_rust_core::queue::{Inbox as _, Outbox as _};
 use sqlx::Executor as _;
 
 use crate::database::Database;

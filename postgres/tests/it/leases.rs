@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetterDecision, DeadLetters as _, Due,
-    EventStore as _, Lease, LeaseAction, LeaseRequest, Leases as _, Outbox as _, QueueChange,
-    TimerSettlement, Timers as _,
+use composable_rust_core::queue::{
+    Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetterDecision, DeadLetters as _, Lease,
+    LeaseAction, LeaseRequest, Leases as _, Outbox as _, QueueChange, TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{Due, EventStore as _};
 use composable_rust_postgres::PostgresEventStore;
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep};

@@ -1,6 +1,7 @@
 //! Loads, pages of the log, snapshots.
 
-use composable_rust_core::{EventStore as _, Fingerprint, Position, Snapshot, StreamRow, Version};
+use composable_rust_core::store::{EventStore as _, Fingerprint, Snapshot, StreamRow};
+use composable_rust_core::{Position, Version};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::database::Database;

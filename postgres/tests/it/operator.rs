@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use composable_rust_core::event::StoredEvent;
 use composable_rust_core::event::{CLOSED, ERASED};
-use composable_rust_core::{
-    AppendOutcome, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, Inbox as _,
-    MessageId, NewOutboxRow, NewTimer, OutboxKind, Position, Snapshot, StoreError, StoredEvent,
-    TimerArming, TimerChange, Version,
+use composable_rust_core::queue::{Inbox as _, OutboxKind};
+use composable_rust_core::store::{
+    AppendOutcome, Due, EventStore as _, ExpectedVersion, Fingerprint, NewOutboxRow, NewTimer,
+    Snapshot, StoreError, TimerArming, TimerChange,
 };
+use composable_rust_core::{EventId, MessageId, Position, Version};
 use sqlx::{Connection as _, Executor as _};
 use uuid::Uuid;
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, EventStore as _, Fingerprint, Inbox as _, Leases as _, Position, Snapshot, StoreError,
-    Version,
-};
+use composable_rust_core::queue::{Inbox as _, Leases as _};
+use composable_rust_core::store::{Append, EventStore as _, Fingerprint, Snapshot, StoreError};
+use composable_rust_core::{Position, Version};
 use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;

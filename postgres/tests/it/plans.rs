@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    AppendOutcome, ArmedTimer, Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetterDecision,
-    DeadLetters as _, Due, EventId, EventStore as _, ExpectedVersion, Fingerprint, Inbox as _,
-    Lease, LeaseAction, LeaseRequest, Leases as _, MessageId, NewOutboxRow, NewTimer, Outbox as _,
-    OutboxKind, OutboxMessage, Position, Queue, QueueChange, QueuePosition, Settlement, Snapshot,
-    TimerArming, TimerChange, TimerQueue, TimerSettlement, Timers as _, Version,
+use composable_rust_core::queue::{
+    ArmedTimer, Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetterDecision,
+    DeadLetters as _, Inbox as _, Lease, LeaseAction, LeaseRequest, Leases as _, Outbox as _,
+    OutboxKind, OutboxMessage, Queue, QueueChange, QueuePosition, Settlement, TimerQueue,
+    TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{
+    AppendOutcome, Due, EventStore as _, ExpectedVersion, Fingerprint, NewOutboxRow, NewTimer,
+    Snapshot, TimerArming, TimerChange,
+};
+use composable_rust_core::{EventId, MessageId, Position, Version};
 use composable_rust_postgres::PostgresEventStore;
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, ReadModel as _};
+use composable_rust_core::projection::ReadModel as _;
+use composable_rust_core::store::EventStore as _;
 use composable_rust_postgres::{
     ConnectError, PostgresEventStore, PostgresEventStoreBuilder, PostgresReadModel,
 };

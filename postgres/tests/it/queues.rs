@@ -5,10 +5,11 @@ use std::slice;
 use std::time::Duration;
 
 use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    DeadLetterDecision, DeadLetters as _, EventStore as _, ExpectedVersion, Outbox as _,
-    OutboxKind, OutboxMessage, Queue, QueueChange, QueuePosition, Settlement,
+use composable_rust_core::queue::{
+    DeadLetterDecision, DeadLetters as _, Outbox as _, OutboxKind, OutboxMessage, Queue,
+    QueueChange, QueuePosition, Settlement,
 };
+use composable_rust_core::store::{EventStore as _, ExpectedVersion};
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::Instant;
 

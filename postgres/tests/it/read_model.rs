@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Checkpoint, ReadModel as _, StoreError};
+use composable_rust_core::projection::ReadModel as _;
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::store::StoreError;
 use composable_rust_postgres::{PgConnection, PostgresReadModel};
 use composable_rust_testing::read_model_conformance::ReadModelBackend;
 use sqlx::Executor as _;

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Adoption, Checkpoint, Checkpoints as _, EventStore as _, ExpectedVersion, Leases as _,
-};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _};
+use composable_rust_core::store::{Adoption, EventStore as _, ExpectedVersion};
 use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 

@@ -1,9 +1,8 @@
 //! Timers that are fired, replaced and parked at the same time.
 
-use composable_rust_core::{
-    Append, AppendOutcome, DeadLetters as _, Due, ExpectedVersion, TimerSettlement, Timers as _,
-    Timestamp,
-};
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{DeadLetters as _, TimerSettlement, Timers as _};
+use composable_rust_core::store::{Append, AppendOutcome, Due, ExpectedVersion};
 use sqlx::Executor as _;
 
 use crate::database::Database;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, ExpectedVersion, Position};
+use composable_rust_core::Position;
+use composable_rust_core::store::{EventStore as _, ExpectedVersion};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Due, ExpectedVersion, Outbox as _};
+use composable_rust_core::queue::Outbox as _;
+use composable_rust_core::store::{Due, ExpectedVersion};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::Database;

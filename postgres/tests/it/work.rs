@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, ArmedTimer, Due, ExpectedVersion, Lease, LeaseAction, LeaseRequest, Leases as _,
-    MessageId, NewOutboxRow, NewTimer, Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue,
-    QueueChange, QueuePosition, Settlement, TimerArming, TimerChange, TimerQueue,
+use composable_rust_core::MessageId;
+use composable_rust_core::queue::{
+    ArmedTimer, Lease, LeaseAction, LeaseRequest, Leases as _, Outbox as _, OutboxKind,
+    OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, TimerQueue,
+};
+use composable_rust_core::store::{
+    Append, Due, ExpectedVersion, NewOutboxRow, NewTimer, TimerArming, TimerChange,
 };
 use composable_rust_postgres::PostgresEventStore;
 use uuid::Uuid;

@@ -138,7 +138,7 @@ impl PartitionProgress {
 
 #[cfg(test)]
 mod tests {
-    use composable_rust_core::{BusMessage, TopicOffset};
+    use composable_rust_core::bus::{BusMessage, TopicOffset};
 
     use super::*;
 

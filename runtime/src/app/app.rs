@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Aggregate, Codecs, EventStore as _, Id, Leases as _, LogInfo, Position, Projection, Recorded,
-    SharedEventStore, StoreError, StoredEvent, Version,
-};
+use composable_rust_core::codec::Codecs;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::queue::Leases as _;
+use composable_rust_core::store::{EventStore as _, LogInfo, SharedEventStore, StoreError};
+use composable_rust_core::{Aggregate, Id, Position, Projection, Recorded, Version};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
@@ -117,7 +118,7 @@ impl App {
     /// Pauses the log for all processes: no worker takes rows, timers, events or messages of the
     /// bus any more, and work under way is finished. Commands are still handled; their effects
     /// wait. Each process notices within a third of
-    /// [`Settings::lease_ttl`](crate::Settings::lease_ttl).
+    /// [`Settings::lease_ttl`](crate::settings::Settings::lease_ttl).
     ///
     /// # Errors
     ///
@@ -127,7 +128,7 @@ impl App {
     }
 
     /// Ends a [`pause`](Self::pause), also the pause of a copy that was
-    /// [adopted](composable_rust_core::Adoption::Copy).
+    /// [adopted](composable_rust_core::store::Adoption::Copy).
     ///
     /// # Errors
     ///

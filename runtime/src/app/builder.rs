@@ -7,11 +7,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use composable_rust_core::{
-    Aggregate, Clock, Codec, Codecs, EventBus, EventStore, Format, Gateway, Id, IdGenerator,
-    MAX_PAYLOAD_BYTES, Message, Projection, ReadModel, Recorded, ReplySource, Rng, SharedEventBus,
-    SharedEventStore, Target, schema,
-};
+use composable_rust_core::bus::{EventBus, SharedEventBus};
+use composable_rust_core::codec::{Codec, Codecs, Format};
+use composable_rust_core::environment::{Clock, IdGenerator, Rng};
+use composable_rust_core::message::ReplySource;
+use composable_rust_core::projection::ReadModel;
+use composable_rust_core::store::{EventStore, MAX_PAYLOAD_BYTES, SharedEventStore};
+use composable_rust_core::{Aggregate, Gateway, Id, Message, Projection, Recorded, Target, schema};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -20,9 +22,11 @@ use crate::app::context::AppContext;
 use crate::app::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
 use crate::app::stuck_instances::StuckInstances;
 use crate::app::unknown_messages::UnknownMessages;
+use crate::environment::{SystemClock, SystemIds, SystemRng};
 use crate::instance::cache::Instances;
 use crate::instance::group_commit::GroupCommit;
 use crate::instance::runtime::AggregateRuntime;
+use crate::settings::Settings;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
 use crate::worker::external_record::ExternalRecord;
 use crate::worker::outbox::gateway::{GatewaySettings, RegisteredGateway};
@@ -34,7 +38,6 @@ use crate::worker::projection::registered::{
     ErasedProjection, ProjectionSettings, RegisteredProjection,
 };
 use crate::worker::supervisor::WorkerSet;
-use crate::{Settings, SystemClock, SystemIds, SystemRng};
 
 /// The configuration of an app, started by [`App::builder`].
 pub struct AppBuilder {

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use composable_rust_core::{
-    Clock, Codecs, IdGenerator, LogInfo, ReplySource, Rng, SharedEventStore,
-};
+use composable_rust_core::codec::Codecs;
+use composable_rust_core::environment::{Clock, IdGenerator, Rng};
+use composable_rust_core::message::ReplySource;
+use composable_rust_core::store::{LogInfo, SharedEventStore};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::Settings;
 use crate::app::stuck_instances::StuckInstances;
 use crate::app::unknown_messages::UnknownMessages;
 use crate::instance::encode::Storage;
 use crate::instance::group_commit::GroupCommit;
+use crate::settings::Settings;
 use crate::worker::bus::published_topic::PublishedTopic;
 
 /// The part of an app that all its aggregate types and workers share.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DeadLetters as _, Leases as _, StoreError,
-};
+use composable_rust_core::queue::{DeadLetter, DeadLetterDecision, DeadLetters as _, Leases as _};
+use composable_rust_core::store::StoreError;
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;

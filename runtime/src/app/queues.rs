@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    ArmedTimer, DueTimer, Lease, LeaseAction, LeaseRequest, Leases as _, NewOutboxRow, Outbox as _,
-    OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement,
-    StoreError, TimerQueue, TimerSettlement, Timers as _,
+use composable_rust_core::queue::{
+    ArmedTimer, DueTimer, Lease, LeaseAction, LeaseRequest, Leases as _, Outbox as _, OutboxKind,
+    OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, TimerQueue,
+    TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{NewOutboxRow, StoreError};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
@@ -90,7 +91,7 @@ impl Queues {
         let workers: BTreeSet<String> = summaries.iter().map(|of| worker(&of.queue)).collect();
         let table = self.0.store.load_leases(&Vec::from_iter(workers)).await?;
         let announced: BTreeSet<String> = table.members.into_iter().map(|(of, _)| of).collect();
-        let status = |of: composable_rust_core::QueueSummary| QueueStatus {
+        let status = |of: composable_rust_core::queue::QueueSummary| QueueStatus {
             has_worker: announced.contains(&worker(&of.queue)),
             queue: of.queue,
             rows: of.rows,

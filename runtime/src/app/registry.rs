@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use composable_rust_core::{
-    Aggregate, Format, Id, Message as _, MessageKind, ReplySource, StoredEvent, StreamId, Version,
-};
+use composable_rust_core::codec::Format;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::message::{MessageKind, ReplySource};
+use composable_rust_core::{Aggregate, Id, Message as _, StreamId, Version};
 use futures_util::future::BoxFuture;
 
 use crate::error::{LoadError, error_chain};

@@ -1,6 +1,7 @@
 //! Publishing a topic again.
 
-use composable_rust_core::{Checkpoint, Checkpoints as _, Outbox as _, Queue, StoreError};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Outbox as _, Queue};
+use composable_rust_core::store::StoreError;
 
 use crate::app::app::App;
 use crate::worker::bus::parked_streams::ParkedStreams;
@@ -26,7 +27,7 @@ impl App {
     /// start within about a second, in whichever process they run.
     ///
     /// Consumers of this framework ignore duplicate events for as long as their inbox remembers
-    /// them ([`inbox_retention`](crate::Settings::inbox_retention)), and handle older ones again.
+    /// them ([`inbox_retention`](crate::settings::Settings::inbox_retention)), and handle older ones again.
     ///
     /// # Errors
     ///

@@ -1,6 +1,8 @@
 //! Resetting a policy to another position of the log.
 
-use composable_rust_core::{Checkpoint, Checkpoints as _, EventStore as _, Position, StoreError};
+use composable_rust_core::Position;
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _};
+use composable_rust_core::store::{EventStore as _, StoreError};
 
 use crate::app::app::App;
 use crate::worker::follower::event_at;
@@ -11,7 +13,7 @@ use crate::worker::worker_id::WorkerId;
 #[non_exhaustive]
 pub enum PolicyPosition {
     /// The first event: the policy is applied to the whole log again. Recipients ignore duplicate
-    /// commands within [`inbox_retention`](crate::Settings::inbox_retention), and handle older ones
+    /// commands within [`inbox_retention`](crate::settings::Settings::inbox_retention), and handle older ones
     /// again.
     Beginning,
     /// The end of the log: the policy is applied to none of the present events.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::MAX_PAYLOAD_BYTES;
+use composable_rust_core::store::MAX_PAYLOAD_BYTES;
 
 use crate::worker::retry::RetryPolicy;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Rng, StreamId, Timestamp};
+use composable_rust_core::environment::{Clock, Rng};
+use composable_rust_core::{StreamId, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::error::{LoadError, error_chain};

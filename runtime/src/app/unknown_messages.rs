@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::{DecodeError, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::codec::DecodeError;
 
 use crate::error::error_chain;
 use crate::metrics::UNKNOWN;
@@ -74,7 +75,7 @@ pub struct UnknownMessage {
     /// The time at which this process met the name first.
     pub since: Timestamp,
     /// `true` if a message has waited for
-    /// [`Settings::unknown_message_grace`](crate::Settings::unknown_message_grace): no running
+    /// [`Settings::unknown_message_grace`](crate::settings::Settings::unknown_message_grace): no running
     /// process knows the name.
     pub is_overdue: bool,
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use composable_rust_core::{EventBus as _, MAX_PAYLOAD_BYTES, ReplySource};
+use composable_rust_core::bus::EventBus as _;
+use composable_rust_core::message::ReplySource;
+use composable_rust_core::store::MAX_PAYLOAD_BYTES;
 
 use crate::app::builder::{AppBuilder, Registration};
 use crate::worker::policy::policy::PolicySource;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use composable_rust_core::__private::encode_value;
-use composable_rust_core::{Aggregate, Clock, Format, Id, Timestamp, Version};
+use composable_rust_core::codec::Format;
+use composable_rust_core::codec::encode_value;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::{Aggregate, Id, Timestamp, Version};
 
-use crate::Settings;
 use crate::instance::mailbox::Instance;
 use crate::panic::{guarded, lock};
+use crate::settings::Settings;
 
 /// The live instances of one aggregate type.
 ///

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use composable_rust_core::{
-    Aggregate, Inbox as _, InboxEntry, Position, Receipt, StoreError, Version,
-};
+use composable_rust_core::queue::{Inbox as _, InboxEntry};
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{Aggregate, Position, Receipt, Version};
 
 use crate::error::SendError;
 use crate::instance::inbox::{is_same, stored_result};

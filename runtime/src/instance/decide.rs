@@ -1,10 +1,11 @@
 //! Deciding a batch of commands on a copy of the instance's state. Pure: no I/O.
 
-use composable_rust_core::__private::encode_value;
-use composable_rust_core::{
-    Aggregate, AnyMessage, Append, Context, ExpectedVersion, Format, Metadata, NewEvent,
-    NewInboxEntry, Outcome, ReplyOutcome, TimerChange, Version,
-};
+use composable_rust_core::codec::Format;
+use composable_rust_core::codec::encode_value;
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::message::{AnyMessage, ReplyOutcome};
+use composable_rust_core::store::{Append, ExpectedVersion, NewInboxEntry, TimerChange};
+use composable_rust_core::{Aggregate, Context, Metadata, Outcome, Version};
 
 use crate::error::SendError;
 use crate::instance::decide_context::DecideContext;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use composable_rust_core::{
-    Aggregate, AnyMessage, EncodedMessage, Id, Message, ReplySource, StreamId,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::message::{AnyMessage, ReplySource};
+use composable_rust_core::{Aggregate, Id, Message, StreamId};
 use uuid::Uuid;
 
 use crate::error::SendError;

@@ -1,10 +1,15 @@
 //! Turning the effects of a command into outbox rows and timers. Pure: no I/O.
 
-use composable_rust_core::{
-    Aggregate, AnyMessage, Append, CallGateway, Context, Delay, DispatchCommand, EncodedMessage,
-    InReplyTo, Message, Metadata, NewOutboxRow, NewTimer, OutboxKind, Reaction, ReplyMode,
-    ReplyOutcome, ReplySource, ReturnAddress, SendReply, TimerArming, TimerChange,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::effect::{
+    CallGateway, Delay, DispatchCommand, Reaction, ReplyMode, SendReply,
 };
+use composable_rust_core::message::{
+    AnyMessage, InReplyTo, ReplyOutcome, ReplySource, ReturnAddress,
+};
+use composable_rust_core::queue::OutboxKind;
+use composable_rust_core::store::{Append, NewOutboxRow, NewTimer, TimerArming, TimerChange};
+use composable_rust_core::{Aggregate, Context, Message, Metadata};
 use uuid::Uuid;
 
 use crate::error::SendError;

@@ -1,6 +1,8 @@
 //! Encoding messages for the store.
 
-use composable_rust_core::{AnyMessage, Codecs, DecodeError, EncodedMessage, Message, StreamId};
+use composable_rust_core::codec::{Codecs, DecodeError, EncodedMessage};
+use composable_rust_core::message::AnyMessage;
+use composable_rust_core::{Message, StreamId};
 
 use crate::error::{SendError, error_chain};
 

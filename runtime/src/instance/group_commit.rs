@@ -5,15 +5,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, Clock, EventStore as _, LogInfo, Rng, SharedEventStore, StoreError,
-    StreamId,
+use composable_rust_core::StreamId;
+use composable_rust_core::environment::{Clock, Rng};
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, LogInfo, SharedEventStore, StoreError,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::backoff::Backoff;
+use crate::environment::{SystemClock, SystemRng};
 use crate::panic::lock;
-use crate::{Settings, SystemClock, SystemRng};
+use crate::settings::Settings;
 
 /// A writer for any event store that appends in batches, with one task per partition: all appends
 /// that wait are sent as one batch, and those that arrive meanwhile are the next batch.

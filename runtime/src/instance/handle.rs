@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Aggregate, EventStore as _, Id, Position, Recorded, Version};
+use composable_rust_core::store::EventStore as _;
+use composable_rust_core::{Aggregate, Id, Position, Recorded, Version};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;

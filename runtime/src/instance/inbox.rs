@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::__private::decode_value;
-use composable_rust_core::{
-    Aggregate, Codecs, DecodeError, EncodedMessage, Format, InboxEntry, Message, StreamId, Version,
-};
+use composable_rust_core::codec::decode_value;
+use composable_rust_core::codec::{Codecs, DecodeError, EncodedMessage, Format};
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::{Aggregate, Message, StreamId, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{SendError, error_chain};

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{
-    Aggregate, Codecs, DecodeError, EventId, EventStore as _, Fingerprint, Recorded,
-    SharedEventStore, Snapshot, StoreError, StoredContent, StoredEvent, StreamId, StreamRow,
-    Version,
+use composable_rust_core::codec::{Codecs, DecodeError};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::store::{
+    EventStore as _, Fingerprint, SharedEventStore, Snapshot, StoreError, StreamRow,
 };
+use composable_rust_core::{Aggregate, EventId, Recorded, StreamId, Version};
 use futures_util::{Stream, TryStreamExt as _};
 
 use crate::error::LoadError;

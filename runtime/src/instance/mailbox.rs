@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use composable_rust_core::{Aggregate, Codecs, Id, StoredContent, StoredEvent, StreamId};
+use composable_rust_core::codec::Codecs;
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::{Aggregate, Id, StreamId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::error::LoadError;

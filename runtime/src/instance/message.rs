@@ -1,6 +1,8 @@
 //! A command on its way through an instance: pending, in the mailbox, decided.
 
-use composable_rust_core::{Aggregate, ArmedTimer, Incoming, Message, MessageId, Receipt, Version};
+use composable_rust_core::message::Incoming;
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::{Aggregate, Message, MessageId, Receipt, Version};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::SendError;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Aggregate, Append, AppendOutcome, ArmedTimer, StoreError, Version};
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::store::{Append, AppendOutcome, StoreError};
+use composable_rust_core::{Aggregate, Version};
 
 use crate::backoff::Backoff;
 use crate::error::SendError;

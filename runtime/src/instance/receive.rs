@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use composable_rust_core::codec::{DecodeError, EncodedMessage, Format};
 use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    Aggregate, ArmedTimer, DecodeError, EncodedMessage, Format, Id, Incoming, Message, MessageId,
-    Metadata, RawReply, StreamId,
-};
+use composable_rust_core::message::{Incoming, RawReply};
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::{Aggregate, Id, Message, MessageId, Metadata, StreamId};
 
 use crate::app::unknown_messages::NewerCode;
 use crate::error::{LoadError, SendError, error_chain};

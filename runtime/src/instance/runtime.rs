@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{Aggregate, Fingerprint, Id};
+use composable_rust_core::store::Fingerprint;
+use composable_rust_core::{Aggregate, Id};
 
 use crate::app::context::AppContext;
 use crate::instance::cache::Instances;

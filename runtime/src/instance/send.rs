@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use composable_rust_core::message::Incoming;
 use composable_rust_core::{
-    Aggregate, CorrelationId, Id, Incoming, Message, MessageId, Metadata, Receipt, Version,
+    Aggregate, CorrelationId, Id, Message, MessageId, Metadata, Receipt, Version,
 };
 
 use crate::error::SendError;
@@ -73,7 +74,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     ///
     /// Never use a key for a second command: the ids of what follows derive from it. If a key is
     /// used again after its inbox entry was pruned
-    /// ([`Settings::inbox_retention`](crate::Settings::inbox_retention)), events and effects get
+    /// ([`Settings::inbox_retention`](crate::settings::Settings::inbox_retention)), events and effects get
     /// the ids of the first send, and recipients that still know those ids ignore them.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -107,7 +108,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     }
 
     /// Sets the deadline for the outcome. Default:
-    /// [`Settings::default_deadline`](crate::Settings::default_deadline), 10 seconds.
+    /// [`Settings::default_deadline`](crate::settings::Settings::default_deadline), 10 seconds.
     pub fn within(mut self, duration: Duration) -> Self {
         self.within = Some(duration);
         self

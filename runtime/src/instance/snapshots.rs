@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Aggregate, EventId, EventStore as _, Snapshot, StaleSnapshots, StoreError, Version,
-};
+use composable_rust_core::store::{EventStore as _, Snapshot, StaleSnapshots, StoreError};
+use composable_rust_core::{Aggregate, EventId, Version};
 
 use crate::app::context::AppContext;
 use crate::instance::load::{LoadedState, decode_state};

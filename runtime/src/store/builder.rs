@@ -3,16 +3,17 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::{
-    Clock, EventBus, EventStore, Reducer, SharedEventBus, SharedEventStore,
-};
+use composable_rust_core::Reducer;
+use composable_rust_core::bus::{EventBus, SharedEventBus};
+use composable_rust_core::environment::Clock;
+use composable_rust_core::store::{EventStore, SharedEventStore};
 use tokio::sync::Notify;
 
 use super::running::Running;
 use super::shared::{CloneState, Core, StoreShared};
 use super::subscription::Listeners;
 use super::{Store, StoreReducer};
-use crate::SystemClock;
+use crate::environment::SystemClock;
 
 /// The configuration of a [`Store`]: the ports that its effects use, and its limits.
 ///

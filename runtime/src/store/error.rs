@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{AnyMessage, Message, PublishError};
+use composable_rust_core::Message;
+use composable_rust_core::bus::PublishError;
+use composable_rust_core::message::AnyMessage;
 
 /// The error of sending an action.
 ///

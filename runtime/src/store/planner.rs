@@ -4,9 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::{
-    AnyMessage, BusMessage, Clock, DatabaseEffect, Due, Effect, EffectId, Timestamp,
-};
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::effect::{DatabaseEffect, EffectId};
+use composable_rust_core::environment::Clock;
+use composable_rust_core::message::AnyMessage;
+use composable_rust_core::store::Due;
+use composable_rust_core::{Effect, Timestamp};
 use futures_util::future::{AbortHandle, AbortRegistration};
 
 use crate::panic::lock;

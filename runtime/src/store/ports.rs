@@ -1,6 +1,7 @@
 //! Executing `database` effects.
 
-use composable_rust_core::{DbOperation, DbOutcome, EventStore as _, SharedEventStore, StoreError};
+use composable_rust_core::effect::{DbOperation, DbOutcome};
+use composable_rust_core::store::{EventStore as _, SharedEventStore, StoreError};
 use futures_util::stream::TryStreamExt as _;
 
 /// Executes `operation` on `store`.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
-use composable_rust_core::{AnyMessage, Reducer};
+use composable_rust_core::Reducer;
+use composable_rust_core::message::AnyMessage;
 use tokio::sync::watch;
 
 use super::shared::StoreShared;
@@ -104,7 +105,8 @@ impl<R: StoreReducer> Store<R> {
     /// # Example: a rejection, typed
     ///
     /// ```
-    /// # use composable_rust_core::{AggregateReducer, prelude::*};
+    /// # use composable_rust_core::composition::AggregateReducer;
+    /// # use composable_rust_core::prelude::*;
     /// # use composable_rust_runtime::Store;
     /// # use serde::{Deserialize, Serialize};
     /// # #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -266,7 +268,7 @@ impl<R: StoreReducer> Store<R> {
     }
 
     /// Subscribes to the events that aggregates record from now on, in order, as an
-    /// [`AggregateReducer`](composable_rust_core::AggregateReducer) reports them. They are already
+    /// [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) reports them. They are already
     /// applied to the state. Otherwise as [`actions`](Self::actions).
     pub fn recorded(&self) -> Subscription<AnyMessage> {
         self.shared.lock().recorded.subscribe(self.shared.subscription_buffer)

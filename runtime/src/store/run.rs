@@ -4,7 +4,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{BusMessage, DatabaseEffect, Due, Effects, EventBus as _};
+use composable_rust_core::Effects;
+use composable_rust_core::bus::{BusMessage, EventBus as _};
+use composable_rust_core::effect::DatabaseEffect;
+use composable_rust_core::store::Due;
 use futures_util::future::{Abortable, BoxFuture};
 
 use crate::panic::guarded_future;

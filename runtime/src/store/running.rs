@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use composable_rust_core::{EffectId, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::effect::EffectId;
 use futures_util::future::{AbortHandle, AbortRegistration};
 
 /// One use of an effect id: from the start of its effects until they have ended, are cancelled or

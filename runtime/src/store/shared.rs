@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use composable_rust_core::{
-    AnyMessage, Clock, Effect, Effects, Reducer, SharedEventBus, SharedEventStore,
-};
+use composable_rust_core::bus::SharedEventBus;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::message::AnyMessage;
+use composable_rust_core::store::SharedEventStore;
+use composable_rust_core::{Effect, Effects, Reducer};
 use tokio::sync::{Notify, watch};
 
 use crate::panic::{guarded, lock};

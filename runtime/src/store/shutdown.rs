@@ -24,7 +24,8 @@ impl<R: StoreReducer> Store<R> {
     ///
     /// ```
     /// # use composable_rust_core::{effects, prelude::*};
-    /// # use composable_rust_runtime::{ActionError, Store};
+    /// # use composable_rust_runtime::Store;
+    /// # use composable_rust_runtime::reducer_store::ActionError;
     /// # use std::time::Duration;
     /// # struct Reminder;
     /// # impl Reducer for Reminder { type State = (); type Action = (); type Environment = ();

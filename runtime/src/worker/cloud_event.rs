@@ -3,9 +3,12 @@
 //! (CloudEvents 1.0.2, "Kafka Protocol Binding", section 3.2: attributes are headers `ce_…`, the
 //! data's type is the header `content-type`.)
 
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::codec::Format;
+use composable_rust_core::event::StoredEvent;
 use composable_rust_core::{
-    BusMessage, CorrelationId, EventId, Format, Message, Metadata, Position, Recorded, StoredEvent,
-    StreamId, Target, Timestamp, Version,
+    CorrelationId, EventId, Message, Metadata, Position, Recorded, StreamId, Target, Timestamp,
+    Version,
 };
 use uuid::Uuid;
 

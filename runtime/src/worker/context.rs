@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Clock, Outbox as _, OutboxMessage, Queue, SharedEventStore, StoreError,
-};
+use composable_rust_core::environment::Clock;
+use composable_rust_core::queue::{Outbox as _, OutboxMessage, Queue};
+use composable_rust_core::store::{SharedEventStore, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

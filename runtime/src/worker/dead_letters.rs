@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, DeadLetter, DeadLetterDecision, DeadLetters as _, ExpectedVersion,
-    MessageId, NewInboxEntry, OutboxKind, OutboxMessage, Queue, ReplyOutcome, StoreError, StreamId,
+use composable_rust_core::message::ReplyOutcome;
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters as _, OutboxKind, OutboxMessage, Queue,
 };
+use composable_rust_core::store::{
+    Append, AppendOutcome, ExpectedVersion, NewInboxEntry, StoreError,
+};
+use composable_rust_core::{MessageId, StreamId};
 use uuid::Uuid;
 
 use crate::app::context::AppContext;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use composable_rust_core::{
-    AppendOutcome, MessageId, OutboxKind, OutboxMessage, OutboxRow, ReplyOutcome, StreamId,
-};
+use composable_rust_core::message::ReplyOutcome;
+use composable_rust_core::queue::{OutboxKind, OutboxMessage, OutboxRow};
+use composable_rust_core::store::AppendOutcome;
+use composable_rust_core::{MessageId, StreamId};
 
 use crate::app::registry::Registry;
 use crate::instance::effects::BUS_TARGET;

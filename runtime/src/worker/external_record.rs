@@ -1,9 +1,10 @@
 //! Records of topics, as any producer writes them.
 
-use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    BusMessage, BusRecord, Delivery as _, MessageId, SharedDelivery, StreamId, TopicOffset,
+use composable_rust_core::bus::{
+    BusMessage, BusRecord, Delivery as _, SharedDelivery, TopicOffset,
 };
+use composable_rust_core::event::ERASED;
+use composable_rust_core::{MessageId, StreamId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -5,10 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, Checkpoints as _, EventId, EventStore as _, Outbox as _,
-    OutboxMessage, Position, Queue, SharedEventStore, StoreError, StoredContent, StoredEvent,
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::queue::{
+    Checkpoint, CheckpointAdvance, Checkpoints as _, Outbox as _, OutboxMessage, Queue,
 };
+use composable_rust_core::store::{EventStore as _, SharedEventStore, StoreError};
+use composable_rust_core::{EventId, Position};
 use tokio::task::JoinSet;
 
 use crate::panic::guarded_future;

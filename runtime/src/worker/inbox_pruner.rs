@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::Inbox as _;
+use composable_rust_core::queue::Inbox as _;
 
 use crate::worker::context::WorkerContext;
 use crate::worker::worker_id::WorkerId;

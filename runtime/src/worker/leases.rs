@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Clock, Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _,
-    SharedEventStore, StoreError,
+use composable_rust_core::environment::Clock;
+use composable_rust_core::queue::{
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _,
 };
+use composable_rust_core::store::{SharedEventStore, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use composable_rust_core::{DecodeError, StoreError};
+use composable_rust_core::codec::DecodeError;
+use composable_rust_core::store::StoreError;
 
 use crate::app::unknown_messages::NewerCode;
 use crate::error::error_chain;

@@ -1,10 +1,12 @@
 //! The row of a parked stream: one that a relay does not publish on, because one of its events
 //! cannot be published.
 
-use composable_rust_core::__private::{decode_value, derive_id, encode_value};
-use composable_rust_core::{
-    EncodedMessage, Format, NewOutboxRow, OutboxKind, OutboxMessage, StreamId, Version,
-};
+use composable_rust_core::codec::{EncodedMessage, Format};
+use composable_rust_core::codec::{decode_value, encode_value};
+use composable_rust_core::message::derive_id;
+use composable_rust_core::queue::{OutboxKind, OutboxMessage};
+use composable_rust_core::store::NewOutboxRow;
+use composable_rust_core::{StreamId, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

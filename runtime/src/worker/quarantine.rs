@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, OutboxRow, QueuePosition};
+use composable_rust_core::queue::{OutboxKind, OutboxRow, QueuePosition};
 
 use crate::worker::retry::RetryPolicy;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxMessage, Queue};
+use composable_rust_core::queue::{OutboxMessage, Queue};
 
 use crate::panic::lock;
 

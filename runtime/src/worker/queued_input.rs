@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::__private::{decode_value, encode_value};
-use composable_rust_core::{
-    EncodedMessage, EventStore as _, Format, MAX_PAYLOAD_BYTES, NewOutboxRow, Outbox as _,
-    OutboxKind, OutboxMessage, Position, Queue, SharedEventStore, StoreError, StoredEvent,
-    StreamId,
+use composable_rust_core::codec::{EncodedMessage, Format};
+use composable_rust_core::codec::{decode_value, encode_value};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::queue::{Outbox as _, OutboxKind, OutboxMessage, Queue};
+use composable_rust_core::store::{
+    EventStore as _, MAX_PAYLOAD_BYTES, NewOutboxRow, SharedEventStore, StoreError,
 };
+use composable_rust_core::{Position, StreamId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -1,7 +1,10 @@
 //! Queued messages: their metadata, their recipients, and replies to their senders.
 
-use composable_rust_core::__private::derive_id;
-use composable_rust_core::{EncodedMessage, Metadata, OutboxMessage, ReplyOutcome};
+use composable_rust_core::Metadata;
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::message::ReplyOutcome;
+use composable_rust_core::message::derive_id;
+use composable_rust_core::queue::OutboxMessage;
 
 use crate::app::unknown_messages::NewerCode;
 use crate::instance::effects::reply_row;

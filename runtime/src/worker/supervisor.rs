@@ -5,7 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Clock, OutboxKind, ReplySource, SharedEventBus};
+use composable_rust_core::bus::SharedEventBus;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::message::ReplySource;
+use composable_rust_core::queue::OutboxKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    ArmedTimer, DueTimer, EventStore as _, Lease, OutboxKind, Queue, QueueChange, StoreError,
-    StreamId, TimerQueue, TimerSettlement, Timers as _, Timestamp,
+use composable_rust_core::queue::{
+    ArmedTimer, DueTimer, Lease, OutboxKind, Queue, QueueChange, TimerQueue, TimerSettlement,
+    Timers as _,
 };
+use composable_rust_core::store::{EventStore as _, StoreError};
+use composable_rust_core::{StreamId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::StoreError;
+use composable_rust_core::store::StoreError;
 
 use crate::app::queues::Queues;
 use crate::metrics::QUEUE_WITHOUT_WORKER;

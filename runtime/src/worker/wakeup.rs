@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Outbox as _, SharedEventStore};
+use composable_rust_core::environment::Clock;
+use composable_rust_core::queue::Outbox as _;
+use composable_rust_core::store::SharedEventStore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

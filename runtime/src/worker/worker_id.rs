@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use composable_rust_core::{OutboxKind, Queue};
+use composable_rust_core::queue::{OutboxKind, Queue};
 
 /// A worker: a unit of background work whose leases the processes of a service share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use composable_rust_core::Reply;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore, Reply};
+use composable_rust_core::store::EventStore;
 use composable_rust_runtime::App;
 use serde::{Deserialize, Serialize};
 

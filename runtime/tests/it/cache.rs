@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use composable_rust_core::Version;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, Snapshot, Version};
+use composable_rust_core::store::{EventStore as _, Snapshot};
 use composable_rust_runtime::{App, SendError};
 use composable_rust_testing::{InMemoryEventStore, MockClock};
 use serde::{Deserialize, Serialize, Serializer};

@@ -3,8 +3,9 @@
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
+use composable_rust_core::Version;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, Version};
+use composable_rust_core::store::EventStore as _;
 use composable_rust_runtime::{App, Handle, SendError};
 use composable_rust_testing::{
     Chances, Fault, FaultyEventStore, InMemoryEventStore, assert_states_match_log,

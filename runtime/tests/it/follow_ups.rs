@@ -3,8 +3,9 @@
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
+use composable_rust_core::Metadata;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Metadata, OutboxKind};
+use composable_rust_core::queue::OutboxKind;
 use composable_rust_runtime::App;
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use composable_rust_core::event::StoredContent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, Position, StoredContent, Version};
+use composable_rust_core::store::EventStore as _;
+use composable_rust_core::{Position, Version};
 use composable_rust_runtime::{LoadError, SendError};
 use composable_rust_testing::{FaultyEventStore, InMemoryEventStore};
 use futures_util::TryStreamExt as _;
@@ -263,7 +265,7 @@ async fn poison_is_named_by_position_and_fixed_by_an_override() {
     store.override_event(&stream, Version::new(2), &good).await.unwrap();
     assert_eq!(fresh.state(|own| own.cents).await.unwrap(), 3);
 
-    let newer = composable_rust_core::EncodedMessage { version: 9, ..good };
+    let newer = composable_rust_core::codec::EncodedMessage { version: 9, ..good };
     store.override_event(&stream, Version::new(2), &newer).await.unwrap();
     let unknown = app(&store).handle(&Account::id("1")).state(|_| ()).await.unwrap_err();
     assert!(matches!(unknown, LoadError::NewerSchema { .. }), "{unknown:?}");

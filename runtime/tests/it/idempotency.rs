@@ -1,7 +1,8 @@
 //! Idempotency keys.
 
+use composable_rust_core::Version;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, Version};
+use composable_rust_core::store::EventStore as _;
 use composable_rust_runtime::{App, Handle, SendError};
 use composable_rust_testing::{InMemoryEventStore, assert_states_match_log};
 

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use composable_rust_core::codec::{Codec, CodecError, Format};
+use composable_rust_core::event::StoredEvent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Codec, CodecError, EventStore as _, Format, Snapshot, StoredEvent, StreamId, StreamRow, Version,
-};
+use composable_rust_core::store::{EventStore as _, Snapshot, StreamRow};
+use composable_rust_core::{StreamId, Version};
 use composable_rust_runtime::{App, LoadError};
 use composable_rust_testing::InMemoryEventStore;
 use serde::{Deserialize, Serialize};

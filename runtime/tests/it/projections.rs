@@ -14,10 +14,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    EventStore, Position, Projection, ProjectionError, ProjectionState, Recorded, StreamId,
-};
-use composable_rust_runtime::{App, PoisonPolicy, ProjectionHandle};
+use composable_rust_core::projection::ProjectionState;
+use composable_rust_core::store::EventStore;
+use composable_rust_core::{Position, Projection, ProjectionError, Recorded, StreamId};
+use composable_rust_runtime::App;
+use composable_rust_runtime::operations::ProjectionHandle;
+use composable_rust_runtime::settings::PoisonPolicy;
 use composable_rust_testing::{InMemoryEventStore, InMemoryReadModel, TokioClock};
 
 use crate::account::{Account, AccountCommand as In, AccountEvent, Process};

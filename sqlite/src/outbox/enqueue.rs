@@ -1,6 +1,8 @@
 //! Adding rows to the outbox or to the dead letters.
 
-use composable_rust_core::{CheckpointAdvance, NewOutboxRow, OutboxMessage, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{CheckpointAdvance, OutboxMessage};
+use composable_rust_core::store::NewOutboxRow;
 use sqlx::Row as _;
 
 use crate::sql::{Args, CHUNK, int, padded, uint};

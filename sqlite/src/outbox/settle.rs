@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{
-    OutboxMessage, Queue, QueueChange, QueuePosition, Settlement, Timestamp,
-};
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{OutboxMessage, Queue, QueueChange, QueuePosition, Settlement};
 use sqlx::Row as _;
 
 use super::enqueue::{assign_positions, insert_statements};

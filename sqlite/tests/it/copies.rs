@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use composable_rust_core::{
-    Adoption, Checkpoint, Checkpoints as _, EventStore as _, ExpectedVersion, Leases as _,
-};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _};
+use composable_rust_core::store::{Adoption, EventStore as _, ExpectedVersion};
 use composable_rust_sqlite::{ConnectError, SqliteEventStore};
 
 use crate::make::{append, commit, load};

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventStore, ExpectedVersion, Fingerprint, Position, Snapshot, Version,
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, ExpectedVersion, Fingerprint, Snapshot,
 };
+use composable_rust_core::{Position, Version};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::{StreamExt as _, poll};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use composable_rust_core::{DEFAULT_PARTITIONS, EventStore, ExpectedVersion};
+use composable_rust_core::store::{DEFAULT_PARTITIONS, EventStore, ExpectedVersion};
 use composable_rust_sqlite::{ConnectError, MAX_PARTITIONS, SqliteEventStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};

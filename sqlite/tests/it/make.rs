@@ -1,9 +1,9 @@
 //! Builders of appends and events.
 
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent,
-    StoredEvent, StreamId, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::{NewEvent, StoredEvent};
+use composable_rust_core::store::{Append, AppendOutcome, EventStore, ExpectedVersion};
+use composable_rust_core::{EventId, StreamId, Version};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;

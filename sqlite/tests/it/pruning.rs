@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, ExpectedVersion, Inbox as _, MessageId, NewInboxEntry, NewOutboxRow, Outbox as _,
-    OutboxKind, OutboxMessage,
-};
+use composable_rust_core::MessageId;
+use composable_rust_core::queue::{Inbox as _, Outbox as _, OutboxKind, OutboxMessage};
+use composable_rust_core::store::{Append, ExpectedVersion, NewInboxEntry, NewOutboxRow};
 use composable_rust_sqlite::SqliteEventStore;
 use uuid::Uuid;
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{Checkpoint, ExpectedVersion, ReadModel as _, StoreError};
+use composable_rust_core::projection::ReadModel as _;
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::store::{ExpectedVersion, StoreError};
 use composable_rust_sqlite::{SqliteConnection, SqliteEventStore, SqliteReadModel};
 use composable_rust_testing::read_model_conformance::ReadModelBackend;
 use sqlx::Executor as _;

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use composable_rust_core::{
-    AppendOutcome, EventStore, ExpectedVersion, Lease, LeaseAction, LeaseRequest, Leases as _,
-    Position, StoreError, Version,
-};
+use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _};
+use composable_rust_core::store::{AppendOutcome, EventStore, ExpectedVersion, StoreError};
+use composable_rust_core::{Position, Version};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::future;
 use sqlx::Executor as _;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use composable_rust_core::{Append, EventStore, ExpectedVersion, Position, Version};
+use composable_rust_core::store::{Append, EventStore, ExpectedVersion};
+use composable_rust_core::{Position, Version};
 use composable_rust_sqlite::SqliteEventStore;
 use futures_util::StreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};

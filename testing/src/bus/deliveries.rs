@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{BusError, BusMessage, BusRecord, Delivery, Timestamp, TopicOffset};
+use composable_rust_core::Timestamp;
+use composable_rust_core::bus::{BusError, BusMessage, BusRecord, Delivery, TopicOffset};
 use futures_util::stream::Stream;
 
 use super::InMemoryEventBus;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::__private::is_topic_name;
-use composable_rust_core::{
-    BusError, BusMessage, BusRecord, Clock, EventBus, GroupOffset, PublishError, PublisherName,
+use composable_rust_core::bus::is_topic_name;
+use composable_rust_core::bus::{
+    BusError, BusMessage, BusRecord, EventBus, GroupOffset, PublishError, PublisherName,
     TopicStatus,
 };
+use composable_rust_core::environment::Clock;
 
 use super::deliveries::{InMemoryDeliveries, InMemoryDelivery};
 use super::group::Group;
@@ -27,7 +28,7 @@ use super::state::{Settings, State};
 /// # Example: looking at what was published
 ///
 /// ```
-/// use composable_rust_core::{BusMessage, EventBus};
+/// use composable_rust_core::bus::{BusMessage, EventBus};
 /// use composable_rust_testing::InMemoryEventBus;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use composable_rust_core::{GroupOffset, TopicOffset, TopicState, TopicStatus};
+use composable_rust_core::bus::{GroupOffset, TopicOffset, TopicState, TopicStatus};
 
 use super::assignment::spread;
 use super::state::Topic;

@@ -1,6 +1,6 @@
 //! Inspection of the bus by tests, beyond the port.
 
-use composable_rust_core::{BusMessage, TopicOffset};
+use composable_rust_core::bus::{BusMessage, TopicOffset};
 
 use super::InMemoryEventBus;
 use super::group::Group;

@@ -1,6 +1,8 @@
 //! Publishers that fence each other.
 
-use composable_rust_core::{BusMessage, PublishError, Publisher, PublisherName, ResumePosition};
+use composable_rust_core::bus::{
+    BusMessage, PublishError, Publisher, PublisherName, ResumePosition,
+};
 
 use super::InMemoryEventBus;
 use super::event_bus::admit;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
 
-use composable_rust_core::{
-    BusMessage, BusRecord, Clock, PublishError, PublisherName, ResumePosition, Timestamp,
-    TopicOffset,
+use composable_rust_core::Timestamp;
+use composable_rust_core::bus::{
+    BusMessage, BusRecord, PublishError, PublisherName, ResumePosition, TopicOffset,
 };
+use composable_rust_core::environment::Clock;
 
 use super::group::Group;
 

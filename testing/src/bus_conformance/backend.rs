@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use composable_rust_core::{EventBus, SharedEventBus};
+use composable_rust_core::bus::{EventBus, SharedEventBus};
 use futures_util::future::BoxFuture;
 
 /// A broker, with what a test must know of it. It may hold the topics and groups of other tests:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::{Delivery as _, SharedDelivery};
+use composable_rust_core::bus::{Delivery as _, SharedDelivery};
 
 use super::groups::keys;
 use super::subject::{BusUnderTest, acknowledge, numbers, text, texts};

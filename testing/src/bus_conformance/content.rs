@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    BusMessage, BusRecord, Clock as _, Delivery as _, EventBus as _, PublishError, SharedDelivery,
+use composable_rust_core::bus::{
+    BusMessage, BusRecord, Delivery as _, EventBus as _, PublishError, SharedDelivery,
 };
-use composable_rust_runtime::SystemClock;
+use composable_rust_core::environment::Clock as _;
+use composable_rust_core::event::ERASED;
+use composable_rust_runtime::environment::SystemClock;
 
 use super::subject::{BusUnderTest, acknowledge, by_key};
 

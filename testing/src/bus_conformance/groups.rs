@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     Delivery as _, EventBus as _, GroupOffset, TopicOffset, TopicState, TopicStatus,
 };
 

@@ -1,6 +1,7 @@
 //! Exclusive publishers: one for each log partition, the one opened last.
 
-use composable_rust_core::{EventBus as _, EventId, PublishError, Publisher as _, ResumePosition};
+use composable_rust_core::EventId;
+use composable_rust_core::bus::{EventBus as _, PublishError, Publisher as _, ResumePosition};
 use uuid::Uuid;
 
 use super::subject::{BusUnderTest, batch, by_key, numbers, text};

@@ -1,6 +1,6 @@
 //! Messages that are not acknowledged are redelivered.
 
-use composable_rust_core::Delivery as _;
+use composable_rust_core::bus::Delivery as _;
 
 use super::groups::{keys, settle};
 use super::subject::{BusUnderTest, acknowledge, by_key, numbers, texts};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusError, BusMessage, Delivery as _, EventBus as _, GroupOffset, Publisher as _, PublisherName,
     ResumePosition, SharedDelivery, SharedEventBus, SharedPublisher, TopicOffset,
 };

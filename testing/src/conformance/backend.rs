@@ -4,7 +4,7 @@ use std::any::Any;
 use std::future::Future;
 use std::time::Duration;
 
-use composable_rust_core::{EventStore, SharedEventStore};
+use composable_rust_core::store::{EventStore, SharedEventStore};
 use futures_util::future::BoxFuture;
 
 use crate::{StoredOutboxRow, StoredTimer};

@@ -1,7 +1,8 @@
 //! A batch is one transaction of independent appends.
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventStore as _, ExpectedVersion, MAX_PAYLOAD_BYTES, StoreError, Version,
+use composable_rust_core::Version;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, MAX_PAYLOAD_BYTES, StoreError,
 };
 
 use super::builders::{append, content, event, events, exact, fresh_id, inbox_entry, stream};

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use composable_rust_core::{
-    Append, CorrelationId, EncodedMessage, EventId, ExpectedVersion, Fingerprint, MessageId,
-    Metadata, NewEvent, NewInboxEntry, Snapshot, StreamId, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{Append, ExpectedVersion, Fingerprint, NewInboxEntry, Snapshot};
+use composable_rust_core::{CorrelationId, EventId, MessageId, Metadata, StreamId, Version};
 use uuid::Uuid;
 
 /// An id that is unique within this process.

@@ -1,9 +1,10 @@
 //! Checkpoints of followers: a checkpoint and the rows queued with it commit together.
 
-use composable_rust_core::{
-    Checkpoint, CheckpointAdvance, Checkpoints as _, EventId, Lease, Outbox as _, OutboxMessage,
-    StoreError,
+use composable_rust_core::EventId;
+use composable_rust_core::queue::{
+    Checkpoint, CheckpointAdvance, Checkpoints as _, Lease, Outbox as _, OutboxMessage,
 };
+use composable_rust_core::store::StoreError;
 
 use super::builders::{fresh_id, stream};
 use super::subject::StoreUnderTest;

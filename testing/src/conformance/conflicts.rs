@@ -1,6 +1,7 @@
 //! A writer with a wrong expected version conflicts, and leaves nothing behind.
 
-use composable_rust_core::{Append, AppendOutcome, ExpectedVersion, StreamId, Version};
+use composable_rust_core::store::{Append, AppendOutcome, ExpectedVersion};
+use composable_rust_core::{StreamId, Version};
 
 use super::builders::{append, events, exact, inbox_entry, stream};
 use super::subject::{StoreUnderTest, committed};

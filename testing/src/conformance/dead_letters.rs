@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DeadLetters as _, EventId, EventStore as _, Lease,
-    MAX_CATEGORY_BYTES, MAX_ID_BYTES, Outbox as _, OutboxKind, OutboxMessage, Queue, QueueChange,
-    StoreError, StreamId, TimerChange, TimerSettlement, Timers as _, Version,
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters as _, Lease, Outbox as _, OutboxKind,
+    OutboxMessage, Queue, QueueChange, TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{
+    EventStore as _, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StoreError, TimerChange,
+};
+use composable_rust_core::{EventId, StreamId, Version};
 use uuid::Uuid;
 
 use super::builders::{append, fresh_id, json, stream};

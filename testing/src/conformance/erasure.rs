@@ -1,10 +1,12 @@
 //! Erasing, closing and overriding.
 
 use composable_rust_core::event::{CLOSED, ERASED};
-use composable_rust_core::{
-    Append, AppendOutcome, EventId, EventStore as _, ExpectedVersion, Fingerprint,
-    MAX_PAYLOAD_BYTES, StoreError, StoredContent, StoredEvent, StreamId, Version,
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, Fingerprint, MAX_PAYLOAD_BYTES,
+    StoreError,
 };
+use composable_rust_core::{EventId, StreamId, Version};
 
 use super::builders::{append, content, events, exact, fresh_id, inbox_entry, snapshot, stream};
 use super::subject::{StoreUnderTest, committed, moved_on};

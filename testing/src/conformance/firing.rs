@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, ArmedTimer, Due, EventId, EventStore as _, ExpectedVersion, MessageId,
-    NewTimer, StreamId, TimerArming, TimerChange, Version,
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::store::{
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, NewTimer, TimerArming,
+    TimerChange,
 };
+use composable_rust_core::{EventId, MessageId, StreamId, Version};
 
 use super::builders::{append, content, fresh_id, inbox_entry, metadata, stream};
 use super::random::joined;

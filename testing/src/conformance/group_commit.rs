@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, MAX_PAYLOAD_BYTES, SharedEventStore, StoreError, Version,
+use composable_rust_core::Version;
+use composable_rust_core::store::{
+    Append, AppendOutcome, MAX_PAYLOAD_BYTES, SharedEventStore, StoreError,
 };
 use composable_rust_runtime::GroupCommit;
 use futures_util::future::join_all;

@@ -1,9 +1,10 @@
 //! The inbox: its entries, and that duplicates take precedence over every other outcome.
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventId, EventStore as _, ExpectedVersion, InboxEntry, NewInboxEntry,
-    Position, Receipt, StreamId, Version,
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, NewInboxEntry,
 };
+use composable_rust_core::{EventId, Position, Receipt, StreamId, Version};
 
 use super::builders::{append, exact, fresh_id, inbox_entry, stream};
 use super::subject::{StoreUnderTest, committed, duplicates, moved_on};

@@ -1,6 +1,6 @@
 //! Leases: one holder at a time, and a higher epoch for each acquisition.
 
-use composable_rust_core::{Lease, LeaseAction, LeaseRequest, Leases as _};
+use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _};
 
 use super::builders::fresh_id;
 use super::random::joined;
@@ -221,5 +221,5 @@ pub(super) async fn leases_are_ordered_by_worker_and_partition(on: StoreUnderTes
     let held = |worker| (0..on.partitions()).map(move |partition| lease(worker, partition, 1));
     assert_eq!(found, ["a", "a/x", "b"].into_iter().flat_map(held).collect::<Vec<_>>());
     let none = on.store.load_leases(&[]).await.expect("the leases are read");
-    assert_eq!(none, composable_rust_core::LeaseSnapshot::default());
+    assert_eq!(none, composable_rust_core::queue::LeaseSnapshot::default());
 }

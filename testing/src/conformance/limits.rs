@@ -1,8 +1,11 @@
 //! Sizes and characters: stored exactly, or rejected without harm to the rest of the batch.
 
-use composable_rust_core::{
-    Append, EncodedMessage, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewEvent, NewInboxEntry,
-    NewOutboxRow, NewTimer, OutboxKind, StoreError, StoredContent, TimerArming, TimerChange,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::{NewEvent, StoredContent};
+use composable_rust_core::queue::OutboxKind;
+use composable_rust_core::store::{
+    Append, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, NewInboxEntry, NewOutboxRow, NewTimer,
+    StoreError, TimerArming, TimerChange,
 };
 
 use super::builders::{append, content, event, fresh_id, inbox_entry, json, metadata, stream};
@@ -34,7 +37,7 @@ pub(super) fn with_timer(id: &str, content: EncodedMessage) -> Append {
     append.timers.push(TimerChange::Arm(NewTimer {
         id: id.to_owned(),
         arming: TimerArming { armed_by: append.inbox[0].message_id, effect_index: 0 },
-        due: composable_rust_core::Due::After(std::time::Duration::from_secs(60)),
+        due: composable_rust_core::store::Due::After(std::time::Duration::from_secs(60)),
         content,
         metadata: metadata(),
     }));

@@ -4,7 +4,7 @@
 //! [`conformance!`](crate::conformance!):
 //!
 //! ```
-//! use composable_rust_core::EventStore;
+//! use composable_rust_core::store::EventStore;
 //! use composable_rust_testing::InMemoryEventStore;
 //! use composable_rust_testing::conformance::StoreBackend;
 //!

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::{Fingerprint, MAX_CATEGORY_BYTES, MAX_ID_BYTES, StreamId};
+use composable_rust_core::StreamId;
+use composable_rust_core::store::{Fingerprint, MAX_CATEGORY_BYTES, MAX_ID_BYTES};
 
 use super::builders::{append, inbox_entry, snapshot, stream};
 use super::subject::StoreUnderTest;

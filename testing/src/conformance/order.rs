@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventId, Position, StoredEvent, StreamId, Version, subscribe,
-};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{Append, AppendOutcome, subscribe};
+use composable_rust_core::{EventId, Position, StreamId, Version};
 use futures_util::StreamExt as _;
 use rand::Rng as _;
 use rand::rngs::StdRng;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, Lease, Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange,
-    QueuePosition, Settlement, StoreError, StreamId,
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{
+    Lease, Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
+    Settlement,
 };
+use composable_rust_core::store::{Append, StoreError};
 
 use super::builders::{append, fresh_id, stream};
 use super::random::{self, joined};

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, Due, EventId, EventStore as _, MessageId, NewOutboxRow, NewTimer,
-    OutboxKind, StreamId, TimerArming, TimerChange, Timestamp, Version,
+use composable_rust_core::queue::OutboxKind;
+use composable_rust_core::store::{
+    Append, AppendOutcome, Due, EventStore as _, NewOutboxRow, NewTimer, TimerArming, TimerChange,
 };
+use composable_rust_core::{EventId, MessageId, StreamId, Timestamp, Version};
 
 use super::builders::{append, content, fresh_id, inbox_entry, json, metadata, stream};
 use super::subject::{StoreUnderTest, committed, moved_on};

@@ -1,6 +1,6 @@
 //! A stream's partition is determined by a hash that must never change.
 
-use composable_rust_core::LogInfo;
+use composable_rust_core::store::LogInfo;
 
 use super::builders::{append, stream};
 use super::subject::StoreUnderTest;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{AppendOutcome, Inbox as _, MessageId, StreamId};
+use composable_rust_core::queue::Inbox as _;
+use composable_rust_core::store::AppendOutcome;
+use composable_rust_core::{MessageId, StreamId};
 use uuid::Uuid;
 
 use super::builders::{append, inbox_entry, stream};
@@ -85,7 +87,7 @@ pub(super) async fn inbox_entries_of_queued_rows_stay(on: StoreUnderTest) {
     let unasked = inbox_entry(0, 1);
     on.commit(&append(&thing, 3, 1).with_inbox(vec![unasked.clone()])).await;
     let waiting = on.waiting(&queue(last)).await;
-    let done = composable_rust_core::QueueChange::Done(Vec::new());
+    let done = composable_rust_core::queue::QueueChange::Done(Vec::new());
     assert!(on.settle_one(&worker, &waiting[0], done.clone()).await);
     assert!(on.settle_one(&worker, &waiting[1], parked(1, Some("no"))).await);
     assert_eq!(prune(&on, 0, Duration::ZERO, 100).await, 2);

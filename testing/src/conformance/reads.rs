@@ -1,8 +1,8 @@
 //! Reading a stream, and pages of the log.
 
-use composable_rust_core::{
-    Append, EventStore as _, Fingerprint, Position, StoredEvent, StreamId, Version,
-};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{Append, EventStore as _, Fingerprint};
+use composable_rust_core::{Position, StreamId, Version};
 use futures_util::StreamExt as _;
 
 use super::builders::{append, stream};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{EventId, Fingerprint, Snapshot, StaleSnapshots, Version};
+use composable_rust_core::store::{Fingerprint, Snapshot, StaleSnapshots};
+use composable_rust_core::{EventId, Version};
 use uuid::Uuid;
 
 use super::builders::{append, snapshot, stream};

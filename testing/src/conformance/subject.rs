@@ -5,11 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventId, EventStore as _, Fingerprint, Inbox as _, InboxEntry, LogInfo,
-    MessageId, Position, SharedEventStore, Snapshot, StaleSnapshots, StoreError, StoredEvent,
-    StreamId, StreamRow, Version,
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::queue::{Inbox as _, InboxEntry};
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, Fingerprint, LogInfo, SharedEventStore, Snapshot,
+    StaleSnapshots, StoreError, StreamRow,
 };
+use composable_rust_core::{EventId, MessageId, Position, StreamId, Version};
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 

@@ -1,6 +1,8 @@
 //! Following the log: existing events, then new ones.
 
-use composable_rust_core::{EventStore as _, Position, StoredEvent, StreamId, subscribe};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{EventStore as _, subscribe};
+use composable_rust_core::{Position, StreamId};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::builders::{append, stream};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Due, EventStore as _, Outbox as _, OutboxKind, Queue, QueueSummary, TimerChange,
-    TimerSettlement, Timers as _,
+use composable_rust_core::queue::{
+    Outbox as _, OutboxKind, Queue, QueueSummary, TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{Due, EventStore as _, TimerChange};
 
 use super::builders::stream;
 use super::firing::{arming, at_once, firing_of, timer};

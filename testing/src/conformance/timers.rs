@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, Due, EventStore as _, ExpectedVersion, Lease, QueueChange, StoreError, StreamId,
-    TimerChange, TimerQueue, TimerSettlement, Timers as _,
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{Lease, QueueChange, TimerQueue, TimerSettlement, Timers as _};
+use composable_rust_core::store::{
+    Append, Due, EventStore as _, ExpectedVersion, StoreError, TimerChange,
 };
 
 use super::builders::{exact, inbox_entry, json, stream};
@@ -17,7 +18,7 @@ use super::workers::{
 fn settlement(
     worker: &Worker,
     stream: &StreamId,
-    timer: &composable_rust_core::NewTimer,
+    timer: &composable_rust_core::store::NewTimer,
     change: QueueChange,
 ) -> TimerSettlement {
     let (lease, stream) = (worker.lease.clone(), stream.clone());
@@ -121,7 +122,7 @@ pub(super) async fn timer_queues_are_separate(on: StoreUnderTest) {
     let some = on.due(&all, 2).await;
     assert_eq!((some.timers.len(), some.next), (2, Some(Duration::ZERO)), "two in all");
     let none = on.due(&[], 9).await;
-    assert_eq!(none, composable_rust_core::DueTimers::default());
+    assert_eq!(none, composable_rust_core::queue::DueTimers::default());
 }
 
 pub(super) async fn ten_thousand_waiting_timers_do_not_hide_a_due_one(on: StoreUnderTest) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventStore as _, ExpectedVersion, StoredContent,
-    StreamId, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::StoredContent;
+use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, ExpectedVersion};
+use composable_rust_core::{StreamId, Version};
 use rand::Rng as _;
 
 use super::builders::{append, event, inbox_entry, stream};

@@ -1,8 +1,8 @@
 //! Versions of a stream count from 1, and appended events round-trip.
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventStore as _, ExpectedVersion, StoredContent, Version,
-};
+use composable_rust_core::Version;
+use composable_rust_core::event::StoredContent;
+use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, ExpectedVersion};
 
 use super::builders::{append, exact, json, stream};
 use super::subject::StoreUnderTest;

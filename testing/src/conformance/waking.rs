@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{DeadLetterDecision, DeadLetters as _, Outbox as _, QueueChange};
+use composable_rust_core::queue::{DeadLetterDecision, DeadLetters as _, Outbox as _, QueueChange};
 use tokio::task::JoinHandle;
 
 use super::builders::{append, stream};

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{
     DeadLetter, DeadLetters as _, DueTimer, DueTimers, Lease, LeaseAction, LeaseRequest,
-    LeaseSnapshot, LeaseStatus, Leases as _, NewOutboxRow, Outbox as _, OutboxKind, OutboxMessage,
-    OutboxRow, Queue, QueueChange, QueuePosition, Settlement, StreamId, TimerQueue, Timers as _,
+    LeaseSnapshot, LeaseStatus, Leases as _, Outbox as _, OutboxKind, OutboxMessage, OutboxRow,
+    Queue, QueueChange, QueuePosition, Settlement, TimerQueue, Timers as _,
 };
+use composable_rust_core::store::NewOutboxRow;
 use uuid::Uuid;
 
 use super::builders::{content, fresh_id, json, metadata};

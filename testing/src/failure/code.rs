@@ -3,9 +3,10 @@
 use std::fmt::{Debug, Write as _};
 use std::time::Duration;
 
-use composable_rust_core::{
-    BusMessage, CallGateway, Delay, DispatchCommand, Due, Effect, EffectId, Effects, ReplyMode,
-};
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::effect::{CallGateway, Delay, DispatchCommand, EffectId, ReplyMode};
+use composable_rust_core::store::Due;
+use composable_rust_core::{Effect, Effects};
 
 /// The longest line, in characters.
 const WIDTH: usize = 88;
@@ -178,8 +179,9 @@ pub(crate) fn code(value: &impl Debug, tall: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use composable_rust_core::StreamId;
+    use composable_rust_core::message::{AnyMessage, Tag};
     use composable_rust_core::prelude::*;
-    use composable_rust_core::{AnyMessage, StreamId, Tag};
 
     use super::*;
 

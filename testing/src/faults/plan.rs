@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Clock, StoreError};
+use composable_rust_core::environment::Clock;
+use composable_rust_core::store::StoreError;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 

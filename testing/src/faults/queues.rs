@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::queue::{
     Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
-    DueTimers, EventStore, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases,
-    MessageId, Outbox, OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement,
-    StoreError, StreamId, TimerQueue, TimerSettlement, Timers,
+    DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, Outbox,
+    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
+    TimerSettlement, Timers,
 };
+use composable_rust_core::store::{EventStore, StoreError};
+use composable_rust_core::{MessageId, StreamId};
 use uuid::Uuid;
 
 use super::FaultyEventStore;

@@ -4,11 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{
-    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo,
-    Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp,
-    Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow,
 };
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -26,7 +29,8 @@ use super::{Chances, Fault, FaultCounts};
 /// # Example: an answer that is lost
 ///
 /// ```
-/// use composable_rust_core::{Append, EventStore, ExpectedVersion, StoreError, StreamId};
+/// use composable_rust_core::StreamId;
+/// use composable_rust_core::store::{Append, EventStore, ExpectedVersion, StoreError};
 /// use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

@@ -1,8 +1,8 @@
 //! The checks of every scenario that need no assertion.
 
-use composable_rust_core::{
-    Aggregate, Context, Decision, Incoming, Message, Reaction, Reactions, Version,
-};
+use composable_rust_core::effect::Reaction;
+use composable_rust_core::message::Incoming;
+use composable_rust_core::{Aggregate, Context, Decision, Message, Reactions, Version};
 use uuid::Uuid;
 
 use super::scenario::Scenario;

@@ -1,8 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use composable_rust_core::message::Incoming;
 use composable_rust_core::{
-    Aggregate, CorrelationId, Id, Incoming, MessageId, Metadata, TargetExt as _, Timestamp,
+    Aggregate, CorrelationId, Id, MessageId, Metadata, TargetExt as _, Timestamp,
 };
 
 use super::check;

@@ -1,10 +1,11 @@
 //! Appending: the checks in the order that the port specifies, then the writes.
 
-use composable_rust_core::{
-    Append, AppendOutcome, Due, ExpectedVersion, InboxEntry, NewEvent, NewInboxEntry, NewTimer,
-    OutboxMessage, Position, Receipt, StoredContent, StoredEvent, StreamId, TimerChange, Timestamp,
-    Version,
+use composable_rust_core::event::{NewEvent, StoredContent, StoredEvent};
+use composable_rust_core::queue::{InboxEntry, OutboxMessage};
+use composable_rust_core::store::{
+    Append, AppendOutcome, Due, ExpectedVersion, NewInboxEntry, NewTimer, TimerChange,
 };
+use composable_rust_core::{Position, Receipt, StreamId, Timestamp, Version};
 
 use super::StoredTimer;
 use super::state::{PartitionState, Row, State, StoredTimerRow, StreamState};

@@ -1,8 +1,7 @@
 //! Checkpoints.
 
-use composable_rust_core::{
-    Checkpoint, Checkpoints, EventStore as _, StoreError, validate_partition,
-};
+use composable_rust_core::queue::{Checkpoint, Checkpoints};
+use composable_rust_core::store::{EventStore as _, StoreError, validate_partition};
 
 use super::InMemoryEventStore;
 use super::state::State;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DeadLetters, EventStore as _, Lease, OutboxKind, OutboxMessage,
-    Queue, QueuePosition, StoreError, Timestamp, validate_partition, validate_rows,
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters, Lease, OutboxKind, OutboxMessage, Queue,
+    QueuePosition,
 };
+use composable_rust_core::store::{EventStore as _, StoreError, validate_partition, validate_rows};
 use uuid::Uuid;
 
 use super::InMemoryEventStore;

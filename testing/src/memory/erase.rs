@@ -1,10 +1,11 @@
 //! Erasing, closing and overriding.
 
-use composable_rust_core::__private::derive_id;
+use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    AppendOutcome, EncodedMessage, EventId, Position, StoreError, StoredContent, StreamId, Version,
-};
+use composable_rust_core::event::StoredContent;
+use composable_rust_core::message::derive_id;
+use composable_rust_core::store::{AppendOutcome, StoreError};
+use composable_rust_core::{EventId, Position, StreamId, Version};
 
 use super::state::{State, StoredTimerRow};
 

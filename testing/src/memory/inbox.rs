@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::{
-    ArmedTimer, EventStore as _, Inbox, InboxEntry, MessageId, StoreError, StreamId,
-    validate_partition,
-};
+use composable_rust_core::queue::{ArmedTimer, Inbox, InboxEntry};
+use composable_rust_core::store::{EventStore as _, StoreError, validate_partition};
+use composable_rust_core::{MessageId, StreamId};
 use uuid::Uuid;
 
 use super::InMemoryEventStore;

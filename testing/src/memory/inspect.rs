@@ -1,9 +1,10 @@
 //! Inspection of the store's data, beyond the port.
 
-use composable_rust_core::{
-    EncodedMessage, Fingerprint, InboxEntry, NewOutboxRow, Snapshot, StoredEvent, StreamId,
-    TimerArming, Timestamp, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::store::{Fingerprint, NewOutboxRow, Snapshot, TimerArming};
+use composable_rust_core::{StreamId, Timestamp, Version};
 
 use super::InMemoryEventStore;
 

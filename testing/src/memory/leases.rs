@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, StoreError, Timestamp,
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases,
 };
+use composable_rust_core::store::StoreError;
 use uuid::Uuid;
 
 use super::InMemoryEventStore;

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use composable_rust_core::{Fingerprint, Position, StoredEvent, StreamId, StreamRow, Version};
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{Fingerprint, StreamRow};
+use composable_rust_core::{Position, StreamId, Version};
 use rand::Rng as _;
 
 use super::state::{Row, State};

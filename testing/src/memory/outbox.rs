@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use composable_rust_core::{
-    CheckpointAdvance, DeadLetter, EventStore as _, Outbox, OutboxMessage, OutboxRow, Queue,
-    QueueChange, QueuePosition, QueueSummary, Settlement, StoreError, StreamId, Timestamp,
-    validate_enqueue, validate_settlements,
+use composable_rust_core::queue::{
+    CheckpointAdvance, DeadLetter, Outbox, OutboxMessage, OutboxRow, Queue, QueueChange,
+    QueuePosition, QueueSummary, Settlement,
 };
+use composable_rust_core::store::{
+    EventStore as _, StoreError, validate_enqueue, validate_settlements,
+};
+use composable_rust_core::{StreamId, Timestamp};
 
 use uuid::Uuid;
 

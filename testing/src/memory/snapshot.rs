@@ -1,6 +1,7 @@
 //! Snapshots.
 
-use composable_rust_core::{EventId, Snapshot, StaleSnapshots, StreamId};
+use composable_rust_core::store::{Snapshot, StaleSnapshots};
+use composable_rust_core::{EventId, StreamId};
 
 use super::state::State;
 

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use composable_rust_core::{
-    Checkpoint, Clock, DeadLetter, EncodedMessage, Fingerprint, InboxEntry, LogInfo, LogSecret,
-    MessageId, QueuePosition, Snapshot, StoredContent, StoredEvent, StreamId, Timestamp, Version,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::queue::{Checkpoint, DeadLetter, InboxEntry, QueuePosition};
+use composable_rust_core::store::{Fingerprint, LogInfo, LogSecret, Snapshot};
+use composable_rust_core::{MessageId, StreamId, Timestamp, Version};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
@@ -31,7 +33,7 @@ pub(super) struct State {
     pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
     pub(super) time: Time,
     /// The generator that shuffles the results of
-    /// [`read_log`](composable_rust_core::EventStore::read_log).
+    /// [`read_log`](composable_rust_core::store::EventStore::read_log).
     pub(super) rng: StdRng,
 }
 

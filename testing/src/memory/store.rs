@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use composable_rust_core::{
-    Append, AppendOutcome, Clock, EncodedMessage, EventId, EventStore, Fingerprint, LogInfo,
-    Position, Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, Timestamp,
-    Version, validate_batch,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow, validate_batch,
 };
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -27,9 +30,11 @@ use super::state::{State, Time, secret_of};
 /// # Example: looking at what was written
 ///
 /// ```
-/// use composable_rust_core::{
-///     Append, Clock, EncodedMessage, EventId, EventStore, ExpectedVersion, NewEvent, StreamId,
-/// };
+/// use composable_rust_core::{EventId, StreamId};
+/// use composable_rust_core::codec::EncodedMessage;
+/// use composable_rust_core::environment::Clock;
+/// use composable_rust_core::event::NewEvent;
+/// use composable_rust_core::store::{Append, EventStore, ExpectedVersion};
 /// use composable_rust_testing::InMemoryEventStore;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, Queue, QueueSummary, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{OutboxKind, Queue, QueueSummary};
 
 use super::state::{State, StoredTimerRow};
 

@@ -1,9 +1,12 @@
 //! Timers.
 
-use composable_rust_core::{
-    ArmedTimer, DeadLetter, DueTimer, DueTimers, EventStore as _, NewOutboxRow, OutboxKind,
-    OutboxMessage, Queue, QueueChange, QueuePosition, StoreError, TimerQueue, TimerSettlement,
-    Timers, Timestamp, validate_timer_settlements,
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{
+    ArmedTimer, DeadLetter, DueTimer, DueTimers, OutboxKind, OutboxMessage, Queue, QueueChange,
+    QueuePosition, TimerQueue, TimerSettlement, Timers,
+};
+use composable_rust_core::store::{
+    EventStore as _, NewOutboxRow, StoreError, validate_timer_settlements,
 };
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use composable_rust_core::ReadModel;
+use composable_rust_core::projection::ReadModel;
 
 /// A database that is empty except for a number, initially 0: the read model of the cases.
 pub trait ReadModelBackend: Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! Blocked streams.
 
-use composable_rust_core::{BlockedStream, ReadModel as _, Version};
+use composable_rust_core::Version;
+use composable_rust_core::projection::{BlockedStream, ReadModel as _};
 
 use super::ReadModelBackend;
 use super::builders::{NAME, begin, commit, keep_waiting, lock, stream, waiting};

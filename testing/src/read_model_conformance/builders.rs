@@ -1,9 +1,10 @@
 //! Operations of the cases on a read model.
 
-use composable_rust_core::{
-    BlockedStream, Checkpoint, EventId, ProjectionRecord, ProjectionState, ReadModel, StreamId,
-    Version,
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::{EventId, StreamId, Version};
 use uuid::Uuid;
 
 pub(super) const NAME: &str = "totals";

@@ -1,6 +1,6 @@
 //! Checkpoints advance from their current offset, under an epoch.
 
-use composable_rust_core::Checkpoint;
+use composable_rust_core::queue::Checkpoint;
 
 use super::ReadModelBackend;
 use super::builders::{advance, advanced, at, begin, checkpoints, commit};

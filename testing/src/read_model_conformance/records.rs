@@ -1,6 +1,6 @@
 //! The records of projections.
 
-use composable_rust_core::{ProjectionRecord, ProjectionState, ReadModel as _};
+use composable_rust_core::projection::{ProjectionRecord, ProjectionState, ReadModel as _};
 use uuid::Uuid;
 
 use super::ReadModelBackend;

@@ -1,6 +1,6 @@
 //! The state of a projection.
 
-use composable_rust_core::{ProjectionState, ReadModel as _};
+use composable_rust_core::projection::{ProjectionState, ReadModel as _};
 
 use super::ReadModelBackend;
 use super::builders::{NAME, advanced, at, begin, commit, load, lock, set};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{ProjectionState, ReadModel as _};
+use composable_rust_core::projection::{ProjectionState, ReadModel as _};
 
 use super::ReadModelBackend;
 use super::builders::{NAME, advance, advanced, at, begin, checkpoints, commit, load};

@@ -1,6 +1,8 @@
 //! Effects that tests expect, and comparable copies of returned effects.
 
-use composable_rust_core::{AnyMessage, DatabaseEffect, Effect, Effects, Message, future};
+use composable_rust_core::effect::DatabaseEffect;
+use composable_rust_core::message::AnyMessage;
+use composable_rust_core::{Effect, Effects, Message, future};
 
 /// Stands for any future among the effects that a test expects, because futures cannot be compared.
 /// The action that a future returns shows what it did.
@@ -37,13 +39,13 @@ pub fn any_future<A: 'static>() -> Effect<A> {
     future(std::future::pending())
 }
 
-/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) records
+/// The effect by which an [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) records
 /// `event`.
 pub fn recording<A>(event: impl Message) -> Effect<A> {
     Effect::Record(AnyMessage::new(event))
 }
 
-/// The effect by which an [`AggregateReducer`](composable_rust_core::AggregateReducer) rejects with
+/// The effect by which an [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) rejects with
 /// `rejection`.
 pub fn rejecting<A>(rejection: impl Message) -> Effect<A> {
     Effect::Reject(AnyMessage::new(rejection))

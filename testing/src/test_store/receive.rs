@@ -5,7 +5,9 @@ use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::time::Duration;
 
-use composable_rust_core::{DbOutcome, Reducer, StoreError};
+use composable_rust_core::Reducer;
+use composable_rust_core::effect::DbOutcome;
+use composable_rust_core::store::StoreError;
 
 use super::TestStore;
 use super::running::FinishedEffects;
@@ -122,7 +124,8 @@ where
     ///
     /// ```
     /// use composable_rust_core::prelude::*;
-    /// use composable_rust_core::{DbOperation, DbOutcome, StreamId, Version, database};
+    /// use composable_rust_core::{StreamId, Version, database};
+    /// use composable_rust_core::effect::{DbOperation, DbOutcome};
     /// use composable_rust_testing::TestStore;
     ///
     /// struct Audit;

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use composable_rust_core::{Clock as _, DatabaseEffect, Due, Effect, EffectId, Effects, Timestamp};
+use composable_rust_core::effect::{DatabaseEffect, EffectId};
+use composable_rust_core::environment::Clock as _;
+use composable_rust_core::store::Due;
+use composable_rust_core::{Effect, Effects, Timestamp};
 
 use crate::MockClock;
 use crate::failure::{code, duration_code};

@@ -3,7 +3,8 @@ use std::fmt::{self, Debug};
 use std::panic::Location;
 use std::time::Duration;
 
-use composable_rust_core::{Clock as _, Effects, Reducer, Timestamp};
+use composable_rust_core::environment::Clock as _;
+use composable_rust_core::{Effects, Reducer, Timestamp};
 
 use super::effects::copies;
 use super::running::{FinishedEffects, Running};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusMessage, Delivery as _, EventBus, PublishError, Publisher as _, ResumePosition,
 };
 use composable_rust_testing::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus};
@@ -119,7 +119,7 @@ async fn published_messages_can_be_inspected() {
 #[tokio::test]
 async fn clones_are_the_same_bus() {
     let bus = InMemoryEventBus::new();
-    let name = composable_rust_core::PublisherName {
+    let name = composable_rust_core::bus::PublisherName {
         log: uuid::Uuid::from_u128(1),
         purpose: "relay/order-events/order".to_owned(),
         partition: 0,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use composable_rust_core::{
+use composable_rust_core::Timestamp;
+use composable_rust_core::bus::{
     BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
-    PublisherName, ResumePosition, Timestamp, TopicOffset, TopicStatus,
+    PublisherName, ResumePosition, TopicOffset, TopicStatus,
 };
-use composable_rust_runtime::SystemClock;
+use composable_rust_runtime::environment::SystemClock;
 use composable_rust_testing::bus_conformance::{BusBackend, CASES, Failure, run};
 use composable_rust_testing::{
     InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher,

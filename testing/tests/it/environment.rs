@@ -1,7 +1,7 @@
 //! Environments that fail the test on unexpected use.
 
+use composable_rust_core::environment::{Clock, IdGenerator, Rng};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Clock, IdGenerator, Rng};
 use composable_rust_testing::{
     MockClock, SeededRng, SequentialIds, TestStore, unimplemented_clock, unimplemented_dependency,
     unimplemented_fn, unimplemented_ids, unimplemented_rng,

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventStore, ExpectedVersion, LeaseRequest, Leases as _, NewEvent,
-    NewOutboxRow, Outbox as _, OutboxKind, OutboxMessage, Queue, QueuePosition, StoreError,
-    StreamId, Timestamp, Version,
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::queue::{
+    LeaseRequest, Leases as _, Outbox as _, OutboxKind, OutboxMessage, Queue, QueuePosition,
 };
-use composable_rust_runtime::SystemClock;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, ExpectedVersion, NewOutboxRow, StoreError,
+};
+use composable_rust_core::{StreamId, Timestamp, Version};
+use composable_rust_runtime::environment::SystemClock;
 use composable_rust_testing::conformance::{CASES, StoreBackend, run};
 use composable_rust_testing::{
     Chances, Fault, FaultCounts, FaultyEventStore, InMemoryEventStore, MockClock,
@@ -27,7 +30,7 @@ fn stream() -> StreamId {
 fn event(n: u128) -> NewEvent {
     NewEvent {
         id: composable_rust_core::EventId(uuid::Uuid::from_u128(n)),
-        content: composable_rust_core::EncodedMessage {
+        content: composable_rust_core::codec::EncodedMessage {
             name: "thing.happened".into(),
             version: 1,
             codec: "raw".into(),

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use composable_rust_core::environment::{Clock as _, Rng as _};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Clock as _, Rng as _};
 use composable_rust_runtime::Store;
 use composable_rust_testing::{MockClock, SeededRng, TestStore};
 

@@ -1,6 +1,6 @@
 //! The in-memory event store passes the conformance suite.
 
-use composable_rust_runtime::SystemClock;
+use composable_rust_runtime::environment::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 

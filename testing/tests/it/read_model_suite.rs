@@ -1,8 +1,11 @@
 //! The suite of read models: the in-memory one passes it, broken ones do not.
 
-use composable_rust_core::{
-    BlockedStream, Checkpoint, ProjectionRecord, ProjectionState, ReadModel, StoreError, StreamId,
+use composable_rust_core::StreamId;
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
+use composable_rust_core::queue::Checkpoint;
+use composable_rust_core::store::StoreError;
 use composable_rust_testing::read_model_conformance::{Failure, ReadModelBackend, cases, run};
 use composable_rust_testing::{InMemoryReadModel, InMemoryTransaction};
 use uuid::Uuid;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::environment::Clock as _;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{BusMessage, Clock as _};
 use composable_rust_testing::{MockClock, TestStore, any_future};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use composable_rust_core::effect::{DbOperation, DbOutcome};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{DbOperation, DbOutcome, StreamId, Version, database};
+use composable_rust_core::{StreamId, Version, database};
 use composable_rust_testing::{MockClock, TestStore, any_future};
 
 use crate::failing::assert_says;

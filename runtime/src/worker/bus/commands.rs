@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{
-    Checkpoint, Checkpoints as _, Delivery as _, OutboxKind, OutboxMessage, Queue, SharedDelivery,
-    StoreError, TopicOffset,
-};
+use composable_rust_core::bus::{Delivery as _, SharedDelivery, TopicOffset};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, OutboxKind, OutboxMessage, Queue};
+use composable_rust_core::store::StoreError;
 
 use crate::worker::bus::connection::BusConnection;
 use crate::worker::bus::consumer::{ConsumerLanes, DeliveryHandler, Intake};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::{EventBus as _, SharedEventBus};
+use composable_rust_core::bus::{EventBus as _, SharedEventBus};
 
 use crate::worker::bus::publishers::Publishers;
 use crate::worker::bus::subscriptions::Subscriptions;

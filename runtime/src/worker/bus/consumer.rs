@@ -9,9 +9,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    BusError, Delivery as _, EventBus as _, OutboxMessage, Queue, SharedDelivery, StoreError,
-};
+use composable_rust_core::bus::{BusError, Delivery as _, EventBus as _, SharedDelivery};
+use composable_rust_core::queue::{OutboxMessage, Queue};
+use composable_rust_core::store::StoreError;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;
 

@@ -1,10 +1,12 @@
 //! Commands and replies on the bus, as CloudEvents: see
 //! [`cloud_event`](crate::worker::cloud_event).
 
-use composable_rust_core::{
-    BusMessage, EncodedMessage, LogInfo, MAX_METADATA_BYTES, MessageId, Metadata, NewOutboxRow,
-    OutboxKind, OutboxMessage, ReplyOutcome, Seal, StreamId, validate_rows,
-};
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::message::{ReplyOutcome, Seal};
+use composable_rust_core::queue::{OutboxKind, OutboxMessage};
+use composable_rust_core::store::{LogInfo, MAX_METADATA_BYTES, NewOutboxRow, validate_rows};
+use composable_rust_core::{MessageId, Metadata, StreamId};
 use serde::Deserialize as _;
 use uuid::Uuid;
 

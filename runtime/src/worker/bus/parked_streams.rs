@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Outbox as _, OutboxKind, OutboxMessage, Queue, StoreError, StreamId, Version,
-};
+use composable_rust_core::queue::{Outbox as _, OutboxKind, OutboxMessage, Queue};
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{StreamId, Version};
 use uuid::Uuid;
 
 use crate::worker::context::WorkerContext;

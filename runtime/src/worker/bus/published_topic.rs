@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::marker::PhantomData;
 
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::codec::{Codecs, DecodeError, Format};
 use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    BusMessage, Codecs, DecodeError, Format, Message, Recorded, StoredContent, StoredEvent,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::{Message, Recorded};
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;

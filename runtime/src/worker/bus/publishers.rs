@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, SharedPublisher};
+use composable_rust_core::bus::SharedPublisher;
+use composable_rust_core::environment::Clock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::panic::lock;

@@ -1,9 +1,10 @@
 //! Commands and replies of other services, and the queue in which they wait as they were received.
 
-use composable_rust_core::{
-    Checkpoints as _, Delivery as _, Leases as _, Metadata, OutboxKind, OutboxMessage,
-    ReplyOutcome, SharedDelivery, StoreError, StreamId,
-};
+use composable_rust_core::bus::{Delivery as _, SharedDelivery};
+use composable_rust_core::message::ReplyOutcome;
+use composable_rust_core::queue::{Checkpoints as _, Leases as _, OutboxKind, OutboxMessage};
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{Metadata, StreamId};
 use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;

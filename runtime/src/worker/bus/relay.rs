@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    BusMessage, Checkpoint, EventBus as _, EventStore as _, Outbox as _, OutboxMessage, OutboxRow,
-    PublishError, Publisher as _, PublisherName, QueueChange, QueuePosition, ResumePosition,
-    Settlement, SharedPublisher, StoredContent, StoredEvent, StreamId, Version,
+use composable_rust_core::bus::{
+    BusMessage, EventBus as _, PublishError, Publisher as _, PublisherName, ResumePosition,
+    SharedPublisher,
 };
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::queue::{
+    Checkpoint, Outbox as _, OutboxMessage, OutboxRow, QueueChange, QueuePosition, Settlement,
+};
+use composable_rust_core::store::EventStore as _;
+use composable_rust_core::{StreamId, Version};
 use futures_util::TryStreamExt as _;
 
 use crate::error::error_chain;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Checkpoints as _, EventStore as _, Position, StoreError};
+use composable_rust_core::Position;
+use composable_rust_core::queue::Checkpoints as _;
+use composable_rust_core::store::{EventStore as _, StoreError};
 
 use crate::metrics::{RELAY_LAG_EVENTS, RELAY_LAG_SECONDS};
 use crate::worker::bus::published_topic::PublishedTopic;

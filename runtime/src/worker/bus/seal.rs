@@ -5,7 +5,9 @@
 //! Other services return the seal. A reply is accepted if its seal was made here for exactly that
 //! instance, target and tag.
 
-use composable_rust_core::{InReplyTo, LogInfo, Metadata, ReturnAddress, Seal, StreamId, Tag};
+use composable_rust_core::message::{InReplyTo, ReturnAddress, Seal, Tag};
+use composable_rust_core::store::LogInfo;
+use composable_rust_core::{Metadata, StreamId};
 use uuid::Uuid;
 
 const ADDRESS: &str = "return address";

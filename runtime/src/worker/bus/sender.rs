@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{EventBus as _, OutboxMessage, OutboxRow, PublishError};
+use composable_rust_core::bus::{EventBus as _, PublishError};
+use composable_rust_core::queue::{OutboxMessage, OutboxRow};
 
 use crate::error::error_chain;
 use crate::worker::bus::connection::BusConnection;

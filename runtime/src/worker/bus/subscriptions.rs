@@ -5,9 +5,8 @@ use std::error::Error as _;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::{
-    BusError, EventBus as _, SharedEventBus, Timestamp, TopicState, TopicStatus,
-};
+use composable_rust_core::Timestamp;
+use composable_rust_core::bus::{BusError, EventBus as _, SharedEventBus, TopicState, TopicStatus};
 
 use crate::error::error_chain;
 use crate::panic::lock;

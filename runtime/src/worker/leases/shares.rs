@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use composable_rust_core::{Lease, LeaseAction, LeaseSnapshot, LeaseStatus};
+use composable_rust_core::queue::{Lease, LeaseAction, LeaseSnapshot, LeaseStatus};
 use uuid::Uuid;
 
 use crate::worker::leases::HeldLease;

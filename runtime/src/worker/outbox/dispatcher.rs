@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Outbox as _, OutboxKind, OutboxRow, Queue, QueueChange, QueuePosition, StoreError, StreamId,
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{
+    Outbox as _, OutboxKind, OutboxRow, Queue, QueueChange, QueuePosition,
 };
+use composable_rust_core::store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

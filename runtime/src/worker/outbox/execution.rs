@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Outbox as _, OutboxMessage, OutboxRow, QueueChange, Settlement};
+use composable_rust_core::queue::{Outbox as _, OutboxMessage, OutboxRow, QueueChange, Settlement};
 
 use crate::error::error_chain;
 use crate::panic::guarded_future;

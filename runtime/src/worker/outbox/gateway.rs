@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    CallError, EncodedMessage, Gateway, Message, OutboxMessage, OutboxRow, ReplyOutcome,
-};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::message::ReplyOutcome;
+use composable_rust_core::queue::{OutboxMessage, OutboxRow};
+use composable_rust_core::{CallError, Gateway, Message};
 use futures_util::future::BoxFuture;
 
 use crate::error::error_chain;
@@ -21,7 +22,7 @@ use crate::worker::retry::RetryPolicy;
 #[non_exhaustive]
 pub struct GatewaySettings {
     /// Timeout of one attempt. A call that exceeds it may have happened, and counts as an attempt.
-    /// It must be shorter than two thirds of [`lease_ttl`](crate::Settings::lease_ttl). Default: 5
+    /// It must be shorter than two thirds of [`lease_ttl`](crate::settings::Settings::lease_ttl). Default: 5
     /// seconds.
     pub timeout: Duration,
     /// The retries of a call. After the last attempt the call is answered `Exhausted`.

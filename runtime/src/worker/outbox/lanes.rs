@@ -9,7 +9,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use composable_rust_core::{OutboxRow, Queue, QueuePosition, StreamId};
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{OutboxRow, Queue, QueuePosition};
 
 pub(crate) use self::schedule::{Class, LaneCapacity};
 use self::schedule::{LaneWait, Schedule};

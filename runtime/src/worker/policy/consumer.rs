@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::{EventStore as _, OutboxMessage, Queue, SharedDelivery};
+use composable_rust_core::bus::SharedDelivery;
+use composable_rust_core::queue::{OutboxMessage, Queue};
+use composable_rust_core::store::EventStore as _;
 
 use crate::worker::bus::consumer::{ConsumerLanes, DeliveryHandler, Intake};
 use crate::worker::bus::envelope::erased_senders;

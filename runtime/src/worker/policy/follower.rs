@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Checkpoint, OutboxMessage, Queue, StoredEvent, StreamId};
+use composable_rust_core::StreamId;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::queue::{Checkpoint, OutboxMessage, Queue};
 
 use crate::worker::context::WorkerContext;
 use crate::worker::follower::LogHandler;

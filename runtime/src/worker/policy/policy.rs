@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use composable_rust_core::__private::derive_id;
-use composable_rust_core::{
-    AnyMessage, CorrelationId, Id, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, Queue,
-    Recorded, StoredContent, StoredEvent, StreamId, Target, validate_rows,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::message::AnyMessage;
+use composable_rust_core::message::derive_id;
+use composable_rust_core::queue::{OutboxKind, OutboxMessage, Queue};
+use composable_rust_core::store::{NewOutboxRow, validate_rows};
+use composable_rust_core::{CorrelationId, Id, Metadata, Recorded, StreamId, Target};
 use uuid::Uuid;
 
 use crate::app::context::AppContext;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{EventStore as _, Position, ProjectionState, StoreError};
+use composable_rust_core::Position;
+use composable_rust_core::projection::ProjectionState;
+use composable_rust_core::store::{EventStore as _, StoreError};
 
 use crate::metrics::{PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS, PROJECTION_STATE};
 use crate::worker::context::WorkerContext;

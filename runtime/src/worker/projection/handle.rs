@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    EventStore as _, Position, ProjectionRecord, ProjectionState, StoreError,
-};
+use composable_rust_core::Position;
+use composable_rust_core::projection::{ProjectionRecord, ProjectionState};
+use composable_rust_core::store::{EventStore as _, StoreError};
 
 use crate::app::context::AppContext;
 use crate::worker::projection::registered::ErasedProjection;

@@ -4,12 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::__private::derive_id;
-use composable_rust_core::{
-    BlockedStream, Clock, EncodedMessage, EventStore as _, NewOutboxRow, OutboxKind, OutboxMessage,
-    Position, Projection, ProjectionError, ProjectionRecord, ProjectionState, ReadModel, Recorded,
-    StoreError, StoredContent, StoredEvent, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::message::derive_id;
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
+use composable_rust_core::queue::{OutboxKind, OutboxMessage};
+use composable_rust_core::store::{EventStore as _, NewOutboxRow, StoreError};
+use composable_rust_core::{Position, Projection, ProjectionError, Recorded, Version};
 use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -45,7 +49,7 @@ impl Default for ProjectionSettings {
 /// The policy for an event that cannot be projected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PoisonPolicy {
-    /// Retries the event. After the attempts of [`Settings::retry`](crate::Settings::retry), stops
+    /// Retries the event. After the attempts of [`Settings::retry`](crate::settings::Settings::retry), stops
     /// the projection before the event, in state `Failed`, until it is resumed: the read model is
     /// never wrong, only old.
     #[default]

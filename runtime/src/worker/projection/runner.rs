@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Checkpoint, EventStore as _, OutboxKind, Position, Projection, ProjectionRecord,
-    ProjectionState, Queue, ReadModel, StoreError, StreamId, Version,
-};
+use composable_rust_core::projection::{ProjectionRecord, ProjectionState, ReadModel};
+use composable_rust_core::queue::{Checkpoint, OutboxKind, Queue};
+use composable_rust_core::store::{EventStore as _, StoreError};
+use composable_rust_core::{Position, Projection, StreamId, Version};
 use uuid::Uuid;
 
 use self::failures::Failures;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_runtime::PoisonPolicy;
+use composable_rust_runtime::settings::PoisonPolicy;
 
 use crate::account::Account;
 

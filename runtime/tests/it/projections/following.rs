@@ -3,11 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use composable_rust_core::StreamId;
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::event::NewEvent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Append, Clock, EncodedMessage, EventStore, ExpectedVersion, NewEvent, ProjectionState, StreamId,
-};
-use composable_rust_runtime::{App, PoisonPolicy, ProjectionWaitError};
+use composable_rust_core::projection::ProjectionState;
+use composable_rust_core::store::{Append, EventStore, ExpectedVersion};
+use composable_rust_runtime::App;
+use composable_rust_runtime::operations::ProjectionWaitError;
+use composable_rust_runtime::settings::PoisonPolicy;
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
 
 use super::{
@@ -233,7 +238,7 @@ fn two_projections_of_one_name_are_rejected() {
 /// event is projected once, parked ones included.
 #[test]
 fn projected_totals_are_exact_after_crashes() {
-    use composable_rust_runtime::SystemClock;
+    use composable_rust_runtime::environment::SystemClock;
     for (seed, poison) in
         [(1_u64, PoisonPolicy::Stop), (2, PoisonPolicy::Park), (3, PoisonPolicy::Park)]
     {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use composable_rust_core::event::StoredContent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore, ProjectionState, StoredContent};
+use composable_rust_core::projection::ProjectionState;
+use composable_rust_core::store::EventStore;
 use composable_rust_runtime::App;
 
 use crate::account::{Account, AccountCommand as In};
@@ -109,7 +111,7 @@ async fn an_event_that_no_process_knows_fails_the_projection() {
     assert_eq!(model.get().cents, BTreeMap::from([("1".into(), 1), (other, 6)]));
     assert_eq!(state(&old).await, ProjectionState::Running, "newer code may come");
     let unknown = old.unknown_messages();
-    let shown = |of: &composable_rust_runtime::UnknownMessage| {
+    let shown = |of: &composable_rust_runtime::operations::UnknownMessage| {
         (of.what.clone(), of.worker.clone(), of.waiting, of.example.clone(), of.is_overdue)
     };
     let worker = "project/totals".to_owned();

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    BlockedStream, Checkpoint, DeadLetter, EventStore, Projection, ProjectionRecord,
-    ProjectionState, ReadModel, StoreError, StreamId,
+use composable_rust_core::projection::{
+    BlockedStream, ProjectionRecord, ProjectionState, ReadModel,
 };
-use composable_rust_runtime::{App, PoisonPolicy, ProjectionWaitError};
+use composable_rust_core::queue::{Checkpoint, DeadLetter};
+use composable_rust_core::store::{EventStore, StoreError};
+use composable_rust_core::{Projection, StreamId};
+use composable_rust_runtime::App;
+use composable_rust_runtime::operations::ProjectionWaitError;
+use composable_rust_runtime::settings::PoisonPolicy;
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 

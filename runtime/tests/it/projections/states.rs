@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use composable_rust_core::ProjectionState;
 use composable_rust_core::prelude::*;
-use composable_rust_runtime::{PoisonPolicy, ProjectionWaitError};
+use composable_rust_core::projection::ProjectionState;
+use composable_rust_runtime::operations::ProjectionWaitError;
+use composable_rust_runtime::settings::PoisonPolicy;
 use composable_rust_testing::Fault;
 
 use crate::account::{Account, AccountCommand as In};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use composable_rust_core::environment::Clock;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Clock, EventStore, Projection, ProjectionError, ProjectionState, ReadModel, Recorded,
-    StoreError,
-};
+use composable_rust_core::projection::{ProjectionState, ReadModel};
+use composable_rust_core::store::{EventStore, StoreError};
+use composable_rust_core::{Projection, ProjectionError, Recorded};
 use composable_rust_runtime::App;
 use composable_rust_testing::{Fault, FaultyEventStore, InMemoryEventStore};
 

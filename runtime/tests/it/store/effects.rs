@@ -2,13 +2,22 @@
 
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::{
-    Append, AppendOutcome, BusError, BusMessage, Clock as _, DbOperation, DbOutcome, Delivery,
-    EncodedMessage, EventBus, EventId, ExpectedVersion, Fingerprint, GroupOffset, NewEvent,
-    PublishError, Publisher, PublisherName, ResumePosition, Snapshot, StoreError, StreamId,
-    Timestamp, TopicOffset, Version, after, at, database, effects, future, parallel, publish,
+use composable_rust_core::bus::{
+    BusError, BusMessage, Delivery, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
+    ResumePosition, TopicOffset,
 };
-use composable_rust_runtime::{EffectError, Store};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::effect::{DbOperation, DbOutcome};
+use composable_rust_core::environment::Clock as _;
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{
+    Append, AppendOutcome, ExpectedVersion, Fingerprint, Snapshot, StoreError,
+};
+use composable_rust_core::{
+    EventId, StreamId, Timestamp, Version, after, at, database, effects, future, parallel, publish,
+};
+use composable_rust_runtime::Store;
+use composable_rust_runtime::reducer_store::EffectError;
 use composable_rust_testing::InMemoryEventStore;
 
 use super::scripted::{Action, Note, SECOND, Script, note_and, notes, run, settle, slow, store};

@@ -1,11 +1,15 @@
 //! Panics, rejections, and unsupported effects.
 
+use composable_rust_core::bus::BusMessage;
+use composable_rust_core::composition::AggregateReducer;
+use composable_rust_core::effect::{DbOperation, DispatchCommand, ReplyMode};
+use composable_rust_core::message::AnyMessage;
 use composable_rust_core::{
-    AggregateReducer, AnyMessage, BusMessage, DbOperation, DispatchCommand, Effect, Message,
-    ReplyMode, StreamId, Version, after, database, effects, future, parallel, prelude, publish,
-    sequential,
+    Effect, Message, StreamId, Version, after, database, effects, future, parallel, prelude,
+    publish, sequential,
 };
-use composable_rust_runtime::{ActionError, EffectError, Store, UnsupportedEffect};
+use composable_rust_runtime::Store;
+use composable_rust_runtime::reducer_store::{ActionError, EffectError, UnsupportedEffect};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 

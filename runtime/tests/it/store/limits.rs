@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use composable_rust_core::{after, effects, future};
-use composable_rust_runtime::{ActionError, Lagged, Store, StoreClosed};
+use composable_rust_runtime::Store;
+use composable_rust_runtime::reducer_store::{ActionError, Lagged, StoreClosed};
 use composable_rust_testing::MockClock;
 use futures_util::{StreamExt as _, poll};
 

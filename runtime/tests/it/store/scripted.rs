@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Clock as _, Effect, Effects, Reducer, future};
+use composable_rust_core::environment::Clock as _;
+use composable_rust_core::{Effect, Effects, Reducer, future};
 use composable_rust_runtime::Store;
 use composable_rust_testing::MockClock;
 

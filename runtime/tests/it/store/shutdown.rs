@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use composable_rust_core::{after, cancel, effects, future, sequential};
-use composable_rust_runtime::{ActionError, EffectError, Store};
+use composable_rust_runtime::Store;
+use composable_rust_runtime::reducer_store::{ActionError, EffectError};
 use composable_rust_testing::MockClock;
 use futures_util::poll;
 

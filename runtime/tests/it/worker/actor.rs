@@ -231,7 +231,7 @@ fn seen(ctx: &Context<Actor>) -> Seen {
     Seen { at: ctx.now(), by, process: ctx.env().process }
 }
 
-fn ask(to: &str, tag: u32, act: Act) -> composable_rust_core::Dispatch<Actor, u32> {
+fn ask(to: &str, tag: u32, act: Act) -> composable_rust_core::effect::Dispatch<Actor, u32> {
     dispatch(&Actor::id(to), In::Do(act)).tag(tag)
 }
 

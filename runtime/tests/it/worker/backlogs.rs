@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use composable_rust_core::bus::BusRecord;
+use composable_rust_core::codec::Codecs;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    BusRecord, Checkpoints as _, Codecs, EventStore as _, Metadata, Outbox as _, OutboxMessage,
-    Queue, QueuePosition, Recorded,
+use composable_rust_core::queue::{
+    Checkpoints as _, Outbox as _, OutboxMessage, Queue, QueuePosition,
 };
-use composable_rust_runtime::{AppBuilder, ExternalRecord, RetryPolicy, Settings};
+use composable_rust_core::store::EventStore as _;
+use composable_rust_core::{Metadata, Recorded};
+use composable_rust_runtime::settings::{RetryPolicy, Settings};
+use composable_rust_runtime::{AppBuilder, ExternalRecord};
 use composable_rust_testing::InMemoryEventBus;
 use tokio::time::Instant;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use composable_rust_core::{Clock, Lease, LeaseAction, LeaseRequest, Leases as _, Timestamp};
+use composable_rust_core::Timestamp;
+use composable_rust_core::environment::Clock;
+use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _};
 use composable_rust_testing::{InMemoryEventStore, TokioClock};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;

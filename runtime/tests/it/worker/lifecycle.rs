@@ -1,7 +1,8 @@
 //! Building, crashing and shutting down.
 
+use composable_rust_core::Recorded;
+use composable_rust_core::codec::Format;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Format, Recorded};
 use composable_rust_runtime::{App, AppBuilder, SendError};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 

@@ -1,9 +1,11 @@
 //! Messages that only newer code can handle wait for it.
 
+use composable_rust_core::Metadata;
+use composable_rust_core::codec::{Codecs, EncodedMessage};
+use composable_rust_core::message::{InReplyTo, ReplyOutcome, Tag};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Codecs, EncodedMessage, EventStore as _, InReplyTo, Metadata, Outbox as _, ReplyOutcome, Tag,
-};
+use composable_rust_core::queue::Outbox as _;
+use composable_rust_core::store::EventStore as _;
 
 use super::actor::{Act, Actor, ActorCommand as In};
 use super::node::{Mishap, Node};

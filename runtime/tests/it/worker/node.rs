@@ -6,14 +6,19 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter,
-    DeadLetterDecision, DeadLetters, DueTimers, EncodedMessage, EventId, EventStore, Fingerprint,
-    Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, LogInfo, MessageId, Outbox,
-    OutboxMessage, OutboxRow, Position, Queue, QueuePosition, QueueSummary, Settlement, Snapshot,
-    StaleSnapshots, StoreError, StoredContent, StoredEvent, StreamId, StreamRow, TimerQueue,
-    TimerSettlement, Timers, Timestamp, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::queue::{
+    Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
+    DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, Outbox,
+    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
+    TimerSettlement, Timers,
 };
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow,
+};
+use composable_rust_core::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use uuid::Uuid;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use composable_rust_core::DeadLetterDecision;
 use composable_rust_core::prelude::*;
+use composable_rust_core::queue::DeadLetterDecision;
 use composable_rust_runtime::App;
 use composable_rust_testing::{Chances, FaultyEventStore, InMemoryEventStore};
 use proptest::prelude::{ProptestConfig, proptest};

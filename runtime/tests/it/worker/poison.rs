@@ -1,10 +1,12 @@
 //! Messages that cannot be handled, and the messages behind them.
 
+use composable_rust_core::codec::{Codecs, EncodedMessage};
+use composable_rust_core::environment::Clock as _;
+use composable_rust_core::event::NewEvent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Append, Clock as _, Codecs, DeadLetter, DeadLetterDecision, EncodedMessage, EventId,
-    EventStore as _, ExpectedVersion, NewEvent, Outbox as _, Version,
-};
+use composable_rust_core::queue::{DeadLetter, DeadLetterDecision, Outbox as _};
+use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
+use composable_rust_core::{EventId, Version};
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
 use super::node::{Mishap, Node};
@@ -169,7 +171,7 @@ async fn a_row_is_executed_by_one_task_at_a_time() {
         .unwrap();
     let call = |content: EncodedMessage| {
         let mut row = world.row("a", "b", content);
-        row.row.kind = composable_rust_core::OutboxKind::Call;
+        row.row.kind = composable_rust_core::queue::OutboxKind::Call;
         row.row.target = "outside".to_owned();
         row
     };

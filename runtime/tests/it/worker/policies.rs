@@ -1,10 +1,11 @@
 //! Policies: from events of the log and of topics to commands.
 
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::NewEvent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Append, DeadLetterDecision, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
-    NewEvent, OutboxKind, Recorded,
-};
+use composable_rust_core::queue::{DeadLetterDecision, OutboxKind};
+use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
+use composable_rust_core::{EventId, Recorded};
 use composable_rust_runtime::{App, AppBuilder};
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ async fn a_policy_begins_at_the_head_by_default() {
         ));
     heard(&app, "all-copy", "note 1").await;
     eventually("the other began", async || {
-        use composable_rust_core::Checkpoints as _;
+        use composable_rust_core::queue::Checkpoints as _;
         world.memory.load_checkpoints("follow/copy").await.unwrap().len() == 3
     })
     .await;
@@ -239,8 +240,8 @@ async fn old_and_new_code_together_handle_everything() {
 /// As after a restore: the checkpoint is ahead of the log.
 #[tokio::test(start_paused = true)]
 async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
-    use composable_rust_core::{Checkpoint, Checkpoints as _};
-    use composable_rust_runtime::{PolicyPosition, ResetPolicyError};
+    use composable_rust_core::queue::{Checkpoint, Checkpoints as _};
+    use composable_rust_runtime::operations::{PolicyPosition, ResetPolicyError};
     let world = World::new();
     let app = world.builder(world.memory.clone()).build().unwrap();
     tell_to(&app, "a", Act::Note(1)).await;

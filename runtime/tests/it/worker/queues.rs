@@ -1,11 +1,14 @@
 //! Queues as operators see them and decide on them.
 
+use composable_rust_core::MessageId;
+use composable_rust_core::codec::{Codecs, EncodedMessage};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Append, Codecs, Due, EncodedMessage, EventStore as _, ExpectedVersion, MessageId, NewTimer,
-    Outbox as _, OutboxKind, OutboxMessage, Queue, TimerArming, TimerChange,
+use composable_rust_core::queue::{Outbox as _, OutboxKind, OutboxMessage, Queue};
+use composable_rust_core::store::{
+    Append, Due, EventStore as _, ExpectedVersion, NewTimer, TimerArming, TimerChange,
 };
-use composable_rust_runtime::{App, QueueStatus, WaitingMessage};
+use composable_rust_runtime::App;
+use composable_rust_runtime::operations::{QueueStatus, WaitingMessage};
 use futures_util::TryStreamExt as _;
 
 use super::actor::{Act, Actor, ActorCommand as In, Outside};
@@ -31,7 +34,7 @@ async fn messages(app: &App, queue: &Queue) -> Vec<WaitingMessage> {
     app.queues().messages(queue).try_collect().await.unwrap()
 }
 
-async fn letters(app: &App) -> Vec<composable_rust_core::DeadLetter> {
+async fn letters(app: &App) -> Vec<composable_rust_core::queue::DeadLetter> {
     app.dead_letters().all().try_collect().await.unwrap()
 }
 
@@ -250,7 +253,7 @@ async fn orphaned_timers_are_listed_parked_and_discarded() {
     let stream: composable_rust_core::StreamId = "ghost-1".parse().unwrap();
     let mut append = Append::new(stream.clone(), ExpectedVersion::Any);
     append.timers = ["s", "t"].map(timer).to_vec();
-    append.inbox = vec![composable_rust_core::NewInboxEntry {
+    append.inbox = vec![composable_rust_core::store::NewInboxEntry {
         message_id: MessageId(uuid::Uuid::from_u128(1)),
         digest: 1,
         first_event: 0,

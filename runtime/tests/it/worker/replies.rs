@@ -1,7 +1,9 @@
 //! Requests, replies, and the stack of return addresses.
 
+use composable_rust_core::codec::Codecs;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Codecs, EventStore as _, Outbox as _};
+use composable_rust_core::queue::Outbox as _;
+use composable_rust_core::store::EventStore as _;
 
 use super::actor::{Act, Actor, ActorCommand as In};
 use super::node::Mishap;

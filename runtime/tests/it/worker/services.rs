@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    BusError, BusMessage, Checkpoints as _, EventBus, Format, GroupOffset, PublishError, Publisher,
-    PublisherName, ResumePosition, TopicStatus,
+use composable_rust_core::bus::{
+    BusError, BusMessage, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
+    ResumePosition, TopicStatus,
 };
+use composable_rust_core::codec::Format;
+use composable_rust_core::prelude::*;
+use composable_rust_core::queue::Checkpoints as _;
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{InMemoryEventBus, InMemoryPublisher, TokioClock};
 use serde::{Deserialize, Serialize};
@@ -330,7 +332,11 @@ fn back(world: &World, line: &Line) -> AppBuilder {
     back_on(world, world.memory.clone(), line)
 }
 
-fn back_on(world: &World, store: impl composable_rust_core::EventStore, line: &Line) -> AppBuilder {
+fn back_on(
+    world: &World,
+    store: impl composable_rust_core::store::EventStore,
+    line: &Line,
+) -> AppBuilder {
     world
         .bare_builder(store)
         .event_bus(line.clone())
@@ -341,7 +347,7 @@ fn back_on(world: &World, store: impl composable_rust_core::EventStore, line: &L
 
 fn front(
     world: &World,
-    store: impl composable_rust_core::EventStore,
+    store: impl composable_rust_core::store::EventStore,
     line: &Line,
     serves: bool,
 ) -> App {

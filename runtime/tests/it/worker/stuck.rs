@@ -1,10 +1,12 @@
 //! Instances that cannot be loaded: their retries, and their status for operators.
 
+use composable_rust_core::codec::{Codecs, EncodedMessage};
+use composable_rust_core::environment::{Clock as _, IdGenerator as _};
+use composable_rust_core::event::NewEvent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Append, Clock as _, Codecs, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
-    IdGenerator as _, NewEvent, Outbox as _, OutboxMessage, Version,
-};
+use composable_rust_core::queue::{Outbox as _, OutboxMessage};
+use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
+use composable_rust_core::{EventId, Version};
 use composable_rust_runtime::App;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};

@@ -1,7 +1,9 @@
 //! Timers: durable, replaced, cancelled, stale.
 
+use composable_rust_core::MessageId;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{EventStore as _, Inbox as _, MessageId, OutboxKind};
+use composable_rust_core::queue::{Inbox as _, OutboxKind};
+use composable_rust_core::store::EventStore as _;
 
 use super::actor::{Act, Actor, ActorCommand as In};
 use super::node::{Mishap, Node};
@@ -143,7 +145,7 @@ async fn a_failing_timer_is_retried_and_finally_parked() {
     assert!(world.memory.timers().is_empty());
 
     world.broken.set(false);
-    assert!(world.decide(&letter, composable_rust_core::DeadLetterDecision::Redrive).await);
+    assert!(world.decide(&letter, composable_rust_core::queue::DeadLetterDecision::Redrive).await);
     heard(&app, "a", "note 1").await;
     assert!(world.dead_letters().await.is_empty());
     // The inbox knows the firing by the id that keeps its entry from being pruned.
@@ -158,7 +160,7 @@ async fn a_discarded_timer_is_deleted() {
     world.broken.set(true);
     tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
     let letter = world.dead_letter().await;
-    world.decide(&letter, composable_rust_core::DeadLetterDecision::Discard).await;
+    world.decide(&letter, composable_rust_core::queue::DeadLetterDecision::Discard).await;
     eventually("refused", async || world.dead_letters().await.is_empty()).await;
     world.broken.set(false);
     tokio::time::sleep(millis(60_000)).await;

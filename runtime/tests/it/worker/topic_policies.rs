@@ -1,9 +1,10 @@
 //! Policies that read the topics of other services.
 
+use composable_rust_core::Recorded;
+use composable_rust_core::bus::{BusMessage, BusRecord, EventBus as _};
+use composable_rust_core::codec::Format;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    BusMessage, BusRecord, DeadLetterDecision, EventBus as _, Format, Recorded,
-};
+use composable_rust_core::queue::DeadLetterDecision;
 use composable_rust_runtime::{App, ExternalRecord};
 use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};

@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::IdGenerator;
+use composable_rust_core::message::{ReturnAddress, Tag};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    CorrelationId, DeadLetter, DeadLetterDecision, DeadLetters as _, EncodedMessage, EventStore,
-    IdGenerator, Metadata, NewOutboxRow, OutboxKind, OutboxMessage, ReturnAddress, Tag,
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters as _, OutboxKind, OutboxMessage,
 };
-use composable_rust_runtime::{App, AppBuilder, PolicySettings};
+use composable_rust_core::store::{EventStore, NewOutboxRow};
+use composable_rust_core::{CorrelationId, Metadata};
+use composable_rust_runtime::settings::PolicySettings;
+use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::{
     InMemoryEventStore, SeededRng, SequentialIds, TokioClock, assert_states_match_log,
 };

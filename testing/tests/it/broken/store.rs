@@ -4,15 +4,20 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetter,
-    DeadLetterDecision, DeadLetters as _, DueTimers, EncodedMessage, EventId, EventStore,
-    Fingerprint, Inbox as _, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases as _, LogInfo,
-    Outbox as _, OutboxMessage, OutboxRow, Position, QueuePosition, QueueSummary, Settlement,
-    Snapshot, StaleSnapshots, StoreError, StoredEvent, StreamId, StreamRow, TimerQueue,
-    TimerSettlement, Timers as _, Timestamp, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::queue::{
+    Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetter, DeadLetterDecision,
+    DeadLetters as _, DueTimers, Inbox as _, InboxEntry, Lease, LeaseRequest, LeaseSnapshot,
+    Leases as _, Outbox as _, OutboxMessage, OutboxRow, QueuePosition, QueueSummary, Settlement,
+    TimerQueue, TimerSettlement, Timers as _,
 };
-use composable_rust_runtime::SystemClock;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
+    StreamRow,
+};
+use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
+use composable_rust_runtime::environment::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow, StoredTimer};
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::{
-    Delivery as _, Inbox as _, MessageId, Outbox as _, OutboxMessage, SharedDelivery, StoreError,
-    StreamId,
-};
+use composable_rust_core::bus::{Delivery as _, SharedDelivery};
+use composable_rust_core::queue::{Inbox as _, Outbox as _, OutboxMessage};
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{MessageId, StreamId};
 
 use crate::error::error_chain;
 use crate::worker::bus::consumer::{Consumer, DeliveryHandler, Intake};

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use composable_rust_core::{
-    Checkpoint, Checkpoints as _, Delivery as _, EventBus as _, EventId, GroupOffset,
-    SharedDelivery, StoreError, Timestamp, TopicOffset,
+use composable_rust_core::bus::{
+    Delivery as _, EventBus as _, GroupOffset, SharedDelivery, TopicOffset,
 };
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _};
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{EventId, Timestamp};
 use uuid::Uuid;
 
 use crate::worker::bus::consumer::{Consumer, DeliveryHandler};

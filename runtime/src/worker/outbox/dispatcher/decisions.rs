@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Queue, QueuePosition, StoreError};
+use composable_rust_core::queue::{Queue, QueuePosition};
+use composable_rust_core::store::StoreError;
 
 use crate::panic::guarded_future;
 use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};

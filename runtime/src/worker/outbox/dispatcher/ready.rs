@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, OutboxRow};
+use composable_rust_core::queue::{OutboxKind, OutboxRow};
 
 use crate::worker::outbox::circuit_breaker::NotPermitted;
 use crate::worker::outbox::dispatcher::decisions::UNCONFIRMED_DECISION_POLL_INTERVAL;

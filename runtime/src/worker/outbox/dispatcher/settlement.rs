@@ -4,10 +4,9 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Outbox as _, OutboxKind, OutboxRow, QueueChange, ReplyOutcome, Settlement, StoreError,
-    validate_rows,
-};
+use composable_rust_core::message::ReplyOutcome;
+use composable_rust_core::queue::{Outbox as _, OutboxKind, OutboxRow, QueueChange, Settlement};
+use composable_rust_core::store::{StoreError, validate_rows};
 
 use crate::panic::guarded_future;
 use crate::worker::context::WorkerContext;

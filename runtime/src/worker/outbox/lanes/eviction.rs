@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use composable_rust_core::{OutboxRow, Queue, QueuePosition};
+use composable_rust_core::queue::{OutboxRow, Queue, QueuePosition};
 
 use super::schedule::LaneWait;
 use super::{LaneKey, Lanes, bytes, position_before};

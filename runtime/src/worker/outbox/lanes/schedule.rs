@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use composable_rust_core::{OutboxKind, Queue};
+use composable_rust_core::queue::{OutboxKind, Queue};
 
 use super::{LaneKey, Lanes};
 use crate::worker::quarantine::Suspicion;

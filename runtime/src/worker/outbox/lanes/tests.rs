@@ -1,6 +1,8 @@
 //! Tests of the lanes.
 
-use composable_rust_core::{EncodedMessage, NewOutboxRow, OutboxKind, OutboxMessage};
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::queue::{OutboxKind, OutboxMessage};
+use composable_rust_core::store::NewOutboxRow;
 
 use super::*;
 

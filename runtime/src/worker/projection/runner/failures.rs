@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use composable_rust_core::{Position, Projection, ProjectionState, ReadModel};
+use composable_rust_core::projection::{ProjectionState, ReadModel};
+use composable_rust_core::{Position, Projection};
 
 use super::{RunFailure, Runner, STATE_POLL_INTERVAL};
 use crate::app::unknown_messages::NewerCode;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use composable_rust_core::{
-    BlockedStream, Checkpoint, Outbox as _, OutboxMessage, Position, Projection, ReadModel,
-    StoreError, StoredContent, StoredEvent, StreamId, Version,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::projection::{BlockedStream, ReadModel};
+use composable_rust_core::queue::{Checkpoint, Outbox as _, OutboxMessage};
+use composable_rust_core::store::StoreError;
+use composable_rust_core::{Position, Projection, StreamId, Version};
 use futures_util::TryFutureExt as _;
 
 use super::{RunFailure, Runner, STATE_POLL_INTERVAL, queue_of};

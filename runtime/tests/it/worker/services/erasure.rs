@@ -1,7 +1,9 @@
 //! Erasure in one service, seen in another.
 
+use composable_rust_core::Recorded;
+use composable_rust_core::bus::{BusMessage, EventBus as _};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{BusMessage, EventBus as _, EventStore as _, Recorded};
+use composable_rust_core::store::EventStore as _;
 use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use composable_rust_core::Metadata;
+use composable_rust_core::bus::EventBus;
+use composable_rust_core::codec::Format;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{Checkpoints as _, DeadLetter, EventBus, Format, Metadata};
+use composable_rust_core::queue::{Checkpoints as _, DeadLetter};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
 use super::super::node::{Mishap, Node};
@@ -133,7 +136,7 @@ async fn events_of_a_bus_outage_arrive_later_in_order() {
 /// The limit of the bus was lowered: a too large message is parked with its successors.
 #[tokio::test(start_paused = true)]
 async fn undeliverable_messages_are_parked_and_discards_reported() {
-    use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
+    use composable_rust_core::queue::DeadLetterDecision::{Discard, Redrive};
     let services = services(Line::new(), false);
     services.line.most.store(1, Ordering::SeqCst);
     for n in 1..=3 {

@@ -1,10 +1,10 @@
 //! Attacks by a writer to a service's topics, who achieves nothing but commands of its own.
 
+use composable_rust_core::bus::{BusMessage, EventBus as _};
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    BusMessage, DeadLetter, DeadLetterDecision, EventBus as _, EventStore as _, MessageId,
-    Recorded, StreamId,
-};
+use composable_rust_core::queue::{DeadLetter, DeadLetterDecision};
+use composable_rust_core::store::EventStore as _;
+use composable_rust_core::{MessageId, Recorded, StreamId};
 use composable_rust_runtime::App;
 use serde_json::{Value, json};
 use uuid::Uuid;

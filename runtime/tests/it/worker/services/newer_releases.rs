@@ -1,6 +1,6 @@
 //! Messages of newer releases, and processes of different releases.
 
-use composable_rust_core::BusMessage;
+use composable_rust_core::bus::BusMessage;
 use serde_json::json;
 
 use super::super::world::{PATIENCE, eventually, millis, started};

@@ -1,6 +1,6 @@
 //! A paused log: commands are handled, their effects rest.
 
-use composable_rust_core::Leases as _;
+use composable_rust_core::queue::Leases as _;
 
 use super::super::world::{eventually, millis, started};
 use super::{Errand, Line, ask_back, back, front, front_heard, send, world_of};

@@ -1,12 +1,17 @@
 //! Redelivered, forgotten and moved messages.
 
-use composable_rust_core::DeadLetterDecision::Discard;
+use composable_rust_core::codec::Codecs;
+use composable_rust_core::environment::IdGenerator as _;
+use composable_rust_core::event::NewEvent;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    Append, AppendOutcome, Codecs, EventId, EventStore as _, ExpectedVersion, IdGenerator as _,
-    MessageId, NewEvent, NewInboxEntry, Outbox as _, OutboxMessage,
+use composable_rust_core::queue::DeadLetterDecision::Discard;
+use composable_rust_core::queue::{Outbox as _, OutboxMessage};
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, NewInboxEntry,
 };
-use composable_rust_runtime::{App, Settings};
+use composable_rust_core::{EventId, MessageId};
+use composable_rust_runtime::App;
+use composable_rust_runtime::settings::Settings;
 
 use super::super::node::{Mishap, Node};
 use super::super::world::{PATIENCE, World, eventually, millis, started};

@@ -7,7 +7,11 @@ fn both(world: &World, line: &Line) -> AppBuilder {
     both_on(world, world.memory.clone(), line)
 }
 
-fn both_on(world: &World, store: impl composable_rust_core::EventStore, line: &Line) -> AppBuilder {
+fn both_on(
+    world: &World,
+    store: impl composable_rust_core::store::EventStore,
+    line: &Line,
+) -> AppBuilder {
     let builder = world.bare_builder(store).event_bus(line.clone());
     builder.aggregate::<Front>(()).aggregate::<Back>(())
 }
@@ -93,7 +97,7 @@ async fn a_large_backlog_is_published_in_smaller_batches() {
 
 #[tokio::test(start_paused = true)]
 async fn a_topic_can_be_republished() {
-    use composable_rust_runtime::RepublishError;
+    use composable_rust_runtime::operations::RepublishError;
     let (line, world) = (Line::new(), world_of(1));
     let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
     let app = started(app);

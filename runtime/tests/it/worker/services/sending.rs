@@ -1,12 +1,14 @@
 //! Messages to other services: despite rejections, failures and duplicates, first occurrences keep
 //! the order of each pair.
 
-use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
+use composable_rust_core::bus::{BusMessage, EventBus as _};
+use composable_rust_core::codec::Codecs;
 use composable_rust_core::prelude::*;
-use composable_rust_core::{
-    BusMessage, Codecs, DeadLetters as _, EventBus as _, EventStore as _, Outbox as _, OutboxKind,
-    OutboxMessage, Queue, QueuePosition,
+use composable_rust_core::queue::DeadLetterDecision::{Discard, Redrive};
+use composable_rust_core::queue::{
+    DeadLetters as _, Outbox as _, OutboxKind, OutboxMessage, Queue, QueuePosition,
 };
+use composable_rust_core::store::EventStore as _;
 use composable_rust_testing::InMemoryEventStore;
 use serde_json::{Value, json};
 use uuid::Uuid;

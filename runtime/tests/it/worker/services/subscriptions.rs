@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use composable_rust_core::{
+use composable_rust_core::bus::{
     BusError, BusMessage, EventBus, GroupOffset, PublishError, PublisherName, TopicState,
     TopicStatus,
 };
-use composable_rust_runtime::{AppBuilder, SubscriptionStatus};
+use composable_rust_runtime::AppBuilder;
+use composable_rust_runtime::operations::SubscriptionStatus;
 use composable_rust_testing::InMemoryDeliveries;
 use futures_util::Stream;
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::DeadLetterDecision::{Discard, Redrive};
-use composable_rust_core::{Codecs, EncodedMessage, EventStore as _, Version};
+use composable_rust_core::Version;
+use composable_rust_core::codec::{Codecs, EncodedMessage};
+use composable_rust_core::queue::DeadLetterDecision::{Discard, Redrive};
+use composable_rust_core::store::EventStore as _;
 use composable_rust_runtime::SendError;
 use futures_util::TryStreamExt as _;
 

@@ -1,9 +1,11 @@
 //! Defects of appending.
 
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion,
-    MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Position, StoreError, StreamId, Version,
+use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
+    StoreError,
 };
+use composable_rust_core::{EventId, Position, StreamId, Version};
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 

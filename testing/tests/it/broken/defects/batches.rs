@@ -1,6 +1,7 @@
 //! Batches whose appends interfere with each other.
 
-use composable_rust_core::{Append, AppendOutcome, EventStore as _, StoreError, Version};
+use composable_rust_core::Version;
+use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, StoreError};
 use composable_rust_testing::InMemoryEventStore;
 
 use super::super::store::{Defect, Outcomes};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use composable_rust_core::{
-    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, TimerChange, Timestamp, Version,
+use composable_rust_core::store::{
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, TimerChange,
 };
+use composable_rust_core::{Timestamp, Version};
 use composable_rust_testing::{InMemoryEventStore, StoredTimer};
 
 use super::super::store::{Defect, Outcomes};

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventStore as _, InboxEntry, MessageId, StoredContent, StreamId, Version,
-};
+use composable_rust_core::event::StoredContent;
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::store::{Append, AppendOutcome, EventStore as _};
+use composable_rust_core::{MessageId, StreamId, Version};
 use composable_rust_testing::InMemoryEventStore;
 
 use super::super::store::{Defect, Outcomes, poll};

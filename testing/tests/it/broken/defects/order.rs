@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use composable_rust_core::{
-    Append, AppendOutcome, EventStore as _, Position, StoreError, StoredEvent,
-};
+use composable_rust_core::Position;
+use composable_rust_core::event::StoredEvent;
+use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, StoreError};
 use composable_rust_testing::InMemoryEventStore;
 
 use super::super::store::{Defect, Outcomes, Page, poll};

@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use composable_rust_core::{
-    DeadLetter, DeadLetterDecision, DeadLetters as _, DueTimers, EventStore as _, Inbox as _,
-    InboxEntry, Lease, Outbox as _, OutboxMessage, OutboxRow, QueueChange, QueuePosition,
-    QueueSummary, Settlement, StoreError, StreamId, TimerQueue, TimerSettlement, Timers as _,
+use composable_rust_core::StreamId;
+use composable_rust_core::queue::{
+    DeadLetter, DeadLetterDecision, DeadLetters as _, DueTimers, Inbox as _, InboxEntry, Lease,
+    Outbox as _, OutboxMessage, OutboxRow, QueueChange, QueuePosition, QueueSummary, Settlement,
+    TimerQueue, TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::{EventStore as _, StoreError};
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
@@ -130,7 +132,7 @@ impl Defect for AnswersTwice {
         settlements: &[Settlement],
     ) -> Result<Vec<bool>, StoreError> {
         for Settlement { change, queue, position: place, .. } in settlements {
-            let all = [(queue.clone(), composable_rust_core::QueuePosition::default())];
+            let all = [(queue.clone(), composable_rust_core::queue::QueuePosition::default())];
             let waiting = poll(store.read_outbox(&all, 1_000))?;
             let is_gone = !waiting.iter().any(|row| row.position == *place);
             if let (QueueChange::Done(rows), true) = (change, is_gone) {

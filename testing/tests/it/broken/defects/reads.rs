@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use composable_rust_core::{
-    Append, EventId, EventStore as _, InboxEntry, MessageId, Position, Receipt, Snapshot,
-    StaleSnapshots, StoreError, StoredContent, StoredEvent, StreamId, Timestamp, Version,
-};
+use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::store::{Append, EventStore as _, Snapshot, StaleSnapshots, StoreError};
+use composable_rust_core::{EventId, MessageId, Position, Receipt, StreamId, Timestamp, Version};
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::ERASED;
-use composable_rust_core::{
-    Append, AppendOutcome, EncodedMessage, EventId, EventStore as _, ExpectedVersion, InboxEntry,
-    NewEvent, StoreError, StoredContent, StoredEvent, StreamId, Version,
+use composable_rust_core::event::{NewEvent, StoredContent, StoredEvent};
+use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore as _, ExpectedVersion, StoreError,
 };
+use composable_rust_core::{EventId, StreamId, Version};
 use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow};
 
 use super::super::store::{Defect, poll};

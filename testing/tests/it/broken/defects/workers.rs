@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use composable_rust_core::{
+use composable_rust_core::queue::{
     Checkpoint, CheckpointAdvance, Checkpoints as _, DeadLetter, DeadLetters as _, Lease,
     LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _, Outbox as _, OutboxMessage,
-    Settlement, StoreError, TimerSettlement, Timers as _,
+    Settlement, TimerSettlement, Timers as _,
 };
+use composable_rust_core::store::StoreError;
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
