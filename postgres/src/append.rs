@@ -29,8 +29,11 @@ const APPEND_ALL: &str = "select append_events($1, $2, $3, $4, $5, \
      $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, \
      $49, $50, $51, $52, $53)";
 
-/// The function's result: the highest offset before, each member's version before, and, unless all
-/// members passed, their codes, versions and offsets, and a 1 for each stale timer.
+/// The result of the SQL function. A member is one append of the batch.
+///
+/// The result holds the partition's highest offset before the call and each member's version before
+/// the call. Unless all members passed, each member's code, version and offset follow, and for each
+/// fired timer a 1 if the timer is stale.
 type AppendResult = Vec<Option<i64>>;
 
 pub(crate) async fn append_events(
@@ -102,7 +105,7 @@ async fn send(
     columns.bind(query).fetch_one(writer).await
 }
 
-/// Returns `true` if the append arms a timer for a given time, which may have passed.
+/// Returns `true` if the append arms a timer for a point in time, which may be in the past.
 fn arms_at(append: &Append) -> bool {
     let is_at = |timer: &TimerChange| matches!(timer, TimerChange::Arm(timer) if matches!(timer.due, Due::At(_)));
     append.timers.iter().any(is_at)
@@ -127,7 +130,7 @@ fn only_event(append: &Append) -> Option<&NewEvent> {
     }
 }
 
-// The codes of `append_events`.
+// The codes that `append_events` returns for the members of a batch.
 const PASSED: i64 = 0;
 const COMMITTED: i64 = 1;
 const DUPLICATE: i64 = 2;
@@ -135,7 +138,7 @@ const CLOSED: i64 = 3;
 const CONFLICT: i64 = 4;
 const STALE_TIMERS: i64 = 5;
 
-/// Decodes the function's result into outcomes.
+/// A decoder from the result of `append_events` to the outcomes of a batch.
 struct OutcomeReader<'a> {
     partition: u16,
     batch: &'a [Append],
@@ -147,8 +150,8 @@ impl OutcomeReader<'_> {
         self.result.get(index).copied().flatten().and_then(|n| u64::try_from(n).ok())
     }
 
-    /// Returns the number of `member` in an array of the response; the first array holds the
-    /// versions before.
+    /// Returns the number of `member` in one of the result's arrays. Array 0 holds the versions
+    /// before the call.
     fn of(&self, group: usize, member: usize) -> Option<u64> {
         self.number(1 + group * self.batch.len() + member)
     }
@@ -158,14 +161,14 @@ impl OutcomeReader<'_> {
         self.result.get(index).copied().flatten().unwrap_or(PASSED)
     }
 
-    /// Returns the highest offset after the append.
+    /// Returns the partition's highest offset after the call.
     fn head_after(&self) -> Result<u64, StoreError> {
         let before = self.number(0).ok_or_else(malformed)?;
         let events = self.batch.iter().enumerate().filter(|(m, _)| self.code(*m) == PASSED);
         Ok(before + events.map(|(_, append)| append.events.len() as u64).sum::<u64>())
     }
 
-    /// Returns `true` if the append created work.
+    /// Returns `true` if the batch stored outbox rows or timers, which waiting tasks must process.
     fn creates_work(&self) -> bool {
         let mut members = self.batch.iter().enumerate();
         members.any(|(member, append)| {
@@ -174,7 +177,7 @@ impl OutcomeReader<'_> {
         })
     }
 
-    /// Returns the indexes of the timers that `member` fires and that are not armed so.
+    /// Returns the indexes of the fired timers of `member` that are not armed as it requires.
     fn stale_timers(&self, member: usize) -> Vec<usize> {
         let before: usize =
             self.batch[..member].iter().map(|append| append.fired_timers.len()).sum();

@@ -48,7 +48,7 @@ pub(crate) async fn read_log(
         let last = events.last().map(|event| &event.stream);
         events.push(logged(&row, last).map_err(store_error)?);
     }
-    // The plan returns this order, but does not guarantee it.
+    // The query plan yields the events sorted by position, but SQL does not guarantee this order.
     if !events.is_sorted_by_key(|event| event.position) {
         events.sort_by_key(|event| event.position);
     }
@@ -69,7 +69,8 @@ pub(crate) async fn heads(store: &PostgresEventStore) -> Result<Vec<Position>, S
     rows.iter().map(head).collect::<Result<_, _>>().map_err(store_error)
 }
 
-/// Waits for a commit of this process, a notification of another, or the next poll.
+/// Waits until the log has events after `after`. Commits of this process, notifications from other
+/// processes and polls reveal new events.
 pub(crate) async fn wait_for_events(
     store: &PostgresEventStore,
     after: &[Position],
@@ -96,14 +97,14 @@ pub(crate) async fn now(store: &PostgresEventStore) -> Result<Timestamp, StoreEr
 }
 
 impl PostgresEventStore {
-    /// Reads the heads, once for all waiting tasks.
+    /// Reads the heads of all partitions, unless another waiting task has just read them.
     async fn poll_heads(&self) -> Result<(), StoreError> {
         let mut last = self.heads.last_poll.lock().await;
         if last.is_none_or(|at| at.elapsed() >= self.heads.poll_interval / 2) {
             let known: Vec<u64> = (0..self.log.partitions).map(|p| self.heads.known(p)).collect();
             let heads = heads(self).await;
-            // Also after a failure: the others keep waiting instead of querying a server that is
-            // down.
+            // A failed poll counts too, so that the other waiting tasks do not also query a server
+            // that is down.
             *last = Some(Instant::now());
             for (head, known) in heads?.into_iter().zip(known) {
                 self.heads.nothing_beyond(head, known);
@@ -114,7 +115,10 @@ impl PostgresEventStore {
     }
 }
 
-/// Decodes an event of the log. Neighbours in the log often belong to one stream.
+/// Decodes an event of the log.
+///
+/// If the event belongs to `last`, the stream of the previous event, the stream id is not parsed
+/// again. Neighbours in the log often belong to one stream.
 fn logged(row: &PgRow, last: Option<&StreamId>) -> Result<StoredEvent, sqlx::Error> {
     let partition = unsigned::<i16, u16>(row, 9)?;
     let name = text(row, 10)?;

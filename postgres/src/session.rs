@@ -23,12 +23,14 @@ const MARKER: &str = "composable_rust.session";
 pub(crate) const CHECK: &str = "select coalesce(current_setting('composable_rust.session', true), ''), \
      current_setting('transaction_read_only'), pg_backend_pid()";
 
-/// The query for whether the server works on a statement of a session, or sends its response.
+/// The query that returns `true` while the server works on a session's statement or sends the
+/// response. The id of the session's server process and `)` must follow.
 const IS_WORKING: &str = "select exists (select from pg_stat_activity \
      where state <> 'idle' and pid = ";
 
-/// With these, the server detects a dead process within a minute, and an idle connection stays
-/// known to load balancers and firewalls. They have no effect on a Unix socket.
+/// The keep-alive settings of a session. With them, the server detects a dead client within a
+/// minute, and load balancers and firewalls do not forget an idle connection. They have no effect
+/// on a Unix socket.
 const KEEPALIVE: [(&str, &str); 4] = [
     ("tcp_keepalives_idle", "15"),
     ("tcp_keepalives_interval", "10"),
@@ -36,15 +38,16 @@ const KEEPALIVE: [(&str, &str); 4] = [
     ("tcp_user_timeout", "45000"),
 ];
 
-/// Opens sessions.
+/// A factory of sessions with the same settings.
 pub(crate) struct Sessions {
     options: PgConnectOptions,
     /// The names and values of settings.
     settings: Vec<(&'static str, String)>,
-    /// The acquire timeout, within which a session must be open.
+    /// The acquire timeout: the maximum time for opening a session.
     wait: Duration,
-    /// The number of times that a session was found to be lost or read-only. Sessions that were
-    /// opened before the last time are most likely lost too.
+    /// The generation of the sessions that are opened now. A new generation begins when a session
+    /// of the current one is found to be lost or read-only, because the other sessions of that
+    /// generation are most likely lost too.
     generation: AtomicU64,
 }
 
@@ -53,7 +56,7 @@ pub(crate) struct Sessions {
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
     marker: String,
-    /// The id of the server's process.
+    /// The id of the server process that serves this connection.
     process: i32,
     generation: u64,
     pub(crate) opened: Instant,
@@ -61,7 +64,7 @@ pub(crate) struct Session {
     checked: Instant,
 }
 
-/// The reason for which no session could be opened.
+/// An error while opening or checking a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error("cannot connect to the PostgreSQL server")]
@@ -96,8 +99,8 @@ impl Sessions {
         settings: Vec<(&'static str, String)>,
         wait: Duration,
     ) -> Self {
-        // Poolers know few start-up parameters and reject the others, or drop them silently. The
-        // other settings are set after connecting.
+        // Connection poolers accept few start-up parameters, and reject the others or drop them
+        // silently. So `set_up` sends `settings` after connecting.
         let mut options = options.extra_float_digits(None);
         if options.get_application_name().is_none() {
             options = options.application_name("composable-rust");
@@ -140,8 +143,10 @@ impl Sessions {
         })
     }
 
-    /// Sets up a connection, in one round trip and one message, which a pooler cannot split.
-    /// Returns the session's marker and the id of the server's process.
+    /// Sets up a connection in one round trip. The statement is a single message, which a
+    /// connection pooler cannot split across two sessions of the server.
+    ///
+    /// Returns the session's marker and the id of the server process.
     pub(crate) async fn set_up(
         &self,
         connection: &mut PgConnection,
@@ -158,8 +163,10 @@ impl Sessions {
         Ok((marker, process))
     }
 
-    /// Checks by the server's response to [`CHECK`] that a session is the one that was opened, with
-    /// its settings; without a marker, only that it accepts writes.
+    /// Checks a session by the server's response to [`CHECK`].
+    ///
+    /// The session must accept writes, and its marker must be `marker`: then it is the session that
+    /// was opened, and its settings are in force. Without `marker`, any marker passes.
     pub(crate) async fn check(
         &self,
         response: impl Future<Output = Result<PgRow, sqlx::Error>>,
@@ -173,9 +180,10 @@ impl Sessions {
     /// Waits for the response to a statement of the session of `process`.
     ///
     /// The response to a long statement may never arrive, because a firewall has forgotten the
-    /// connection or the server is gone. So another session asks whether the server still works on
-    /// the statement. It asks twice, since a statement has more than one message, and a busy server
-    /// may accept no other session for a while.
+    /// connection or the server is gone. So this method opens another session at intervals and
+    /// checks that the server still works on the statement. It fails after two negative checks in a
+    /// row. A single one may be wrong: the server is idle between the messages of a statement, and
+    /// a busy server may accept no other session for a while.
     pub(crate) async fn await_response<T>(
         &self,
         process: i32,
@@ -211,18 +219,18 @@ impl Sessions {
         };
         match ask.await {
             Ok(is_working) => is_working,
-            // For example, too many connections: the server is not gone.
+            // The server has answered with an error, such as too many connections: it is not gone.
             Err(SessionError::Driver(sqlx::Error::Database(_))) => true,
             Err(_) => false,
         }
     }
 
     fn judge(&self, row: &PgRow, marker: &str) -> Result<(), SessionError> {
-        // The session serves another client, or did so without being reset.
+        // Another client of a pooler uses the session, or used it without a reset afterwards.
         if row.try_get::<&str, _>(0)? != marker {
             return Err(SessionError::Shared(self.address()));
         }
-        // This is `on` on a standby too.
+        // `transaction_read_only` is `on` on a standby too.
         if row.try_get::<&str, _>(1)? == "on" {
             return Err(SessionError::ReadOnly(self.address()));
         }
@@ -233,13 +241,13 @@ impl Sessions {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Returns `true` if no session that was opened at the same time was found to be lost.
+    /// Returns `true` unless a session of the same generation was found to be lost or read-only.
     pub(crate) fn trusts(&self, session: &Session) -> bool {
         session.generation == self.generation()
     }
 
-    /// Records that a session was found to be lost or read-only: sessions that are as old are not
-    /// used again.
+    /// Records that a session was found to be lost or read-only. The sessions of its generation are
+    /// not used again.
     pub(crate) fn distrust(&self, session: &Session, reason: &dyn fmt::Display) {
         let next = session.generation + 1;
         let raised = self.generation.compare_exchange(
@@ -253,7 +261,7 @@ impl Sessions {
             tracing::warn!(
                 server = %self.address(),
                 %reason,
-                "lost a connection to PostgreSQL; replacing all that were opened before"
+                "lost a connection to PostgreSQL; replacing the older connections too"
             );
         }
     }
@@ -282,7 +290,7 @@ impl Session {
         self.process
     }
 
-    /// Checks the session with the server, unless that was done a short while ago.
+    /// Checks the session with the server, unless the last check is recent.
     pub(crate) async fn check(&mut self, sessions: &Sessions) -> Result<(), SessionError> {
         if self.checked.elapsed() >= crate::timeout::CHECK_INTERVAL {
             self.check_now(sessions).await?;

@@ -33,8 +33,8 @@ impl fmt::Display for Cause {
 
 impl Error for Cause {}
 
-/// A failure of the bus. Its message stays the same while the reason lasts, so that repeated errors
-/// can be recognized; librdkafka's detail may vary.
+/// A failure of the bus. Its message is the same each time the failure repeats, so that callers can
+/// recognize the repetition. librdkafka's detail, the source, may vary.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {

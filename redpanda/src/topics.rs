@@ -48,7 +48,7 @@ impl IfMissing {
 }
 
 impl Topics {
-    /// Ensures that these topics exist; their names are those on the wire.
+    /// Ensures that `topics`, by their names on the wire, exist.
     pub(crate) async fn ensure<'a>(
         &self,
         settings: &Settings,
@@ -79,7 +79,8 @@ impl Topics {
                     let rejection = rejection(Some(code), text.clone());
                     return Err(rejection.unwrap_or_else(|| BusError::new(text).into()));
                 }
-                // Brokers check the right to create a topic even if the topic exists.
+                // Brokers check the right to create a topic even if the topic exists, so the denied
+                // topics may exist.
                 self.require(settings, &denied).await?;
             }
             IfMissing::Reject => self.require(settings, &missing).await?,
@@ -88,8 +89,8 @@ impl Topics {
         Ok(())
     }
 
-    /// Creates the missing ones of these topics as far as possible, for a group that reads the
-    /// topics that exist.
+    /// Creates those of `topics` that are missing, for a group that reads the topics that exist. A
+    /// topic that cannot be created is no error.
     pub(crate) async fn create_if_possible(
         &self,
         settings: &Settings,
@@ -139,7 +140,7 @@ impl Topics {
             None => Ok(()),
             Some(topic) => Err(PublishError::Rejected(format!(
                 "the topic {topic} does not exist or this client may not describe it; create it or \
-                 grant the right"
+                 grant this client the right to describe it"
             ))),
         }
     }
@@ -161,8 +162,9 @@ fn admin(settings: &Settings) -> Result<DropInBackground<AdminClient<ClientLog>>
 
 /// Returns the names of all topics that the brokers list.
 ///
-/// A request for a single topic by name could create it. A producer makes the request, because the
-/// errors of an admin client do not say why brokers reject it: nothing polls its events.
+/// The request is for all topics, because a request for one topic by name could create that topic.
+/// A producer makes the request: an admin client's errors would lack the brokers' reason for a
+/// rejection, because nothing polls its events.
 async fn list(settings: &Settings) -> Result<BTreeSet<String>, BusError> {
     let (config, limit) = (common(settings), settings.connect_timeout);
     let listing = tokio::task::spawn_blocking(move || {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::connection::{BEGIN, Transaction, Writer};
 use crate::sql::{Args, CHUNK, padded, push_values, uint};
 
-/// The state before a batch is written.
+/// The state of a partition before a batch is written.
 #[derive(Debug)]
 pub(crate) struct PartitionState {
     /// The highest offset of the partition.
@@ -27,7 +27,7 @@ pub(crate) struct PartitionState {
 pub(crate) struct StreamState {
     pub(crate) version: Version,
     pub(crate) closed: bool,
-    /// The existing entries of the append's messages, in the append's order.
+    /// The inbox entries that exist for the append's messages, in the append's order.
     pub(crate) entries: Vec<InboxEntry>,
     /// The indexes of the fired timers that are armed as the append requires.
     armed: Vec<i64>,
@@ -80,7 +80,8 @@ pub(crate) async fn begin<'w>(
         .collect();
     let streams: Vec<(i64, &str)> = (0..).zip(batch).map(|(i, a)| (i, a.stream.as_str())).collect();
 
-    // The first chunk of both is sent with the `begin`, which is enough for most batches.
+    // The first chunk of streams and the first chunk of entries are sent together with `begin`.
+    // Most batches have no other chunks.
     let mut stream_chunks = streams.chunks(CHUNK);
     let mut entry_chunks = entries.chunks(CHUNK);
     let first_streams = stream_chunks.next().unwrap_or_default();
@@ -181,7 +182,7 @@ impl PartitionState {
         Ok(())
     }
 
-    /// Reads which fired timers are armed. Without fired timers it runs no statement.
+    /// Reads the armed timers among the fired ones. Runs no statement if no timer is fired.
     async fn look_up_armed(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -220,8 +221,8 @@ impl PartitionState {
     }
 }
 
-/// Decodes an inbox entry from the columns message id, digest, version, offset and outcome, of
-/// which `first` is the first.
+/// Decodes an inbox entry from the columns message id, digest, version, offset and outcome, which
+/// start at index `first`.
 pub(crate) fn entry(
     partition: u16,
     row: &SqliteRow,

@@ -41,22 +41,23 @@ const DECIDED: &str = concat!(
          order by partition, kind, target, sequence limit ?"
 );
 
-/// Only the first of a pair can be decided about.
+/// Records a decision about a dead letter, which must be the first of its pair (sender and
+/// recipient).
 const DECIDE: &str = "update dead_letters as d set decision = ? where partition = ? and id = ? \
     and not exists (select 1 from dead_letters h where h.partition = d.partition \
     and h.kind = d.kind and h.target = d.target and h.stream_id = d.stream_id \
     and h.recipient = d.recipient and h.sequence < d.sequence) returning 1;";
 
-/// Selects a dead letter and the next of its pair that has an error of its own, which needs its own
-/// decision.
+/// Selects a dead letter's sequence number and decision, and the sequence number of the next dead
+/// letter of its pair that has an error of its own and so needs its own decision.
 const EXISTING: &str = "select sequence, decision, (select min(n.sequence) from dead_letters n \
     where n.partition = d.partition and n.kind = d.kind and n.target = d.target \
     and n.stream_id = d.stream_id and n.recipient = d.recipient and n.sequence > d.sequence \
     and n.kind <> 'timer' and n.error is not null) \
     from dead_letters d where partition = ? and id = ?";
 
-/// The rows of a pair in a range of positions; the arguments are partition, kind, target, stream,
-/// recipient, the first sequence and the one after the last.
+/// The rows of a pair in a range of sequence numbers. The arguments are partition, kind, target,
+/// stream, recipient, the start of the range, and its end, which is excluded.
 macro_rules! pair {
     () => {
         "from dead_letters where partition = ? and kind = ? and target = ? and stream_id = ? \
@@ -73,7 +74,7 @@ const TO_OUTBOX: &str = concat!(
     ";"
 );
 
-// Of several armings of a timer the last counts, unless the timer is armed again.
+// Restores the last arming of a timer in the range, unless the timer has been armed again.
 const TO_TIMERS: &str = concat!(
     "insert into timers (due, partition, category, stream_id, timer_id, armed_by, armed_index, \
      armed_at, message_type, schema_version, codec, metadata, message_data) \
@@ -261,7 +262,7 @@ fn decision(row: &SqliteRow, column: usize) -> Result<Option<DeadLetterDecision>
 
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let kind: String = row.try_get_unchecked(1)?;
-    let unknown = || sqlx::Error::Protocol(format!("a dead letter of kind {kind}"));
+    let unknown = || sqlx::Error::Protocol(format!("unknown kind `{kind}` of a dead letter"));
     let kind = OutboxKind::from_name(&kind).ok_or_else(unknown)?;
     let partition: i64 = row.try_get_unchecked(0)?;
     let target: String = row.try_get_unchecked(2)?;

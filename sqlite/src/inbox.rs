@@ -14,8 +14,8 @@ use crate::error::store_error;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
 use crate::store::{SqliteEventStore, clock};
 
-/// The messages that may still be delivered. A timer's message has no entry while the timer is
-/// armed: the append that handles it deletes the timer.
+/// The query for the ids of messages that may still be delivered. Armed timers need not be
+/// searched: the append that adds the inbox entry of a timer's message also deletes the timer.
 macro_rules! queued {
     () => {
         "select id from outbox union all select id from dead_letters"
@@ -24,8 +24,10 @@ macro_rules! queued {
 
 const QUEUED: &str = queued!();
 
-/// The number of entries that one statement reads, and the maximum that one call reads.
+/// The number of entries that one statement reads.
 const PAGE: usize = 1_000;
+
+/// The maximum number of entries that one call of `prune_inbox` reads.
 const MAX_READ: usize = 100 * PAGE;
 
 const LOAD: &str = "select message_id, digest, version, log_offset, outcome from inbox \
@@ -37,7 +39,7 @@ const NEXT_PAGE: &str = "select stream_id, message_id, created_at from inbox \
 /// An entry's key within its partition.
 pub(crate) type InboxKey = (String, Uuid);
 
-// The casts let SQLite look the keys up instead of scanning the partition's entries.
+// The casts let SQLite look up the keys instead of scanning the partition's entries.
 const DELETE: (&str, &str) = (
     "delete from inbox where partition = ? and (stream_id, message_id) in \
      (select cast(v.column1 as text), cast(v.column2 as blob) from (values ",
@@ -57,8 +59,8 @@ impl Inbox for SqliteEventStore {
         rows.first().map(|row| entry(partition, row, 0)).transpose().map_err(store_error)
     }
 
-    // Old entries are found without the write lock, which is taken only to delete them. A call
-    // starts where the last one ended, and reads a part of the inbox.
+    // Finds old entries without the write lock, and takes the lock only to delete them. Each call
+    // reads a part of the inbox, starting where the previous call ended.
     async fn prune_inbox(
         &self,
         partition: u16,
@@ -112,7 +114,8 @@ impl SqliteEventStore {
         Ok(u64::try_from(pruned).unwrap_or(u64::MAX))
     }
 
-    /// Reads the next entries with their times, and whether they are the last of this round.
+    /// Reads the next page of entries with their creation times. Also returns `true` if the page is
+    /// the last of this round.
     async fn page_of_entries(
         &self,
         cursor: &PruneCursor,
@@ -144,7 +147,7 @@ impl SqliteEventStore {
         rows.iter().map(|row| row.try_get_unchecked(0)).collect()
     }
 
-    /// Deletes entries, unless their messages are queued again.
+    /// Deletes entries, except those whose messages have been queued again.
     async fn delete_entries(&self, partition: u16, old: &[InboxKey]) -> Result<usize, sqlx::Error> {
         if old.is_empty() {
             return Ok(0);
@@ -168,7 +171,7 @@ impl SqliteEventStore {
     }
 }
 
-/// A round through the entries of a partition, which starts where the last one ended.
+/// A round through the entries of a partition. It starts where the previous call ended.
 struct PruneCursor {
     start: Option<InboxKey>,
     /// The last entry that was read.

@@ -34,19 +34,19 @@ enum Task {
     },
     /// Run all checks of continuous integration: formatting, clippy, docs, tests, licences, book
     Ci,
-    /// Start a PostgreSQL server and run a command with `DATABASE_URL` set to it
+    /// Start a PostgreSQL server and run a command with `DATABASE_URL` set to its URL
     ///
     /// Without a command, the server runs until Ctrl-C.
     Postgres {
         /// Start a second server, whose commits wait at least 5 ms for a synchronous replica, and
-        /// set `SLOW_DATABASE_URL` to it
+        /// set `SLOW_DATABASE_URL` to its URL
         #[arg(long)]
         slow_commit: bool,
         /// The command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Start a Kafka broker and run a command with `KAFKA_BROKERS` set to it
+    /// Start a Kafka broker and run a command with `KAFKA_BROKERS` set to its address
     ///
     /// Without a command, the broker runs until Ctrl-C.
     Kafka {
@@ -57,7 +57,8 @@ enum Task {
     /// Run the benchmarks, with a PostgreSQL server and a Kafka broker
     ///
     /// `PGBENCH` is set to the path of `pgbench` if it is installed. If the server is a throw-away
-    /// cluster, `SLOW_DATABASE_URL` is set to a second server, whose commits take at least 5 ms.
+    /// cluster, `SLOW_DATABASE_URL` is set to the URL of a second server, whose commits take at
+    /// least 5 ms.
     Bench {
         /// Arguments for `cargo bench`; `-p NAME` runs only that package
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
@@ -75,7 +76,7 @@ enum Task {
         #[arg(long = "crate", value_name = "NAME")]
         only: Option<String>,
     },
-    /// Run the cleanup tasks read from standard input, once it closes
+    /// Read cleanup tasks from standard input, and run them once standard input closes
     #[command(name = reaper::SUBCOMMAND, hide = true)]
     Reaper,
 }
@@ -138,7 +139,7 @@ fn kafka(command: &[OsString]) -> Result<ExitCode> {
 
 /// Restores a leading `--`, which clap removes.
 ///
-/// In `cargo xtask test -- --nocapture`, it belongs to `cargo test`.
+/// In `cargo xtask test -- --nocapture`, the separator belongs to `cargo test`.
 fn with_separator(args: Vec<OsString>) -> Vec<OsString> {
     let was_removed = std::env::args_os().nth(2).is_some_and(|first| first == "--");
     let separator = was_removed.then(|| OsString::from("--"));

@@ -3,7 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-/// Returns the command's exit code, or 128 plus the signal number, as shells do.
+/// Returns the command's exit code; as in shells, 128 plus the signal number if a signal ended the
+/// command.
 pub(crate) fn from_status(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))

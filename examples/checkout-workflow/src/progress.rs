@@ -21,7 +21,7 @@ pub(crate) struct Progress {
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Progress {
-    /// Starts the progress of `total` items.
+    /// Creates the progress of a command on `total` items.
     pub(crate) fn new(label: &'static str, total: usize) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let style = "{msg} {bar:40} {pos}/{len} {elapsed} (eta {eta})";

@@ -54,7 +54,7 @@ pub(crate) async fn history(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()
     Ok(())
 }
 
-/// Returns a line for each event of one instance that passes `filter`, with its time.
+/// Returns the time and a line of text for each event of an instance that passes `filter`.
 async fn event_lines<A: Aggregate>(
     app: &App,
     id: &Id<A>,
@@ -71,7 +71,7 @@ async fn event_lines<A: Aggregate>(
     Ok(lines)
 }
 
-/// Returns the order that an event of a stock belongs to.
+/// Returns the order that an inventory event belongs to.
 fn order_of(event: &InventoryEvent) -> Option<&Id<Order>> {
     match event {
         InventoryEvent::Restocked { .. } => None,

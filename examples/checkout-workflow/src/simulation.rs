@@ -14,7 +14,7 @@ use crate::{Cart, Checkout, CheckoutCommand, InventoryCommand, Plan};
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// The pause before a retry if the store cannot be reached.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The maximum number of concurrent sends; they share commits.
+/// The maximum number of concurrent sends. Concurrent sends share commits.
 const MAX_CONCURRENT_SENDS: usize = 256;
 
 /// The states of all checkouts, read from the log.
@@ -35,7 +35,7 @@ impl CheckoutTracker {
     ///
     /// # Errors
     ///
-    /// When the log cannot be read. If the error is transient, the call may be repeated.
+    /// When the log cannot be read. If the error is transient, repeat the call.
     pub async fn catch_up(&mut self, app: &App) -> Result<(), LoadError> {
         let events = app.events::<Checkout>(self.positions.clone());
         pin_mut!(events);
@@ -51,17 +51,17 @@ impl CheckoutTracker {
         Ok(())
     }
 
-    /// The number of checkouts that were started.
+    /// Returns the number of checkouts that were started.
     pub fn started(&self) -> usize {
         self.checkouts.len()
     }
 
-    /// The number of checkouts that are finished.
+    /// Returns the number of checkouts that are finished.
     pub fn finished(&self) -> usize {
         self.finished
     }
 
-    /// The number of checkouts in progress.
+    /// Returns the number of checkouts in progress.
     pub fn in_progress(&self) -> usize {
         self.checkouts.len() - self.finished
     }
@@ -77,7 +77,7 @@ impl CheckoutTracker {
 ///
 /// When a command is not recorded.
 pub async fn restock(warehouse: &App, plan: &Plan) -> anyhow::Result<()> {
-    // With the same key, the second run of a plan restocks nothing.
+    // Every run of a plan sends the same key, so only the first run restocks.
     let key = format!("{} {}", plan.name, plan.checkouts);
     let demand = stream::iter(plan.demand()).map(Ok);
     demand
@@ -94,12 +94,12 @@ pub async fn restock(warehouse: &App, plan: &Plan) -> anyhow::Result<()> {
 
 /// Starts the checkouts of `plan` that have not been started, with at most `in_flight` in progress.
 ///
-/// If `wait` is `true`, waits until all are finished. Calls `progress` with the numbers of started
-/// and finished checkouts. Retries while the store cannot be reached.
+/// If `wait` is `true`, waits until all checkouts are finished. Calls `progress` with the numbers
+/// of started and finished checkouts. Retries while the store cannot be reached.
 ///
 /// # Errors
 ///
-/// When a checkout cannot be started or the log cannot be read, for another reason.
+/// When starting a checkout or reading the log fails for any other reason.
 pub async fn run(
     app: &App,
     plan: &Plan,
@@ -128,7 +128,7 @@ pub async fn run(
     }
 }
 
-/// Starts checkouts, and returns those whose outcome is unknown, to be started again.
+/// Starts checkouts. Returns those whose outcome is unknown, which the caller must start again.
 ///
 /// A checkout that is started twice ignores the second command.
 async fn start(

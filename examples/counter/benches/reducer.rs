@@ -81,13 +81,14 @@ fn benches(criterion: &mut Criterion) {
         });
     });
     group.finish();
-    // Skipped when `cargo test` runs the benchmarks once.
+    // `cargo test` runs each benchmark once, without this argument, and needs no comparison.
     if std::env::args().any(|argument| argument == "--bench") {
         compare(&ctx);
     }
 }
 
-/// Measures the differences that the aims refer to, alternating between the variants.
+/// Measures both overheads, and prints them beside their aims. The variants run in alternation, so
+/// that changes in the machine's speed affect all of them.
 fn compare(ctx: &Context<Counter>) {
     const TIMES: u64 = 20_000_000;
     let nanos = |work: &mut dyn FnMut(u64)| {

@@ -13,18 +13,18 @@ pub struct Counter {
 /// The commands of a counter.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 pub enum CounterCommand {
-    /// Add one.
+    /// Add 1 to the count.
     Increment,
-    /// Subtract one.
+    /// Subtract 1 from the count.
     Decrement,
 }
 
 /// The events of a counter.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 pub enum CounterEvent {
-    /// One was added.
+    /// The count rose by 1.
     Incremented,
-    /// One was subtracted.
+    /// The count fell by 1.
     Decremented,
 }
 

@@ -20,7 +20,7 @@ pub struct Purchase {
     pub customer: u32,
     /// The day of the purchase.
     pub date: Date,
-    /// The number of this purchase among those of the customer on this day, from 1.
+    /// The purchase's number among the customer's purchases of the day, starting at 1.
     pub sequence: u32,
     /// The number of CDs.
     pub units: u32,
@@ -31,8 +31,8 @@ pub struct Purchase {
 impl Purchase {
     /// Returns the id of the order: the customer, the day and the number of the purchase.
     ///
-    /// The id depends only on this line and the lines of the same customer and day before it. So a
-    /// file with lines appended gives the same ids as before, and new ones.
+    /// The id depends only on this line and on earlier lines of the same customer and day. So lines
+    /// that are appended to the file do not change the ids of existing lines.
     pub fn order(&self) -> Id<Order> {
         Order::id(format!("{:05}-{}-{}", self.customer, self.date.digits(), self.sequence))
     }
@@ -78,13 +78,13 @@ pub enum LineError {
 }
 
 impl LineError {
-    /// `true` if the lines after this one can be read.
+    /// Returns `true` if the lines after the invalid line can be read.
     pub fn can_be_skipped(&self) -> bool {
         !matches!(self, Self::Header | Self::Read(_))
     }
 }
 
-/// Reads a file line by line. Yields the number of each line with its purchase or its error.
+/// An iterator over the lines of a file: the number of each line, with its purchase or its error.
 #[derive(Debug)]
 pub struct Purchases<R> {
     input: R,
@@ -134,8 +134,8 @@ impl<R: BufRead> Purchases<R> {
         };
         let customer = number(customer).ok_or_else(|| LineError::Customer(customer.to_owned()))?;
         let date = Date::from_digits(date)?;
-        // A line with an error in a later column also takes a number, so that correcting it later
-        // does not change the ids of other lines.
+        // A line with an error in a later column takes a sequence number too, so that correcting
+        // the line does not change the ids of other lines.
         let sequence = self.purchases.entry((customer, date)).and_modify(|n| *n += 1).or_insert(1);
         let sequence = *sequence;
         let [_, _, units, amount] = columns[..] else {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-/// Prints a line to stdout. A closed pipe, as behind `| head`, is not an error.
+/// Prints a line to stdout. A closed pipe, as with `| head`, is not an error.
 pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
     match writeln!(stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

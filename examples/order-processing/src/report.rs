@@ -18,7 +18,7 @@ pub struct Report {
     pub orders: u64,
     /// The number of units in these orders.
     pub units: u64,
-    /// The price of these orders.
+    /// The total price of these orders.
     #[serde(rename = "revenue_cents")]
     pub revenue: Cents,
     /// The number of customers who placed these orders.
@@ -39,7 +39,7 @@ pub struct Month {
     pub orders: u64,
     /// The number of units in these orders.
     pub units: u64,
-    /// The price of these orders.
+    /// The total price of these orders.
     #[serde(rename = "revenue_cents")]
     pub revenue: Cents,
 }

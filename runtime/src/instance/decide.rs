@@ -16,16 +16,17 @@ use crate::instance::load::LoadedState;
 use crate::instance::message::{CommandOutcome, PendingCommand};
 use crate::panic::guarded;
 
-/// One append for a batch of commands, with the state and the outcomes that hold once it commits.
+/// The append for a batch of commands, with the state and the outcomes that hold once the append
+/// commits.
 pub(crate) struct DecidedBatch<A: Aggregate> {
     pub(crate) append: Append,
     pub(crate) after: LoadedState<A>,
-    /// One for each decided command, in order.
+    /// The outcomes of the decided commands, in order.
     pub(crate) outcomes: Vec<CommandOutcome<A>>,
 }
 
 impl<A: Aggregate> DecidedBatch<A> {
-    /// `true` if the append would only check the version.
+    /// Returns `true` if the append would only check the version.
     pub(crate) fn stores_nothing(&self) -> bool {
         let Append { events, inbox, outbox, timers, fired_timers, .. } = &self.append;
         let no_effects = outbox.is_empty() && timers.is_empty() && fired_timers.is_empty();
@@ -33,15 +34,16 @@ impl<A: Aggregate> DecidedBatch<A> {
     }
 }
 
-/// Decides the commands in turn, each on the state that the one before left, until the append is
-/// large: there are as many outcomes as commands were decided.
+/// Decides the commands in turn, each on the state that the previous command left.
+///
+/// Stops when the append reaches the maximum size. Then there are fewer outcomes than commands.
 pub(crate) fn decide<A: Aggregate>(
     context: &DecideContext<'_, A>,
     base: &LoadedState<A>,
     commands: &[&PendingCommand<A::Command>],
 ) -> DecidedBatch<A> {
     let mut failures: Vec<_> = commands.iter().map(|_| None).collect();
-    // A command that fails half-way leaves a half-changed state: start again without the command.
+    // A command that fails half-way leaves a half-changed state. Starts again without the command.
     loop {
         if let Some(batch) = try_decide(context, base, commands, &mut failures) {
             return batch;
@@ -49,8 +51,8 @@ pub(crate) fn decide<A: Aggregate>(
     }
 }
 
-/// Decides the commands, but for those in `failures`; `None` if another one failed, which
-/// `failures` then holds.
+/// Decides the commands, except those that have an error in `failures`. If another command fails,
+/// adds its error to `failures` and returns `None`.
 fn try_decide<A: Aggregate>(
     context: &DecideContext<'_, A>,
     base: &LoadedState<A>,
@@ -112,7 +114,7 @@ impl<'a, A: Aggregate> AppendBuilder<'a, A> {
         DecidedBatch { append, after, outcomes }
     }
 
-    /// As [`AppendBuilder::decide`]; a panic of the aggregate is an error too.
+    /// Calls [`AppendBuilder::decide`], and converts a panic of the aggregate into an error.
     fn guarded_decide(
         &mut self,
         pending: &PendingCommand<A::Command>,
@@ -168,13 +170,14 @@ impl<'a, A: Aggregate> AppendBuilder<'a, A> {
         effects.add_to(&mut self.append);
         let has_events = self.append.events.len() > first;
         if has_events && self.state.is_finished() {
-            // The timers end with these events, whatever a later command of the batch does.
+            // These events finish the instance and so cancel its timers, whatever a later command
+            // of the batch does.
             self.append.cancels_timers = true;
             self.append.timers.clear();
         }
         self.store_outcome(pending, first, &stored)?;
-        // Without events, only an inbox entry shows that the effects were stored before, if the
-        // append is sent again.
+        // If the append is sent again, only events or an inbox entry show that the effects are
+        // already stored.
         if pending.digest.is_none() && has_effects && !has_events {
             self.push_inbox_entry(pending, first, 0, &stored)?;
         }
@@ -213,7 +216,7 @@ impl<'a, A: Aggregate> AppendBuilder<'a, A> {
         Ok(count)
     }
 
-    /// Adds event number `n` of a command, with its reactions, and applies it.
+    /// Adds event number `n` of a command and its reactions to the append, and applies the event.
     fn push_event(
         &mut self,
         event: A::Event,
@@ -252,8 +255,8 @@ impl<'a, A: Aggregate> AppendBuilder<'a, A> {
         })
     }
 
-    /// Adds an inbox entry if the command can be redelivered. Its events are those from number
-    /// `first` on.
+    /// Adds an inbox entry if the command can be redelivered. The command's events start at index
+    /// `first` of the append.
     fn store_outcome(
         &mut self,
         pending: &PendingCommand<A::Command>,
@@ -283,8 +286,8 @@ impl<'a, A: Aggregate> AppendBuilder<'a, A> {
         Ok(())
     }
 
-    /// `true` if an earlier command of the batch has armed, cancelled or fired the timer, or has
-    /// finished the instance, which cancels all timers.
+    /// Returns `true` if an earlier command of the batch has armed, cancelled or fired the timer,
+    /// or has finished the instance, which cancels all timers.
     fn has_changed_timer(&self, timer: &str) -> bool {
         let changed = self.append.timers.iter().any(|change| match change {
             TimerChange::Arm(armed) => armed.id == timer,

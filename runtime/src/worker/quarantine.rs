@@ -1,8 +1,9 @@
-//! Suspects: rows and timers that a process left when it crashed without releasing its leases, any
-//! of which may have crashed it.
+//! Suspects: the rows and timers of a process that crashed without releasing its leases. Any of
+//! them may have caused the crash.
 //!
-//! Attempts at suspects are recorded before they are made, so that one that crashes the process
-//! again runs out of attempts. Few are made at a time, so that few others are suspected with it.
+//! An attempt at a suspect is recorded before it begins, so that a suspect that keeps crashing the
+//! process runs out of attempts. Only a few suspects are attempted at a time, so that a crash
+//! throws suspicion on few others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,22 +12,22 @@ use composable_rust_core::queue::{OutboxKind, OutboxRow, QueuePosition};
 
 use crate::worker::retry::RetryPolicy;
 
-/// Maximum suspects of one executor that are under way.
+/// Maximum number of suspects that one executor attempts at a time.
 const MAX_SUSPECTS: usize = 16;
 
 /// A reason for which a row or timer is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Suspicion {
-    /// It waited when a process crashed that may have worked on it.
+    /// The row or timer was waiting when a process that may have worked on it crashed.
     Waited,
-    /// An attempt was begun, and its end is not recorded. It is retried alone, once no other
-    /// suspect is under way.
+    /// An attempt was begun, and its outcome is not recorded. The row or timer is retried once no
+    /// other suspect is under way.
     Begun,
 }
 
 impl Suspicion {
-    /// Returns the suspicion about a row of a queue whose rows up to `suspects_to` waited when a
-    /// process crashed.
+    /// Returns the suspicion about a row, if there is any. The rows of its queue up to
+    /// `suspects_to` were waiting when a process crashed.
     pub(crate) fn of(row: &OutboxRow, suspects_to: QueuePosition) -> Option<Self> {
         match row {
             OutboxRow { behind_parked: true, .. } => None,
@@ -36,8 +37,8 @@ impl Suspicion {
     }
 }
 
-/// The suspects under way, by executor: the kind, with the aggregate type, gateway, policy or
-/// topic.
+/// The numbers of suspects under way. The key of an executor is the kind of its queue, with the
+/// name of its aggregate type, gateway, policy or topic.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     waited: BTreeMap<(OutboxKind, String), usize>,
@@ -45,7 +46,7 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Returns `true` if one more may begin.
+    /// Returns `true` if `executor` may begin an attempt at another suspect.
     pub(crate) fn admits(&self, suspicion: Suspicion, executor: &(OutboxKind, String)) -> bool {
         match suspicion {
             Suspicion::Waited => self.waited.get(executor).is_none_or(|busy| *busy < MAX_SUSPECTS),
@@ -69,8 +70,8 @@ impl Quarantine {
     }
 }
 
-/// Returns the backoff of a suspect that was begun `attempts` times, so that other rows progress
-/// before it may crash the process again; `None` if no attempts are left.
+/// Returns the backoff of a suspect after `attempts` attempts, or `None` if none are left. During
+/// the backoff, other rows progress before the suspect may crash the process again.
 pub(crate) fn backoff_of_begun(retry: RetryPolicy, attempts: u32) -> Option<Duration> {
     retry.backoff_after(attempts)
 }

@@ -10,7 +10,7 @@ use super::state::Topic;
 
 pub(super) type MemberId = u64;
 
-/// Members in the order in which they joined.
+/// The members of a group, in the order in which they joined, and its progress.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     members: BTreeMap<MemberId, Member>,
@@ -21,7 +21,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 struct Member {
     topics: BTreeSet<String>,
-    /// Set while the member waits.
+    /// The waker of the member while it waits for messages.
     waker: Option<Waker>,
     /// The partition polled last. The next poll starts after it, so that no partition starves the
     /// others.
@@ -32,13 +32,13 @@ struct Member {
 #[derive(Debug, Default)]
 struct PartitionProgress {
     owner: Option<MemberId>,
-    /// Incremented whenever the partition changes its owner.
+    /// Incremented whenever the partition changes its owner or is rewound.
     term: u64,
-    /// The committed offset: everything below it is finished.
+    /// The committed offset: all messages below it are finished.
     stored: i64,
     /// The next offset to deliver.
     next: i64,
-    /// Offsets finished above `stored`; cleared when the partition changes its owner.
+    /// The finished offsets above `stored`. Cleared when a new term begins.
     finished: BTreeSet<i64>,
     /// The number of outstanding deliveries.
     outstanding: usize,
@@ -86,7 +86,7 @@ impl Group {
         self.rebalance();
     }
 
-    /// Resets the group to the beginning, and every partition to a new owner.
+    /// Rewinds every partition to its beginning. Earlier deliveries can no longer be settled.
     pub(super) fn rewind(&mut self) {
         for progress in self.topics.values_mut().flatten() {
             progress.stored = 0;
@@ -157,7 +157,8 @@ impl Group {
         self.members.values_mut().filter_map(|member| member.waker.take())
     }
 
-    /// Settles a delivery, finished or not. Returns `true` if the settlement still counts.
+    /// Settles a delivery, finished or not. Returns `false`, without effect, if a new term has
+    /// begun since the delivery.
     pub(super) fn settle(&mut self, origin: &Origin, finished: bool) -> bool {
         let Some(progress) = self.progress_mut(origin).filter(|p| p.term == origin.term) else {
             return false;
@@ -174,7 +175,7 @@ impl Group {
         self.topics.get_mut(&origin.topic)?.get_mut(partition)
     }
 
-    /// The committed offset: everything below it is finished.
+    /// Returns the committed offset of a partition: all messages below it are finished.
     pub(super) fn stored(&self, topic: &str, partition: usize) -> i64 {
         let progress = self.topics.get(topic).and_then(|partitions| partitions.get(partition));
         progress.map_or(0, |progress| progress.stored)
@@ -184,7 +185,7 @@ impl Group {
         self.topics.keys()
     }
 
-    /// The partitions that have an owner.
+    /// Returns the status of the partitions that have an owner.
     pub(super) fn status(&self) -> Vec<TopicStatus> {
         let of_topic = |(topic, partitions): (&String, &Vec<PartitionProgress>)| {
             let read = (0..).zip(partitions).filter(|(_, progress)| progress.owner.is_some());

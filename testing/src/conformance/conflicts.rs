@@ -1,4 +1,4 @@
-//! A writer with a wrong expected version conflicts, and leaves nothing behind.
+//! Conflicts: an append that expects the wrong version is refused, and leaves nothing behind.
 
 use composable_rust_core::store::{Append, AppendOutcome, ExpectedVersion};
 use composable_rust_core::{StreamId, Version};

@@ -1,4 +1,4 @@
-//! The policies of an app, their types erased.
+//! The policies of an app, with their types erased.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ where
         let (cause, none) = (recorded.id.0, Vec::new());
         let metadata = match recorded.metadata {
             Some(of) => Metadata { causation_id: cause, return_addresses: none, reply: None, ..of },
-            // The event's metadata was erased: its commands start a workflow.
+            // The event's metadata was erased, so the policy's commands start a new workflow.
             None => started_by(cause, None),
         };
         let known_by = match input {
@@ -151,7 +151,7 @@ fn recorded<S: Target>(
     Ok(Some(event.decoded(decoded)))
 }
 
-/// Runs code of users, which may panic.
+/// Runs code of the application, and converts a panic into a failure.
 fn guarded<T>(code: impl FnOnce() -> T) -> Result<T, Failure> {
     panic::guarded(code).map_err(|message| Failure::panicked(&message))
 }
@@ -162,8 +162,8 @@ fn queue_to<'t>(shared: &AppContext, target: &'t str) -> (OutboxKind, &'t str) {
     if remote { (OutboxKind::Send, BUS_TARGET) } else { (OutboxKind::Bulk, target) }
 }
 
-/// Returns the rows that send the commands of a policy. Their ids are derived from the event, the
-/// policy and the command's index.
+/// Returns the rows that send the commands of a policy. The id of each row is derived from `cause`,
+/// the policy and the command's index.
 fn rows<T: Target>(
     shared: &AppContext,
     policy: &str,
@@ -199,7 +199,7 @@ fn rows<T: Target>(
     Ok(rows)
 }
 
-/// Returns the row that has the worker of a policy's queue try an input again, in order with other
+/// Returns the row with which the worker of a policy's queue retries an input, in order with other
 /// inputs of the same sender.
 pub(crate) fn queued(shared: &AppContext, policy: &str, input: &Input) -> OutboxMessage {
     let id = |cause| derive_id("queued", shared.log.id, &[policy], cause, 0);
@@ -224,8 +224,8 @@ pub(crate) fn queued(shared: &AppContext, policy: &str, input: &Input) -> Outbox
 #[non_exhaustive]
 pub struct PolicySettings {
     /// `true` if a new policy starts at the first event of the log instead of the end of the log.
-    /// No effect once the policy has a checkpoint, nor on a policy that reads a topic: that starts
-    /// at the topic's beginning. Default: `false`.
+    /// No effect once the policy has a checkpoint, or if the policy reads a topic: such a policy
+    /// starts at the beginning of the topic. Default: `false`.
     pub from_start: bool,
 }
 
@@ -241,7 +241,8 @@ pub(crate) struct RegisteredPolicy {
 }
 
 impl RegisteredPolicy {
-    /// Returns the queues of a partition that the policy adds to: that of its target, and its own.
+    /// Returns the queues of a partition that the policy adds to: the queue of its target and the
+    /// policy's own queue.
     pub(crate) fn queues(&self, shared: &AppContext, partition: u16) -> Vec<Queue> {
         let queue = |(kind, target): (OutboxKind, &str)| Queue {
             partition,
