@@ -45,7 +45,7 @@ async fn a_statement_beyond_its_timeout_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_unavailable_once() {
+async fn a_lost_connection_is_unavailable_at_most_once() {
     let database = Database::create().await;
     let store = database.store(1).await;
     commit(&store, &append("a-1", exact(0), &[1])).await;
@@ -53,9 +53,14 @@ async fn a_lost_connection_is_unavailable_once() {
     foreign.execute(TERMINATE).await.unwrap();
     sleep(Duration::from_millis(200)).await;
     let one = append("a-1", exact(1), &[2]);
-    let error = store.append_events(0, std::slice::from_ref(&one)).await.unwrap_err();
-    assert!(error.is_transient(), "{error:?}");
-    assert_eq!(commit(&store, &one).await, committed(2, 0, 2));
+    // The listener may have found the connections dead already, and had them replaced.
+    match store.append_events(0, std::slice::from_ref(&one)).await {
+        Ok(outcomes) => assert_eq!(outcomes, [committed(2, 0, 2)]),
+        Err(error) => {
+            assert!(error.is_transient(), "{error:?}");
+            assert_eq!(commit(&store, &one).await, committed(2, 0, 2));
+        }
+    }
     assert_eq!(load(&store, "a-1").await.last().unwrap().version, Version::new(2));
 }
 
