@@ -324,7 +324,7 @@ async fn receive_notifications(
     loop {
         match timeout(CHECK_INTERVAL, listener.try_recv()).await {
             Ok(Ok(Some(heard))) => {
-                heard.payload().split(' ').for_each(|part| heads.on_notification(part))
+                heard.payload().split(' ').for_each(|part| heads.on_notification(part));
             }
             Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),

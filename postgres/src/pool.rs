@@ -148,7 +148,7 @@ impl PooledSession {
         let Some(session) = self.session.take() else { return };
         match error {
             Some(error) if !is_connection_reusable(error) => {
-                self.pool.sessions.distrust(&session, error)
+                self.pool.sessions.distrust(&session, error);
             }
             _ => self.pool.put(session),
         }

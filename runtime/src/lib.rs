@@ -27,7 +27,7 @@ pub mod settings {
     pub use crate::app::settings::Settings;
     pub use crate::worker::outbox::circuit_breaker::CircuitBreakerSettings;
     pub use crate::worker::outbox::gateway::GatewaySettings;
-    pub use crate::worker::policy::policy::PolicySettings;
+    pub use crate::worker::policy::registered::PolicySettings;
     pub use crate::worker::projection::registered::{PoisonPolicy, ProjectionSettings};
     pub use crate::worker::retry::RetryPolicy;
 }

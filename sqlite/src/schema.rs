@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::{ConnectError, is_busy, is_not_a_database};
 use crate::store::clock;
 
-/// The application id, "CoRu", by which the `file` command and SQLite identify the file's format.
+/// The application id, `CoRu`, by which the `file` command and SQLite identify the file's format.
 const APPLICATION_ID: i64 = 0x436f_5275;
 
 /// The migrations; the one at index n leads to schema version n + 1. A released migration never

@@ -162,7 +162,6 @@ impl Aggregate for Checkout {
     fn decide(&self, command: CheckoutCommand, _: &Context<Self>) -> Decision<Self> {
         let (task, event) = match command {
             CheckoutCommand::Start(cart) if self.cart.is_none() => return record(Started(cart)),
-            CheckoutCommand::Start(_) => return unchanged(),
             CheckoutCommand::TimedOut(task) => (task, TimedOut(task)),
             CheckoutCommand::Order(task, Recorded(_))
             | CheckoutCommand::Stock(task, Recorded(_))
@@ -186,7 +185,8 @@ impl Aggregate for Checkout {
             )
             | CheckoutCommand::Order(task, Rejected(_) | Undelivered)
             | CheckoutCommand::Stock(task, Rejected(_) | Undelivered) => (task, Refused(task)),
-            // An interim reply, such as "charge requested": the final one follows.
+            // A second start, or an interim reply, such as "charge requested": the final one
+            // follows.
             _ => return unchanged(),
         };
         // A reply or timeout of an earlier task is late: the checkout has moved on.

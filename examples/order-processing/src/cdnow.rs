@@ -91,14 +91,14 @@ pub struct Purchases<R> {
     line: u64,
     bytes_read: u64,
     /// The number of purchases of each customer and day so far.
-    purchases: HashMap<(u32, Date), u32>,
+    counts: HashMap<(u32, Date), u32>,
     ended: bool,
 }
 
 impl<R: BufRead> Purchases<R> {
     /// Creates a reader of `input`.
     pub fn new(input: R) -> Self {
-        Self { input, line: 0, bytes_read: 0, purchases: HashMap::new(), ended: false }
+        Self { input, line: 0, bytes_read: 0, counts: HashMap::new(), ended: false }
     }
 
     /// Returns the number of bytes read.
@@ -136,7 +136,7 @@ impl<R: BufRead> Purchases<R> {
         let date = Date::from_digits(date)?;
         // A line with an error in a later column takes a sequence number too, so that correcting
         // the line does not change the ids of other lines.
-        let sequence = self.purchases.entry((customer, date)).and_modify(|n| *n += 1).or_insert(1);
+        let sequence = self.counts.entry((customer, date)).and_modify(|n| *n += 1).or_insert(1);
         let sequence = *sequence;
         let [_, _, units, amount] = columns[..] else {
             return Err(LineError::Columns(columns.len()));

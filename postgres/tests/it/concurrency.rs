@@ -27,7 +27,7 @@ async fn competing_pools_append_without_gaps() {
                     let one = append(&format!("a-{stream}"), exact(version[stream]), &[id]);
                     match commit(&store, &one).await {
                         AppendOutcome::Committed { version: now, .. } => {
-                            version[stream] = now.get()
+                            version[stream] = now.get();
                         }
                         AppendOutcome::Conflict { actual } => {
                             version[stream] = actual.get();

@@ -30,7 +30,7 @@ use crate::settings::Settings;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
 use crate::worker::external_record::ExternalRecord;
 use crate::worker::outbox::gateway::{GatewaySettings, RegisteredGateway};
-use crate::worker::policy::policy::{
+use crate::worker::policy::registered::{
     ErasedPolicy, ErasurePolicy, EventPolicy, PolicySettings, PolicySource, RecordPolicy,
     RegisteredPolicy,
 };

@@ -8,7 +8,7 @@ use composable_rust_core::message::ReplySource;
 use composable_rust_core::store::MAX_PAYLOAD_BYTES;
 
 use crate::app::builder::{AppBuilder, Registration};
-use crate::worker::policy::policy::PolicySource;
+use crate::worker::policy::registered::PolicySource;
 
 /// The shortest lease: a shorter one would be renewed without pause.
 const MIN_LEASE_TTL: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ use crate::worker::dead_letters::{FORWARDED_DIGEST, record_in_inbox};
 use crate::worker::outbox::execution::{CallHealth, Execution, RowExecutor};
 use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::outcome::{Delivered, Failure};
-use crate::worker::policy::policy::ErasedPolicy;
+use crate::worker::policy::registered::ErasedPolicy;
 use crate::worker::projection::registered::ErasedProjection;
 use crate::worker::queued_input::queued_input;
 use crate::worker::queued_message::{metadata, reply_to};

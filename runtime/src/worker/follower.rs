@@ -360,8 +360,8 @@ impl<F: LogHandler> Follower<F> {
             return Ok(Checkpoint { partition, offset: 0, event_id: None });
         }
         let heads = store.heads().await?;
-        let head = heads.iter().find(|head| head.partition == partition);
-        let offset = head.map_or(0, |head| head.offset);
+        let last = heads.iter().find(|position| position.partition == partition);
+        let offset = last.map_or(0, |position| position.offset);
         let at = Checkpoint { partition, offset, event_id: None };
         let at = Checkpoint { event_id: compare_with_log(store, &at).await?, ..at };
         save(&self.context, self.handler.name().to_owned(), held, at, &[]).await?;

@@ -414,8 +414,20 @@ impl Leases {
         }
         let missing = missing(inner.holder, &inner.workers, &workers, &table, &state.held);
         state.announced = Some(workers);
-        if missing > 0 && state.missing == 0 {
-            let lapse = inner.ttl;
+        self.log_round(missing, state.missing, left);
+        state.missing = missing;
+        let count = state.held.len();
+        drop(state);
+        if moved {
+            self.changed();
+        }
+        Ok(count)
+    }
+
+    /// Logs leases that others still hold, when they begin to, and leases of crashed processes.
+    fn log_round(&self, missing: usize, missing_before: usize, left: usize) {
+        if missing > 0 && missing_before == 0 {
+            let lapse = self.0.ttl;
             tracing::info!(
                 missing,
                 ?lapse,
@@ -430,13 +442,6 @@ impl Leases {
                  connection; attempts at its unfinished work are recorded before they are made"
             );
         }
-        state.missing = missing;
-        let count = state.held.len();
-        drop(state);
-        if moved {
-            self.changed();
-        }
-        Ok(count)
     }
 }
 

@@ -36,7 +36,7 @@ use crate::worker::outbox::dispatcher::Dispatcher;
 use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::policy::consumer::PolicyHandler;
 use crate::worker::policy::follower::PolicyFollower;
-use crate::worker::policy::policy::{PolicySource, RegisteredPolicy};
+use crate::worker::policy::registered::{PolicySource, RegisteredPolicy};
 use crate::worker::projection::gauges;
 use crate::worker::projection::registered::{self, ErasedProjection};
 use crate::worker::timers::Timers;

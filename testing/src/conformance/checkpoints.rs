@@ -120,7 +120,7 @@ pub(super) async fn a_rewound_checkpoint_gets_a_new_epoch(on: StoreUnderTest) {
     };
     let start = Checkpoint { event_id: None, ..at(0, 0) };
     let rewind = async |name: &str| {
-        on.store.rewind(name, start).await.expect("the checkpoint should be rewound")
+        on.store.rewind(name, start).await.expect("the checkpoint should be rewound");
     };
     assert!(moves(&first.lease, 7).await);
     rewind("follow").await;

@@ -58,6 +58,16 @@ impl<'a> Processes<'a> {
         program.start(NAMES[n], &[&serve[..], &["--max-outstanding", MAX_OUTSTANDING]].concat())
     }
 
+    /// Kills a random process, or in 3 of 10 cases restarts it.
+    fn kill_or_restart(&mut self, rng: &mut StdRng) {
+        let n = rng.random_range(0..6);
+        if rng.random_bool(0.3) {
+            self.restart(n);
+        } else {
+            self.kill(n);
+        }
+    }
+
     fn kill(&mut self, n: usize) {
         self.list[n].kill();
         self.kills += 1;
@@ -150,12 +160,7 @@ async fn the_audit_balances_after_every_failure() {
         tokio::time::sleep(Duration::from_millis(250)).await;
         processes.supervise();
         if Instant::now() > next_kill {
-            let n = rng.random_range(0..6);
-            if rng.random_bool(0.3) {
-                processes.restart(n);
-            } else {
-                processes.kill(n);
-            }
+            processes.kill_or_restart(&mut rng);
             next_kill = Instant::now() + Duration::from_millis(rng.random_range(4_000..8_000));
         }
         // The database may be down.

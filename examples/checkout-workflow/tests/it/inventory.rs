@@ -39,7 +39,7 @@ fn units_are_restocked_reserved_and_handed_over() {
         .then([HandedOver { order: order() }])
         .state(|stock| assert_eq!(stock.on_hand, 3))
         .state(|stock| {
-            assert_eq!(stock.allocation(&order()), Some(Allocation::HandedOver { units: 2 }))
+            assert_eq!(stock.allocation(&order()), Some(Allocation::HandedOver { units: 2 }));
         });
 }
 

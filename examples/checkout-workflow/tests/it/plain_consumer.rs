@@ -69,7 +69,7 @@ impl PlainConsumer {
                 Ok((_, end)) => return end,
                 // A new topic has no leader yet.
                 Err(error) => {
-                    assert!(began.elapsed() < REQUEST_TIMEOUT, "{topic} {partition}: {error}")
+                    assert!(began.elapsed() < REQUEST_TIMEOUT, "{topic} {partition}: {error}");
                 }
             }
         }

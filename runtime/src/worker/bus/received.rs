@@ -88,10 +88,9 @@ pub(crate) async fn receive_again(
     row: &OutboxMessage,
 ) -> Result<Vec<OutboxMessage>, Failure> {
     let input = queued_input(context.store(), &row.row.content).await;
-    let record = match input.map_err(|error| Failure::of_store(&error))? {
-        Some(Input::Record(record)) => record,
+    let Some(Input::Record(record)) = input.map_err(|error| Failure::of_store(&error))? else {
         // The message was erased.
-        _ => return Ok(Vec::new()),
+        return Ok(Vec::new());
     };
     let worker = WorkerId::of_queue(OutboxKind::Policy, RECEIVED).to_string();
     let is_overdue = context.is_overdue(&worker, &row.row.id);

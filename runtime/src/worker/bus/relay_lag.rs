@@ -40,7 +40,7 @@ pub(crate) async fn report_lag(context: Arc<WorkerContext>, published: Arc<Publi
                 shown = lags.into_keys().collect();
             }
             Err(error) => {
-                tracing::debug!(worker, %error, "failed to read the lag of a relay; retrying")
+                tracing::debug!(worker, %error, "failed to read the lag of a relay; retrying");
             }
         }
         if !context.pause(MEASURE_INTERVAL).await {

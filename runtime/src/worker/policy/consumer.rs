@@ -12,7 +12,7 @@ use crate::worker::context::WorkerContext;
 use crate::worker::external_record::ExternalRecord;
 use crate::worker::outcome::Failure;
 use crate::worker::policy::follower::rows_for;
-use crate::worker::policy::policy::{PolicySource, RegisteredPolicy, queued};
+use crate::worker::policy::registered::{PolicySource, RegisteredPolicy, queued};
 use crate::worker::queued_input::Input;
 
 /// Queues the commands of a policy over a topic.

@@ -12,7 +12,7 @@ use crate::worker::context::WorkerContext;
 use crate::worker::follower::LogHandler;
 use crate::worker::leases::HeldLease;
 use crate::worker::outcome::Failure;
-use crate::worker::policy::policy::{RegisteredPolicy, queued};
+use crate::worker::policy::registered::{RegisteredPolicy, queued};
 use crate::worker::queued_input::{Input, WaitingStreams, waiting_streams};
 use crate::worker::worker_id::WorkerId;
 

@@ -2,4 +2,4 @@
 
 pub(crate) mod consumer;
 pub(crate) mod follower;
-pub(crate) mod policy;
+pub(crate) mod registered;
