@@ -61,7 +61,7 @@ fn texts(error: &ConnectError) -> String {
     let mut texts = String::new();
     let mut next: Option<&dyn Error> = Some(error);
     while let Some(error) = next {
-        texts += &format!("{error} {error:?}\n");
+        texts.push_str(&[error.to_string(), format!("{error:?}")].join("\n"));
         next = error.source();
     }
     texts
