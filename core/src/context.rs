@@ -110,7 +110,7 @@ impl<'a, A: Aggregate> Context<'a, A> {
     }
 
     /// To whom the outcome is answered. The events of this message go there by themselves; keep the
-    /// address to [`answer`](crate::answer) with an event of a later message, which something outside
+    /// address to [`reply_to`](crate::reply_to) with an event of a later message, which something outside
     /// sends.
     pub fn return_path(&self) -> crate::ReturnPath {
         crate::ReturnPath(self.incoming.metadata.return_addresses.clone())

@@ -14,7 +14,7 @@ use crate::store::Due;
 use crate::{Effect, Id, Message, ReturnPath, StreamId, Target, Timestamp};
 
 /// The durable follow-ups of an event: `effects![…]` of [`dispatch`], [`tell`], [`call`],
-/// [`after`], [`at`], [`cancel`] and [`answer`].
+/// [`after`], [`at`], [`cancel`] and [`reply_to`].
 pub type Reactions<C> = EffectList<Reaction<C>>;
 
 /// A durable follow-up of an event.

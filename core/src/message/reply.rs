@@ -199,7 +199,7 @@ impl RawReply<'_> {
 }
 
 /// To whom the outcome of a message is answered: kept in a state or an event, it lets an aggregate
-/// [`answer`](crate::answer) later, when something outside comes back.
+/// [`reply_to`](crate::reply_to) later, when something outside comes back.
 ///
 /// It is written as a text in every format, so that it can be kept whatever it holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
