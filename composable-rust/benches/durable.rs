@@ -47,7 +47,7 @@ fn app(store: impl EventStore) -> App {
     App::builder(store).aggregate::<Ticket>(()).build().expect("a correct app")
 }
 
-/// Sends per second of `callers` on `instances`.
+/// Returns the sends per second of `callers` on `instances`.
 async fn sends(app: &App, callers: usize, instances: usize) -> f64 {
     static ROUND: AtomicU64 = AtomicU64::new(0);
     let round = ROUND.fetch_add(1, Ordering::Relaxed);
@@ -194,8 +194,8 @@ async fn slow_commits(server: &str) {
     report("durable send, 256 callers on 256 instances", median(many), name, best, ">= 3");
 }
 
-/// A database with an application's store and a plain table in it: its URL, the application, and
-/// connections for the table.
+/// Creates a database with an application's store and a plain table. Returns its URL, the
+/// application, and connections for the table.
 async fn contestants(server: &str) -> (String, App, PgPool) {
     let url = fresh_database(server).await;
     let app = app(PostgresEventStore::connect(&url).await.expect("a store"));
@@ -215,7 +215,8 @@ async fn contestants(server: &str) -> (String, App, PgPool) {
     (url, app, plain)
 }
 
-/// How many more clients the server takes, an administrator's reserved places aside.
+/// Returns the number of further clients that the server accepts, the connections reserved for
+/// superusers aside.
 async fn free_connections(pool: &PgPool) -> usize {
     let (free,): (i64,) = sqlx::query_as(
         "select current_setting('max_connections')::bigint \
@@ -228,7 +229,7 @@ async fn free_connections(pool: &PgPool) -> usize {
     usize::try_from(free).unwrap_or_default()
 }
 
-/// Milliseconds that one client waits for a one-row INSERT.
+/// Returns the median time that one client waits for a one-row INSERT, in milliseconds.
 async fn median_commit(pool: &PgPool) -> f64 {
     let (began, mut waits) = (Instant::now(), Vec::new());
     while began.elapsed() < support::round() {
@@ -254,7 +255,7 @@ async fn plain_insert(pool: &PgPool) {
     .expect("an insert");
 }
 
-/// Plain INSERTs per second.
+/// Returns the plain INSERTs per second.
 async fn plain_inserts(pool: &PgPool, clients: usize) -> f64 {
     rate(clients, |_| {
         let pool = pool.clone();
@@ -263,7 +264,8 @@ async fn plain_inserts(pool: &PgPool, clients: usize) -> f64 {
     .await
 }
 
-/// The best rate of one-row inserts with any of these numbers of clients, and whose it is.
+/// Returns the best rate of one-row inserts with any of these numbers of clients, and the label of
+/// the program that reached it.
 async fn best_inserts(url: &str, plain: &PgPool, clients: &[usize]) -> (&'static str, f64) {
     if let Some(best) = pgbench(url, clients) {
         return ("best of pgbench, one-row inserts", best);
@@ -275,7 +277,7 @@ async fn best_inserts(url: &str, plain: &PgPool, clients: &[usize]) -> (&'static
     ("best of plain INSERTs (no pgbench)", best)
 }
 
-/// The best rate of one-row inserts that `pgbench` reaches, prepared.
+/// Returns the best rate of one-row inserts that `pgbench` reaches with prepared statements.
 fn pgbench(url: &str, clients: &[usize]) -> Option<f64> {
     let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".into());
     let script = tempfile::NamedTempFile::new().ok()?;
@@ -304,7 +306,7 @@ fn pgbench(url: &str, clients: &[usize]) -> Option<f64> {
     Some(best)
 }
 
-/// Sends per second of this program's three children together, all on one instance.
+/// Returns the sends per second of this program's three children together, all on one instance.
 fn three_processes(url: &str) -> f64 {
     let program = std::env::current_exe().expect("this program");
     let children: Vec<_> = (0..3)
@@ -341,7 +343,8 @@ async fn hammer(url: &str) {
     println!("{value}");
 }
 
-/// Events per second when 16 writers append 500 events at a time, each to a stream of its own.
+/// Returns the events per second when 16 writers append 500 events at a time, each to a stream of
+/// its own.
 async fn append_batches(url: &str) -> f64 {
     let store = SharedEventStore::new(PostgresEventStore::connect(url).await.expect("a store"));
     let writer = Arc::new(GroupCommit::new(store));

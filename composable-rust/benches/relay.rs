@@ -50,7 +50,7 @@ async fn main() {
     report("relay, 8 log partitions", relayed, "bare rdkafka producer, idempotent", bare, "0.7");
 }
 
-/// Fills a log, then times its relaying.
+/// Fills a log, then returns the events per second at which the relay publishes it.
 async fn relay(url: &str, schema: &str, brokers: &str, prefix: &str, events: usize) -> f64 {
     let pool = sqlx::PgPool::connect(url).await.expect("a server");
     sqlx::query(&format!("create schema {schema}")).execute(&pool).await.expect("a schema");
@@ -86,7 +86,7 @@ async fn relay(url: &str, schema: &str, brokers: &str, prefix: &str, events: usi
             break;
         }
     }
-    // Taking leases and opening eight producers is not relaying.
+    // The measurement excludes acquiring leases and opening eight producers.
     let (start, before) = first.expect("something was relayed");
     let rate = (events as u64 - before) as f64 / start.elapsed().as_secs_f64();
     app.shutdown(Duration::from_secs(5)).await;
@@ -127,7 +127,7 @@ async fn fill(store: &PostgresEventStore, events: usize) {
     }
 }
 
-/// What the relay has published.
+/// Reads the messages that the relay has published.
 async fn read(brokers: &str, prefix: &str, events: usize) -> Vec<BusMessage> {
     let bus = RedpandaEventBus::builder(brokers).topic_prefix(prefix).partitions(8);
     let bus = bus.connect().await.expect("a broker");
@@ -142,7 +142,7 @@ async fn read(brokers: &str, prefix: &str, events: usize) -> Vec<BusMessage> {
     messages
 }
 
-/// A topic of its own for the bare producer; the bus creates what it publishes to.
+/// Creates a topic for the bare producer. The bus creates each topic that it publishes to.
 async fn topic(brokers: &str) -> String {
     let topic = format!("bare-{}", Uuid::new_v4());
     let bus = RedpandaEventBus::builder(brokers).partitions(8).connect().await.expect("a broker");

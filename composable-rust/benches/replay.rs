@@ -24,14 +24,14 @@ use uuid::Uuid;
 
 const EVENTS: u64 = 300_000;
 
-/// The rows and columns that a load of the stream reads, and nothing else.
+/// The query for exactly the rows and columns that a load of the stream reads.
 const ROWS: &str = "select version, event_type, event_data, log_offset, event_id, created_at, \
      schema_version, codec, metadata from events where stream_id = 'ticket-long' \
      and partition = (select partition from events limit 1) order by version";
 
 #[tokio::main]
 async fn main() {
-    // First, while no freed memory hides what it takes.
+    // First, because memory that another benchmark freed would hide the instances' memory.
     idle_instances().await;
     fold();
     let folder = tempfile::tempdir().expect("a folder");
@@ -58,7 +58,7 @@ async fn main() {
     replay(store, bare).await;
 }
 
-/// Counts the rows of a query, touching the columns that any replay needs.
+/// Counts the rows of a query, reading the columns that any replay needs.
 macro_rules! bare_rows {
     ($rows:expr, $pool:expr) => {{
         let mut stream = $rows.fetch($pool);
@@ -161,7 +161,7 @@ fn stream_once() -> StreamId {
     STREAM.with(Clone::clone)
 }
 
-/// What checking that each payload can be read again costs.
+/// Measures the cost of checking that each payload can be decoded again.
 fn decode_again(codecs: &Codecs, sold: &TicketEvent) {
     let count = 1_000_000;
     let (mut plain, mut checked) = (vec![], vec![]);

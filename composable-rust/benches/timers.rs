@@ -1,7 +1,7 @@
 //! Arming and firing timers, with a million of them pending.
 //!
-//! Needs `DATABASE_URL`: `cargo xtask bench --bench timers` has it. `BENCH_TIMERS` is how many are
-//! pending.
+//! Needs `DATABASE_URL`: `cargo xtask bench --bench timers` has it. `BENCH_TIMERS` is the number
+//! of pending timers.
 
 #![allow(clippy::cast_precision_loss, reason = "rates are not exact")]
 
@@ -86,7 +86,7 @@ async fn main() {
     let many = fire(&app, &store, "many").await;
     report(&format!("firing, {pending} pending"), many, "firing, none pending", few, "1");
 
-    // A server process that is idle tells its statistics within ten seconds.
+    // An idle server process reports its statistics within ten seconds.
     let told = Duration::from_secs(12);
     let commits = async || -> i64 {
         let sql = "select xact_commit from pg_stat_database where datname = current_database()";
@@ -133,13 +133,13 @@ async fn arm(store: &PostgresEventStore, name: &str, count: usize, after: Durati
     }
 }
 
-/// Timers fired per second, of those that are due at once.
+/// Returns the timers fired per second when all are due at once.
 async fn fire(app: &App, store: &PostgresEventStore, name: &str) -> f64 {
     let heads = async || -> u64 {
         store.heads().await.expect("the heads").iter().map(|head| head.offset).sum()
     };
     let before = heads().await;
-    // Due together, once all are armed.
+    // All are due together, after the last is armed.
     arm(store, name, FIRED, Duration::from_secs(3)).await;
     let mut began = Instant::now();
     let mut started = false;

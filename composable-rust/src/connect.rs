@@ -22,11 +22,12 @@ use composable_rust_core::store::SharedEventStore;
 ///
 /// - [`ConnectError::InvalidUrl`]: correct the URL, or enable the feature that it names.
 /// - `ConnectError::Sqlite`, `ConnectError::Postgres`: the store cannot be opened. The adapter's
-///   error says what to do.
+///   error names the remedy.
 ///
 /// # Cancel safety
 ///
-/// A dropped future may leave a created or migrated store without events; a later call completes it.
+/// A dropped future may leave a created or migrated store without events; a later call completes
+/// the store.
 ///
 /// # Example: a store chosen by configuration
 ///
@@ -249,7 +250,7 @@ pub enum InvalidStoreUrl {
 
 const FORMS: &str = "sqlite:PATH, postgres://USER@HOST/DATABASE or memory:";
 
-/// The alternatives, for an error message.
+/// Returns the stores that this program can open, for an error message.
 fn built_in() -> String {
     let forms: Vec<_> = [SQLITE, POSTGRES, MEMORY]
         .into_iter()

@@ -7,20 +7,20 @@ use syn::{Attribute, Error, LitInt, LitStr, Path, Result, Token, Type};
 
 use crate::errors::Errors;
 
-/// What stands on the enum.
+/// The attributes of the enum.
 #[derive(Default)]
 pub(crate) struct EnumAttributes {
     pub(crate) prefix: Option<String>,
     pub(crate) root: Option<Path>,
 }
 
-/// What stands on a variant.
+/// The attributes of a variant.
 #[derive(Default)]
 pub(crate) struct VariantAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<(u16, LitInt)>,
     pub(crate) upcasters: Vec<Upcaster>,
-    /// The older version that is written.
+    /// The older version to write.
     pub(crate) write: Option<(u16, LitInt)>,
     pub(crate) internal: bool,
     pub(crate) reply: bool,
@@ -34,7 +34,7 @@ pub(crate) struct Upcaster {
     pub(crate) shape: Type,
 }
 
-/// What stands on a field.
+/// The attributes of a field.
 #[derive(Default)]
 pub(crate) struct FieldAttributes {
     pub(crate) opaque: Option<LitStr>,

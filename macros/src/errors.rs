@@ -1,10 +1,10 @@
-//! All mistakes at once.
+//! The errors of a derive, reported together.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::Error;
 
-/// Collects mistakes, so that one compilation shows all of them.
+/// The errors found so far, combined so that one compilation reports all of them.
 #[derive(Default)]
 pub(crate) struct Errors(Option<Error>);
 
@@ -16,12 +16,12 @@ impl Errors {
         }
     }
 
-    /// A mistake at `place`.
+    /// Adds an error at `place`.
     pub(crate) fn at(&mut self, place: impl ToTokens, message: impl std::fmt::Display) {
         self.push(Error::new_spanned(place, message));
     }
 
-    /// What the derive expands to if there were mistakes.
+    /// Returns the derive's expansion if there are errors: a `compile_error!` for each.
     pub(crate) fn into_tokens(self) -> Option<TokenStream> {
         self.0.map(Error::into_compile_error)
     }

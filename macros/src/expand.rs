@@ -1,4 +1,4 @@
-//! The implementations.
+//! The generated implementations.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -8,7 +8,7 @@ use syn::spanned::Spanned;
 use crate::hidden;
 use crate::model::{Message, MessageField, MessageVariant, Role, Shape};
 
-/// Everything the derive emits for an enum.
+/// Returns the whole expansion of the derive for an enum.
 pub(crate) fn message(message: &Message) -> TokenStream {
     let Message { ident, root, variants } = message;
     let kinds = variants.iter().map(|variant| kind(root, variant, variant.written_version()));
@@ -162,7 +162,7 @@ fn decode(message: &Message) -> TokenStream {
     }
 }
 
-/// An arm for each version of a variant.
+/// Returns a match arm for each version of a variant.
 fn decode_versions(message: &Message, variant: &MessageVariant) -> Vec<TokenStream> {
     let root = &message.root;
     let (name, version) = (local("name"), local("version"));
@@ -215,7 +215,8 @@ fn trace(message: &Message) -> TokenStream {
     }
 }
 
-/// For a variant that takes replies or answers.
+/// Returns the implementation of `Receives` or `ReceivesOutcome` for a variant that takes replies
+/// or answers.
 fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let Message { ident, root, .. } = message;
     let (last, before) = variant.fields.split_last()?;
@@ -251,7 +252,8 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
     })
 }
 
-/// By whose name a reply finds its variant; nothing for a message that takes none.
+/// Returns `receive_raw`, which finds the variant of a reply by the name of its source; `None` for
+/// a message that takes no replies.
 fn receive_raw(message: &Message) -> Option<TokenStream> {
     let root = &message.root;
     let raw = local("reply");
@@ -287,7 +289,7 @@ fn receive_raw(message: &Message) -> Option<TokenStream> {
     })
 }
 
-/// The target or gateway whose replies or answers a variant takes.
+/// Returns the target or gateway whose replies or answers a variant takes.
 fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let Message { ident, root, .. } = message;
     let ty = &variant.fields.last()?.ty;
@@ -302,7 +304,7 @@ fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     ))
 }
 
-/// `match self`, also for an enum without variants.
+/// Returns a `match self`, also for an enum without variants.
 fn match_self(message: &Message, arms: impl Iterator<Item = TokenStream>) -> TokenStream {
     if message.variants.is_empty() {
         quote!(match *self {})
@@ -311,12 +313,12 @@ fn match_self(message: &Message, arms: impl Iterator<Item = TokenStream>) -> Tok
     }
 }
 
-/// A local variable that meets no name of the user's.
+/// Returns the name of a local variable that cannot clash with the user's names.
 fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 
-/// A text literal, for attributes that take paths as text.
+/// Returns a string literal, for attributes that take paths as strings.
 pub(crate) fn text(ident: &Ident) -> LitStr {
     LitStr::new(&ident.to_string(), Span::call_site())
 }

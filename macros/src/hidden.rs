@@ -13,7 +13,7 @@ use crate::expand::text;
 use crate::model::{Message, MessageField, MessageVariant, Shape};
 use crate::serde_attributes::SerializeWith;
 
-/// The structs of all variants, with the functions that their attributes name.
+/// Returns the structs of all variants, with the functions that their attributes name.
 pub(crate) fn structs(message: &Message) -> TokenStream {
     let mut tokens = checks(message);
     tokens.extend(empty(message));
@@ -38,7 +38,8 @@ pub(crate) fn structs(message: &Message) -> TokenStream {
     tokens
 }
 
-/// Asks of each field whether it can be stored, before serde's code asks in other words.
+/// Returns a check that each field can be stored. The check precedes serde's code, so that its
+/// error message comes first.
 fn checks(message: &Message) -> TokenStream {
     let root = &message.root;
     let plain = message.variants.iter().flat_map(|variant| &variant.fields);
@@ -53,7 +54,7 @@ fn checks(message: &Message) -> TokenStream {
     quote!(const _: () = { #(#checks)* };)
 }
 
-/// What is encoded where there is nothing to encode: no bytes in binary, `{}` in JSON.
+/// Returns the struct that encodes empty content: no bytes in binary, `{}` in JSON.
 fn empty(message: &Message) -> TokenStream {
     let (serde, path) = serde(message);
     let used = message
@@ -79,18 +80,18 @@ fn serde(message: &Message) -> (TokenStream, LitStr) {
     (serde, path)
 }
 
-/// The fields that are written.
+/// Returns the fields that are written.
 pub(crate) fn written(variant: &MessageVariant) -> impl Iterator<Item = &MessageField> {
     variant.fields.iter().filter(|field| !field.serde.skip_serializing)
 }
 
-/// Whether there is a `__Pack…`.
+/// Returns `true` if the variant has a `__Pack…` struct.
 pub(crate) fn packs(variant: &MessageVariant) -> bool {
     variant.shape == Shape::Struct
         && written(variant).any(|field| field.serde.skip_serializing_if.is_some())
 }
 
-/// How a decoded content becomes the variant.
+/// The type of a variant's decoded content, its pattern, and the expression of the variant.
 pub(crate) struct Content {
     pub(crate) ty: TokenStream,
     pub(crate) pattern: TokenStream,
@@ -122,7 +123,8 @@ fn pattern(variant: &MessageVariant, ty: &Ident, locals: &[Ident]) -> TokenStrea
     quote!(#ty { #(#names: #locals),* })
 }
 
-/// The type that is traced, and a line that reads the fields of one that exists only to be traced.
+/// Returns the type that is traced, and a line that reads the fields of a type that exists only to
+/// be traced.
 pub(crate) fn traced(variant: &MessageVariant) -> (TokenStream, TokenStream) {
     if !variant.has_opaque_fields() {
         return (content(variant).ty, TokenStream::new());
@@ -220,7 +222,7 @@ fn declare_struct(
     }
 }
 
-/// A field of a hidden struct; one of several unnamed fields is called by its number.
+/// Returns a field of a hidden struct. Each of several unnamed fields is named by its position.
 fn declare(
     variant: &MessageVariant,
     field: &MessageField,
@@ -237,8 +239,8 @@ fn declare(
     quote!(#attributes #number #name: #ty)
 }
 
-/// The functions that stand between serde, which sees references to references, and the user's,
-/// which take references.
+/// Returns the adapters between serde, which passes references to references, and the user's
+/// functions, which take references.
 fn functions(message: &Message, i: usize, variant: &MessageVariant) -> TokenStream {
     let (serde, _) = serde(message);
     let functions = written(variant).map(|field| {

@@ -30,13 +30,13 @@ mod serde_attributes;
 /// | `Shipped` | nothing | `{}` | no bytes |
 /// | `Placed { sku: String }` | a struct with these fields | `{"sku":"a"}` | the fields in order |
 /// | `Noted(String)` | that field, without anything around it | `"a"` | the field |
-/// | `Moved(u8, u8)` | a struct with the fields `0`, `1` and so on | `{"0":1,"1":2}` | the fields in order |
+/// | `Moved(u8, u8)` | a struct with fields `0`, `1`, … | `{"0":1,"1":2}` | the fields in order |
 ///
 /// serde's attributes on fields are honoured (`rename`, `default`, `alias`, `with`, `skip` and so
-/// on), and on a variant `rename_all` and `deny_unknown_fields`. `default` helps JSON only: in
-/// binary nothing says that a field is missing. For the same reason `skip_serializing_if` leaves
-/// a field out in JSON and never in binary. What asks the input for its type cannot be read in
-/// binary: `flatten`, and untagged or internally tagged enums in a field.
+/// on), and on a variant `rename_all` and `deny_unknown_fields`. `default` helps JSON only: the
+/// binary format does not mark a missing field. For the same reason `skip_serializing_if` leaves
+/// a field out in JSON and never in binary. Types that need a self-describing format cannot be
+/// read in binary: `flatten`, and untagged or internally tagged enums in a field.
 ///
 /// # Attributes
 ///
@@ -47,33 +47,35 @@ mod serde_attributes;
 ///
 /// On a variant:
 ///
-/// - `name = "…"`: the whole stored name. Keeps it when the variant is renamed.
-/// - `version = N`: the version of the content's shape; 1 if not given.
+/// - `name = "…"`: the whole stored name. Keeps the name when the variant is renamed.
+/// - `version = N`: the version of the content's shape. Default: 1.
 /// - `from(1 = PlacedV1, 2 = PlacedV2)`: the shapes of older versions, as structs that implement
 ///   `Deserialize`. Each is made into the next with `From`, the last into the enum:
 ///   `PlacedV2: From<PlacedV1>`, `OrderEvent: From<PlacedV2>`. The chain has no gap.
-/// - `write = N`: the older version, one of those in `from`, that is written for now, while both are
-///   read: for the release in which processes that do not know the current one still run. Its shape
-///   implements `Serialize` and is made from the enum: `PlacedV1: From<&OrderEvent>`. What it cannot
-///   express is refused when it is stored, since it does not read back equal.
-/// - `internal`: only the runtime may deliver it, as it must be for what `after` and `at` take;
-///   reply and answer variants are internal without saying so.
-/// - `reply`, `answer`: the last field is a `Reply` or `CallOutcome` under the name of a type alias.
+/// - `write = N`: the older version, one of those in `from`, that is written for now, while both
+///   versions are read: for the release in which processes that do not know the current version
+///   still run. Its shape implements `Serialize` and is made from the enum:
+///   `PlacedV1: From<&OrderEvent>`. A message that the older shape cannot express is refused when
+///   it is stored, since it does not read back equal.
+/// - `internal`: only the runtime may deliver the variant. Required for the messages that `after`
+///   and `at` take; reply and answer variants are always internal.
+/// - `reply`, `answer`: the last field is a `Reply` or `CallOutcome` under the name of a type
+///   alias.
 ///
 /// On a field:
 ///
 /// - `opaque = "uuid 1"`: the schema shows this text instead of the traced type, for a type that
-///   cannot be traced. Raise the number when what it writes changes.
+///   cannot be traced. Raise the number when the type's encoding changes.
 ///
 /// # Replies and answers
 ///
 /// A variant whose last field is a `Reply<T>` takes the replies of `T` and makes `dispatch` to `T`
-/// possible; one whose last field is an `CallOutcome<G>` takes the answers of the gateway `G` and makes
-/// `call` possible. The fields before it are the tag, which travels with the request and comes back
-/// with every reply: `()`, the only field's type, or a tuple. An enum has one such variant for each
-/// target.
+/// possible; a variant whose last field is a `CallOutcome<G>` takes the answers of the gateway `G`
+/// and makes `call` possible. The fields before the last are the tag, which travels with the
+/// request and returns with every reply: `()`, the only field's type, or a tuple. An enum has one
+/// such variant for each target.
 ///
-/// A request remembers the variant's name and version. When the tag changes, raise the version: the
+/// A request stores the variant's name and version. When the tag changes, raise the version: the
 /// shape of the older one is a struct of its tag's fields and the reply, in their order.
 ///
 /// # Example: a variant that has changed twice
@@ -97,7 +99,7 @@ mod serde_attributes;
 ///         #[serde(default)]
 ///         express: bool,
 ///     },
-///     /// Was called `Shipped` once.
+///     /// Formerly `Shipped`.
 ///     #[message(name = "order.shipped")]
 ///     HandedOver { tracking: String },
 ///     Cancelled,

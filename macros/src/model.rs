@@ -1,4 +1,4 @@
-//! What the derive knows about an enum.
+//! The derive's model of an enum.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,11 @@ use crate::errors::Errors;
 use crate::serde_attributes::{self, SerdeField};
 use crate::{name, root};
 
-/// What a tag may have at most: the standard library compares and prints tuples up to here.
+/// Largest number of fields in a tag. The standard library compares and prints tuples of at most
+/// 12 elements.
 const MAX_TAG_FIELDS: usize = 12;
 
-/// An enum.
+/// An enum that derives `Message`.
 pub(crate) struct Message {
     pub(crate) ident: Ident,
     /// The path of `composable-rust` or `composable-rust-core`.
@@ -31,23 +32,23 @@ pub(crate) struct MessageVariant {
     pub(crate) name: String,
     pub(crate) version: u16,
     pub(crate) internal: bool,
-    /// In the order of their versions.
+    /// The older shapes, in the order of their versions.
     pub(crate) upcasters: Vec<Upcaster>,
-    /// The older version that is written; none: the current one.
+    /// The older version to write; `None` if the current version is written.
     pub(crate) write: Option<u16>,
     pub(crate) shape: Shape,
     pub(crate) fields: Vec<MessageField>,
     pub(crate) role: Role,
-    /// The `T` of a last field spelled `Reply<T>` or `CallOutcome<T>`; an alias hides it.
+    /// The `T` of a last field spelled `Reply<T>` or `CallOutcome<T>`; `None` for a type alias.
     pub(crate) target: Option<TokenStream>,
     /// serde's attributes for the whole content.
     pub(crate) serde: Vec<Meta>,
 }
 
-/// How a variant's content is written.
+/// The shape of a variant's content.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Nothing.
+    /// No content.
     Unit,
     /// The only field.
     Transparent,
@@ -55,7 +56,7 @@ pub(crate) enum Shape {
     Struct,
 }
 
-/// Whether a variant takes what others say.
+/// The role of a variant: plain, or the receiver of replies or answers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Plain,
@@ -64,17 +65,17 @@ pub(crate) enum Role {
 }
 
 pub(crate) struct MessageField {
-    /// `None` in a tuple variant.
+    /// The field's name; `None` in a tuple variant.
     pub(crate) ident: Option<Ident>,
     pub(crate) position: usize,
-    /// With `Self` replaced by the enum.
+    /// The field's type, with `Self` replaced by the enum.
     pub(crate) ty: TokenStream,
     pub(crate) opaque: Option<String>,
     pub(crate) serde: SerdeField,
 }
 
 impl Message {
-    /// Reads the enum, or says what is wrong with it.
+    /// Reads the enum, or returns its errors as tokens.
     pub(crate) fn parse(input: &DeriveInput) -> Result<Self, TokenStream> {
         let mut errors = Errors::default();
         let message = Self::read(input, &mut errors);
@@ -127,7 +128,7 @@ impl Message {
         for variant in &self.variants {
             for version in variant.versions() {
                 let first = seen.insert((&variant.name, version), &variant.ident);
-                // A version that one variant names twice is refused where it stands.
+                // `check_upcasters` reports a version that one variant names twice.
                 let Some(first) = first.filter(|first| **first != variant.ident) else { continue };
                 errors.at(
                     &variant.ident,
@@ -241,23 +242,23 @@ impl MessageVariant {
         }
     }
 
-    /// The version that is written.
+    /// Returns the version to write.
     pub(crate) fn written_version(&self) -> u16 {
         self.write.unwrap_or(self.version)
     }
 
-    /// The shape of the older version that is written.
+    /// Returns the shape of the older version to write.
     pub(crate) fn written_shape(&self) -> Option<&Type> {
         let version = self.write?;
         self.upcasters.iter().find(|old| old.version == version).map(|old| &old.shape)
     }
 
-    /// Every version that is read.
+    /// Returns every version that can be read.
     fn versions(&self) -> impl Iterator<Item = u16> {
         self.upcasters.iter().map(|upcaster| upcaster.version).chain([self.version])
     }
 
-    /// The hidden struct called `part`.
+    /// Returns the name of the variant's hidden struct `part`.
     pub(crate) fn hidden(&self, part: &str) -> Ident {
         format_ident!("__{part}{}", self.ident.unraw())
     }
@@ -266,7 +267,7 @@ impl MessageVariant {
         self.fields.iter().any(|field| field.opaque.is_some())
     }
 
-    /// Whether the only field is encoded without a struct around it.
+    /// Returns `true` if the only field is encoded without a struct around it.
     pub(crate) fn is_bare(&self) -> bool {
         self.shape == Shape::Transparent && self.fields[0].serde.all.is_empty()
     }
@@ -289,7 +290,7 @@ impl MessageField {
         }
     }
 
-    /// Its name in the variant.
+    /// Returns the field's name in the variant.
     pub(crate) fn member(&self) -> syn::Member {
         match &self.ident {
             Some(ident) => ident.clone().into(),
@@ -297,12 +298,13 @@ impl MessageField {
         }
     }
 
-    /// Its name in the hidden structs.
+    /// Returns the field's name in the hidden structs.
     pub(crate) fn hidden(&self) -> Ident {
         self.ident.clone().unwrap_or_else(|| format_ident!("field_{}", self.position))
     }
 
-    /// The local variable that holds it; hygienic, so it meets no name of the user's.
+    /// Returns the local variable that holds the field. Its name is hygienic: it cannot clash with
+    /// the user's names.
     pub(crate) fn local(&self) -> Ident {
         Ident::new(&format!("field_{}", self.position), Span::mixed_site())
     }
@@ -316,7 +318,7 @@ fn shape(fields: &Fields, read: &[MessageField]) -> Shape {
     }
 }
 
-/// The last part of the last field's type, such as `Reply<Payment>`.
+/// Returns the last segment of the last field's type, such as `Reply<Payment>`.
 fn last_segment(variant: &Variant) -> Option<&PathSegment> {
     segment_of(&variant.fields.iter().next_back()?.ty)
 }
@@ -379,7 +381,7 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
     }
 }
 
-/// In a hidden struct `Self` would be the struct.
+/// Replaces `Self` by the enum's name: in a hidden struct `Self` would be that struct.
 fn without_self(tokens: TokenStream, of: &Ident) -> TokenStream {
     tokens
         .into_iter()

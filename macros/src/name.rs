@@ -1,7 +1,7 @@
 //! Stable names from Rust names.
 
-/// The part of an enum's name that becomes the part before the dot: less `Event`, `Command`,
-/// `Rejection` or `Error` if anything is left.
+/// Returns the part of stored names before the dot: the enum's name in snake case, less `Event`,
+/// `Command`, `Rejection` or `Error` if anything is left.
 pub(crate) fn prefix(enum_name: &str) -> String {
     let stem = ["Event", "Command", "Rejection", "Error"]
         .iter()
@@ -9,7 +9,8 @@ pub(crate) fn prefix(enum_name: &str) -> String {
     snake_case(stem.unwrap_or(enum_name))
 }
 
-/// `OrderPlaced` → `order_placed`, `HTTPCall` → `http_call`, `PlacedV2` → `placed_v2`.
+/// Converts to snake case: `OrderPlaced` → `order_placed`, `HTTPCall` → `http_call`,
+/// `PlacedV2` → `placed_v2`.
 pub(crate) fn snake_case(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut snake = String::with_capacity(name.len() + 4);

@@ -1,11 +1,11 @@
-//! Where the framework is from the user's crate.
+//! The path of the framework in the user's crate.
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-/// The path under which everything of core is found: core's own if the crate depends on it, else
-/// the facade's, whose root holds the same.
+/// Returns the path to the items of core: core's own if the crate depends on it, else the facade's,
+/// whose root has the same items.
 pub(crate) fn find() -> Result<TokenStream, &'static str> {
     for package in ["composable-rust-core", "composable-rust"] {
         let name = match crate_name(package) {

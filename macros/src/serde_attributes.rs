@@ -6,22 +6,22 @@ use syn::{Attribute, Expr, ExprLit, ExprPath, Lit, LitStr, Meta, Result, Token};
 
 use crate::errors::Errors;
 
-/// What serde's attributes on a field say.
+/// serde's attributes of a field.
 #[derive(Default)]
 pub(crate) struct SerdeField {
-    /// All, as they stand.
+    /// All attributes, unchanged.
     pub(crate) all: Vec<Meta>,
     /// The function that writes the field, from `with` or `serialize_with`.
     pub(crate) serialize_with: Option<SerializeWith>,
     pub(crate) skip_serializing_if: Option<ExprPath>,
-    /// Not written: `skip` or `skip_serializing`.
+    /// `true` if the field is not written: `skip` or `skip_serializing`.
     pub(crate) skip_serializing: bool,
-    /// Not read: `skip` or `skip_deserializing`.
+    /// `true` if the field is not read: `skip` or `skip_deserializing`.
     pub(crate) skip_deserializing: bool,
 }
 
 pub(crate) enum SerializeWith {
-    /// `with`: its `serialize`.
+    /// The module of `with`, which has a function `serialize`.
     Module(ExprPath),
     Function(ExprPath),
 }
@@ -54,7 +54,7 @@ impl SerdeField {
         self.skip_serializing || self.skip_deserializing
     }
 
-    /// Whether the field's own `Serialize` and `Deserialize` are both used.
+    /// Returns `true` if the field type's own `Serialize` and `Deserialize` are both used.
     pub(crate) fn is_plain(&self) -> bool {
         let with = ["with", "serialize_with", "deserialize_with"];
         let says_how = |meta: &Meta| with.iter().any(|key| meta.path().is_ident(key));
@@ -65,8 +65,8 @@ impl SerdeField {
         self.all.iter().any(|meta| meta.path().is_ident("rename"))
     }
 
-    /// Those that the borrowed struct keeps: functions that take the field by reference are
-    /// replaced, for the field is a reference itself there.
+    /// Returns the attributes that the borrowed struct keeps. Functions that take the field by
+    /// reference are replaced, because the field itself is a reference there.
     pub(crate) fn for_writing(&self) -> impl Iterator<Item = &Meta> {
         let replaced = [
             "with",
@@ -80,14 +80,14 @@ impl SerdeField {
         self.all.iter().filter(move |meta| !replaced.iter().any(|key| meta.path().is_ident(key)))
     }
 
-    /// Those that name the field or leave it out, for a field whose type is hidden.
+    /// Returns the attributes that name or skip the field, for a field whose type is hidden.
     pub(crate) fn for_opaque(&self) -> impl Iterator<Item = &Meta> {
         let kept = ["rename", "alias", "skip", "skip_deserializing"];
         self.all.iter().filter(move |meta| kept.iter().any(|key| meta.path().is_ident(key)))
     }
 }
 
-/// The attributes of a variant that concern its content.
+/// Returns the attributes of a variant that concern its content.
 pub(crate) fn of_variant(attributes: &[Attribute], errors: &mut Errors) -> Vec<Meta> {
     let concerning = ["rename_all", "deny_unknown_fields"];
     metas(attributes, errors)

@@ -28,7 +28,8 @@ use uuid::Uuid;
 ///     }
 /// }
 ///
-/// NoPrices.cents("pencil"); // `Prices::cents` was used, and the test's environment does not give it.
+/// // Panics: `Prices::cents` was used, and the test's environment does not give it.
+/// NoPrices.cents("pencil");
 /// ```
 #[track_caller]
 pub fn unimplemented_dependency(name: &str) -> ! {

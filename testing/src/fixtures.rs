@@ -111,7 +111,8 @@ impl NewEventBuilder {
 /// ```
 /// use composable_rust_testing::fixtures::{append, stream};
 ///
-/// let append = append(stream()).event("order.placed", b"pencils").event("order.shipped", b"").build();
+/// let append = append(stream()).event("order.placed", b"pencils");
+/// let append = append.event("order.shipped", b"").build();
 /// assert_eq!(append.events.len(), 2);
 /// ```
 pub fn append(stream: StreamId) -> AppendBuilder {

@@ -4,8 +4,8 @@
 //! contracts, and the conformance suites of stores, buses and read models.
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail on anything that the test does
-//! not assert. [`MockClock`], [`TokioClock`], [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`]
-//! fills in values that a test does not care about.
+//! not assert. [`MockClock`], [`TokioClock`], [`SequentialIds`] and [`SeededRng`] implement the
+//! ports, [`fixtures`] fills in values that a test does not care about.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
 //! aggregates: it forbids clocks, random ids and tasks there, and names the replacements.

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a ticket to sell, rounds that alternate, and a line per result.
+//! The benchmarks' shared code: a ticket to sell, rounds that alternate, and a line per result.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Something like an order, with a payload of some 50 bytes.
+/// An aggregate like an order, with a payload of some 50 bytes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Ticket {
     pub(crate) sold: u64,
@@ -56,7 +56,7 @@ pub(crate) fn sell() -> TicketCommand {
     TicketCommand::Sell { to: "somebody with a name of average length".into(), cents: 1_250 }
 }
 
-/// How long one round of one contestant takes.
+/// Returns the length of one round of one contestant. Default: 2 seconds.
 pub(crate) fn round() -> Duration {
     let millis = std::env::var("BENCH_ROUND_MS").ok().and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(2_000))
@@ -64,7 +64,7 @@ pub(crate) fn round() -> Duration {
 
 pub(crate) const ROUNDS: usize = 5;
 
-/// Runs `work` in `tasks` tasks until the round is over; how often per second it completed.
+/// Runs `work` in `tasks` tasks until the round is over. Returns the completions per second.
 pub(crate) async fn rate<F, Fut>(tasks: usize, work: F) -> f64
 where
     F: Fn(usize) -> Fut,
@@ -79,7 +79,7 @@ where
     done as f64 / began.elapsed().as_secs_f64()
 }
 
-/// Repeats `work` until the round is over; how often it completed.
+/// Repeats `work` until the round is over. Returns the number of completions.
 pub(crate) async fn repeat_for<Fut: Future<Output = ()>>(mut work: impl FnMut() -> Fut) -> u64 {
     let (began, round) = (Instant::now(), round());
     let mut done = 0;
@@ -95,7 +95,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// One line: what, how much, against what, the ratio.
+/// Prints one line: the name, the rate, the reference and its rate, the ratio, and the aim.
 pub(crate) fn report(what: &str, value: f64, reference: &str, other: f64, aim: &str) {
     println!(
         "{what:<52} {value:>10.0}/s   {reference:<34} {other:>10.0}/s   ratio {:>6.2}   aim {aim}",

@@ -1,4 +1,4 @@
-//! An app whose broker comes later.
+//! An app that starts before its broker.
 
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ impl Aggregate for Parcel {
     }
 }
 
-/// The app is built and works while no broker answers; what is published and read begins when one
-/// does.
+/// The app is built and works while the broker is down; publishing and reading begin when the
+/// broker starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_starts_before_its_broker() {
     let mut broker = TestBroker::start().await;

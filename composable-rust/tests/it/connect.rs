@@ -47,7 +47,7 @@ async fn is_on(app: &App) -> bool {
     app.handle(&Lamp::id("kitchen")).state(|lamp| lamp.on).await.expect("the lamp loads")
 }
 
-/// Switches the lamp on, and opens the same URL again.
+/// Switches the lamp on, and opens the store at the same URL again.
 async fn switch_on_and_reopen(url: &StoreUrl) -> App {
     let first = app(url).await;
     assert!(!is_on(&first).await);
@@ -56,7 +56,7 @@ async fn switch_on_and_reopen(url: &StoreUrl) -> App {
     app(url).await
 }
 
-/// The texts of an error and of its sources.
+/// Returns the texts of an error and of its sources.
 fn texts(error: &ConnectError) -> String {
     let mut texts = String::new();
     let mut next: Option<&dyn Error> = Some(error);

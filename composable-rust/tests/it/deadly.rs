@@ -1,5 +1,5 @@
-//! A message that kills the process which handles it: a supervisor starts the process again and
-//! again, the message runs out of attempts, and the others are handled meanwhile.
+//! A message that kills the process that handles it: a supervisor restarts the process, the message
+//! runs out of attempts, and the other messages are handled meanwhile.
 
 use std::time::Duration;
 
@@ -15,16 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::Process;
 
-/// How many jobs there are, and which of them kills.
+/// The number of jobs.
 const JOBS: u32 = 150;
+/// The job that kills the process.
 const DEADLY: u32 = 40;
-/// How often the supervisor starts the process at most.
+/// The supervisor's limit of starts.
 const STARTS: usize = 10;
-/// How many others may be under way at the last death.
+/// The number of other jobs that may be in flight at the last death.
 const UNDER_WAY: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a job reaches the code that kills.
+/// The way by which a job reaches the code that kills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Way {
     Command,
@@ -33,7 +34,7 @@ enum Way {
     Policy,
 }
 
-/// How that kills.
+/// The way in which that code kills the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Death {
     Abort,
@@ -55,7 +56,7 @@ fn work(of: Option<Death>) {
     }
 }
 
-/// Gives out all jobs with one message.
+/// An aggregate that hands out all jobs with one message.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Foreman;
 
@@ -227,12 +228,13 @@ async fn app(url: &str) -> App {
         .unwrap()
 }
 
-/// Where a process finds its store, and what it is to do.
+/// The environment variable of a process for the URL of its store.
 const STORE: &str = "DEADLY_STORE";
+/// The environment variable of a process for its [`Way`] and [`Death`].
 const WAY: &str = "DEADLY_WAY";
 const ENDED: &str = "all is done";
 
-/// The process. As a test of its own, it does nothing.
+/// The supervised process. Without the environment variables, the test does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process() {
     let (Ok(url), Ok(way)) = (std::env::var(STORE), std::env::var(WAY)) else { return };
@@ -267,7 +269,7 @@ async fn is_over(app: &App) -> bool {
         && (jobs.iter().any(|job| job.given_up) || !letters(app).await.is_empty())
 }
 
-/// Starts the process until it ends well. Looks at what is done after each death.
+/// Restarts the process until it succeeds. Counts the finished jobs after each death.
 async fn supervise(url: &str, way: Way, death: Death) {
     let task = serde_json::to_string(&(way, death)).unwrap();
     let (mut start, mut done) = (1, Vec::new());

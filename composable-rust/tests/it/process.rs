@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a process may take for what it is waited for.
+/// Timeout of each wait for a process. 120 seconds.
 const MOST: Duration = Duration::from_secs(120);
 
-/// The process; killed when dropped.
+/// A running test; killed when dropped.
 pub(crate) struct Process {
     child: Child,
     folder: TempDir,
 }
 
 impl Process {
-    /// Starts `test`, which finds `variables` in its environment. Without them it is to do nothing.
+    /// Starts `test` with `variables` in its environment. Without the variables, the test must do
+    /// nothing.
     pub(crate) fn start(test: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = File::create(folder.path().join("log")).expect("a log");
@@ -28,11 +29,11 @@ impl Process {
         Self { child: command.spawn().expect("it starts"), folder }
     }
 
-    /// Waits for a line that begins with `text`, and gives the rest of it.
+    /// Waits for a line that begins with `text`, and returns the rest of the line.
     pub(crate) async fn says(&mut self, text: &str) -> String {
         let began = Instant::now();
         loop {
-            // Before the log is read: what it said is there when it has ended.
+            // Checked before the log is read: the log of an ended process is complete.
             let ended = self.child.try_wait().expect("it is ours");
             let said = self.said();
             let mut lines = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
@@ -44,13 +45,13 @@ impl Process {
         }
     }
 
-    /// Freezes it (`-STOP`), wakes it (`-CONT`), or has it stop (`-TERM`).
+    /// Freezes (`-STOP`), wakes (`-CONT`) or terminates (`-TERM`) the process.
     pub(crate) fn signal(&self, signal: &str) {
         let told = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(told.is_ok_and(|status| status.success()), "it can be told: {}", self.said());
     }
 
-    /// Has it stop as an orchestrator does, and waits for it.
+    /// Stops the process as an orchestrator does, and waits for its end.
     pub(crate) fn stop(&mut self) {
         self.signal("-TERM");
         let began = Instant::now();
@@ -64,12 +65,12 @@ impl Process {
         assert!(status.success(), "{status}: {}", self.said());
     }
 
-    /// Waits for its end, and gives whether it ended well.
+    /// Waits for the end of the process. Returns `true` if the process succeeded.
     pub(crate) async fn ends(&mut self) -> bool {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
-                // A panic is a failure of the test, not the death that it is about.
+                // A panic is a failure of the test, not the death under test.
                 assert!(status.code() != Some(101), "{status}: {}", self.said());
                 return status.success();
             }

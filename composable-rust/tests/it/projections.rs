@@ -1,4 +1,4 @@
-//! Projections on real databases, shared with the event store, under crashes and poison.
+//! Projections on real databases, shared with the event store, under crashes and poison events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,7 +41,8 @@ impl Aggregate for Account {
     fn apply(&mut self, _: AccountEvent) {}
 }
 
-/// Sums by account, and a sum over all, which every event writes.
+/// A projection of a sum for each account, and of a sum over all accounts, which every event
+/// updates.
 macro_rules! sums {
     ($name:ident, $database:ident, $connection:ident, $one:literal, $two:literal) => {
         struct $name(&'static AtomicBool);
@@ -140,8 +141,8 @@ fn threads() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Processes that are killed at any moment while one account is poison at times; then all adds up,
-/// also after a rebuild.
+/// Abandons running apps at any moment, while the events of one account are poison at times. Then
+/// checks that the sums are correct, also after a rebuild.
 fn survives<P, M, S, Opening, Reading>(
     poison: &AtomicBool,
     open: impl Fn() -> Opening,
@@ -245,14 +246,14 @@ fn everything_in_one_postgres_database_adds_up() {
 }
 
 mod on_postgres {
-    //! What PostgreSQL does when a statement or a commit fails, and when a database is shared.
+    //! Statements and commits that PostgreSQL rejects, and a database that services share.
 
     use composable_rust::operations::ProjectionStatus;
     use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel, sqlx};
 
     use super::*;
 
-    /// Runs a statement for each event, with its stream as `$1`.
+    /// A projection that runs a statement for each event, with the event's stream as `$1`.
     struct Runs {
         statement: &'static str,
         clear: &'static str,
@@ -304,7 +305,7 @@ mod on_postgres {
         account.send(AccountCommand::Deposit { cents: 1 }).await.unwrap().position.unwrap()
     }
 
-    /// Waits until it has failed or has done everything.
+    /// Waits until the projection has failed or has caught up.
     async fn settled(app: &App) -> ProjectionStatus {
         for _ in 0..600 {
             let status = app.projection::<Runs>().status().await.unwrap();
@@ -326,8 +327,9 @@ mod on_postgres {
         sqlx::query_scalar(&count).fetch_one(model.pool()).await.unwrap()
     }
 
-    /// An error that the projection ignores aborts the transaction all the same, and one that is
-    /// deferred comes with the commit: neither is taken for a commit or tried again for ever.
+    /// An error that the projection ignores aborts the transaction all the same, and a deferred
+    /// error occurs at the commit: the runtime takes neither for a commit, and retries neither for
+    /// ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_the_database_refuses_fails_the_projection() {
         let cases = [

@@ -1,7 +1,7 @@
-//! A rolling deploy: processes of old and of new code on one store, under load. The new code writes a
-//! new version of an event, an event and a command that the old code does not know.
+//! A rolling deploy: processes of old and of new code on one store, under load. The new code writes
+//! a new version of an event, and an event and a command that the old code does not know.
 //!
-//! `ROLLING_SECONDS` is for how long old and new work together.
+//! `ROLLING_SECONDS` is the time for which old and new code run together. Default: 8 seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,7 +85,7 @@ macro_rules! version {
                 $($cents)*
             }
 
-            /// Pays into an account and keeps what it has paid.
+            /// A payer into accounts that counts its payments and their replies.
             #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
             pub(crate) struct Teller {
                 pub(crate) asked: u64,
@@ -194,7 +194,7 @@ version! {
     }
 }
 
-/// Counts what an account was paid, account by account.
+/// A projection of the sum and the number of payments of each account.
 struct Balances<E>(fn(&E) -> i64);
 
 impl<E: Message> Projection for Balances<E> {
@@ -228,7 +228,7 @@ impl<E: Message> Projection for Balances<E> {
 const ACCOUNTS: u32 = 20;
 const TELLERS: u32 = 40;
 const LEASE: Duration = Duration::from_secs(2);
-/// Of a send, and of what may take as long where the machine is busy with other things.
+/// The deadline of a send, and of a shutdown.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 macro_rules! start {
@@ -256,7 +256,7 @@ macro_rules! start {
     }};
 }
 
-/// What the policy writes: the same in both.
+/// The aggregate that the policy writes to: the same in both versions.
 mod log {
     use composable_rust::prelude::*;
     use serde::{Deserialize, Serialize};
@@ -293,15 +293,16 @@ mod log {
     }
 }
 
-/// How a process is told which code it is and where the store is.
+/// The environment variable of a process for its code, `old` or `new`.
 const CODE: &str = "ROLLING_CODE";
+/// The environment variable of a process for the URL of its store.
 const STORE: &str = "ROLLING_STORE";
 
-/// How many at a time ask a process.
+/// The number of concurrent callers in a process.
 const CALLERS: u32 = 4;
 
-/// Works with one version's code, and asks it to, until the process is to stop. Says how much it
-/// has asked, and how often it could not read an account.
+/// Runs an app of one version under load until the process receives the shutdown signal. Prints the
+/// number of payments sent, and the number of times an account could not be read.
 macro_rules! work {
     ($version:ident, $url:expr) => {{
         let app = start!($version, $url, log);
@@ -318,7 +319,7 @@ macro_rules! work {
                     let pay = $version::TellerCommand::Pay { account, cents };
                     app.handle(&teller).send(pay).await.unwrap();
                     asked += 1;
-                    // What only newer code can read, old code says it cannot.
+                    // Old code returns `NewerSchema` for an account that only newer code can read.
                     let id = $version::Account::id(account.to_string());
                     match app.handle(&id).state(|account| account.cents).await {
                         Ok(_) => {}
@@ -342,12 +343,14 @@ macro_rules! work {
     }};
 }
 
-/// What a process says.
+/// The line that a process prints once it works.
 const WORKING: &str = "it works";
+/// The start of the line with the number of payments that a process sent.
 const ASKED: &str = "asked: ";
+/// The start of the line with the number of times a process could not read an account.
 const UNREADABLE: &str = "could not read: ";
 
-/// The process. As a test of its own, it does nothing.
+/// A process of the deploy. Without the environment variables, the test does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process() {
     let (Ok(code), Ok(url)) = (std::env::var(CODE), std::env::var(STORE)) else { return };
@@ -385,8 +388,8 @@ impl Deploy {
         self.unreadable += unreadable;
     }
 
-    /// Old and old, old and new for `time`, in the middle of which the old one starts anew, new and
-    /// new.
+    /// Runs two old processes, then an old and a new process for `time`, then two new processes.
+    /// The old process restarts in the middle of `time`.
     async fn roll(&mut self, time: Duration) {
         let (first, second) = (self.start("old").await, self.start("old").await);
         tokio::time::sleep(time / 4).await;
@@ -417,7 +420,7 @@ async fn old_and_new_code_work_together() {
     deploy.roll(time).await;
     let Deploy { asked, asked_of_old, unreadable, .. } = deploy;
 
-    // New code finishes what there is.
+    // New code finishes the remaining work.
     let new = start!(new, &database.url(), log);
     assert_nothing_is_parked(&new).await;
     let answered = async || answered(&new).await;
@@ -428,7 +431,7 @@ async fn old_and_new_code_work_together() {
     }
     assert_eq!(answered().await, asked, "each is answered once");
 
-    // The policy's commands follow in their own time.
+    // The policy's commands may arrive later.
     let noted = async || noted(&new).await;
     while noted().await < asked {
         assert!(patience.elapsed() < Duration::from_secs(240), "{} of {asked}", noted().await);
@@ -465,7 +468,7 @@ async fn old_and_new_code_work_together() {
     new.shutdown(DEADLINE).await;
 }
 
-/// How many deposits are of the old version, how many of the new one, and how many corrections.
+/// Counts the deposits of the old version, the deposits of the new version, and the corrections.
 async fn versions(app: &App) -> [u64; 3] {
     let mut counts = [0; 3];
     let events = app.events::<new::Account>(app.log().start_positions());
@@ -497,7 +500,7 @@ async fn caught_up(projection: &composable_rust::operations::ProjectionHandle) {
     }
 }
 
-/// How many payments the tellers know to be made.
+/// Returns the number of payments that the tellers know to be made.
 async fn answered(app: &App) -> u64 {
     let mut answered = 0;
     for teller in 0..TELLERS {
@@ -507,7 +510,7 @@ async fn answered(app: &App) -> u64 {
     answered
 }
 
-/// How many the policy has had noted.
+/// Returns the number of notes that the policy has caused.
 async fn noted(app: &App) -> u64 {
     let mut notes = 0;
     for account in 0..ACCOUNTS {

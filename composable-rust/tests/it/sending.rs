@@ -1,6 +1,6 @@
-//! Two processes send to another service over a broker, and each is frozen in turn for longer than its
-//! lease: what it has in hand when it wakes comes again, and first occurrences keep the order of each
-//! pair.
+//! Two processes send to another service over a broker, and each is frozen in turn for longer than
+//! its lease: the messages that it holds when it wakes become duplicates, and first occurrences
+//! keep the order of each pair of sender and recipient.
 
 use std::collections::BTreeMap;
 use std::env::var;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::process::Process;
 
-/// Tells sinks in the other service.
+/// A sender to the sinks in the other service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Source;
 
@@ -55,7 +55,7 @@ impl Aggregate for Source {
     }
 }
 
-/// What each source has said, in the order in which it was heard.
+/// The numbers from each source, in the order of their arrival.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Sink(BTreeMap<String, Vec<u32>>);
 
@@ -90,11 +90,12 @@ impl Aggregate for Sink {
 const SOURCES: u32 = 12;
 const SINKS: u32 = 6;
 const LEASE: Duration = Duration::from_secs(3);
-/// The time for anything that is waited for.
+/// Timeout of each wait. 120 seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How a process is told where its store is, and what its topics begin with.
+/// The environment variable of a process for the URL of its store.
 const STORE: &str = "SENDING_STORE";
+/// The environment variable of a process for the prefix of its topics.
 const PREFIX: &str = "SENDING_PREFIX";
 
 fn brokers() -> String {
@@ -116,7 +117,7 @@ async fn sources(url: &str, prefix: &str) -> App {
         .unwrap()
 }
 
-/// The process. As a test of its own, it does nothing.
+/// A sending process. Without the environment variables, the test does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sender() {
     let (Ok(url), Ok(prefix)) = (var(STORE), var(PREFIX)) else { return };
@@ -135,14 +136,15 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// How many partitions each process holds of what is sent, by the names of the processes.
+/// Returns the number of the outbox's partitions that each process holds, by the process's name.
 async fn holders(pool: &sqlx::PgPool) -> BTreeMap<String, i64> {
     let rows = "select holder::text, count(*) from leases \
                 where worker = 'send/bus' and holder is not null group by holder";
     sqlx::query_as(rows).fetch_all(pool).await.unwrap().into_iter().collect()
 }
 
-/// Freezes `process` while it sends, until the other has everything and goes on, and wakes it.
+/// Freezes `process` while it sends, and wakes it once the other process holds all leases and the
+/// log has grown.
 async fn sleep_through_the_lease(pool: &sqlx::PgPool, process: &Process) {
     until("both have work", async || holders(pool).await.len() == 2).await;
     process.signal("-STOP");
@@ -212,7 +214,7 @@ async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
     }
     processes.iter_mut().for_each(Process::stop);
 
-    // On the topic itself, repeats aside.
+    // On the topic itself, duplicates aside.
     let topics = ["sink-commands".to_owned()];
     let mut deliveries = bus.subscribe("audit", &topics, &[]).await.unwrap();
     let (mut ids, mut repeats) = (std::collections::BTreeSet::new(), 0);

@@ -1,4 +1,4 @@
-//! Topics that take less than the bus.
+//! Topics whose size limit is below that of the bus.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Aggregate for Diary {
     }
 }
 
-/// Lives in another service.
+/// A target in another service.
 struct Reader;
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -72,7 +72,7 @@ impl Target for Reader {
     type Rejection = Nothing;
 }
 
-/// The time for anything that is waited for.
+/// Timeout of each wait. 120 seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn create(brokers: &str, topic: &str) {
@@ -82,7 +82,7 @@ async fn create(brokers: &str, topic: &str) {
     admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 }
 
-/// The keys of the first messages of a topic, sorted.
+/// Returns the keys of the first messages of a topic, sorted.
 async fn keys(bus: &RedpandaEventBus, topic: &str, count: usize) -> Vec<String> {
     let topics = [topic.to_owned()];
     let mut deliveries = bus.subscribe("audit", &topics, &[]).await.unwrap();
@@ -101,7 +101,7 @@ async fn keys(bus: &RedpandaEventBus, topic: &str, count: usize) -> Vec<String> 
     keys
 }
 
-/// The dead letters, once there are two.
+/// Waits for two dead letters, and returns them.
 async fn dead_letters(app: &App) -> Vec<DeadLetter> {
     let began = Instant::now();
     loop {
@@ -114,7 +114,8 @@ async fn dead_letters(app: &App) -> Vec<DeadLetter> {
     }
 }
 
-/// The broker refuses it, which only it can tell, and everything else goes out.
+/// The broker rejects a message above the topic's limit, which only the broker knows, and all other
+/// messages are published.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_for_a_topic_is_parked_and_holds_up_nothing_else() {
     let brokers = std::env::var("KAFKA_BROKERS").expect("`cargo xtask test` starts a broker");
@@ -135,7 +136,7 @@ async fn what_is_too_large_for_a_topic_is_parked_and_holds_up_nothing_else() {
         })
         .build()
         .unwrap();
-    // One batch of events, also of those that only together are too large.
+    // One batch of events. Those within the limit are too large only together.
     for n in 0..12 {
         let text = "x".repeat(if n == 5 { 5_000 } else { 100 });
         app.handle(&Diary::id(n.to_string())).send(DiaryCommand::Write(text)).await.unwrap();

@@ -27,7 +27,8 @@ impl App {
     /// start within about a second, in whichever process they run.
     ///
     /// Consumers of this framework ignore duplicate events for as long as their inbox remembers
-    /// them ([`inbox_retention`](crate::settings::Settings::inbox_retention)), and handle older ones again.
+    /// them ([`inbox_retention`](crate::settings::Settings::inbox_retention)), and handle
+    /// older events again.
     ///
     /// # Errors
     ///

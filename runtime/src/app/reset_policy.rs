@@ -13,8 +13,8 @@ use crate::worker::worker_id::WorkerId;
 #[non_exhaustive]
 pub enum PolicyPosition {
     /// The first event: the policy is applied to the whole log again. Recipients ignore duplicate
-    /// commands within [`inbox_retention`](crate::settings::Settings::inbox_retention), and handle older ones
-    /// again.
+    /// commands within [`inbox_retention`](crate::settings::Settings::inbox_retention), and
+    /// handle older commands again.
     Beginning,
     /// The end of the log: the policy is applied to none of the present events.
     End,

@@ -75,8 +75,8 @@ pub struct UnknownMessage {
     /// The time at which this process met the name first.
     pub since: Timestamp,
     /// `true` if a message has waited for
-    /// [`Settings::unknown_message_grace`](crate::settings::Settings::unknown_message_grace): no running
-    /// process knows the name.
+    /// [`Settings::unknown_message_grace`](crate::settings::Settings::unknown_message_grace): no
+    /// running process knows the name.
     pub is_overdue: bool,
 }
 

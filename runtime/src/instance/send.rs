@@ -74,8 +74,8 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
     ///
     /// Never use a key for a second command: the ids of what follows derive from it. If a key is
     /// used again after its inbox entry was pruned
-    /// ([`Settings::inbox_retention`](crate::settings::Settings::inbox_retention)), events and effects get
-    /// the ids of the first send, and recipients that still know those ids ignore them.
+    /// ([`Settings::inbox_retention`](crate::settings::Settings::inbox_retention)), events and
+    /// effects get the ids of the first send, and recipients that still know those ids ignore them.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self

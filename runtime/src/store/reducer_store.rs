@@ -268,8 +268,8 @@ impl<R: StoreReducer> Store<R> {
     }
 
     /// Subscribes to the events that aggregates record from now on, in order, as an
-    /// [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) reports them. They are already
-    /// applied to the state. Otherwise as [`actions`](Self::actions).
+    /// [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) reports them. They
+    /// are already applied to the state. Otherwise as [`actions`](Self::actions).
     pub fn recorded(&self) -> Subscription<AnyMessage> {
         self.shared.lock().recorded.subscribe(self.shared.subscription_buffer)
     }

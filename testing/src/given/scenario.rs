@@ -194,7 +194,8 @@ impl<A: Aggregate, E> Given<A, E> {
     /// ```compile_fail
     /// # use composable_rust_core::prelude::*;
     /// # use composable_rust_testing::given;
-    /// # #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)] struct Shop;
+    /// # #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+    /// # struct Shop;
     /// # #[derive(Debug, Clone, PartialEq, Message)] enum ShopCommand { Sell }
     /// # #[derive(Debug, Clone, PartialEq, Message)] enum ShopEvent { Sold }
     /// # #[derive(Debug, Clone, PartialEq, Message)] enum ShopError { Closed }
@@ -203,7 +204,9 @@ impl<A: Aggregate, E> Given<A, E> {
     /// #     const NAME: &'static str = "shop";
     /// #     type Command = ShopCommand; type Event = ShopEvent; type Rejection = ShopError;
     /// #     type Environment = Prices;
-    /// #     fn decide(&self, _: ShopCommand, _: &Context<Self>) -> Decision<Self> { record(ShopEvent::Sold) }
+    /// #     fn decide(&self, _: ShopCommand, _: &Context<Self>) -> Decision<Self> {
+    /// #         record(ShopEvent::Sold)
+    /// #     }
     /// #     fn apply(&mut self, _: ShopEvent) {}
     /// # }
     /// // struct Prices; without a default

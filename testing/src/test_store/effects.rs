@@ -39,13 +39,14 @@ pub fn any_future<A: 'static>() -> Effect<A> {
     future(std::future::pending())
 }
 
-/// The effect by which an [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) records
-/// `event`.
+/// The effect by which an
+/// [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) records `event`.
 pub fn recording<A>(event: impl Message) -> Effect<A> {
     Effect::Record(AnyMessage::new(event))
 }
 
-/// The effect by which an [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) rejects with
+/// The effect by which an
+/// [`AggregateReducer`](composable_rust_core::composition::AggregateReducer) rejects with
 /// `rejection`.
 pub fn rejecting<A>(rejection: impl Message) -> Effect<A> {
     Effect::Reject(AnyMessage::new(rejection))

@@ -22,8 +22,8 @@ use crate::worker::retry::RetryPolicy;
 #[non_exhaustive]
 pub struct GatewaySettings {
     /// Timeout of one attempt. A call that exceeds it may have happened, and counts as an attempt.
-    /// It must be shorter than two thirds of [`lease_ttl`](crate::settings::Settings::lease_ttl). Default: 5
-    /// seconds.
+    /// It must be shorter than two thirds of [`lease_ttl`](crate::settings::Settings::lease_ttl).
+    /// Default: 5 seconds.
     pub timeout: Duration,
     /// The retries of a call. After the last attempt the call is answered `Exhausted`.
     /// Default: [`RetryPolicy::default`].

@@ -49,9 +49,9 @@ impl Default for ProjectionSettings {
 /// The policy for an event that cannot be projected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PoisonPolicy {
-    /// Retries the event. After the attempts of [`Settings::retry`](crate::settings::Settings::retry), stops
-    /// the projection before the event, in state `Failed`, until it is resumed: the read model is
-    /// never wrong, only old.
+    /// Retries the event. After the attempts of
+    /// [`Settings::retry`](crate::settings::Settings::retry), stops the projection before the
+    /// event, in state `Failed`, until it is resumed: the read model is never wrong, only old.
     #[default]
     Stop,
     /// Queues the event, and later events of its stream behind it. After the attempts they become
