@@ -40,7 +40,7 @@ async fn a_reply_with_a_newer_outcome_waits_for_newer_code() {
     publish(&line, messages).await;
     let letters = letters(&at_front, 3).await;
     let mut errors = letters.iter().map(|letter| letter.error.as_ref().unwrap());
-    assert!(errors.any(|error| error.contains("`ce_metadata` cannot be read")));
+    assert!(errors.any(|error| error.contains("the header `ce_metadata` is invalid")));
     assert_eq!(at_front.memory.outbox().len(), 1);
     assert_eq!(front.unknown_messages()[0].what, "the outcome `postponed` of a reply");
     assert_eq!(front_state(&front, "1").await, ["asks", "1: note 5"]);

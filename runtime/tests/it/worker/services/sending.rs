@@ -202,7 +202,7 @@ async fn a_message_whose_settlement_is_invalid_is_parked_alone() {
     let [letter] = &*letters else { panic!("{letters:?}") };
     assert_eq!(letter.message.row.recipient, "back-2");
     let error = letter.error.as_deref().unwrap();
-    assert!(error.contains("its settlement cannot be stored"), "{error}");
+    assert!(error.contains("the settlement cannot be stored"), "{error}");
 }
 
 /// The message waits until another process has the lease.

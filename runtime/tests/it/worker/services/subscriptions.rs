@@ -143,7 +143,7 @@ async fn rejected_messages_are_logged_once_a_minute_per_topic() {
         line.bus.publish(message).await.unwrap();
     }
     eventually("all are parked", async || world.dead_letters().await.len() == 100).await;
-    assert_eq!(logged.lines("a message cannot be taken").len(), 1);
+    assert_eq!(logged.lines("rejected a message").len(), 1);
 }
 
 /// After an operator adds partitions to a topic, one warning says that keys have moved.
