@@ -6,9 +6,9 @@ use crate::{EventId, Metadata, Position, StreamId, Timestamp, Version};
 /// An event to be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Unique, and the same when the same append is sent again.
+    /// The id: unique, and the same if the append is repeated.
     pub id: EventId,
-    /// Name, version and content.
+    /// The name, version and content.
     pub content: EncodedMessage,
     /// [`Metadata`] as JSON text.
     pub metadata: String,
@@ -22,16 +22,16 @@ pub const CLOSED: &str = "$closed";
 /// The content of a stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredContent {
-    /// As it was appended, or as an operator replaced it.
+    /// The content as it was appended, or as an operator replaced it.
     Present(EncodedMessage),
-    /// Overwritten for good. A fold skips it.
+    /// The content was permanently overwritten. A fold skips the event.
     Erased,
     /// The stream ends here: nothing can be appended after it.
     Closed,
 }
 
 impl StoredContent {
-    /// The encoded event; `None` if it was erased, or if it closes the stream.
+    /// Returns the encoded event; `None` if it was erased or closes the stream.
     pub fn present(&self) -> Option<&EncodedMessage> {
         match self {
             Self::Present(content) => Some(content),
@@ -43,24 +43,24 @@ impl StoredContent {
 /// An event as the store keeps it, not yet decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Unique.
+    /// The unique id.
     pub id: EventId,
-    /// The stream it belongs to.
+    /// The stream of the event.
     pub stream: StreamId,
-    /// Its place in the stream, from 1.
+    /// The version of the stream at the event, from 1.
     pub version: Version,
-    /// Its place in the log.
+    /// The position in the log.
     pub position: Position,
-    /// Its content, or why there is none.
+    /// The content, or the reason for its absence.
     pub content: StoredContent,
     /// [`Metadata`] as JSON text; empty once erased. Read it with [`StoredEvent::metadata`].
     pub metadata: String,
-    /// When it was appended, by the store's clock.
+    /// The time of the append, by the store's clock.
     pub recorded_at: Timestamp,
 }
 
 impl StoredEvent {
-    /// The stored name: that of the content, [`ERASED`] or [`CLOSED`].
+    /// Returns the stored name: that of the content, [`ERASED`] or [`CLOSED`].
     pub fn name(&self) -> &str {
         match &self.content {
             StoredContent::Present(content) => &content.name,
@@ -69,12 +69,12 @@ impl StoredEvent {
         }
     }
 
-    /// The metadata; `None` once erased or when it is not what this version writes.
+    /// Returns the metadata; `None` if it was erased or has another format than this version's.
     pub fn metadata(&self) -> Option<Metadata> {
         serde_json::from_str(&self.metadata).ok()
     }
 
-    /// The same with its content decoded to `event`.
+    /// Returns the event with its content decoded to `event`.
     pub fn decoded<E>(&self, event: E) -> Recorded<E> {
         Recorded {
             event,
@@ -88,21 +88,21 @@ impl StoredEvent {
     }
 }
 
-/// An event decoded to its type, with where and when it was recorded.
+/// A decoded event, with its position and the time of its append.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded<E> {
     /// The event.
     pub event: E,
-    /// Unique.
+    /// The unique id.
     pub id: EventId,
-    /// The stream it belongs to.
+    /// The stream of the event.
     pub stream: StreamId,
-    /// Its place in the stream, from 1.
+    /// The version of the stream at the event, from 1.
     pub version: Version,
-    /// Its place in the log.
+    /// The position in the log.
     pub position: Position,
-    /// What is known about it besides its content.
+    /// The metadata; `None` as for [`StoredEvent::metadata`].
     pub metadata: Option<Metadata>,
-    /// When it was appended, by the store's clock.
+    /// The time of the append, by the store's clock.
     pub recorded_at: Timestamp,
 }

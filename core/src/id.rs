@@ -14,11 +14,11 @@ use sha2::Sha256;
 use crate::stream::check_id;
 use crate::{InvalidId, StreamId, Target};
 
-/// The id of one instance of `T`.
+/// The id of an instance of `T`.
 ///
-/// It has no default, is never empty, has at most 1,024 bytes and holds no NUL. Ids are permanent
-/// and public: they stand in stream names, topics and logs, and erasing a stream's payloads does
-/// not erase its name. Use [`Id::keyed`] where the natural id is personal data.
+/// It has no default, is never empty, has at most 1,024 bytes and contains no NUL. Ids are
+/// permanent and public: they appear in stream names, topics and logs, and erasing a stream's
+/// payloads does not erase its name. Use [`Id::keyed`] where the natural id is personal data.
 ///
 /// # Example: an id from a request
 ///
@@ -33,7 +33,7 @@ use crate::{InvalidId, StreamId, Target};
 pub struct Id<T>(Arc<str>, PhantomData<fn() -> T>);
 
 impl<T> Id<T> {
-    /// Parses an id that came from outside.
+    /// Parses an id, as from a request.
     ///
     /// # Errors
     ///
@@ -44,11 +44,11 @@ impl<T> Id<T> {
         Ok(Self(text, PhantomData))
     }
 
-    /// The id for looking an instance up by a value that must not be readable in it, such as an
-    /// e-mail address: HMAC-SHA-256 of the value under `secret`, in hexadecimal.
+    /// Derives the id of an instance from a value that the id must not reveal, such as an e-mail
+    /// address: HMAC-SHA-256 of the value under `secret`, in hexadecimal.
     ///
-    /// The same secret and value always give the same id. Whoever has the secret can test guesses,
-    /// so keep it like a password and never change it.
+    /// The same secret and value always give the same id. An attacker who has the secret can test
+    /// guesses, so keep it like a password and never change it.
     pub fn keyed(secret: &[u8], value: &str) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret)
             .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
@@ -56,19 +56,19 @@ impl<T> Id<T> {
         Self(hex(&mac.finalize().into_bytes()).into(), PhantomData)
     }
 
-    /// The text of the id.
+    /// Returns the text of the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The shared text of the id.
+    /// Returns the shared text of the id.
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 }
 
 impl<T: Target> Id<T> {
-    /// The instance's stream, `NAME-id`.
+    /// Returns the instance's stream, `NAME-id`.
     pub fn stream(&self) -> StreamId {
         const {
             assert!(
@@ -79,7 +79,7 @@ impl<T: Target> Id<T> {
         StreamId::new(T::NAME, &self.0).unwrap_or_else(|_| unreachable!("both parts are checked"))
     }
 
-    /// The id of the instance whose stream this is; `None` for another category.
+    /// Returns the id of the instance of `stream`; `None` if the stream has another category.
     pub fn of_stream(stream: &StreamId) -> Option<Self> {
         (stream.category() == T::NAME).then(|| Self(stream.id().into(), PhantomData))
     }

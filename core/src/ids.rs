@@ -1,4 +1,4 @@
-//! Deriving ids.
+//! Derived ids.
 
 use uuid::Uuid;
 
@@ -9,13 +9,13 @@ pub(crate) fn effect_id(log: Uuid, stream: &StreamId, message: MessageId, n: u32
     derive_id("effect", log, &[stream.as_str()], message.0, n)
 }
 
-/// Derives the id of something that a message, an event or another cause leads to: a version 8 UUID
-/// from the SHA-256 hash of all arguments. The same arguments give the same id in every process.
+/// Derives the id of a consequence of a message, an event or another cause: a version 8 UUID from
+/// the SHA-256 hash of all arguments. The same arguments give the same id in every process.
 ///
 /// `kind` separates ids of different uses, `log` those of different services, and the parts of
-/// `name`, which are concatenated, those of different instances; `n` numbers what one `cause` leads
-/// to. Derived ids are idempotency keys and instance ids come from outside, so the hash is a
-/// cryptographic one: nobody can choose an instance id to obtain another instance's ids.
+/// `name`, which are concatenated, those of different instances; `n` numbers the consequences of a
+/// `cause`. Derived ids are idempotency keys and clients choose instance ids, so the hash is
+/// cryptographic: a client cannot choose an instance id to obtain another instance's ids.
 pub fn derive_id(kind: &str, log: Uuid, name: &[&str], cause: Uuid, n: u32) -> Uuid {
     use sha2::{Digest as _, Sha256};
     let mut hash = Sha256::new()

@@ -5,15 +5,15 @@
 //! own `Deserialize`, written to a lock file that a test checks (events), or made part of a
 //! fingerprint (snapshots).
 //!
-//! Tracing reads a type from made-up values and notes what it asks for, again and again until every
-//! variant of every enum in it was read. Each reading goes to the nearest variant that is still
-//! unknown, so enums inside lists, options, maps and recursive types are reached as well. Where a
-//! type refuses a value (an empty id, a zero), others are tried, and those that the user gave with
-//! [`SchemaTracer::sample`].
+//! Tracing reads a type from made-up values and records the types that it requests, repeatedly
+//! until every variant of every enum in it was read. Each pass goes to the nearest variant that is
+//! still unknown, so enums inside lists, options, maps and recursive types are reached as well. If
+//! a type refuses a value (an empty id, a zero), tracing tries others, among them the values that
+//! the user passed to [`SchemaTracer::sample`].
 //!
 //! The crate `serde-reflection` is not used for this: it skips the items of a sequence once it
-//! knows their type, so an enum in a list is seen with one variant only, and it tells types apart
-//! by their bare names.
+//! knows their type, so it sees only one variant of an enum in a list, and it identifies types by
+//! their bare names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,10 +30,10 @@ mod format;
 mod sample;
 mod search;
 
-/// The name of the struct that stands in for an opaque field.
+/// The name of the struct that replaces an opaque field.
 const OPAQUE: &str = "$opaque";
 
-/// Collects the shapes of messages.
+/// A collection of the shapes of messages.
 #[derive(Default)]
 pub struct SchemaTracer {
     samples: sample::Samples,
@@ -58,7 +58,7 @@ pub struct Untraceable {
     reason: String,
 }
 
-/// The traced shape of one type: its content, and below it each named type in it once.
+/// The traced shape of a type: its content, and below it each named type in it once.
 ///
 /// ```text
 /// { items: [Item], at: i64 }
@@ -66,8 +66,8 @@ pub struct Untraceable {
 /// Color = Red | Green(u8) | Blue { x: u32 }
 /// ```
 ///
-/// It is the shape in the binary format, where order is all; the names of fields and variants are
-/// what JSON writes.
+/// The order is that of the binary format, which depends on nothing else; the names of fields and
+/// variants are those that JSON writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape(String);
 
@@ -78,20 +78,20 @@ impl fmt::Display for Shape {
 }
 
 impl Shape {
-    /// Whether `printed`, another shape's text, is the same but for the names of types, which are
-    /// not stored.
+    /// Returns `true` if `printed`, another shape's text, differs at most in the names of types,
+    /// which are not stored.
     pub fn is_same_as(&self, printed: &str) -> bool {
         format::canonical(&self.0) == format::canonical(printed)
     }
 }
 
 impl SchemaTracer {
-    /// With nothing in it.
+    /// Creates an empty tracer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives a valid value of a type that checks what it reads, so that it can be traced.
+    /// Adds a valid value of a type that validates its input, so that the type can be traced.
     pub fn sample<T: Serialize>(&mut self, value: &T) -> &mut Self {
         self.samples.add(value);
         self
@@ -103,24 +103,25 @@ impl SchemaTracer {
         self
     }
 
-    /// Traces the content of one variant; what the derive calls.
+    /// Traces the content of a variant. For code that the derive generates.
     #[doc(hidden)]
     pub fn content<T: DeserializeOwned>(&mut self, kind: &MessageKind) {
         let shape = trace::<T>(kind.name, &self.samples);
         self.shapes.insert((kind.name, kind.version), shape);
     }
 
-    /// Every traced variant, by name and version.
+    /// Returns the shapes of all traced variants, by name and version.
     ///
     /// # Errors
     ///
-    /// The first variant whose shape cannot be traced.
+    /// [`Untraceable`] names the first variant whose shape cannot be traced. Add a sample value, or
+    /// declare the field opaque.
     pub fn shapes(&self) -> Result<BTreeMap<(&'static str, u16), Shape>, Untraceable> {
         self.shapes.iter().map(|(key, shape)| Ok((*key, shape.clone()?))).collect()
     }
 }
 
-/// Stands in for a field whose type is not traced; what the derive calls.
+/// Replaces a field whose type is not traced. For code that the derive generates.
 #[doc(hidden)]
 pub fn opaque<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -129,10 +130,11 @@ pub fn opaque<'de, D: Deserializer<'de>>(
     deserializer.deserialize_struct(OPAQUE, shown, IgnoredAny).map(drop)
 }
 
-/// The fingerprint of the snapshots of `A`: of its state's traced shape and `SNAPSHOT_VERSION`.
+/// Returns the fingerprint of the snapshots of `A`: a digest of its state's traced shape and
+/// `SNAPSHOT_VERSION`.
 ///
-/// With [`Untraceable`] it is that of the type's name and `SNAPSHOT_VERSION` only, so raise `SNAPSHOT_VERSION` whenever the
-/// state changes.
+/// With [`Untraceable`], it is a digest of the type's name and `SNAPSHOT_VERSION` only, so raise
+/// `SNAPSHOT_VERSION` whenever the state changes.
 pub fn fingerprint<A: Aggregate>() -> (Fingerprint, Option<Untraceable>) {
     let (shape, problem) = match trace::<A>(A::NAME, &sample::Samples::default()) {
         Ok(Shape(text)) => (format::canonical(&text), None),

@@ -9,11 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The name of a stream: `category-id`, split at the first hyphen.
 ///
-/// The category is a [`Target::NAME`](crate::Target::NAME) of at most [`MAX_CATEGORY_BYTES`]; the id is
-/// the rest, whatever it holds.
+/// The category is a [`Target::NAME`](crate::Target::NAME) of at most [`MAX_CATEGORY_BYTES`]; the
+/// id is the rest, hyphens included.
 /// Stream ids are permanent and public, so they must not hold personal data.
 ///
-/// # Example: what may come from outside
+/// # Example: parsing a stream name
 ///
 /// ```
 /// use composable_rust_core::StreamId;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct StreamId(Arc<str>);
 
 impl StreamId {
-    /// The stream of instance `id` of `category`.
+    /// Creates the name of the stream of instance `id` of `category`.
     ///
     /// # Errors
     ///
@@ -39,35 +39,35 @@ impl StreamId {
         Ok(Self(format!("{category}-{id}").into()))
     }
 
-    /// The part before the first hyphen.
+    /// Returns the part before the first hyphen.
     pub fn category(&self) -> &str {
         self.0.split_once('-').map_or(&*self.0, |(category, _)| category)
     }
 
-    /// The part after the first hyphen.
+    /// Returns the part after the first hyphen.
     pub fn id(&self) -> &str {
         self.0.split_once('-').map_or("", |(_, id)| id)
     }
 
-    /// The whole name.
+    /// Returns the whole name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The log partition of this stream in a log of `count` partitions: xxh3-64 (seed 0) of the
+    /// Returns the partition of this stream in a log of `count` partitions: xxh3-64 (seed 0) of the
     /// name's UTF-8 bytes, modulo the count. Every store and every process computes the same.
     ///
     /// # Panics
     ///
-    /// When `count` is 0.
+    /// If `count` is 0.
     pub fn partition(&self, count: u16) -> u16 {
         let hash = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes());
         u16::try_from(hash % u64::from(count)).unwrap_or_else(|_| unreachable!("less than a u16"))
     }
 }
 
-/// Checks what `NAME` may be: `[a-z][a-z0-9_]*`, [`MAX_CATEGORY_BYTES`] at most. Usable at compile
-/// time.
+/// Returns `true` if `name` is a valid `NAME`: `[a-z][a-z0-9_]*`, at most [`MAX_CATEGORY_BYTES`].
+/// Usable at compile time.
 pub(crate) const fn is_category(name: &str) -> bool {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes.len() > MAX_CATEGORY_BYTES || !bytes[0].is_ascii_lowercase() {
@@ -106,17 +106,17 @@ pub(crate) fn check_id(id: &str) -> Result<(), InvalidId> {
     }
 }
 
-/// Why a text is not an instance id or a stream name.
+/// The error of a text that is not an instance id or a stream name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidId {
-    /// Nothing after the category.
+    /// The id is empty.
     #[error("an id must not be empty")]
     Empty,
-    /// Longer than [`MAX_ID_BYTES`].
+    /// The id is longer than [`MAX_ID_BYTES`].
     #[error("an id may have {MAX_ID_BYTES} bytes, this one has {0}")]
     TooLong(usize),
-    /// Holds a NUL character, which PostgreSQL cannot store.
+    /// The id contains a NUL character, which PostgreSQL cannot store.
     #[error("an id must not hold a NUL character")]
     Nul,
     /// The category is longer than [`MAX_CATEGORY_BYTES`].

@@ -1,4 +1,4 @@
-//! The bincode wire format, and the only place that knows the crate.
+//! The bincode wire format, and the only module that uses the crate.
 //!
 //! The format is that of bincode 2 with its standard configuration (little endian, variable-length
 //! integers), through serde. It is frozen and specified; golden bytes in this module's tests pin
@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use super::bounded::{Bounded, Bounds};
 use crate::limits::MAX_PAYLOAD_BYTES;
 
-/// Bincode counts an integer at its full width, which may be 16 times what it takes on the wire.
-/// Some limit must stay: the decoder believes a length before it has seen the bytes.
+/// The limit of bincode, which counts an integer at its full width: up to 16 times its bytes on the
+/// wire. Without a limit the decoder would allocate for a length before it has seen the bytes.
 const LIMIT: usize = 16 * MAX_PAYLOAD_BYTES;
 
 type Config = Configuration<LittleEndian, Varint, Limit<LIMIT>>;
@@ -108,7 +108,7 @@ mod tests {
         assert!(decode::<Link>(&deep).is_err_and(nested));
         assert!(decode::<Node>(&deep).is_err_and(nested));
         assert!(decode::<Tree>(&deep).is_err_and(nested));
-        // As deep as JSON goes.
+        // The deepest nesting that `serde_json` accepts.
         let deepest = Node { name: 0, next: chain(126) };
         let json = serde_json::to_string(&deepest).unwrap();
         assert_eq!(serde_json::from_str::<Node>(&json).unwrap(), deepest);

@@ -1,4 +1,4 @@
-//! Decoding within bounds: of how deep values nest, and of how many elements they have. bincode has
+//! Decoding within bounds on the nesting of values and on the number of their elements. bincode has
 //! neither, so a few bytes could overflow the stack, which no `catch_unwind` catches, or a length
 //! could keep a loop over elements without bytes busy for years.
 
@@ -10,14 +10,14 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// Levels of structs, enums, tuples, sequences and maps: as many as `serde_json` takes.
+/// The largest number of nested structs, enums, tuples, sequences and maps: that of `serde_json`.
 const LEVELS: u32 = 127;
-/// The same with options and newtypes, which are no levels in JSON.
+/// The largest number of nested values, including options and newtypes, which JSON does not nest.
 const STEPS: u32 = 2 * LEVELS;
-/// Elements of sequences and maps that may take no bytes.
+/// The largest number of elements of sequences and maps in excess of the bytes.
 const EMPTY_ELEMENTS: usize = 1 << 16;
 
-/// What is left of the bounds.
+/// The rest of the bounds.
 pub(crate) struct Bounds {
     levels: Cell<u32>,
     steps: Cell<u32>,
@@ -25,7 +25,7 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of a value of so many bytes.
+    /// Returns the bounds of a value of `bytes` bytes.
     pub(crate) fn of(bytes: usize) -> Self {
         Self {
             levels: Cell::new(LEVELS),
@@ -34,7 +34,7 @@ impl Bounds {
         }
     }
 
-    /// Decodes one level deeper.
+    /// Decodes a nested value: `levels` levels and one step deeper.
     fn nested<T, E: Error>(
         &self,
         levels: u32,
@@ -60,11 +60,11 @@ impl Bounds {
     }
 }
 
-/// Something of serde's that decodes within bounds.
+/// A serde seed, deserializer, visitor or access that decodes within bounds.
 pub(crate) struct Bounded<'b, T> {
     inner: T,
     bounds: &'b Bounds,
-    /// Whether elements are counted: those of a tuple are of its type.
+    /// `true` if elements are counted. Those of a tuple are not: its type limits them.
     counts: bool,
 }
 
@@ -79,7 +79,7 @@ impl<'b, T> Bounded<'b, T> {
 }
 
 impl<'b, T> Bounded<'b, PhantomData<T>> {
-    /// The seed of a type.
+    /// Creates the seed of `T`.
     pub(crate) fn seed(bounds: &'b Bounds) -> Self {
         Self::new(PhantomData, bounds)
     }
@@ -93,7 +93,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
     }
 }
 
-/// Values that hold no others.
+/// Forwards the methods for values that contain no others.
 macro_rules! plain {
     ($($name:ident)*) => {
         $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {

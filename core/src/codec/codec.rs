@@ -1,4 +1,4 @@
-//! How content becomes stored bytes.
+//! Codecs: the conversion of encoded content to stored bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,32 +10,32 @@ use crate::limits::MAX_PAYLOAD_BYTES;
 use crate::message::MessageKind;
 use crate::{Message, StreamId};
 
-/// Turns encoded content into what is stored, and back.
+/// A conversion of encoded content to stored bytes and back.
 ///
-/// A row names the codec that wrote it, so a log may hold rows of several; encrypting per subject
-/// is a codec more, not a migration.
+/// A row names the codec that wrote it, so a log may contain rows of several codecs. Encryption per
+/// subject is an additional codec, not a migration.
 pub trait Codec: Send + Sync + 'static {
-    /// Stored with every row, with the key where there is one.
+    /// Returns the name of the codec, with its key if it has one. Every row stores it.
     fn name(&self) -> Cow<'static, str>;
 
-    /// The format that content is encoded in.
+    /// Returns the format in which content is encoded.
     fn format(&self) -> Format;
 
-    /// Changes encoded content before it is stored; unchanged unless overridden.
+    /// Converts encoded content to stored bytes. Default: unchanged.
     ///
     /// # Errors
     ///
-    /// When it cannot be stored, for example because a key is missing.
+    /// The content cannot be stored, for example because a key is missing.
     fn seal(&self, stream: &StreamId, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, CodecError> {
         let _ = (stream, name);
         Ok(bytes)
     }
 
-    /// The inverse of [`Codec::seal`].
+    /// Converts stored bytes back to encoded content: the inverse of [`Codec::seal`].
     ///
     /// # Errors
     ///
-    /// When it cannot be read, for example because a key is gone.
+    /// The bytes cannot be read, for example because a key was deleted.
     fn open<'a>(
         &self,
         stream: &StreamId,
@@ -47,7 +47,7 @@ pub trait Codec: Send + Sync + 'static {
     }
 }
 
-/// Why a codec cannot seal or open; its own reason.
+/// The error of a codec, of any type.
 pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The bincode wire format: the default.
@@ -78,7 +78,7 @@ impl Codec for JsonCodec {
     }
 }
 
-/// The codec that writes, and all that can be read. Bincode and JSON always can.
+/// The codec that writes, and the codecs that can read. Bincode and JSON are always readable.
 #[derive(Clone)]
 pub struct Codecs {
     writer: Arc<dyn Codec>,
@@ -103,7 +103,7 @@ impl fmt::Debug for Codecs {
 }
 
 impl Codecs {
-    /// The same, able to read what `codec` wrote.
+    /// Adds `codec` to the codecs that can read.
     #[must_use]
     pub fn reading(mut self, codec: impl Codec) -> Self {
         let codec: Arc<dyn Codec> = Arc::new(codec);
@@ -111,7 +111,7 @@ impl Codecs {
         self
     }
 
-    /// The same, writing with `codec`, and able to read it.
+    /// Makes `codec` the codec that writes, and adds it to the codecs that can read.
     #[must_use]
     pub fn writing(mut self, codec: impl Codec) -> Self {
         let codec: Arc<dyn Codec> = Arc::new(codec);
@@ -124,7 +124,7 @@ impl Codecs {
     ///
     /// # Errors
     ///
-    /// The content cannot be represented or sealed; the message is at fault.
+    /// The content cannot be represented or sealed. The message is invalid; a retry fails again.
     pub fn encode<M: Message>(
         &self,
         stream: &StreamId,
@@ -178,7 +178,7 @@ impl Codecs {
     ///
     /// # Errors
     ///
-    /// The content's codec is not known, or cannot open it.
+    /// The content's codec is not registered, or cannot open the bytes.
     pub fn open<'b>(
         &self,
         stream: &StreamId,

@@ -10,7 +10,7 @@ use crate::codec::CodecError;
 use crate::limits::MAX_PAYLOAD_BYTES;
 use crate::message::MessageKind;
 
-/// The two ways in which content becomes bytes.
+/// The serialization format of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// The bincode wire format.
@@ -19,7 +19,7 @@ pub enum Format {
     Json,
 }
 
-/// The content of a message as bytes, with all that is needed to read it again.
+/// The content of a message as bytes, with the name, version and codec with which to read them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedMessage {
     /// The stable name, such as `order.placed`.
@@ -40,7 +40,7 @@ pub struct EncodeError {
     source: CodecError,
 }
 
-/// Why stored bytes are not a message of the wanted type.
+/// The error of stored bytes that are not a message of the requested type.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -49,7 +49,7 @@ pub enum DecodeError {
     /// `#[message(name = "…")]`.
     #[error("no variant is called `{name}`")]
     UnknownName {
-        /// What is stored.
+        /// The stored name.
         name: String,
     },
     /// A version that this code does not read: written by newer code, or an old one whose
@@ -58,25 +58,25 @@ pub enum DecodeError {
         "`{name}` is known in version {known} and older ones with an upcaster, not in {version}"
     )]
     UnknownVersion {
-        /// What is stored.
+        /// The stored name.
         name: String,
-        /// What is stored.
+        /// The stored version.
         version: u16,
-        /// What this code writes.
+        /// The version that this code writes.
         known: u16,
     },
-    /// The bytes are not what the version says. Add a version for the shape that was stored, or
-    /// override the event.
+    /// The bytes do not have the shape of the version. Add a version for the shape that was stored,
+    /// or override the event.
     #[error("the content of `{name}` version {version} cannot be read")]
     Malformed {
-        /// What is stored.
+        /// The stored name.
         name: String,
-        /// What is stored.
+        /// The stored version.
         version: u16,
-        /// What the format says.
+        /// The error of the format or of the codec.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The tag of a reply is not one of this code's, though the version of its variant is: a field
+    /// The tag of a reply is unknown to this code, but the version of its variant is known: a field
     /// or an enum in it was changed without a new version. Deploy the code that sent the request.
     #[error("the tag of a reply for `{name}` version {version} is unknown")]
     UnknownTag {
@@ -87,17 +87,17 @@ pub enum DecodeError {
         /// The error of the format.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No codec of this name is registered. Register the one that wrote the row.
+    /// No codec of this name is registered. Register the codec that wrote the row.
     #[error("no codec is called `{codec}`")]
     UnknownCodec {
-        /// What is stored.
+        /// The stored codec name.
         codec: String,
     },
 }
 
 impl DecodeError {
-    /// Returns `true` if newer code may know it: a name without a variant, a version above the known
-    /// one, an unknown tag.
+    /// Returns `true` if newer code may decode the message: its name has no variant, its version is
+    /// above the known version, or its tag is unknown.
     pub fn is_newer(&self) -> bool {
         match self {
             Self::UnknownName { .. } | Self::UnknownTag { .. } => true,
@@ -107,7 +107,7 @@ impl DecodeError {
     }
 }
 
-/// Encodes the content of a variant; what the derive calls.
+/// Encodes the content of a variant. For code that the derive generates.
 #[doc(hidden)]
 pub fn encode_content<T: Serialize>(
     kind: &MessageKind,
@@ -125,7 +125,7 @@ pub fn encode_content<T: Serialize>(
     Ok(bytes)
 }
 
-/// Decodes the content of a variant; what the derive calls.
+/// Decodes the content of a variant. For code that the derive generates.
 #[doc(hidden)]
 pub fn decode_content<T: DeserializeOwned>(
     name: &str,
@@ -155,7 +155,7 @@ pub fn encode_value<T: Serialize + ?Sized>(
     }
 }
 
-/// Decodes what [`encode_value`] encoded.
+/// Decodes a value that [`encode_value`] encoded.
 ///
 /// # Errors
 ///

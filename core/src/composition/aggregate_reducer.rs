@@ -6,13 +6,13 @@ use crate::{
     Timestamp, Version,
 };
 
-/// Makes an aggregate a [`Reducer`], for a plain store, for composition and for tests.
+/// An aggregate as a [`Reducer`], for a plain `Store`, for composition and for tests.
 ///
-/// A command is decided; its events are applied to the state and returned as [`Effect::Record`], a
-/// rejection as [`Effect::Reject`], what follows durably as effects. Nothing is stored: that is what
-/// an app's `Handle` does. Version and clock stand still, so ids that the aggregate makes are the
-/// same for every command; give each command its own [`Incoming`] with [`AggregateReducer::incoming`]
-/// where that matters.
+/// The reducer decides each command, applies its events to the state, and returns the events as
+/// [`Effect::Record`], a rejection as [`Effect::Reject`] and the durable reactions as effects. It
+/// stores nothing; an app's `Handle` does. Version and clock do not change, so the ids that the
+/// aggregate makes are the same for every command. If ids must differ, give each command its own
+/// [`Incoming`] with [`AggregateReducer::incoming`].
 #[derive(Debug, Clone)]
 pub struct AggregateReducer<A> {
     id: Id<A>,
@@ -20,7 +20,7 @@ pub struct AggregateReducer<A> {
 }
 
 impl<A: Aggregate> AggregateReducer<A> {
-    /// The instance `id` of `A`.
+    /// Creates the reducer of the instance `id` of `A`.
     pub fn new(id: Id<A>) -> Self {
         let nil = uuid::Uuid::nil();
         let metadata = Metadata {
@@ -36,7 +36,7 @@ impl<A: Aggregate> AggregateReducer<A> {
         Self { id, incoming }
     }
 
-    /// The same, seeing every command as `incoming`.
+    /// Sets the id, metadata and time with which every command is decided.
     #[must_use]
     pub fn incoming(mut self, incoming: Incoming) -> Self {
         self.incoming = incoming;

@@ -1,12 +1,12 @@
 use crate::{Effects, Reducer};
 
-/// Runs reducers of one state and one action after each other; made by [`combine_reducers`].
+/// Two reducers of the same state and action, run in order; made by [`combine_reducers`].
 #[derive(Debug, Clone, Copy)]
 pub struct Combined<A, B>(A, B);
 
 /// Runs `first`, then `second`, on the same state and action, and merges their effects.
 ///
-/// Both see every action: a catch-all arm in one of them is a trap.
+/// Both reducers get every action, so a catch-all arm also matches the actions of the other.
 ///
 /// ```
 /// # use composable_rust_core::prelude::*;

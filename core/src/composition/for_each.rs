@@ -15,10 +15,10 @@ pub struct ForEach<R, S, X, I, P> {
     parent: PhantomData<fn() -> P>,
 }
 
-/// Runs `child` on the state of the key that an action names. An action for a key that is not
-/// there is ignored: it came too late.
+/// Runs `child` on the state of the key that an action names. An action for a key without a state
+/// is ignored: the child is already gone.
 ///
-/// A child's effect ids are scoped to its key, so that one never cancels its sibling's effects.
+/// A child's effect ids are scoped to its key, so a child never cancels the effects of a sibling.
 ///
 /// ```
 /// # use composable_rust_core::prelude::*;

@@ -13,8 +13,8 @@ pub struct IfLet<R, S, X, I, P> {
     parent: PhantomData<fn() -> P>,
 }
 
-/// Runs `child` while its state is there: as [`scope_reducer`](crate::scope_reducer) with an
-/// `Option`. An action for a child that is not there is ignored: it came too late.
+/// Runs `child` while its state is `Some`: [`scope_reducer`](crate::scope_reducer) for an `Option`.
+/// An action while the state is `None` is ignored: the child is already gone.
 ///
 /// ```
 /// # use composable_rust_core::prelude::*;

@@ -1,4 +1,4 @@
-//! Reducers made of reducers, as the composing verbs return them.
+//! Reducers made of reducers, as the composing functions return them.
 
 pub(crate) mod aggregate_reducer;
 pub(crate) mod combine;

@@ -13,10 +13,10 @@ pub struct Scoped<R, S, X, I, P> {
     parent: PhantomData<fn() -> P>,
 }
 
-/// Runs `child` on the part of the parent's state that `state` gives, for the actions that
-/// `extract` takes out of the parent's; its actions come back through `embed`.
+/// Runs `child` on the part of the parent's state that `state` returns, for the parent's actions
+/// from which `extract` returns a child action. `embed` converts the child's actions back.
 ///
-/// `name` keeps the child's effect ids apart from everybody else's. The environment is shared.
+/// `name` is the scope of the child's effect ids. Parent and child share the environment.
 ///
 /// ```
 /// # use composable_rust_core::prelude::*;

@@ -1,4 +1,4 @@
-//! Effects as values: what should happen, for the runtime to make it happen.
+//! Effects as values, which the runtime executes.
 
 use std::fmt;
 use std::future::Future;
@@ -13,44 +13,48 @@ use crate::message::AnyMessage;
 use crate::store::{Append, AppendOutcome, Fingerprint, Snapshot, StoreError};
 use crate::{EventId, StreamId, Version};
 
-/// What a reducer returns: `effects![…]`, [`Effects::none`](EffectList::none) if nothing follows.
+/// The effects that a reducer returns: `effects![…]`, or [`Effects::none`](EffectList::none).
 pub type Effects<A> = EffectList<Effect<A>>;
 
-/// What should happen, as a value. `A` is the action that comes back.
+/// An effect as a value, which the runtime executes. `A` is the action that the effect sends back
+/// to the reducer.
 ///
-/// Effects are equal when they say the same; futures never are, and of a database effect the
-/// operation is compared, the function is not.
+/// Effects are equal if their contents are. Futures are never equal, and database effects are
+/// compared by their operations, not their functions.
 #[non_exhaustive]
 pub enum Effect<A> {
     /// Puts a message on the bus.
     PublishEvent(Box<BusMessage>),
-    /// Sends a command to an aggregate's instance. Durable; a plain store refuses it.
+    /// Sends a command to an aggregate's instance. Durable; a plain `Store` refuses it.
     DispatchCommand(Box<DispatchCommand>),
-    /// Asks a gateway. Durable; a plain store refuses it.
+    /// Sends a request to a gateway. Durable; a plain `Store` refuses it.
     CallGateway(Box<CallGateway>),
-    /// Answers a caller whose address was kept.
+    /// Replies to a caller whose return address was kept.
     Reply(Box<SendReply>),
-    /// Brings an action back later.
+    /// Sends an action back to the reducer later.
     Delay(Box<Delay<A>>),
-    /// Cancels what runs under an id.
+    /// Cancels the effect that runs under an id.
     Cancel(EffectId),
-    /// Can be cancelled by its id.
+    /// Runs an effect that can be cancelled by its id.
     Cancellable(EffectId, Box<Effect<A>>),
     /// An operation on the event store.
     Database(Box<DatabaseEffect<A>>),
-    /// All at once.
+    /// Runs all effects concurrently.
     Parallel(Vec<Effect<A>>),
-    /// One after the other; each waits for all that the one before set in motion itself.
+    /// Runs the effects in order. Each starts once the work of its predecessor is done and the action
+    /// that the predecessor sent back is reduced, but does not wait for the effects of that action.
     Sequential(Vec<Effect<A>>),
-    /// Anything else: runs, and may bring an action back.
+    /// Runs any future, which may return an action.
     Future(Pin<Box<dyn Future<Output = Option<A>> + Send>>),
-    /// An [`AggregateReducer`](crate::composition::AggregateReducer) aggregate recorded this event.
+    /// The event that the aggregate of an
+    /// [`AggregateReducer`](crate::composition::AggregateReducer) recorded.
     Record(AnyMessage),
-    /// An [`AggregateReducer`](crate::composition::AggregateReducer) aggregate refused with this.
+    /// The rejection with which the aggregate of an
+    /// [`AggregateReducer`](crate::composition::AggregateReducer) refused a command.
     Reject(AnyMessage),
 }
 
-/// Runs `work` and brings its action back, if any.
+/// Runs `work` and sends the action that it returns, if any, to the reducer.
 pub fn future<A>(work: impl Future<Output = Option<A>> + Send + 'static) -> Effect<A> {
     Effect::Future(Box::pin(work))
 }
@@ -60,17 +64,17 @@ pub fn publish<A>(message: BusMessage) -> Effect<A> {
     Effect::PublishEvent(Box::new(message))
 }
 
-/// Runs all of `effects` at once.
+/// Runs all of `effects` concurrently.
 pub fn parallel<A>(effects: Effects<A>) -> Effect<A> {
     Effect::Parallel(effects.into_iter().collect())
 }
 
-/// Runs `effects` one after the other.
+/// Runs `effects` in order, each after its predecessor has completed.
 pub fn sequential<A>(effects: Effects<A>) -> Effect<A> {
     Effect::Sequential(effects.into_iter().collect())
 }
 
-/// Does `operation` and brings back the action that `then` makes of its result.
+/// Executes `operation` and sends the action that `then` makes of its result to the reducer.
 pub fn database<A>(
     operation: DbOperation,
     then: impl Fn(Result<DbOutcome, StoreError>) -> A + Send + Sync + 'static,
@@ -79,7 +83,7 @@ pub fn database<A>(
 }
 
 /// An operation on the event store, for reducers that manage streams themselves. An aggregate
-/// needs none of them.
+/// does not need them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DbOperation {
     /// Appends to a stream. Outcome: [`DbOutcome::Appended`].
@@ -104,34 +108,34 @@ pub enum DbOperation {
     LoadSnapshot {
         /// The stream.
         stream: StreamId,
-        /// What wrote it.
+        /// The fingerprint of the snapshot.
         fingerprint: Fingerprint,
     },
 }
 
-/// What a [`DbOperation`] led to.
+/// The outcome of a [`DbOperation`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum DbOutcome {
-    /// What became of the append.
+    /// The outcome of the append.
     Appended(AppendOutcome),
     /// The events, in order.
     Events(Vec<StoredEvent>),
-    /// The snapshot is saved, or a newer one is there.
+    /// The snapshot is saved, or the store ignored it.
     Saved,
-    /// The snapshot, if there is one.
+    /// The snapshot; `None` if there is none.
     Snapshot(Option<Snapshot>),
 }
 
 /// A [`DbOperation`] and the action that its result becomes.
 pub struct DatabaseEffect<A> {
-    /// What to do.
+    /// The operation.
     pub operation: DbOperation,
-    /// The action of the result.
+    /// The function that makes an action of the result.
     pub then: Arc<dyn Fn(Result<DbOutcome, StoreError>) -> A + Send + Sync>,
 }
 
 impl<A: 'static> Effect<A> {
-    /// The same effect, with each action that comes back turned into a `B`.
+    /// Converts with `f` each action that the effect sends back.
     #[must_use]
     pub fn map<B: 'static>(self, f: impl Fn(A) -> B + Clone + Send + Sync + 'static) -> Effect<B> {
         match self {
@@ -162,8 +166,8 @@ impl<A: 'static> Effect<A> {
         }
     }
 
-    /// The same effect, cancelled by [`cancel`](crate::cancel) of this id; one that runs under it
-    /// is replaced. A delay carries the id itself.
+    /// Sets the id by which [`cancel`](crate::cancel) cancels the effect. The effect replaces any
+    /// effect that runs under the id. A delay carries the id itself.
     #[must_use]
     pub fn with_id(self, id: impl Into<EffectId>) -> Self {
         match self {
@@ -175,8 +179,8 @@ impl<A: 'static> Effect<A> {
         }
     }
 
-    /// The same effect with every id inside the child `scope`, so that keyed children never cancel
-    /// each other's effects.
+    /// Puts every id of the effect into the child `scope`, so that keyed children never cancel each
+    /// other's effects.
     pub(crate) fn scoped(self, scope: &str) -> Self {
         match self {
             Self::Delay(mut delay) => {
@@ -199,22 +203,22 @@ impl<A: 'static> Effect<A> {
 }
 
 impl<A: 'static> Effects<A> {
-    /// The same effects, with each action that comes back turned into a `B`.
+    /// Converts with `f` each action that the effects send back.
     pub fn map<B: 'static>(self, f: impl Fn(A) -> B + Clone + Send + Sync + 'static) -> Effects<B> {
         self.into_iter().map(|effect| effect.map(f.clone())).collect()
     }
 
-    /// First all of these, then `next`.
+    /// Runs all of these effects concurrently, then all of `next`.
     pub fn then(self, next: Self) -> Self {
         [parallel(self), parallel(next)].into_iter().collect::<Self>().in_sequence()
     }
 
-    /// All of these, cancelled together by this id.
+    /// Runs all of these effects concurrently under `id`, which cancels them together.
     pub fn cancellable(self, id: impl Into<EffectId>) -> Self {
         std::iter::once(Effect::Cancellable(id.into(), Box::new(parallel(self)))).collect()
     }
 
-    /// The effects of a child: its ids inside `scope`, its actions through `embed`.
+    /// Puts the effects of a child into `scope` and converts their actions with `embed`.
     pub(crate) fn within<B: 'static>(
         self,
         scope: &str,

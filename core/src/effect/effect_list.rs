@@ -1,39 +1,41 @@
-//! The small list that effects and reactions come in.
+//! The list type of effects and reactions.
 
 use std::fmt;
 
 use smallvec::SmallVec;
 
-/// A list of effects ([`Effects`](crate::Effects)) or of durable ones
-/// ([`Reactions`](crate::Reactions)); up to two need no allocation. Written `effects![…]`.
+/// A list of effects ([`Effects`](crate::Effects)) or of durable effects
+/// ([`Reactions`](crate::Reactions)), written `effects![…]`.
+///
+/// Up to two effects need no allocation.
 #[derive(Clone, PartialEq)]
 #[must_use = "effects are values: they do nothing unless they are returned"]
 pub struct EffectList<E>(SmallVec<[E; 2]>);
 
 impl<E> EffectList<E> {
-    /// Nothing.
+    /// Returns an empty list.
     #[inline]
     pub const fn none() -> Self {
         Self(SmallVec::new_const())
     }
 
-    /// These, then `other`'s.
+    /// Appends the effects of `other`.
     pub fn merge(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
 
-    /// How many there are.
+    /// Returns the number of effects.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each in order.
+    /// Returns an iterator over the effects, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, E> {
         self.0.iter()
     }
@@ -79,7 +81,7 @@ impl<E> FromIterator<E> for EffectList<E> {
     }
 }
 
-/// What may stand in `effects![…]` where a list of `E` is expected.
+/// A value that `effects![…]` accepts where a list of `E` is expected.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned as `{E}`",
     label = "not an effect that may stand here",
@@ -88,18 +90,18 @@ impl<E> FromIterator<E> for EffectList<E> {
             publish the event"
 )]
 pub trait IntoEffect<E> {
-    /// The element.
+    /// Converts the value to an element of the list.
     fn into_effect(self) -> E;
 }
 
-/// Appends to a list; what `effects![…]` expands to.
+/// Appends to a list. For the expansion of `effects![…]`.
 #[doc(hidden)]
 pub fn put<E, X: IntoEffect<E>>(mut list: EffectList<E>, item: X) -> EffectList<E> {
     list.push(item.into_effect());
     list
 }
 
-/// A list of effects: `effects![dispatch(…), after(…)]`.
+/// Creates a list of effects: `effects![dispatch(…), after(…)]`.
 #[macro_export]
 macro_rules! effects {
     () => { $crate::effect::EffectList::none() };

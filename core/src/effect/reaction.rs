@@ -1,4 +1,4 @@
-//! Durable effects: what may follow from an event, and survives a crash.
+//! Durable effects: the follow-ups of an event, which survive a crash.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,35 +19,35 @@ pub type Reactions<C> = EffectList<Reaction<C>>;
 
 /// A durable follow-up of an event.
 ///
-/// It is stored in the append's transaction, and executed after the commit by whichever process of
-/// the service has the lease.
+/// The append's transaction stores it, and the process of the service that holds the lease executes
+/// it after the commit.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reaction<C> {
     /// Sends a command to another instance.
     DispatchCommand(Box<DispatchCommand>),
-    /// Asks a gateway.
+    /// Sends a request to a gateway.
     CallGateway(Box<CallGateway>),
     /// Sends a command to this instance later.
     Delay(Box<Delay<C>>),
     /// Cancels a delay.
     Cancel(EffectId),
-    /// Answers a caller whose address was kept.
+    /// Replies to a caller whose return address was kept.
     Reply(Box<SendReply>),
 }
 
-/// Names a delay or a cancellable effect, to cancel or replace it.
+/// The id of a delay or of a cancellable effect, by which it is cancelled or replaced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EffectId(Cow<'static, str>);
 
 impl EffectId {
-    /// The text.
+    /// Returns the text of the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same id inside a child called `scope`.
+    /// Puts the id into the child `scope`.
     pub(crate) fn scoped(self, scope: &str) -> Self {
         Self(format!("{scope}/{}", self.0).into())
     }
@@ -80,19 +80,19 @@ pub struct DispatchCommand {
     pub recipient: StreamId,
     /// The command.
     pub command: AnyMessage,
-    /// To whom replies go.
+    /// The recipient of the replies.
     pub replies: ReplyMode,
 }
 
-/// To whom the replies to a dispatch or call go.
+/// The recipient of the replies to a dispatch or call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReplyMode {
-    /// To the sender, with this tag.
+    /// The sender, with this tag.
     Tagged(Tag),
-    /// To the sender as well, but what the sender records because of them goes no further up the
-    /// chain of requests.
+    /// The sender, with this tag. The events that the sender records because of the replies are not
+    /// sent up the chain of requests.
     Detached(Tag),
-    /// To nobody.
+    /// No recipient: no replies are sent.
     Unwanted,
 }
 
@@ -103,24 +103,25 @@ pub struct CallGateway {
     pub gateway: &'static str,
     /// The request.
     pub request: AnyMessage,
-    /// To whom the answer goes.
+    /// The recipient of the answer.
     pub replies: ReplyMode,
 }
 
 /// An action that comes back later.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delay<A> {
-    /// Scoped to the instance or store; arming under an id in use replaces.
+    /// The id, scoped to the instance or store. A delay replaces an armed delay of the same id.
     pub id: Option<EffectId>,
-    /// When.
+    /// The deadline.
     pub due: Due,
-    /// What comes back.
+    /// The action.
     pub action: A,
-    /// Whether what is recorded because of it goes no further up the chain of requests.
+    /// `true` if the events that are recorded because of the action are not sent up the chain of
+    /// requests.
     pub detached: bool,
 }
 
-/// An answer to a caller whose address was kept.
+/// A reply to a caller whose return address was kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SendReply {
     /// The caller.
@@ -132,53 +133,56 @@ pub struct SendReply {
 /// Sends `command` to the instance `to` of `T`; the replies come back to the sender, whose command
 /// type needs a variant for them.
 ///
-/// It commits with what the deciding message records, and then is delivered at least once, in the
-/// order of what this instance sends to that one, and applied exactly once: the receiver's inbox
-/// knows it. Every event that the receiver records because of it comes back as
-/// [`Reply::Recorded`](crate::Reply), also those that it records later, after a timer, a call or a
-/// dispatch of its own; so does a refusal.
+/// The command commits with the events of the deciding message. It is then delivered at least once,
+/// in order with the other messages from this instance to the receiver, and applied exactly once:
+/// the receiver's inbox recognises duplicates. Every event that the receiver records because of the
+/// command comes back as [`Reply::Recorded`](crate::Reply), also events that it records later,
+/// after a timer, a call or a dispatch of its own. A rejection comes back as well.
 pub fn dispatch<T: Target>(to: &Id<T>, command: T::Command) -> Dispatch<T, ()> {
     Dispatch { recipient: to.stream(), command, tag: (), detached: false, target: PhantomData }
 }
 
-/// Sends `command` to the instance `to` of `T` and wants no reply.
+/// Sends `command` to the instance `to` of `T`, without replies.
 ///
-/// Delivered as [`dispatch`] is. Nothing comes back, not even a refusal.
+/// The delivery guarantees are those of [`dispatch`]. Nothing comes back, not even a rejection.
 pub fn tell<T: Target>(to: &Id<T>, command: T::Command) -> Tell<T> {
     Tell { recipient: to.stream(), command, target: PhantomData }
 }
 
-/// Asks the gateway `G`; the answer comes back to the sender.
+/// Sends `request` to the gateway `G`; the answer comes back to the sender.
 ///
 /// The call is made at least once, after the commit, with the same idempotency key each time; its
-/// answer is applied exactly once. See [`Gateway`] for what counts as an attempt.
+/// answer is applied exactly once. [`Gateway`] defines an attempt.
 pub fn call<G: Gateway>(request: G::Request) -> Call<G, ()> {
     Call { request, tag: (), detached: false, gateway: PhantomData }
 }
 
 /// Sends `action` to this instance or store after `duration`.
 ///
-/// A `Store` executes it in memory. Among [`Reactions`] it commits with what the deciding message
-/// records and outlives the process; it fires once, unless it was cancelled or replaced before.
+/// A `Store` keeps the delay in memory. Among [`Reactions`] it is a timer, which commits with the
+/// events of the deciding message and survives a restart. It fires once, unless it is cancelled or
+/// replaced before.
 pub fn after<A>(duration: Duration, action: A) -> After<A> {
     After(Delay { id: None, due: Due::After(duration), action, detached: false })
 }
 
-/// Sends `action` to this instance or store at `moment`; at once if it has passed.
+/// Sends `action` to this instance or store at `moment`; immediately if it has passed.
 ///
-/// A `Store` executes it in memory. Among [`Reactions`] it commits with what the deciding message
-/// records and outlives the process; it fires once, unless it was cancelled or replaced before.
+/// A `Store` keeps the delay in memory. Among [`Reactions`] it is a timer, which commits with the
+/// events of the deciding message and survives a restart. It fires once, unless it is cancelled or
+/// replaced before.
 pub fn at<A>(moment: Timestamp, action: A) -> After<A> {
     After(Delay { id: None, due: Due::At(moment), action, detached: false })
 }
 
-/// Cancels what runs under `id`; without effect if nothing does.
+/// Cancels the delay or effect that runs under `id`; no effect if there is none.
 pub fn cancel(id: impl Into<EffectId>) -> Cancel {
     Cancel(id.into())
 }
 
-/// Answers a caller whose [`return_path`](crate::Context::return_path) was kept with an event of
-/// this aggregate, as if the caller's own command had recorded it.
+/// Replies with an event of this aggregate to a caller whose
+/// [`return_path`](crate::Context::return_path) was kept, as if the caller's own command had
+/// recorded the event.
 pub fn reply_to(to: &ReturnPath, event: impl Message) -> SendReply {
     SendReply { to: to.clone(), event: AnyMessage::new(event) }
 }
@@ -195,7 +199,7 @@ pub struct Dispatch<T: Target, Tag> {
 }
 
 impl<T: Target> Dispatch<T, ()> {
-    /// The same with a tag that comes back with every reply, as the reply variant declares it.
+    /// Sets the tag, which comes back with every reply, as the reply variant declares it.
     pub fn tag<Tag>(self, tag: Tag) -> Dispatch<T, Tag> {
         let Self { recipient, command, detached, target, .. } = self;
         Dispatch { recipient, command, tag, detached, target }
@@ -203,8 +207,8 @@ impl<T: Target> Dispatch<T, ()> {
 }
 
 impl<T: Target, Tag> Dispatch<T, Tag> {
-    /// The same, ending the chain of requests: what this instance records because of the replies is
-    /// not told to whoever asked it.
+    /// Ends the chain of requests: the events that this instance records because of the replies are
+    /// not sent to its own caller.
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
@@ -231,7 +235,7 @@ pub struct Call<G: Gateway, Tag> {
 }
 
 impl<G: Gateway> Call<G, ()> {
-    /// The same with a tag that comes back with the answer.
+    /// Sets the tag, which comes back with the answer.
     pub fn tag<Tag>(self, tag: Tag) -> Call<G, Tag> {
         let Self { request, detached, gateway, .. } = self;
         Call { request, tag, detached, gateway }
@@ -239,7 +243,7 @@ impl<G: Gateway> Call<G, ()> {
 }
 
 impl<G: Gateway, Tag> Call<G, Tag> {
-    /// The same, ending the chain of requests, as [`Dispatch::detached`] does.
+    /// Ends the chain of requests, as [`Dispatch::detached`] does.
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
@@ -252,20 +256,21 @@ impl<G: Gateway, Tag> Call<G, Tag> {
 pub struct After<A>(Delay<A>);
 
 impl<A> After<A> {
-    /// The same under an id, by which it can be cancelled; one that is armed under it is replaced.
+    /// Sets the id, by which the delay can be cancelled. The delay replaces an armed delay of the
+    /// same id.
     pub fn with_id(mut self, id: impl Into<EffectId>) -> Self {
         self.0.id = Some(id.into());
         self
     }
 
-    /// The same, ending the chain of requests, as [`Dispatch::detached`] does.
+    /// Ends the chain of requests, as [`Dispatch::detached`] does.
     pub fn detached(mut self) -> Self {
         self.0.detached = true;
         self
     }
 }
 
-/// A [`cancel`].
+/// A cancellation, made by [`cancel`].
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "effects are values: they do nothing unless they are returned"]
 pub struct Cancel(EffectId);
@@ -304,8 +309,8 @@ impl<C> IntoEffect<Self> for Reaction<C> {
     }
 }
 
-/// The builders stand both among reactions and among effects. A blanket implementation of one by
-/// the other is refused (E0119: downstream crates may implement it), so they are listed.
+/// Implements [`IntoEffect`] of each list for the builders, which are both reactions and effects.
+/// The compiler refuses a blanket implementation (E0119: downstream crates may implement it).
 macro_rules! items {
     ($($list:ident),*) => { $(
         impl<C: Receives<T, Tag = Tag>, T: Target, Tag: Serialize> IntoEffect<$list<C>> for Dispatch<T, Tag> {

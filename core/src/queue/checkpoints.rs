@@ -31,7 +31,8 @@ pub struct CheckpointAdvance {
 
 /// The port to checkpoints.
 ///
-/// A checkpoint that a lease protects advances with [`Outbox::enqueue`](crate::queue::Outbox::enqueue).
+/// A checkpoint that a lease protects advances with
+/// [`Outbox::enqueue`](crate::queue::Outbox::enqueue).
 ///
 /// # Cancel safety
 ///

@@ -32,7 +32,7 @@ impl DeadLetterDecision {
     }
 }
 
-/// A message that could not be handled, or is parked behind one.
+/// A message that could not be handled, or is parked behind another dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The queue that the message came from. For a timer: kind

@@ -41,8 +41,8 @@ pub struct LeaseSnapshot {
     pub members: Vec<(String, Uuid)>,
     /// `true` while the log is paused: leases are not to be claimed.
     pub paused: bool,
-    /// The number of [overrides](crate::store::EventStore::override_event) so far. When it rises, a stream
-    /// that could not be loaded may be loadable.
+    /// The number of [overrides](crate::store::EventStore::override_event) so far. When it rises, a
+    /// stream that could not be loaded may be loadable.
     pub overrides: u64,
 }
 

@@ -176,9 +176,9 @@ impl QueueChange {
 
 /// The port to the outbox.
 ///
-/// Its queues hold the rows that appends store ([`Append::outbox`](crate::store::Append::outbox)) and
-/// those that workers add. The rows of one queue that have the same sender (a stream) and the same
-/// recipient form a *pair*.
+/// Its queues hold the rows that appends store
+/// ([`Append::outbox`](crate::store::Append::outbox)) and the rows that workers add. The rows of a
+/// queue that have the same sender (a stream) and the same recipient form a *pair*.
 ///
 /// # Cancel safety
 ///

@@ -1,4 +1,4 @@
-//! A serde `Deserializer` that notes what is asked of it and answers with made-up values.
+//! A serde `Deserializer` that records the requested types and answers with made-up values.
 
 use std::any::type_name;
 use std::fmt::{self, Display};
@@ -13,13 +13,13 @@ use super::format::{Body, Fields, Format, Key, Variants};
 use super::sample::Sample;
 use super::search::Search;
 
-/// Why a pass ended early.
+/// The reason for which a pass ended early.
 #[derive(Debug)]
 pub(super) struct Error {
     message: String,
     /// The field that was given twice.
     duplicate: Option<&'static str>,
-    /// No other value would help.
+    /// `true` if no other value can help.
     is_final: bool,
 }
 
@@ -65,18 +65,18 @@ impl de::Error for Error {
     }
 }
 
-/// Reads one value.
+/// The deserializer of one value.
 pub(super) struct Tracing<'t, 's> {
     search: &'t mut Search<'s>,
-    /// Where its format is noted.
+    /// The format of the value, which the deserializer fills in.
     slot: &'t mut Format,
-    /// What a sample says it should be.
+    /// The value in a sample, to be preferred.
     hint: Option<&'s Sample>,
-    /// Whether to get to the end as fast as possible.
+    /// `true` if the value must end as soon as possible.
     hurry: bool,
 }
 
-/// Texts that some type or other takes.
+/// Texts to try: each is valid for some common type.
 const TEXTS: [&str; 22] = [
     "1",
     "a",
@@ -102,7 +102,7 @@ const TEXTS: [&str; 22] = [
     "+12025550123",
 ];
 
-/// Numbers of bytes that some type or other takes.
+/// Numbers of bytes to try: each is valid for some common type.
 const LENGTHS: [usize; 12] = [16, 0, 1, 2, 4, 8, 12, 20, 24, 32, 48, 64];
 
 impl<'t, 's> Tracing<'t, 's> {
@@ -115,7 +115,8 @@ impl<'t, 's> Tracing<'t, 's> {
         self.search.step()
     }
 
-    /// The value of a sample; else one of those that have no named type, or of `built_in`.
+    /// Returns the value of the hint; without a hint, a sample without a named type or a value of
+    /// `built_in`.
     fn pick<T: Clone>(
         &mut self,
         reader: &'static str,
@@ -131,14 +132,14 @@ impl<'t, 's> Tracing<'t, 's> {
         values.swap_remove(index)
     }
 
-    /// How many items there are; in a hurry none.
+    /// Chooses the number of items; in a hurry it prefers none.
     fn amount(&mut self, reader: &'static str) -> usize {
         let (reader, amounts) =
             if self.hurry { ("in a hurry", [0, 1, 2]) } else { (reader, [1, 0, 2]) };
         amounts[self.search.choose(reader, amounts.len())]
     }
 
-    /// Reads the inside of a named type.
+    /// Reads the content of a named type.
     fn inside<T>(
         self,
         visitor: &'static str,
@@ -351,7 +352,7 @@ fn single(value: f64) -> f32 {
     value as f32
 }
 
-/// Reads what is in a named type, or in one of its variants.
+/// The deserializer of the content of a named type or of a variant.
 struct Inside<'t, 's> {
     search: &'t mut Search<'s>,
     key: Key,
@@ -402,7 +403,7 @@ impl<'s> Inside<'_, 's> {
         value
     }
 
-    /// Gives the fields by name, to learn which names are aliases.
+    /// Passes the fields by name, to find out which names are aliases.
     fn names<'de, V: Visitor<'de>>(
         self,
         trial: Vec<&'static str>,
@@ -449,7 +450,7 @@ impl<'s> Inside<'_, 's> {
     }
 }
 
-/// One variant of an enum, by its index as in binary.
+/// A variant of an enum, identified by its index as in the binary format.
 struct OneVariant<'t, 's> {
     index: usize,
     inside: Inside<'t, 's>,
@@ -500,14 +501,14 @@ impl<'de> VariantAccess<'de> for Inside<'_, '_> {
     }
 }
 
-/// So many items in a row.
+/// A sequence of `amount` items.
 struct Items<'t, 's> {
     search: &'t mut Search<'s>,
     formats: Vec<Format>,
     amount: usize,
     hint: Option<&'s Sample>,
     hurry: bool,
-    /// Whether each is a place of its own.
+    /// `true` if each item is a slot of its own, as in a tuple.
     in_slots: bool,
 }
 
@@ -527,7 +528,7 @@ impl<'t, 's> Items<'t, 's> {
         self
     }
 
-    /// The formats of all items, read or not.
+    /// Returns the formats of all items; those of unread items are unknown.
     fn all(mut self) -> Vec<Format> {
         self.formats.resize(self.amount, Format::Unknown);
         self.formats
@@ -600,7 +601,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     }
 }
 
-/// The fields of a struct by name.
+/// The fields of a struct, passed by name.
 struct ByName<'t, 's> {
     search: &'t mut Search<'s>,
     trial: Vec<&'static str>,

@@ -1,13 +1,13 @@
-//! What is known of the types so far, and how it is printed.
+//! The formats of the types that were read so far, and their text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Tells named types apart: the name of the visitor's type, which holds the path of the type it
-/// reads, and the name serde knows. Two modules may each have an `IntoEffect`.
+/// The identity of a named type: the name of the visitor's type, which contains the path of the
+/// type, and the name that serde knows. Two modules may each have an `IntoEffect`.
 pub(super) type Key = (&'static str, &'static str);
 
-/// How a type is written in binary.
+/// The binary format of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Format {
     /// Not seen yet.
@@ -21,7 +21,7 @@ pub(super) enum Format {
     Named(Key),
 }
 
-/// What is inside a named type or a variant.
+/// The content of a named type or of a variant.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
     Unit,
@@ -31,18 +31,18 @@ pub(super) enum Body {
     Enum(Variants),
 }
 
-/// Named fields. serde tells the names of all fields with their aliases among them, and reads the
-/// fields by position: without aliases both agree.
+/// Named fields. serde passes the names of all fields, mixed with their aliases, and reads the
+/// fields by position. Without aliases the two lists agree.
 #[derive(Debug, Clone)]
 pub(super) struct Fields {
     pub(super) names: &'static [&'static str],
     pub(super) formats: Vec<Format>,
-    /// How many there are: known once all were read.
+    /// The number of fields; `None` until all were read.
     pub(super) arity: Option<usize>,
     pub(super) aliases: BTreeSet<&'static str>,
-    /// Names to be tried before others when looking for aliases.
+    /// The names to try before the others in the search for aliases.
     pub(super) first: Vec<&'static str>,
-    /// Nothing more can be found out about the names.
+    /// `true` if nothing more can be found out about the names.
     pub(super) settled: bool,
 }
 
@@ -52,14 +52,14 @@ pub(super) struct Variants {
     pub(super) list: Vec<Variant>,
 }
 
-/// A variant, and how reading it went.
+/// A variant, and the outcomes of its readings.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Variant {
     pub(super) body: Option<Body>,
-    /// Was part of a value that was read to its end.
+    /// `true` if the variant was part of a value that was read to its end.
     pub(super) proven: bool,
     pub(super) failures: u32,
-    /// How many steps it took.
+    /// The smallest number of steps that a reading took.
     pub(super) cost: Option<u32>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Variant {
 pub(super) struct Conflict;
 
 impl Format {
-    /// Adds what `seen` knows; whether that was anything.
+    /// Merges `seen` into this format. Returns `true` if the format changed.
     pub(super) fn merge(&mut self, seen: Self) -> Result<bool, Conflict> {
         match (self, seen) {
             (_, Self::Unknown) => Ok(false),
@@ -91,7 +91,7 @@ impl Format {
     }
 }
 
-/// Merges by position; either may be longer.
+/// Merges by position; either list may be longer. Returns `true` if `known` changed.
 pub(super) fn merge_all(known: &mut Vec<Format>, seen: Vec<Format>) -> Result<bool, Conflict> {
     let mut news = false;
     for (i, format) in seen.into_iter().enumerate() {
@@ -105,7 +105,7 @@ pub(super) fn merge_all(known: &mut Vec<Format>, seen: Vec<Format>) -> Result<bo
 }
 
 impl Body {
-    /// Of the same kind, with nothing known.
+    /// Returns a body of the same kind with unknown content.
     pub(super) fn blank(&self) -> Self {
         match self {
             Self::Unit => Self::Unit,
@@ -116,7 +116,8 @@ impl Body {
         }
     }
 
-    /// Adds what `seen` knows; whether that was anything. Variants are added one by one instead.
+    /// Merges `seen` into this body. Returns `true` if the body changed. Variants are not merged
+    /// here: the search records each separately.
     pub(super) fn merge(&mut self, seen: Self) -> Result<bool, Conflict> {
         match (self, seen) {
             (Self::Unit, Self::Unit) | (Self::Enum(_), Self::Enum(_)) => Ok(false),
@@ -145,13 +146,14 @@ impl Fields {
         }
     }
 
-    /// Whether aliases stand among the names and it is not known which.
+    /// Returns `true` if there are aliases among the names and some are not identified yet.
     pub(super) fn hides_aliases(&self) -> bool {
         self.arity.is_some_and(|arity| arity + self.aliases.len() < self.names.len())
             && !self.settled
     }
 
-    /// The names in the order in which aliases show: whichever is found twice names the field.
+    /// Returns the names in the order in which aliases show: serde refuses the second name of a
+    /// field and reports the field's own.
     pub(super) fn in_trial_order(&self) -> Vec<&'static str> {
         let rest = self.names.iter().filter(|name| !self.first.contains(name));
         self.first
@@ -162,19 +164,19 @@ impl Fields {
             .collect()
     }
 
-    /// `name` was refused since the field `field` had been read.
+    /// Records that serde refused `name` because the field `field` had been read.
     pub(super) fn is_alias(&mut self, name: &'static str, field: &'static str) {
         if name != field {
             self.aliases.insert(name);
         } else if self.first.contains(&field) {
             self.settled = true;
         } else {
-            // It is the name of the field itself; the alias came before it.
+            // `name` is the field's own name; its alias was tried before.
             self.first.push(field);
         }
     }
 
-    /// Whether all of them were read.
+    /// Returns `true` if all fields were read.
     pub(super) fn are_complete(&self) -> bool {
         match self.arity {
             Some(arity) => arity == self.formats.len() && !self.hides_aliases(),
@@ -182,7 +184,7 @@ impl Fields {
         }
     }
 
-    /// Each with its name; without a name where aliases could not be told from names.
+    /// Returns the fields with their names; without names if the aliases could not be identified.
     fn named(&self) -> impl Iterator<Item = (Option<&'static str>, &Format)> {
         let names: Vec<_> =
             self.names.iter().filter(|name| !self.aliases.contains(*name)).copied().collect();
@@ -201,7 +203,7 @@ impl Variants {
 pub(super) fn print(root: &Format, types: &BTreeMap<Key, Body>) -> String {
     let mut printer = Printer { types, names: BTreeMap::new(), queue: Vec::new() };
     let mut text = match root {
-        // The name of the whole is no part of its shape: an old shape has another one.
+        // The name of the root is not part of its shape: an old version's type has another name.
         Format::Named(key) if types.contains_key(key) => printer.body(&types[key], "", ""),
         other => printer.format(other),
     };
@@ -302,21 +304,21 @@ impl Printer<'_> {
                 }
             })
             .collect();
-        // With aliases among the names nothing tells which variant has which.
+        // With aliases among the names, the variants cannot be matched to names.
         let prefix =
             if named { String::new() } else { format!("{} as ", variants.names.join("/")) };
         format!("{prefix}{}", list.join(" | "))
     }
 }
 
-/// A name as it stands, or quoted where it could be taken for punctuation.
+/// Returns a name unchanged, or quoted if it could be taken for punctuation.
 fn word(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
     if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
 }
 
-/// The text with its named types numbered in the order of their definitions: neither format writes
-/// their names, so a shape is the same under others.
+/// Returns the text with its named types numbered in the order of their definitions. Neither format
+/// writes the names of types, so a renamed type has the same shape.
 pub(super) fn canonical(text: &str) -> String {
     let names: BTreeMap<&str, usize> = text
         .lines()

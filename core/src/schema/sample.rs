@@ -1,4 +1,4 @@
-//! Values that users give, so that types which check what they read can be traced.
+//! Sample values from users, with which types that validate their input can be traced.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::ser::{self, Serialize};
 /// A value as its type serializes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Sample {
-    /// Not serialized, or nothing to say.
+    /// A skipped field, or a unit.
     Absent,
     Bool(bool),
     Int(i128),
@@ -24,7 +24,7 @@ pub(super) enum Sample {
     Named(&'static str, Box<Sample>),
 }
 
-/// All values that were given.
+/// All sample values.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     named: BTreeMap<&'static str, Sample>,
@@ -32,9 +32,9 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Keeps `value`, and what it holds, by the names of their types; one without a name is tried
-    /// wherever its primitive type is read. One that cannot be serialized is not kept: its type
-    /// then shows as untraceable.
+    /// Adds `value` and the values in it, under the names of their types. A value without a named
+    /// type is tried wherever its primitive type is read. A value that cannot be serialized is
+    /// ignored: its type is then reported as untraceable.
     pub(super) fn add<T: Serialize + ?Sized>(&mut self, value: &T) {
         match value.serialize(Sampler) {
             Ok(sample) if sample.has_name() => self.keep(&sample),
@@ -47,7 +47,7 @@ impl Samples {
         match sample {
             Sample::Named(name, content) => {
                 self.named.insert(name, (**content).clone());
-                // Its `Deserialize` may be written by hand and not say the name.
+                // A `Deserialize` written by hand may not pass the name.
                 if !matches!(**content, Sample::List(_) | Sample::Map(_) | Sample::Variant(..)) {
                     self.loose.push((**content).clone());
                 }
@@ -63,12 +63,12 @@ impl Samples {
         }
     }
 
-    /// The content of a value of the type called `name`.
+    /// Returns the content of the sample of the type called `name`.
     pub(super) fn of(&self, name: &str) -> Option<&Sample> {
         self.named.get(name)
     }
 
-    /// Values without a named type.
+    /// Returns the values without a named type.
     pub(super) fn loose(&self) -> impl Iterator<Item = &Sample> {
         self.loose.iter()
     }
@@ -87,7 +87,7 @@ impl Sample {
         }
     }
 
-    /// The content, if this is a value of a named type.
+    /// Returns the content of a value of a named type, or the value itself.
     pub(super) fn unnamed(&self) -> &Self {
         match self {
             Self::Named(_, content) => content,
@@ -95,7 +95,7 @@ impl Sample {
         }
     }
 
-    /// What an index holds.
+    /// Returns the item at `index` of a list.
     pub(super) fn item(&self, index: usize) -> Option<&Self> {
         match self {
             Self::List(items) => items.get(index),
@@ -104,7 +104,7 @@ impl Sample {
     }
 }
 
-/// Why a value is no sample.
+/// The error of a value that cannot be serialized.
 #[derive(Debug)]
 pub(super) struct NoSample;
 
@@ -124,7 +124,7 @@ impl ser::Error for NoSample {
 
 struct Sampler;
 
-/// Collects the parts of a value, and puts a name or a variant around them.
+/// The parts of a value, with its type's name and its variant.
 struct Parts {
     name: Option<&'static str>,
     variant: Option<u32>,

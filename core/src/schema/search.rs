@@ -1,4 +1,4 @@
-//! Reads a type again and again until every part of it was seen.
+//! The search: repeated readings of a type until every part of it was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,43 +8,43 @@ use super::deserializer::{Error, Tracing};
 use super::format::{self, Body, Fields, Format, Key, Variant, Variants};
 use super::sample::Samples;
 
-/// How often a type is read at most.
+/// The largest number of passes over a type.
 const MAX_PASSES: u32 = 20_000;
-/// How many values one pass reads at most.
+/// The largest number of values that one pass reads.
 const MAX_STEPS: u32 = 200_000;
-/// How deep types are nested at most.
+/// The deepest nesting of named types.
 const MAX_DEPTH: usize = 128;
-/// How many passes in a row may find nothing new.
+/// The largest number of successful passes without anything new.
 const MAX_STALE: u32 = 16;
-/// How many values back from a failure are varied.
+/// The number of sites before a failure whose values are varied.
 const MAX_BACK: usize = 12;
 
-/// A place where a value is chosen: the innermost named type, the field or variant in it, and what
-/// reads there.
+/// A place where a value is chosen: the innermost named type, the field or variant in it, and the
+/// visitor that reads the value.
 pub(super) type Site = (Key, usize, &'static str);
 
-/// Far from everything that is still unknown.
+/// The distance of a type in which nothing is unknown.
 const NOWHERE: u32 = u32::MAX;
 
 pub(super) struct Search<'s> {
     pub(super) samples: &'s Samples,
     types: BTreeMap<Key, Body>,
-    /// How far each type is from something unknown.
+    /// The distance of each type from the nearest unknown format.
     distances: BTreeMap<Key, u32>,
-    /// Which of the possible values is given at a site.
+    /// The index of the value to pass at each site.
     picks: BTreeMap<Site, usize>,
-    /// Sites at which no value helped.
+    /// The sites at which every value was tried without success.
     exhausted: BTreeSet<Site>,
     pass: Pass,
-    /// Whether this pass found anything.
+    /// `true` if this pass found anything new.
     news: bool,
 }
 
-/// What happened in one pass.
+/// The record of one pass.
 #[derive(Default)]
 struct Pass {
     stack: Vec<Frame>,
-    /// The choices, and of how many.
+    /// The sites at which a value was chosen, each with its number of possible values.
     choices: Vec<(Site, usize)>,
     variants: Vec<(Key, usize)>,
     steps: u32,
@@ -56,7 +56,7 @@ struct Frame {
     variant: Option<usize>,
 }
 
-/// The shape of `T`, or why it cannot be told.
+/// Returns the shape of `T`, or the reason for which it cannot be traced.
 pub(super) fn shape<T: DeserializeOwned>(samples: &Samples) -> Result<String, String> {
     let mut search = Search {
         samples,
@@ -93,7 +93,7 @@ impl Search<'_> {
             match read {
                 Err(error) if error.is_final() => return Err(error.to_string()),
                 Err(error) if !self.news => {
-                    // The first refusal speaks of the likeliest value.
+                    // The first error is about the likeliest value.
                     let reason = reason.get_or_insert_with(|| error.to_string());
                     if !self.vary() {
                         return Err(std::mem::take(reason));
@@ -119,7 +119,8 @@ impl Search<'_> {
         }
     }
 
-    /// Gives another value at the last site before a failure where one is left.
+    /// Selects another value for the last site before the failure that has values left. Returns
+    /// `false` if no site has.
     fn vary(&mut self) -> bool {
         let mut back = BTreeSet::new();
         for (site, count) in std::mem::take(&mut self.pass.choices).into_iter().rev() {
@@ -140,7 +141,7 @@ impl Search<'_> {
         false
     }
 
-    /// Which of `count` possible values is given to what reads here.
+    /// Chooses one of `count` possible values for the visitor that reads here.
     pub(super) fn choose(&mut self, reader: &'static str, count: usize) -> usize {
         let (key, slot) = self.pass.stack.last().map_or((("", ""), 0), |frame| {
             (frame.key, frame.slot + frame.variant.map_or(0, |index| (index + 1) << 16))
@@ -150,7 +151,7 @@ impl Search<'_> {
         self.picks.get(&site).copied().unwrap_or_default().min(count.saturating_sub(1))
     }
 
-    /// Counts a value; an error where the type has no end.
+    /// Counts a value; fails if the type is too large or has no end.
     pub(super) fn step(&mut self) -> Result<(), Error> {
         self.pass.steps += 1;
         if self.pass.steps > MAX_STEPS {
@@ -163,8 +164,8 @@ impl Search<'_> {
         self.pass.steps
     }
 
-    /// Enters a named type. Whether it should be left as fast as possible: it is being read
-    /// already, or nothing in it is unknown.
+    /// Enters a named type. Returns `true` if its value must end as soon as possible: the type is
+    /// being read already, or nothing in it is unknown.
     pub(super) fn enter(&mut self, key: Key) -> Result<bool, Error> {
         if self.pass.stack.len() >= MAX_DEPTH {
             return Err(Error::endless());
@@ -188,7 +189,8 @@ impl Search<'_> {
         self.pass.stack.iter().any(|frame| frame.key == key)
     }
 
-    /// Keeps what was seen in a named type or, if one of its variants is being read, in that.
+    /// Records the content of a named type or, if one of its variants is being read, of the
+    /// variant.
     pub(super) fn record(
         &mut self,
         key: Key,
@@ -217,7 +219,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The fields of a struct or of a struct variant, if it was read before.
+    /// Returns the fields of a struct or of a struct variant, if it was read before.
     pub(super) fn fields(&mut self, key: Key, variant: Option<usize>) -> Option<&mut Fields> {
         let body = match variant {
             None => self.types.get_mut(&key),
@@ -229,7 +231,7 @@ impl Search<'_> {
         }
     }
 
-    /// What was found out about the names of a struct's fields.
+    /// Records a finding about the names of a struct's fields.
     pub(super) fn name_fields(
         &mut self,
         key: Key,
@@ -253,8 +255,8 @@ impl Search<'_> {
         self.variants(key)?.list.get_mut(index)
     }
 
-    /// Which variant is read next: on the way to something unknown the nearest to it, otherwise
-    /// one that is known to end soon.
+    /// Chooses the variant to read next: the nearest to an unknown format, or, in a hurry or if
+    /// nothing is unknown, the hint or a variant that ends soon.
     pub(super) fn choose_variant(
         &mut self,
         key: Key,
@@ -292,7 +294,8 @@ impl Search<'_> {
         Ok(index)
     }
 
-    /// A variant's index was refused, so there are fewer than names: some are aliases.
+    /// Records that the index of a variant was refused. There are fewer variants than names, so
+    /// some names are aliases.
     pub(super) fn lacks_variant(&mut self, key: Key, index: usize) {
         if let Some(variants) = self.variants(key) {
             variants.list.truncate(index);
@@ -300,14 +303,14 @@ impl Search<'_> {
         }
     }
 
-    /// A variant was read to its end in so many steps.
+    /// Records that a variant was read to its end in `steps` steps.
     pub(super) fn costs(&mut self, key: Key, index: usize, steps: u32) {
         if let Some(variant) = self.variant(key, index) {
             variant.cost = Some(variant.cost.map_or(steps, |known| known.min(steps)));
         }
     }
 
-    /// Measures anew how far each type is from something unknown.
+    /// Recomputes the distance of each type from the nearest unknown format.
     fn measure(&mut self) {
         self.distances = self.types.keys().map(|key| (*key, NOWHERE)).collect();
         let mut changed = true;

@@ -8,7 +8,7 @@ use sha2::Sha256;
 /// The secret of a log. It authenticates what leaves the service and must come back.
 ///
 /// It is created with the log, stored in the log's row, and the same in every process of the
-/// service. It never leaves the database, since anybody who knows it can forge replies to this
+/// service. It never leaves the database, since a process that knows it can forge replies to this
 /// service's requests, and `Debug` does not print it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct LogSecret([u8; 32]);

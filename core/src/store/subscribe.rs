@@ -6,10 +6,11 @@ use crate::Position;
 use crate::event::StoredEvent;
 use crate::store::{EventStore as _, SharedEventStore, StoreError};
 
-/// A stream of the log from positions on: what is there, then what is committed from now on.
+/// Returns the events of the log after the given positions: first the stored events, then events as
+/// they are committed.
 ///
-/// Each partition comes in order of offsets; between partitions nothing is promised. It ends only
-/// with an error; subscribe again from the last position seen.
+/// The events of a partition come in order of offsets; events of different partitions come in any
+/// order. The stream ends only with an error. Subscribe again from the last position seen.
 pub fn subscribe(
     store: &SharedEventStore,
     after: Vec<Position>,

@@ -1,4 +1,4 @@
-//! What every store refuses before it sends anything.
+//! Checks that every store makes before it sends a request.
 
 use std::collections::HashSet;
 
@@ -14,15 +14,16 @@ use crate::store::{
     NewInboxEntry, NewOutboxRow, StoreError, TimerChange,
 };
 
-/// Checks what [`EventStore::append_events`](crate::store::EventStore::append_events) requires of a batch,
-/// so that one bad member is found before it can fail its neighbours.
+/// Checks the requirements of
+/// [`EventStore::append_events`](crate::store::EventStore::append_events) on a batch, so that an
+/// invalid append is found before the others fail with it.
 ///
-/// Every store calls it before it sends anything; a writer that queues calls [`Append::validate`]
-/// before queueing.
+/// Every store calls it before it sends a batch. A writer that queues appends calls
+/// [`Append::validate`] first.
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] names the first append that is wrong, and why. Nothing was written.
+/// [`StoreError::Invalid`] names the first invalid append and the reason. Nothing was written.
 pub fn validate_batch(log: LogInfo, partition: u16, batch: &[Append]) -> Result<(), StoreError> {
     validate_partition(log, partition)?;
     let mut streams = HashSet::with_capacity(batch.len());
@@ -46,7 +47,7 @@ pub fn validate_batch(log: LogInfo, partition: u16, batch: &[Append]) -> Result<
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] when it has not.
+/// [`StoreError::Invalid`] if it does not.
 pub fn validate_partition(log: LogInfo, partition: u16) -> Result<(), StoreError> {
     if partition < log.partitions {
         return Ok(());
@@ -55,11 +56,11 @@ pub fn validate_partition(log: LogInfo, partition: u16) -> Result<(), StoreError
     Err(StoreError::Invalid(format!("there is no partition {partition} in a log of {count}")))
 }
 
-/// Checks what [`Outbox::enqueue`](crate::queue::Outbox::enqueue) requires.
+/// Checks the requirements of [`Outbox::enqueue`](crate::queue::Outbox::enqueue).
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] names what is wrong. Nothing was written.
+/// [`StoreError::Invalid`] names the violation. Nothing was written.
 pub fn validate_enqueue(
     log: LogInfo,
     partition: u16,
@@ -79,17 +80,17 @@ pub fn validate_enqueue(
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] names what is wrong.
+/// [`StoreError::Invalid`] names the violation.
 pub fn validate_rows(rows: &[OutboxMessage]) -> Result<(), StoreError> {
     let check = |queued: &OutboxMessage| check_row(&queued.row).map_err(StoreError::Invalid);
     rows.iter().try_for_each(check)
 }
 
-/// Checks what [`Outbox::settle`](crate::queue::Outbox::settle) requires.
+/// Checks the requirements of [`Outbox::settle`](crate::queue::Outbox::settle).
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] names what is wrong. Nothing was written.
+/// [`StoreError::Invalid`] names the violation. Nothing was written.
 pub fn validate_settlements(
     log: LogInfo,
     partition: u16,
@@ -103,11 +104,11 @@ pub fn validate_settlements(
     })
 }
 
-/// Checks what [`Timers::settle_timers`](crate::queue::Timers::settle_timers) requires.
+/// Checks the requirements of [`Timers::settle_timers`](crate::queue::Timers::settle_timers).
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] names what is wrong. Nothing was written.
+/// [`StoreError::Invalid`] names the violation. Nothing was written.
 pub fn validate_timer_settlements(
     log: LogInfo,
     partition: u16,
@@ -138,11 +139,11 @@ fn require_partition(what: &str, found: u16, wanted: u16) -> Result<(), StoreErr
 }
 
 impl Append {
-    /// Checks sizes, characters and marks.
+    /// Checks sizes, characters and inbox entries.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] names what is wrong.
+    /// [`StoreError::Invalid`] names the violation.
     pub fn validate(&self) -> Result<(), StoreError> {
         self.check().map_err(|what| StoreError::Invalid(format!("stream {}: {what}", self.stream)))
     }
@@ -169,7 +170,7 @@ impl EncodedMessage {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] names what is wrong.
+    /// [`StoreError::Invalid`] names the violation.
     pub fn validate(&self) -> Result<(), StoreError> {
         check_content(self).map_err(|what| {
             StoreError::Invalid(format!("content `{}`: {what}", self.name.escape_debug()))
@@ -186,7 +187,7 @@ fn check_content(content: &EncodedMessage) -> Result<(), String> {
     check_size("payload", content.bytes.len(), MAX_PAYLOAD_BYTES)
 }
 
-/// Empty, or JSON text without NUL, which a JSONB column cannot keep.
+/// Checks that `metadata` is empty or JSON text without NUL, which a JSONB column cannot store.
 fn check_metadata(metadata: &str) -> Result<(), String> {
     check_size("metadata", metadata.len(), MAX_METADATA_BYTES)?;
     if metadata.is_empty() {
@@ -200,7 +201,8 @@ fn check_metadata(metadata: &str) -> Result<(), String> {
         .map_err(|error| format!("metadata is not JSON: {error}"))
 }
 
-/// Whether `json` holds `\u0000` where the backslash is not itself escaped. A raw NUL is not JSON.
+/// Returns `true` if `json` contains `\u0000` with a backslash that is not itself escaped. A raw
+/// NUL is not JSON.
 fn holds_nul_escape(json: &str) -> bool {
     json.match_indices("\\u0000").any(|(at, _)| {
         let before = json.as_bytes()[..at].iter().rev().take_while(|b| **b == b'\\').count();

@@ -7,7 +7,7 @@ use composable_rust_core::codec::{DecodeError, Format};
 use composable_rust_core::message::MessageKind;
 use serde::{Deserialize, Serialize};
 
-/// As hexadecimal text.
+/// The serde form of hexadecimal text.
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
@@ -28,7 +28,8 @@ mod hex {
     }
 }
 
-/// As text, for whatever prints and parses: generic over the value, so a reference would not do.
+/// The serde form of text, for types that print and parse. Generic over the value, so a reference
+/// would not match.
 mod text {
     use std::fmt::Display;
     use std::str::FromStr;
@@ -161,7 +162,7 @@ fn round_trips() {
     }
 }
 
-/// A variant's content as JSON.
+/// Returns a variant's content as JSON.
 fn json<M: Message>(message: &M) -> String {
     String::from_utf8(message.encode(Format::Json).unwrap()).unwrap()
 }
@@ -262,7 +263,7 @@ fn what_cannot_be_read_is_told_apart() {
 enum ParcelEvent {
     #[message(version = 3, from(1 = SentV1, 2 = SentV2))]
     Sent { to: String, grams: u32, express: bool },
-    /// The name lives on: the first shape has become another event.
+    /// The name is reused: the first shape has become another event.
     #[message(name = "parcel.returned", version = 1)]
     ReturnedUnread,
     #[message(name = "parcel.returned", version = 2)]
@@ -338,7 +339,7 @@ fn an_older_version_is_written_while_both_are_read() {
     let json = br#"{"stamp":"0102","note":"a"}"#;
     let newer = LetterEvent::decode("letter.posted", 2, Format::Json, json).unwrap();
     assert_eq!(newer, LetterEvent::Posted { stamp: [1, 2], note: Some("a".into()) });
-    // What the older version cannot express does not come back, which the runtime refuses.
+    // Content that the older version cannot express is lost, so the runtime refuses the event.
     let bytes = newer.encode(Format::Binary).unwrap();
     assert_ne!(LetterEvent::decode("letter.posted", 1, Format::Binary, &bytes).unwrap(), newer);
     let unknown = LetterEvent::decode("letter.posted", 3, Format::Json, b"{}");

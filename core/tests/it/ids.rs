@@ -1,4 +1,4 @@
-//! Ids that are derived.
+//! Derived ids.
 
 use composable_rust_core::message::Incoming;
 use composable_rust_core::prelude::*;

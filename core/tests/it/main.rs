@@ -1,4 +1,4 @@
-//! What the derive, the schemas and the formats promise.
+//! Tests of the derive, the schemas and the formats.
 
 #![deny(missing_docs, unused, clippy::pedantic)]
 

@@ -1,4 +1,4 @@
-//! Whatever a message holds, it is read as it was written.
+//! Property tests: every message is read as it was written.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ fn nested() -> impl Strategy<Value = Nested> {
     })
 }
 
-/// Years 1 to 9999: what RFC 3339 can say.
+/// Years 1 to 9999: those that RFC 3339 can express.
 fn moment() -> impl Strategy<Value = Timestamp> {
     (-62_135_596_800_000_000_i64..253_402_207_200_000_000).prop_map(Timestamp::from_micros)
 }
@@ -90,7 +90,7 @@ proptest! {
         }
     }
 
-    /// What is cut off does not pass for a shorter value.
+    /// Truncated bytes do not decode to a shorter value.
     #[test]
     fn a_cut_end_is_noticed(event in event(), format in format(), cut in 1_usize..8) {
         let bytes = event.encode(format).unwrap();

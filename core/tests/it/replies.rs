@@ -131,7 +131,7 @@ fn weighed(weight: f64) -> Reactions<WeighCommand> {
     effects![dispatch(&Door::id("1"), crate::door::DoorCommand::Open).tag(weight)]
 }
 
-/// Its replies would wait for ever.
+/// Replies with such a tag could never be delivered.
 #[test]
 #[should_panic(expected = "a tag must be readable from JSON")]
 fn a_tag_that_cannot_be_read_again_is_refused() {
@@ -173,7 +173,7 @@ mod older_tags {
         floor: u32,
     }
 
-    /// As `VisitCommand` was, one release later.
+    /// `VisitCommand`, one release later.
     #[derive(Debug, Clone, PartialEq, Message)]
     #[message(prefix = "visit")]
     enum LaterCommand {

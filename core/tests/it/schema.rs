@@ -1,4 +1,4 @@
-//! What a traced shape shows, and what changes it.
+//! Traced shapes: their text, and the changes that alter them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::door::Door;
 
-/// The traced shapes of a message, each under its name and version.
+/// Returns the traced shapes of a message, each under its name and version.
 pub(crate) fn shapes<M: Message>() -> Result<String, Untraceable> {
     let mut tracer = SchemaTracer::new();
     tracer.message::<M>();
@@ -29,7 +29,7 @@ fn printed(tracer: &SchemaTracer) -> Result<String, Untraceable> {
     Ok(printed.collect::<Vec<_>>().join("\n"))
 }
 
-/// The shape of any type.
+/// Returns the shape of any type.
 fn shape<T: DeserializeOwned>() -> String {
     try_shape::<T>().unwrap()
 }
@@ -67,7 +67,7 @@ fn primitives_and_containers() {
     shape_of!(Bytes, "(bytes)");
 }
 
-/// As `serde_bytes` does.
+/// Bytes as `serde_bytes` reads them.
 #[derive(Debug)]
 struct Bytes;
 
@@ -269,7 +269,7 @@ fn order_and_names_show() {
     }
     assert_ne!(shape::<Vec<one::Item>>(), shape::<Vec<two::Item>>());
     assert_ne!(shape::<Vec<one::Kind>>(), shape::<Vec<two::Kind>>());
-    // Namesakes of different modules are not taken for one type.
+    // Types of the same name in different modules are distinct.
     shape_of!(
         (Vec<one::Item>, two::Item),
         "([Item], Item#2)",
@@ -332,7 +332,7 @@ fn serde_attributes_show_what_is_read() {
     let _ = (Aliased::Red, Aliased::Green);
 }
 
-/// A newtype that checks what it reads in a way nobody guesses.
+/// A newtype that validates its input by a rule that tracing cannot guess.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Sku(String);
 

@@ -1,8 +1,8 @@
-//! What the compiler says about likely mistakes.
+//! The compiler's messages about likely mistakes.
 
 use std::process::Command;
 
-/// The compiler whose messages are kept; another one words them otherwise.
+/// The compiler version of the expected messages; other versions word them differently.
 const COMPILER: &str = "rustc 1.95.";
 
 #[test]

@@ -1,4 +1,4 @@
-//! The binary format is the one that is specified: golden bytes, and a second implementation of it.
+//! Tests of the binary format against its specification: golden bytes and a second implementation.
 
 use composable_rust_core::Message;
 use composable_rust_core::codec::Format;

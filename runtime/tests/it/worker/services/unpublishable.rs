@@ -244,7 +244,10 @@ async fn a_number_outside_json_is_not_published_as_null() {
     let mut errors: Vec<_> =
         world.dead_letters().await.into_iter().map(|letter| letter.error.unwrap()).collect();
     errors.sort();
-    assert!(errors[0].starts_with("`grid.weighed` decodes from JSON to another message"), "{errors:?}");
+    assert!(
+        errors[0].starts_with("`grid.weighed` decodes from JSON to another message"),
+        "{errors:?}"
+    );
     assert!(errors[1].contains("invalid type: null"), "{errors:?}");
 }
 
