@@ -1,4 +1,4 @@
-//! The outside world as messages.
+//! Gateways: services outside, called with messages.
 
 use std::fmt;
 use std::future::Future;
@@ -10,26 +10,27 @@ use crate::Message;
 use crate::message::MessageKind;
 use crate::message::wire::Wire;
 
-/// A service outside that an aggregate asks with [`call`](crate::call), such as a payment provider.
+/// A service outside that an aggregate calls with [`call`](crate::call), such as a payment
+/// provider.
 ///
-/// Calls are made at least once. The idempotency key is the same for every attempt and is the only
-/// fence against a call that overlaps with its own repetition after a frozen process: give it to
-/// the service.
+/// Each call is made at least once. The idempotency key is the same for every attempt. It is the
+/// only fence against a call of a frozen process that overlaps with its own retry: pass it to the
+/// service.
 pub trait Gateway: Send + Sync + Sized + 'static {
-    /// Names the gateway; it is stored.
+    /// The stored name of the gateway.
     const NAME: &'static str;
-    /// What it is asked.
+    /// The requests that the gateway takes.
     type Request: Message;
-    /// What it answers.
+    /// The responses that the gateway returns.
     type Response: Message;
-    /// What it refuses with, for good.
+    /// The permanent refusals of the gateway, which are not retried.
     type Failure: Message;
 
     /// Makes the call.
     ///
     /// # Errors
     ///
-    /// See [`CallError`]: its variants decide whether the call is made again.
+    /// [`CallError`]: its variants decide whether the runtime retries the call.
     fn call(
         &self,
         request: Self::Request,
@@ -37,39 +38,41 @@ pub trait Gateway: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Self::Response, CallError<Self::Failure>>> + Send;
 }
 
-/// Why a call did not answer.
+/// The error of a call that returned no response.
 #[derive(Debug)]
 pub enum CallError<F> {
-    /// Final: the service refuses. It comes back as [`CallOutcome::Failed`].
+    /// The service refuses permanently. The aggregate receives [`CallOutcome::Failed`].
     Failed(F),
-    /// It may have happened. Counts as an attempt and is made again.
+    /// The outcome is unknown: the call may have happened. The runtime counts an attempt and
+    /// retries.
     Retry(Box<dyn std::error::Error + Send + Sync>),
-    /// Nothing was sent. Made again for as long as it lasts, without counting.
+    /// Nothing was sent. The runtime retries until the service is reachable, without counting
+    /// attempts.
     Unreachable(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How a call was answered.
+/// The outcome of a call.
 pub enum CallOutcome<G: Gateway> {
     /// The service's response.
     Done(G::Response),
-    /// The service refuses, for good.
+    /// The service refuses permanently.
     Failed(G::Failure),
-    /// Out of attempts: it may have happened.
+    /// The attempts are exhausted: the call may have happened.
     Exhausted,
-    /// It happened, or was refused for good, and what the service says cannot be stored: it is too
-    /// large, or does not survive encoding. The text says which and why.
+    /// The call happened or was permanently refused, but the service's response or failure cannot
+    /// be stored: it is too large, or does not survive encoding. The text says which and why.
     Unstorable(String),
 }
 
-/// A command type with a variant for the answers of `G`; derived per variant that holds an
-/// [`CallOutcome`].
+/// A command type with a variant for the outcomes of calls to `G`; derived for each variant that
+/// holds a [`CallOutcome`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no variant for the answers of `{G}`",
     label = "nothing in `{Self}` takes an `Answer<{G}>`",
     note = "add `SomeName(Answer<{G}>)` to it"
 )]
 pub trait ReceivesOutcome<G: Gateway>: Message {
-    /// What travels with the return address and comes back with the answer.
+    /// The tag that travels with the return address and comes back with the outcome.
     type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
 
     /// The variant's name and version.
@@ -77,18 +80,18 @@ pub trait ReceivesOutcome<G: Gateway>: Message {
     /// The number of fields in the tag.
     const FIELDS: u16;
 
-    /// The command that delivers the answer.
+    /// Returns the command that delivers the outcome.
     fn receive_outcome(tag: Self::Tag, answer: CallOutcome<G>) -> Self;
 
-    /// The tag as it travels.
+    /// Returns the tag in its stored form.
     #[doc(hidden)]
     fn stored_tag(tag: &Self::Tag) -> crate::message::Tag {
         crate::message::Tag::new(Self::KIND, Self::FIELDS, tag)
     }
 }
 
-/// What an answer variant's type says; lets the derive name the gateway whatever the type is called.
-/// `C` is the command type, as in `IsReply`.
+/// The gateway of an outcome variant's type; lets the derive name the gateway under any alias of
+/// the type. `C` is the command type, as in `IsReply`.
 #[doc(hidden)]
 pub trait IsCallOutcome<C> {
     type Gateway: Gateway;

@@ -1,4 +1,4 @@
-//! Read models made of events.
+//! Projections of events into read models.
 
 use std::error::Error;
 use std::future::Future;
@@ -10,31 +10,32 @@ use crate::queue::Checkpoint;
 use crate::store::StoreError;
 use crate::{Message, Recorded, StreamId, Version};
 
-/// Why a projection could not take an event; its own reason.
+/// The reason for which a projection could not project an event, in the projection's own type.
 pub type ProjectionError = Box<dyn Error + Send + Sync>;
 
-/// Turns events into a read model: tables that are queried, and can be made anew at any time.
+/// A projection of events into a read model: tables to query, which can be rebuilt at any time.
 ///
-/// Each event is projected exactly once: what `project` writes commits with the checkpoint. The
-/// events of a stream come in order, streams in any order, so a projection of several streams
-/// writes what does not depend on it, with upserts and sums.
+/// Each event is projected exactly once: the writes of `project` commit with the checkpoint. The
+/// events of a stream come in order, but streams in any order. So a projection of several streams
+/// writes only what does not depend on the order of streams, with upserts and sums.
 pub trait Projection: Send + Sync + 'static {
-    /// Of its checkpoint; kept for good and must not change.
+    /// The name of the projection's checkpoints. It is stored permanently and must not change.
     const NAME: &'static str;
-    /// The stream categories that it reads, such as `&[Order::CATEGORY]`.
+    /// The stream categories that the projection reads, such as `&[Order::CATEGORY]`.
     const CATEGORIES: &'static [&'static str];
-    /// Their events. For several categories, an enum with a variant for each event, under the same
-    /// names.
+    /// The events of the categories. For several categories, an enum with a variant for each event,
+    /// under the same names.
     type Event: Message;
-    /// The connection that it writes with, inside a transaction: `sqlx::PgConnection` or
+    /// The connection to write with, inside a transaction: `sqlx::PgConnection` or
     /// `sqlx::SqliteConnection`.
     type Connection: Send;
 
-    /// Takes in an event.
+    /// Projects an event.
     ///
     /// # Errors
     ///
-    /// Nothing of the event is kept. It is tried again; what happens then is a setting.
+    /// The runtime rolls back the writes of the event and retries it. A setting decides what
+    /// happens when the retries fail too.
     fn project(
         &self,
         recorded: &Recorded<Self::Event>,
@@ -45,16 +46,18 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The rebuilding does not begin.
+    /// The rebuild does not begin.
     fn clear(
         &self,
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// The events of a stream up to some version were erased, some of which may have been projected
-    /// before: what the read model holds of the stream goes. Called in the order of the stream, like
-    /// `project`, and again for each event of it that was erased, in a rebuilding too. A stream that
-    /// was closed before it was erased is told of only in a rebuilding. By default, nothing is done.
+    /// Deletes what the read model holds of a stream whose events were erased up to some version.
+    ///
+    /// Some of these events may have been projected before. The runtime calls this method in the
+    /// order of the stream, like `project`, and again for each erased event, in a rebuild too. For
+    /// a stream that was closed before it was erased, the runtime calls this method only in a
+    /// rebuild. Default: does nothing.
     ///
     /// # Errors
     ///
@@ -69,25 +72,25 @@ pub trait Projection: Send + Sync + 'static {
     }
 }
 
-/// How a projection does.
+/// The state of a projection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ProjectionState {
-    /// It follows the log.
+    /// The projection follows the log.
     #[default]
     Running,
-    /// It was emptied and has not caught up since.
+    /// The read model was emptied, and the projection has not caught up since.
     Rebuilding,
-    /// An operator has stopped it.
+    /// An operator has paused the projection.
     Paused,
-    /// It cannot go on: an event cannot be projected, or the log went back.
+    /// The projection cannot go on: an event cannot be projected, or the log went back.
     Failed {
-        /// Why.
+        /// The reason of the failure.
         reason: String,
     },
 }
 
 impl ProjectionState {
-    /// Returns the name that read models keep.
+    /// Returns the name that read models store.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -117,76 +120,77 @@ impl ProjectionState {
     }
 }
 
-/// A stream of which an event could not be projected: what follows of it waits as well.
+/// A stream with an event that could not be projected; the stream's later events wait as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedStream {
     /// The stream.
     pub stream: StreamId,
-    /// The last of its events that is projected.
+    /// The version of its last projected event.
     pub version: Version,
-    /// Which waiting this is: what was queued for another is void.
+    /// The id of this blockage; events queued for another blockage of the stream are void.
     pub blockage_id: Uuid,
 }
 
-/// What a read model keeps of a projection.
+/// The record that a read model keeps of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectionRecord {
-    /// The id of the log that it is made of.
+    /// The id of the log whose events are projected.
     pub log: Uuid,
-    /// How it does.
+    /// The projection's state.
     pub state: ProjectionState,
-    /// Its checkpoints, in order of partitions.
+    /// The projection's checkpoints, in order of partitions.
     pub checkpoints: Vec<Checkpoint>,
-    /// The highest lease epoch that one of the checkpoints was written under; 0 without any.
+    /// The highest lease epoch under which a checkpoint was written; 0 without checkpoints.
     pub epoch: u64,
-    /// The number of times that it was [forgotten](ReadModel::forget).
+    /// The number of times that the projection was [forgotten](ReadModel::forget).
     pub rebuilds: u64,
-    /// `true` if it was forgotten and its state was never `Running` since.
+    /// `true` if the projection was forgotten and its state was never `Running` since.
     pub rebuilding: bool,
 }
 
-/// The database of a read model, and what it keeps of its projections.
+/// The database of a read model, with the records of its projections.
 ///
 /// The checkpoints lie in the same database as the read model, so that both commit together. A
-/// transaction that writes takes the projection's lock first, with [`lock`](Self::lock), and holds it
-/// to its end: of two processes that both believe to be at work, one waits for the other, and finds
-/// in the record that it is late.
+/// transaction that writes first takes the projection's lock, with [`lock`](Self::lock), and holds
+/// the lock to its end. If two processes both believe that they hold the lease, one waits for the
+/// other, and finds in the record that its lease is stale.
 ///
 /// The checkpoints are written last, just before the commit. A transaction that can only be rolled
-/// back, because a projection ignored the error of a statement, must fail there.
+/// back, because a projection ignored the error of a statement, must fail when they are written.
 ///
 /// # Errors
 ///
-/// [`StoreError::Unavailable`]: the same may succeed later. [`StoreError::Invalid`]: the database
-/// refuses what was written, also in the commit; the event that was projected is at fault.
+/// [`StoreError::Unavailable`]: the same call may succeed later. [`StoreError::Invalid`]: the
+/// database refuses the writes, at the latest in the commit; the projected event is at fault.
 ///
 /// # Cancel safety
 ///
 /// A transaction whose call is dropped leaves nothing behind, except that [`commit`](Self::commit)
 /// may still commit.
 pub trait ReadModel: Send + Sync + 'static {
-    /// What projections write with.
+    /// The connection that projections write with.
     type Connection: Send;
-    /// A transaction; dropped, it leaves nothing behind.
+    /// A transaction; dropping it rolls it back.
     type Transaction: DerefMut<Target = Self::Connection> + Send;
 
     /// Begins a transaction.
     fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
 
-    /// Commits a transaction. `Unavailable` leaves the outcome open: look at the checkpoints.
+    /// Commits a transaction. After `Unavailable` the outcome is unknown: read the checkpoints.
     fn commit(
         &self,
         transaction: Self::Transaction,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The record of a projection; `None` for one that is not known. Does not wait for transactions.
+    /// Returns the record of a projection; `None` if the projection is unknown. Does not wait for
+    /// transactions.
     fn load(
         &self,
         name: &str,
     ) -> impl Future<Output = Result<Option<ProjectionRecord>, StoreError>> + Send;
 
-    /// Takes the projection's lock and returns its record, as it is once the lock is had. One that is
-    /// not known becomes that of `log`, and `Running`.
+    /// Takes the projection's lock and returns its record, read under the lock. An unknown
+    /// projection is recorded as one of `log`, in the state `Running`.
     fn lock(
         &self,
         transaction: &mut Self::Transaction,
@@ -211,8 +215,8 @@ pub trait ReadModel: Send + Sync + 'static {
         to: &ProjectionState,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Deletes the checkpoints and waiting streams of a projection, makes its state `Rebuilding`, and
-    /// makes it that of `log`. The caller holds the lock.
+    /// Deletes the checkpoints and blocked streams of a projection, sets its state to `Rebuilding`
+    /// and its log to `log`. The caller holds the lock.
     fn forget(
         &self,
         transaction: &mut Self::Transaction,
@@ -220,13 +224,14 @@ pub trait ReadModel: Send + Sync + 'static {
         log: Uuid,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The waiting streams of a projection, in order.
+    /// Returns the blocked streams of a projection, in order.
     fn blocked_streams(
         &self,
         name: &str,
     ) -> impl Future<Output = Result<Vec<BlockedStream>, StoreError>> + Send;
 
-    /// Looks whether a stream waits. The caller holds the lock.
+    /// Returns the blockage of a stream; `None` if the stream is not blocked. The caller holds the
+    /// lock.
     fn find_blocked(
         &self,
         transaction: &mut Self::Transaction,
@@ -234,7 +239,7 @@ pub trait ReadModel: Send + Sync + 'static {
         stream: &StreamId,
     ) -> impl Future<Output = Result<Option<BlockedStream>, StoreError>> + Send;
 
-    /// Keeps that a stream waits, in place of what is kept of it. The caller holds the lock.
+    /// Records a stream as blocked, replacing any earlier record of it. The caller holds the lock.
     fn set_blocked(
         &self,
         transaction: &mut Self::Transaction,
@@ -242,7 +247,7 @@ pub trait ReadModel: Send + Sync + 'static {
         waiting: &BlockedStream,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// A stream does not wait any more. The caller holds the lock.
+    /// Deletes the record of a blocked stream. The caller holds the lock.
     fn clear_blocked(
         &self,
         transaction: &mut Self::Transaction,
@@ -250,8 +255,9 @@ pub trait ReadModel: Send + Sync + 'static {
         stream: &StreamId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Whether a projection failed for want of the database, not because of the event: such a
-    /// failure is waited out and counts as no attempt.
+    /// Returns `true` if a projection failed because the database is unavailable, not because of
+    /// the event. The runtime waits until such a failure is over and does not count it as an
+    /// attempt.
     fn is_unavailable(&self, error: &(dyn Error + 'static)) -> bool {
         let _ = error;
         false

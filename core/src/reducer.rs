@@ -1,11 +1,11 @@
-//! The general concept.
+//! The [`Reducer`] trait.
 
 use crate::Effects;
 
 /// A pure function from a state and an action to a new state and effects.
 ///
-/// It does no I/O, reads no clock and makes no ids of its own: what it needs comes through the
-/// environment, and what should happen goes out as effects.
+/// A reducer does no I/O, reads no clock and makes no ids of its own: its inputs come through the
+/// environment, and its effects describe what should happen.
 ///
 /// # Example: a counter
 ///
@@ -35,14 +35,14 @@ use crate::Effects;
 /// assert_eq!(count, 1);
 /// ```
 pub trait Reducer {
-    /// What is known.
+    /// The state that the reducer changes.
     type State;
-    /// What can happen.
+    /// The actions that the reducer handles.
     type Action;
-    /// What the reducer may look at besides state and action, and what its futures use.
+    /// The dependencies that the reducer and the futures of its effects use.
     type Environment;
 
-    /// Changes `state` as `action` says, and says what follows.
+    /// Applies `action` to `state` and returns the effects that follow.
     fn reduce(
         &self,
         state: &mut Self::State,

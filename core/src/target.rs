@@ -1,4 +1,4 @@
-//! What a sender knows, and what comes back.
+//! Targets of commands, and their replies.
 
 use std::fmt;
 
@@ -9,8 +9,10 @@ use crate::message::MessageKind;
 use crate::message::wire::Wire;
 use crate::{Aggregate, Id, InvalidId, Message};
 
-/// All that a sender needs to know of what it sends to: every [`Aggregate`] is one, and another
-/// service's contract is one without being an aggregate here.
+/// The message types of a receiver of commands.
+///
+/// Every [`Aggregate`] is a target. The contract of another service is a target without being an
+/// aggregate here.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an aggregate",
     label = "neither an `Aggregate` nor another service's `Target`",
@@ -19,11 +21,11 @@ use crate::{Aggregate, Id, InvalidId, Message};
 pub trait Target: Sized + 'static {
     /// The stream category.
     const NAME: &'static str;
-    /// What it is asked.
+    /// The commands that the target handles.
     type Command: Message;
-    /// What it answers with.
+    /// The events that the target replies with.
     type Event: Message;
-    /// What it refuses with.
+    /// The rejections that the target replies with.
     type Rejection: Message;
 }
 
@@ -35,16 +37,16 @@ impl<A: Aggregate> Target for A {
     type Rejection = A::Rejection;
 }
 
-/// Ids of a target by its name: `Order::id("42")`.
+/// Constructors of a target's ids, such as `Order::id("42")`.
 pub trait TargetExt: Target {
-    /// The category of its streams: [`Target::NAME`], under a name that nothing else has.
+    /// The category of the target's streams: [`Target::NAME`], under an unambiguous name.
     const CATEGORY: &'static str = Self::NAME;
 
-    /// The id of an instance, from a text that the program itself wrote.
+    /// Returns the id of an instance, from a text that the program itself wrote.
     ///
     /// # Panics
     ///
-    /// When the text is not an id; parse what comes from outside with [`TargetExt::parse_id`].
+    /// Panics if the text is not an id; parse texts from outside with [`TargetExt::parse_id`].
     #[track_caller]
     fn id(text: impl Into<String>) -> Id<Self> {
         let text = text.into();
@@ -54,17 +56,19 @@ pub trait TargetExt: Target {
         }
     }
 
-    /// Parses the id of an instance that came from outside.
+    /// Parses the id of an instance, from a text that came from outside.
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] says which rule is broken; ask the sender for another id.
+    /// [`InvalidId`] names the broken rule; ask the sender for another id.
     fn parse_id(text: &str) -> Result<Id<Self>, InvalidId> {
         Id::parse(text)
     }
 
-    /// The id of the instance that a request with this idempotency key creates: the same key
-    /// always gives the same id, so creating twice meets the instance of the first time.
+    /// Returns the id of the instance that a request with this idempotency key creates.
+    ///
+    /// The same key always gives the same id, so a repeated request finds the instance that the
+    /// first one created.
     fn id_from(key: &str) -> Id<Self> {
         Self::id(crate::MessageId::from_key(&format!("{}\0{key}", Self::NAME)).to_string())
     }
@@ -72,19 +76,19 @@ pub trait TargetExt: Target {
 
 impl<T: Target> TargetExt for T {}
 
-/// How a command that was dispatched to `T` was answered.
+/// The reply to a command that was dispatched to `T`.
 pub enum Reply<T: Target> {
-    /// It recorded an event, or repeated one; with several events there are several replies.
+    /// The command recorded an event, or repeated one; several events give several replies.
     Recorded(T::Event),
-    /// It was refused.
+    /// The command was rejected.
     Rejected(T::Rejection),
-    /// It changed nothing.
+    /// The command changed nothing.
     Unchanged,
-    /// It never arrived: an operator refused it, or its instance is closed.
+    /// The command never arrived: an operator refused it, or its instance is closed.
     Undelivered,
 }
 
-/// A command type with a variant for the replies of `T`; derived per variant that holds a
+/// A command type with a variant for the replies of `T`; derived for each variant that holds a
 /// [`Reply`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no variant for the replies of `{T}`",
@@ -92,7 +96,7 @@ pub enum Reply<T: Target> {
     note = "add `SomeName(Reply<{T}>)` to it, or use `tell` if no answer is wanted"
 )]
 pub trait Receives<T: Target>: Message {
-    /// What travels with the return address and comes back with every answer.
+    /// The tag that travels with the return address and comes back with every reply.
     type Tag: Serialize + DeserializeOwned + fmt::Debug + Clone + PartialEq + Send + Sync + 'static;
 
     /// The variant's name and version.
@@ -100,20 +104,21 @@ pub trait Receives<T: Target>: Message {
     /// The number of fields in the tag.
     const FIELDS: u16;
 
-    /// The command that delivers the reply.
+    /// Returns the command that delivers the reply.
     fn receive(tag: Self::Tag, reply: Reply<T>) -> Self;
 
-    /// The tag as it travels.
+    /// Returns the tag in its stored form.
     #[doc(hidden)]
     fn stored_tag(tag: &Self::Tag) -> crate::message::Tag {
         crate::message::Tag::new(Self::KIND, Self::FIELDS, tag)
     }
 }
 
-/// What a reply variant's type says; lets the derive name the target whatever the type is called.
+/// The target of a reply variant's type; lets the derive name the target under any alias of the
+/// type.
 ///
-/// `C` is the command type. Without it the compiler would take the targets of two variants for
-/// possibly the same: an upstream crate might implement a trait that names no local type.
+/// `C` is the command type. Without it, the compiler would assume that two variants may have the
+/// same target: an upstream crate might implement a trait that names no local type.
 #[doc(hidden)]
 pub trait IsReply<C> {
     type Target: Target;

@@ -1,4 +1,4 @@
-//! A moment, as precise as PostgreSQL keeps it.
+//! Timestamps with the precision of PostgreSQL.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z.
 ///
-/// An integer in binary formats, RFC 3339 in JSON and when printed or parsed. Outside the years that
-/// RFC 3339 can say (-9999 to 9999, with [`Timestamp::MAX`]), the text is the number of microseconds.
+/// A timestamp is an integer in binary formats, and RFC 3339 in JSON and when printed or parsed.
+/// For a moment outside the years -9999 to 9999, such as [`Timestamp::MAX`], the text is the number
+/// of microseconds.
 ///
 /// ```
 /// use composable_rust_core::Timestamp;
@@ -26,20 +27,20 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// The last moment, in the year 294247: stands for "never".
+    /// The last moment, in the year 294247; stands for "never".
     pub const MAX: Self = Self(i64::MAX);
 
-    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z.
+    /// Returns the moment `micros` microseconds after 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Returns the duration since `earlier`; zero if `earlier` is not before this moment.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -75,7 +76,7 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl From<Timestamp> for jiff::Timestamp {
-    /// Moments outside the years that jiff knows (-9999 to 9999) become its first or last.
+    /// Converts to jiff. Moments outside its years (-9999 to 9999) become its first or last.
     fn from(timestamp: Timestamp) -> Self {
         Self::from_microsecond(timestamp.0).unwrap_or(if timestamp.0 < 0 {
             Self::MIN
@@ -93,7 +94,7 @@ impl From<jiff::Timestamp> for Timestamp {
 
 #[cfg(feature = "chrono")]
 impl From<Timestamp> for chrono::DateTime<chrono::Utc> {
-    /// Moments outside the years that chrono knows become its first or last.
+    /// Converts to chrono. Moments outside its years become its first or last.
     fn from(timestamp: Timestamp) -> Self {
         Self::from_timestamp_micros(timestamp.0).unwrap_or(if timestamp.0 < 0 {
             Self::MIN_UTC
@@ -112,7 +113,7 @@ impl From<chrono::DateTime<chrono::Utc>> for Timestamp {
 
 #[cfg(feature = "time")]
 impl From<Timestamp> for time::OffsetDateTime {
-    /// Moments outside the years that time knows (-9999 to 9999) become its first or last.
+    /// Converts to time. Moments outside its years (-9999 to 9999) become its first or last.
     fn from(timestamp: Timestamp) -> Self {
         let nanos = i128::from(timestamp.0) * 1_000;
         Self::from_unix_timestamp_nanos(nanos).unwrap_or(if timestamp.0 < 0 {
@@ -146,7 +147,8 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// A text that is neither an RFC 3339 moment nor a number of microseconds outside those.
+/// The error of parsing a text that is neither an RFC 3339 moment nor a number of microseconds
+/// outside the years of RFC 3339.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("`{text}` is not an RFC 3339 moment such as 2025-03-01T12:00:00Z")]
 pub struct InvalidTimestamp {

@@ -1,4 +1,4 @@
-//! Where a stream stands, and where a writer believes it stands.
+//! The version of a stream, and the version that a writer expects.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,26 +15,26 @@ use serde::{Deserialize, Serialize};
 pub struct Version(u64);
 
 impl Version {
-    /// Before the first event.
+    /// The version before the first event.
     pub const ZERO: Self = Self(0);
 
-    /// The version after `count` events.
+    /// Returns the version after `count` events.
     pub const fn new(count: u64) -> Self {
         Self(count)
     }
 
-    /// The number.
+    /// Returns the version as a number.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The version `count` events later.
+    /// Returns the version `count` events later.
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
         Self(self.0 + count)
     }
 
-    /// The version after the next event.
+    /// Returns the version after the next event.
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
@@ -55,22 +55,22 @@ impl FromStr for Version {
     }
 }
 
-/// What a writer requires of the stream it appends to.
+/// The version that a writer requires of the stream it appends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpectedVersion {
-    /// Nothing. An append that is sent again is recognised by its marks only.
+    /// Any version. A repeated append is recognised by its marks only.
     Any,
     /// The stream has at least one event.
     Exists,
-    /// The stream has exactly this many events; `Version::ZERO`: none yet.
+    /// The stream has exactly this many events; `Version::ZERO` requires a stream without events.
     Exact(Version),
 }
 
 impl ExpectedVersion {
-    /// The stream has no event yet.
+    /// The expectation of a stream without events.
     pub const EMPTY: Self = Self::Exact(Version::ZERO);
 
-    /// Whether a stream at `actual` is what the writer requires.
+    /// Returns `true` if a stream at version `actual` is what the writer requires.
     pub fn admits(self, actual: Version) -> bool {
         match self {
             Self::Any => true,

@@ -13,38 +13,41 @@ use crate::{EventId, Timestamp};
 /// A message on the bus: bytes under a key in a topic, with headers that any client can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusMessage {
-    /// Where it goes: one topic per aggregate type, such as `order-events`.
+    /// The destination: one topic per aggregate type, such as `order-events`.
     pub topic: String,
-    /// What keeps it in order: the stream.
+    /// The ordering key: the stream.
     pub key: String,
-    /// Names and values.
+    /// The headers, as names and values.
     pub headers: Vec<(String, String)>,
-    /// The content.
+    /// The encoded content.
     pub payload: Vec<u8>,
 }
 
 impl BusMessage {
-    /// The value of the first header of this name.
+    /// Returns the value of the first header named `name`.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// `true` if it says that a stream was erased. The bus then holds a record without a payload, so that
-    /// a compacted topic deletes what it has under the key.
+    /// Returns `true` if the message says that a stream was erased.
+    ///
+    /// The bus stores a tombstone as a record without a payload, so that a compacted topic deletes
+    /// the earlier messages of the key.
     pub fn is_tombstone(&self) -> bool {
         self.payload.is_empty() && self.header("ce_type") == Some(ERASED)
     }
 }
 
-/// A message as its topic holds it. Any client may have written it, so parts of it may be missing or no
-/// text.
+/// A message as its topic holds it.
+///
+/// Any client may have written the message, so parts of it may be missing or not be text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusRecord {
-    /// The key; `None` if it has none.
+    /// The key; `None` if the message has none.
     pub key: Option<Vec<u8>>,
-    /// Names and values; `None` stands for a header without a value.
+    /// The headers, as names and values; `None` stands for a header without a value.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The content; `None` in a tombstone.
+    /// The encoded content; `None` in a tombstone.
     pub payload: Option<Vec<u8>>,
 }
 
@@ -59,101 +62,109 @@ impl From<&BusMessage> for BusRecord {
     }
 }
 
-/// Where a delivered message stands: its topic is the message's own.
+/// The position of a delivered message within its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicOffset {
     /// The partition of the topic.
     pub partition: i32,
-    /// The offset within it; it rises with every message.
+    /// The offset within the partition; it rises with every message.
     pub offset: i64,
 }
 
-/// How far a group has come in one partition of a topic.
+/// The position of a group in one partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupOffset {
     /// The topic.
     pub topic: String,
-    /// Where the last message stands that is done, as are all before it.
+    /// The offset of the last handled message; all messages before it are handled too.
     pub at: TopicOffset,
-    /// When that was published, if it is known: should another message stand there, the topic was made
-    /// anew, and nothing of it is done.
+    /// The publication time of that message, if it is known. If the message at that offset has
+    /// another time, the topic was recreated, and none of its messages is handled.
     pub published_at: Option<Timestamp>,
 }
 
-/// The state of a topic, or of one of its partitions, for the subscribers of a group in this process.
+/// The state of a topic or of one of its partitions, for a group's subscribers in this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicStatus {
     /// The topic.
     pub topic: String,
     /// The partition; `None` stands for the whole topic.
     pub partition: Option<i32>,
-    /// Its state.
+    /// The state of the topic or partition.
     pub state: TopicState,
 }
 
-/// See [`TopicStatus`].
+/// The state in a [`TopicStatus`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TopicState {
-    /// Its messages are delivered to this process.
+    /// The messages are delivered to this process.
     Reading,
-    /// It cannot be read now; it is read once the reason has ceased.
+    /// The messages cannot be read now; reading resumes once the reason has ceased.
     Unavailable {
         /// The reason.
         reason: String,
     },
     /// The bus no longer has the message at the group's position, so messages may be missing.
-    /// Nothing more of this partition is delivered until an operator has moved the group's position.
+    ///
+    /// The bus delivers nothing more of this partition until an operator has moved the group's
+    /// position.
     LostPosition {
-        /// What the position was, and what the bus has.
+        /// The group's position, and the offsets that the bus has.
         reason: String,
     },
 }
 
-/// A message as it is delivered, until it is acknowledged.
+/// A delivered message that can be acknowledged.
 pub trait Delivery: Send + Sync + 'static {
-    /// The message as text: what is not UTF-8 is read with replacement characters, what is missing as
-    /// empty. That suffices for messages of this framework.
+    /// Returns the message as text.
+    ///
+    /// Invalid UTF-8 becomes replacement characters, and missing parts are empty. That suffices for
+    /// messages of this framework.
     fn message(&self) -> &BusMessage;
 
-    /// The message as its topic holds it. Default: [`message`](Self::message), in bytes.
+    /// Returns the message as its topic holds it. Default: [`message`](Self::message), in bytes.
     fn record(&self) -> BusRecord {
         BusRecord::from(self.message())
     }
 
-    /// Where it stands in its topic.
+    /// Returns the position of the message in its topic.
     fn offset(&self) -> TopicOffset;
 
-    /// When it was published, by the clock of whoever published it or that of the bus. `None` if the
-    /// bus does not say.
+    /// Returns the publication time, by the clock of the publisher or of the bus. `None` if the bus
+    /// does not report it.
     fn published_at(&self) -> Option<Timestamp>;
 
-    /// Says that the message is handled. Deliveries may be acknowledged in any order; after a crash
-    /// or a change of hands, everything from the lowest that is not acknowledged is delivered again.
+    /// Acknowledges that the message is handled.
     ///
-    /// Dropping a delivery without this leaves it unfinished: it holds back what the group has
-    /// stored of the topic partition until the group's next change of hands.
+    /// Deliveries may be acknowledged in any order. After a crash or a rebalance, the bus
+    /// redelivers everything from the lowest unacknowledged offset.
+    ///
+    /// A delivery that is dropped without being acknowledged stays unfinished: it holds back the
+    /// group's stored offset in the topic partition until the group's next rebalance.
     ///
     /// # Errors
     ///
-    /// [`BusError`]: the message will be delivered again. Nothing needs to be done.
+    /// [`BusError`]: the bus will redeliver the message. The caller need not do anything.
     fn acknowledge(self) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
-/// How far a publisher has come in its partition of the log.
+/// The position of a publisher in its partition of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumePosition {
-    /// The last offset that is published.
+    /// The last published offset.
     pub offset: u64,
-    /// The event there, if it is known: if the log has another, it went back.
+    /// The event at that offset, if it is known. If the log has another event there, the log went
+    /// back.
     pub event_id: Option<EventId>,
 }
 
-/// The only publisher of one log partition: whoever opened it last. What earlier holders still try
-/// to publish is refused.
+/// The only publisher of one log partition.
+///
+/// The last holder to open the publisher fences the earlier ones: the bus refuses their messages.
 pub trait Publisher: Send + Sync + 'static {
-    /// The position that came with the last batch that was published under this name, by any holder.
-    /// `None` if there was none.
+    /// Returns the position that came with the last batch published under this name, by any holder.
+    /// `None` if there was no such batch.
     ///
     /// # Errors
     ///
@@ -170,7 +181,7 @@ pub trait Publisher: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// A dropped call may still publish. Open the publisher anew.
+    /// A dropped call may still publish. Open the publisher again.
     fn publish_batch(
         &mut self,
         messages: Vec<BusMessage>,
@@ -178,37 +189,41 @@ pub trait Publisher: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), PublishError>> + Send;
 }
 
-/// The name of a publisher: there is one for each log partition and purpose.
+/// The name of a publisher: one for each log partition and purpose.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublisherName {
-    /// The log.
+    /// The id of the log.
     pub log: Uuid,
-    /// What it publishes, such as `relay/order-events/order`. Purposes that agree up to the first `/`
-    /// are of one kind, and may keep their positions in one place.
+    /// The purpose, such as `relay/order-events/order`. Purposes that agree up to the first `/` are
+    /// of one kind, and may keep their positions in one place.
     pub purpose: String,
     /// The partition of the log.
     pub partition: u16,
-    /// How many partitions the log has.
+    /// The number of partitions of the log.
     pub partitions: u16,
 }
 
-/// A bus: what is published reaches every group that subscribes, at least once, each key in order.
+/// A message bus.
+///
+/// A published message reaches every subscribed group at least once; the messages of a key arrive
+/// in order.
 pub trait EventBus: Send + Sync + 'static {
-    /// A delivered message.
+    /// The type of a delivered message.
     type Delivery: Delivery;
-    /// Deliveries as they come. Dropping it leaves the group.
+    /// The stream of deliveries. Dropping the stream leaves the group.
     type Deliveries: Stream<Item = Result<Self::Delivery, BusError>> + Send + 'static;
-    /// A fenced publisher.
+    /// The type of a fenced publisher.
     type Publisher: Publisher;
 
-    /// Publishes `message`; when it returns, the message survives. A topic that is missing is created.
+    /// Publishes `message` and creates its topic if that is missing.
     ///
-    /// Messages of one key that are published one after the other, each after the answer to the one
-    /// before, keep their order; what is published again after a failure may come again, later.
+    /// When the call returns `Ok`, the message is durable. Messages of one key keep their order if
+    /// the caller publishes each after the previous call has returned. A message that is published
+    /// again after a failure may arrive twice, the second time later.
     ///
     /// # Errors
     ///
-    /// [`PublishError`]; each variant says what to do. It is never `Fenced`.
+    /// [`PublishError`]; each variant says what to do. The error is never `Fenced`.
     ///
     /// # Cancel safety
     ///
@@ -216,12 +231,12 @@ pub trait EventBus: Send + Sync + 'static {
     fn publish(&self, message: BusMessage)
     -> impl Future<Output = Result<(), PublishError>> + Send;
 
-    /// Publishes `message` as [`publish`](Self::publish) does, and creates no topic: for topics that
-    /// are named by others.
+    /// Publishes `message` as [`publish`](Self::publish) does, without creating a topic: for topics
+    /// that others name.
     ///
     /// # Errors
     ///
-    /// [`PublishError`]; `Refused` if the topic is missing.
+    /// [`PublishError`]; `Rejected` if the topic is missing.
     ///
     /// # Cancel safety
     ///
@@ -231,21 +246,26 @@ pub trait EventBus: Send + Sync + 'static {
         message: BusMessage,
     ) -> impl Future<Output = Result<(), PublishError>> + Send;
 
-    /// The messages of `topics`, shared among the subscribers of `group`: each message goes to one of
-    /// them, all messages of a key in order to the same. Topics that do not exist are created.
+    /// Subscribes to `topics` as a member of `group`.
     ///
-    /// A group begins where it stands in each topic partition. Where the bus keeps nothing of it, that
-    /// is behind what `known` says of the partition (unless the topic was made anew since), or else its
-    /// beginning: a bus may forget a group that was away for long, so keep its positions elsewhere too.
+    /// The subscribers of a group share the messages: each message goes to one of them, and all
+    /// messages of a key go to the same one, in order. Missing topics are created.
     ///
-    /// A subscriber that does not take its deliveries is given no more than a bounded number. When
-    /// members join or leave, what is unfinished may be delivered again, to another member.
+    /// A group resumes at its stored position in each topic partition. If the bus has no position,
+    /// the group resumes after the one that `known` gives for the partition, unless the topic was
+    /// recreated since; otherwise the group begins at the partition's first message. A bus may drop
+    /// the positions of a group that was away for long, so keep the group's positions elsewhere
+    /// too.
+    ///
+    /// The bus hands a subscriber that does not take its deliveries only a bounded number. When
+    /// members join or leave, the bus may redeliver unfinished messages to another member.
     ///
     /// # Errors
     ///
-    /// [`BusError`]: nothing was subscribed; subscribe again. An error among the deliveries says what
-    /// the subscriber does not get, or did not get for a while; the subscription goes on with the rest
-    /// (see [`topic_status`](Self::topic_status)). If the deliveries end, subscribe again.
+    /// [`BusError`]: nothing was subscribed; subscribe again. An error among the deliveries reports
+    /// messages that the subscriber does not get, or did not get for a while; the subscription goes
+    /// on with the rest (see [`topic_status`](Self::topic_status)). If the deliveries end,
+    /// subscribe again.
     fn subscribe(
         &self,
         group: &str,
@@ -253,8 +273,10 @@ pub trait EventBus: Send + Sync + 'static {
         known: &[GroupOffset],
     ) -> impl Future<Output = Result<Self::Deliveries, BusError>> + Send;
 
-    /// As [`subscribe`](Self::subscribe), to topics of others: they are neither created nor prefixed, and
-    /// are read once they exist. Default: `subscribe`, for a bus that does neither.
+    /// Subscribes to topics of others as [`subscribe`](Self::subscribe) does.
+    ///
+    /// The bus neither creates nor prefixes these topics, and reads them once they exist. Default:
+    /// `subscribe`, for a bus that neither creates nor prefixes topics.
     ///
     /// # Errors
     ///
@@ -268,43 +290,47 @@ pub trait EventBus: Send + Sync + 'static {
         self.subscribe(group, topics, known)
     }
 
-    /// The topics and partitions that the subscribers of `group` in this process read, and those that
-    /// they cannot read. Default: none, for a bus that cannot tell.
+    /// Returns the topics and partitions that the subscribers of `group` in this process read, and
+    /// those that they cannot read. Default: empty, for a bus that does not know.
     fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
         let _ = group;
         Vec::new()
     }
 
-    /// The number of partitions of a topic that the subscribers of `group` in this process read. Default:
-    /// `None`, for a bus that cannot tell, or cannot yet.
+    /// Returns the number of partitions of a topic that the subscribers of `group` in this process
+    /// read; `None` if the bus does not know it, or does not know it yet. Default: `None`.
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
         let _ = (group, topic);
         None
     }
 
-    /// Opens the publisher of this name and fences earlier holders: when this returns, nothing of
-    /// theirs is still on its way.
+    /// Opens the publisher of this name and fences earlier holders.
+    ///
+    /// When the call returns `Ok`, no message of an earlier holder is still in flight.
     ///
     /// # Errors
     ///
-    /// [`BusError`]: nobody was fenced for certain; open again.
+    /// [`BusError`]: earlier holders may not be fenced; open the publisher again.
     fn publisher(
         &self,
         name: &PublisherName,
     ) -> impl Future<Output = Result<Self::Publisher, BusError>> + Send;
 
-    /// The largest number of publishers that one process may have open at a time; opening another waits
-    /// until one was dropped, or fails. Default: `None`, for a bus without such a limit.
+    /// Returns the largest number of publishers that one process may have open at a time.
+    ///
+    /// Opening another publisher waits until one is dropped, or fails. Default: `None`, for a bus
+    /// without such a limit.
     fn max_publishers(&self) -> Option<usize> {
         None
     }
 
-    /// The largest payload that the bus takes, in bytes; `None` if it has no limit.
+    /// Returns the size limit of a payload in bytes; `None` if the bus has no limit.
     fn max_payload_bytes(&self) -> Option<usize>;
 }
 
-/// Returns `true` if brokers take `name` as a topic's: 1 to 249 of `[a-zA-Z0-9._-]`, and neither `.`
-/// nor `..`.
+/// Returns `true` if brokers accept `name` as a topic name.
+///
+/// A topic name has 1 to 249 characters of `[a-zA-Z0-9._-]` and is neither `.` nor `..`.
 pub fn is_topic_name(name: &str) -> bool {
     const LONGEST: usize = 249;
     let permitted = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -313,38 +339,45 @@ pub fn is_topic_name(name: &str) -> bool {
         && name.bytes().all(permitted)
 }
 
-/// The bus could not be reached, or refuses.
+/// The error of a bus that is unreachable or refuses.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the bus is unavailable")]
 pub struct BusError(#[source] Arc<dyn Error + Send + Sync>);
 
 impl BusError {
-    /// With its cause.
+    /// Creates an error with its cause.
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Arc::from(source.into()))
     }
 }
 
-/// Why a message or a batch was not published.
+/// The error of publishing a message or a batch.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
-    /// Another holder has opened the publisher since. Nothing was published and nothing ever will be
-    /// through this one: drop it and whatever gave the right to use it.
+    /// Another holder has opened the publisher since.
+    ///
+    /// Nothing was published, and nothing ever will be through this publisher: drop it, and drop
+    /// the lease or other right under which it was opened.
     #[error("another holder has opened the publisher")]
     Fenced,
-    /// The bus can take no such message: it is too large, or a name in it is impossible. Of a batch, a
-    /// message may be too large, or all of them together: publish fewer at a time. Nothing was
-    /// published. Change the message or the limit; repeating the call cannot succeed.
+    /// The bus cannot take the message: it is too large, or contains an invalid name.
+    ///
+    /// A message of a batch may be too large, or all of them together: publish fewer at a time.
+    /// Nothing was published. Change the message or the limit; repeating the call cannot succeed.
     #[error("the bus takes no such message: {0}")]
     Invalid(String),
-    /// The bus refuses what is meant for this topic: the topic is missing, a right to write is, or a
-    /// policy forbids it. Nothing was published. Repeat the call once an operator has seen to it; other
-    /// topics are not concerned.
+    /// The bus refuses messages for this topic: the topic or the right to write to it is missing,
+    /// or a policy forbids the message.
+    ///
+    /// Nothing was published. Repeat the call once an operator has removed the cause; other topics
+    /// are not affected.
     #[error("the bus refuses the message: {0}")]
     Rejected(String),
-    /// A message may have been published: publish it again; consumers see duplicates. Of a batch,
-    /// nothing was published, or all of it: open the publisher anew, look at its
-    /// [`resume_position`](Publisher::resume_position), and publish again.
+    /// The outcome is unknown.
+    ///
+    /// A single message may have been published: publish it again; consumers may see a duplicate.
+    /// Of a batch, either nothing was published or all of it: open the publisher again, read its
+    /// [`resume_position`](Publisher::resume_position), and publish again what is missing.
     #[error(transparent)]
     Unavailable(#[from] BusError),
 }

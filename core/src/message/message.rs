@@ -1,4 +1,4 @@
-//! Everything durable: events, commands, rejections, requests.
+//! Durable messages: events, commands, rejections, requests.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -12,25 +12,25 @@ use crate::codec::{Codecs, DecodeError, EncodeError, EncodedMessage, Format};
 use crate::message::{RawReply, ReplySource};
 use crate::schema::SchemaTracer;
 
-/// One variant of a [`Message`]: its stable name and version.
+/// The stable name and version of a [`Message`] variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageKind {
-    /// Stable: what is stored, such as `order.placed`. Renaming the Rust variant keeps it only
-    /// with `#[message(name = "…")]`.
+    /// The stored name, such as `order.placed`. It must stay stable: when the Rust variant is
+    /// renamed, keep the name with `#[message(name = "…")]`.
     pub name: &'static str,
-    /// The version of the content's shape, from 1.
+    /// The version of the content's shape, counted from 1.
     pub version: u16,
-    /// Whether only the runtime may deliver it: replies, answers and timeouts.
+    /// `true` if only the runtime may deliver the message: replies, call outcomes and timeouts.
     pub internal: bool,
 }
 
 /// A durable type: an enum whose variants have stable names, versions, and contents that are
 /// encoded on their own. Derived, never written by hand.
 ///
-/// Each variant is stored as its name, its version, and its content as a struct with named fields
-/// (a unit variant has no content, a variant with one unnamed field has that field's). So renaming
-/// a Rust variant under a kept name, reordering variants and adding some are safe. Changing a
-/// content's fields needs a new version and an upcaster:
+/// Each variant is stored as its name, its version, and its content as a struct with named fields.
+/// A unit variant has no content; a variant with one unnamed field has that field's content. So
+/// reordering or adding variants is safe, and so is renaming a Rust variant under a kept name.
+/// Changing the fields of a content needs a new version and an upcaster:
 ///
 /// ```
 /// use composable_rust_core::Message;
@@ -61,45 +61,46 @@ pub struct MessageKind {
     note = "add `#[derive(Debug, Clone, PartialEq, Message)]` to `{Self}`"
 )]
 pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
-    /// Every variant, in the order of their declaration.
+    /// The kinds of all variants, in the order of declaration.
     const KINDS: &'static [MessageKind];
 
-    /// The variant's name and version.
+    /// Returns the variant's name and version.
     fn kind(&self) -> &'static MessageKind;
 
-    /// The content of the variant as bytes.
+    /// Encodes the content of the variant.
     ///
     /// # Errors
     ///
-    /// When the content cannot be represented: a type that the format does not support, or more
-    /// than [`MAX_PAYLOAD_BYTES`](crate::limits::MAX_PAYLOAD_BYTES). The message is at fault, not the store.
+    /// [`EncodeError`] if the content has a type that the format does not support, or more than
+    /// [`MAX_PAYLOAD_BYTES`](crate::limits::MAX_PAYLOAD_BYTES). The message is at fault, not the
+    /// store.
     fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError>;
 
-    /// Reads a message of this or an older version.
+    /// Decodes a message of this or an older version.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] tells a name or version that this code does not know from bytes that it
-    /// cannot read.
+    /// [`DecodeError`] distinguishes a name or version that this code does not know from bytes that
+    /// it cannot read.
     fn decode(name: &str, version: u16, format: Format, bytes: &[u8]) -> Result<Self, DecodeError>;
 
-    /// Tells `tracer` the shape of every variant.
+    /// Reports the shape of every variant to `tracer`.
     fn trace(tracer: &mut SchemaTracer);
 
-    /// Whose replies and answers it takes.
+    /// The targets and gateways whose replies and outcomes the type takes.
     const REPLIES: &'static [ReplySource] = &[];
 
-    /// The message that delivers a reply.
+    /// Returns the message that delivers a reply.
     ///
     /// # Errors
     ///
-    /// As [`Message::decode`]; [`DecodeError::UnknownName`] if no variant takes it.
+    /// As [`Message::decode`]; [`DecodeError::UnknownName`] if no variant takes the reply.
     fn receive_raw(reply: &RawReply<'_>) -> Result<Self, DecodeError> {
         reply.unknown()
     }
 }
 
-/// What a field of a message is.
+/// The bound on the type of a message's field.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be stored in a message",
@@ -112,11 +113,11 @@ pub trait Stored {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Stored for T {}
 
-/// Says of a field that cannot be stored what to do; what the derive calls.
+/// Fails to compile for a field that cannot be stored, with advice. Called by the derive.
 #[doc(hidden)]
 pub const fn stored<T: Stored>() {}
 
-/// No message at all: for aggregates that reject nothing.
+/// The message type without messages: for aggregates that reject nothing.
 impl Message for Infallible {
     const KINDS: &'static [MessageKind] = &[];
 
@@ -135,7 +136,7 @@ impl Message for Infallible {
     fn trace(_: &mut SchemaTracer) {}
 }
 
-/// A message whose type is erased, and which still prints, compares and encodes.
+/// A message with its type erased, which can still be printed, compared and encoded.
 pub struct AnyMessage(Box<dyn Erased>);
 
 trait Erased: Send + Sync {
@@ -194,12 +195,12 @@ impl AnyMessage {
         Self(Box::new(message))
     }
 
-    /// The variant's name and version.
+    /// Returns the variant's name and version.
     pub fn kind(&self) -> &'static MessageKind {
         self.0.kind()
     }
 
-    /// The content of the variant as bytes.
+    /// Encodes the content of the variant.
     ///
     /// # Errors
     ///
@@ -208,7 +209,7 @@ impl AnyMessage {
         self.0.encode(format)
     }
 
-    /// Decodes another message of the same type, which was encoded for `stream`.
+    /// Decodes another message of the same type that was encoded for `stream`.
     ///
     /// # Errors
     ///
@@ -222,7 +223,7 @@ impl AnyMessage {
         self.0.decode_alike(codecs, stream, content)
     }
 
-    /// The message, if it is an `M`.
+    /// Returns the message if it is an `M`.
     pub fn downcast_ref<M: Message>(&self) -> Option<&M> {
         self.0.any().downcast_ref()
     }

@@ -1,4 +1,4 @@
-//! What is known about a message besides its content.
+//! The metadata of messages.
 
 use std::fmt;
 
@@ -27,30 +27,30 @@ macro_rules! uuid_newtype {
 }
 
 uuid_newtype!(
-    /// The id of one event; derived from the message that caused it, so that deciding again gives
-    /// the same.
+    /// The id of one event, derived from the message that caused it, so that deciding again gives
+    /// the same id.
     EventId
 );
 uuid_newtype!(
-    /// The id of one message on its way to an instance; what the inbox knows it by.
+    /// The id of one message to an instance, by which the inbox recognises duplicates.
     MessageId
 );
 uuid_newtype!(
-    /// The id that runs through a whole workflow, from the first command to its last event.
+    /// The id of a whole workflow, from its first command to its last event.
     CorrelationId
 );
 
 impl MessageId {
-    /// The message id of an idempotency key: SHA-256 of the key, cut to a version 8 UUID.
+    /// Returns the message id of an idempotency key: SHA-256 of the key, cut to a version 8 UUID.
     pub fn from_key(key: &str) -> Self {
         Self::hashed(&[key.as_bytes()])
     }
 
-    /// The message id of what comes from elsewhere: SHA-256 of where it comes from and of its id
-    /// there, cut to a version 8 UUID.
+    /// Returns the message id of a message from another source: SHA-256 of that source and of
+    /// its id there, cut to a version 8 UUID.
     ///
-    /// Nobody else can use it up: no other source, whatever ids it chooses, and no idempotency key,
-    /// because the hashed bytes are not UTF-8.
+    /// No other source can produce the same id, regardless of the ids it chooses. No idempotency
+    /// key can, because the hashed bytes are not UTF-8.
     pub fn from_elsewhere(source: &str, id: &str) -> Self {
         let length = (source.len() as u64).to_le_bytes();
         Self::hashed(&[&[0xff], &length, source.as_bytes(), id.as_bytes()])
@@ -65,67 +65,68 @@ impl MessageId {
     }
 }
 
-/// Where an answer goes: one level of the stack that travels with dispatches, timers and replies.
+/// The address of a reply: one level of the stack that travels with dispatches, timers and replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReturnAddress {
-    /// The stream of the instance that asked.
+    /// The stream of the asking instance.
     pub stream: crate::StreamId,
-    /// The asking command's reply variant, by its target's name.
+    /// The name of the target that selects the asker's reply variant.
     pub target: String,
     /// The tag that the asker attached.
     pub tag: crate::message::Tag,
-    /// The log of the service in which the asker lives, if that is not this one: the answer goes over
-    /// the bus.
+    /// The log of the asker's service, if that is another service: the reply goes over the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Uuid>,
-    /// The asker's service's proof that it has asked, once the address has left that service.
+    /// The proof of the asker's service that it made the address, once the address has left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<Seal>,
 }
 
-/// Proof that a return address was made by the service that it leads to.
+/// The proof that a return address was made by the service that it leads to.
 ///
-/// The code is that of the service's [`LogSecret`](crate::store::LogSecret) over the address, the
-/// addresses below it, and the rest of the seal. Other services carry it and cannot make one.
+/// The code authenticates the address, the addresses below it, and the rest of the seal with the
+/// service's [`LogSecret`](crate::store::LogSecret). Other services carry a seal and cannot make
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
-    /// The id of the message that the address left with.
+    /// The id of the message with which the address left the service.
     pub message: Uuid,
-    /// The user of that message, for whom the replies are handled.
+    /// The user of that message, on whose behalf the replies are handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The log of the service that named the user, if it was another.
+    /// The log of the service that named the user, if that was another service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_from: Option<Uuid>,
     /// The authentication code, in hexadecimal digits.
     pub code: String,
 }
 
-/// What is known about an event, a command or an effect besides its content.
+/// The metadata of an event, a command or an effect.
 ///
-/// Stored as JSON beside the payload; an empty part takes no room.
+/// Stored as JSON beside the payload; empty fields are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Runs through the whole workflow.
+    /// The id of the whole workflow.
     #[serde(rename = "correlation")]
     pub correlation_id: CorrelationId,
-    /// The message or event that directly caused this one.
+    /// The id of the message or event that directly caused this one.
     #[serde(rename = "causation")]
     pub causation_id: Uuid,
-    /// Who asked, as the application names its users; pseudonymous, since it is kept for good.
+    /// The user who asked, as the application names its users. Use a pseudonym: the log keeps the
+    /// name permanently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The log of the service that named the user, if it was another: this service has no more than
-    /// that service's word for it.
+    /// The log of the service that named the user, if that was another service. This service cannot
+    /// verify the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_from: Option<Uuid>,
-    /// W3C trace context.
+    /// The W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// To whom the outcome is to be answered; the last is the nearest.
+    /// The addresses to which the outcome is replied; the last is the nearest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub return_addresses: Vec<ReturnAddress>,
-    /// Of a reply: what it answers.
+    /// The request that this message replies to, if it is a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<crate::message::InReplyTo>,
 }

@@ -1,4 +1,4 @@
-//! Messages with their types erased, their metadata, and replies on their way.
+//! Messages with their types erased, their metadata, and stored replies.
 
 #[expect(clippy::module_inception, reason = "the file has the name of its trait")]
 pub(crate) mod message;

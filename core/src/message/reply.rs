@@ -1,4 +1,4 @@
-//! Replies on their way: what is answered, to whom, and how it becomes a command.
+//! Stored replies: the request, the return path, and the conversion into a command.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,16 +7,16 @@ use crate::codec::{DecodeError, Format};
 use crate::message::{MessageKind, Receives, ReceivesOutcome, ReturnAddress, Seal};
 use crate::{CallError, CallOutcome, Gateway, Message, Reply, Target};
 
-/// Whose replies or answers a command type takes.
+/// The target or gateway whose replies a command type takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplySource {
-    /// Of the target with this name.
+    /// The target with this name.
     Target(&'static str),
-    /// Of the gateway with this name.
+    /// The gateway with this name.
     Gateway(&'static str),
 }
 
-/// How a request was answered.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplyOutcome {
@@ -39,28 +39,30 @@ pub enum ReplyOutcome {
 }
 
 impl ReplyOutcome {
-    /// Whether a gateway answers so, not a target.
+    /// Returns `true` if the outcome is that of a gateway, not of a target.
     pub fn is_gateways(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Exhausted | Self::Unstorable)
     }
 }
 
-/// What a message that is a reply answers.
+/// The request that a reply answers, and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InReplyTo {
-    /// The target or gateway that answers.
+    /// The name of the target or gateway that answers.
     pub from: String,
-    /// How.
+    /// The outcome of the request.
     pub outcome: ReplyOutcome,
     /// The tag that the asker attached.
     pub tag: Tag,
-    /// The seal of the return address that is answered, if the address has left its service.
+    /// The seal of the return address, if the address has left its service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<Seal>,
 }
 
-/// The tag of a request: the fields of the asker's reply variant that stand before the reply, and
-/// that variant's name and version, so that a later version of the asker's code can read it.
+/// The tag of a request: the fields of the asker's reply variant that stand before the reply.
+///
+/// The tag has that variant's name and version, so that a later version of the asker's code can
+/// read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
     /// The stable name of the reply variant.
@@ -74,13 +76,13 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// The tag of a request whose replies the variant `kind` takes; `fields` of its fields stand
-    /// before the reply.
+    /// Creates the tag of a request whose replies the variant `kind` takes; `fields` of its fields
+    /// stand before the reply.
     ///
     /// # Panics
     ///
-    /// When `tag` is not the same once it is written as JSON and read again: the replies would wait
-    /// for code that can read it.
+    /// Panics if `tag` is not the same once it is written as JSON and read again: the replies would
+    /// wait for code that can read the tag.
     pub(crate) fn new<T>(kind: &MessageKind, fields: u16, tag: &T) -> Self
     where
         T: Serialize + DeserializeOwned + PartialEq,
@@ -128,10 +130,10 @@ impl Tag {
     }
 }
 
-/// A reply as it was stored, before it is a command.
+/// A stored reply, not yet converted into a command.
 #[derive(Debug, Clone, Copy)]
 pub struct RawReply<'a> {
-    /// What it answers.
+    /// The request that the reply answers, and its outcome.
     pub to: &'a InReplyTo,
     /// The content's name.
     pub name: &'a str,
@@ -139,7 +141,7 @@ pub struct RawReply<'a> {
     pub version: u16,
     /// The content's format.
     pub format: Format,
-    /// The content; empty where the outcome has none.
+    /// The encoded content; empty if the outcome has none.
     pub bytes: &'a [u8],
 }
 
@@ -148,8 +150,10 @@ impl RawReply<'_> {
         M::decode(self.name, self.version, self.format, self.bytes)
     }
 
-    /// The command that delivers `reply`: from the tag by itself in the variant's current version,
-    /// through its upcasters in an older one.
+    /// Returns the command that delivers `reply`.
+    ///
+    /// A tag of the variant's current version is read directly; one of an older version goes
+    /// through the variant's upcasters.
     fn delivered<C: Message, Tag: DeserializeOwned, R: Serialize>(
         &self,
         kind: &MessageKind,
@@ -164,7 +168,7 @@ impl RawReply<'_> {
         }
     }
 
-    /// The command that delivers a reply of `T`; what the derive calls.
+    /// Returns the command that delivers a reply of `T`. Called by the derive.
     #[doc(hidden)]
     pub fn reply<C: Receives<T>, T: Target>(&self) -> Result<C, DecodeError> {
         let reply = match self.to.outcome {
@@ -176,7 +180,7 @@ impl RawReply<'_> {
         self.delivered(C::KIND, reply, C::receive)
     }
 
-    /// The command that delivers an answer of `G`; what the derive calls.
+    /// Returns the command that delivers an outcome of `G`. Called by the derive.
     #[doc(hidden)]
     pub fn call_outcome<C: ReceivesOutcome<G>, G: Gateway>(&self) -> Result<C, DecodeError> {
         let answer = match self.to.outcome {
@@ -190,7 +194,7 @@ impl RawReply<'_> {
         self.delivered(C::KIND, answer, C::receive_outcome)
     }
 
-    /// That nothing takes it; what the derive falls back to.
+    /// Returns the error of a reply that no variant takes. The derive's fallback.
     #[doc(hidden)]
     pub fn unknown<C>(&self) -> Result<C, DecodeError> {
         let what = if self.to.outcome.is_gateways() { "an answer" } else { "a reply" };
@@ -198,20 +202,22 @@ impl RawReply<'_> {
     }
 }
 
-/// To whom the outcome of a message is answered: kept in a state or an event, it lets an aggregate
-/// [`reply_to`](crate::reply_to) later, when something outside comes back.
+/// The return addresses of a message.
 ///
-/// It is written as a text in every format, so that it can be kept whatever it holds.
+/// An aggregate that keeps the path in its state or an event can [`reply_to`](crate::reply_to) it
+/// later, when something outside comes back.
+///
+/// Every format stores the path as a text, so any path can be stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReturnPath(pub(crate) Vec<ReturnAddress>);
 
 impl ReturnPath {
-    /// Whether nobody waits.
+    /// Returns `true` if no asker waits for the outcome.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The addresses; the last is the nearest.
+    /// Returns the addresses; the last is the nearest.
     pub fn stack(&self) -> &[ReturnAddress] {
         &self.0
     }
@@ -238,12 +244,12 @@ impl<'de> Deserialize<'de> for ReturnPath {
 }
 
 impl<F> CallError<F> {
-    /// It may have happened; see [`CallError::Retry`].
+    /// Creates the error of a call that may have happened; see [`CallError::Retry`].
     pub fn retry(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Retry(error.into())
     }
 
-    /// Nothing was sent; see [`CallError::Unreachable`].
+    /// Creates the error of a call that was not sent; see [`CallError::Unreachable`].
     pub fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unreachable(error.into())
     }

@@ -1,4 +1,4 @@
-//! A reply or an answer as it is encoded.
+//! The encoded form of replies and call outcomes.
 
 use serde::{Deserialize, Serialize, de};
 
@@ -6,7 +6,7 @@ use crate::Message;
 use crate::codec::EncodeError;
 use crate::codec::Format;
 
-/// Its case, and the message as name, version and JSON text.
+/// An encoded outcome: its case, and the message as name, version and JSON text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Answered")]
 pub(crate) struct Wire<O> {
@@ -27,7 +27,7 @@ impl<O> Wire<O> {
         Self { outcome, name: String::new(), version: 0, content: String::new() }
     }
 
-    /// A case that holds a text instead of a message.
+    /// Encodes a case that holds a text instead of a message.
     pub(crate) fn text(outcome: O, text: &str) -> Self {
         Self { content: text.to_owned(), ..Self::empty(outcome) }
     }
