@@ -41,8 +41,9 @@ pub enum Effect<A> {
     Database(Box<DatabaseEffect<A>>),
     /// Runs all effects concurrently.
     Parallel(Vec<Effect<A>>),
-    /// Runs the effects in order. Each starts once the work of its predecessor is done and the action
-    /// that the predecessor sent back is reduced, but does not wait for the effects of that action.
+    /// Runs the effects in order. Each starts once the work of its predecessor is done and the
+    /// action that the predecessor sent back is reduced, but does not wait for the effects of that
+    /// action.
     Sequential(Vec<Effect<A>>),
     /// Runs any future, which may return an action.
     Future(Pin<Box<dyn Future<Output = Option<A>> + Send>>),
