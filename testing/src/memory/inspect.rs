@@ -69,6 +69,13 @@ impl InMemoryEventStore {
         timers
     }
 
+    /// Returns `true` if no row waits in the outbox and no timer is armed.
+    pub fn is_idle(&self) -> bool {
+        let state = self.locked();
+        state.partitions.iter().all(|partition| partition.outbox.is_empty())
+            && state.streams().all(|(_, stream)| stream.timers.is_empty())
+    }
+
     /// Returns the snapshots of `stream`, in order of fingerprints.
     pub fn snapshots(&self, stream: &StreamId) -> Vec<(Fingerprint, Snapshot)> {
         let state = self.locked();

@@ -159,10 +159,7 @@ impl World {
 
     /// Waits until no effects and no timers remain.
     pub(crate) async fn quiet(&self) {
-        eventually("quiet", async || {
-            self.memory.outbox().is_empty() && self.memory.timers().is_empty()
-        })
-        .await;
+        eventually("quiet", async || self.memory.is_idle()).await;
     }
 }
 
