@@ -1,10 +1,10 @@
 //! The PostgreSQL event store of Composable Rust.
 //!
-//! [`PostgresEventStore`] implements [`EventStore`](composable_rust_core::store::EventStore) on PostgreSQL
-//! 15 to 18. An append is one call of a server-side function, in autocommit: one round trip, one
-//! commit, for a batch of any size. The function locks the row of the log partition, so offsets
-//! rise by one in commit order and a reader never meets a gap. Each write of a worker is one call
-//! as well, so a frozen client holds no locks.
+//! [`PostgresEventStore`] implements [`EventStore`](composable_rust_core::store::EventStore) on
+//! PostgreSQL 15 to 18. An append is one call of a server-side function, in autocommit: one round
+//! trip, one commit, for a batch of any size. The function locks the row of the log partition, so
+//! offsets rise by one in commit order and a reader never meets a gap. Each write of a worker is
+//! one call as well, so a frozen client holds no locks.
 //!
 //! # Example: where the events are kept
 //!

@@ -27,14 +27,15 @@ use crate::{append, erase, load, log, snapshot};
 /// # Example: an event that survives
 ///
 /// ```no_run
+/// # use composable_rust_core::event::NewEvent;
 /// use composable_rust_core::store::{Append, EventStore, ExpectedVersion};
 /// use composable_rust_postgres::PostgresEventStore;
 ///
-/// # async fn f(event: composable_rust_core::event::NewEvent) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn f(event: NewEvent) -> Result<(), Box<dyn std::error::Error>> {
 /// let store = PostgresEventStore::connect("postgres://app@localhost/shop").await?;
 /// let append = Append::new("order-17".parse()?, ExpectedVersion::EMPTY).with_events(vec![event]);
 /// let partition = store.log().partition_of(&append.stream);
-/// let verdicts = store.append_events(partition, &[append]).await?;
+/// let outcomes = store.append_events(partition, &[append]).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -173,13 +173,17 @@ async fn list(settings: &Settings) -> Result<BTreeSet<String>, BusError> {
             config.create_with_context(log.clone()).map_err(bus_error)?;
         let client = DropInBackground::new(client);
         let metadata = client.client().fetch_metadata(None, limit).map_err(|error| {
-            (0..3).for_each(|_| client.poll(Duration::ZERO));
+            // The reason can arrive after the call has failed.
+            (0..3).for_each(|_| client.poll(REASON_WAIT));
             log.explain(error)
         })?;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     });
     listing.await.map_err(join_error)?
 }
+
+/// The time for which a failed listing waits for the next report of its client.
+const REASON_WAIT: Duration = Duration::from_millis(50);
 
 /// The outcome of creating topics, some of which may have existed.
 #[derive(Default)]

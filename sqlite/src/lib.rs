@@ -1,8 +1,8 @@
 //! The embedded event store of Composable Rust: one SQLite file.
 //!
-//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::store::EventStore) without a
-//! server; a program that works on it works on PostgreSQL. [`SqliteReadModel`] stores the tables of
-//! projections, in the same file or another.
+//! [`SqliteEventStore`] implements [`EventStore`](composable_rust_core::store::EventStore) without
+//! a server; a program that works on it works on PostgreSQL. [`SqliteReadModel`] stores the tables
+//! of projections, in the same file or another.
 //!
 //! - *Durable by default.* A commit survives power loss (`synchronous=FULL`);
 //!   [`Synchronous::Normal`] trades that for speed.

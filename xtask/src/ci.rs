@@ -13,7 +13,7 @@ use crate::{cargo, compiler, program, test};
 pub(crate) fn run() -> Result<ExitCode> {
     compiler::require()?;
     let session = Session::start()?;
-    for mut check in [formatting(), lints(), docs()] {
+    for mut check in [formatting(), cargo_with(&["xtask", "prose"]), lints(), docs()] {
         step(&mut check, |check| session.run(check))?;
     }
     heading("PostgreSQL and Kafka");

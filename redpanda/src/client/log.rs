@@ -49,9 +49,16 @@ impl ClientLog {
 
     fn note(&self, error: KafkaError, reason: &str) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // `AllBrokersDown` only follows from an earlier error, which says more.
-        let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        if last.is_none() || !follows {
+        // `AllBrokersDown` only follows from an earlier error, which says more. So does a closed
+        // connection after a rejection.
+        let follows = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => last.is_some(),
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => {
+                last.as_ref().is_some_and(|(earlier, _)| is_authentication_error(earlier))
+            }
+            _ => false,
+        };
+        if !follows {
             *last = Some((error, reason.to_owned()));
         }
     }
