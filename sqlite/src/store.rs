@@ -40,7 +40,7 @@ use crate::{append, erase, load, log, snapshot};
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("orders.db");
 /// let stream: StreamId = "order-1".parse()?;
-/// let positioned = NewEvent {
+/// let placed = NewEvent {
 ///     id: EventId(uuid::Uuid::new_v4()),
 ///     content: EncodedMessage {
 ///         name: "order.placed".into(),
