@@ -3,27 +3,27 @@
 use composable_rust_core::codec::EncodedMessage;
 
 use crate::connection::Transaction;
-use crate::sql::{Args, padded, push_values};
+use crate::sql::{Args, CHUNK, padded, push_values};
 
 /// Runs the statements, each given with the number of rows that it writes, and commits.
 pub(crate) async fn commit_all(
     mut transaction: Transaction<'_>,
     statements: Vec<(Statement<'_>, usize)>,
 ) -> Result<(), sqlx::Error> {
-    let mut script = StatementBatch::default();
+    let mut batch = StatementBatch::default();
     for (statement, rows) in statements {
-        if script.rows > 0 && script.rows + rows > BATCH_ROWS {
-            let full = std::mem::take(&mut script);
+        if batch.rows > 0 && batch.rows + rows > BATCH_ROWS {
+            let full = std::mem::take(&mut batch);
             transaction.fetch(&full.sql, full.args).await?;
         }
-        script.rows += rows;
-        statement(&mut script);
+        batch.rows += rows;
+        statement(&mut batch);
     }
-    if script.rows == 0 {
+    if batch.rows == 0 {
         return transaction.rollback().await;
     }
-    script.sql.push_str("commit");
-    transaction.commit_with(&script.sql, script.args).await
+    batch.sql.push_str("commit");
+    transaction.commit_with(&batch.sql, batch.args).await
 }
 
 /// Adds name, schema version, codec and bytes.
@@ -36,6 +36,17 @@ pub(crate) fn add_content<'q>(args: &mut Args<'q>, content: &'q EncodedMessage) 
 
 /// A statement of a batch.
 pub(crate) type Statement<'s> = Box<dyn Fn(&mut StatementBatch<'s>) + Send + 's>;
+
+/// Adds a statement for each chunk of `rows`.
+pub(crate) fn push_chunks<'s, R: Sync>(
+    statements: &mut Vec<(Statement<'s>, usize)>,
+    rows: &'s [R],
+    write: impl Fn(&mut StatementBatch<'s>, &'s [R]) + Copy + Send + 's,
+) {
+    for chunk in rows.chunks(CHUNK) {
+        statements.push((Box::new(move |batch| write(batch, chunk)), padded(chunk.len())));
+    }
+}
 
 /// The maximum number of rows of statements that are sent in one round trip. Larger statements gain
 /// nothing from it, and every combination of sizes is another text to prepare.

@@ -16,7 +16,7 @@ use crate::connection::Transaction;
 use crate::error::store_error;
 use crate::outbox::{assign_positions, content, insert_statements, number, store_sequence, stream};
 use crate::sql::{Args, CHUNK, int, padded, push_values};
-use crate::statement_batch::{Statement, StatementBatch, commit_all};
+use crate::statement_batch::{Statement, StatementBatch, commit_all, push_chunks};
 use crate::store::{SqliteEventStore, clock};
 
 /// Adds the query for the due timers of one queue and its next deadline; `number` identifies the
@@ -248,18 +248,12 @@ impl<'b> SettlementRows<'b> {
         for failed in &self.failed {
             statements.push((Box::new(move |s| failed.update(s, partition)), 1));
         }
-        for rows in self.parked.chunks(CHUNK) {
-            statements.push((
-                Box::new(move |s| Self::insert_parked(s, partition, now, rows)),
-                padded(rows.len()),
-            ));
-        }
-        for rows in self.gone.chunks(CHUNK) {
-            statements.push((
-                Box::new(move |s| Self::delete_gone(s, partition, rows)),
-                padded(rows.len()),
-            ));
-        }
+        push_chunks(&mut statements, &self.parked, move |batch, rows| {
+            Self::insert_parked(batch, partition, now, rows);
+        });
+        push_chunks(&mut statements, &self.gone, move |batch, rows| {
+            Self::delete_gone(batch, partition, rows);
+        });
         statements
     }
 

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use super::enqueue::{assign_positions, insert_statements};
 use crate::connection::Transaction;
 use crate::sql::{Args, CHUNK, int, padded, push_values};
-use crate::statement_batch::{Statement, StatementBatch, commit_all};
+use crate::statement_batch::{Statement, StatementBatch, commit_all, push_chunks};
 use crate::store::{SqliteEventStore, clock};
 
 /// Selects the rows that still exist.
@@ -147,18 +147,12 @@ impl<'b> SettlementRows<'b> {
         for failed in &self.failed {
             statements.push((Box::new(move |s| failed.update(s, partition)), 1));
         }
-        for rows in self.parked.chunks(CHUNK) {
-            statements.push((
-                Box::new(move |s| Self::insert_parked(s, partition, now, rows)),
-                padded(rows.len()),
-            ));
-        }
-        for rows in self.gone.chunks(CHUNK) {
-            statements.push((
-                Box::new(move |s| Self::delete_gone(s, partition, rows)),
-                padded(rows.len()),
-            ));
-        }
+        push_chunks(&mut statements, &self.parked, move |batch, rows| {
+            Self::insert_parked(batch, partition, now, rows);
+        });
+        push_chunks(&mut statements, &self.gone, move |batch, rows| {
+            Self::delete_gone(batch, partition, rows);
+        });
         statements
     }
 
