@@ -1,4 +1,4 @@
-//! Reads `#[message(…)]`.
+//! Parses the keys of `#[message(…)]` on an enum, its variants and their fields.
 
 use syn::meta::ParseNestedMeta;
 use syn::punctuated::Punctuated;
@@ -20,14 +20,14 @@ pub(crate) struct VariantAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<(u16, LitInt)>,
     pub(crate) upcasters: Vec<Upcaster>,
-    /// The older version to write.
+    /// The older version that is written for now, from `write = N`.
     pub(crate) write: Option<(u16, LitInt)>,
     pub(crate) internal: bool,
     pub(crate) reply: bool,
     pub(crate) answer: bool,
 }
 
-/// One `N = Type` of `from(…)`.
+/// The shape of an older version: one `N = Type` of `from(…)`.
 pub(crate) struct Upcaster {
     pub(crate) version: u16,
     pub(crate) literal: LitInt,
@@ -109,7 +109,8 @@ impl FieldAttributes {
     }
 }
 
-/// Calls `key` for each key of each `#[message(…)]`.
+/// Calls `key` for each key of each `#[message(…)]`. An error ends its attribute, not the others,
+/// so that one compilation reports them all.
 fn each(
     attributes: &[Attribute],
     errors: &mut Errors,

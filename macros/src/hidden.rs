@@ -1,8 +1,8 @@
-//! The hidden structs that a variant's content is written from and read into.
+//! The hidden structs that serde encodes a variant's content from, and decodes it into.
 //!
-//! `__Write…` borrows the fields, `__Read…` owns them. `__Pack…` stands in for `__Write…` in the
-//! binary format where a field has `skip_serializing_if`. `__Trace…` stands in for `__Read…` in the
-//! schema where a field is opaque.
+//! `__Write…` borrows the fields, `__Read…` owns them. If a field has `skip_serializing_if`,
+//! `__Pack…` replaces `__Write…` in the binary format, which cannot leave a field out. If a field is
+//! opaque, `__Trace…` replaces `__Read…` in the schema.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -38,8 +38,8 @@ pub(crate) fn structs(message: &Message) -> TokenStream {
     tokens
 }
 
-/// Returns a check that each field can be stored. The check precedes serde's code, so that its
-/// error message comes first.
+/// Returns the compile-time check that the type of each field can be stored. The check precedes
+/// serde's derives, so that the compiler prints its error message first.
 fn checks(message: &Message) -> TokenStream {
     let root = &message.root;
     let plain = message.variants.iter().flat_map(|variant| &variant.fields);
@@ -80,7 +80,7 @@ fn serde(message: &Message) -> (TokenStream, LitStr) {
     (serde, path)
 }
 
-/// Returns the fields that are written.
+/// Returns the fields that are encoded: those without `skip_serializing`.
 pub(crate) fn written(variant: &MessageVariant) -> impl Iterator<Item = &MessageField> {
     variant.fields.iter().filter(|field| !field.serde.skip_serializing)
 }
@@ -91,7 +91,8 @@ pub(crate) fn packs(variant: &MessageVariant) -> bool {
         && written(variant).any(|field| field.serde.skip_serializing_if.is_some())
 }
 
-/// The type of a variant's decoded content, its pattern, and the expression of the variant.
+/// The tokens that decode a variant: the type of its content, the pattern that binds the content's
+/// fields, and the expression that builds the variant from them.
 pub(crate) struct Content {
     pub(crate) ty: TokenStream,
     pub(crate) pattern: TokenStream,
@@ -123,8 +124,8 @@ fn pattern(variant: &MessageVariant, ty: &Ident, locals: &[Ident]) -> TokenStrea
     quote!(#ty { #(#names: #locals),* })
 }
 
-/// Returns the type that is traced, and a line that reads the fields of a type that exists only to
-/// be traced.
+/// Returns the type whose schema is traced, and a statement that mentions each field of a
+/// `__Trace…` struct, because the compiler warns of fields that are never read.
 pub(crate) fn traced(variant: &MessageVariant) -> (TokenStream, TokenStream) {
     if !variant.has_opaque_fields() {
         return (content(variant).ty, TokenStream::new());
@@ -222,7 +223,8 @@ fn declare_struct(
     }
 }
 
-/// Returns a field of a hidden struct. Each of several unnamed fields is named by its position.
+/// Returns the declaration of a hidden struct's field. A field without a name is named by its
+/// position, unless serde's attributes rename it.
 fn declare(
     variant: &MessageVariant,
     field: &MessageField,

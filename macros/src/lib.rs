@@ -1,4 +1,4 @@
-//! The `Message` derive of Composable Rust. Use it through `composable-rust`.
+//! The `Message` derive of Composable Rust. Programs use it through the `composable-rust` crate.
 
 use proc_macro::TokenStream;
 
@@ -14,14 +14,15 @@ mod serde_attributes;
 /// Derives `Message` for an enum: a stable name, a version and a content of its own for each
 /// variant.
 ///
-/// The enum also derives `Debug`, `Clone` and `PartialEq`; it needs nothing of serde. The types in
-/// its fields derive serde's `Serialize` and `Deserialize`.
+/// The enum needs `Debug`, `Clone` and `PartialEq` as well, but not serde's derives. The types of
+/// its fields need serde's `Serialize` and `Deserialize`.
 ///
 /// # Names
 ///
-/// A variant is stored as the enum's name less `Event`, `Command`, `Rejection` or `Error` (the
-/// whole name if nothing is left), a dot, and the variant's name, both in snake case:
-/// `OrderEvent::Placed` is `order.placed`. Two variants of one name and version are refused.
+/// The stored name of a variant is the enum's name without the ending `Event`, `Command`,
+/// `Rejection` or `Error` (the whole name if nothing would be left), a dot, and the variant's name,
+/// both in snake case: `OrderEvent::Placed` is `order.placed`. An enum does not compile if two of
+/// its variants have the same name and version.
 ///
 /// # Content
 ///
@@ -29,54 +30,56 @@ mod serde_attributes;
 /// |---|---|---|---|
 /// | `Shipped` | nothing | `{}` | no bytes |
 /// | `Placed { sku: String }` | a struct with these fields | `{"sku":"a"}` | the fields in order |
-/// | `Noted(String)` | that field, without anything around it | `"a"` | the field |
+/// | `Noted(String)` | the field itself | `"a"` | the field |
 /// | `Moved(u8, u8)` | a struct with fields `0`, `1`, … | `{"0":1,"1":2}` | the fields in order |
 ///
 /// serde's attributes on fields are honoured (`rename`, `default`, `alias`, `with`, `skip` and so
-/// on), and on a variant `rename_all` and `deny_unknown_fields`. `default` helps JSON only: the
-/// binary format does not mark a missing field. For the same reason `skip_serializing_if` leaves
-/// a field out in JSON and never in binary. Types that need a self-describing format cannot be
-/// read in binary: `flatten`, and untagged or internally tagged enums in a field.
+/// on), and on a variant `rename_all` and `deny_unknown_fields`. `default` takes effect in JSON
+/// only: the binary format does not mark a missing field. For the same reason
+/// `skip_serializing_if` leaves a field out in JSON, never in binary. Fields that need a
+/// self-describing format cannot be decoded from binary: those with `flatten`, and untagged or
+/// internally tagged enums.
 ///
 /// # Attributes
 ///
 /// On the enum, in `#[message(…)]`:
 ///
-/// - `prefix = "…"`: the part of the names before the dot, where two enums would clash.
-/// - `crate = "…"`: the path of the framework, where another crate re-exports it.
+/// - `prefix = "…"`: the part of the stored names before the dot. Required if the names of two
+///   enums would clash.
+/// - `crate = "…"`: the path of the framework. Required if another crate re-exports it.
 ///
 /// On a variant:
 ///
 /// - `name = "…"`: the whole stored name. Keeps the name when the variant is renamed.
 /// - `version = N`: the version of the content's shape. Default: 1.
 /// - `from(1 = PlacedV1, 2 = PlacedV2)`: the shapes of older versions, as structs that implement
-///   `Deserialize`. Each is made into the next with `From`, the last into the enum:
-///   `PlacedV2: From<PlacedV1>`, `OrderEvent: From<PlacedV2>`. The chain has no gap.
-/// - `write = N`: the older version, one of those in `from`, that is written for now, while both
-///   versions are read: for the release in which processes that do not know the current version
-///   still run. Its shape implements `Serialize` and is made from the enum:
-///   `PlacedV1: From<&OrderEvent>`. A message that the older shape cannot express is refused when
-///   it is stored, since it does not read back equal.
+///   `Deserialize`. Each is converted into the next with `From`, the last into the enum:
+///   `PlacedV2: From<PlacedV1>`, `OrderEvent: From<PlacedV2>`. The versions have no gap.
+/// - `write = N`: the version that is written, one of the older versions in `from`; both versions
+///   are read. For the release during which processes that do not know the current version still
+///   run. The older shape implements `Serialize` and is converted from the enum:
+///   `PlacedV1: From<&OrderEvent>`. A message that the older shape cannot express is rejected when
+///   it is stored, because it would not read back as the same message.
 /// - `internal`: only the runtime may deliver the variant. Required for the messages that `after`
 ///   and `at` take; reply and answer variants are always internal.
-/// - `reply`, `answer`: the last field is a `Reply` or `CallOutcome` under the name of a type
-///   alias.
+/// - `reply`, `answer`: the last field is a `Reply` or a `CallOutcome`, although the derive cannot
+///   see it, because the field's type is an alias.
 ///
 /// On a field:
 ///
 /// - `opaque = "uuid 1"`: the schema shows this text instead of the traced type, for a type that
-///   cannot be traced. Raise the number when the type's encoding changes.
+///   cannot be traced. Raise the number in the text when the type's encoding changes.
 ///
 /// # Replies and answers
 ///
-/// A variant whose last field is a `Reply<T>` takes the replies of `T` and makes `dispatch` to `T`
-/// possible; a variant whose last field is a `CallOutcome<G>` takes the answers of the gateway `G`
-/// and makes `call` possible. The fields before the last are the tag, which travels with the
-/// request and returns with every reply: `()`, the only field's type, or a tuple. An enum has one
-/// such variant for each target.
+/// A variant whose last field is a `Reply<T>` receives the replies of `T`, and lets the aggregate
+/// `dispatch` to `T`; a variant whose last field is a `CallOutcome<G>` receives the answers of the
+/// gateway `G`, and lets it `call` `G`. The fields before the last are the tag, which travels with
+/// the request and returns with every reply. The tag's type is `()`, the type of the only field, or
+/// a tuple. An enum has one such variant for each target.
 ///
-/// A request stores the variant's name and version. When the tag changes, raise the version: the
-/// shape of the older one is a struct of its tag's fields and the reply, in their order.
+/// A request stores the variant's name and version. When the tag changes, raise the version; the
+/// older shape in `from` is a struct of the old tag's fields and the reply, in this order.
 ///
 /// # Example: a variant that has changed twice
 ///
