@@ -75,7 +75,7 @@ pub mod __private {
     pub use crate::codec::{DecodeError, EncodeError, Format};
     pub use crate::effect::effect_list::put;
     pub use crate::gateway::IsCallOutcome;
-    pub use crate::message::message::stored;
+    pub use crate::message::message::{Displayed, WithDisplay, WithoutDisplay, stored};
     pub use crate::message::{MessageKind, RawReply, Receives, ReceivesOutcome, ReplySource};
     pub use crate::target::IsReply;
     pub use serde;

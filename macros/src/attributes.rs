@@ -23,6 +23,8 @@ pub(crate) struct VariantAttributes {
     /// The older version that is written for now, from `write = N`.
     pub(crate) write: Option<(u16, LitInt)>,
     pub(crate) internal: bool,
+    /// The HTTP status of a rejection.
+    pub(crate) status: Option<u16>,
     pub(crate) reply: bool,
     pub(crate) answer: bool,
 }
@@ -73,6 +75,8 @@ impl VariantAttributes {
                 parsed.write = Some(version(&meta.value()?.parse()?)?);
             } else if meta.path.is_ident("from") {
                 parsed.upcasters = upcasters(meta)?;
+            } else if meta.path.is_ident("status") {
+                parsed.status = Some(status(&meta.value()?.parse()?)?);
             } else if meta.path.is_ident("internal") {
                 parsed.internal = true;
             } else if meta.path.is_ident("reply") {
@@ -81,7 +85,7 @@ impl VariantAttributes {
                 parsed.answer = true;
             } else {
                 let keys = "`name = \"…\"`, `version = N`, `from(1 = OldShape, …)`, \
-                            `write = N`, `internal`, `reply`, `answer`";
+                            `write = N`, `internal`, `status = 4xx`, `reply`, `answer`";
                 return Err(unknown(meta, "a variant", keys));
             }
             Ok(())
@@ -145,6 +149,13 @@ fn version(literal: &LitInt) -> Result<(u16, LitInt)> {
     match literal.base10_parse::<u16>() {
         Ok(version) if version > 0 => Ok((version, literal.clone())),
         _ => Err(Error::new(literal.span(), "a version is a number from 1 to 65535")),
+    }
+}
+
+fn status(literal: &LitInt) -> Result<u16> {
+    match literal.base10_parse::<u16>() {
+        Ok(status @ 400..=599) => Ok(status),
+        _ => Err(Error::new(literal.span(), "the status of a rejection is from 400 to 599")),
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     let trace = trace(message);
     let receives = variants.iter().filter_map(|variant| receives(message, variant));
     let receive_raw = receive_raw(message);
+    let display = display(message);
     quote! {
         const _: () = {
             #structs
@@ -30,6 +31,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
                 #encode
                 #decode
                 #trace
+                #display
                 #receive_raw
             }
 
@@ -39,8 +41,20 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 }
 
 fn kind(root: &TokenStream, variant: &MessageVariant, version: u16) -> TokenStream {
-    let MessageVariant { name, internal, .. } = variant;
-    quote!(#root::__private::MessageKind { name: #name, version: #version, internal: #internal })
+    let MessageVariant { name, internal, summary, .. } = variant;
+    let status = match variant.status {
+        Some(status) => quote!(::core::option::Option::Some(#status)),
+        None => quote!(::core::option::Option::None),
+    };
+    quote! {
+        #root::__private::MessageKind {
+            name: #name,
+            version: #version,
+            internal: #internal,
+            status: #status,
+            summary: #summary,
+        }
+    }
 }
 
 fn kind_of(message: &Message) -> TokenStream {
@@ -54,6 +68,17 @@ fn kind_of(message: &Message) -> TokenStream {
         #[inline]
         fn kind(&self) -> &'static #root::__private::MessageKind {
             #body
+        }
+    }
+}
+
+fn display(message: &Message) -> TokenStream {
+    let root = &message.root;
+    quote! {
+        fn display(&self) -> ::core::option::Option<::std::string::String> {
+            #[allow(unused_imports, reason = "one of the two is used")]
+            use #root::__private::{WithDisplay as _, WithoutDisplay as _};
+            (&#root::__private::Displayed(self)).text()
         }
     }
 }

@@ -62,6 +62,8 @@ mod serde_attributes;
 ///   it is stored, because it would not read back as the same message.
 /// - `internal`: only the runtime may deliver the variant. Required for the messages that `after`
 ///   and `at` take; reply and answer variants are always internal.
+/// - `status = 404`: the HTTP status of a rejection, from 400 to 599, for the responses of an HTTP
+///   adapter. It is not stored.
 /// - `reply`, `answer`: the last field is a `Reply` or a `CallOutcome`, although the derive cannot
 ///   see it, because the field's type is an alias.
 ///

@@ -6,8 +6,8 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::ext::IdentExt;
 use syn::{
-    Data, DeriveInput, Field, Fields, Ident, LitInt, Meta, PathArguments, PathSegment, Type,
-    Variant,
+    Attribute, Data, DeriveInput, Expr, ExprLit, Field, Fields, Ident, Lit, LitInt, Meta,
+    PathArguments, PathSegment, Type, Variant,
 };
 
 use crate::attributes::{EnumAttributes, FieldAttributes, Upcaster, VariantAttributes};
@@ -32,6 +32,10 @@ pub(crate) struct MessageVariant {
     pub(crate) name: String,
     pub(crate) version: u16,
     pub(crate) internal: bool,
+    /// The HTTP status of a rejection.
+    pub(crate) status: Option<u16>,
+    /// The first paragraph of the doc comment, in one line.
+    pub(crate) summary: String,
     /// The older shapes, in the order of their versions.
     pub(crate) upcasters: Vec<Upcaster>,
     /// The older version to write; `None` if the current version is written.
@@ -181,6 +185,8 @@ impl MessageVariant {
             name: attributes.name.map_or(format!("{prefix}.{snake}"), |name| name.value()),
             version: attributes.version.as_ref().map_or(1, |(version, _)| *version),
             internal: attributes.internal || role != Role::Plain,
+            status: attributes.status,
+            summary: summary(&variant.attrs),
             upcasters: attributes.upcasters,
             write: attributes.write.as_ref().map(|(version, _)| *version),
             shape: shape(&variant.fields, &fields),
@@ -308,6 +314,24 @@ impl MessageField {
     pub(crate) fn local(&self) -> Ident {
         Ident::new(&format!("field_{}", self.position), Span::mixed_site())
     }
+}
+
+/// Returns the first paragraph of a doc comment, in one line.
+fn summary(attributes: &[Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    });
+    // An empty line is a text of no lines.
+    let lines: Vec<String> = lines
+        .flat_map(|text| text.split('\n').map(|line| line.trim().to_owned()).collect::<Vec<_>>())
+        .collect();
+    let paragraph =
+        lines.iter().skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty());
+    paragraph.map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn shape(fields: &Fields, read: &[MessageField]) -> Shape {

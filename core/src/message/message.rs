@@ -22,6 +22,12 @@ pub struct MessageKind {
     pub version: u16,
     /// `true` if only the runtime may deliver the message: replies, call outcomes and timeouts.
     pub internal: bool,
+    /// The HTTP status of a response with this rejection, from `#[message(status = …)]`; `None`
+    /// without the attribute. Only HTTP adapters read it.
+    pub status: Option<u16>,
+    /// The first paragraph of the variant's doc comment, in one line; empty without one. Documents
+    /// of an API show it.
+    pub summary: &'static str,
 }
 
 /// A durable type: an enum whose variants have stable names, versions, and contents that are
@@ -87,6 +93,11 @@ pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
     /// Reports the shape of every variant to `tracer`.
     fn trace(tracer: &mut SchemaTracer);
 
+    /// Returns the message's `Display` text; `None` if the type does not implement `Display`.
+    fn display(&self) -> Option<String> {
+        None
+    }
+
     /// The targets and gateways whose replies and outcomes the type takes.
     const REPLIES: &'static [ReplySource] = &[];
 
@@ -116,6 +127,34 @@ impl<T: Serialize + DeserializeOwned> Stored for T {}
 /// Fails to compile for a field that cannot be stored, with advice. Called by the derive.
 #[doc(hidden)]
 pub const fn stored<T: Stored>() {}
+
+/// The `Display` text of a message whose type may lack `Display`. Called by the derive: in its
+/// code, `(&Displayed(self)).text()` prefers [`WithDisplay`], which needs one reference less.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Displayed<'m, M>(pub &'m M);
+
+#[doc(hidden)]
+pub trait WithDisplay {
+    fn text(&self) -> Option<String>;
+}
+
+impl<M: fmt::Display> WithDisplay for Displayed<'_, M> {
+    fn text(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+}
+
+#[doc(hidden)]
+pub trait WithoutDisplay {
+    fn text(&self) -> Option<String>;
+}
+
+impl<M> WithoutDisplay for &Displayed<'_, M> {
+    fn text(&self) -> Option<String> {
+        None
+    }
+}
 
 /// The message type without messages: for aggregates that reject nothing.
 impl Message for Infallible {

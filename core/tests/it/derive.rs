@@ -171,7 +171,7 @@ fn json<M: Message>(message: &M) -> String {
 fn names_and_versions() {
     let kinds: Vec<_> = FormEvent::KINDS
         .iter()
-        .map(|MessageKind { name, version, internal }| {
+        .map(|MessageKind { name, version, internal, .. }| {
             format!("{name} {version}{}", if *internal { " internal" } else { "" })
         })
         .collect();
@@ -414,4 +414,44 @@ fn what_is_too_large_is_refused() {
         let large = FormEvent::Two(1, "x".repeat(composable_rust_core::store::MAX_PAYLOAD_BYTES));
         assert!(large.encode(format).is_err());
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum SilentRejection {
+    /// There is no such order.
+    ///
+    /// A second paragraph.
+    #[message(status = 404)]
+    Unknown,
+    Undocumented,
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+enum TellingRejection {
+    /// Too few units are left
+    /// for the parcel.
+    TooMany { left: u32 },
+}
+
+impl std::fmt::Display for TellingRejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::TooMany { left } = self;
+        write!(f, "only {left} units are left")
+    }
+}
+
+#[test]
+fn kinds_have_statuses_and_summaries() {
+    let [unknown, undocumented] = SilentRejection::KINDS else { panic!("two variants") };
+    assert_eq!((unknown.status, unknown.summary), (Some(404), "There is no such order."));
+    assert_eq!((undocumented.status, undocumented.summary), (None, ""));
+    let summary = TellingRejection::KINDS[0].summary;
+    assert_eq!(summary, "Too few units are left for the parcel.");
+}
+
+#[test]
+fn the_display_text_is_that_of_the_type() {
+    assert_eq!(SilentRejection::Unknown.display(), None);
+    let telling = TellingRejection::TooMany { left: 2 };
+    assert_eq!(telling.display().as_deref(), Some("only 2 units are left"));
 }

@@ -40,7 +40,13 @@ fn try_shape<T: DeserializeOwned>() -> Result<String, Untraceable> {
 
 fn shape_value<T: DeserializeOwned>() -> Result<Shape, Untraceable> {
     let mut tracer = SchemaTracer::new();
-    tracer.content::<T>(&MessageKind { name: "t", version: 1, internal: false });
+    tracer.content::<T>(&MessageKind {
+        name: "t",
+        version: 1,
+        internal: false,
+        status: None,
+        summary: "",
+    });
     tracer.shapes().map(|mut shapes| shapes.remove(&("t", 1)).unwrap())
 }
 

@@ -25,6 +25,8 @@ enum OrderEvent {
     Reserved,
     #[message(reply)]
     NoReply,
+    #[message(status = 200)]
+    NoError,
     Field {
         #[message(name = "a")]
         a: u8,
