@@ -13,7 +13,7 @@ use crate::{Context, Decision, Message, Reactions};
 /// - [`decide`](Aggregate::decide) turns a command into events, based on the state. It cannot
 ///   change the state and does no I/O.
 /// - [`apply`](Aggregate::apply) changes the state, and is the only function that does. Replay
-///   calls nothing else, so it cannot fail and has neither a clock nor ids.
+///   calls `apply` alone. It cannot fail, and reads no clock and draws no ids.
 /// - [`react`](Aggregate::react) returns the durable effects of an event. The runtime calls it when
 ///   the event is recorded, and never during replay.
 ///
@@ -72,7 +72,8 @@ use crate::{Context, Decision, Message, Reactions};
 pub trait Aggregate:
     Default + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
-    /// The stream category, `[a-z][a-z0-9_]*`, at most 64 bytes. It is stored and must not change.
+    /// The category of the instances' streams: `[a-z][a-z0-9_]*`, at most 64 bytes. It is part of
+    /// the stored streams' names, so it must not change.
     const NAME: &'static str;
     /// The commands it handles.
     type Command: Message;
@@ -84,8 +85,8 @@ pub trait Aggregate:
     /// limits; `()` if none. All instances share it.
     type Environment: Send + Sync + 'static;
 
-    /// The snapshot version. Increment it when `apply` changes meaning; snapshots of an older
-    /// version are ignored. Default: 1.
+    /// The snapshot version. Increment it when `apply` leads to another state than before;
+    /// snapshots of other versions are ignored. Default: 1.
     const SNAPSHOT_VERSION: u32 = 1;
 
     /// Decides the events that `command` leads to, or rejects it.
@@ -94,13 +95,13 @@ pub trait Aggregate:
     /// Applies `event` to the state.
     fn apply(&mut self, event: Self::Event);
 
-    /// Returns the durable effects of `event`; the state is the one just after it.
+    /// Returns the durable effects of `event`. `self` is the state just after the event.
     #[expect(unused_variables, reason = "the default reacts to nothing")]
     fn react(&self, event: &Self::Event, ctx: &Context<Self>) -> Reactions<Self::Command> {
         Reactions::none()
     }
 
-    /// Returns `true` if nothing more will happen to the instance. The append that makes it true
+    /// Returns `true` if the instance has no work left. The append after which it returns `true`
     /// also deletes the instance's timers. Default: `false`.
     fn is_finished(&self) -> bool {
         false

@@ -11,14 +11,14 @@ use crate::store::{StoreError, TimerArming};
 /// An operator's decision about a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadLetterDecision {
-    /// The message is executed again, before those parked behind it.
+    /// The queue's worker executes the message again, before the messages parked behind it.
     Redrive,
-    /// The message is dropped; its sender gets the reply `Undelivered`.
+    /// The queue's worker deletes the message; the sender gets the reply `Undelivered`.
     Discard,
 }
 
 impl DeadLetterDecision {
-    /// Returns the name that stores keep.
+    /// Returns the name by which stores keep the decision.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Redrive => "redrive",
@@ -44,17 +44,19 @@ pub struct DeadLetter {
     /// The message and its sender. For a timer: the message to deliver and the timer's stream; the
     /// recipient is the timer's id.
     pub message: OutboxMessage,
-    /// For a timer, its arming.
+    /// The timer's arming; `None` for a row of the outbox.
     pub arming: Option<TimerArming>,
     /// The number of failed attempts.
     pub attempts: u32,
-    /// The error; `None` if the message is parked behind another.
+    /// The error of the last attempt; `None` if the message is parked behind another dead letter
+    /// and was not attempted.
     pub error: Option<String>,
-    /// `true` if no other dead letter of its pair is parked before it, so that it can be decided.
+    /// `true` if no earlier dead letter of the same sender and recipient is parked. An operator can
+    /// decide only about such a dead letter.
     pub is_head: bool,
     /// The time of parking, by the store's clock.
     pub parked_at: Timestamp,
-    /// The decision that is not carried out yet.
+    /// The operator's decision, until the queue's worker has carried it out.
     pub decision: Option<DeadLetterDecision>,
 }
 
@@ -64,8 +66,8 @@ pub struct DeadLetter {
 ///
 /// A dropped call that writes may still commit. Treat it as [`StoreError::Unavailable`].
 pub trait DeadLetters: Send + Sync + 'static {
-    /// Reads up to `limit` dead letters of the whole log after the given queue and position, in
-    /// order of partitions, then queues and positions.
+    /// Reads up to `limit` dead letters of all partitions, in order of partitions, then queues and
+    /// positions, after the given queue and position; `None` starts with the first.
     fn dead_letters(
         &self,
         after: Option<(Queue, QueuePosition)>,
@@ -93,9 +95,11 @@ pub trait DeadLetters: Send + Sync + 'static {
 
     /// Carries out the decision about a dead letter, in one transaction.
     ///
-    /// Re-driven, the dead letter and those parked behind it, up to the next that has an error of
-    /// its own, return to their positions in the queue without attempts; a timer is due at once.
-    /// Discarded, the dead letter is deleted and `replies` are queued.
+    /// - [`Redrive`](DeadLetterDecision::Redrive): the dead letter returns to its position in the
+    ///   queue, with no attempts counted, and so do those parked behind it, up to the next that has
+    ///   an error of its own. A timer is due at once.
+    /// - [`Discard`](DeadLetterDecision::Discard): the dead letter is deleted, and `replies` are
+    ///   queued.
     ///
     /// Returns `false` if the lease is no longer at its epoch, or if the decision has changed.
     fn resolve_dead_letter(

@@ -1,5 +1,5 @@
-//! The ports to the queues and to the workers' state: leases, checkpoints, the outbox, timers, dead
-//! letters and the inbox.
+//! The ports of the workers: to the queues (outbox, timers, dead letters), to the workers' own state
+//! (leases, checkpoints), and to the inbox of handled messages.
 
 mod checkpoints;
 mod dead_letters;

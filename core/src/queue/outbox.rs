@@ -29,34 +29,36 @@ pub enum OutboxKind {
     Timer,
 }
 
-impl OutboxKind {
-    /// Returns the name that stores keep.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bulk => "bulk",
-            Self::Call => "call",
-            Self::Dispatch => "dispatch",
-            Self::Policy => "policy",
-            Self::Projection => "projection",
-            Self::Send => "send",
-            Self::Timer => "timer",
-        }
-    }
+/// Implements both directions from one table. `as_str` does not compile if a kind is missing.
+macro_rules! kind_names {
+    ($($kind:ident: $name:literal,)*) => {
+        impl OutboxKind {
+            /// Returns the name that stores keep.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
 
-    /// Returns the kind of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Bulk,
-            Self::Call,
-            Self::Dispatch,
-            Self::Policy,
-            Self::Projection,
-            Self::Send,
-            Self::Timer,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == name)
-    }
+            /// Returns the kind of this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$kind),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kind_names! {
+    Bulk: "bulk",
+    Call: "call",
+    Dispatch: "dispatch",
+    Policy: "policy",
+    Projection: "projection",
+    Send: "send",
+    Timer: "timer",
 }
 
 /// An effect and the stream that sends it.
