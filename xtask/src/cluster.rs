@@ -111,8 +111,8 @@ impl Cluster<'_> {
     fn start(&self, settings: &[&str], session: &Session) -> Result<u16> {
         for _ in 0..MAX_ATTEMPTS {
             let port = free_port()?;
-            let mut command = self.server(port, settings);
-            let mut server = session.spawn_server(&mut command, &self.server_log())?;
+            let command = self.server(port, settings);
+            let mut server = session.spawn_server(&command, self.home.user, &self.server_log())?;
             if self.wait_until_ready(&mut server)? {
                 session.watch_server("the PostgreSQL server", server);
                 return Ok(port);

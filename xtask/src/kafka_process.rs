@@ -95,7 +95,7 @@ fn spawn(jars: &KafkaJars, folder: &Path, session: &Session) -> Result<(Child, u
     let mut broker = jars.command();
     broker.arg("-Xmx512m").arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
     broker.arg("kafka.Kafka").arg(&settings);
-    let process = session.spawn_broker(&mut broker, &folder.join("broker.log"))?;
+    let process = session.spawn_broker(&broker, &folder.join("broker.log"))?;
     Ok((process, port))
 }
 

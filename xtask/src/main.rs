@@ -14,6 +14,7 @@ mod cluster;
 mod compiler;
 mod container;
 mod exit_code;
+mod held_process;
 mod kafka;
 mod kafka_jars;
 mod kafka_process;

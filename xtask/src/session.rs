@@ -12,9 +12,11 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, getpgrp, getpid};
 
 use crate::cleanup::CleanupTask;
+use crate::held_process;
 use crate::process_target::ProcessTarget;
 use crate::reaper::Reaper;
 use crate::signals::{InterruptAction, SignalWatcher};
+use crate::unprivileged_user::UnprivilegedUser;
 
 /// Runs commands that end when this process ends. Dropping it runs all cleanup tasks.
 #[derive(Debug)]
@@ -59,31 +61,44 @@ impl Session {
 
     /// Does the same as [`Session::run_in_group`], with all output written to a file.
     pub(crate) fn run_logged(&self, command: &mut Command, log: &Path) -> Result<ExitStatus> {
-        self.run_in_group(log_to(command, log)?)
+        self.run_in_group(write_output_to(command, log)?.stdin(Stdio::null()))
     }
 
-    /// Starts a PostgreSQL server whose output is written to a file.
-    pub(crate) fn spawn_server(&self, command: &mut Command, log: &Path) -> Result<Child> {
-        self.spawn_in_group(command, log, CleanupTask::Server)
-    }
-
-    /// Starts a Kafka broker whose output is written to a file.
-    pub(crate) fn spawn_broker(&self, command: &mut Command, log: &Path) -> Result<Child> {
-        self.spawn_in_group(command, log, CleanupTask::Broker)
-    }
-
-    fn spawn_in_group(
+    /// Starts a PostgreSQL server, as `user` if there is one, and writes its output to a file.
+    pub(crate) fn spawn_server(
         &self,
-        command: &mut Command,
+        command: &Command,
+        user: Option<UnprivilegedUser>,
+        log: &Path,
+    ) -> Result<Child> {
+        let mut held = held_process::hold(command);
+        if let Some(user) = user {
+            user.apply(&mut held);
+        }
+        self.spawn_held(held, log, CleanupTask::Server)
+    }
+
+    /// Starts a Kafka broker, and writes its output to a file.
+    pub(crate) fn spawn_broker(&self, command: &Command, log: &Path) -> Result<Child> {
+        self.spawn_held(held_process::hold(command), log, CleanupTask::Broker)
+    }
+
+    /// Starts a held process in a process group of its own, registers it and releases it. If this
+    /// process is killed before the registration, the held process ends without running its program.
+    fn spawn_held(
+        &self,
+        mut held: Command,
         log: &Path,
         task: fn(ProcessTarget) -> CleanupTask,
     ) -> Result<Child> {
-        let command = log_to(command, log)?.process_group(0);
-        self.reaper.start_registered(|| {
-            let child = spawn(command)?;
+        write_output_to(&mut held, log)?.process_group(0);
+        let mut child = self.reaper.start_registered(|| {
+            let child = spawn(&mut held)?;
             let task = task(ProcessTarget::Process(pid(&child)?));
             Ok((child, task))
-        })
+        })?;
+        held_process::release(&mut child)?;
+        Ok(child)
     }
 
     /// Removes a server that has ended by itself from the cleanup tasks.
@@ -165,8 +180,8 @@ fn pid(child: &Child) -> Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("invalid process id")
 }
 
-fn log_to<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
+fn write_output_to<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
     let log = File::create(log).with_context(|| format!("failed to create {}", log.display()))?;
     let copy = log.try_clone().context("failed to duplicate the log's file handle")?;
-    Ok(command.stdin(Stdio::null()).stdout(log).stderr(copy))
+    Ok(command.stdout(log).stderr(copy))
 }
