@@ -62,8 +62,10 @@
 //!
 //! ```no_run
 //! # #[cfg(feature = "tls")]
-//! # use composable_rust_redpanda::ConnectError;
-//! # async fn f(password: &str, connection_string: &str) -> Result<(), ConnectError> {
+//! # async fn f(
+//! #     password: &str,
+//! #     connection_string: &str,
+//! # ) -> Result<(), composable_rust_redpanda::ConnectError> {
 //! use composable_rust_redpanda::RedpandaEventBus;
 //!
 //! // Redpanda Cloud.
