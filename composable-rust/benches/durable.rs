@@ -1,8 +1,9 @@
-//! Durable sends, side by side with plain INSERTs through the same driver and with `pgbench`.
+//! Benchmarks of durable sends, beside plain INSERTs through the same driver and beside `pgbench`.
 //!
-//! `cargo bench --bench durable` measures SQLite and memory; with `DATABASE_URL` (or under
-//! `cargo xtask bench`) PostgreSQL too, and with `SLOW_DATABASE_URL` one whose commits take long,
-//! as they do in production with a synchronous replica. `BENCH_ROUND_MS` is the length of a round.
+//! `cargo bench --bench durable` measures memory and SQLite. If `DATABASE_URL` is set, as by
+//! `cargo xtask bench`, it also measures PostgreSQL; if `SLOW_DATABASE_URL` is set, also a PostgreSQL
+//! with slow commits, such as those of a synchronous replica. `BENCH_ROUND_MS` is the duration of a
+//! round in milliseconds. Default: 2000.
 
 #![allow(clippy::cast_precision_loss, reason = "rates are not exact")]
 
@@ -29,14 +30,14 @@ use uuid::Uuid;
 #[tokio::main]
 async fn main() {
     if let Some(worker) = std::env::args().position(|argument| argument == "--hammer") {
-        let url = std::env::args().nth(worker + 1).expect("a URL");
+        let url = std::env::args().nth(worker + 1).expect("`--hammer` is followed by a URL");
         return hammer(&url).await;
     }
     memory().await;
     sqlite().await;
     match std::env::var("DATABASE_URL") {
         Ok(url) => postgres(&url).await,
-        Err(_) => println!("\nPostgreSQL: skipped; run `cargo xtask bench` to have a server"),
+        Err(_) => println!("\nPostgreSQL: skipped; `cargo xtask bench` starts a server"),
     }
     if let Ok(url) = std::env::var("SLOW_DATABASE_URL") {
         slow_commits(&url).await;
@@ -44,7 +45,7 @@ async fn main() {
 }
 
 fn app(store: impl EventStore) -> App {
-    App::builder(store).aggregate::<Ticket>(()).build().expect("a correct app")
+    App::builder(store).aggregate::<Ticket>(()).build().expect("the app is valid")
 }
 
 /// Returns the sends per second of `callers` on `instances`.
@@ -55,7 +56,7 @@ async fn sends(app: &App, callers: usize, instances: usize) -> f64 {
         let ticket = app.handle(&Ticket::id(format!("{round}-{}", caller % instances)));
         async move {
             repeat_for(|| async {
-                ticket.send(sell()).await.expect("a sale");
+                ticket.send(sell()).await.expect("the sale succeeds");
             })
             .await
         }
@@ -81,8 +82,9 @@ async fn memory() {
 
 async fn sqlite() {
     section("SQLite, synchronous=FULL");
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = SqliteEventStore::open(folder.path().join("bench.db")).await.expect("a store");
+    let folder = tempfile::tempdir().expect("a temporary folder is created");
+    let store =
+        SqliteEventStore::open(folder.path().join("bench.db")).await.expect("the store opens");
     let app = app(store);
     let options = sqlx::sqlite::SqliteConnectOptions::new()
         .filename(folder.path().join("plain.db"))
@@ -93,11 +95,11 @@ async fn sqlite() {
         .max_connections(1)
         .connect_with(options)
         .await
-        .expect("a plain database");
+        .expect("the database opens");
     sqlx::query("create table plain (id integer primary key, name text, data blob, metadata text)")
         .execute(&plain)
         .await
-        .expect("a table");
+        .expect("the table is created");
     let (mut one, mut inserts, mut many, mut hot) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         one.push(sends(&app, 1, 1).await);
@@ -112,7 +114,7 @@ async fn sqlite() {
                             .bind(METADATA)
                             .execute(&plain)
                             .await
-                            .expect("an insert");
+                            .expect("the insert succeeds");
                     })
                     .await
                 }
@@ -138,9 +140,12 @@ const METADATA: &str = r#"{"correlation":"0198c0de-0000-7000-8000-000000000000",
 
 async fn fresh_database(url: &str) -> String {
     let name = format!("bench_{}", Uuid::new_v4().simple());
-    let admin = PgPool::connect(url).await.expect("the server");
-    sqlx::query(&format!("create database {name}")).execute(&admin).await.expect("a database");
-    let (server, _) = url.rsplit_once('/').expect("a database in the URL");
+    let admin = PgPool::connect(url).await.expect("the server accepts connections");
+    sqlx::query(&format!("create database {name}"))
+        .execute(&admin)
+        .await
+        .expect("the database is created");
+    let (server, _) = url.rsplit_once('/').expect("the URL names a database");
     format!("{server}/{name}")
 }
 
@@ -148,7 +153,7 @@ async fn postgres(server: &str) {
     let version: (String,) = sqlx::query_as("select current_setting('server_version')")
         .fetch_one(&PgPool::connect(server).await.expect("the server of DATABASE_URL"))
         .await
-        .expect("a version");
+        .expect("the server returns its version");
     section(&format!("PostgreSQL {}", version.0));
     let (url, app, plain) = contestants(server).await;
     let (mut one, mut inserts, mut mid, mut many, mut hot) =
@@ -198,25 +203,25 @@ async fn slow_commits(server: &str) {
 /// application, and connections for the table.
 async fn contestants(server: &str) -> (String, App, PgPool) {
     let url = fresh_database(server).await;
-    let app = app(PostgresEventStore::connect(&url).await.expect("a store"));
+    let app = app(PostgresEventStore::connect(&url).await.expect("the store opens"));
     let plain = PgPoolOptions::new()
         .max_connections(256)
         .test_before_acquire(false)
         .connect(&url)
         .await
-        .expect("a pool");
+        .expect("the server accepts connections");
     sqlx::query(
         "create table plain (id bigint generated always as identity primary key, stream text, \
          version bigint, name text, data bytea, metadata jsonb, at timestamptz default now())",
     )
     .execute(&plain)
     .await
-    .expect("a table");
+    .expect("the table is created");
     (url, app, plain)
 }
 
-/// Returns the number of further clients that the server accepts, the connections reserved for
-/// superusers aside.
+/// Returns the number of connections that the server still accepts, without those reserved for
+/// superusers.
 async fn free_connections(pool: &PgPool) -> usize {
     let (free,): (i64,) = sqlx::query_as(
         "select current_setting('max_connections')::bigint \
@@ -225,7 +230,7 @@ async fn free_connections(pool: &PgPool) -> usize {
     )
     .fetch_one(pool)
     .await
-    .expect("a count");
+    .expect("the server returns the number");
     usize::try_from(free).unwrap_or_default()
 }
 
@@ -252,10 +257,10 @@ async fn plain_insert(pool: &PgPool) {
     .bind(METADATA)
     .execute(pool)
     .await
-    .expect("an insert");
+    .expect("the insert succeeds");
 }
 
-/// Returns the plain INSERTs per second.
+/// Returns the plain INSERTs per second of this number of clients.
 async fn plain_inserts(pool: &PgPool, clients: usize) -> f64 {
     rate(clients, |_| {
         let pool = pool.clone();
@@ -264,8 +269,8 @@ async fn plain_inserts(pool: &PgPool, clients: usize) -> f64 {
     .await
 }
 
-/// Returns the best rate of one-row inserts with any of these numbers of clients, and the label of
-/// the program that reached it.
+/// Measures one-row INSERTs with each of these numbers of clients. Returns a label of the measuring
+/// program and the highest rate.
 async fn best_inserts(url: &str, plain: &PgPool, clients: &[usize]) -> (&'static str, f64) {
     if let Some(best) = pgbench(url, clients) {
         return ("best of pgbench, one-row inserts", best);
@@ -277,7 +282,8 @@ async fn best_inserts(url: &str, plain: &PgPool, clients: &[usize]) -> (&'static
     ("best of plain INSERTs (no pgbench)", best)
 }
 
-/// Returns the best rate of one-row inserts that `pgbench` reaches with prepared statements.
+/// Returns the highest rate of one-row INSERTs that `pgbench` reaches with prepared statements;
+/// `None` if there is no `pgbench`.
 fn pgbench(url: &str, clients: &[usize]) -> Option<f64> {
     let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".into());
     let script = tempfile::NamedTempFile::new().ok()?;
@@ -306,35 +312,39 @@ fn pgbench(url: &str, clients: &[usize]) -> Option<f64> {
     Some(best)
 }
 
-/// Returns the sends per second of this program's three children together, all on one instance.
+/// Starts this program three times, all sending to one instance. Returns the sum of their sends per
+/// second.
 fn three_processes(url: &str) -> f64 {
-    let program = std::env::current_exe().expect("this program");
+    let program = std::env::current_exe().expect("the path of this program is known");
     let children: Vec<_> = (0..3)
         .map(|_| {
             Command::new(&program)
                 .args(["--hammer", url])
                 .stdout(std::process::Stdio::piped())
                 .spawn()
-                .expect("a child")
+                .expect("the child process starts")
         })
         .collect();
     children
         .into_iter()
         .map(|child| {
-            let output = child.wait_with_output().expect("its output");
-            String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().expect("a rate")
+            let output = child.wait_with_output().expect("the child process ends");
+            String::from_utf8_lossy(&output.stdout)
+                .trim()
+                .parse::<f64>()
+                .expect("the child process prints a rate")
         })
         .sum()
 }
 
 async fn hammer(url: &str) {
-    let app = app(PostgresEventStore::connect(url).await.expect("a store"));
+    let app = app(PostgresEventStore::connect(url).await.expect("the store opens"));
     let ticket = app.handle(&Ticket::id("hammered"));
     let value = rate(64, |_| {
         let ticket = ticket.clone();
         async move {
             repeat_for(|| async {
-                ticket.send(sell()).await.expect("a sale");
+                ticket.send(sell()).await.expect("the sale succeeds");
             })
             .await
         }
@@ -346,7 +356,8 @@ async fn hammer(url: &str) {
 /// Returns the events per second when 16 writers append 500 events at a time, each to a stream of
 /// its own.
 async fn append_batches(url: &str) -> f64 {
-    let store = SharedEventStore::new(PostgresEventStore::connect(url).await.expect("a store"));
+    let store =
+        SharedEventStore::new(PostgresEventStore::connect(url).await.expect("the store opens"));
     let writer = Arc::new(GroupCommit::new(store));
     let mut values = Vec::new();
     for round in 0..3 {
@@ -354,14 +365,15 @@ async fn append_batches(url: &str) -> f64 {
             let writer = Arc::clone(&writer);
             async move {
                 let mut version = composable_rust::Version::ZERO;
-                let stream = StreamId::new("batch", &format!("{round}-{task}")).expect("an id");
+                let stream =
+                    StreamId::new("batch", &format!("{round}-{task}")).expect("the id is valid");
                 let (began, length) = (Instant::now(), support::round());
                 let mut done = 0;
                 while began.elapsed() < length {
                     let events = (0..500).map(|_| new_event()).collect();
                     let append = Append::new(stream.clone(), ExpectedVersion::Exact(version))
                         .with_events(events);
-                    writer.append(append).await.expect("an append");
+                    writer.append(append).await.expect("the append succeeds");
                     version = version.plus(500);
                     done += 500;
                 }

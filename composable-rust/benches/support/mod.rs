@@ -1,4 +1,4 @@
-//! The benchmarks' shared code: a ticket to sell, rounds that alternate, and a line per result.
+//! The benchmarks' shared code: an aggregate, the measuring of rounds, and the printing of results.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use composable_rust::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// An aggregate like an order, with a payload of some 50 bytes.
+/// An aggregate as large as a typical order: its events have about 50 bytes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Ticket {
     pub(crate) sold: u64,
@@ -56,15 +56,17 @@ pub(crate) fn sell() -> TicketCommand {
     TicketCommand::Sell { to: "somebody with a name of average length".into(), cents: 1_250 }
 }
 
-/// Returns the length of one round of one contestant. Default: 2 seconds.
+/// Returns the duration of a round, from `BENCH_ROUND_MS`. Default: 2 seconds.
 pub(crate) fn round() -> Duration {
     let millis = std::env::var("BENCH_ROUND_MS").ok().and_then(|text| text.parse().ok());
     Duration::from_millis(millis.unwrap_or(2_000))
 }
 
+/// The number of rounds of a measurement. Its result is their median.
 pub(crate) const ROUNDS: usize = 5;
 
-/// Runs `work` in `tasks` tasks until the round is over. Returns the completions per second.
+/// Runs `work` in `tasks` concurrent tasks, each of which returns its number of completions. Returns
+/// the completions per second of all tasks together.
 pub(crate) async fn rate<F, Fut>(tasks: usize, work: F) -> f64
 where
     F: Fn(usize) -> Fut,
