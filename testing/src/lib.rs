@@ -5,7 +5,8 @@
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail on anything that the test does
 //! not assert. [`MockClock`], [`TokioClock`], [`SequentialIds`] and [`SeededRng`] implement the
-//! ports, [`fixtures`] fills in values that a test does not care about.
+//! ports, [`fixtures`] fills in values that a test does not care about. [`FaultyEventStore`] adds
+//! faults to any store, [`Intercepted`] a layer of a test's own.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
 //! aggregates: it forbids clocks, random ids and tasks there, and names the replacements.
@@ -23,6 +24,7 @@ mod faults;
 pub mod fixtures;
 mod given;
 mod ids;
+mod intercept;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod memory;
@@ -43,10 +45,11 @@ pub use environment::{
     unimplemented_ids, unimplemented_rng,
 };
 pub use events_lock::EventsLock;
-pub use eventually::eventually;
-pub use faults::{Chances, Fault, FaultCounts, FaultyEventStore};
+pub use eventually::{Condition, eventually};
+pub use faults::{Chances, Fault, FaultCounts, FaultPlan, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, ProvidedEnvironment, When, given};
 pub use ids::{SeededRng, SequentialIds};
+pub use intercept::{CallKind, Intercept, Intercepted, StoreCall, StreamRows};
 #[cfg(feature = "kafka")]
 pub use kafka::TestBroker;
 pub use memory::{InMemoryEventStore, StoredOutboxRow, StoredTimer};

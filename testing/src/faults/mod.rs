@@ -1,8 +1,7 @@
 //! An event store with injected faults.
 
 mod plan;
-mod queues;
 mod store;
 
 pub use plan::{Chances, Fault, FaultCounts};
-pub use store::FaultyEventStore;
+pub use store::{FaultPlan, FaultyEventStore};

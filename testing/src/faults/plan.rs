@@ -9,6 +9,8 @@ use composable_rust_core::store::StoreError;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
+use crate::CallKind;
+
 /// The fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -70,32 +72,26 @@ pub(super) struct Plan {
     pub(super) counts: FaultCounts,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Call {
-    Append,
-    Read,
-    Write,
-}
-
 impl Plan {
-    pub(super) fn next(&mut self, call: Call) -> Fault {
-        let script = match call {
-            Call::Append => {
+    pub(super) fn next(&mut self, kind: CallKind) -> Fault {
+        let script = match kind {
+            CallKind::Append => {
                 self.counts.appends += 1;
                 &mut self.appends
             }
-            Call::Read => {
+            CallKind::Read => {
                 self.counts.reads += 1;
                 &mut self.reads
             }
-            Call::Write => {
+            CallKind::Write => {
                 self.counts.writes += 1;
                 &mut self.writes
             }
+            CallKind::Upkeep | CallKind::Wait | CallKind::Clock => return Fault::None,
         };
         let fault = script.pop_front().or_else(|| self.by_chance()).unwrap_or(Fault::None);
-        let fault = match (fault, call) {
-            (Fault::Conflict, Call::Read | Call::Write) => Fault::None,
+        let fault = match (fault, kind) {
+            (Fault::Conflict, CallKind::Read | CallKind::Write) => Fault::None,
             (fault, _) => fault,
         };
         match fault {

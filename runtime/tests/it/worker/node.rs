@@ -6,22 +6,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::StreamId;
 use composable_rust_core::event::{StoredContent, StoredEvent};
-use composable_rust_core::queue::{
-    Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
-    DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, Outbox,
-    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
-    TimerSettlement, Timers,
-};
-use composable_rust_core::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
-    StreamRow,
-};
-use composable_rust_core::{EventId, MessageId, Position, StreamId, Timestamp, Version};
-use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use composable_rust_core::queue::{CheckpointAdvance, OutboxMessage};
+use composable_rust_core::store::{Append, AppendOutcome, EventStore, StoreError, StreamRow};
+use composable_rust_testing::{Intercept, Intercepted, StoreCall, StreamRows};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 /// The state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +46,11 @@ pub(crate) enum Mishap {
 }
 
 /// A store that behaves as its process does. Clones belong to the same process.
-#[derive(Debug, Clone)]
-pub(crate) struct Node<S> {
-    store: S,
+pub(crate) type Node<S> = Intercepted<S, Process>;
+
+/// The process, which a test controls.
+#[derive(Debug)]
+pub(crate) struct Process {
     state: watch::Sender<ProcessState>,
     held: watch::Sender<bool>,
     plan: Arc<Mutex<Plan>>,
@@ -110,14 +103,11 @@ impl Drop for Open {
     }
 }
 
-impl<S: Send + Sync> Node<S> {
-    pub(crate) fn new(store: S) -> Self {
+impl Process {
+    /// Starts a process that reaches the store.
+    pub(crate) fn start<S>(store: S) -> Node<S> {
         let (state, held) = (watch::Sender::new(ProcessState::Running), watch::Sender::new(true));
-        Self { store, state, held, plan: Arc::default() }
-    }
-
-    pub(crate) fn inner(&self) -> &S {
-        &self.store
+        Node::layered(store, Self { state, held, plan: Arc::default() })
     }
 
     /// Crashes the process: no later call reaches the store.
@@ -262,23 +252,24 @@ impl<S: Send + Sync> Node<S> {
     }
 }
 
-impl<S: EventStore> Node<S> {
-    fn rows<'a, R>(
-        &'a self,
-        method: &'static str,
-        rows: impl FnOnce() -> R + Send + 'a,
-    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a
-    where
-        R: Stream<Item = Result<StreamRow, StoreError>> + Send + 'a,
-    {
+impl<S: EventStore> Intercept<S> for Process {
+    async fn call<T: Send>(
+        &self,
+        call: StoreCall,
+        made: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.pass(call.method, made).await
+    }
+
+    fn load<'a>(&'a self, call: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
         let rows = async move {
-            self.pass(method, std::future::ready(Ok(()))).await?;
+            self.pass(call.method, std::future::ready(Ok(()))).await?;
             let open = Open::new(&self.plan);
             let rewrite = self.plan().rewrites.pop_front();
             let rows = match rewrite {
-                None => rows().boxed(),
+                None => rows,
                 Some(Rewrite(rewrite)) => {
-                    let rows = rewrite(rows().try_collect().await?);
+                    let rows = rewrite(rows.try_collect().await?);
                     stream::iter(rows.into_iter().map(Ok)).boxed()
                 }
             };
@@ -286,17 +277,12 @@ impl<S: EventStore> Node<S> {
                 let _ = &open;
             }))
         };
-        stream::once(rows).try_flatten()
-    }
-}
-
-impl<S: EventStore> EventStore for Node<S> {
-    fn log(&self) -> LogInfo {
-        self.store.log()
+        stream::once(rows).try_flatten().boxed()
     }
 
     async fn append_events(
         &self,
+        store: &S,
         partition: u16,
         batch: &[Append],
     ) -> Result<Vec<AppendOutcome>, StoreError> {
@@ -305,36 +291,10 @@ impl<S: EventStore> EventStore for Node<S> {
             let failed = std::future::ready(Err(StoreError::unavailable("a damaged page")));
             return self.pass("append_events", failed).await;
         }
-        self.pass("append_events", self.store.append_events(partition, batch)).await
+        self.pass("append_events", store.append_events(partition, batch)).await
     }
 
-    fn load_events<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        after: Version,
-    ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
-        let rows = move || self.store.load_events(stream, after).map_ok(StreamRow::Event);
-        self.rows("load_events", rows).try_filter_map(async |row| match row {
-            StreamRow::Event(event) => Ok(Some(event)),
-            StreamRow::Snapshot(_) => Ok(None),
-        })
-    }
-
-    fn load_with_snapshot<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        fingerprint: Fingerprint,
-    ) -> impl Stream<Item = Result<StreamRow, StoreError>> + Send + 'a {
-        let rows = move || self.store.load_with_snapshot(stream, fingerprint);
-        self.rows("load_with_snapshot", rows)
-    }
-
-    async fn read_log(
-        &self,
-        after: &[Position],
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let events = self.pass("read_log", self.store.read_log(after, limit)).await?;
+    fn after_read_log(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
         let size = |event: &StoredEvent| match &event.content {
             StoredContent::Present(content) => content.bytes.len(),
             _ => 0,
@@ -342,100 +302,12 @@ impl<S: EventStore> EventStore for Node<S> {
         let page = events.iter().map(size).sum();
         let mut plan = self.plan();
         plan.largest_page = plan.largest_page.max(page);
-        Ok(events)
+        events
     }
 
-    async fn heads(&self) -> Result<Vec<Position>, StoreError> {
-        self.pass("heads", self.store.heads()).await
-    }
-
-    async fn wait_for_events(&self, after: &[Position]) -> Result<(), StoreError> {
-        self.pass("wait_for_events", self.store.wait_for_events(after)).await
-    }
-
-    async fn save_snapshot(
-        &self,
-        stream: &StreamId,
-        snapshot: &Snapshot,
-        last: EventId,
-    ) -> Result<(), StoreError> {
-        self.pass("save_snapshot", self.store.save_snapshot(stream, snapshot, last)).await
-    }
-
-    async fn delete_snapshots(
-        &self,
-        stream: &StreamId,
-        which: StaleSnapshots,
-    ) -> Result<(), StoreError> {
-        self.pass("delete_snapshots", self.store.delete_snapshots(stream, which)).await
-    }
-
-    async fn load_snapshot(
-        &self,
-        stream: &StreamId,
-        fingerprint: Fingerprint,
-    ) -> Result<Option<Snapshot>, StoreError> {
-        self.pass("load_snapshot", self.store.load_snapshot(stream, fingerprint)).await
-    }
-
-    async fn erase_stream(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        self.pass("erase_stream", self.store.erase_stream(stream)).await
-    }
-
-    async fn close_stream(
-        &self,
-        stream: &StreamId,
-        expected: Version,
-        event_id: EventId,
-    ) -> Result<AppendOutcome, StoreError> {
-        self.pass("close_stream", self.store.close_stream(stream, expected, event_id)).await
-    }
-
-    async fn override_event(
-        &self,
-        stream: &StreamId,
-        version: Version,
-        replacement: &EncodedMessage,
-    ) -> Result<(), StoreError> {
-        self.pass("override_event", self.store.override_event(stream, version, replacement)).await
-    }
-
-    async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.pass("now", self.store.now()).await
-    }
-}
-
-impl<S: EventStore> Leases for Node<S> {
-    async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
-        self.pass("load_leases", self.store.load_leases(workers)).await
-    }
-
-    async fn change_leases(&self, round: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        self.pass("change_leases", self.store.change_leases(round)).await
-    }
-
-    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
-        self.pass("set_paused", self.store.set_paused(paused)).await
-    }
-}
-
-impl<S: EventStore> Checkpoints for Node<S> {
-    async fn load_checkpoints(&self, name: &str) -> Result<Vec<Checkpoint>, StoreError> {
-        self.pass("load_checkpoints", self.store.load_checkpoints(name)).await
-    }
-
-    async fn save_checkpoints(&self, name: &str, to: &[Checkpoint]) -> Result<(), StoreError> {
-        self.pass("save_checkpoints", self.store.save_checkpoints(name, to)).await
-    }
-
-    async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
-        self.pass("rewind", self.store.rewind(worker, to)).await
-    }
-}
-
-impl<S: EventStore> Outbox for Node<S> {
     async fn enqueue(
         &self,
+        store: &S,
         partition: u16,
         rows: &[OutboxMessage],
         advance: Option<&CheckpointAdvance>,
@@ -445,130 +317,6 @@ impl<S: EventStore> Outbox for Node<S> {
             tokio::time::sleep(Duration::from_secs(5)).await;
             return Err(StoreError::unavailable("the partition is locked"));
         }
-        self.pass("enqueue", self.store.enqueue(partition, rows, advance)).await
-    }
-
-    async fn park(
-        &self,
-        partition: u16,
-        rows: &[OutboxMessage],
-        error: &str,
-    ) -> Result<(), StoreError> {
-        self.pass("park", self.store.park(partition, rows, error)).await
-    }
-
-    async fn read_outbox(
-        &self,
-        after: &[(Queue, QueuePosition)],
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.pass("read_outbox", self.store.read_outbox(after, limit)).await
-    }
-
-    async fn last_positions(&self, queues: &[Queue]) -> Result<Vec<QueuePosition>, StoreError> {
-        self.pass("last_positions", self.store.last_positions(queues)).await
-    }
-
-    async fn summarize_queues(&self, limit: usize) -> Result<Vec<QueueSummary>, StoreError> {
-        self.pass("summarize_queues", self.store.summarize_queues(limit)).await
-    }
-
-    async fn count_waiting(
-        &self,
-        queues: &[Queue],
-        limit: usize,
-    ) -> Result<Vec<usize>, StoreError> {
-        self.pass("count_waiting", self.store.count_waiting(queues, limit)).await
-    }
-
-    async fn queued_streams(&self, queue: &Queue) -> Result<Vec<StreamId>, StoreError> {
-        self.pass("queued_streams", self.store.queued_streams(queue)).await
-    }
-
-    async fn settle(
-        &self,
-        partition: u16,
-        settlements: &[Settlement],
-    ) -> Result<Vec<bool>, StoreError> {
-        self.pass("settle", self.store.settle(partition, settlements)).await
-    }
-
-    async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
-        self.pass("wait_for_work", self.store.wait_for_work(seen)).await
-    }
-}
-
-impl<S: EventStore> Timers for Node<S> {
-    async fn due_timers(
-        &self,
-        queues: &[TimerQueue],
-        limit: usize,
-    ) -> Result<DueTimers, StoreError> {
-        self.pass("due_timers", self.store.due_timers(queues, limit)).await
-    }
-
-    async fn settle_timers(
-        &self,
-        partition: u16,
-        settlements: &[TimerSettlement],
-    ) -> Result<(), StoreError> {
-        self.pass("settle_timers", self.store.settle_timers(partition, settlements)).await
-    }
-}
-
-impl<S: EventStore> DeadLetters for Node<S> {
-    async fn dead_letters(
-        &self,
-        after: Option<(Queue, QueuePosition)>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.pass("dead_letters", self.store.dead_letters(after, limit)).await
-    }
-
-    async fn decide_dead_letter(
-        &self,
-        partition: u16,
-        id: Uuid,
-        decision: DeadLetterDecision,
-    ) -> Result<bool, StoreError> {
-        let decided = self.store.decide_dead_letter(partition, id, decision);
-        self.pass("decide_dead_letter", decided).await
-    }
-
-    async fn decided_dead_letters(
-        &self,
-        queues: &[Queue],
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.pass("decided_dead_letters", self.store.decided_dead_letters(queues, limit)).await
-    }
-
-    async fn resolve_dead_letter(
-        &self,
-        lease: &Lease,
-        letter: &DeadLetter,
-        answers: &[OutboxMessage],
-    ) -> Result<bool, StoreError> {
-        let resolved = self.store.resolve_dead_letter(lease, letter, answers);
-        self.pass("resolve_dead_letter", resolved).await
-    }
-}
-
-impl<S: EventStore> Inbox for Node<S> {
-    async fn load_inbox_entry(
-        &self,
-        stream: &StreamId,
-        message_id: MessageId,
-    ) -> Result<Option<InboxEntry>, StoreError> {
-        self.pass("load_inbox_entry", self.store.load_inbox_entry(stream, message_id)).await
-    }
-
-    async fn prune_inbox(
-        &self,
-        partition: u16,
-        age: Duration,
-        limit: usize,
-    ) -> Result<u64, StoreError> {
-        self.pass("prune_inbox", self.store.prune_inbox(partition, age, limit)).await
+        self.pass("enqueue", store.enqueue(partition, rows, advance)).await
     }
 }

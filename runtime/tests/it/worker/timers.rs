@@ -4,13 +4,43 @@ use composable_rust_core::MessageId;
 use composable_rust_core::prelude::*;
 use composable_rust_core::queue::{Inbox as _, OutboxKind};
 use composable_rust_core::store::EventStore as _;
+use composable_rust_runtime::App;
+use composable_rust_testing::InMemoryEventStore;
 
 use super::actor::{Act, Actor, ActorCommand as In};
-use super::node::{Mishap, Node};
+use super::node::{Mishap, Node, Process};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
 fn later(id: &str, after: u64, act: Act) -> Act {
     Act::Later { id: Some(id.into()), after, act: Box::new(act) }
+}
+
+/// A process whose actor `a` has armed the timer `t`, which makes it note 1 after `after`
+/// milliseconds.
+async fn armed(after: u64) -> (World, Node<InMemoryEventStore>, App) {
+    let world = World::new();
+    let (node, app) = world.node();
+    tell_to(&app, "a", later("t", after, Act::Note(1))).await;
+    (world, node, app)
+}
+
+/// An app whose actor `a` has armed a timer that fails until the world is mended.
+async fn armed_to_fail() -> (World, App) {
+    let world = World::new();
+    let app = world.app();
+    world.broken.set(true);
+    tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
+    (world, app)
+}
+
+/// Lets a worker read the timer `t`, which is due after a second, and holds the response until the
+/// process is released.
+async fn armed_and_read() -> (World, Node<InMemoryEventStore>, App) {
+    let (world, node, app) = armed(1_000).await;
+    tokio::time::sleep(millis(500)).await;
+    node.next("due_timers", [Mishap::Held]);
+    eventually("the firing is read", async || node.holds()).await;
+    (world, node, app)
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,10 +63,8 @@ async fn a_timer_due_during_downtime_fires_once_and_compensates() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timer_fires_when_due_and_not_before() {
-    let world = World::new();
-    let app = world.app();
     let started = tokio::time::Instant::now();
-    tell_to(&app, "a", later("t", 90_000, Act::Note(1))).await;
+    let (_world, _node, app) = armed(90_000).await;
     heard(&app, "a", "note 1").await;
     let took = started.elapsed();
     assert!(took >= millis(90_000) && took < millis(90_100), "{took:?}");
@@ -59,12 +87,7 @@ async fn a_timer_rearmed_by_its_own_firing_survives() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timer_cancelled_after_it_was_read_does_not_fire() {
-    let world = World::new();
-    let (node, app) = world.node();
-    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
-    tokio::time::sleep(millis(500)).await;
-    node.next("due_timers", [Mishap::Held]);
-    eventually("the firing is read", async || node.holds()).await;
+    let (world, node, app) = armed_and_read().await;
     tell_to(&app, "a", Act::Cancel("t".into())).await;
     node.release();
     tokio::time::sleep(millis(60_000)).await;
@@ -74,12 +97,7 @@ async fn a_timer_cancelled_after_it_was_read_does_not_fire() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
-    let world = World::new();
-    let (node, app) = world.node();
-    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
-    tokio::time::sleep(millis(500)).await;
-    node.next("due_timers", [Mishap::Held]);
-    eventually("the firing is read", async || node.holds()).await;
+    let (_world, node, app) = armed_and_read().await;
     tell_to(&app, "a", later("t", 5_000, Act::Note(2))).await;
     node.release();
     heard(&app, "a", "note 2").await;
@@ -91,9 +109,7 @@ async fn a_timer_replaced_after_it_was_read_fires_as_replaced() {
 #[tokio::test(start_paused = true)]
 async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
     for replaces in [false, true] {
-        let world = World::new();
-        let (node, app) = world.node();
-        tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+        let (world, node, app) = armed(1_000).await;
         tokio::time::sleep(millis(500)).await;
         // While this append is held, later messages wait for the next drain.
         node.next("append_events", [Mishap::Held]);
@@ -118,9 +134,7 @@ async fn a_timer_cancelled_in_the_same_drain_does_not_fire() {
 
 #[tokio::test(start_paused = true)]
 async fn timers_of_a_finished_instance_are_cancelled() {
-    let world = World::new();
-    let app = world.app();
-    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    let (world, _node, app) = armed(1_000).await;
     tell_to(&app, "a", Act::End).await;
     assert!(world.memory.timers().is_empty());
     // A timer armed by an ended instance is cancelled by its next event.
@@ -132,10 +146,7 @@ async fn timers_of_a_finished_instance_are_cancelled() {
 /// A timer whose handler fails is retried after 2, 4, 8 and 16 seconds, then parked.
 #[tokio::test(start_paused = true)]
 async fn a_failing_timer_is_retried_and_finally_parked() {
-    let world = World::new();
-    let app = world.app();
-    world.broken.set(true);
-    tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
+    let (world, app) = armed_to_fail().await;
     let started = tokio::time::Instant::now();
     let letter = world.dead_letter().await;
     let took = started.elapsed();
@@ -155,10 +166,7 @@ async fn a_failing_timer_is_retried_and_finally_parked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_discarded_timer_is_deleted() {
-    let world = World::new();
-    let app = world.app();
-    world.broken.set(true);
-    tell_to(&app, "a", later("t", 1_000, Act::Fragile(1))).await;
+    let (world, app) = armed_to_fail().await;
     let letter = world.dead_letter().await;
     world.decide(&letter, composable_rust_core::queue::DeadLetterDecision::Discard).await;
     eventually("refused", async || world.dead_letters().await.is_empty()).await;
@@ -169,9 +177,7 @@ async fn a_discarded_timer_is_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn an_erased_timer_is_deleted() {
-    let world = World::new();
-    let app = world.app();
-    tell_to(&app, "a", later("t", 1_000, Act::Note(1))).await;
+    let (world, _node, app) = armed(1_000).await;
     app.handle(&Actor::id("a")).erase().await.unwrap();
     eventually("it is gone", async || world.memory.timers().is_empty()).await;
     assert!(world.dead_letters().await.is_empty());
@@ -181,9 +187,7 @@ async fn an_erased_timer_is_deleted() {
 /// before the next deadline.
 #[tokio::test(start_paused = true)]
 async fn timers_fire_soon_after_an_outage() {
-    let world = World::new();
-    let (node, app) = world.node();
-    tell_to(&app, "a", later("t", 20_000, Act::Note(1))).await;
+    let (_world, node, app) = armed(20_000).await;
     tokio::time::sleep(millis(1_000)).await;
     node.freeze();
     tokio::time::sleep(millis(60_000)).await;
@@ -238,7 +242,7 @@ async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
 async fn timers_due_after_a_takeover_are_not_quarantined() {
     let world = World::new();
     let crashing = || {
-        let node = Node::new(world.memory.clone());
+        let node = Process::start(world.memory.clone());
         let builder = world.builder(node.clone());
         let app = started(builder.settings(|own| own.retry.initial_backoff = millis(600_000)));
         (node, app)

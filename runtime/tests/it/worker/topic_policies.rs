@@ -10,7 +10,7 @@ use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};
 
 use super::actor::{Act, Actor, ActorEvent as Out};
-use super::node::{Mishap, Node};
+use super::node::{Mishap, Process};
 use super::policies::{OldActor, OldEvent};
 use super::world::{World, eventually, millis, started, tell_to};
 
@@ -67,7 +67,7 @@ async fn a_policy_reads_the_topic_of_another_service() {
             assert_eq!(recorded.stream.id(), "a");
             vec![(Listener::id("1"), ListenerCommand::Hear(recorded.event.text()))]
         };
-        let node = Node::new(other.memory.clone());
+        let node = Process::start(other.memory.clone());
         // Lost responses make it queue twice; the inbox recognises the duplicates.
         node.next("enqueue", [Mishap::FailsAfter; 3]);
         let listener = started(
@@ -149,20 +149,28 @@ fn text(record: &ExternalRecord) -> String {
     String::from_utf8(record.payload.clone().unwrap()).unwrap()
 }
 
+/// Repeats the records of a topic, as texts.
+fn listening_to_records(
+    world: &World,
+    bus: &InMemoryEventBus,
+    text: impl Fn(&ExternalRecord) -> String + Send + Sync + 'static,
+) -> App {
+    let hear = move |record: &ExternalRecord| {
+        vec![(Listener::id("1"), ListenerCommand::Hear(text(record)))]
+    };
+    let builder = world.bare_builder(world.memory.clone()).event_bus(bus.clone());
+    let builder = builder.aggregate::<Listener>(());
+    started(builder.on_topic::<Listener, Vec<_>>("legacy", "listen", hear))
+}
+
 /// Records without a key have no order: one that fails holds up no other.
 #[tokio::test(start_paused = true)]
 async fn records_without_a_key_are_independent() {
     let (world, bus) = (World::new(), InMemoryEventBus::new().with_partitions(1));
-    let app = started(
-        world
-            .bare_builder(world.memory.clone())
-            .event_bus(bus.clone())
-            .aggregate::<Listener>(())
-            .on_topic::<Listener, Vec<_>>("legacy", "listen", |record| {
-            assert!(text(record) != "0", "bad");
-            vec![(Listener::id("1"), ListenerCommand::Hear(text(record)))]
-        }),
-    );
+    let app = listening_to_records(&world, &bus, |record| {
+        assert!(text(record) != "0", "bad");
+        text(record)
+    });
     for n in 0..100 {
         let payload = Some(n.to_string().into_bytes());
         bus.publish_record("legacy", BusRecord { key: None, headers: Vec::new(), payload });
@@ -179,18 +187,11 @@ async fn records_without_a_key_are_independent() {
 #[tokio::test(start_paused = true)]
 async fn records_are_given_in_bytes() {
     let (world, bus) = (World::new(), InMemoryEventBus::new().with_partitions(1));
-    let app = started(
-        world
-            .bare_builder(world.memory.clone())
-            .event_bus(bus.clone())
-            .aggregate::<Listener>(())
-            .on_topic::<Listener, Vec<_>>("legacy", "listen", |record| {
-            assert!(record.header("fails").is_none(), "bad");
-            let ExternalRecord { key, payload, headers, .. } = record;
-            let text = format!("{key:?} {payload:?} {headers:?} {:?}", record.key_text());
-            vec![(Listener::id("1"), ListenerCommand::Hear(text))]
-        }),
-    );
+    let app = listening_to_records(&world, &bus, |record| {
+        assert!(record.header("fails").is_none(), "bad");
+        let ExternalRecord { key, payload, headers, .. } = record;
+        format!("{key:?} {payload:?} {headers:?} {:?}", record.key_text())
+    });
     let record = |key: &[u8], header: (&str, Option<&[u8]>), payload: Option<&[u8]>| BusRecord {
         key: Some(key.to_vec()),
         headers: vec![(header.0.to_owned(), header.1.map(<[u8]>::to_vec))],
@@ -214,17 +215,11 @@ async fn a_policy_reads_external_topics() {
     let (world, bus) = (World::new(), InMemoryEventBus::new());
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let fails = std::sync::Arc::clone(&broken);
-    let app = started(
-        world
-            .bare_builder(world.memory.clone())
-            .event_bus(bus.clone())
-            .aggregate::<Listener>(())
-            .on_topic::<Listener, Vec<_>>("legacy", "listen", move |record| {
-            let text = text(record);
-            assert!(text != "bad" || !fails.load(std::sync::atomic::Ordering::SeqCst), "bad");
-            vec![(Listener::id("1"), ListenerCommand::Hear(text))]
-        }),
-    );
+    let app = listening_to_records(&world, &bus, move |record| {
+        let text = text(record);
+        assert!(text != "bad" || !fails.load(std::sync::atomic::Ordering::SeqCst), "bad");
+        text
+    });
     for (id, text) in [(Some("1"), "one"), (Some("1"), "one"), (None, "two"), (None, "two")] {
         bus.publish(foreign("k", id, text)).await.unwrap();
     }
@@ -245,17 +240,10 @@ async fn a_policy_reads_external_topics() {
 #[tokio::test(start_paused = true)]
 async fn a_too_large_external_record_is_parked_by_offset() {
     let (world, bus) = (World::new(), InMemoryEventBus::new());
-    let app = started(
-        world
-            .bare_builder(world.memory.clone())
-            .event_bus(bus.clone())
-            .aggregate::<Listener>(())
-            .on_topic::<Listener, Vec<_>>("legacy", "listen", |record| {
-            assert!(text(record).len() < 1_000, "too much");
-            let text = text(record);
-            vec![(Listener::id("1"), ListenerCommand::Hear(text))]
-        }),
-    );
+    let app = listening_to_records(&world, &bus, |record| {
+        assert!(text(record).len() < 1_000, "too much");
+        text(record)
+    });
     let large = "x".repeat(5_000_000);
     for (key, text) in [("k", large.as_str()), ("k", "behind"), ("other", "beside")] {
         bus.publish(foreign(key, None, text)).await.unwrap();

@@ -2,5 +2,4 @@
 
 mod defects;
 mod finds;
-mod queues;
 mod store;

@@ -6,15 +6,15 @@ use composable_rust_core::store::{
     StoreError,
 };
 use composable_rust_core::{EventId, Position, StreamId, Version};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept};
 use uuid::Uuid;
 
-use super::super::store::{Defect, Outcomes};
+use super::super::store::{Backing, Outcomes};
 
 /// No defect.
 pub(crate) struct Sound;
 
-impl Defect for Sound {}
+impl Intercept<InMemoryEventStore> for Sound {}
 
 changing!(
     /// Does not compare versions.
@@ -125,8 +125,8 @@ answering!(
 /// Returns `Committed` for every append that fails, and writes nothing.
 pub(crate) struct AlwaysCommits;
 
-impl Defect for AlwaysCommits {
-    async fn append(
+impl Intercept<InMemoryEventStore> for AlwaysCommits {
+    async fn append_events(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -145,7 +145,7 @@ impl Defect for AlwaysCommits {
         Ok(outcomes)
     }
 
-    fn replace(
+    async fn override_event(
         &self,
         _: &InMemoryEventStore,
         _: &StreamId,
@@ -238,3 +238,5 @@ appending!(
         store.append_events(partition, &batch).await
     }
 );
+
+backed_by_memory!(Sound, AlwaysCommits);

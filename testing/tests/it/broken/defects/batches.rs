@@ -2,9 +2,9 @@
 
 use composable_rust_core::Version;
 use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, StoreError};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept};
 
-use super::super::store::{Defect, Outcomes};
+use super::super::store::Backing;
 
 appending!(
     /// One conflict makes the whole batch conflict.

@@ -8,9 +8,9 @@ use composable_rust_core::store::{
     Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, TimerChange,
 };
 use composable_rust_core::{Timestamp, Version};
-use composable_rust_testing::{InMemoryEventStore, StoredTimer};
+use composable_rust_testing::{InMemoryEventStore, Intercept, StoredTimer};
 
-use super::super::store::{Defect, Outcomes};
+use super::super::store::Backing;
 
 changing!(
     /// Stores outbox rows and timers only together with events.
@@ -127,7 +127,9 @@ appending!(
 #[derive(Default)]
 pub(crate) struct TimersByIdOnly(Mutex<BTreeMap<String, StoredTimer>>);
 
-impl Defect for TimersByIdOnly {
+impl Intercept<InMemoryEventStore> for TimersByIdOnly {}
+
+impl Backing for TimersByIdOnly {
     fn timers(&self, timers: Vec<StoredTimer>) -> Vec<StoredTimer> {
         let mut seen = self.0.lock().expect("no other task panicked");
         for mut timer in timers {

@@ -7,9 +7,9 @@ use composable_rust_core::event::StoredContent;
 use composable_rust_core::queue::InboxEntry;
 use composable_rust_core::store::{Append, AppendOutcome, EventStore as _};
 use composable_rust_core::{MessageId, StreamId, Version};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept};
 
-use super::super::store::{Defect, Outcomes, poll};
+use super::super::store::{Backing, Outcomes, poll};
 
 changing!(
     /// Keeps no inbox entries, so that no duplicate is recognised.
@@ -88,8 +88,8 @@ appending!(
 #[derive(Default)]
 pub(crate) struct SharesInbox(Mutex<BTreeMap<MessageId, (StreamId, InboxEntry)>>);
 
-impl Defect for SharesInbox {
-    async fn append(
+impl Intercept<InMemoryEventStore> for SharesInbox {
+    async fn append_events(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -109,12 +109,14 @@ impl Defect for SharesInbox {
                 }
             }
         }
-        let verdicts = poll(store.append_events(partition, batch))?;
+        let outcomes = poll(store.append_events(partition, batch))?;
         for append in batch {
             for entry in store.inbox_entries(&append.stream) {
                 seen.insert(entry.message_id, (append.stream.clone(), entry));
             }
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
 }
+
+backed_by_memory!(SharesInbox);

@@ -1,5 +1,10 @@
 //! The defects, most of which some event store has had.
 
+/// States that defects are in the port alone.
+macro_rules! backed_by_memory {
+    ($($name:ident),*) => { $(impl Backing for $name {})* };
+}
+
 /// A defect that appends a batch in another way.
 macro_rules! appending {
     ($(#[$doc:meta])* $name:ident,
@@ -7,16 +12,18 @@ macro_rules! appending {
         $(#[$doc])*
         pub(crate) struct $name;
 
-        impl Defect for $name {
-            async fn append(
+        impl Intercept<InMemoryEventStore> for $name {
+            async fn append_events(
                 &self,
                 $store: &InMemoryEventStore,
                 $partition: u16,
                 $batch: &[Append],
-            ) -> Outcomes {
+            ) -> crate::broken::store::Outcomes {
                 $body
             }
         }
+
+        backed_by_memory!($name);
     };
 }
 

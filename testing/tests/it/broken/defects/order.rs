@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use composable_rust_core::Position;
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, StoreError};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept, StoreCall, StreamRows};
 
-use super::super::store::{Defect, Outcomes, Page, poll};
+use super::super::store::{Backing, Outcomes, Page, poll, with_events};
 
 /// Draws offsets from a sequence before it takes the partition's lock.
 #[derive(Default)]
@@ -28,8 +28,8 @@ impl OffsetsFromSequence {
     }
 }
 
-impl Defect for OffsetsFromSequence {
-    async fn append(
+impl Intercept<InMemoryEventStore> for OffsetsFromSequence {
+    async fn append_events(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -51,7 +51,7 @@ impl Defect for OffsetsFromSequence {
         Ok(outcomes)
     }
 
-    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+    async fn read_log(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
         let events = store.all_events().into_iter().map(|event| self.as_drawn(event));
         let mut events: Vec<_> = events.collect();
         events.sort_by_key(|event| event.position);
@@ -66,12 +66,16 @@ impl Defect for OffsetsFromSequence {
     }
 
     /// The wrapped store does not know the drawn offsets.
-    async fn wait(&self, _: &InMemoryEventStore, _: &[Position]) -> Result<(), StoreError> {
+    async fn wait_for_events(
+        &self,
+        _: &InMemoryEventStore,
+        _: &[Position],
+    ) -> Result<(), StoreError> {
         tokio::task::yield_now().await;
         Ok(())
     }
 
-    fn heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
+    fn after_heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
         for (position, drawn) in &*self.drawn.lock().expect("no other task panicked") {
             let head = &mut heads[usize::from(position.partition)];
             head.offset = head.offset.max(*drawn);
@@ -79,8 +83,8 @@ impl Defect for OffsetsFromSequence {
         heads
     }
 
-    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        events.into_iter().map(|event| self.as_drawn(event)).collect()
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |events| events.into_iter().map(|event| self.as_drawn(event)).collect())
     }
 }
 
@@ -88,13 +92,13 @@ impl Defect for OffsetsFromSequence {
 #[derive(Default)]
 pub(crate) struct WaitsForTransactions(tokio::sync::RwLock<()>);
 
-impl Defect for WaitsForTransactions {
-    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+impl Intercept<InMemoryEventStore> for WaitsForTransactions {
+    async fn read_log(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
         let _nobody = self.0.read().await;
         store.read_log(after, limit).await
     }
 
-    async fn append(
+    async fn append_events(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -106,7 +110,9 @@ impl Defect for WaitsForTransactions {
         }
         store.append_events(partition, batch).await
     }
+}
 
+impl Backing for WaitsForTransactions {
     async fn hold(&self) -> bool {
         let _held = self.0.write().await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -118,7 +124,9 @@ impl Defect for WaitsForTransactions {
 #[derive(Default)]
 pub(crate) struct UpdatesCounters;
 
-impl Defect for UpdatesCounters {
+impl Intercept<InMemoryEventStore> for UpdatesCounters {}
+
+impl Backing for UpdatesCounters {
     fn dead_rows(&self, store: &InMemoryEventStore) -> Option<u64> {
         Some(store.all_events().len() as u64)
     }
@@ -127,12 +135,16 @@ impl Defect for UpdatesCounters {
 /// Does not wake waiting readers.
 pub(crate) struct NeverWakes;
 
-impl Defect for NeverWakes {
-    async fn wait(&self, _: &InMemoryEventStore, _: &[Position]) -> Result<(), StoreError> {
+impl Intercept<InMemoryEventStore> for NeverWakes {
+    async fn wait_for_events(
+        &self,
+        _: &InMemoryEventStore,
+        _: &[Position],
+    ) -> Result<(), StoreError> {
         std::future::pending().await
     }
 
-    async fn work(&self, _: &InMemoryEventStore, _: u64) -> Result<u64, StoreError> {
+    async fn wait_for_work(&self, _: &InMemoryEventStore, _: u64) -> Result<u64, StoreError> {
         std::future::pending().await
     }
 }
@@ -140,8 +152,12 @@ impl Defect for NeverWakes {
 /// Keeps a separate log in every process.
 pub(crate) struct SharesNothing;
 
-impl Defect for SharesNothing {
+impl Intercept<InMemoryEventStore> for SharesNothing {}
+
+impl Backing for SharesNothing {
     fn elsewhere(&self, store: &InMemoryEventStore) -> InMemoryEventStore {
         InMemoryEventStore::with_partitions(store.log().partitions)
     }
 }
+
+backed_by_memory!(OffsetsFromSequence, NeverWakes);

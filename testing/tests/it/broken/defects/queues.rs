@@ -8,14 +8,14 @@ use std::time::Duration;
 use composable_rust_core::StreamId;
 use composable_rust_core::queue::{
     DeadLetter, DeadLetterDecision, DeadLetters as _, DueTimers, Inbox as _, InboxEntry, Lease,
-    Outbox as _, OutboxMessage, OutboxRow, QueueChange, QueuePosition, QueueSummary, Settlement,
-    TimerQueue, TimerSettlement, Timers as _,
+    Outbox as _, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, QueueSummary,
+    Settlement, TimerQueue, TimerSettlement, Timers as _,
 };
 use composable_rust_core::store::{EventStore as _, StoreError};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept};
 use uuid::Uuid;
 
-use super::super::store::{Defect, poll};
+use super::super::store::{Backing, poll};
 
 /// Changes every settlement, of rows and of timers, before it is made.
 macro_rules! settling {
@@ -29,8 +29,8 @@ macro_rules! settling {
             }
         }
 
-        impl Defect for $name {
-            fn settle(
+        impl Intercept<InMemoryEventStore> for $name {
+            async fn settle(
                 &self,
                 store: &InMemoryEventStore,
                 partition: u16,
@@ -40,10 +40,10 @@ macro_rules! settling {
                 for settlement in &mut settlements {
                     self.change(&mut settlement.change);
                 }
-                poll(store.settle(partition, &settlements))
+                store.settle(partition, &settlements).await
             }
 
-            fn settle_timers(
+            async fn settle_timers(
                 &self,
                 store: &InMemoryEventStore,
                 partition: u16,
@@ -53,9 +53,11 @@ macro_rules! settling {
                 for settlement in &mut settlements {
                     self.change(&mut settlement.change);
                 }
-                poll(store.settle_timers(partition, &settlements))
+                store.settle_timers(partition, &settlements).await
             }
         }
+
+        backed_by_memory!($name);
     };
 }
 
@@ -95,8 +97,8 @@ settling!(
 /// Lists only queues with rows or timers, and omits their errors.
 pub(crate) struct HidesQueues;
 
-impl Defect for HidesQueues {
-    fn summaries(&self, mut summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
+impl Intercept<InMemoryEventStore> for HidesQueues {
+    fn after_summarize_queues(&self, mut summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
         summaries.retain(|of| of.rows > 0);
         for of in &mut summaries {
             of.last_error = None;
@@ -108,15 +110,15 @@ impl Defect for HidesQueues {
 /// Counts to two, whatever the limit.
 pub(crate) struct CountsToTwo;
 
-impl Defect for CountsToTwo {
-    fn summaries(&self, mut summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
+impl Intercept<InMemoryEventStore> for CountsToTwo {
+    fn after_summarize_queues(&self, mut summaries: Vec<QueueSummary>) -> Vec<QueueSummary> {
         for of in &mut summaries {
             of.rows = of.rows.min(2);
         }
         summaries
     }
 
-    fn counts(&self, counts: Vec<usize>) -> Vec<usize> {
+    fn after_count_waiting(&self, counts: Vec<usize>) -> Vec<usize> {
         counts.into_iter().map(|count| count.min(2)).collect()
     }
 }
@@ -124,30 +126,30 @@ impl Defect for CountsToTwo {
 /// Queues the follow-up rows of a row that is already gone.
 pub(crate) struct AnswersTwice;
 
-impl Defect for AnswersTwice {
-    fn settle(
+impl Intercept<InMemoryEventStore> for AnswersTwice {
+    async fn settle(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         settlements: &[Settlement],
     ) -> Result<Vec<bool>, StoreError> {
         for Settlement { change, queue, position: place, .. } in settlements {
-            let all = [(queue.clone(), composable_rust_core::queue::QueuePosition::default())];
-            let waiting = poll(store.read_outbox(&all, 1_000))?;
+            let all = [(queue.clone(), QueuePosition::default())];
+            let waiting = store.read_outbox(&all, 1_000).await?;
             let is_gone = !waiting.iter().any(|row| row.position == *place);
             if let (QueueChange::Done(rows), true) = (change, is_gone) {
-                poll(store.enqueue(partition, rows, None))?;
+                store.enqueue(partition, rows, None).await?;
             }
         }
-        poll(store.settle(partition, settlements))
+        store.settle(partition, settlements).await
     }
 }
 
 /// Returns rows in another order.
 pub(crate) struct ReversesRows;
 
-impl Defect for ReversesRows {
-    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+impl Intercept<InMemoryEventStore> for ReversesRows {
+    fn after_read_outbox(&self, mut rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         rows.reverse();
         rows
     }
@@ -156,10 +158,16 @@ impl Defect for ReversesRows {
 /// Applies the limit to all queues together.
 pub(crate) struct LimitsAllQueues;
 
-impl Defect for LimitsAllQueues {
-    fn rows(&self, mut rows: Vec<OutboxRow>, limit: usize) -> Vec<OutboxRow> {
+impl Intercept<InMemoryEventStore> for LimitsAllQueues {
+    async fn read_outbox(
+        &self,
+        store: &InMemoryEventStore,
+        after: &[(Queue, QueuePosition)],
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let mut rows = store.read_outbox(after, limit).await?;
         rows.truncate(limit);
-        rows
+        Ok(rows)
     }
 }
 
@@ -167,8 +175,8 @@ impl Defect for LimitsAllQueues {
 #[derive(Default)]
 pub(crate) struct RowsAppearLate(Mutex<BTreeMap<Uuid, u32>>);
 
-impl Defect for RowsAppearLate {
-    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+impl Intercept<InMemoryEventStore> for RowsAppearLate {
+    fn after_read_outbox(&self, mut rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         let mut asked = self.0.lock().expect("no other task panicked");
         rows.retain(|row| {
             let times = asked.entry(row.message.row.id).or_default();
@@ -182,8 +190,8 @@ impl Defect for RowsAppearLate {
 /// Does not report rows as blocked by parked ones.
 pub(crate) struct PassesParked;
 
-impl Defect for PassesParked {
-    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+impl Intercept<InMemoryEventStore> for PassesParked {
+    fn after_read_outbox(&self, mut rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         for row in &mut rows {
             row.behind_parked = false;
         }
@@ -194,8 +202,8 @@ impl Defect for PassesParked {
 /// Lists a sender once for each of its rows.
 pub(crate) struct ListsTwice;
 
-impl Defect for ListsTwice {
-    fn senders(&self, mut streams: Vec<StreamId>) -> Vec<StreamId> {
+impl Intercept<InMemoryEventStore> for ListsTwice {
+    fn after_queued_streams(&self, mut streams: Vec<StreamId>) -> Vec<StreamId> {
         streams.extend_from_within(..);
         streams.sort();
         streams
@@ -205,8 +213,8 @@ impl Defect for ListsTwice {
 /// Returns the last positions of the queues in another order.
 pub(crate) struct MixesLastPositions;
 
-impl Defect for MixesLastPositions {
-    fn last_places(&self, mut places: Vec<QueuePosition>) -> Vec<QueuePosition> {
+impl Intercept<InMemoryEventStore> for MixesLastPositions {
+    fn after_last_positions(&self, mut places: Vec<QueuePosition>) -> Vec<QueuePosition> {
         places.reverse();
         places
     }
@@ -215,9 +223,8 @@ impl Defect for MixesLastPositions {
 /// Returns timers in another order, with other armings.
 pub(crate) struct MixesTimers;
 
-impl Defect for MixesTimers {
-    fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
-        let mut due = poll(store.due_timers(queues, limit)).expect("memory is available");
+impl Intercept<InMemoryEventStore> for MixesTimers {
+    fn after_due_timers(&self, mut due: DueTimers) -> DueTimers {
         due.timers.reverse();
         due.timers.iter_mut().for_each(|timer| timer.timer.arming.effect_index = 0);
         due
@@ -227,35 +234,45 @@ impl Defect for MixesTimers {
 /// Returns the current time as the deadline of timers.
 pub(crate) struct DatesTimersNow;
 
-impl Defect for DatesTimersNow {
-    fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
-        let mut due = poll(store.due_timers(queues, limit)).expect("memory is available");
-        let now = poll(store.now()).expect("the clock is read");
+impl Intercept<InMemoryEventStore> for DatesTimersNow {
+    async fn due_timers(
+        &self,
+        store: &InMemoryEventStore,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
+        let mut due = store.due_timers(queues, limit).await?;
+        let now = store.now().await?;
         due.timers.iter_mut().for_each(|timer| timer.due = now);
-        due
+        Ok(due)
     }
 }
 
 /// Returns the timers of all categories.
 pub(crate) struct IgnoresCategories;
 
-impl Defect for IgnoresCategories {
-    fn due(&self, store: &InMemoryEventStore, queues: &[TimerQueue], limit: usize) -> DueTimers {
+impl Intercept<InMemoryEventStore> for IgnoresCategories {
+    async fn due_timers(
+        &self,
+        store: &InMemoryEventStore,
+        queues: &[TimerQueue],
+        limit: usize,
+    ) -> Result<DueTimers, StoreError> {
         let all = |queue: &TimerQueue| {
             let partition = queue.partition;
             ["one", "two", "one_more", "thing"]
                 .map(|category| TimerQueue { partition, category: category.to_owned() })
         };
         let queues: Vec<_> = queues.iter().flat_map(all).collect();
-        poll(store.due_timers(&queues, limit)).expect("memory is available")
+        store.due_timers(&queues, limit).await
     }
 }
 
 /// Stores no errors.
 pub(crate) struct ForgetsErrors;
 
-impl Defect for ForgetsErrors {
-    fn letters(&self, mut letters: Vec<DeadLetter>, _: Option<u16>) -> Vec<DeadLetter> {
+impl Intercept<InMemoryEventStore> for ForgetsErrors {
+    fn after_dead_letters(&self, mut letters: Vec<DeadLetter>) -> Vec<DeadLetter> {
         for letter in &mut letters {
             letter.error = None;
         }
@@ -266,28 +283,42 @@ impl Defect for ForgetsErrors {
 /// Stops at the end of a partition.
 pub(crate) struct EndsWithPartition;
 
-impl Defect for EndsWithPartition {
-    fn letters(&self, mut letters: Vec<DeadLetter>, after: Option<u16>) -> Vec<DeadLetter> {
-        letters.retain(|letter| letter.queue.partition == after.unwrap_or(0));
-        letters
+impl Intercept<InMemoryEventStore> for EndsWithPartition {
+    async fn dead_letters(
+        &self,
+        store: &InMemoryEventStore,
+        after: Option<(Queue, QueuePosition)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let partition = after.as_ref().map_or(0, |(queue, _)| queue.partition);
+        let mut letters = store.dead_letters(after, limit).await?;
+        letters.retain(|letter| letter.queue.partition == partition);
+        Ok(letters)
     }
 }
 
 /// Returns nothing after the first page.
 pub(crate) struct EndsAfterAPage;
 
-impl Defect for EndsAfterAPage {
-    fn letters(&self, mut letters: Vec<DeadLetter>, after: Option<u16>) -> Vec<DeadLetter> {
-        letters.retain(|_| after.is_none());
-        letters
+impl Intercept<InMemoryEventStore> for EndsAfterAPage {
+    async fn dead_letters(
+        &self,
+        store: &InMemoryEventStore,
+        after: Option<(Queue, QueuePosition)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        if after.is_some() {
+            return Ok(Vec::new());
+        }
+        store.dead_letters(after, limit).await
     }
 }
 
 /// Reports every dead letter as the first of its pair.
 pub(crate) struct ShowsAllAsHeads;
 
-impl Defect for ShowsAllAsHeads {
-    fn letters(&self, mut letters: Vec<DeadLetter>, _: Option<u16>) -> Vec<DeadLetter> {
+impl Intercept<InMemoryEventStore> for ShowsAllAsHeads {
+    fn after_dead_letters(&self, mut letters: Vec<DeadLetter>) -> Vec<DeadLetter> {
         for letter in &mut letters {
             letter.is_head = true;
         }
@@ -298,8 +329,8 @@ impl Defect for ShowsAllAsHeads {
 /// Loses dead letters whose names are too long for an index.
 pub(crate) struct LosesLongNames;
 
-impl Defect for LosesLongNames {
-    fn letters(&self, mut letters: Vec<DeadLetter>, _: Option<u16>) -> Vec<DeadLetter> {
+impl Intercept<InMemoryEventStore> for LosesLongNames {
+    fn after_dead_letters(&self, mut letters: Vec<DeadLetter>) -> Vec<DeadLetter> {
         letters.retain(|letter| letter.message.row.recipient.len() < 1_000);
         letters
     }
@@ -308,23 +339,29 @@ impl Defect for LosesLongNames {
 /// Accepts every decision.
 pub(crate) struct DecidesAnything;
 
-impl Defect for DecidesAnything {
-    fn decided(&self, _: DeadLetterDecision, _: bool) -> bool {
-        true
+impl Intercept<InMemoryEventStore> for DecidesAnything {
+    async fn decide_dead_letter(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        id: Uuid,
+        decision: DeadLetterDecision,
+    ) -> Result<bool, StoreError> {
+        store.decide_dead_letter(partition, id, decision).await.map(|_| true)
     }
 }
 
 /// Moves redriven rows to the end of their queue.
 pub(crate) struct RedrivesToTheEnd;
 
-impl Defect for RedrivesToTheEnd {
-    fn resolve(
+impl Intercept<InMemoryEventStore> for RedrivesToTheEnd {
+    async fn resolve_dead_letter(
         &self,
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
         answers: &[OutboxMessage],
-    ) -> bool {
+    ) -> Result<bool, StoreError> {
         let (mut letter, mut answers) = (letter.clone(), answers.to_vec());
         if letter.decision == Some(DeadLetterDecision::Redrive) {
             let (partition, refuse) = (lease.partition, DeadLetterDecision::Discard);
@@ -332,23 +369,23 @@ impl Defect for RedrivesToTheEnd {
             letter.decision = Some(refuse);
             answers.push(letter.message.clone());
         }
-        poll(store.resolve_dead_letter(lease, &letter, &answers)).unwrap_or(true)
+        Ok(store.resolve_dead_letter(lease, &letter, &answers).await.unwrap_or(true))
     }
 }
 
 /// Redrives all rows of a pair, whatever their errors.
 pub(crate) struct RedrivesAll;
 
-impl Defect for RedrivesAll {
-    fn resolve(
+impl Intercept<InMemoryEventStore> for RedrivesAll {
+    async fn resolve_dead_letter(
         &self,
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
         answers: &[OutboxMessage],
-    ) -> bool {
-        let done = poll(store.resolve_dead_letter(lease, letter, answers)).unwrap_or(true);
-        let behind = poll(store.dead_letters(None, usize::MAX)).expect("memory is available");
+    ) -> Result<bool, StoreError> {
+        let done = store.resolve_dead_letter(lease, letter, answers).await.unwrap_or(true);
+        let behind = store.dead_letters(None, usize::MAX).await?;
         for mut next in behind.into_iter().filter(|next| next.queue == letter.queue) {
             let (partition, redrive) = (lease.partition, DeadLetterDecision::Redrive);
             let decided = poll(store.decide_dead_letter(partition, next.message.row.id, redrive));
@@ -357,15 +394,15 @@ impl Defect for RedrivesAll {
                 let _ = poll(store.resolve_dead_letter(lease, &next, &[]));
             }
         }
-        done
+        Ok(done)
     }
 }
 
 /// Reports a row as blocked by one behind it.
 pub(crate) struct HoldsUpEarlierOnes;
 
-impl Defect for HoldsUpEarlierOnes {
-    fn rows(&self, mut rows: Vec<OutboxRow>, _: usize) -> Vec<OutboxRow> {
+impl Intercept<InMemoryEventStore> for HoldsUpEarlierOnes {
+    fn after_read_outbox(&self, mut rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         let any = rows.iter().any(|row| row.behind_parked);
         for row in &mut rows {
             row.behind_parked = any;
@@ -377,27 +414,33 @@ impl Defect for HoldsUpEarlierOnes {
 /// Discards without an answer.
 pub(crate) struct AnswersNobody;
 
-impl Defect for AnswersNobody {
-    fn resolve(
+impl Intercept<InMemoryEventStore> for AnswersNobody {
+    async fn resolve_dead_letter(
         &self,
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
         _: &[OutboxMessage],
-    ) -> bool {
-        poll(store.resolve_dead_letter(lease, letter, &[])).expect("memory is available")
+    ) -> Result<bool, StoreError> {
+        store.resolve_dead_letter(lease, letter, &[]).await
     }
 }
 
 /// Prunes everything, recent entries and other partitions included.
 pub(crate) struct PrunesAll;
 
-impl Defect for PrunesAll {
-    fn prune(&self, store: &InMemoryEventStore, partition: u16, _: Duration, _: usize) -> u64 {
+impl Intercept<InMemoryEventStore> for PrunesAll {
+    async fn prune_inbox(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        _: Duration,
+        _: usize,
+    ) -> Result<u64, StoreError> {
         let all = 0..store.log().partitions;
         let pruned = all.map(|p| (p, poll(store.prune_inbox(p, Duration::ZERO, usize::MAX))));
         let pruned: BTreeMap<_, _> = pruned.collect();
-        pruned[&partition].clone().expect("memory is available")
+        pruned[&partition].clone()
     }
 }
 
@@ -405,19 +448,46 @@ impl Defect for PrunesAll {
 #[derive(Default)]
 pub(crate) struct PrunesWhatWaits(AtomicBool);
 
-impl Defect for PrunesWhatWaits {
-    fn prune(
+impl Intercept<InMemoryEventStore> for PrunesWhatWaits {
+    async fn prune_inbox(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         age: Duration,
         limit: usize,
-    ) -> u64 {
+    ) -> Result<u64, StoreError> {
         self.0.store(true, Ordering::Relaxed);
-        poll(store.prune_inbox(partition, age, limit)).expect("memory is available")
+        store.prune_inbox(partition, age, limit).await
     }
 
-    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
+    fn after_load_inbox_entry(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
         mark.filter(|_| !self.0.load(Ordering::Relaxed))
     }
 }
+
+backed_by_memory!(
+    HidesQueues,
+    CountsToTwo,
+    AnswersTwice,
+    ReversesRows,
+    LimitsAllQueues,
+    RowsAppearLate,
+    PassesParked,
+    ListsTwice,
+    MixesLastPositions,
+    MixesTimers,
+    DatesTimersNow,
+    IgnoresCategories,
+    ForgetsErrors,
+    EndsWithPartition,
+    EndsAfterAPage,
+    ShowsAllAsHeads,
+    LosesLongNames,
+    DecidesAnything,
+    RedrivesToTheEnd,
+    RedrivesAll,
+    HoldsUpEarlierOnes,
+    AnswersNobody,
+    PrunesAll,
+    PrunesWhatWaits
+);

@@ -6,18 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use composable_rust_core::event::{StoredContent, StoredEvent};
 use composable_rust_core::queue::InboxEntry;
-use composable_rust_core::store::{Append, EventStore as _, Snapshot, StaleSnapshots, StoreError};
+use composable_rust_core::store::{
+    Append, EventStore as _, Fingerprint, Snapshot, StaleSnapshots, StoreError, StreamRow,
+};
 use composable_rust_core::{EventId, MessageId, Position, Receipt, StreamId, Timestamp, Version};
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept, StoreCall, StreamRows};
+use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
-use super::super::store::{Defect, Outcomes, Page, poll};
+use super::super::store::{Backing, Outcomes, Page, poll, with_events};
 
 /// Applies the limit to the whole page, not to each partition.
 pub(crate) struct LimitsWholePages;
 
-impl Defect for LimitsWholePages {
-    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+impl Intercept<InMemoryEventStore> for LimitsWholePages {
+    async fn read_log(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
         let mut page = store.read_log(after, limit).await?;
         page.truncate(limit);
         Ok(page)
@@ -27,22 +30,28 @@ impl Defect for LimitsWholePages {
 /// Includes the event at the start position in a page.
 pub(crate) struct RepeatsTheLast;
 
-impl Defect for RepeatsTheLast {
-    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+impl Intercept<InMemoryEventStore> for RepeatsTheLast {
+    async fn read_log(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
         let earlier = |p: &Position| Position::new(p.partition, p.offset.saturating_sub(1));
         store.read_log(&after.iter().map(earlier).collect::<Vec<_>>(), limit).await
     }
 
-    fn after(&self, after: Version) -> Version {
-        Version::new(after.get().saturating_sub(1))
+    fn load_events<'a>(
+        &'a self,
+        store: &'a InMemoryEventStore,
+        stream: &'a StreamId,
+        after: Version,
+    ) -> StreamRows<'a> {
+        let before = Version::new(after.get().saturating_sub(1));
+        store.load_events(stream, before).map_ok(StreamRow::Event).boxed()
     }
 }
 
 /// Reads all partitions, whichever are requested.
 pub(crate) struct ReadsAllPartitions;
 
-impl Defect for ReadsAllPartitions {
-    async fn page(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
+impl Intercept<InMemoryEventStore> for ReadsAllPartitions {
+    async fn read_log(&self, store: &InMemoryEventStore, after: &[Position], limit: usize) -> Page {
         let mut from = Position::start_positions(store.log().partitions);
         for position in after {
             from[usize::from(position.partition)] = *position;
@@ -54,20 +63,24 @@ impl Defect for ReadsAllPartitions {
 /// Returns events in the order of their ids.
 pub(crate) struct SortsById;
 
-impl Defect for SortsById {
-    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        events.sort_by_key(|event| std::cmp::Reverse(event.id));
-        events
+impl Intercept<InMemoryEventStore> for SortsById {
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |mut events| {
+            events.sort_by_key(|event| std::cmp::Reverse(event.id));
+            events
+        })
     }
 }
 
 /// Reads at most a thousand events of a stream.
 pub(crate) struct ReadsOnePage;
 
-impl Defect for ReadsOnePage {
-    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        events.truncate(1_000);
-        events
+impl Intercept<InMemoryEventStore> for ReadsOnePage {
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |mut events| {
+            events.truncate(1_000);
+            events
+        })
     }
 }
 
@@ -75,8 +88,8 @@ impl Defect for ReadsOnePage {
 #[derive(Default)]
 pub(crate) struct LeaksConnections(AtomicU64);
 
-impl Defect for LeaksConnections {
-    async fn append(
+impl Intercept<InMemoryEventStore> for LeaksConnections {
+    async fn append_events(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -88,37 +101,41 @@ impl Defect for LeaksConnections {
         store.append_events(partition, batch).await
     }
 
-    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        events
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |events| {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            events
+        })
     }
 }
 
 /// Returns data for unknown streams and messages.
 pub(crate) struct NeverEmpty;
 
-impl Defect for NeverEmpty {
-    fn heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
+impl Intercept<InMemoryEventStore> for NeverEmpty {
+    fn after_heads(&self, mut heads: Vec<Position>) -> Vec<Position> {
         heads[0].offset += 1;
         heads
     }
 
-    fn loaded(&self, events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        if !events.is_empty() {
-            return events;
-        }
-        vec![StoredEvent {
-            id: EventId(Uuid::nil()),
-            stream: StreamId::new("ghost", "1").expect("the name is valid"),
-            version: Version::new(1),
-            position: Position::new(0, 1),
-            content: StoredContent::Erased,
-            metadata: String::new(),
-            recorded_at: Timestamp::EPOCH,
-        }]
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |events| {
+            if !events.is_empty() {
+                return events;
+            }
+            vec![StoredEvent {
+                id: EventId(Uuid::nil()),
+                stream: StreamId::new("ghost", "1").expect("the name is valid"),
+                version: Version::new(1),
+                position: Position::new(0, 1),
+                content: StoredContent::Erased,
+                metadata: String::new(),
+                recorded_at: Timestamp::EPOCH,
+            }]
+        })
     }
 
-    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
+    fn after_load_inbox_entry(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
         mark.or_else(|| {
             Some(InboxEntry {
                 message_id: MessageId(Uuid::nil()),
@@ -133,12 +150,14 @@ impl Defect for NeverEmpty {
 /// Returns events under the next partition.
 pub(crate) struct MisplacesEvents;
 
-impl Defect for MisplacesEvents {
-    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        for event in &mut events {
-            event.position.partition += 1;
-        }
-        events
+impl Intercept<InMemoryEventStore> for MisplacesEvents {
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |mut events| {
+            for event in &mut events {
+                event.position.partition += 1;
+            }
+            events
+        })
     }
 }
 
@@ -146,29 +165,56 @@ impl Defect for MisplacesEvents {
 #[derive(Default)]
 pub(crate) struct LastSnapshotWins(Mutex<BTreeMap<StreamId, Snapshot>>);
 
-impl Defect for LastSnapshotWins {
-    fn save(&self, _: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot, _: EventId) {
+impl Intercept<InMemoryEventStore> for LastSnapshotWins {
+    async fn save_snapshot(
+        &self,
+        _: &InMemoryEventStore,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        _: EventId,
+    ) -> Result<(), StoreError> {
         self.0.lock().expect("no other task panicked").insert(stream.clone(), snapshot.clone());
+        Ok(())
     }
 
-    fn snapshot(&self, stream: &StreamId, _: Option<Snapshot>) -> Option<Snapshot> {
-        self.0.lock().expect("no other task panicked").get(stream).cloned()
+    async fn load_snapshot(
+        &self,
+        _: &InMemoryEventStore,
+        stream: &StreamId,
+        _: Fingerprint,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        Ok(self.0.lock().expect("no other task panicked").get(stream).cloned())
     }
 }
 
 /// Keeps no snapshots.
 pub(crate) struct ForgetsSnapshots;
 
-impl Defect for ForgetsSnapshots {
-    fn save(&self, _: &InMemoryEventStore, _: &StreamId, _: &Snapshot, _: EventId) {}
+impl Intercept<InMemoryEventStore> for ForgetsSnapshots {
+    async fn save_snapshot(
+        &self,
+        _: &InMemoryEventStore,
+        _: &StreamId,
+        _: &Snapshot,
+        _: EventId,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Does not save snapshots.
 pub(crate) struct TrustsSnapshots;
 
-impl Defect for TrustsSnapshots {
-    fn save(&self, store: &InMemoryEventStore, stream: &StreamId, snapshot: &Snapshot, _: EventId) {
+impl Intercept<InMemoryEventStore> for TrustsSnapshots {
+    async fn save_snapshot(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        _: EventId,
+    ) -> Result<(), StoreError> {
         save_whatever_was_last(store, stream, snapshot);
+        Ok(())
     }
 }
 
@@ -187,6 +233,28 @@ pub(super) fn save_whatever_was_last(
 /// Deletes no stale snapshots.
 pub(crate) struct KeepsStaleSnapshots;
 
-impl Defect for KeepsStaleSnapshots {
-    fn delete_snapshots(&self, _: &InMemoryEventStore, _: &StreamId, _: StaleSnapshots) {}
+impl Intercept<InMemoryEventStore> for KeepsStaleSnapshots {
+    async fn delete_snapshots(
+        &self,
+        _: &InMemoryEventStore,
+        _: &StreamId,
+        _: StaleSnapshots,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
+
+backed_by_memory!(
+    LimitsWholePages,
+    RepeatsTheLast,
+    ReadsAllPartitions,
+    SortsById,
+    ReadsOnePage,
+    LeaksConnections,
+    NeverEmpty,
+    MisplacesEvents,
+    LastSnapshotWins,
+    ForgetsSnapshots,
+    TrustsSnapshots,
+    KeepsStaleSnapshots
+);

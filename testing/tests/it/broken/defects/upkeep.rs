@@ -5,86 +5,100 @@ use std::sync::Mutex;
 
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::ERASED;
-use composable_rust_core::event::{NewEvent, StoredContent, StoredEvent};
+use composable_rust_core::event::{NewEvent, StoredContent};
 use composable_rust_core::queue::InboxEntry;
 use composable_rust_core::store::{
     Append, AppendOutcome, EventStore as _, ExpectedVersion, StoreError,
 };
 use composable_rust_core::{EventId, StreamId, Version};
-use composable_rust_testing::{InMemoryEventStore, StoredOutboxRow};
+use composable_rust_testing::{
+    InMemoryEventStore, Intercept, StoreCall, StoredOutboxRow, StreamRows,
+};
 
-use super::super::store::{Defect, poll};
+use super::super::store::{Backing, poll, with_events};
 use super::reads::save_whatever_was_last;
 
 /// Erases the events of a stream, but not its other data.
 pub(crate) struct ErasesOnlyEvents;
 
-impl Defect for ErasesOnlyEvents {
-    fn erase(&self, store: &InMemoryEventStore, stream: &StreamId) -> u64 {
+impl Intercept<InMemoryEventStore> for ErasesOnlyEvents {
+    async fn erase_stream(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+    ) -> Result<u64, StoreError> {
         let snapshots = store.snapshots(stream);
-        let erased = poll(store.erase_stream(stream)).expect("memory is available");
+        let erased = store.erase_stream(stream).await?;
         for (_, snapshot) in snapshots {
             save_whatever_was_last(store, stream, &snapshot);
         }
-        erased
+        Ok(erased)
     }
 
+    fn after_load_inbox_entry(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
+        mark.map(|mark| InboxEntry { outcome: b"kept".to_vec(), ..mark })
+    }
+}
+
+impl Backing for ErasesOnlyEvents {
     fn outbox(&self, mut rows: Vec<StoredOutboxRow>) -> Vec<StoredOutboxRow> {
         for row in &mut rows {
             row.row.content.bytes = b"kept".to_vec();
         }
         rows
     }
-
-    fn mark(&self, mark: Option<InboxEntry>) -> Option<InboxEntry> {
-        mark.map(|mark| InboxEntry { outcome: b"kept".to_vec(), ..mark })
-    }
 }
 
 /// Erases every stream, and counts all events each time.
 pub(crate) struct ErasesTooMuch;
 
-impl Defect for ErasesTooMuch {
-    fn erase(&self, store: &InMemoryEventStore, stream: &StreamId) -> u64 {
+impl Intercept<InMemoryEventStore> for ErasesTooMuch {
+    async fn erase_stream(
+        &self,
+        store: &InMemoryEventStore,
+        stream: &StreamId,
+    ) -> Result<u64, StoreError> {
         let all = store.all_events();
         for event in &all {
             let _ = poll(store.erase_stream(&event.stream));
         }
         let _ = stream;
-        all.len() as u64
+        Ok(all.len() as u64)
     }
 }
 
 /// Erases nothing.
 pub(crate) struct ErasesNothing;
 
-impl Defect for ErasesNothing {
-    fn erase(&self, _: &InMemoryEventStore, _: &StreamId) -> u64 {
-        0
+impl Intercept<InMemoryEventStore> for ErasesNothing {
+    async fn erase_stream(&self, _: &InMemoryEventStore, _: &StreamId) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 
 /// Erasing deletes rows, the end of a closed stream included.
 pub(crate) struct DeletesErased;
 
-impl Defect for DeletesErased {
-    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        events.retain(|event| event.name() != ERASED);
-        events
+impl Intercept<InMemoryEventStore> for DeletesErased {
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |mut events| {
+            events.retain(|event| event.name() != ERASED);
+            events
+        })
     }
 }
 
 /// Does not close streams.
 pub(crate) struct NeverCloses;
 
-impl Defect for NeverCloses {
-    fn close(
+impl Intercept<InMemoryEventStore> for NeverCloses {
+    async fn close_stream(
         &self,
         store: &InMemoryEventStore,
         stream: &StreamId,
         _: Version,
         id: EventId,
-    ) -> AppendOutcome {
+    ) -> Result<AppendOutcome, StoreError> {
         let event = NewEvent {
             id,
             content: EncodedMessage {
@@ -97,23 +111,23 @@ impl Defect for NeverCloses {
         };
         let append = Append::new(stream.clone(), ExpectedVersion::Any).with_events(vec![event]);
         let partition = store.log().partition_of(stream);
-        poll(store.append_events(partition, &[append])).expect("the append is valid").remove(0)
+        Ok(store.append_events(partition, &[append]).await?.remove(0))
     }
 }
 
 /// Closes at any version.
 pub(crate) struct ClosesAnywhere;
 
-impl Defect for ClosesAnywhere {
-    fn close(
+impl Intercept<InMemoryEventStore> for ClosesAnywhere {
+    async fn close_stream(
         &self,
         store: &InMemoryEventStore,
         stream: &StreamId,
         _: Version,
         id: EventId,
-    ) -> AppendOutcome {
+    ) -> Result<AppendOutcome, StoreError> {
         let actual = Version::new(store.events(stream).len() as u64);
-        poll(store.close_stream(stream, actual, id)).expect("memory is available")
+        store.close_stream(stream, actual, id).await
     }
 }
 
@@ -121,8 +135,8 @@ impl Defect for ClosesAnywhere {
 #[derive(Default)]
 pub(crate) struct OverridesAnything(Mutex<BTreeMap<(StreamId, Version), EncodedMessage>>);
 
-impl Defect for OverridesAnything {
-    fn replace(
+impl Intercept<InMemoryEventStore> for OverridesAnything {
+    async fn override_event(
         &self,
         _: &InMemoryEventStore,
         stream: &StreamId,
@@ -134,13 +148,24 @@ impl Defect for OverridesAnything {
         Ok(())
     }
 
-    fn loaded(&self, mut events: Vec<StoredEvent>) -> Vec<StoredEvent> {
-        let replaced = self.0.lock().expect("no other task panicked");
-        for event in &mut events {
-            if let Some(content) = replaced.get(&(event.stream.clone(), event.version)) {
-                event.content = StoredContent::Present(content.clone());
+    fn load<'a>(&'a self, _: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {
+        with_events(rows, |mut events| {
+            let replaced = self.0.lock().expect("no other task panicked");
+            for event in &mut events {
+                if let Some(content) = replaced.get(&(event.stream.clone(), event.version)) {
+                    event.content = StoredContent::Present(content.clone());
+                }
             }
-        }
-        events
+            events
+        })
     }
 }
+
+backed_by_memory!(
+    ErasesTooMuch,
+    ErasesNothing,
+    DeletesErased,
+    NeverCloses,
+    ClosesAnywhere,
+    OverridesAnything
+);

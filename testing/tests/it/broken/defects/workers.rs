@@ -10,10 +10,10 @@ use composable_rust_core::queue::{
     Settlement, TimerSettlement, Timers as _,
 };
 use composable_rust_core::store::StoreError;
-use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::{InMemoryEventStore, Intercept};
 use uuid::Uuid;
 
-use super::super::store::{Defect, poll};
+use super::super::store::{Backing, poll};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -32,8 +32,12 @@ fn change(store: &InMemoryEventStore, holder: Uuid, lease: &Lease, action: Lease
 /// Grants a lease to every claimant.
 pub(crate) struct StealsLeases;
 
-impl Defect for StealsLeases {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
+impl Intercept<InMemoryEventStore> for StealsLeases {
+    async fn change_leases(
+        &self,
+        store: &InMemoryEventStore,
+        round: &LeaseRequest,
+    ) -> Result<Vec<bool>, StoreError> {
         let mut round = round.clone();
         for (lease, action) in &mut round.changes {
             let Some(found) = standing(store, lease) else { continue };
@@ -42,30 +46,34 @@ impl Defect for StealsLeases {
                 change(store, holder, lease, LeaseAction::Release);
             }
         }
-        poll(store.change_leases(&round)).expect("memory is available")
+        store.change_leases(&round).await
     }
 }
 
 /// Does not let an operator seize a lease.
 pub(crate) struct SeizesNothing;
 
-impl Defect for SeizesNothing {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
+impl Intercept<InMemoryEventStore> for SeizesNothing {
+    async fn change_leases(
+        &self,
+        store: &InMemoryEventStore,
+        round: &LeaseRequest,
+    ) -> Result<Vec<bool>, StoreError> {
         let mut round = round.clone();
         for (_, action) in &mut round.changes {
             if *action == LeaseAction::Seize {
                 *action = LeaseAction::Claim;
             }
         }
-        poll(store.change_leases(&round)).expect("memory is available")
+        store.change_leases(&round).await
     }
 }
 
 /// Reports the first epoch forever.
 pub(crate) struct NeverRaisesEpochs;
 
-impl Defect for NeverRaisesEpochs {
-    fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
+impl Intercept<InMemoryEventStore> for NeverRaisesEpochs {
+    fn after_load_leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.leases.iter_mut().for_each(|standing| standing.lease.epoch = 1);
         table
     }
@@ -74,28 +82,36 @@ impl Defect for NeverRaisesEpochs {
 /// Keeps every member forever.
 pub(crate) struct NeverExpires;
 
-impl Defect for NeverExpires {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
+impl Intercept<InMemoryEventStore> for NeverExpires {
+    async fn change_leases(
+        &self,
+        store: &InMemoryEventStore,
+        round: &LeaseRequest,
+    ) -> Result<Vec<bool>, StoreError> {
         let round = LeaseRequest { ttl: DAY, ..round.clone() };
-        poll(store.change_leases(&round)).expect("memory is available")
+        store.change_leases(&round).await
     }
 }
 
 /// Fails a whole round if a part of it failed.
 pub(crate) struct FailsWholeRounds;
 
-impl Defect for FailsWholeRounds {
-    fn change_leases(&self, store: &InMemoryEventStore, round: &LeaseRequest) -> Vec<bool> {
-        let changed = poll(store.change_leases(round)).expect("memory is available");
-        vec![changed.iter().all(|changed| *changed); changed.len()]
+impl Intercept<InMemoryEventStore> for FailsWholeRounds {
+    async fn change_leases(
+        &self,
+        store: &InMemoryEventStore,
+        round: &LeaseRequest,
+    ) -> Result<Vec<bool>, StoreError> {
+        let changed = store.change_leases(round).await?;
+        Ok(vec![changed.iter().all(|changed| *changed); changed.len()])
     }
 }
 
 /// Reports no members, and leases in another order.
 pub(crate) struct MixesLeases;
 
-impl Defect for MixesLeases {
-    fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
+impl Intercept<InMemoryEventStore> for MixesLeases {
+    fn after_load_leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.members.clear();
         table.leases.reverse();
         table
@@ -105,8 +121,8 @@ impl Defect for MixesLeases {
 /// Reports no overrides.
 pub(crate) struct CountsNoOverrides;
 
-impl Defect for CountsNoOverrides {
-    fn leases(&self, table: LeaseSnapshot) -> LeaseSnapshot {
+impl Intercept<InMemoryEventStore> for CountsNoOverrides {
+    fn after_load_leases(&self, table: LeaseSnapshot) -> LeaseSnapshot {
         LeaseSnapshot { overrides: 0, ..table }
     }
 }
@@ -114,8 +130,8 @@ impl Defect for CountsNoOverrides {
 /// Reports a pause only to processes that ask about a worker.
 pub(crate) struct HidesPauses;
 
-impl Defect for HidesPauses {
-    fn leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
+impl Intercept<InMemoryEventStore> for HidesPauses {
+    fn after_load_leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
         table.paused &= !table.leases.is_empty();
         table
     }
@@ -124,8 +140,8 @@ impl Defect for HidesPauses {
 /// Keeps no checkpoints.
 pub(crate) struct ForgetsCheckpoints;
 
-impl Defect for ForgetsCheckpoints {
-    fn checkpoints(&self, _: Vec<Checkpoint>) -> Vec<Checkpoint> {
+impl Intercept<InMemoryEventStore> for ForgetsCheckpoints {
+    fn after_load_checkpoints(&self, _: Vec<Checkpoint>) -> Vec<Checkpoint> {
         Vec::new()
     }
 }
@@ -133,8 +149,8 @@ impl Defect for ForgetsCheckpoints {
 /// Keeps no checkpoints without a lease.
 pub(crate) struct KeepsNoUnleasedCheckpoints;
 
-impl Defect for KeepsNoUnleasedCheckpoints {
-    fn keep_checkpoints(
+impl Intercept<InMemoryEventStore> for KeepsNoUnleasedCheckpoints {
+    async fn save_checkpoints(
         &self,
         _: &InMemoryEventStore,
         _: &str,
@@ -147,8 +163,13 @@ impl Defect for KeepsNoUnleasedCheckpoints {
 /// Does not rewind checkpoints.
 pub(crate) struct NeverRewinds;
 
-impl Defect for NeverRewinds {
-    fn rewind(&self, _: &InMemoryEventStore, _: &str, _: Checkpoint) -> Result<(), StoreError> {
+impl Intercept<InMemoryEventStore> for NeverRewinds {
+    async fn rewind(
+        &self,
+        _: &InMemoryEventStore,
+        _: &str,
+        _: Checkpoint,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -156,14 +177,14 @@ impl Defect for NeverRewinds {
 /// Rewinds checkpoints to the beginning, whatever the target.
 pub(crate) struct RewindsToTheBeginning;
 
-impl Defect for RewindsToTheBeginning {
-    fn rewind(
+impl Intercept<InMemoryEventStore> for RewindsToTheBeginning {
+    async fn rewind(
         &self,
         store: &InMemoryEventStore,
         worker: &str,
         to: Checkpoint,
     ) -> Result<(), StoreError> {
-        poll(store.rewind(worker, Checkpoint { offset: 0, event_id: None, ..to }))
+        store.rewind(worker, Checkpoint { offset: 0, event_id: None, ..to }).await
     }
 }
 
@@ -171,18 +192,18 @@ impl Defect for RewindsToTheBeginning {
 #[derive(Default)]
 pub(crate) struct GoesBack(Mutex<BTreeMap<u16, Checkpoint>>);
 
-impl Defect for GoesBack {
-    fn keep_checkpoints(
+impl Intercept<InMemoryEventStore> for GoesBack {
+    async fn save_checkpoints(
         &self,
         store: &InMemoryEventStore,
         name: &str,
         to: &[Checkpoint],
     ) -> Result<(), StoreError> {
         self.0.lock().unwrap().extend(to.iter().map(|to| (to.partition, *to)));
-        poll(store.save_checkpoints(name, to))
+        store.save_checkpoints(name, to).await
     }
 
-    fn checkpoints(&self, mut checkpoints: Vec<Checkpoint>) -> Vec<Checkpoint> {
+    fn after_load_checkpoints(&self, mut checkpoints: Vec<Checkpoint>) -> Vec<Checkpoint> {
         let last = self.0.lock().unwrap();
         for checkpoint in &mut checkpoints {
             *checkpoint = last.get(&checkpoint.partition).copied().unwrap_or(*checkpoint);
@@ -194,31 +215,31 @@ impl Defect for GoesBack {
 /// Queues rows that should be parked.
 pub(crate) struct QueuesParkedRows;
 
-impl Defect for QueuesParkedRows {
-    fn park(
+impl Intercept<InMemoryEventStore> for QueuesParkedRows {
+    async fn park(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         rows: &[OutboxMessage],
         _: &str,
     ) -> Result<(), StoreError> {
-        poll(store.enqueue(partition, rows, None)).map(drop)
+        store.enqueue(partition, rows, None).await.map(drop)
     }
 }
 
 /// Queues the rows of a checkpoint advance that is repeated.
 pub(crate) struct QueuesRepeatedAdvances;
 
-impl Defect for QueuesRepeatedAdvances {
-    fn enqueue(
+impl Intercept<InMemoryEventStore> for QueuesRepeatedAdvances {
+    async fn enqueue(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         rows: &[OutboxMessage],
         advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
-        poll(store.enqueue(partition, rows, None))?;
-        poll(store.enqueue(partition, &[], advance))
+        store.enqueue(partition, rows, None).await?;
+        store.enqueue(partition, &[], advance).await
     }
 }
 
@@ -235,8 +256,8 @@ impl IgnoresEpochs {
     }
 }
 
-impl Defect for IgnoresEpochs {
-    fn enqueue(
+impl Intercept<InMemoryEventStore> for IgnoresEpochs {
+    async fn enqueue(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -247,10 +268,10 @@ impl Defect for IgnoresEpochs {
             let lease = Self::fenced(store, &advance.lease);
             CheckpointAdvance { lease, ..advance.clone() }
         });
-        poll(store.enqueue(partition, rows, advance.as_ref()))
+        store.enqueue(partition, rows, advance.as_ref()).await
     }
 
-    fn settle(
+    async fn settle(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -260,10 +281,10 @@ impl Defect for IgnoresEpochs {
             let lease = Self::fenced(store, &settlement.lease);
             Settlement { lease, ..settlement.clone() }
         };
-        poll(store.settle(partition, &settlements.iter().map(fenced).collect::<Vec<_>>()))
+        store.settle(partition, &settlements.iter().map(fenced).collect::<Vec<_>>()).await
     }
 
-    fn settle_timers(
+    async fn settle_timers(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
@@ -273,52 +294,72 @@ impl Defect for IgnoresEpochs {
             let lease = Self::fenced(store, &settlement.lease);
             TimerSettlement { lease, ..settlement.clone() }
         };
-        poll(store.settle_timers(partition, &settlements.iter().map(fenced).collect::<Vec<_>>()))
+        store.settle_timers(partition, &settlements.iter().map(fenced).collect::<Vec<_>>()).await
     }
 
-    fn resolve(
+    async fn resolve_dead_letter(
         &self,
         store: &InMemoryEventStore,
         lease: &Lease,
         letter: &DeadLetter,
         answers: &[OutboxMessage],
-    ) -> bool {
+    ) -> Result<bool, StoreError> {
         let lease = Self::fenced(store, lease);
-        poll(store.resolve_dead_letter(&lease, letter, answers)).expect("memory is available")
+        store.resolve_dead_letter(&lease, letter, answers).await
     }
 }
 
 /// Returns success for invalid arguments.
 pub(crate) struct SwallowsRejections;
 
-impl Defect for SwallowsRejections {
-    fn enqueue(
+impl Intercept<InMemoryEventStore> for SwallowsRejections {
+    async fn enqueue(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         rows: &[OutboxMessage],
         advance: Option<&CheckpointAdvance>,
     ) -> Result<bool, StoreError> {
-        Ok(poll(store.enqueue(partition, rows, advance)).unwrap_or(true))
+        Ok(store.enqueue(partition, rows, advance).await.unwrap_or(true))
     }
 
-    fn settle(
+    async fn settle(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         settlements: &[Settlement],
     ) -> Result<Vec<bool>, StoreError> {
-        let settled = poll(store.settle(partition, settlements));
+        let settled = store.settle(partition, settlements).await;
         Ok(settled.unwrap_or_else(|_| vec![true; settlements.len()]))
     }
 
-    fn settle_timers(
+    async fn settle_timers(
         &self,
         store: &InMemoryEventStore,
         partition: u16,
         settlements: &[TimerSettlement],
     ) -> Result<(), StoreError> {
-        let _ = poll(store.settle_timers(partition, settlements));
+        let _ = store.settle_timers(partition, settlements).await;
         Ok(())
     }
 }
+
+backed_by_memory!(
+    StealsLeases,
+    SeizesNothing,
+    NeverRaisesEpochs,
+    NeverExpires,
+    FailsWholeRounds,
+    MixesLeases,
+    CountsNoOverrides,
+    HidesPauses,
+    ForgetsCheckpoints,
+    KeepsNoUnleasedCheckpoints,
+    NeverRewinds,
+    RewindsToTheBeginning,
+    GoesBack,
+    QueuesParkedRows,
+    QueuesRepeatedAdvances,
+    IgnoresEpochs,
+    SwallowsRejections
+);
