@@ -7,7 +7,7 @@ use composable_rust::codec::Format;
 use composable_rust::operations::SubscriptionStatus;
 use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
-use composable_rust::testing::{InMemoryEventStore, TestBroker};
+use composable_rust::testing::{InMemoryEventStore, TestBroker, eventually};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -78,12 +78,12 @@ async fn an_app_starts_before_its_broker() {
     parcel.send(ParcelCommand::Scan).await.unwrap();
     assert_eq!(parcel.state(|parcel| parcel.scans).await.unwrap(), 1);
     let failing = async || app.subscriptions().iter().any(|read| read.last_error.is_some());
-    eventually("the subscriptions say why they do not read", failing).await;
+    eventually("the error of a subscription", PATIENCE, failing).await;
 
     broker.start_again().await;
-    let mut published =
-        eventually_some(async || bus.subscribe("audit", &["parcel-events".into()], &[]).await.ok())
-            .await;
+    let topics = ["parcel-events".to_owned()];
+    let subscribing = async || bus.subscribe("audit", &topics, &[]).await.ok();
+    let mut published = eventually("a subscription", PATIENCE, subscribing).await;
     let published = tokio::time::timeout(PATIENCE, async {
         loop {
             if let Some(Ok(delivery)) = published.next().await {
@@ -104,18 +104,4 @@ async fn an_app_starts_before_its_broker() {
     assert!(reading, "{:?}", app.subscriptions());
     assert!(app.shutdown(PATIENCE).await);
     broker.stop().await;
-}
-
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waited = eventually_some(async || is_so().await.then_some(()));
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-async fn eventually_some<T>(mut get: impl AsyncFnMut() -> Option<T>) -> T {
-    loop {
-        if let Some(got) = get().await {
-            return got;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

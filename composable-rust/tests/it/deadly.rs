@@ -9,11 +9,11 @@ use composable_rust::queue::DeadLetter;
 use composable_rust::settings::Settings;
 use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::{CallError, CallOutcome, Gateway};
-use composable_rust_testing::TestDatabase;
+use composable_rust_testing::{TestDatabase, eventually};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::process::Process;
+use crate::process::{Process, parent_variable};
 
 /// The number of jobs.
 const JOBS: u32 = 150;
@@ -234,18 +234,17 @@ const STORE: &str = "DEADLY_STORE";
 const WAY: &str = "DEADLY_WAY";
 const ENDED: &str = "all is done";
 
-/// The supervised process. Without the environment variables, the test does nothing.
+/// The supervised process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "child process of the tests in deadly.rs"]
 async fn one_process() {
-    let (Ok(url), Ok(way)) = (std::env::var(STORE), std::env::var(WAY)) else { return };
+    let [url, way] = [STORE, WAY].map(parent_variable);
     let (way, death) = serde_json::from_str(&way).unwrap();
     let app = app(&url).await;
     app.start();
     let foreman = app.handle(&Foreman::id("1"));
     foreman.send(ForemanCommand::Begin { way, death }).key("begin").await.unwrap();
-    while !is_over(&app).await {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the end of all work", 2 * PATIENCE, async || is_over(&app).await).await;
     println!("{ENDED}");
     assert!(app.shutdown(PATIENCE).await);
 }

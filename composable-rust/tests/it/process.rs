@@ -1,6 +1,6 @@
 //! A test of this executable, run in a process of its own.
 
-use std::env::current_exe;
+use std::env::{current_exe, var};
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,11 @@ use tempfile::TempDir;
 /// Timeout of each wait for a process. 120 seconds.
 const MOST: Duration = Duration::from_secs(120);
 
+/// Returns an environment variable that the parent process of this one sets.
+pub(crate) fn parent_variable(name: &str) -> String {
+    var(name).unwrap_or_else(|_| panic!("{name} is set by the test that starts this process"))
+}
+
 /// A running test; killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -18,13 +23,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `test` with `variables` in its environment. Without the variables, the test must do
-    /// nothing.
+    /// Starts the ignored test `test` with `variables` in its environment.
     pub(crate) fn start(test: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = File::create(folder.path().join("log")).expect("a log");
         let mut command = Command::new(current_exe().expect("it is known"));
-        command.args(["--exact", test, "--nocapture"]).envs(variables.iter().copied());
+        command.args(["--ignored", "--exact", test, "--nocapture"]).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         Self { child: command.spawn().expect("it starts"), folder }
     }

@@ -250,6 +250,7 @@ mod on_postgres {
 
     use composable_rust::operations::ProjectionStatus;
     use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel, sqlx};
+    use composable_rust::testing::eventually;
 
     use super::*;
 
@@ -307,15 +308,13 @@ mod on_postgres {
 
     /// Waits until the projection has failed or has caught up.
     async fn settled(app: &App) -> ProjectionStatus {
-        for _ in 0..600 {
+        eventually("a failure or the end of the log", Duration::from_secs(30), async || {
             let status = app.projection::<Runs>().status().await.unwrap();
             let failed = matches!(status.state, ProjectionState::Failed { .. });
-            if failed || (status.done == status.of && status.state == ProjectionState::Running) {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("it neither goes on nor fails: {:?}", app.projection::<Runs>().status().await)
+            let caught_up = status.done == status.of && status.state == ProjectionState::Running;
+            (failed || caught_up).then_some(status)
+        })
+        .await
     }
 
     async fn execute(model: &PostgresReadModel, sql: &str) {

@@ -1,11 +1,12 @@
-//! Two processes send to another service over a broker, and each is frozen in turn for longer than
-//! its lease: the messages that it holds when it wakes become duplicates, and first occurrences
-//! keep the order of each pair of sender and recipient.
+//! Two processes send messages to another service over a broker, and each is frozen in turn for
+//! longer than its leases. When it resumes, it publishes messages that the other process has already
+//! published. Messages may then arrive twice, but their first arrivals keep the order of each pair
+//! of sender and recipient.
 
 use std::collections::BTreeMap;
 use std::env::var;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use composable_rust::bus::{Delivery as _, EventBus as _};
 use composable_rust::postgres::PostgresEventStore;
@@ -13,14 +14,14 @@ use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::shutdown_signal;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust_testing::TestDatabase;
+use composable_rust_testing::{TestDatabase, eventually};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::process::Process;
+use crate::process::{Process, parent_variable};
 
-/// A sender to the sinks in the other service.
+/// An aggregate that sends to the sinks, which live in the other service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Source;
 
@@ -93,9 +94,9 @@ const LEASE: Duration = Duration::from_secs(3);
 /// Timeout of each wait. 120 seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The environment variable of a process for the URL of its store.
+/// The environment variable with the URL of the sending process's store.
 const STORE: &str = "SENDING_STORE";
-/// The environment variable of a process for the prefix of its topics.
+/// The environment variable with the prefix of the sending process's topics.
 const PREFIX: &str = "SENDING_PREFIX";
 
 fn brokers() -> String {
@@ -117,10 +118,11 @@ async fn sources(url: &str, prefix: &str) -> App {
         .unwrap()
 }
 
-/// A sending process. Without the environment variables, the test does nothing.
+/// A sending process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "child process of the test in sending.rs"]
 async fn sender() {
-    let (Ok(url), Ok(prefix)) = (var(STORE), var(PREFIX)) else { return };
+    let [url, prefix] = [STORE, PREFIX].map(parent_variable);
     let app = sources(&url, &prefix).await;
     app.start();
     println!("started");
@@ -128,40 +130,36 @@ async fn sender() {
     assert!(app.shutdown(PATIENCE).await);
 }
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "it never came: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Returns the number of the outbox's partitions that each process holds, by the process's name.
+/// Returns the number of partitions whose rows each process sends, by the process's id.
 async fn holders(pool: &sqlx::PgPool) -> BTreeMap<String, i64> {
     let rows = "select holder::text, count(*) from leases \
                 where worker = 'send/bus' and holder is not null group by holder";
     sqlx::query_as(rows).fetch_all(pool).await.unwrap().into_iter().collect()
 }
 
-/// Freezes `process` while it sends, and wakes it once the other process holds all leases and the
+/// Freezes `process` while it sends, and resumes it once the other process holds all leases and the
 /// log has grown.
-async fn sleep_through_the_lease(pool: &sqlx::PgPool, process: &Process) {
-    until("both have work", async || holders(pool).await.len() == 2).await;
+async fn freeze_beyond_the_lease(pool: &sqlx::PgPool, process: &Process) {
+    eventually("leases of both processes", PATIENCE, async || holders(pool).await.len() == 2).await;
     process.signal("-STOP");
-    until("the other has all of it", async || holders(pool).await.len() == 1).await;
+    eventually("all leases at the other process", PATIENCE, async || {
+        holders(pool).await.len() == 1
+    })
+    .await;
     let newest = "select coalesce(max(log_offset), 0) from events";
     let newest: i64 = sqlx::query_scalar(newest).fetch_one(pool).await.unwrap();
-    until("the log grows", async || {
+    eventually("new events in the log", PATIENCE, async || {
         let rows = sqlx::query_scalar::<_, i64>("select coalesce(max(log_offset), 0) from events");
         rows.fetch_one(pool).await.unwrap() > newest + 20
     })
     .await;
     process.signal("-CONT");
-    until("it has work again", async || holders(pool).await.len() == 2).await;
+    eventually("leases of the resumed process", PATIENCE, async || holders(pool).await.len() == 2)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
+async fn a_sender_frozen_beyond_its_lease_keeps_the_order() {
     let (database, prefix) = (TestDatabase::create().await, format!("{}.", Uuid::new_v4()));
     let (url, bus) = (database.url(), bus(&prefix).await);
     let sinks = App::builder(InMemoryEventStore::new().with_log_id(Uuid::new_v4()))
@@ -197,7 +195,7 @@ async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
     }
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
     for round in 0..4 {
-        sleep_through_the_lease(&pool, &processes[round % 2]).await;
+        freeze_beyond_the_lease(&pool, &processes[round % 2]).await;
     }
     over.send_replace(true);
     let told: Vec<u32> = writing.join_all().await;
@@ -214,7 +212,7 @@ async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
     }
     processes.iter_mut().for_each(Process::stop);
 
-    // On the topic itself, duplicates aside.
+    // The topic holds every message, some of them twice.
     let topics = ["sink-commands".to_owned()];
     let mut deliveries = bus.subscribe("audit", &topics, &[]).await.unwrap();
     let (mut ids, mut repeats) = (std::collections::BTreeSet::new(), 0);
@@ -224,7 +222,7 @@ async fn a_sender_that_slept_through_its_lease_puts_nothing_out_of_order() {
         delivery.acknowledge().await.unwrap();
     }
     println!(
-        "{} messages, {repeats} came again; {} absorbed",
+        "{} messages, {repeats} of them published again; the inbox ignored {} duplicates",
         ids.len(),
         sinks.duplicates_ignored()
     );

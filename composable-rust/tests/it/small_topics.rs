@@ -9,7 +9,7 @@ use composable_rust::prelude::*;
 use composable_rust::queue::DeadLetter;
 use composable_rust::redpanda::{Compression, RedpandaEventBus};
 use composable_rust::settings::RetryPolicy;
-use composable_rust::testing::InMemoryEventStore;
+use composable_rust::testing::{InMemoryEventStore, eventually};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -103,15 +103,11 @@ async fn keys(bus: &RedpandaEventBus, topic: &str, count: usize) -> Vec<String> 
 
 /// Waits for two dead letters, and returns them.
 async fn dead_letters(app: &App) -> Vec<DeadLetter> {
-    let began = Instant::now();
-    loop {
+    eventually("two dead letters", PATIENCE, async || {
         let letters: Vec<_> = app.dead_letters().all().try_collect().await.unwrap();
-        if letters.len() == 2 {
-            return letters;
-        }
-        assert!(began.elapsed() < PATIENCE, "{letters:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        (letters.len() == 2).then_some(letters)
+    })
+    .await
 }
 
 /// The broker rejects a message above the topic's limit, which only the broker knows, and all other

@@ -17,12 +17,13 @@ use composable_rust::bus::{
     ResumePosition, SharedEventBus,
 };
 use composable_rust::shutdown_signal;
+use composable_rust::testing::eventually;
 use composable_rust_redpanda::{
     RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus, RedpandaPublisher,
 };
 use tempfile::TempDir;
 
-use crate::frozen::until;
+use crate::frozen::TIME_LIMIT;
 use crate::program::Process;
 use crate::services::brokers;
 use crate::shop;
@@ -87,7 +88,7 @@ impl Warehouse {
         }
         let paused = paused_marker(self.folder.path());
         fs::write(point.marker(self.folder.path()), []).unwrap();
-        until("a relay reaches the point", async || paused.exists().then_some(())).await;
+        eventually("a relay at the point", TIME_LIMIT, async || paused.exists()).await;
         self.process.signal("-STOP");
         fs::remove_file(paused).unwrap();
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use checkout_workflow::{Inventory, InventoryCommand, Order, Service, Shipping, ShippingCommand};
 use composable_rust::StoreUrl;
 use composable_rust::prelude::*;
-use composable_rust::testing::TestDatabase;
+use composable_rust::testing::{TestDatabase, eventually};
 use futures_util::TryStreamExt as _;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -22,27 +22,12 @@ use crate::services::brokers;
 use crate::shop::{self, unique_prefix};
 
 /// The time limit of each wait.
-const TIME_LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(180);
 
 /// The number of senders. Each sends one command at a time, with a pause between two.
 const SENDERS: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(8);
 const ARTICLES: u32 = 150;
-
-/// Polls until `condition` returns a value. `description` names the condition in the panic.
-pub(crate) async fn until<T>(
-    description: &str,
-    mut condition: impl AsyncFnMut() -> Option<T>,
-) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        assert!(began.elapsed() < TIME_LIMIT, "timed out waiting until {description}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// A value for each log partition.
 type PerPartition<T> = BTreeMap<i16, T>;
@@ -191,8 +176,8 @@ impl Environment {
     /// Freezes `process` while it publishes. Returns the heads of the log before the freeze.
     async fn freeze(&self, process: &Warehouse, point: FreezePoint) -> PerPartition<i64> {
         let length = self.topics.length();
-        until("the topics grow", async || (self.topics.length() > length).then_some(())).await;
-        until("the process is frozen with events to publish", async || {
+        eventually("growing topics", TIME_LIMIT, async || self.topics.length() > length).await;
+        eventually("a process that is frozen with events to publish", TIME_LIMIT, async || {
             let heads = self.relay.heads().await;
             process.freeze(point).await;
             // The log has only grown since, and the relays are frozen.
@@ -211,23 +196,31 @@ impl Environment {
     /// Freezes `first` until another process has taken over its work, then wakes it.
     async fn freeze_past_the_lease(&self, first: &Warehouse, point: FreezePoint) {
         let (relay, began) = (&self.relay, Instant::now());
-        let (frozen, before) =
-            until("one process holds all leases", async || relay.sole_holder(None).await).await;
+        let (frozen, before) = eventually("one holder of all leases", TIME_LIMIT, async || {
+            relay.sole_holder(None).await
+        })
+        .await;
         let heads = self.freeze(first, point).await;
         let mut second = self.start_warehouse();
         let (_, epochs) =
-            until("the second process takes over", async || relay.sole_holder(Some(&frozen)).await)
-                .await;
+            eventually("the takeover of the second process", TIME_LIMIT, async || {
+                relay.sole_holder(Some(&frozen)).await
+            })
+            .await;
         let risen = epochs.iter().all(|(partition, epoch)| *epoch > before[partition]);
         assert!(risen, "{epochs:?} after {before:?}");
-        until("the second process publishes the events of the first", async || {
-            let done = relay.checkpoints().await;
-            let past = |(partition, head): (&i16, &i64)| {
-                let (offset, epoch) = done.get(partition).copied().unwrap_or_default();
-                offset > *head && epoch >= epochs[partition]
-            };
-            heads.iter().all(past).then_some(())
-        })
+        eventually(
+            "the events of the first process, published by the second",
+            TIME_LIMIT,
+            async || {
+                let done = relay.checkpoints().await;
+                let past = |(partition, head): (&i16, &i64)| {
+                    let (offset, epoch) = done.get(partition).copied().unwrap_or_default();
+                    offset > *head && epoch >= epochs[partition]
+                };
+                heads.iter().all(past)
+            },
+        )
         .await;
 
         first.wake();
@@ -242,21 +235,16 @@ impl Environment {
             };
             leases.iter().filter(renewed).count()
         };
-        until("the first process continues with other leases", async || {
-            (renewed().await > 0).then_some(())
-        })
-        .await;
+        eventually("leases of the first process", TIME_LIMIT, async || renewed().await > 0).await;
         let heads = relay.heads().await;
-        until("both processes have published everything", async || {
-            (relay.behind(&heads).await == 0).then_some(())
+        eventually("publication by both processes", TIME_LIMIT, async || {
+            relay.behind(&heads).await == 0
         })
         .await;
         second.stop();
         let all = epochs.len();
-        until("the first process holds all leases again", async || {
-            (renewed().await == all).then_some(())
-        })
-        .await;
+        eventually("all leases at the first process", TIME_LIMIT, async || renewed().await == all)
+            .await;
         println!("the takeover took {:?}", began.elapsed());
     }
 }
@@ -284,15 +272,15 @@ async fn a_relay_frozen_past_its_lease_publishes_each_event_once() {
     let sent: u64 = senders.join_all().await.into_iter().sum();
 
     let relay = &environment.relay;
-    until("all work is done and published", async || {
+    eventually("the end of all work", TIME_LIMIT, async || {
         let idle = relay.outbox_is_empty().await;
-        (idle && relay.behind(&relay.heads().await).await == 0).then_some(())
+        idle && relay.behind(&relay.heads().await).await == 0
     })
     .await;
     first.stop();
     // A commit may be confirmed before consumers can read its messages.
-    until("all transactions are committed", async || {
-        (!environment.topics.has_open_transaction()).then_some(())
+    eventually("the end of all transactions", TIME_LIMIT, async || {
+        !environment.topics.has_open_transaction()
     })
     .await;
     let (stock, parcels) =
