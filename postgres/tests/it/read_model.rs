@@ -43,6 +43,10 @@ impl ReadModelBackend for Postgres {
         let mut connection = self.0.connection().await;
         sqlx::query_scalar("select n from number").fetch_one(&mut connection).await.unwrap()
     }
+
+    async fn wait_for_blocked_transaction(&self) {
+        self.0.wait_for_lock().await;
+    }
 }
 
 composable_rust_testing::read_model_conformance!(postgres);

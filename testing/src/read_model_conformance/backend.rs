@@ -1,6 +1,7 @@
 //! The suite's access to a read model beyond the port.
 
 use std::future::Future;
+use std::time::Duration;
 
 use composable_rust_core::projection::ReadModel;
 
@@ -21,4 +22,10 @@ pub trait ReadModelBackend: Send + Sync + 'static {
 
     /// The committed number.
     fn total(&self) -> impl Future<Output = i64> + Send;
+
+    /// Waits until a transaction waits for a lock that another transaction holds. Default: 100
+    /// milliseconds, for a database that does not tell which transactions wait.
+    fn wait_for_blocked_transaction(&self) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(Duration::from_millis(100))
+    }
 }

@@ -16,7 +16,9 @@ pub(super) async fn forgetting_waits_for_a_projecting_transaction(on: impl ReadM
     assert!(advance(&model, &mut transaction, 1, &[(0, at(0, 5))]).await);
     on.add(&mut transaction, 7).await;
     let projecting = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let blocked = on.wait_for_blocked_transaction();
+        let blocked = tokio::time::timeout(Duration::from_secs(30), blocked).await;
+        blocked.expect("forgetting waits for the lock");
         commit(&model, transaction).await;
     };
     let forgetting = async {
