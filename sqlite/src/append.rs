@@ -38,10 +38,10 @@ impl SqliteEventStore {
             append_state::begin(self.writer(), partition, batch).await?;
         let now = clock();
         let mut rows = Rows::new(partition, now, standing.head, standing.outbox_sequence);
-        let mut verdicts = Vec::with_capacity(batch.len());
+        let mut outcomes = Vec::with_capacity(batch.len());
         for (append, stream) in batch.iter().zip(standing.streams) {
-            let verdict = match earlier(&mut transaction, partition, append, &stream).await? {
-                Some(verdict) => verdict,
+            let outcome = match earlier(&mut transaction, partition, append, &stream).await? {
+                Some(outcome) => outcome,
                 None => decide(append, stream).unwrap_or_else(|before| {
                     let version = before.plus(append.events.len() as u64);
                     let offset = rows.add(append, before);
@@ -49,7 +49,7 @@ impl SqliteEventStore {
                     AppendOutcome::Committed { version, position, actual: version }
                 }),
             };
-            verdicts.push(verdict);
+            outcomes.push(outcome);
         }
         rows.commit(transaction).await?;
         if rows.has_events() {
@@ -58,7 +58,7 @@ impl SqliteEventStore {
         if rows.has_work() {
             self.has_work();
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
 }
 

@@ -49,10 +49,10 @@ async fn rejected_appends_do_not_affect_their_neighbours() {
         append("a-3", ExpectedVersion::Exists, &[7, 8, 9]).with_inbox(vec![mark(70, 0, 3)]),
         append("a-4", ExpectedVersion::Any, &[10]).with_inbox(vec![mark(71, 0, 1), mark(72, 1, 0)]),
     ];
-    let verdicts = store.append_events(0, &batch).await.unwrap();
+    let outcomes = store.append_events(0, &batch).await.unwrap();
     let expected =
         [committed(2, 0, 4), conflict(2), committed(1, 0, 5), conflict(0), committed(1, 0, 6)];
-    assert_eq!(verdicts, expected);
+    assert_eq!(outcomes, expected);
     let again = store.append_events(0, &batch).await.unwrap();
     assert_eq!(again, expected);
     let log = store.read_log(&[Position::new(0, 0)], 100).await.unwrap();

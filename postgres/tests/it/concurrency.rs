@@ -84,11 +84,11 @@ async fn an_unknown_outcome_is_resolved_by_the_same_append() {
         database.wait_for_lock_other_than(&abandoned, "append_event").await;
         assert!(!again.is_finished());
         holder.commit().await.unwrap();
-        let verdict = timeout(Duration::from_secs(20), again).await.unwrap().unwrap();
-        assert!(matches!(verdict, AppendOutcome::Committed { .. }), "{verdict:?}");
+        let outcome = timeout(Duration::from_secs(20), again).await.unwrap().unwrap();
+        assert!(matches!(outcome, AppendOutcome::Committed { .. }), "{outcome:?}");
         database.wait_for_end_of(&abandoned).await;
         assert_eq!(load(&store, &format!("a-{round}")).await.len(), events.len());
-        assert_eq!(commit(&store, &one).await, verdict);
+        assert_eq!(commit(&store, &one).await, outcome);
     }
 }
 
@@ -103,8 +103,8 @@ async fn a_foreign_transaction_does_not_block_appends() {
     open.execute("insert into unrelated select generate_series(1, 10)").await.unwrap();
     open.execute("select count(*) from events").await.unwrap();
     let append = append("a-1", exact(1), &[2]);
-    let verdict = timeout(Duration::from_secs(10), commit(&store, &append)).await.unwrap();
-    assert_eq!(verdict, committed(2, 0, 2));
+    let outcome = timeout(Duration::from_secs(10), commit(&store, &append)).await.unwrap();
+    assert_eq!(outcome, committed(2, 0, 2));
     assert_eq!(store.read_log(&[Position::new(0, 0)], 10).await.unwrap().len(), 2);
     open.rollback().await.unwrap();
 }

@@ -52,9 +52,9 @@ pub(crate) fn exact(version: u64) -> ExpectedVersion {
 
 pub(crate) async fn commit(store: &PostgresEventStore, append: &Append) -> AppendOutcome {
     let partition = store.log().partition_of(&append.stream);
-    let mut verdicts = store.append_events(partition, std::slice::from_ref(append)).await.unwrap();
-    assert_eq!(verdicts.len(), 1);
-    verdicts.remove(0)
+    let mut outcomes = store.append_events(partition, std::slice::from_ref(append)).await.unwrap();
+    assert_eq!(outcomes.len(), 1);
+    outcomes.remove(0)
 }
 
 pub(crate) fn committed(version: u64, partition: u16, offset: u64) -> AppendOutcome {

@@ -333,8 +333,8 @@ async fn a_lost_response_is_not_waited_for() {
                 sleep(Duration::from_secs(8)).await;
                 holder.rollback().await.unwrap();
             };
-            let (verdicts, ()) = tokio::join!(commit, release);
-            verdicts
+            let (outcomes, ()) = tokio::join!(commit, release);
+            outcomes
         }
     );
     assert_eq!(answered.unwrap(), [committed(1, 1, 1)]);

@@ -48,8 +48,8 @@ async fn use_everything(store: &PostgresEventStore, round: u128) {
     let mut first =
         append(order.as_str(), exact(0), &[round, round + 1]).with_inbox(vec![mark(round, 0, 2)]);
     first.timers = vec![timer("t"), timer("u")];
-    let verdict = commit(store, &first).await;
-    assert_eq!(commit(store, &first).await, verdict);
+    let outcome = commit(store, &first).await;
+    assert_eq!(commit(store, &first).await, outcome);
     let duplicate = append(order.as_str(), exact(2), &[1]).with_inbox(vec![mark(round, 0, 1)]);
     assert!(matches!(commit(store, &duplicate).await, AppendOutcome::Duplicate(_)));
     let mut second = append(order.as_str(), ExpectedVersion::Exists, &[]);

@@ -122,8 +122,8 @@ pub(super) async fn erasing_makes_concurrent_appends_conflict(on: StoreUnderTest
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     erase(&on, &thing).await;
-    let verdict = on.append(&append(&thing, 2, 1)).await;
-    assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(3) });
+    let outcome = on.append(&append(&thing, 2, 1)).await;
+    assert_eq!(outcome, AppendOutcome::Conflict { actual: Version::new(3) });
 }
 
 pub(super) async fn erasing_leaves_other_streams_alone(on: StoreUnderTest) {
@@ -167,18 +167,18 @@ pub(super) async fn a_stream_continues_after_an_erasure(on: StoreUnderTest) {
 pub(super) async fn a_repeated_append_of_erased_events_appends_nothing(on: StoreUnderTest) {
     let (plain, marked) = (stream("thing-1"), stream("thing-2"));
     let first = append(&plain, 0, 2);
-    let verdict = on.append(&first).await;
+    let outcome = on.append(&first).await;
     erase(&on, &plain).await;
-    assert_eq!(on.append(&first).await, moved_on(&verdict, 3), "event ids outlive their content");
+    assert_eq!(on.append(&first).await, moved_on(&outcome, 3), "event ids outlive their content");
 
     let first = append(&marked, 0, 2).with_inbox(vec![inbox_entry(0, 1), inbox_entry(1, 1)]);
     let without = Append::new(marked.clone(), exact(2)).with_inbox(vec![inbox_entry(0, 0)]);
-    let verdict = on.append(&first).await;
+    let outcome = on.append(&first).await;
     on.commit(&without).await;
     erase(&on, &marked).await;
-    assert_eq!(on.append(&first).await, moved_on(&verdict, 3), "so they outlive the answers");
+    assert_eq!(on.append(&first).await, moved_on(&outcome, 3), "so they outlive the answers");
     let any = Append { expected: ExpectedVersion::Any, ..first.clone() };
-    assert_eq!(on.append(&any).await, moved_on(&verdict, 3));
+    assert_eq!(on.append(&any).await, moved_on(&outcome, 3));
     for unproven in [without, Append { events: events(2), ..first }] {
         let again = on.append(&unproven).await;
         assert!(matches!(again, AppendOutcome::Duplicate(_)), "no event id tells: {again:?}");
@@ -190,8 +190,8 @@ pub(super) async fn closing_ends_a_stream(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     let id = EventId(fresh_id());
-    let verdict = on.store.close_stream(&thing, Version::new(2), id).await;
-    let (version, position) = committed(&verdict.expect("the store is available"));
+    let outcome = on.store.close_stream(&thing, Version::new(2), id).await;
+    let (version, position) = committed(&outcome.expect("the store is available"));
     let last = on.events(&thing).await.pop().expect("the stream has events");
     assert_eq!((last.id, last.name()), (id, CLOSED));
     assert_eq!(last.content, StoredContent::Closed);
@@ -226,8 +226,8 @@ pub(super) async fn closing_checks_the_version(on: StoreUnderTest) {
     let thing = stream("thing-1");
     on.commit(&append(&thing, 0, 2)).await;
     for expected in [0, 1, 3] {
-        let verdict = close(&on, &thing, expected).await;
-        assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(2) });
+        let outcome = close(&on, &thing, expected).await;
+        assert_eq!(outcome, AppendOutcome::Conflict { actual: Version::new(2) });
     }
     on.commit(&append(&thing, 2, 1)).await;
 }
@@ -248,13 +248,13 @@ pub(super) async fn a_closed_stream_recognises_earlier_appends(on: StoreUnderTes
         append(&thing, 0, 2),
         append(&thing, 2, 1).with_inbox(vec![inbox_entry(0, 1), inbox_entry(1, 0)]),
     ];
-    let mut verdicts = Vec::new();
+    let mut outcomes = Vec::new();
     for append in &appends {
-        verdicts.push(on.append(append).await);
+        outcomes.push(on.append(append).await);
     }
     close(&on, &thing, 3).await;
-    for (append, verdict) in appends.iter().zip(verdicts) {
-        assert_eq!(on.append(append).await, moved_on(&verdict, 4));
+    for (append, outcome) in appends.iter().zip(outcomes) {
+        assert_eq!(on.append(append).await, moved_on(&outcome, 4));
     }
 }
 

@@ -31,9 +31,9 @@ pub(super) async fn waiting_appends_are_committed_together(on: StoreUnderTest) {
     faulty.next_appends([Fault::Delay(Duration::from_millis(50)); 3]);
     let appends: Vec<_> =
         (0..60).map(|n| append(&stream(&format!("thing-{n}")), 0, 1 + n % 3)).collect();
-    let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
-    for (append, verdict) in appends.iter().zip(&verdicts) {
-        let (version, position) = committed(verdict);
+    let outcomes = join_all(appends.iter().map(|append| appended(&writers, append))).await;
+    for (append, outcome) in appends.iter().zip(&outcomes) {
+        let (version, position) = committed(outcome);
         assert_eq!(version, Version::new(append.events.len() as u64));
         let stored = on.events(&append.stream).await;
         assert_eq!(stored.last().map(|event| event.position), position);
@@ -47,9 +47,9 @@ pub(super) async fn appends_to_one_stream_keep_their_order(on: StoreUnderTest) {
     let writers = GroupCommit::new(on.store.clone());
     let thing = stream("thing-1");
     let appends: Vec<_> = (0..20).map(|version| append(&thing, version, 1)).collect();
-    let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
-    for (verdict, version) in verdicts.iter().zip(1..) {
-        assert_eq!(committed(verdict).0, Version::new(version));
+    let outcomes = join_all(appends.iter().map(|append| appended(&writers, append))).await;
+    for (outcome, version) in outcomes.iter().zip(1..) {
+        assert_eq!(committed(outcome).0, Version::new(version));
     }
     assert_eq!(on.events(&thing).await.len(), 20);
 }
@@ -68,12 +68,12 @@ pub(super) async fn a_conflict_in_a_group_leaves_the_others_alone(on: StoreUnder
     let again = |stream| append(stream, 1, 1).with_inbox(vec![handled.clone()]);
     appends.extend(streams[2..4].iter().map(again));
     appends.extend(streams[4..].iter().map(|stream| append(stream, 0, 1)));
-    let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
-    for (n, verdict) in verdicts.into_iter().enumerate() {
+    let outcomes = join_all(appends.iter().map(|append| appended(&writers, append))).await;
+    for (n, outcome) in outcomes.into_iter().enumerate() {
         match n {
-            1 | 2 => assert_eq!(verdict, AppendOutcome::Conflict { actual: Version::new(1) }),
-            3 | 4 => assert_eq!(duplicates(verdict)[0].message_id, handled.message_id),
-            _ => assert_eq!(committed(&verdict).0, Version::new(1)),
+            1 | 2 => assert_eq!(outcome, AppendOutcome::Conflict { actual: Version::new(1) }),
+            3 | 4 => assert_eq!(duplicates(outcome)[0].message_id, handled.message_id),
+            _ => assert_eq!(committed(&outcome).0, Version::new(1)),
         }
     }
     assert_eq!(on.partition(0).await.len(), 4 + 1 + 8);
@@ -89,7 +89,7 @@ pub(super) async fn a_faulty_append_of_a_group_fails_alone(on: StoreUnderTest) {
     for (n, outcome) in join_all(sent).await.into_iter().enumerate() {
         match (n, outcome) {
             (2 | 4, Err(StoreError::Invalid(_))) => {}
-            (0 | 1 | 3 | 5, Ok(verdict)) => assert_eq!(committed(&verdict).0, Version::new(1)),
+            (0 | 1 | 3 | 5, Ok(outcome)) => assert_eq!(committed(&outcome).0, Version::new(1)),
             (n, other) => panic!("append {n} is answered {other:?}"),
         }
     }
@@ -110,7 +110,7 @@ pub(super) async fn group_commits_of_two_processes_all_succeed(on: StoreUnderTes
                     loop {
                         match appended(&writers, &append(&shared, at, 1)).await {
                             AppendOutcome::Conflict { actual } => at = actual.get(),
-                            verdict => break at = committed(&verdict).0.get(),
+                            outcome => break at = committed(&outcome).0.get(),
                         }
                     }
                 }
@@ -138,9 +138,9 @@ pub(super) async fn appends_with_lost_responses_are_repeated(on: StoreUnderTest)
         let marked =
             |n| append(&stream(&format!("thing-{n}")), 0, 2).with_inbox(vec![inbox_entry(0, 2)]);
         let appends: Vec<_> = (n * 4..n * 4 + 4).map(marked).collect();
-        let verdicts = join_all(appends.iter().map(|append| appended(&writers, append))).await;
-        for (append, verdict) in appends.iter().zip(&verdicts) {
-            assert_eq!(committed(verdict).0, Version::new(2));
+        let outcomes = join_all(appends.iter().map(|append| appended(&writers, append))).await;
+        for (append, outcome) in appends.iter().zip(&outcomes) {
+            assert_eq!(committed(outcome).0, Version::new(2));
             assert_eq!(on.events(&append.stream).await.len(), 2);
         }
     }

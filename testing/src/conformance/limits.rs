@@ -181,7 +181,7 @@ pub(super) async fn unusual_metadata_is_stored_exactly_or_rejected(on: StoreUnde
         let mut append = append(&streams[1], before as u64, 1);
         text.clone_into(&mut append.events[0].metadata);
         let stored = match on.try_append(&append).await {
-            Ok(verdict) => usize::from(committed(&verdict).1.is_some()),
+            Ok(outcome) => usize::from(committed(&outcome).1.is_some()),
             Err(StoreError::Invalid(_)) => 0,
             Err(other) => panic!("{text} must be stored or rejected as invalid, not {other:?}"),
         };

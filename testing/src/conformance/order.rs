@@ -204,8 +204,8 @@ impl Writer {
         if self.rng.random() { next.with_inbox(vec![inbox_entry(0, 1)]) } else { next }
     }
 
-    fn enter(&mut self, append: &Append, verdict: &AppendOutcome) {
-        let (version, position) = committed(verdict);
+    fn enter(&mut self, append: &Append, outcome: &AppendOutcome) {
+        let (version, position) = committed(outcome);
         self.versions.insert(append.stream.clone(), version.get());
         self.ledger.enter(append, version, position);
     }
@@ -213,8 +213,8 @@ impl Writer {
     async fn append_to_own(&mut self) {
         let stream = self.any_of_own();
         let append = self.next_append(&stream);
-        let verdict = self.on.append(&append).await;
-        self.enter(&append, &verdict);
+        let outcome = self.on.append(&append).await;
+        self.enter(&append, &outcome);
     }
 
     async fn append_to_shared(&mut self) {
@@ -225,7 +225,7 @@ impl Writer {
                 assert!(actual.get() > self.at(&stream), "a stream never goes back");
                 self.versions.insert(stream, actual.get());
             }
-            verdict => self.enter(&append, &verdict),
+            outcome => self.enter(&append, &outcome),
         }
     }
 
@@ -246,12 +246,12 @@ impl Writer {
         let loser = self.rng.random_range(0..batch.len());
         let actual = Version::new(self.at(&together[loser]));
         batch[loser].expected = super::builders::exact(actual.get() + 7);
-        let verdicts = self.on.batch(partition, &batch).await;
-        for (n, (append, verdict)) in batch.iter().zip(&verdicts).enumerate() {
+        let outcomes = self.on.batch(partition, &batch).await;
+        for (n, (append, outcome)) in batch.iter().zip(&outcomes).enumerate() {
             if n == loser {
-                assert_eq!(*verdict, AppendOutcome::Conflict { actual });
+                assert_eq!(*outcome, AppendOutcome::Conflict { actual });
             } else {
-                self.enter(append, verdict);
+                self.enter(append, outcome);
             }
         }
     }
@@ -265,8 +265,8 @@ impl Writer {
         };
         random::moment(&mut self.rng, Duration::from_millis(3)).await;
         task.abort();
-        let verdict = self.on.append(&append).await;
-        self.enter(&append, &verdict);
+        let outcome = self.on.append(&append).await;
+        self.enter(&append, &outcome);
     }
 }
 

@@ -174,11 +174,11 @@ impl EventStore for InMemoryEventStore {
         batch: &[Append],
     ) -> Result<Vec<AppendOutcome>, StoreError> {
         validate_batch(self.log(), partition, batch)?;
-        let verdicts = self.commit(|state| state.append(partition, batch));
+        let outcomes = self.commit(|state| state.append(partition, batch));
         if batch.iter().any(|append| !append.outbox.is_empty() || !append.timers.is_empty()) {
             self.has_work();
         }
-        Ok(verdicts)
+        Ok(outcomes)
     }
 
     fn load_events<'a>(
