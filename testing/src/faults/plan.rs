@@ -9,7 +9,7 @@ use composable_rust_core::store::StoreError;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-use crate::CallKind;
+use crate::intercept::CallKind;
 
 /// The fault of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

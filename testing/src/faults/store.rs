@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 
 use super::plan::{Plan, injected};
 use super::{Chances, Fault, FaultCounts};
-use crate::{CallKind, Intercept, Intercepted, StoreCall, StreamRows};
+use crate::intercept::{CallKind, Intercept, Intercepted, StoreCall, StreamRows};
 
 /// An event store with injected faults, by a script or by seeded chance.
 ///
