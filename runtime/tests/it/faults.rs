@@ -13,7 +13,7 @@ use composable_rust_testing::{
 use tokio::task::JoinHandle;
 
 use crate::account::{Account, AccountCommand as In, Process, app};
-use crate::worker::node::Process;
+use crate::worker::node::NodeProcess;
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_resolved_by_the_same_append_again() {
@@ -193,7 +193,7 @@ async fn a_concurrent_commit_does_not_undo_an_erasure() {
 /// An instance with a damaged page, or whose statement takes too long.
 #[tokio::test(start_paused = true)]
 async fn an_append_that_always_fails_holds_up_no_other() {
-    let node = Process::start(InMemoryEventStore::with_partitions(1));
+    let node = NodeProcess::start(InMemoryEventStore::with_partitions(1));
     let app = app(&node);
     let poison = app.handle(&Account::id("poison"));
     node.fail_appends_of(Some(poison.id().stream()));

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::account::{Account, AccountCommand as In, app};
-use crate::worker::node::{Mishap, Node, Process};
+use crate::worker::node::{Mishap, Node, NodeProcess};
 
 fn event(row: &mut StreamRow) -> &mut StoredEvent {
     match row {
@@ -29,7 +29,7 @@ fn event(row: &mut StreamRow) -> &mut StoredEvent {
 async fn three_deposits() -> (InMemoryEventStore, Node<InMemoryEventStore>) {
     let store = InMemoryEventStore::new();
     app(&store).handle(&Account::id("1")).send(In::Split(vec![1; 3])).await.unwrap();
-    let node = Process::start(store.clone());
+    let node = NodeProcess::start(store.clone());
     (store, node)
 }
 
@@ -123,7 +123,7 @@ async fn a_snapshot_above_the_log_is_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cached_state_is_read_without_a_load() {
-    let node = Process::start(InMemoryEventStore::new());
+    let node = NodeProcess::start(InMemoryEventStore::new());
     let app = App::builder(node.clone()).aggregate::<Account>(crate::account::Process::new());
     let app = app.settings(|settings| settings.max_concurrent_loads = 1).build().unwrap();
     let [warm, cold] = ["1", "2"].map(|id| app.handle(&Account::id(id)));
@@ -140,7 +140,7 @@ async fn a_cached_state_is_read_without_a_load() {
 
 #[tokio::test]
 async fn a_state_between_two_events_of_an_append_is_not_cached() {
-    let node = Process::start(InMemoryEventStore::new());
+    let node = NodeProcess::start(InMemoryEventStore::new());
     let account = app(&node).handle(&Account::id("1"));
     account.state(|_| ()).await.unwrap();
     node.next("append_events", [Mishap::Held]);

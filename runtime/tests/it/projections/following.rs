@@ -20,7 +20,7 @@ use super::{
     state, store,
 };
 use crate::account::{Account, AccountCommand as In, Process};
-use crate::worker::node::Process;
+use crate::worker::node::NodeProcess;
 
 #[tokio::test(start_paused = true)]
 async fn a_projection_catches_up_and_then_follows() {
@@ -210,7 +210,7 @@ async fn long_events(store: &InMemoryEventStore, bytes: usize, count: u64) {
 async fn pages_are_bounded_in_bytes() {
     let memory = InMemoryEventStore::with_partitions(64).with_clock(clock());
     let (store, model, add_up) =
-        (Process::start(memory.clone()), Model::default(), AddUp::default());
+        (NodeProcess::start(memory.clone()), Model::default(), AddUp::default());
     long_events(&memory, 16 << 10, 100).await;
     let writer = crate::account::app(&memory);
     for n in 0..100 {

@@ -17,7 +17,7 @@ use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
 use crate::account::{Account, Process};
-use crate::worker::node::Process;
+use crate::worker::node::NodeProcess;
 
 use super::{
     AddUp, Model, Totals, assert_exact, clock, deposit, handle, pass, process_with, settle, state,
@@ -212,7 +212,7 @@ async fn an_ignored_error_is_parked_ahead_of_a_blocked_stream() {
 #[tokio::test(start_paused = true)]
 async fn parked_streams_do_not_slow_other_streams_down() {
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
-    let store = Process::start(memory.clone());
+    let store = NodeProcess::start(memory.clone());
     let app = process_with(&store, &add_up, &model, PoisonPolicy::Park);
     add_up.poison(&["bad"]);
     deposit(&app, "bad", 1).await;

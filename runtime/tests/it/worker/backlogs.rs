@@ -17,7 +17,7 @@ use composable_rust_testing::InMemoryEventBus;
 use tokio::time::Instant;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out};
-use super::node::{Node, Process};
+use super::node::{Node, NodeProcess};
 use super::world::{World, eventually, from_start, heard, log, millis, started, tell_to};
 
 type Commands = Vec<(Id<Actor>, In)>;
@@ -45,7 +45,7 @@ fn copying(builder: AppBuilder) -> AppBuilder {
 
 /// A store whose appends take as long as those of a replicated database.
 fn slow(world: &World) -> Node<composable_rust_testing::InMemoryEventStore> {
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     node.slow("append_events", millis(5));
     node
 }
@@ -103,7 +103,7 @@ async fn only_rows_queued_at_a_crash_are_quarantined() {
         assert!(world.memory.enqueue(partition, &rows, None).await.unwrap());
     };
     enqueue(0, 2_000).await;
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     // Quarantine allows 16 rows a second; 40 rows come.
     node.slow("settle", millis(1_000));
     let _app = world.start(node.clone());
@@ -134,12 +134,12 @@ async fn quarantined_rows_run_one_at_a_time() {
         rows.into_iter().map(|row| row.attempts).collect::<Vec<_>>()
     };
     // It starts both, and dies.
-    let dying = Process::start(world.memory.clone());
+    let dying = NodeProcess::start(world.memory.clone());
     dying.slow("append_events", Duration::from_secs(3_600));
     let _dead = world.start(dying.clone());
     eventually("both are begun", async || attempts().await == [1, 1]).await;
     dying.crash();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     node.slow("settle", millis(1_000));
     let _app = world.start(node);
     let (mut one_is_gone, mut other_begins) = (None, None);
@@ -276,7 +276,7 @@ async fn a_locked_partition_does_not_stop_a_policy_in_others() {
     let partition = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
     let (locked, other) = ("source0", (1..).map(|n| format!("source{n}")));
     let other = { other }.find(|id| partition(id) != partition(locked)).unwrap();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let app = started(copying(world.builder(node.clone())));
     tell_to(&app, locked, Act::Note(0)).await;
     heard(&app, "copy-source0", "note 0").await;

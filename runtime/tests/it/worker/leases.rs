@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::actor::{Act, Behaviour};
-use super::node::{Mishap, Process};
+use super::node::{Mishap, NodeProcess};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
 const WORKERS: [&str; 3] = ["dispatch/actor", "call/outside", "timer/actor"];
@@ -85,7 +85,7 @@ async fn leases_of_a_crashed_process_are_taken_over_on_expiry() {
 #[tokio::test(start_paused = true)]
 async fn leases_acquired_despite_a_lost_response_are_soon_used() {
     let world = World::new();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     node.next("change_leases", [Mishap::FailsAfter]);
     let app = world.start(node.clone());
     let started = tokio::time::Instant::now();
@@ -100,7 +100,8 @@ async fn leases_acquired_despite_a_lost_response_are_soon_used() {
 #[tokio::test(start_paused = true)]
 async fn a_short_outage_costs_no_lease() {
     let world = World::new();
-    let nodes = [Process::start(world.memory.clone()), Process::start(world.memory.clone())];
+    let nodes =
+        [NodeProcess::start(world.memory.clone()), NodeProcess::start(world.memory.clone())];
     let apps = nodes.clone().map(|node| world.start(node));
     shared_as(&world, &[1, 2], 11_000).await;
     let workers = WORKERS.map(str::to_owned);
@@ -215,7 +216,7 @@ async fn take_all(world: &World, worker: &str) {
 #[tokio::test(start_paused = true)]
 async fn an_idle_app_does_not_spin() {
     let world = World::new();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let app = started(
         world
             .builder(node.clone())
@@ -239,7 +240,7 @@ async fn an_idle_app_does_not_spin() {
 #[tokio::test(start_paused = true)]
 async fn an_app_whose_wakeups_fail_does_not_spin() {
     let world = World::new();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let app = started(
         world
             .builder(node.clone())

@@ -7,7 +7,7 @@ use composable_rust_runtime::{App, AppBuilder, SendError};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent as Out, Around, Outside};
-use super::node::Process;
+use super::node::NodeProcess;
 use super::world::{World, eventually, from_start, heard, log, millis, started, tell_to};
 
 fn ask(to: &str, tag: u32, act: Act) -> Act {
@@ -65,7 +65,7 @@ async fn end(world: &World, writer: &App, what: &str) {
 async fn a_crash_at_any_call_loses_and_duplicates_nothing() {
     let whole = {
         let world = World::new();
-        let node = Process::start(world.memory.clone());
+        let node = NodeProcess::start(world.memory.clone());
         let writer = world.builder(world.memory.clone()).build().unwrap();
         let app = started(copying(world.builder(node.clone())));
         begin(&writer).await;
@@ -78,7 +78,7 @@ async fn a_crash_at_any_call_loses_and_duplicates_nothing() {
         for is_done in [false, true] {
             let what = format!("call {call} of {whole}, done: {is_done}");
             let world = World::new();
-            let node = Process::start(world.memory.clone());
+            let node = NodeProcess::start(world.memory.clone());
             node.crash_at(call, is_done);
             let writer = world.builder(world.memory.clone()).build().unwrap();
             let first = started(copying(world.builder(node.clone())));

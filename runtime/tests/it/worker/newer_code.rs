@@ -8,7 +8,7 @@ use composable_rust_core::queue::Outbox as _;
 use composable_rust_core::store::EventStore as _;
 
 use super::actor::{Act, Actor, ActorCommand as In};
-use super::node::{Mishap, Process};
+use super::node::{Mishap, NodeProcess};
 use super::world::{World, eventually, heard, millis, started, tell_to};
 use crate::till::{NewTill, OldTill, OldTillCommand};
 
@@ -73,7 +73,7 @@ async fn two_processes_with_unknown_messages_handle_all_others() {
 #[tokio::test(start_paused = true)]
 async fn a_handled_command_needs_no_decodable_reply() {
     let world = World::new();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     node.next("settle", [Mishap::CrashesBefore]);
     let newer = started(world.builder(node.clone()).aggregate::<NewTill>(()));
     let recipient = NewTill::id("1").stream();

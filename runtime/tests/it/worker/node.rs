@@ -46,11 +46,11 @@ pub(crate) enum Mishap {
 }
 
 /// A store that behaves as its process does. Clones belong to the same process.
-pub(crate) type Node<S> = Intercepted<S, Process>;
+pub(crate) type Node<S> = Intercepted<S, NodeProcess>;
 
 /// The process, which a test controls.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct NodeProcess {
     state: watch::Sender<ProcessState>,
     held: watch::Sender<bool>,
     plan: Arc<Mutex<Plan>>,
@@ -103,7 +103,7 @@ impl Drop for Open {
     }
 }
 
-impl Process {
+impl NodeProcess {
     /// Starts a process that reaches the store.
     pub(crate) fn start<S>(store: S) -> Node<S> {
         let (state, held) = (watch::Sender::new(ProcessState::Running), watch::Sender::new(true));
@@ -252,7 +252,7 @@ impl Process {
     }
 }
 
-impl<S: EventStore> Intercept<S> for Process {
+impl<S: EventStore> Intercept<S> for NodeProcess {
     async fn call<T: Send>(
         &self,
         call: StoreCall,

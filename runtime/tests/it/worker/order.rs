@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::actor::{Act, Actor, ActorCommand as In};
-use super::node::{Node, Process};
+use super::node::{Node, NodeProcess};
 use super::world::{World, eventually, log, millis, started};
 
 const SENDERS: u32 = 4;
@@ -30,7 +30,7 @@ struct Process {
 
 fn process(world: &World, seed: u64, chances: Chances) -> Process {
     let faults = FaultyEventStore::new(world.memory.clone()).with_chances(seed, chances);
-    let node = Process::start(faults.clone());
+    let node = NodeProcess::start(faults.clone());
     let builder = world
         .bare_builder(node.clone())
         .aggregate::<Actor>(world.around())

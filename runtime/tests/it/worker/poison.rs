@@ -9,7 +9,7 @@ use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
 use composable_rust_core::{EventId, Version};
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
-use super::node::{Mishap, Process};
+use super::node::{Mishap, NodeProcess};
 use super::world::{World, eventually, heard, log, millis, tell_to};
 
 fn tell_b(act: Act) -> Act {
@@ -210,7 +210,7 @@ async fn an_internal_command_is_rejected_from_any_queue() {
 #[tokio::test(start_paused = true)]
 async fn parking_a_message_holds_up_no_other() {
     let world = World::new();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let partition_of = |id: &str| world.memory.log().partition_of(&Actor::id(id).stream());
     let bad = |n| EncodedMessage {
         name: "actor.do".into(),

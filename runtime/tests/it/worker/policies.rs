@@ -10,7 +10,7 @@ use composable_rust_runtime::{App, AppBuilder};
 use uuid::Uuid;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorError, ActorEvent as Out, Seen};
-use super::node::{Mishap, Node, Process};
+use super::node::{Mishap, Node, NodeProcess};
 use super::world::{World, eventually, from_start, heard, log, millis, started, tell_to};
 
 type Commands = Vec<(Id<Actor>, In)>;
@@ -75,7 +75,7 @@ async fn each_event_causes_its_commands_once_across_crashes() {
             let builder = world.builder(node.clone());
             started(builder.on_with::<Actor, Actor, Commands>("p", from_start, several))
         };
-        let node = Process::start(world.memory.clone());
+        let node = NodeProcess::start(world.memory.clone());
         let app = start(&node);
         let writer = world.builder(world.memory.clone()).build().unwrap();
         tell_to(&writer, "a", Act::Note(1)).await;
@@ -84,7 +84,7 @@ async fn each_event_causes_its_commands_once_across_crashes() {
         tell_to(&writer, "a", Act::Note(2)).await;
         tokio::time::sleep(millis(1_000)).await;
         node.crash();
-        let other = start(&Process::start(world.memory.clone()));
+        let other = start(&NodeProcess::start(world.memory.clone()));
         tell_to(&writer, "a", Act::Note(3)).await;
         heard(&writer, "x", "note 32").await;
         heard(&writer, "y", "note 31").await;

@@ -29,7 +29,7 @@ use composable_rust_testing::{InMemoryEventBus, InMemoryPublisher, TokioClock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::node::Process;
+use super::node::NodeProcess;
 use super::world::{PATIENCE, World, eventually, millis, started};
 
 /// The commands of a front or back.

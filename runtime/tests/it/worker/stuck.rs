@@ -10,7 +10,7 @@ use composable_rust_core::{EventId, Version};
 use composable_rust_runtime::App;
 
 use super::actor::{Act, Actor, ActorCommand as In, ActorEvent, Seen};
-use super::node::{Node, Process};
+use super::node::{Node, NodeProcess};
 use super::world::{World, heard, log, millis, tell_to};
 use crate::logged::Logged;
 
@@ -56,7 +56,7 @@ fn stuck(app: &App) -> Vec<String> {
 async fn an_instance_is_retried_ever_more_rarely() {
     const COUNT: u64 = 500;
     let world = World::new();
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let first = world.app();
     for n in 0..COUNT {
         let timer = Act::Later { id: None, after: 60_000, act: Box::new(Act::Note(1)) };

@@ -8,7 +8,7 @@ use composable_rust_runtime::App;
 use composable_rust_testing::InMemoryEventStore;
 
 use super::actor::{Act, Actor, ActorCommand as In};
-use super::node::{Mishap, Node, Process};
+use super::node::{Mishap, Node, NodeProcess};
 use super::world::{World, eventually, heard, log, millis, started, tell_to};
 
 fn later(id: &str, after: u64, act: Act) -> Act {
@@ -242,7 +242,7 @@ async fn a_partition_with_unsettleable_timers_holds_up_no_other() {
 async fn timers_due_after_a_takeover_are_not_quarantined() {
     let world = World::new();
     let crashing = || {
-        let node = Process::start(world.memory.clone());
+        let node = NodeProcess::start(world.memory.clone());
         let builder = world.builder(node.clone());
         let app = started(builder.settings(|own| own.retry.initial_backoff = millis(600_000)));
         (node, app)

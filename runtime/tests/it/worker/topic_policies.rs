@@ -10,7 +10,7 @@ use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};
 
 use super::actor::{Act, Actor, ActorEvent as Out};
-use super::node::{Mishap, Process};
+use super::node::{Mishap, NodeProcess};
 use super::policies::{OldActor, OldEvent};
 use super::world::{World, eventually, millis, started, tell_to};
 
@@ -67,7 +67,7 @@ async fn a_policy_reads_the_topic_of_another_service() {
             assert_eq!(recorded.stream.id(), "a");
             vec![(Listener::id("1"), ListenerCommand::Hear(recorded.event.text()))]
         };
-        let node = Process::start(other.memory.clone());
+        let node = NodeProcess::start(other.memory.clone());
         // Lost responses make it queue twice; the inbox recognises the duplicates.
         node.next("enqueue", [Mishap::FailsAfter; 3]);
         let listener = started(

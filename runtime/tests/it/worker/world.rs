@@ -20,7 +20,7 @@ use composable_rust_testing::{
 };
 
 use super::actor::{Act, Actor, ActorCommand, Around, Broken, Outside};
-use super::node::{Node, Process};
+use super::node::{Node, NodeProcess};
 
 /// Starts a policy at the first event of the log.
 pub(crate) fn from_start(policy: &mut PolicySettings) {
@@ -94,7 +94,7 @@ impl World {
 
     /// The same on a [`Node`], whose calls the test controls.
     pub(crate) fn node(&self) -> (Node<InMemoryEventStore>, App) {
-        let node = Process::start(self.memory.clone());
+        let node = NodeProcess::start(self.memory.clone());
         let app = self.start(node.clone());
         (node, app)
     }

@@ -8,7 +8,7 @@ use composable_rust_runtime::{App, AppBuilder};
 use composable_rust_testing::InMemoryEventStore;
 use uuid::Uuid;
 
-use super::super::node::{Mishap, Node, Process};
+use super::super::node::{Mishap, Node, NodeProcess};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{Back, BackCommand, Errand, Front, Line, back, back_on, front, send, world_of};
 
@@ -116,7 +116,7 @@ async fn a_policy_sees_an_erasure_in_its_own_log() {
 async fn commands_caused_by_an_erasure_survive_the_next_one() {
     // A process that cannot append, and one after it that can.
     let stuck = |world: &World| {
-        let node = Process::start(world.memory.clone());
+        let node = NodeProcess::start(world.memory.clone());
         node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
         node
     };
@@ -136,7 +136,7 @@ async fn commands_caused_by_an_erasure_survive_the_next_one() {
     let builder = |store: Node<InMemoryEventStore>| {
         world.bare_builder(store).aggregate::<Back>(()).aggregate::<Front>(())
     };
-    let healthy = || Process::start(world.memory.clone());
+    let healthy = || NodeProcess::start(world.memory.clone());
     send(&builder(healthy()).build().unwrap(), "1", Errand::Note(6)).await;
     let first = hears(builder(stuck(&world)));
     tokio::time::sleep(millis(10_000)).await;

@@ -9,7 +9,7 @@ use composable_rust_core::prelude::*;
 use composable_rust_core::queue::{Checkpoints as _, DeadLetter};
 use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore};
 
-use super::super::node::{Mishap, Process};
+use super::super::node::{Mishap, NodeProcess};
 use super::super::world::{PATIENCE, eventually, millis, started};
 use super::{
     Back, BackEvent, Errand, Front, FrontEvent, Line, ask_back, ask_front, front, front_heard,
@@ -187,7 +187,7 @@ async fn the_relay_resumes_without_loss_and_a_fenced_relay_stops() {
     for (frozen, mishap) in [(false, Mishap::FailsBefore), (true, Mishap::FailsAfter)] {
         let line = Line::new();
         let world = world_of(1);
-        let node = Process::start(world.memory.clone());
+        let node = NodeProcess::start(world.memory.clone());
         let first = front(&world, node.clone(), &line, false);
         for n in 0..5 {
             send(&first, "1", Errand::Note(n)).await;

@@ -9,7 +9,7 @@ use composable_rust_runtime::App;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::node::{Mishap, Process};
+use super::super::node::{Mishap, NodeProcess};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
     Back, BackCommand, Errand, Front, FrontCommand, FrontEvent, Line, Services, ask_back,
@@ -279,7 +279,7 @@ async fn an_unacceptable_message_is_parked_verbatim() {
 async fn a_message_that_the_store_rejects_is_parked_verbatim() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
-    let node = Process::start(at_back.memory.clone());
+    let node = NodeProcess::start(at_back.memory.clone());
     node.next("enqueue", [Mishap::Rejected; 2]);
     let _back = started(back_on(&at_back, node, &line));
     send(&front, "1", ask_back("1", 1, Errand::Note(5))).await;

@@ -13,7 +13,7 @@ use composable_rust_core::{EventId, MessageId};
 use composable_rust_runtime::App;
 use composable_rust_runtime::settings::Settings;
 
-use super::super::node::{Mishap, Process};
+use super::super::node::{Mishap, NodeProcess};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
     Back, BackCommand, BackEvent, Errand, Front, Line, Services, ask_back, back, back_on, front,
@@ -102,7 +102,7 @@ async fn a_late_commit_handles_no_message_that_followed_its_type() {
 #[tokio::test(start_paused = true)]
 async fn a_remote_request_follows_its_type_and_is_handled_once() {
     let (line, at_front, at_back, at_third) = (Line::new(), world_of(1), world_of(2), world_of(3));
-    let node = Process::start(at_back.memory.clone());
+    let node = NodeProcess::start(at_back.memory.clone());
     node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
     let before = started(back_on(&at_back, node, &line));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
@@ -126,7 +126,7 @@ async fn a_remote_request_follows_its_type_and_is_handled_once() {
 #[tokio::test(start_paused = true)]
 async fn an_erased_request_does_not_follow_its_type() {
     let (line, at_front, at_back) = (Line::new(), world_of(1), world_of(2));
-    let node = Process::start(at_back.memory.clone());
+    let node = NodeProcess::start(at_back.memory.clone());
     node.next("append_events", std::iter::repeat_n(Mishap::FailsBefore, 10_000));
     let before = started(back_on(&at_back, node, &line));
     let front = front(&at_front, at_front.memory.clone(), &line, false);
@@ -247,7 +247,7 @@ async fn an_old_backlog_is_handled_despite_failures() {
             send(&front, "1", tell).await;
         }
         tokio::time::sleep(millis(3_950_000)).await;
-        let node = Process::start(at_back.memory.clone());
+        let node = NodeProcess::start(at_back.memory.clone());
         node.next("save_checkpoints", [mishap; 3]);
         let short = |settings: &mut Settings| settings.inbox_retention = millis(3_900_000);
         let back = started(back_on(&at_back, node, &line).settings(short));

@@ -195,7 +195,7 @@ async fn a_topic_that_is_always_busy_shares_the_only_publisher() {
 async fn events_published_before_a_crash_are_not_republished() {
     use crate::worker::node::Mishap;
     let (line, world) = (Line::new(), world_of(1));
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let first = both_on(&world, node.clone(), &line).publish::<Front>(Format::Json);
     let first = started(first);
     let writer = both(&world, &line).build().unwrap();

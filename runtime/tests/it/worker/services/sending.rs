@@ -13,7 +13,7 @@ use composable_rust_testing::InMemoryEventStore;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::node::{Mishap, Node, Process};
+use super::super::node::{Mishap, Node, NodeProcess};
 use super::super::world::{PATIENCE, World, eventually, millis, started};
 use super::{
     Back, BackCommand, Errand, Front, Line, Services, ask_back, back, front, front_heard, send,
@@ -155,7 +155,7 @@ async fn messages_that_can_never_be_published_are_parked_at_once() {
 async fn a_message_whose_settlement_fails_is_published_once() {
     let (line, world) = (Line::new(), world_of(1));
     line.bus.create_topic("back-commands");
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     node.next("settle", [Mishap::FailsBefore; 20]);
     let _front = front(&world, node.clone(), &line, false);
     let rows: Vec<_> = (1..=3).map(|n| leaving(&world, "1", "back-1", n)).collect();
@@ -170,7 +170,7 @@ async fn a_message_whose_settlement_fails_is_published_once() {
 async fn one_of_six_cannot_be_settled(is_parked: bool) -> (World, Line, Node<InMemoryEventStore>) {
     let (line, world) = (Line::new(), world_of(1));
     line.bus.create_topic("back-commands");
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     // Once with the others, and then alone.
     node.next("settle", [Mishap::Held, Mishap::Rejected, Mishap::Rejected]);
     node.next("settle", [Mishap::None; 4]);
@@ -222,7 +222,7 @@ async fn a_frozen_sender_duplicates_without_reordering() {
     for before in [0, 3, 11] {
         let (line, world) = (Line::new(), world_of(1));
         line.bus.create_topic("back-commands");
-        let node = Process::start(world.memory.clone());
+        let node = NodeProcess::start(world.memory.clone());
         let _first = front(&world, node.clone(), &line, false);
         let rows = |from, to| -> Vec<_> {
             (from..=to).map(|n| leaving(&world, "1", "back-1", n)).collect()
@@ -250,7 +250,7 @@ async fn a_frozen_sender_duplicates_without_reordering() {
 async fn a_crash_before_the_settlement_repeats_one_message() {
     let (line, world) = (Line::new(), world_of(1));
     line.bus.create_topic("back-commands");
-    let node = Process::start(world.memory.clone());
+    let node = NodeProcess::start(world.memory.clone());
     let first = front(&world, node.clone(), &line, false);
     node.next("settle", [Mishap::CrashesBefore]);
     let rows: Vec<_> = (1..=10).map(|n| leaving(&world, "1", "back-1", n)).collect();
