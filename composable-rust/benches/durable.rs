@@ -1,7 +1,7 @@
 //! Benchmarks of durable sends, beside plain INSERTs through the same driver and beside `pgbench`.
 //!
 //! `cargo bench --bench durable` measures memory and SQLite. If `DATABASE_URL` is set, as by
-//! `cargo xtask bench`, it also measures PostgreSQL; if `SLOW_DATABASE_URL` is set, also a PostgreSQL
+//! `cargo xtask bench`, it also measures PostgreSQL; if `SLOW_DATABASE_URL` is set, also a server
 //! with slow commits, such as those of a synchronous replica. `BENCH_ROUND_MS` is the duration of a
 //! round in milliseconds. Default: 2000.
 

@@ -1,8 +1,8 @@
 //! The hidden structs that serde encodes a variant's content from, and decodes it into.
 //!
 //! `__Write…` borrows the fields, `__Read…` owns them. If a field has `skip_serializing_if`,
-//! `__Pack…` replaces `__Write…` in the binary format, which cannot leave a field out. If a field is
-//! opaque, `__Trace…` replaces `__Read…` in the schema.
+//! `__Pack…` replaces `__Write…` in the binary format, which cannot leave a field out. If a field
+//! is opaque, `__Trace…` replaces `__Read…` in the schema.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};

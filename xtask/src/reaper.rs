@@ -4,8 +4,8 @@
 //! reason, including panics and `kill -9`. The reaper then ends the running command, stops the
 //! servers and removes their folders. A normal exit takes the same path, so every run tests it.
 //!
-//! A server is held until it is registered (see [`held_process`](crate::held_process)). A command is
-//! not: after a `kill -9` just before its registration, it runs to its own end.
+//! A server is held until it is registered (see [`held_process`](crate::held_process)). A command
+//! is not: after a `kill -9` just before its registration, it runs to its own end.
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;

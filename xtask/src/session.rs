@@ -84,7 +84,8 @@ impl Session {
     }
 
     /// Starts a held process in a process group of its own, registers it and releases it. If this
-    /// process is killed before the registration, the held process ends without running its program.
+    /// process is killed before the registration, the held process ends without running its
+    /// program.
     fn spawn_held(
         &self,
         mut held: Command,

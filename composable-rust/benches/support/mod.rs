@@ -65,8 +65,8 @@ pub(crate) fn round() -> Duration {
 /// The number of rounds of a measurement. Its result is their median.
 pub(crate) const ROUNDS: usize = 5;
 
-/// Runs `work` in `tasks` concurrent tasks, each of which returns its number of completions. Returns
-/// the completions per second of all tasks together.
+/// Runs `work` in `tasks` concurrent tasks, each of which returns its number of completions.
+/// Returns the completions per second of all tasks together.
 pub(crate) async fn rate<F, Fut>(tasks: usize, work: F) -> f64
 where
     F: Fn(usize) -> Fut,

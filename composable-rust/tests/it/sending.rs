@@ -1,7 +1,7 @@
 //! Two processes send messages to another service over a broker, and each is frozen in turn for
-//! longer than its leases. When it resumes, it publishes messages that the other process has already
-//! published. Messages may then arrive twice, but their first arrivals keep the order of each pair
-//! of sender and recipient.
+//! longer than its leases. When it resumes, it publishes messages that the other process has
+//! already published. Messages may then arrive twice, but their first arrivals keep the order of
+//! each pair of sender and recipient.
 
 use std::collections::BTreeMap;
 use std::env::var;

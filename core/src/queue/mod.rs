@@ -1,5 +1,5 @@
-//! The ports of the workers: to the queues (outbox, timers, dead letters), to the workers' own state
-//! (leases, checkpoints), and to the inbox of handled messages.
+//! The ports of the workers: to the queues (outbox, timers, dead letters), to the workers' own
+//! state (leases, checkpoints), and to the inbox of handled messages.
 
 mod checkpoints;
 mod dead_letters;
