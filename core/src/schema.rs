@@ -27,8 +27,11 @@ use crate::{Aggregate, Message};
 
 mod deserializer;
 mod format;
+mod json_schema;
 mod sample;
 mod search;
+
+pub use json_schema::JsonSchemas;
 
 /// The name of the struct that replaces an opaque field.
 const OPAQUE: &str = "$opaque";
@@ -37,6 +40,8 @@ const OPAQUE: &str = "$opaque";
 #[derive(Default)]
 pub struct SchemaTracer {
     samples: sample::Samples,
+    /// The JSON Schemas that are traced in place of shapes.
+    json: Option<JsonSchemas>,
     shapes: BTreeMap<(&'static str, u16), Result<Shape, Untraceable>>,
 }
 
@@ -97,6 +102,14 @@ impl SchemaTracer {
         self
     }
 
+    /// Returns the JSON Schemas of the contents of `messages`, traced with this tracer's samples:
+    /// `tracer.json_schemas(|tracer| { tracer.message::<OrderCommand>(); })`.
+    pub fn json_schemas(&mut self, messages: impl FnOnce(&mut Self)) -> JsonSchemas {
+        self.json = Some(JsonSchemas::default());
+        messages(self);
+        self.json.take().unwrap_or_default()
+    }
+
     /// Traces every variant of `M`.
     pub fn message<M: Message>(&mut self) -> &mut Self {
         M::trace(self);
@@ -106,6 +119,10 @@ impl SchemaTracer {
     /// Traces the content of a variant. For code that the derive generates.
     #[doc(hidden)]
     pub fn content<T: DeserializeOwned>(&mut self, kind: &MessageKind) {
+        if let Some(json) = &mut self.json {
+            json.add::<T>(kind, &self.samples);
+            return;
+        }
         let shape = trace::<T>(kind.name, &self.samples);
         self.shapes.insert((kind.name, kind.version), shape);
     }

@@ -103,6 +103,11 @@ pub enum SendError<R: Message> {
     /// command. If the command is the same, see [`key`](crate::SendCommand::key) on hash maps.
     #[error("the idempotency key was used for a different command")]
     KeyReused,
+    /// A send with the same key is in progress in this process: see
+    /// [`unless_in_progress`](crate::SendCommand::unless_in_progress). This send recorded nothing.
+    /// Send the command again later to get the outcome of the first.
+    #[error("a send with the same idempotency key is in progress")]
+    InProgress,
     /// There was no outcome within the deadline. The command may have been recorded, or may still
     /// be: send it again with the same key to learn the outcome.
     #[error("no outcome within the deadline; send again with the same key to learn it")]
@@ -154,6 +159,7 @@ impl<R: Message> SendError<R> {
             Self::Rejected(rejection) => rejection.kind().name,
             Self::UnexpectedVersion { .. } => "unexpected_version",
             Self::KeyReused => "key_reused",
+            Self::InProgress => "in_progress",
             Self::DeadlinePassed => "deadline_passed",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Erased => "erased",

@@ -343,7 +343,7 @@ impl<'de> Deserializer<'de> for Tracing<'_, '_> {
     }
 
     fn is_human_readable(&self) -> bool {
-        false
+        self.search.is_json
     }
 }
 

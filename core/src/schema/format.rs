@@ -185,7 +185,7 @@ impl Fields {
     }
 
     /// Returns the fields with their names; without names if the aliases could not be identified.
-    fn named(&self) -> impl Iterator<Item = (Option<&'static str>, &Format)> {
+    pub(super) fn named(&self) -> impl Iterator<Item = (Option<&'static str>, &Format)> {
         let names: Vec<_> =
             self.names.iter().filter(|name| !self.aliases.contains(*name)).copied().collect();
         let known = names.len() == self.formats.len();

@@ -28,6 +28,8 @@ const NOWHERE: u32 = u32::MAX;
 
 pub(super) struct Search<'s> {
     pub(super) samples: &'s Samples,
+    /// `true` if the types are read as from JSON, `false` if as from the binary format.
+    pub(super) is_json: bool,
     types: BTreeMap<Key, Body>,
     /// The distance of each type from the nearest unknown format.
     distances: BTreeMap<Key, u32>,
@@ -58,28 +60,43 @@ struct Frame {
 
 /// Returns the shape of `T`, or the reason for which it cannot be traced.
 pub(super) fn shape<T: DeserializeOwned>(samples: &Samples) -> Result<String, String> {
-    let mut search = Search {
-        samples,
-        types: BTreeMap::new(),
-        distances: BTreeMap::new(),
-        picks: BTreeMap::new(),
-        exhausted: BTreeSet::new(),
-        pass: Pass::default(),
-        news: false,
-    };
-    let root = search.run::<T>()?;
+    let mut search = Search::new(samples, false);
+    let mut root = Format::Unknown;
+    search.run::<T>(&mut root)?;
     Ok(format::print(&root, &search.types))
 }
 
-impl Search<'_> {
-    fn run<T: DeserializeOwned>(&mut self) -> Result<Format, String> {
-        let mut root = Format::Unknown;
+/// Returns the format of `T` in JSON, with the named types in it. Parts that cannot be traced are
+/// unknown.
+pub(super) fn json<T: DeserializeOwned>(samples: &Samples) -> (Format, BTreeMap<Key, Body>) {
+    let mut search = Search::new(samples, true);
+    let mut root = Format::Unknown;
+    let _ = search.run::<T>(&mut root);
+    (root, search.types)
+}
+
+impl<'s> Search<'s> {
+    fn new(samples: &'s Samples, is_json: bool) -> Self {
+        Self {
+            samples,
+            is_json,
+            types: BTreeMap::new(),
+            distances: BTreeMap::new(),
+            picks: BTreeMap::new(),
+            exhausted: BTreeSet::new(),
+            pass: Pass::default(),
+            news: false,
+        }
+    }
+
+    /// Finds the format of `T`.
+    fn run<T: DeserializeOwned>(&mut self, root: &mut Format) -> Result<(), String> {
         let mut stale = 0;
         let mut reason = None;
         for _ in 0..MAX_PASSES {
             self.measure();
-            if self.distance(&root) == NOWHERE {
-                return Ok(root);
+            if self.distance(root) == NOWHERE {
+                return Ok(());
             }
             (self.pass, self.news) = (Pass::default(), false);
             let mut seen = Format::Unknown;

@@ -461,3 +461,124 @@ fn fingerprints_tell_states_apart() {
     assert!(fingerprint::<Door>().1.is_none());
     assert_ne!(fingerprint::<Door>().0, fingerprint::<crate::door::Gate>().0);
 }
+
+mod json {
+    use composable_rust_core::schema::JsonSchemas;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Shade {
+        Light,
+        Dark,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Paint {
+        None,
+        Plain(Shade),
+        Mixed {
+            parts: Vec<Paint>,
+            #[serde(alias = "factor")]
+            ratio: f64,
+        },
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Even(u8);
+
+    /// A type that takes texts in JSON and refuses all that tracing tries.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    struct Picky(String);
+
+    impl<'de> Deserialize<'de> for Picky {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            let is_known = text == "picky";
+            if is_known { Ok(Self(text)) } else { Err(de::Error::custom("not picky")) }
+        }
+    }
+
+    #[derive(Debug, Clone, PartialEq, Message)]
+    enum PaintCommand {
+        Stop,
+        Paint { paint: Paint, at: Timestamp, coats: Option<u16>, by: BTreeMap<String, Even> },
+        Note(Option<Shade>),
+        Pick { before: u8, picky: Picky, after: u8 },
+    }
+
+    fn schemas(tracer: &mut SchemaTracer) -> JsonSchemas {
+        tracer.json_schemas(|tracer| {
+            tracer.message::<PaintCommand>();
+        })
+    }
+
+    #[test]
+    fn schemas_are_those_of_the_json_form() {
+        let schemas = schemas(&mut SchemaTracer::new());
+        let content = |name| schemas.content(name, 1).unwrap();
+        let empty = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+        assert_eq!(*content("paint.stop"), empty);
+        let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+        let paint = json!({
+            "type": "object",
+            "properties": {
+                "paint": reference("Paint"),
+                "at": { "type": "string" },
+                "coats": {
+                    "type": ["integer", "null"], "format": "uint16", "minimum": 0, "maximum": 65535,
+                },
+                "by": { "type": "object", "additionalProperties": reference("Even") },
+            },
+            "required": ["paint", "at", "by"],
+            "additionalProperties": false,
+        });
+        assert_eq!(*content("paint.paint"), paint);
+        let note = json!({ "anyOf": [reference("Shade"), { "type": "null" }] });
+        assert_eq!(*content("paint.note"), note);
+        let variant = |name: &str, content: Value| {
+            json!({
+                "type": "object", "properties": { name: content }, "required": [name],
+                "additionalProperties": false,
+            })
+        };
+        let mixed = json!({
+            "type": "object",
+            "properties": {
+                "parts": { "type": "array", "items": reference("Paint") },
+                "ratio": { "type": "number", "format": "double" },
+                "factor": {},
+            },
+            "required": ["parts", "ratio"],
+            "additionalProperties": false,
+        });
+        let definition = json!({
+            "oneOf": [
+                { "const": "None" },
+                variant("Plain", reference("Shade")),
+                variant("Mixed", mixed),
+            ],
+        });
+        assert_eq!(schemas.definitions()["Paint"], definition);
+        assert_eq!(
+            schemas.definitions()["Shade"],
+            json!({ "type": "string", "enum": ["light", "dark"] })
+        );
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_traced_admits_any_value() {
+        let untraced = schemas(&mut SchemaTracer::new());
+        let pick = untraced.content("paint.pick", 1).unwrap();
+        assert_eq!(pick["additionalProperties"], json!(false));
+        let names: Vec<_> = pick["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["after", "before", "picky"]);
+        assert_eq!(pick["properties"]["after"], json!({}));
+        let sampled = schemas(SchemaTracer::new().sample(&Picky("picky".to_owned())));
+        let pick = sampled.content("paint.pick", 1).unwrap();
+        assert_eq!(pick["required"], json!(["before", "picky", "after"]));
+        let Picky(_) = Picky(String::new());
+    }
+}

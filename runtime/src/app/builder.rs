@@ -25,6 +25,7 @@ use crate::app::unknown_messages::UnknownMessages;
 use crate::environment::{SystemClock, SystemIds, SystemRng};
 use crate::instance::cache::Instances;
 use crate::instance::group_commit::GroupCommit;
+use crate::instance::in_progress::SendsInProgress;
 use crate::instance::runtime::AggregateRuntime;
 use crate::settings::Settings;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
@@ -458,6 +459,7 @@ impl AppBuilder {
             stuck: StuckInstances::default(),
             published: published.clone(),
             duplicates_ignored: AtomicU64::new(0),
+            in_progress: SendsInProgress::default(),
             settings,
             clock,
             ids,

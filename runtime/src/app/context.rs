@@ -15,6 +15,7 @@ use crate::app::stuck_instances::StuckInstances;
 use crate::app::unknown_messages::UnknownMessages;
 use crate::instance::encode::Storage;
 use crate::instance::group_commit::GroupCommit;
+use crate::instance::in_progress::SendsInProgress;
 use crate::settings::Settings;
 use crate::worker::bus::published_topic::PublishedTopic;
 
@@ -36,6 +37,8 @@ pub(crate) struct AppContext {
     pub(crate) published: Vec<Arc<PublishedTopic>>,
     /// The number of duplicate messages that changed nothing.
     pub(crate) duplicates_ignored: AtomicU64,
+    /// The keyed sends in progress in this process.
+    pub(crate) in_progress: SendsInProgress,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdGenerator>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::store::EventStore as _;
-use composable_rust_core::{Aggregate, Id, Position, Recorded, Version};
+use composable_rust_core::{Aggregate, Id, Position, Recorded, StreamId, Version};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
@@ -139,8 +139,20 @@ impl<A: Aggregate> Handle<A> {
     pub fn history(
         &self,
     ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + Send + use<A> {
+        self.history_after(Version::ZERO)
+    }
+
+    /// As [`Handle::history`], for the events after `version`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::history`].
+    pub fn history_after(
+        &self,
+        version: Version,
+    ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + Send + use<A> {
         let shared = Arc::clone(&self.runtime.shared);
-        let pages = stream::try_unfold(Some(Version::ZERO), {
+        let pages = stream::try_unfold(Some(version), {
             let (shared, stream) = (Arc::clone(&shared), self.id.stream());
             move |after| {
                 let (shared, stream) = (Arc::clone(&shared), stream.clone());
@@ -151,6 +163,39 @@ impl<A: Aggregate> Handle<A> {
                     let events = stream::iter(events.into_iter().map(Ok));
                     Ok(Some((events, last.filter(|_| !are_all))))
                 }
+            }
+        });
+        let decode = move |event| recorded::<A>(&shared.codecs, &event);
+        pages.try_flatten().and_then(move |event| std::future::ready(decode(event)))
+    }
+
+    /// Returns the events after `version`, and then each event as it is committed, by whichever
+    /// process. Only an error ends the stream of events: follow again from the last version seen.
+    ///
+    /// Nothing is read while no event is committed to the partition. The follower keeps no state in
+    /// memory and holds no connection while it waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::history`].
+    pub fn follow(
+        &self,
+        version: Version,
+    ) -> impl Stream<Item = Result<Recorded<Option<A::Event>>, LoadError>> + Send + use<A> {
+        let shared = Arc::clone(&self.runtime.shared);
+        let state = (Arc::clone(&shared), self.id.stream(), version);
+        let pages = stream::try_unfold(state, |(shared, stream, after)| async move {
+            loop {
+                let heads = partition_head(&shared, &stream).await?;
+                let (events, _) = page(&shared.store, &stream, after).await?;
+                if let Some(last) = events.last().map(|event| event.version) {
+                    let events = stream::iter(events.into_iter().map(Ok));
+                    return Ok(Some((events, (shared, stream, last))));
+                }
+                let appended = shared.store.wait_for_events(&heads).await;
+                appended.map_err(|source| unavailable(&stream, source))?;
+                // The event may be of any stream of the partition.
+                shared.clock.sleep(FOLLOW_INTERVAL).await;
             }
         });
         let decode = move |event| recorded::<A>(&shared.codecs, &event);
@@ -207,7 +252,7 @@ impl<A: Aggregate> Handle<A> {
             let instance = self.runtime.instance(&self.id);
             loop {
                 let mut changed = std::pin::pin!(instance.changed.notified());
-                let heads = partition_head(shared, &self.id).await?;
+                let heads = partition_head(shared, &instance.stream).await?;
                 self.runtime.catch_up(&instance).await?;
                 if let Some(found) = instance
                     .lock()
@@ -243,13 +288,15 @@ impl<A: Aggregate> Handle<A> {
 /// The shortest interval at which a waiter reads the events of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Returns the head of the instance's partition.
-async fn partition_head<A: Aggregate>(
+/// The shortest interval at which a follower reads the stream while others of its partition grow.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Returns the head of the stream's partition.
+async fn partition_head(
     shared: &AppContext,
-    id: &Id<A>,
+    stream: &StreamId,
 ) -> Result<Vec<Position>, LoadError> {
-    let stream = id.stream();
-    let partition = shared.log.partition_of(&stream);
-    let heads = shared.store.heads().await.map_err(|source| unavailable(&stream, source))?;
+    let partition = shared.log.partition_of(stream);
+    let heads = shared.store.heads().await.map_err(|source| unavailable(stream, source))?;
     Ok(heads.into_iter().filter(|head| head.partition == partition).collect())
 }

@@ -6,6 +6,7 @@ use composable_rust_core::{Aggregate, Message, MessageId, Receipt, Version};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::SendError;
+use crate::instance::in_progress::InProgress;
 
 /// A command that waits to be decided.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub(crate) struct MailboxEntry<A: Aggregate> {
     pub(crate) result: oneshot::Sender<SubmitResult<A>>,
     /// The arrival number, see [`Mailbox::next_arrival`](crate::instance::mailbox::Mailbox).
     pub(crate) arrival: u64,
+    /// The registration of the send, if a second one with its key must not wait for it.
+    pub(crate) in_progress: Option<InProgress>,
     /// The entry's share of the mailbox's capacity.
     pub(crate) _capacity: OwnedSemaphorePermit,
 }
@@ -46,6 +49,8 @@ pub(crate) struct MailboxEntry<A: Aggregate> {
 impl<A: Aggregate> MailboxEntry<A> {
     /// Passes the result to the caller, if the caller still waits.
     pub(crate) fn complete(self, result: SubmitResult<A>) {
+        // First, so that the caller can send again as soon as it has the result.
+        drop(self.in_progress);
         let _ = self.result.send(result);
     }
 }

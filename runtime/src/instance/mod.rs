@@ -9,6 +9,7 @@ pub(crate) mod effects;
 pub(crate) mod encode;
 pub(crate) mod group_commit;
 pub(crate) mod handle;
+pub(crate) mod in_progress;
 pub(crate) mod inbox;
 pub(crate) mod load;
 pub(crate) mod mailbox;

@@ -67,7 +67,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             fired_timer: message.fired_timer.clone(),
         };
         let within = self.shared.settings.default_deadline;
-        match self.submit(&id, pending, within).await {
+        match self.submit(&id, pending, None, within).await {
             Ok(_) => Ok(Delivered::Handled),
             Err(error) => delivery_outcome(error),
         }

@@ -28,6 +28,7 @@ pub struct SendCommand<'a, A: Aggregate> {
     correlation: Option<CorrelationId>,
     traceparent: Option<String>,
     within: Option<Duration>,
+    unless_in_progress: bool,
 }
 
 impl<A: Aggregate> fmt::Debug for SendCommand<'_, A> {
@@ -57,6 +58,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
             correlation: None,
             traceparent: None,
             within: None,
+            unless_in_progress: false,
         }
     }
 
@@ -107,6 +109,15 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         self
     }
 
+    /// Fails with [`SendError::InProgress`] while another such send with the same key to the same
+    /// instance is in progress in this process. Without this, the second send waits for the first
+    /// and gets its outcome, as it does when the first is in progress in another process. Has no
+    /// effect without a [key](Self::key).
+    pub fn unless_in_progress(mut self) -> Self {
+        self.unless_in_progress = true;
+        self
+    }
+
     /// Sets the deadline for the outcome. Default:
     /// [`Settings::default_deadline`](crate::settings::Settings::default_deadline), 10 seconds.
     pub fn within(mut self, duration: Duration) -> Self {
@@ -126,7 +137,15 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         }
         let within = self.within.unwrap_or(shared.settings.default_deadline);
         let (runtime, id) = (self.runtime, self.id);
-        runtime.submit(id, self.pending()?, within).await.map_err(send_error)
+        let exclusive = self.unless_in_progress && self.key.is_some();
+        let pending = self.pending()?;
+        let in_progress = if exclusive {
+            let begun = shared.in_progress.begin(id.stream(), pending.message_id());
+            Some(begun.ok_or(SendError::InProgress)?)
+        } else {
+            None
+        };
+        runtime.submit(id, pending, in_progress, within).await.map_err(send_error)
     }
 
     fn pending(self) -> Result<PendingCommand<A::Command>, SendError<A::Rejection>> {

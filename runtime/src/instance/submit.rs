@@ -6,6 +6,7 @@ use std::time::Duration;
 use composable_rust_core::{Aggregate, Id};
 use tokio::sync::oneshot;
 
+use crate::instance::in_progress::InProgress;
 use crate::instance::message::{MailboxEntry, PendingCommand, SubmitError, SubmitResult};
 use crate::instance::runtime::AggregateRuntime;
 
@@ -22,12 +23,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
         self: &Arc<Self>,
         id: &Id<A>,
         pending: PendingCommand<A::Command>,
+        in_progress: Option<InProgress>,
         within: Duration,
     ) -> SubmitResult<A> {
         let deadline = self.shared.clock.sleep(within);
         tokio::select! {
             biased;
-            result = self.complete(id, pending) => result,
+            result = self.complete(id, pending, in_progress) => result,
             () = deadline => Err(SubmitError::DeadlinePassed),
         }
     }
@@ -36,12 +38,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
         self: &Arc<Self>,
         id: &Id<A>,
         pending: PendingCommand<A::Command>,
+        in_progress: Option<InProgress>,
     ) -> SubmitResult<A> {
         let instance = self.instance(id);
         let capacity = Arc::clone(&instance.capacity).acquire_owned().await;
         let capacity = capacity.map_err(|_| SubmitError::ShuttingDown)?;
         let (result, completed) = oneshot::channel();
-        let entry = MailboxEntry { pending, result, arrival: 0, _capacity: capacity };
+        let entry = MailboxEntry { pending, result, arrival: 0, in_progress, _capacity: capacity };
         if instance.push(entry) {
             let runtime = Arc::clone(self);
             self.shared.tasks.spawn(async move { runtime.drain(&instance).await });

@@ -8,7 +8,7 @@ use composable_rust_core::store::EventStore as _;
 use composable_rust_core::{Position, Version};
 use composable_rust_runtime::{LoadError, SendError};
 use composable_rust_testing::{FaultyEventStore, InMemoryEventStore};
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use crate::account::{Account, AccountCommand as In, AccountError, AccountEvent as Out, app};
 
@@ -321,4 +321,30 @@ async fn an_erasure_in_another_process_clears_the_cache() {
     assert!(matches!(refused, SendError::Rejected(_)), "{refused:?}");
     sender.send(In::Deposit { cents: 4 }).await.unwrap();
     assert_eq!(sender.state_with_version(|own, v| (own.cents, v.get())).await.unwrap(), (4, 4));
+}
+
+#[tokio::test]
+async fn a_follower_gets_stored_events_and_then_new_ones() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    account.send(In::Split(vec![1, 2, 3])).await.unwrap();
+    let history: Vec<_> = account.history_after(Version::new(1)).try_collect().await.unwrap();
+    let versions = |events: &[composable_rust_core::Recorded<_>]| {
+        events.iter().map(|event| event.version.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(versions(&history), [2, 3]);
+
+    let mut follower = std::pin::pin!(account.follow(Version::new(2)));
+    let third = follower.try_next().await.unwrap().unwrap();
+    assert_eq!(third.version, Version::new(3));
+    assert!(follower.next().now_or_never().is_none(), "the stream waits");
+    // Events of other streams, and of other processes.
+    app(&store).handle(&Account::id("2")).send(In::Deposit { cents: 9 }).await.unwrap();
+    app(&store).handle(&Account::id("1")).send(In::Split(vec![4, 5])).await.unwrap();
+    let mut new = Vec::new();
+    for _ in 0..2 {
+        new.push(follower.try_next().await.unwrap().unwrap());
+    }
+    assert_eq!(versions(&new), [4, 5]);
+    assert!(matches!(new[1].event, Some(Out::Deposited { cents: 5, .. })));
 }

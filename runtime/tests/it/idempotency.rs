@@ -239,3 +239,32 @@ async fn a_rejection_of_newer_code_is_reported_as_such() {
     assert!(matches!(unknown, SendError::UnreadableOutcome { newer: true, .. }), "{unknown:?}");
     assert_eq!(unknown.code(), "unreadable_outcome");
 }
+
+#[tokio::test]
+async fn a_send_in_progress_is_told_where_the_sender_asks() {
+    let store = InMemoryEventStore::new();
+    let account = app(&store).handle(&Account::id("1"));
+    let other = app(&store).handle(&Account::id("2"));
+    let deposit = || In::Deposit { cents: 5 };
+    let (first, second, third, fourth, elsewhere) = tokio::join!(
+        account.send(deposit()).key("a").unless_in_progress(),
+        account.send(deposit()).key("a").unless_in_progress(),
+        account.send(deposit()).key("b").unless_in_progress(),
+        // Without asking, it waits for the first.
+        account.send(deposit()).key("a"),
+        other.send(deposit()).key("a").unless_in_progress(),
+    );
+    let first = first.unwrap();
+    assert!(matches!(second, Err(SendError::InProgress)), "{second:?}");
+    assert_eq!(second.unwrap_err().code(), "in_progress");
+    third.unwrap();
+    elsewhere.unwrap();
+    assert_eq!(fourth.unwrap(), first);
+    // It ends with the send, also when the command is rejected.
+    for _ in 0..2 {
+        let again = account.send(deposit()).key("a").unless_in_progress().await;
+        assert_eq!(again.unwrap(), first);
+        let refused = account.send(In::Withdraw { cents: 100 }).key("c").unless_in_progress();
+        assert!(matches!(refused.await, Err(SendError::Rejected(_))));
+    }
+}

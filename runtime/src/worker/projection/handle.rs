@@ -6,12 +6,16 @@ use std::time::Duration;
 use composable_rust_core::Position;
 use composable_rust_core::projection::{ProjectionRecord, ProjectionState};
 use composable_rust_core::store::{EventStore as _, StoreError};
+use futures_util::{Stream, stream};
 
 use crate::app::context::AppContext;
 use crate::worker::projection::registered::ErasedProjection;
 
 /// Poll interval of the read model, which another process may write.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Poll interval of [`ProjectionHandle::positions`].
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A projection of an app: see [`App::projection`](crate::App::projection).
 #[derive(Clone)]
@@ -128,6 +132,35 @@ impl ProjectionHandle {
             found = watch => found,
             () = late => Err(ProjectionWaitError::DeadlinePassed { position }),
         }
+    }
+
+    /// Returns the last processed position of each partition, now and whenever one changes: at once
+    /// for the progress of this process, within a second for that of others. The stream ends only
+    /// with an error.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the read model is unavailable. Call it again.
+    pub fn positions(
+        &self,
+    ) -> impl Stream<Item = Result<Vec<Position>, StoreError>> + Send + use<> {
+        let state = (self.clone(), self.projection.moved(), None);
+        stream::try_unfold(state, |(handle, mut moved, seen)| async move {
+            loop {
+                moved.mark_unchanged();
+                let checkpoints = handle.load().await?.checkpoints;
+                let positions: Vec<_> =
+                    checkpoints.iter().map(|c| Position::new(c.partition, c.offset)).collect();
+                if seen.as_ref() != Some(&positions) {
+                    return Ok(Some((positions.clone(), (handle, moved, Some(positions)))));
+                }
+                tokio::select! {
+                    biased;
+                    _ = moved.changed() => {}
+                    () = handle.shared.clock.sleep(WATCH_INTERVAL) => {}
+                }
+            }
+        })
     }
 
     /// Returns `true` if the event at a processed position waits behind an earlier one of its

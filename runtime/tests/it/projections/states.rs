@@ -148,3 +148,27 @@ async fn an_event_parked_before_a_rebuild_is_projected() {
     settle(&app).await;
     assert_exact(&store, &model);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_positions_are_told_whenever_one_changes() {
+    use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+    let (store, model, add_up) = (store(), Model::default(), AddUp::default());
+    let app = process(&store, &add_up, &model);
+    let mut positions = std::pin::pin!(handle(&app).positions());
+    let offset = |positions: &[composable_rust_core::Position]| {
+        positions.iter().map(|position| position.offset).sum::<u64>()
+    };
+    let first = positions.try_next().await.unwrap().unwrap();
+    assert!(positions.next().now_or_never().is_none(), "nothing has changed since");
+    let deposited = deposit(&app, "1", 1).await;
+    let mut seen = offset(&first);
+    while seen < 1 {
+        seen = offset(&positions.try_next().await.unwrap().unwrap());
+    }
+    handle(&app).wait_for(deposited, Duration::from_secs(5)).await.unwrap();
+    // Another process that moves the projection is noticed too.
+    drop(app);
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 2).await;
+    assert_eq!(offset(&positions.try_next().await.unwrap().unwrap()), 2);
+}
