@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Message;
+use crate::environment::Clock;
 use crate::message::MessageKind;
 use crate::message::wire::Wire;
 
@@ -36,6 +38,12 @@ pub trait Gateway: Send + Sync + Sized + 'static {
         request: Self::Request,
         idempotency_key: &str,
     ) -> impl Future<Output = Result<Self::Response, CallError<Self::Failure>>> + Send;
+
+    /// Receives the clock of the app that registers the gateway, before any call. For fakes.
+    #[doc(hidden)]
+    fn use_clock(&self, clock: Arc<dyn Clock>) {
+        drop(clock);
+    }
 }
 
 /// The error of a call that returned no response.

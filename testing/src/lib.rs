@@ -4,9 +4,10 @@
 //! contracts, and the conformance suites of stores, buses and read models.
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail on anything that the test does
-//! not assert. [`MockClock`], [`TokioClock`], [`SequentialIds`] and [`SeededRng`] implement the
-//! ports, [`fixtures`] fills in values that a test does not care about. [`FaultyEventStore`] adds
-//! faults to any store, [`Intercepted`] a layer of a test's own.
+//! not assert. [`FakeGateway`] is a gateway with scripted answers. [`MockClock`], [`TokioClock`],
+//! [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`] fills in values that a test
+//! does not care about. [`FaultyEventStore`] adds faults to any store, [`Intercepted`] a layer of a
+//! test's own.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
 //! aggregates: it forbids clocks, random ids and tasks there, and names the replacements.
@@ -20,6 +21,7 @@ mod environment;
 mod events_lock;
 mod eventually;
 mod failure;
+mod fake_gateway;
 mod faults;
 pub mod fixtures;
 mod given;
@@ -46,6 +48,7 @@ pub use environment::{
 };
 pub use events_lock::EventsLock;
 pub use eventually::{Condition, eventually};
+pub use fake_gateway::{FakeAnswer, FakeCall, FakeGateway};
 pub use faults::{Chances, Fault, FaultCounts, FaultPlan, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, ProvidedEnvironment, When, given};
 pub use ids::{SeededRng, SequentialIds};

@@ -5,6 +5,7 @@ mod bus;
 mod bus_suite;
 mod environment;
 mod failing;
+mod fake_gateway;
 mod faults;
 mod faulty;
 mod given;
