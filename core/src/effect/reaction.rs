@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::effect_list::{EffectList, IntoEffect};
+use super::idempotency_key::IdempotencyKey;
 use crate::gateway::{Gateway, ReceivesOutcome};
 use crate::message::{AnyMessage, Receives, Tag};
 use crate::store::Due;
@@ -105,6 +106,9 @@ pub struct CallGateway {
     pub request: AnyMessage,
     /// The recipient of the answer.
     pub replies: ReplyMode,
+    /// The idempotency key that the caller chose; `None` for the default, which is derived from the
+    /// id of the effect.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// An action that comes back later.
@@ -152,9 +156,10 @@ pub fn tell<T: Target>(to: &Id<T>, command: T::Command) -> Tell<T> {
 /// Sends `request` to the gateway `G`; the answer comes back to the sender.
 ///
 /// The call is made at least once, after the commit, with the same idempotency key each time; its
-/// answer is applied exactly once. [`Gateway`] defines an attempt.
+/// answer is applied exactly once. [`Gateway`] defines an attempt. A second `call` has another
+/// idempotency key, unless both set the same [`Call::idempotency_key`].
 pub fn call<G: Gateway>(request: G::Request) -> Call<G, ()> {
-    Call { request, tag: (), detached: false, gateway: PhantomData }
+    Call { request, tag: (), detached: false, idempotency_key: None, gateway: PhantomData }
 }
 
 /// Sends `action` to this instance or store after `duration`.
@@ -231,18 +236,50 @@ pub struct Call<G: Gateway, Tag> {
     request: G::Request,
     tag: Tag,
     detached: bool,
+    idempotency_key: Option<IdempotencyKey>,
     gateway: PhantomData<fn() -> G>,
 }
 
 impl<G: Gateway> Call<G, ()> {
     /// Sets the tag, which comes back with the answer.
     pub fn tag<Tag>(self, tag: Tag) -> Call<G, Tag> {
-        let Self { request, detached, gateway, .. } = self;
-        Call { request, tag, detached, gateway }
+        let Self { request, detached, idempotency_key, gateway, .. } = self;
+        Call { request, tag, detached, idempotency_key, gateway }
     }
 }
 
 impl<G: Gateway, Tag> Call<G, Tag> {
+    /// Sets the idempotency key, so that a second call after
+    /// [`Exhausted`](crate::CallOutcome::Exhausted) does not act twice: the service recognises it
+    /// by the key.
+    ///
+    /// `key` names the action among the calls of this instance to this gateway, such as `charge` or
+    /// `refund-2`. Use it for one request only. The gateway receives a UUID that is derived from
+    /// the log, the instance, the gateway and `key`, so that equal keys of two instances differ.
+    /// The command that sets the effect in motion fails if `key` is empty, has more than 1,024
+    /// bytes or contains NUL. Default: a UUID that is derived from the id of the effect.
+    ///
+    /// # Example: asking again
+    ///
+    /// ```
+    /// # use composable_rust_core::{Gateway, call, effect::Call};
+    /// # fn charge<Bank: Gateway>(request: Bank::Request) -> Call<Bank, ()> {
+    /// call::<Bank>(request).idempotency_key("charge")
+    /// # }
+    /// ```
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(IdempotencyKey::Scoped(key.into()));
+        self
+    }
+
+    /// Sets the idempotency key to exactly this text, as where the service or another program knows
+    /// the key. Only the caller ensures that no other instance or log uses it for another request.
+    /// The limits are those of [`idempotency_key`](Self::idempotency_key).
+    pub fn exact_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(IdempotencyKey::Exact(key.into()));
+        self
+    }
+
     /// Ends the chain of requests, as [`Dispatch::detached`] does.
     pub fn detached(mut self) -> Self {
         self.detached = true;
@@ -299,7 +336,8 @@ impl<G: Gateway, Of> Call<G, Of> {
     fn erase<C: ReceivesOutcome<G, Tag = Of>>(self) -> CallGateway {
         let request = AnyMessage::new(self.request);
         let replies = tagged(C::stored_tag(&self.tag), self.detached);
-        CallGateway { gateway: G::NAME, request, replies }
+        let idempotency_key = self.idempotency_key;
+        CallGateway { gateway: G::NAME, request, replies, idempotency_key }
     }
 }
 

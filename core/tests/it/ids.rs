@@ -1,10 +1,11 @@
 //! Derived ids.
 
+use composable_rust_core::effect::IdempotencyKey;
 use composable_rust_core::message::Incoming;
 use composable_rust_core::prelude::*;
 use composable_rust_core::queue::ArmedTimer;
 use composable_rust_core::store::TimerArming;
-use composable_rust_core::{CorrelationId, MessageId, Metadata, Version};
+use composable_rust_core::{CorrelationId, InvalidId, MessageId, Metadata, Version};
 use uuid::Uuid;
 
 use crate::door::Door;
@@ -44,4 +45,35 @@ fn derived_ids_are_pinned() {
     assert_eq!(elsewhere.to_string(), "963e9e09-2cda-8736-a8dd-b4d1335b8603");
     assert_ne!(elsewhere, MessageId::from_elsewhere("urn:uuid:12", ""));
     assert_eq!(MessageId::from_key("k").to_string(), "8254c329-a928-80f6-9539-dd376f4816ee");
+}
+
+/// A retry of a call must not change its key when the program is updated.
+#[test]
+fn idempotency_keys_of_calls_are_pinned() {
+    let (one, other) = ("door-1".parse().unwrap(), "door-2".parse().unwrap());
+    let log = Uuid::from_u128(1);
+    let key = IdempotencyKey::Scoped("charge".to_owned());
+    let resolved = key.resolve(log, &one, "bank").unwrap();
+    assert_eq!(resolved, "ed44233e-d6c3-8e18-9564-24fd4feb9ef9");
+    for (log, caller, gateway) in
+        [(Uuid::from_u128(2), &one, "bank"), (log, &other, "bank"), (log, &one, "bank2")]
+    {
+        assert_ne!(key.resolve(log, caller, gateway).unwrap(), resolved);
+    }
+    let exact = IdempotencyKey::Exact("order-17".to_owned());
+    assert_eq!(exact.resolve(log, &one, "bank").unwrap(), "order-17");
+}
+
+#[test]
+fn invalid_idempotency_keys_are_rejected() {
+    let caller = "door-1".parse().unwrap();
+    for (text, error) in [
+        (String::new(), InvalidId::Empty),
+        ("k".repeat(1_025), InvalidId::TooLong(1_025)),
+        ("a\0b".to_owned(), InvalidId::Nul),
+    ] {
+        for key in [IdempotencyKey::Scoped(text.clone()), IdempotencyKey::Exact(text)] {
+            assert_eq!(key.resolve(Uuid::nil(), &caller, "bank"), Err(error.clone()));
+        }
+    }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::error::SendError;
 use crate::instance::decide_context::DecideContext;
+use crate::worker::queued_message::CallMetadata;
 
 /// The maximum length of a chain of requests that wait for replies.
 pub(crate) const MAX_RETURN_ADDRESSES: usize = 16;
@@ -116,7 +117,7 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
         if !is_remote && !self.context.known.contains(&ReplySource::Target(target)) {
             return Err(unknown(target, "target", "`.aggregate`, `.remote` or `.elsewhere`"));
         }
-        let metadata = self.request_metadata(target, replies, cause)?;
+        let metadata = metadata_json(&self.request_metadata(target, replies, cause)?);
         let content = self.context.encoded_any(&recipient, &command)?;
         let (kind, target) = route(target, is_remote);
         let (target, recipient) = (target.to_owned(), recipient.to_string());
@@ -124,11 +125,20 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
     }
 
     fn call(&self, id: Uuid, call: CallGateway, cause: Uuid) -> EffectResult<A, NewOutboxRow> {
-        let CallGateway { gateway, request, replies } = call;
+        let CallGateway { gateway, request, replies, idempotency_key } = call;
         if !self.context.known.contains(&ReplySource::Gateway(gateway)) {
             return Err(unknown(gateway, "gateway", "`.gateway` or `.gateway_elsewhere`"));
         }
+        let idempotency_key = idempotency_key
+            .map(|key| key.resolve(self.context.log, self.context.stream, gateway))
+            .transpose()
+            .map_err(|error| {
+                SendError::Unstorable(format!(
+                    "the idempotency key of a call to `{gateway}` is invalid: {error}"
+                ))
+            })?;
         let metadata = self.request_metadata(gateway, replies, cause)?;
+        let metadata = CallMetadata { metadata, idempotency_key }.json();
         let content = self.context.encoded_any(self.context.stream, &request)?;
         let (kind, target, recipient) = (OutboxKind::Call, gateway.to_owned(), String::new());
         Ok(NewOutboxRow { id, kind, target, recipient, content, metadata })
@@ -191,7 +201,7 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
         target: &str,
         replies: ReplyMode,
         cause: Uuid,
-    ) -> EffectResult<A, String> {
+    ) -> EffectResult<A, Metadata> {
         let mut metadata = self.follow_up_metadata(cause);
         if matches!(replies, ReplyMode::Unwanted | ReplyMode::Detached(_)) {
             metadata.return_addresses.clear();
@@ -208,7 +218,7 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
             let address = ReturnAddress { stream, target, tag, service: None, seal: None };
             metadata.return_addresses.push(address);
         }
-        Ok(metadata_json(&metadata))
+        Ok(metadata)
     }
 
     fn follow_up_metadata(&self, cause: Uuid) -> Metadata {

@@ -5,6 +5,8 @@ use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::message::ReplyOutcome;
 use composable_rust_core::message::derive_id;
 use composable_rust_core::queue::OutboxMessage;
+use composable_rust_core::store::NewOutboxRow;
+use serde::{Deserialize, Serialize};
 
 use crate::app::unknown_messages::NewerCode;
 use crate::instance::effects::reply_row;
@@ -26,6 +28,33 @@ pub(crate) fn metadata(text: &str) -> Result<Option<Metadata>, Failure> {
             reason: format!("the metadata of a message cannot be read: {error}"),
         })
     })
+}
+
+/// The metadata of a call.
+#[derive(Serialize)]
+pub(crate) struct CallMetadata {
+    #[serde(flatten)]
+    pub(crate) metadata: Metadata,
+    /// The key that the gateway receives; `None` for the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+impl CallMetadata {
+    /// Returns the metadata as it is stored beside the request.
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("texts and ids are JSON"))
+    }
+}
+
+/// Returns the idempotency key of a queued call. Default: the id of its row.
+pub(crate) fn idempotency_key(call: &NewOutboxRow) -> String {
+    #[derive(Deserialize)]
+    struct Key {
+        idempotency_key: Option<String>,
+    }
+    let stored: Option<Key> = serde_json::from_str(&call.metadata).ok();
+    stored.and_then(|of| of.idempotency_key).unwrap_or_else(|| call.id.to_string())
 }
 
 /// Returns the aggregate type of a recipient, which names its topic.

@@ -4,7 +4,9 @@ use std::fmt::{Debug, Write as _};
 use std::time::Duration;
 
 use composable_rust_core::bus::BusMessage;
-use composable_rust_core::effect::{CallGateway, Delay, DispatchCommand, EffectId, ReplyMode};
+use composable_rust_core::effect::{
+    CallGateway, Delay, DispatchCommand, EffectId, IdempotencyKey, ReplyMode,
+};
 use composable_rust_core::store::Due;
 use composable_rust_core::{Effect, Effects};
 
@@ -128,7 +130,12 @@ fn dispatch_code(dispatch: &DispatchCommand, tall: bool) -> String {
 
 fn call_code(call: &CallGateway, tall: bool) -> String {
     let gateway = type_name(call.gateway);
-    format!("call::<{gateway}>({}){}", code(&call.request, tall), tag(&call.replies))
+    let key = match &call.idempotency_key {
+        Some(IdempotencyKey::Scoped(key)) => format!(".idempotency_key({key:?})"),
+        Some(key) => format!(".exact_idempotency_key({:?})", key.as_str()),
+        None => String::new(),
+    };
+    format!("call::<{gateway}>({}){key}{}", code(&call.request, tall), tag(&call.replies))
 }
 
 /// The tag as JSON, which is close to the test's own code for plain variants and numbers.
@@ -214,12 +221,18 @@ mod tests {
             value: value.into(),
         };
         let tagged = || ReplyMode::Tagged(tag("\"First\""));
-        let call = CallGateway { gateway: "stripe", request: charge(), replies: tagged() };
+        let call = |idempotency_key| {
+            let (gateway, request, replies) = ("stripe", charge(), tagged());
+            let call = CallGateway { gateway, request, replies, idempotency_key };
+            Effect::CallGateway(Box::new(call))
+        };
         let effects: Effects<u8> = effects![
             dispatched(ReplyMode::Unwanted),
             dispatched(ReplyMode::Tagged(tag("null"))),
             dispatched(tagged()),
-            Effect::CallGateway(Box::new(call)),
+            call(None),
+            call(Some(IdempotencyKey::Scoped("charge".into()))),
+            call(Some(IdempotencyKey::Exact("a-1".into()))),
             at(Timestamp::from_micros(1_500_000), 7).with_id("late"),
             parallel(effects![cancel("a"), future(async { None })]).with_id("both"),
             Effect::Record(charge()),
@@ -230,6 +243,8 @@ mod tests {
     dispatch(&CardHolder::id("a-1"), Charge { cents: 5 }),
     dispatch(&CardHolder::id("a-1"), Charge { cents: 5 }).tag(First),
     call::<Stripe>(Charge { cents: 5 }).tag(First),
+    call::<Stripe>(Charge { cents: 5 }).idempotency_key("charge").tag(First),
+    call::<Stripe>(Charge { cents: 5 }).exact_idempotency_key("a-1").tag(First),
     at("1970-01-01T00:00:01.5Z".parse().unwrap(), 7).with_id("late"),
     parallel(effects![cancel("a"), any_future()]).with_id("both"),
     recording(Charge { cents: 5 }),

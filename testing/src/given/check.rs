@@ -1,8 +1,8 @@
 //! The checks of every scenario that need no assertion.
 
-use composable_rust_core::effect::Reaction;
+use composable_rust_core::effect::{CallGateway, Reaction};
 use composable_rust_core::message::Incoming;
-use composable_rust_core::{Aggregate, Context, Decision, Message, Reactions, Version};
+use composable_rust_core::{Aggregate, Context, Decision, Message, Reactions, StreamId, Version};
 use uuid::Uuid;
 
 use super::scenario::Scenario;
@@ -137,6 +137,18 @@ fn other_fold<A: Aggregate>(what: &str, scenario: &Scenario<A>, other: &A) -> Fa
     )
 }
 
+/// The problem that an app would have with the idempotency key of a call, if any.
+fn invalid_key(call: &CallGateway) -> Option<Failure> {
+    let key = call.idempotency_key.as_ref()?;
+    let caller = StreamId::new("caller", "1").ok()?;
+    let error = key.resolve(Uuid::nil(), &caller, call.gateway).err()?;
+    let failure = Failure::new(format!(
+        "The call of `{}` has an invalid idempotency key: {error}.",
+        code(&call.request, false)
+    ));
+    Some(failure.text("An app refuses to store it."))
+}
+
 /// The problem that an app would have with storing the effects, if any.
 fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
     match reaction {
@@ -164,7 +176,9 @@ fn refused<C: Message>(reaction: &Reaction<C>) -> Option<Failure> {
         Reaction::DispatchCommand(dispatch) => {
             any_failure("The dispatched command", &dispatch.command)
         }
-        Reaction::CallGateway(call) => any_failure("The gateway's request", &call.request),
+        Reaction::CallGateway(call) => {
+            invalid_key(call).or_else(|| any_failure("The gateway's request", &call.request))
+        }
         Reaction::Reply(answer) => any_failure("The answer", &answer.event),
         _ => None,
     }
