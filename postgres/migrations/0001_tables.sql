@@ -17,8 +17,6 @@ create table if not exists log (
     secret bytea not null check (length(secret) = 32),
     -- The database that the log belongs to; any other is a copy. Null if unknown.
     home text,
-    -- While true, no process claims leases.
-    paused boolean not null default false,
     -- The number of overrides, by which processes notice them.
     overrides bigint not null default 0,
     created_at timestamptz not null default now()
@@ -155,6 +153,13 @@ create table if not exists members (
 );
 create index if not exists members_holder on members (holder);
 
+-- The pauses of the log ('log'), during which no process claims leases, and of parts of its work.
+create table if not exists pauses (
+    name text collate "C" primary key,
+    since timestamptz not null default statement_timestamp(),
+    paused_by text
+);
+
 -- The progress of a follower of the log, and the event at that position.
 create table if not exists checkpoints (
     partition smallint not null,
@@ -243,7 +248,8 @@ begin
     end if;
     update log set home = log_home();
     if as_copy then
-        update log set log_id = v_new, secret = new_log_secret(), paused = true;
+        update log set log_id = v_new, secret = new_log_secret();
+        insert into pauses (name) values ('log') on conflict do nothing;
         -- The processes of the original do not run here; its positions in topics stay valid.
         delete from members;
         update leases set holder = null;

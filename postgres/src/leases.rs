@@ -1,24 +1,27 @@
 //! Leases and members.
 
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
 };
 use composable_rust_core::store::StoreError;
 use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
-use crate::row::{bigint, micros, smallint, unsigned, value};
+use crate::row::{bigint, micros, smallint, timestamp, unsigned, value};
 
 /// Members have no partition. The row of the log, with the number of overrides in the column of
-/// epochs, has no worker either.
+/// epochs, and the pauses have no worker either.
 const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
-     coalesce(l.expires_at <= statement_timestamp(), true) \
+     coalesce(l.expires_at <= statement_timestamp(), true), \
+     null::text, null::timestamptz, null::text \
      from leases l where l.worker = any ($1) \
-     union all select m.worker, m.holder, null, null, null \
+     union all select m.worker, m.holder, null, null, null, null, null, null \
      from members m where m.worker = any ($1) and m.expires_at > statement_timestamp() \
-     union all select null, null, null, log.overrides, log.paused from log";
-const PAUSE: &str = "update log set paused = $1";
+     union all select null, null, null, log.overrides, null, null, null, null from log \
+     union all select null, null, null, null, null, p.name, p.since, p.paused_by from pauses p";
+const PAUSE: &str = "insert into pauses (name, paused_by) values ($1, $2) on conflict do nothing";
+const RESUME: &str = "delete from pauses where name = $1";
 
 const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
 
@@ -30,6 +33,7 @@ impl Leases for PostgresEventStore {
         rows.iter().try_for_each(|row| read(row, &mut snapshot)).map_err(store_error)?;
         snapshot.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
         snapshot.members.sort_unstable();
+        snapshot.pauses.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(snapshot)
     }
 
@@ -53,8 +57,14 @@ impl Leases for PostgresEventStore {
         self.leases.run(async |connection| query.fetch_one(connection).await).await
     }
 
-    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
-        let query = sqlx::query(PAUSE).bind(paused);
+    async fn pause(&self, name: &str, by: Option<&str>) -> Result<(), StoreError> {
+        let query = sqlx::query(PAUSE).bind(name).bind(by);
+        self.writers.run(async |writer| query.execute(writer).await).await?;
+        Ok(())
+    }
+
+    async fn resume(&self, name: &str) -> Result<(), StoreError> {
+        let query = sqlx::query(RESUME).bind(name);
         self.writers.run(async |writer| query.execute(writer).await).await?;
         Ok(())
     }
@@ -62,7 +72,13 @@ impl Leases for PostgresEventStore {
 
 fn read(row: &PgRow, snapshot: &mut LeaseSnapshot) -> Result<(), sqlx::Error> {
     let Some(worker) = value::<Option<String>>(row, 0)? else {
-        (snapshot.overrides, snapshot.paused) = (unsigned::<i64, u64>(row, 3)?, value(row, 4)?);
+        match value(row, 5)? {
+            None => snapshot.overrides = unsigned::<i64, u64>(row, 3)?,
+            Some(name) => {
+                let (since, by) = (timestamp(row, 6)?, value(row, 7)?);
+                snapshot.pauses.push(Pause { name, since, by });
+            }
+        }
         return Ok(());
     };
     if value::<Option<i16>>(row, 2)?.is_none() {

@@ -26,7 +26,7 @@ pub use instance::group_commit::GroupCommit;
 pub mod settings {
     pub use crate::app::settings::Settings;
     pub use crate::worker::outbox::circuit_breaker::CircuitBreakerSettings;
-    pub use crate::worker::outbox::gateway::GatewaySettings;
+    pub use crate::worker::outbox::gateway_settings::GatewaySettings;
     pub use crate::worker::policy::registered::PolicySettings;
     pub use crate::worker::projection::registered::{PoisonPolicy, ProjectionSettings};
     pub use crate::worker::retry::RetryPolicy;
@@ -35,6 +35,7 @@ pub mod settings {
 /// Watching and repairing a running app: dead letters, queues, projections, unknown messages.
 pub mod operations {
     pub use crate::app::dead_letters::{DeadLetterError, DeadLetters};
+    pub use crate::app::gateway_handle::{Circuit, CircuitState, GatewayHandle, GatewayStatus};
     pub use crate::app::queues::{QueueStatus, Queues, WaitingMessage};
     pub use crate::app::republish::RepublishError;
     pub use crate::app::reset_policy::{PolicyPosition, ResetPolicyError};

@@ -71,6 +71,22 @@ pub(crate) const QUEUE_WITHOUT_WORKER: Gauge<1> = Gauge {
     labels: ["queue"],
 };
 
+/// The open circuits of a gateway.
+pub(crate) const OPEN_CIRCUITS: Gauge<1> = Gauge {
+    name: "composable_rust_gateway_open_circuits",
+    unit: Unit::Count,
+    description: "Circuits of the gateway that are open in this process",
+    labels: ["gateway"],
+};
+
+/// The pause of a gateway.
+pub(crate) const GATEWAY_PAUSED: Gauge<1> = Gauge {
+    name: "composable_rust_gateway_paused",
+    unit: Unit::Count,
+    description: "1 while the gateway is paused, 0 otherwise",
+    labels: ["gateway"],
+};
+
 /// The instances that cannot be loaded.
 pub(crate) const STUCK_INSTANCES: Gauge<1> = Gauge {
     name: "composable_rust_stuck_instances",
@@ -110,6 +126,8 @@ pub(crate) fn describe() {
     RELAY_LAG_EVENTS.describe();
     RELAY_LAG_SECONDS.describe();
     QUEUE_WITHOUT_WORKER.describe();
+    OPEN_CIRCUITS.describe();
+    GATEWAY_PAUSED.describe();
     STUCK_INSTANCES.describe();
     UNKNOWN.describe();
     DUPLICATES_IGNORED.describe();

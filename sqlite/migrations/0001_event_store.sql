@@ -13,8 +13,6 @@ create table log (
     -- The file that the log belongs to, by its number on the system; any other is a copy. Null
     -- where files have no numbers.
     home text,
-    -- While 1, no process claims leases.
-    paused integer not null default 0 check (paused in (0, 1)),
     -- The number of overrides, by which processes notice them.
     overrides integer not null default 0,
     created_at integer not null,
@@ -145,6 +143,13 @@ create table members (
     expires_at integer not null,
     ttl integer not null,
     primary key (worker, holder)
+) strict, without rowid;
+
+-- The pauses of the log ('log'), during which no process claims leases, and of parts of its work.
+create table pauses (
+    name text primary key,
+    since integer not null,
+    paused_by text
 ) strict, without rowid;
 
 -- The progress of a follower of the log, and the event at that position.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
 };
 use composable_rust_core::store::StoreError;
 use sqlx::Row as _;
@@ -22,9 +22,13 @@ const LEASES: &str =
     "select worker, partition, holder, expires_at, epoch, ttl from leases where worker ";
 const MEMBERS: &str = " union all select worker, null, holder, expires_at, null, null from members \
     where worker ";
-/// The row of the log, which has no worker: the column of partitions holds whether the log is
-/// paused, that of epochs the number of overrides.
-const LOG: &str = " union all select null, paused, null, null, overrides, null from log";
+/// The row of the log, with the number of overrides in the column of epochs, and the pauses, with
+/// their names in the column of holders and their authors in that of times to live. Both have no
+/// worker.
+const LOG: &str = " union all select null, null, null, null, overrides, null from log \
+    union all select null, null, name, since, null, paused_by from pauses";
+const PAUSE: &str = "insert or ignore into pauses (name, since, paused_by) values (?, ?, ?)";
+const RESUME: &str = "delete from pauses where name = ?";
 
 type LeaseKey = (String, u16);
 
@@ -46,8 +50,18 @@ impl Leases for SqliteEventStore {
         self.write_lease_changes(request).await.map_err(store_error)
     }
 
-    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
-        self.write_paused(paused).await.map_err(store_error)
+    async fn pause(&self, name: &str, by: Option<&str>) -> Result<(), StoreError> {
+        let mut args = Args::default();
+        args.add(name);
+        args.add(clock().as_micros());
+        args.add(by);
+        self.write_pause(PAUSE, args).await.map_err(store_error)
+    }
+
+    async fn resume(&self, name: &str) -> Result<(), StoreError> {
+        let mut args = Args::default();
+        args.add(name);
+        self.write_pause(RESUME, args).await.map_err(store_error)
     }
 }
 
@@ -66,8 +80,14 @@ impl SqliteEventStore {
         let mut snapshot = LeaseSnapshot::default();
         for row in &rows {
             if row.try_get_unchecked::<Option<String>, _>(0)?.is_none() {
-                snapshot.paused = row.try_get_unchecked::<i64, _>(1)? == 1;
-                snapshot.overrides = uint(row.try_get_unchecked(4)?);
+                match row.try_get_unchecked(2)? {
+                    None => snapshot.overrides = uint(row.try_get_unchecked(4)?),
+                    Some(name) => {
+                        let since = Timestamp::from_micros(row.try_get_unchecked(3)?);
+                        let by = row.try_get_unchecked(5)?;
+                        snapshot.pauses.push(Pause { name, since, by });
+                    }
+                }
             } else if let Some(((worker, partition), held)) = lease(row)? {
                 snapshot.leases.push(LeaseStatus {
                     lease: Lease { worker, partition, epoch: held.epoch },
@@ -82,14 +102,13 @@ impl SqliteEventStore {
             |standing: &LeaseStatus| (standing.lease.worker.clone(), standing.lease.partition);
         snapshot.leases.sort_by_cached_key(place);
         snapshot.members.sort();
+        snapshot.pauses.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(snapshot)
     }
 
-    async fn write_paused(&self, paused: bool) -> Result<(), sqlx::Error> {
+    async fn write_pause(&self, sql: &str, args: Args<'_>) -> Result<(), sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
-        let mut args = Args::default();
-        args.add(i64::from(paused));
-        transaction.fetch("update log set paused = ?", args).await?;
+        transaction.fetch(sql, args).await?;
         transaction.commit().await
     }
 

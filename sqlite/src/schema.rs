@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use composable_rust_core::queue::Pause;
 use composable_rust_core::store::{Adoption, LogInfo, LogSecret};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
@@ -225,8 +226,10 @@ async fn become_another(connection: &mut SqliteConnection) -> Result<(), sqlx::E
     let old: Uuid =
         sqlx::query_scalar("select log_id from log").fetch_one(&mut *connection).await?;
     let new = Uuid::new_v4();
-    let update = "update log set log_id = ?, secret = ?, paused = 1";
+    let update = "update log set log_id = ?, secret = ?";
     sqlx::query(update).bind(new).bind(new_secret()).execute(&mut *connection).await?;
+    let pause = "insert or ignore into pauses (name, since) values (?, ?)";
+    sqlx::query(pause).bind(Pause::LOG).bind(clock().as_micros()).execute(&mut *connection).await?;
     // The processes of the original do not run here; its positions in topics stay valid.
     connection.execute("delete from members; update leases set holder = null").await?;
     sqlx::query(

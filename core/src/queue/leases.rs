@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::queue::Pause;
 use crate::store::StoreError;
 
 /// The right to do one worker's work in one partition.
@@ -39,11 +40,23 @@ pub struct LeaseSnapshot {
     pub leases: Vec<LeaseStatus>,
     /// The processes that announced a worker and have not expired, in order.
     pub members: Vec<(String, Uuid)>,
-    /// `true` while the log is paused: leases are not to be claimed.
-    pub paused: bool,
+    /// The pauses, in order of names.
+    pub pauses: Vec<Pause>,
     /// The number of [overrides](crate::store::EventStore::override_event) so far. When it rises, a
     /// stream that could not be loaded may be loadable.
     pub overrides: u64,
+}
+
+impl LeaseSnapshot {
+    /// Returns the pause of this name.
+    pub fn pause(&self, name: &str) -> Option<&Pause> {
+        self.pauses.iter().find(|pause| pause.name == name)
+    }
+
+    /// Returns `true` while the log is paused: leases are not to be claimed.
+    pub fn is_log_paused(&self) -> bool {
+        self.pause(Pause::LOG).is_some()
+    }
 }
 
 /// A change of a lease.
@@ -107,7 +120,15 @@ pub trait Leases: Send + Sync + 'static {
         request: &LeaseRequest,
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
-    /// Pauses the log, or ends its pause, for all processes; they see it with their next
-    /// [`load_leases`](Self::load_leases), for any workers.
-    fn set_paused(&self, paused: bool) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Pauses the log ([`Pause::LOG`]), or a part of its work, for all processes; they see it with
+    /// their next [`load_leases`](Self::load_leases), for any workers. The store only keeps the
+    /// names. If the part is paused already, the call changes nothing.
+    fn pause(
+        &self,
+        name: &str,
+        by: Option<&str>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends a pause, if there is one of this name.
+    fn resume(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -6,6 +6,7 @@ mod dead_letters;
 mod inbox;
 mod leases;
 mod outbox;
+mod pauses;
 mod timers;
 
 pub use checkpoints::{Checkpoint, CheckpointAdvance, Checkpoints};
@@ -16,4 +17,5 @@ pub use outbox::{
     Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, QueueSummary,
     Settlement,
 };
+pub use pauses::Pause;
 pub use timers::{ArmedTimer, DueTimer, DueTimers, TimerQueue, TimerSettlement, Timers};

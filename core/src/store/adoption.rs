@@ -12,8 +12,8 @@ pub enum Adoption {
     /// log's home database changes.
     Successor,
     /// The log continues elsewhere, and this copy becomes a log of its own, with a new id and a new
-    /// secret. It is paused: no worker processes its queues until
-    /// [`set_paused(false)`](crate::queue::Leases::set_paused). Replies to requests that the log
-    /// sent to other services before go to the original.
+    /// secret. It is paused ([`Pause::LOG`](crate::queue::Pause::LOG)): no worker processes its
+    /// queues until [`resume`](crate::queue::Leases::resume). Replies to requests that the log sent
+    /// to other services before go to the original.
     Copy,
 }

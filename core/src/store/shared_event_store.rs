@@ -132,7 +132,8 @@ erase! {
     Leases {
         fn load_leases(workers: borrowed [String]) -> LeaseSnapshot;
         fn change_leases(request: borrowed LeaseRequest) -> Vec<bool>;
-        fn set_paused(paused: owned bool) -> ();
+        fn pause(name: borrowed str, by: maybe str) -> ();
+        fn resume(name: borrowed str) -> ();
     }
     Checkpoints {
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;

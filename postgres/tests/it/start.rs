@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _, Pause};
 use composable_rust_core::store::{Adoption, EventStore as _, ExpectedVersion};
 use composable_rust_postgres::{ConnectError, PostgresEventStore, PostgresEventStoreBuilder};
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -231,14 +231,14 @@ async fn a_copied_database_is_rejected_until_it_is_adopted() {
         let name = format!("{}-commands/back-commands", own.log().id);
         own.load_checkpoints(&name).await.unwrap().first().map(|checkpoint| checkpoint.offset)
     };
-    let paused = [own.load_leases(&[]).await.unwrap().paused, {
-        own.set_paused(false).await.unwrap();
-        own.load_leases(&[]).await.unwrap().paused
+    let paused = [own.load_leases(&[]).await.unwrap().is_log_paused(), {
+        own.resume(Pause::LOG).await.unwrap();
+        own.load_leases(&[]).await.unwrap().is_log_paused()
     }];
     let (own_log, again) = (own.log(), copy.connect().await.unwrap().log());
     let successor = moved.adopt(Adoption::Successor).connect().await.unwrap();
     let (moved_log, moved_paused) =
-        (successor.log(), successor.load_leases(&[]).await.unwrap().paused);
+        (successor.log(), successor.load_leases(&[]).await.unwrap().is_log_paused());
     drop((own, successor));
     for copy in &copies {
         connection.execute(format!("drop database {copy} with (force)").as_str()).await.unwrap();

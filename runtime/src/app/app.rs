@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use composable_rust_core::codec::Codecs;
 use composable_rust_core::event::StoredEvent;
-use composable_rust_core::queue::Leases as _;
+use composable_rust_core::queue::{Leases as _, Pause};
 use composable_rust_core::store::{EventStore as _, LogInfo, SharedEventStore, StoreError};
-use composable_rust_core::{Aggregate, Id, Position, Projection, Recorded, Version};
+use composable_rust_core::{Aggregate, Gateway, Id, Position, Projection, Recorded, Version};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
 use crate::app::dead_letters::DeadLetters;
+use crate::app::gateway_handle::GatewayHandle;
 use crate::app::queues::Queues;
 use crate::app::registry::Registry;
 use crate::app::stuck_instances::StuckInstance;
@@ -124,7 +125,7 @@ impl App {
     ///
     /// The store is unavailable. Calling it again is safe.
     pub async fn pause(&self) -> Result<(), StoreError> {
-        self.0.shared.store.set_paused(true).await
+        self.0.shared.store.pause(Pause::LOG, None).await
     }
 
     /// Ends a [`pause`](Self::pause), also the pause of a copy that was
@@ -134,7 +135,19 @@ impl App {
     ///
     /// The store is unavailable. Calling it again is safe.
     pub async fn resume(&self) -> Result<(), StoreError> {
-        self.0.shared.store.set_paused(false).await
+        self.0.shared.store.resume(Pause::LOG).await
+    }
+
+    /// Returns the handle of the gateway `G`, whose calls this process makes or another: its
+    /// status, and its pause.
+    pub fn gateway<G: Gateway>(&self) -> GatewayHandle {
+        let inner = &self.0;
+        GatewayHandle {
+            name: G::NAME,
+            shared: Arc::clone(&inner.shared),
+            registered: inner.workers.gateways.get(G::NAME).cloned(),
+            leases: inner.running().map(|running| running.leases().clone()),
+        }
     }
 
     /// Returns the dead letters: messages that could not be handled, and those that wait behind

@@ -30,7 +30,8 @@ use crate::instance::runtime::AggregateRuntime;
 use crate::settings::Settings;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
 use crate::worker::external_record::ExternalRecord;
-use crate::worker::outbox::gateway::{GatewaySettings, RegisteredGateway};
+use crate::worker::outbox::gateway::RegisteredGateway;
+use crate::worker::outbox::gateway_settings::GatewaySettings;
 use crate::worker::policy::registered::{
     ErasedPolicy, ErasurePolicy, EventPolicy, PolicySettings, PolicySource, RecordPolicy,
     RegisteredPolicy,
@@ -156,12 +157,11 @@ impl AppBuilder {
     pub fn gateway_with<G: Gateway>(
         mut self,
         gateway: G,
-        change: impl FnOnce(&mut GatewaySettings),
+        change: impl FnOnce(&mut GatewaySettings<G>),
     ) -> Self {
         let mut settings = GatewaySettings::default();
         change(&mut settings);
-        let gateway = Arc::new(gateway);
-        self.gateways.push((G::NAME, RegisteredGateway { gateway, settings }));
+        self.gateways.push((G::NAME, RegisteredGateway::new(gateway, settings)));
         self
     }
 
@@ -432,6 +432,9 @@ impl AppBuilder {
         if settings.max_payload_bytes == MAX_PAYLOAD_BYTES {
             settings.max_payload_bytes =
                 bus_limit.map_or(MAX_PAYLOAD_BYTES, |limit| limit.min(MAX_PAYLOAD_BYTES));
+        }
+        for (_, registered) in &self.gateways {
+            registered.gateway.use_clock(Arc::clone(&clock));
         }
         let targets = aggregates.iter().map(|aggregate| ReplySource::Target(aggregate.name));
         let gateways = self.gateways.iter().map(|(name, _)| ReplySource::Gateway(name));

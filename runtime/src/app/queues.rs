@@ -90,7 +90,7 @@ impl Queues {
         let summaries = self.0.store.summarize_queues(MAX_COUNTED).await?;
         let workers: BTreeSet<String> = summaries.iter().map(|of| worker(&of.queue)).collect();
         let table = self.0.store.load_leases(&Vec::from_iter(workers)).await?;
-        let announced: BTreeSet<String> = table.members.into_iter().map(|(of, _)| of).collect();
+        let announced: BTreeSet<String> = table.members.iter().map(|(of, _)| of.clone()).collect();
         let status = |of: composable_rust_core::queue::QueueSummary| QueueStatus {
             has_worker: announced.contains(&worker(&of.queue)),
             queue: of.queue,
@@ -99,7 +99,7 @@ impl Queues {
             last_error: of.last_error,
             dead_letters: of.dead_letters,
         };
-        Ok((summaries.into_iter().map(status).collect(), table.paused))
+        Ok((summaries.into_iter().map(status).collect(), table.is_log_paused()))
     }
 
     /// Returns the messages that wait in a queue, in order; for timers, the first 10,000 that are

@@ -99,12 +99,8 @@ impl AppBuilder {
             if !seen.insert(*name) {
                 problems.push(format!("the gateway `{name}` is registered twice"));
             }
-            if gateway.settings.max_concurrent_calls == 0 {
-                problems.push(format!(
-                    "`max_concurrent_calls` of the gateway `{name}` must be at least 1"
-                ));
-            }
-            let (limit, lease) = (gateway.settings.timeout, self.settings.lease_ttl);
+            problems.extend(gateway.problems.iter().cloned());
+            let (limit, lease) = (gateway.timeout, self.settings.lease_ttl);
             if limit * 3 >= lease * 2 {
                 problems.push(format!(
                     "the timeout of the gateway `{name}`, {limit:?}, must be shorter than two \

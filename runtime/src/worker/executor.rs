@@ -116,7 +116,7 @@ impl Executor {
             Ok(None) => return Execution::without_call(Ok(Vec::new())),
             Err(failure) => return Execution::without_call(Err(failure)),
         };
-        let timeout = registered.settings.timeout;
+        let timeout = registered.timeout;
         let called = tokio::select! {
             biased;
             called = registered.gateway.call(self.context.shared.storage(), row) => called,
@@ -130,7 +130,7 @@ impl Executor {
                 Execution { result: Ok(reply(outcome, Some(content))), call: CallHealth::Succeeded }
             }
             Err(Failure::Failed(error))
-                if registered.settings.retry.backoff_after(row.attempts + 1).is_none() =>
+                if registered.retry.backoff_after(row.attempts + 1).is_none() =>
             {
                 tracing::warn!(
                     gateway = %target, id = %row.message.row.id, error,

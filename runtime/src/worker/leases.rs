@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use composable_rust_core::environment::Clock;
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _, Pause,
 };
 use composable_rust_core::store::{SharedEventStore, StoreError};
 use tokio::sync::watch;
@@ -131,8 +131,8 @@ struct State {
     announced: Option<Vec<String>>,
     /// The number of leases that this process lacks because other processes still hold them.
     missing: usize,
-    /// `true` if the log is paused; `None` before the first round.
-    paused: Option<bool>,
+    /// The pauses, in order of names; `None` before the first round.
+    pauses: Option<Vec<Pause>>,
 }
 
 impl State {
@@ -250,7 +250,19 @@ impl Leases {
 
     /// Returns `true` if the log is known not to be paused, so that the bus may be consumed.
     pub(crate) fn may_take(&self) -> bool {
-        self.lock().paused == Some(false)
+        let state = self.lock();
+        let mut pauses = state.pauses.iter().flatten();
+        state.pauses.is_some() && !pauses.any(|pause| pause.name == Pause::LOG)
+    }
+
+    /// Returns `true` if a part of the log's work is known to be paused.
+    pub(crate) fn is_paused(&self, name: &str) -> bool {
+        self.lock().pauses.iter().flatten().any(|pause| pause.name == name)
+    }
+
+    /// Has the next round begin at once, which reads the pauses.
+    pub(crate) fn look_now(&self) {
+        self.0.round_now.notify_one();
     }
 
     /// Records the log's number of overridden events.
@@ -258,19 +270,29 @@ impl Leases {
         self.0.overrides.send_if_modified(|known| known.replace(count) != Some(count));
     }
 
-    /// Records and logs that the log was paused or resumed.
-    fn note_pause(&self, paused: bool) {
-        let before = self.lock().paused.replace(paused);
-        match (before, paused) {
-            (Some(true), false) => tracing::info!("the log was resumed"),
-            (None | Some(false), true) => tracing::warn!(
-                "the log is paused: queues, timers and followers wait until `App::resume`"
-            ),
-            _ => {}
+    /// Records and logs pauses that began or ended.
+    fn note_pauses(&self, pauses: &[Pause]) {
+        let before = self.lock().pauses.replace(pauses.to_vec());
+        if before.as_deref() == Some(pauses) {
+            return;
         }
-        if before != Some(paused) {
-            self.changed();
+        let before = before.unwrap_or_default();
+        let is_in = |of: &[Pause], pause: &Pause| of.iter().any(|other| other.name == pause.name);
+        for pause in pauses.iter().filter(|pause| !is_in(&before, pause)) {
+            let Pause { name, by, .. } = pause;
+            if name == Pause::LOG {
+                tracing::warn!(
+                    by,
+                    "the log is paused: queues, timers and followers wait until `App::resume`"
+                );
+            } else {
+                tracing::warn!(name, by, "a part of the log's work is paused");
+            }
         }
+        for pause in before.iter().filter(|pause| !is_in(pauses, pause)) {
+            tracing::info!(name = pause.name, "the pause has ended");
+        }
+        self.changed();
     }
 
     /// Releases all leases in one statement, also those under which tasks still work: the next
@@ -347,14 +369,14 @@ impl Leases {
         if !stopping {
             let workers: Vec<String> = inner.workers.keys().cloned().collect();
             table = inner.store.load_leases(&workers).await?;
-            self.note_pause(table.paused);
+            self.note_pauses(&table.pauses);
             self.note_overrides(table.overrides);
         }
         let (workers, changes, some_leave) = {
             let mut state = self.lock();
             state.note_members(inner.holder, &table, started);
             let is_announced = |worker: &&String| {
-                !stopping && !table.paused && !state.withdrawn.contains_key(*worker)
+                !stopping && !table.is_log_paused() && !state.withdrawn.contains_key(*worker)
             };
             let workers: Vec<String> = inner.workers.keys().filter(is_announced).cloned().collect();
             let leaving = |state: &State| state.held.values().filter(|h| h.is_leaving()).count();

@@ -80,6 +80,10 @@ impl RunningWorkers {
         self.keeper.wait().await;
     }
 
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
     pub(crate) fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         self.bus.as_ref().map(|of| of.subscriptions.status(&of.bus)).unwrap_or_default()
     }
@@ -217,8 +221,7 @@ impl WorkerSet {
             projections: self.projections.clone(),
             bus: bus.map(Arc::clone),
         });
-        let gateways = self.gateways.iter().map(|(name, of)| (*name, of.settings.clone()));
-        let gateways: BTreeMap<_, _> = gateways.collect();
+        let gateways = self.gateways.clone();
         let queues = self.queues(&context.shared, registry);
         spawn(workers, context, "dispatcher", move |context| {
             let executor = Arc::clone(&executor);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _, Pause};
 use composable_rust_core::store::{Adoption, EventStore as _, ExpectedVersion};
 use composable_rust_sqlite::{ConnectError, SqliteEventStore};
 
@@ -46,7 +46,7 @@ async fn a_successor_is_the_same_log() {
     let adopt = SqliteEventStore::builder(&copy).adopt(Adoption::Successor);
     let adopted = adopt.open().await.unwrap();
     assert_eq!(adopted.log(), store.log());
-    assert!(!adopted.load_leases(&[]).await.unwrap().paused);
+    assert!(!adopted.load_leases(&[]).await.unwrap().is_log_paused());
     drop(adopted);
     SqliteEventStore::open(&copy).await.expect("it is at home here");
 }
@@ -59,15 +59,15 @@ async fn an_adopted_copy_is_a_paused_log_of_its_own() {
     assert_ne!(adopted.log().id, store.log().id);
     assert_ne!(adopted.log().secret, store.log().secret);
     assert_eq!(load(&adopted, "1").await, load(&store, "1").await);
-    assert!(adopted.load_leases(&[]).await.unwrap().paused);
+    assert!(adopted.load_leases(&[]).await.unwrap().is_log_paused());
     let offset = async |name: String| adopted.load_checkpoints(&name).await.unwrap()[0].offset;
     assert_eq!(offset(format!("{}-commands/back-commands", adopted.log().id)).await, 7);
     assert_eq!(offset("follow/policy".to_owned()).await, 7);
     // A second adoption changes nothing.
     let log = adopted.log();
-    adopted.set_paused(false).await.unwrap();
+    adopted.resume(Pause::LOG).await.unwrap();
     drop(adopted);
     let again = SqliteEventStore::builder(&copy).adopt(Adoption::Copy).open().await.unwrap();
     assert_eq!(again.log(), log);
-    assert!(!again.load_leases(&[]).await.unwrap().paused);
+    assert!(!again.load_leases(&[]).await.unwrap().is_log_paused());
 }

@@ -1,6 +1,6 @@
 //! Leases: one holder at a time, and a higher epoch for each acquisition.
 
-use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _};
+use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _, Pause};
 
 use super::builders::fresh_id;
 use super::random::joined;
@@ -160,12 +160,34 @@ pub(super) async fn one_of_many_claimants_acquires_a_lease(on: StoreUnderTest) {
 pub(super) async fn a_pause_is_visible_to_all_processes(on: StoreUnderTest) {
     let one = fresh_id();
     assert!(on.change(one, &lease("work", 0, 0), LeaseAction::Claim, HOUR).await);
-    for paused in [false, true, true, false] {
-        on.store.set_paused(paused).await.expect("the pause should be written");
+    let pauses = async || {
         let (some, none) = (on.leases(&["work"]).await, on.leases(&[]).await);
-        assert_eq!((some.paused, none.paused), (paused, paused));
+        assert_eq!(some.pauses, none.pauses, "for any workers");
         assert_eq!((some.leases.len(), none.leases.len()), (1, 0), "leases stay as they are");
-    }
+        assert_eq!(some.is_log_paused(), some.pause(Pause::LOG).is_some());
+        some.pauses
+    };
+    let pause = async |name: &str, by| {
+        on.store.pause(name, by).await.expect("the pause should be written");
+    };
+    let resume = async |name: &str| {
+        on.store.resume(name).await.expect("the end of the pause should be written");
+    };
+    assert_eq!(pauses().await, []);
+    resume(Pause::LOG).await;
+    pause(Pause::LOG, None).await;
+    pause("gateway/bank", Some("ann")).await;
+    let before = pauses().await;
+    let named: Vec<_> = before.iter().map(|of| (&*of.name, of.by.as_deref())).collect();
+    assert_eq!(named, [("gateway/bank", Some("ann")), (Pause::LOG, None)], "in order");
+    pause("gateway/bank", Some("bob")).await;
+    pause(Pause::LOG, Some("bob")).await;
+    assert_eq!(pauses().await, before, "they are paused already");
+    resume(Pause::LOG).await;
+    assert_eq!(pauses().await, before[..1]);
+    resume("gateway/bank").await;
+    resume("gateway/bank").await;
+    assert_eq!(pauses().await, []);
 }
 
 pub(super) async fn members_are_announced_and_withdrawn(on: StoreUnderTest) {

@@ -235,7 +235,8 @@ hooks! {
     Leases {
         Read fn load_leases(workers: &[String]) -> LeaseSnapshot, changed by after_load_leases;
         Write fn change_leases(request: &LeaseRequest) -> Vec<bool>;
-        Write fn set_paused(paused: bool) -> ();
+        Write fn pause(name: &str, by: Option<&str>) -> ();
+        Write fn resume(name: &str) -> ();
     }
     Checkpoints {
         Read fn load_checkpoints(name: &str) -> Vec<Checkpoint>,

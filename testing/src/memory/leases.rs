@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
 };
 use composable_rust_core::store::StoreError;
 use uuid::Uuid;
@@ -42,8 +42,15 @@ impl Leases for InMemoryEventStore {
         Ok(self.locked().change_leases(request))
     }
 
-    async fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
-        self.locked().paused = paused;
+    async fn pause(&self, name: &str, by: Option<&str>) -> Result<(), StoreError> {
+        let mut state = self.locked();
+        let (name, since, by) = (name.to_owned(), state.time.now(), by.map(str::to_owned));
+        state.pauses.entry(name.clone()).or_insert(Pause { name, since, by });
+        Ok(())
+    }
+
+    async fn resume(&self, name: &str) -> Result<(), StoreError> {
+        self.locked().pauses.remove(name);
         Ok(())
     }
 }
@@ -69,7 +76,7 @@ impl State {
                 .filter(|(_, member)| member.until > now)
                 .map(|(member, _)| member.clone())
                 .collect(),
-            paused: self.paused,
+            pauses: self.pauses.values().cloned().collect(),
             overrides: self.overrides,
         }
     }

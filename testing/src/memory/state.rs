@@ -7,7 +7,7 @@ use std::sync::Arc;
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::environment::Clock;
 use composable_rust_core::event::{StoredContent, StoredEvent};
-use composable_rust_core::queue::{Checkpoint, DeadLetter, InboxEntry, QueuePosition};
+use composable_rust_core::queue::{Checkpoint, DeadLetter, InboxEntry, Pause, QueuePosition};
 use composable_rust_core::store::{Fingerprint, LogInfo, LogSecret, Snapshot};
 use composable_rust_core::{MessageId, StreamId, Timestamp, Version};
 use rand::SeedableRng as _;
@@ -23,8 +23,8 @@ use super::outbox::StoredRow;
 pub(super) struct State {
     pub(super) log: LogInfo,
     pub(super) partitions: Vec<PartitionState>,
-    /// `true` while leases are not to be claimed.
-    pub(super) paused: bool,
+    /// The pauses, by name.
+    pub(super) pauses: BTreeMap<String, Pause>,
     /// The number of overrides.
     pub(super) overrides: u64,
     pub(super) leases: BTreeMap<(String, u16), HeldLease>,
@@ -109,7 +109,7 @@ impl State {
         Self {
             log: LogInfo { id, partitions, secret: secret_of(id) },
             partitions: (0..partitions).map(empty).collect(),
-            paused: false,
+            pauses: BTreeMap::new(),
             overrides: 0,
             leases: BTreeMap::new(),
             members: BTreeMap::new(),

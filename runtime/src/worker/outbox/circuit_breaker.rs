@@ -93,17 +93,17 @@ impl CircuitBreaker {
         std::mem::replace(&mut self.next, CallPermit(number + 1))
     }
 
-    /// Records the outcome of a call. Returns `true` if the breaker opens because of it.
-    pub(crate) fn record(&mut self, call: CallPermit, failed: bool, now: Duration) -> bool {
+    /// Records the outcome of a call.
+    pub(crate) fn record(&mut self, call: CallPermit, failed: bool, now: Duration) {
         if self.probe == Some(call) {
             self.probe = None;
             self.open_until = failed.then(|| now + self.settings.open_duration);
             self.calls.clear();
             self.first = self.next;
-            return false;
+            return;
         }
         if self.open_until.is_some() || call < self.first || self.settings.window == 0 {
-            return false;
+            return;
         }
         self.calls.push_back((now, failed));
         if self.calls.len() > self.settings.window {
@@ -119,11 +119,21 @@ impl CircuitBreaker {
             self.open_until = Some(now + self.settings.open_duration);
             self.first = self.next;
         }
-        opens
     }
 
     fn is_old(&self, at: Duration, now: Duration) -> bool {
         now.saturating_sub(at) >= self.settings.max_call_age
+    }
+
+    /// Returns the time until which the breaker is open, which may have passed; `None` if it is
+    /// closed.
+    pub(crate) fn open_until(&self) -> Option<Duration> {
+        self.open_until
+    }
+
+    /// Forgets a probe whose outcome will not be recorded.
+    pub(crate) fn forget_probe(&mut self) {
+        self.probe = None;
     }
 
     /// Records that an admitted call was not made.
@@ -140,10 +150,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Admits a call and records its outcome.
+    /// Admits a call and records its outcome. Returns `true` if the breaker is open then.
     fn call(breaker: &mut CircuitBreaker, failed: bool, now: Duration) -> bool {
         let call = breaker.admit(now).unwrap();
-        breaker.record(call, failed, now)
+        breaker.record(call, failed, now);
+        breaker.open_until().is_some()
     }
 
     #[test]
@@ -177,7 +188,8 @@ mod tests {
         breaker.withdraw(withdrawn);
         assert_eq!(breaker.admit(SECOND * 3), Err(NotPermitted::Probing));
         breaker.record(probe, false, SECOND * 3);
-        assert!(!breaker.record(slow, true, SECOND * 4), "it is not evaluated");
+        breaker.record(slow, true, SECOND * 4);
+        assert_eq!(breaker.open_until(), None, "it is not evaluated");
         assert!(breaker.admit(SECOND * 4).is_ok());
     }
 

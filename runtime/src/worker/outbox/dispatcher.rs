@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use composable_rust_core::StreamId;
 use composable_rust_core::queue::{
-    Outbox as _, OutboxKind, OutboxRow, Queue, QueueChange, QueuePosition,
+    Outbox as _, OutboxKind, OutboxRow, Pause, Queue, QueueChange, QueuePosition,
 };
 use composable_rust_core::store::StoreError;
 use tokio::sync::mpsc;
@@ -19,12 +19,13 @@ use tokio::task::JoinSet;
 
 use self::decisions::CarriedOut;
 use self::settlement::SettledBatch;
+use crate::metrics;
 use crate::worker::context::WorkerContext;
 use crate::worker::dead_letters::DECISION_POLL_INTERVAL;
 use crate::worker::leases::{HeldLease, UnderLease, remove_released};
-use crate::worker::outbox::circuit_breaker::{CallPermit, CircuitBreaker};
+use crate::worker::outbox::call_limits::AdmittedCall;
 use crate::worker::outbox::execution::{Execution, RowExecutor};
-use crate::worker::outbox::gateway::GatewaySettings;
+use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::outbox::lanes::{self, LaneKey, Lanes, ReadId};
 use crate::worker::page_size::PageSize;
 use crate::worker::quarantine::{Quarantine, Suspicion, backoff_of_begun};
@@ -64,7 +65,7 @@ const SWEEP_INTERVAL_WITH_EVICTED: Duration = Duration::from_secs(600);
 pub(crate) struct Dispatcher<E> {
     context: Arc<WorkerContext>,
     executor: Arc<E>,
-    gateways: BTreeMap<&'static str, GatewaySettings>,
+    gateways: BTreeMap<&'static str, RegisteredGateway>,
     /// The kinds and targets of the queues that this process can execute.
     kinds: Vec<(OutboxKind, String)>,
     queues: BTreeMap<Queue, QueueCursor>,
@@ -74,7 +75,6 @@ pub(crate) struct Dispatcher<E> {
     /// The rows under way, by executor.
     windows: BTreeMap<(OutboxKind, String), InFlight>,
     quarantine: Quarantine,
-    breakers: BTreeMap<String, CircuitBreaker>,
     /// The settlements of each partition that wait for the write in flight.
     unsettled: BTreeMap<u16, Vec<(ExecutedRow, QueueChange)>>,
     /// The writes in flight, at most one of each partition.
@@ -130,21 +130,19 @@ struct ExecutedRow {
     /// `true` if the attempt was recorded before it was made.
     is_recorded: bool,
     execution: Execution,
-    /// The permit of the gateway's circuit breaker.
-    call: Option<CallPermit>,
+    /// The permit of the gateway's limits, until the call ends.
+    call: Option<AdmittedCall>,
 }
 
 impl<E: RowExecutor> Dispatcher<E> {
     pub(crate) fn new(
         context: Arc<WorkerContext>,
         executor: Arc<E>,
-        gateways: BTreeMap<&'static str, GatewaySettings>,
+        gateways: BTreeMap<&'static str, RegisteredGateway>,
         kinds: Vec<(OutboxKind, String)>,
     ) -> Self {
-        let breakers = gateways.iter().map(|(name, settings)| {
-            ((*name).to_owned(), CircuitBreaker::new(settings.circuit_breaker))
-        });
-        let breakers = breakers.collect();
+        // The calls of a dispatcher that panicked have ended with it.
+        gateways.values().for_each(|gateway| gateway.limits().restart());
         let retries = context.shared.stuck.retries();
         Self {
             context,
@@ -157,7 +155,6 @@ impl<E: RowExecutor> Dispatcher<E> {
             running: JoinSet::new(),
             windows: BTreeMap::new(),
             quarantine: Quarantine::default(),
-            breakers,
             unsettled: BTreeMap::new(),
             settling: JoinSet::new(),
             partitions_settling: BTreeSet::new(),
@@ -180,6 +177,7 @@ impl<E: RowExecutor> Dispatcher<E> {
                 self.mark_more();
             }
             self.take_queues();
+            self.update_gateways();
             if let Err(error) = self.read().await {
                 tracing::warn!(%error, "failed to read the outbox; retrying");
                 self.mark_more();
@@ -240,6 +238,21 @@ impl<E: RowExecutor> Dispatcher<E> {
                 sweeps: Throttle::starting(now),
                 evictions: Throttle::default(),
             });
+        }
+    }
+
+    /// Tells the gateways which of their partitions are held, and whether they are paused.
+    fn update_gateways(&self) {
+        let (now, partitions) = (self.context.now(), self.context.shared.log.partitions);
+        for (name, gateway) in &self.gateways {
+            let is_own = |queue: &&Queue| queue.kind == OutboxKind::Call && queue.target == *name;
+            let held = self.queues.keys().filter(is_own).count();
+            let is_paused = self.context.leases.is_paused(&Pause::of_gateway(name));
+            let mut limits = gateway.limits();
+            limits.set_held(held, partitions, now);
+            if limits.set_paused(is_paused) {
+                metrics::GATEWAY_PAUSED.set([*name], f64::from(u8::from(is_paused)));
+            }
         }
     }
 
@@ -367,10 +380,9 @@ impl<E: RowExecutor> Dispatcher<E> {
 
     /// Returns the attempts that rows of a queue have.
     fn retry_policy(&self, queue: &Queue) -> RetryPolicy {
-        match self.gateways.get(queue.target.as_str()) {
-            Some(gateway) if queue.kind == OutboxKind::Call => gateway.retry,
-            _ => self.context.shared.settings.retry,
-        }
+        let gateway = self.gateways.get(queue.target.as_str());
+        let gateway = gateway.filter(|_| queue.kind == OutboxKind::Call);
+        gateway.map_or(self.context.shared.settings.retry, |gateway| gateway.retry)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The gateways of an app, their types erased.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::codec::{DecodeError, EncodedMessage};
+use composable_rust_core::environment::Clock;
 use composable_rust_core::message::ReplyOutcome;
 use composable_rust_core::queue::{OutboxMessage, OutboxRow};
 use composable_rust_core::{CallError, Gateway, Message};
@@ -11,45 +12,38 @@ use futures_util::future::BoxFuture;
 
 use crate::error::error_chain;
 use crate::instance::encode::Storage;
-use crate::panic::{guarded, guarded_future};
-use crate::worker::outbox::circuit_breaker::CircuitBreakerSettings;
+use crate::panic::{guarded, guarded_future, lock};
+use crate::worker::outbox::call_limits::{CallKeys, CallLimits};
+use crate::worker::outbox::gateway_settings::{GatewaySettings, KeyOf};
 use crate::worker::outcome::{Failure, truncate_error};
+use crate::worker::queued_message::idempotency_key;
 use crate::worker::retry::RetryPolicy;
-
-/// Settings of one gateway. Change them with
-/// [`AppBuilder::gateway_with`](crate::AppBuilder::gateway_with).
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct GatewaySettings {
-    /// Timeout of one attempt. A call that exceeds it may have happened, and counts as an attempt.
-    /// It must be shorter than two thirds of [`lease_ttl`](crate::settings::Settings::lease_ttl).
-    /// Default: 5 seconds.
-    pub timeout: Duration,
-    /// The retries of a call. After the last attempt the call is answered `Exhausted`.
-    /// Default: [`RetryPolicy::default`].
-    pub retry: RetryPolicy,
-    /// The gateway's circuit breaker. Default: [`CircuitBreakerSettings::default`].
-    pub circuit_breaker: CircuitBreakerSettings,
-    /// Maximum concurrent calls in one process. Default: 64.
-    pub max_concurrent_calls: usize,
-}
-
-impl Default for GatewaySettings {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(5),
-            retry: RetryPolicy::default(),
-            circuit_breaker: CircuitBreakerSettings::default(),
-            max_concurrent_calls: 64,
-        }
-    }
-}
 
 /// A gateway with its settings.
 #[derive(Clone)]
 pub(crate) struct RegisteredGateway {
     pub(crate) gateway: Arc<dyn ErasedGateway>,
-    pub(crate) settings: GatewaySettings,
+    /// The timeout of one attempt.
+    pub(crate) timeout: Duration,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) max_concurrent_calls: usize,
+    pub(crate) limits: Arc<Mutex<CallLimits>>,
+    /// The problems of the settings.
+    pub(crate) problems: Vec<String>,
+}
+
+impl RegisteredGateway {
+    pub(crate) fn new<G: Gateway>(gateway: G, settings: GatewaySettings<G>) -> Self {
+        let limits = Arc::new(Mutex::new(CallLimits::new(settings.limits())));
+        let problems = settings.problems();
+        let GatewaySettings { timeout, retry, max_concurrent_calls, .. } = settings;
+        let gateway = Arc::new(TypedGateway { gateway, settings });
+        Self { gateway, timeout, retry, max_concurrent_calls, limits, problems }
+    }
+
+    pub(crate) fn limits(&self) -> MutexGuard<'_, CallLimits> {
+        lock(&self.limits)
+    }
 }
 
 /// The outcome of a call and the content of its reply.
@@ -72,20 +66,57 @@ pub(crate) trait ErasedGateway: Send + Sync {
         storage: Storage<'a>,
         row: &'a OutboxRow,
     ) -> BoxFuture<'a, Result<CallResponse, Failure>>;
+
+    fn use_clock(&self, clock: Arc<dyn Clock>);
+
+    /// Returns the keys of the call that a row holds, by which it is limited; none if its request
+    /// cannot be decoded.
+    fn keys(&self, storage: Storage<'_>, row: &OutboxRow) -> CallKeys;
 }
 
-impl<G: Gateway> ErasedGateway for G {
+struct TypedGateway<G: Gateway> {
+    gateway: G,
+    settings: GatewaySettings<G>,
+}
+
+impl<G: Gateway> TypedGateway<G> {
+    fn request(&self, storage: Storage<'_>, row: &OutboxRow) -> Result<G::Request, DecodeError> {
+        storage.codecs.decode::<G::Request>(&row.message.sender, &row.message.row.content)
+    }
+}
+
+impl<G: Gateway> ErasedGateway for TypedGateway<G> {
+    fn use_clock(&self, clock: Arc<dyn Clock>) {
+        self.gateway.use_clock(clock);
+    }
+
+    fn keys(&self, storage: Storage<'_>, row: &OutboxRow) -> CallKeys {
+        let GatewaySettings { breaker_key, rate_by_key, concurrency_by_key, .. } = &self.settings;
+        let rate_key = rate_by_key.as_ref().map(|(key, _)| key);
+        let concurrency_key = concurrency_by_key.as_ref().map(|(key, _)| key);
+        if breaker_key.is_none() && rate_key.is_none() && concurrency_key.is_none() {
+            return CallKeys::default();
+        }
+        // The call itself fails with the same error.
+        let Ok(request) = self.request(storage, row) else { return CallKeys::default() };
+        let key = |key: Option<&KeyOf<G>>| key.map(|key| key_of_request::<G>(key, &request));
+        CallKeys {
+            breaker: key(breaker_key.as_ref()),
+            rate: key(rate_key),
+            concurrency: key(concurrency_key),
+        }
+    }
+
     fn call<'a>(
         &'a self,
         storage: Storage<'a>,
         row: &'a OutboxRow,
     ) -> BoxFuture<'a, Result<CallResponse, Failure>> {
-        let sender = &row.message.sender;
-        let key = row.message.row.id.to_string();
+        let key = idempotency_key(&row.message.row);
         Box::pin(async move {
-            let request = storage.codecs.decode::<G::Request>(sender, &row.message.row.content);
+            let request = self.request(storage, row);
             let request = request.map_err(|error| Failure::of_decode(&error, Failure::Poison))?;
-            match guarded_future(Gateway::call(self, request, &key)).await {
+            match guarded_future(self.gateway.call(request, &key)).await {
                 Ok(Ok(response)) => Ok(encoded(storage, row, ReplyOutcome::Done, &response)),
                 Ok(Err(CallError::Failed(failure))) => {
                     Ok(encoded(storage, row, ReplyOutcome::Failed, &failure))
@@ -98,6 +129,27 @@ impl<G: Gateway> ErasedGateway for G {
             }
         })
     }
+}
+
+/// The key of requests for which the program's function panics.
+const UNKNOWN_KEY: &str = "?";
+
+/// Returns the key of a request.
+fn key_of_request<G: Gateway>(key: &KeyOf<G>, request: &G::Request) -> String {
+    const MAX_BYTES: usize = 256;
+    let mut key = guarded(|| key(request)).unwrap_or_else(|panic| {
+        tracing::error!(
+            gateway = G::NAME,
+            panic,
+            "the key of a request panicked; limiting its call under the key `{UNKNOWN_KEY}`"
+        );
+        UNKNOWN_KEY.to_owned()
+    });
+    if key.len() > MAX_BYTES {
+        let end = (0..=MAX_BYTES).rev().find(|end| key.is_char_boundary(*end)).unwrap_or(0);
+        key.truncate(end);
+    }
+    key
 }
 
 /// Encodes a response. If it cannot be stored, the reply says so: the call was made, and a retry

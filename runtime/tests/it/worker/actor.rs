@@ -52,6 +52,12 @@ pub(crate) enum Act {
         tag: u32,
         text: String,
     },
+    /// Calls under an idempotency key of its own.
+    CallAs {
+        tag: u32,
+        text: String,
+        key: String,
+    },
     /// Executes it after this many milliseconds.
     Later {
         id: Option<String>,
@@ -208,6 +214,9 @@ impl Aggregate for Actor {
             Act::Tell { to, act } => effects![tell(&Actor::id(to), In::Do(*act))],
             Act::Call { tag, text } => {
                 effects![call::<Outside>(OutsideRequest::Ask(text)).tag(tag)]
+            }
+            Act::CallAs { tag, text, key } => {
+                effects![call::<Outside>(OutsideRequest::Ask(text)).idempotency_key(key).tag(tag)]
             }
             Act::Later { id, after: millis, act } => {
                 let timer = after(Duration::from_millis(millis), In::Due(*act));

@@ -340,6 +340,7 @@ table! {
     ];
     CountsNoOverrides => ["overriding_replaces_the_content_that_is_read"];
     HidesPauses => ["a_pause_is_visible_to_all_processes"];
+    ForgetsWhoPaused => ["a_pause_is_visible_to_all_processes"];
     ForgetsCheckpoints => [
         "checkpoints_are_ordered_by_partition",
         "checkpoints_advance_together_with_queued_rows",

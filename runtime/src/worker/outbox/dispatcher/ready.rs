@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use composable_rust_core::queue::{OutboxKind, OutboxRow};
 
-use crate::worker::outbox::circuit_breaker::NotPermitted;
+use crate::worker::outbox::call_limits::{AdmittedCall, NoCall};
 use crate::worker::outbox::dispatcher::decisions::UNCONFIRMED_DECISION_POLL_INTERVAL;
 use crate::worker::outbox::dispatcher::{
     Dispatcher, ExecutedRow, InFlight, executor_of, is_to_instance,
 };
 use crate::worker::outbox::execution::{Attempt, AttemptLimits, RowExecutor};
+use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::outbox::lanes::{Class, LaneCapacity, LaneKey};
 use crate::worker::quarantine::Suspicion;
 
@@ -26,6 +27,18 @@ enum Unavailable {
     UntilOneEnds,
     /// Until this monotonic time.
     Until(Duration),
+    /// Until its gateway is resumed.
+    UntilResumed,
+}
+
+impl From<NoCall> for Unavailable {
+    fn from(no: NoCall) -> Self {
+        match no {
+            NoCall::Paused => Self::UntilResumed,
+            NoCall::Until(until) => Self::Until(until),
+            NoCall::UntilOneEnds => Self::UntilOneEnds,
+        }
+    }
 }
 
 /// The outcome of a lane's turn.
@@ -44,6 +57,7 @@ impl<E: RowExecutor> Dispatcher<E> {
     /// Begins all rows that can begin now.
     pub(super) fn start(&mut self) {
         let now = self.context.now();
+        self.admit_limited(now);
         while let Some(key) = self.lanes.next(now) {
             match self.turn(&key, now) {
                 Turn::Ready(capacity) => self.lanes.wait_for_capacity(&key, capacity),
@@ -65,6 +79,21 @@ impl<E: RowExecutor> Dispatcher<E> {
         }
     }
 
+    /// Gives lanes their turns whose limits by key admit calls again.
+    fn admit_limited(&mut self, now: Duration) {
+        for limit in self.lanes.due_limits(now) {
+            let (name, by_key) = &limit;
+            let (count, next) = match self.gateways.get(name.as_str()) {
+                Some(gateway) => {
+                    let limits = gateway.limits();
+                    (limits.openings(by_key, now), limits.opens_at(by_key, now))
+                }
+                None => (usize::MAX, now),
+            };
+            self.lanes.admit_limited(&limit, count, next, now);
+        }
+    }
+
     /// Returns the time until [`Dispatcher::start`] can begin a row, if none ends before.
     pub(super) fn until_start(&self, now: Duration) -> Option<Duration> {
         let capacities = self.lanes.awaited_capacities();
@@ -72,6 +101,7 @@ impl<E: RowExecutor> Dispatcher<E> {
             capacities.iter().filter_map(|capacity| match self.unavailable(capacity, now) {
                 None => Some(Duration::ZERO),
                 Some(Unavailable::Until(until)) => Some(until.saturating_sub(now)),
+                Some(Unavailable::UntilResumed) => None,
                 Some(Unavailable::UntilOneEnds) => {
                     let stalls_at = self.stalls_at(capacity).filter(|at| *at > now);
                     stalls_at.map(|at| at.saturating_sub(now))
@@ -121,17 +151,13 @@ impl<E: RowExecutor> Dispatcher<E> {
 
     /// Returns the timeout of an attempt; zero if it has none.
     fn timeout(&self, key: &LaneKey) -> Duration {
-        match self.gateways.get(key.queue.target.as_str()) {
-            Some(gateway) if key.queue.kind == OutboxKind::Call => gateway.timeout,
-            _ => Duration::ZERO,
-        }
+        self.gateway_of(&executor_of(key)).map_or(Duration::ZERO, |gateway| gateway.timeout)
     }
 
     /// Returns the duration for which a capacity admits no row; `None` if it admits one.
     fn unavailable(&self, capacity: &LaneCapacity, now: Duration) -> Option<Unavailable> {
-        let (kind, target) = &capacity.executor;
-        let gateway = self.gateways.get(target.as_str());
-        let max = match gateway.filter(|_| *kind == OutboxKind::Call) {
+        let gateway = self.gateway_of(&capacity.executor);
+        let max = match gateway {
             Some(gateway) => gateway.max_concurrent_calls,
             None => self.context.shared.settings.max_concurrent_dispatches,
         };
@@ -145,12 +171,37 @@ impl<E: RowExecutor> Dispatcher<E> {
             Class::BehindParked => return None,
             Class::Suspect(_) | Class::Plain => {}
         }
-        let breaker = self.breakers.get(target).filter(|_| *kind == OutboxKind::Call)?;
-        match breaker.check(now) {
-            Ok(()) => None,
-            Err(NotPermitted::Until(until)) => Some(Unavailable::Until(until)),
-            Err(NotPermitted::Probing) => Some(Unavailable::UntilOneEnds),
+        gateway?.limits().check(now).err().map(Unavailable::from)
+    }
+
+    /// Returns the gateway that executes rows, if they are calls.
+    pub(super) fn gateway_of(&self, executor: &(OutboxKind, String)) -> Option<&RegisteredGateway> {
+        let (kind, target) = executor;
+        self.gateways.get(target.as_str()).filter(|_| *kind == OutboxKind::Call)
+    }
+
+    /// Admits the call of a lane, or has the lane wait. Returns `None` if it waits.
+    fn admit_call(&mut self, key: &LaneKey, now: Duration) -> Option<Option<AdmittedCall>> {
+        let (Some(gateway), Some((_, row))) =
+            (self.gateway_of(&executor_of(key)), self.lanes.first(key))
+        else {
+            return Some(None);
+        };
+        if row.behind_parked {
+            return Some(None);
         }
+        // The program's functions run before the lock.
+        let keys = gateway.gateway.keys(self.context.shared.storage(), row);
+        let admitted = gateway.limits().admit(keys, now);
+        match admitted {
+            Ok(call) => return Some(Some(call)),
+            Err(Some((limit, due))) => {
+                let limit = (key.queue.target.clone(), limit);
+                self.lanes.wait_for_limit(key, limit, due);
+            }
+            Err(None) => self.lanes.defer(key.clone(), now, MISSING_LEASE_PAUSE),
+        }
+        None
     }
 
     /// Returns the time from which a capacity that is used up counts as stalled, if messages for
@@ -165,6 +216,10 @@ impl<E: RowExecutor> Dispatcher<E> {
     }
 
     fn begin(&mut self, key: LaneKey, capacity: &LaneCapacity, now: Duration) {
+        if !self.queues.contains_key(&key.queue) {
+            return;
+        }
+        let Some(call) = self.admit_call(&key, now) else { return };
         let (Some(cursor), Some((read_id, row))) =
             (self.queues.get(&key.queue), self.lanes.first(&key))
         else {
@@ -174,17 +229,6 @@ impl<E: RowExecutor> Dispatcher<E> {
         if is_to_instance(&key) && is_executed {
             if let Err(until) = self.context.shared.stuck.admit(&key.recipient, now) {
                 return self.wait(key, &Turn::Stuck(until), now);
-            }
-        }
-        let mut call = None;
-        if key.queue.kind == OutboxKind::Call && is_executed {
-            if let Some(breaker) = self.breakers.get_mut(&key.queue.target) {
-                match breaker.admit(now) {
-                    Ok(admitted) => call = Some(admitted),
-                    Err(_) => {
-                        return self.wait(key, &Turn::Later(MISSING_LEASE_PAUSE), now);
-                    }
-                }
             }
         }
         let suspicion = match capacity.class {

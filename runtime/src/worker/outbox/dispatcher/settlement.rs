@@ -8,10 +8,12 @@ use composable_rust_core::message::ReplyOutcome;
 use composable_rust_core::queue::{Outbox as _, OutboxKind, OutboxRow, QueueChange, Settlement};
 use composable_rust_core::store::{StoreError, validate_rows};
 
+use crate::metrics;
 use crate::panic::guarded_future;
 use crate::worker::context::WorkerContext;
+use crate::worker::outbox::call_limits::CircuitChange;
 use crate::worker::outbox::dispatcher::{Dispatcher, ExecutedRow, executor_of, is_to_instance};
-use crate::worker::outbox::execution::{CallHealth, RowExecutor};
+use crate::worker::outbox::execution::RowExecutor;
 use crate::worker::outcome::{Failure, truncate_error};
 use crate::worker::queued_message::{metadata, reply_to};
 use crate::worker::retry::dependency_backoff;
@@ -50,7 +52,7 @@ impl<E: RowExecutor> Dispatcher<E> {
                     window.remove();
                 }
             }
-            self.record_call(&ended, now);
+            self.record_call(&mut ended, now);
             // The row that blocked this one was decided about meanwhile, so the lane is read again.
             let is_first = self.lanes.is_first(&ended.key, ended.read_id);
             if ended.row.behind_parked && (!is_first || self.unconfirmed.contains_key(&ended.key)) {
@@ -110,18 +112,26 @@ impl<E: RowExecutor> Dispatcher<E> {
         }
     }
 
-    /// Records the outcome of a call in the gateway's circuit breaker.
-    fn record_call(&mut self, ended: &ExecutedRow, now: Duration) {
-        let gateway = &ended.key.queue.target;
-        let breaker = self.breakers.get_mut(gateway);
-        let (Some(call), Some(breaker)) = (ended.call, breaker) else { return };
-        let has_failed = match ended.execution.call {
-            CallHealth::NotCalled => return breaker.withdraw(call),
-            CallHealth::Succeeded => false,
-            CallHealth::Failed => true,
+    /// Records the outcome of a call in the gateway's limits.
+    fn record_call(&mut self, ended: &mut ExecutedRow, now: Duration) {
+        let name = &ended.key.queue.target;
+        let (Some(call), Some(gateway)) = (ended.call.take(), self.gateways.get(name.as_str()))
+        else {
+            return;
         };
-        if breaker.record(call, has_failed, now) {
-            tracing::warn!(%gateway, "most calls of the gateway fail; opening its circuit breaker");
+        let mut limits = gateway.limits();
+        if let Some(change) = limits.end(&call, ended.execution.call, now) {
+            metrics::OPEN_CIRCUITS.set_count([name], limits.open_circuits() as u64);
+            if change == CircuitChange::Opened {
+                tracing::warn!(
+                    gateway = %name, key = call.breaker_key(),
+                    "most calls of the gateway fail; opening its circuit breaker"
+                );
+            }
+        }
+        drop(limits);
+        for limit in call.key_limits() {
+            self.lanes.limit_is_due(&(name.clone(), limit), now);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use composable_rust_core::queue::{OutboxKind, Queue};
 
 use super::{LaneKey, Lanes};
+use crate::worker::outbox::call_limits::KeyLimit;
 use crate::worker::quarantine::Suspicion;
 
 /// The bound that the first row of a lane counts towards while it is executed.
@@ -33,7 +34,12 @@ pub(super) enum LaneWait {
     Time,
     /// A time, or the recovery of its recipient, which is stuck.
     Instance,
+    /// A limit of the calls with its key.
+    Limit,
 }
+
+/// A limit of the calls with one key, and the gateway that it belongs to.
+pub(super) type GatewayLimit = (String, KeyLimit);
 
 /// The turns of the lanes. An entry whose turn is not its lane's current one is void.
 #[derive(Debug, Default)]
@@ -44,7 +50,18 @@ pub(super) struct Schedule {
     delayed: BTreeSet<(Duration, u64, LaneKey)>,
     waiting: BTreeMap<LaneCapacity, WaitingLine>,
     by_stuck_recipient: BTreeMap<String, BTreeSet<LaneKey>>,
+    limited: BTreeMap<GatewayLimit, LimitedLine>,
+    /// The limits for which lanes wait, in order of the times at which they are considered again.
+    due_limits: BTreeSet<(Duration, GatewayLimit)>,
     turns: u64,
+}
+
+/// The lanes that wait for a limit of the calls with one key.
+#[derive(Debug, Default)]
+struct LimitedLine {
+    lanes: VecDeque<(u64, LaneKey)>,
+    /// The time at which the limit is considered again.
+    due: Duration,
 }
 
 /// The lanes whose first rows begin once a capacity admits them.
@@ -75,6 +92,14 @@ impl Schedule {
         self.by_stuck_recipient.retain(|_, lanes| {
             lanes.retain(|key| key.queue != *queue);
             !lanes.is_empty()
+        });
+        let due_limits = &mut self.due_limits;
+        self.limited.retain(|limit, line| {
+            line.lanes.retain(|(_, key)| key.queue != *queue);
+            if line.lanes.is_empty() {
+                due_limits.remove(&(line.due, limit.clone()));
+            }
+            !line.lanes.is_empty()
         });
     }
 }
@@ -124,7 +149,70 @@ impl Lanes {
         if !self.schedule.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.schedule.delayed.first().map(|(until, ..)| until.saturating_sub(now))
+        let delayed = self.schedule.delayed.first().map(|(until, ..)| *until);
+        let limited = self.schedule.due_limits.first().map(|(due, _)| *due);
+        delayed.into_iter().chain(limited).min().map(|until| until.saturating_sub(now))
+    }
+
+    /// Has a lane that has its turn wait for a limit of the calls with its key, until the limit is
+    /// considered again at `due` or before.
+    pub(crate) fn wait_for_limit(&mut self, key: &LaneKey, limit: GatewayLimit, due: Duration) {
+        self.set_blocked(key, true);
+        let Some(lane) = self.by_key.get_mut(key) else { return };
+        lane.wait = LaneWait::Limit;
+        let (turn, schedule) = (lane.turn, &mut self.schedule);
+        let line = schedule.limited.entry(limit.clone()).or_default();
+        let is_first = line.lanes.is_empty();
+        line.lanes.push_back((turn, key.clone()));
+        if is_first || due < line.due {
+            schedule.due_limits.remove(&(line.due, limit.clone()));
+            line.due = due;
+            schedule.due_limits.insert((due, limit));
+        }
+    }
+
+    /// Has a limit considered again at `due`, if lanes wait for it.
+    pub(crate) fn limit_is_due(&mut self, limit: &GatewayLimit, due: Duration) {
+        let schedule = &mut self.schedule;
+        if let Some(line) = schedule.limited.get_mut(limit) {
+            schedule.due_limits.remove(&(line.due, limit.clone()));
+            line.due = due;
+            schedule.due_limits.insert((due, limit.clone()));
+        }
+    }
+
+    /// Returns the limits that are to be considered again.
+    pub(crate) fn due_limits(&self, now: Duration) -> Vec<GatewayLimit> {
+        let due = self.schedule.due_limits.iter().take_while(|(due, _)| *due <= now);
+        due.map(|(_, limit)| limit.clone()).collect()
+    }
+
+    /// Gives up to `count` lanes that wait for a limit their turns. The limit is considered again
+    /// at `next`, if others wait.
+    pub(crate) fn admit_limited(
+        &mut self,
+        limit: &GatewayLimit,
+        count: usize,
+        next: Duration,
+        now: Duration,
+    ) {
+        let mut admitted = 0;
+        while admitted < count {
+            let line = self.schedule.limited.get_mut(limit);
+            let Some((turn, key)) = line.and_then(|line| line.lanes.pop_front()) else { break };
+            if self.by_key.get(&key).is_some_and(|lane| lane.turn == turn) {
+                self.schedule(key, now, Duration::ZERO);
+                admitted += 1;
+            }
+        }
+        let schedule = &mut self.schedule;
+        let Some(line) = schedule.limited.get(limit) else { return };
+        if line.lanes.is_empty() {
+            schedule.due_limits.remove(&(line.due, limit.clone()));
+            schedule.limited.remove(limit);
+        } else {
+            self.limit_is_due(limit, next);
+        }
     }
 
     /// Gives a lane whose first row could not begin its next turn after `wait`.

@@ -1,6 +1,6 @@
 //! A paused log: commands are handled, their effects rest.
 
-use composable_rust_core::queue::Leases as _;
+use composable_rust_core::queue::{Leases as _, Pause};
 
 use super::super::world::{eventually, millis, started};
 use super::{Errand, Line, ask_back, back, front, front_heard, send, world_of};
@@ -13,7 +13,7 @@ async fn workers_rest_until_the_pause_ends() {
     back.pause().await.unwrap();
     // A running process notices the pause, and a process that starts later does not begin.
     tokio::time::sleep(millis(10_000)).await;
-    at_front.memory.set_paused(true).await.unwrap();
+    at_front.memory.pause(Pause::LOG, None).await.unwrap();
     let front = front(&at_front, at_front.memory.clone(), &line, false);
     send(&front, "1", ask_back("2", 7, Errand::Note(1))).await;
     tokio::time::sleep(millis(60_000)).await;
@@ -37,7 +37,7 @@ async fn workers_rest_until_the_pause_ends() {
 async fn queues_of_a_paused_log_log_no_missing_worker() {
     let logged = Logged::begin();
     let (line, at_front) = (Line::new(), world_of(1));
-    at_front.memory.set_paused(true).await.unwrap();
+    at_front.memory.pause(Pause::LOG, None).await.unwrap();
     let front = front(&at_front, at_front.memory.clone(), &line, false);
     send(&front, "1", ask_back("2", 7, Errand::Note(1))).await;
     send(&front, "1", Errand::Later(1, Box::new(Errand::Note(2)))).await;

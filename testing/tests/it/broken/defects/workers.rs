@@ -132,7 +132,19 @@ pub(crate) struct HidesPauses;
 
 impl Intercept<InMemoryEventStore> for HidesPauses {
     fn after_load_leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
-        table.paused &= !table.leases.is_empty();
+        if table.leases.is_empty() {
+            table.pauses.clear();
+        }
+        table
+    }
+}
+
+/// Forgets the names of those who paused.
+pub(crate) struct ForgetsWhoPaused;
+
+impl Intercept<InMemoryEventStore> for ForgetsWhoPaused {
+    fn after_load_leases(&self, mut table: LeaseSnapshot) -> LeaseSnapshot {
+        table.pauses.iter_mut().for_each(|pause| pause.by = None);
         table
     }
 }

@@ -1,0 +1,155 @@
+//! Watching, pausing and resuming a gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use composable_rust_core::Timestamp;
+use composable_rust_core::queue::{Leases as _, Outbox as _, OutboxKind, Pause, Queue};
+use composable_rust_core::store::StoreError;
+
+use crate::app::context::AppContext;
+use crate::app::queues::MAX_COUNTED;
+use crate::worker::leases::Leases;
+use crate::worker::outbox::gateway::RegisteredGateway;
+use crate::worker::outcome::truncate_error;
+
+/// A gateway of an app: see [`App::gateway`](crate::App::gateway).
+#[derive(Clone)]
+pub struct GatewayHandle {
+    pub(super) name: &'static str,
+    pub(super) shared: Arc<AppContext>,
+    /// `None` if another process makes the calls.
+    pub(super) registered: Option<RegisteredGateway>,
+    /// The leases of this process, while its workers run.
+    pub(super) leases: Option<Leases>,
+}
+
+/// The status of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatewayStatus {
+    /// The pause of the gateway, if it is paused.
+    pub pause: Option<Pause>,
+    /// The calls that have no outcome yet, of all processes and with those in progress. Counting
+    /// ends at 10,000 for each log partition.
+    pub waiting: usize,
+    /// The calls in progress in this process.
+    pub in_progress: usize,
+    /// The circuits of this process, in order of keys: that of the gateway or, with
+    /// [`breaker_by`](crate::settings::GatewaySettings::breaker_by), those of the keys that were
+    /// called.
+    pub circuits: Vec<Circuit>,
+}
+
+/// A circuit of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Circuit {
+    /// The key; `None` for the circuit of all calls of the gateway.
+    pub key: Option<String>,
+    /// The state.
+    pub state: CircuitState,
+}
+
+/// The state of a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Calls are made.
+    Closed,
+    /// No calls are made.
+    Open {
+        /// The time from which on single calls probe the gateway.
+        until: Timestamp,
+    },
+    /// Single calls probe the gateway, and close the circuit when one succeeds.
+    HalfOpen,
+}
+
+impl std::fmt::Debug for GatewayHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("GatewayHandle").field(&self.name).finish()
+    }
+}
+
+impl GatewayHandle {
+    /// Pauses the gateway in all processes: calls in progress end, and the others wait without
+    /// spending attempts. A process with running workers notices its own pause at once and that of
+    /// another within a third of [`Settings::lease_ttl`](crate::settings::Settings::lease_ttl). If
+    /// the gateway is paused, the call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable. Calling it again is safe.
+    pub async fn pause(&self) -> Result<(), StoreError> {
+        self.pause_by(None).await
+    }
+
+    /// Pauses the gateway as [`pause`](Self::pause) does, and keeps the name of the person or
+    /// program that paused it.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable. Calling it again is safe.
+    pub async fn pause_as(&self, by: &str) -> Result<(), StoreError> {
+        self.pause_by(Some(truncate_error(by.to_owned()))).await
+    }
+
+    async fn pause_by(&self, by: Option<String>) -> Result<(), StoreError> {
+        self.shared.store.pause(&Pause::of_gateway(self.name), by.as_deref()).await?;
+        self.look_now();
+        Ok(())
+    }
+
+    /// Ends a pause, in all processes.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable. Calling it again is safe.
+    pub async fn resume(&self) -> Result<(), StoreError> {
+        self.shared.store.resume(&Pause::of_gateway(self.name)).await?;
+        self.look_now();
+        Ok(())
+    }
+
+    /// Returns the status of the gateway.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read. Retry.
+    pub async fn status(&self) -> Result<GatewayStatus, StoreError> {
+        let pauses = self.shared.store.load_leases(&[]).await?;
+        let (kind, name) = (OutboxKind::Call, self.name);
+        let queue = |partition| Queue { partition, kind, target: name.to_owned() };
+        let queues: Vec<_> = (0..self.shared.log.partitions).map(queue).collect();
+        let counts = self.shared.store.count_waiting(&queues, MAX_COUNTED).await?;
+        let (in_progress, circuits) = self.registered.as_ref().map_or((0, Vec::new()), |gateway| {
+            let limits = gateway.limits();
+            (limits.under_way(), limits.circuits())
+        });
+        let circuits = circuits.into_iter();
+        Ok(GatewayStatus {
+            pause: pauses.pause(&Pause::of_gateway(name)).cloned(),
+            waiting: counts.into_iter().sum(),
+            in_progress,
+            circuits: circuits.map(|(key, open)| self.circuit(key, open)).collect(),
+        })
+    }
+
+    fn circuit(&self, key: Option<String>, open_until: Option<Duration>) -> Circuit {
+        let (clock, now) = (&self.shared.clock, self.shared.clock.monotonic());
+        let state = match open_until {
+            None => CircuitState::Closed,
+            Some(until) if until <= now => CircuitState::HalfOpen,
+            Some(until) => CircuitState::Open { until: clock.now() + (until - now) },
+        };
+        Circuit { key, state }
+    }
+
+    /// Has this process notice a change at once.
+    fn look_now(&self) {
+        if let Some(leases) = &self.leases {
+            leases.look_now();
+        }
+    }
+}
