@@ -5,9 +5,9 @@
 //!
 //! [`given`] tests an aggregate, [`TestStore`] a reducer; both fail on anything that the test does
 //! not assert. [`FakeGateway`] is a gateway with scripted answers. [`MockClock`], [`TokioClock`],
-//! [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`] fills in values that a test
-//! does not care about. [`FaultyEventStore`] adds faults to any store, [`Intercepted`] a layer of a
-//! test's own.
+//! [`SequentialIds`] and [`SeededRng`] implement the ports, [`fixtures`] fills in values that a
+//! test does not care about. [`FaultyEventStore`] adds faults to any store, [`Intercepted`] a layer
+//! of a test's own.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
 //! aggregates: it forbids clocks, random ids and tasks there, and names the replacements.

@@ -7,8 +7,8 @@ use super::script::{Problem, Script};
 use crate::failure::{Failure, code, list};
 
 impl<G: Gateway> FakeGateway<G> {
-    /// Asserts that every call was expected and every answer was used. Dropping the fake asserts the
-    /// same; the failure then shows another line.
+    /// Asserts that every call was expected and every answer was used. Dropping the fake asserts
+    /// the same; the failure then shows another line.
     ///
     /// # Panics
     ///

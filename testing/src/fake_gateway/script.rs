@@ -42,7 +42,7 @@ pub(super) struct Answers<G: Gateway> {
     pub(super) left: VecDeque<FakeAnswer<G>>,
 }
 
-/// What became of a key so far.
+/// The outcome of a key so far.
 struct KeyHistory<G: Gateway> {
     request: G::Request,
     /// The answer that decided the call.
