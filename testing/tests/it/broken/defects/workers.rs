@@ -364,6 +364,7 @@ backed_by_memory!(
     FailsWholeRounds,
     MixesLeases,
     CountsNoOverrides,
+    ForgetsWhoPaused,
     HidesPauses,
     ForgetsCheckpoints,
     KeepsNoUnleasedCheckpoints,
