@@ -38,6 +38,8 @@ pub mod store {
     pub use composable_rust_runtime::GroupCommit;
 }
 
+#[cfg(feature = "axum")]
+pub use composable_rust_axum as axum;
 #[cfg(feature = "postgres")]
 pub use composable_rust_postgres as postgres;
 #[cfg(feature = "redpanda")]
@@ -86,6 +88,9 @@ mod book {
     mod postgres {}
     #[doc = include_str!("../../docs/src/projections.md")]
     mod projections {}
+    #[cfg(feature = "axum")]
+    #[doc = include_str!("../../docs/src/http.md")]
+    mod http {}
     #[doc = include_str!("../../docs/src/testing.md")]
     mod testing {}
     #[doc = include_str!("../../docs/src/operations.md")]

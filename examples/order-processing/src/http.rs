@@ -1,38 +1,55 @@
 //! The HTTP API.
 
-mod error;
-mod request;
 mod routes;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post};
-use composable_rust::App;
+use axum::{Router, http::HeaderName};
+use composable_rust::axum::{OpenApi, User, aggregate, serve as serve_http, with_problems};
+use composable_rust::{App, shutdown_signal};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
+use crate::Order;
 use crate::output::print_line;
-use composable_rust::shutdown_signal;
 
 /// The time limit at shutdown for requests in progress, and then for the work that follows from
 /// them.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
+/// The header with the user's name. A public server would use an access token instead.
+const USER: HeaderName = HeaderName::from_static("x-user");
+
 /// Returns all routes.
-fn router(app: App) -> Router {
-    Router::new()
+fn router(app: &App) -> Router {
+    let mut orders = aggregate::<Order>(app)
+        .public()
+        .commands(["order.ship", "order.cancel"])
+        .state_with(routes::view)
+        .history()
+        .events();
+    let document = OpenApi::new("Orders", "1.0").aggregate("/orders", &mut orders);
+    let router = Router::new()
         .route("/orders", post(routes::place))
-        .route("/orders/{id}", get(routes::show))
-        .route("/orders/{id}/ship", post(routes::ship))
-        .route("/orders/{id}/cancel", post(routes::cancel))
-        .route("/orders/{id}/history", get(routes::history))
         .route("/report", get(routes::report))
         .route("/health", get(routes::health))
-        .fallback(routes::no_such_route)
-        .method_not_allowed_fallback(routes::no_such_method)
-        .with_state(app)
+        .with_state(app.clone())
+        .route("/openapi.json", document.route())
+        .nest("/orders", orders.router());
+    with_problems(router).layer(from_fn(user))
+}
+
+/// Reads the user from the header.
+async fn user(mut request: Request, next: Next) -> Response {
+    if let Some(Ok(user)) = request.headers().get(USER).map(|name| name.to_str()) {
+        let user = User(user.to_owned());
+        request.extensions_mut().insert(user);
+    }
+    next.run(request).await
 }
 
 /// Serves requests at `addr` until a shutdown signal arrives.
@@ -41,21 +58,7 @@ pub(crate) async fn serve(app: &App, addr: &str) -> anyhow::Result<()> {
     let listener = listener
         .with_context(|| format!("cannot listen at {addr}; choose another address with --addr"))?;
     print_line(&format!("listening at http://{}", listener.local_addr()?))?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(app.clone()))
-        .with_graceful_shutdown(async { stopped.await.unwrap_or(()) });
-    let server = tokio::spawn(server.into_future());
-    // Stop the server first, so that every request finds the app open.
-    let server_stopped = async {
-        shutdown_signal().await;
-        drop(stop);
-        if tokio::time::timeout(SHUTDOWN_GRACE, server).await.is_err() {
-            tracing::warn!(
-                "requests did not finish within the shutdown limit; closing their connections"
-            );
-        }
-    };
-    if !app.run_until(server_stopped, SHUTDOWN_GRACE).await {
+    if !serve_http(app, listener, router(app), shutdown_signal(), SHUTDOWN_GRACE).await? {
         anyhow::bail!("shutdown timed out with commands in progress; check their orders");
     }
     print_line("stopped")

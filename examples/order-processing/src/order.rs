@@ -141,15 +141,18 @@ pub fn customer_number(number: u32) -> String {
 #[derive(Debug, Clone, PartialEq, Message, thiserror::Error)]
 pub enum OrderRejection {
     /// The customer is missing.
+    #[message(status = 422)]
     #[error("an order needs a customer")]
     NoCustomer,
     /// The number of units is 0.
+    #[message(status = 422)]
     #[error("at least one unit is needed")]
     NoUnits,
     /// The order was placed with other details.
     #[error("there is an order of this id with other details; choose another id")]
     AlreadyPlaced,
     /// The order was not placed.
+    #[message(status = 404)]
     #[error("there is no such order; place it first")]
     NotPlaced,
     /// The parcel has more units than the order has left.

@@ -27,7 +27,7 @@ impl Response {
     #[track_caller]
     pub(crate) fn fails(self, status: u16) -> String {
         let body = self.expect(status);
-        assert!(body["message"].is_string(), "{body}");
+        assert_eq!(body["type"], "about:blank", "{body}");
         body["code"].as_str().expect("a code").to_owned()
     }
 }

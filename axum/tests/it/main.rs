@@ -1,0 +1,11 @@
+//! Tests of the HTTP adapter.
+
+mod commands;
+mod keys;
+mod openapi;
+mod order;
+mod problems;
+mod read_models;
+mod reads;
+mod sockets;
+mod support;

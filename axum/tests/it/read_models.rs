@@ -1,0 +1,115 @@
+//! Reading what one has written.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::Method;
+use axum::routing::get;
+use composable_rust_axum::{Json, Problem, WaitFor, projection_positions};
+use composable_rust_core::{Projection, ProjectionError, Recorded};
+use composable_rust_runtime::App;
+use composable_rust_testing::{InMemoryEventStore, InMemoryReadModel};
+use futures_util::StreamExt as _;
+use tower::ServiceExt as _;
+
+use crate::order::{Gate, Order, OrderEvent};
+use crate::support::{api, post, send};
+
+/// Counts the placed orders.
+struct Placed;
+
+impl Projection for Placed {
+    const NAME: &'static str = "placed";
+    const CATEGORIES: &'static [&'static str] = &["order"];
+    type Event = OrderEvent;
+    type Connection = u64;
+
+    async fn project(
+        &self,
+        recorded: &Recorded<OrderEvent>,
+        count: &mut u64,
+    ) -> Result<(), ProjectionError> {
+        if matches!(recorded.event, OrderEvent::Placed { .. }) {
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, count: &mut u64) -> Result<(), ProjectionError> {
+        *count = 0;
+        Ok(())
+    }
+}
+
+type Model = InMemoryReadModel<u64>;
+
+async fn count(
+    State((app, model)): State<(App, Model)>,
+    wait_for: WaitFor,
+) -> Result<Json<u64>, Problem> {
+    let wait_for = wait_for.within(Duration::from_millis(500));
+    wait_for.on(&app.projection::<Placed>()).await?;
+    Ok(Json(model.get()))
+}
+
+fn service() -> (App, Router) {
+    let (gate, model) = (Gate::default(), Model::new(0));
+    gate.open();
+    let app = App::builder(InMemoryEventStore::with_partitions(2))
+        .aggregate::<Order>(gate.into())
+        .projection(Placed, model.clone())
+        .build()
+        .unwrap();
+    let routes = Router::new().route("/count", get(count)).with_state((app.clone(), model));
+    let positions = projection_positions(app.projection::<Placed>());
+    let routes = routes.route("/positions", positions);
+    let router = api(&app).merge(routes);
+    (app, router)
+}
+
+#[tokio::test]
+async fn a_query_waits_for_the_positions_of_its_client() {
+    let (app, router) = service();
+    let mut positions = Vec::new();
+    for id in ["1", "2", "3", "4"] {
+        let reply = post(&router, &format!("/orders/{id}/place"), r#"{"units":1}"#).await;
+        positions.push(reply.header("composable-position").unwrap().to_owned());
+    }
+    let wait_for = positions.join(", ");
+    let count = async |wait_for: &str| {
+        let headers = [("composable-wait-for", wait_for)];
+        send(&router, Method::GET, "/count", &headers, None).await
+    };
+    // The workers do not run yet.
+    let reply = count(&wait_for).await;
+    assert_eq!(reply.problem(503), "projection_behind");
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert_eq!(send(&router, Method::GET, "/count", &[], None).await.ok(200), 0);
+    app.start();
+    assert_eq!(count(&wait_for).await.ok(200), 4);
+    assert_eq!(count("nonsense").await.problem(400), "invalid_header");
+    assert_eq!(count("0:1,").await.problem(400), "invalid_header");
+    app.projection::<Placed>().pause().await.unwrap();
+    assert_eq!(count("0:1000").await.problem(503), "projection_not_running");
+}
+
+#[tokio::test]
+async fn a_client_is_told_when_a_projection_moves() {
+    let (app, router) = service();
+    app.start();
+    let request = axum::extract::Request::get("/positions").body(axum::body::Body::empty());
+    let response = router.clone().oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut frames = response.into_body().into_data_stream();
+    post(&router, "/orders/1/place", r#"{"units":1}"#).await.ok(200);
+    let mut seen = String::new();
+    let moved = async {
+        while !seen.contains(":1\"") {
+            let frame = frames.next().await.unwrap().unwrap();
+            seen.push_str(std::str::from_utf8(&frame).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), moved).await.unwrap();
+    assert!(seen.starts_with("event: positions\ndata: ["), "{seen}");
+}
