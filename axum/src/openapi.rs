@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::AggregateApi;
 use crate::aggregate::builder::segment;
-use crate::problem::send_error::rejection_status;
+use crate::problem::send_error::{has_reserved, rejection_status};
 
-/// An `OpenAPI` 3.1 document of [ready handlers](crate::aggregate()): commands with the JSON Schemas
-/// of their contents, rejections with their statuses, and the summaries of their doc comments.
+/// An `OpenAPI` 3.1 document of [ready handlers](crate::aggregate()): commands with the JSON
+/// Schemas of their contents, rejections with their statuses, and the summaries of their doc
+/// comments.
 ///
 /// # Example: a document beside the routes
 ///
@@ -125,8 +126,8 @@ impl OpenApi {
         }
     }
 
-    /// Merges a part of a document into this one, for handlers written by hand, servers or security:
-    /// objects are merged, other values replaced.
+    /// Merges a part of a document into this one, for handlers written by hand, servers or
+    /// security: objects are merged, other values replaced.
     #[must_use]
     pub fn merge(mut self, part: Value) -> Self {
         merge(&mut self.0, part);
@@ -262,10 +263,14 @@ fn rejection(kind: &MessageKind, content: Option<&Value>) -> Value {
         "code": { "const": kind.name },
         "status": { "const": rejection_status(kind).as_u16() },
     });
-    if let Some(Value::Object(fields)) = content.map(|content| &content["properties"]) {
-        for (name, schema) in fields {
-            properties[name] = schema.clone();
+    match content.map(|content| (content, &content["properties"])) {
+        Some((_, Value::Object(fields))) if !has_reserved(fields) => {
+            for (name, schema) in fields {
+                properties[name] = schema.clone();
+            }
         }
+        Some((content, _)) => properties["rejection"] = content.clone(),
+        None => {}
     }
     let mut schema = json!({
         "allOf": [reference("Problem")],

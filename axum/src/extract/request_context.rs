@@ -17,9 +17,9 @@ use crate::{Problem, Sent, User};
 /// The parts of a request that concern the command it sends: the headers `Idempotency-Key`,
 /// `traceparent`, `If-Match` and `If-None-Match`, and the [`User`] that authentication has found.
 ///
-/// - `Idempotency-Key`: a repeated request gets the outcome of the first. The key of another command
-///   is 422, a key whose request is in progress in this process 409. The same request in two
-///   processes waits: the second gets the outcome of the first. Each user has keys of its own.
+/// - `Idempotency-Key`: a repeated request gets the outcome of the first. The key of another
+///   command is 422, a key whose request is in progress in this process 409. A request in progress
+///   in another process is waited for. Each user has keys of its own.
 /// - `If-Match: "3"`: the command is decided only if the stream is at version 3, else 412. `*`
 ///   requires any event, and `If-None-Match: *` none.
 /// - `traceparent`: goes into the metadata; an invalid one is ignored.
@@ -109,8 +109,9 @@ impl RequestContext {
         if self.key.is_some() { Ok(self) } else { Err(IdempotencyKey::missing()) }
     }
 
-    /// Sets the deadline of the commands. Default:
-    /// [`Settings::default_deadline`](composable_rust_runtime::settings::Settings::default_deadline).
+    /// Sets the deadline of the commands. Default: the [`default_deadline`] of the app.
+    ///
+    /// [`default_deadline`]: composable_rust_runtime::settings::Settings::default_deadline
     #[must_use]
     pub fn within(self, deadline: Duration) -> Self {
         Self { within: Some(deadline), ..self }

@@ -47,8 +47,8 @@ impl IdempotencyKey {
         &self.0
     }
 
-    /// Returns the key by which the inbox recognises the request. Each user has keys of its own, so
-    /// that nobody can read the outcome of another user's request by guessing its key.
+    /// Returns the key by which the inbox recognises the request. Each user has keys of its own: a
+    /// user who guesses another's key does not read the outcome of that request.
     pub(crate) fn scoped(&self, user: Option<&User>) -> String {
         match user {
             Some(User(user)) => format!("http {} {user} {}", user.len(), self.0),

@@ -17,8 +17,8 @@ pub(crate) const RESERVED: [&str; 6] = ["type", "title", "status", "detail", "in
 
 /// An error response: problem details of RFC 9457, with the media type `application/problem+json`.
 ///
-/// `code` is an extension member: the stable name of the error, for programs. For a rejection, it is
-/// the stored name of its variant, and the variant's fields are further members. The `type` is
+/// `code` is an extension member: the stable name of the error, for programs. For a rejection, it
+/// is the stored name of its variant, and the variant's fields are further members. The `type` is
 /// `about:blank` unless [`map_problems`](crate::map_problems) gives each code a page of its own; as
 /// RFC 9457 asks, the `title` is then the phrase of the status.
 ///

@@ -82,10 +82,13 @@ fn members<R: Message>(rejection: &R) -> Map<String, Value> {
     let content = rejection.encode(Format::Json).ok();
     let content = content.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     match content {
-        Some(Value::Object(fields)) if !RESERVED.iter().any(|name| fields.contains_key(*name)) => {
-            fields
-        }
+        Some(Value::Object(fields)) if !has_reserved(&fields) => fields,
         Some(content) => Map::from_iter([("rejection".to_owned(), content)]),
         None => Map::new(),
     }
+}
+
+/// `true` if a field has the name of a member that every problem has.
+pub(crate) fn has_reserved(fields: &Map<String, Value>) -> bool {
+    RESERVED.iter().any(|name| fields.contains_key(*name))
 }

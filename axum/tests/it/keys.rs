@@ -112,9 +112,6 @@ async fn a_request_in_progress_is_a_conflict() {
     });
     let limit = Duration::from_secs(10);
     eventually("the conflict", limit, async || {
-        let mut probe = [KEY, ("x-user", "anna")];
-        probe.reverse();
-        // Another instance, user or key is not in the way, and none waits here for the gate.
         let reply = tokio::time::timeout(
             Duration::from_millis(200),
             post_with(&router, "/orders/1/hold", &[KEY], ""),

@@ -118,6 +118,7 @@ async fn responses_are_as_described() {
         ("/orders/2/ship", "", "order.unknown"),
         ("/orders/2/place", r#"{"units":100}"#, "order.too_many"),
         ("/orders/2/place", r#"{"units":0}"#, "order.no_units"),
+        ("/orders/1/place", r#"{"units":3}"#, "order.already_placed"),
     ] {
         let problem = post(&router, path, body).await.json();
         assert_eq!(problem["code"], name);

@@ -184,7 +184,7 @@ fn nullable(mut schema: Value) -> Value {
     }
 }
 
-/// Returns the schema of a primitive type, with a format of the `OpenAPI` registry where it has one.
+/// Returns the schema of a primitive type, with a format of the `OpenAPI` registry if it has one.
 fn primitive(name: &str) -> Value {
     match name {
         "bool" => json!({ "type": "boolean" }),
