@@ -46,6 +46,47 @@ pub async fn connect(url: &str) -> Result<SharedEventStore, ConnectError> {
     url.parse::<StoreUrl>()?.connect().await
 }
 
+/// Opens the database at `url` for read models, creating its tables if they do not exist.
+///
+/// | URL | Read model | Feature |
+/// |---|---|---|
+/// | `sqlite:PATH` | `SqliteReadModel`, in a file | `sqlite` |
+/// | `postgres://USER@HOST/DATABASE` | `PostgresReadModel`, in a database | `postgres` |
+///
+/// The URL may be that of the event store. In one SQLite file, open the event store first: it
+/// rejects a file with other content.
+///
+/// # Errors
+///
+/// - [`ConnectError::InvalidUrl`]: correct the URL, or enable the feature that it names.
+/// - [`ConnectError::ReadModel`]: the database cannot be opened.
+///
+/// # Example: a projection whose database is chosen by configuration
+///
+/// ```
+/// use composable_rust::prelude::*;
+/// use composable_rust::{connect, connect_read_model};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("sqlite:{}", folder.path().join("shop.db").display());
+/// let store = connect(&url).await?;
+/// let model = connect_read_model(&url).await?;
+/// model
+///     .execute_batch("create table if not exists sales (customer text primary key, cents bigint)")
+///     .await?;
+/// let sales: Vec<(String, i64)> =
+///     model.query("select customer, cents from sales where cents > $1").bind(100).fetch_all().await?;
+/// assert_eq!(sales, []);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub async fn connect_read_model(url: &str) -> Result<crate::SqlReadModel, ConnectError> {
+    url.parse::<StoreUrl>()?.connect_read_model().await
+}
+
 /// The URL of an event store. Its `Display` and `Debug` texts hold no password.
 ///
 /// # Example: a URL that is checked when the program starts
@@ -114,6 +155,34 @@ impl StoreUrl {
                 Ok(SharedEventStore::new(store))
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "testing")))]
+            other => Err(other.scheme().not_built_in().into()),
+        }
+    }
+
+    /// Opens the database for read models; see [`connect_read_model`].
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_read_model`].
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub async fn connect_read_model(&self) -> Result<crate::SqlReadModel, ConnectError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => {
+                let model = crate::sqlite::SqliteReadModel::open(path).await;
+                Ok(crate::SqlReadModel::Sqlite(model.map_err(ConnectError::ReadModel)?))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres { url, schema } => {
+                let mut builder = crate::postgres::PostgresReadModel::builder(url);
+                if let Some(schema) = schema {
+                    builder = builder.schema(schema);
+                }
+                let model = builder.connect().await;
+                Ok(crate::SqlReadModel::Postgres(model.map_err(ConnectError::ReadModel)?))
+            }
+            Self::Memory => Err(InvalidStoreUrl::NoReadModel.into()),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
             other => Err(other.scheme().not_built_in().into()),
         }
     }
@@ -234,6 +303,10 @@ pub enum InvalidStoreUrl {
         /// The form of such a URL.
         form: &'static str,
     },
+    /// A store in memory has no tables for read models. Use a file, or
+    /// `testing::InMemoryReadModel`.
+    #[error("`memory:` has no read models; write sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    NoReadModel,
     /// The program was built without this store.
     #[error(
         "`{scheme}:` stores are not built into this program; enable the feature `{feature}` of \
@@ -276,6 +349,11 @@ pub enum ConnectError {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Postgres(#[from] crate::postgres::ConnectError),
+    /// The read model cannot be opened. Of these errors, only `Unavailable` is worth another
+    /// attempt.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    #[error("cannot open the read model")]
+    ReadModel(#[source] composable_rust_core::store::StoreError),
 }
 
 #[cfg(test)]

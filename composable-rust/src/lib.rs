@@ -3,6 +3,8 @@
 #![doc = include_str!("guide.md")]
 
 mod connect;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 
 pub use composable_rust_core::{
     Aggregate, CallError, CallOutcome, Context, CorrelationId, Decision, DecisionExt, Effect,
@@ -19,7 +21,11 @@ pub use composable_rust_runtime::{
     App, AppBuilder, BuildError, ExternalRecord, Handle, LoadError, SendCommand, SendError, Store,
     WaitError, shutdown_signal,
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use connect::connect_read_model;
 pub use connect::{ConnectError, InvalidStoreUrl, StoreUrl, connect};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use sql::{SqlConnection, SqlQuery, SqlReadModel, SqlRow, SqlTransaction, SqlValue};
 
 pub use composable_rust_core::{
     bus, codec, composition, effect, event, message, projection, queue, schema,

@@ -26,7 +26,8 @@ pub trait Projection: Send + Sync + 'static {
     /// The events of the categories. For several categories, an enum with a variant for each event,
     /// under the same names.
     type Event: Message;
-    /// The connection to write with, inside a transaction: `sqlx::PgConnection` or
+    /// The connection to write with, inside a transaction: `SqlConnection`, which runs on
+    /// PostgreSQL and SQLite, or that of one database, `sqlx::PgConnection` or
     /// `sqlx::SqliteConnection`.
     type Connection: Send;
 

@@ -8,3 +8,4 @@ mod projections;
 mod rolling;
 mod sending;
 mod small_topics;
+mod sql;

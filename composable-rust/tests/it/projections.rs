@@ -1,14 +1,19 @@
 //! Projections on real databases, shared with the event store, under crashes and poison events.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::projection::{ProjectionState, ReadModel};
 use composable_rust::settings::PoisonPolicy;
+use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::store::EventStore;
 use composable_rust::testing::TestDatabase;
-use composable_rust::{Projection, ProjectionError, Recorded, StreamId};
+use composable_rust::{
+    Projection, ProjectionError, Recorded, SqlConnection, SqlReadModel, StoreUrl, StreamId,
+};
 use serde::{Deserialize, Serialize};
 
 const ACCOUNTS: u64 = 6;
@@ -43,70 +48,45 @@ impl Aggregate for Account {
 
 /// A projection of a sum for each account, and of a sum over all accounts, which every event
 /// updates.
-macro_rules! sums {
-    ($name:ident, $database:ident, $connection:ident, $one:literal, $two:literal) => {
-        struct $name(&'static AtomicBool);
+struct Sums(&'static AtomicBool);
 
-        impl Projection for $name {
-            const NAME: &'static str = "sums";
-            const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
-            type Event = AccountEvent;
-            type Connection = composable_rust::$database::$connection;
+impl Projection for Sums {
+    const NAME: &'static str = "sums";
+    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
+    type Event = AccountEvent;
+    type Connection = SqlConnection;
 
-            async fn project(
-                &self,
-                recorded: &Recorded<AccountEvent>,
-                connection: &mut Self::Connection,
-            ) -> Result<(), ProjectionError> {
-                use composable_rust::$database::sqlx;
-                let AccountEvent::Deposited { cents } = recorded.event;
-                for key in [recorded.stream.as_str(), "all"] {
-                    sqlx::query(concat!(
-                        "insert into sums (key, cents) values (",
-                        $one,
-                        ", ",
-                        $two,
-                        ") ",
-                        "on conflict (key) do update set cents = sums.cents + excluded.cents",
-                    ))
-                    .bind(key)
-                    .bind(cents)
-                    .execute(&mut *connection)
-                    .await?;
-                }
-                if recorded.stream.id() == "0" && self.0.load(Ordering::SeqCst) {
-                    sqlx::query("insert into nowhere values (1)").execute(connection).await?;
-                }
-                Ok(())
-            }
-
-            async fn clear(
-                &self,
-                connection: &mut Self::Connection,
-            ) -> Result<(), ProjectionError> {
-                use composable_rust::$database::sqlx;
-                sqlx::query("delete from sums").execute(connection).await?;
-                Ok(())
-            }
-
-            async fn erase(
-                &self,
-                stream: &StreamId,
-                connection: &mut Self::Connection,
-            ) -> Result<(), ProjectionError> {
-                use composable_rust::$database::sqlx;
-                sqlx::query(concat!("delete from sums where key = ", $one))
-                    .bind(stream.as_str())
-                    .execute(connection)
-                    .await?;
-                Ok(())
-            }
+    async fn project(
+        &self,
+        recorded: &Recorded<AccountEvent>,
+        connection: &mut SqlConnection,
+    ) -> Result<(), ProjectionError> {
+        let AccountEvent::Deposited { cents } = recorded.event;
+        for key in [recorded.stream.as_str(), "all"] {
+            let add = "insert into sums (key, cents) values ($1, $2) \
+                       on conflict (key) do update set cents = sums.cents + excluded.cents";
+            connection.query(add).bind(key).bind(cents).execute().await?;
         }
-    };
-}
+        if recorded.stream.id() == "0" && self.0.load(Ordering::SeqCst) {
+            connection.query("insert into nowhere values (1)").execute().await?;
+        }
+        Ok(())
+    }
 
-sums!(PostgresSums, postgres, PgConnection, "$1", "$2");
-sums!(SqliteSums, sqlite, SqliteConnection, "?1", "?2");
+    async fn clear(&self, connection: &mut SqlConnection) -> Result<(), ProjectionError> {
+        Ok(connection.execute_batch("delete from sums where key = 'all'; delete from sums").await?)
+    }
+
+    async fn erase(
+        &self,
+        stream: &StreamId,
+        connection: &mut SqlConnection,
+    ) -> Result<(), ProjectionError> {
+        let delete = "delete from sums where key = $1";
+        connection.query(delete).bind(stream.as_str()).execute().await?;
+        Ok(())
+    }
+}
 
 fn app<P, M>(store: impl EventStore, projection: P, model: M) -> App
 where
@@ -141,27 +121,37 @@ fn threads() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
+async fn open(
+    store: impl EventStore,
+    url: &StoreUrl,
+    poison: &'static AtomicBool,
+) -> (App, SqlReadModel) {
+    let model = url.connect_read_model().await.unwrap();
+    let create = "create table if not exists sums (key text primary key, cents bigint)";
+    model.execute_batch(create).await.unwrap();
+    (app(store, Sums(poison), model.clone()), model)
+}
+
+async fn sums(model: &SqlReadModel) -> BTreeMap<String, i64> {
+    model.query("select key, cents from sums").fetch_all().await.unwrap().into_iter().collect()
+}
+
 /// Abandons running apps at any moment, while the events of one account are poison at times. Then
 /// checks that the sums are correct, also after a rebuild.
-fn survives<P, M, S, Opening, Reading>(
-    poison: &AtomicBool,
-    open: impl Fn() -> Opening,
-    projection: impl Fn() -> P,
-    sums: impl Fn(M) -> Reading,
+fn survives<S, Opening>(
+    url: &StoreUrl,
+    poison: &'static AtomicBool,
+    open_store: impl Fn() -> Opening,
 ) where
-    P: Projection,
-    M: ReadModel<Connection = P::Connection> + Clone,
     S: EventStore,
-    Opening: Future<Output = (S, M)>,
-    Reading: Future<Output = Vec<(String, i64)>>,
+    Opening: Future<Output = S>,
 {
     let rounds = 5;
     for crash in 0..8_u64 {
         let threads = threads();
         threads.block_on(async {
-            let (store, model) = open().await;
             poison.store(crash % 2 == 0, Ordering::SeqCst);
-            let app = app(store, projection(), model);
+            let (app, _) = open(open_store().await, url, poison).await;
             deposit(&app, rounds).await;
             tokio::time::sleep(Duration::from_millis(crash * 83 % 700)).await;
             std::mem::forget(app);
@@ -171,21 +161,20 @@ fn survives<P, M, S, Opening, Reading>(
     let threads = threads();
     threads.block_on(async {
         poison.store(false, Ordering::SeqCst);
-        let (store, model) = open().await;
-        let app = app(store, projection(), model.clone());
+        let (app, model) = open(open_store().await, url, poison).await;
         let each = 8 * (1..=rounds).sum::<i64>();
-        let mut expected: Vec<_> = (0..ACCOUNTS)
+        let mut expected: BTreeMap<_, _> = (0..ACCOUNTS)
             .map(|id| (Account::id(id.to_string()).stream().to_string(), each))
             .collect();
-        expected.push(("all".to_owned(), each * i64::try_from(ACCOUNTS).unwrap()));
+        expected.insert("all".to_owned(), each * i64::try_from(ACCOUNTS).unwrap());
         for rebuilt in [false, true] {
             if rebuilt {
-                app.projection::<P>().rebuild().await.unwrap();
+                app.projection::<Sums>().rebuild().await.unwrap();
             }
-            let mut found = Vec::new();
+            let mut found = BTreeMap::new();
             for _ in 0..600 {
-                let status = app.projection::<P>().status().await.unwrap();
-                found = sums(model.clone()).await;
+                let status = app.projection::<Sums>().status().await.unwrap();
+                found = sums(&model).await;
                 if status.state == ProjectionState::Running && found == expected {
                     break;
                 }
@@ -196,60 +185,37 @@ fn survives<P, M, S, Opening, Reading>(
         let erased = app.handle(&Account::id("1"));
         erased.erase().await.unwrap();
         for head in app.store().heads().await.unwrap().into_iter().filter(|head| head.offset > 0) {
-            app.projection::<P>().wait_for(head, Duration::from_secs(30)).await.unwrap();
+            app.projection::<Sums>().wait_for(head, Duration::from_secs(30)).await.unwrap();
         }
-        let left = sums(model).await;
-        assert!(left.iter().all(|(key, _)| key != erased.id().stream().as_str()), "{left:?}");
+        let left = sums(&model).await;
+        assert!(!left.contains_key(erased.id().stream().as_str()), "{left:?}");
         assert!(app.shutdown(Duration::from_secs(10)).await);
     });
 }
 
 #[test]
 fn everything_in_one_sqlite_file_adds_up() {
-    use composable_rust::sqlite::{SqliteEventStore, SqliteReadModel, sqlx};
     static POISON: AtomicBool = AtomicBool::new(false);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bank.db");
-    let open = async || {
-        let store = SqliteEventStore::builder(&path).partitions(2).open().await.unwrap();
-        let model = SqliteReadModel::open(&path).await.unwrap();
-        let create = "create table if not exists sums (key text primary key, cents integer)";
-        sqlx::query(create).execute(model.pool()).await.unwrap();
-        (store, model)
-    };
-    let sums = async |model: SqliteReadModel| {
-        let all = "select key, cents from sums order by key";
-        sqlx::query_as(all).fetch_all(model.pool()).await.unwrap()
-    };
-    survives(&POISON, open, || SqliteSums(&POISON), sums);
+    let open = async || SqliteEventStore::builder(&path).partitions(2).open().await.unwrap();
+    survives(&StoreUrl::Sqlite(path.clone()), &POISON, open);
 }
 
 #[test]
 fn everything_in_one_postgres_database_adds_up() {
-    use composable_rust::postgres::{PostgresEventStore, PostgresReadModel, sqlx};
     static POISON: AtomicBool = AtomicBool::new(false);
     let database = threads().block_on(TestDatabase::create());
-    let open = async || {
-        let store = PostgresEventStore::builder(&database.url()).partitions(2);
-        let store = store.connect().await.unwrap();
-        let model = PostgresReadModel::connect(&database.url()).await.unwrap();
-        let create =
-            "create table if not exists sums (key text collate \"C\" primary key, cents bigint)";
-        sqlx::query(create).execute(model.pool()).await.unwrap();
-        (store, model)
-    };
-    let sums = async |model: PostgresReadModel| {
-        let all = "select key, cents from sums order by key";
-        sqlx::query_as(all).fetch_all(model.pool()).await.unwrap()
-    };
-    survives(&POISON, open, || PostgresSums(&POISON), sums);
+    let url = database.url();
+    let open = async || PostgresEventStore::builder(&url).partitions(2).connect().await.unwrap();
+    survives(&url.parse().unwrap(), &POISON, open);
 }
 
 mod on_postgres {
     //! Statements and commits that PostgreSQL rejects, and a database that services share.
 
     use composable_rust::operations::ProjectionStatus;
-    use composable_rust::postgres::{PgConnection, PostgresEventStore, PostgresReadModel, sqlx};
+    use composable_rust::postgres::{PgConnection, PostgresReadModel, sqlx};
     use composable_rust::testing::eventually;
 
     use super::*;
