@@ -14,8 +14,8 @@ use composable_rust::StoreUrl;
 use composable_rust::bus::SharedEventBus;
 use composable_rust::environment::SystemClock;
 use composable_rust::prelude::*;
+use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::testing::InMemoryEventStore;
-use composable_rust_redpanda::RedpandaEventBus;
 
 /// The events that the saga records in a completed checkout.
 const EVENTS: f64 = 6.0;

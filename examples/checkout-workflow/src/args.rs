@@ -34,9 +34,11 @@ pub(crate) struct BusArgs {
     #[arg(long, global = true, value_name = "HOST:PORT,…")]
     pub(crate) brokers: Option<String>,
     /// Prefix of the topic names
+    #[cfg(feature = "redpanda")]
     #[arg(long, global = true, value_name = "TEXT", default_value = "")]
     pub(crate) topic_prefix: String,
     /// Maximum number of messages of a topic partition in memory
+    #[cfg(feature = "redpanda")]
     #[arg(long, global = true, value_name = "N", default_value_t = 1_000)]
     pub(crate) max_outstanding: usize,
 }

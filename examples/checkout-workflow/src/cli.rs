@@ -9,7 +9,7 @@ use composable_rust::prelude::*;
 use crate::args::{BusArgs, CheckoutArgs, ConnectionArgs, ProviderArgs};
 use crate::output::{error_chain, print_error};
 use crate::{Checkout, Service, Stores};
-use crate::{commands, show};
+use crate::{commands, demo, show};
 
 /// Checkouts as a saga over orders, stock, payments and parcels.
 #[derive(Debug, Parser)]
@@ -102,14 +102,13 @@ impl Command {
             Self::Demo => {
                 let shop = ProviderArgs::default().shop(commands::open_ledger(ledger)?);
                 let bus = commands::connect_bus(bus, &shop).await?;
-                let name = "demo".to_owned();
-                let checkouts = CheckoutArgs { checkouts: 10_000, in_flight: 512, name };
-                commands::run(&checkouts, &shop, stores, bus).await
+                demo::run(&shop, stores, bus).await
             }
             Self::Run { checkouts, provider } => {
                 let shop = provider.shop(commands::open_ledger(ledger)?);
                 let bus = commands::connect_bus(bus, &shop).await?;
-                commands::run(&checkouts, &shop, stores, bus).await
+                let apps = commands::run(&checkouts, &shop, stores, bus).await?;
+                commands::audit(&apps, &shop.provider.ledger).await
             }
             Self::Serve { services, provider, check_states } => {
                 let shop = provider.shop(commands::open_ledger(ledger)?);

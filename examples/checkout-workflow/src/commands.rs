@@ -8,7 +8,6 @@ use composable_rust::bus::SharedEventBus;
 use composable_rust::prelude::*;
 use composable_rust::shutdown_signal;
 use composable_rust::testing::InMemoryEventBus;
-use composable_rust_redpanda::RedpandaEventBus;
 
 use crate::args::{BusArgs, CheckoutArgs};
 use crate::output::print_line;
@@ -27,8 +26,15 @@ pub(crate) async fn connect_bus(
     args: &BusArgs,
     shop: &Shop,
 ) -> anyhow::Result<Option<SharedEventBus>> {
-    let Some(brokers) = &args.brokers else { return Ok(None) };
-    let bus = RedpandaEventBus::builder(brokers)
+    match &args.brokers {
+        Some(brokers) => redpanda(brokers, args, shop).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(feature = "redpanda")]
+async fn redpanda(brokers: &str, args: &BusArgs, shop: &Shop) -> anyhow::Result<SharedEventBus> {
+    let bus = composable_rust::redpanda::RedpandaEventBus::builder(brokers)
         .client_id("checkout-workflow")
         .topic_prefix(&args.topic_prefix)
         .max_outstanding(args.max_outstanding)
@@ -37,7 +43,13 @@ pub(crate) async fn connect_bus(
         .session_timeout(shop.lease_ttl);
     let bus = bus.connect().await;
     let bus = bus.with_context(|| format!("cannot connect to the brokers {brokers}"))?;
-    Ok(Some(SharedEventBus::new(bus)))
+    Ok(SharedEventBus::new(bus))
+}
+
+#[cfg(not(feature = "redpanda"))]
+#[expect(clippy::unused_async, reason = "with the feature, connecting is asynchronous")]
+async fn redpanda(_: &str, _: &BusArgs, _: &Shop) -> anyhow::Result<SharedEventBus> {
+    bail!("this program is built without a Kafka client; add --features redpanda to cargo run")
 }
 
 /// Opens the ledger at `path`, or creates one in memory if there is no path.
@@ -46,13 +58,13 @@ pub(crate) fn open_ledger(path: Option<&Path>) -> anyhow::Result<Ledger> {
     Ledger::open(path).with_context(|| format!("cannot open the ledger {}", path.display()))
 }
 
-/// Starts checkouts, runs them until all are finished, and audits.
+/// Starts checkouts, runs them until all are finished, and stops the apps, which can still be read.
 pub(crate) async fn run(
     args: &CheckoutArgs,
     shop: &Shop,
     stores: &Stores,
     bus: Option<SharedEventBus>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Apps> {
     let bus = match stores {
         Stores::Shared(_) => None,
         Stores::PerService(_) => {
@@ -60,10 +72,15 @@ pub(crate) async fn run(
         }
     };
     let apps = shop.open(&Service::ALL, stores, bus.as_ref()).await?;
-    check_ledger(&apps, &shop.provider.ledger).await?;
     let plan = args.plan();
+    let total = plan.checkouts().count();
+    let found = find_started(&apps, &shop.provider.ledger).await?;
+    let started = plan.checkouts().filter(|(id, _)| found.contains(id)).count();
+    if started > 0 {
+        eprintln!("an earlier run started {started} of {total} checkouts; continuing");
+    }
     apps.start();
-    let mut progress = Progress::new("checkouts", plan.checkouts().count());
+    let mut progress = Progress::new("checkouts", total);
     let simulation = async {
         simulation::restock(apps.app(Service::Warehouse), &plan).await?;
         let (checkout, in_flight) = (apps.app(Service::Checkout), usize::from(args.in_flight));
@@ -82,18 +99,19 @@ pub(crate) async fn run(
         Some(result) => result?,
         None => bail!("interrupted; run the same command again to continue"),
     }
-    audit(&apps, &shop.provider.ledger).await
+    Ok(apps)
 }
 
-/// Fails if the ledger has entries while the store has no checkouts: it belongs to another store.
-async fn check_ledger(apps: &Apps, ledger: &Ledger) -> anyhow::Result<()> {
+/// Returns the checkouts that were started before. Fails if the ledger has entries while the store
+/// has no checkouts: it belongs to another store.
+async fn find_started(apps: &Apps, ledger: &Ledger) -> anyhow::Result<CheckoutTracker> {
     let checkout = apps.app(Service::Checkout);
     let mut tracker = CheckoutTracker::new(checkout);
     tracker.catch_up(checkout).await?;
     if tracker.started() == 0 && !ledger.entries()?.is_empty() {
         bail!("the ledger belongs to another store: remove it, or choose one with --ledger");
     }
-    Ok(())
+    Ok(tracker)
 }
 
 /// Starts checkouts that other processes run.

@@ -6,6 +6,7 @@ mod audit;
 mod audit_input;
 pub mod cli;
 mod commands;
+mod demo;
 mod inventory;
 mod ledger;
 mod order;

@@ -5,15 +5,24 @@ use std::process::ExitCode;
 
 use checkout_workflow::cli::Cli;
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     // The simulated provider hangs and fails on purpose, so its warnings are left out.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new("warn,sqlx::pool=error,composable_rust_runtime::worker::outbox=error")
-    });
+    // The simulated provider hangs and fails on purpose, so its warnings are left out.
+    let default = || {
+        Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_target("sqlx::pool", LevelFilter::ERROR)
+            .with_target("composable_rust_runtime::worker::executor", LevelFilter::ERROR)
+    };
+    let chosen = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let ansi = stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(stderr).init();
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(stderr))
+        .with(chosen.unwrap_or_else(default))
+        .init();
     Cli::parse().run().await
 }

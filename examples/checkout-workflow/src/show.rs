@@ -1,8 +1,8 @@
 //! Printing one checkout with everything that belongs to it in all services.
 
 use anyhow::bail;
-use composable_rust::Timestamp;
 use composable_rust::prelude::*;
+use composable_rust::{StreamId, Timestamp, Version};
 use futures_util::TryStreamExt as _;
 
 use crate::output::print_line;
@@ -36,39 +36,58 @@ pub(crate) async fn status(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()>
 
 /// Prints the events of a checkout and of its order, stock, payment and parcel, sorted by time.
 pub(crate) async fn history(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()> {
+    for Shown { at, stream, version, text } in events(apps, id).await? {
+        let at = at.to_string();
+        print_line(&format!("{at:<27}  {stream} {version}  {text}"))?;
+    }
+    Ok(())
+}
+
+/// An event as it is shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The time at which the event was recorded.
+    pub(crate) at: Timestamp,
+    /// The stream of the event.
+    pub(crate) stream: StreamId,
+    /// The version of the event.
+    pub(crate) version: Version,
+    /// The content of the event.
+    pub(crate) text: String,
+}
+
+/// Returns the events of a checkout and of its order, stock, payment and parcel, sorted by time.
+pub(crate) async fn events(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<Vec<Shown>> {
     let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.app(service));
     let Some(Cart { sku, .. }) = checkouts.handle(id).state(|c| c.cart.clone()).await? else {
         bail!("there is no checkout {id}");
     };
     let order = Order::id(id.as_str());
     let of_order = |event: &InventoryEvent| order_of(event) == Some(&order);
-    let mut lines = event_lines(checkouts, id, |_| true).await?;
-    lines.extend(event_lines(checkouts, &order, |_| true).await?);
-    lines.extend(event_lines(payments, &Payment::id(id.as_str()), |_| true).await?);
-    lines.extend(event_lines(warehouse, &Shipping::id(id.as_str()), |_| true).await?);
-    lines.extend(event_lines::<Inventory>(warehouse, &sku, of_order).await?);
-    lines.sort_by_key(|(at, _)| *at);
-    for (_, line) in lines {
-        print_line(&line)?;
-    }
-    Ok(())
+    let mut events = events_of(checkouts, id, |_| true).await?;
+    events.extend(events_of(checkouts, &order, |_| true).await?);
+    events.extend(events_of(payments, &Payment::id(id.as_str()), |_| true).await?);
+    events.extend(events_of(warehouse, &Shipping::id(id.as_str()), |_| true).await?);
+    events.extend(events_of::<Inventory>(warehouse, &sku, of_order).await?);
+    events.sort_by_key(|event| event.at);
+    Ok(events)
 }
 
-/// Returns the time and a line of text for each event of an instance that passes `filter`.
-async fn event_lines<A: Aggregate>(
+/// Returns the events of an instance that pass `filter`.
+async fn events_of<A: Aggregate>(
     app: &App,
     id: &Id<A>,
     filter: impl Fn(&A::Event) -> bool,
-) -> anyhow::Result<Vec<(Timestamp, String)>> {
-    let mut lines = Vec::new();
+) -> anyhow::Result<Vec<Shown>> {
+    let mut shown = Vec::new();
     let events: Vec<_> = app.handle(id).history().try_collect().await?;
     for recorded in events {
         let Some(event) = recorded.event.filter(|event| filter(event)) else { continue };
-        let (stream, version) = (&recorded.stream, recorded.version);
-        let at = recorded.recorded_at.to_string();
-        lines.push((recorded.recorded_at, format!("{at:<27}  {stream} {version}  {event:?}")));
+        let text = format!("{event:?}");
+        let (at, stream, version) = (recorded.recorded_at, recorded.stream, recorded.version);
+        shown.push(Shown { at, stream, version, text });
     }
-    Ok(lines)
+    Ok(shown)
 }
 
 /// Returns the order that an inventory event belongs to.

@@ -66,7 +66,8 @@ impl CheckoutTracker {
         self.checkouts.len() - self.finished
     }
 
-    fn contains(&self, id: &Id<Checkout>) -> bool {
+    /// `true` if the checkout was started.
+    pub fn contains(&self, id: &Id<Checkout>) -> bool {
         self.checkouts.contains_key(id)
     }
 }

@@ -5,14 +5,20 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use order_processing::cli::Cli;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env()
-        // An import waits for connections, so the warnings of the pool are left out.
-        .unwrap_or_else(|_| EnvFilter::new("warn,sqlx::pool=error"));
+    // An import waits for connections, so the warnings of the pool are left out.
+    let default = || {
+        Targets::new().with_default(LevelFilter::WARN).with_target("sqlx::pool", LevelFilter::ERROR)
+    };
+    let chosen = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let ansi = stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(stderr).init();
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(stderr))
+        .with(chosen.unwrap_or_else(default))
+        .init();
     Cli::parse().run().await
 }

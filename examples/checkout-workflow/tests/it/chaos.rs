@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use checkout_workflow::{Ledger, Service, Stores, simulation::CheckoutTracker};
 use composable_rust::StoreUrl;
 use composable_rust::bus::SharedEventBus;
-use composable_rust_redpanda::RedpandaEventBus;
+use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust_testing::TestBroker;
 use futures_util::FutureExt as _;
 use rand::rngs::StdRng;

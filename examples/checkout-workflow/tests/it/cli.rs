@@ -12,6 +12,18 @@ fn a_repeated_run_changes_nothing() {
     assert_eq!(program.run(&["audit"]), first);
 }
 
+/// The log of failing payments would hide everything else.
+#[test]
+fn a_run_prints_its_progress_and_no_warnings() {
+    let program = Program::on_a_file();
+    let run = ["run", "-n", "60", "--hangs", "50", "--failures", "40"];
+    let errors = program.errors(&run);
+    assert!(errors.starts_with("checkouts 60 in ") && errors.lines().count() == 1, "{errors}");
+    let errors = program.errors(&run);
+    let first = errors.lines().next();
+    assert_eq!(first, Some("an earlier run started 60 of 60 checkouts; continuing"), "{errors}");
+}
+
 #[test]
 fn services_on_separate_files_run_in_one_process() {
     let connection = ["--store", "sqlite:checkout.db", "--as-services"].map(str::to_owned);

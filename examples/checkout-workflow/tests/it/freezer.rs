@@ -16,11 +16,11 @@ use composable_rust::bus::{
     BusError, BusMessage, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
     ResumePosition, SharedEventBus,
 };
-use composable_rust::shutdown_signal;
-use composable_rust::testing::eventually;
-use composable_rust_redpanda::{
+use composable_rust::redpanda::{
     RedpandaDeliveries, RedpandaDelivery, RedpandaEventBus, RedpandaPublisher,
 };
+use composable_rust::shutdown_signal;
+use composable_rust::testing::eventually;
 use tempfile::TempDir;
 
 use crate::frozen::TIME_LIMIT;

@@ -48,6 +48,15 @@ impl Program {
         text
     }
 
+    /// Runs the program, asserts success, and returns stderr.
+    #[track_caller]
+    pub(crate) fn errors(&self, args: &[&str]) -> String {
+        let output =
+            self.command(args).env_remove("RUST_LOG").output().expect("the program starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Runs the program, asserts the exit code `status`, and returns the last line of stderr.
     #[track_caller]
     pub(crate) fn fails(&self, args: &[&str], status: i32) -> String {

@@ -3,8 +3,8 @@
 use checkout_workflow::{Service, Shop, Stores};
 use composable_rust::StoreUrl;
 use composable_rust::bus::SharedEventBus;
+use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::testing::TestDatabase;
-use composable_rust_redpanda::RedpandaEventBus;
 
 use crate::shop::{run_and_audit, shop, unique_prefix};
 
