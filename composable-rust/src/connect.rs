@@ -75,8 +75,8 @@ pub async fn connect(url: &str) -> Result<SharedEventStore, ConnectError> {
 /// model
 ///     .execute_batch("create table if not exists sales (customer text primary key, cents bigint)")
 ///     .await?;
-/// let sales: Vec<(String, i64)> =
-///     model.query("select customer, cents from sales where cents > $1").bind(100).fetch_all().await?;
+/// let query = "select customer, cents from sales where cents > $1";
+/// let sales: Vec<(String, i64)> = model.query(query).bind(100).fetch_all().await?;
 /// assert_eq!(sales, []);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;

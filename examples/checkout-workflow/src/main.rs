@@ -8,9 +8,7 @@ use clap::Parser as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    // The simulated provider hangs and fails on purpose, so its warnings are left out.
+fn main() -> ExitCode {
     // The simulated provider hangs and fails on purpose, so its warnings are left out.
     let default = || {
         Targets::new()
@@ -24,5 +22,5 @@ async fn main() -> ExitCode {
         .with(tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(stderr))
         .with(chosen.unwrap_or_else(default))
         .init();
-    Cli::parse().run().await
+    Cli::parse().run()
 }

@@ -128,6 +128,8 @@ fn parse_order(text: &str) -> Result<Id<Order>, String> {
 impl Cli {
     /// Runs the command and returns the exit code: 0 on success, 1 if it was rejected or failed, 2
     /// on wrong usage.
+    // Here and not on `main`: where a future is polled, its code is generated.
+    #[tokio::main]
     pub async fn run(self) -> ExitCode {
         let store = match self.store.as_deref().map(str::parse::<StoreUrl>).transpose() {
             Ok(store) => store,

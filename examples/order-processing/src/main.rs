@@ -8,8 +8,7 @@ use order_processing::cli::Cli;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // An import waits for connections, so the warnings of the pool are left out.
     let default = || {
         Targets::new().with_default(LevelFilter::WARN).with_target("sqlx::pool", LevelFilter::ERROR)
@@ -20,5 +19,5 @@ async fn main() -> ExitCode {
         .with(tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(stderr))
         .with(chosen.unwrap_or_else(default))
         .init();
-    Cli::parse().run().await
+    Cli::parse().run()
 }
