@@ -9,8 +9,9 @@ mod sql;
 pub use composable_rust_core::{
     Aggregate, CallError, CallOutcome, Context, CorrelationId, Decision, DecisionExt, Effect,
     Effects, EventId, Gateway, Id, IntoEvent, InvalidId, InvalidPosition, InvalidTimestamp,
-    Message, MessageId, Metadata, Outcome, Position, Projection, ProjectionError, Reactions,
-    Receipt, Recorded, Reducer, Reply, ReturnPath, StreamId, Target, TargetExt, Timestamp, Version,
+    LinearSaga, Message, MessageId, Metadata, Outcome, Position, Projection, ProjectionError,
+    Reactions, Receipt, Recorded, Reducer, Reply, ReturnPath, Saga, SagaContext, SagaRequest,
+    SagaStep, StreamId, Target, TargetExt, Timestamp, Version,
 };
 pub use composable_rust_core::{
     after, at, call, cancel, combine_reducers, database, dispatch, effects, for_each, future,
@@ -28,7 +29,7 @@ pub use connect::{ConnectError, InvalidStoreUrl, StoreUrl, connect};
 pub use sql::{SqlConnection, SqlQuery, SqlReadModel, SqlRow, SqlTransaction, SqlValue};
 
 pub use composable_rust_core::{
-    bus, codec, composition, effect, event, message, projection, queue, schema,
+    bus, codec, composition, effect, event, message, projection, queue, saga, schema,
 };
 pub use composable_rust_runtime::{operations, reducer_store, settings};
 

@@ -14,6 +14,7 @@ pub mod event;
 pub mod message;
 pub mod projection;
 pub mod queue;
+pub mod saga;
 pub mod schema;
 pub mod store;
 
@@ -52,6 +53,7 @@ pub use message::reply::ReturnPath;
 pub use position::{InvalidPosition, Position};
 pub use projection::{Projection, ProjectionError};
 pub use reducer::Reducer;
+pub use saga::{LinearSaga, Saga, SagaContext, SagaRequest, SagaStep};
 pub use store::append::Receipt;
 pub use stream::{InvalidId, StreamId};
 pub use target::{Reply, Target, TargetExt};
@@ -61,10 +63,11 @@ pub use version::Version;
 /// The verbs, the traits that programs implement, and their most frequent types.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Context, Decision, DecisionExt, Effect, Effects, Id, Message, Reactions,
-        Reducer, Reply, Target, TargetExt, Timestamp, after, at, call, cancel, combine_reducers,
-        dispatch, effects, for_each, future, if_let, parallel, publish, record, record_all, reject,
-        repeat, scope_reducer, sequential, tell, unchanged,
+        Aggregate, Context, Decision, DecisionExt, Effect, Effects, Id, LinearSaga, Message,
+        Reactions, Reducer, Reply, Saga, SagaContext, SagaRequest, SagaStep, Target, TargetExt,
+        Timestamp, after, at, call, cancel, combine_reducers, dispatch, effects, for_each, future,
+        if_let, parallel, publish, record, record_all, reject, repeat, scope_reducer, sequential,
+        tell, unchanged,
     };
 }
 

@@ -15,6 +15,7 @@
 //! knows their type, so it sees only one variant of an enum in a list, and it identifies types by
 //! their bare names.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -42,7 +43,7 @@ pub struct SchemaTracer {
     samples: sample::Samples,
     /// The JSON Schemas that are traced in place of shapes.
     json: Option<JsonSchemas>,
-    shapes: BTreeMap<(&'static str, u16), Result<Shape, Untraceable>>,
+    shapes: BTreeMap<(Cow<'static, str>, u16), Result<Shape, Untraceable>>,
 }
 
 impl fmt::Debug for SchemaTracer {
@@ -121,10 +122,21 @@ impl SchemaTracer {
     pub fn content<T: DeserializeOwned>(&mut self, kind: &MessageKind) {
         if let Some(json) = &mut self.json {
             json.add::<T>(kind, &self.samples);
-            return;
+        } else {
+            self.add::<T>(Cow::Borrowed(kind.name), kind.version);
         }
-        let shape = trace::<T>(kind.name, &self.samples);
-        self.shapes.insert((kind.name, kind.version), shape);
+    }
+
+    /// Traces a value whose name is known at run time only. It has no JSON Schema.
+    pub(crate) fn named<T: DeserializeOwned>(&mut self, name: String, version: u16) {
+        if self.json.is_none() {
+            self.add::<T>(Cow::Owned(name), version);
+        }
+    }
+
+    fn add<T: DeserializeOwned>(&mut self, name: Cow<'static, str>, version: u16) {
+        let shape = trace::<T>(&name, &self.samples);
+        self.shapes.insert((name, version), shape);
     }
 
     /// Returns the shapes of all traced variants, by name and version.
@@ -133,8 +145,9 @@ impl SchemaTracer {
     ///
     /// [`Untraceable`] names the first variant whose shape cannot be traced. Add a sample value, or
     /// declare the field opaque.
-    pub fn shapes(&self) -> Result<BTreeMap<(&'static str, u16), Shape>, Untraceable> {
-        self.shapes.iter().map(|(key, shape)| Ok((*key, shape.clone()?))).collect()
+    pub fn shapes(&self) -> Result<BTreeMap<(&str, u16), Shape>, Untraceable> {
+        let shapes = self.shapes.iter();
+        shapes.map(|((name, version), shape)| Ok(((&**name, *version), shape.clone()?))).collect()
     }
 }
 

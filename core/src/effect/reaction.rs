@@ -211,6 +211,16 @@ impl<T: Target> Dispatch<T, ()> {
     }
 }
 
+impl<T: Target> Dispatch<T, ()> {
+    /// Returns the command without a recipient of its replies, and `true` if the dispatch is
+    /// detached.
+    pub(crate) fn untagged(self) -> (DispatchCommand, bool) {
+        let command = AnyMessage::new(self.command);
+        let (target, recipient, replies) = (T::NAME, self.recipient, ReplyMode::Unwanted);
+        (DispatchCommand { target, recipient, command, replies }, self.detached)
+    }
+}
+
 impl<T: Target, Tag> Dispatch<T, Tag> {
     /// Ends the chain of requests: the events that this instance records because of the replies are
     /// not sent to its own caller.
@@ -245,6 +255,15 @@ impl<G: Gateway> Call<G, ()> {
     pub fn tag<Tag>(self, tag: Tag) -> Call<G, Tag> {
         let Self { request, detached, idempotency_key, gateway, .. } = self;
         Call { request, tag, detached, idempotency_key, gateway }
+    }
+}
+
+impl<G: Gateway> Call<G, ()> {
+    /// Returns the request without a recipient of its answer, and `true` if the call is detached.
+    pub(crate) fn untagged(self) -> (CallGateway, bool) {
+        let Self { request, detached, idempotency_key, .. } = self;
+        let (request, replies) = (AnyMessage::new(request), ReplyMode::Unwanted);
+        (CallGateway { gateway: G::NAME, request, replies, idempotency_key }, detached)
     }
 }
 

@@ -154,7 +154,7 @@ impl RawReply<'_> {
     ///
     /// A tag of the variant's current version is read directly; one of an older version goes
     /// through the variant's upcasters.
-    fn delivered<C: Message, Tag: DeserializeOwned, R: Serialize>(
+    pub(crate) fn delivered<C: Message, Tag: DeserializeOwned, R: Serialize>(
         &self,
         kind: &MessageKind,
         reply: R,

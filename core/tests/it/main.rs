@@ -7,6 +7,7 @@ mod door;
 mod ids;
 mod properties;
 mod replies;
+mod saga;
 mod schema;
 mod ui;
 mod wire;

@@ -6,6 +6,7 @@ mod gateway_limits;
 mod gateways;
 mod leases;
 mod lifecycle;
+mod linear_saga;
 mod newer_code;
 pub(crate) mod node;
 mod order;
