@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use composable_rust::prelude::*;
+use composable_rust::saga::Status;
 
 use crate::{
     Allocation, AuditInput, Cart, Checkout, Entry, EntryKind, Inventory, InventoryEvent, Order,
-    Payment, Shipping, ShippingEvent, Status, Step,
+    Payment, Shipping, ShippingEvent, Step,
 };
 
 /// The totals of all checkouts, and the problems found.
@@ -60,11 +61,11 @@ impl Audit {
         let accounts = audit.accounts(input);
         let mut sold = BTreeMap::<&Id<Inventory>, u64>::new();
         for (id, checkout, _) in input.checkouts.iter() {
-            let Some(cart) = &checkout.cart else { continue };
+            let Some(cart) = checkout.input() else { continue };
             let account = accounts.get(id.as_str()).copied().unwrap_or_default();
-            match checkout.status {
-                Status::New | Status::Waiting(_) => {
-                    audit.problem(format!("checkout {id}: not finished, {:?}", checkout.status));
+            match checkout.status() {
+                status @ (Status::New | Status::Doing { .. } | Status::Undoing { .. }) => {
+                    audit.problem(format!("checkout {id}: not finished, {status}"));
                 }
                 Status::Completed => {
                     audit.completed += 1;
@@ -76,8 +77,8 @@ impl Audit {
                     audit.compensated += 1;
                     audit.undone_checkout(input, id.as_str(), checkout, cart, account);
                 }
-                Status::Stuck => {
-                    audit.stuck.push(format!("{id}: could not undo {:?}", checkout.not_undone));
+                Status::Stuck { not_undone } => {
+                    audit.stuck.push(format!("{id}: could not undo {not_undone:?}"));
                     audit.undone_checkout(input, id.as_str(), checkout, cart, account);
                 }
             }
@@ -172,7 +173,7 @@ impl Audit {
         self.shipped_at_most_once(input, id);
     }
 
-    /// Checks that every step is undone except those in [`Checkout::not_undone`].
+    /// Checks that every step is undone except those in `not_undone`.
     fn undone_checkout(
         &mut self,
         input: &AuditInput,
@@ -181,8 +182,9 @@ impl Audit {
         cart: &Cart,
         account: Account,
     ) {
-        let problem = |what: String| format!("checkout {id}, {:?}: {what}", checkout.status);
-        let undone = |step: Step| !checkout.not_undone.contains(&step);
+        let status = if checkout.not_undone().is_empty() { "Compensated" } else { "Stuck" };
+        let problem = |what: String| format!("checkout {id}, {status}: {what}");
+        let undone = |step: Step| !checkout.not_undone().contains(&step);
         let order = input.orders.state(id);
         if undone(Step::Place) {
             let gone = matches!(order, Order::New | Order::Cancelled);

@@ -31,7 +31,7 @@ pub use order::{Cart, Order, OrderCommand, OrderEvent, OrderRejection};
 pub use payment::{Payment, PaymentCommand, PaymentEvent, PaymentRejection, Purpose};
 pub use plan::Plan;
 pub use provider::{PaymentProvider, ProviderFailure, ProviderRequest, ProviderResponse, Rates};
-pub use saga::{Checkout, CheckoutCommand, CheckoutEvent, Status, Step, Task};
+pub use saga::{Checkout, CheckoutCommand, CheckoutEvent, Step};
 pub use service::{Service, UnknownService};
 pub use shipping::{MAX_UNITS, Shipping, ShippingCommand, ShippingEvent, ShippingRejection};
 pub use shop::{Apps, Shop};

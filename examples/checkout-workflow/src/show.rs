@@ -12,7 +12,7 @@ use crate::{Apps, Cart, Checkout, Inventory, InventoryEvent, Order, Payment, Ser
 pub(crate) async fn status(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()> {
     let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.app(service));
     let checkout = checkouts.handle(id).state(Clone::clone).await?;
-    let Some(Cart { sku, units, cents }) = &checkout.cart else {
+    let Some(Cart { sku, units, cents }) = checkout.input() else {
         bail!("there is no checkout {id}");
     };
     let order = Order::id(id.as_str());
@@ -23,10 +23,7 @@ pub(crate) async fn status(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<()>
     let payment = payments.handle(&payment).state(|payment| format!("{payment:?}")).await?;
     let parcel = Shipping::id(id.as_str());
     let parcel = warehouse.handle(&parcel).state(|parcel| format!("{parcel:?}")).await?;
-    print_line(&format!("checkout   {:?}", checkout.status))?;
-    if !checkout.not_undone.is_empty() {
-        print_line(&format!("not undone {:?}", checkout.not_undone))?;
-    }
+    print_line(&format!("checkout   {}", checkout.status()))?;
     print_line(&format!("cart       {units} of {sku} for {cents} cents"))?;
     print_line(&format!("order      {order}"))?;
     print_line(&format!("stock      {allocation}"))?;
@@ -59,7 +56,7 @@ pub(crate) struct Shown {
 /// Returns the events of a checkout and of its order, stock, payment and parcel, sorted by time.
 pub(crate) async fn events(apps: &Apps, id: &Id<Checkout>) -> anyhow::Result<Vec<Shown>> {
     let [checkouts, payments, warehouse] = Service::ALL.map(|service| apps.app(service));
-    let Some(Cart { sku, .. }) = checkouts.handle(id).state(|c| c.cart.clone()).await? else {
+    let Some(Cart { sku, .. }) = checkouts.handle(id).state(|c| c.input().cloned()).await? else {
         bail!("there is no checkout {id}");
     };
     let order = Order::id(id.as_str());

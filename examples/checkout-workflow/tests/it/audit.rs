@@ -2,14 +2,15 @@
 
 use checkout_workflow::{
     Audit, AuditInput, Checkout, CheckoutEvent, Entry, EntryKind, InventoryEvent, Order,
-    OrderEvent, Payment, PaymentEvent, Purpose, Shipping, ShippingEvent, Step, Task,
+    OrderEvent, Payment, PaymentEvent, Purpose, Shipping, ShippingEvent, Step,
 };
 use composable_rust::prelude::*;
+use composable_rust::saga::{Next, Task};
 
 use Step::{Charge, Confirm, Place, Reserve, Ship};
 use Task::{Do, Undo};
 
-use crate::support::{cart, noon, sku};
+use crate::support::{cart, events, noon, sku};
 
 fn restocked() -> AuditInput {
     let mut input = AuditInput::default();
@@ -32,8 +33,8 @@ fn stock(input: &mut AuditInput, event: InventoryEvent) {
 /// Adds a completed checkout.
 fn complete(input: &mut AuditInput, id: &str) {
     let order = Order::id(id);
-    let done = [Place, Reserve, Charge, Ship, Confirm].map(|step| CheckoutEvent::Done(Do(step)));
-    checkouts(input, id, [CheckoutEvent::Started(cart())].into_iter().chain(done));
+    let done = [Place, Reserve, Charge, Ship, Confirm].map(|step| events::done(Do(step)));
+    checkouts(input, id, [events::started()].into_iter().chain(done));
     input.orders.push(order.clone(), OrderEvent::Placed(cart()));
     input.orders.push(order.clone(), OrderEvent::Confirmed { at: noon() });
     stock(input, InventoryEvent::Reserved { order: order.clone(), units: 2 });
@@ -48,15 +49,19 @@ fn complete(input: &mut AuditInput, id: &str) {
 /// Adds a checkout whose payment was captured after its timeout, `refunded` or not.
 fn compensate(input: &mut AuditInput, id: &str, refunded: bool) {
     let order = Order::id(id);
-    let charge = if refunded { CheckoutEvent::Done } else { CheckoutEvent::Refused };
+    let (charge, end) = if refunded {
+        (events::done(Undo(Charge)), Next::Compensated)
+    } else {
+        (events::refused(Undo(Charge)), Next::Stuck)
+    };
     let events = [
-        CheckoutEvent::Started(cart()),
-        CheckoutEvent::Done(Do(Place)),
-        CheckoutEvent::Done(Do(Reserve)),
-        CheckoutEvent::TimedOut(Do(Charge)),
-        charge(Undo(Charge)),
-        CheckoutEvent::Done(Undo(Reserve)),
-        CheckoutEvent::Done(Undo(Place)),
+        events::started(),
+        events::done(Do(Place)),
+        events::done(Do(Reserve)),
+        events::timed_out(Do(Charge)),
+        charge,
+        events::done(Undo(Reserve)),
+        CheckoutEvent::Done { task: Undo(Place), next: end, at: noon() },
     ];
     checkouts(input, id, events);
     input.orders.push(order.clone(), OrderEvent::Placed(cart()));
@@ -105,8 +110,8 @@ fn empty_input_balances() {
 
 #[test]
 fn an_unfinished_checkout_is_found() {
-    let found = problems(|input| checkouts(input, "4", [CheckoutEvent::Started(cart())]));
-    assert_eq!(found, ["checkout 4: not finished, Waiting(Do(Place))"]);
+    let found = problems(|input| checkouts(input, "4", [events::started()]));
+    assert_eq!(found, ["checkout 4: not finished, doing Place since 2026-03-01T12:00:00Z"]);
 }
 
 #[test]
@@ -131,7 +136,7 @@ fn a_missing_refund_is_found() {
 fn reserved_units_are_found() {
     let found = problems(|input| {
         let order = Order::id("2b");
-        checkouts(input, "2b", [CheckoutEvent::Started(cart()), CheckoutEvent::Refused(Do(Place))]);
+        checkouts(input, "2b", [events::started(), events::refused(Do(Place))]);
         stock(input, InventoryEvent::Reserved { order, units: 2 });
     });
     insta::assert_debug_snapshot!(found);

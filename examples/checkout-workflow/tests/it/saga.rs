@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use checkout_workflow::{
-    Checkout, CheckoutCommand, CheckoutEvent, InventoryCommand, InventoryEvent, InventoryRejection,
-    OrderCommand, OrderEvent, OrderRejection, PaymentCommand, PaymentEvent, PaymentRejection,
-    Purpose, ShippingCommand, ShippingEvent, ShippingRejection, Status, Step, Task,
+    Checkout, CheckoutCommand, CheckoutEvent, Inventory, InventoryCommand, InventoryEvent,
+    InventoryRejection, Order, OrderCommand, OrderEvent, OrderRejection, Payment, PaymentCommand,
+    PaymentEvent, PaymentRejection, Purpose, Shipping, ShippingCommand, ShippingEvent,
+    ShippingRejection, Step,
 };
 use composable_rust::prelude::*;
+use composable_rust::saga::{Next, Status, Task};
 use composable_rust::testing::{Given, ProvidedEnvironment, given};
 
 use Reply::{Recorded, Rejected, Unchanged, Undelivered};
 use Step::{Charge, Confirm, Place, Reserve, Ship};
 use Task::{Do, Undo};
 
-use crate::support::{cart, noon, order, parcel, payment, sku};
+use crate::support::{cart, events, noon, order, parcel, payment, sku};
 
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 const STEPS: [Step; 5] = [Place, Reserve, Charge, Ship, Confirm];
@@ -22,40 +24,40 @@ const STEPS: [Step; 5] = [Place, Reserve, Charge, Ship, Confirm];
 fn checkout(
     events: impl IntoIterator<Item = CheckoutEvent>,
 ) -> Given<Checkout, ProvidedEnvironment<Checkout>> {
-    given::<Checkout>(events).env(STEP_TIMEOUT)
+    given::<Checkout>(events).env(STEP_TIMEOUT).at(noon())
 }
 
 /// Returns the events of a checkout that waits for `task`.
-fn waiting(task: Task) -> Vec<CheckoutEvent> {
+fn waiting(task: Task<Step>) -> Vec<CheckoutEvent> {
     let before = |step: Step| STEPS.into_iter().take_while(move |other| *other != step);
-    let done = |step| before(step).map(|step| CheckoutEvent::Done(Do(step)));
-    let start = std::iter::once(CheckoutEvent::Started(cart()));
+    let done = |step| before(step).map(|step| events::done(Do(step)));
+    let start = std::iter::once(events::started());
     match task {
         Do(step) => start.chain(done(step)).collect(),
-        Undo(step) => start.chain(done(step)).chain([CheckoutEvent::TimedOut(Do(step))]).collect(),
+        Undo(step) => start.chain(done(step)).chain([events::timed_out(Do(step))]).collect(),
     }
 }
 
 fn completed() -> Vec<CheckoutEvent> {
     let mut events = waiting(Do(Confirm));
-    events.push(CheckoutEvent::Done(Do(Confirm)));
+    events.push(events::done(Do(Confirm)));
     events
 }
 
 fn compensated() -> Vec<CheckoutEvent> {
-    vec![CheckoutEvent::Started(cart()), CheckoutEvent::Refused(Do(Place))]
+    vec![events::started(), events::refused(Do(Place))]
 }
 
-fn every_task() -> impl Iterator<Item = Task> {
+fn every_task() -> impl Iterator<Item = Task<Step>> {
     STEPS.into_iter().flat_map(|step| [Do(step), Undo(step)])
 }
 
 /// Returns the reactions that start `task`.
-fn requests(task: Task) -> Reactions<CheckoutCommand> {
+fn requests(task: Task<Step>) -> Reactions<CheckoutCommand> {
     requests_with_timeout(task, STEP_TIMEOUT)
 }
 
-fn requests_with_timeout(task: Task, timeout: Duration) -> Reactions<CheckoutCommand> {
+fn requests_with_timeout(task: Task<Step>, timeout: Duration) -> Reactions<CheckoutCommand> {
     let request: Reactions<CheckoutCommand> = match task {
         Do(Place) => effects![dispatch(&order(), OrderCommand::Place(cart())).tag(task)],
         Do(Reserve) => {
@@ -81,83 +83,103 @@ fn requests_with_timeout(task: Task, timeout: Duration) -> Reactions<CheckoutCom
 }
 
 /// Returns the reply that completes `task`.
-fn done(task: Task) -> CheckoutCommand {
+fn done(task: Task<Step>) -> CheckoutCommand {
     match task {
-        Do(Place) => CheckoutCommand::Order(task, Recorded(OrderEvent::Placed(cart()))),
+        Do(Place) => CheckoutCommand::reply::<Order>(task, Recorded(OrderEvent::Placed(cart()))),
         Do(Reserve) => {
             let event = InventoryEvent::Reserved { order: order(), units: 2 };
-            CheckoutCommand::Stock(task, Recorded(event))
+            CheckoutCommand::reply::<Inventory>(task, Recorded(event))
         }
-        Do(Charge) => CheckoutCommand::Paid(task, Recorded(PaymentEvent::Charged { cents: 1_998 })),
-        Do(Ship) => CheckoutCommand::Parcel(task, Recorded(ShippingEvent::Shipped { at: noon() })),
-        Do(Confirm) => CheckoutCommand::Order(task, Recorded(OrderEvent::Confirmed { at: noon() })),
-        Undo(Place | Confirm) => CheckoutCommand::Order(task, Recorded(OrderEvent::Cancelled)),
+        Do(Charge) => CheckoutCommand::reply::<Payment>(
+            task,
+            Recorded(PaymentEvent::Charged { cents: 1_998 }),
+        ),
+        Do(Ship) => CheckoutCommand::reply::<Shipping>(
+            task,
+            Recorded(ShippingEvent::Shipped { at: noon() }),
+        ),
+        Do(Confirm) => {
+            CheckoutCommand::reply::<Order>(task, Recorded(OrderEvent::Confirmed { at: noon() }))
+        }
+        Undo(Place | Confirm) => {
+            CheckoutCommand::reply::<Order>(task, Recorded(OrderEvent::Cancelled))
+        }
         Undo(Reserve) => {
             let event = InventoryEvent::Released { order: order(), units: 2 };
-            CheckoutCommand::Stock(task, Recorded(event))
+            CheckoutCommand::reply::<Inventory>(task, Recorded(event))
         }
-        Undo(Charge) => {
-            CheckoutCommand::Paid(task, Recorded(PaymentEvent::Cancelled { refunded: 1_998 }))
-        }
-        Undo(Ship) => CheckoutCommand::Parcel(task, Recorded(ShippingEvent::Cancelled)),
+        Undo(Charge) => CheckoutCommand::reply::<Payment>(
+            task,
+            Recorded(PaymentEvent::Cancelled { refunded: 1_998 }),
+        ),
+        Undo(Ship) => CheckoutCommand::reply::<Shipping>(task, Recorded(ShippingEvent::Cancelled)),
     }
 }
 
 /// Returns the replies that reject `task`.
-fn rejections(task: Task) -> Vec<CheckoutCommand> {
+fn rejections(task: Task<Step>) -> Vec<CheckoutCommand> {
     match task {
         Do(Place | Confirm) | Undo(Place | Confirm) => {
             vec![
-                CheckoutCommand::Order(task, Rejected(OrderRejection::Cancelled)),
-                CheckoutCommand::Order(task, Undelivered),
+                CheckoutCommand::reply::<Order>(task, Rejected(OrderRejection::Cancelled)),
+                CheckoutCommand::reply::<Order>(task, Undelivered),
             ]
         }
         Do(Reserve) | Undo(Reserve) => vec![
-            CheckoutCommand::Stock(task, Rejected(InventoryRejection::OnlyLeft { left: 1 })),
-            CheckoutCommand::Stock(task, Undelivered),
+            CheckoutCommand::reply::<Inventory>(
+                task,
+                Rejected(InventoryRejection::OnlyLeft { left: 1 }),
+            ),
+            CheckoutCommand::reply::<Inventory>(task, Undelivered),
         ],
         Do(Charge) => vec![
-            CheckoutCommand::Paid(task, Recorded(PaymentEvent::Declined)),
-            CheckoutCommand::Paid(task, Recorded(PaymentEvent::Failed)),
-            CheckoutCommand::Paid(task, Rejected(PaymentRejection::Cancelled)),
-            CheckoutCommand::Paid(task, Undelivered),
+            CheckoutCommand::reply::<Payment>(task, Recorded(PaymentEvent::Declined)),
+            CheckoutCommand::reply::<Payment>(task, Recorded(PaymentEvent::Failed)),
+            CheckoutCommand::reply::<Payment>(task, Rejected(PaymentRejection::Cancelled)),
+            CheckoutCommand::reply::<Payment>(task, Undelivered),
         ],
         Undo(Charge) => {
             vec![
-                CheckoutCommand::Paid(task, Recorded(PaymentEvent::NotRefunded)),
-                CheckoutCommand::Paid(task, Undelivered),
+                CheckoutCommand::reply::<Payment>(task, Recorded(PaymentEvent::NotRefunded)),
+                CheckoutCommand::reply::<Payment>(task, Undelivered),
             ]
         }
         Do(Ship) | Undo(Ship) => vec![
-            CheckoutCommand::Parcel(task, Recorded(ShippingEvent::NotInStock)),
-            CheckoutCommand::Parcel(task, Rejected(ShippingRejection::Cancelled)),
-            CheckoutCommand::Parcel(task, Undelivered),
+            CheckoutCommand::reply::<Shipping>(task, Recorded(ShippingEvent::NotInStock)),
+            CheckoutCommand::reply::<Shipping>(task, Rejected(ShippingRejection::Cancelled)),
+            CheckoutCommand::reply::<Shipping>(task, Undelivered),
         ],
     }
 }
 
 /// Returns the replies to `task` that are not the last.
-fn interim_replies(task: Task) -> Vec<CheckoutCommand> {
+fn interim_replies(task: Task<Step>) -> Vec<CheckoutCommand> {
     let refund = PaymentEvent::RefundRequested { purpose: Purpose::Cancel };
     match task {
         Do(Place | Confirm) | Undo(Place | Confirm) => {
-            vec![CheckoutCommand::Order(task, Unchanged)]
+            vec![CheckoutCommand::reply::<Order>(task, Unchanged)]
         }
-        Do(Reserve) | Undo(Reserve) => vec![CheckoutCommand::Stock(task, Unchanged)],
+        Do(Reserve) | Undo(Reserve) => vec![CheckoutCommand::reply::<Inventory>(task, Unchanged)],
         Do(Charge) | Undo(Charge) => vec![
-            CheckoutCommand::Paid(task, Recorded(PaymentEvent::ChargeRequested { cents: 1_998 })),
-            CheckoutCommand::Paid(task, Recorded(refund)),
-            CheckoutCommand::Paid(task, Unchanged),
+            CheckoutCommand::reply::<Payment>(
+                task,
+                Recorded(PaymentEvent::ChargeRequested { cents: 1_998 }),
+            ),
+            CheckoutCommand::reply::<Payment>(task, Recorded(refund)),
+            CheckoutCommand::reply::<Payment>(task, Unchanged),
         ],
         Do(Ship) | Undo(Ship) => vec![
-            CheckoutCommand::Parcel(task, Recorded(ShippingEvent::Packed { sku: sku(), units: 2 })),
-            CheckoutCommand::Parcel(task, Unchanged),
+            CheckoutCommand::reply::<Shipping>(
+                task,
+                Recorded(ShippingEvent::Packed { sku: sku(), units: 2 }),
+            ),
+            CheckoutCommand::reply::<Shipping>(task, Unchanged),
         ],
     }
 }
 
 /// Returns all commands that `task` can lead to.
-fn replies(task: Task) -> Vec<CheckoutCommand> {
+fn replies(task: Task<Step>) -> Vec<CheckoutCommand> {
     let mut replies = vec![CheckoutCommand::TimedOut(task), done(task)];
     replies.extend(rejections(task));
     replies.extend(interim_replies(task));
@@ -168,71 +190,71 @@ fn replies(task: Task) -> Vec<CheckoutCommand> {
 fn a_checkout_completes_after_five_steps() {
     checkout([])
         .when(CheckoutCommand::Start(cart()))
-        .then([CheckoutEvent::Started(cart())])
+        .then([events::started()])
         .reacts(effects![
             dispatch(&order(), OrderCommand::Place(cart())).tag(Do(Place)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Place))).with_id("task"),
         ])
-        .when(CheckoutCommand::Order(Do(Place), Recorded(OrderEvent::Placed(cart()))))
-        .then([CheckoutEvent::Done(Do(Place))])
+        .when(CheckoutCommand::reply::<Order>(Do(Place), Recorded(OrderEvent::Placed(cart()))))
+        .then([events::done(Do(Place))])
         .reacts(effects![
             dispatch(&sku(), InventoryCommand::Reserve { order: order(), units: 2 })
                 .tag(Do(Reserve)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Reserve))).with_id("task"),
         ])
         .when(done(Do(Reserve)))
-        .then([CheckoutEvent::Done(Do(Reserve))])
+        .then([events::done(Do(Reserve))])
         .reacts(effects![
             dispatch(&payment(), PaymentCommand::Charge { cents: 1_998 }).tag(Do(Charge)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Charge))).with_id("task"),
         ])
-        .when(CheckoutCommand::Paid(
+        .when(CheckoutCommand::reply::<Payment>(
             Do(Charge),
             Recorded(PaymentEvent::ChargeRequested { cents: 1_998 }),
         ))
         .then_unchanged()
         .when(done(Do(Charge)))
-        .then([CheckoutEvent::Done(Do(Charge))])
+        .then([events::done(Do(Charge))])
         .reacts(effects![
             dispatch(&parcel(), ShippingCommand::Ship { sku: sku(), units: 2 }).tag(Do(Ship)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Ship))).with_id("task"),
         ])
-        .when(CheckoutCommand::Parcel(
+        .when(CheckoutCommand::reply::<Shipping>(
             Do(Ship),
             Recorded(ShippingEvent::Packed { sku: sku(), units: 2 }),
         ))
         .then_unchanged()
         .when(done(Do(Ship)))
-        .then([CheckoutEvent::Done(Do(Ship))])
+        .then([events::done(Do(Ship))])
         .reacts(effects![
             dispatch(&order(), OrderCommand::Confirm).tag(Do(Confirm)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Do(Confirm))).with_id("task"),
         ])
         .when(done(Do(Confirm)))
-        .then([CheckoutEvent::Done(Do(Confirm))])
+        .then([events::done(Do(Confirm))])
         .then_finished()
-        .state(|checkout| assert_eq!(checkout.status, Status::Completed));
+        .state(|checkout| assert_eq!(*checkout.status(), Status::Completed));
 }
 
 #[test]
 fn a_declined_card_undoes_the_steps_before_it() {
     checkout(waiting(Do(Charge)))
-        .when(CheckoutCommand::Paid(Do(Charge), Recorded(PaymentEvent::Declined)))
-        .then([CheckoutEvent::Refused(Do(Charge))])
+        .when(CheckoutCommand::reply::<Payment>(Do(Charge), Recorded(PaymentEvent::Declined)))
+        .then([events::refused(Do(Charge))])
         .reacts(effects![
             dispatch(&sku(), InventoryCommand::Release { order: order() }).tag(Undo(Reserve)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Undo(Reserve))).with_id("task"),
         ])
         .when(done(Undo(Reserve)))
-        .then([CheckoutEvent::Done(Undo(Reserve))])
+        .then([events::done(Undo(Reserve))])
         .reacts(effects![
             dispatch(&order(), OrderCommand::Cancel).tag(Undo(Place)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Undo(Place))).with_id("task"),
         ])
         .when(done(Undo(Place)))
-        .then([CheckoutEvent::Done(Undo(Place))])
+        .then([events::done(Undo(Place))])
         .then_finished()
-        .state(|checkout| assert_eq!(checkout.status, Status::Compensated));
+        .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated));
 }
 
 #[test]
@@ -240,9 +262,9 @@ fn a_rejected_first_step_leaves_nothing_to_undo() {
     for rejection in rejections(Do(Place)) {
         checkout(waiting(Do(Place)))
             .when(rejection)
-            .then([CheckoutEvent::Refused(Do(Place))])
+            .then([events::refused(Do(Place))])
             .then_finished()
-            .state(|checkout| assert_eq!(checkout.status, Status::Compensated));
+            .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated));
     }
 }
 
@@ -253,7 +275,7 @@ fn a_rejected_step_starts_undoing_with_the_step_before() {
         for rejection in rejections(Do(*step)) {
             checkout(waiting(Do(*step)))
                 .when(rejection)
-                .then([CheckoutEvent::Refused(Do(*step))])
+                .then([events::refused(Do(*step))])
                 .reacts(requests(Undo(*before)));
         }
     }
@@ -264,7 +286,7 @@ fn a_timeout_starts_undoing_with_the_step_itself() {
     for step in STEPS {
         checkout(waiting(Do(step)))
             .when(CheckoutCommand::TimedOut(Do(step)))
-            .then([CheckoutEvent::TimedOut(Do(step))])
+            .then([events::timed_out(Do(step))])
             .reacts(requests(Undo(step)));
     }
 }
@@ -273,19 +295,19 @@ fn a_timeout_starts_undoing_with_the_step_itself() {
 fn steps_are_undone_in_reverse_order() {
     let timed_out = checkout(waiting(Do(Confirm))).when(CheckoutCommand::TimedOut(Do(Confirm)));
     let mut undoing =
-        timed_out.then([CheckoutEvent::TimedOut(Do(Confirm))]).reacts(requests(Undo(Confirm)));
+        timed_out.then([events::timed_out(Do(Confirm))]).reacts(requests(Undo(Confirm)));
     for pair in [Confirm, Ship, Charge, Reserve, Place].windows(2) {
         let [step, before] = pair else { unreachable!("windows of two steps") };
         undoing = undoing
             .when(done(Undo(*step)))
-            .then([CheckoutEvent::Done(Undo(*step))])
+            .then([events::done(Undo(*step))])
             .reacts(requests(Undo(*before)));
     }
     undoing
         .when(done(Undo(Place)))
-        .then([CheckoutEvent::Done(Undo(Place))])
+        .then([events::done(Undo(Place))])
         .then_finished()
-        .state(|checkout| assert_eq!(checkout.status, Status::Compensated));
+        .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated));
 }
 
 #[test]
@@ -295,37 +317,34 @@ fn an_undoing_that_times_out_is_repeated_with_longer_timeouts() {
         for factor in [2, 4, 8, 16, 32, 64, 128, 128, 128] {
             checkout(events.clone())
                 .when(CheckoutCommand::TimedOut(Undo(step)))
-                .then([CheckoutEvent::TimedOut(Undo(step))])
+                .then([events::timed_out(Undo(step))])
                 .reacts(requests_with_timeout(Undo(step), STEP_TIMEOUT * factor));
-            events.push(CheckoutEvent::TimedOut(Undo(step)));
+            events.push(events::timed_out(Undo(step)));
         }
     }
     // The next step starts with the first timeout.
     let mut events = waiting(Undo(Ship));
-    events.extend([CheckoutEvent::TimedOut(Undo(Ship)), CheckoutEvent::TimedOut(Undo(Ship))]);
+    events.extend([events::timed_out(Undo(Ship)), events::timed_out(Undo(Ship))]);
     checkout(events)
         .when(done(Undo(Ship)))
-        .then([CheckoutEvent::Done(Undo(Ship))])
+        .then([events::done(Undo(Ship))])
         .reacts(requests(Undo(Charge)));
 }
 
 #[test]
 fn a_rejected_refund_ends_stuck_with_the_other_steps_undone() {
     checkout(waiting(Undo(Charge)))
-        .when(CheckoutCommand::Paid(Undo(Charge), Recorded(PaymentEvent::NotRefunded)))
-        .then([CheckoutEvent::Refused(Undo(Charge))])
+        .when(CheckoutCommand::reply::<Payment>(Undo(Charge), Recorded(PaymentEvent::NotRefunded)))
+        .then([events::refused(Undo(Charge))])
         .reacts(requests(Undo(Reserve)))
         .when(done(Undo(Reserve)))
-        .then([CheckoutEvent::Done(Undo(Reserve))])
+        .then([events::done(Undo(Reserve))])
         .reacts(requests(Undo(Place)))
         .when(done(Undo(Place)))
-        .then([CheckoutEvent::Done(Undo(Place))])
+        .then([CheckoutEvent::Done { task: Undo(Place), next: Next::Stuck, at: noon() }])
         .then_finished()
-        .then_state(Checkout {
-            cart: Some(cart()),
-            status: Status::Stuck,
-            not_undone: vec![Charge],
-            ..Checkout::default()
+        .state(|checkout| {
+            assert_eq!(*checkout.status(), Status::Stuck { not_undone: vec![Charge] });
         });
 }
 
@@ -334,15 +353,19 @@ fn a_rejected_undoing_does_not_stop_the_others() {
     for step in STEPS {
         for rejection in rejections(Undo(step)) {
             let before = STEPS.into_iter().take_while(|other| *other != step).last();
-            let expected = before.map_or(Reactions::none(), |before| requests(Undo(before)));
-            let status = before.map_or(Status::Stuck, |before| Status::Waiting(Undo(before)));
-            let scenario = checkout(waiting(Undo(step)))
-                .when(rejection)
-                .then([CheckoutEvent::Refused(Undo(step))]);
             let scenario =
-                if before.is_some() { scenario.reacts(expected) } else { scenario.then_finished() };
-            let (cart, not_undone) = (Some(cart()), vec![step]);
-            scenario.then_state(Checkout { cart, status, not_undone, ..Checkout::default() });
+                checkout(waiting(Undo(step))).when(rejection).then([events::refused(Undo(step))]);
+            let (scenario, status) = match before {
+                Some(step) => {
+                    let status = Status::Undoing { step, since: noon() };
+                    (scenario.reacts(requests(Undo(step))), status)
+                }
+                None => (scenario.then_finished(), Status::Stuck { not_undone: vec![step] }),
+            };
+            scenario.state(|checkout| {
+                assert_eq!(checkout.input(), Some(&cart()));
+                assert_eq!((checkout.status(), checkout.not_undone()), (&status, &[step][..]));
+            });
         }
     }
 }
@@ -351,14 +374,16 @@ fn a_rejected_undoing_does_not_stop_the_others() {
 fn the_state_names_the_steps_that_were_not_undone() {
     let mut events = waiting(Undo(Ship));
     events.extend([
-        CheckoutEvent::Refused(Undo(Ship)),
-        CheckoutEvent::Refused(Undo(Charge)),
-        CheckoutEvent::Done(Undo(Reserve)),
+        events::refused(Undo(Ship)),
+        events::refused(Undo(Charge)),
+        events::done(Undo(Reserve)),
     ]);
     checkout(events)
         .when(done(Undo(Place)))
-        .then([CheckoutEvent::Done(Undo(Place))])
-        .state(|checkout| assert_eq!(checkout.not_undone, [Ship, Charge]));
+        .then([CheckoutEvent::Done { task: Undo(Place), next: Next::Stuck, at: noon() }])
+        .state(|checkout| {
+            assert_eq!(checkout.status().to_string(), "stuck, not undone: Ship, Charge");
+        });
 }
 
 #[test]
@@ -387,10 +412,10 @@ fn a_reply_to_another_task_changes_nothing() {
 #[test]
 fn a_late_reply_to_the_first_undoing_completes_the_second() {
     let mut events = waiting(Undo(Charge));
-    events.push(CheckoutEvent::TimedOut(Undo(Charge)));
+    events.push(events::timed_out(Undo(Charge)));
     checkout(events)
         .when(done(Undo(Charge)))
-        .then([CheckoutEvent::Done(Undo(Charge))])
+        .then([events::done(Undo(Charge))])
         .reacts(requests(Undo(Reserve)))
         .when(done(Undo(Charge)))
         .then_unchanged();
@@ -406,7 +431,7 @@ fn a_reply_to_a_new_checkout_changes_nothing() {
 #[test]
 fn a_reply_to_a_finished_checkout_changes_nothing() {
     let mut stuck = waiting(Undo(Place));
-    stuck.push(CheckoutEvent::Refused(Undo(Place)));
+    stuck.push(events::refused(Undo(Place)));
     for history in [completed(), compensated(), stuck] {
         for reply in every_task().flat_map(replies) {
             checkout(history.clone()).when(reply).then_unchanged().then_finished();

@@ -29,3 +29,42 @@ pub(crate) fn payment() -> Id<Payment> {
 pub(crate) fn parcel() -> Id<Shipping> {
     Shipping::id("1")
 }
+
+/// The events of a checkout none of whose undoing was refused.
+pub(crate) mod events {
+    use checkout_workflow::{CheckoutEvent, Step};
+    use composable_rust::prelude::*;
+    use composable_rust::saga::{Next, Task};
+
+    use super::{cart, noon};
+
+    pub(crate) fn started() -> CheckoutEvent {
+        CheckoutEvent::Started { input: cart(), next: Next::Do(Step::Place), at: noon() }
+    }
+
+    pub(crate) fn done(task: Task<Step>) -> CheckoutEvent {
+        let next = match task {
+            Task::Do(step) => Step::STEPS
+                .iter()
+                .skip_while(|other| **other != step)
+                .nth(1)
+                .map_or(Next::Completed, |next| Next::Do(*next)),
+            Task::Undo(step) => undo_before(step).unwrap_or(Next::Compensated),
+        };
+        CheckoutEvent::Done { task, next, at: noon() }
+    }
+
+    pub(crate) fn refused(task: Task<Step>) -> CheckoutEvent {
+        let end = if matches!(task, Task::Do(_)) { Next::Compensated } else { Next::Stuck };
+        let next = undo_before(task.step()).unwrap_or(end);
+        CheckoutEvent::Refused { task, next, at: noon() }
+    }
+
+    pub(crate) fn timed_out(task: Task<Step>) -> CheckoutEvent {
+        CheckoutEvent::TimedOut { task, next: Next::Undo(task.step()), at: noon() }
+    }
+
+    fn undo_before(step: Step) -> Option<Next<Step>> {
+        Step::STEPS.iter().take_while(|other| **other != step).last().map(|step| Next::Undo(*step))
+    }
+}

@@ -138,7 +138,10 @@ fn id<T: Target>(stream: &StreamId) -> Id<T> {
 
 fn to_checkout<T: Target>(to: &ReplyTarget, reply: Reply<T>) -> AnyCommand
 where
-    CheckoutCommand: composable_rust::message::Receives<T, Tag = checkout_workflow::Task>,
+    CheckoutCommand: composable_rust::message::Receives<
+            T,
+            Tag = composable_rust::saga::Task<checkout_workflow::Step>,
+        >,
 {
     let command = composable_rust::message::Receives::receive(tag(&to.tag), reply);
     AnyCommand::Checkout(id(&to.stream), command)
